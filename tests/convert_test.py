@@ -1,0 +1,872 @@
+#!/usr/bin/env python3
+"""Tests tools/convert_weights.py: python3 tests/convert_test.py [NAME ...]
+
+Tiny seeded models of every kind are made with `transformers`, converted, read back with gguf.GGUFReader and run by
+`forward` below, which knows the GGUF conventions and nothing of Hugging Face; its logits must be those of transformers.
+So a wrong name, shape, transpose, permutation, key or default shows. Skips, and says so, without the packages.
+"""
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+try:
+    import gguf
+    import numpy as np
+    import tokenizers
+    import torch
+    import transformers as tf
+    import convert_weights as cw
+except (ImportError, SystemExit) as e:
+    print(f"convert_test: skipped: {e}")
+    sys.exit(0)
+
+tf.logging.set_verbosity_error()
+tf.logging.disable_progress_bar()
+DATA = ROOT.parent / "shared" / "data"
+TMP = Path(tempfile.mkdtemp(prefix="convert_test."))
+passed = 0
+
+
+def ok(condition, what):
+    global passed
+    assert condition, what
+    passed += 1
+
+
+def run(*args):
+    """The tool as from the command line: (exit status, stderr)."""
+    err, argv = io.StringIO(), sys.argv
+    sys.argv = ["convert_weights.py", *map(str, args)]
+    try:
+        with contextlib.redirect_stderr(err):
+            status = cw.main()
+    except SystemExit as e:
+        status = e.code
+    finally:
+        sys.argv = argv
+    return status, err.getvalue()
+
+
+def convert(source, *args, type="f32"):
+    out = TMP / "out.gguf"
+    status, err = run(source, "-o", out, "--type", type, *args)
+    assert status == 0, f"{source}: {err}"
+    return Model(out)
+
+
+class Model:
+    """A GGUF file: keys without the architecture's prefix, tensors as float arrays."""
+
+    def __init__(self, path):
+        self.reader = gguf.GGUFReader(path)
+        self.all = {k: f.contents() for k, f in self.reader.fields.items()}
+        self.arch = self.all["general.architecture"]
+        self.types = {t.name: t.tensor_type.name for t in self.reader.tensors}
+        self.t = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).reshape(t.shape[::-1].tolist()).astype(np.float64)
+                  for t in self.reader.tensors}
+
+    def __getitem__(self, key):
+        return self.all[f"{self.arch}.{key}"]
+
+    def get(self, key, default=None):
+        return self.all.get(f"{self.arch}.{key}", default)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# What a GGUF file means
+# ----------------------------------------------------------------------------------------------------------------
+def gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))}
+PAIRS = ("llama", "olmo", "granite", "smollm3", "command-r", "gptj")
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+class Forward:
+    def __init__(self, m):
+        self.m, self.t, self.arch = m, m.t, m.arch
+        self.D, self.H, self.G = m["embedding_length"], m["attention.head_count"], m["attention.head_count_kv"]
+        self.K = m.get("attention.key_length", self.D // self.H)
+        self.act = ACT[m["hidden_activation"]]
+
+    def norm(self, x, name):
+        w, b = self.t.get(name + ".weight", 1.0), self.t.get(name + ".bias", 0.0)
+        rms = self.m.get("attention.layer_norm_rms_epsilon")
+        if rms is None:
+            x = x - x.mean(-1, keepdims=True)
+            return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.m["attention.layer_norm_epsilon"]) * w + b
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + rms) * w
+
+    def linear(self, x, name):
+        return x @ self.t[name + ".weight"].T + self.t.get(name + ".bias", 0.0)
+
+    def angles(self, n, window):
+        """cos and sin [n, rope/2] of positions 0..n-1."""
+        m, dim = self.m, self.m["rope.dimension_count"]
+        base = m["rope.freq_base_swa"] if window and self.arch == "gemma3" else m["rope.freq_base"]
+        freq, scale = base ** -(np.arange(0, dim, 2) / dim), 1.0
+        kind = m.get("rope.scaling.type", "none") if not (window and self.arch == "gemma3") else "none"
+        if kind == "linear":
+            freq = freq / m["rope.scaling.factor"]
+        if kind == "yarn":
+            s, old = m["rope.scaling.factor"], m["rope.scaling.original_context_length"]
+            low, high = (dim * math.log(old / (b * 2 * math.pi)) / (2 * math.log(base)) for b in
+                         (m["rope.scaling.yarn_beta_fast"], m["rope.scaling.yarn_beta_slow"]))
+            if m.get("rope.scaling.yarn_truncate", True):
+                low, high = math.floor(low), math.ceil(high)
+            low, high = max(low, 0), min(high, dim - 1)
+            keep = 1 - np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
+            freq = freq / s * (1 - keep) + freq * keep
+            scale = m.get("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(s))
+        if kind == "longrope":
+            long = n > m["rope.scaling.original_context_length"]
+            freq = freq / self.t[f"rope_factors_{'long' if long else 'short'}.weight"]
+            scale = m["rope.scaling.attn_factor"]
+        if "rope_freqs.weight" in self.t:
+            freq = freq / self.t["rope_freqs.weight"]
+        a = np.arange(n)[:, None] * freq
+        return np.cos(a)[:, None] * scale, np.sin(a)[:, None] * scale
+
+    def rope(self, x, window):
+        """x [n, heads, k]: pairs are neighbours, or an element and the one half a rotation away."""
+        dim = self.m["rope.dimension_count"]
+        cos, sin = self.angles(len(x), window)
+        a, b = (slice(0, dim, 2), slice(1, dim, 2)) if self.arch in PAIRS else (slice(0, dim // 2), slice(dim // 2, dim))
+        out = x.copy()
+        out[..., a], out[..., b] = x[..., a] * cos - x[..., b] * sin, x[..., a] * sin + x[..., b] * cos
+        return out
+
+    def attention(self, x, i):
+        t, m, H, G, K, n = self.t, self.m, self.H, self.G, self.K, len(x)
+        p = f"blk.{i}."
+        if p + "attn_qkv.weight" in t:
+            q, k, v = np.split(self.linear(x, p + "attn_qkv"), [H * K, (H + G) * K], axis=-1)
+        else:
+            q, k, v = (self.linear(x, p + "attn_" + c) for c in "qkv")
+        clamp = m.get("attention.clamp_kqv")
+        if clamp:
+            q, k, v = (np.clip(y, -clamp, clamp) for y in (q, k, v))
+        whole = self.arch == "olmo2"
+        if whole:
+            q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
+        q, k, v = q.reshape(n, H, K), k.reshape(n, G, K), v.reshape(n, G, K)
+        if p + "attn_q_norm.weight" in t and not whole:
+            q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
+        w = m.get("attention.sliding_window")
+        window = bool(w) and {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0}.get(self.arch, True)
+        if m.get("rope.dimension_count") and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
+            q, k = self.rope(q, window), self.rope(k, window)
+        k, v = np.repeat(k, H // G, axis=1), np.repeat(v, H // G, axis=1)
+        s = np.einsum("ihk,jhk->hij", q, k) * m.get("attention.scale", K ** -0.5)
+        cap = m.get("attn_logit_softcapping")
+        if cap:
+            s = np.tanh(s / cap) * cap
+        if m.get("attention.max_alibi_bias"):
+            s = s + self.alibi()[:, None, None] * np.arange(n)
+        d = np.arange(n)[:, None] - np.arange(n)
+        s = np.where((d >= 0) & ((d < w) if window else True), s, -np.inf)
+        if p + "attn_sinks.weight" in t:
+            sink = np.broadcast_to(t[p + "attn_sinks.weight"][:, None, None], (H, n, 1))
+            s = softmax(np.concatenate([s, sink], -1))[..., :-1]
+        else:
+            s = softmax(s)
+        return self.linear(np.einsum("hij,jhk->ihk", s, v).reshape(n, H * K), p + "attn_output")
+
+    def alibi(self):
+        n = 1 << int(math.floor(math.log2(self.H)))
+        m0, m1 = (2.0 ** (-self.m["attention.max_alibi_bias"] / f / n) for f in (1, 2))
+        return np.array([m0 ** (h + 1) if h < n else m1 ** (2 * (h - n) + 1) for h in range(self.H)])
+
+    def ffn(self, x, p):
+        t = self.t
+        if p + "ffn_gate_inp.weight" in t:
+            return self.experts(x, p)
+        up = self.linear(x, p + "ffn_up")
+        if self.arch == "phi3":
+            gate, up = np.split(up, 2, axis=-1)
+            return self.linear(self.act(gate) * up, p + "ffn_down")
+        if p + "ffn_gate.weight" in t:
+            up = self.act(self.linear(x, p + "ffn_gate")) * up
+        else:
+            up = self.act(up)
+        return self.linear(up, p + "ffn_down")
+
+    def experts(self, x, p):
+        t, m, out = self.t, self.m, np.zeros_like(x)
+        logits, used = self.linear(x, p + "ffn_gate_inp"), m["expert_used_count"]
+        for i, row in enumerate(logits):
+            top = np.argsort(-row)[:used]
+            w = softmax(row[top])
+            if self.arch == "qwen2moe":
+                w = softmax(row)[top]
+            for e, we in zip(top, w):
+                gate, up = (t[p + f"ffn_{n}_exps.weight"][e] @ x[i] for n in ("gate", "up"))
+                if self.arch == "gpt-oss":
+                    gate = np.minimum(gate + t[p + "ffn_gate_exps.bias"][e], 7)
+                    up = np.clip(up + t[p + "ffn_up_exps.bias"][e], -7, 7)
+                    h = (up + 1) * gate / (1 + np.exp(-1.702 * gate))
+                    out[i] += we * (t[p + "ffn_down_exps.weight"][e] @ h + t[p + "ffn_down_exps.bias"][e])
+                else:
+                    out[i] += we * (t[p + "ffn_down_exps.weight"][e] @ (silu(gate) * up))
+        if p + "ffn_up_shexp.weight" in t:
+            h = silu(self.linear(x, p + "ffn_gate_shexp")) * self.linear(x, p + "ffn_up_shexp")
+            g = 1 / (1 + np.exp(-(x @ t[p + "ffn_gate_inp_shexp.weight"])))
+            out += self.linear(h, p + "ffn_down_shexp") * g[:, None]
+        return out
+
+    def logits(self, ids):
+        t, m, arch = self.t, self.m, self.arch
+        x = t["token_embd.weight"][ids] * m.get("embedding_scale", math.sqrt(self.D) if arch.startswith("gemma") else 1.0)
+        if "position_embd.weight" in t:
+            x = x + t["position_embd.weight"][:len(ids)]
+        if "token_embd_norm.weight" in t:
+            x = self.norm(x, "token_embd_norm")
+        scale = m.get("residual_scale", 1.0)
+        for i in range(m["block_count"]):
+            p = f"blk.{i}."
+            plain = arch == "olmo2"     # no norm before, only after
+            h = x if plain else self.norm(x, p + "attn_norm")
+            a = self.attention(self.norm(x, p + "attn_norm_2") if p + "attn_norm_2.weight" in t else h, i)
+            if p + "post_attention_norm.weight" in t and arch != "gpt-oss":
+                a = self.norm(a, p + "post_attention_norm")
+            parallel = m.get("use_parallel_residual") if arch in ("gptneox", "stablelm") else arch in ("gptj", "phi2", "falcon", "command-r")
+            if parallel:
+                x = x + a + self.ffn(self.norm(x, p + "ffn_norm") if p + "ffn_norm.weight" in t else h, p)
+                continue
+            x = x + a * scale
+            f = self.ffn(x if plain else self.norm(x, p + ("post_attention_norm" if arch == "gpt-oss" else "ffn_norm")), p)
+            x = x + (self.norm(f, p + "post_ffw_norm") if p + "post_ffw_norm.weight" in t else f) * scale
+        x = self.norm(x, "output_norm")
+        out = x @ t.get("output.weight", t["token_embd.weight"]).T + t.get("output.bias", 0.0)
+        out = out / m["logit_scale"] if arch == "granite" else out * m.get("logit_scale", 1.0)
+        cap = m.get("final_logit_softcapping")
+        return np.tanh(out / cap) * cap if cap else out
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Toy models: sizes that fit nothing by luck
+# ----------------------------------------------------------------------------------------------------------------
+BASE = dict(vocab_size=101, hidden_size=36, intermediate_size=58, num_hidden_layers=2, num_attention_heads=6,
+            max_position_embeddings=37, bos_token_id=1, eos_token_id=2, pad_token_id=None)
+GQA = dict(BASE, num_key_value_heads=2)
+HEAD = dict(GQA, head_dim=10)
+GPT = dict(vocab_size=101, n_embd=36, n_layer=2, n_head=6, n_positions=37)
+MOE = dict(moe_intermediate_size=22, num_experts=5, num_experts_per_tok=2)
+
+
+def rope(kind="default", theta=1e4, **more):
+    return {"rope_parameters": dict(rope_type=kind, rope_theta=theta, **more)}
+
+
+LLAMA3 = rope("llama3", 5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=9)
+LONG = rope("longrope", long_factor=[1.5, 2.0, 3.0], short_factor=[1.0, 1.25, 1.75], original_max_position_embeddings=16)
+TOYS = {        # name: (GGUF architecture, config)
+    "gpt2": ("gpt2", lambda: tf.GPT2Config(**GPT)),
+    "gpt2-inner": ("gpt2", lambda: tf.GPT2Config(**GPT, n_inner=50, activation_function="gelu", tie_word_embeddings=False)),
+    "llama": ("llama", lambda: tf.LlamaConfig(**GQA)),
+    "llama-bias": ("llama", lambda: tf.LlamaConfig(**HEAD, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
+    "llama-llama3": ("llama", lambda: tf.LlamaConfig(**GQA, **LLAMA3)),
+    "llama-linear": ("llama", lambda: tf.LlamaConfig(**GQA, **rope("linear", factor=2.5))),
+    "llama-yarn": ("llama", lambda: tf.LlamaConfig(**GQA, **YARN)),
+    "llama-yarn-factor": ("llama", lambda: tf.LlamaConfig(**GQA, **rope("yarn", factor=4.0, original_max_position_embeddings=9,
+                                                                       attention_factor=0.8, beta_fast=16.0, beta_slow=2.0))),
+    "mistral": ("llama", lambda: tf.MistralConfig(**HEAD, sliding_window=7)),
+    "mixtral": ("llama", lambda: tf.MixtralConfig(**GQA, num_local_experts=3, num_experts_per_tok=2)),
+    "gptneox": ("gptneox", lambda: tf.GPTNeoXConfig(**BASE, **rope(partial_rotary_factor=0.7))),
+    "gptneox-serial": ("gptneox", lambda: tf.GPTNeoXConfig(**BASE, use_parallel_residual=False, **rope(partial_rotary_factor=0.7))),
+    "gptj": ("gptj", lambda: tf.GPTJConfig(**GPT, rotary_dim=4)),
+    "bloom": ("bloom", lambda: tf.BloomConfig(vocab_size=101, hidden_size=36, n_layer=2, n_head=6)),
+    "falcon": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"})),
+    "falcon-mha": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"}, multi_query=False)),
+    "falcon-40b": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"}, num_kv_heads=2,
+                                                     new_decoder_architecture=True)),
+    "starcoder": ("starcoder", lambda: tf.GPTBigCodeConfig(**GPT)),
+    "starcoder-mha": ("starcoder", lambda: tf.GPTBigCodeConfig(**GPT, multi_query=False)),
+    "starcoder2": ("starcoder2", lambda: tf.Starcoder2Config(**GQA, sliding_window=7)),
+    "stablelm": ("stablelm", lambda: tf.StableLmConfig(**GQA, use_qkv_bias=True, **rope(partial_rotary_factor=0.7))),
+    "stablelm-12b": ("stablelm", lambda: tf.StableLmConfig(**GQA, qk_layernorm=True, use_parallel_residual=True,
+                                                           **rope(partial_rotary_factor=0.7))),
+    "phi2": ("phi2", lambda: tf.PhiConfig(**BASE, **rope(partial_rotary_factor=0.7))),
+    "phi3": ("phi3", lambda: tf.Phi3Config(**GQA, sliding_window=7)),
+    "phi3-longrope": ("phi3", lambda: tf.Phi3Config(**dict(GQA, max_position_embeddings=64), original_max_position_embeddings=16, **LONG)),
+    "qwen2": ("qwen2", lambda: tf.Qwen2Config(**GQA, tie_word_embeddings=True)),
+    "qwen2moe": ("qwen2moe", lambda: tf.Qwen2MoeConfig(**GQA, **MOE, shared_expert_intermediate_size=26)),
+    "qwen3": ("qwen3", lambda: tf.Qwen3Config(**HEAD)),
+    "qwen3moe": ("qwen3moe", lambda: tf.Qwen3MoeConfig(**HEAD, **MOE, norm_topk_prob=True)),
+    "gemma": ("gemma", lambda: tf.GemmaConfig(**HEAD)),
+    "gemma2": ("gemma2", lambda: tf.Gemma2Config(**HEAD, sliding_window=7, query_pre_attn_scalar=12)),
+    "gemma3": ("gemma3", lambda: tf.Gemma3TextConfig(**dict(HEAD, num_hidden_layers=7), sliding_window=7, query_pre_attn_scalar=12)),
+    "olmo": ("olmo", lambda: tf.OlmoConfig(**GQA, clip_qkv=1.5)),
+    "olmo2": ("olmo2", lambda: tf.Olmo2Config(**GQA)),
+    "granite": ("granite", lambda: tf.GraniteConfig(**GQA, attention_multiplier=0.3, embedding_multiplier=2.0, residual_multiplier=0.5,
+                                                    logits_scaling=3.0)),
+    "smollm3": ("smollm3", lambda: tf.SmolLM3Config(**dict(GQA, num_hidden_layers=5))),
+    "command-r": ("command-r", lambda: tf.CohereConfig(**GQA)),
+    "command-r-plus": ("command-r", lambda: tf.CohereConfig(**GQA, use_qk_norm=True)),
+    "gpt-oss": ("gpt-oss", lambda: tf.GptOssConfig(**HEAD, sliding_window=7, num_local_experts=3, num_experts_per_tok=2,
+                                                   **rope("yarn", 1.5e5, factor=4.0, original_max_position_embeddings=9,
+                                                          beta_fast=32.0, beta_slow=1.0, truncate=False))),
+}
+# Keys that the gguf package does not list; other readers pass over them.
+OWN_KEYS = {"hidden_activation", "rope.scaling.yarn_truncate"}
+
+
+def toy(name, dtype=torch.float32, folder=None, **save):
+    torch.manual_seed(len(name))
+    model = tf.AutoModelForCausalLM.from_config(TOYS[name][1](), attn_implementation="eager", experts_implementation="eager").eval()
+    with torch.no_grad():
+        for p in model.parameters():    # norms and biases that are not 1 and 0, weights large enough to matter
+            p += 0.15 * torch.randn_like(p)
+    model = model.to(dtype)
+    folder = folder or TMP / name
+    model.save_pretrained(folder, **save)
+    return model, folder
+
+
+def published_keys():
+    out, todo = set(), [gguf.Keys]
+    while todo:
+        for k, v in vars(todo.pop()).items():
+            if isinstance(v, type):
+                todo.append(v)
+            elif isinstance(v, str) and v.startswith("{arch}."):
+                out.add(v.removeprefix("{arch}."))
+    return out
+
+
+def test_models():
+    ids, keys = np.random.default_rng(5).integers(0, 101, 21), published_keys()
+    for name, (arch, _) in TOYS.items():
+        model, folder = toy(name)
+        m = convert(folder, "--no-tokenizer")
+        ok(m.arch == arch, f"{name}: architecture {m.arch}")
+        with torch.no_grad():
+            want = model(torch.tensor(ids)[None]).logits[0].double().numpy()
+        got = Forward(m).logits(ids)
+        worst = np.abs(got - want).max() / np.abs(want).max()
+        ok(worst < 1e-5, f"{name}: logits differ by {worst:.2e} of the largest")
+        own = {k.removeprefix(arch + ".") for k in m.all if k.startswith(arch + ".")}
+        ok(own <= keys | OWN_KEYS, f"{name}: keys {own - keys}")
+        code = next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch)
+        known = {gguf.TENSOR_NAMES[t] for t in gguf.MODEL_TENSORS[code]}
+        for t in m.t:
+            stem = t.removesuffix(".weight").removesuffix(".bias")
+            ok("blk.{bid}." + stem.split(".", 2)[2] in known if stem.startswith("blk.") else stem in known, f"{name}: {t}")
+        ok(m.all["tokenizer.ggml.model"] == "none" and m["vocab_size"] == 101, f"{name}: tokenizer")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Files, types, other formats
+# ----------------------------------------------------------------------------------------------------------------
+def same_tensors(a, b, what):
+    ok(a.t.keys() == b.t.keys() and all(np.array_equal(a.t[k], b.t[k]) for k in a.t), what)
+
+
+def test_files():
+    model, folder = toy("mixtral")
+    want = convert(folder, "--no-tokenizer")
+    _, sharded = toy("mixtral", folder=TMP / "sharded", max_shard_size="20KB")
+    ok(len(list(sharded.glob("model-*.safetensors"))) > 2, "expected several shards")
+    same_tensors(want, convert(sharded, "--no-tokenizer"), "sharded safetensors")
+    state = {k: torch.from_numpy(v.copy()) for k, v in load_numpy(folder).items()}
+    for legacy in (False, True):
+        pickled = fresh("pickled", folder)
+        torch.save(state, pickled / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
+        same_tensors(want, convert(pickled, "--no-tokenizer"), "pytorch_model.bin")
+    pickled = fresh("pickled", folder)
+    names = sorted(state)
+    index = {}
+    for i in range(3):
+        torch.save({n: state[n] for n in names[i::3]}, pickled / f"pytorch_model-{i + 1:05}-of-00003.bin")
+        index.update({n: f"pytorch_model-{i + 1:05}-of-00003.bin" for n in names[i::3]})
+    (pickled / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    same_tensors(want, convert(pickled, "--no-tokenizer"), "sharded pytorch_model.bin")
+    stacked = fresh("stacked", folder)      # experts as transformers 5 keeps them in memory
+    from safetensors.torch import save_file
+    state = {k.replace(".block_sparse_moe.", ".mlp."): v.contiguous() for k, v in model.state_dict().items()}
+    save_file({k: v for k, v in state.items()}, stacked / "model.safetensors")
+    got = convert(stacked, "--no-tokenizer")
+    same_tensors(want, got, "stacked experts")
+
+
+def fresh(name, config_from):
+    out = TMP / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    shutil.copy(config_from / "config.json", out)
+    return out
+
+
+def load_numpy(folder):
+    from safetensors.numpy import load_file
+    return load_file(folder / "model.safetensors")
+
+
+def test_types():
+    torch.manual_seed(3)
+    conf = dict(GQA, hidden_size=64, num_attention_heads=2, num_key_value_heads=1, intermediate_size=96)
+    TOYS["wide"] = ("llama", lambda: tf.LlamaConfig(**conf))
+    _, folder = toy("wide")
+    full = convert(folder, "--no-tokenizer")
+    for kind in cw.quantisable():
+        m = convert(folder, "--no-tokenizer", type=kind)
+        ok(m.all["general.file_type"] == {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9}[kind], kind)
+        for n, x in full.t.items():
+            want = kind.upper() if x.ndim == 2 else "F32"
+            ok(m.types[n] == want, f"{kind}: {n} is {m.types[n]}")
+            q = gguf.GGMLQuantizationType[want]
+            y = gguf.quants.dequantize(gguf.quants.quantize(x.astype(np.float32), q), q)
+            ok(np.array_equal(m.t[n], y.astype(np.float64)), f"{kind}: values of {n}")
+    _, folder = toy("wide", torch.bfloat16)
+    half = convert(folder, "--no-tokenizer", type="bf16")
+    ok(all(np.array_equal(half.t[n], x) for n, x in convert(folder, "--no-tokenizer").t.items()), "bfloat16 is kept exactly")
+    m = convert(toy("llama")[1], "--no-tokenizer", type="q8_0")
+    ok({v for k, v in m.types.items() if m.t[k].ndim == 2} == {"F16"}, "rows of 36 and 58 fall back to F16")
+    del TOYS["wide"]
+
+
+def test_mxfp4():
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    conf = dict(HEAD, hidden_size=64, intermediate_size=32)
+    TOYS["oss"] = ("gpt-oss", lambda: tf.GptOssConfig(**conf, num_local_experts=3, num_experts_per_tok=2, sliding_window=7))
+    model, folder = toy("oss")
+    plain = convert(folder, "--no-tokenizer")
+    state, rng, want = model.state_dict(), np.random.default_rng(1), {}
+    for n in [n for n in state if n.endswith(("gate_up_proj", "down_proj"))]:
+        e, i, o = state.pop(n).shape
+        blocks = torch.from_numpy(rng.integers(0, 256, (e, o, i // 32, 16), dtype=np.uint8))
+        scales = torch.from_numpy(rng.integers(118, 130, (e, o, i // 32), dtype=np.uint8))
+        state[n + "_blocks"], state[n + "_scales"] = blocks, scales
+        want[n] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32).numpy()    # [e, in, out]
+    packed = fresh("packed", folder)
+    config = json.loads((packed / "config.json").read_text())
+    (packed / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "mxfp4"}}))
+    from safetensors.torch import save_file
+    save_file(state, packed / "model.safetensors")
+    m = convert(packed, "--no-tokenizer", type="q8_0")
+    ok(m.t.keys() == plain.t.keys(), "same tensors")
+    for b in range(2):
+        both, down = (want[f"model.layers.{b}.mlp.experts.{n}_proj"] for n in ("gate_up", "down"))
+        for n, w in (("gate", both[:, :, ::2]), ("up", both[:, :, 1::2]), ("down", down)):
+            name = f"blk.{b}.ffn_{n}_exps.weight"
+            ok(m.types[name] == "MXFP4" and np.array_equal(m.t[name], w.swapaxes(1, 2)), name)
+    del TOYS["oss"]
+
+
+def test_gpt2_files():
+    model, folder = toy("gpt2")
+    want = convert(folder, "--no-tokenizer")
+    linear = {k: v.T.contiguous() if k.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else v
+              for k, v in model.state_dict().items()}
+    args = dict(n_layer=2, n_head=6, n_embd=36, block_size=37, bias=True, vocab_size=101, dropout=0.0)
+    nano = {"model": {"_orig_mod." + k: v for k, v in linear.items()}, "model_args": args, "iter_num": 3, "config": {"x": 1}}
+    torch.save(nano, TMP / "nano.pt")
+    same_tensors(want, convert(TMP / "nano.pt", "--no-tokenizer"), "nanoGPT")
+    ok(convert(TMP / "nano.pt", "--no-tokenizer")["hidden_activation"] == "gelu", "nanoGPT's GELU")
+    ok(convert(TMP / "nano.pt", "--no-tokenizer", "--gelu", "tanh")["hidden_activation"] == "gelu_pytorch_tanh", "--gelu")
+    torch.save({"model": {k: v for k, v in linear.items() if not k.endswith("bias")}, "model_args": args}, TMP / "nano.pt")
+    m = convert(TMP / "nano.pt", "--no-tokenizer")
+    ok(m.t.keys() == want.t.keys() and not any(m.t[k].any() for k in m.t if k.endswith("bias")), "nanoGPT without biases")
+    torch.save({**linear, "transformer.h.0.attn.bias": torch.ones(1, 1, 37, 37)}, TMP / "mini.pt")
+    same_tensors(want, convert(TMP / "mini.pt", "--no-tokenizer", "--n-head", 6), "minGPT")
+    for version in (3, 5):
+        (TMP / "llmc.bin").write_bytes(llmc(linear, version))
+        got = convert(TMP / "llmc.bin", "--no-tokenizer")
+        if version == 3:
+            same_tensors(want, got, "llm.c")
+        else:
+            ok(all(np.allclose(got.t[k], v, rtol=0.005, atol=1e-6) for k, v in want.t.items()), "llm.c in bfloat16")
+
+
+LLMC = ("ln_1.weight ln_1.bias attn.c_attn.weight attn.c_attn.bias attn.c_proj.weight attn.c_proj.bias ln_2.weight ln_2.bias "
+        "mlp.c_fc.weight mlp.c_fc.bias mlp.c_proj.weight mlp.c_proj.bias")
+
+
+def llmc(state, version):
+    def raw(x):
+        return x.to(torch.bfloat16).view(torch.int16).numpy().tobytes() if version == 5 else x.numpy().astype("<f4").tobytes()
+    out = [struct.pack("<8i", 20240326, version, 37, 101, 2, 6, 36, 128).ljust(1024, b"\0"),
+           raw(torch.cat([state["transformer.wte.weight"], torch.full((27, 36), 9.0)])), raw(state["transformer.wpe.weight"])]
+    out += [raw(state[f"transformer.h.{i}.{n}"]) for n in LLMC.split() for i in range(2)]
+    return b"".join(out + [raw(state["transformer.ln_f.weight"]), raw(state["transformer.ln_f.bias"])])
+
+
+def test_llama2c():
+    """The same weights as a Hugging Face folder and in both llama2.c formats: the logits must agree."""
+    model, _ = toy("llama")
+    s = {k: v.numpy() for k, v in model.state_dict().items()}
+
+    def pairs(w, heads):        # rows of half-split rope to rows of pairs
+        return w.reshape(heads, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+    def layers(name, heads=0):
+        return [pairs(s[f"model.layers.{i}.{name}.weight"], heads) if heads else s[f"model.layers.{i}.{name}.weight"] for i in range(2)]
+    emb, final, head = [s["model.embed_tokens.weight"]], [s["model.norm.weight"]], [s["lm_head.weight"]]
+    n1, n2 = layers("input_layernorm"), layers("post_attention_layernorm")
+    att = layers("self_attn.q_proj", 6) + layers("self_attn.k_proj", 2) + layers("self_attn.v_proj") + layers("self_attn.o_proj")
+    ffn = layers("mlp.gate_proj") + layers("mlp.down_proj") + layers("mlp.up_proj")
+    table = [np.zeros((37, 6), np.float32)]
+    shape = (36, 58, 2, 6, 2)
+    raw = lambda parts: b"".join(x.astype("<f4").tobytes() for x in parts)      # noqa: E731
+    legacy = struct.pack("<7i", *shape, -101, 37) + raw(emb + n1 + att + n2 + ffn + final + table + head)
+    v1 = struct.pack("<Ii7iB", 0x616B3432, 1, *shape, 101, 37, 0).ljust(256, b"\0") + raw(n1 + n2 + final + emb + att + ffn + head)
+    ids = np.arange(20) * 5
+    with torch.no_grad():
+        want = model(torch.tensor(ids)[None]).logits[0].double().numpy()
+    for data in (legacy, v1):
+        (TMP / "l2c.bin").write_bytes(data)
+        m = convert(TMP / "l2c.bin", "--no-tokenizer")
+        ok(m["attention.layer_norm_rms_epsilon"] == np.float32(1e-5), "eps")
+        m.all["llama.attention.layer_norm_rms_epsilon"] = 1e-6      # the toy's
+        got = Forward(m).logits(ids)
+        ok(np.abs(got - want).max() < 1e-5 * np.abs(want).max(), "llama2.c logits")
+    shared = struct.pack("<7i", *shape, 101, 37) + raw(emb + n1 + att + n2 + ffn + final + table)
+    (TMP / "l2c.bin").write_bytes(shared)
+    ok("output.weight" not in convert(TMP / "l2c.bin", "--no-tokenizer").t, "shared classifier")
+
+
+def test_stories():
+    folder = DATA / "stories260k"
+    if not folder.is_dir():
+        return print(f"convert_test: {folder} is not there, stories260K skipped")
+    m = convert(folder / "stories260K.bin", "--tokenizer", folder / "tok512.bin")
+    tokens = m.all["tokenizer.ggml.tokens"]
+    ids, f = [1] + spm_encode(m, " Once upon a time"), Forward(m)
+    for _ in range(40):
+        ids.append(int(f.logits(np.array(ids))[-1].argmax()))
+    text = "".join(chr(int(tokens[i][3:5], 16)) if m.all["tokenizer.ggml.token_type"][i] == cw.BYTE else tokens[i] for i in ids[1:])
+    ok(text.replace("▁", " ").startswith(" Once upon a time, there was a little girl named Lily. She loved to play outside in the park."), text)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Tokenizers
+# ----------------------------------------------------------------------------------------------------------------
+TEXT = ("The quick brown fox, who can't jump over 1234567 lazy dogs, won't stop!\nGrüße aus Köln — 東京 и Москва.\n\n"
+        "def f(x):\n    return x ** 2  # squared\n") * 3
+
+
+def spm_encode(m, text):
+    """SentencePiece BPE with the scores of a file: the neighbours that make the best piece are joined first."""
+    ids = {t: i for i, t in enumerate(m.all["tokenizer.ggml.tokens"])}
+    scores, out = m.all["tokenizer.ggml.scores"], list(text.replace(" ", "▁"))
+    while True:
+        best = max(((scores[ids[out[k] + out[k + 1]]], -k) for k in range(len(out) - 1) if out[k] + out[k + 1] in ids), default=None)
+        if best is None:
+            break
+        k = -best[1]
+        out[k:k + 2] = [out[k] + out[k + 1]]
+    return [i for t in out for i in ([ids[t]] if t in ids else [ids[f"<0x{b:02X}>"] for b in t.encode()])]
+
+
+def byte_bpe(pre, folder, **model):
+    from tokenizers import models, pre_tokenizers, trainers
+    t = tokenizers.Tokenizer(models.BPE(**model))
+    t.pre_tokenizer = pre
+    t.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False,
+                                                      initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.add_tokens(["<tool>"])
+    t.save(str(folder / "tokenizer.json"))
+    return t
+
+
+def weightless(name, vocab):
+    """A folder with a minimal model of so many tokens, for the tokenizer beside it."""
+    out = TMP / name
+    shutil.rmtree(out, ignore_errors=True)
+    torch.manual_seed(0)
+    tf.AutoModelForCausalLM.from_config(tf.LlamaConfig(**dict(GQA, vocab_size=vocab))).save_pretrained(out)
+    return out
+
+
+def test_pre():
+    from tokenizers import Regex, pre_tokenizers as p
+
+    def split(*patterns, digits=False, last=False):
+        return p.Sequence([p.Split(Regex(x), "isolated") for x in patterns] + ([p.Digits(individual_digits=True)] if digits else []) +
+                          [p.ByteLevel(add_prefix_space=False, use_regex=last)])
+    plain = p.ByteLevel(add_prefix_space=False)
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    u, low = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    end = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    c = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    head = r"[^\r\n\p{L}\p{N}]?"
+    cases = [
+        ("gpt-2", plain, {}),
+        ("smollm", p.Sequence([p.Digits(individual_digits=True), plain]), {}),
+        ("dbrx", split(words % "{1,3}"), {}), ("llama-bpe", split(words % "{1,3}"), {"ignore_merges": True}),
+        ("qwen2", split(words % ""), {}),
+        ("tekken", split(f"{head}{u}*{low}+|{head}{u}+{low}*|\\p{{N}}{end}"), {"ignore_merges": True}),
+        ("gpt-4o", split(f"{head}{u}*{low}+{c}|{head}{u}+{low}*{c}|\\p{{N}}{{1,3}}{end}"), {}),
+        ("falcon", p.Sequence([p.Punctuation("contiguous"), plain, p.Digits(individual_digits=False),
+                               p.Split(Regex("[0-9][0-9][0-9]"), "isolated")]), {}),
+        ("bloom", split(r" ?[^(\s|[.,!?…。，、।۔،])]+"), {}),
+        ("deepseek-v3", split(r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?"""
+                              r"[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), {}),
+        ("deepseek-coder", split("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", digits=True), {}),
+        ("deepseek-llm", split("[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-퟿]+", digits=True), {}),
+    ]
+    folder = weightless("pre", 310)
+    for name, pre, model in cases:
+        t = byte_bpe(pre, folder, **model)
+        m = convert(folder)
+        ok(m.all["tokenizer.ggml.pre"] == name, f"expected {name}, found {m.all['tokenizer.ggml.pre']}")
+        tokens, types = m.all["tokenizer.ggml.tokens"], m.all["tokenizer.ggml.token_type"]
+        ok(len(tokens) == len(types) == 310, name)
+        ok({x: i for i, x in enumerate(tokens[:t.get_vocab_size()])} == t.get_vocab(), f"{name}: tokens")
+        merges = json.loads(t.to_str())["model"]["merges"]
+        ok(m.all["tokenizer.ggml.merges"] == [x if isinstance(x, str) else " ".join(x) for x in merges], f"{name}: merges")
+        kinds = [types[tokens.index(x)] for x in ("<|endoftext|>", "<tool>", "a", "[PAD309]")]
+        ok(kinds == [cw.CONTROL, cw.USER, cw.NORMAL, cw.UNUSED], f"{name}: {kinds}")
+    byte_bpe(p.Sequence([p.Whitespace(), plain]), folder)
+    refused(folder, "pre-tokenizer not known")
+    ok(convert(folder, "--pre", "falcon").all["tokenizer.ggml.pre"] == "falcon", "--pre")
+
+
+def test_special():
+    from tokenizers import AddedToken, pre_tokenizers as p, processors
+    folder = weightless("special", 310)
+    t = byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
+    t.add_special_tokens([AddedToken(x, special=True) for x in ("<|begin|>", "<|eot_id|>", "<|eom_id|>", "<|more|>")])
+    v = t.get_vocab()
+    t.post_processor = processors.TemplateProcessing("<|begin|> $A", special_tokens=[("<|begin|>", v["<|begin|>"])])
+    t.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|begin|>", "eos_token": {"content": "<|eot_id|>"},
+                                                              "chat_template": "{{ old }}"}))
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    ends = [v[x] for x in ("<|endoftext|>", "<|eom_id|>", "<|eot_id|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    m = convert(folder)
+    key = lambda name: m.all.get("tokenizer.ggml." + name)      # noqa: E731
+    ok(key("bos_token_id") == v["<|begin|>"] and key("add_bos_token") is True, "bos")
+    ok([key(k + "_token_id") for k in ("eos", "eom", "eot")] == [v["<|eot_id|>"], v["<|eom_id|>"], v["<|endoftext|>"]], "ends")
+    ok(key("eos_token_ids") is None and m.all["tokenizer.chat_template"] == "{{ messages }}", "template")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [*ends, v["<|more|>"]]}))
+    m = convert(folder)
+    ok(sorted(key("eos_token_ids")) == sorted([*ends, v["<|more|>"]]), "more ends than keys")
+    small = weightless("small", 300)
+    for n in ("tokenizer.json",):
+        shutil.copy(folder / n, small)
+    status, err = run(small, "-o", TMP / "small.gguf")
+    ok(status == 0 and "left out" in err, f"added tokens without a row: {err}")
+    refused(small, "no such file", "--tokenizer", TMP / "nowhere")
+    refused(weightless("tiny", 200), "the embedding has 200 rows", "--tokenizer", folder)
+
+
+def test_sentencepiece():
+    try:
+        import sentencepiece
+        from sentencepiece import sentencepiece_model_pb2 as pb
+    except ImportError as e:
+        return print(f"convert_test: sentencepiece skipped: {e}")
+    from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+    from transformers.convert_slow_tokenizer import SentencePieceExtractor
+    (TMP / "text").write_text(TEXT * 20)
+    for kind in ("bpe", "unigram"):
+        folder = weightless(kind, 420)
+        sentencepiece.SentencePieceTrainer.train(input=str(TMP / "text"), model_prefix=str(folder / "tokenizer"), vocab_size=390 if kind == "bpe" else 320,
+                                                 model_type=kind, byte_fallback=True, character_coverage=0.98, minloglevel=2,
+                                                 normalization_rule_name="identity" if kind == "bpe" else "nmt_nfkc",
+                                                 remove_extra_whitespaces=kind != "bpe", user_defined_symbols=["▁▁▁▁"])
+        sp = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        n = sp.get_piece_size()
+        (folder / "added_tokens.json").write_text(json.dumps({"<|user|>": n, "<extra>": n + 1}))
+        m = convert(folder)
+        key = lambda name: m.all.get("tokenizer.ggml." + name)      # noqa: E731
+        ok(key("model") == {"bpe": "llama", "unigram": "t5"}[kind], kind)
+        want = [sp.id_to_piece(i) for i in range(n)]
+        want[want.index("▁▁▁▁")] = "    "
+        ok(key("tokens")[:n + 2] == [*want, "<|user|>", "<extra>"], f"{kind}: tokens")
+        ok(np.allclose(key("scores")[:n], [sp.get_score(i) for i in range(n)]), f"{kind}: scores")
+        types = [cw.UNKNOWN if sp.is_unknown(i) else cw.CONTROL if sp.is_control(i) else cw.BYTE if sp.is_byte(i) else
+                 cw.USER if want[i] == "    " else cw.NORMAL for i in range(n)]
+        ok(key("token_type")[:n + 2] == [*types, cw.CONTROL, cw.USER], f"{kind}: types")
+        ok((key("bos_token_id"), key("eos_token_id"), key("unknown_token_id"), key("add_space_prefix")) == (1, 2, 0, True), f"{kind}: ids")
+        if kind == "unigram":
+            ok(key("remove_extra_whitespaces") is True and len(key("precompiled_charsmap")) > 0, "charsmap")
+            continue
+        for text in TEXT.split("\n"):
+            if not text or "    " in text:
+                continue
+            ok(spm_encode(m, " " + text) == sp.encode(text), f"scores encode {text!r}")
+        # The same vocabulary as a tokenizer.json with merges instead of scores.
+        proto = pb.ModelProto()
+        proto.ParseFromString((folder / "tokenizer.model").read_bytes())
+        found = SentencePieceExtractor(str(folder / "tokenizer.model")).extract(models.BPE)
+        vocab, merges = (found["vocab"], found["merges"]) if isinstance(found, dict) else found[:2]
+        vocab = vocab if isinstance(vocab, dict) else {piece: i for i, (piece, _) in enumerate(vocab)}
+        t = tokenizers.Tokenizer(models.BPE(vocab, [tuple(x) for x in merges], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        t.add_special_tokens([AddedToken(x, special=True) for x in ("<unk>", "<s>", "</s>")])
+        (folder / "tokenizer.model").unlink()
+        t.save(str(folder / "tokenizer.json"))
+        m = convert(folder)
+        ok(key("model") == "llama" and key("add_space_prefix") is True, "tokenizer.json with byte fallback")
+        for text in TEXT.split("\n"):
+            if not text or "    " in text:
+                continue
+            ok(spm_encode(m, " " + text) == t.encode(text).ids, f"merges encode {text!r}")
+        t.normalizer, t.pre_tokenizer = None, pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+        t.save(str(folder / "tokenizer.json"))
+        ok(convert(folder).all["tokenizer.ggml.add_space_prefix"] is False, "no prefix")
+
+
+def test_gpt2_vocab():
+    folder = DATA / "tokenizers"
+    if not folder.is_dir():
+        return print(f"convert_test: {folder} is not there, GPT-2's vocabulary skipped")
+    want = Model.__new__(Model)
+    want.all = {k: f.contents() for k, f in gguf.GGUFReader(folder / "ggml-vocab-gpt-2.gguf").fields.items()}
+    source = weightless("gpt2-vocab", 50257)
+    for n in ("encoder.json", "vocab.bpe"):
+        shutil.copy(folder / n, source)
+    symbols = {c: b for b, c in cw.byte_symbols().items()}
+    tokens = sorted(json.loads((folder / "encoder.json").read_text()).items(), key=lambda x: x[1])
+    raw = [t.encode() if i == 50256 else bytes(symbols[c] for c in t) for t, i in tokens]
+    (TMP / "gpt2_tokenizer.bin").write_bytes(struct.pack("<4i", 20240328, 2, 50257, 50256).ljust(1024, b"\0") +
+                                             b"".join(bytes([len(t)]) + t for t in raw))
+    for args in ((), ("--tokenizer", TMP / "gpt2_tokenizer.bin")):      # the second has no merges: they are found again
+        m = convert(source, *args)
+        for k in ("model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"):
+            ok(m.all["tokenizer.ggml." + k] == want.all["tokenizer.ggml." + k], f"GPT-2: {k} {args}")
+
+
+def test_characters():
+    import pickle
+    chars = "\n !abcXYZ"
+    (TMP / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 9, "itos": dict(enumerate(chars)), "stoi": {c: i for i, c in enumerate(chars)}}))
+    m = convert(weightless("chars", 9), "--tokenizer", TMP / "meta.pkl")
+    ok(m.all["tokenizer.ggml.tokens"] == ["Ċ", "Ġ", *"!abcXYZ"] and "tokenizer.ggml.merges" not in m.all, "characters")
+    (TMP / "meta.pkl").write_bytes(pickle.dumps({"itos": {0: "é"}}))
+    refused(TMP / "chars", "expected one ASCII character", "--tokenizer", TMP / "meta.pkl")
+    (TMP / "meta.pkl").write_bytes(pickle.dumps({"itos": os.getcwd}))
+    refused(TMP / "chars", "not a nanoGPT meta.pkl", "--tokenizer", TMP / "meta.pkl")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# What is refused
+# ----------------------------------------------------------------------------------------------------------------
+def refused(source, message, *args, type="f16"):
+    folder = TMP / "refused"
+    folder.mkdir(exist_ok=True)
+    status, err = run(source, "-o", folder / "x.gguf", "--type", type, *args)
+    ok(status == 1, f"expected {message!r}, but it was converted")
+    last = err.strip().splitlines()[-1] if err.strip() else ""
+    ok(message in last and last.startswith("convert_weights.py: error: "), f"expected {message!r}, found {err!r}")
+    ok(not list(folder.iterdir()), f"left behind: {list(folder.iterdir())}")
+
+
+def test_errors():
+    from safetensors.numpy import save_file
+    _, good = toy("llama")
+    config, tensors = json.loads((good / "config.json").read_text()), load_numpy(good)
+
+    def bad(message, change=None, weights=None, args=("--no-tokenizer",), type="f16"):
+        folder = fresh("bad", good)
+        (folder / "config.json").write_text(json.dumps({**config, **(change or {})}))
+        save_file({k: v for k, v in {**tensors, **(weights or {})}.items() if v is not None}, folder / "model.safetensors")
+        refused(folder, message, *args, type=type)
+    q = "model.layers.1.self_attn.q_proj.weight"
+    bad("unknown model_type 'mamba'", {"model_type": "mamba"})
+    bad("vocab_size: expected a positive integer, found '101'", {"vocab_size": "101"})
+    bad("num_hidden_layers: expected a positive integer, found 0", {"num_hidden_layers": 0})
+    bad("activation 'relu'", {"hidden_act": "relu"})
+    bad("4 key/value heads do not divide 6", {"num_key_value_heads": 4})
+    bad("rope scaling 'dynamic'", rope("dynamic", factor=2.0))
+    bad("layer_types", {"layer_types": ["sliding_attention", "full_attention"]})
+    bad("quantised weights (gptq)", {"quantization_config": {"quant_method": "gptq"}})
+    bad("blk.0.attn_k.weight: expected [18, 36] from config.json, found [12, 36]", {"num_key_value_heads": 3})
+    bad("1 tensors are missing: blk.1.attn_q.weight", weights={q: None})
+    bad("1 tensors have no place in a llama file: model.layers.1.self_attn.q_norm.weight",
+        weights={"model.layers.1.self_attn.q_norm.weight": np.ones(6, np.float32)})
+    bad("9 tensors have no place", {"num_hidden_layers": 1})
+    bad("missing: output.weight", weights={"lm_head.weight": None})
+    bad("expected floating-point weights, found uint8", weights={q: tensors[q].astype(np.uint8)})
+    bad("blk.1.attn_q.weight: not all values are finite", weights={q: tensors[q] * np.float32(np.nan)})
+    bad("does not fit F16", weights={q: tensors[q] + np.float32(1e6)})
+    bad("no tokenizer.json, tokenizer.model, or vocab.json", args=())
+    folder = fresh("bad", good)
+    refused(folder, "neither *.safetensors nor pytorch_model*.bin")
+    (folder / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes()[:-1])
+    refused(folder, "not a safetensors file")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {q: "model-1.safetensors"}}))
+    refused(folder, "listed in model.safetensors.index.json but not there")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {q: "../model.safetensors"}}))
+    refused(folder, "expected a weight_map of file names")
+    (folder / "config.json").write_text("{")
+    refused(folder, "not JSON")
+    (folder / "config.json").unlink()
+    refused(folder, "config.json: no such file")
+    refused(TMP / "nowhere", "no such file or folder")
+    shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
+    for text, message in (("[]", "expected a JSON object"), ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "pre-tokenizer not known"),
+                          ('{"model": {"type": "WordPiece"}}', "tokenizer model 'WordPiece'"), ('{"model": {"type": "BPE", "vocab": 3}}', "")):
+        (TMP / "json" / "tokenizer.json").write_text(text)
+        refused(TMP / "json", message)
+
+    model, moe = toy("mixtral")
+    tensors = load_numpy(moe)
+    folder = fresh("bad", moe)
+    save_file({k: v for k, v in tensors.items() if ".experts.1.w2" not in k}, folder / "model.safetensors")
+    refused(folder, "blk.0.ffn_down_exps.weight: expected 3 parts", "--no-tokenizer")
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+    torch.save({"model": Evil()}, TMP / "evil.pt")
+    refused(TMP / "evil.pt", "not a checkpoint of plain tensors")
+    (TMP / "junk.pt").write_bytes(b"junk" * 9)
+    refused(TMP / "junk.pt", "not a")
+    torch.save({"x": torch.ones(2)}, TMP / "other.pt")
+    refused(TMP / "other.pt", "expected a nanoGPT or minGPT checkpoint")
+    linear = toy("gpt2")[0].state_dict()
+    torch.save(linear, TMP / "mini.pt")
+    refused(TMP / "mini.pt", "give --n-head")
+    for data, message in ((b"", "neither a llama2.c nor an llm.c file"), (b"\xff" * 64, "neither"),
+                          (struct.pack("<7i", 36, 58, 2, 6, 2, 101, 37) + bytes(99), "expected 93940 bytes for this header"),
+                          (struct.pack("<7i", 36, 58, 2, 5, 2, 101, 37), "do not make a llama2.c model"),
+                          (struct.pack("<Ii", 0x616B3432, 2) + bytes(300), "llama2.c file of version 2"),
+                          (struct.pack("<8i", 20240326, 1, 37, 101, 2, 6, 36, 128) + bytes(1000), "llm.c file of version 1"),
+                          (struct.pack("<8i", 20240326, 3, 37, 101, 2, 5, 36, 128) + bytes(1000), "is not valid")):
+        (TMP / "x.bin").write_bytes(data)
+        refused(TMP / "x.bin", message, "--no-tokenizer")
+    ok(run(good, "-o", TMP / "nowhere" / "x.gguf")[0] == 1 and run(good, "-o", TMP)[0] == 1, "an output that cannot be")
+    (TMP / "kept.gguf").write_text("old")
+    ok(run(good, "-o", TMP / "kept.gguf")[0] == 1 and (TMP / "kept.gguf").read_text() == "old", "a failure keeps the old file")
+
+
+def main():
+    tests = {k: f for k, f in globals().items() if k.startswith("test_")}
+    try:
+        for name, f in tests.items():
+            if len(sys.argv) == 1 or name.removeprefix("test_") in sys.argv[1:]:
+                f()
+    finally:
+        shutil.rmtree(TMP, ignore_errors=True)
+    print(f"convert_test: {passed} passed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1473 @@
+#!/usr/bin/env python3
+"""Turn a checkpoint into a GGUF file.
+
+SOURCE is one of
+  a Hugging Face folder        config.json with *.safetensors or pytorch_model*.bin, and a tokenizer
+  a nanoGPT or minGPT .pt      (minGPT files do not say how many heads there are: --n-head)
+  a llama2.c .bin              the legacy format and version 1; with --tokenizer tok.bin
+  an llm.c .bin                GPT-2, versions 3 (float32) and 5 (bfloat16)
+
+Everything that decides the result is a row of ROWS (architectures) or of PRE (pre-tokenizers). What no row
+describes is refused: a model is converted exactly or not at all.
+"""
+
+import argparse
+import base64
+import io
+import json
+import math
+import os
+import pickle
+import re
+import struct
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+try:
+    import gguf
+    import numpy as np
+    from gguf import MODEL_ARCH as A
+    from gguf import GGMLQuantizationType as Q
+    from tqdm import tqdm
+except ImportError as e:
+    sys.exit(f"convert_weights.py: error: {e}; pip install -r {Path(__file__).with_name('requirements.txt')}")
+
+
+class Refused(Exception):
+    """A one-line reason why the source cannot be converted."""
+
+
+def note(text):
+    tqdm.write(f"convert_weights.py: note: {text}", file=sys.stderr)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Architectures
+# ----------------------------------------------------------------------------------------------------------------
+# Hugging Face has many names for one hyper-parameter; the rows below use the right-hand ones.
+ALIASES = {
+    "n_embd": "hidden_size", "n_embed": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size", "ffn_hidden_size": "intermediate_size", "n_positions": "max_position_embeddings",
+    "seq_length": "max_position_embeddings", "num_kv_heads": "num_key_value_heads", "activation": "hidden_act",
+    "activation_function": "hidden_act", "hidden_activation": "hidden_act", "layer_norm_epsilon": "norm_eps",
+    "layer_norm_eps": "norm_eps", "norm_epsilon": "norm_eps", "rms_norm_eps": "norm_eps",
+    "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
+    "n_head_kv": "num_key_value_heads",
+}
+
+# Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads, N = H + 2 G,
+# K head size, F feed-forward width, E experts, M expert width, S shared expert width. A bias drops the last extent.
+SHAPES = {
+    "token_embd": "V,D", "position_embd": "T,D", "token_embd_norm": "D", "output": "V,D", "output_norm": "D",
+    "attn_norm": "D", "attn_norm_2": "D", "attn_qkv": "N.K,D", "attn_q": "H.K,D", "attn_k": "G.K,D", "attn_v": "G.K,D",
+    "attn_output": "D,H.K", "attn_q_norm": "K", "attn_k_norm": "K", "attn_sinks": "H", "post_attention_norm": "D",
+    "ffn_norm": "D", "post_ffw_norm": "D", "ffn_gate": "F,D", "ffn_up": "F,D", "ffn_down": "D,F", "ffn_gate_inp": "E,D",
+    "ffn_gate_exps": "E,M,D", "ffn_up_exps": "E,M,D", "ffn_down_exps": "E,D,M", "ffn_gate_inp_shexp": "D",
+    "ffn_gate_shexp": "S,D", "ffn_up_shexp": "S,D", "ffn_down_shexp": "D,S",
+}
+
+
+def extents(spec, d):
+    return tuple(math.prod(int(x) if x.isdigit() else d[x] for x in e.split(".")) for e in spec.split(","))
+
+
+SILU = ("silu", "swish")
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
+ERF_GELU = ("gelu", "gelu_python")
+GATED = "attn_q* attn_k* attn_v* attn_output* ffn_gate ffn_up ffn_down"
+EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
+
+
+@dataclass(frozen=True)
+class Row:
+    hf: str                     # model_type values in config.json
+    arch: A                     # its name prefixes the keys
+    block: str                  # tensors of a block: `+` bias needed, `*` bias optional, `?` all optional
+    top: str = "token_embd output_norm output?"
+    norm: str = "rms"           # rms | layer
+    act: tuple = SILU           # accepted activations, the first is the default
+    rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs
+    tied: bool = False          # tie_word_embeddings when config.json does not say
+    theta: float = 10000.0      # rope base when config.json does not say
+    eps: float = 1e-5
+    partial: float = 1.0        # share of a head that rope turns, when config.json does not say
+    defaults: dict = field(default_factory=dict)    # of config.json keys that may be left out
+    multi_query: bool = False   # one key/value head unless config.json says otherwise
+    fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
+    window: str = ""            # which layers have a sliding window: "" none | all | even | 5of6
+    ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
+    names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
+    shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
+    keys: dict = field(default_factory=dict)    # further GGUF keys -> what `pick` finds in config.json
+    fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood, default first
+
+
+MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
+            "expert_feed_forward_length": "moe_intermediate_size"}
+QWEN_FIXED = {"use_sliding_window": (False,)}
+QWEN_MOE_FIXED = {**QWEN_FIXED, "decoder_sparse_step": (1,), "mlp_only_layers": (None, [])}
+GEMMA_NORMS = {n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm",
+                                    "attn_q_norm", "attn_k_norm")}
+GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (False,)}
+STACKED_EXPERTS = {"mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
+                   "mlp.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+
+ROWS = [
+    Row("gpt2", A.GPT2, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
+        top="token_embd position_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True,
+        ops={n: "transpose" for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")},
+        fixed={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,)}),
+    Row("gpt_bigcode", A.STARCODER, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
+        top="token_embd position_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True, fused=True,
+        multi_query=True, fixed={"scale_attn_weights": (True,), "add_cross_attention": (False,)}),
+    Row("gpt_neox", A.GPTNEOX, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", fused=True,
+        top="token_embd output_norm+ output?", act=ERF_GELU + TANH_GELU, partial=0.25,
+        keys={"use_parallel_residual": "use_parallel_residual|true"}, fixed={"attention_bias": (True,)}),
+    Row("gptj", A.GPTJ, "attn_norm+ attn_q attn_k attn_v attn_output ffn_up+ ffn_down+", norm="layer", rope="pairs",
+        top="token_embd output_norm+ output?+", act=TANH_GELU + ERF_GELU),
+    Row("bloom", A.BLOOM, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
+        top="token_embd token_embd_norm+ output_norm+ output?", act=TANH_GELU, tied=True, fused=True,
+        defaults={"max_position_embeddings": 2048}, keys={"attention.max_alibi_bias": "8.0"}, fixed={"apply_residual_connection_post_layernorm": (False,)}),
+    Row("falcon", A.FALCON, "attn_norm+ attn_norm_2?+ attn_qkv attn_output ffn_up ffn_down",
+        norm="layer", top="token_embd output_norm+ output?", act=ERF_GELU, tied=True, fused=True,
+        multi_query=True, defaults={"max_position_embeddings": 2048}, fixed={"alibi": (False,), "parallel_attn": (True,), "bias": (False,)}),
+    Row("starcoder2", A.STARCODER2, "attn_norm+ attn_q* attn_k* attn_v* attn_output* ffn_norm+ ffn_up* ffn_down*", norm="layer",
+        top="token_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True, window="all"),
+    Row("stablelm", A.STABLELM, "attn_norm+ ffn_norm?+ attn_q_norm? attn_k_norm? " + GATED, norm="layer",
+        top="token_embd output_norm+ output?", partial=0.25, shapes={"attn_q_norm": "H,K", "attn_k_norm": "G,K"},
+        keys={"use_parallel_residual": "use_parallel_residual|false"}),
+    Row("phi", A.PHI2, "attn_norm+ attn_q+ attn_k+ attn_v+ attn_output+ ffn_up+ ffn_down+", norm="layer",
+        top="token_embd output_norm+ output?+", act=TANH_GELU + ERF_GELU, partial=0.5,
+        fixed={"qk_layernorm": (False,)}),
+    Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all", shapes={"ffn_up": "2.F,D"}),
+    Row("llama mistral", A.LLAMA, "attn_norm ffn_norm " + GATED.replace("ffn_gate ffn_up ffn_down", "ffn_gate* ffn_up* ffn_down*"),
+        rope="swap", window="all"),
+    Row("mixtral", A.LLAMA, f"attn_norm ffn_norm attn_q attn_k attn_v attn_output {EXPERTS}", rope="swap", window="all", theta=1e6,
+        names=STACKED_EXPERTS, shapes={"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"},
+        keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok|2"}),
+    Row("qwen2", A.QWEN2, "attn_norm ffn_norm attn_q+ attn_k+ attn_v+ attn_output ffn_gate ffn_up ffn_down", eps=1e-6,
+        fixed=QWEN_FIXED),
+    Row("qwen2_moe", A.QWEN2MOE, "attn_norm ffn_norm attn_q* attn_k* attn_v* attn_output " + EXPERTS +
+        " ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", eps=1e-6, names=STACKED_EXPERTS,
+        ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
+        keys={**MOE_KEYS, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}),
+    Row("qwen3", A.QWEN3, "attn_norm ffn_norm attn_q_norm attn_k_norm " + GATED, eps=1e-6, defaults={"head_dim": 128},
+        fixed=QWEN_FIXED),
+    Row("qwen3_moe", A.QWEN3MOE, f"attn_norm ffn_norm attn_q_norm attn_k_norm attn_q* attn_k* attn_v* attn_output* {EXPERTS}",
+        eps=1e-6, names=STACKED_EXPERTS, keys=MOE_KEYS, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("gemma", A.GEMMA, "attn_norm ffn_norm attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down", tied=True, eps=1e-6,
+        act=TANH_GELU + ERF_GELU, defaults={"head_dim": 256}, ops=GEMMA_NORMS, fixed=GEMMA_FIXED),
+    Row("gemma2", A.GEMMA2, "attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q attn_k attn_v attn_output "
+        "ffn_gate ffn_up ffn_down", tied=True, eps=1e-6, act=TANH_GELU, ops=GEMMA_NORMS, fixed=GEMMA_FIXED, window="even",
+        defaults={"head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        keys={"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}),
+    Row("gemma3_text gemma3", A.GEMMA3, "attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q_norm attn_k_norm attn_q attn_k "
+        "attn_v attn_output ffn_gate ffn_up ffn_down", tied=True, eps=1e-6, theta=1e6, act=TANH_GELU, ops=GEMMA_NORMS,
+        window="5of6", defaults={"head_dim": 256, "sliding_window": 4096, "num_attention_heads": 8, "num_key_value_heads": 4,
+                                 "vocab_size": 262208, "max_position_embeddings": 131072},
+        fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
+        keys={"final_logit_softcapping": "final_logit_softcapping"}),
+    Row("olmo", A.OLMO, "attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down", norm="layer", rope="swap",
+        top="token_embd output?", keys={"attention.clamp_kqv": "clip_qkv"}),
+    Row("olmo2", A.OLMO2, "post_attention_norm post_ffw_norm attn_q_norm attn_k_norm attn_q attn_k attn_v attn_output "
+        "ffn_gate ffn_up ffn_down", shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
+    Row("granite", A.GRANITE, "attn_norm ffn_norm " + GATED, rope="swap", eps=1e-6,
+        keys={"attention.scale": "attention_multiplier|1.0", "embedding_scale": "embedding_multiplier|1.0",
+              "residual_scale": "residual_multiplier|1.0", "logit_scale": "logits_scaling|1.0"}),
+    Row("smollm3", A.SMOLLM3, "attn_norm ffn_norm " + GATED, rope="swap", tied=True, theta=2e6, eps=1e-6, fixed=QWEN_FIXED),
+    Row("cohere", A.COMMAND_R, "attn_norm attn_q_norm? attn_k_norm? attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down",
+        norm="layer", rope="pairs", tied=True, theta=5e5, shapes={"attn_q_norm": "H,K", "attn_k_norm": "G,K"},
+        keys={"logit_scale": "logit_scale|0.0625"}),
+    Row("gpt_oss", A.GPT_OSS, "attn_norm post_attention_norm attn_sinks attn_q+ attn_k+ attn_v+ attn_output+ ffn_gate_inp+ "
+        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", theta=150000.0, window="even", defaults={"head_dim": 64, "sliding_window": 128},
+        shapes={"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"},
+        names={"mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "even_out"), ("ffn_up_exps.weight", "odd_out")),
+               "mlp.experts.gate_up_proj_bias": (("ffn_gate_exps.bias", "even"), ("ffn_up_exps.bias", "odd")),
+               "mlp.experts.down_proj": (("ffn_down_exps.weight", "out"),),
+               "mlp.experts.down_proj_bias": (("ffn_down_exps.bias", "same"),)},
+        keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
+              "expert_feed_forward_length": "intermediate_size"},
+        fixed={"attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)}),
+]
+
+
+def _swap(a, heads):
+    """Half-split rope rows [h, (2, k/2)] to interleaved pairs [h, (k/2, 2)]."""
+    b = a.reshape(heads, 2, a.shape[0] // heads // 2, *a.shape[1:])
+    return b.swapaxes(1, 2).reshape(a.shape)
+
+
+def _regroup(a, dims):
+    """Fused rows [g, (h/g queries, key, value), k] to all queries, all keys, all values."""
+    g, per = dims["G"], dims["H"] // dims["G"]
+    b = a.reshape(g, per + 2, dims["K"], *a.shape[1:])
+    return np.concatenate([b[:, :per].reshape(-1, *a.shape[1:]), b[:, per].reshape(-1, *a.shape[1:]),
+                           b[:, per + 1].reshape(-1, *a.shape[1:])])
+
+
+def _flip(a, kind):
+    """Expert weights kept as [e, in, out]; MXFP4 blocks are [e, out, in/32, 17] already."""
+    return a if kind == "mxfp4" else a.swapaxes(1, 2)
+
+
+def _same(s):
+    return s
+
+
+# name: (shape in -> shape out, array, dims, storage kind -> array). Arrays keep their storage type, most results are views.
+OPS = {
+    "same": (_same, lambda a, d, k: a),
+    "plus1": (_same, lambda a, d, k: a),    # added after conversion to float32
+    "transpose": (lambda s: s[::-1], lambda a, d, k: a.T),
+    "flatten": (lambda s: (math.prod(s),), lambda a, d, k: a.reshape(-1)),
+    "swap_q": (_same, lambda a, d, k: _swap(a, d["H"])),
+    "swap_k": (_same, lambda a, d, k: _swap(a, d["G"])),
+    "regroup": (_same, lambda a, d, k: _regroup(a, d)),
+    "first_half": (lambda s: (s[0], s[1] // 2, *s[2:]), lambda a, d, k: a[:, :a.shape[1] // 2]),
+    "second_half": (lambda s: (s[0], s[1] // 2, *s[2:]), lambda a, d, k: a[:, a.shape[1] // 2:]),
+    "even": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, ::2]),
+    "odd": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, 1::2]),
+    "out": (lambda s: (s[0], s[2], s[1]), lambda a, d, k: _flip(a, k)),
+    "even_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, ::2]),
+    "odd_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, 1::2]),
+}
+
+# Buffers that old checkpoints carry and no model needs.
+NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.")
+# Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
+KEEP_F32 = re.compile(r"_norm(_2)?\.weight$|^position_embd|ffn_gate_inp|attn_sinks")
+ROW_CHUNK = 1 << 24     # weights converted at a time
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Where tensors come from
+# ----------------------------------------------------------------------------------------------------------------
+@dataclass
+class Tensor:
+    shape: tuple
+    kind: str               # a numpy type name, "bfloat16" (kept as uint16) or "mxfp4" (uint8, [..., n / 32, 17])
+    load: object            # () -> array in storage type, a view of a mapped file where possible
+
+
+@dataclass
+class Source:
+    name: str
+    config: dict                                    # as in a Hugging Face config.json
+    tensors: dict                                   # Hugging Face name -> Tensor
+    vocab_path: object = None                       # folder or file with the tokenizer, when the source has one
+    pairs: bool = False                             # rope pairs are interleaved already (Meta's own layout)
+
+
+KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
+
+
+def storage(kind):
+    return np.dtype("<u2" if kind == "bfloat16" else kind).newbyteorder("<")
+
+
+def to_f32(a, kind):
+    if kind == "bfloat16":
+        return (a.astype(np.uint32) << 16).view(np.float32)
+    return a.astype(np.float32)
+
+
+def read_json(path, needed=True):
+    if not path.is_file():
+        if needed:
+            raise Refused(f"{path}: no such file")
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as e:
+        raise Refused(f"{path}: not JSON: {e}") from None
+    if not isinstance(data, dict):
+        raise Refused(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def mapped(path, offset, shape, kind):
+    """A tensor that lies in a file as it is."""
+    n = math.prod(shape)
+    if kind not in KINDS.values():
+        return Tensor(tuple(shape), kind, None)
+    if n == 0:
+        raise Refused(f"{path}: a tensor of shape {list(shape)} is empty")
+    return Tensor(tuple(shape), kind, lambda: np.memmap(path, storage(kind), "r", offset, tuple(shape)))
+
+
+def read_safetensors(path):
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, framework="np") as f:      # the package checks header, shapes and offsets
+            names = set(f.keys())
+    except (SafetensorError, OSError) as e:
+        raise Refused(f"{path}: not a safetensors file: {e}") from None
+    with open(path, "rb") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(size))
+    return {n: mapped(path, 8 + size + header[n]["data_offsets"][0], header[n]["shape"],
+                      KINDS.get(header[n]["dtype"], header[n]["dtype"])) for n in names}
+
+
+def torch_load(path):
+    try:
+        import torch
+    except ImportError:
+        raise Refused(f"{path}: reading it needs torch (pip install torch)") from None
+    for mmap in (True, False):      # files of torch < 1.6 cannot be mapped
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except OSError:
+            raise
+        except Exception as e:      # what torch raises for a damaged or unwelcome pickle is of many kinds
+            if not mmap:
+                raise Refused(f"{path}: not a checkpoint of plain tensors: {(str(e) or type(e).__name__).splitlines()[0]}") from None
+
+
+def torch_tensor(t):
+    import torch
+    kind = str(t.dtype).removeprefix("torch.")
+
+    def load():
+        a = t.detach()
+        return (a.view(torch.uint16) if kind == "bfloat16" else a).numpy()
+    return Tensor(tuple(t.shape), kind, load)
+
+
+def torch_tensors(path, state):
+    import torch
+    if not isinstance(state, dict):
+        raise Refused(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
+    return {n: torch_tensor(t) for n, t in state.items() if isinstance(t, torch.Tensor)}
+
+
+def join_mxfp4(tensors):
+    """gpt-oss keeps X_blocks [.., n/32, 16] and X_scales [.., n/32]: join them to GGUF's blocks. A byte of theirs holds
+    two neighbours, a byte of ours elements i and i + 16."""
+    for name in [n for n in tensors if n.endswith("_blocks")]:
+        base = name.removesuffix("_blocks")
+        blocks, scales = tensors.pop(name), tensors.pop(base + "_scales", None)
+        if scales is None or blocks.shape != (*scales.shape, 16) or (blocks.kind, scales.kind) != ("uint8", "uint8"):
+            raise Refused(f"{name}: expected uint8 blocks [..., 16] with scales beside them, found {blocks.kind} {list(blocks.shape)}")
+
+        def load(blocks=blocks, scales=scales):
+            b = np.asarray(blocks.load())
+            v = np.stack([b & 15, b >> 4], axis=-1).reshape(*b.shape[:-1], 32)
+            return np.concatenate([np.asarray(scales.load())[..., None], v[..., :16] | v[..., 16:] << 4], axis=-1)
+        e, rows, n, _ = blocks.shape
+        tensors[base] = Tensor((e, n * 32, rows), "mxfp4", load)
+    return tensors
+
+
+def open_folder(path, args):
+    config = read_json(path / "config.json")
+    if "text_config" in config:     # the language half of a model that also sees
+        config = {**config, **config["text_config"], "model_type": config.get("model_type")}
+    quant = config.get("quantization_config")
+    if quant and not (config.get("model_type") == "gpt_oss" and quant.get("quant_method") == "mxfp4"):
+        raise Refused(f"{path}: quantised weights ({quant.get('quant_method')}) cannot be converted; take the original model")
+    tensors = {}
+    for pattern, reader in (("model*.safetensors", read_safetensors), ("pytorch_model*.bin", None)):
+        index = path / ("model.safetensors.index.json" if reader else "pytorch_model.bin.index.json")
+        if index.is_file():
+            weight_map = read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict) or any(not isinstance(v, str) or Path(v).name != v for v in weight_map.values()):
+                raise Refused(f"{index}: expected a weight_map of file names in this folder")
+            files = [path / f for f in sorted(set(weight_map.values()))]
+        else:
+            weight_map, files = None, sorted(path.glob(pattern)) or (sorted(path.glob("*.safetensors")) if reader else [])
+            if len(files) > 1 and any("-of-" not in f.name for f in files):
+                files = [f for f in files if "-of-" not in f.name]
+        for f in files:
+            if not f.is_file():
+                raise Refused(f"{f}: listed in {index.name} but not there")
+            found = reader(f) if reader else torch_tensors(f, torch_load(f))
+            for n in found.keys() & tensors.keys():
+                raise Refused(f"{f}: {n} is in an earlier file too")
+            tensors.update(found)
+        if files:
+            for n in (weight_map or {}).keys() - tensors.keys():
+                raise Refused(f"{index}: {n} is listed but in none of the files")
+            break
+    if not tensors:
+        raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it")
+    return Source(path.resolve().name, config, join_mxfp4(tensors), path)
+
+
+def gpt2_config(layers, heads, width, context, vocab, act="gelu_new"):
+    return {"model_type": "gpt2", "n_layer": layers, "n_head": heads, "n_embd": width, "n_positions": context,
+            "vocab_size": vocab, "activation_function": act, "tie_word_embeddings": True}
+
+
+def open_pt(path, args):
+    """nanoGPT: {"model": state, "model_args": {...}}; minGPT: the state itself. Both use GPT-2's names with linear
+    layers stored [out, in]; Hugging Face stores them [in, out]."""
+    top = torch_load(path)
+    if not isinstance(top, dict):
+        raise Refused(f"{path}: expected a dictionary, found {type(top).__name__}")
+    nano = isinstance(top.get("model_args"), dict)
+    state = top.get("model") if nano or isinstance(top.get("model"), dict) else top
+    tensors = {n.removeprefix("_orig_mod.").removeprefix("module."): t for n, t in torch_tensors(path, state).items()}
+    wte, wpe = tensors.get("transformer.wte.weight"), tensors.get("transformer.wpe.weight")
+    if wte is None or wpe is None or len(wte.shape) != 2 or len(wpe.shape) != 2:
+        raise Refused(f"{path}: expected a nanoGPT or minGPT checkpoint with transformer.wte.weight and wpe, "
+                      f"found {', '.join(list(tensors)[:3]) or 'no tensors'}")
+    layers = 1 + max((int(m[1]) for n in tensors if (m := re.match(r"transformer\.h\.(\d+)\.", n))), default=-1)
+    conf = top["model_args"] if nano else {"n_head": args.n_head}
+    if not conf.get("n_head"):
+        raise Refused(f"{path}: the file does not say how many attention heads the model has; give --n-head")
+    if nano:
+        note("nanoGPT computes GELU with erf, its first versions with tanh as GPT-2 does; written as --gelu " + args.gelu)
+    act = "gelu" if nano and args.gelu == "erf" else "gelu_new"
+    config = gpt2_config(layers, conf["n_head"], wte.shape[1], wpe.shape[0], wte.shape[0], act)
+    out = {}
+    for n, t in tensors.items():
+        if re.search(r"\.(c_attn|c_proj|c_fc)\.weight$", n) and len(t.shape) == 2:
+            t = Tensor(t.shape[::-1], t.kind, lambda t=t: t.load().T)
+        out[n] = t
+    for n, t in list(out.items()):      # a bias that is off is the same as zeros, and readers of GPT-2 want one
+        if n.endswith(".weight") and re.search(r"\.(ln_\w|c_attn|c_proj|c_fc)\.", n):
+            zeros = np.zeros(t.shape[-1:], np.float32)
+            out.setdefault(n[:-6] + "bias", Tensor(zeros.shape, "float32", lambda z=zeros: z))
+    head = out.get("lm_head.weight")
+    if head is not None and head.shape == wte.shape and not np.array_equal(head.load(), wte.load()):
+        config["tie_word_embeddings"] = False
+    return Source(path.stem, config, out)
+
+
+def open_bin(path, args):
+    with open(path, "rb") as f:
+        head = f.read(1024)
+    if len(head) >= 28:
+        magic, version = struct.unpack("<Ii", head[:8])
+        if magic == 20240326:
+            return open_llmc(path, head, version)
+        if magic == 0x616B3432:
+            if version != 1:
+                raise Refused(f"{path}: llama2.c file of version {version}, expected the legacy format or version 1 (float32)")
+            shape, shared = struct.unpack("<7iB", head[8:37])[:7], head[36]
+            return open_llama2c(path, shape, bool(shared), 256, LLAMA2C_V1)
+        shape = struct.unpack("<7i", head[:28])
+        if all(0 < (abs(x) if i == 5 else x) < 1 << 28 for i, x in enumerate(shape)):
+            return open_llama2c(path, (*shape[:5], abs(shape[5]), shape[6]), shape[5] > 0, 28, LLAMA2C_LEGACY)
+    raise Refused(f"{path}: neither a llama2.c nor an llm.c file")
+
+
+# Order of the matrices in a llama2.c file; L of each but the single ones. `skip` are tables of sines.
+LLAMA2C_LEGACY = ("embed_tokens:V,D input_layernorm:L,D q_proj:L,H.K,D k_proj:L,G.K,D v_proj:L,G.K,D o_proj:L,D,H.K "
+                  "post_attention_layernorm:L,D gate_proj:L,F,D down_proj:L,D,F up_proj:L,F,D norm:D skip:T,K lm_head:V,D")
+LLAMA2C_V1 = ("input_layernorm:L,D post_attention_layernorm:L,D norm:D embed_tokens:V,D q_proj:L,H.K,D k_proj:L,G.K,D "
+              "v_proj:L,G.K,D o_proj:L,D,H.K gate_proj:L,F,D down_proj:L,D,F up_proj:L,F,D lm_head:V,D")
+LLMC = ("transformer.wte:P,D transformer.wpe:T,D ln_1.weight:L,D ln_1.bias:L,D attn.c_attn.weight:L,3.D,D attn.c_attn.bias:L,3.D "
+        "attn.c_proj.weight:L,D,D attn.c_proj.bias:L,D ln_2.weight:L,D ln_2.bias:L,D mlp.c_fc.weight:L,4.D,D mlp.c_fc.bias:L,4.D "
+        "mlp.c_proj.weight:L,D,4.D mlp.c_proj.bias:L,D transformer.ln_f.weight:D transformer.ln_f.bias:D")
+
+
+def sequence(path, layout, dims, offset, kind):
+    """Tensors that follow each other in a file; yields (name, layer or None, Tensor) and checks the size."""
+    out, size = [], storage(kind).itemsize
+    for item in layout.split():
+        name, shape = item.split(":")
+        per_layer, shape = shape.startswith("L,"), extents(shape, dims)
+        if per_layer:
+            for i in range(dims["L"]):
+                out.append((name, i, mapped(path, offset, shape[1:], kind)))
+                offset += math.prod(shape[1:]) * size
+        else:
+            out.append((name, None, mapped(path, offset, shape, kind)))
+            offset += math.prod(shape) * size
+    if (actual := path.stat().st_size) != offset:
+        raise Refused(f"{path}: expected {offset} bytes for this header, found {actual}")
+    return out
+
+
+def open_llama2c(path, header, shared, offset, layout):
+    d, f, n_layer, h, g, v, t = header
+    if d % h or h % g or d // h % 2 or min(header) <= 0:
+        raise Refused(f"{path}: width {d}, {h} heads, {g} key/value heads do not make a llama2.c model")
+    if shared:
+        layout = layout.removesuffix(" lm_head:V,D")
+    dims = {"D": d, "F": f, "L": n_layer, "H": h, "G": g, "V": v, "T": t, "K": d // h}
+    tensors = {}
+    for name, i, tensor in sequence(path, layout, dims, offset, "float32"):
+        part = "self_attn." if name[1:] == "_proj" else "mlp." if name in ("gate_proj", "down_proj", "up_proj") else ""
+        name = f"model.layers.{i}.{part}{name}" if i is not None else name if name == "lm_head" else "model." + name
+        if name != "model.skip":
+            tensors[name + ".weight"] = tensor
+    config = {"model_type": "llama", "hidden_size": d, "intermediate_size": f, "num_hidden_layers": n_layer,
+              "num_attention_heads": h, "num_key_value_heads": g, "vocab_size": v, "max_position_embeddings": t,
+              "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": shared}
+    return Source(path.stem, config, tensors, pairs=True)
+
+
+def open_llmc(path, head, version):
+    if version not in (3, 5):
+        raise Refused(f"{path}: llm.c file of version {version}, expected 3 (float32) or 5 (bfloat16)")
+    t, v, n_layer, h, d, padded = struct.unpack("<6i", head[8:32])
+    if min(t, v, n_layer, h, d) <= 0 or padded < v or d % h:
+        raise Refused(f"{path}: a header of context {t}, vocabulary {v} in {padded}, {n_layer} layers, {h} heads, width {d} is not valid")
+    dims, kind = {"T": t, "P": padded, "L": n_layer, "D": d}, "float32" if version == 3 else "bfloat16"
+    tensors = {}
+    for name, i, x in sequence(path, LLMC, dims, 1024, kind):
+        if name.endswith("wte"):        # the rows that pad the vocabulary are never used
+            x = Tensor((v, d), x.kind, lambda x=x: x.load()[:v])
+        if len(x.shape) == 2 and i is not None:
+            x = Tensor(x.shape[::-1], x.kind, lambda x=x: x.load().T)
+        name = name if i is None else f"transformer.h.{i}.{name}"
+        tensors[name if name.endswith(("weight", "bias")) else name + ".weight"] = x
+    return Source(path.stem, gpt2_config(n_layer, h, d, t, v), tensors)
+
+
+def open_source(path, args):
+    if path.is_dir():
+        return open_folder(path, args)
+    if not path.is_file():
+        raise Refused(f"{path}: no such file or folder")
+    if path.suffix in (".pt", ".pth", ".ckpt"):
+        return open_pt(path, args)
+    with open(path, "rb") as f:
+        if f.read(4) == b"PK\x03\x04":
+            return open_pt(path, args)
+    return open_bin(path, args)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Configuration
+# ----------------------------------------------------------------------------------------------------------------
+def find_row(config, where):
+    kind = config.get("model_type")
+    for row in ROWS:
+        if kind in row.hf.split():
+            return row
+    raise Refused(f"{where}: unknown model_type {kind!r}; known: {' '.join(sorted(k for r in ROWS for k in r.hf.split()))}")
+
+
+def canonical(config, row):
+    out = {}
+    for k, v in config.items():     # of two names for one thing the one that has a value
+        if v is not None or ALIASES.get(k, k) not in out:
+            out[ALIASES.get(k, k)] = v
+    return {**row.defaults, **out}
+
+
+def pick(c, spec):
+    """The first of `name|name|literal` that config.json has."""
+    for alt in spec.split("|"):
+        v = c.get(alt) if re.match(r"[A-Za-z_]", alt) and alt not in ("true", "false") else json.loads(alt)
+        if v is not None:
+            return v
+    return None
+
+
+def integer(c, name, default=None):
+    v = c.get(name)
+    v = default if v is None else v
+    if isinstance(v, bool) or not isinstance(v, int) or v < 1:
+        raise Refused(f"config: {name}: expected a positive integer, found {v!r}")
+    return v
+
+
+def dimensions(c, row):
+    d = {"V": integer(c, "vocab_size"), "D": integer(c, "hidden_size"), "L": integer(c, "num_hidden_layers"),
+         "H": integer(c, "num_attention_heads"), "T": integer(c, "max_position_embeddings")}
+    d["F"] = integer(c, "intermediate_size", 4 * d["D"])
+    if not c.get("head_dim") and d["D"] % d["H"]:
+        raise Refused(f"config: {d['H']} heads do not divide the width {d['D']} and there is no head_dim")
+    d["K"] = integer(c, "head_dim", d["D"] // d["H"])
+    if row.multi_query and not c.get("new_decoder_architecture"):
+        d["G"] = 1 if pick(c, "multi_query|true") else d["H"]
+    else:
+        d["G"] = integer(c, "num_key_value_heads", d["H"])
+    if d["H"] % d["G"]:
+        raise Refused(f"config: {d['G']} key/value heads do not divide {d['H']} heads")
+    d["N"] = d["H"] + 2 * d["G"]
+    d["E"] = c.get("num_experts") or 0
+    d["M"] = c.get("moe_intermediate_size") or 0
+    d["S"] = c.get("shared_expert_intermediate_size") or 0
+    return d
+
+
+def check_fixed(c, row, d):
+    for name, allowed in row.fixed.items():
+        if name in c and c[name] not in allowed:
+            raise Refused(f"config: {name} = {c[name]!r} changes the computation and has no place in a "
+                          f"{gguf.MODEL_ARCH_NAMES[row.arch]} file (expected {' or '.join(map(repr, allowed))})")
+    act = c.get("hidden_act") or row.act[0]
+    if act not in row.act:
+        raise Refused(f"config: activation {act!r} is not known for this architecture (expected {' or '.join(row.act)})")
+    window = layer_windows(c, row, d)
+    kinds = ["sliding_attention" if w else "full_attention" for w in window]
+    if c.get("layer_types") not in (None, kinds):
+        raise Refused(f"config: layer_types {c['layer_types']} are not the architecture's (expected {kinds})")
+    if row.arch == A.SMOLLM3:
+        want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
+        if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
+            raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
+    if row.window == "5of6" and pick(c, "sliding_window_pattern|_sliding_window_pattern|6") != 6:
+        raise Refused(f"config: sliding_window_pattern {c['sliding_window_pattern']}, expected 6")
+    if c.get("tie_word_embeddings") is False and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
+        raise Refused("config: tie_word_embeddings = False has no place in this architecture's files")
+
+
+def layer_windows(c, row, d):
+    on = {"": lambda i: False, "all": lambda i: True, "even": lambda i: i % 2 == 0, "5of6": lambda i: (i + 1) % 6 != 0}[row.window]
+    return [bool(c.get("sliding_window")) and on(i) for i in range(d["L"])]
+
+
+def rope_parameters(c, row):
+    """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
+    Returns (parameters, base of the window layers or None)."""
+    p = {k: v for k, v in {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}.items() if v is not None}
+    local = c.get("rope_local_base_freq")
+    if "full_attention" in p:
+        inner = p.get("sliding_attention") or {}
+        if inner.get("rope_type", "default") != "default":
+            raise Refused(f"config: rope_type {inner['rope_type']!r} on window layers, expected 'default'")
+        local = inner.get("rope_theta", local)
+        p = p["full_attention"]
+    p.setdefault("rope_theta", c.get("rope_theta") or c.get("rotary_emb_base") or row.theta)
+    p.setdefault("partial_rotary_factor", c.get("partial_rotary_factor") or row.partial)
+    return p, (local or 10000.0) if row.window == "5of6" else None
+
+
+def add_rope(put, extra, c, row, d):
+    if row.rope == "none":
+        return
+    p, local = rope_parameters(c, row)
+    dim = c.get("rope_dim") or int(d["K"] * p["partial_rotary_factor"])
+    base = float(p["rope_theta"])
+    if dim % 2 or dim > d["K"] or (row.rope == "swap" and dim != d["K"]):
+        raise Refused(f"config: rope over {dim} of {d['K']} values of a head is not possible here")
+    put("rope.dimension_count", dim)
+    put("rope.freq_base", base)
+    if local:
+        put("rope.freq_base_swa", float(local))
+    kind = p.get("rope_type") or p.get("type") or "default"
+    kind = {"su": "longrope"}.get(kind, kind)
+    if kind == "default":
+        return
+    context = p.get("original_max_position_embeddings") or c.get("original_max_position_embeddings")
+    factor = p.get("factor") or (d["T"] / context if context else None)
+    if factor is None or factor <= 0:
+        raise Refused(f"config: rope scaling {kind!r} without a factor")
+    if kind == "linear":
+        put("rope.scaling.type", "linear")
+        put("rope.scaling.factor", float(factor))
+    elif kind == "yarn":
+        log = lambda s, m=1.0: 0.1 * m * math.log(s) + 1.0 if s > 1 else 1.0    # noqa: E731
+        m, m_all = p.get("mscale"), p.get("mscale_all_dim")
+        attn = p.get("attention_factor") or (log(factor, m) / log(factor, m_all) if m and m_all else log(factor))
+        put("rope.scaling.type", "yarn")
+        put("rope.scaling.factor", float(factor))
+        put("rope.scaling.original_context_length", int(context or d["T"]))
+        if abs(attn / log(factor) - 1) > 1e-6:      # readers multiply by 1 + 0.1 ln(factor) themselves
+            put("rope.scaling.attn_factor", attn / log(factor))
+        put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
+        put("rope.scaling.yarn_beta_slow", float(p.get("beta_slow") or 1))
+        if p.get("truncate", True) is False:
+            put("rope.scaling.yarn_truncate", False)
+    elif kind == "longrope":
+        if row.arch != A.PHI3:
+            raise Refused("config: rope scaling 'longrope' is known for phi3 only")
+        if not context:
+            raise Refused("config: rope scaling 'longrope' needs original_max_position_embeddings")
+        factor = d["T"] / context
+        attn = p.get("attention_factor") or (math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0)
+        put("rope.scaling.type", "longrope")
+        put("rope.scaling.attn_factor", float(attn))
+        put("rope.scaling.original_context_length", int(context))
+        for name in ("long", "short"):
+            values = np.asarray(p.get(name + "_factor"), np.float32)
+            if values.shape != (dim // 2,):
+                raise Refused(f"config: {name}_factor: expected {dim // 2} numbers, found shape {list(values.shape)}")
+            extra[f"rope_factors_{name}.weight"] = values
+    elif kind == "llama3":
+        low, high = p.get("low_freq_factor", 1.0), p.get("high_freq_factor", 4.0)
+        context = context or 8192
+        wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
+        smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided by factor; 1: fast, kept
+        extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    else:
+        raise Refused(f"config: rope scaling {kind!r} has no place in GGUF (expected default, linear, yarn, longrope or llama3)")
+
+
+def add_config(put, extra, c, row, d):
+    put("vocab_size", d["V"])
+    put("context_length", max(d["T"], c.get("model_max_length") or 0) if row.arch == A.COMMAND_R else d["T"])
+    put("embedding_length", d["D"])
+    put("block_count", d["L"])
+    put("feed_forward_length", d["F"])
+    put("attention.head_count", d["H"])
+    put("attention.head_count_kv", d["G"])
+    if d["K"] * d["H"] != d["D"] or c.get("head_dim"):
+        put("attention.key_length", d["K"])
+        put("attention.value_length", d["K"])
+    eps = float(c.get("norm_eps") or row.eps)
+    put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon", eps)
+    act = "gelu_pytorch_tanh" if row.arch == A.GEMMA else c.get("hidden_act") or row.act[0]   # its "gelu" was an error
+    put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
+    if any(layer_windows(c, row, d)):
+        put("attention.sliding_window", integer(c, "sliding_window"))
+    if row.arch in (A.GEMMA2, A.GEMMA3):
+        put("attention.scale", float(c.get("query_pre_attn_scalar") or 256) ** -0.5)
+    for key, spec in row.keys.items():
+        v = pick(c, spec)
+        if v is not None:
+            put(key, float(v) if re.search("scal|soft|clamp|max_alibi", key) else v)
+    add_rope(put, extra, c, row, d)
+    if d["K"] % 2 and row.rope != "none":
+        raise Refused(f"config: heads of {d['K']} values, expected an even number")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Tensors
+# ----------------------------------------------------------------------------------------------------------------
+@dataclass
+class Out:
+    shape: tuple
+    kind: str       # storage type of the parts
+    op: str
+    parts: dict     # index (0 but for stacked tensors) -> Tensor
+    source: str     # the name to complain about
+
+
+def wanted(row, layers):
+    """GGUF tensor names -> needed?"""
+    out = {}
+    for prefix, text in [("", row.top)] + [(f"blk.{i}.", row.block) for i in range(layers)]:
+        for item in text.split():
+            name = item.rstrip("+*?")
+            flags = item[len(name):]
+            out[f"{prefix}{name}.weight"] = "?" not in flags
+            if "+" in flags or "*" in flags:
+                out[f"{prefix}{name}.bias"] = "+" in flags and "?" not in flags
+    return out
+
+
+def gguf_names(row, tmap, hf):
+    """The GGUF tensors that a Hugging Face tensor goes to: [(name, op or None)], its index when stacked."""
+    stacked = re.sub(r"\.(?:experts|norms)\.(\d+)\.", lambda m: ".experts." if "experts" in m[0] else ".", hf)
+    m = re.search(r"\.(?:experts|norms)\.(\d+)\.", hf)
+    index = int(m[1]) if m else 0
+    block = re.search(r"\blayers\.(\d+)\.(.+)", hf)
+    if block and block[2] in row.names:
+        return [(f"blk.{block[1]}.{name}", op) for name, op in row.names[block[2]]], 0
+    plain = re.sub(r"^(model\.)?language_model\.(model\.)?", "model.", stacked)
+    plain = plain.replace("model.lm_head", "lm_head")
+    for name in (plain, plain.removeprefix("transformer."), "transformer." + plain, "model." + plain):
+        if name.endswith(".sinks"):
+            name += ".weight"
+        found = tmap.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found:
+            return [(found, None)], index
+    return [], 0
+
+
+def default_op(row, base, source):
+    if base in ("attn_q", "attn_k") and row.rope == "swap":
+        return "same" if source.pairs else "swap_" + base[-1]
+    return "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
+
+
+def plan_tensors(source, row, c, d):
+    tmap = gguf.get_tensor_name_map(row.arch, d["L"])
+    want = wanted(row, d["L"])
+    tied = c.get("tie_word_embeddings")
+    tied = row.tied if tied is None else tied
+    outs, left, seen = {}, [], 0
+    for hf, t in source.tensors.items():
+        if NOT_WEIGHTS.search(hf):
+            continue
+        if row.arch == A.GEMMA3 and re.match(r"(model\.)?(vision_tower|multi_modal_projector)\.", hf):
+            seen += 1
+            continue
+        targets, index = gguf_names(row, tmap, hf)
+        if tied and [n for n, _ in targets] == ["output.weight"]:
+            continue
+        if not targets or any(n not in want for n, _ in targets):
+            left.append(hf)
+            continue
+        if t.kind not in ("float64", "float32", "float16", "bfloat16", "mxfp4"):
+            raise Refused(f"{hf}: expected floating-point weights, found {t.kind}")
+        for name, op in targets:
+            base = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
+            op = op or default_op(row, base, source)
+            if op == "transpose" and len(t.shape) != 2:
+                op = "same"
+            try:
+                shape = OPS[op][0](t.shape)
+            except IndexError:
+                raise Refused(f"{hf}: shape {list(t.shape)} has too few extents") from None
+            out = outs.setdefault(name, Out(shape, t.kind, op, {}, hf))
+            if index in out.parts or (out.shape, out.kind) != (shape, t.kind):
+                raise Refused(f"{hf}: {list(shape)} {t.kind} does not go together with {out.source}: {list(out.shape)} {out.kind}")
+            out.parts[index] = t
+    if seen:
+        note(f"{seen} tensors of the vision part are left out")
+    if left:
+        raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {', '.join(left[:4])}"
+                      + (" ..." if len(left) > 4 else ""))
+    missing = [n for n, needed in want.items() if needed and n not in outs]
+    if "output.weight" in want and "output.weight" not in outs and not tied:
+        missing.append("output.weight (tie_word_embeddings is off)")
+    if missing:
+        raise Refused(f"{len(missing)} tensors are missing: {', '.join(missing[:4])}" + (" ..." if len(missing) > 4 else ""))
+    outs = {n: outs[n] for n in want if n in outs}
+    for name, out in outs.items():
+        check_shape(name, out, row, d)
+    return outs
+
+
+def check_shape(name, out, row, d):
+    base, suffix = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)
+    spec = row.shapes.get(base, SHAPES[base])
+    shape = extents(spec, d)
+    if suffix == "bias" and len(shape) > 1:
+        shape = shape[:-1]
+    n = len(out.parts)
+    found = out.shape
+    if len(shape) == len(found) + 1:
+        if sorted(out.parts) != list(range(shape[0])):
+            raise Refused(f"{name}: expected {shape[0]} parts numbered from 0, found {n} ({out.source})")
+        found = (n, *found)
+    if found != shape:
+        raise Refused(f"{name}: expected {list(shape)} from config.json, found {list(found)} ({out.source})")
+    out.shape = shape
+
+
+def choose_type(name, out, want, notes):
+    if out.kind == "mxfp4":
+        return Q.MXFP4
+    if len(out.shape) == 1 or name.endswith(".bias") or KEEP_F32.search(name.split(".", 2)[-1] if name.startswith("blk.") else name):
+        return Q.F32
+    block = gguf.GGML_QUANT_SIZES[want][0]
+    if out.shape[-1] % block:
+        notes.append(f"{name} (rows of {out.shape[-1]})")
+        return Q.F16
+    return want
+
+
+def convert_rows(name, a, kind, op, qtype, out):
+    """Fills out [rows, bytes] from a [rows, columns], a few million weights at a time."""
+    step = max(1, ROW_CHUNK // a.shape[-1])
+    for i in range(0, a.shape[0], step):
+        x = to_f32(np.ascontiguousarray(a[i:i + step]), kind)
+        if op == "plus1":
+            x = x + np.float32(1)
+        if not np.isfinite(x).all():
+            raise Refused(f"{name}: not all values are finite")
+        if qtype == Q.F16 and np.abs(x).max() > 65504:
+            raise Refused(f"{name}: {np.abs(x).max():g} does not fit F16; use --type bf16 or f32")
+        out[i:i + step] = gguf.quants.quantize(x, qtype).view(np.uint8).reshape(len(x), -1)
+
+
+def tensor_bytes(name, out, qtype, d):
+    """One tensor as it goes into the file; parts are loaded one after the other."""
+    if out.kind == "mxfp4":
+        a = OPS[out.op][1](out.parts[0].load(), d, out.kind)
+        return np.ascontiguousarray(a).reshape(-1)
+    columns = out.shape[-1]
+    block, size = gguf.GGML_QUANT_SIZES[qtype]
+    data = np.empty((math.prod(out.shape[:-1]), columns // block * size), np.uint8)
+    rows = len(data) // len(out.parts)
+    for i in range(len(out.parts)):
+        a = np.asarray(OPS[out.op][1](out.parts[i].load(), d, out.kind))
+        if len(out.shape) == 3 and len(out.parts) == 1:
+            for j in range(a.shape[0]):     # stacked already; flattening a view would copy all of it
+                n = rows // a.shape[0]
+                convert_rows(name, a[j].reshape(n, columns), out.kind, out.op, qtype, data[j * n:(j + 1) * n])
+        else:
+            convert_rows(name, a.reshape(rows, columns), out.kind, out.op, qtype, data[i * rows:(i + 1) * rows])
+    return data.reshape(-1)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Tokenizers
+# ----------------------------------------------------------------------------------------------------------------
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) for n in
+                                                ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
+
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*%s"
+CASED_END = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+# The steps of a byte-level pre-tokenizer as `steps` writes them -> tokenizer.ggml.pre
+PRE = {
+    ("gpt2",): "gpt-2",
+    ("digit", "gpt2"): "smollm",
+    ("digits", "gpt2"): "digits-gpt2",      # no published name
+    (CONTRACTIONS + WORDS % "{1,3}",): "dbrx",      # llama-bpe when whole words are looked up before merging
+    (CONTRACTIONS + WORDS % "",): "qwen2",
+    (CASED % ("", "") + r"|\p{N}" + CASED_END,): "tekken",
+    (CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?") + r"|\p{N}{1,3}" + CASED_END,): "gpt-4o",
+    ("punctuation", "gpt2", "digits", "[0-9][0-9][0-9]"): "falcon",
+    (r" ?[^(\s|[.,!?…。，、।۔،])]+",): "bloom",
+    (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
+     r"[!" '"' r"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+     r"|\s*[\r\n]+|\s+(?!\S)|\s+"): "deepseek-v3",
+    (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", "digit"): "deepseek-coder",
+}
+PRE_DEEPSEEK_LLM = (r"[\r\n]", r"\s?[A-Za-z", r"\s?[!-/:-~", r"\s+$", "[一-龥", "digit")   # how its steps begin
+# Names that mean the same steps but tell readers of one architecture a little more.
+PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "starcoder", ("smollm", A.COMMAND_R): "command-r",
+               ("smollm", A.GRANITE): "refact", ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo"}
+# vocab.json and merges.txt do not say how text is split: by tokenizer_class.
+PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}
+
+
+@dataclass
+class Vocab:
+    model: str                                          # gpt2 | llama | t5
+    tokens: list                                        # str, or None for an id that nothing has
+    types: list
+    pre: str = ""
+    scores: list = None
+    merges: list = None
+    special: dict = field(default_factory=dict)         # bos, eos, unk, pad ... -> id
+    ends: list = field(default_factory=list)            # every id that ends a text, eos first
+    flags: dict = field(default_factory=dict)           # add_bos_token ... -> bool
+    charsmap: bytes = b""
+    template: object = None
+
+    def ids(self):
+        return {t: i for i, t in enumerate(self.tokens) if t is not None}
+
+
+def byte_symbols():
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    keep = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    out, extra = {b: chr(b) for b in keep}, 0
+    for b in range(256):
+        if b not in out:
+            out[b] = chr(256 + extra)
+            extra += 1
+    return out
+
+
+def looks_special(text):
+    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|</?s>|<(unk|pad|bos|eos|start_of_turn|end_of_turn)>|<\|?(fim|im)_.*>", text))
+
+
+def steps(pre):
+    """The pre-tokenizer of a tokenizer.json as a tuple to look up in PRE; None when a part is of an unknown kind."""
+    if not pre:
+        return None
+    if pre["type"] == "Sequence":
+        parts = [steps(p) for p in pre["pretokenizers"]]
+        return None if None in parts else tuple(s for p in parts for s in p)
+    if pre["type"] == "ByteLevel" and not pre.get("add_prefix_space"):
+        return ("gpt2",) if pre.get("use_regex", True) else ()
+    if pre["type"] == "Digits":
+        return ("digit",) if pre.get("individual_digits") else ("digits",)
+    if pre["type"] == "Punctuation" and pre.get("behavior") == "Contiguous":
+        return ("punctuation",)
+    if pre["type"] == "Split" and (pre["behavior"], bool(pre.get("invert"))) in (("Isolated", False), ("Removed", True)):
+        text = pre["pattern"].get("Regex") or re.escape(pre["pattern"].get("String", ""))
+        text = text.replace("\r", r"\r").replace("\n", r"\n")
+        for form in ("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", "'(?i:[sdmt]|ll|ve|re)"):
+            text = text.replace(form, CONTRACTIONS)
+        return (text,)
+    return None
+
+
+def pre_name(pre, ignore_merges, arch, where):
+    found = steps(pre)
+    name = PRE.get(found)
+    if found and len(found) == 6 and all(a.startswith(b) for a, b in zip(found, PRE_DEEPSEEK_LLM)):
+        name = "deepseek-llm"
+    if name is None or name == "digits-gpt2":
+        raise Refused(f"{where}: pre-tokenizer not known: {json.dumps(pre, ensure_ascii=False)[:300]}; choose one with --pre NAME")
+    if name == "dbrx" and ignore_merges:
+        name = "llama-bpe"
+    elif ignore_merges and name not in ("tekken",):
+        note(f"{where}: ignore_merges is not represented with pre-tokenizer {name}")
+    return PRE_OF_ARCH.get((name, arch), name)
+
+
+def place(vocab, i, text, kind, score=-1000.0):
+    """Token `i`, growing the list when it lies behind the end."""
+    if not isinstance(i, int) or not 0 <= i < 1 << 24:
+        raise Refused(f"tokenizer: id {i!r} of {text!r} is not valid")
+    grow = i + 1 - len(vocab.tokens)
+    if grow > 0:
+        vocab.tokens += [None] * grow
+        vocab.types += [UNUSED] * grow
+        if vocab.scores is not None:
+            vocab.scores += [-1000.0] * grow
+    if vocab.tokens[i] is None and vocab.scores is not None:
+        vocab.scores[i] = score
+    vocab.tokens[i], vocab.types[i] = text, kind
+
+
+def add_tokens(vocab, added):
+    """`added`: (id, text, special?). What a user may not write by accident is control, the rest is matched in plain text."""
+    for i, text, special in added:
+        known = i < len(vocab.tokens) and vocab.tokens[i] is not None
+        if known and vocab.types[i] in (UNKNOWN, BYTE):
+            continue
+        control = special or looks_special(text)
+        place(vocab, i, text if control or vocab.model == "gpt2" else text.replace("▁", " "), CONTROL if control else USER)
+
+
+def from_tokenizer_json(path, arch, pre):
+    data = read_json(path)
+    model, where = data.get("model") or {}, path.name
+    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else None)
+    added = [(t["id"], t["content"], t.get("special", False)) for t in data.get("added_tokens") or []]
+    norms = data.get("normalizer") or {}
+    norms = [n["type"] for n in (norms["normalizers"] if norms.get("type") == "Sequence" else [norms] if norms else [])]
+    if kind == "BPE" and not model.get("byte_fallback"):
+        if set(norms) - {"NFC"}:
+            raise Refused(f"{where}: normalizer {'+'.join(norms)} is not known for byte-level BPE")
+        if norms:
+            note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
+        vocab = Vocab("gpt2", [], [], pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where))
+        for text, i in model["vocab"].items():
+            place(vocab, i, text, NORMAL)
+        vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    elif kind == "BPE":
+        vocab = sentencepiece_from_merges(model, {t for _, t, _ in added}, where)
+        prefix = "Prepend" in norms or any(p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never") != "never"
+                                           for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace")
+        vocab.flags["add_space_prefix"] = prefix
+    elif kind == "Unigram":
+        vocab = Vocab("t5", [], [], scores=[])
+        for i, (text, score) in enumerate(model["vocab"]):
+            place(vocab, i, text, UNKNOWN if i == model.get("unk_id") else NORMAL, float(score))
+        for n in flatten(data.get("normalizer"), "normalizers"):
+            if n["type"] == "Precompiled":
+                vocab.charsmap = base64.b64decode(n["precompiled_charsmap"])
+        meta = [p for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace"]
+        vocab.flags["add_space_prefix"] = any(p.get("prepend_scheme", "always") != "never" for p in meta)
+    else:
+        raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE or Unigram)")
+    add_tokens(vocab, added)
+    ids = vocab.ids()
+    for single in (p.get("single") for p in flatten(data.get("post_processor"), "processors") if p["type"] == "TemplateProcessing"):
+        names = [s.get("SpecialToken", {}).get("id") for s in single]
+        middle = names.index(None) if None in names else 0
+        vocab.flags["add_bos_token"] = middle > 0
+        vocab.flags["add_eos_token"] = middle + 1 < len(names)
+        if middle > 0 and names[0] in ids:
+            vocab.special["bos"] = ids[names[0]]
+    return vocab
+
+
+def flatten(node, inner="pretokenizers"):
+    return [] if not node else [x for p in node[inner] for x in flatten(p, inner)] if node["type"] == "Sequence" else [node]
+
+
+def sentencepiece_from_merges(model, added, where):
+    """Byte-fallback BPE in tokenizer.json was made from SentencePiece scores: merges sorted by the piece they make. The
+    piece's first rank is its score again, provided that the merges of one piece stand together."""
+    vocab, rank, last = Vocab("llama", [], [], scores=[]), {}, None
+    for r, m in enumerate(model["merges"]):
+        piece = m.replace(" ", "", 1) if isinstance(m, str) else "".join(m)
+        if piece in rank and piece != last and piece not in added:
+            raise Refused(f"{where}: the merges that make {piece!r} do not stand together, so there are no scores for them; "
+                          "a tokenizer.model is needed")
+        rank.setdefault(piece, r)
+        last = piece
+    for text, i in model["vocab"].items():
+        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else UNKNOWN if text == model.get("unk_token") else NORMAL
+        place(vocab, i, text, kind, -float(rank.get(text, len(rank))) if kind == NORMAL else 0.0)
+    return vocab
+
+
+def from_sentencepiece(path):
+    try:
+        from sentencepiece import sentencepiece_model_pb2 as pb
+    except ImportError as e:
+        raise Refused(f"{path}: reading it needs sentencepiece and protobuf ({e})") from None
+    proto = pb.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except Exception as e:      # protobuf's DecodeError has no stable home
+        raise Refused(f"{path}: not a SentencePiece model: {e}") from None
+    kind = {1: "t5", 2: "llama"}.get(proto.trainer_spec.model_type)
+    if kind is None or not proto.pieces:
+        raise Refused(f"{path}: SentencePiece model type {proto.trainer_spec.model_type} is not known (expected BPE or Unigram)")
+    vocab = Vocab(kind, [], [], scores=[])
+    types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
+    for i, p in enumerate(proto.pieces):
+        place(vocab, i, p.piece.replace("▁", " ") if p.type == 4 else p.piece, types[p.type], p.score)
+    spec = proto.normalizer_spec
+    vocab.flags = {"add_space_prefix": spec.add_dummy_prefix, "add_bos_token": True, "add_eos_token": False}
+    if kind == "t5":
+        vocab.charsmap = spec.precompiled_charsmap
+        vocab.flags.update(remove_extra_whitespaces=spec.remove_extra_whitespaces, add_bos_token=False)
+    for name in ("unk", "bos", "eos"):
+        i = getattr(proto.trainer_spec, name + "_id")
+        if 0 <= i < len(vocab.tokens):
+            vocab.special[name] = i
+    return vocab
+
+
+def from_vocab_and_merges(vocab_path, merges_path, pre):
+    vocab = Vocab("gpt2", [], [], pre)
+    for text, i in read_json(vocab_path).items():
+        place(vocab, i, text, CONTROL if looks_special(text) or text == "<|endoftext|>" else NORMAL)
+    lines = merges_path.read_text(encoding="utf-8").split("\n")
+    vocab.merges = [x.rstrip("\r") for x in lines[int(lines[0].startswith("#version")):] if x.strip()]
+    if any(m.count(" ") != 1 for m in vocab.merges):
+        raise Refused(f"{merges_path}: expected two symbols on each line")
+    end = vocab.ids().get("<|endoftext|>")
+    if end is not None:
+        vocab.special = {"bos": end, "eos": end} if pre == "gpt-2" else {"eos": end}
+    return vocab
+
+
+def from_llama2c(path, size):
+    """llama2.c's tok.bin: int32 longest token, then per token float32 score, int32 length, bytes (a space where SentencePiece
+    has its mark)."""
+    data, at = path.read_bytes(), 4
+    vocab = Vocab("llama", [], [], scores=[])
+    for i in range(size):
+        if at + 8 > len(data):
+            raise Refused(f"{path}: expected {size} tokens, found {i}")
+        score, n = struct.unpack_from("<fi", data, at)
+        if n < 0 or at + 8 + n > len(data):
+            raise Refused(f"{path}: token {i} of {n} bytes runs over the end of the file")
+        text = data[at + 8:at + 8 + n].decode("utf-8", "strict")
+        at += 8 + n
+        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else NORMAL
+        if i < 3:
+            text, kind = ("<unk>", "<s>", "</s>")[i], (UNKNOWN, CONTROL, CONTROL)[i]
+        place(vocab, i, text.replace(" ", "▁"), kind, score)
+    if at != len(data):
+        raise Refused(f"{path}: {len(data) - at} bytes behind the last of {size} tokens")
+    # Stories follow each other with <s> between them and no </s>, and llama2.c stops at it.
+    vocab.special, vocab.ends = {"unk": 0, "bos": 1, "eos": 2}, [2, 1]
+    vocab.flags = {"add_space_prefix": True, "add_bos_token": True, "add_eos_token": False}
+    return vocab
+
+
+def from_llmc(path, data):
+    """llm.c's gpt2_tokenizer.bin has the tokens without the merges; a GPT-2 token's id is its rank, so its merge is the last
+    that byte-pair encoding with smaller ranks leaves undone."""
+    magic, version, size, *rest = struct.unpack_from("<4i", data)
+    at, raw = 1024, []
+    for i in range(size):
+        n = data[at] if at < len(data) else 0
+        raw.append(data[at + 1:at + 1 + n])
+        at += 1 + n
+    if version not in (1, 2) or at != len(data):
+        raise Refused(f"{path}: not an llm.c tokenizer of version 1 or 2")
+    symbols = byte_symbols()
+    end = rest[0] if version == 2 else size - 1
+    ranks = {t: i for i, t in enumerate(raw) if i != end}
+    vocab = Vocab("gpt2", [], [], "gpt-2", merges=[])
+    for i, t in enumerate(raw):
+        place(vocab, i, "<|endoftext|>" if i == end else "".join(symbols[b] for b in t), CONTROL if i == end else NORMAL)
+        if i == end or len(t) < 2:
+            continue
+        parts = [t[k:k + 1] for k in range(len(t))]
+        while len(parts) > 2:
+            r, k = min((ranks.get(parts[k] + parts[k + 1], size), k) for k in range(len(parts) - 1))
+            if r >= i:
+                break
+            parts[k:k + 2] = [parts[k] + parts[k + 1]]
+        if len(parts) != 2:
+            raise Refused(f"{path}: token {i} is not made of two earlier ones")
+        vocab.merges.append(" ".join("".join(symbols[b] for b in p) for p in parts))
+    vocab.special, vocab.ends, vocab.flags = {"bos": end, "eos": end}, [end], {"add_bos_token": False}
+    return vocab
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"{module}.{name} in it")
+
+
+def from_char_meta(path):
+    """nanoGPT's meta.pkl of character models: single characters as tokens, no merges. One byte each, or they could not be
+    found again."""
+    try:
+        meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        chars = {i: c for i, c in meta["itos"].items()}
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
+        raise Refused(f"{path}: not a nanoGPT meta.pkl: {e}") from None
+    vocab, symbols = Vocab("gpt2", [], [], "gpt-2", merges=[]), byte_symbols()
+    for i, c in sorted(chars.items()):
+        if not isinstance(c, str) or len(c.encode()) != 1:
+            raise Refused(f"{path}: token {i} is {c!r}, expected one ASCII character")
+        place(vocab, i, symbols[ord(c)], NORMAL)
+    vocab.flags["add_bos_token"] = False
+    return vocab
+
+
+def load_vocab(path, arch, size, pre):
+    """The tokenizer in a folder or file."""
+    if not path.exists():
+        raise Refused(f"{path}: no such file or folder")
+    if path.is_dir():
+        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "merges.txt", "vocab.bpe")
+               if (path / n).is_file()}
+        conf = read_json(path / "tokenizer_config.json", needed=False)
+        vocab = None
+        if "tokenizer.json" in has:
+            model = read_json(has["tokenizer.json"]).get("model") or {}
+            byte_level = model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
+            if byte_level or "tokenizer.model" not in has:
+                vocab = from_tokenizer_json(has["tokenizer.json"], arch, pre)
+        if vocab is None and "tokenizer.model" in has:
+            vocab = from_sentencepiece(has["tokenizer.model"])
+            if "tokenizer.json" in has:
+                added = read_json(has["tokenizer.json"]).get("added_tokens") or []
+                add_tokens(vocab, [(t["id"], t["content"], t.get("special", False)) for t in added])
+        words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
+        if vocab is None and words and merges:
+            kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+            if not pre and kind not in PRE_OF_CLASS:
+                raise Refused(f"{path}: tokenizer_class {kind} does not say how text is split; choose with --pre NAME")
+            vocab = from_vocab_and_merges(words, merges, pre or PRE_OF_CLASS[kind])
+        if vocab is None:
+            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; "
+                          "give --tokenizer PATH or --no-tokenizer")
+        add_special(vocab, path, conf)
+        return vocab
+    data = path.read_bytes()[:1024]
+    if path.suffix == ".json":
+        vocab = from_tokenizer_json(path, arch, pre)
+        add_special(vocab, path.parent, {})
+        return vocab
+    if path.suffix == ".model":
+        return from_sentencepiece(path)
+    if path.suffix == ".pkl":
+        return from_char_meta(path)
+    if len(data) == 1024 and struct.unpack_from("<i", data)[0] == 20240328:
+        return from_llmc(path, path.read_bytes())
+    if path.suffix == ".bin":
+        return from_llama2c(path, size)
+    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, *.model, tok.bin, meta.pkl, or a folder)")
+
+
+def add_special(vocab, folder, conf):
+    """Special tokens, end tokens and chat templates from the small files of a Hugging Face folder."""
+    for i, t in (conf.get("added_tokens_decoder") or {}).items():
+        add_tokens(vocab, [(int(i), t["content"], t.get("special", False))])
+    ids = vocab.ids()
+    for text, i in read_json(folder / "added_tokens.json", needed=False).items():
+        if text not in ids:
+            add_tokens(vocab, [(i, text, False)])
+    ids = vocab.ids()
+    names = {k: v for f in (read_json(folder / "special_tokens_map.json", needed=False), conf) for k, v in f.items() if v is not None}
+    model, generation = (read_json(folder / n, needed=False) for n in ("config.json", "generation_config.json"))
+
+    def usable(i):      # a default of config.json may name an ordinary token
+        return isinstance(i, int) and 0 <= i < len(vocab.tokens) and vocab.types[i] != NORMAL
+    for name in ("bos", "eos", "unk", "pad", "sep", "mask"):
+        text = names.get(name + "_token")
+        i = ids.get(text.get("content") if isinstance(text, dict) else text)
+        if i is not None:
+            vocab.special[name] = i
+            vocab.types[i] = CONTROL if vocab.types[i] == NORMAL else vocab.types[i]
+        elif name not in vocab.special:
+            i = next((c[name + "_token_id"] for c in (generation, model) if usable(c.get(name + "_token_id"))), None)
+            vocab.special.update({name: i} if i is not None else {})
+    for name in ("add_bos_token", "add_eos_token"):
+        if isinstance(conf.get(name), bool):
+            vocab.flags[name] = conf[name]
+    vocab.flags.setdefault("add_bos_token", False)
+    ends = [vocab.special["eos"]] if "eos" in vocab.special else []
+    lists = [c["eos_token_id"] for c in (generation, model) if isinstance(c.get("eos_token_id"), list)]
+    for e in (*lists, [c.get("eos_token_id") for c in (generation, model)]):
+        ends += [i for i in e if usable(i)]
+    vocab.ends = list(dict.fromkeys(ends))
+    if vocab.ends:
+        vocab.special["eos"] = vocab.ends[0]
+    template = folder / "chat_template.jinja"
+    vocab.template = conf.get("chat_template") or read_json(folder / "chat_template.json", needed=False).get("chat_template")
+    if template.is_file():
+        vocab.template = template.read_text(encoding="utf-8")
+    if isinstance(vocab.template, str) and not lists:
+        for text in ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eom_id|>"):
+            if text in vocab.template and text in ids and ids[text] not in vocab.ends:
+                vocab.ends.append(ids[text])
+
+
+def fit_vocab(vocab, size):
+    """As many tokens as the embedding has rows."""
+    if len(vocab.tokens) > size:
+        beyond = [t for t, k in zip(vocab.tokens[size:], vocab.types[size:]) if k == NORMAL]
+        if beyond:
+            raise Refused(f"tokenizer: {len(vocab.tokens)} tokens, the embedding has {size} rows (first beyond: {beyond[0]!r})")
+        note(f"tokenizer: {len(vocab.tokens) - size} added tokens have no row in the embedding and are left out")
+        del vocab.tokens[size:], vocab.types[size:]
+        if vocab.scores is not None:
+            del vocab.scores[size:]
+        vocab.special = {k: i for k, i in vocab.special.items() if i < size}
+        vocab.ends = [i for i in vocab.ends if i < size]
+    for i in range(size):
+        if i >= len(vocab.tokens) or vocab.tokens[i] is None:
+            place(vocab, i, f"[PAD{i}]", UNUSED)
+    twice = len(vocab.tokens) - len(set(vocab.tokens))
+    if twice:
+        note(f"tokenizer: {twice} tokens have the text of another one")
+
+
+def add_vocab(w, vocab):
+    w.add_tokenizer_model(vocab.model)
+    if vocab.pre or vocab.model != "gpt2":
+        w.add_tokenizer_pre(vocab.pre or "default")
+    w.add_token_list(vocab.tokens)
+    w.add_token_types(vocab.types)
+    if vocab.scores is not None:
+        w.add_token_scores(vocab.scores)
+    if vocab.merges:
+        w.add_token_merges(vocab.merges)
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"), ("sep", "seperator"), ("mask", "mask")):
+        if name in vocab.special:
+            w.add_uint32(f"tokenizer.ggml.{key}_token_id", vocab.special[name])
+    rest = vocab.ends[1:]
+    eom = next((i for i in rest if vocab.tokens[i] == "<|eom_id|>"), None)
+    rest = sorted((i for i in rest if i != eom), key=lambda i: vocab.tokens[i] not in
+                  ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>"))
+    if eom is not None:
+        w.add_eom_token_id(eom)
+    if rest:
+        w.add_eot_token_id(rest[0])
+    if len(rest) > 1:       # no published key holds more; readers that know this one stop at all of them
+        w.add_array("tokenizer.ggml.eos_token_ids", vocab.ends)
+    for name, value in vocab.flags.items():
+        w.add_bool(f"tokenizer.ggml.{name}", bool(value))
+    if vocab.charsmap:
+        w.add_precompiled_charsmap(vocab.charsmap)
+    if vocab.template:
+        w.add_chat_template(vocab.template)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The program
+# ----------------------------------------------------------------------------------------------------------------
+def quantisable():
+    out = []
+    for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
+        try:
+            gguf.quants.quantize(np.zeros((1, 256), np.float32), Q[name])
+            out.append(name.lower())
+        except (NotImplementedError, KeyError):
+            pass
+    return out
+
+
+FILE_TYPE = {"F32": "ALL_F32"}
+
+
+def checked(path, function, *args):
+    """What a damaged file makes a parser stumble over, in one line."""
+    try:
+        return function(path, *args)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, struct.error) as e:
+        raise Refused(f"{path}: malformed: {type(e).__name__}: {e}") from None
+
+
+def convert(args):
+    source = checked(args.source, open_source, args)
+    row = find_row(source.config, args.source)
+    c = canonical(source.config, row)
+    d = dimensions(c, row)
+    check_fixed(c, row, d)
+    outs = plan_tensors(source, row, c, d)
+    vocab = None
+    if not args.no_tokenizer:
+        where = args.tokenizer or source.vocab_path
+        if where is None:
+            raise Refused(f"{args.source}: this kind of file has no tokenizer in it; give --tokenizer PATH or --no-tokenizer")
+        vocab = checked(where, load_vocab, row.arch, d["V"], args.pre)
+        fit_vocab(vocab, d["V"])
+
+    arch = gguf.MODEL_ARCH_NAMES[row.arch]
+    tmp = args.out.with_name(f".{args.out.name}.{os.getpid()}.tmp")
+    w = gguf.GGUFWriter(None, arch)
+    try:
+        write(w, tmp, source, row, c, d, outs, vocab, args)
+        os.replace(tmp, args.out)
+    finally:
+        w.close()
+        tmp.unlink(missing_ok=True)
+
+
+def write(w, tmp, source, row, c, d, outs, vocab, args):
+    arch, qtype, extra, notes = gguf.MODEL_ARCH_NAMES[row.arch], Q[args.type.upper()], {}, []
+    w.add_type("model")
+    w.add_name(args.name or source.name)
+
+    def put(key, value):
+        add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
+        add(f"{arch}.{key}", value)
+    add_config(put, extra, c, row, d)
+    w.add_file_type(gguf.LlamaFileType[FILE_TYPE.get(qtype.name, f"MOSTLY_{qtype.name}")])
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    if vocab:
+        add_vocab(w, vocab)
+    else:
+        w.add_tokenizer_model("none")
+
+    plan = []
+    for name, out in outs.items():
+        t = choose_type(name, out, qtype, notes)
+        block, size = gguf.GGML_QUANT_SIZES[t]
+        plan.append((name, out, t, math.prod(out.shape) // block * size))
+    if notes:
+        note(f"{len(notes)} tensors stay F16, their rows are no multiple of {gguf.GGML_QUANT_SIZES[qtype][0]}: {', '.join(notes[:3])}"
+             + (" ..." if len(notes) > 3 else ""))
+    for name, values in extra.items():
+        w.add_tensor_info(name, values.shape, values.dtype, values.nbytes, Q.F32)
+    for name, out, t, size in plan:
+        w.add_tensor_info(name, out.shape, np.dtype(np.float32), size, t)
+    w.write_header_to_file(tmp)
+    w.write_kv_data_to_file()
+    w.write_ti_data_to_file()
+    with tqdm(total=sum(p[3] for p in plan), unit="B", unit_scale=True, disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+        for values in extra.values():
+            w.write_tensor_data(values)
+        for name, out, t, size in plan:
+            bar.set_description(name, refresh=False)
+            w.write_tensor_data(tensor_bytes(name, out, t, d))
+            bar.update(size)
+
+
+def parse_args():
+    p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=f"model types of Hugging Face folders: {' '.join(sorted(k for r in ROWS for k in r.hf.split()))}")
+    p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
+    p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True, help="file to write; it appears when it is complete")
+    p.add_argument("--type", default="f16", choices=quantisable(),
+                   help="of the matrices (default f16); vectors, norms and routers stay f32, rows that do not divide into blocks f16")
+    p.add_argument("--tokenizer", metavar="PATH", type=Path,
+                   help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, tokenizer.model, "
+                        "llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's meta.pkl of ASCII characters")
+    p.add_argument("--no-tokenizer", action="store_true", help="write no tokenizer; token ids go in and come out")
+    p.add_argument("--pre", metavar="NAME", default="", help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
+    p.add_argument("--name", default="", help="general.name (default: the name of the source)")
+    p.add_argument("--n-head", type=int, metavar="N", help="attention heads of a minGPT checkpoint")
+    p.add_argument("--gelu", choices=("erf", "tanh"), default="erf", help="activation of a nanoGPT checkpoint (default erf)")
+    return p.parse_args()
+
+
+def main():
+    args = parse_args()
+    try:
+        if args.out.is_dir() or not args.out.resolve().parent.is_dir():
+            raise Refused(f"{args.out}: cannot be written: its folder is missing or it is a folder itself")
+        if args.out.resolve() == args.source.resolve():
+            raise Refused(f"{args.out}: is the source")
+        convert(args)
+    except Refused as e:
+        print(f"convert_weights.py: error: {' '.join(str(e).split())}", file=sys.stderr)
+        return 1
+    except (OSError, MemoryError) as e:
+        print(f"convert_weights.py: error: {e or 'out of memory'}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("convert_weights.py: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
