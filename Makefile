@@ -1,0 +1,104 @@
+# gpt.h: its examples and its tests. GNU make. CC CXX CPPFLAGS CFLAGS LDFLAGS are respected; all output is under build/.
+#
+#   make             the examples                        make cxx         the tests as C++11
+#   make run         the bundled model tells a story     make configs     every GPT_* switch, alone and all together
+#   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
+#   make asan        the tests under AddressSanitizer    make bench       speed of MODEL (the bundled one)
+#   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
+#   make tsan        ... ThreadSanitizer                 make clean
+
+B            = build
+STD          = -std=c99
+STRICT       = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+TEST_OPT     = -O1
+VARIANT      =
+FUZZ_SECONDS = 60
+MODEL        = $(firstword $(wildcard examples/models/*.gguf))
+
+EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
+FUZZERS  := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
+SCRIPTS  := $(patsubst tests/%.sh,%,$(wildcard tests/*_test.sh))
+TESTS     = $(UNITS) $(FUZZERS) $(SCRIPTS)
+
+# OpenMP and dependency files where the compiler has them: tried once, and only when something is to be compiled.
+PROBE  = $(shell mkdir -p $(B) && printf '\043include <$(2)>\nint main(void) { return 0; }\n' >$(B)/probe.c && \
+    $(CC) $(1) $(CFLAGS) -o $(B)/probe $(B)/probe.c $(LDFLAGS) >/dev/null 2>&1 && echo '$(1)')
+OPENMP = $(eval OPENMP := $(call PROBE,-fopenmp,omp.h))$(OPENMP)
+MMD    = $(eval MMD := $(call PROBE,-MMD -MP,stddef.h))$(MMD)
+DEPEND = $(if $(MMD),$(MMD) -MF $@.d -MT $@)
+BUILD  = $(CC) $(1) $(OPENMP) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $< $(LDFLAGS) -lm
+
+all: $(EXAMPLES:%=$(B)/%)
+
+$(B) $(B)/t:
+	@mkdir -p $@
+
+$(B)/%: examples/%.c gpt.h | $(B)
+	$(call BUILD,-O2)
+
+-include $(wildcard $(B)/*.d $(B)/t/*.d)
+
+# ---- Running ---------------------------------------------------------------------------------------------------------
+
+run:
+	@test -f "$(MODEL)" || { echo "make run: the model is missing: examples/models/ has no .gguf file" >&2; exit 1; }
+	@$(MAKE) -s --no-print-directory $(B)/generate
+	@$(B)/generate -m "$(MODEL)" -p "Once upon a time" $(RUN_OPTIONS)
+
+bench: $(B)/bench
+	@test -f "$(MODEL)" || { echo "make bench: no model; MODEL=FILE names one" >&2; exit 1; }
+	@$(B)/bench -m "$(MODEL)"
+
+# ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------
+
+THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
+
+# NEEDS_x: the examples that tests/x_test.sh runs.
+NEEDS_cli = bench generate hello perplexity tokenize
+
+test: | $(B)/t
+	@rm -f $(B)/t/*.log
+	@$(MAKE) -k --no-print-directory $(JOBS) $(TESTS:%=$(B)/t/%.log) || true
+	@sh tests/sum.sh $(TESTS:%=$(B)/t/%.log)
+
+$(B)/t/%: tests/%.c gpt.h | $(B)/t
+	@echo "$(CC) $<"
+	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests)
+
+$(B)/t/%.log: $(B)/t/% FORCE
+	@sh tests/run.sh $@ $<
+
+.SECONDEXPANSION:
+$(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B)/t
+	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(VARIANT) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/run.sh $@ sh $< $(B)
+
+# A variant is the same tests in a directory of their own, with other flags; warnings are `make test`'s business.
+VARIANT_TEST = $(MAKE) --no-print-directory test STRICT=-Wall TEST_OPT=-O1
+FRAMES       = -g -fno-omit-frame-pointer
+
+asan:
+	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
+ubsan:
+	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
+tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
+	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
+cxx:
+	@$(MAKE) --no-print-directory test B=build/cxx CC="$(CXX) -x c++" STD=-std=c++11 SCRIPTS=cli_test \
+	    STRICT="-Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-missing-field-initializers"
+configs: | $(B)
+	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
+test-real: $(EXAMPLES:%=$(B)/%)
+	@sh tests/real.sh $(B)
+
+FUZZ_CC = clang
+fuzz: | $(B)
+	@sh tests/fuzz.sh $(B) "$(FUZZ_CC)" $(FUZZ_SECONDS)
+
+clean:
+	rm -rf $(B)
+
+FORCE:
+.PHONY: all run bench test asan ubsan tsan cxx configs test-real fuzz clean FORCE
+.SECONDARY:

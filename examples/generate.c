@@ -1,0 +1,135 @@
+/* Continues a text: the command-line tool. Prompt and text go to stdout and nothing else does. */
+#define GPT_IMPLEMENTATION
+#include "../gpt.h"
+#include "args.h"
+
+static const char about[] =
+    "usage: generate -m MODEL -p PROMPT [options]\n\n"
+    "Prints the prompt and goes on from there until the model ends the text, the context is full, a --stop\n"
+    "string comes up or Ctrl-C is pressed. The same seed gives the same text, on every machine.";
+
+typedef struct {                /* what the hooks need to know */
+    const char   *prompt;       /* echoed ahead of the first piece, or "" */
+    gpt_session  *session;
+    args_progress progress;     /* of reading the prompt                  */
+    double        first;        /* when the first piece came, 0 before    */
+} output;
+
+static int print(void *user, const char *text, size_t n) {
+    output *o = (output *)user;
+    if (o->first == 0) {
+        o->first = args_seconds();
+        args_progress_end(&o->progress);
+        fputs(o->prompt, stdout);
+    }
+    return fwrite(text, 1, n, stdout) != n || fflush(stdout);
+}
+
+static gpt_poll ask(void *user) {
+    output *o = (output *)user;
+    if (o->first == 0 && o->session) {
+        gpt_session_info info;
+        gpt_session_info_get(o->session, &info);
+        args_progress_show(&o->progress, "reading the prompt", (double)info.n_token, (double)info.n_prompt);
+    }
+    return args_poll(NULL);
+}
+
+static void report(const gpt_session *s, uint64_t seed, double load, double prompt, double text) {
+    static const char *const why[] = { "nothing generated", "the model ended the text", "a stop string came up",
+                                       "-n tokens reached", "the context is full", "interrupted" };
+    gpt_session_info info;
+    gpt_session_info_get(s, &info);
+    fprintf(stderr, "load %.2f s; prompt %lu tokens", load, (unsigned long)info.n_prompt);
+    if (prompt > 0) fprintf(stderr, ", %.1f tok/s", (double)info.n_prompt / prompt);
+    fprintf(stderr, "; text %lu tokens", (unsigned long)info.n_generated);
+    if (text > 0 && info.n_generated > 1) fprintf(stderr, ", %.1f tok/s", (double)(info.n_generated - 1) / text);
+    fprintf(stderr, "; %s; seed %llu, kernels %s, %d threads, context %lu, %.1f MiB\n",
+            info.finish <= GPT_FINISH_HOST ? why[info.finish] : "", (unsigned long long)seed, info.kernels,
+            info.n_threads, (unsigned long)info.n_ctx, (double)info.bytes / 1048576);
+}
+
+int main(int argc, char **argv) {
+    args_common c = { 0 };
+    arg_list stop = { { 0 }, 0 };
+    const char *text = NULL, *file = NULL;
+    long long n_predict = -1, seed = 0, last_n = 64;
+    int top_k = 40, ignore_eos = 0, special = 0, no_prompt = 0;
+    double temp = 0.8, top_p = 0.95, min_p = 0.05, repeat = 1, frequency = 0, presence = 0;
+    const arg table[] = {
+        ARGS_COMMON(c),
+        { "-p", "--prompt",      ARG_TEXT,  &text,       "TEXT", "the text to continue; - or none: read from stdin" },
+        { "-f", "--file",        ARG_TEXT,  &file,       "FILE", "a file with that text (its last line end is dropped)" },
+        { "-n", "--n-predict",   ARG_INT,   &n_predict,  "N",    "tokens to generate; -1 = no limit (default)" },
+        { "-s", "--seed",        ARG_INT,   &seed,       "S",    "seed (default 0); -1 = from the clock" },
+        { "",   "--temp",        ARG_FLOAT, &temp,       "T",    "temperature (0.8); 0 = always the likeliest token" },
+        { "",   "--top-k",       ARG_COUNT, &top_k,      "K",    "only the K likeliest tokens (40); 0 = off" },
+        { "",   "--top-p",       ARG_FLOAT, &top_p,      "P",    "only the likeliest that sum to P (0.95); 1 = off" },
+        { "",   "--min-p",       ARG_FLOAT, &min_p,      "P",    "only those of P times the likeliest one's (0.05); 0 = off" },
+        { "",   "--repeat-penalty", ARG_FLOAT, &repeat,  "R",    "divides the logits of recent tokens; 1 = off (default)" },
+        { "",   "--repeat-last-n", ARG_INT, &last_n,     "N",    "what counts as recent (64); -1 = the whole text" },
+        { "",   "--frequency-penalty", ARG_FLOAT, &frequency, "F", "taken off for each recent occurrence (0)" },
+        { "",   "--presence-penalty",  ARG_FLOAT, &presence,  "P", "taken off once for any recent occurrence (0)" },
+        { "",   "--stop",        ARG_LIST,  &stop,       "TEXT", "ends the text and is not printed; may be repeated" },
+        { "",   "--ignore-eos",  ARG_FLAG,  &ignore_eos, "",     "go on after the model has ended the text" },
+        { "",   "--special",     ARG_FLAG,  &special,    "",     "let the prompt spell control tokens" },
+        { "",   "--no-display-prompt", ARG_FLAG, &no_prompt, "", "print the new text alone" },
+        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+    };
+    gpt_generate_params params;
+    gpt_session_params session;
+    gpt_model *m;
+    gpt_session *s = NULL;
+    gpt_error err;
+    gpt_result result = GPT_OK;
+    size_t n;
+    char *prompt;
+    output o = { "", NULL, { 0, 0, 0, 0 }, 0 };
+    double begin, loaded, done;
+
+    args_parse(argc, argv, "generate", table, about);
+    prompt = args_text(text, file, &n);
+    if (strlen(prompt) != n) args_die("the prompt holds a zero byte");
+    if ((file || !text || !strcmp(text, "-")) && n && prompt[n - 1] == '\n') prompt[--n] = 0;
+    if (n_predict < -1) args_die("-n: expected -1 or more, got %lld", n_predict);
+    memset(&params, 0, sizeof params);
+    params.max_tokens = n_predict > 0 ? (size_t)n_predict : 0;
+    params.stop = stop.item;
+    params.n_stop = stop.n;
+    params.special = special;
+    params.ignore_end = ignore_eos;
+    params.sample.temperature = temp > 0 ? (float)temp : 0;
+    params.sample.top_k = top_k;
+    params.sample.top_p = (float)top_p;
+    params.sample.min_p = (float)min_p;
+    params.sample.repeat_penalty = (float)repeat;
+    params.sample.frequency_penalty = (float)frequency;
+    params.sample.presence_penalty = (float)presence;
+    params.sample.penalty_last_n = last_n < 0 ? -1 : (int)(last_n < INT_MAX ? last_n : INT_MAX);
+    params.sample.seed = seed == -1 ? (uint64_t)time(NULL) : (uint64_t)seed;
+
+    signal(SIGINT, args_on_interrupt);
+    begin = args_seconds();
+    m = args_load(&c, 0);
+    session = args_session(&c);
+    session.poll = ask;
+    session.poll_user = &o;
+    if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
+    loaded = args_seconds();
+
+    o.prompt = no_prompt ? "" : prompt;
+    o.session = s;
+    o.progress = args_progress_begin(&c);
+    if (n_predict != 0) result = gpt_generate(s, prompt, &params, print, &o, &err);
+    args_progress_end(&o.progress);
+    if (result && result != GPT_E_CANCELLED) args_die("%s", err.msg);
+    if (o.first == 0) print(&o, "", 0);         /* a text without a piece: the prompt has to appear all the same */
+    if (isatty(1)) putchar('\n');
+    args_close_stdout();
+    done = args_seconds();
+    if (args_chatty(&c)) report(s, params.sample.seed, loaded - begin, o.first - loaded, done - o.first);
+    free(prompt);
+    gpt_session_free(s);
+    gpt_model_free(m);
+    return args_stopped ? 130 : 0;              /* as a shell reports a program that Ctrl-C ended */
+}

@@ -1,0 +1,1878 @@
+/* train.c: train or fine-tune a GPT-2 model on a text file, on the CPU, in one C file.
+ *
+ *   cc -O2 -fopenmp -o train examples/train.c -lm
+ *   ./train TEXT -o my.gguf                        learn a vocabulary and a model from TEXT
+ *   ./train TEXT --init my.gguf -o tuned.gguf      go on from an existing gpt2-architecture model
+ *   ./train TEXT --init my.gguf --eval             loss, perplexity and accuracy of a model on TEXT
+ *
+ * Read from top to bottom, this file is the whole of pre-training:
+ *
+ *   [BASICS] [PRODUCTS] [STAGES] [MODEL] [OPTIMISER] [VOCABULARY] [DATA] [FILES] [TRAINING] [COMMAND]
+ *
+ * Shapes are written [rows, columns], row-major, float unless stated. The letters are:
+ *   B  texts in a batch     T  tokens in a text (the context)     N = B*T     V  vocabulary
+ *   D  width of the model   H  heads   d = D/H width of a head   L  layers
+ * A stage is a pair of functions: X_forward computes y from x, X_backward takes dy, the derivative of the loss with
+ * respect to y, and gives dx and the derivatives of the stage's weights (dw, db).
+ *
+ * The same seed gives the same bits on one machine whatever the number of threads: every number is computed by one thread
+ * in a fixed order, and sums over a batch are cut into pieces whose size does not depend on the threads. */
+#define GPT_IMPLEMENTATION
+#include "../gpt.h"
+#include "args.h"
+#include <float.h>
+#include <math.h>
+#ifdef _OPENMP
+#include <omp.h>
+#define PARALLEL_FOR _Pragma("omp parallel for schedule(dynamic)")
+#else
+#define PARALLEL_FOR
+#endif
+
+/* The loops below are written so that a compiler can turn them into vector code, which gcc does at -O3 alone. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3", "no-trapping-math", "no-math-errno", "fp-contract=fast")
+#endif
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#include <immintrin.h>
+#define HAVE_AVX2 1
+#define AVX2 __attribute__((target("avx2,fma")))
+#endif
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline))
+#define ALONE __restrict__ /* on the pointer to an output: nothing else in the function points there */
+#else
+#define INLINE static
+#define ALONE
+#endif
+
+/* ======================================================================
+ * [BASICS] Memory, errors, random numbers, run-time choice of instructions
+ * ==================================================================== */
+
+/* Zeroed memory for n items of the given size; never returns NULL. */
+static void *allocate(size_t n, size_t size) {
+    return args_need(n > SIZE_MAX / 2 / size ? NULL : calloc(n ? n : 1, size));
+}
+
+static float *floats(size_t n) { return (float *)allocate(n, sizeof(float)); }
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+static size_t chunks(size_t n, size_t size) { return (n + size - 1) / size; }
+
+static int thread_count(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+static int thread_index(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* Whether the AVX2 clones below may run. */
+static int cpu_has_avx2(void) {
+#ifdef HAVE_AVX2
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 0;
+#endif
+}
+
+/* CLONED(name, (parameters), (arguments)) makes name() from name_plain(): compiled twice, chosen at run time. */
+#ifdef HAVE_AVX2
+#define CLONED(name, params, args)                     \
+    AVX2 static void name##_avx2 params { name##_plain args; } \
+    static void name params                            \
+    {                                                  \
+        if (cpu_has_avx2()) name##_avx2 args;          \
+        else name##_plain args;                        \
+    }
+#else
+#define CLONED(name, params, args) \
+    static void name params { name##_plain args; }
+#endif
+
+/* splitmix64 (Steele, Lea, Flood 2014): a number from a counter, so that any position of the stream can be had at once. */
+static uint64_t random_at(uint64_t seed, uint64_t index) {
+    uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* Standard normal up to the shape of its far tails: 12 uniform numbers less 6. Needs no libm, so it is the same everywhere. */
+static float random_normal(uint64_t seed, uint64_t index) {
+    double sum = -6;
+    for (uint64_t i = 0; i < 6; i++) {
+        uint64_t r = random_at(seed, index * 6 + i);
+        sum += (double)(r >> 32) / 4294967296.0 + (double)(r & 0xFFFFFFFFu) / 4294967296.0;
+    }
+    return (float)sum;
+}
+
+/* e^x for x in [-87, 88], clamped outside; relative error below 2e-7. n = round(x / ln 2), then a polynomial on the rest. */
+INLINE float exp_fast(float x) {
+    float n, r, p, scale;
+    int32_t bits;
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    n = x * 1.44269504f + 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
+    n -= 12582912.0f;
+    r = x - n * 0.693359375f;          /* ln 2 in two parts, the first exact in few bits */
+    r += n * 2.12194440e-4f;
+    p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    bits = ((int32_t)n + 127) * (1 << 23);
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+/* Sums run in 16 lanes, so that they become vector adds, and the lanes are added in a fixed order. */
+#define LANES 16
+INLINE float lanes_total(const float *s) {
+    float a = (s[0] + s[8]) + (s[4] + s[12]), b = (s[1] + s[9]) + (s[5] + s[13]);
+    float c = (s[2] + s[10]) + (s[6] + s[14]), d = (s[3] + s[11]) + (s[7] + s[15]);
+    return (a + c) + (b + d);
+}
+
+INLINE float largest(const float *x, size_t n) {
+    float m[LANES], max;
+    size_t i, j;
+    for (j = 0; j < LANES; j++) m[j] = x[0];
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (j = 0; j < LANES; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (j = 0; i + j < n; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (max = m[0], j = 1; j < LANES; j++) max = m[j] > max ? m[j] : max;
+    return max;
+}
+
+/* ======================================================================
+ * [PRODUCTS] The matrix product, where nearly all the time goes
+ *
+ * c[m, n] = a[m, k] * b[k, n]. Both factors carry two strides, so one function serves the three products of a linear layer:
+ *   forward  y  = x * w^T      backward  dx = dy * w      and  dw = dy^T * x
+ * b is copied into panels of 16 columns ("packed") that the inner loop reads in order, TILE_M x 16 results stay in registers,
+ * and k is cut into pieces of PIECE_K so that a panel stays in the first-level cache (Goto & van de Geijn 2008).
+ * ==================================================================== */
+
+enum { TILE_M = 6, TILE_N = 16, PIECE_K = 256, ROWS_MAX = 48 };
+
+typedef struct matrix {
+    const float *p;
+    size_t row, col; /* element (i, j) is p[i*row + j*col] */
+} matrix;
+
+static matrix by_rows(const float *p, size_t width) {
+    matrix m;
+    m.p = p, m.row = width, m.col = 1;
+    return m;
+}
+
+static matrix transposed(const float *p, size_t width) {
+    matrix m;
+    m.p = p, m.row = 1, m.col = width;
+    return m;
+}
+
+typedef struct product_job {
+    float *c;          /* [m, n], rows ldc apart */
+    size_t ldc, m, n, k;
+    matrix a, b;
+    const float *bias; /* [n] added to every row, or NULL */
+    int add;           /* 1: add to c, 0: overwrite it */
+    float *pack;       /* room for product_pack_floats(n) */
+} product_job;
+
+static size_t product_pack_floats(size_t n) { return chunks(n, TILE_N) * TILE_N * PIECE_K; }
+
+/* c[6, 16] = start[6, 16] + a[6, k] * b[k, 16]; rows of c are ldc apart, rows of start lds (0: one row for all). The rows of a
+ * are given one by one, so that a short tile can repeat its last row. */
+#ifdef HAVE_AVX2
+AVX2 static void tile_avx2(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b,
+                           size_t k) {
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+#define START(i) const float *a##i = a[i]; \
+    __m256 l##i = _mm256_loadu_ps(start + i * lds), h##i = _mm256_loadu_ps(start + i * lds + 8);
+#define ADD(i) x = _mm256_broadcast_ss(a##i + o), l##i = _mm256_fmadd_ps(x, low, l##i), h##i = _mm256_fmadd_ps(x, high, h##i);
+#define STORE(i) _mm256_storeu_ps(c + i * ldc, l##i), _mm256_storeu_ps(c + i * ldc + 8, h##i);
+    EACH_ROW(START)
+    for (size_t p = 0, o = 0; p < k; p++, o += step, b += TILE_N) {
+        __m256 low = _mm256_loadu_ps(b), high = _mm256_loadu_ps(b + 8), x;
+        EACH_ROW(ADD)
+    }
+    EACH_ROW(STORE)
+}
+#endif
+
+static void tile_plain(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b,
+                       size_t k) {
+    for (size_t i = 0; i < TILE_M; i += 2) { /* two rows at a time: 8 registers of 4 floats */
+        float s0[TILE_N], s1[TILE_N];
+        memcpy(s0, start + i * lds, sizeof s0);
+        memcpy(s1, start + (i + 1) * lds, sizeof s1);
+        for (size_t p = 0; p < k; p++) {
+            float x0 = a[i][p * step], x1 = a[i + 1][p * step];
+            for (int j = 0; j < TILE_N; j++) s0[j] += x0 * b[p * TILE_N + (size_t)j];
+            for (int j = 0; j < TILE_N; j++) s1[j] += x1 * b[p * TILE_N + (size_t)j];
+        }
+        memcpy(c + i * ldc, s0, sizeof s0);
+        memcpy(c + (i + 1) * ldc, s1, sizeof s1);
+    }
+}
+
+static void tile(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b, size_t k) {
+#ifdef HAVE_AVX2
+    if (cpu_has_avx2()) {
+        tile_avx2(c, ldc, start, lds, a, step, b, k);
+        return;
+    }
+#endif
+    tile_plain(c, ldc, start, lds, a, step, b, k);
+}
+
+/* Copies columns [16*panel, 16*panel + 16) of rows [k0, k0 + kc) of b, zeros beyond its edge. */
+static void product_pack(const product_job *job, size_t panel, size_t k0, size_t kc) {
+    size_t j0 = panel * TILE_N, n = smaller(TILE_N, job->n - j0), rs = job->b.row, cs = job->b.col;
+    const float *b = job->b.p + k0 * rs + j0 * cs;
+    float *out = job->pack + panel * TILE_N * PIECE_K;
+    if (n < TILE_N) memset(out, 0, kc * TILE_N * sizeof *out);
+    if (cs == 1)
+        for (size_t p = 0; p < kc; p++) memcpy(out + p * TILE_N, b + p * rs, n * sizeof *out);
+    else
+        for (size_t p = 0; p < kc; p++)
+            for (size_t j = 0; j < n; j++) out[p * TILE_N + j] = b[p * rs + j * cs];
+}
+
+/* Rows [i0, i0 + m) of the result, over one piece of k. A transposed a is packed as well: its steps along k are long.
+ * A tile that reaches over an edge is made aside, in t. */
+static void product_rows(const product_job *job, size_t i0, size_t m, size_t k0, size_t kc) {
+    float pack[ROWS_MAX * PIECE_K], t[TILE_M * TILE_N], zero[TILE_N] = {0};
+    const float *a = job->a.p + i0 * job->a.row + k0 * job->a.col, *rows[TILE_M];
+    size_t rs = job->a.row, cs = job->a.col, ldc = job->ldc;
+    int add = job->add || k0;
+    if (cs != 1) {
+        for (size_t p = 0; p < kc; p++)
+            for (size_t i = 0; i < m; i++) pack[p * ROWS_MAX + i] = a[i * rs + p * cs];
+        a = pack, rs = 1, cs = ROWS_MAX;
+    }
+    for (size_t j = 0; j < job->n; j += TILE_N)
+        for (size_t i = 0; i < m; i += TILE_M) {
+            size_t n = smaller(TILE_N, job->n - j), left = smaller(TILE_M, m - i), r;
+            float *c = job->c + (i0 + i) * ldc + j;
+            const float *b = job->pack + j * PIECE_K, *bias = job->bias ? job->bias + j : zero;
+            for (r = 0; r < TILE_M; r++) rows[r] = a + (i + smaller(r, left - 1)) * rs;
+            if (left == TILE_M && n == TILE_N) {
+                tile(c, ldc, add ? c : bias, add ? ldc : 0, rows, cs, b, kc);
+                continue;
+            }
+            for (r = 0; r < left; r++) memcpy(t + r * TILE_N, add ? c + r * ldc : job->bias ? bias : zero, n * sizeof *t);
+            tile(t, TILE_N, t, TILE_N, rows, cs, b, kc);
+            for (r = 0; r < left; r++) memcpy(c + r * ldc, t + r * TILE_N, n * sizeof *t);
+        }
+}
+
+/* The product on the calling thread alone. */
+static void product_here(product_job job) {
+    for (size_t k0 = 0; k0 < job.k; k0 += PIECE_K) {
+        size_t kc = smaller(PIECE_K, job.k - k0);
+        for (size_t j = 0; j < chunks(job.n, TILE_N); j++) product_pack(&job, j, k0, kc);
+        for (size_t i = 0; i < job.m; i += ROWS_MAX) product_rows(&job, i, smaller(ROWS_MAX, job.m - i), k0, kc);
+    }
+}
+
+/* The product on all threads; each element is still computed by one of them, in ascending order of k. */
+static void product(product_job job) {
+    size_t rows = smaller(ROWS_MAX, chunks(job.m, 8 * TILE_M) * TILE_M); /* at least 8 tasks where m allows */
+    for (size_t k0 = 0; k0 < job.k; k0 += PIECE_K) {
+        size_t kc = smaller(PIECE_K, job.k - k0), n_panel = chunks(job.n, TILE_N), n_block = chunks(job.m, rows);
+        PARALLEL_FOR
+        for (size_t j = 0; j < n_panel; j++) product_pack(&job, j, k0, kc);
+        PARALLEL_FOR
+        for (size_t i = 0; i < n_block; i++) product_rows(&job, i * rows, smaller(rows, job.m - i * rows), k0, kc);
+    }
+}
+
+static product_job make_job(float *c, size_t ldc, size_t m, size_t n, size_t k, matrix a, matrix b, int add, float *pack) {
+    product_job job;
+    job.c = c, job.ldc = ldc, job.m = m, job.n = n, job.k = k, job.a = a, job.b = b;
+    job.bias = NULL, job.add = add, job.pack = pack;
+    return job;
+}
+
+/* ======================================================================
+ * [STAGES] Forward and backward of every stage
+ * ==================================================================== */
+
+/* Room that the stages share: never read before it is written. */
+typedef struct workspace {
+    float *pack;      /* for product(): product_pack_floats(largest n) */
+    float *part;      /* partial sums of layernorm_backward: [chunks(N, ROW_CHUNK), 2*D] */
+    float *own;       /* per thread, own_size floats: the scores of a block of queries, twice, and a pack */
+    size_t own_size;
+} workspace;
+
+enum { ROW_CHUNK = 64, COL_CHUNK = 32, QUERY_BLOCK = 96 };
+
+/* ---- Embedding: y[b, t, :] = wte[token[b, t], :] + wpe[t, :]          wte [V, D], wpe [T, D], y [N, D] */
+static void embedding_forward(float *y, const int32_t *token, const float *wte, const float *wpe, size_t N, size_t T, size_t D) {
+    PARALLEL_FOR
+    for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
+        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++) {
+            const float *e = wte + (size_t)token[n] * D, *p = wpe + n % T * D;
+            for (size_t i = 0; i < D; i++) y[n * D + i] = e[i] + p[i];
+        }
+}
+
+/* dwte[token[n], :] += dy[n, :]; dwpe[t, :] = sum over b of dy[b, t, :]. A thread owns a range of columns, so that two
+ * occurrences of one token are added in the order of the text. */
+static void embedding_backward(float *dwte, float *dwpe, const float *dy, const int32_t *token, size_t N, size_t T, size_t D) {
+    memset(dwpe, 0, T * D * sizeof *dwpe);
+    PARALLEL_FOR
+    for (size_t chunk = 0; chunk < chunks(D, COL_CHUNK); chunk++) {
+        size_t c0 = chunk * COL_CHUNK, c1 = smaller(D, c0 + COL_CHUNK);
+        for (size_t n = 0; n < N; n++) {
+            float *e = dwte + (size_t)token[n] * D, *p = dwpe + n % T * D;
+            for (size_t c = c0; c < c1; c++) e[c] += dy[n * D + c], p[c] += dy[n * D + c];
+        }
+    }
+}
+
+/* ---- Layer norm (Ba, Kiros, Hinton 2016, arXiv:1607.06450): y = (x - mean) * rstd * w + b, over each row of D.
+ * mean [N] and rstd [N] = 1 / sqrt(variance + eps) are kept for the way back. */
+INLINE void layernorm_row_plain(float *ALONE y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t D,
+                                float eps) {
+    float s[LANES] = {0}, v[LANES] = {0}, m, r;
+    size_t i, j, D16 = D / LANES * LANES;
+    for (i = 0; i < D16; i += LANES)
+        for (j = 0; j < LANES; j++) s[j] += x[i + j];
+    for (j = 0; i + j < D; j++) s[j] += x[i + j];
+    m = lanes_total(s) / (float)D;
+    for (i = 0; i < D16; i += LANES)
+        for (j = 0; j < LANES; j++) v[j] += (x[i + j] - m) * (x[i + j] - m);
+    for (j = 0; i + j < D; j++) v[j] += (x[i + j] - m) * (x[i + j] - m);
+    r = 1.0f / sqrtf(lanes_total(v) / (float)D + eps);
+    for (i = 0; i < D; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    *mean = m, *rstd = r;
+}
+CLONED(layernorm_row,
+       (float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t D, float eps),
+       (y, mean, rstd, x, w, b, D, eps))
+
+static void layernorm_forward(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t N,
+                              size_t D, float eps) {
+    PARALLEL_FOR
+    for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
+        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
+            layernorm_row(y + n * D, mean + n, rstd + n, x + n * D, w, b, D, eps);
+}
+
+/* With h = (x - mean) * rstd and g = dy * w:  dx += rstd * (g - average(g) - h * average(g * h)),  dw = sum dy * h,  db = sum dy */
+INLINE void layernorm_back_row_plain(float *ALONE dx, float *ALONE dw, float *ALONE db, const float *dy, const float *x, const float *w,
+                                     float mean, float rstd, size_t D) {
+    float s[LANES] = {0}, v[LANES] = {0}, g, gh;
+    size_t i, j, D16 = D / LANES * LANES;
+    for (i = 0; i < D16; i += LANES)
+        for (j = 0; j < LANES; j++) {
+            float z = dy[i + j] * w[i + j];
+            s[j] += z;
+            v[j] += z * (x[i + j] - mean);
+        }
+    for (j = 0; i + j < D; j++) s[j] += dy[i + j] * w[i + j], v[j] += dy[i + j] * w[i + j] * (x[i + j] - mean);
+    g = lanes_total(s) / (float)D;
+    gh = lanes_total(v) * rstd / (float)D;
+    for (i = 0; i < D; i++) {
+        float h = (x[i] - mean) * rstd;
+        dx[i] += rstd * (dy[i] * w[i] - g - h * gh);
+        dw[i] += dy[i] * h;
+        db[i] += dy[i];
+    }
+}
+CLONED(layernorm_back_row,
+       (float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, float mean, float rstd, size_t D),
+       (dx, dw, db, dy, x, w, mean, rstd, D))
+
+/* Each chunk of rows has its own partial sums of dw and db; the chunks are added in order. */
+static void layernorm_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
+                               const float *mean, const float *rstd, size_t N, size_t D, workspace *ws) {
+    size_t n_chunk = chunks(N, ROW_CHUNK);
+    float *part = ws->part;
+    PARALLEL_FOR
+    for (size_t chunk = 0; chunk < n_chunk; chunk++) {
+        float *pw = part + chunk * 2 * D, *pb = pw + D;
+        memset(pw, 0, 2 * D * sizeof *pw);
+        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
+            layernorm_back_row(dx + n * D, pw, pb, dy + n * D, x + n * D, w, mean[n], rstd[n], D);
+    }
+    memcpy(dw, part, D * sizeof *dw);
+    memcpy(db, part + D, D * sizeof *db);
+    for (size_t chunk = 1; chunk < n_chunk; chunk++)
+        for (size_t i = 0; i < D; i++) dw[i] += part[chunk * 2 * D + i], db[i] += part[chunk * 2 * D + D + i];
+}
+
+/* ---- Linear layer: y[N, O] = x[N, I] * w[O, I]^T + b[O]; no bias where b is NULL. */
+static void linear_forward(float *y, const float *x, const float *w, const float *b, size_t N, size_t I, size_t O, workspace *ws) {
+    product_job job = make_job(y, O, N, O, I, by_rows(x, I), transposed(w, I), 0, ws->pack);
+    job.bias = b;
+    product(job);
+}
+
+INLINE void sum_rows_plain(float *ALONE sum, const float *x, size_t N, size_t stride, size_t n) {
+    for (size_t j = 0; j < n; j++) sum[j] = 0;
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < n; j++) sum[j] += x[i * stride + j];
+}
+CLONED(sum_rows, (float *sum, const float *x, size_t N, size_t stride, size_t n), (sum, x, N, stride, n))
+
+/* dx = dy * w,  dw = dy^T * x,  db = column sums of dy */
+static void linear_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N, size_t I,
+                            size_t O, workspace *ws) {
+    product(make_job(dx, I, N, I, O, by_rows(dy, O), by_rows(w, I), 0, ws->pack));
+    product(make_job(dw, I, O, I, N, transposed(dy, O), by_rows(x, I), 0, ws->pack));
+    if (!db) return;
+    PARALLEL_FOR
+    for (size_t chunk = 0; chunk < chunks(O, COL_CHUNK); chunk++) {
+        size_t c0 = chunk * COL_CHUNK;
+        sum_rows(db + c0, dy + c0, N, O, smaller(COL_CHUNK, O - c0));
+    }
+}
+
+/* ---- Causal self-attention (Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2), one head at a time.
+ * qkv [N, 3*D] holds q, k and v of all heads side by side; for a head:  s = q * k^T / sqrt(d) [T, T],  p = softmax(s) over the
+ * keys up to the query itself,  y = p * v [T, d].  Queries are taken in blocks, so p [QUERY_BLOCK, T] stays in the cache;
+ * it is not kept but computed again on the way back. */
+
+/* Row t of a block: x[0 .. n) becomes softmax(scale * x), x[n .. end) becomes 0. */
+INLINE void softmax_row_plain(float *x, size_t n, size_t end, float scale) {
+    float s[LANES] = {0}, max = largest(x, n), inverse;
+    size_t i, j, n16 = n / LANES * LANES;
+    for (i = 0; i < n16; i += LANES)
+        for (j = 0; j < LANES; j++) {
+            float e = exp_fast((x[i + j] - max) * scale);
+            s[j] += e;
+            x[i + j] = e;
+        }
+    for (j = 0; i + j < n; j++) s[j] += x[i + j] = exp_fast((x[i + j] - max) * scale);
+    inverse = 1.0f / lanes_total(s);
+    for (i = 0; i < n; i++) x[i] *= inverse;
+    for (; i < end; i++) x[i] = 0;
+}
+CLONED(softmax_row, (float *x, size_t n, size_t end, float scale), (x, n, end, scale))
+
+/* p [rows, end] for the queries [t0, t0 + rows) of one head; end = t0 + rows keys are in sight. */
+static void attention_weights(float *p, const float *q, const float *k, size_t t0, size_t rows, size_t T, size_t D, size_t d,
+                              float *pack) {
+    size_t end = t0 + rows, W = 3 * D;
+    product_here(make_job(p, T, rows, end, d, by_rows(q + t0 * W, W), transposed(k, W), 0, pack));
+    for (size_t i = 0; i < rows; i++) softmax_row(p + i * T, t0 + i + 1, end, 1.0f / sqrtf((float)d));
+}
+
+static void attention_forward(float *y, const float *qkv, size_t B, size_t T, size_t D, size_t H, workspace *ws) {
+    size_t d = D / H, W = 3 * D;
+    PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        float *p = ws->own + (size_t)thread_index() * ws->own_size, *pack = p + 2 * QUERY_BLOCK * T;
+        const float *q = qkv + bh / H * T * W + bh % H * d, *k = q + D, *v = k + D;
+        float *out = y + bh / H * T * D + bh % H * d;
+        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+            size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
+            attention_weights(p, q, k, t0, rows, T, D, d, pack);
+            product_here(make_job(out + t0 * D, D, rows, d, end, by_rows(p, T), by_rows(v, W), 0, pack));
+        }
+    }
+}
+
+/* In place on g = dp [n]:  ds = p * (dp - sum(p * dp)) * scale */
+INLINE void softmax_back_row_plain(float *ALONE g, const float *p, size_t n, float scale) {
+    float s[LANES] = {0}, total;
+    size_t i, j, n16 = n / LANES * LANES;
+    for (i = 0; i < n16; i += LANES)
+        for (j = 0; j < LANES; j++) s[j] += p[i + j] * g[i + j];
+    for (j = 0; i + j < n; j++) s[j] += p[i + j] * g[i + j];
+    total = lanes_total(s);
+    for (i = 0; i < n; i++) g[i] = p[i] * (g[i] - total) * scale;
+}
+CLONED(softmax_back_row, (float *g, const float *p, size_t n, float scale), (g, p, n, scale))
+
+/* dv = p^T * dy,  dp = dy * v^T,  ds as above,  dq = ds * k,  dk = ds^T * q */
+static void attention_backward(float *dqkv, const float *dy, const float *qkv, size_t B, size_t T, size_t D, size_t H,
+                               workspace *ws) {
+    size_t d = D / H, W = 3 * D;
+    memset(dqkv, 0, B * T * W * sizeof *dqkv);
+    PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        float *p = ws->own + (size_t)thread_index() * ws->own_size, *g = p + QUERY_BLOCK * T, *pack = g + QUERY_BLOCK * T;
+        size_t at = bh / H * T * W + bh % H * d;
+        const float *q = qkv + at, *k = q + D, *v = k + D, *dout = dy + bh / H * T * D + bh % H * d;
+        float *dq = dqkv + at, *dk = dq + D, *dv = dk + D;
+        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+            size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
+            attention_weights(p, q, k, t0, rows, T, D, d, pack);
+            product_here(make_job(dv, W, end, d, rows, transposed(p, T), by_rows(dout + t0 * D, D), 1, pack));
+            product_here(make_job(g, T, rows, end, d, by_rows(dout + t0 * D, D), transposed(v, W), 0, pack));
+            for (size_t i = 0; i < rows; i++) softmax_back_row(g + i * T, p + i * T, end, 1.0f / sqrtf((float)d));
+            product_here(make_job(dq + t0 * W, W, rows, d, end, by_rows(g, T), by_rows(k, W), 0, pack));
+            product_here(make_job(dk, W, end, d, rows, transposed(g, T), by_rows(q + t0 * W, W), 1, pack));
+        }
+    }
+}
+
+/* ---- GELU, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, sec. 2): y = x/2 * (1 + tanh(u)), u = c * (x + 0.044715 x^3),
+ * c = sqrt(2/pi). As (1 + tanh u)/2 = 1/(1 + e^-2u) = s:  y = x * s  and  dy/dx = s + x * s * (1 - s) * 2 du/dx. */
+#define GELU_C 0.7978845608f
+INLINE float gelu_gate(float x) { return 1.0f / (1.0f + exp_fast(-2.0f * GELU_C * (x + 0.044715f * x * x * x))); }
+
+INLINE void gelu_span_plain(float *ALONE y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] * gelu_gate(x[i]);
+}
+CLONED(gelu_span, (float *y, const float *x, size_t n), (y, x, n))
+
+INLINE void gelu_back_span_plain(float *ALONE g, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float s = gelu_gate(x[i]), du = GELU_C * (1.0f + 3 * 0.044715f * x[i] * x[i]);
+        g[i] *= s + x[i] * s * (1.0f - s) * 2.0f * du;
+    }
+}
+CLONED(gelu_back_span, (float *g, const float *x, size_t n), (g, x, n))
+
+enum { SPAN = 4096 }; /* elementwise work is shared out in spans of this many numbers */
+
+static void gelu_forward(float *y, const float *x, size_t n) {
+    PARALLEL_FOR
+    for (size_t s = 0; s < chunks(n, SPAN); s++) gelu_span(y + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
+}
+
+/* In place: g holds dy and becomes dx. */
+static void gelu_backward(float *g, const float *x, size_t n) {
+    PARALLEL_FOR
+    for (size_t s = 0; s < chunks(n, SPAN); s++) gelu_back_span(g + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
+}
+
+/* ---- Dropout (Srivastava et al. 2014) and the residual sum: y = x + mask * branch. The mask, 0 or 1/(1 - p), is a hash of key
+ * and index: nothing is kept, the way back computes it again. */
+typedef struct dropout {
+    uint32_t key;   /* one per step and place */
+    uint32_t limit; /* p * 2^32; 0 drops nothing */
+    float scale;    /* 1 / (1 - p) */
+} dropout;
+
+INLINE float dropout_mask(const dropout *drop, uint32_t i) {
+    uint32_t h = (i ^ drop->key) * 0x9E3779B1u; /* the finaliser of MurmurHash3 */
+    h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+    h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+    h ^= h >> 16;
+    return h >= drop->limit ? drop->scale : 0.0f;
+}
+
+INLINE void residual_span_plain(float *ALONE y, const float *x, const float *branch, const dropout *drop, size_t at, size_t n) {
+    dropout local = *drop;
+    if (!local.limit)
+        for (size_t i = 0; i < n; i++) y[i] = x[i] + branch[i];
+    else
+        for (size_t i = 0; i < n; i++) y[i] = x[i] + branch[i] * dropout_mask(&local, (uint32_t)(at + i));
+}
+CLONED(residual_span, (float *y, const float *x, const float *branch, const dropout *drop, size_t at, size_t n),
+       (y, x, branch, drop, at, n))
+
+static void residual_forward(float *y, const float *x, const float *branch, dropout drop, size_t n) {
+    PARALLEL_FOR
+    for (size_t s = 0; s < n; s += SPAN) residual_span(y + s, x + s, branch + s, &drop, s, smaller(SPAN, n - s));
+}
+
+INLINE void dropout_span_plain(float *y, const float *x, const dropout *drop, size_t at, size_t n) {
+    dropout local = *drop;
+    for (size_t i = 0; i < n; i++) y[i] = x[i] * dropout_mask(&local, (uint32_t)(at + i));
+}
+CLONED(dropout_span, (float *y, const float *x, const dropout *drop, size_t at, size_t n), (y, x, drop, at, n))
+
+/* y = mask * x: dbranch from dy, and the dropout after the embedding; y may be x. The dx of the residual sum is dy itself. */
+static void dropout_apply(float *y, const float *x, dropout drop, size_t n) {
+    PARALLEL_FOR
+    for (size_t s = 0; s < n; s += SPAN) dropout_span(y + s, x + s, &drop, s, smaller(SPAN, n - s));
+}
+
+/* ---- Softmax and cross-entropy: loss[n] = -log softmax(logits[n, :])[target[n]], in nats.
+ * With grad, logits become dlogits = (softmax - onehot(target)) / N, the derivative of the mean loss. */
+INLINE void loss_row_plain(float *x, float *loss, int *hit, size_t target, size_t V, float grad) {
+    float s[LANES] = {0}, max = largest(x, V), at = x[target], total;
+    size_t i, j, V16 = V / LANES * LANES;
+    for (i = 0; i < V16; i += LANES)
+        for (j = 0; j < LANES; j++) {
+            float e = exp_fast(x[i + j] - max);
+            s[j] += e;
+            x[i + j] = e;
+        }
+    for (j = 0; i + j < V; j++) s[j] += x[i + j] = exp_fast(x[i + j] - max);
+    total = lanes_total(s);
+    *loss = logf(total) - (at - max);
+    *hit = at >= max;
+    if (grad != 0.0f) {
+        float scale = grad / total;
+        for (i = 0; i < V; i++) x[i] *= scale;
+        x[target] -= grad;
+    }
+}
+CLONED(loss_row, (float *x, float *loss, int *hit, size_t target, size_t V, float grad), (x, loss, hit, target, V, grad))
+
+/* hit[n] is 1 where the target has the largest logit. logits are overwritten in either case. */
+static void loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V, int grad) {
+    PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        loss_row(logits + n * V, loss + n, hit + n, (size_t)target[n], V, grad ? 1.0f / (float)N : 0.0f);
+}
+
+/* ======================================================================
+ * [MODEL] The parameters by name, the forward pass and the backward pass
+ * ==================================================================== */
+
+typedef struct shape {
+    size_t vocab, layers, heads, width, context; /* V, L, H, D, largest T */
+    float eps;                                   /* of the layer norms */
+} shape;
+
+/* The parameters of one block in the order of use. Sizes are in units of D; rows 0 is a vector. Weights are [out, in]. */
+enum { ATTN_NORM_W, ATTN_NORM_B, QKV_W, QKV_B, ATTN_OUT_W, ATTN_OUT_B, FFN_NORM_W, FFN_NORM_B, UP_W, UP_B, DOWN_W, DOWN_B, N_BLOCK };
+static const struct {
+    const char *name;
+    unsigned char rows, cols;
+} block_tensors[N_BLOCK] = {
+    {"attn_norm.weight", 0, 1}, {"attn_norm.bias", 0, 1},
+    {"attn_qkv.weight", 3, 1},  {"attn_qkv.bias", 0, 3},
+    {"attn_output.weight", 1, 1}, {"attn_output.bias", 0, 1},
+    {"ffn_norm.weight", 0, 1},  {"ffn_norm.bias", 0, 1},
+    {"ffn_up.weight", 4, 1},    {"ffn_up.bias", 0, 4},
+    {"ffn_down.weight", 1, 4},  {"ffn_down.bias", 0, 1},
+};
+enum { TOKEN_EMBD, POSITION_EMBD, OUTPUT_NORM_W, OUTPUT_NORM_B, N_FRONT }; /* these come first, then the blocks */
+
+typedef struct tensor {
+    char name[48];     /* as in GGUF */
+    size_t rows, cols; /* rows 0: a vector */
+    size_t at, n;      /* its place in the parameters, in floats */
+} tensor;
+
+typedef struct model {
+    shape s;
+    tensor *tensors;
+    size_t n_tensor, n_param; /* n_param counts the gaps that align tensors too: they stay zero */
+    float *param, *grad;
+    float *m, *v;             /* AdamW's running averages of the gradient and of its square */
+    /* Activations for B x T tokens, kept for the way back. x[l] is the stream that enters block l, x[L] the last. */
+    size_t B, T;
+    float **x, **mid;                          /* [L+1][N, D] and, between attention and feed-forward, [L][N, D] */
+    float **norm1, **norm2, **qkv, **att, **up, **act, **stat; /* [L][N, D], .., [N, 3D], [N, D], [N, 4D], [N, 4D], [4, N] */
+    float *norm, *norm_stat, *logits, *loss;   /* [N, D], [2, N], [N, V], [N] */
+    int *hit;                                  /* [N] */
+    float *dx, *branch, *datt, *wide;          /* [N, D], [N, D], [N, D], [N, 4D] */
+    workspace ws;
+} model;
+
+static void add_tensor(model *m, const char *name, size_t rows, size_t cols) {
+    tensor *t = &m->tensors[m->n_tensor++];
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->rows = rows, t->cols = cols, t->n = (rows ? rows : 1) * cols;
+    t->at = m->n_param;
+    m->n_param += chunks(t->n, 16) * 16;
+}
+
+static size_t param_at(const model *m, size_t layer, int which) { return m->tensors[N_FRONT + layer * N_BLOCK + (size_t)which].at; }
+static float *weight(const model *m, size_t layer, int which) { return m->param + param_at(m, layer, which); }
+static float *gradient(const model *m, size_t layer, int which) { return m->grad + param_at(m, layer, which); }
+
+/* A model with all parameters zero; weights come from model_init or from a file. */
+static model *model_new(shape s) {
+    model *m = (model *)allocate(1, sizeof *m);
+    m->s = s;
+    m->tensors = (tensor *)allocate(N_FRONT + s.layers * N_BLOCK, sizeof(tensor));
+    add_tensor(m, "token_embd.weight", s.vocab, s.width);
+    add_tensor(m, "position_embd.weight", s.context, s.width);
+    add_tensor(m, "output_norm.weight", 0, s.width);
+    add_tensor(m, "output_norm.bias", 0, s.width);
+    for (size_t l = 0; l < s.layers; l++)
+        for (int i = 0; i < N_BLOCK; i++) {
+            char name[48];
+            snprintf(name, sizeof name, "blk.%u.%s", (unsigned)l, block_tensors[i].name);
+            add_tensor(m, name, block_tensors[i].rows * s.width, block_tensors[i].cols * s.width);
+        }
+    m->param = floats(m->n_param);
+    m->grad = floats(m->n_param);
+    m->m = floats(m->n_param);
+    m->v = floats(m->n_param);
+    return m;
+}
+
+/* GPT-2's start (Radford et al. 2019, sec. 2.3): normal with deviation 0.02, the two projections into the residual stream
+ * smaller by sqrt(2 L); biases 0, norm weights 1. */
+static void model_init(model *m, uint64_t seed) {
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        int into = strstr(t->name, "attn_output.weight") || strstr(t->name, "ffn_down.weight");
+        float deviation = into ? 0.02f / sqrtf(2.0f * (float)m->s.layers) : 0.02f;
+        int ones = !t->rows && strstr(t->name, "norm.weight") != NULL;
+        for (size_t j = 0; j < t->n; j++)
+            m->param[t->at + j] = t->rows ? deviation * random_normal(seed, t->at + j) : ones ? 1.0f : 0.0f;
+    }
+}
+
+static float **float_rows(size_t n, size_t each) {
+    float **rows = (float **)allocate(n, sizeof *rows);
+    for (size_t i = 0; i < n; i++) rows[i] = floats(each);
+    return rows;
+}
+
+/* Room for batches of B x T tokens. */
+static void model_make_room(model *m, size_t B, size_t T) {
+    size_t N = B * T, D = m->s.width, L = m->s.layers, V = m->s.vocab, wide = larger(V, 4 * D);
+    m->B = B, m->T = T;
+    m->x = float_rows(L + 1, N * D);
+    m->mid = float_rows(L, N * D);
+    m->norm1 = float_rows(L, N * D);
+    m->norm2 = float_rows(L, N * D);
+    m->qkv = float_rows(L, N * 3 * D);
+    m->att = float_rows(L, N * D);
+    m->up = float_rows(L, N * 4 * D);
+    m->act = float_rows(L, N * 4 * D);
+    m->stat = float_rows(L, 4 * N);
+    m->norm = floats(N * D);
+    m->norm_stat = floats(2 * N);
+    m->logits = floats(N * V);
+    m->loss = floats(N);
+    m->hit = (int *)allocate(N, sizeof(int));
+    m->dx = floats(N * D);
+    m->branch = floats(N * D);
+    m->datt = floats(N * D);
+    m->wide = floats(N * 4 * D);
+    m->ws.pack = floats(product_pack_floats(larger(wide, N)));
+    m->ws.part = floats(chunks(N, ROW_CHUNK) * 2 * D);
+    m->ws.own_size = 2 * QUERY_BLOCK * T + product_pack_floats(larger(T, D / m->s.heads));
+    m->ws.own = floats(m->ws.own_size * (size_t)thread_count());
+}
+
+static void free_rows(float **rows, size_t n) {
+    for (size_t i = 0; rows && i < n; i++) free(rows[i]);
+    free(rows);
+}
+
+static void model_free_room(model *m) {
+    size_t L = m->s.layers;
+    float **const rows[] = {m->mid, m->norm1, m->norm2, m->qkv, m->att, m->up, m->act, m->stat};
+    float *const flat[] = {m->norm, m->norm_stat, m->logits, m->loss, m->dx, m->branch, m->datt, m->wide, m->ws.pack, m->ws.part, m->ws.own};
+    free_rows(m->x, L + 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) free_rows(rows[i], L);
+    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++) free(flat[i]);
+    free(m->hit);
+    m->x = NULL;
+}
+
+static void model_free(model *m) {
+    if (m->x) model_free_room(m);
+    free(m->tensors), free(m->param), free(m->grad), free(m->m), free(m->v), free(m);
+}
+
+/* Dropout of one step: rate p, and a key of its own for every place: 0 the embedding, 2l + 1 and 2l + 2 the branches of block l. */
+typedef struct noise {
+    float rate;
+    uint64_t key;
+} noise;
+
+static dropout dropout_at(noise z, size_t place) {
+    dropout drop;
+    drop.key = (uint32_t)random_at(z.key, place);
+    drop.limit = (uint32_t)((double)z.rate * 4294967295.0);
+    drop.scale = 1.0f / (1.0f - z.rate);
+    return drop;
+}
+
+/* Logits [B*T, V] of token [B*T]. m->B and m->T may be set below the room that was made. */
+static void model_forward(model *m, const int32_t *token, noise z) {
+    size_t B = m->B, T = m->T, N = B * T, D = m->s.width, H = m->s.heads, L = m->s.layers;
+    float eps = m->s.eps, *embd = m->param + m->tensors[TOKEN_EMBD].at, *stat;
+    embedding_forward(m->x[0], token, embd, m->param + m->tensors[POSITION_EMBD].at, N, T, D);
+    if (z.rate > 0) dropout_apply(m->x[0], m->x[0], dropout_at(z, 0), N * D);
+    for (size_t l = 0; l < L; l++) {
+        float *x = m->x[l], *mid = m->mid[l];
+        stat = m->stat[l];
+        layernorm_forward(m->norm1[l], stat, stat + N, x, weight(m, l, ATTN_NORM_W), weight(m, l, ATTN_NORM_B), N, D, eps);
+        linear_forward(m->qkv[l], m->norm1[l], weight(m, l, QKV_W), weight(m, l, QKV_B), N, D, 3 * D, &m->ws);
+        attention_forward(m->att[l], m->qkv[l], B, T, D, H, &m->ws);
+        linear_forward(m->branch, m->att[l], weight(m, l, ATTN_OUT_W), weight(m, l, ATTN_OUT_B), N, D, D, &m->ws);
+        residual_forward(mid, x, m->branch, dropout_at(z, 2 * l + 1), N * D);
+        layernorm_forward(m->norm2[l], stat + 2 * N, stat + 3 * N, mid, weight(m, l, FFN_NORM_W), weight(m, l, FFN_NORM_B), N, D, eps);
+        linear_forward(m->up[l], m->norm2[l], weight(m, l, UP_W), weight(m, l, UP_B), N, D, 4 * D, &m->ws);
+        gelu_forward(m->act[l], m->up[l], N * 4 * D);
+        linear_forward(m->branch, m->act[l], weight(m, l, DOWN_W), weight(m, l, DOWN_B), N, 4 * D, D, &m->ws);
+        residual_forward(m->x[l + 1], mid, m->branch, dropout_at(z, 2 * l + 2), N * D);
+    }
+    stat = m->norm_stat;
+    layernorm_forward(m->norm, stat, stat + N, m->x[L], m->param + m->tensors[OUTPUT_NORM_W].at,
+                      m->param + m->tensors[OUTPUT_NORM_B].at, N, D, eps);
+    linear_forward(m->logits, m->norm, embd, NULL, N, D, m->s.vocab, &m->ws); /* the head is the token embedding */
+}
+
+/* Gradients of all parameters from dlogits; the stages of model_forward in reverse order. */
+static void model_backward(model *m, const int32_t *token, noise z) {
+    size_t B = m->B, T = m->T, N = B * T, D = m->s.width, H = m->s.heads, L = m->s.layers;
+    const tensor *t = m->tensors;
+    float *stat = m->norm_stat, *dx = m->dx, *embd = m->param + t[TOKEN_EMBD].at, *dembd = m->grad + t[TOKEN_EMBD].at;
+    linear_backward(m->branch, dembd, NULL, m->logits, m->norm, embd, N, D, m->s.vocab, &m->ws);
+    memset(dx, 0, N * D * sizeof *dx);
+    layernorm_backward(dx, m->grad + t[OUTPUT_NORM_W].at, m->grad + t[OUTPUT_NORM_B].at, m->branch, m->x[L],
+                       m->param + t[OUTPUT_NORM_W].at, stat, stat + N, N, D, &m->ws);
+    for (size_t l = L; l-- > 0;) {
+        stat = m->stat[l];
+        dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 2), N * D);
+        linear_backward(m->wide, gradient(m, l, DOWN_W), gradient(m, l, DOWN_B), m->branch, m->act[l], weight(m, l, DOWN_W), N,
+                        4 * D, D, &m->ws);
+        gelu_backward(m->wide, m->up[l], N * 4 * D);
+        linear_backward(m->branch, gradient(m, l, UP_W), gradient(m, l, UP_B), m->wide, m->norm2[l], weight(m, l, UP_W), N, D,
+                        4 * D, &m->ws);
+        layernorm_backward(dx, gradient(m, l, FFN_NORM_W), gradient(m, l, FFN_NORM_B), m->branch, m->mid[l],
+                           weight(m, l, FFN_NORM_W), stat + 2 * N, stat + 3 * N, N, D, &m->ws);
+        dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 1), N * D);
+        linear_backward(m->datt, gradient(m, l, ATTN_OUT_W), gradient(m, l, ATTN_OUT_B), m->branch, m->att[l],
+                        weight(m, l, ATTN_OUT_W), N, D, D, &m->ws);
+        attention_backward(m->wide, m->datt, m->qkv[l], B, T, D, H, &m->ws);
+        linear_backward(m->branch, gradient(m, l, QKV_W), gradient(m, l, QKV_B), m->wide, m->norm1[l], weight(m, l, QKV_W), N, D,
+                        3 * D, &m->ws);
+        layernorm_backward(dx, gradient(m, l, ATTN_NORM_W), gradient(m, l, ATTN_NORM_B), m->branch, m->x[l],
+                           weight(m, l, ATTN_NORM_W), stat, stat + N, N, D, &m->ws);
+    }
+    if (z.rate > 0) dropout_apply(dx, dx, dropout_at(z, 0), N * D);
+    embedding_backward(dembd, m->grad + t[POSITION_EMBD].at, dx, token, N, T, D);
+}
+
+/* Mean loss in nats per token of one batch; with train, the gradients as well. */
+static double model_loss(model *m, const int32_t *token, const int32_t *target, noise z, int train) {
+    size_t N = m->B * m->T;
+    double sum = 0;
+    model_forward(m, token, z);
+    loss_forward_backward(m->logits, m->loss, m->hit, target, N, m->s.vocab, train);
+    for (size_t n = 0; n < N; n++) sum += m->loss[n];
+    if (train) model_backward(m, token, z);
+    return sum / (double)N;
+}
+
+/* ======================================================================
+ * [OPTIMISER] AdamW, gradient clipping, the learning rate's course
+ * ==================================================================== */
+
+typedef struct adamw {
+    float rate, beta1, beta2, eps, decay;
+    float scale;        /* of the gradients: below 1 where they were clipped */
+    float fix1, fix2;   /* 1 / (1 - beta^step): the averages start at zero */
+} adamw;
+
+/* Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2:  w -= rate * (m' / (sqrt(v') + eps) + decay * w) */
+INLINE void adamw_span_plain(float *ALONE w, float *ALONE m, float *ALONE v, const float *g, size_t n, const adamw *o, float decay) {
+    adamw a = *o;
+    for (size_t i = 0; i < n; i++) {
+        float x = g[i] * a.scale;
+        m[i] = a.beta1 * m[i] + (1 - a.beta1) * x;
+        v[i] = a.beta2 * v[i] + (1 - a.beta2) * x * x;
+        w[i] -= a.rate * (m[i] * a.fix1 / (sqrtf(v[i] * a.fix2) + a.eps) + decay * w[i]);
+    }
+}
+CLONED(adamw_span, (float *w, float *m, float *v, const float *g, size_t n, const adamw *o, float decay), (w, m, v, g, n, o, decay))
+
+/* One step with the gradients at hand. Matrices decay, vectors do not. */
+static void adamw_step(model *m, const adamw *o) {
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        size_t at = t->at, n = t->n;
+        float decay = t->rows ? o->decay : 0.0f;
+        PARALLEL_FOR
+        for (size_t s = 0; s < n; s += SPAN)
+            adamw_span(m->param + at + s, m->m + at + s, m->v + at + s, m->grad + at + s, smaller(SPAN, n - s), o, decay);
+    }
+}
+
+INLINE void squares_plain(double *sum, const float *x, size_t n) {
+    float s[LANES] = {0};
+    size_t i, j;
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (j = 0; j < LANES; j++) s[j] += x[i + j] * x[i + j];
+    for (j = 0; i + j < n; j++) s[j] += x[i + j] * x[i + j];
+    *sum = (double)lanes_total(s);
+}
+CLONED(squares, (double *sum, const float *x, size_t n), (sum, x, n))
+
+/* The length of the whole gradient. part has room for chunks(n_param, SPAN). */
+static double gradient_norm(const model *m, double *part) {
+    size_t n = chunks(m->n_param, SPAN);
+    double sum = 0;
+    PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) squares(part + i, m->grad + i * SPAN, smaller(SPAN, m->n_param - i * SPAN));
+    for (size_t i = 0; i < n; i++) sum += part[i];
+    return sqrt(sum);
+}
+
+/* From 0 up to peak in a straight line over the warm-up, then down to last * peak along half a cosine. */
+static float learning_rate(size_t step, size_t steps, size_t warm, float peak, float last) {
+    double x;
+    if (step < warm) return peak * (float)(step + 1) / (float)warm;
+    x = (double)(step - warm) / (double)larger(1, steps - warm);
+    return peak * (float)(last + (1 - (double)last) * 0.5 * (1 + cos(3.14159265358979 * x)));
+}
+
+/* ======================================================================
+ * [VOCABULARY] Byte-level BPE learned from the text (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019, sec. 2.2)
+ *
+ * Tokens 0..255 are the bytes, in GPT-2's order; each later token joins two earlier ones; the last is <|endoftext|>.
+ * The text is cut into words by GPT-2's pre-tokenizer, and no token reaches across two words.
+ * ==================================================================== */
+
+static const char end_of_text[] = "<|endoftext|>";
+
+typedef struct vocabulary {
+    int32_t *left, *right; /* [n]: the parts of token 256 + i; unused below 256 */
+    char **text;           /* [n]: bytes of the token */
+    size_t *length;        /* [n] */
+    size_t n;              /* tokens, <|endoftext|> not counted */
+} vocabulary;
+
+/* GPT-2 writes a byte as a printable character: itself, or 256 + its rank among the unprintable ones. Fills the bytes in
+ * token order and the code point of each. */
+static void byte_alphabet(unsigned char byte[256], unsigned code[256]) {
+    size_t n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (unsigned b = 0, other = 0; b < 256; b++) {
+            int printable = (b >= 33 && b <= 126) || (b >= 161 && b != 173);
+            if (printable == !pass) byte[n] = (unsigned char)b, code[n++] = printable ? b : 256 + other;
+            other += !printable;
+        }
+}
+
+typedef struct word {
+    const char *text;
+    size_t n, count;
+    int32_t *ids; /* current cut of the word, n_id of them */
+    size_t n_id;
+} word;
+
+typedef struct occurrence {
+    size_t word, next; /* next: index + 1, 0 ends the list */
+} occurrence;
+
+typedef struct pair {
+    int32_t left, right;
+    int64_t count;
+    size_t first; /* occurrences: index + 1 */
+} pair;
+
+typedef struct learner {
+    word *words;
+    size_t n_word, room_word;
+    size_t *word_slot, n_word_slot; /* open addressing: index + 1 */
+    pair *pairs;
+    size_t n_pair, room_pair;
+    size_t *pair_slot, n_pair_slot;
+    occurrence *occ;
+    size_t n_occ, room_occ;
+} learner;
+
+/* Doubles an array that is full. */
+static void *grown(void *p, size_t n, size_t *room, size_t size) {
+    if (n < *room) return p;
+    *room = *room ? 2 * *room : 1024;
+    return args_need(realloc(p, *room * size));
+}
+
+static size_t hash_bytes(const char *p, size_t n) {
+    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < n; i++) h = (h ^ (unsigned char)p[i]) * 0x100000001B3u;
+    return (size_t)(h ^ (h >> 29));
+}
+
+static size_t hash_pair(int32_t left, int32_t right) {
+    return (size_t)random_at((uint64_t)(uint32_t)left << 32 | (uint32_t)right, 0);
+}
+
+static void count_word(learner *z, const char *text, size_t n) {
+    size_t slot;
+    if (2 * z->n_word >= z->n_word_slot) {
+        z->n_word_slot = z->n_word_slot ? 2 * z->n_word_slot : 4096;
+        free(z->word_slot);
+        z->word_slot = (size_t *)allocate(z->n_word_slot, sizeof(size_t));
+        for (size_t i = 0; i < z->n_word; i++) {
+            slot = hash_bytes(z->words[i].text, z->words[i].n) & (z->n_word_slot - 1);
+            while (z->word_slot[slot]) slot = (slot + 1) & (z->n_word_slot - 1);
+            z->word_slot[slot] = i + 1;
+        }
+    }
+    slot = hash_bytes(text, n) & (z->n_word_slot - 1);
+    for (; z->word_slot[slot]; slot = (slot + 1) & (z->n_word_slot - 1)) {
+        word *w = &z->words[z->word_slot[slot] - 1];
+        if (w->n == n && !memcmp(w->text, text, n)) {
+            w->count++;
+            return;
+        }
+    }
+    z->words = (word *)grown(z->words, z->n_word, &z->room_word, sizeof(word));
+    z->word_slot[slot] = z->n_word + 1;
+    memset(&z->words[z->n_word], 0, sizeof(word));
+    z->words[z->n_word].text = text, z->words[z->n_word].n = n, z->words[z->n_word++].count = 1;
+}
+
+static pair *find_pair(learner *z, int32_t left, int32_t right) {
+    size_t slot;
+    if (2 * z->n_pair >= z->n_pair_slot) {
+        z->n_pair_slot = z->n_pair_slot ? 2 * z->n_pair_slot : 4096;
+        free(z->pair_slot);
+        z->pair_slot = (size_t *)allocate(z->n_pair_slot, sizeof(size_t));
+        for (size_t i = 0; i < z->n_pair; i++) {
+            slot = hash_pair(z->pairs[i].left, z->pairs[i].right) & (z->n_pair_slot - 1);
+            while (z->pair_slot[slot]) slot = (slot + 1) & (z->n_pair_slot - 1);
+            z->pair_slot[slot] = i + 1;
+        }
+    }
+    slot = hash_pair(left, right) & (z->n_pair_slot - 1);
+    for (; z->pair_slot[slot]; slot = (slot + 1) & (z->n_pair_slot - 1)) {
+        pair *p = &z->pairs[z->pair_slot[slot] - 1];
+        if (p->left == left && p->right == right) return p;
+    }
+    z->pairs = (pair *)grown(z->pairs, z->n_pair, &z->room_pair, sizeof(pair));
+    z->pair_slot[slot] = z->n_pair + 1;
+    memset(&z->pairs[z->n_pair], 0, sizeof(pair));
+    z->pairs[z->n_pair].left = left, z->pairs[z->n_pair].right = right;
+    return &z->pairs[z->n_pair++];
+}
+
+/* Adds sign times the pairs of word i to the counts; pairs that hold token fresh (any, if negative) are listed with it. */
+static void count_pairs(learner *z, size_t i, int sign, int32_t fresh) {
+    const word *w = &z->words[i];
+    for (size_t j = 0; j + 1 < w->n_id; j++) {
+        pair *p = find_pair(z, w->ids[j], w->ids[j + 1]);
+        p->count += sign * (int64_t)w->count;
+        if (sign < 0 || (fresh >= 0 && p->left != fresh && p->right != fresh)) continue;
+        z->occ = (occurrence *)grown(z->occ, z->n_occ, &z->room_occ, sizeof(occurrence));
+        z->occ[z->n_occ].word = i, z->occ[z->n_occ].next = p->first;
+        p->first = ++z->n_occ;
+    }
+}
+
+static void join_pair(learner *z, pair best, int32_t token) {
+    for (size_t o = best.first; o; o = z->occ[o - 1].next) {
+        size_t i = z->occ[o - 1].word, n = 0;
+        word *w = &z->words[i];
+        while (n + 1 < w->n_id && (w->ids[n] != best.left || w->ids[n + 1] != best.right)) n++;
+        if (n + 1 >= w->n_id) continue; /* listed twice, or the pair has gone into another token */
+        count_pairs(z, i, -1, -1);
+        for (size_t j = n; j < w->n_id; n++) {
+            int hit = j + 1 < w->n_id && w->ids[j] == best.left && w->ids[j + 1] == best.right;
+            w->ids[n] = hit ? token : w->ids[j];
+            j += hit ? 2 : 1;
+        }
+        w->n_id = n;
+        count_pairs(z, i, 1, token);
+    }
+}
+
+/* The most frequent pair; of equals the one with the lowest tokens, so that the result does not depend on the tables. */
+static const pair *best_pair(const learner *z) {
+    const pair *best = NULL;
+    for (size_t i = 0; i < z->n_pair; i++) {
+        const pair *p = &z->pairs[i];
+        if (!best || p->count > best->count ||
+            (p->count == best->count && (p->left < best->left || (p->left == best->left && p->right < best->right))))
+            best = p;
+    }
+    return best;
+}
+
+static void vocabulary_add(vocabulary *v, int32_t left, int32_t right, const char *bytes, size_t n) {
+    v->left[v->n] = left, v->right[v->n] = right, v->length[v->n] = n;
+    v->text[v->n] = (char *)allocate(n, 1);
+    memcpy(v->text[v->n++], bytes, n);
+}
+
+/* Finds the next <|endoftext|> in text, or its end. */
+static size_t document_length(const char *text, size_t n) {
+    const size_t len = sizeof end_of_text - 1;
+    for (size_t i = 0; i + len <= n; i++)
+        if (text[i] == '<' && !memcmp(text + i, end_of_text, len)) return i;
+    return n;
+}
+
+/* Counts the words of one document, cut by the pre-tokenizer that the model's file will name: the table's first row, gpt-2. */
+static void count_words(learner *z, const gpti_rx *rx, const gpti_unicode *unicode, const char *text, size_t n) {
+    gpti_cutter cutter;
+    const char *p, *end;
+    gpti_cut_begin(&cutter, rx, unicode, text, text + n);
+    while (gpti_cut_word(&cutter, &p, &end)) count_word(z, p, (size_t)(end - p));
+}
+
+/* Learns at most max_tokens, <|endoftext|> included; stops early when no pair occurs twice. */
+static vocabulary learn_vocabulary(const char *text, size_t n_text, size_t max_tokens) {
+    learner z = {0};
+    vocabulary v = {0};
+    gpti_unicode *unicode = (gpti_unicode *)allocate(1, sizeof *unicode);
+    gpti_rx *rx = (gpti_rx *)allocate(1, sizeof *rx);
+    unsigned char byte[256];
+    unsigned code[256];
+    int32_t token_of[256];
+    v.left = (int32_t *)allocate(max_tokens, sizeof(int32_t));
+    v.right = (int32_t *)allocate(max_tokens, sizeof(int32_t));
+    v.text = (char **)allocate(max_tokens, sizeof(char *));
+    v.length = (size_t *)allocate(max_tokens, sizeof(size_t));
+    byte_alphabet(byte, code);
+    for (int i = 0; i < 256; i++) {
+        char c = (char)byte[i];
+        token_of[byte[i]] = i;
+        vocabulary_add(&v, 0, 0, &c, 1);
+    }
+    gpti_unicode_init(unicode);
+    gpti_rx_compile(rx, gpti_pretokenizers[0].pass[0], unicode);
+    for (size_t at = 0, n; at < n_text; at += n + sizeof end_of_text - 1) {
+        n = document_length(text + at, n_text - at);
+        count_words(&z, rx, unicode, text + at, n);
+    }
+    for (size_t i = 0; i < z.n_word; i++) {
+        word *w = &z.words[i];
+        w->ids = (int32_t *)allocate(w->n, sizeof(int32_t));
+        for (w->n_id = 0; w->n_id < w->n; w->n_id++) w->ids[w->n_id] = token_of[(unsigned char)w->text[w->n_id]];
+        count_pairs(&z, i, 1, -1);
+    }
+    while (v.n + 1 < max_tokens) {
+        const pair *best = best_pair(&z);
+        char joined[4096];
+        if (!best || best->count < 2) break;
+        size_t a = (size_t)best->left, b = (size_t)best->right, n = v.length[a] + v.length[b];
+        if (n > sizeof joined) break;
+        memcpy(joined, v.text[a], v.length[a]);
+        memcpy(joined + v.length[a], v.text[b], v.length[b]);
+        vocabulary_add(&v, best->left, best->right, joined, n);
+        join_pair(&z, *best, (int32_t)v.n - 1);
+    }
+    for (size_t i = 0; i < z.n_word; i++) free(z.words[i].ids);
+    free(z.words), free(z.word_slot), free(z.pairs), free(z.pair_slot), free(z.occ), free(unicode), free(rx);
+    return v;
+}
+
+static void vocabulary_free(vocabulary *v) {
+    for (size_t i = 0; i < v->n; i++) free(v->text[i]);
+    free(v->text), free(v->length), free(v->left), free(v->right);
+}
+
+/* ======================================================================
+ * [FILES] GGUF out: metadata as llama.cpp has it for gpt2, then the tensors. A checkpoint is a GGUF file too, with F32
+ * weights, AdamW's averages as further tensors and the state of the training as further metadata.
+ * ==================================================================== */
+
+typedef struct buffer {
+    unsigned char *p;
+    size_t n, room;
+} buffer;
+
+static void put(buffer *b, const void *data, size_t n) {
+    if (b->n + n > b->room) {
+        b->room = larger(2 * b->room, b->n + n + 4096);
+        b->p = (unsigned char *)args_need(realloc(b->p, b->room));
+    }
+    if (n) memcpy(b->p + b->n, data, n);
+    b->n += n;
+}
+
+/* The low `bytes` bytes of x, little-endian on every host. */
+static void put_int(buffer *b, uint64_t x, int bytes) {
+    unsigned char c[8];
+    for (int i = 0; i < bytes; i++) c[i] = (unsigned char)(x >> 8 * i);
+    put(b, c, (size_t)bytes);
+}
+
+static void put_f32(buffer *b, float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    put_int(b, bits, 4);
+}
+
+static void put_string(buffer *b, const char *s, size_t n) {
+    put_int(b, n, 8);
+    put(b, s, n);
+}
+
+enum { KV_U32 = 4, KV_I32 = 5, KV_F32 = 6, KV_BOOL = 7, KV_STRING = 8, KV_ARRAY = 9, KV_U64 = 10, KV_F64 = 12 }; /* GGUF's type numbers */
+
+/* Metadata pairs, ready to be copied into a file. */
+typedef struct metadata {
+    buffer bytes;
+    uint64_t n;
+} metadata;
+
+static void put_key(metadata *m, const char *key, uint32_t type) {
+    put_string(&m->bytes, key, strlen(key));
+    put_int(&m->bytes, type, 4);
+    m->n++;
+}
+
+static void put_array(metadata *m, const char *key, uint32_t type, size_t n) {
+    put_key(m, key, KV_ARRAY);
+    put_int(&m->bytes, type, 4);
+    put_int(&m->bytes, n, 8);
+}
+
+static void put_u32(metadata *m, const char *key, size_t x) {
+    put_key(m, key, KV_U32);
+    put_int(&m->bytes, x, 4);
+}
+
+static void put_text(metadata *m, const char *key, const char *s) {
+    put_key(m, key, KV_STRING);
+    put_string(&m->bytes, s, strlen(s));
+}
+
+/* Bytes of a token in GPT-2's printable alphabet, as UTF-8. */
+static size_t printable(char *out, const char *bytes, size_t n, const unsigned *code_of) {
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned c = code_of[(unsigned char)bytes[i]];
+        if (c >= 128) out[len++] = (char)(0xC0 | c >> 6);
+        out[len++] = (char)(c >= 128 ? 0x80 | (c & 63) : c);
+    }
+    return len;
+}
+
+/* All metadata of a model, in alphabetical order: the order in which files are read, so that copies are equal. */
+static metadata make_metadata(const char *name, const shape *s, const vocabulary *v) {
+    metadata meta = {0}, *m = &meta;
+    unsigned char byte[256];
+    unsigned code[256], code_of[256];
+    char out[2 * 4096 + 1];
+    put_text(m, "general.architecture", "gpt2");
+    put_text(m, "general.name", name);
+    put_u32(m, "gpt2.attention.head_count", s->heads);
+    put_key(m, "gpt2.attention.layer_norm_epsilon", KV_F32);
+    put_f32(&m->bytes, s->eps);
+    put_u32(m, "gpt2.block_count", s->layers);
+    put_u32(m, "gpt2.context_length", s->context);
+    put_u32(m, "gpt2.embedding_length", s->width);
+    put_u32(m, "gpt2.feed_forward_length", 4 * s->width);
+    byte_alphabet(byte, code);
+    for (int i = 0; i < 256; i++) code_of[byte[i]] = code[i];
+    put_u32(m, "tokenizer.ggml.bos_token_id", v->n);
+    put_u32(m, "tokenizer.ggml.eos_token_id", v->n);
+    put_array(m, "tokenizer.ggml.merges", KV_STRING, v->n - 256);
+    for (size_t i = 256; i < v->n; i++) {
+        size_t a = (size_t)v->left[i], b = (size_t)v->right[i], n = printable(out, v->text[a], v->length[a], code_of);
+        out[n++] = ' ';
+        n += printable(out + n, v->text[b], v->length[b], code_of);
+        put_string(&m->bytes, out, n);
+    }
+    put_text(m, "tokenizer.ggml.model", "gpt2");
+    put_text(m, "tokenizer.ggml.pre", "gpt-2");
+    put_array(m, "tokenizer.ggml.token_type", KV_I32, v->n + 1);
+    for (size_t i = 0; i <= v->n; i++) put_int(&m->bytes, i < v->n ? 1 : 3, 4); /* normal, control */
+    put_array(m, "tokenizer.ggml.tokens", KV_STRING, v->n + 1);
+    for (size_t i = 0; i < v->n; i++) put_string(&m->bytes, out, printable(out, v->text[i], v->length[i], code_of));
+    put_string(&m->bytes, end_of_text, sizeof end_of_text - 1);
+    return meta;
+}
+
+enum { ALIGNMENT = 32, TYPE_F32 = 0 };
+
+/* One tensor of a file: rows 0 means a vector. */
+typedef struct file_tensor {
+    char name[64];
+    size_t rows, cols;
+    const float *data;
+    uint32_t type;
+} file_tensor;
+
+/* The format of a tensor: vectors stay F32, as do rows that are no whole number of blocks. */
+static uint32_t type_for(uint32_t wanted, size_t rows, size_t cols) {
+    if (!rows || cols % gpti_format_find(wanted)->block_len) return TYPE_F32;
+    return wanted;
+}
+
+static size_t tensor_bytes(const file_tensor *t) { return (t->rows ? t->rows : 1) * gpti_row_bytes(gpti_format_find(t->type), t->cols); }
+
+/* Writes the file beside its name and renames it, so that a crash never leaves half a file. */
+static void write_gguf(const char *path, const metadata *meta, const file_tensor *tensors, size_t n) {
+    buffer b = {0};
+    size_t at = 0, header;
+    char temporary[4096];
+    FILE *f;
+    put(&b, "GGUF", 4);
+    put_int(&b, 3, 4);
+    put_int(&b, n, 8);
+    put_int(&b, meta->n, 8);
+    put(&b, meta->bytes.p, meta->bytes.n);
+    for (size_t i = 0; i < n; i++) { /* name, number of extents, extents (fastest first), type, offset */
+        put_string(&b, tensors[i].name, strlen(tensors[i].name));
+        put_int(&b, tensors[i].rows ? 2 : 1, 4);
+        put_int(&b, tensors[i].cols, 8);
+        if (tensors[i].rows) put_int(&b, tensors[i].rows, 8);
+        put_int(&b, tensors[i].type, 4);
+        put_int(&b, at, 8);
+        at += chunks(tensor_bytes(&tensors[i]), ALIGNMENT) * ALIGNMENT;
+    }
+    header = chunks(b.n, ALIGNMENT) * ALIGNMENT;
+    while (b.n < header) put_int(&b, 0, 1);
+    if (snprintf(temporary, sizeof temporary, "%s.part", path) >= (int)sizeof temporary) args_die("%s: the name is too long", path);
+    f = fopen(temporary, "wb");
+    if (!f || fwrite(b.p, 1, b.n, f) != b.n) args_die("%s: cannot write", temporary);
+    for (size_t i = 0; i < n; i++) {
+        const file_tensor *t = &tensors[i];
+        const gpti_format *format = gpti_format_find(t->type);
+        size_t row = gpti_row_bytes(format, t->cols), bytes = chunks(tensor_bytes(t), ALIGNMENT) * ALIGNMENT;
+        unsigned char *out = (unsigned char *)allocate(bytes, 1);
+        for (size_t r = 0; r < (t->rows ? t->rows : 1); r++) format->encode(t->data + r * t->cols, t->cols, out + r * row);
+        if (fwrite(out, 1, bytes, f) != bytes) args_die("%s: cannot write", temporary);
+        free(out);
+    }
+    if (fclose(f)) args_die("%s: cannot write", temporary);
+#ifdef _WIN32
+    remove(path); /* rename does not replace there */
+#endif
+    if (rename(temporary, path)) args_die("%s: cannot rename %s to it", path, temporary);
+    free(b.p);
+}
+
+/* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
+static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix, uint32_t type) {
+    for (size_t i = 0; i < m->n_tensor; i++, out++) {
+        const tensor *t = &m->tensors[i];
+        snprintf(out->name, sizeof out->name, "%s%s", prefix, t->name);
+        out->rows = t->rows, out->cols = t->cols, out->data = data + t->at, out->type = type_for(type, t->rows, t->cols);
+    }
+    return out;
+}
+
+static void save_model(const char *path, const metadata *meta, const model *m, const float *param, uint32_t type) {
+    file_tensor *tensors = (file_tensor *)allocate(m->n_tensor, sizeof *tensors);
+    file_tensors(tensors, m, param, "", type);
+    write_gguf(path, meta, tensors, m->n_tensor);
+    free(tensors);
+}
+
+/* ======================================================================
+ * [DATA] Text to tokens, the split, the order of training, the measure of loss
+ * ==================================================================== */
+
+typedef struct tokens {
+    int32_t *id;
+    size_t n, bytes; /* bytes of text they came from */
+} tokens;
+
+/* Text to tokens by the tokenizer that will use the model; <|endoftext|> becomes the control token. */
+static tokens encode(const gpt_model *tokenizer, const char *text, size_t n) {
+    tokens t;
+    t.bytes = n;
+    t.id = args_tokenize(tokenizer, text, n, GPT_TOKENIZE_SPECIAL, &t.n);
+    return t;
+}
+
+/* Where the held-out end of the text begins: its last `share`, moved on to the start of a UTF-8 character. */
+static size_t split_at(const char *text, size_t n, double share) {
+    size_t at = n - (size_t)((double)n * share);
+    while (at < n && ((unsigned char)text[at] & 0xC0) == 0x80) at++;
+    return at;
+}
+
+/* The order of training: in each epoch the text is cut into windows of T + 1 tokens that overlap by one, from a start drawn for
+ * the epoch, and the windows are shuffled. A function of (seed, step) alone, which makes resuming exact. */
+typedef struct order {
+    size_t n_window, epoch, start;
+    uint32_t *window; /* [n_window], NULL before the first use */
+} order;
+
+static void order_epoch(order *o, const tokens *text, size_t T, uint64_t seed, size_t epoch) {
+    uint64_t key = random_at(seed, epoch);
+    o->n_window = (text->n - 1) / T;
+    if (o->n_window > 1) o->n_window--; /* leaves room for the shift by up to T - 1 */
+    o->epoch = epoch;
+    o->start = (size_t)(random_at(key, 0) % (text->n - o->n_window * T));
+    if (!o->window) o->window = (uint32_t *)allocate(o->n_window, sizeof(uint32_t));
+    for (size_t i = 0; i < o->n_window; i++) o->window[i] = (uint32_t)i;
+    for (size_t i = o->n_window; i > 1; i--) { /* Fisher-Yates */
+        size_t j = (size_t)(random_at(key, i) % i);
+        uint32_t w = o->window[i - 1];
+        o->window[i - 1] = o->window[j];
+        o->window[j] = w;
+    }
+}
+
+/* The batch of one step: token [B, T] and target [B, T], the token after each. */
+static void order_batch(order *o, const tokens *text, size_t step, size_t B, size_t T, uint64_t seed, int32_t *token,
+                        int32_t *target) {
+    for (size_t b = 0; b < B; b++) {
+        size_t i, at;
+        if (!o->window) order_epoch(o, text, T, seed, 0);
+        i = step * B + b;
+        if (i / o->n_window != o->epoch) order_epoch(o, text, T, seed, i / o->n_window);
+        at = o->start + o->window[i % o->n_window] * T;
+        memcpy(token + b * T, text->id + at, T * sizeof *token);
+        memcpy(target + b * T, text->id + at + 1, T * sizeof *target);
+    }
+}
+
+typedef struct score {
+    double loss, hits; /* sums over tokens: nats, and how often the most likely token was right */
+    size_t tokens;
+} score;
+
+/* Predicts every token of the text but the first. Windows of m->T tokens, each `stride` further than the last; a token counts in the
+ * first window that holds it, so all but the first window's have at least T - stride tokens of context. */
+static score evaluate(model *m, const tokens *text, size_t stride) {
+    size_t B = m->B, T = m->T, start = 0, done = 0, n = text->n ? text->n - 1 : 0;
+    int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
+    size_t *from = (size_t *)allocate(B, sizeof *from);
+    noise none = {0, 0};
+    score s = {0};
+    m->T = smaller(T, n);
+    while (done < n) {
+        size_t b;
+        for (b = 0; b < B && done < n; b++) {
+            size_t at = smaller(start, n - m->T); /* the last window is moved back to end with the text */
+            memcpy(token + b * m->T, text->id + at, m->T * sizeof *token);
+            memcpy(target + b * m->T, text->id + at + 1, m->T * sizeof *target);
+            from[b] = done - at; /* earlier targets of this window were counted before */
+            done = at + m->T;
+            start = at + stride;
+        }
+        m->B = b;
+        model_loss(m, token, target, none, 0);
+        for (size_t i = 0; i < b * m->T; i++)
+            if (i % m->T >= from[i / m->T]) s.loss += m->loss[i], s.hits += m->hit[i], s.tokens++;
+    }
+    m->B = B, m->T = T;
+    free(token), free(target), free(from);
+    return s;
+}
+
+/* ======================================================================
+ * [TRAINING] The loop, its progress line, checkpoints
+ * ==================================================================== */
+
+/* Every number that a run depends on; kept in checkpoints in this order. */
+enum { VOCAB, LAYERS, HEADS, WIDTH, CONTEXT, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT, HELD_OUT, EVERY, SEED, N_OPTION };
+
+typedef struct option {
+    const char *name;
+    double value;
+    double low, high;
+    const char *help;
+} option;
+
+static const option options[N_OPTION] = {
+    {"--vocab", 2048, 257, 1 << 20, "tokens to learn from the text, <|endoftext|> included"},
+    {"--layers", 4, 1, 1000, "transformer blocks"},
+    {"--heads", 4, 1, 1000, "attention heads; must divide the width"},
+    {"--width", 128, 1, 1 << 20, "numbers per token inside the model; a multiple of 32 for --type q8_0"},
+    {"--context", 0, 0, 1 << 20, "tokens that the model sees at once; 0 = 256, or as many as the --init model"},
+    {"--batch", 8, 1, 1 << 20, "texts per step"},
+    {"--steps", 0, 0, 1e9, "optimiser steps; 0 reads the text 10 times, 200 to 5000 steps"},
+    {"--lr", 0, 0, 10, "peak learning rate; 0 is 2e-3, with --init 5e-4"},
+    {"--lr-last", 0.05, 0, 1, "learning rate at the end, as a share of the peak"},
+    {"--warmup", 50, 0, 1e9, "steps in which the learning rate climbs"},
+    {"--decay", 0.1, 0, 10, "weight decay of the matrices"},
+    {"--beta2", 0.98, 0, 1, "AdamW's memory of squared gradients"},
+    {"--clip", 1, 0, 1e9, "longest gradient; longer ones are scaled down; 0 is off"},
+    {"--dropout", 0.1, 0, 0.9, "share of the embedding and of each block's output that is dropped"},
+    {"--held-out", 0.05, 0, 0.9, "share of the text, at its end, kept for validation"},
+    {"--every", 100, 1, 1e9, "steps between validations, which also write checkpoint and model"},
+    {"--seed", 1, 0, 9e15, "of the first weights, the order of the text and dropout"},
+};
+
+typedef struct training {
+    double opt[N_OPTION];
+    model *m;
+    metadata meta;          /* of the model file: shape and tokenizer */
+    tokens train, valid;
+    size_t step, stop;      /* steps done; stop after this one as Ctrl-C does */
+    double best;            /* lowest validation loss so far, nats per token */
+    uint32_t type;          /* tensor type of the model file */
+    const char *out, *checkpoint;
+} training;
+
+static size_t opt_size(const training *t, int which) { return (size_t)t->opt[which]; }
+
+static void put_bits(metadata *m, double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    put_int(&m->bytes, bits, 8);
+}
+
+static uint64_t text_hash(const training *t) {
+    uint64_t h = 0;
+    for (size_t i = 0; i < t->train.n; i++) h = random_at(h, (uint64_t)(uint32_t)t->train.id[i]);
+    return h >> 1;
+}
+
+static void save_checkpoint(const training *t) {
+    metadata meta = {0};
+    size_t n = t->m->n_tensor;
+    file_tensor *tensors = (file_tensor *)allocate(3 * n, sizeof *tensors), *next = tensors;
+    put(&meta.bytes, t->meta.bytes.p, t->meta.bytes.n);
+    meta.n = t->meta.n;
+    put_array(&meta, "train.options", KV_F64, N_OPTION);
+    for (int i = 0; i < N_OPTION; i++) put_bits(&meta, t->opt[i]);
+    put_array(&meta, "train.state", KV_F64, 2);
+    put_bits(&meta, (double)t->step);
+    put_bits(&meta, t->best);
+    put_array(&meta, "train.text", KV_U64, 1);
+    put_int(&meta.bytes, text_hash(t), 8);
+    next = file_tensors(next, t->m, t->m->param, "", TYPE_F32);
+    next = file_tensors(next, t->m, t->m->m, "adamw.m.", TYPE_F32);
+    next = file_tensors(next, t->m, t->m->v, "adamw.v.", TYPE_F32);
+    write_gguf(t->checkpoint, &meta, tensors, (size_t)(next - tensors));
+    free(tensors), free(meta.bytes.p);
+}
+
+/* One step of training; returns the loss of its batch before the step. */
+static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
+    model *m = t->m;
+    uint64_t seed = (uint64_t)t->opt[SEED];
+    noise z = {(float)t->opt[DROPOUT], random_at(seed ^ 0x5EEDu, t->step)};
+    adamw a;
+    double loss, norm, n = (double)(t->step + 1);
+    order_batch(o, &t->train, t->step, m->B, m->T, seed, token, target);
+    loss = model_loss(m, token, target, z, 1);
+    norm = gradient_norm(m, part);
+    a.rate = learning_rate(t->step, opt_size(t, STEPS), opt_size(t, WARMUP), (float)t->opt[RATE], (float)t->opt[LAST]);
+    a.beta1 = 0.9f, a.beta2 = (float)t->opt[BETA2], a.eps = 1e-8f, a.decay = (float)t->opt[DECAY];
+    a.scale = t->opt[CLIP] > 0 && norm > t->opt[CLIP] ? (float)(t->opt[CLIP] / norm) : 1.0f;
+    a.fix1 = (float)(1 / (1 - pow(0.9, n)));
+    a.fix2 = (float)(1 / (1 - pow(t->opt[BETA2], n)));
+    adamw_step(m, &a);
+    t->step++;
+    return loss;
+}
+
+/* Validates, keeps the model file if it is the best so far, and writes the checkpoint. Returns the validation loss. */
+static double take_stock(training *t) {
+    double loss = 0;
+    if (t->valid.n > 1) {
+        tokens part = t->valid;
+        part.n = smaller(part.n, 1 << 17);
+        score s = evaluate(t->m, &part, t->m->T);
+        loss = s.loss / (double)s.tokens;
+    }
+    if (t->valid.n <= 1 || !(loss >= t->best)) {
+        t->best = loss;
+        save_model(t->out, &t->meta, t->m, t->m->param, t->type);
+    }
+    save_checkpoint(t);
+    return loss;
+}
+
+static void train(training *t) {
+    model *m = t->m;
+    size_t N = m->B * m->T, steps = opt_size(t, STEPS), every = opt_size(t, EVERY), first = t->step;
+    int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
+    double *part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part), start = args_seconds(), shown = 0, loss = 0, valid = 0, n = 0;
+    order o = {0, 0, 0, NULL};
+    int terminal = isatty(2);
+    args_stopped = 0;
+    signal(SIGINT, args_on_interrupt);
+    while (t->step < steps && !args_stopped) {
+        double now, rate, left;
+        int stock;
+        loss += train_step(t, &o, token, target, part);
+        n += 1;
+        now = args_seconds() - start;
+        if (t->step == t->stop) args_stopped = 1;
+        stock = t->step % every == 0 || t->step == steps;
+        if (stock) valid = take_stock(t);
+        else if (args_stopped) save_checkpoint(t); /* no validation: resuming must find what an undisturbed run would */
+        if (!stock && !(terminal && now > shown + 0.5)) continue;
+        rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
+        left = (double)(steps - t->step) * (double)N / rate;
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  validation %.4f  %.0f tok/s  %u:%02u left ", terminal ? "\r" : "", (unsigned)t->step,
+                (unsigned)steps, loss / n, valid, rate, (unsigned)(left / 60), (unsigned)left % 60);
+        if (stock) fprintf(stderr, "\n"), loss = n = 0;
+        shown = now;
+    }
+    signal(SIGINT, SIG_DFL);
+    free(token), free(target), free(part), free(o.window);
+}
+
+/* ======================================================================
+ * [COMMAND] Starting, resuming, fine-tuning, evaluating
+ * ==================================================================== */
+
+/* A GGUF file in memory and its directory. */
+typedef struct loaded {
+    char *bytes;
+    size_t n;
+    gpti_source source;
+    gpti_gguf g;
+} loaded;
+
+static const gpti_mem default_memory = {NULL, NULL, NULL};
+
+static loaded *load_gguf(const char *path) {
+    loaded *f = (loaded *)allocate(1, sizeof *f);
+    gpt_error err;
+    f->bytes = args_read(path, &f->n);
+    gpti_source_memory(&f->source, f->bytes, f->n);
+    if (gpti_gguf_open(&f->g, &f->source, 1, &default_memory, &err)) args_die("%s: %s", path, err.msg);
+    if (f->g.big) args_die("%s: big-endian files are only read by gpt.h", path);
+    return f;
+}
+
+static void loaded_free(loaded *f) {
+    gpti_gguf_close(&f->g, &default_memory);
+    free(f->bytes), free(f);
+}
+
+static size_t file_u32(const loaded *f, const char *key, uint32_t otherwise) {
+    gpti_gguf_u32(&f->g, key, &otherwise);
+    return otherwise;
+}
+
+static shape file_shape(const loaded *f, const char *path) {
+    shape s;
+    gpti_str arch = {NULL, 0};
+    const gpti_kv *ids = gpti_gguf_find(&f->g, "tokenizer.ggml.tokens");
+    if (!gpti_gguf_str(&f->g, "general.architecture", &arch) || arch.n != 4 || memcmp(arch.p, "gpt2", 4)) args_die("%s: not of the gpt2 architecture", path);
+    s.vocab = ids ? (size_t)ids->count : 0;
+    s.layers = file_u32(f, "gpt2.block_count", 0);
+    s.heads = file_u32(f, "gpt2.attention.head_count", 0);
+    s.width = file_u32(f, "gpt2.embedding_length", 0);
+    s.context = file_u32(f, "gpt2.context_length", 0);
+    s.eps = 1e-5f;
+    gpti_gguf_f32(&f->g, "gpt2.attention.layer_norm_epsilon", &s.eps);
+    if (!s.vocab || !s.layers || !s.heads || !s.width || !s.context || s.width % s.heads) args_die("%s: metadata of the gpt2 architecture are missing", path);
+    if (file_u32(f, "gpt2.feed_forward_length", (uint32_t)(4 * s.width)) != 4 * s.width) args_die("%s: feed_forward_length is not 4 times embedding_length", path);
+    return s;
+}
+
+/* The metadata of a file for a file made from it; what describes the old bytes alone is left out. */
+static metadata file_metadata(const loaded *f, const char *name) {
+    static const char *const drop[] = {"general.alignment", "general.file_type", "general.quantization_version", "train.", "split."};
+    metadata m = {0};
+    for (size_t i = 0; i < f->g.n_kv; i++) {
+        const gpti_kv *kv = &f->g.kv[i];
+        size_t j, n_drop = sizeof drop / sizeof *drop;
+        for (j = 0; j < n_drop && (kv->key.n < strlen(drop[j]) || memcmp(kv->key.p, drop[j], strlen(drop[j]))); j++) {}
+        if (j < n_drop) continue;
+        if (name && kv->key.n == 12 && !memcmp(kv->key.p, "general.name", 12)) {
+            put_text(&m, "general.name", name);
+            continue;
+        }
+        put_string(&m.bytes, kv->key.p, kv->key.n);
+        put_int(&m.bytes, kv->type, 4);
+        m.n++;
+        if (kv->type == KV_ARRAY) {
+            put_int(&m.bytes, kv->elem, 4);
+            put_int(&m.bytes, kv->count, 8);
+            put(&m.bytes, f->bytes + kv->offset, (size_t)kv->bytes);
+        } else if (kv->type == KV_STRING) {
+            put_string(&m.bytes, kv->v.s.p, kv->v.s.n);
+        } else if (kv->type == KV_F32) {
+            put_f32(&m.bytes, (float)kv->v.f);
+        } else {
+            put_int(&m.bytes, kv->v.u, gpti_gguf_type[kv->type].bytes);
+        }
+    }
+    return m;
+}
+
+/* Reads one of the model's arrays from the tensors PREFIXname. */
+static void read_tensors(const loaded *f, const model *m, float *data, const char *prefix) {
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        char name[64];
+        const gpti_tensor *in;
+        gpti_matrix w;
+        snprintf(name, sizeof name, "%s%s", prefix, t->name);
+        in = gpti_gguf_tensor(&f->g, name);
+        if (!in) args_die("%s: the tensor is missing", name);
+        if (in->ne[0] != t->cols || in->ne[1] != (t->rows ? t->rows : 1) || in->ne[2] != 1) args_die("%s: the tensor has another shape", name);
+        w.fmt = in->fmt, w.n_row = (size_t)in->ne[1], w.n_col = t->cols, w.packed = 0;
+        w.data = (const unsigned char *)f->bytes + in->offset;
+        for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols);
+    }
+}
+
+static double file_f64(const loaded *f, const char *key, uint64_t i) {
+    gpti_value v;
+    uint32_t type;
+    if (!gpti_gguf_number(&f->g, key, i, &type, &v)) args_die("not a checkpoint: %s is missing", key);
+    return type == KV_F64 ? v.f : (double)v.u;
+}
+
+/* The tokenizer of a model to be, made from its metadata alone by way of a file in memory without tensors. */
+static gpt_model *tokenizer_of(const metadata *meta) {
+    gpt_model_params params;
+    gpt_model *tokenizer = NULL;
+    gpt_error err;
+    buffer b = {0};
+    memset(&params, 0, sizeof params);
+    params.header_only = 1;
+    put(&b, "GGUF", 4);
+    put_int(&b, 3, 4);
+    put_int(&b, 0, 8);
+    put_int(&b, meta->n, 8);
+    put(&b, meta->bytes.p, meta->bytes.n);
+    if (gpt_model_load_memory(&tokenizer, b.p, b.n, &params, &err)) args_die("%s", err.msg);
+    free(b.p);
+    return tokenizer;
+}
+
+typedef struct command {
+    const char *text, *out, *init, *name, *type;
+    int eval, resume, threads, stop;
+    double opt[N_OPTION];
+} command;
+
+static const char about[] =
+    "usage: train TEXT [-o OUT.gguf] [options]\n\n"
+    "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT always holds the best model so far by\n"
+    "validation loss, OUT.ckpt the state of the training, written after every validation and on Ctrl-C. The same seed gives\n"
+    "the same model to the bit, whatever the threads.";
+
+/* TEXT is the first argument, or follows -f. */
+static command parse_command(int argc, char **argv) {
+    command c;
+    enum { N_FIXED = 9 };
+    arg table[N_FIXED + N_OPTION + 1];
+    char help[N_OPTION][200];
+    int first = argc > 1 && argv[1][0] != '-';
+    memset(&c, 0, sizeof c);
+    c.text = first ? argv[1] : NULL, c.out = "out.gguf", c.type = "q8_0";
+    const arg fixed[N_FIXED] = {
+        {"-f", "--file", ARG_TEXT, &c.text, "TEXT", "the text, if it is not the first argument"},
+        {"-o", "--out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
+        {"", "--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
+        {"", "--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
+        {"", "--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
+        {"", "--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
+        {"", "--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
+        {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = all there are (default)"},
+        {"", "--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
+    };
+    memcpy(table, fixed, sizeof fixed);
+    for (int i = 0; i < N_OPTION; i++) {
+        const option *o = &options[i];
+        arg *a = &table[N_FIXED + i];
+        c.opt[i] = o->value;
+        snprintf(help[i], sizeof help[i], "%s (%g)", o->help, o->value);
+        a->brief = "", a->name = o->name, a->kind = ARG_FLOAT, a->value = &c.opt[i], a->what = "N", a->help = help[i];
+    }
+    memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
+    args_parse(argc - first, argv + first, "train", table, about);
+    for (int i = 0; i < N_OPTION; i++)
+        if (!(c.opt[i] >= options[i].low && c.opt[i] <= options[i].high))
+            args_die("%s: expected %g to %g", options[i].name, options[i].low, options[i].high);
+    if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
+    if (c.eval && !c.init) args_die("--eval needs --init MODEL");
+    return c;
+}
+
+/* GGUF's number for a format named on the command line. */
+static uint32_t type_number(const char *name) {
+    static const struct { const char *name; uint32_t type; } types[] = {{"f32", 0}, {"f16", 1}, {"q8_0", 8}, {"q4_0", 2}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(name, types[i].name)) return types[i].type;
+    args_die("--type: expected f32, f16, q8_0 or q4_0, got '%s'", name);
+    return 0;
+}
+
+/* --eval: every token of the text with at least half a context before it. */
+static void report(model *m, const tokens *text, const char *what) {
+    score s;
+    if (text->n < 2) return;
+    s = evaluate(m, text, larger(1, m->T / 2));
+    printf("%s: loss %.4f nats/token, %.4f nats/byte, perplexity %.3f, accuracy %.2f %%, over %u tokens, %u bytes\n", what,
+           s.loss / (double)s.tokens, s.loss / (double)text->bytes, exp(s.loss / (double)s.tokens),
+           100 * s.hits / (double)s.tokens, (unsigned)s.tokens, (unsigned)text->bytes);
+}
+
+/* Metadata of a model to be trained from scratch. */
+static metadata new_metadata(const command *c, const char *text, size_t n, shape *s) {
+    metadata meta;
+    vocabulary v = learn_vocabulary(text, n, (size_t)c->opt[VOCAB]);
+    s->vocab = v.n + 1;
+    s->layers = (size_t)c->opt[LAYERS], s->heads = (size_t)c->opt[HEADS];
+    s->width = (size_t)c->opt[WIDTH], s->context = c->opt[CONTEXT] > 0 ? (size_t)c->opt[CONTEXT] : 256, s->eps = 1e-5f;
+    if (s->width % s->heads) args_die("--heads must divide --width");
+    meta = make_metadata(c->name ? c->name : "trained by train.c", s, &v);
+    vocabulary_free(&v);
+    return meta;
+}
+
+/* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
+static model *start_model(training *t, const command *c, const loaded *file, shape s) {
+    size_t T = c->opt[CONTEXT] > 0 ? smaller((size_t)c->opt[CONTEXT], s.context) : s.context;
+    model *m = model_new(s);
+    if (file) read_tensors(file, m, m->param, "");
+    else model_init(m, (uint64_t)c->opt[SEED]);
+    if (t->train.n < 2) args_die("%s: the text is too short", c->text);
+    model_make_room(m, (size_t)c->opt[BATCH], smaller(T, t->train.n - 1));
+    return m;
+}
+
+/* Options that were left open take their values from the text and the model. */
+static void settle_options(training *t, const command *c) {
+    size_t steps = chunks(10 * t->train.n, t->m->B * t->m->T);
+    if (t->opt[STEPS] == 0) t->opt[STEPS] = (double)smaller(5000, larger(200, steps));
+    if (t->opt[RATE] == 0) t->opt[RATE] = c->init ? 5e-4 : 2e-3;
+}
+
+static void resume(training *t, const loaded *file) {
+    read_tensors(file, t->m, t->m->m, "adamw.m.");
+    read_tensors(file, t->m, t->m->v, "adamw.v.");
+    t->step = (size_t)file_f64(file, "train.state", 0);
+    t->best = file_f64(file, "train.state", 1);
+    if (file_f64(file, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", t->checkpoint);
+}
+
+int main(int argc, char **argv) {
+    command c = parse_command(argc, argv);
+    training t;
+    shape s;
+    size_t n, split;
+    char *text, checkpoint[4096];
+    const char *from = c.resume ? checkpoint : c.init;
+    loaded *file = NULL;
+    gpt_model *tokenizer;
+#ifdef _OPENMP
+    if (c.threads > 0) omp_set_num_threads(c.threads);
+#endif
+    memset(&t, 0, sizeof t);
+    t.best = DBL_MAX, t.type = type_number(c.type), t.out = c.out, t.checkpoint = checkpoint, t.stop = (size_t)c.stop;
+    snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out);
+    if (from) file = load_gguf(from);
+    for (int i = 0; i < N_OPTION; i++) t.opt[i] = c.opt[i] = c.resume ? file_f64(file, "train.options", (uint64_t)i) : c.opt[i];
+    text = args_read(c.text, &n);
+    split = c.eval ? n : split_at(text, n, c.opt[HELD_OUT]);
+    /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
+    t.meta = file ? file_metadata(file, c.name) : new_metadata(&c, text, split, &s);
+    if (file) s = file_shape(file, from);
+    /* 2. text to tokens */
+    tokenizer = tokenizer_of(&t.meta);
+    t.train = encode(tokenizer, text, split);
+    t.valid = encode(tokenizer, text + split, n - split);
+    gpt_model_free(tokenizer);
+    free(text);
+    /* 3. the model */
+    t.m = start_model(&t, &c, file, s);
+    settle_options(&t, &c);
+    if (c.resume) resume(&t, file);
+    if (file) loaded_free(file);
+    /* 4. the work */
+    if (c.eval) report(t.m, &t.train, c.text);
+    else {
+        fprintf(stderr, "%u tokens, %u held out; vocabulary %u, %u layers, %u heads, width %u, context %u: %u parameters; %d threads\n",
+                (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads, (unsigned)s.width,
+                (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
+        train(&t);
+        if (args_stopped) fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
+        else if (t.valid.n > 1) fprintf(stderr, "best validation loss %.4f nats/token; model in %s\n", t.best, c.out);
+    }
+    model_free(t.m);
+    free(t.train.id), free(t.valid.id), free(t.meta.bytes.p);
+    return 0;
+}

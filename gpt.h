@@ -1,0 +1,5991 @@
+/* gpt.h 0.1.0 - GPT-family language models on the CPU, inside any program. One C99 header, no dependency.
+ *
+ *     #define GPT_IMPLEMENTATION              // in exactly one file of the program
+ *     #include "gpt.h"
+ *     #include <stdio.h>
+ *     static int print(void *user, const char *text, size_t n) { return fwrite(text, 1, n, (FILE *)user) != n; }
+ *     int main(void) {
+ *         gpt_error err; gpt_model *m = NULL; gpt_session *s = NULL;
+ *         if (gpt_model_load(&m, "model.gguf", NULL, &err) || gpt_session_new(&s, m, NULL, &err) ||
+ *             gpt_generate(s, "Once upon a time", NULL, print, stdout, &err)) fprintf(stderr, "%s\n", err.msg);
+ *         gpt_session_free(s); gpt_model_free(m);
+ *         return 0;
+ *     }
+ *
+ * Build: cc -O2 app.c -lm            (add -fopenmp to use more than one thread)
+ *
+ * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model never changes after
+ * loading and may be used by any number of threads at once; a gpt_session holds one running text and belongs to one
+ * thread at a time. The library prints nothing, never exits, keeps no global state and reads no environment: every
+ * failure is a code and a message. The same tokens give the same logits, to the bit, whatever the thread count, the
+ * chunking of the prompt, the kernel set or the processor.
+ *
+ * Macros, all optional, seen only where GPT_IMPLEMENTATION is defined (GPT_STATIC and GPT_API: everywhere alike):
+ *   GPT_STATIC               every function static: the library private to one file
+ *   GPT_API                  what stands before each public function (default: extern, or static)
+ *   GPT_MALLOC(n) GPT_FREE(p)  the default allocator (both or none; a gpt_alloc in the params wins)
+ *   GPT_ASSERT(x)            checks of our own logic, never of input (default: nothing)
+ *   GPT_NO_STDIO             no file access: load from memory or through a reader
+ *   GPT_NO_MMAP              no memory mapping (plain reads instead)
+ *   GPT_NO_OPENMP            no OpenMP even where the compiler offers it
+ *   GPT_NO_SIMD              plain C kernels only
+ *
+ * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
+ * Licence: MIT No Attribution or the Unlicense, at your choice; full text and change list at the end of this file. */
+#ifndef GPT_H
+#define GPT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GPT_VERSION "0.1.0"
+
+#ifndef GPT_API
+#  ifdef GPT_STATIC
+#    define GPT_API static
+#  else
+#    define GPT_API extern
+#  endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Results. Every fallible call returns a gpt_result and fills the caller's gpt_error if one is passed. ---------- */
+
+typedef enum gpt_result {
+    GPT_OK            =   0,
+    GPT_MORE          =   1,    /* gpt_step: not finished, call again                                     */
+    GPT_E_ARG         =  -1,    /* an argument makes no sense                                             */
+    GPT_E_MEMORY      =  -2,    /* out of memory                                                          */
+    GPT_E_IO          =  -3,    /* a file or reader could not be opened or read                           */
+    GPT_E_FORMAT      =  -4,    /* a malformed file                                                       */
+    GPT_E_UNSUPPORTED =  -5,    /* a valid file that this library cannot compute correctly                */
+    GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands        */
+    GPT_E_CONTEXT     =  -7,    /* does not fit the context                                               */
+    GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk   */
+    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call                     */
+} gpt_result;
+
+typedef struct gpt_error {      /* always valid to read after a call that was given it; msg is "" on success */
+    gpt_result code;
+    char       msg[192];
+} gpt_error;
+
+/* ---- Hooks. All-zero means: the library's own. --------------------------------------------------------------------- */
+
+typedef struct gpt_alloc {      /* both functions or none; called only while a model or session is made or freed, and   */
+    void *(*alloc)(void *user, size_t n);  /* by gpt_tokenize for single words of many kilobytes. Aligned like malloc's. */
+    void  (*free)(void *user, void *p);
+    void   *user;
+} gpt_alloc;
+
+typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host                     */
+    size_t (*read)(void *user, uint64_t offset, void *dst, size_t n);   /* bytes read; fewer than n is an error          */
+    void    *user;
+    uint64_t size;              /* bytes in all                                                                          */
+} gpt_reader;
+
+typedef void (*gpt_task)(void *arg, size_t begin, size_t end);
+
+typedef struct gpt_parallel {   /* the host's own threads: run must call task(arg, b, e) on ranges that cover [0, n)     */
+    void (*run)(void *user, size_t n, gpt_task task, void *arg);   /* once, on any threads, and return when all are done */
+    void  *user;
+} gpt_parallel;
+
+typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
+
+typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed                   */
+    const char  *name;          /* "embd" "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"   */
+    int          layer;         /* "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out", then layer -1: "norm" "logits"         */
+    const float *data;          /* row r begins at data + r * stride                                                     */
+    size_t       n_row, n_col, stride;
+    size_t       position;      /* of row 0 in the text                                                                  */
+} gpt_trace;
+
+/* ---- Model: weights and tokenizer, read-only after loading --------------------------------------------------------- */
+
+typedef struct gpt_model   gpt_model;
+typedef struct gpt_session gpt_session;
+typedef int32_t            gpt_token;
+
+typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults                                                    */
+    gpt_alloc    alloc;         /* memory of the model and of every session on it                                        */
+    gpt_parallel parallel;      /* threads for loading                                                                   */
+    int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers                              */
+    int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
+                                /* or as given in memory: starts at once, runs slower; same bits                         */
+    int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
+    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one                 */
+    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre name such as "llama-bpe"           */
+    int        (*progress)(void *user, uint64_t done, uint64_t total);   /* bytes of weights; not 0 cancels the load     */
+    void        *progress_user;
+} gpt_model_params;
+
+typedef struct gpt_model_info { /* strings live as long as the model                                                     */
+    const char *architecture, *name, *kernels, *chat_template;   /* "" where the file has none                           */
+    uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for    */
+    uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory                      */
+    gpt_token   bos, eos;                                        /* -1 = none                                            */
+} gpt_model_info;
+
+/* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing to free. */
+GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err);
+
+/* The same from bytes in memory. With params->mapped the bytes are borrowed and must outlive the model. */
+GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params,
+                                         gpt_error *err);
+
+/* The same through the host's own reader, one per part of a split model in order (n_part is 1 otherwise). */
+GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part,
+                                         const gpt_model_params *params, gpt_error *err);
+
+GPT_API void gpt_model_free(gpt_model *m);      /* NULL is fine; free the sessions first */
+GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info);
+
+/* ---- Tokens -------------------------------------------------------------------------------------------------------- */
+
+enum {
+    GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for                                  */
+    GPT_TOKENIZE_SPECIAL = 2    /* text that spells a control token becomes it: never for text from a user               */
+};
+
+/* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0 asks for it. */
+GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
+                                size_t max, size_t *n, gpt_error *err);
+
+/* Tokens to text: writes at most size bytes (no terminator) and returns the number the whole text needs. Control tokens
+ * give nothing unless special is set; ids out of range give nothing. */
+GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size);
+
+/* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of range. */
+GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n);
+GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1        */
+GPT_API int         gpt_token_is_control(const gpt_model *m, gpt_token id);
+GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn                   */
+
+/* ---- Session: one running text ------------------------------------------------------------------------------------- */
+
+typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
+
+typedef struct gpt_session_params { /* NULL or {0}: sensible defaults                                                    */
+    uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096     */
+    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
+    gpt_kv       kv;            /* number format of the key and value cache                                              */
+    int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers                                          */
+    gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
+    gpt_poll   (*poll)(void *user);     /* asked between slices of work of a few milliseconds at most; GPT_PAUSE makes   */
+    void        *poll_user;             /* gpt_step return, and is ignored by calls that block                           */
+    void       (*trace)(void *user, const gpt_trace *t);
+    void        *trace_user;
+} gpt_session_params;
+
+typedef enum gpt_finish {
+    GPT_FINISH_NONE    = 0,     /* nothing generated yet, or still going            */
+    GPT_FINISH_END     = 1,     /* the model ended the text                         */
+    GPT_FINISH_STOP    = 2,     /* a stop string came up                            */
+    GPT_FINISH_LENGTH  = 3,     /* max_tokens reached                               */
+    GPT_FINISH_CONTEXT = 4,     /* the context is full                              */
+    GPT_FINISH_HOST    = 5      /* the text callback returned not 0, or poll cancelled */
+} gpt_finish;
+
+typedef struct gpt_session_info {
+    uint32_t    n_ctx, n_batch;
+    int         n_threads;      /* 0 = the host's own                               */
+    const char *kernels;
+    size_t      bytes, n_token; /* memory of the session; tokens of the running text */
+    gpt_finish  finish;         /* of the last generation                           */
+    size_t      n_prompt, n_generated;   /* tokens of the last generation           */
+} gpt_session_info;
+
+/* Exact size of a session in bytes; 0 when the parameters make no sense for the model. */
+GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err);
+/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
+GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params, void *memory,
+                                    size_t size, gpt_error *err);
+GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
+GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text */
+/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what that needs. */
+GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
+GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
+GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
+
+/* ---- Numbers ------------------------------------------------------------------------------------------------------- */
+
+/* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one. On GPT_E_CANCELLED
+ * whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
+GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err);
+
+/* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The first token of an empty
+ * text has no prediction: its entry is 0. */
+GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
+
+/* [n_vocab] unnormalised log-probabilities of the next token; NULL before the first evaluation. The host may change
+ * them before gpt_sample. Valid until the next evaluation. */
+GPT_API float *gpt_logits(gpt_session *s);
+
+typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
+
+typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order                                        */
+    const gpt_bias *bias;           /* added to logits; -INFINITY bans a token                                           */
+    size_t   n_bias;
+    int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text         */
+    float    repeat_penalty;        /* logits of seen tokens / this (if > 0) or * this; 0 or 1 = off                     */
+    float    frequency_penalty;     /* minus this times the count                                                        */
+    float    presence_penalty;      /* minus this once                                                                   */
+    int      top_k;                 /* keep the k most likely; 0 = off                                                   */
+    float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off                  */
+    float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off        */
+    float    temperature;           /* 0 = greedy                                                                        */
+    uint64_t seed;                  /* 0 is a seed like any other, never "use the clock"                                 */
+} gpt_sample_params;
+
+/* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens in the text alone, so
+ * it needs no state: a text that is rewound, saved or generated in slices comes out the same. Never fails on strange
+ * logits (NaN counts as -infinity; if nothing is left, the lowest id wins); -1 before the first evaluation. Does not
+ * append the token: gpt_eval does. */
+GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
+
+/* ---- Text ---------------------------------------------------------------------------------------------------------- */
+
+/* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the generation. */
+typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
+
+typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full      */
+    gpt_sample_params  sample;
+    size_t             max_tokens;      /* 0 = no limit of its own                                                       */
+    const char *const *stop;            /* strings that end the text and are not part of it                              */
+    size_t             n_stop;          /* at most 16, each at most 256 bytes                                            */
+    int                special;         /* control tokens may be spelled in the prompt: never for text from a user       */
+    int                ignore_end;      /* go on after an end token                                                      */
+} gpt_generate_params;
+
+/* Append the prompt to the session's text (with the file's BOS if the text is empty), generate, hand the text to fn as it
+ * comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. The session keeps the whole text, so a second
+ * call goes on from there. A prompt that does not fit is GPT_E_CONTEXT and changes nothing. */
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                                void *user, gpt_error *err);
+
+/* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else than GPT_MORE. A step
+ * returns when poll says GPT_PAUSE (in the middle of a forward pass if need be) or, at the latest, after one token.
+ * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early; what was computed stays. */
+GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                             void *user, gpt_error *err);
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
+GPT_API void       gpt_end(gpt_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GPT_H : the API ends here */
+
+/* ======================================================================================================================
+ * Implementation. Chapters, in the order in which text flows through them (grep -n '\[NAME\]'):
+ *   [PLATFORM]   memory, errors, checked sizes, parallel_for, files       [FORWARD]    norm, rope, attention, feed-forward
+ *   [MATH]       exp, tanh, erf, log, sin and cos of our own              [SESSION]    tokens, cache and scratch of a text
+ *   [FORMATS]    the table of number formats                              [SAMPLING]   from logits to a token
+ *   [KERNELS]    matrix products in plain C                               [GENERATE]   text in, text out
+ *   [GGUF]       the file                                                 [SIMD]       the same kernels, faster
+ *   [TOKENIZER]  text to tokens and back                                  licence and change list
+ *   [MODEL]      the architecture table, loading
+ *
+ * Notation: [T, D] is row-major, last index contiguous, f32 unless stated. T rows of a chunk of text, D = d_model.
+ * ==================================================================================================================== */
+#ifdef GPT_IMPLEMENTATION
+
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>      /* vsnprintf; files unless GPT_NO_STDIO */
+#include <stdlib.h>
+#include <string.h>
+
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
+ * default: told not to here, for everything below. -ffast-math would undo that silently. */
+#ifdef __FAST_MATH__
+#  error "gpt.h: compile the GPT_IMPLEMENTATION file without -ffast-math (-Ofast): results would depend on the compiler"
+#endif
+#if defined(__i386__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+#  error "gpt.h: on 32-bit x86 compile with -msse2 -mfpmath=sse: x87 arithmetic rounds differently on every run"
+#endif
+#if defined(__clang__)
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#  pragma GCC push_options
+#  pragma GCC optimize ("fp-contract=off")
+#elif defined(_MSC_VER)
+#  pragma fp_contract(off)
+#endif
+
+#if defined(_OPENMP) && !defined(GPT_NO_OPENMP)
+#  include <omp.h>
+#  define GPTI_OPENMP
+#endif
+#if defined(GPT_MALLOC) != defined(GPT_FREE)
+#  error "gpt.h: define both GPT_MALLOC and GPT_FREE, or neither"
+#elif !defined(GPT_MALLOC)
+#  define GPT_MALLOC(n) malloc(n)
+#  define GPT_FREE(p)   free(p)
+#endif
+#ifndef GPT_ASSERT
+#  define GPT_ASSERT(x) ((void)0)
+#endif
+
+/* ======================================================================
+ * [PLATFORM] Memory, errors, checked sizes, parallel_for
+ * ==================================================================== */
+
+typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
+typedef gpt_alloc gpti_mem;
+
+static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
+    va_list args;
+    if (!err) return code;
+    err->code = code;
+    va_start(args, fmt);
+    vsnprintf(err->msg, sizeof err->msg, fmt, args);
+    va_end(args);
+    return code;
+}
+
+static void gpti_clear(gpt_error *err) { if (err) { err->code = GPT_OK; err->msg[0] = 0; } }
+
+/* 1 and the result, or 0 when it does not fit a size_t. */
+static int gpti_mul(size_t *out, size_t a, size_t b) {
+    if (b && a > SIZE_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+static int gpti_add(size_t *out, size_t a, size_t b) {
+    if (a > SIZE_MAX - b) return 0;
+    *out = a + b;
+    return 1;
+}
+
+/* n bytes, or NULL; n == 0 gives memory too, so NULL always means failure. */
+static void *gpti_alloc_raw(const gpti_mem *mem, size_t n) {
+    return mem->alloc ? mem->alloc(mem->user, n ? n : 1) : GPT_MALLOC(n ? n : 1);
+}
+
+/* The same, zeroed. */
+static void *gpti_alloc(const gpti_mem *mem, size_t n) {
+    void *p = gpti_alloc_raw(mem, n);
+    if (p) memset(p, 0, n);
+    return p;
+}
+
+static void gpti_free(const gpti_mem *mem, void *p) {
+    if (!p) return;
+    if (mem->free) mem->free(mem->user, p);
+    else GPT_FREE(p);
+}
+
+/* [n, m] elements of `size` bytes, all products checked */
+static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
+    size_t bytes;
+    return gpti_mul(&bytes, n, size) ? gpti_alloc(mem, bytes) : NULL;
+}
+
+static unsigned char *gpti_align(void *p) { return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64; }
+
+/* Little-endian bytes to numbers */
+static uint32_t gpti_load_u16(const void *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8;
+}
+static uint32_t gpti_load_u32(const void *p) { return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16; }
+
+static int gpti_str_is(gpti_str s, const char *text) { return strlen(text) == s.n && !memcmp(s.p, text, s.n); }
+
+/* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so the code that lays an
+ * object out is also the code that says how large it is. */
+typedef struct gpti_arena { unsigned char *base; size_t used; int overflow; } gpti_arena;
+
+static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
+    size_t bytes, end;
+    void *p = a->base ? a->base + a->used : NULL;
+    if (!gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63)) { a->overflow = 1; return NULL; }
+    a->used = end & ~(size_t)63;
+    return p;
+}
+
+/* The one way to be parallel: task(arg, b, e) over ranges that cover [0, n). The host's threads, OpenMP, or a plain call. */
+typedef struct gpti_pool { gpt_parallel host; int n_thread; } gpti_pool;
+
+static int gpti_pool_threads(int asked) {
+#ifdef GPTI_OPENMP
+    int n = asked > 0 ? asked : omp_get_max_threads();
+    return n < 1 ? 1 : n > 256 ? 256 : n;
+#else
+    (void)asked;
+    return 1;
+#endif
+}
+
+static void gpti_parallel_for(const gpti_pool *pool, size_t n, gpt_task task, void *arg) {
+    if (pool->host.run && n > 1) { pool->host.run(pool->host.user, n, task, arg); return; }
+#ifdef GPTI_OPENMP
+    if (pool->n_thread > 1 && n > 1) {
+        int i, n_part = (size_t)pool->n_thread < n ? pool->n_thread : (int)n;
+        #pragma omp parallel for num_threads(n_part) schedule(static, 1)
+        for (i = 0; i < n_part; i++) {
+            size_t a = n / (size_t)n_part, b = n % (size_t)n_part, k = (size_t)i;      /* the first b parts get one more */
+            task(arg, k * a + (k < b ? k : b), (k + 1) * a + (k + 1 < b ? k + 1 : b));
+        }
+        return;
+    }
+#endif
+    if (n) task(arg, 0, n);
+}
+
+/* ---- Files: where the bytes of a model come from ----
+ * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves plain C behind. */
+
+#ifndef GPT_NO_STDIO
+#  include <limits.h>
+#  if defined(_WIN32)
+#    ifndef WIN32_LEAN_AND_MEAN
+#      define WIN32_LEAN_AND_MEAN
+#    endif
+#    ifndef NOMINMAX
+#      define NOMINMAX
+#    endif
+#    include <windows.h>
+#  elif !defined(GPT_NO_MMAP) && (defined(__unix__) || (defined(__APPLE__) && defined(__MACH__)))
+#    include <fcntl.h>
+#    include <sys/mman.h>
+#    include <sys/types.h>
+#    include <unistd.h>
+#  endif
+#endif
+
+typedef unsigned long long gpti_ull;    /* for %llu */
+
+/* A file, a block of memory or the host's reader. Reads never overlap in time: a FILE has one position. */
+typedef struct gpti_source {
+    gpt_reader r;
+    const unsigned char *map;           /* all r.size bytes, when they can be addressed; else NULL and r.read is used */
+    int mapped;                         /* 1: map is a mapping of our own */
+} gpti_source;
+
+static void gpti_source_memory(gpti_source *s, const void *data, size_t size) {
+    memset(s, 0, sizeof *s);
+    s->map = (const unsigned char *)data;
+    s->r.size = size;
+}
+
+static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
+    memset(s, 0, sizeof *s);
+    s->r = *r;
+}
+
+static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n, gpt_error *err) {
+    if (offset > s->r.size || n > s->r.size - offset)
+        return gpti_fail(err, GPT_E_FORMAT, "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
+                         (gpti_ull)offset, (gpti_ull)s->r.size);
+    if (n == 0) return GPT_OK;
+    if (s->map) memcpy(dst, s->map + (size_t)offset, n);
+    else if (s->r.read(s->r.user, offset, dst, n) != n)
+        return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n, (gpti_ull)offset);
+    return GPT_OK;
+}
+
+#ifndef GPT_NO_STDIO
+
+/* Files above 2 GiB where long has 32 bits: Windows has its own calls, POSIX hides fseeko from strict ISO modes. */
+#if defined(_WIN32)
+typedef long long gpti_off;
+#  define GPTI_SEEK _fseeki64
+#  define GPTI_TELL _ftelli64
+#elif LONG_MAX <= 0x7fffffffL && (!defined(__STRICT_ANSI__) || (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 200112L))
+typedef off_t gpti_off;
+#  define GPTI_SEEK fseeko
+#  define GPTI_TELL ftello
+#else
+typedef long gpti_off;
+#  define GPTI_SEEK fseek
+#  define GPTI_TELL ftell
+#endif
+
+static size_t gpti_file_read(void *user, uint64_t offset, void *dst, size_t n) {
+    FILE *f = (FILE *)user;
+    gpti_off o = (gpti_off)offset;
+    if (o < 0 || (uint64_t)o != offset || GPTI_SEEK(f, o, SEEK_SET)) return 0;
+    return fread(dst, 1, n, f);
+}
+
+static uint64_t gpti_file_size(FILE *f) {       /* 0 when it cannot be told */
+    gpti_off n = GPTI_SEEK(f, 0, SEEK_END) ? -1 : GPTI_TELL(f);
+    return n < 0 ? 0 : (uint64_t)n;
+}
+
+#ifdef _WIN32
+static wchar_t *gpti_wide(const char *path, const gpti_mem *mem) {     /* UTF-8 for the wide calls; NULL on failure */
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    wchar_t *w = n > 0 ? (wchar_t *)gpti_alloc(mem, (size_t)n * sizeof *w) : NULL;
+    if (w) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, w, n);
+    return w;
+}
+#endif
+
+static FILE *gpti_file_open(const char *path, const gpti_mem *mem) {
+#ifdef _WIN32
+    FILE *f = NULL;
+    wchar_t *w = gpti_wide(path, mem);
+    if (w && _wfopen_s(&f, w, L"rb")) f = NULL;
+    gpti_free(mem, w);
+    return f;
+#else
+    (void)mem;
+    return fopen(path, "rb");
+#endif
+}
+
+/* Map the whole file read-only. 0 when that is impossible, for whatever reason: reading remains. Whoever cuts a mapped
+ * file short takes the pages away from under the program, on every system. */
+static int gpti_source_map(gpti_source *s, const char *path, const gpti_mem *mem) {
+    const void *map = NULL;
+    uint64_t size = 0;
+#if defined(GPT_NO_MMAP)
+    (void)path; (void)mem;
+#elif defined(_WIN32)
+    wchar_t *w = gpti_wide(path, mem);
+    HANDLE view, file = INVALID_HANDLE_VALUE;
+    LARGE_INTEGER end;
+    if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    gpti_free(mem, w);
+    if (file == INVALID_HANDLE_VALUE) return 0;
+    if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= (size_t)-1 / 2) {
+        size = (uint64_t)end.QuadPart;
+        view = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+        if (view) {
+            map = MapViewOfFile(view, FILE_MAP_READ, 0, 0, 0);          /* keeps file and view open by itself */
+            CloseHandle(view);
+        }
+    }
+    CloseHandle(file);
+#elif defined(PROT_READ)
+    int fd = open(path, O_RDONLY);
+    off_t end;
+    (void)mem;
+    if (fd < 0) return 0;
+    end = lseek(fd, 0, SEEK_END);
+    if (end > 0 && (uint64_t)end <= (size_t)-1 / 2) {
+        size = (uint64_t)end;
+        map = mmap(NULL, (size_t)end, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map == MAP_FAILED) map = NULL;
+    }
+    close(fd);
+#else
+    (void)path; (void)mem;
+#endif
+    if (!map) return 0;
+    gpti_source_memory(s, map, (size_t)size);
+    s->mapped = 1;
+    return 1;
+}
+
+static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map, const gpti_mem *mem,
+                                   gpt_error *err) {
+    FILE *f;
+    memset(s, 0, sizeof *s);
+    if (want_map && gpti_source_map(s, path, mem)) return GPT_OK;
+    f = gpti_file_open(path, mem);
+    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", path);
+    setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
+    s->r.read = gpti_file_read;
+    s->r.user = f;
+    s->r.size = gpti_file_size(f);
+    if (s->r.size > 0) return GPT_OK;
+    fclose(f);
+    memset(s, 0, sizeof *s);
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", path);
+}
+
+/* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for any other name. */
+static int gpti_split_count(const char *path) {
+    static const char form[] = "-#####-of-#####.gguf";
+    size_t i, n = strlen(path), k = sizeof form - 1;
+    int count = 0;
+    if (n < k) return 1;
+    path += n - k;
+    for (i = 0; i < k; i++) {
+        if (form[i] == '#' ? path[i] < '0' || path[i] > '9' : path[i] != form[i]) return 1;
+        if (form[i] == '#' && i >= 10) count = count * 10 + (path[i] - '0');
+    }
+    return count < 1 ? 1 : count;
+}
+
+/* Name of part 0, 1, ... given any part's; the caller frees it. NULL when out of memory. */
+static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
+    size_t i, n = strlen(path);
+    char *name = (char *)gpti_alloc(mem, n + 1);
+    if (!name) return NULL;
+    memcpy(name, path, n + 1);
+    if (gpti_split_count(path) > 1)
+        for (part++, i = n - 14; i-- > n - 19; part /= 10) name[i] = (char)('0' + part % 10);
+    return name;
+}
+
+#endif /* GPT_NO_STDIO */
+
+static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zeroed source and a second close are fine */
+    (void)mem;
+#ifndef GPT_NO_STDIO
+    if (s->r.read == gpti_file_read) fclose((FILE *)s->r.user);
+#endif
+#if !defined(GPT_NO_MMAP) && !defined(GPT_NO_STDIO)
+#  if defined(_WIN32)
+    if (s->mapped) UnmapViewOfFile((void *)s->map);
+#  elif defined(PROT_READ)
+    if (s->mapped) munmap((void *)s->map, (size_t)s->r.size);
+#  endif
+#endif
+    memset(s, 0, sizeof *s);
+}
+
+/* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
+
+enum { GPTI_SHOWN = 72 };
+
+/* A name from a file, made fit for a message: at most 64 bytes of printable ASCII. */
+static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
+    size_t i, n = s.n < 64 ? s.n : 64;
+    for (i = 0; i < n; i++) buf[i] = s.p[i] >= ' ' && s.p[i] <= '~' ? s.p[i] : '?';
+    memcpy(buf + n, s.n > n ? "..." : "", s.n > n ? 4 : 1);
+    return buf;
+}
+
+/* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and then asks once. */
+typedef struct gpti_cursor {
+    gpti_source *src;
+    uint64_t pos, end;                  /* from the start of the source; end lies within it */
+    int big;                            /* numbers are big-endian */
+    gpt_result fail;
+    gpt_error *err;
+    const char *what;                   /* what is being read, for messages: name if it has one, else "what index" */
+    uint64_t index;
+    gpti_str name;
+    uint64_t win_pos;                   /* win[0 .. win_n) holds the bytes from win_pos on */
+    size_t win_n;
+    unsigned char win[4096];
+} gpti_cursor;
+
+static void gpti_cursor_init(gpti_cursor *c, gpti_source *src, const char *what, gpt_error *err) {
+    memset(c, 0, offsetof(gpti_cursor, win));
+    c->src = src;
+    c->end = src->r.size;
+    c->what = what;
+    c->err = err;
+}
+
+/* Always 0, so that a reading function can return it. */
+static int gpti_cursor_fail(gpti_cursor *c, gpt_result code, const char *fmt, ...) {
+    char msg[192], name[GPTI_SHOWN];
+    va_list ap;
+    if (c->fail) return 0;
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    if (c->name.n) c->fail = gpti_fail(c->err, code, "%s: %s", gpti_show(name, c->name), msg);
+    else if (c->index) c->fail = gpti_fail(c->err, code, "%s %llu: %s", c->what, (gpti_ull)c->index, msg);
+    else c->fail = gpti_fail(c->err, code, "%s: %s", c->what, msg);
+    return 0;
+}
+
+static int gpti_cursor_want(gpti_cursor *c, uint64_t n) {              /* are n more bytes there? */
+    if (c->fail) return 0;
+    if (n <= c->end - c->pos) return 1;
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes expected at offset %llu, %llu are left (cut short?)",
+                            (gpti_ull)n, (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
+}
+
+static int gpti_cursor_skip(gpti_cursor *c, uint64_t n) {
+    if (!gpti_cursor_want(c, n)) return 0;
+    c->pos += n;
+    return 1;
+}
+
+static int gpti_cursor_bytes(gpti_cursor *c, void *dst, size_t n) {
+    if (!gpti_cursor_want(c, n)) return 0;
+    if (n == 0) return 1;
+    if (c->src->map || n > sizeof c->win) {
+        c->fail = gpti_source_read(c->src, c->pos, dst, n, c->err);
+    } else {
+        if (c->pos < c->win_pos || c->pos + n > c->win_pos + c->win_n) {
+            uint64_t left = c->end - c->pos;
+            c->win_pos = c->pos;
+            c->win_n = left < sizeof c->win ? (size_t)left : sizeof c->win;
+            c->fail = gpti_source_read(c->src, c->pos, c->win, c->win_n, c->err);
+        }
+        if (!c->fail) memcpy(dst, c->win + (size_t)(c->pos - c->win_pos), n);
+    }
+    c->pos += n;
+    return c->fail == GPT_OK;
+}
+
+static uint64_t gpti_cursor_uint(gpti_cursor *c, int bytes) {          /* 1 to 8 bytes */
+    unsigned char b[8];
+    uint64_t v = 0;
+    int i;
+    if (!gpti_cursor_bytes(c, b, (size_t)bytes)) return 0;
+    for (i = 0; i < bytes; i++) v = v << 8 | b[c->big ? i : bytes - 1 - i];
+    return v;
+}
+
+/* ---- [PLATFORM], sorted tables ---- */
+
+static int gpti_str_cmp(gpti_str a, gpti_str b) {
+    size_t n = a.n < b.n ? a.n : b.n;
+    int c = n ? memcmp(a.p, b.p, n) : 0;
+    return c ? c : a.n < b.n ? -1 : a.n > b.n;
+}
+
+static int gpti_name_cmp(const void *a, const void *b) {               /* of records that begin with a gpti_str */
+    return gpti_str_cmp(*(const gpti_str *)a, *(const gpti_str *)b);
+}
+
+static void gpti_swap(unsigned char *a, unsigned char *b, size_t n) {
+    while (n--) { unsigned char t = a[n]; a[n] = b[n]; b[n] = t; }
+}
+
+/* Heapsort: n log n on any input, no recursion, no memory. libc's qsort promises none of the three. */
+static void gpti_sort(void *base, size_t n, size_t size, int (*cmp)(const void *, const void *)) {
+    unsigned char *a = (unsigned char *)base;
+    size_t start = n / 2, end = n, root, child;
+    while (end > 1) {
+        if (start > 0) start--;                                         /* first make the heap, */
+        else gpti_swap(a, a + --end * size, size);                      /* then take the largest away */
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && cmp(a + child * size, a + (child + 1) * size) < 0) child++;
+            if (cmp(a + root * size, a + child * size) >= 0) break;
+            gpti_swap(a + root * size, a + child * size, size);
+        }
+    }
+}
+
+/* The record of that name in a table sorted by gpti_name_cmp, or NULL. */
+static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str name) {
+    const unsigned char *a = (const unsigned char *)base;
+    size_t lo = 0;
+    while (lo < n) {
+        size_t mid = lo + (n - lo) / 2;
+        int c = gpti_name_cmp(a + mid * size, &name);
+        if (c == 0) return a + mid * size;
+        if (c < 0) lo = mid + 1;
+        else n = mid;
+    }
+    return NULL;
+}
+
+/* Room for one more record behind the n of a table: the table, moved if it had to grow, or NULL (the old one stays). */
+static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti_mem *mem) {
+    size_t more = *cap ? *cap : 32, want, bytes;
+    void *p;
+    if (n < *cap) return old;
+    if (!gpti_add(&want, *cap, more) || !gpti_mul(&bytes, want, size)) return NULL;
+    p = gpti_alloc(mem, bytes);
+    if (!p) return NULL;
+    if (n) memcpy(p, old, n * size);
+    gpti_free(mem, old);
+    *cap = want;
+    return p;
+}
+
+/* ======================================================================
+ * [MATH] exp, tanh, erf, log, sin and cos of our own
+ * ==================================================================== */
+
+/* libm's exp, log, sin and tanh differ between machines, so logits and draws would too. Here
+ * each function is a stated sequence of additions, multiplications, divisions and exact bit moves, each rounded once by
+ * IEEE 754, so the bits are the same everywhere. sqrt is libm's: IEEE makes it exact. The f32 ones choose by value and
+ * never branch, so that a loop of 16 lanes around them becomes SIMD code; the f64 ones serve tables and sampling. The
+ * bounds were measured over every seventh f32; tests/unit_math.c holds them. */
+
+#ifndef GPTI_INLINE     /* gcc at -O2 makes SIMD code of a loop around gpti_exp only if it was told to inline */
+#  if defined(__GNUC__)
+#    define GPTI_INLINE static inline __attribute__((always_inline, unused))
+#  elif defined(_MSC_VER)
+#    define GPTI_INLINE static __forceinline
+#  else
+#    define GPTI_INLINE static inline
+#  endif
+#endif
+
+GPTI_INLINE uint32_t gpti_f32_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+GPTI_INLINE float gpti_bits_f32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
+GPTI_INLINE float gpti_abs(float x) { return gpti_bits_f32(gpti_f32_bits(x) & 0x7FFFFFFFu); }
+GPTI_INLINE float gpti_select(int cond, float a, float b) {      /* cond ? a : b, which gcc would turn into a branch */
+    const uint32_t m = 0u - (uint32_t)cond;
+    return gpti_bits_f32((gpti_f32_bits(a) & m) | (gpti_f32_bits(b) & ~m));
+}
+static uint64_t gpti_f64_bits(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
+static double gpti_bits_f64(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
+
+/* e^x within 1 ulp. x > 88.7228 gives infinity; x < -87.3365, where the result would leave the normal range, gives 0,
+ * so that flush-to-zero modes of a host change nothing. NaN stays NaN. x = n ln 2 + r with ln 2 in two parts (Cody &
+ * Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2,
+ * relative error 3.2e-9. n is rounded by adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from
+ * there also holds where a compiler keeps more precision than it should. */
+GPTI_INLINE float gpti_exp(float x) {
+    const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
+    const float n = (float)(int32_t)(t - 0x4B400000u);
+    const float r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
+    float y = 1.38198258e-3f;
+    y = y * r + 8.36868677e-3f;
+    y = y * r + 4.16682772e-2f;
+    y = y * r + 1.66665211e-1f;
+    y = y * r + 4.99999940e-1f;
+    y = (y * (r * r) + r) + 1.0f;
+    y = gpti_bits_f32(gpti_f32_bits(y) + (t << 23));    /* times 2^n; the sum's own bits leave at the top */
+    y = gpti_select(x < -87.3365f, 0.0f, y);
+    return gpti_select(x <= 88.7228317f, y, x + INFINITY);
+}
+
+/* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
+GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
+
+/* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. */
+GPTI_INLINE float gpti_tanh(float x) {
+    const float e = gpti_exp(-2.0f * gpti_abs(x)), y = (1.0f - e) / (1.0f + e);
+    return gpti_select(x < 0.0f, -y, y);
+}
+
+/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), with Q = -ln(erfc a) / a our own minimax fit. */
+GPTI_INLINE float gpti_erf(float x) {
+    float a = gpti_abs(x), y = 3.07636401e-5f;
+    a = gpti_select(a > 4.0f, 4.0f, a);
+    y = y * a - 3.03982757e-4f;
+    y = y * a + 1.01896550e-3f;
+    y = y * a + 5.55639446e-4f;
+    y = y * a - 1.95977055e-2f;
+    y = y * a + 1.02924779e-1f;
+    y = y * a + 6.36596859e-1f;
+    y = y * a + 1.12838030f;
+    y = 1.0f - gpti_exp(-(y * a));
+    return gpti_select(x < 0.0f, -y, y);
+}
+
+/* e^x in f64, relative error under 1e-15; beyond 709.78 infinity, under -708 exactly 0. Taylor to r^13 after the same
+ * reduction as gpti_exp. */
+static double gpti_exp_d(double x) {
+    /* 1/13! ... 1/0! */
+    static const double c[14] = { 1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08,
+        2.755731922398589e-07, 2.7557319223985893e-06, 2.48015873015873e-05, 1.984126984126984e-04,
+        1.388888888888889e-03, 8.333333333333333e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1.0, 1.0 };
+    double r, y = c[0];
+    int32_t n;
+    int i;
+    if (!(x >= -708.0)) return x < 0.0 ? 0.0 : x;
+    if (x > 709.78) return INFINITY;
+    n = (int32_t)(x * 1.4426950408889634 + (x < 0.0 ? -0.5 : 0.5));
+    r = (x - n * 0.693145751953125) - n * 1.428606820309417e-06;    /* ln 2: 20 bits, the rest */
+    for (i = 1; i < 14; i++) y = y * r + c[i];
+    return y * 2.0 * gpti_bits_f64((uint64_t)(1022 + n) << 52);     /* n may be 1024 */
+}
+
+/* ln x in f64, relative error under 1e-15. 0 gives -infinity, negative numbers and NaN give NaN.
+ * x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1), as its series to s^23. */
+static double gpti_log_d(double x) {
+    double s, z, y = 0.0;
+    int e = -1023, k;
+    uint64_t u;
+    if (!(x > 0.0)) return x == 0.0 ? -INFINITY : NAN;
+    if (x > 1.7976931348623157e308) return x;
+    if (x < 2.2250738585072014e-308) { x *= 18014398509481984.0; e -= 54; }     /* subnormal: times 2^54 */
+    u = gpti_f64_bits(x);
+    e += (int)(u >> 52);
+    x = gpti_bits_f64((u & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u);
+    if (x > 1.4142135623730951) { x *= 0.5; e++; }
+    s = (x - 1.0) / (x + 1.0);
+    z = s * s;
+    for (k = 23; k > 1; k -= 2) y = (y + 1.0 / k) * z;
+    y = (y * s + s) * 2.0;
+    return e * 0.693145751953125 + (e * 1.428606820309417e-06 + y);
+}
+
+/* x^y for x >= 0, relative error about 2e-16 |y ln x|; negative x gives NaN unless y is 0. */
+static double gpti_pow_d(double x, double y) {
+    return y == 0.0 ? 1.0 : gpti_exp_d(y * gpti_log_d(x));
+}
+
+/* *s = sin x, *c = cos x in f64, absolute error under 1e-15, for |x| < 2^30; NaN beyond.
+ * x = n pi/2 + r, with pi/2 as 23 + 23 + 53 bits so that the first two products with n are exact; then Taylor. */
+static void gpti_sincos_d(double x, double *s, double *c) {
+    double r, z, a = 0.0, b = 0.0;
+    int32_t n;
+    int k;
+    if (!(x > -1073741824.0 && x < 1073741824.0)) { *s = *c = NAN; return; }
+    n = (int32_t)(x * 0.6366197723675814 + (x < 0.0 ? -0.5 : 0.5));
+    r = ((x - n * 1.570796251296997) - n * 7.549789415861596e-08) - n * 5.390302858158119e-15;
+    z = r * r;
+    for (k = 16; k > 0; k -= 2) {                       /* r^17 / 17! and r^16 / 16! downwards */
+        a = (1.0 + a) * (-z / (k * (k + 1)));
+        b = (1.0 + b) * (-z / (k * (k - 1)));
+    }
+    a = r + r * a;
+    b = 1.0 + b;
+    *s = (n & 1) ? b : a;
+    *c = (n & 1) ? a : b;
+    if (n & 2) *s = -*s;
+    if ((n + 1) & 2) *c = -*c;
+}
+
+/* ======================================================================
+ * [FORMATS] Number formats: how published files store weights
+ * ====================================================================
+ * A matrix [n_row, n_col] has n_row outputs; a file stores it row by row, each row a string of blocks. A product wants the
+ * other direction: the same column of many rows at once, one SIMD lane per row. So rows are kept in PANELS of 16. For each
+ * block column of a panel the 16 blocks lie together, and every field of the block is dealt out across the rows in units:
+ *
+ *     file    row 0: d q0 q1 q2 ...   row 1: d q0 q1 q2 ...   ...   row 15: d q0 q1 q2 ...
+ *     panel   d[16 rows]   q0..q3 [16 rows][4 bytes]   q4..q7 [16 rows][4 bytes]   ...
+ *
+ * That is a permutation of bytes: a panel is as large as its 16 rows, and a last panel with fewer rows is filled with zeros.
+ * A table row says which fields a block has; packing is one function. Unpacking turns the blocks of a panel into TILES of
+ * 32 columns, the one shape that the kernels multiply; it is written once, in steps of which each kernel set has its own.
+ */
+#define GPTI_PANEL 16     /* rows of a panel, lanes of a kernel                                          */
+#define GPTI_CHUNK 256    /* columns a kernel unpacks at a time: a multiple of every block length        */
+
+/* 32 columns of 16 rows: weight(row, k) = (q - zero) * d - m, where d and m are those of the half k/16 when the format has
+ * two scales per 32 columns, else [0]. q - zero lies in [-128, 127]. */
+typedef struct gpti_tile {
+    uint8_t q[512];       /* [k / 4 * 64 + row * 4 + k % 4]                                              */
+    float d[2][16];       /* exact: a half-float times an integer of at most 8 bits                      */
+    float m[2][16];       /* read only when the format has_min                                           */
+} gpti_tile;
+
+/* Bits above the nibbles: groups of 64 bytes from p (the next group `by` bytes on, the next time `step` bytes); each low
+ * nibble gets the bits (p >> shift[0] & mask) << 4, each high one those of shift[1], and a group shifts by `turn` more. */
+typedef struct gpti_upper { const unsigned char *p; size_t step, by; int shift[2], turn, mask; } gpti_upper;
+
+/* The steps that unpacking is made of: each kernel set has its own. All work on groups of 64 bytes or rows of 16, do the
+ * same n times, and move their pointers on by the given steps (in elements) after each time. */
+typedef struct gpti_unpackers {
+    /* out[16] = the half floats p[16] */
+    void (*halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n);
+    /* out[16] = (c[16] - bias) * d[16], exact */
+    void (*scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d);
+    /* q[64] = (p[64] >> shift & mask) << left, or'ed to what is there when `merge` */
+    void (*bits)(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge);
+    /* low[64 * n_group], high[64 * n_group] = the nibbles of p[64 * n_group], looked up in codes[16] unless NULL, and with
+     * upper bits unless NULL (never both) */
+    void (*nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n, size_t n_group,
+                    const uint8_t *codes, const gpti_upper *up);
+    /* one block of 256 pairs of bits of 16 rows, p[2][512]: tile 4h + i = (p[h] >> 2i & 3), with bit 4h + i of third[512]
+     * above it unless NULL */
+    void (*pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third);
+} gpti_unpackers;
+
+typedef struct gpti_field {
+    uint8_t offset, bytes;    /* place in the file's block                                               */
+    uint8_t unit;             /* GPTI_DEAL, or the bytes that stay together, | GPTI_FLIP                 */
+} gpti_field;
+#define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                          */
+#define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
+
+typedef struct gpti_format gpti_format;
+struct gpti_format {
+    const char *name;
+    uint32_t type;                /* ggml's number for it, as in the file                                */
+    uint16_t block_len;           /* weights per block                                                   */
+    uint16_t block_bytes;
+    uint8_t n_scale;              /* scales per 32 columns: 0 = plain floats, 1 or 2                     */
+    uint8_t zero;                 /* the q that stands for 0                                             */
+    uint8_t q_max;                /* bound of q: SIMD sums are sized by it                               */
+    uint8_t has_min;
+    gpti_field field[6];          /* in order, without gaps; unit 0 ends the list                        */
+    const uint8_t *codes;         /* what nibbles stand for, NULL = themselves                           */
+    /* n panel blocks to tiles; n = 1 when blocks are 256 long; NULL for float formats                   */
+    void (*unpack)(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt);
+    void (*widen)(const unsigned char *p, size_t n, float *out);     /* n weights of a float format        */
+    void (*encode)(const float *x, size_t n, unsigned char *out);    /* to the file's layout, or NULL       */
+};
+
+typedef struct gpti_matrix {
+    const gpti_format *fmt;
+    size_t n_row, n_col;          /* n_col is a multiple of block_len                                    */
+    const unsigned char *data;    /* borrowed                                                            */
+    int packed;                   /* 1: panels; 0: rows exactly as in the file                           */
+} gpti_matrix;
+
+/* ---- half precision ---- */
+
+
+/* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal takes part, so flush-to-zero modes cannot hurt. */
+static float gpti_f16_f32(uint32_t h) {
+    uint32_t sign = (h & 0x8000u) << 16, em = h & 0x7FFFu;
+    uint32_t bits = (em << 13) + (112u << 23);
+    if (em < 0x0400u) bits = gpti_f32_bits((float)em * (1.0f / 16777216.0f));
+    if (em >= 0x7C00u) bits = 0x7F800000u | em << 13 | (em > 0x7C00u ? 0x00400000u : 0u);
+    return gpti_bits_f32(sign | bits);
+}
+
+/* Rounds to nearest even, overflows to infinity, keeps the upper bits of a NaN and makes it quiet. */
+static uint32_t gpti_f32_f16(float f) {
+    uint32_t u = gpti_f32_bits(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu, h;
+    if (a > 0x7F800000u) h = 0x7E00u | (a >> 13 & 0x03FFu);
+    else if (a >= 0x477FF000u) h = 0x7C00u;
+    else if (a < 0x38800000u) h = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u;   /* 0.5 has the ulp 2^-24 of a half */
+    else h = (a + 0x0FFFu + (a >> 13 & 1u) - (112u << 23)) >> 13;
+    return sign | h;
+}
+
+static uint32_t gpti_f32_bf16(float f) {
+    uint32_t u = gpti_f32_bits(f);
+    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (u >> 16) | 0x40u;
+    return (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+}
+
+static void gpti_store_u16(unsigned char *p, uint32_t v) {
+    p[0] = (unsigned char)(v & 255u);
+    p[1] = (unsigned char)(v >> 8 & 255u);
+}
+
+static void gpti_widen_f32(const unsigned char *p, size_t n, float *out) {
+    size_t i;
+    for (i = 0; i < n; i++) out[i] = gpti_bits_f32(gpti_load_u32(p + 4 * i));
+}
+
+static void gpti_widen_f16(const unsigned char *p, size_t n, float *out) {
+    size_t i;
+    for (i = 0; i < n; i++) out[i] = gpti_f16_f32(gpti_load_u16(p + 2 * i));
+}
+
+static void gpti_widen_bf16(const unsigned char *p, size_t n, float *out) {
+    size_t i;
+    for (i = 0; i < n; i++) out[i] = gpti_bits_f32((uint32_t)gpti_load_u16(p + 2 * i) << 16);
+}
+
+/* ---- unpacking: the steps in plain C ---- */
+
+static void gpti_halves_ref(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
+    for (; n > 0; n--, out += step, p += p_step) gpti_widen_f16(p, 16, out);
+}
+
+static void gpti_scales_ref(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d) {
+    int r;
+    for (; n > 0; n--, out += step, c += c_step) for (r = 0; r < 16; r++) out[r] = (float)((int)c[r] - bias) * d[r];
+}
+
+static void gpti_bits_ref(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge) {
+    int i;
+    for (i = 0; i < 64; i++) q[i] = (uint8_t)((merge ? q[i] : 0) | (p[i] >> shift & mask) << left);
+}
+
+static void gpti_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
+                             size_t n_group, const uint8_t *codes, const gpti_upper *up) {
+    size_t j, i;
+    for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
+        for (i = 0; i < 64 * n_group; i++) {
+            low[i] = (uint8_t)(codes != NULL ? codes[p[i] & 15] : p[i] & 15);
+            high[i] = (uint8_t)(codes != NULL ? codes[p[i] >> 4] : p[i] >> 4);
+            if (up != NULL) {
+                unsigned b = up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->turn);
+                low[i] = (uint8_t)(low[i] | (b >> up->shift[0] & (unsigned)up->mask) << 4);
+                high[i] = (uint8_t)(high[i] | (b >> up->shift[1] & (unsigned)up->mask) << 4);
+            }
+        }
+    }
+}
+
+static void gpti_pairs_ref(gpti_tile *t, const unsigned char *p, const unsigned char *third) {
+    int n, i;
+    for (n = 0; n < 8; n++, t++) {
+        for (i = 0; i < 512; i++) {
+            int high = third != NULL ? (third[i] >> n & 1) << 2 : 0;
+            t->q[i] = (uint8_t)((p[512 * (n / 4) + i] >> (n % 4 * 2) & 3) | high);
+        }
+    }
+}
+
+static const gpti_unpackers gpti_unpackers_ref = {
+    gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref
+};
+
+/* ---- unpacking: the formats. A field at offset o of the file's block starts at p + 16 * o of the panel's. ---- */
+
+#define GPTI_STEP sizeof(gpti_tile)                       /* from a tile to the next: bytes, then floats */
+#define GPTI_FSTEP (sizeof(gpti_tile) / sizeof(float))
+
+/* Code books: ggml's non-linear 4-bit values + 128, and the doubled E2M1 values of OCP MX v1.0 + 12. */
+static const uint8_t gpti_codes_iq4[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 };
+static const uint8_t gpti_codes_mx4[16] = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 };
+
+/* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, then nibbles: the low ones are columns
+ * 0-15, the high ones 16-31. Bit g of the dealt byte k%4 is the fifth bit of column 4g + k%4. */
+static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    size_t i, step = 16 * (size_t)fmt->block_bytes, at = step - 16 * 16;
+    int r, fifth = fmt->q_max == 31;
+    gpti_upper up = { p + at - 16 * 4, step, 0, { 0, 4 }, 1, 1 };
+    u->halves(t->d[0], GPTI_FSTEP, p, step, n);
+    if (fmt->has_min) u->halves(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
+    for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, fmt->codes, fifth ? &up : NULL);
+}
+
+static void gpti_unpack_q8_0(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    (void)fmt;
+    u->halves(t->d[0], GPTI_FSTEP, p, 16 * 34, n);
+    for (; n > 0; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
+}
+
+static void gpti_unpack_mxfp4(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    size_t i;
+    for (i = 0; i < n; i++) {    /* 2^(e - 128): half of the E8M0 scale, for the doubled codes; the two smallest are subnormal */
+        uint8_t e[16];
+        uint32_t bits[16];
+        int r;
+        memcpy(e, p + 16 * 17 * i, 16);
+        for (r = 0; r < 16; r++) bits[r] = e[r] < 2 ? (e[r] + 1u) << 21 : (e[r] - 1u) << 23;
+        memcpy(t[i].d[0], bits, sizeof bits);
+    }
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, fmt->codes, NULL);
+}
+
+/* d of all halves = (c[16][16 rows] - bias) * d */
+static void gpti_half_scales(const gpti_unpackers *u, const uint8_t *c, int bias, const float *d, gpti_tile *t) {
+    u->scales(t->d[0], GPTI_FSTEP, c, 32, 8, bias, d);
+    u->scales(t->d[1], GPTI_FSTEP, c + 16, 32, 8, bias, d);
+}
+
+static void gpti_unpack_q2_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    float d[2][16];
+    uint8_t s[256], m[256];
+    (void)n; (void)fmt;
+    u->halves(d[0], 16, p + 16 * 80, 32, 2);
+    u->nibbles(s, m, 0, p, 0, 1, 4, NULL, NULL);
+    gpti_half_scales(u, s, 0, d[0], t);
+    u->scales(t->m[0], GPTI_FSTEP, m, 32, 8, 0, d[1]);
+    u->scales(t->m[1], GPTI_FSTEP, m + 16, 32, 8, 0, d[1]);
+    u->pairs(t, p + 16 * 16, NULL);
+}
+
+static void gpti_unpack_q3_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    float d[16];
+    uint8_t s[256];
+    int i;
+    (void)n; (void)fmt;
+    u->halves(d, 0, p + 16 * 108, 0, 1);
+    u->nibbles(s, s + 128, 0, p + 16 * 96, 0, 1, 2, NULL, NULL);    /* 16 scales: low nibbles in 8 bytes, upper pairs in 4 */
+    for (i = 0; i < 4; i++) u->bits(s + 64 * i, p + 16 * 104, 2 * i, 3, 4, 1);
+    gpti_half_scales(u, s, 32, d, t);
+    u->pairs(t, p + 16 * 32, p);
+}
+
+/* Scales and minima of Q4_K and Q5_K, p = d, dmin, then [12][16 rows]: eight pairs of six bits. The first four pairs are
+ * the low six bits of bytes 0-3 and 4-7; the other four have their low nibbles in bytes 8-11, their upper pairs on top of 0-7. */
+static void gpti_scales_k(const gpti_unpackers *u, const unsigned char *p, gpti_tile *t) {
+    const unsigned char *sc = p + 16 * 4;
+    float d[2][16];
+    uint8_t s[128], m[128];
+    u->halves(d[0], 16, p, 32, 2);
+    u->bits(s, sc, 0, 63, 0, 0);
+    u->bits(m, sc + 64, 0, 63, 0, 0);
+    u->nibbles(s + 64, m + 64, 0, sc + 128, 0, 1, 1, NULL, NULL);
+    u->bits(s + 64, sc, 6, 3, 4, 1);
+    u->bits(m + 64, sc + 64, 6, 3, 4, 1);
+    u->scales(t->d[0], GPTI_FSTEP, s, 16, 8, 0, d[0]);
+    u->scales(t->m[0], GPTI_FSTEP, m, 16, 8, 0, d[1]);
+}
+
+static void gpti_unpack_q4_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    (void)n; (void)fmt;
+    gpti_scales_k(u, p, t);
+    u->nibbles(t[0].q, t[1].q, 2 * GPTI_STEP, p + 16 * 16, 512, 4, 8, NULL, NULL);
+}
+
+static void gpti_unpack_q5_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    int i;
+    (void)n; (void)fmt;
+    gpti_scales_k(u, p, t);
+    for (i = 0; i < 8; i += 2) {
+        gpti_upper up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
+        up.shift[0] = i;
+        up.shift[1] = i + 1;
+        u->nibbles(t[i].q, t[i + 1].q, 0, p + 16 * 48 + 256 * i, 0, 1, 8, NULL, &up);
+    }
+}
+
+/* Each half block of 128 columns: 64 bytes with the low nibbles of columns 0-63, on top those of 64-127; 32 bytes with the
+ * upper two bits of columns 0-31, 32-63, 64-95, 96-127. */
+static void gpti_unpack_q6_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    float d[16];
+    int i;
+    (void)n; (void)fmt;
+    u->halves(d, 0, p + 16 * 208, 0, 1);
+    gpti_half_scales(u, p + 16 * 192, 128, d, t);
+    for (i = 0; i < 2; i++) {
+        gpti_upper up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
+        up.shift[0] = 2 * i;
+        up.shift[1] = 2 * i + 4;
+        u->nibbles(t[i].q, t[i + 2].q, 4 * GPTI_STEP, p + 512 * i, 1024, 2, 8, NULL, &up);
+    }
+}
+
+static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    float d[16];
+    uint8_t s[2][64], h[3][64];
+    int i;
+    (void)n;
+    u->halves(d, 0, p, 0, 1);
+    u->nibbles(s[0], s[1], 0, p + 16 * 4, 0, 1, 1, NULL, NULL);     /* low nibbles of the scales 0, 2, 4, 6 and 1, 3, 5, 7 */
+    u->nibbles(h[0], h[1], 0, p + 16 * 2, 0, 1, 1, NULL, NULL);     /* upper pairs: bytes h0, h1 [16 rows]; the rest is unused */
+    for (i = 0; i < 4; i++) memcpy(h[2] + 16 * i, h[i % 2] + 16 * (i / 2), 16);
+    for (i = 0; i < 2; i++) {
+        u->bits(s[i], h[2], 2 * i, 3, 4, 1);
+        u->scales(t[i].d[0], 2 * GPTI_FSTEP, s[i], 16, 4, 32, d);
+    }
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, fmt->codes, NULL);
+}
+
+/* ---- encoding: what the trainer and the tests write; rounds exactly like the gguf Python package ---- */
+
+static void gpti_encode_f32(const float *x, size_t n, unsigned char *out) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        gpti_store_u16(out + 4 * i, gpti_f32_bits(x[i]) & 0xFFFFu);
+        gpti_store_u16(out + 4 * i + 2, gpti_f32_bits(x[i]) >> 16);
+    }
+}
+
+static void gpti_encode_f16(const float *x, size_t n, unsigned char *out) {
+    size_t i;
+    for (i = 0; i < n; i++) gpti_store_u16(out + 2 * i, gpti_f32_f16(x[i]));
+}
+
+static void gpti_encode_bf16(const float *x, size_t n, unsigned char *out) {
+    size_t i;
+    for (i = 0; i < n; i++) gpti_store_u16(out + 2 * i, gpti_f32_bf16(x[i]));
+}
+
+/* The element of largest magnitude, the first among equals; 0 when one is not finite, or all are too small for 1/d to exist.
+ * So such a block becomes zeros: a NaN has no place in these formats. */
+static float gpti_extreme(const float *x, size_t n) {
+    float best = x[0];
+    size_t i;
+    for (i = 0; i < n; i++) {
+        if (!(x[i] - x[i] == 0.0f)) return 0.0f;
+        if (fabsf(x[i]) > fabsf(best)) best = x[i];
+    }
+    return fabsf(best) < 1e-35f ? 0.0f : best;
+}
+
+static void gpti_encode_q8_0(const float *x, size_t n, unsigned char *out) {
+    size_t i;
+    for (; n >= 32; n -= 32, x += 32, out += 34) {
+        float d = fabsf(gpti_extreme(x, 32)) / 127.0f, id = d > 0.0f ? 1.0f / d : 0.0f;
+        gpti_store_u16(out, gpti_f32_f16(d));
+        for (i = 0; i < 32; i++) {    /* halves away from zero */
+            float a = id > 0.0f ? fabsf(x[i] * id) : 0.0f, fl = (float)(int)a;
+            int q = (int)fl + (int)(2.0f * (a - fl));
+            out[2 + i] = (unsigned char)(x[i] < 0.0f ? 256 - q : q);
+        }
+    }
+}
+
+static void gpti_encode_q4_0(const float *x, size_t n, unsigned char *out) {
+    size_t i;
+    for (; n >= 32; n -= 32, x += 32, out += 18) {
+        float d = gpti_extreme(x, 32) / -8.0f, id = d < 0.0f || d > 0.0f ? 1.0f / d : 0.0f;
+        gpti_store_u16(out, gpti_f32_f16(d));
+        memset(out + 2, 0, 16);
+        for (i = 0; i < 32; i++) {
+            int q = id < 0.0f || id > 0.0f ? (int)(x[i] * id + 8.5f) : 8;
+            out[2 + i % 16] = (unsigned char)(out[2 + i % 16] | (q > 15 ? 15 : q) << (i / 16 * 4));
+        }
+    }
+}
+
+/* ---- the table ---- */
+
+static const gpti_format gpti_formats[] = {
+/*    name      type  len bytes  ns zero qmax min  fields {offset, bytes, unit} */
+    { "F32",      0,   1,   4,   0,   0,   0, 0, { {0,4,4} }, NULL, NULL, gpti_widen_f32, gpti_encode_f32 },
+    { "F16",      1,   1,   2,   0,   0,   0, 0, { {0,2,2} }, NULL, NULL, gpti_widen_f16, gpti_encode_f16 },
+    { "BF16",    30,   1,   2,   0,   0,   0, 0, { {0,2,2} }, NULL, NULL, gpti_widen_bf16, gpti_encode_bf16 },
+    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, { {0,2,2}, {2,16,4} }, NULL, gpti_unpack_32, NULL, gpti_encode_q4_0 },
+    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, { {0,4,2}, {4,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
+    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
+    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
+    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, { {0,2,2}, {2,32,4|GPTI_FLIP} }, NULL, gpti_unpack_q8_0, NULL, gpti_encode_q8_0 },
+    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, { {0,16,1}, {16,64,4}, {80,4,2} }, NULL, gpti_unpack_q2_k, NULL, NULL },
+    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, { {0,96,4}, {96,12,1}, {108,2,2} }, NULL, gpti_unpack_q3_k, NULL, NULL },
+    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, { {0,4,2}, {4,12,1}, {16,128,4} }, NULL, gpti_unpack_q4_k, NULL, NULL },
+    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, { {0,4,2}, {4,12,1}, {16,160,4} }, NULL, gpti_unpack_q5_k, NULL, NULL },
+    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} }, NULL, gpti_unpack_q6_k, NULL, NULL },
+    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, { {0,2,2}, {2,16,4} }, gpti_codes_iq4, gpti_unpack_32, NULL, NULL },
+    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, { {0,2,2}, {2,6,1}, {8,128,4} }, gpti_codes_iq4, gpti_unpack_iq4_xs, NULL, NULL },
+    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, { {0,1,1}, {1,16,4} }, gpti_codes_mx4, gpti_unpack_mxfp4, NULL, NULL },
+};
+#define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
+
+/* The format with ggml's type number, or NULL. */
+static const gpti_format *gpti_format_find(uint32_t type) {
+    size_t i;
+    for (i = 0; i < GPTI_N_FORMAT; i++) if (gpti_formats[i].type == type) return &gpti_formats[i];
+    return NULL;
+}
+
+/* Bytes of n columns of one row; n is a multiple of block_len and the caller has checked that the product fits. */
+static size_t gpti_row_bytes(const gpti_format *fmt, size_t n) {
+    return n / fmt->block_len * fmt->block_bytes;
+}
+
+static size_t gpti_n_panel(size_t n_row) { return n_row / GPTI_PANEL + (n_row % GPTI_PANEL != 0); }
+
+/* Bytes of a packed matrix; 0 when they do not fit size_t or n_col is not whole blocks. */
+static int gpti_packed_bytes(const gpti_format *fmt, size_t n_row, size_t n_col, size_t *bytes) {
+    size_t row;
+    if (n_col % fmt->block_len != 0) return 0;
+    return gpti_mul(&row, n_col / fmt->block_len, (size_t)fmt->block_bytes * GPTI_PANEL) && gpti_mul(bytes, row, gpti_n_panel(n_row));
+}
+
+/* Deals the 8 groups of 4 bits to 4 bytes of 8: two perfect unshuffles (Warren, Hacker's Delight, 2nd ed., sec. 7-2). */
+static uint32_t gpti_deal_bits(uint32_t x) {
+    int i;
+    for (i = 0; i < 2; i++) {
+        uint32_t t = (x ^ x >> 1) & 0x22222222u;
+        x ^= t ^ t << 1; t = (x ^ x >> 2) & 0x0C0C0C0Cu;
+        x ^= t ^ t << 2; t = (x ^ x >> 4) & 0x00F000F0u;
+        x ^= t ^ t << 4; t = (x ^ x >> 8) & 0x0000FF00u;
+        x ^= t ^ t << 8;
+    }
+    return x;
+}
+
+/* One field of 16 blocks, each `stride` bytes after the one before, to [unit][16 rows]. */
+static void gpti_pack_field(const unsigned char *src, size_t stride, size_t n_row, const gpti_field *f, unsigned char *dst) {
+    size_t u, r;
+    for (r = 0; r < n_row; r++, src += stride) {
+        switch (f->unit & ~GPTI_FLIP) {
+        case 1: for (u = 0; u < f->bytes; u++) dst[16 * u + r] = src[u]; break;
+        case 2: for (u = 0; u < f->bytes; u += 2) memcpy(dst + 16 * u + 2 * r, src + u, 2); break;
+        case 4: for (u = 0; u < f->bytes; u += 4) memcpy(dst + 16 * u + 4 * r, src + u, 4); break;
+        default: {
+            uint32_t x = gpti_deal_bits(gpti_load_u32(src));
+            gpti_store_u16(dst + 4 * r, x & 0xFFFFu);
+            gpti_store_u16(dst + 4 * r + 2, x >> 16);
+        } }
+    }
+    if (f->unit & GPTI_FLIP) for (u = 0; u < 16 * (size_t)f->bytes; u++) dst[u] = (unsigned char)(dst[u] ^ 0x80);
+}
+
+/* Packs n_col columns of n_row <= 16 rows that lie `stride` bytes apart; missing rows become zeros. */
+static void gpti_pack_rows(const gpti_format *fmt, size_t n_col, const unsigned char *rows, size_t stride, size_t n_row,
+                           unsigned char *panel) {
+    size_t b, n = n_col / fmt->block_len;
+    const gpti_field *f;
+    if (n_row < GPTI_PANEL) memset(panel, 0, n * fmt->block_bytes * GPTI_PANEL);
+    for (b = 0; b < n; b++) {
+        for (f = fmt->field; f < fmt->field + 6 && f->unit != 0; f++)
+            gpti_pack_field(rows + f->offset, stride, n_row, f, panel + GPTI_PANEL * (size_t)f->offset);
+        rows += fmt->block_bytes;
+        panel += (size_t)fmt->block_bytes * GPTI_PANEL;
+    }
+}
+
+/* Packs n_row <= 16 whole rows as they follow each other in a file; panel has room for 16. */
+static void gpti_pack(const gpti_format *fmt, size_t n_col, const unsigned char *rows, size_t n_row, unsigned char *panel) {
+    gpti_pack_rows(fmt, n_col, rows, gpti_row_bytes(fmt, n_col), n_row, panel);
+}
+
+/* Columns [k, k + n) of a panel in packed form, n <= GPTI_CHUNK and whole blocks: a pointer into the matrix, or scratch
+ * [16 * 4 * GPTI_CHUNK bytes] filled from the rows of a matrix that is used as mapped. */
+static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel, size_t k, size_t n, unsigned char *scratch) {
+    size_t row = panel * GPTI_PANEL, row_bytes = gpti_row_bytes(w->fmt, w->n_col), n_row = w->n_row - row;
+    const unsigned char *p = w->data + row * row_bytes;
+    if (w->packed) return p + GPTI_PANEL * gpti_row_bytes(w->fmt, k);
+    if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
+    gpti_pack_rows(w->fmt, n, p + gpti_row_bytes(w->fmt, k), row_bytes, n_row, scratch);
+    return scratch;
+}
+
+/* out[n_col] = row `row`, dequantised. */
+static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
+    unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
+    union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
+    const gpti_format *fmt = w->fmt;
+    size_t k, i, n, lane = row % GPTI_PANEL;
+    for (k = 0; k < w->n_col; k += n) {
+        const unsigned char *p;
+        n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
+        p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch);
+        if (fmt->n_scale == 0) {
+            fmt->widen(p, n * GPTI_PANEL, u.w[0]);
+            for (i = 0; i < n; i++) out[k + i] = u.w[i][lane];
+            continue;
+        }
+        fmt->unpack(&gpti_unpackers_ref, p, n / fmt->block_len, u.t, fmt);
+        for (i = 0; i < n; i++) {
+            const gpti_tile *t = &u.t[i / 32];
+            size_t h = fmt->n_scale == 2 ? i % 32 / 16 : 0;
+            out[k + i] = (float)((int)t->q[i % 32 / 4 * 64 + lane * 4 + i % 4] - (int)fmt->zero) * t->d[h][lane];
+            if (fmt->has_min) out[k + i] -= t->m[h][lane];
+        }
+    }
+}
+
+/* ======================================================================
+ * [KERNELS] Matrix products in plain C, the oracle of every SIMD set
+ * ====================================================================
+ * out[T, n_row] = x[T, n_col] * w[n_row, n_col]^T (+ bias)
+ *
+ * What is computed is fixed to the last bit, so that kernel sets, thread counts and chunkings cannot differ: every named
+ * operation is one IEEE rounding, nothing is fused or reassociated. For each output, over its tiles in ascending columns:
+ *   quantised   for each scale half h:  acc = acc + (float)isum * (d[h] * xd)     isum = sum (q - zero) * xq, exact
+ *               then, with minima, for each h:  acc = acc - m[h] * xs[h]
+ *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)                         over up to 32 columns
+ * and at the end out = acc, or acc + bias.
+ */
+
+/* 32 columns of one row of activations: x = q * d. A cache line, so that a kernel streams it. */
+typedef struct gpti_xblock {
+    int8_t q[32];             /* in [-127, 127]                                                          */
+    int16_t sum[3][2];        /* sums of q over all columns, columns 0-15, 16-31; [0] those with k%4 < 2, [1] the others */
+    float s[3];               /* d * (float)sum, the same three ranges: what a minimum is multiplied with */
+    float d;                  /* max |x| / 127; NaN when an x is not finite (then q = 0)                  */
+    uint32_t pad;
+} gpti_xblock;
+
+typedef struct gpti_matmul {
+    gpti_matrix w;
+    const float *x;           /* [*, n_col], read by float formats                                       */
+    const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major!     */
+    size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq                                    */
+    size_t n_tok;
+    const uint32_t *in_row;   /* [n_tok] row of x or xq for each token, NULL = 0, 1, 2 ...               */
+    const uint32_t *out_row;  /* [n_tok] row of out, NULL = 0, 1, 2 ...                                  */
+    float *out;               /* overwritten                                                             */
+    size_t ld_out;            /* floats between rows of out                                              */
+    const float *bias;        /* [n_row] or NULL                                                         */
+} gpti_matmul;
+
+typedef struct gpti_attend gpti_attend;
+typedef struct gpti_kernels {
+    const char *name;
+    int (*usable)(void);                                                            /* on this processor   */
+    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end);   /* any split, any thread */
+    void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
+    void (*attend)(const gpti_attend *a, size_t begin, size_t end);                 /* [FORWARD]            */
+    void (*activate)(float *h, const float *up, size_t n, int kind);
+} gpti_kernels;
+
+#define GPTI_TOKENS 64        /* tokens that a panel meets between two unpackings                        */
+
+/* Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
+static int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
+    memset(out, 0, sizeof *out);
+    if (top >= 0x7F800000u) out->d = out->s[0] = out->s[1] = out->s[2] = gpti_bits_f32(0x7FC00000u);
+    if (top < 0x0C000000u || top >= 0x7F800000u) return 0;      /* below 2^-103 the scale would get subnormal */
+    out->d = gpti_bits_f32(top) / 127.0f;
+    return 1;
+}
+
+/* What follows from the scale and the sums of the halves. */
+static void gpti_quantize_sums(gpti_xblock *out) {
+    int r;
+    for (r = 0; r < 2; r++) out->sum[0][r] = (int16_t)(out->sum[1][r] + out->sum[2][r]);
+    for (r = 0; r < 3; r++) out->s[r] = out->d * (float)(out->sum[r][0] + out->sum[r][1]);
+}
+
+/* One row of activations to out[0], out[ld], out[2 ld] ...; n_col is a multiple of 32. */
+static void gpti_quantize_ref(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    int i;
+    for (; n_col > 0; n_col -= 32, x += 32, out += ld) {
+        uint32_t top = 0;     /* the bits of |x| order like |x|, infinity and NaN on top */
+        float id;
+        for (i = 0; i < 32; i++) {
+            uint32_t a = gpti_f32_bits(x[i]) & 0x7FFFFFFFu;
+            top = a > top ? a : top;
+        }
+        if (!gpti_quantize_scale(out, top)) continue;
+        id = 127.0f / gpti_bits_f32(top);
+        for (i = 0; i < 32; i++) {                   /* adding 1.5 * 2^23 rounds to the nearest even integer */
+            float y = x[i] * id + 12582912.0f;
+            int q = (int)(gpti_f32_bits(y) & 0x7FFFFFu) - 0x400000;
+            out->q[i] = (int8_t)q;
+            out->sum[1 + i / 16][i % 4 / 2] = (int16_t)(out->sum[1 + i / 16][i % 4 / 2] + q);
+        }
+        gpti_quantize_sums(out);
+    }
+}
+
+/* acc[16 rows] += one tile times one block of activations */
+static void gpti_tile_ref(const gpti_format *fmt, const gpti_tile *t, const gpti_xblock *x, float *acc) {
+    int h, g, r, n = 8 / fmt->n_scale, zero = fmt->zero;
+    int first = fmt->n_scale == 2;                   /* sums of the halves start at [1] */
+    for (h = 0; h < fmt->n_scale; h++) {
+        int32_t isum[16] = { 0 };
+        for (g = h * n; g < h * n + n; g++) {
+            const int8_t *a = x->q + 4 * g;
+            for (r = 0; r < 16; r++) {
+                const uint8_t *q = t->q + 64 * g + 4 * r;
+                isum[r] += (q[0] - zero) * a[0] + (q[1] - zero) * a[1] + (q[2] - zero) * a[2] + (q[3] - zero) * a[3];
+            }
+        }
+        for (r = 0; r < 16; r++) {
+            float scale = t->d[h][r] * x->d;
+            float part = (float)isum[r] * scale;
+            acc[r] = acc[r] + part;
+        }
+    }
+    if (!fmt->has_min) return;
+    for (h = 0; h < fmt->n_scale; h++) {
+        for (r = 0; r < 16; r++) {
+            float part = t->m[h][r] * x->s[first + h];
+            acc[r] = acc[r] - part;
+        }
+    }
+}
+
+/* acc[16 rows] += w[n][16] times x[n], n <= 32 */
+static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, float *acc) {
+    float sum[16] = { 0.0f };
+    size_t k;
+    int r;
+    for (k = 0; k < n; k++) {
+        for (r = 0; r < 16; r++) {
+            float part = w[k][r] * x[k];
+            sum[r] = sum[r] + part;
+        }
+    }
+    for (r = 0; r < 16; r++) acc[r] = acc[r] + sum[r];
+}
+
+/* acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_CHUNK */
+static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
+                           float (*acc)[16]) {
+    union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
+    const gpti_format *fmt = job->w.fmt;
+    size_t t, i;
+    if (fmt->n_scale == 0) fmt->widen(p, n * GPTI_PANEL, u.w[0]);
+    else fmt->unpack(&gpti_unpackers_ref, p, n / fmt->block_len, u.t, fmt);
+    for (t = 0; t < n_tok; t++) {
+        size_t row = job->in_row != NULL ? job->in_row[t0 + t] : t0 + t;
+        for (i = 0; i < n; i += 32) {
+            if (fmt->n_scale == 0)
+                gpti_floats_ref((const float (*)[16])(u.w + i), job->x + row * job->ld_x + k + i, n - i < 32 ? n - i : 32, acc[t]);
+            else
+                gpti_tile_ref(fmt, &u.t[i / 32], job->xq + (k + i) / 32 * job->ld_xq + row, acc[t]);
+        }
+    }
+}
+
+/* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to the next. */
+static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc, size_t ld_acc) {
+    size_t row = panel * GPTI_PANEL, n_row = job->w.n_row - row, t, r;
+    if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
+    for (t = 0; t < n_tok; t++, acc += ld_acc) {
+        float *out = job->out + (job->out_row != NULL ? job->out_row[t0 + t] : t0 + t) * job->ld_out + row;
+        if (job->bias == NULL) memcpy(out, acc, n_row * sizeof *out);
+        else for (r = 0; r < n_row; r++) out[r] = acc[r] + job->bias[row + r];
+    }
+}
+
+static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+    unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
+    float acc[GPTI_TOKENS][16];
+    const gpti_matrix *w = &job->w;
+    size_t panel, t0, n_tok, k, n;
+    for (panel = panel_begin; panel < panel_end; panel++) {
+        for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
+            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
+            memset(acc, 0, sizeof acc);
+            for (k = 0; k < w->n_col; k += n) {
+                n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
+                gpti_chunk_ref(job, gpti_panel_chunk(w, panel, k, n, scratch), k, n, t0, n_tok, acc);
+            }
+            gpti_matmul_store(job, panel, t0, n_tok, acc[0], 16);
+        }
+    }
+}
+
+static int gpti_cpu_any(void) { return 1; }
+
+/* ======================================================================
+ * [GGUF] The model file: metadata and the places of the tensors
+ * ====================================================================== */
+
+/* A file is: "GGUF", version, number of tensors, number of metadata pairs; the pairs; the tensor infos; padding; data.
+ * Everything is checked here once, so that the rest of the library can trust names, extents and places. Memory grows
+ * with the bytes really read, never with a count that the file claims. Specification: github.com/ggml-org/ggml,
+ * docs/gguf.md. */
+
+enum {
+    GPTI_GGUF_BOOL = 7, GPTI_GGUF_STRING = 8, GPTI_GGUF_ARRAY = 9, GPTI_GGUF_N_TYPE = 13,
+    GPTI_GGUF_NAME_MAX = 65535, GPTI_GGUF_DEPTH = 8, GPTI_GGUF_ALIGN_MAX = 1 << 20,
+    GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* keys, and tensors of all parts: sorting hostile names must end in a second */
+    GPTI_GGUF_KV_MIN = 14, GPTI_GGUF_TENSOR_MIN = 33    /* bytes of the shortest possible entry */
+};
+
+static const struct { char name[8]; unsigned char bytes; char kind; } gpti_gguf_type[GPTI_GGUF_N_TYPE] = {
+    { "u8", 1, 'u' },   { "i8", 1, 'i' },   { "u16", 2, 'u' },    { "i16", 2, 'i' },    { "u32", 4, 'u' },
+    { "i32", 4, 'i' },  { "f32", 4, 'f' },  { "bool", 1, 'u' },   { "string", 8, 's' }, { "array", 12, 'a' },
+    { "u64", 8, 'u' },  { "i64", 8, 'i' },  { "f64", 8, 'f' }     /* string and array: bytes of an empty one */
+};
+
+typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by the type's kind */
+
+typedef struct gpti_kv {
+    gpti_str key;                       /* first: the table is sorted by it */
+    uint32_t type, elem;                /* of the value; of an array's elements */
+    uint64_t count, offset, bytes;      /* array: its elements, where they start in part 0, how long they are there */
+    gpti_value v;                       /* no array */
+} gpti_kv;
+
+typedef struct gpti_tensor {
+    gpti_str name;                      /* first: the table is sorted by it */
+    const gpti_format *fmt;
+    int      n_dim, part, big;          /* big: the data is big-endian, gpti_gguf_read turns it */
+    uint64_t ne[4];                     /* extents, fastest first, 1 beyond n_dim; their product fits size_t */
+    uint64_t offset, size;              /* bytes, from the start of its part; size fits size_t */
+} gpti_tensor;
+
+typedef struct gpti_chunk { struct gpti_chunk *next; size_t used, cap; } gpti_chunk;   /* its text follows */
+
+typedef struct gpti_gguf {              /* tables are ours, sources the caller's; all strings live in text */
+    gpti_source *part;
+    int          n_part, big;           /* big: part 0 is big-endian */
+    uint64_t     align;                 /* of tensor offsets in part 0; below 4, data in place may be misaligned */
+    gpti_kv     *kv;                    /* metadata of part 0, by key */
+    size_t       n_kv, cap_kv;
+    gpti_tensor *tensor;                /* tensors of all parts, by name */
+    size_t       n_tensor, cap_tensor;
+    gpti_chunk  *text;
+    const gpti_mem *mem;
+} gpti_gguf;
+
+/* -- looking things up -- */
+
+static const gpti_kv *gpti_gguf_find(const gpti_gguf *g, const char *key) {
+    gpti_str s;
+    s.p = key;
+    s.n = strlen(key);
+    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, s);
+}
+
+static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
+    gpti_str s;
+    s.p = name;
+    s.n = strlen(name);
+    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, s);
+}
+
+static gpt_result gpti_gguf_expected(const gpti_kv *kv, const char *what, gpt_error *err) {
+    char key[GPTI_SHOWN];
+    const char *found = gpti_gguf_type[kv->type].name;
+    if (kv->type != GPTI_GGUF_ARRAY) return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s",
+                                                      gpti_show(key, kv->key), what, found);
+    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", gpti_show(key, kv->key), what,
+                     (gpti_ull)kv->count, gpti_gguf_type[kv->elem].name);
+}
+
+static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
+    int bytes = gpti_gguf_type[type].bytes;
+    uint64_t u = gpti_cursor_uint(c, bytes), sign = (uint64_t)1 << (8 * bytes - 1);
+    uint32_t u32 = (uint32_t)u;
+    float f;
+    v->u = u;
+    if (gpti_gguf_type[type].kind == 'i') v->i = (int64_t)((u ^ sign) - sign);
+    if (gpti_gguf_type[type].kind != 'f') return;
+    memcpy(&f, &u32, sizeof f);
+    if (bytes == 4) v->f = (double)f;
+    else memcpy(&v->f, &u, sizeof u);
+}
+
+static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_kv *kv, gpti_cursor *c, gpt_error *err) {
+    gpti_cursor_init(c, &g->part[0], "array", err);
+    c->name = kv->key;
+    c->big = g->big;
+    c->pos = kv->offset;
+}
+
+/* One number and its type: the plain value, or element i of an array, read from the file. 0 when there is none. */
+static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type, gpti_value *v) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    gpti_cursor c;
+    if (!kv || kv->type == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY) return 0;
+    *type = kv->type;
+    *v = kv->v;
+    if (kv->type != GPTI_GGUF_ARRAY) return 1;
+    if (i >= kv->count) return 0;
+    *type = kv->elem;
+    gpti_gguf_element_cursor(g, kv, &c, NULL);
+    c.pos += i * gpti_gguf_type[kv->elem].bytes;
+    gpti_gguf_scalar(&c, kv->elem, v);
+    return c.fail == GPT_OK;
+}
+
+static int gpti_gguf_to_int(uint32_t type, const gpti_value *v, int64_t lo, int64_t hi, int64_t *out) {
+    char kind = gpti_gguf_type[type].kind;
+    if (kind != 'i' && (kind != 'u' || v->u > INT64_MAX)) return 0;
+    *out = kind == 'i' ? v->i : (int64_t)v->u;
+    return *out >= lo && *out <= hi;
+}
+
+static float gpti_gguf_to_f32(uint32_t type, const gpti_value *v) {
+    char kind = gpti_gguf_type[type].kind;
+    double f = kind == 'f' ? v->f : kind == 'i' ? (double)v->i : (double)v->u;
+    return f > (double)FLT_MAX ? (float)INFINITY : f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
+}
+
+/* Getters give 1 and the value, or 0 and leave *out alone: the key is absent (gpti_gguf_find tells) or its value is of
+ * another kind or out of range. _at: element i of an array with one for each layer, or the plain value for every i. */
+static int gpti_gguf_u32_at(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *out) {
+    uint32_t type;
+    int64_t n;
+    gpti_value v;
+    if (!gpti_gguf_number(g, key, i, &type, &v) || !gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
+    *out = (uint32_t)n;
+    return 1;
+}
+
+static int gpti_gguf_u32(const gpti_gguf *g, const char *key, uint32_t *out) {
+    return gpti_gguf_u32_at(g, key, UINT64_MAX, out);                   /* no array has that many */
+}
+
+static int gpti_gguf_f32(const gpti_gguf *g, const char *key, float *out) {
+    uint32_t type;
+    gpti_value v;
+    if (!gpti_gguf_number(g, key, UINT64_MAX, &type, &v)) return 0;
+    *out = gpti_gguf_to_f32(type, &v);
+    return 1;
+}
+
+static int gpti_gguf_bool(const gpti_gguf *g, const char *key, int *out) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    if (!kv || kv->type != GPTI_GGUF_BOOL) return 0;
+    *out = kv->v.u != 0;
+    return 1;
+}
+
+static int gpti_gguf_str(const gpti_gguf *g, const char *key, gpti_str *out) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    if (!kv || kv->type != GPTI_GGUF_STRING) return 0;
+    *out = kv->v.s;
+    return 1;
+}
+
+/* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and is no error. */
+static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out, size_t *n,
+                                    gpt_error *err) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    const char *want = real ? "an array of numbers" : "an array of 32-bit integers";
+    gpti_cursor c;
+    gpti_value v;
+    int64_t k = 0;
+    size_t i, bytes;
+    *out = NULL;
+    *n = 0;
+    if (!kv) return GPT_OK;
+    if (kv->type != GPTI_GGUF_ARRAY || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY)
+        return gpti_gguf_expected(kv, want, err);
+    if (kv->count > (size_t)-1 || !gpti_mul(&bytes, (size_t)kv->count, 4) || !(*out = gpti_alloc(g->mem, bytes)))
+        return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    gpti_gguf_element_cursor(g, kv, &c, err);
+    for (i = 0; i < (size_t)kv->count && !c.fail; i++) {
+        gpti_gguf_scalar(&c, kv->elem, &v);
+        if (real) ((float *)*out)[i] = gpti_gguf_to_f32(kv->elem, &v);
+        else if (gpti_gguf_to_int(kv->elem, &v, INT32_MIN, INT32_MAX, &k)) ((int32_t *)*out)[i] = (int32_t)k;
+        else c.fail = gpti_gguf_expected(kv, want, err);
+    }
+    if (!c.fail) { *n = i; return GPT_OK; }
+    gpti_free(g->mem, *out);
+    *out = NULL;
+    return c.fail;
+}
+
+static gpt_result gpti_gguf_i32s(const gpti_gguf *g, const char *key, int32_t **out, size_t *n, gpt_error *err) {
+    void *p;
+    gpt_result r = gpti_gguf_numbers(g, key, 0, &p, n, err);
+    *out = (int32_t *)p;
+    return r;
+}
+
+static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **out, size_t *n, gpt_error *err) {
+    void *p;
+    gpt_result r = gpti_gguf_numbers(g, key, 1, &p, n, err);
+    *out = (float *)p;
+    return r;
+}
+
+/* The strings lie behind the array, in the same block, without terminators. */
+static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n, gpt_error *err) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    gpti_cursor c;
+    size_t i, head, all, left;
+    char *text;
+    *out = NULL;
+    *n = 0;
+    if (!kv) return GPT_OK;
+    if (kv->type != GPTI_GGUF_ARRAY || kv->elem != GPTI_GGUF_STRING)
+        return gpti_gguf_expected(kv, "an array of strings", err);
+    left = (size_t)(kv->bytes - 8 * kv->count);
+    if (kv->bytes > (size_t)-1 || !gpti_mul(&head, (size_t)kv->count, sizeof **out) || !gpti_add(&all, head, left) ||
+        !(*out = (gpti_str *)gpti_alloc(g->mem, all))) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    gpti_gguf_element_cursor(g, kv, &c, err);
+    for (i = 0, text = (char *)*out + head; i < (size_t)kv->count && !c.fail; i++) {
+        uint64_t len = gpti_cursor_uint(&c, 8);
+        if (len > left) { gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read"); break; }
+        gpti_cursor_bytes(&c, text, (size_t)len);
+        (*out)[i].p = text;
+        (*out)[i].n = (size_t)len;
+        text += (size_t)len;
+        left -= (size_t)len;
+    }
+    if (!c.fail) { *n = i; return GPT_OK; }
+    gpti_free(g->mem, *out);
+    *out = NULL;
+    return c.fail;
+}
+
+/* -- tensor data -- */
+
+/* Numbers of more than one byte inside a block: how long, how many, and where the first is; the others follow it. */
+static const struct { unsigned char type, bytes, n, at; } gpti_gguf_order[] = {
+    {  0, 4, 1,  0 }, {  1, 2, 1,   0 }, { 30, 2, 1, 0 }, {  2, 2, 1, 0 }, {  3, 2, 2,   0 },
+    {  6, 2, 1,  0 }, {  7, 2, 2,   0 }, {  8, 2, 1, 0 }, /* F32 F16 BF16, Q4_0 to Q8_0 */
+    { 10, 2, 2, 80 }, { 11, 2, 1, 108 }, { 12, 2, 2, 0 }, { 13, 2, 2, 0 }, { 14, 2, 1, 208 },
+    { 20, 2, 1,  0 }, { 23, 2, 2,   0 }, { 39, 1, 0, 0 }  /* Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4 */
+};
+
+/* n bytes of a tensor's data from byte `from` on, little-endian whatever the file is. A block must not be cut. */
+static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint64_t from, void *dst, size_t n,
+                                 gpt_error *err) {
+    unsigned char *p = (unsigned char *)dst, *end = p + n, *x, *y;
+    char name[GPTI_SHOWN];
+    size_t k = 0, i;
+    gpt_result r;
+    if (from > t->size || n > t->size - from)
+        return gpti_fail(err, GPT_E_ARG, "%s: no %llu bytes at %llu", gpti_show(name, t->name), (gpti_ull)n,
+                         (gpti_ull)from);
+    r = gpti_source_read(&g->part[t->part], t->offset + from, dst, n, err);
+    if (r || !t->big) return r;
+    while (gpti_gguf_order[k].type != t->fmt->type)
+        if (++k == sizeof gpti_gguf_order / sizeof *gpti_gguf_order)
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "%s: big-endian %s", gpti_show(name, t->name), t->fmt->name);
+    for (; p < end; p += t->fmt->block_bytes)
+        for (i = 0; i < gpti_gguf_order[k].n; i++) {
+            x = p + gpti_gguf_order[k].at + i * gpti_gguf_order[k].bytes;
+            for (y = x + gpti_gguf_order[k].bytes - 1; x < y; x++, y--) gpti_swap(x, y, 1);
+        }
+    return GPT_OK;
+}
+
+/* -- reading the file -- */
+
+static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi, gpti_str *out) {
+    uint64_t len = gpti_cursor_uint(c, 8);
+    gpti_chunk *k = g->text;
+    char *p;
+    if (c->fail) return 0;
+    if (len < lo || len > hi) return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
+                                                      (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
+    if (!gpti_cursor_want(c, len)) return 0;
+    if (!k || len > k->cap - k->used) {
+        size_t cap = len > 8192 - sizeof *k ? (size_t)len : 8192 - sizeof *k;
+        k = (gpti_chunk *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
+        if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
+        k->cap = cap;
+        k->used = 0;
+        k->next = g->text;
+        g->text = k;
+    }
+    p = (char *)(k + 1) + k->used;
+    if (!gpti_cursor_bytes(c, p, (size_t)len)) return 0;
+    k->used += (size_t)len;
+    out->p = p;
+    out->n = (size_t)len;
+    return 1;
+}
+
+/* Type and number of an array's elements, against the bytes that are left. */
+static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
+    *elem = (uint32_t)gpti_cursor_uint(c, 4);
+    *count = gpti_cursor_uint(c, 8);
+    if (c->fail) return 0;
+    if (*elem >= GPTI_GGUF_N_TYPE)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected an element type below 13, file has %llu", (gpti_ull)*elem);
+    if (*count > (c->end - c->pos) / gpti_gguf_type[*elem].bytes)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu elements of type %s cannot fit the %llu bytes that are left",
+                                (gpti_ull)*count, gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
+    return 1;
+}
+
+/* Go over the elements of an array: plain ones at once, strings one by one, arrays with their own counts on a stack. */
+static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
+    uint64_t left[GPTI_GGUF_DEPTH];
+    int depth = 0;
+    for (;;) {
+        if (elem == GPTI_GGUF_STRING) while (count-- && gpti_cursor_skip(c, gpti_cursor_uint(c, 8))) {}
+        else if (elem != GPTI_GGUF_ARRAY) gpti_cursor_skip(c, count * gpti_gguf_type[elem].bytes);
+        else if (depth == GPTI_GGUF_DEPTH) gpti_cursor_fail(c, GPT_E_FORMAT, "arrays nested deeper than %d", depth);
+        else left[depth++] = count;
+        while (depth && !left[depth - 1]) depth--;
+        if (c->fail || !depth) return c->fail == GPT_OK;
+        left[depth - 1]--;
+        if (!gpti_gguf_array(c, &elem, &count)) return 0;
+    }
+}
+
+static int gpti_gguf_read_kv(gpti_gguf *g, gpti_cursor *c, gpti_kv *kv) {
+    if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &kv->key)) return 0;
+    c->name = kv->key;
+    kv->type = (uint32_t)gpti_cursor_uint(c, 4);
+    if (c->fail) return 0;
+    if (kv->type >= GPTI_GGUF_N_TYPE)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected a value type below 13, file has %llu", (gpti_ull)kv->type);
+    if (kv->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, (size_t)-1 / 4, &kv->v.s);
+    if (kv->type != GPTI_GGUF_ARRAY) { gpti_gguf_scalar(c, kv->type, &kv->v); return !c->fail; }
+    if (!gpti_gguf_array(c, &kv->elem, &kv->count)) return 0;
+    kv->offset = c->pos;
+    if (!gpti_gguf_skip(c, kv->elem, kv->count)) return 0;
+    kv->bytes = c->pos - kv->offset;
+    return 1;
+}
+
+/* Replace the metadata by the n pairs that come next. */
+static int gpti_gguf_read_kvs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
+    size_t i;
+    c->what = "metadata pair";
+    for (g->n_kv = 0; g->n_kv < n; g->n_kv++) {
+        void *table = gpti_grow(g->kv, g->n_kv, &g->cap_kv, sizeof *g->kv, g->mem);
+        c->index = g->n_kv + 1;
+        c->name.n = 0;
+        if (!table) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
+        g->kv = (gpti_kv *)table;
+        memset(&g->kv[g->n_kv], 0, sizeof *g->kv);
+        if (!gpti_gguf_read_kv(g, c, &g->kv[g->n_kv])) return 0;
+    }
+    gpti_sort(g->kv, g->n_kv, sizeof *g->kv, gpti_name_cmp);
+    for (i = 1; i < g->n_kv; i++)
+        if (gpti_str_cmp(g->kv[i - 1].key, g->kv[i].key) == 0) {
+            c->name = g->kv[i].key;
+            return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
+        }
+    return 1;
+}
+
+/* "[64, 32, 1]" */
+static const char *gpti_gguf_extents(char buf[96], const gpti_tensor *t) {
+    int i, n = 0;
+    for (i = 0; i < t->n_dim; i++)
+        n += snprintf(buf + n, (size_t)(96 - n), i ? ", %llu" : "[%llu", (gpti_ull)t->ne[i]);
+    memcpy(buf + n, "]", 2);
+    return buf;
+}
+
+static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, gpti_tensor *t) {
+    char shape[96];
+    size_t n = 1, bytes = 0;
+    uint32_t type;
+    int i, fits = 1, empty = 0;
+    if (!gpti_gguf_text(g, c, "name", 1, GPTI_GGUF_NAME_MAX, &t->name)) return 0;
+    c->name = t->name;
+    n = (size_t)gpti_cursor_uint(c, 4);
+    if (c->fail) return 0;
+    if (n < 1 || n > 4) return gpti_cursor_fail(c, GPT_E_FORMAT, "expected 1 to 4 extents, file has %llu", (gpti_ull)n);
+    t->n_dim = (int)n;
+    for (i = 0, n = 1; i < 4; i++) {
+        t->ne[i] = i < t->n_dim ? gpti_cursor_uint(c, 8) : 1;
+        empty |= t->ne[i] == 0;
+        fits = fits && t->ne[i] <= (size_t)-1 / 2 && gpti_mul(&n, n, (size_t)t->ne[i]);
+    }
+    type = (uint32_t)gpti_cursor_uint(c, 4);
+    t->offset = gpti_cursor_uint(c, 8);
+    if (c->fail) return 0;
+    t->fmt = gpti_format_find(type);
+    if (!t->fmt) return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %lu", (unsigned long)type);
+    gpti_gguf_extents(shape, t);
+    if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
+    if (t->ne[0] % (uint64_t)t->fmt->block_len)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%s rows need a multiple of %d columns, file has %llu in %s",
+                                t->fmt->name, t->fmt->block_len, (gpti_ull)t->ne[0], shape);
+    if (!fits || !gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes) || bytes > (size_t)-1 / 2)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s", t->fmt->name, shape);
+    t->size = bytes;
+    if (t->offset & (align - 1)) return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
+                                                         (gpti_ull)t->offset, (gpti_ull)align);
+    return 1;
+}
+
+/* Append the n tensor infos that come next, then find their data. */
+static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int part, uint64_t align) {
+    size_t first = g->n_tensor, i;
+    uint64_t data, room;
+    c->what = "tensor info";
+    for (; g->n_tensor - first < n; g->n_tensor++) {
+        void *table = gpti_grow(g->tensor, g->n_tensor, &g->cap_tensor, sizeof *g->tensor, g->mem);
+        c->index = g->n_tensor - first + 1;
+        c->name.n = 0;
+        if (!table) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
+        g->tensor = (gpti_tensor *)table;
+        memset(&g->tensor[g->n_tensor], 0, sizeof *g->tensor);
+        if (!gpti_gguf_read_tensor(g, c, align, &g->tensor[g->n_tensor])) return 0;
+        g->tensor[g->n_tensor].part = part;
+        g->tensor[g->n_tensor].big = c->big;
+    }
+    data = (c->pos + align - 1) & ~(align - 1);
+    room = data < c->end ? c->end - data : 0;
+    for (i = first; i < g->n_tensor; i++) {
+        gpti_tensor *t = &g->tensor[i];
+        c->name = t->name;
+        if (t->offset > room || t->size > room - t->offset)
+            return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes of data at %llu, but the file has %llu there "
+                                    "(cut short?)", (gpti_ull)t->size, (gpti_ull)t->offset, (gpti_ull)room);
+        t->offset += data;
+    }
+    return 1;
+}
+
+static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_kv) {
+    char magic[4] = { 0, 0, 0, 0 }, shown[GPTI_SHOWN];
+    gpti_str m;
+    uint32_t v;
+    m.p = magic;
+    m.n = 4;
+    if (!gpti_cursor_bytes(c, magic, 4)) return 0;
+    if (memcmp(magic, "GGUF", 4))
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected the bytes GGUF, found %s (another kind of file?)",
+                                gpti_show(shown, m));
+    v = (uint32_t)gpti_cursor_uint(c, 4);
+    if (v && (v & 0xffff) == 0) {       /* a small number, turned round: a big-endian file */
+        c->big = 1;
+        v = v >> 24 | (v >> 8 & 0xff00);
+    }
+    if (!c->fail && v != 2 && v != 3)
+        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %lu", (unsigned long)v);
+    *n_tensor = gpti_cursor_uint(c, 8);
+    *n_kv = gpti_cursor_uint(c, 8);
+    if (c->fail) return 0;
+    if (*n_kv > (c->end - c->pos) / GPTI_GGUF_KV_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that "
+                                "follow", (gpti_ull)*n_tensor, (gpti_ull)*n_kv, (gpti_ull)(c->end - c->pos));
+    return 1;
+}
+
+/* Absent is fine, another kind of value is not. */
+static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out, gpt_error *err) {
+    const gpti_kv *kv = gpti_gguf_find(g, key);
+    return !kv || gpti_gguf_u32(g, key, out) ? GPT_OK : gpti_gguf_expected(kv, "an integer from 0 to 4294967295", err);
+}
+
+/* One part: its metadata replaces what g had, its tensors are added. *all: tensors of all parts, if it says. */
+static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
+    gpti_cursor c;
+    uint64_t n_tensor = 0, n_kv = 0;
+    uint32_t no = 0, count = 0, align = 32;
+    gpt_result r;
+    gpti_cursor_init(&c, &g->part[part], "GGUF header", err);
+    if (!gpti_gguf_header(&c, &n_tensor, &n_kv)) return c.fail;
+    if (n_kv > GPTI_GGUF_ENTRY_MAX || n_tensor > GPTI_GGUF_ENTRY_MAX - g->n_tensor)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "GGUF header: %llu tensors and %llu metadata pairs, at most %d are "
+                         "read", (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_kv, (int)GPTI_GGUF_ENTRY_MAX);
+    if (!gpti_gguf_read_kvs(g, &c, n_kv)) return c.fail;
+    if ((r = gpti_gguf_setting(g, "general.alignment", &align, err)) != GPT_OK) return r;
+    if (align < 1 || align > GPTI_GGUF_ALIGN_MAX || (align & (align - 1)))
+        return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %lu",
+                         (int)GPTI_GGUF_ALIGN_MAX, (unsigned long)align);
+    if ((r = gpti_gguf_setting(g, "split.no", &no, err)) != GPT_OK) return r;
+    if ((r = gpti_gguf_setting(g, "split.count", &count, err)) != GPT_OK) return r;
+    if ((r = gpti_gguf_setting(g, "split.tensors.count", all, err)) != GPT_OK) return r;
+    if (count > 1 && g->n_part == 1)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %lu of %lu, named NAME-%05lu-of-%05lu.gguf when "
+                         "split", no + 1ul, (unsigned long)count, no + 1ul, (unsigned long)count);
+    if (g->n_part > 1 && count != (uint32_t)g->n_part)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %lu", g->n_part, (unsigned long)count);
+    if (no != (uint32_t)part)
+        return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %lu", part, (unsigned long)no);
+    g->big = c.big;
+    g->align = align;
+    gpti_gguf_read_tensors(g, &c, n_tensor, part, align);
+    return c.fail;
+}
+
+static int gpti_tensor_place_cmp(const void *a, const void *b) {
+    const gpti_tensor *x = (const gpti_tensor *)a, *y = (const gpti_tensor *)b;
+    if (x->part != y->part) return x->part < y->part ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* No two tensors share bytes or a name. Leaves the table sorted by name. */
+static gpt_result gpti_gguf_check_tensors(gpti_gguf *g, gpt_error *err) {
+    char a[GPTI_SHOWN], b[GPTI_SHOWN];
+    gpti_tensor *t = g->tensor;
+    size_t i;
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_tensor_place_cmp);
+    for (i = 1; i < g->n_tensor; i++)
+        if (t[i].part == t[i - 1].part && t[i].offset < t[i - 1].offset + t[i - 1].size)
+            return gpti_fail(err, GPT_E_FORMAT, "%s: its data overlaps that of %s", gpti_show(a, t[i].name),
+                             gpti_show(b, t[i - 1].name));
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_name_cmp);
+    for (i = 1; i < g->n_tensor; i++)
+        if (gpti_str_cmp(t[i - 1].name, t[i].name) == 0)
+            return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
+    return GPT_OK;
+}
+
+static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {       /* a zeroed one and a second close are fine */
+    gpti_chunk *k, *next;
+    for (k = g->text; k; k = next) {
+        next = k->next;
+        gpti_free(mem, k);
+    }
+    gpti_free(mem, g->kv);
+    gpti_free(mem, g->tensor);
+    memset(g, 0, sizeof *g);
+}
+
+/* Read and check the headers of a model, given its parts in order. parts must stay until gpti_gguf_close; so must what
+ * they read from while arrays and tensors are asked for. On failure g is closed. */
+static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
+    gpt_result r = GPT_OK;
+    uint32_t all = UINT32_MAX;
+    char msg[192];
+    int i;
+    memset(g, 0, sizeof *g);
+    g->part = parts;
+    g->n_part = n_part;
+    g->mem = mem;
+    for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the metadata of the model is in it */
+        if (parts[i].r.size > INT64_MAX) r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
+        else r = gpti_gguf_read_part(g, i, &all, err);
+        if (!r || !err || n_part == 1) continue;
+        memcpy(msg, err->msg, sizeof msg);
+        gpti_fail(err, r, "part %d of %d: %s", i + 1, n_part, msg);
+    }
+    if (!r && all != UINT32_MAX && all != g->n_tensor)
+        r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %lu",
+                      (gpti_ull)g->n_tensor, (unsigned long)all);
+    if (!r) r = gpti_gguf_check_tensors(g, err);
+    if (r) gpti_gguf_close(g, mem);
+    return r;
+}
+
+/* ======================================================================
+ * [TOKENIZER] Text to token ids and back
+ * ==================================================================== */
+/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text goes through
+ *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
+ * and every stage is a loop over the text from left to right: no recursion, n log n at worst, total on any bytes.
+ * Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and SentencePiece's U+2581 are undone
+ * once, when the vocabulary is read), so words are matched where they lie and a token's piece of text is simply its
+ * bytes. */
+
+/* Length in bytes of the character at p, n >= 1 bytes before the end; *cp gets its code point. A byte that begins no
+ * well-formed character (RFC 3629: no surrogates, nothing overlong) is a character by itself, U+FFFD of length 1. */
+static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
+    const unsigned char *s = (const unsigned char *)p;
+    uint32_t c = s[0];
+    size_t len = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0, i;
+    *cp = c;
+    if (len == 1) return 1;
+    *cp = 0xFFFD;
+    if (len == 0 || len > n) return 1;
+    if ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F)) return 1;
+    if ((c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F)) return 1;
+    c &= 0xFFu >> (len + 1);
+    for (i = 1; i < len; i++) {
+        if ((s[i] & 0xC0) != 0x80) return 1;
+        c = c << 6 | (s[i] & 0x3Fu);
+    }
+    *cp = c;
+    return len;
+}
+
+/* Length of the character that ends at p, at most n >= 1 bytes of text before it: the inverse step of gpti_utf8. */
+static size_t gpti_utf8_back(const char *p, size_t n) {
+    size_t len = 1;
+    uint32_t cp;
+    while (len < n && len < 4 && ((unsigned char)p[0 - len] & 0xC0) == 0x80) len++;
+    return gpti_utf8(p - len, len, &cp) == len ? len : 1;
+}
+
+/* General categories, as the engine of tokenizers 0.23.3 has them (10294 code points differ from Unicode 14.0.0):
+ * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next k - 12
+ * bytes, low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
+#define GPTI_UNI_RUNS 2582
+static const unsigned char gpti_uni_data[3213] = {
+    8,164,13,17,160,130,144,133,144,131,121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,5,160,13,25,160,
+    128,148,128,145,80,128,144,0,147,113,144,32,129,144,112,80,128,114,128,29,22,144,22,45,23,144,39,253,55,32,253,15,
+    32,253,46,245,33,17,32,242,242,17,33,19,32,17,32,18,34,17,32,17,32,244,243,32,242,242,17,32,242,16,33,80,16,34,83,
+    16,48,32,16,48,32,16,48,32,253,15,32,253,17,32,16,48,32,242,17,32,253,57,37,17,32,17,33,242,18,32,247,45,67,80,45,
+    26,77,17,147,75,157,13,68,150,64,144,64,157,16,109,111,243,64,144,16,32,1,64,34,128,16,3,145,16,128,18,0,16,0,17,
+    32,29,16,0,24,45,34,16,33,18,34,253,23,35,16,32,144,242,16,33,29,50,45,47,253,33,144,102,253,54,253,13,32,253,95,
+    0,29,37,1,64,133,45,40,129,1,146,0,109,44,128,96,128,97,128,97,128,96,7,93,26,3,83,129,13,16,146,129,144,129,145,
+    106,128,0,130,93,31,64,89,109,20,121,131,81,96,93,98,128,80,102,0,144,101,65,97,144,99,81,121,82,145,80,141,13,1,
+    80,96,93,29,109,26,1,93,88,106,80,13,13,121,93,32,104,65,144,130,64,1,96,145,93,21,99,64,104,64,98,64,100,1,141,
+    14,0,93,24,98,1,128,0,90,4,93,23,144,85,7,104,93,40,64,109,23,0,109,32,93,53,98,80,109,17,80,102,89,97,129,121,
+    128,64,93,14,98,0,87,1,81,1,93,21,0,86,0,80,2,83,1,96,80,102,1,97,1,98,80,7,96,3,81,0,82,97,1,121,81,145,117,145,
+    80,128,96,1,98,0,85,3,81,1,93,21,0,86,0,81,0,81,0,81,1,96,0,100,3,97,1,98,2,96,6,83,0,80,6,121,97,82,96,128,9,98,
+    0,88,0,82,0,93,21,0,86,0,81,0,84,1,96,80,103,0,98,0,98,1,80,13,14,81,97,1,121,128,144,6,80,101,0,98,0,87,1,81,1,
+    93,21,0,86,0,81,0,84,1,96,80,102,1,97,1,98,6,98,3,81,0,82,97,1,121,144,80,117,9,96,80,0,85,2,82,0,83,2,81,0,80,0,
+    81,2,81,2,82,2,91,3,100,2,98,0,99,1,80,5,96,13,13,124,151,4,100,87,0,82,0,93,22,0,93,15,1,96,80,102,0,98,0,99,6,
+    97,0,82,1,80,1,81,97,1,121,6,128,118,144,80,98,128,87,0,82,0,93,22,0,89,0,84,1,96,80,102,0,98,0,99,6,97,5,81,0,81,
+    97,1,121,0,81,96,11,99,88,0,82,0,93,40,97,80,102,0,98,0,99,80,144,3,82,96,118,82,97,1,125,18,144,85,0,98,0,93,17,
+    2,93,23,0,88,0,80,1,86,2,96,3,101,0,96,0,103,5,121,1,97,128,11,93,47,96,81,102,3,144,85,64,103,128,121,129,13,36,
+    81,0,80,0,84,0,93,23,0,80,0,89,96,81,104,80,1,84,0,64,0,102,0,121,1,83,13,31,80,146,141,14,144,128,146,97,149,125,
+    19,144,96,144,96,144,96,131,97,87,0,93,35,3,109,19,128,97,84,106,0,109,35,0,151,96,149,0,145,132,147,129,13,36,93,
+    42,109,19,80,121,133,85,99,83,98,80,98,81,102,82,99,92,107,80,96,121,99,145,29,37,0,16,4,16,1,45,42,128,64,34,94,
+    72,1,0,83,1,86,0,80,0,83,1,93,40,0,83,1,93,32,0,83,1,86,0,80,0,83,1,93,14,0,93,56,0,83,1,93,66,1,98,136,125,19,2,
+    93,15,153,5,29,85,1,37,1,128,94,107,2,144,128,93,16,160,93,25,129,2,93,74,130,114,87,6,93,17,99,8,93,18,98,129,8,
+    93,17,97,11,92,0,82,0,97,11,93,51,109,31,130,64,130,144,80,96,1,121,5,121,5,138,98,0,96,121,5,93,34,64,93,52,6,84,
+    97,93,33,96,80,4,93,69,9,93,30,0,107,3,107,3,144,2,129,121,93,29,1,84,10,93,43,3,93,25,5,122,2,157,33,93,22,100,1,
+    129,93,52,105,0,109,28,1,96,121,5,121,5,134,64,133,1,109,30,13,48,100,93,46,109,16,87,0,129,121,134,153,104,152,
+    130,98,93,29,108,81,121,93,43,109,13,7,131,93,35,109,19,2,132,121,2,82,121,93,29,69,129,40,16,32,4,29,42,1,18,135,
+    7,98,128,109,20,83,96,85,96,81,98,80,4,45,43,77,62,44,64,45,33,77,36,109,63,253,149,39,253,97,39,23,37,1,21,1,39,
+    23,39,23,37,1,21,1,39,0,16,0,16,0,16,0,16,39,23,45,13,1,39,55,39,55,39,55,36,0,33,19,48,144,32,146,34,0,33,19,48,
+    146,35,1,33,19,0,146,39,20,146,1,34,0,33,19,48,145,0,170,4,141,23,161,4,160,141,19,144,140,144,139,160,13,15,112,
+    64,1,117,146,129,64,121,146,129,0,76,2,157,32,13,14,109,32,13,14,145,16,147,16,145,32,18,33,18,32,144,16,146,20,
+    149,16,144,16,144,16,144,19,144,32,19,32,83,32,145,33,17,148,16,35,147,32,144,125,50,16,32,116,145,3,158,119,1,
+    131,157,28,129,157,254,13,21,154,13,20,125,59,157,77,125,21,158,103,2,141,13,125,29,157,48,129,157,30,137,158,146,
+    1,141,21,157,62,131,157,31,129,158,117,1,1,157,31,0,157,104,29,47,45,47,242,17,33,246,18,32,16,33,16,37,65,18,32,
+    253,97,32,149,243,98,16,32,4,131,112,129,45,37,0,32,4,32,1,93,55,6,64,128,13,13,96,93,22,8,86,0,86,0,86,0,86,0,86,
+    0,86,0,86,0,86,0,109,31,141,46,64,141,31,145,139,13,33,157,25,0,157,88,11,157,213,13,25,157,15,160,130,144,64,80,
+    112,137,145,139,144,120,101,128,68,145,114,64,80,128,145,0,93,85,1,97,145,65,80,128,93,89,128,66,80,4,93,42,0,93,
+    93,0,145,115,153,93,31,157,37,8,144,93,15,157,30,0,121,157,29,119,144,125,14,157,31,121,157,38,125,14,158,63,1,94,
+    191,25,157,63,94,20,82,64,94,118,4,2,157,54,8,93,39,69,129,94,11,1,64,130,93,15,121,81,13,19,253,45,80,99,128,105,
+    128,64,253,27,65,97,93,69,121,97,133,7,157,22,72,145,253,13,33,253,61,64,39,244,249,64,145,243,80,243,33,253,20,
+    19,32,20,32,253,14,18,32,242,16,32,1,16,32,0,32,0,32,246,13,20,66,16,32,80,65,32,86,96,82,96,83,96,93,22,100,147,
+    96,2,117,147,5,93,51,131,7,97,93,49,109,17,7,129,121,5,109,17,85,130,80,128,81,96,121,93,27,103,129,93,22,108,10,
+    128,93,28,2,99,93,46,109,13,140,0,64,121,3,129,84,96,64,88,121,84,0,93,40,109,13,8,82,96,87,97,1,121,1,131,93,15,
+    64,85,146,80,98,93,49,96,80,98,81,97,84,97,80,96,80,13,23,81,64,129,90,100,129,80,65,97,9,85,1,85,1,85,8,86,0,86,
+    0,45,42,144,67,40,64,145,3,45,79,93,34,103,128,97,1,121,5,94,163,43,11,93,22,3,93,48,14,3,33,94,109,1,1,93,105,13,
+    37,38,11,36,4,80,96,89,144,92,0,84,0,80,0,81,0,81,0,93,107,157,16,13,15,94,106,1,129,157,15,93,63,1,93,53,6,144,
+    13,31,91,147,109,15,137,5,109,15,141,34,0,141,13,144,128,146,0,128,144,129,3,84,0,93,134,3,130,144,133,144,131,
+    121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,134,89,64,93,44,65,93,30,2,85,1,85,1,85,1,82,2,150,0,
+    150,12,145,1,91,0,93,25,0,93,18,0,81,0,93,14,1,93,13,13,33,93,122,4,130,3,125,44,2,152,125,56,157,16,113,146,0,
+    156,2,144,13,46,157,44,96,13,129,93,28,2,93,48,13,14,96,125,26,3,93,31,115,8,93,19,112,87,112,4,93,37,100,4,93,29,
+    0,128,93,35,3,87,128,116,13,41,29,39,45,39,93,77,1,121,5,29,35,3,45,35,3,93,39,7,93,51,10,128,26,0,29,14,0,22,0,
+    17,0,42,0,45,14,0,38,0,33,2,93,51,11,94,54,1,8,93,21,9,87,13,23,69,0,77,41,0,72,13,68,85,1,80,0,93,43,0,81,2,80,1,
+    93,22,0,128,119,93,22,145,118,93,30,7,120,13,47,93,18,0,81,4,116,93,21,117,2,128,93,25,4,128,13,63,93,55,3,113,81,
+    125,15,1,125,45,80,98,0,97,4,99,83,0,82,0,93,28,1,98,3,96,120,6,136,6,93,28,113,128,93,28,114,13,31,87,144,93,27,
+    97,3,116,134,8,93,53,2,134,93,21,1,119,93,18,4,119,93,17,6,131,11,118,13,79,93,72,13,54,29,50,12,45,50,6,117,93,
+    35,99,7,121,5,121,83,64,80,29,21,2,100,128,64,45,21,7,145,13,207,125,30,0,93,41,0,97,128,1,81,13,15,82,13,54,99,
+    93,28,121,80,7,93,21,106,115,132,13,21,93,17,99,131,13,37,93,20,118,13,19,93,22,8,98,93,52,109,14,134,3,125,29,96,
+    81,97,80,8,99,93,44,106,129,0,131,96,12,93,24,6,121,5,98,93,35,109,13,0,121,131,80,97,80,7,93,34,96,129,80,8,98,
+    93,47,109,13,83,131,99,128,97,121,80,128,80,130,0,125,19,10,93,17,0,93,24,107,133,96,81,96,13,61,86,0,80,0,83,0,
+    93,14,0,89,128,5,93,46,107,4,121,5,99,0,87,1,81,1,93,21,0,86,0,81,0,84,0,97,80,102,1,97,1,98,1,80,5,96,4,84,97,1,
+    102,2,100,10,89,0,80,1,80,0,93,37,0,80,104,0,96,1,96,0,99,0,100,80,96,80,129,0,129,7,97,13,28,93,52,109,17,83,132,
+    121,129,0,128,96,82,13,29,93,47,109,19,81,128,80,7,121,13,165,93,46,102,1,104,141,22,83,97,13,33,93,47,109,16,130,
+    80,10,121,5,140,13,18,93,42,108,80,128,5,121,5,125,19,13,27,93,26,1,109,14,3,123,130,144,86,13,184,93,43,109,14,
+    128,13,99,29,31,45,31,125,18,11,87,1,80,1,87,0,81,0,93,23,101,0,97,1,99,80,96,80,97,130,8,121,13,69,87,1,93,38,
+    102,1,102,80,128,80,96,13,26,80,105,93,39,102,80,99,135,96,7,80,106,93,45,109,15,130,80,132,12,93,72,6,137,13,181,
+    93,32,128,13,13,121,5,88,0,93,36,103,0,103,80,132,9,125,28,2,129,93,29,1,109,21,0,109,13,13,72,86,0,81,0,93,37,
+    101,2,96,0,97,0,102,80,96,7,121,5,85,0,81,0,93,31,100,0,97,0,100,80,6,121,14,53,1,93,18,99,129,6,97,80,96,92,0,93,
+    33,102,2,100,140,121,96,13,84,80,13,14,125,20,157,28,12,128,94,153,3,13,101,125,110,0,132,10,93,195,14,75,10,93,
+    96,129,12,94,47,4,13,15,96,85,109,14,9,94,154,15,4,94,70,2,14,184,26,93,29,109,17,121,14,197,6,94,56,2,6,93,30,0,
+    121,3,129,93,78,0,121,5,93,29,1,100,128,9,93,47,102,132,147,67,128,144,9,121,0,118,0,93,20,4,93,18,14,175,1,66,93,
+    39,65,130,121,13,197,29,31,45,31,125,22,131,13,100,93,74,3,96,80,109,54,6,99,76,13,63,65,128,64,96,10,97,13,13,94,
+    247,23,7,94,213,4,13,40,89,14,230,34,67,0,70,0,65,0,94,34,1,13,14,80,13,28,82,1,80,13,13,83,7,94,139,1,14,3,9,93,
+    106,4,92,2,88,6,89,1,144,97,128,14,95,15,157,239,121,5,158,179,1,13,75,109,45,1,109,22,8,157,115,13,59,157,245,9,
+    157,38,1,157,59,100,146,101,7,103,145,102,157,29,99,157,60,13,20,157,65,98,144,13,121,125,19,11,125,19,11,157,86,
+    8,125,24,13,134,29,25,45,25,29,25,38,0,45,17,29,25,45,25,16,0,17,1,16,1,17,1,19,0,23,35,0,32,0,38,0,42,29,25,45,
+    25,17,0,19,1,23,0,22,0,45,25,17,0,19,0,20,0,16,2,22,0,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,
+    45,25,29,25,45,27,1,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,
+    29,24,144,45,24,144,37,16,32,1,125,49,158,255,1,109,54,147,109,49,151,96,157,13,96,145,132,13,14,100,0,109,14,14,
+    79,4,41,80,45,19,5,37,13,212,102,0,109,16,1,102,0,97,0,100,4,77,61,13,32,96,13,111,93,44,2,102,70,1,121,3,80,144,
+    14,63,1,93,29,96,13,16,93,43,99,121,4,144,14,207,1,93,26,64,99,121,13,213,93,29,97,80,121,3,128,14,223,1,86,0,83,
+    0,81,0,93,14,0,93,196,1,120,102,13,40,29,33,45,33,102,64,3,121,3,129,14,16,3,125,58,144,114,144,115,13,75,125,44,
+    144,125,14,13,193,83,0,93,26,0,81,0,80,1,80,0,89,0,83,0,80,0,80,5,80,3,80,0,80,0,80,0,82,0,81,0,80,1,80,0,80,0,80,
+    0,80,0,80,0,81,0,80,1,83,0,86,0,83,0,83,0,80,0,89,0,93,16,4,82,0,84,0,93,16,13,51,145,14,13,1,157,43,3,157,99,11,
+    157,14,1,157,14,0,157,14,0,157,36,9,124,157,160,13,55,157,28,12,157,43,3,152,6,145,13,13,149,13,153,158,215,3,3,
+    157,16,2,156,2,157,118,3,157,94,5,155,3,144,13,14,155,3,157,55,7,153,5,157,39,7,157,29,1,155,3,145,13,61,158,83,1,
+    11,157,13,1,156,2,153,4,157,55,6,157,14,1,154,5,152,6,157,146,0,157,91,121,14,5,4,94,223,166,13,31,94,57,16,5,93,
+    221,1,94,129,22,13,13,94,48,29,13,14,94,109,2,14,161,9,94,29,2,14,225,5,94,74,19,4,94,95,16,15,79,221,10,109,239
+};
+
+enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_N,
+       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };   /* SPACE: White_Space */
+#define GPTI_UNI_PAGES (0x110000 >> 8)
+
+typedef struct gpti_unicode {                    /* the table above, unpacked for look-up */
+    uint32_t run[GPTI_UNI_RUNS + 1];             /* first code point << 4 | class; the last run reaches to the end */
+    uint16_t page[GPTI_UNI_PAGES + 1];           /* the run that holds the first code point of each 256 */
+} gpti_unicode;
+
+static void gpti_unicode_init(gpti_unicode *u) {
+    const unsigned char *p = gpti_uni_data;
+    uint32_t cp = 0, page = 0, i, k, n;
+    for (i = 0; i <= GPTI_UNI_RUNS; i++) {
+        u->run[i] = cp << 4 | (i < GPTI_UNI_RUNS ? (uint32_t)*p >> 4 : 0u);
+        n = 0x110000 - cp;
+        if (i < GPTI_UNI_RUNS) {
+            k = *p++ & 15u;
+            n = k < 13 ? k : p[0];
+            if (k > 13) n |= (uint32_t)p[1] << 8;
+            if (k > 14) n |= (uint32_t)p[2] << 16;
+            p += k < 13 ? 0 : k - 12;
+            n++;
+        }
+        cp += n;
+        while (page <= GPTI_UNI_PAGES && page << 8 < cp) u->page[page++] = (uint16_t)i;
+    }
+    u->page[GPTI_UNI_PAGES] = GPTI_UNI_RUNS;
+}
+
+static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
+    uint32_t lo = u->page[cp >> 8], hi = u->page[(cp >> 8) + 1], mid, kind;
+    while (lo < hi) {                            /* the last run that begins at or before cp */
+        mid = (lo + hi + 1) / 2;
+        if (u->run[mid] >> 4 <= cp) lo = mid; else hi = mid - 1;
+    }
+    kind = u->run[lo] & 15;
+    if (kind == GPTI_UNI_PAIRS) kind = (cp - (u->run[lo] >> 4)) & 1 ? GPTI_UNI_LL : GPTI_UNI_LU;
+    return kind;
+}
+
+/* ---- Pre-tokenizer patterns: a small regular expression matcher ---- */
+/* Byte-level BPE merges inside words only, and what a word is differs from model to model. The table below keeps
+ * each family's own expressions, in the order in which they are applied: every match becomes a piece, and so does
+ * every stretch between two matches; the next expression then cuts each piece further. The matcher knows exactly
+ * what these expressions need:
+ *     alternatives  a|b        sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
+ *     c: a character, \r \n \t \s \p{L} \p{Lu} ... \x{hex}, a class [a-z\s] or [^...]
+ *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried        (?!\S)   $ (end of the piece)
+ * A class that repeats without limit in front of an alternative is not scanned again from inside a run that has
+ * failed, so a piece of any content is cut in linear time. */
+#define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
+#define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
+#define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
+#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
+#define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
+    "|[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "+" GPTI_RX_LOWER "*" tail "|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+#define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
+#define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
+#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
+    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
+    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
+    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
+    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
+    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
+    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
+    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
+    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
+    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
+    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
+    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
+    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
+
+enum { GPTI_PRE_WHOLE = 1, GPTI_PRE_BOS = 2 };   /* a word that is a token is not merged; BOS is the default */
+typedef struct gpti_pretokenizer { const char *names; unsigned flags; const char *pass[6]; } gpti_pretokenizer;
+static const gpti_pretokenizer gpti_pretokenizers[] = {
+    { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
+      "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
+    { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
+      { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+    { "dbrx smaug-bpe glm4 chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+    { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
+      { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
+    { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+      "|\\s*[\\r\\n]+" GPTI_RX_END } },
+    { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, { "\\p{N}", GPTI_RX_GPT2 } },
+    { "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
+    { "default", 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
+    { "deepseek-llm", 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
+      "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
+    { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
+    { "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
+    { "tekken", GPTI_PRE_WHOLE | GPTI_PRE_BOS, { GPTI_RX_CASED("", "\\p{N}") } },
+    { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+    { "bloom gpt3-finnish poro-chat", 0, { GPTI_RX_BLOOM } },
+    { "viking", 0, { GPTI_RX_BLOOM, "\\p{N}" } },
+    { "jais-2", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
+      "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
+    { "bailingmoe bailingmoe2 llada-moe", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
+    { "seed-coder", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
+      GPTI_RX_END } },
+    { "minicpm5", GPTI_PRE_WHOLE, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } },
+};
+
+enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
+enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24, GPTI_RX_PASSES = 6,
+       GPTI_RX_SEQ = 8 };                        /* the most that a family of the table needs; a test compares */
+
+typedef struct gpti_rx_class {                   /* a set of code points */
+    uint32_t ascii[4];                           /* the answer for code points below 128 */
+    uint16_t kinds, range, n_range;              /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
+    uint8_t  negate;
+} gpti_rx_class;
+
+typedef struct gpti_rx_item {
+    uint8_t     kind, cls, fold;                 /* CLASS: index; WORDS: compare without case */
+    uint32_t    min, max, literal;               /* max = UINT32_MAX: no limit */
+    const char *words;                           /* WORDS: behind "(?:" in the pattern */
+} gpti_rx_item;
+
+typedef struct gpti_rx {                         /* the expressions of one family */
+    gpti_rx_item  item[GPTI_RX_ITEMS];
+    gpti_rx_class cls[GPTI_RX_CLASSES];
+    uint32_t      range[GPTI_RX_RANGES][2];
+    uint16_t      alt[GPTI_RX_ALTS + 1];         /* first item of each alternative, and the end */
+    uint16_t      pass[GPTI_RX_PASSES + 1];      /* first alternative of each pass, and the end */
+    unsigned      n_item, n_cls, n_range, n_alt, n_pass;
+} gpti_rx;
+
+static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unicode *u, uint32_t cp) {
+    unsigned i, in = c->kinds ? (unsigned)c->kinds >> gpti_unicode_class(u, cp) & 1u : 0u;
+    for (i = c->range; !in && i < (unsigned)c->range + c->n_range; i++)
+        in = cp >= rx->range[i][0] && cp <= rx->range[i][1];
+    return (int)(in ^ c->negate);
+}
+
+/* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..} and is 0 for a character. */
+static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
+    static const char *const names[] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
+    unsigned i;
+    *kinds = 0;
+    *cp = (unsigned char)*p++;
+    if (*cp != '\\') return p;
+    *cp = (unsigned char)*p++;
+    if (*cp == 's') *kinds = 1u << GPTI_UNI_SPACE;
+    if (*cp == 'r') *cp = '\r';
+    if (*cp == 'n') *cp = '\n';
+    if (*cp == 't') *cp = '\t';
+    if (*cp == 'p') {                            /* \p{L} is every class whose name begins with L */
+        for (i = 1; i < sizeof names / sizeof *names; i++)
+            if (p[1] == names[i][0] && (p[2] == '}' || p[2] == names[i][1])) *kinds |= 1u << i;
+        p += p[2] == '}' ? 3 : 4;
+    }
+    if (*cp == 'x') {
+        for (*cp = 0, p++; *p != '}'; p++) *cp = *cp << 4 | (uint32_t)(*p <= '9' ? *p - '0' : (*p | 32) - 'a' + 10);
+        p++;
+    }
+    return p;
+}
+
+/* Reads "[...]", "\s" or "\p{..}" at p into a new class. */
+static const char *gpti_rx_class_at(gpti_rx *rx, const char *p, const gpti_unicode *u) {
+    gpti_rx_class *c = &rx->cls[rx->n_cls++];
+    unsigned kinds, set = *p == '[';
+    uint32_t lo, hi;
+    memset(c, 0, sizeof *c);
+    c->range = (uint16_t)rx->n_range;
+    if (set) p++;
+    if (set && *p == '^') { c->negate = 1; p++; }
+    do {
+        p = gpti_rx_char(p, &lo, &kinds);
+        c->kinds = (uint16_t)(c->kinds | kinds);
+        if (kinds) continue;
+        hi = lo;
+        if (*p == '-' && p[1] != ']') p = gpti_rx_char(p + 1, &hi, &kinds);
+        rx->range[rx->n_range][0] = lo;
+        rx->range[rx->n_range++][1] = hi;
+        c->n_range++;
+    } while (set && *p != ']');
+    for (lo = 0; lo < 128; lo++)
+        if (gpti_rx_in(rx, c, u, lo)) c->ascii[lo >> 5] |= 1u << (lo & 31);
+    return p + set;
+}
+
+/* Compiles one expression as the next pass. The patterns are ours and correct; a test compiles them all. */
+static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
+    unsigned kinds;
+    rx->pass[rx->n_pass++] = (uint16_t)rx->n_alt;
+    rx->alt[rx->n_alt++] = (uint16_t)rx->n_item;
+    while (*p) {
+        gpti_rx_item *it = &rx->item[rx->n_item];
+        if (*p == '|') { rx->alt[rx->n_alt++] = (uint16_t)rx->n_item; p++; continue; }
+        memset(it, 0, sizeof *it);
+        it->min = it->max = 1;
+        rx->n_item++;
+        if (*p == '$') { it->kind = GPTI_RX_EOP; p++; continue; }
+        if (*p == '(' && p[2] == '!') { it->kind = GPTI_RX_NOT_S; p += 6; continue; }
+        if (*p == '(') {
+            it->kind = GPTI_RX_WORDS;
+            it->fold = p[2] == 'i';
+            it->words = p += it->fold ? 4 : 3;
+            while (*p++ != ')') { }
+        } else if (*p == '[' || (*p == '\\' && (p[1] == 's' || p[1] == 'p'))) {
+            it->kind = GPTI_RX_CLASS;
+            it->cls = (uint8_t)rx->n_cls;
+            p = gpti_rx_class_at(rx, p, u);
+        } else {
+            it->kind = GPTI_RX_LITERAL;
+            p = gpti_rx_char(p, &it->literal, &kinds);
+        }
+        if (*p == '?' || *p == '*') it->min = 0;
+        if (*p == '*' || *p == '+') it->max = UINT32_MAX;
+        if (*p == '?' || *p == '*' || *p == '+') p++;
+        if (*p == '{') {
+            for (it->min = 0, p++; *p >= '0' && *p <= '9'; p++) it->min = it->min * 10 + (uint32_t)(*p - '0');
+            it->max = it->min;
+            if (*p == ',') for (it->max = 0, p++; *p != '}'; p++) it->max = it->max * 10 + (uint32_t)(*p - '0');
+            p++;
+        }
+    }
+    rx->alt[rx->n_alt] = (uint16_t)rx->n_item;
+    rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
+}
+
+/* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:) U+017F is an s. */
+static size_t gpti_rx_words(const char *w, const char *p, const char *end, int fold) {
+    const char *s = p;
+    for (;;) {
+        uint32_t cp = 0;
+        size_t len = s < end ? gpti_utf8(s, (size_t)(end - s), &cp) : 0;
+        if (fold && ((cp >= 'A' && cp <= 'Z') || cp == 0x17F)) cp = cp == 0x17F ? 's' : cp + 32;
+        if (len && cp == (unsigned char)*w) {
+            s += len;
+            if (*++w != '|' && *w != ')') continue;
+            return (size_t)(s - p);
+        }
+        while (*w != '|' && *w != ')') w++;
+        if (*w++ == ')') return 0;
+        s = p;
+    }
+}
+
+/* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On failure *ran is how
+ * far an unlimited class in front of the alternative reached, else p. */
+static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unicode *u, const char *p, const char *end,
+                                 const char **ran) {
+    const char *low[GPTI_RX_SEQ], *top[GPTI_RX_SEQ];   /* per item: where its repetition may end at least, and ends */
+    unsigned first = rx->alt[a], n = rx->alt[a + 1] - first, i = 0;
+    *ran = p;
+    while (i < n) {
+        const gpti_rx_item *it = &rx->item[first + i];
+        const gpti_rx_class *c = &rx->cls[it->cls];
+        uint32_t count = 0, cp;
+        size_t len;
+        int ok = 1;
+        low[i] = it->min ? NULL : p;
+        if (it->kind == GPTI_RX_WORDS) {
+            len = gpti_rx_words(it->words, p, end, it->fold);
+            ok = len > 0 || it->min == 0;
+            p += len;
+            low[i] = p;
+        } else if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
+            ok = p == end;
+            if (!ok && it->kind == GPTI_RX_NOT_S) {
+                gpti_utf8(p, (size_t)(end - p), &cp);
+                ok = gpti_unicode_class(u, cp) == GPTI_UNI_SPACE;
+            }
+            low[i] = p;
+        } else {
+            while (count < it->max && p < end) {
+                unsigned b = (unsigned char)*p;
+                if (b < 128) {
+                    if (it->kind == GPTI_RX_LITERAL ? b != it->literal : !(c->ascii[b >> 5] >> (b & 31) & 1)) break;
+                    p++;
+                } else {
+                    len = gpti_utf8(p, (size_t)(end - p), &cp);
+                    if (it->kind == GPTI_RX_LITERAL ? cp != it->literal : !gpti_rx_in(rx, c, u, cp)) break;
+                    p += len;
+                }
+                if (++count == it->min) low[i] = p;
+            }
+            ok = count >= it->min;
+            if (i == 0 && it->max == UINT32_MAX && it->min <= 1) *ran = p;
+        }
+        top[i] = p;
+        if (ok) { i++; continue; }
+        do {                                     /* the nearest earlier repetition that can give a character back */
+            if (i == 0) return NULL;
+            i--;
+        } while (top[i] <= low[i]);
+        p = top[i] -= gpti_utf8_back(top[i], (size_t)(top[i] - low[i]));
+        i++;
+    }
+    return p;
+}
+
+typedef struct gpti_cutter {                     /* a text being cut into words */
+    const gpti_rx *rx;
+    const gpti_unicode *u;
+    unsigned depth;                              /* the pass that has a piece to cut */
+    struct {
+        const char *p, *end;                     /* what is left of the piece */
+        const char *match, *match_end;           /* found, but the stretch in front of it was handed out first */
+        const char *dead[GPTI_RX_ALTS];          /* per alternative: it cannot match before this place */
+    } level[GPTI_RX_PASSES];
+} gpti_cutter;
+
+static void gpti_cut_level(gpti_cutter *c, unsigned depth, const char *p, const char *end) {
+    unsigned a;
+    c->depth = depth;
+    c->level[depth].p = p;
+    c->level[depth].end = end;
+    c->level[depth].match = NULL;
+    for (a = c->rx->pass[depth]; a < c->rx->pass[depth + 1]; a++) c->level[depth].dead[a] = p;
+}
+
+static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p, const char *end) {
+    c->rx = rx;
+    c->u = u;
+    gpti_cut_level(c, 0, p, end);
+}
+
+/* The next piece of the current pass in [*p, *end): a match, or the stretch in front of the next match. 0 when used
+ * up. */
+static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
+    const gpti_rx *rx = c->rx;
+    unsigned d = c->depth, a;
+    const char *s = c->level[d].p, *stop = c->level[d].end, *m = NULL, *ran;
+    uint32_t cp;
+    *p = s;
+    if (c->level[d].match) {
+        *p = c->level[d].match;
+        *end = c->level[d].p = c->level[d].match_end;
+        c->level[d].match = NULL;
+        return 1;
+    }
+    if (s == stop) return 0;
+    for (; s < stop; s += gpti_utf8(s, (size_t)(stop - s), &cp)) {
+        for (a = rx->pass[d]; a < rx->pass[d + 1]; a++) {
+            if (s < c->level[d].dead[a]) continue;
+            m = gpti_rx_match(rx, a, c->u, s, stop, &ran);
+            if (m > s) break;
+            c->level[d].dead[a] = ran;
+        }
+        if (a < rx->pass[d + 1]) break;
+    }
+    if (s > *p && s < stop) {
+        c->level[d].match = s;
+        c->level[d].match_end = m;
+    }
+    *end = c->level[d].p = s > *p || s == stop ? s : m;
+    return 1;
+}
+
+/* The next word: a piece of the last pass. 0 at the end of the text. */
+static int gpti_cut_word(gpti_cutter *c, const char **p, const char **end) {
+    for (;;) {
+        if (gpti_cut_piece(c, p, end)) {
+            if (c->depth + 1 == c->rx->n_pass) return 1;
+            gpti_cut_level(c, c->depth + 1, *p, *end);
+        } else {
+            if (c->depth == 0) return 0;
+            c->depth--;
+        }
+    }
+}
+
+/* ---- The vocabulary ---- */
+enum { GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN = 2, GPTI_TOKEN_CONTROL = 3, GPTI_TOKEN_USER_DEFINED = 4,
+       GPTI_TOKEN_UNUSED = 5, GPTI_TOKEN_BYTE = 6 };         /* tokenizer.ggml.token_type */
+enum { GPTI_TOKEN_TYPE = 15, GPTI_TOKEN_END = 16, GPTI_TOKEN_WHOLE = 32 };   /* the type and two marks in one byte */
+enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_NO_EOS = 4 };   /* of encode; the first two as GPT_TOKENIZE_* */
+enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
+#define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
+#define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
+
+typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
+    gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
+    size_t          n_token, n_merge;
+    const gpti_str *token, *merge;
+    const float    *score;                       /* NULL when the file has none */
+    const int32_t  *type;                        /* the same */
+    gpti_str        charsmap;                    /* tokenizer.ggml.precompiled_charsmap; SentencePiece's normaliser */
+    gpt_token       bos, eos, eot, eom, unk;     /* -1 = absent */
+    int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* -1 = absent: the family's */
+} gpti_vocab;
+
+typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free slot */
+
+typedef struct gpti_sorted {                     /* tokens in the order of their bytes, of at most GPTI_TOK_SPAN */
+    gpt_token *id;
+    uint32_t   n, first[257];                    /* where the tokens that begin with each byte begin, and the end */
+} gpti_sorted;
+
+typedef struct gpti_tokenizer {                  /* read-only after init, shared by threads; owns one block */
+    int            family, cut;                  /* GPTI_TOK_*; words begin at spaces: no token goes on over one */
+    int            add_bos, add_eos, add_space_prefix, merge_spaces;
+    gpt_token      bos, eos, eot, eom, unk, n_token;
+    gpt_token      byte[256];                    /* the token of a byte, or -1 */
+    void          *block;
+    char          *text;                         /* the tokens' bytes, one after the other */
+    uint32_t      *at;                           /* [n_token + 1] offset of each token in text */
+    uint8_t       *type;                         /* [n_token] GPTI_TOKEN_* and marks */
+    float         *score;                        /* [n_token] SPM and Unigram */
+    gpt_token     *slot;                         /* [n_slot] hash of the texts, -1 = free; n_slot is a power of two */
+    gpti_merge    *merge;                        /* [n_bucket] hash of the pairs, BPE */
+    gpti_sorted    special, piece;               /* what may become a token as a whole; Unigram's pieces */
+    char          *charsmap;                     /* [n_charsmap] */
+    uint32_t       n_slot, n_bucket, n_charsmap, max_len;   /* max_len: bytes of the longest plain token, <= SPAN */
+    float          unk_score;                    /* Unigram: ten below the lowest */
+    gpti_unicode   unicode;
+    gpti_rx        rx;
+} gpti_tokenizer;
+
+static gpti_str gpti_tokenizer_piece(const gpti_tokenizer *t, gpt_token id) {
+    gpti_str s = { "", 0 };
+    if (id < 0 || id >= t->n_token) return s;
+    s.p = t->text + t->at[id];
+    s.n = t->at[id + 1] - t->at[id];
+    return s;
+}
+
+static int gpti_tokenizer_type(const gpti_tokenizer *t, gpt_token id) {
+    return id < 0 || id >= t->n_token ? 0 : t->type[id] & GPTI_TOKEN_TYPE;
+}
+
+/* Tokens that are no part of a text: control tokens and the unknown token. */
+static int gpti_tokenizer_is_control(const gpti_tokenizer *t, gpt_token id) {
+    int type = gpti_tokenizer_type(t, id);
+    return type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN;
+}
+
+static int gpti_tokenizer_is_end(const gpti_tokenizer *t, gpt_token id) {
+    return id >= 0 && id < t->n_token && (t->type[id] & GPTI_TOKEN_END) != 0;
+}
+
+static uint32_t gpti_hash(const char *p, size_t n, uint32_t seed) {   /* FNV-1a with a final mix */
+    uint32_t h = 2166136261u ^ seed;
+    size_t i;
+    for (i = 0; i < n; i++) h = (h ^ (unsigned char)p[i]) * 16777619u;
+    h ^= h >> 15;
+    h *= 0x2C1B3C6Du;
+    return h ^ h >> 13;
+}
+
+/* The slot of a text among the special (control, unknown, user-defined) or the plain tokens: the one that holds it,
+ * or the free one where it belongs; n_slot when too many other texts are in the way. */
+static uint32_t gpti_token_slot(const gpti_tokenizer *t, const char *p, size_t n, int special) {
+    uint32_t mask = t->n_slot - 1, i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask, probe;
+    for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, i = (i + 1) & mask) {
+        gpt_token id = t->slot[i];
+        uint32_t at;
+        if (id == -1) return i;
+        if ((id < 0) != special) continue;
+        id = id < 0 ? -2 - id : id;
+        at = t->at[id];
+        if (t->at[id + 1] - at == n && memcmp(t->text + at, p, n) == 0) return i;
+    }
+    return t->n_slot;
+}
+
+static gpt_token gpti_token_find(const gpti_tokenizer *t, const char *p, size_t n, int special) {
+    uint32_t i = n ? gpti_token_slot(t, p, n, special) : t->n_slot;
+    gpt_token id = i < t->n_slot ? t->slot[i] : -1;
+    return id < -1 ? -2 - id : id;
+}
+
+/* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first; -1 when there is none. */
+static gpt_token gpti_tokenizer_find(const gpti_tokenizer *t, const char *text, size_t n) {
+    gpt_token id = t->n_slot ? gpti_token_find(t, text, n, 1) : -1;
+    return id < 0 && t->n_slot ? gpti_token_find(t, text, n, 0) : id;
+}
+
+static gpti_merge *gpti_merge_slot(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
+    uint32_t mask = t->n_bucket - 1, h = (uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u, probe;
+    h ^= h >> 15;
+    h *= 0x2C1B3C6Du;
+    h ^= h >> 12;
+    for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, h++) {
+        gpti_merge *m = &t->merge[h & mask];
+        if (m->id < 0 || (m->left == left && m->right == right)) return m;
+    }
+    return NULL;
+}
+
+/* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand for themselves,
+ * the other 68 bytes follow in order from U+0100. What is not of that alphabet stays as it is. out has room for n
+ * bytes; returns its length. */
+static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n) {
+    size_t i = 0, len, o = 0;
+    uint32_t cp;
+    for (; i < n; i += len) {
+        len = gpti_utf8(p + i, n - i, &cp);
+        if (cp >= 256 && cp < 256 + 68) cp = cp - 256 < 33 ? cp - 256 : cp - 256 < 67 ? cp - 256 + 94 : 173;
+        else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
+            memcpy(out + o, p + i, len);
+            o += len;
+            continue;
+        }
+        out[o++] = (char)(unsigned char)cp;
+    }
+    return o;
+}
+
+/* U+2581, SentencePiece's visible space, becomes a space. */
+static size_t gpti_bytes_of_spm(char *out, const char *p, size_t n) {
+    size_t i, o = 0;
+    for (i = 0; i < n; i++) {
+        if (n - i > 2 && memcmp(p + i, "\xE2\x96\x81", 3) == 0) { out[o++] = ' '; i += 2; }
+        else out[o++] = p[i];
+    }
+    return o;
+}
+
+static int gpti_byte_token(gpti_str s) {           /* the byte that "<0x41>" names, or -1 */
+    static const char digits[] = "0123456789ABCDEFabcdef";
+    const char *hi, *lo;
+    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
+    hi = (const char *)memchr(digits, s.p[3], 22);
+    lo = (const char *)memchr(digits, s.p[4], 22);
+    if (!hi || !lo) return -1;
+    return (int)(hi - digits - (hi - digits > 15 ? 6 : 0)) * 16 + (int)(lo - digits - (lo - digits > 15 ? 6 : 0));
+}
+
+static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the words of a list that spaces separate? */
+    size_t n;
+    for (; *list; list += n + (list[n] == ' ')) {
+        n = strcspn(list, " ");
+        if (n == s.n && memcmp(list, s.p, n) == 0) return 1;
+    }
+    return 0;
+}
+
+static gpti_str gpti_brief(gpti_str s) {           /* a text from a file, cut to fit into a message */
+    if (s.n > 40) s.n = 40;
+    return s;
+}
+
+static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
+    gpti_free(mem, t->block);
+    memset(t, 0, sizeof *t);
+}
+
+/* Places n bytes, aligned to 16, in a block that begins at base; with a NULL base it only counts. 0 when the sizes
+ * wrap. */
+static int gpti_place(char *base, size_t *used, void **out, size_t count, size_t size) {
+    size_t n;
+    if (!gpti_mul(&n, count, size) || !gpti_add(&n, n, 15)) return 0;
+    *out = base ? base + *used : NULL;
+    return gpti_add(used, *used, n & ~(size_t)15);
+}
+
+static int gpti_tokenizer_place(gpti_tokenizer *t, char *base, size_t n_text, size_t n_special, size_t n_piece,
+                                size_t *used) {
+    size_t n = (size_t)t->n_token;
+    void *p[9];
+    *used = 0;
+    if (!gpti_place(base, used, &p[0], n_text, 1) || !gpti_place(base, used, &p[1], n + 1, sizeof *t->at) ||
+        !gpti_place(base, used, &p[2], n, 1) || !gpti_place(base, used, &p[3], n, sizeof *t->score) ||
+        !gpti_place(base, used, &p[4], t->n_slot, sizeof *t->slot) ||
+        !gpti_place(base, used, &p[5], t->n_bucket, sizeof *t->merge) ||
+        !gpti_place(base, used, &p[6], n_special, sizeof(gpt_token)) ||
+        !gpti_place(base, used, &p[7], n_piece, sizeof(gpt_token)) ||
+        !gpti_place(base, used, &p[8], t->n_charsmap, 1)) return 0;
+    t->text = (char *)p[0];
+    t->at = (uint32_t *)p[1];
+    t->type = (uint8_t *)p[2];
+    t->score = (float *)p[3];
+    t->slot = (gpt_token *)p[4];
+    t->merge = (gpti_merge *)p[5];
+    t->special.id = (gpt_token *)p[6];
+    t->piece.id = (gpt_token *)p[7];
+    t->charsmap = (char *)p[8];
+    return 1;
+}
+
+/* Tokens whose text ends a turn or a text wherever they occur as control tokens. A file that types one as
+ * user-defined is corrected: a user's text must not be able to end a turn. */
+static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> "
+    "<end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> "
+    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> <|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
+
+/* Step 1 of init: family, special ids and switches. */
+static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    static const struct { const char *name; int family, add_bos, add_eos, add_space, bos, eos, unk; } rows[] = {
+        { "gpt2", GPTI_TOK_BPE, 0, 0, 0, -1, -1, -1 }, { "llama", GPTI_TOK_SPM, 1, 0, 1, 1, 2, 0 },
+        { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, -1, 1, 2 }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, -1, -1, -1 } };
+    static const char *const names[] = { "bos", "eos", "eot", "eom", "unknown" };
+    gpt_token *ids[5];
+    gpti_str s = gpti_brief(v->model);
+    size_t i, n_row = sizeof rows / sizeof *rows;
+    for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
+    if (i == n_row)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%.*s' is not supported (gpt2, llama, t5 are)",
+                         (int)s.n, s.p);
+    if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
+        return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
+    t->family = rows[i].family;
+    t->bos = t->eos = t->eot = t->eom = t->unk = -1;
+    if (t->family == GPTI_TOK_NONE) return GPT_OK;
+    t->n_token = (gpt_token)v->n_token;
+    t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
+    t->add_eos = v->add_eos < 0 ? rows[i].add_eos : v->add_eos != 0;
+    t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
+    if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
+    t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
+    t->bos = v->bos < 0 && rows[i].bos < t->n_token ? rows[i].bos : v->bos;
+    t->eos = v->eos < 0 && rows[i].eos < t->n_token ? rows[i].eos : v->eos;
+    t->unk = v->unk < 0 && rows[i].unk < t->n_token ? rows[i].unk : v->unk;
+    t->eot = v->eot;
+    t->eom = v->eom;
+    ids[0] = &t->bos; ids[1] = &t->eos; ids[2] = &t->eot; ids[3] = &t->eom; ids[4] = &t->unk;
+    for (i = 0; i < 5; i++) {
+        if (*ids[i] < 0) *ids[i] = -1;
+        if (*ids[i] >= t->n_token)
+            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.%s_token_id is %ld, the file has %ld tokens", names[i],
+                             (long)*ids[i], (long)t->n_token);
+    }
+    return GPT_OK;
+}
+
+/* Step 2: the pre-tokenizer of a byte-level BPE file. */
+static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
+    const gpti_pretokenizer *row = gpti_pretokenizers;
+    size_t i, n_row = sizeof gpti_pretokenizers / sizeof *gpti_pretokenizers;
+    gpti_str s = gpti_brief(v->pre);
+    for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre); i++) { }
+    if (i == n_row)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, v->pre.n == 0
+            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%.*s; the load option 'pretokenizer' can choose one"
+            : "tokenizer.ggml.pre '%.*s' is not known; the load option 'pretokenizer' can choose another",
+            (int)s.n, s.p);
+    *flags = row[i].flags;
+    if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
+    for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
+        gpti_rx_compile(&t->rx, row[i].pass[n_row], &t->unicode);
+    return GPT_OK;
+}
+
+/* Step 3: bytes, type and score of every token. */
+static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    size_t at = 0, i, k, n;
+    float lowest = 0;
+    for (i = 0; i < 256; i++) t->byte[i] = -1;
+    for (i = 0; i < v->n_token; i++) {
+        gpt_token id = (gpt_token)i;
+        gpti_str s = v->token[i];
+        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
+        int byte = t->family == GPTI_TOK_BPE ? -1 : gpti_byte_token(s), end = 0;
+        if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
+        if (t->family == GPTI_TOK_BPE && type == GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
+        if (!v->type && byte >= 0) type = GPTI_TOKEN_BYTE;
+        if (id == t->unk && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_UNKNOWN;
+        if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_USER_DEFINED) end = gpti_in_list(gpti_end_tokens, s);
+        end |= id == t->eos || id == t->eot || id == t->eom;
+        if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
+        t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0));
+        t->at[i] = (uint32_t)at;
+        if (type == GPTI_TOKEN_BYTE) {
+            if (byte < 0)
+                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%.*s'",
+                                 (long)id, (int)gpti_brief(s).n, s.p);
+            t->text[at++] = (char)(unsigned char)byte;
+            if (t->byte[byte] < 0) t->byte[byte] = id;
+        } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
+            at += n = gpti_bytes_of_bpe(t->text + at, s.p, s.n);
+            k = (unsigned char)t->text[t->at[i]];
+            if (n == 1 && t->byte[k] < 0) t->byte[k] = id;
+        } else if (t->family != GPTI_TOK_BPE && type != GPTI_TOKEN_CONTROL && type != GPTI_TOKEN_UNKNOWN) {
+            at += gpti_bytes_of_spm(t->text + at, s.p, s.n);
+        } else {
+            memcpy(t->text + at, s.p, s.n);
+            at += s.n;
+        }
+        t->score[i] = v->score ? v->score[i] : 0.0f;
+        if (!(t->score[i] > -1e30f && t->score[i] < 1e30f)) t->score[i] = -1e30f;   /* NaN, infinities */
+        if (type == GPTI_TOKEN_NORMAL && t->score[i] < lowest) lowest = t->score[i];
+    }
+    t->at[v->n_token] = (uint32_t)at;
+    t->unk_score = lowest - 10.0f;
+    return GPT_OK;
+}
+
+/* Step 4: the hash of the texts. Of several tokens with one text the first is found. */
+static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
+    gpt_token id;
+    uint32_t i;
+    int special, pass, prev;
+    size_t k;
+    t->cut = 1;
+    for (i = 0; i < t->n_slot; i++) t->slot[i] = -1;
+    for (pass = 0; pass < 2; pass++)             /* pass 1: user-defined tokens are plain too, if no other is */
+        for (id = 0; id < t->n_token; id++) {
+            gpti_str s = gpti_tokenizer_piece(t, id);
+            int type = gpti_tokenizer_type(t, id);
+            special = gpti_tokenizer_is_control(t, id) || (type == GPTI_TOKEN_USER_DEFINED && pass == 0);
+            if (s.n == 0 || type == GPTI_TOKEN_BYTE || (pass == 1 && type != GPTI_TOKEN_USER_DEFINED)) continue;
+            i = gpti_token_slot(t, s.p, s.n, special);
+            if (i == t->n_slot)
+                return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
+            if (t->slot[i] == -1) t->slot[i] = special ? -2 - id : id;
+            if (special || s.n > GPTI_TOK_SPAN) continue;
+            if (s.n > t->max_len) t->max_len = (uint32_t)s.n;
+            for (k = 1, prev = s.p[0]; t->cut && k < s.n; prev = s.p[k++])
+                if (s.p[k] == ' ' && prev != ' ') t->cut = 0;
+        }
+    return GPT_OK;
+}
+
+/* Step 5: the merges, "left right" in the byte alphabet. One that names no token, or makes none, can never be used. */
+static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
+    size_t i, cut, n_left, n;
+    char *s = (char *)gpti_alloc(mem, GPTI_TOK_SPAN + 1);
+    if (!s) return gpti_fail(err, GPT_E_MEMORY, "tokenizer: out of memory");
+    for (i = 0; i < t->n_bucket; i++) t->merge[i].id = -1;
+    for (i = 0; i < v->n_merge; i++) {
+        gpti_str m = v->merge[i];
+        gpt_token left, right, id;
+        gpti_merge *slot;
+        for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
+        if (cut >= m.n || m.n > GPTI_TOK_SPAN) continue;
+        n_left = gpti_bytes_of_bpe(s, m.p, cut);
+        n = n_left + gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1);
+        left = gpti_token_find(t, s, n_left, 0);
+        right = gpti_token_find(t, s + n_left, n - n_left, 0);
+        id = gpti_token_find(t, s, n, 0);
+        if (left < 0 || right < 0 || id < 0) continue;
+        slot = gpti_merge_slot(t, left, right);
+        if (!slot) {
+            gpti_free(mem, s);
+            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.merges: too many with one hash, at %ld", (long)i);
+        }
+        if (slot->id >= 0) continue;
+        slot->left = left;
+        slot->right = right;
+        slot->id = id;
+        slot->rank = (uint32_t)i;
+    }
+    gpti_free(mem, s);
+    return GPT_OK;
+}
+
+static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b) {
+    gpti_str x = gpti_tokenizer_piece(t, a), y = gpti_tokenizer_piece(t, b);
+    int c = memcmp(x.p, y.p, x.n < y.n ? x.n : y.n);
+    return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
+}
+
+/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. */
+static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
+    gpt_token *id = set->id, tmp;
+    uint32_t start = set->n / 2, end = set->n, i, child, b;
+    while (end > 1) {
+        if (start > 0) tmp = id[--start];
+        else { tmp = id[--end]; id[end] = id[0]; }
+        for (i = start; (child = 2 * i + 1) < end; i = child) {
+            if (child + 1 < end && gpti_sorted_before(t, id[child], id[child + 1])) child++;
+            if (!gpti_sorted_before(t, tmp, id[child])) break;
+            id[i] = id[child];
+        }
+        id[i] = tmp;
+    }
+    for (i = 0, b = 0; b <= 256; b++) {
+        while (i < set->n && (unsigned char)gpti_tokenizer_piece(t, id[i]).p[0] < b) i++;
+        set->first[b] = i;
+    }
+}
+
+/* Narrows [*lo, *hi), tokens that agree in their first depth >= 1 bytes, to those whose next byte is c. */
+static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, uint32_t *lo, uint32_t *hi,
+                               size_t depth, int c) {
+    uint32_t bound[2] = { *lo, *hi };
+    int side;
+    for (side = 0; side < 2; side++) {           /* the first token whose byte at depth is >= c, then > c */
+        uint32_t a = bound[0], b = *hi;
+        while (a < b) {
+            uint32_t mid = a + (b - a) / 2;
+            gpti_str s = gpti_tokenizer_piece(t, set->id[mid]);
+            int at = depth < s.n ? (unsigned char)s.p[depth] : -1;
+            if (at < c + side) a = mid + 1; else b = mid;
+        }
+        bound[side] = a;
+    }
+    *lo = bound[0];
+    *hi = bound[1];
+}
+
+/* ---- Merging: BPE of one word ---- */
+#define GPTI_NO_SYM 0xFFFFFFFFu
+typedef struct gpti_sym {                        /* a part of a word, in a list from left to right */
+    uint32_t  at, prev, next, rank;              /* first byte; neighbours or GPTI_NO_SYM; rank of join */
+    gpt_token id, join;                          /* its token, the token it makes with the next; or -1 */
+} gpti_sym;
+
+typedef struct gpti_merger {
+    const gpti_tokenizer *t;
+    const char *w;
+    uint32_t    n, n_heap;                       /* bytes of the word */
+    uint64_t   *heap;                            /* [2 n] rank << 32 | symbol, the least on top; may be stale */
+    gpti_sym   *sym;                             /* [n] symbol 0 is always the first of the list */
+} gpti_merger;
+#define GPTI_MERGE_SCAN 24                       /* words up to this length are searched instead of keeping a heap */
+#define GPTI_MERGE_BYTES (2 * sizeof(uint64_t) + sizeof(gpti_sym))   /* per byte of a word */
+
+static void gpti_heap_push(uint64_t *heap, uint32_t *n, uint64_t key) {
+    uint32_t i = (*n)++, up;
+    for (; i > 0 && heap[up = (i - 1) / 2] > key; i = up) heap[i] = heap[up];
+    heap[i] = key;
+}
+
+static uint64_t gpti_heap_pop(uint64_t *heap, uint32_t *n) {
+    uint64_t top = heap[0], key = heap[--*n];
+    uint32_t i = 0, child;
+    for (; (child = 2 * i + 1) < *n; i = child) {
+        if (child + 1 < *n && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= key) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = key;
+    return top;
+}
+
+static uint32_t gpti_rank_of_score(float score) {  /* the higher the score, the lower the rank */
+    uint32_t u;
+    score += 0.0f;                               /* -0 ranks as 0 does */
+    memcpy(&u, &score, sizeof u);
+    return u >> 31 ? u : 0x7FFFFFFFu - u;
+}
+
+/* Finds what symbol i and its right neighbour make, and queues it. */
+static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
+    gpti_sym *s = &m->sym[i], *r;
+    s->join = -1;
+    if (s->next == GPTI_NO_SYM) return;
+    r = &m->sym[s->next];
+    if (m->t->family == GPTI_TOK_BPE) {
+        gpti_merge *slot = s->id < 0 || r->id < 0 ? NULL : gpti_merge_slot(m->t, s->id, r->id);
+        if (!slot || slot->id < 0) return;
+        s->join = slot->id;
+        s->rank = slot->rank;
+    } else {
+        uint32_t n = (r->next == GPTI_NO_SYM ? m->n : m->sym[r->next].at) - s->at;
+        if (n > m->t->max_len) return;
+        s->join = gpti_token_find(m->t, m->w + s->at, n, 0);
+        if (s->join < 0) return;
+        s->rank = gpti_rank_of_score(m->t->score[s->join]);
+    }
+    if (m->n > GPTI_MERGE_SCAN) gpti_heap_push(m->heap, &m->n_heap, (uint64_t)s->rank << 32 | i);
+}
+
+/* The symbol whose merge comes next: the least rank, the leftmost of equals; GPTI_NO_SYM when nothing is left to merge. */
+static uint32_t gpti_merge_next(gpti_merger *m) {
+    uint32_t i = 0, best = GPTI_NO_SYM;
+    if (m->n <= GPTI_MERGE_SCAN) {
+        for (; i != GPTI_NO_SYM; i = m->sym[i].next)
+            if (m->sym[i].join >= 0 && (best == GPTI_NO_SYM || m->sym[i].rank < m->sym[best].rank)) best = i;
+        return best;
+    }
+    while (m->n_heap) {
+        uint64_t key = gpti_heap_pop(m->heap, &m->n_heap);
+        i = (uint32_t)key;
+        if (m->sym[i].join >= 0 && m->sym[i].rank == (uint32_t)(key >> 32)) return i;
+    }
+    return best;
+}
+
+/* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
+static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
+    uint32_t i = 0, at = 0, cp;
+    m->t = t;
+    m->w = w;
+    m->n = n;
+    m->n_heap = 0;
+    m->heap = (uint64_t *)buf;
+    m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
+    for (; at < n; i++) {                        /* 1. bytes (BPE) or characters (SentencePiece) */
+        m->sym[i].at = at;
+        m->sym[i].prev = i - 1;                  /* of the first: GPTI_NO_SYM */
+        m->sym[i].next = i + 1;
+        m->sym[i].id = t->family == GPTI_TOK_BPE ? t->byte[(unsigned char)w[at]] : -1;
+        at += t->family == GPTI_TOK_BPE ? 1 : (uint32_t)gpti_utf8(w + at, n - at, &cp);
+    }
+    m->sym[i - 1].next = GPTI_NO_SYM;
+    for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);   /* 2. every pair of neighbours */
+    while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {   /* 3. the best pair becomes one symbol with new neighbours */
+        gpti_sym *s = &m->sym[i], *r = &m->sym[s->next];
+        s->id = s->join;
+        s->next = r->next;
+        r->join = -1;
+        if (s->next != GPTI_NO_SYM) m->sym[s->next].prev = i;
+        gpti_merge_pair(m, i);
+        if (s->prev != GPTI_NO_SYM) gpti_merge_pair(m, s->prev);
+    }
+}
+
+/* Step 7: marks the tokens that a word with their text always becomes, so that most words need one look-up and no
+ * merging. */
+static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
+    uint64_t buf[32 * GPTI_MERGE_BYTES / sizeof(uint64_t)];
+    gpti_merger m;
+    gpt_token id;
+    for (id = 0; id < t->n_token; id++) {
+        gpti_str s = gpti_tokenizer_piece(t, id);
+        int type = gpti_tokenizer_type(t, id);
+        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED)) continue;
+        if (!all) {
+            if (s.n > 32) continue;
+            gpti_merge_word(&m, t, s.p, (uint32_t)s.n, buf);
+            if (m.sym[0].next != GPTI_NO_SYM || (m.sym[0].id != id && m.sym[0].id >= 0)) continue;
+        }
+        t->type[id] |= GPTI_TOKEN_WHOLE;
+    }
+}
+
+static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, unsigned pre, const gpti_mem *mem,
+                                      gpt_error *err) {
+    gpt_result result = gpti_tokenizer_tokens(t, v, err);
+    gpt_token id, end;
+    if (result == GPT_OK) result = gpti_tokenizer_texts(t, err);
+    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_merges(t, v, mem, err);
+    if (result != GPT_OK) return result;
+    for (id = 0; id < t->n_token; id++) {
+        gpti_str s = gpti_tokenizer_piece(t, id);
+        int type = gpti_tokenizer_type(t, id);
+        if (s.n == 0 || s.n > GPTI_TOK_SPAN || type == GPTI_TOKEN_BYTE) continue;
+        if (gpti_tokenizer_is_control(t, id) || type == GPTI_TOKEN_USER_DEFINED) t->special.id[t->special.n++] = id;
+        else if (t->family == GPTI_TOK_UNIGRAM) t->piece.id[t->piece.n++] = id;
+    }
+    gpti_sorted_build(t, &t->special);
+    gpti_sorted_build(t, &t->piece);
+    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
+    if (v->charsmap.n) memcpy(t->charsmap, v->charsmap.p, v->charsmap.n);
+    end = gpti_tokenizer_find(t, "<|end|>", 7);
+    if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
+        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
+        t->type[end] &= (uint8_t)~GPTI_TOKEN_END;   /* gpt-oss: it ends a message, the answer goes on with the next */
+    return GPT_OK;
+}
+
+/* Reads a vocabulary; afterwards v is no longer needed. On failure nothing is left to free. */
+static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
+    size_t n_text = 0, n_user = 0, n_special = 0, n_piece, used, i;
+    unsigned pre = 0;
+    gpt_result result;
+    memset(t, 0, sizeof *t);
+    gpti_unicode_init(&t->unicode);
+    result = gpti_tokenizer_head(t, v, err);
+    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_pre(t, v, &pre, err);
+    if (result != GPT_OK || t->family == GPTI_TOK_NONE) return result;
+    for (i = 0; i < v->n_token; i++) {
+        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
+        if (!gpti_add(&n_text, n_text, v->token[i].n) || n_text > 0xFFFFFF00u)
+            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: the texts have more than 4 GB");
+        n_user += type == GPTI_TOKEN_USER_DEFINED;
+        n_special += type == GPTI_TOKEN_USER_DEFINED || type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN;
+    }
+    for (t->n_slot = 16; t->n_slot < 2 * (v->n_token + n_user) && t->n_slot < 1u << 31; ) t->n_slot *= 2;
+    for (t->n_bucket = 16; t->n_bucket < 2 * v->n_merge && t->n_bucket < 1u << 31; ) t->n_bucket *= 2;
+    if (t->family != GPTI_TOK_BPE) t->n_bucket = 0;
+    if (t->family == GPTI_TOK_UNIGRAM && v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
+    n_piece = t->family == GPTI_TOK_UNIGRAM ? v->n_token : 0;
+    n_special += 8;                              /* bos, eos ... may be typed otherwise */
+    for (i = 0; i < 2; i++) {
+        if (!gpti_tokenizer_place(t, (char *)t->block, n_text, n_special, n_piece, &used))
+            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens");
+        if (i == 0) t->block = gpti_alloc(mem, used);
+        if (!t->block)
+            return gpti_fail(err, GPT_E_MEMORY, "out of memory: %lu bytes for the tokenizer", (unsigned long)used);
+    }
+    result = gpti_tokenizer_fill(t, v, pre, mem, err);
+    if (result != GPT_OK) gpti_tokenizer_free(t, mem);
+    return result;
+}
+
+/* ---- Text to tokens ---- */
+typedef struct gpti_encoder {
+    const gpti_tokenizer *t;
+    gpt_token *ids;                              /* [max], the caller's */
+    size_t     max, n;                           /* n counts on past max */
+    gpt_token  last;
+    int        edge;                             /* nothing but special tokens so far, or one has just been written */
+    char      *buf;                              /* [cap] the caller's scratch, or own once a word has needed more */
+    size_t     cap;
+    void      *own;
+    const gpti_mem *mem;
+    gpt_error *err;
+} gpti_encoder;
+
+static void gpti_put(gpti_encoder *e, gpt_token id) {
+    if (e->n < e->max) e->ids[e->n] = id;
+    e->n++;
+    e->last = id;
+}
+
+/* What no token spells: its bytes, or the unknown token once. */
+static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        gpt_token id = e->t->byte[(unsigned char)p[i]];
+        if (id >= 0) gpti_put(e, id);
+        else if (e->t->unk >= 0 && e->last != e->t->unk) gpti_put(e, e->t->unk);
+    }
+}
+
+/* Makes e->buf hold extra + count * size bytes, aligned to 8; what was in it is lost. */
+static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count, size_t size) {
+    size_t need;
+    if (count > 0x7FFFFFFFu) return gpti_fail(e->err, GPT_E_ARG, "tokenize: a word of more than 2 GB");
+    if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
+    if (need <= e->cap) return GPT_OK;
+    if (need < (size_t)-1 / 2) need += need / 2;
+    gpti_free(e->mem, e->own);
+    e->cap = 0;
+    e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
+    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %lu bytes for a long word", (unsigned long)need);
+    e->buf = (char *)e->own;
+    e->cap = need;
+    return GPT_OK;
+}
+
+/* One word of the BPE families. The text lies in the caller's text, or (prefix) a space has to be put in front of
+ * it. */
+static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix) {
+    const gpti_tokenizer *t = e->t;
+    size_t room = prefix ? (n + 8) & ~(size_t)7 : 0;
+    gpti_merger m;
+    uint32_t i, cp;
+    gpt_result result;
+    gpt_token id = prefix || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
+    if (id >= 0 && t->type[id] & GPTI_TOKEN_WHOLE) {
+        gpti_put(e, id);
+        return GPT_OK;
+    }
+    result = gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES);
+    if (result != GPT_OK) return result;
+    if (prefix) {
+        e->buf[0] = ' ';
+        memcpy(e->buf + 1, w, n);
+        w = e->buf;
+        n++;
+    }
+    gpti_merge_word(&m, t, w, (uint32_t)n, e->buf + room);
+    for (i = 0; i != GPTI_NO_SYM; i = m.sym[i].next) {
+        size_t at = m.sym[i].at, len = t->family == GPTI_TOK_BPE ? 1 : gpti_utf8(w + at, n - at, &cp);
+        id = m.sym[i].id;
+        if (id < 0 && t->family == GPTI_TOK_SPM) id = gpti_token_find(t, w + at, len, 0);
+        if (id >= 0) gpti_put(e, id);
+        else gpti_put_bytes(e, w + at, len);
+    }
+    return GPT_OK;
+}
+
+/* SentencePiece BPE: a space in front of a text and of what follows a special token; words begin at spaces where
+ * that is exact. */
+static gpt_result gpti_encode_spm(gpti_encoder *e, const char *p, const char *end) {
+    int prefix = e->t->add_space_prefix && e->edge;
+    gpt_result result = GPT_OK;
+    while (p < end && result == GPT_OK) {
+        const char *q = p + 1;
+        while (q < end && !(e->t->cut && *q == ' ' && q[-1] != ' ')) q++;
+        result = gpti_encode_word(e, p, (size_t)(q - p), prefix);
+        prefix = 0;
+        p = q;
+    }
+    return result;
+}
+
+static gpt_result gpti_encode_bpe(gpti_encoder *e, const char *p, const char *end) {
+    gpti_cutter c;
+    gpt_result result = GPT_OK;
+    gpti_cut_begin(&c, &e->t->rx, &e->t->unicode, p, end);
+    while (result == GPT_OK && gpti_cut_word(&c, &p, &end)) result = gpti_encode_word(e, p, (size_t)(end - p), 0);
+    return result;
+}
+
+/* ---- Unigram ---- */
+typedef struct gpti_normal {                     /* a text being normalised, byte by byte, as SentencePiece does it */
+    const gpti_tokenizer *t;
+    const char *p, *end, *rep, *rep_end;         /* the text; the replacement that is being handed out */
+    int held, space, started;                    /* a byte to come next or -1; spaces were skipped; not the start */
+} gpti_normal;
+
+/* Longest key of the file's character map that p begins with: its length, and its replacement. The map is
+ * SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value, bits 0-7 and 31:
+ * label), zero-terminated texts. */
+static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep, const char **rep_end) {
+    const char *map = t->charsmap, *zero;
+    uint32_t size = t->n_charsmap, table, node = 0, unit, i;
+    size_t best = 0;
+    if (size < 8 || (table = gpti_load_u32(map)) < 4 || table > size - 4) return 0;
+    size -= 4 + table;                           /* bytes of the replacements */
+    unit = gpti_load_u32(map + 4);
+    for (i = 0; i < n; i++) {
+        node ^= (unit >> 10 << (unit >> 6 & 8)) ^ (unsigned char)p[i];
+        if (node >= table / 4 || p[i] == 0) break;
+        unit = gpti_load_u32(map + 4 + 4 * (size_t)node);
+        if ((unit & 0x800000FFu) != (unsigned char)p[i]) break;
+        if (unit >> 8 & 1) {
+            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value;
+            if (leaf >= table / 4) break;
+            value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
+            if (value >= size) break;
+            *rep = map + 4 + table + value;
+            zero = (const char *)memchr(*rep, 0, size - value);
+            *rep_end = zero ? zero : *rep + (size - value);
+            best = i + 1;
+        }
+    }
+    return best;
+}
+
+static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the character map, -1 at the end */
+    while (m->rep == m->rep_end) {
+        uint32_t cp;
+        size_t n;
+        if (m->p == m->end) return -1;
+        n = gpti_charsmap(m->t, m->p, (size_t)(m->end - m->p), &m->rep, &m->rep_end);
+        if (n == 0) {
+            n = gpti_utf8(m->p, (size_t)(m->end - m->p), &cp);
+            m->rep = cp == 0x2581 ? " " : m->p;  /* the visible space of the vocabulary, spelled out in a text */
+            m->rep_end = m->rep + (cp == 0x2581 ? 1 : n);
+        }
+        m->p += n;
+    }
+    return (unsigned char)*m->rep++;
+}
+
+static int gpti_normal_next(gpti_normal *m) {      /* the next normalised byte, -1 at the end */
+    int c = m->held;
+    m->held = -1;
+    if (c >= 0) return c;
+    if (!m->t->merge_spaces) {
+        if (m->started || !m->t->add_space_prefix || m->p == m->end) return gpti_normal_raw(m);
+        m->started = 1;
+        return ' ';
+    }
+    for (c = gpti_normal_raw(m); c == ' '; c = gpti_normal_raw(m)) m->space = m->started;
+    if (c >= 0 && (m->started ? m->space : m->t->add_space_prefix)) {
+        m->held = c;
+        c = ' ';
+    }
+    m->started = 1;
+    m->space = 0;
+    return c;
+}
+
+/* Writes the next word, normalised, to out (NULL: only measures it) and returns its length, 0 at the end. */
+static size_t gpti_normal_word(gpti_normal *m, char *out) {
+    gpti_normal before = *m;
+    size_t n = 0;
+    int c, prev = ' ';
+    while ((c = gpti_normal_next(m)) >= 0) {
+        if (m->t->cut && c == ' ' && prev != ' ') {
+            *m = before;
+            break;
+        }
+        if (out) out[n] = (char)(unsigned char)c;
+        prev = c;
+        n++;
+        before = *m;
+    }
+    return n;
+}
+
+typedef struct gpti_step {                       /* the best way to a place in a word */
+    double    score;
+    uint32_t  from, to;                          /* where the last token begins; then the way, turned round */
+    gpt_token id;                                /* that token, -1 for a character without one */
+} gpti_step;
+
+static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token id) {
+    if (to->from != GPTI_NO_SYM && score <= to->score) return;
+    to->score = score;
+    to->from = from;
+    to->id = id;
+}
+
+/* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are doubles: as floats,
+ * near ties between ways of a long word would depend on the order of adding. step has room for n + 1. */
+static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *step) {
+    const gpti_tokenizer *t = e->t;
+    uint32_t at, len, depth, lo, hi, cp;
+    for (at = 1; at <= n; at++) step[at].from = GPTI_NO_SYM;
+    step[0].score = 0.0;
+    for (at = 0; at < n; at += len) {
+        int single = 0;
+        len = (uint32_t)gpti_utf8(w + at, n - at, &cp);
+        lo = t->piece.first[(unsigned char)w[at]];
+        hi = t->piece.first[(unsigned char)w[at] + 1];
+        for (depth = 1; lo < hi; depth++) {
+            gpt_token id = t->piece.id[lo];
+            if (t->at[id + 1] - t->at[id] == depth) {
+                gpti_step_try(&step[at + depth], step[at].score + (double)t->score[id], at, id);
+                single |= depth == len;
+            }
+            if (at + depth == n) break;
+            gpti_sorted_narrow(t, &t->piece, &lo, &hi, depth, (unsigned char)w[at + depth]);
+        }
+        if (!single) gpti_step_try(&step[at + len], step[at].score + (double)t->unk_score, at, -1);
+    }
+    for (at = n; at > 0; at = lo) {
+        lo = step[at].from;
+        step[lo].to = at;
+    }
+    for (at = 0; at < n; at = step[at].to) {
+        gpt_token id = step[step[at].to].id;
+        if (id >= 0) gpti_put(e, id);
+        else gpti_put_bytes(e, w + at, step[at].to - at);
+    }
+}
+
+static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char *end) {
+    gpti_normal m, ahead;
+    size_t n, room;
+    gpt_result result = GPT_OK;
+    memset(&m, 0, sizeof m);
+    m.t = e->t;
+    m.p = p;
+    m.end = end;
+    m.held = -1;
+    for (ahead = m; result == GPT_OK && (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
+        room = (n + 7) & ~(size_t)7;
+        result = gpti_encoder_room(e, room, n + 1, sizeof(gpti_step));
+        if (result != GPT_OK) break;
+        gpti_normal_word(&m, e->buf);
+        gpti_viterbi(e, e->buf, (uint32_t)n, (gpti_step *)(void *)(e->buf + room));
+    }
+    return result;
+}
+
+/* ---- Whole texts ---- */
+static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const char *end) {
+    gpt_result result = GPT_OK;
+    if (p == end) return GPT_OK;
+    e->last = -1;
+    if (e->t->family == GPTI_TOK_BPE) result = gpti_encode_bpe(e, p, end);
+    if (e->t->family == GPTI_TOK_SPM) result = gpti_encode_spm(e, p, end);
+    if (e->t->family == GPTI_TOK_UNIGRAM) result = gpti_encode_unigram(e, p, end);
+    e->edge = 0;
+    return result;
+}
+
+/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
+ * are asked for. */
+static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
+    uint32_t lo = t->special.first[(unsigned char)*p], hi = t->special.first[(unsigned char)*p + 1], i;
+    gpt_token best = -1;
+    size_t depth;
+    for (depth = 1; lo < hi; depth++) {
+        for (i = lo; i < hi && gpti_tokenizer_piece(t, t->special.id[i]).n == depth; i++)
+            if (control || gpti_tokenizer_type(t, t->special.id[i]) == GPTI_TOKEN_USER_DEFINED) {
+                best = t->special.id[i];
+                *len = depth;
+                break;
+            }
+        if ((size_t)(end - p) == depth) break;
+        gpti_sorted_narrow(t, &t->special, &lo, &hi, depth, (unsigned char)p[depth]);
+    }
+    return best;
+}
+
+/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and EOS are added
+ * where the file asks for them, unless they are there. Writes at most max ids; *n is how many the text has. Words
+ * that fit are merged in scratch, only a longer one allocates, until the call returns. */
+static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text, unsigned flags,
+                                        gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size,
+                                        const gpti_mem *mem, gpt_error *err) {
+    const char *p, *from, *end;
+    gpt_result result = GPT_OK;
+    gpti_encoder e;
+    size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7, len = 0;
+    *n = 0;
+    if (t->family == GPTI_TOK_NONE) return gpti_fail(err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
+    if (n_text == 0) text = "";
+    memset(&e, 0, sizeof e);
+    e.t = t;
+    e.ids = ids;
+    e.max = max;
+    e.mem = mem;
+    e.err = err;
+    e.last = -1;
+    e.edge = 1;
+    if (scratch && scratch_size > skew) {
+        e.buf = (char *)scratch + skew;
+        e.cap = scratch_size - skew;
+    }
+    if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(&e, t->bos);
+    for (p = from = text, end = text + n_text; p < end && result == GPT_OK; ) {
+        unsigned b = (unsigned char)*p;
+        gpt_token id = t->special.first[b] == t->special.first[b + 1] ? -1
+                     : gpti_special_at(t, p, end, (flags & GPTI_TOK_SPECIAL) != 0, &len);
+        if (id < 0) { p++; continue; }
+        result = gpti_encode_fragment(&e, from, p);
+        if (!(p == text && e.n == 1 && id == t->bos)) gpti_put(&e, id);
+        e.edge = 1;
+        from = p += len;
+    }
+    if (result == GPT_OK) result = gpti_encode_fragment(&e, from, end);
+    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 && e.last != t->eos)
+        gpti_put(&e, t->eos);
+    gpti_free(mem, e.own);
+    *n = e.n;
+    return result;
+}
+
+/* Ids to text, at most max bytes of it into buf; returns how many bytes the text has. special: control tokens show
+ * their names. The space that encoding puts in front of a text and behind special tokens is taken off again. */
+static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n, int special, char *buf,
+                                    size_t max) {
+    size_t i, used = 0;
+    int edge = t->add_space_prefix;
+    for (i = 0; i < n; i++) {
+        gpti_str s = gpti_tokenizer_piece(t, ids[i]);
+        int type = gpti_tokenizer_type(t, ids[i]);
+        if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_USER_DEFINED) edge = t->add_space_prefix;
+        else {
+            if (edge && s.n && *s.p == ' ') { s.p++; s.n--; }
+            edge = 0;
+        }
+        if (!special && gpti_tokenizer_is_control(t, ids[i])) s.n = 0;
+        if (used < max) memcpy(buf + used, s.p, s.n < max - used ? s.n : max - used);
+        used += s.n;
+    }
+    return used;
+}
+
+/* ======================================================================
+ * [MODEL] The architecture table, hyper-parameters, loading
+ * ==================================================================== */
+
+enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };                        /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019)   */
+enum { GPTI_POS_LEARNED, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };  /* rope on pairs (2i, 2i+1) or (i, i + d/2)      */
+enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
+
+enum {                              /* what else sets an architecture apart                                              */
+    GPTI_ALWAYS     = 1 << 0,       /* (in the tensor tables: every architecture needs it)                               */
+    GPTI_NORM_BIAS  = 1 << 1,       /* norms have a bias                                                                 */
+    GPTI_QKV_BIAS   = 1 << 2,       /* the q, k, v projections have one                                                  */
+    GPTI_OUT_BIAS   = 1 << 3,       /* the attention's output projection has one                                         */
+    GPTI_FFN_BIAS   = 1 << 4,       /* the feed-forward layers have one                                                  */
+    GPTI_BIAS       = GPTI_NORM_BIAS | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_FFN_BIAS,
+    GPTI_GATED      = 1 << 5,       /* down(act(gate x) * up x) instead of down(act(up x))                               */
+    GPTI_PARALLEL   = 1 << 6,       /* x + attention(norm x) + ffn(norm x)                                               */
+    GPTI_MAY_PARALLEL = 1 << 7,     /* parallel where the file has no ffn_norm, or says use_parallel_residual            */
+    GPTI_PRE_NORM   = 1 << 8,       /* norms before attention and feed-forward                                           */
+    GPTI_POST_NORM  = 1 << 9,       /* norms after them, before the residual sum                                         */
+    GPTI_QK_NORM    = 1 << 10,      /* norms on q and k before rope, per head or whole: the tensor's shape says          */
+    GPTI_EMBD_NORM  = 1 << 11,      /* a norm right after the embedding                                                  */
+    GPTI_EMBD_SQRT  = 1 << 12,      /* embeddings times sqrt(d_model)                                                    */
+    GPTI_NORM_PLAIN = 1 << 13,      /* norms without weights                                                             */
+    GPTI_LOGIT_DIV  = 1 << 14,      /* logit_scale divides                                                               */
+    GPTI_MOE_NORM   = 1 << 15,      /* the chosen experts' weights are made to sum to 1                                  */
+    GPTI_SINKS      = 1 << 16,      /* attention sinks: one more score per head with no value behind it                  */
+    GPTI_POST_AS_FFN = 1 << 17      /* post_attention_norm is the feed-forward's norm                                    */
+};
+
+/* One row per architecture: the dozen choices in which GPT-family decoders differ. */
+typedef struct gpti_arch {              /* names stand in the rows of all tables: rows without pointers are truly constant */
+    char        name[12];
+    uint8_t     norm, pos, act;
+    uint8_t     window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer   */
+    uint8_t     rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere              */
+    uint8_t     wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head)             */
+    uint32_t    flags;
+} gpti_arch;
+
+#define GPTI_LLAMA_LIKE (GPTI_PRE_NORM | GPTI_GATED | GPTI_MOE_NORM)
+static const gpti_arch gpti_archs[] = {
+    /* name         norm             position          activation      window rope wide  flags */
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_MAY_PARALLEL },
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_FFN_BIAS | GPTI_PARALLEL },
+    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_PARALLEL },
+    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL },
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_PARALLEL },
+    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
+    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS },
+    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
+    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM },
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_QK_NORM },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_GATED | GPTI_POST_NORM | GPTI_QK_NORM },
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV },
+    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN }
+};
+enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
+
+enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };          /* q/k norm per head, same weights; own weights; all heads   */
+
+typedef struct gpti_vector { const float *w, *b; } gpti_vector;             /* weight and bias of a norm, or NULL        */
+typedef struct gpti_linear {
+    gpti_matrix  w;             /* w.data NULL = absent                                                                  */
+    const float *b;             /* [n_row] or NULL; experts: [n_expert, n_row]                                           */
+    size_t       stride;        /* experts: bytes from one expert's matrix to the next                                   */
+} gpti_linear;
+
+typedef struct gpti_layer {
+    gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    gpti_linear  qkv, q, k, v, o, gate, up, down;
+    gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
+    const float *sinks;
+    uint32_t     n_head, n_kv, d_ff;
+    uint32_t     window;        /* 0 = sees everything                                                                   */
+    int          rope;          /* -1 none, else which of the model's two frequency tables                               */
+    int          qk_norm;       /* GPTI_QK_: what the q and k norms run over                                             */
+} gpti_layer;
+
+typedef struct gpti_hparams {
+    uint32_t n_layer, n_vocab, n_ctx, d_model, d_k, d_v, n_rope;        /* d_k, d_v: per head; n_rope: rotated part of d_k */
+    uint32_t max_head, max_kv, max_ff, max_qkv, max_att;                /* over the layers, for scratch sizes            */
+    size_t   ld_ffn;                                                    /* floats of a row that holds gate and up        */
+    uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
+    float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv, alibi_max;
+    float    expert_scale;
+    uint32_t window, n_ctx_orig;
+    float    rope_mscale;
+} gpti_hparams;
+
+struct gpt_model {
+    gpti_mem         mem;
+    gpti_arch        arch;      /* the row, copied: the file may settle what the row leaves open */
+    gpti_hparams     hp;
+    gpti_kernels     kern;      /* the set that computes */
+    gpti_tokenizer   tok;
+    gpti_linear      embd, head;            /* head.w == embd.w when tied */
+    gpti_linear      pos_embd;
+    gpti_vector      embd_norm, out_norm;
+    gpti_layer      *layer;     /* [n_layer] */
+    float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
+    void            *weights;   /* one block: packed matrices and vectors */
+    gpti_source     *part;      /* kept open while weights are used as mapped */
+    int              n_part;
+    char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
+    gpt_model_info   info;
+    int              header_only;
+};
+
+/* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ------------------------------ */
+
+typedef struct gpti_tensor_row {
+    char        name[28];
+    size_t      offset;         /* in gpti_layer or gpt_model */
+    char        kind;           /* 'M' matrix (gpti_matrix inside gpti_linear), 'V' vector (const float *), 'F' rope factors */
+    char        extents[4];
+    uint32_t    need;           /* required when the architecture has one of these flags */
+} gpti_tensor_row;
+
+#define GPTI_L(field) offsetof(gpti_layer, field)
+static const gpti_tensor_row gpti_layer_tensors[] = {
+    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_PRE_NORM },
+    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_NORM_BIAS },
+    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   0 },
+    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   0 },
+    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  0 },
+    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   0 },
+    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  0 },
+    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   0 },
+    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  0 },
+    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   0 },
+    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  0 },
+    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   0 },
+    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_QK_NORM },
+    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   0 },
+    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_QK_NORM },
+    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   0 },
+    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS },
+    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS },
+    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS },
+    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM | GPTI_POST_AS_FFN },
+    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0 },
+    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0 },
+    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM },
+    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  0 },
+    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   0 },
+    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  0 },
+    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   0 },
+    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  0 },
+    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   0 },
+    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  0 },
+    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   0 },
+    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", 0 },
+    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  0 },
+    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", 0 },
+    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0 },
+    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0 },
+    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0 },
+    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  0 },
+    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  0 },
+    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  0 },
+    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  0 }
+};
+#define GPTI_M(field) offsetof(gpt_model, field)
+static const gpti_tensor_row gpti_model_tensors[] = {
+    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_ALWAYS },
+    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  0 },
+    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EMBD_NORM },
+    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM },
+    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS },
+    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS },
+    { "output.weight",              GPTI_M(head.w),           'M', "DN",  0 },
+    { "output.bias",                GPTI_M(head.b),           'V', "N",   0 },
+    { "rope_freqs.weight",          0,                        'F', "R",   0 },
+    { "rope_factors_long.weight",   0,                        'F', "R",   0 },
+    { "rope_factors_short.weight",  0,                        'F', "R",   0 }
+};
+enum {
+    GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
+    GPTI_N_MODEL_TENSOR = (int)(sizeof gpti_model_tensors / sizeof gpti_model_tensors[0])
+};
+
+/* What the letters of the tensor tables stand for. */
+static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
+    uint64_t q = l ? (uint64_t)l->n_head * hp->d_k : 0, k = l ? (uint64_t)l->n_kv * hp->d_k : 0;
+    uint64_t v = l ? (uint64_t)l->n_kv * hp->d_v : 0, f = l ? l->d_ff : 0;
+    switch (letter) {
+        case 'D': return hp->d_model;
+        case 'N': return hp->n_vocab;
+        case 'C': return hp->n_ctx;
+        case 'R': return hp->n_rope / 2;
+        case 'Q': return q;
+        case 'K': return k;
+        case 'W': return v;
+        case 'S': return q + k + v;
+        case 'O': return (uint64_t)(l ? l->n_head : 0) * hp->d_v;
+        case 'H': return l ? l->n_head : 0;
+        case 'F': return f;
+        case 'X': return hp->n_expert;
+        case 'E': return hp->d_ff_exp;
+        case 'Z': return hp->d_ff_shexp;
+        default:  return 1;
+    }
+}
+
+/* ---- Hyper-parameters ---------------------------------------------------------------------------------------------- */
+
+typedef struct gpti_loader {        /* what loading needs and a loaded model does not */
+    gpt_model              *m;
+    gpti_gguf               g;
+    const gpt_model_params *params;
+    gpti_pool               pool;
+    gpt_error              *err;
+    unsigned char          *used;   /* [n_tensor] tensors that found their place */
+    uint64_t                done, total;
+    unsigned char          *strip;  /* file bytes on their way into panels */
+    size_t                  strip_bytes;
+} gpti_loader;
+
+#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
+
+/* ".name" is "ARCH.name" in buf; any other key stands for itself */
+static const char *gpti_key(const gpti_loader *ld, const char *name, char buf[128]) {
+    snprintf(buf, 128, "%.11s%.100s", name[0] == '.' ? ld->m->arch.name : "", name);
+    return buf;
+}
+
+/* What to say when a getter found nothing: fine where the key is absent, an error where it holds something else. */
+static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *expected) {
+    if (!gpti_gguf_find(&ld->g, key)) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %s, file has something else", key, expected);
+}
+
+/* An integer for layer i, where the file may have one for all layers or an array with one for each. Absent gives the
+ * default, or an error if that is not within min..max itself. */
+static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+    char key[128];
+    *out = absent;
+    if (!gpti_gguf_u32_at(&ld->g, gpti_key(ld, name, key), i, out))
+        GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
+    if (*out >= min && *out <= max) return GPT_OK;
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %lu to %lu, file has %lu", key, (unsigned long)min, (unsigned long)max, (unsigned long)*out);
+}
+
+static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+    return gpti_hp_layer(ld, name, 0, out, absent, min, max);
+}
+
+static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent) {
+    char key[128];
+    *out = absent;
+    if (!gpti_gguf_f32(&ld->g, gpti_key(ld, name, key), out)) GPTI_TRY(gpti_key_absent(ld, key, "a number"));
+    if (*out > -3e38f && *out < 3e38f) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected a finite number", key);
+}
+
+static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int absent) {
+    char key[128];
+    *out = absent;
+    return gpti_gguf_bool(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a bool");
+}
+
+static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, const char *absent) {
+    char key[128];
+    out->p = absent;
+    out->n = strlen(absent);
+    return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
+}
+
+enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_CTX = 1 << 24 };
+
+static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_hparams *hp = &m->hp;
+    uint32_t i, period = m->arch.window_period;
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
+    m->arch.window_period = (uint8_t)period;
+    for (i = 0; i < hp->n_layer; i++) {
+        gpti_layer *l = &m->layer[i];
+        uint32_t qkv, att;
+        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
+        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->n_expert ? hp->d_ff_exp : 4 * hp->d_model, 1, GPTI_MAX_WIDTH));
+        if (l->n_head % l->n_kv)
+            return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
+                             (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
+        period = m->arch.window_period;
+        l->window = period && i % period == period - 1 ? 0 : hp->window;
+        l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
+        if (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u) l->rope = -1;
+        if (l->rope == 0 && l->window && m->rope_freq[1]) l->rope = 1;
+        qkv = l->n_head * hp->d_k + l->n_kv * (hp->d_k + hp->d_v);
+        att = l->n_head * hp->d_v;
+        if (l->n_head > hp->max_head) hp->max_head = l->n_head;
+        if (l->n_kv > hp->max_kv) hp->max_kv = l->n_kv;
+        if (l->d_ff > hp->max_ff) hp->max_ff = l->d_ff;
+        if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
+        if (qkv > hp->max_qkv) hp->max_qkv = qkv;
+        if (att > hp->max_att) hp->max_att = att;
+    }
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_hparams(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_hparams *hp = &m->hp;
+    uint32_t n_head, d_head;
+    int parallel = 0;
+    size_t n = 0;
+    GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
+    GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
+    GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
+    if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
+    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
+    d_head = hp->d_model / n_head;
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, 4096));
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, 4096));
+    GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
+    if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
+    if (hp->n_rope & 1) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected an even number, file has %lu", m->arch.name, (unsigned long)hp->n_rope);
+    n = (size_t)m->tok.n_token;
+    if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
+    else hp->n_vocab = (uint32_t)n;
+    GPTI_TRY(gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", &hp->eps, 1e-5f));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
+    if (hp->n_expert) {
+        uint32_t d_ff = 0;
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
+        GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 1, GPTI_MAX_WIDTH));
+        GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    }
+    GPTI_TRY(gpti_hp_f32(ld, ".expert_weights_scale", &hp->expert_scale, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".attention.clamp_kqv", &hp->clamp_qkv, 0.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".attention.max_alibi_bias", &hp->alibi_max, 8.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".attn_logit_softcapping", &hp->attn_cap, 0.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".final_logit_softcapping", &hp->logit_cap, 0.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".embedding_scale", &hp->embd_scale, m->arch.flags & GPTI_EMBD_SQRT ? sqrtf((float)hp->d_model) : 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".residual_scale", &hp->residual_scale, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".logit_scale", &hp->logit_scale, 1.0f));
+    if (m->arch.flags & GPTI_LOGIT_DIV && hp->logit_scale != 0.0f) hp->logit_scale = 1.0f / hp->logit_scale;
+    GPTI_TRY(gpti_hp_f32(ld, ".attention.scale", &hp->attn_scale,
+                         1.0f / sqrtf((float)(hp->n_layer == m->arch.wide_at_layer ? d_head : hp->d_k))));
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window", &hp->window, 0, 0, 0xffffffffu));
+    GPTI_TRY(gpti_hp_bool(ld, ".use_parallel_residual", &parallel, 0));
+    if (parallel && m->arch.flags & GPTI_MAY_PARALLEL) m->arch.flags |= GPTI_PARALLEL;
+    hp->ld_ffn = 2 * (size_t)(hp->d_ff_exp > hp->d_ff_shexp ? hp->d_ff_exp : hp->d_ff_shexp);
+    return GPT_OK;
+}
+
+/* ---- Rope frequencies, with the scaling schemes that stretch a context ---------------------------------------------- */
+
+/* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within the original context */
+static double gpti_yarn_dim(double n_turn, double n_rope, double base, double n_ctx) {
+    return n_rope * gpti_log_d(n_ctx / (n_turn * 6.283185307179586)) / (2.0 * gpti_log_d(base));
+}
+
+/* freq[i] = base^(-2i / n_rope), i < n_rope / 2, then divided by factor [n_rope / 2] (or NULL) and by scale */
+static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const float *factor, double scale) {
+    uint32_t i;
+    for (i = 0; i < n_rope / 2; i++) {
+        double f = gpti_pow_d(base, -2.0 * i / n_rope) / scale;
+        freq[i] = (float)(factor ? f / (double)factor[i] : f);
+    }
+}
+
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow) {
+    double low = floor(gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig));
+    double high = ceil(gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig));
+    uint32_t i;
+    if (low < 0) low = 0;
+    if (high > hp->n_rope - 1) high = hp->n_rope - 1;
+    for (i = 0; i < hp->n_rope / 2; i++) {
+        double f = gpti_pow_d(base, -2.0 * i / hp->n_rope);
+        double ramp = ((double)i - low) / (high - low > 0.001 ? high - low : 0.001);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        freq[i] = (float)(f / scale * ramp + f * (1 - ramp));
+    }
+}
+
+static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out);
+
+static gpt_result gpti_load_rope(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_hparams *hp = &m->hp;
+    gpti_str type;
+    float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
+    int i, yarn;
+    gpt_result r = GPT_OK;
+    if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, 10000.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, m->arch.flags & GPTI_QK_NORM && m->arch.window_period ? 10000.0f : 0.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f));
+    GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, hp->n_ctx, 1, 0xffffffffu));
+    GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
+    yarn = gpti_str_is(type, "yarn");
+    if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %.*s", m->arch.name, (int)(type.n < 40 ? type.n : 40), type.p);
+    if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
+        return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
+    r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &lng);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &shrt);
+    for (i = 0; i < 3 && !r; i++) {
+        if ((i == 1 && base_swa == 0.0f) || (i == 2 && !lng)) continue;
+        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
+        if (!m->rope_freq[i]) r = gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
+        else if (i == 1) gpti_rope_base(m->rope_freq[1], hp->n_rope, base_swa, NULL, 1.0);
+        else if (i == 2) gpti_rope_base(m->rope_freq[2], hp->n_rope, base, lng, 1.0);
+        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, scale, fast, slow);
+        else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
+    }
+    hp->rope_mscale = attn;
+    if (yarn && scale > 1.0f) hp->rope_mscale = (float)(attn * (1.0 + 0.1 * gpti_log_d(scale)));
+    gpti_free(&m->mem, llama3); gpti_free(&m->mem, lng); gpti_free(&m->mem, shrt);
+    return r;
+}
+
+/* ---- Weights ------------------------------------------------------------------------------------------------------- */
+
+static gpt_result gpti_load_canceled(gpti_loader *ld) {
+    if (ld->params->progress && ld->params->progress(ld->params->progress_user, ld->done, ld->total))
+        return gpti_fail(ld->err, GPT_E_CANCELLED, "load cancelled by the progress hook");
+    return GPT_OK;
+}
+
+/* A tensor's bytes where they lie in memory, or NULL where they must be read. */
+static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_tensor *t) {
+    const unsigned char *map = ld->g.part[t->part].map;
+    return map && !t->big ? map + (size_t)t->offset : NULL;
+}
+
+/* [n] floats of a tensor of any format, [n_row, n_col] flattened */
+static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
+    size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
+    gpti_matrix w;
+    unsigned char *bytes = (unsigned char *)gpti_alloc(&ld->m->mem, row_bytes);
+    gpt_result r = bytes ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%.*s: out of memory", (int)t->name.n, t->name.p);
+    memset(&w, 0, sizeof w);
+    w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
+    for (i = 0; i < n_row && !r; i++) {
+        r = gpti_gguf_read(&ld->g, t, (uint64_t)i * row_bytes, bytes, row_bytes, ld->err);
+        if (!r) gpti_matrix_row(&w, 0, out + i * n);
+    }
+    gpti_free(&ld->m->mem, bytes);
+    return r;
+}
+
+static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out) {
+    const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
+    size_t i, n = ld->m->hp.n_rope / 2;
+    if (!t || ld->params->header_only) return GPT_OK;
+    ld->used[t - ld->g.tensor] = 1;
+    if (t->ne[0] != n || t->n_dim != 1)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%lu], file has [%lu]", name, (unsigned long)n, (unsigned long)t->ne[0]);
+    *out = (float *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
+    if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
+    GPTI_TRY(gpti_load_floats(ld, t, *out));
+    for (i = 0; i < n; i++)
+        if (!((*out)[i] > 0.0f)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers above 0", name);
+    return GPT_OK;
+}
+
+/* Find one row's tensor and check its extents. *found is NULL when it is absent and
+ * not needed. */
+static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l, const gpti_tensor **found) {
+    const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
+    gpt_model *m = ld->m;
+    uint64_t want[4] = { 1, 1, 1, 1 };
+    int i, n = (int)strlen(row->extents), same = 1;
+    *found = t;
+    if (!t) {
+        uint32_t need = m->arch.flags | GPTI_ALWAYS;
+        if (m->arch.flags & GPTI_NORM_PLAIN && strstr(name, "norm.")) need = 0;
+        return row->need & need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
+    }
+    for (i = 0; i < n; i++) {
+        char c = row->extents[i];
+        if (c == 'U') want[i] = l->d_ff * (m->arch.flags & GPTI_GATED && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff ? 2u : 1u);
+        else if (c == 'q' || c == 'k') {    /* shared by the heads, one per head, or one over the whole projection: all fit */
+            uint64_t heads = c == 'q' ? l->n_head : l->n_kv, all = heads * m->hp.d_k, has = t->ne[0] * t->ne[1];
+            want[0] = t->ne[0]; want[1] = t->ne[1];
+            if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k)) want[0] = m->hp.d_k, want[1] = 1;
+            if (c == 'q') l->qk_norm = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
+        } else want[i] = gpti_extent(&m->hp, l, c);
+    }
+    for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
+    if (!same)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%lu, %lu, %lu], file has %s [%lu, %lu, %lu]", name, row->kind == 'M' ? "a matrix" : "a vector",
+                         (unsigned long)want[0], (unsigned long)want[1], (unsigned long)want[2], t->fmt->name,
+                         (unsigned long)t->ne[0], (unsigned long)t->ne[1], (unsigned long)t->ne[2]);
+    ld->used[t - ld->g.tensor] = 1;
+    return GPT_OK;
+}
+
+typedef struct gpti_pack_job { const gpti_format *fmt; size_t n_col, n_row, row_bytes; const unsigned char *rows; unsigned char *panels; } gpti_pack_job;
+
+static void gpti_pack_task(void *arg, size_t begin, size_t end) {
+    const gpti_pack_job *j = (const gpti_pack_job *)arg;
+    size_t p;
+    for (p = begin; p < end; p++) {
+        size_t n = j->n_row - p * GPTI_PANEL;
+        gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, n < GPTI_PANEL ? n : GPTI_PANEL, j->panels + p * GPTI_PANEL * j->row_bytes);
+    }
+}
+
+/* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
+static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix, unsigned char *out) {
+    size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
+    size_t step = ld->strip_bytes / (GPTI_PANEL * row_bytes) * GPTI_PANEL;
+    const unsigned char *data = gpti_tensor_data(ld, t);
+    for (e = 0; e < n_matrix; e++) for (row = 0; row < n_row; row += step) {
+        size_t n = n_row - row < step ? n_row - row : step;
+        size_t at = (e * n_row + row) * row_bytes;
+        gpti_pack_job j;
+        j.fmt = t->fmt; j.n_col = lin->w.n_col; j.n_row = n; j.row_bytes = row_bytes;
+        j.rows = data ? data + at : ld->strip;
+        j.panels = out + e * lin->stride + row * row_bytes;
+        if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
+        gpti_parallel_for(&ld->pool, (n + GPTI_PANEL - 1) / GPTI_PANEL, gpti_pack_task, &j);
+        ld->done += n * row_bytes;
+        GPTI_TRY(gpti_load_canceled(ld));
+    }
+    return GPT_OK;
+}
+
+/* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is counted. */
+static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object, gpti_arena *a) {
+    char *field = (char *)object + row->offset;
+    size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
+    if (row->kind == 'V') {
+        float *v = (float *)gpti_carve(a, n, sizeof(float));
+        if (!a->base) return GPT_OK;
+        *(const float **)(void *)field = v;
+        ld->done += t->size;
+        return gpti_load_floats(ld, t, v);
+    } else {
+        gpti_linear *lin = (gpti_linear *)(void *)field;
+        size_t n_matrix = row->extents[2] ? (size_t)t->ne[2] : 1, row_bytes;
+        lin->w.fmt = t->fmt; lin->w.n_col = (size_t)t->ne[0]; lin->w.n_row = (size_t)t->ne[1];
+        row_bytes = lin->w.n_col / (size_t)t->fmt->block_len * (size_t)t->fmt->block_bytes;
+        lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
+        if (!lin->w.packed) {
+            lin->stride = lin->w.n_row * row_bytes;
+            lin->w.data = gpti_tensor_data(ld, t);
+            return GPT_OK;
+        }
+        if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
+        {
+            unsigned char *p = (unsigned char *)gpti_carve(a, n_matrix, lin->stride);
+            if (GPTI_PANEL * row_bytes > ld->strip_bytes) ld->strip_bytes = GPTI_PANEL * row_bytes;
+            if (!a->base) return GPT_OK;
+            lin->w.data = p;
+            return gpti_load_panels(ld, t, lin, n_matrix, p);
+        }
+    }
+}
+
+/* Walk all tensors of the tables once: to measure, then to load. */
+static gpt_result gpti_walk_tensors(gpti_loader *ld, gpti_arena *a) {
+    gpt_model *m = ld->m;
+    const gpti_tensor *t;
+    char name[160];
+    uint32_t i;
+    int j;
+    for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) {
+        const gpti_tensor_row *row = &gpti_model_tensors[j];
+        if (row->kind == 'F') continue;
+        GPTI_TRY(gpti_find_tensor(ld, row, row->name, NULL, &t));
+        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, m, a));
+    }
+    for (i = 0; i < m->hp.n_layer; i++) for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) {
+        const gpti_tensor_row *row = &gpti_layer_tensors[j];
+        snprintf(name, sizeof name, "blk.%lu.%.27s", (unsigned long)i, row->name);
+        GPTI_TRY(gpti_find_tensor(ld, row, name, &m->layer[i], &t));
+        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, &m->layer[i], a));
+    }
+    if (a->overflow) return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
+    return GPT_OK;
+}
+
+/* What no single tensor can show: the set must make a block that this library computes exactly as the model means it. */
+static gpt_result gpti_check_layers(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    const gpti_hparams *hp = &m->hp;
+    uint32_t i, flags = m->arch.flags;
+    size_t k;
+    for (i = 0; i < hp->n_layer; i++) {
+        gpti_layer *l = &m->layer[i];
+        const char *what = NULL;
+        int experts = l->router.w.fmt != NULL;
+        if (!l->qkv.w.fmt && (!l->q.w.fmt || !l->k.w.fmt || !l->v.w.fmt)) what = "attn_qkv, or attn_q, attn_k and attn_v";
+        else if (flags & GPTI_QKV_BIAS && !l->qkv.b && !(l->q.b && l->k.b && l->v.b)) what = "biases of attn_q, attn_k and attn_v";
+        else if (!experts && (!l->up.w.fmt || !l->down.w.fmt)) what = "ffn_up and ffn_down";
+        else if (!experts && flags & GPTI_FFN_BIAS && (!l->up.b || !l->down.b)) what = "biases of ffn_up and ffn_down";
+        else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
+        else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt)) what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
+        else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM && !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
+        else if (m->arch.pos == GPTI_POS_LEARNED && !m->pos_embd.w.fmt) what = "position_embd";
+        if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%lu: %s needs %s", (unsigned long)i, m->arch.name, what);
+        if (flags & GPTI_POST_AS_FFN) l->ffn_norm = l->attn_post_norm, memset(&l->attn_post_norm, 0, sizeof l->attn_post_norm);
+    }
+    if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
+    for (k = 0; k < ld->g.n_tensor; k++)
+        if (!ld->used[k])
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%.*s: a tensor that %s has no use for", (int)ld->g.tensor[k].name.n, ld->g.tensor[k].name.p, m->arch.name);
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_weights(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_arena a;
+    size_t i;
+    gpt_result r;
+    memset(&a, 0, sizeof a);
+    ld->used = (unsigned char *)gpti_alloc(&m->mem, ld->g.n_tensor);
+    if (!ld->used) return gpti_fail(ld->err, GPT_E_MEMORY, "tensor list: out of memory");
+    GPTI_TRY(gpti_load_rope(ld));
+    GPTI_TRY(gpti_load_layer_hparams(ld));
+    if (ld->params->header_only && !ld->g.n_tensor) return GPT_OK;
+    ld->strip_bytes = (size_t)1 << 20;
+    GPTI_TRY(gpti_walk_tensors(ld, &a));
+    for (i = 0; i < ld->g.n_tensor; i++) {
+        const gpti_tensor *t = &ld->g.tensor[i];
+        ld->total += t->size;
+        m->info.n_param += t->size / (uint64_t)t->fmt->block_bytes * (uint64_t)t->fmt->block_len;
+    }
+    m->info.weight_bytes = a.used;
+    if (ld->params->header_only) return GPT_OK;
+    m->weights = gpti_alloc_raw(&m->mem, a.used + 64);
+    ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
+    if (!m->weights || !ld->strip)
+        return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB", (unsigned long)((a.used + ld->strip_bytes) >> 20));
+    a.base = (unsigned char *)gpti_align((char *)m->weights);
+    a.used = 0;
+    r = gpti_walk_tensors(ld, &a);
+    if (r) return r;
+    GPTI_TRY(gpti_check_layers(ld));
+    if (!m->head.w.data) m->head.w = m->embd.w;
+    ld->done = ld->total;
+    return gpti_load_canceled(ld);
+}
+
+/* ---- Tokenizer metadata -------------------------------------------------------------------------------------------- */
+
+/* Metadata keys of single tokens and of yes-or-no settings; -1 stays where the file has none. */
+typedef struct gpti_key_row { char key[44]; size_t offset; } gpti_key_row;
+static const gpti_key_row gpti_token_keys[] = {
+    { "tokenizer.ggml.bos_token_id", offsetof(gpti_vocab, bos) },     { "tokenizer.ggml.eos_token_id", offsetof(gpti_vocab, eos) },
+    { "tokenizer.ggml.eot_token_id", offsetof(gpti_vocab, eot) },     { "tokenizer.ggml.eom_token_id", offsetof(gpti_vocab, eom) },
+    { "tokenizer.ggml.unknown_token_id", offsetof(gpti_vocab, unk) }
+};
+static const gpti_key_row gpti_flag_keys[] = {
+    { "tokenizer.ggml.add_bos_token", offsetof(gpti_vocab, add_bos) },
+    { "tokenizer.ggml.add_eos_token", offsetof(gpti_vocab, add_eos) },
+    { "tokenizer.ggml.add_space_prefix", offsetof(gpti_vocab, add_space_prefix) },
+    { "tokenizer.ggml.remove_extra_whitespaces", offsetof(gpti_vocab, remove_extra_whitespaces) }
+};
+
+static gpt_result gpti_load_vocab_keys(gpti_loader *ld, gpti_vocab *v) {
+    size_t i;
+    for (i = 0; i < sizeof gpti_token_keys / sizeof gpti_token_keys[0]; i++) {
+        uint32_t id = 0xffffffffu;
+        if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id)) GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
+        *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < v->n_token ? (gpt_token)id : -1;
+    }
+    for (i = 0; i < sizeof gpti_flag_keys / sizeof gpti_flag_keys[0]; i++) {
+        int *flag = (int *)(void *)((char *)v + gpti_flag_keys[i].offset);
+        GPTI_TRY(gpti_hp_bool(ld, gpti_flag_keys[i].key, flag, -1));
+    }
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_gguf *g = &ld->g;
+    gpti_vocab v;
+    gpti_str *token = NULL, *merge = NULL;
+    float *score = NULL;
+    int32_t *type = NULL, *charsmap = NULL;
+    size_t n = 0;
+    gpt_result r;
+    memset(&v, 0, sizeof v);
+    r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
+    if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
+    if (ld->params->pretokenizer) v.pre.p = ld->params->pretokenizer, v.pre.n = strlen(v.pre.p);
+    if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
+    if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
+    if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
+    if (!r && score && n != v.n_token) r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu, file has %lu", (unsigned long)v.n_token, (unsigned long)n);
+    if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.token_type", &type, &n, ld->err);
+    if (!r && type && n != v.n_token) r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu, file has %lu", (unsigned long)v.n_token, (unsigned long)n);
+    if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
+    if (!r) {
+        for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
+        v.charsmap.p = (const char *)charsmap;
+        v.token = token; v.merge = merge; v.score = score; v.type = type;
+        r = gpti_load_vocab_keys(ld, &v);
+        if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
+        m->info.bos = v.bos; m->info.eos = v.eos;
+    }
+    gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type); gpti_free(&m->mem, charsmap);
+    return r;
+}
+
+static int gpti_kernels_find(const char *name, gpti_kernels *out);
+
+/* ---- Load ---------------------------------------------------------------------------------------------------------- */
+
+static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
+    gpti_str s;
+    GPTI_TRY(gpti_hp_str(ld, key, &s, ""));
+    ld->m->text[i] = (char *)gpti_alloc(&ld->m->mem, s.n + 1);
+    if (!ld->m->text[i]) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", key);
+    memcpy(ld->m->text[i], s.p, s.n);
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_arch(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    int i;
+    for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
+    if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
+    if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
+    return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "general.architecture: \"%.60s\" is not among the %d this version computes", m->text[2], GPTI_N_ARCH);
+}
+
+static gpt_result gpti_load_parts(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpt_model_info *info = &m->info;
+    int i;
+    if (!gpti_kernels_find(ld->params->kernels, &m->kern)) return gpti_fail(ld->err, GPT_E_ARG, "kernels: \"%.40s\" is unknown or cannot run on this processor", ld->params->kernels);
+    GPTI_TRY(gpti_gguf_open(&ld->g, m->part, m->n_part, &m->mem, ld->err));
+    GPTI_TRY(gpti_copy_text(ld, 0, "general.name"));
+    GPTI_TRY(gpti_copy_text(ld, 1, "tokenizer.chat_template"));
+    GPTI_TRY(gpti_copy_text(ld, 2, "general.architecture"));
+    GPTI_TRY(gpti_load_arch(ld));
+    GPTI_TRY(gpti_load_tokenizer(ld));
+    if (m->arch.name[0]) {
+        GPTI_TRY(gpti_load_hparams(ld));
+        m->layer = (gpti_layer *)gpti_alloc_n(&m->mem, m->hp.n_layer, sizeof(gpti_layer));
+        if (!m->layer) return gpti_fail(ld->err, GPT_E_MEMORY, "layers: out of memory");
+        GPTI_TRY(gpti_load_weights(ld));
+    }
+    info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
+    info->kernels = m->kern.name;
+    info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
+    info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = m->hp.d_model; info->d_ff = m->hp.max_ff;
+    info->n_head = m->hp.max_head; info->n_kv_head = m->hp.max_kv;
+    for (i = 0; i < m->n_part; i++) info->file_bytes += m->part[i].r.size;
+    return GPT_OK;
+}
+
+static void gpti_close_parts(gpt_model *m) {
+    int i;
+    for (i = 0; i < m->n_part; i++) gpti_source_close(&m->part[i], &m->mem);
+    gpti_free(&m->mem, m->part);
+    m->part = NULL;
+    m->n_part = 0;
+}
+
+GPT_API void gpt_model_free(gpt_model *m) {
+    gpti_mem mem;
+    int i;
+    if (!m) return;
+    mem = m->mem;
+    gpti_tokenizer_free(&m->tok, &mem);
+    for (i = 0; i < 3; i++) { gpti_free(&mem, m->rope_freq[i]); gpti_free(&mem, m->text[i]); }
+    gpti_free(&mem, m->layer);
+    gpti_free(&mem, m->weights);
+    gpti_close_parts(m);
+    gpti_free(&mem, m);
+}
+
+/* A model with room for n_part sources, still closed. */
+static gpt_model *gpti_model_new(const gpt_model_params *params, int n_part, gpt_error *err) {
+    gpti_mem mem = params->alloc;
+    gpt_model *m;
+    if (!mem.alloc != !mem.free) { gpti_fail(err, GPT_E_ARG, "params.alloc: set both functions or none"); return NULL; }
+    m = (gpt_model *)gpti_alloc(&mem, sizeof *m);
+    if (m) {
+        m->mem = mem;
+        m->part = (gpti_source *)gpti_alloc_n(&mem, (size_t)n_part, sizeof *m->part);
+        m->info.bos = m->info.eos = -1;
+        m->header_only = params->header_only;
+        if (m->part) return m;
+        gpti_free(&mem, m);
+    }
+    gpti_fail(err, GPT_E_MEMORY, "model: out of memory");
+    return NULL;
+}
+
+/* The common end of the three ways to load: m's sources are open. */
+static gpt_result gpti_model_finish(gpt_model **out, gpt_model *m, const gpt_model_params *params, gpt_error *err) {
+    gpti_loader ld;
+    gpt_result r;
+    memset(&ld, 0, sizeof ld);
+    ld.m = m; ld.params = params; ld.err = err;
+    ld.pool.host = params->parallel; ld.pool.n_thread = gpti_pool_threads(params->n_threads);
+    r = gpti_load_parts(&ld);
+    gpti_gguf_close(&ld.g, &m->mem);
+    gpti_free(&m->mem, ld.used);
+    gpti_free(&m->mem, ld.strip);
+    if (r) { gpt_model_free(m); return r; }
+    if (!params->mapped || params->header_only) gpti_close_parts(m);
+    *out = m;
+    return GPT_OK;
+}
+
+static gpt_model_params gpti_model_params_of(const gpt_model_params *params) {
+    gpt_model_params none;
+    memset(&none, 0, sizeof none);
+    return params ? *params : none;
+}
+
+#ifndef GPT_NO_STDIO
+GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
+    gpt_model_params p = gpti_model_params_of(params);
+    gpt_model *m;
+    gpt_result r = GPT_OK;
+    int i, n;
+    if (out) *out = NULL;
+    gpti_clear(err);
+    if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
+    n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
+    m = gpti_model_new(&p, n, err);
+    if (!m) return err ? err->code : GPT_E_MEMORY;
+    for (i = 0; i < n && !r; i++) {
+        char *name = gpti_split_path(path, i, &m->mem);
+        r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY, "%.100s: out of memory", path);
+        if (!r) m->n_part = i + 1;
+        gpti_free(&m->mem, name);
+    }
+    if (r) { gpt_model_free(m); return r; }
+    return gpti_model_finish(out, m, &p, err);
+}
+#endif
+
+GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params, gpt_error *err) {
+    gpt_model_params p = gpti_model_params_of(params);
+    gpt_model *m;
+    if (out) *out = NULL;
+    gpti_clear(err);
+    if (!out || !data) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_memory: out and data must not be NULL");
+    m = gpti_model_new(&p, 1, err);
+    if (!m) return err ? err->code : GPT_E_MEMORY;
+    gpti_source_memory(&m->part[0], data, size);
+    m->n_part = 1;
+    return gpti_model_finish(out, m, &p, err);
+}
+
+GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part, const gpt_model_params *params, gpt_error *err) {
+    gpt_model_params p = gpti_model_params_of(params);
+    gpt_model *m;
+    int i;
+    if (out) *out = NULL;
+    gpti_clear(err);
+    if (!out || !parts || n_part < 1 || n_part > 65535) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: expected out, parts and 1 to 65535 of them");
+    for (i = 0; i < n_part; i++) if (!parts[i].read) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: part %d has no read function", i);
+    m = gpti_model_new(&p, n_part, err);
+    if (!m) return err ? err->code : GPT_E_MEMORY;
+    for (i = 0; i < n_part; i++) gpti_source_reader(&m->part[i], &parts[i]);
+    m->n_part = n_part;
+    return gpti_model_finish(out, m, &p, err);
+}
+
+GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) { *info = m->info; }
+
+/* ======================================================================
+ * [FORWARD] Transformer stages: norm, rope, attention, feed-forward
+ * ==================================================================== */
+
+/* A chunk of T rows (tokens) goes through a list of stages, layer by layer, all listed by gpti_list_stages at the end of the
+ * chapter. A stage is work over n units (rows, heads or weight panels) that do not depend on each other, so
+ * gpti_parallel_for may split them anyhow. gpti_forward walks the list with a cursor that lives in the session: it can
+ * stop between any two slices of units and go on later. Buffers, per row of the chunk, f32, last index contiguous:
+ *   x [T, D] residual stream    xn [T, D] normed    qkv [T, Q + K + V]    att [T, H * d_v]    y [S, D] what is added to x
+ *   ffn [S, 2F] gate then up, activated in place    xq the quantised input of the next product, S rows
+ * S = T, or one row for each expert a token goes to: slot t * n_used + j, the shared expert's slots behind them all. */
+
+enum { GPTI_LANES = 16 };       /* sums run over 16 lanes, then fold in halves: the same order in every kernel set */
+
+static float gpti_fold(float *lane) {
+    int i, n;
+    for (n = GPTI_LANES / 2; n; n /= 2) for (i = 0; i < n; i++) lane[i] += lane[i + n];
+    return lane[0];
+}
+
+static float gpti_sum(const float *x, size_t n) {
+    float lane[GPTI_LANES] = { 0 };
+    size_t i, j;
+    for (i = 0; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) lane[j] += x[i + j];
+    for (j = 0; i < n; i++, j++) lane[j] += x[i];
+    return gpti_fold(lane);
+}
+
+/* sum of (x - shift)^2 */
+static float gpti_sum_squares(const float *x, float shift, size_t n) {
+    float lane[GPTI_LANES] = { 0 };
+    size_t i, j;
+    for (i = 0; i + GPTI_LANES <= n; i += GPTI_LANES)
+        for (j = 0; j < GPTI_LANES; j++) { float d = x[i + j] - shift; lane[j] += d * d; }
+    for (j = 0; i < n; i++, j++) { float d = x[i] - shift; lane[j] += d * d; }
+    return gpti_fold(lane);
+}
+
+/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b.
+ * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x. */
+static void gpti_norm(float *out, const float *x, size_t n, gpti_vector v, int kind, float eps) {
+    float mean = kind == GPTI_NORM_LAYER ? gpti_sum(x, n) / (float)n : 0.0f;
+    float scale = 1.0f / sqrtf(gpti_sum_squares(x, mean, n) / (float)n + eps);
+    size_t i;
+    for (i = 0; i < n; i++) out[i] = (x[i] - mean) * scale;
+    if (v.w) for (i = 0; i < n; i++) out[i] *= v.w[i];
+    if (v.b) for (i = 0; i < n; i++) out[i] += v.b[i];
+}
+
+/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), tanh form of sec. 2: x/2 (1 + tanh u) = x sigmoid(2u). GPT-2 was trained
+ * with it; the erf form differs by up to 4.8e-4. SiLU = x sigmoid(x). In place, times gate partner `up` where there is one. */
+static void gpti_activate(float *h, const float *up, size_t n, int kind) {
+    size_t i;
+    switch (kind) {
+        case GPTI_GELU_TANH:
+            for (i = 0; i < n; i++) h[i] = h[i] * gpti_sigmoid(1.5957691216f * (h[i] + 0.044715f * (h[i] * h[i] * h[i])));
+            break;
+        case GPTI_GELU_ERF: for (i = 0; i < n; i++) h[i] = 0.5f * h[i] * (1.0f + gpti_erf(h[i] * 0.70710678f)); break;
+        case GPTI_SILU: for (i = 0; i < n; i++) h[i] = h[i] * gpti_sigmoid(h[i]); break;
+        default:                                /* gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate) */
+            for (i = 0; i < n; i++) {
+                float g = h[i] > 7.0f ? 7.0f : h[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
+                h[i] = (u + 1.0f) * (g * gpti_sigmoid(1.702f * g));
+            }
+            return;
+    }
+    if (up) for (i = 0; i < n; i++) h[i] *= up[i];
+}
+
+/* ---- Attention over the cache ----------------------------------------------------------------------------------------
+ * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one lane is one key and a
+ * score is summed without crossing lanes; values lie plainly, [kv head][position][d_v]. A window layer keeps `cap`
+ * positions and wraps around; cap is a multiple of 16, so groups never straddle the seam. */
+
+typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
+
+struct gpti_attend {                /* one layer's attention for the rows of a chunk */
+    const float *q;                 /* [T, stride] row r: heads of d_k */
+    float       *out;               /* [T, n_head * d_v] */
+    const float *sinks;             /* [n_head] or NULL */
+    gpti_cache   cache;
+    size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
+    float        scale, cap, alibi; /* score = cap tanh(q.k scale / cap) + slope (key - query); cap 0, alibi 0: none */
+    int          kv;                /* gpt_kv */
+};
+
+/* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of them. */
+static size_t gpti_kv_bytes(int kv, size_t d) {
+    return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+}
+
+/* Numbers i ... of n neighbouring entries: 16 keys' number i (lanes 16, n 16), or one value's numbers i to i + n (lanes 1) */
+static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out) {
+    size_t j;
+    if (kv == GPT_KV_F32) memcpy(out, p + i * lanes * 4, n * 4);
+    else if (kv == GPT_KV_F16) gpti_widen_f16(p + i * lanes * 2, n, out);
+    else for (j = 0; j < n; j++) {
+        size_t e = i * lanes + j, scale = lanes == 16 ? i / 32 * 16 + j : (i + j) / 32;
+        int q = p[e] < 128 ? p[e] : p[e] - 256;
+        out[j] = (float)q * gpti_f16_f32(gpti_load_u16(p + d * lanes + 2 * scale));
+    }
+}
+
+/* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
+static void gpti_kv_store(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    size_t i, j, n;
+    if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
+    else if (kv == GPT_KV_F16) for (i = 0; i < d; i++) gpti_store_u16(p + (i * lanes + lane) * 2, gpti_f32_f16(x[i]));
+    else for (i = 0; i < d; i += n) {
+        float top = 0.0f, scale, id;
+        n = d - i < 32 ? d - i : 32;
+        for (j = 0; j < n; j++) top = gpti_abs(x[i + j]) > top || x[i + j] != x[i + j] ? gpti_abs(x[i + j]) : top;
+        gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top / 127.0f));
+        scale = gpti_f16_f32(gpti_f32_f16(top / 127.0f));
+        id = scale > 0.0f && scale < INFINITY ? 1.0f / scale : 0.0f;
+        for (j = 0; j < n; j++) {       /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
+            float y = id > 0.0f ? x[i + j] * id : 0.0f;
+            int q = (int)(gpti_f32_bits((y > 127.0f ? 127.0f : y < -127.0f ? -127.0f : y) + 12582912.0f) & 0x7fffff) - 0x400000;
+            p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
+        }
+    }
+}
+
+/* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <= n_head, the rest in between */
+static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
+    size_t n = 1;
+    while (n * 2 <= n_head) n *= 2;
+    return head < n ? (float)gpti_pow_d(2.0, -(double)max * (double)(head + 1) / (double)n)
+                    : (float)gpti_pow_d(2.0, -(double)max * (double)(2 * (head - n) + 1) / (double)(2 * n));
+}
+
+/* s[16] = q . 16 keys: four partial sums over d mod 4 */
+static void gpti_scores(const float *q, const unsigned char *keys, size_t d_k, int kv, float *s) {
+    float a[4][16] = { { 0 } }, k[16];
+    size_t i, j;
+    for (i = 0; i < d_k; i++) {
+        gpti_kv_load(kv, keys, d_k, i, 16, 16, k);
+        for (j = 0; j < 16; j++) a[i & 3][j] += q[i] * k[j];
+    }
+    for (j = 0; j < 16; j++) s[j] = (a[0][j] + a[1][j]) + (a[2][j] + a[3][j]);
+}
+
+/* One query row and head. Softmax as it goes (Milakov & Gimelshein 2018, arXiv:1805.02867): keep the largest score m, the
+ * sum l of exp(s - m) and the weighted values, and rescale both when m grows. Groups of 16 keys in ascending order, cut at
+ * absolute positions, so that nothing depends on how the text was chunked. */
+static void gpti_attend_head(const gpti_attend *a, size_t row, size_t head) {
+    size_t pos = a->position + row, first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    size_t kvh = head / (a->n_head / a->n_kv), base, i, j;
+    const float *q = a->q + row * a->stride + head * a->d_k;
+    float *o = a->out + (row * a->n_head + head) * a->d_v, m = -INFINITY, l[16] = { 0 }, sum;
+    float slope = a->alibi > 0.0f ? gpti_alibi_slope(head, a->n_head, a->alibi) : 0.0f;
+    const unsigned char *k = a->cache.k + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_k);
+    const unsigned char *v = a->cache.v + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_v);
+    for (i = 0; i < a->d_v; i++) o[i] = 0.0f;
+    for (base = first & ~(size_t)15; base <= pos; base += 16) {
+        size_t slot = base % a->cache.cap, lo = base < first ? first - base : 0, hi = pos - base < 15 ? pos - base : 15;
+        float s[16], top = m, value[16];
+        gpti_scores(q, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, a->kv, s);
+        for (j = 0; j < 16; j++) {
+            s[j] *= a->scale;
+            if (a->cap > 0.0f) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
+            if (a->alibi > 0.0f) s[j] += slope * -(float)(int)((int64_t)pos - (int64_t)(base + j));
+            if (j < lo || j > hi) s[j] = -INFINITY;
+            if (s[j] > top) top = s[j];
+        }
+        if (top > m) {
+            float f = gpti_exp(m - top);
+            for (j = 0; j < 16; j++) l[j] *= f;
+            for (i = 0; i < a->d_v; i++) o[i] *= f;
+            m = top;
+        }
+        for (j = 0; j < 16; j++) { s[j] = gpti_exp(s[j] - m); l[j] += s[j]; }
+        for (j = lo; j <= hi; j++) {
+            const unsigned char *vj = v + (slot + j) * gpti_kv_bytes(a->kv, a->d_v);
+            size_t n;
+            for (i = 0; i < a->d_v; i += n) {
+                size_t e;
+                n = a->d_v - i < 16 ? a->d_v - i : 16;
+                gpti_kv_load(a->kv, vj, a->d_v, i, 1, n, value);
+                for (e = 0; e < n; e++) o[i + e] += s[j] * value[e];
+            }
+        }
+    }
+    sum = gpti_fold(l);
+    if (a->sinks) sum += gpti_exp(a->sinks[head] - m);
+    sum = 1.0f / sum;
+    for (i = 0; i < a->d_v; i++) o[i] *= sum;
+}
+
+/* Units: (kv head, row), heads of a group together so that they find its keys in the cache. */
+static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) {
+    size_t unit, h, group = a->n_head / a->n_kv;
+    for (unit = begin; unit < end; unit++)
+        for (h = 0; h < group; h++) gpti_attend_head(a, unit % a->n_row, unit / a->n_row * group + h);
+}
+
+/* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
+
+enum { GPTI_STAGE_LAYER = 1, GPTI_STAGE_OUT = 14, GPTI_STAGE_LOGITS = 15, GPTI_N_STAGE = 17 };  /* of the list: first of
+                                                                         * each layer, first after them, the vocabulary, end */
+enum { GPTI_STOP_MAX = 16, GPTI_STOP_BYTES = 256, GPTI_PIECE = 512 };
+enum { GPTI_STREAM_GO = 0, GPTI_STREAM_STOP = 1, GPTI_STREAM_HOST = 2 };
+
+typedef struct gpti_stream {
+    unsigned char stop[GPTI_STOP_MAX][GPTI_STOP_BYTES];
+    unsigned char border[GPTI_STOP_MAX][GPTI_STOP_BYTES];   /* of the first k + 1 bytes: longest prefix that ends it */
+    uint16_t      len[GPTI_STOP_MAX], at[GPTI_STOP_MAX];  /* bytes in all; bytes matched at the end of the text       */
+    int           n_stop, longest;                        /* longest: the one with the most bytes matched             */
+    int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped    */
+    unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the  */
+    char          out[GPTI_PIECE];                        /* next one may be                                          */
+    size_t        n_out;
+} gpti_stream;
+
+typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
+    int                 active;
+    gpt_generate_params params;
+    gpt_text_fn         fn;
+    void               *user;
+    gpti_stream         stream;
+    gpt_finish          finish;
+    size_t              n_prompt, n_generated;
+} gpti_generation;
+
+typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
+
+enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
+
+typedef struct gpti_progress { int active; size_t stage, unit, n_unit, group; uint32_t layer; } gpti_progress;
+
+typedef struct gpti_stage gpti_stage;
+struct gpt_session {
+    const gpt_model   *m;
+    gpt_session_params params;
+    gpti_pool          pool;
+    size_t             bytes;
+    void              *block;       /* what to free; NULL: the caller's */
+    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;     /* rows of x; rows of y, ffn and xq; rows of logits */
+    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
+    gpt_token         *token;
+    size_t             n_past, n_token;
+    float             *last_logits; /* [n_vocab] after the last token, or NULL */
+    gpti_stage        *stage;       /* [GPTI_N_STAGE] */
+    /* the forward pass under way */
+    gpti_progress         at;
+    size_t             n_row;       /* T of this chunk */
+    int                want;        /* GPTI_LOGITS_ */
+    float             *score;       /* GPTI_LOGITS_SCORE: of token[score_base] and on */
+    size_t             score_base;
+    size_t             out_row, n_out;      /* rows of x that get logits, n_logit_row at a time */
+    gpti_matmul       *job;         /* the products of this stage, together n_unit panels */
+    size_t             n_job, cost; /* cost: multiply-adds of one unit */
+    size_t             slice;       /* first unit of the slice under way */
+    gpti_attend        attend;
+    /* buffers, see the head of [FORWARD] */
+    float             *x, *xn, *qkv, *att, *y, *ffn, *rope[2], *logits;
+    gpti_xblock       *xq;          /* [blocks of the widest input][n_slot_row] */
+    float             *route, *gate, *shared_gate;      /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
+    uint32_t          *chosen, *expert_tok, *expert_slot, *first;   /* [T, n_used]; the next two grouped by expert, expert
+                                                                     * e's from first[e] to first[e + 1] */
+    gpti_cache        *cache;       /* [n_layer] */
+    gpti_candidate    *cand;        /* [n_vocab] */
+    unsigned char     *scratch;     /* for the tokenizer */
+    size_t             scratch_size;
+    gpti_generation   *gen;
+};
+
+struct gpti_stage {                 /* begin sets at.n_unit and cost, run computes units [begin, end), trace shows the result */
+    void (*begin)(gpt_session *s);
+    void (*run)(gpt_session *s, size_t begin, size_t end);
+    void (*trace)(const gpt_session *s);        /* or NULL */
+};
+
+static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->at.layer]; }
+
+static void gpti_trace(const gpt_session *s, const char *name, const float *data, size_t n_row, size_t n_col, size_t stride) {
+    gpt_trace t;
+    if (!s->params.trace) return;
+    t.name = name; t.data = data; t.n_row = n_row; t.n_col = n_col; t.stride = stride;
+    t.layer = s->at.layer < s->m->hp.n_layer ? (int)s->at.layer : -1;
+    t.position = s->n_past + (s->at.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->at.group * s->n_logit_row;
+    s->params.trace(s->params.trace_user, &t);
+}
+
+/* Rows [begin, end) of x, n_col wide and ld apart, become the quantised input of the next product. */
+static void gpti_quantize_rows(gpt_session *s, const float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
+    size_t t;
+    if (n_col % 32 == 0) for (t = begin; t < end; t++) s->m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+}
+
+/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
+static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out, size_t ld_out,
+                         size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
+    gpti_matmul *j = &s->job[s->n_job++];
+    memset(j, 0, sizeof *j);
+    j->w = lin->w;
+    j->w.data += expert * lin->stride;
+    j->x = x; j->ld_x = ld_x; j->xq = s->xq; j->ld_xq = s->n_slot_row;
+    j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
+    j->out = out; j->ld_out = ld_out;
+    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL;
+    s->at.n_unit += gpti_n_panel(lin->w.n_row);
+    s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+}
+
+static void gpti_run_jobs(gpt_session *s, size_t begin, size_t end) {
+    size_t i, first = 0;
+    for (i = 0; i < s->n_job && first < end; i++) {
+        size_t n = gpti_n_panel(s->job[i].w.n_row), b = begin > first ? begin - first : 0, e = end - first < n ? end - first : n;
+        if (b < e) s->m->kern.matmul(&s->job[i], b, e);
+        first += n;
+    }
+}
+
+/* ---- The stages. begin_ sets at.n_unit and cost; run_ works on units [begin, end); trace_ shows what came out. ------- */
+
+static void gpti_begin_rows(gpt_session *s) { s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
+
+/* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
+static void gpti_run_embed(gpt_session *s, size_t begin, size_t end) {
+    const gpt_model *m = s->m;
+    const gpti_hparams *hp = &m->hp;
+    size_t t, i, D = hp->d_model, set;
+    for (t = begin; t < end; t++) {
+        float *x = s->x + t * D, *p = s->xn + t * D;
+        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x);
+        if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
+        if (m->pos_embd.w.data) {
+            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p);
+            for (i = 0; i < D; i++) x[i] += p[i];
+        }
+        if (m->embd_norm.w) gpti_norm(x, x, D, m->embd_norm, m->arch.norm, hp->eps);
+        for (set = 0; set < 2; set++) {
+            const float *freq = set == 0 && m->rope_freq[2] && s->n_ctx > hp->n_ctx_orig ? m->rope_freq[2] : m->rope_freq[set];
+            float *cs = s->rope[set] + t * hp->n_rope, scale = set == 0 ? hp->rope_mscale : 1.0f;
+            if (freq) for (i = 0; i < hp->n_rope / 2; i++) {
+                double c, si;
+                gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
+                cs[2 * i] = (float)c * scale; cs[2 * i + 1] = (float)si * scale;
+            }
+        }
+    }
+}
+static void gpti_trace_embed(const gpt_session *s) { gpti_trace(s, "embd", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+
+/* xn = norm(x), the attention's input */
+static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpt_model *m = s->m;
+    size_t t, D = m->hp.d_model;
+    for (t = begin; t < end; t++) {
+        if (m->arch.flags & GPTI_PRE_NORM)
+            gpti_norm(s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm, m->arch.norm, m->hp.eps);
+        else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
+    }
+    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+}
+static void gpti_trace_attn_norm(const gpt_session *s) { gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+
+static size_t gpti_q_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_k; }
+static size_t gpti_k_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_k; }
+static size_t gpti_v_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_v; }
+
+static void gpti_begin_qkv(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
+    if (l->qkv.w.data) { gpti_add_job(s, &l->qkv, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL); return; }
+    gpti_add_job(s, &l->q, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->k, 0, s->xn, D, s->qkv + q, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->v, 0, s->xn, D, s->qkv + q + k, ld, s->n_row, NULL, NULL);
+}
+static void gpti_trace_qkv(const gpt_session *s) {
+    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
+    gpti_trace(s, "q", s->qkv, s->n_row, q, ld);
+    gpti_trace(s, "k", s->qkv + q, s->n_row, k, ld);
+    gpti_trace(s, "v", s->qkv + q + k, s->n_row, gpti_v_width(s), ld);
+}
+
+/* RMSNorm or LayerNorm over each head of x, or over all of them at once */
+static void gpti_norm_heads(float *x, size_t n_head, size_t d, gpti_vector v, int style, int kind, float eps) {
+    size_t h;
+    if (style == GPTI_QK_WHOLE) { gpti_norm(x, x, n_head * d, v, kind, eps); return; }
+    for (h = 0; h < n_head; h++) {
+        gpti_vector vh = v;
+        if (style == GPTI_QK_EACH) { vh.w += h * d; if (vh.b) vh.b += h * d; }
+        gpti_norm(x + h * d, x + h * d, d, vh, kind, eps);
+    }
+}
+
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cos, sin pairs [n / 2] */
+static void gpti_rope(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
+    size_t h, i;
+    for (h = 0; h < n_head; h++, x += d)
+        for (i = 0; i < n / 2; i++) {
+            float *a = half ? x + i : x + 2 * i, *b = half ? x + i + n / 2 : x + 2 * i + 1;
+            float c = cs[2 * i], s = cs[2 * i + 1], va = *a, vb = *b;
+            *a = va * c - vb * s;
+            *b = vb * c + va * s;
+        }
+}
+
+/* q and k: clamp, norm, rope; k and v into the cache */
+static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpti_hparams *hp = &s->m->hp;
+    const gpti_cache *c = &s->cache[s->at.layer];
+    int kv = s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
+    size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
+    for (t = begin; t < end; t++) {
+        float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
+        size_t slot = (s->n_past + t) % c->cap, n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
+        if (hp->clamp_qkv > 0.0f)
+            for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
+        if (l->q_norm.w) gpti_norm_heads(q, l->n_head, d_k, l->q_norm, l->qk_norm, s->m->arch.norm, hp->eps);
+        if (l->k_norm.w) gpti_norm_heads(k, l->n_kv, d_k, l->k_norm, l->qk_norm, s->m->arch.norm, hp->eps);
+        if (l->rope >= 0) {
+            const float *cs = s->rope[l->rope] + t * hp->n_rope;
+            gpti_rope(q, l->n_head, d_k, hp->n_rope, cs, half);
+            gpti_rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+        }
+        for (h = 0; h < l->n_kv; h++) {
+            unsigned char *kp = c->k + (h * c->cap + (slot & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
+            gpti_kv_store(kv, kp, k + h * d_k, d_k, 16, slot & 15);
+            gpti_kv_store(kv, c->v + (h * c->cap + slot) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
+        }
+    }
+}
+static void gpti_trace_rope(const gpt_session *s) {
+    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s);
+    gpti_trace(s, "q_rope", s->qkv, s->n_row, q, ld);
+    gpti_trace(s, "k_rope", s->qkv + q, s->n_row, gpti_k_width(s), ld);
+}
+
+static void gpti_begin_attend(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpti_hparams *hp = &s->m->hp;
+    gpti_attend *a = &s->attend;
+    memset(a, 0, sizeof *a);
+    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->at.layer];
+    a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
+    a->position = s->n_past; a->window = l->window; a->kv = s->params.kv;
+    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? hp->alibi_max : 0.0f;
+    s->at.n_unit = (size_t)l->n_kv * s->n_row;
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv);
+}
+static void gpti_run_attend(gpt_session *s, size_t begin, size_t end) { s->m->kern.attend(&s->attend, begin, end); }
+
+static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
+static void gpti_trace_attend(const gpt_session *s) { gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s)); }
+
+static void gpti_run_quantize_att(gpt_session *s, size_t begin, size_t end) {
+    gpti_quantize_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), begin, end);
+}
+
+static void gpti_begin_attn_out(gpt_session *s) {
+    gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_att_width(s), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
+}
+static void gpti_trace_attn_out(const gpt_session *s) { gpti_trace(s, "attn_out", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+
+/* x += scale * norm(y), the norm where the layer has one */
+static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
+    size_t i, D = s->m->hp.d_model;
+    if (post.w) gpti_norm(y, y, D, post, s->m->arch.norm, s->m->hp.eps);
+    for (i = 0; i < D; i++) x[i] += y[i] * s->m->hp.residual_scale;
+}
+
+/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
+ * one norm for both halves, it is xn as it stands. */
+static void gpti_run_attn_residual(gpt_session *s, size_t begin, size_t end) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpt_model *m = s->m;
+    size_t t, D = m->hp.d_model;
+    int parallel = (m->arch.flags & GPTI_PARALLEL) != 0, plain = (m->arch.flags & GPTI_NORM_PLAIN) != 0;
+    gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
+    for (t = begin; t < end; t++) {
+        float *x = s->x + t * D, *xn = s->xn + t * D;
+        if (parallel && norm.w) gpti_norm(xn, x, D, norm, m->arch.norm, m->hp.eps);
+        gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
+        if (!parallel && (norm.w || plain)) gpti_norm(xn, x, D, norm, m->arch.norm, m->hp.eps);
+        else if (!parallel) memcpy(xn, x, D * sizeof(float));
+    }
+    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+}
+static void gpti_trace_attn_residual(const gpt_session *s) {
+    size_t D = s->m->hp.d_model;
+    gpti_trace(s, "resid", s->x, s->n_row, D, D);
+    gpti_trace(s, "ffn_norm", s->xn, s->n_row, D, D);
+}
+
+/* Mixture of experts: the router scores each token against each expert */
+static void gpti_begin_router(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    if (l->router.w.data) gpti_add_job(s, &l->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row, NULL, NULL);
+}
+
+/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
+ * kept, which is the same as making them sum to 1). Weights and experts end in route and chosen [T, n_used]. */
+static void gpti_begin_route(gpt_session *s) { s->at.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert; }
+static void gpti_run_route(gpt_session *s, size_t begin, size_t end) {
+    const gpti_hparams *hp = &s->m->hp;
+    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
+    for (t = begin; t < end; t++) {
+        float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
+        uint32_t *chosen = s->chosen + t * used;
+        for (e = 0; e < n; e++) { if (p[e] != p[e]) p[e] = -INFINITY; if (p[e] > top) top = p[e]; }
+        if (!(top > -INFINITY && top < INFINITY)) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }
+        for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
+        for (j = 0; j < used; j++) {
+            size_t best = 0;
+            for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
+            chosen[j] = (uint32_t)best;
+            w[j] = p[best];
+            sum += w[j];
+            p[best] = -1.0f;
+        }
+        if (!(s->m->arch.flags & GPTI_MOE_NORM)) sum = all;
+        for (j = 0; j < used; j++) w[j] = w[j] / sum * hp->expert_scale;
+    }
+}
+
+/* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
+static void gpti_group_experts(gpt_session *s) {
+    size_t i, n = s->n_row * s->m->hp.n_expert_used, e, sum = 0, n_expert = s->m->hp.n_expert;
+    for (e = 0; e <= n_expert; e++) s->first[e] = 0;
+    for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
+    for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
+    for (i = 0; i < n; i++) {
+        uint32_t at = s->first[s->chosen[i]]++;
+        s->expert_slot[at] = (uint32_t)i;
+        s->expert_tok[at] = (uint32_t)(i / s->m->hp.n_expert_used);
+    }
+    for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
+    s->first[0] = 0;
+}
+
+static int gpti_is_gated(const gpt_session *s) { return (s->m->arch.flags & GPTI_GATED) != 0; }
+static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
+
+/* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
+static size_t gpti_n_slot(const gpt_session *s) { return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row; }
+static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
+static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
+    const gpti_layer *l = gpti_at_layer(s);
+    return slot >= gpti_n_slot(s) ? s->m->hp.d_ff_shexp : l->router.w.data ? s->m->hp.d_ff_exp : l->d_ff;
+}
+
+static void gpti_begin_ffn_up(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
+    if (!l->router.w.data) {
+        if (l->gate.w.data) gpti_add_job(s, &l->gate, 0, s->xn, D, s->ffn, ld, s->n_row, NULL, NULL);
+        gpti_add_job(s, &l->up, 0, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld, s->n_row, NULL, NULL);
+        return;
+    }
+    gpti_group_experts(s);
+    for (e = 0; e < s->m->hp.n_expert; e++) {
+        size_t first = s->first[e], count = s->first[e + 1] - first;
+        if (!count) continue;
+        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, s->expert_tok + first, s->expert_slot + first);
+        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + s->m->hp.d_ff_exp, ld, count, s->expert_tok + first, s->expert_slot + first);
+    }
+    if (gpti_n_shared(s)) {
+        gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
+        gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + s->m->hp.d_ff_shexp, ld, s->n_row, NULL, NULL);
+        gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
+    }
+}
+static void gpti_trace_ffn_up(const gpt_session *s) {
+    size_t F = gpti_slot_width(s, 0), ld = gpti_ld_ffn(s);
+    if (gpti_is_gated(s)) gpti_trace(s, "ffn_gate", s->ffn, gpti_n_slot(s), F, ld);
+    gpti_trace(s, "ffn_up", s->ffn + (gpti_is_gated(s) ? F : 0), gpti_n_slot(s), F, ld);
+}
+
+static void gpti_begin_ffn_act(gpt_session *s) { s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0); }
+static void gpti_run_ffn_act(gpt_session *s, size_t begin, size_t end) {
+    size_t i, ld = gpti_ld_ffn(s);
+    for (i = begin; i < end; i++) {
+        size_t F = gpti_slot_width(s, i);
+        float *h = s->ffn + i * ld;
+        s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
+        gpti_quantize_rows(s, s->ffn, F, ld, i, i + 1);
+    }
+}
+static void gpti_trace_ffn_act(const gpt_session *s) { gpti_trace(s, "ffn_act", s->ffn, gpti_n_slot(s), gpti_slot_width(s, 0), gpti_ld_ffn(s)); }
+
+static void gpti_begin_ffn_down(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
+    if (!l->router.w.data) { gpti_add_job(s, &l->down, 0, s->ffn, ld, s->y, D, s->n_row, NULL, NULL); return; }
+    for (e = 0; e < s->m->hp.n_expert; e++) {
+        const uint32_t *slot = s->expert_slot + s->first[e];
+        if (s->first[e + 1] > s->first[e]) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, s->first[e + 1] - s->first[e], slot, slot);
+    }
+    if (gpti_n_shared(s)) {
+        gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
+        s->job[s->n_job - 1].xq += n;
+    }
+}
+
+/* The experts' outputs, weighted, become one row; x += it */
+static void gpti_run_ffn_residual(gpt_session *s, size_t begin, size_t end) {
+    const gpti_layer *l = gpti_at_layer(s);
+    size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+    for (t = begin; t < end; t++) {
+        float *y = s->y + t * D;
+        if (l->router.w.data) {
+            const float *w = s->gate + t * used;
+            y = s->xn + t * D;                  /* xn has done its work */
+            for (i = 0; i < D; i++) y[i] = s->y[t * used * D + i] * w[0];
+            for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += s->y[(t * used + j) * D + i] * w[j];
+            if (gpti_n_shared(s)) {
+                float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
+                for (i = 0; i < D; i++) y[i] += s->y[(gpti_n_slot(s) + t) * D + i] * g;
+            }
+        }
+        gpti_add_residual(s, s->x + t * D, y, l->ffn_post_norm);
+    }
+}
+static void gpti_trace_ffn_down(const gpt_session *s) {
+    if (!gpti_at_layer(s)->router.w.data) gpti_trace(s, "ffn_down", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
+}
+static void gpti_trace_out(const gpt_session *s) { gpti_trace(s, "out", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+
+/* The last norm and the vocabulary, only for the rows that somebody asked for */
+static void gpti_begin_out_norm(gpt_session *s) {
+    int last = s->n_past + s->n_row == s->n_token;
+    s->out_row = s->want == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
+    s->n_out = s->want == GPTI_LOGITS_SCORE ? s->n_row : s->want == GPTI_LOGITS_LAST && last ? 1 : 0;
+    s->at.n_unit = s->n_out;
+    s->cost = 8 * s->m->hp.d_model;
+}
+static void gpti_run_out_norm(gpt_session *s, size_t begin, size_t end) {
+    size_t t, D = s->m->hp.d_model;
+    for (t = begin; t < end; t++) gpti_norm(s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm, s->m->arch.norm, s->m->hp.eps);
+    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+}
+static void gpti_trace_out_norm(const gpt_session *s) { if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model); }
+
+static size_t gpti_n_group_row(const gpt_session *s) {      /* rows of the group of logits at hand */
+    size_t done = s->at.group * s->n_logit_row;
+    return s->n_out - done < s->n_logit_row ? s->n_out - done : s->n_logit_row;
+}
+static void gpti_begin_logits(gpt_session *s) {
+    size_t first = s->at.group * s->n_logit_row, D = s->m->hp.d_model;
+    if (!s->n_out) return;
+    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_group_row(s), NULL, NULL);
+    s->job[0].xq += first;
+}
+
+/* log(sum(exp(x))), the sum over 16 lanes */
+static double gpti_log_sum_exp(const float *x, size_t n) {
+    float lane[GPTI_LANES] = { 0 }, top = -INFINITY;
+    size_t i;
+    for (i = 0; i < n; i++) if (x[i] > top) top = x[i];
+    for (i = 0; i < n; i++) lane[i % GPTI_LANES] += gpti_exp(x[i] - top);
+    return (double)top + gpti_log_d((double)gpti_fold(lane));
+}
+
+static void gpti_begin_scores(gpt_session *s) { s->at.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab; }
+static void gpti_run_scores(gpt_session *s, size_t begin, size_t end) {
+    const gpti_hparams *hp = &s->m->hp;
+    size_t t, i, V = hp->n_vocab;
+    for (t = begin; t < end; t++) {
+        float *z = s->logits + t * V;
+        size_t next = s->n_past + s->out_row + s->at.group * s->n_logit_row + t + 1;
+        if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
+        if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+        if (s->want == GPTI_LOGITS_SCORE && next < s->n_token)
+            s->score[next - s->score_base] = (float)((double)z[s->token[next]] - gpti_log_sum_exp(z, V));
+    }
+}
+static void gpti_trace_logits(const gpt_session *s) {
+    if (s->n_out) gpti_trace(s, "logits", s->logits, gpti_n_group_row(s), s->m->hp.n_vocab, s->m->hp.n_vocab);
+}
+
+/* The forward pass as the paper's diagram has it, top to bottom. */
+static void gpti_list_stages(gpti_stage *out) {
+    const gpti_stage stages[GPTI_N_STAGE] = {
+        { gpti_begin_rows,     gpti_run_embed,         gpti_trace_embed },
+        { gpti_begin_rows,     gpti_run_attn_norm,     gpti_trace_attn_norm },         /* from here for each layer */
+        { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
+        { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
+        { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
+        { gpti_begin_rows,     gpti_run_quantize_att,  NULL },
+        { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
+        { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
+        { gpti_begin_router,   gpti_run_jobs,          NULL },
+        { gpti_begin_route,    gpti_run_route,         NULL },
+        { gpti_begin_ffn_up,   gpti_run_jobs,          gpti_trace_ffn_up },
+        { gpti_begin_ffn_act,  gpti_run_ffn_act,       gpti_trace_ffn_act },
+        { gpti_begin_ffn_down, gpti_run_jobs,          gpti_trace_ffn_down },
+        { gpti_begin_rows,     gpti_run_ffn_residual,  gpti_trace_out },               /* to here */
+        { gpti_begin_out_norm, gpti_run_out_norm,      gpti_trace_out_norm },
+        { gpti_begin_logits,   gpti_run_jobs,          NULL },
+        { gpti_begin_scores,   gpti_run_scores,        gpti_trace_logits }
+    };
+    memcpy(out, stages, sizeof stages);
+}
+
+enum { GPTI_SLICE = 1 << 21, GPTI_SHARE = 1 << 16 };     /* multiply-adds: of a slice; that are worth another thread */
+
+static void gpti_stage_task(void *arg, size_t begin, size_t end) {
+    gpt_session *s = (gpt_session *)arg;
+    s->stage[s->at.stage].run(s, s->slice + begin, s->slice + end);
+}
+
+/* Units of the stage up to the next look at the poll hook; a slice too small to share stays on the caller's thread. */
+static void gpti_run_slice(gpt_session *s) {
+    size_t left = s->at.n_unit - s->at.unit, n = left, cost = s->cost ? s->cost : 1;
+    if (s->params.poll && left > GPTI_SLICE / cost) n = GPTI_SLICE / cost + 1 < left ? GPTI_SLICE / cost + 1 : left;
+    s->slice = s->at.unit;
+    if (n < 2 || n * cost < GPTI_SHARE) gpti_stage_task(s, 0, n);
+    else gpti_parallel_for(&s->pool, n, gpti_stage_task, s);
+    s->at.unit += n;
+}
+
+/* Where to go after a stage; 0 when the chunk is done. */
+static int gpti_next_stage(gpt_session *s) {
+    gpti_progress *at = &s->at;
+    at->unit = at->n_unit = 0;
+    at->stage++;
+    if (at->stage == GPTI_STAGE_LAYER) at->layer = 0;
+    else if (at->stage == GPTI_STAGE_OUT && ++at->layer < s->m->hp.n_layer) at->stage = GPTI_STAGE_LAYER;
+    else if (at->stage == GPTI_N_STAGE) {
+        if (++at->group * s->n_logit_row >= s->n_out) return 0;
+        at->stage = GPTI_STAGE_LOGITS;
+    }
+    return 1;
+}
+
+/* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
+ * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
+static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
+    while (s->n_past < s->n_token) {
+        if (!s->at.active) {
+            memset(&s->at, 0, sizeof s->at);
+            s->at.active = 1;
+            s->at.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
+            s->n_row = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
+            s->last_logits = NULL;
+        }
+        do {
+            if (s->at.unit == 0) { s->n_job = s->at.n_unit = 0; s->stage[s->at.stage].begin(s); }
+            while (s->at.unit < s->at.n_unit) {
+                gpt_poll p = GPT_GO;
+                gpti_run_slice(s);
+                if (s->params.poll) p = s->params.poll(s->params.poll_user);
+                if (p == GPT_PAUSE && can_pause) return GPT_MORE;
+                if (p == GPT_CANCEL) {
+                    s->at.active = 0;
+                    s->n_token = s->n_past;
+                    return gpti_fail(err, GPT_E_CANCELLED, "cancelled by the poll hook at token %lu", (unsigned long)s->n_past);
+                }
+            }
+            if (s->params.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
+        } while (gpti_next_stage(s));
+        s->at.active = 0;
+        s->n_past += s->n_row;
+        if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
+    }
+    return GPT_OK;
+}
+
+/* ======================================================================
+ * [SESSION] One running text: its tokens, cache and scratch
+ * ==================================================================== */
+
+/* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
+static size_t gpti_cache_rows(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
+    size_t n = (n_ctx + 15) & ~(size_t)15, w = ((size_t)l->window + n_batch + 31) & ~(size_t)15;
+    return l->window && w < n ? w : n;
+}
+
+static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Lay the session out in a: with a->base NULL this only measures. s itself is the first piece. */
+static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_session *plan, gpt_session **out) {
+    const gpti_hparams *hp = &m->hp;
+    gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
+    size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
+    size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn), i;
+    if (!a->base) s = &measured;
+    memcpy(s, plan, sizeof *s);
+    s->token = (gpt_token *)gpti_carve(a, plan->n_ctx, sizeof *s->token);
+    s->x = (float *)gpti_carve(a, B * D, sizeof(float));
+    s->xn = (float *)gpti_carve(a, B * D, sizeof(float));
+    s->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
+    s->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
+    s->y = (float *)gpti_carve(a, S * D, sizeof(float));
+    s->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
+    for (i = 0; i < 2; i++) s->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
+    s->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
+    s->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *s->xq);
+    s->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *s->job);
+    s->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
+    s->gate = (float *)gpti_carve(a, used, sizeof(float));
+    s->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
+    s->chosen = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    s->expert_tok = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    s->expert_slot = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    s->first = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
+    s->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *s->cand);
+    s->scratch = (unsigned char *)gpti_carve(a, plan->scratch_size, 1);
+    s->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *s->stage);
+    s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
+    s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
+    for (i = 0; i < hp->n_layer; i++) {
+        const gpti_layer *l = &m->layer[i];
+        gpti_cache c;
+        size_t k, v;
+        c.cap = gpti_cache_rows(l, plan->n_ctx, B);
+        if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes(plan->params.kv, hp->d_k)) || !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes(plan->params.kv, hp->d_v))) a->overflow = 1;
+        else {
+            c.k = (unsigned char *)gpti_carve(a, k, 1);
+            c.v = (unsigned char *)gpti_carve(a, v, 1);
+            if (a->base) s->cache[i] = c;
+        }
+    }
+    if (a->base && out) *out = s;
+}
+
+/* Settle the parameters; the plan is a session without memory. */
+static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
+    gpt_session_params none;
+    uint64_t limit = (uint64_t)1 << 40;
+    uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
+    memset(&none, 0, sizeof none);
+    if (!params) params = &none;
+    memset(plan, 0, sizeof *plan);
+    if (!m->hp.n_layer) return gpti_fail(err, GPT_E_STATE, "session: the model's architecture is not one this version computes");
+    plan->m = m;
+    plan->params = *params;
+    plan->pool.host = params->parallel;
+    plan->pool.n_thread = gpti_pool_threads(params->n_threads);
+    plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
+    plan->n_batch = params->n_batch ? params->n_batch : 256;
+    if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
+    if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %lu is more than %lu", (unsigned long)plan->n_ctx, (unsigned long)GPTI_MAX_CTX);
+    if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
+        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only", (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
+    if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0) return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
+    if ((uint64_t)plan->n_batch * used * gpti_max(m->hp.ld_ffn, m->hp.max_qkv) > limit / 4)
+        return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
+    plan->n_slot_row = plan->n_batch * used;
+    plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
+    if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
+    if (plan->n_logit_row > 64) plan->n_logit_row = 64;
+    if (plan->n_logit_row < 4) plan->n_logit_row = plan->n_batch < 4 ? plan->n_batch : 4;
+    plan->scratch_size = (size_t)64 << 10;
+    return GPT_OK;
+}
+
+GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *params) {
+    gpt_session plan;
+    gpti_arena a;
+    memset(&a, 0, sizeof a);
+    if (!m || gpti_session_plan(&plan, m, params, NULL)) return 0;
+    gpti_session_layout(&a, m, &plan, NULL);
+    return a.overflow || a.used > SIZE_MAX - 64 ? 0 : a.used + 64;       /* 64: room to align */
+}
+
+GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params, void *memory, size_t size, gpt_error *err) {
+    gpt_session plan, *s = NULL;
+    gpti_arena a;
+    size_t need;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !m || !memory) return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
+    if (m->header_only) return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
+    GPTI_TRY(gpti_session_plan(&plan, m, params, err));
+    need = gpt_session_bytes(m, params);
+    if (!need || size < need)
+        return gpti_fail(err, GPT_E_MEMORY, "session: needs %lu bytes, given %lu", (unsigned long)need, (unsigned long)size);
+    memset(&a, 0, sizeof a);
+    a.base = (unsigned char *)gpti_align(memory);
+    gpti_session_layout(&a, m, &plan, &s);
+    gpti_list_stages(s->stage);
+    s->bytes = need;
+    gpt_session_reset(s);
+    *out = s;
+    return GPT_OK;
+}
+
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
+    gpt_session plan;
+    size_t need;
+    void *block;
+    gpt_result r;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !m) return gpti_fail(err, GPT_E_ARG, "gpt_session_new: out and model must not be NULL");
+    GPTI_TRY(gpti_session_plan(&plan, m, params, err));
+    need = gpt_session_bytes(m, params);
+    block = need ? gpti_alloc_raw(&m->mem, need) : NULL;
+    if (!block) return gpti_fail(err, GPT_E_MEMORY, "session: out of memory for %lu KiB", (unsigned long)(need >> 10));
+    r = gpt_session_init(out, m, params, block, need, err);
+    if (r) gpti_free(&m->mem, block);
+    else (*out)->block = block;
+    return r;
+}
+
+GPT_API void gpt_session_free(gpt_session *s) {
+    if (s && s->block) gpti_free(&s->m->mem, s->block);
+}
+
+GPT_API void gpt_session_reset(gpt_session *s) {
+    s->n_past = s->n_token = 0;
+    s->at.active = 0;
+    s->last_logits = NULL;
+    memset(s->gen, 0, sizeof *s->gen);
+}
+
+GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
+    uint32_t i;
+    gpti_clear(err);
+    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n, (unsigned long)s->n_token);
+    for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
+        size_t window = s->m->layer[i].window, reach = s->n_past + s->n_batch;
+        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < reach + window)
+            return gpti_fail(err, GPT_E_STATE, "rewind: to token %lu of %lu, whose sliding window is no longer kept", (unsigned long)n, (unsigned long)s->n_past);
+    }
+    if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
+    s->n_token = n;
+    s->at.active = 0;
+    s->gen->active = 0;
+    return GPT_OK;
+}
+
+GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n) {
+    if (n) *n = s->n_token;
+    return s->token;
+}
+
+GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) {
+    memset(info, 0, sizeof *info);
+    info->n_ctx = s->n_ctx; info->n_batch = s->n_batch;
+    info->n_threads = s->pool.host.run ? 0 : s->pool.n_thread;
+    info->kernels = s->m->kern.name;
+    info->bytes = s->bytes; info->n_token = s->n_token;
+    info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
+}
+
+/* Append to the text, still to be computed. All or nothing. */
+static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
+    size_t i;
+    if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
+    if (n > s->n_ctx - s->n_token)
+        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+    for (i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
+            return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i, (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
+    if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids);
+    s->n_token += n;
+    return GPT_OK;
+}
+
+GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
+    gpti_clear(err);
+    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_eval: session must not be NULL");
+    if (s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_eval: a generation is under way; gpt_end gives it up");
+    GPTI_TRY(gpti_append(s, ids, n, err));
+    s->want = GPTI_LOGITS_LAST;
+    return gpti_forward(s, 0, err);
+}
+
+GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
+    size_t base;
+    gpti_clear(err);
+    if (!s || (n && !logprob)) return gpti_fail(err, GPT_E_ARG, "gpt_score: session and logprob must not be NULL");
+    if (s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_score: a generation is under way; gpt_end gives it up");
+    base = s->n_token;
+    GPTI_TRY(gpti_append(s, ids, n, err));
+    if (!n) return GPT_OK;
+    logprob[0] = s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab)) : 0.0f;
+    s->want = GPTI_LOGITS_SCORE;
+    s->score = logprob;
+    s->score_base = base;
+    return gpti_forward(s, 0, err);
+}
+
+GPT_API float *gpt_logits(gpt_session *s) { return s->last_logits; }
+
+/* ======================================================================
+ * [SAMPLING] From logits to a token
+ * ==================================================================== */
+
+/* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter that makes no sense as
+ * "off". Sums run over the candidates in a stated order in f64 and e^x is our own, so a seed draws the same token on
+ * every machine. The three cuts keep a head of the candidates sorted by logit, ties by id, so equal logits never depend
+ * on how the sort went about it. */
+
+/* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood 2014), whose state
+ * is a counter, so its n-th output needs no steps. The seed is mixed once beforehand: neighbouring seeds share nothing.
+ * */
+static uint64_t gpti_mix64(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static double gpti_uniform(uint64_t seed, uint64_t counter) {
+    const uint64_t golden = 0x9E3779B97F4A7C15u;
+    return (double)(gpti_mix64(gpti_mix64(seed + golden) + golden * (counter + 1)) >> 11) * (1.0 / 9007199254740992.0);
+}
+
+/* 1 when a comes after b in the order of preference. */
+static int gpti_worse(const gpti_candidate *a, const gpti_candidate *b) {
+    return a->logit < b->logit || (a->logit == b->logit && a->id > b->id);
+}
+
+/* Move h[i] down until no child in the heap h[n] is worse than its parent. */
+static void gpti_sift(gpti_candidate *h, size_t n, size_t i) {
+    const gpti_candidate x = h[i];
+    size_t c;
+    while ((c = 2 * i + 1) < n) {
+        if (c + 1 < n && gpti_worse(&h[c + 1], &h[c])) c++;
+        if (!gpti_worse(&h[c], &x)) break;
+        h[i] = h[c];
+        i = c;
+    }
+    h[i] = x;
+}
+
+/* Bring the k best of c[n] to the front, best first. n log k at worst, about n compares when k is small; the rest of c
+ * is lost. The heap holds the k best so far with the worst of them on top. */
+static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
+    size_t i;
+    for (i = k / 2; i-- > 0;) gpti_sift(c, k, i);
+    for (i = k; i < n; i++) {
+        if (gpti_worse(&c[0], &c[i])) { c[0] = c[i]; gpti_sift(c, k, 0); }
+    }
+    for (i = k; i-- > 1;) {
+        const gpti_candidate x = c[0];
+        c[0] = c[i];
+        c[i] = x;
+        gpti_sift(c, i, 0);
+    }
+}
+
+/* The most likely of c[n], n > 0; ties go to the lowest id. */
+static gpti_candidate gpti_best_one(const gpti_candidate *c, size_t n) {
+    gpti_candidate best = c[0];
+    size_t i;
+    for (i = 1; i < n; i++) if (gpti_worse(&best, &c[i])) best = c[i];
+    return best;
+}
+
+/* Sum of e^((logit - max) / t) over c[n] in order. With keep, each weight replaces its logit. */
+static double gpti_weigh(gpti_candidate *c, size_t n, float max, float t, int keep) {
+    double sum = 0.0;
+    size_t i, j;
+    for (i = 0; i < n; i += 16) {
+        float w[16];
+        for (j = 0; j < 16; j++) w[j] = i + j < n ? (c[i + j].logit - max) / t : -INFINITY;
+        for (j = 0; j < 16; j++) w[j] = gpti_exp(w[j]);
+        for (j = 0; j < 16 && i + j < n; j++) {
+            if (!(w[j] > 0.0f)) w[j] = 0.0f;            /* -infinity / +infinity was NaN */
+            sum += w[j];
+            if (keep) c[i + j].logit = w[j];
+        }
+    }
+    return sum;
+}
+
+static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
+
+/* Steps 1 and 2: copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN. Returns the
+ * number of candidates left, in order of id. Until the last loop c[i] is token i and c[i].id counts its occurrences. */
+static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_vocab, const gpt_sample_params *p,
+                              const gpt_token *history, size_t n_history) {
+    const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
+    const float frequency = gpti_or_zero(p->frequency_penalty), presence = gpti_or_zero(p->presence_penalty);
+    size_t last = p->penalty_last_n == 0 ? 64 : p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n;
+    size_t i, n = 0;
+    for (i = 0; i < n_vocab; i++) { c[i].logit = logits[i]; c[i].id = 0; }
+    for (i = 0; p->bias && i < p->n_bias; i++) {
+        const gpt_token id = p->bias[i].token;
+        if (id >= 0 && (size_t)id < n_vocab) c[id].logit += p->bias[i].bias;
+    }
+    if (last > n_history) last = n_history;
+    if (repeat == 1.0f && frequency == 0.0f && presence == 0.0f) last = 0;
+    for (i = n_history - last; i < n_history; i++) {
+        if (history[i] >= 0 && (size_t)history[i] < n_vocab) c[history[i]].id++;
+    }
+    for (i = 0; i < n_vocab; i++) {
+        float x = c[i].logit;
+        if (c[i].id > 0) {
+            x = x > 0.0f ? x / repeat : x * repeat;
+            x = x - (float)c[i].id * frequency - presence;
+        }
+        if (!(x > -INFINITY)) continue;
+        c[n].logit = x < FLT_MAX ? x : FLT_MAX;
+        c[n++].id = (gpt_token)i;
+    }
+    return n;
+}
+
+/* Steps 3 to 5 on c[n], n > 0, whose largest logit is max: top_k, top_p, min_p. Returns how many stay in front; the
+ * most likely one always does. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k.
+ * */
+static size_t gpti_cut(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
+    size_t i, m;
+    int sorted = 0;
+    if (p->top_k > 0 && (size_t)p->top_k < n) {
+        gpti_best(c, n, (size_t)p->top_k);
+        n = (size_t)p->top_k;
+        sorted = 1;
+    }
+    if (p->top_p > 0.0f && p->top_p < 1.0f) {
+        const double sum = gpti_weigh(c, n, max, 1.0f, 0);
+        double head = 0.0;
+        if (!sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
+            const double low = max + gpti_log_d((1.0 - p->top_p) * sum / (double)n) - 0.001;
+            for (i = m = 0; i < n; i++) if (c[i].logit >= low) c[m++] = c[i];
+            gpti_best(c, n = m, m);
+        }
+        for (i = 0; i < n && head < p->top_p * sum; i++) head += gpti_exp(c[i].logit - max);
+        n = i;
+    }
+    if (p->min_p > 0.0f) {
+        for (i = m = 0; i < n; i++) {
+            const float w = gpti_exp(c[i].logit - max);
+            if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
+        }
+        n = m;
+    }
+    return n;
+}
+
+/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order. c is scratch of n_vocab; history
+ * is the whole text so far, whose length picks the number drawn. -1 only when n_vocab is 0. */
+static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
+                                    const gpt_token *history, size_t n_history, gpti_candidate *c) {
+    const int greedy = !p || !(p->temperature > 0.0f);
+    gpti_candidate best;
+    double sum, draw;
+    size_t i, n;
+    if (n_vocab == 0) return -1;
+    if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
+                          p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f))) {
+        float max = -INFINITY;
+        for (i = n = 0; i < n_vocab; i++) if (logits[i] > max) { max = logits[i]; n = i; }
+        return (gpt_token)n;
+    }
+    n = gpti_candidates(c, logits, n_vocab, p, history, n_history);
+    if (n == 0) return 0;
+    best = gpti_best_one(c, n);
+    if (greedy) return best.id;
+    n = gpti_cut(c, n, best.logit, p);
+    sum = gpti_weigh(c, n, best.logit, p->temperature, 1);      /* the best weighs 1 */
+    draw = gpti_uniform(p->seed, n_history) * sum;
+    for (i = 0, sum = 0.0; i < n; i++) {
+        sum += c[i].logit;
+        if (sum > draw) return c[i].id;
+    }
+    return best.id;
+}
+
+/* ======================================================================
+ * [GENERATE] Text in, text out
+ * ==================================================================== */
+
+/* Generated text on its way to the host: bytes pass the stop strings, then become whole characters, then pieces.
+ *
+ * Stop strings are compared byte by byte, so how the text was cut into tokens changes nothing. The first one to be
+ * complete ends the text; of several that are complete at the same byte, the longest, which began first. What precedes
+ * it has been or is handed out, the rest is dropped. Each stop string has its own automaton (Knuth, Morris & Pratt
+ * 1977), so the work is linear in the text, and what must be held back is the longest prefix that any of them has
+ * matched: no buffer, the stop string itself is the copy.
+ *
+ * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal subpart (Unicode 15,
+ * sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character that the end of the text cuts short. */
+
+static gpt_result gpti_stream_init(gpti_stream *st, const char *const *stop, size_t n_stop, gpt_error *err) {
+    size_t i, k, n;
+    memset(st, 0, sizeof *st);
+    if (n_stop > GPTI_STOP_MAX) return gpti_fail(err, GPT_E_ARG, "at most %d stop strings", (int)GPTI_STOP_MAX);
+    if (n_stop > 0 && !stop) return gpti_fail(err, GPT_E_ARG, "stop is NULL though n_stop is %d", (int)n_stop);
+    for (i = 0; i < n_stop; i++) {
+        unsigned char *s = st->stop[i], *border = st->border[i];
+        for (n = 0; stop[i] && stop[i][n] && n <= GPTI_STOP_BYTES; n++) {}
+        if (n == 0) return gpti_fail(err, GPT_E_ARG, "stop[%d] is empty", (int)i);
+        if (n > GPTI_STOP_BYTES) return gpti_fail(err, GPT_E_ARG, "stop[%d] is longer than %d bytes", (int)i,
+                                                  (int)GPTI_STOP_BYTES);
+        memcpy(s, stop[i], n);
+        st->len[i] = (uint16_t)n;
+        for (k = 1; k < n; k++) {
+            size_t b = border[k - 1];
+            while (b > 0 && s[b] != s[k]) b = border[b - 1];
+            border[k] = (unsigned char)(s[b] == s[k] ? b + 1 : 0);
+        }
+    }
+    st->n_stop = (int)n_stop;
+    return GPT_OK;
+}
+
+static void gpti_stream_flush(gpti_stream *st, gpt_text_fn fn, void *user) {
+    const size_t n = st->n_out;
+    st->n_out = 0;
+    if (n > 0 && fn && st->state != GPTI_STREAM_HOST && fn(user, st->out, n)) st->state = GPTI_STREAM_HOST;
+}
+
+/* Append one whole character. */
+static void gpti_stream_char(gpti_stream *st, const void *bytes, size_t n, gpt_text_fn fn, void *user) {
+    if (st->n_out + n > GPTI_PIECE) gpti_stream_flush(st, fn, user);
+    memcpy(st->out + st->n_out, bytes, n);
+    st->n_out += n;
+}
+
+/* A character that will not be completed, if there is one. */
+static void gpti_stream_broken(gpti_stream *st, gpt_text_fn fn, void *user) {
+    if (st->need > 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, fn, user);
+    st->need = 0;
+}
+
+/* One byte that is past the stop strings (Unicode 15, table 3-7: only the second byte's bounds depend on the first). */
+static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, void *user) {
+    if (st->need > 0 && (b < st->low || b > st->high)) gpti_stream_broken(st, fn, user);
+    if (st->need > 0) {
+        st->part[st->n_part++] = b;
+        st->low = 0x80;
+        st->high = 0xBF;
+        if (--st->need == 0) gpti_stream_char(st, st->part, st->n_part, fn, user);
+    } else if (b < 0x80) {
+        gpti_stream_char(st, &b, 1, fn, user);
+    } else {
+        st->part[0] = b;
+        st->n_part = 1;
+        st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : b < 0xE0 ? 1 : b < 0xF0 ? 2 : 3);
+        st->low = (unsigned char)(b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80);
+        st->high = (unsigned char)(b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF);
+        if (st->need == 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, fn, user);
+    }
+}
+
+/* Hand on the first n of the bytes held back followed by b; b < 0 is none. */
+static void gpti_stream_release(gpti_stream *st, const unsigned char *held, size_t n_held, int b, size_t n,
+                                gpt_text_fn fn, void *user) {
+    size_t i;
+    for (i = 0; i < n && i < n_held; i++) gpti_stream_byte(st, held[i], fn, user);
+    if (b >= 0 && n > n_held) gpti_stream_byte(st, (unsigned char)b, fn, user);
+}
+
+/* Take the bytes of one token. GPTI_STREAM_GO, _STOP when a stop string is complete, _HOST when fn returned not 0. */
+static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_text_fn fn, void *user) {
+    size_t i, k;
+    int j;
+    for (i = 0; i < n && st->state == GPTI_STREAM_GO; i++) {
+        const unsigned char b = (unsigned char)bytes[i], *held = st->stop[st->longest];
+        const size_t n_held = st->at[st->longest];
+        size_t keep = 0, match = 0;
+        for (j = 0; j < st->n_stop; j++) {
+            for (k = st->at[j]; k > 0 && st->stop[j][k] != b;) k = st->border[j][k - 1];
+            if (st->stop[j][k] == b) k++;
+            st->at[j] = (uint16_t)k;
+            if (k > keep) { keep = k; st->longest = j; }
+            if (k == st->len[j] && k > match) match = k;
+        }
+        if (keep == 0) st->longest = 0;
+        gpti_stream_release(st, held, n_held, b, n_held + 1 - (match > 0 ? match : keep), fn, user);
+        if (match > 0) {
+            gpti_stream_broken(st, fn, user);
+            if (st->state == GPTI_STREAM_GO) st->state = GPTI_STREAM_STOP;
+        }
+    }
+    gpti_stream_flush(st, fn, user);
+    return st->state;
+}
+
+/* The text is over: what was held back goes out. Harmless after a stop string. */
+static int gpti_stream_finish(gpti_stream *st, gpt_text_fn fn, void *user) {
+    if (st->state == GPTI_STREAM_GO) {
+        gpti_stream_release(st, st->stop[st->longest], st->at[st->longest], -1, st->at[st->longest], fn, user);
+        gpti_stream_broken(st, fn, user);
+        gpti_stream_flush(st, fn, user);
+        memset(st->at, 0, sizeof st->at);
+    }
+    return st->state;
+}
+
+GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+    size_t count = 0;
+    gpt_result r;
+    gpti_clear(err);
+    if (n) *n = 0;
+    if (!m || (n_text && !text) || (max && !ids) || n_text > 0x7fffffff) return gpti_fail(err, GPT_E_ARG, "gpt_tokenize: expected a model, at most 2^31 - 1 bytes of text and room for ids");
+    r = gpti_tokenizer_encode(&m->tok, text, n_text, flags, ids, max, &count, NULL, 0, &m->mem, err);
+    if (n) *n = count;
+    return r;
+}
+
+GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size) {
+    return gpti_tokenizer_decode(&m->tok, ids, n, special, text, size);
+}
+
+GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n) {
+    gpti_str s = gpti_tokenizer_piece(&m->tok, id);
+    if (n) *n = s.n;
+    return id >= 0 && id < m->tok.n_token ? s.p : NULL;
+}
+
+GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text) { return gpti_tokenizer_find(&m->tok, text, strlen(text)); }
+GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_control(&m->tok, id); }
+GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_end(&m->tok, id); }
+
+GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
+    if (!s || !s->last_logits) return -1;
+    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
+}
+
+static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
+    gpti_generation *g = s->gen;
+    if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST && gpti_stream_finish(&g->stream, g->fn, g->user)) why = GPT_FINISH_HOST;
+    g->finish = why;
+    g->active = 0;
+    return GPT_OK;
+}
+
+/* The bytes that a generated token adds to the text: control tokens add none, and the space that SentencePiece puts before
+ * the first word is not part of the text. */
+static int gpti_emit(gpt_session *s, gpt_token id) {
+    gpti_generation *g = s->gen;
+    gpti_str piece = gpti_tokenizer_piece(&s->m->tok, id);
+    if (s->n_token == 1 && s->token[0] == s->m->tok.bos && s->m->tok.add_space_prefix && piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
+    if (gpti_tokenizer_is_control(&s->m->tok, id)) piece.n = 0;
+    return gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+}
+
+GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+    gpt_generate_params none;
+    gpti_generation *g;
+    unsigned flags;
+    size_t n = 0;
+    gpt_result r;
+    gpti_clear(err);
+    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_begin: session must not be NULL");
+    memset(&none, 0, sizeof none);
+    if (!params) params = &none;
+    if (!prompt) prompt = "";
+    g = s->gen;
+    if (g->active) return gpti_fail(err, GPT_E_STATE, "gpt_begin: a generation is under way; gpt_end gives it up");
+    memset(g, 0, sizeof *g);
+    GPTI_TRY(gpti_stream_init(&g->stream, params->stop, params->n_stop, err));
+    g->params = *params; g->fn = fn; g->user = user;
+    flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (params->special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
+    if (*prompt || !s->n_token) {
+        size_t room = s->n_ctx - s->n_token;
+        r = gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token, room, &n, s->scratch, s->scratch_size, &s->m->mem, err);
+        if (r) return r;
+        if (n > room)
+            return gpti_fail(err, GPT_E_CONTEXT, "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+    }
+    if (s->n_token + n == 0) return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    s->n_token += n;
+    if (s->n_past == s->n_token && !s->last_logits) s->n_past--;     /* after a rewind: the last token must be computed again */
+    g->n_prompt = n;
+    g->active = 1;
+    return GPT_OK;
+}
+
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    gpti_generation *g;
+    gpt_token id;
+    gpt_result r;
+    gpti_clear(err);
+    if (!s || !s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_step: no generation is under way");
+    g = s->gen;
+    s->want = GPTI_LOGITS_LAST;
+    r = gpti_forward(s, 1, err);
+    if (r == GPT_MORE) return r;
+    if (r) { g->active = 0; g->finish = GPT_FINISH_HOST; return r; }
+    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
+    id = gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand);
+    if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
+    g->n_generated++;
+    r = (gpt_result)gpti_emit(s, id);
+    if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
+    s->token[s->n_token++] = id;
+    if (r) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
+    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
+    return GPT_MORE;
+}
+
+GPT_API void gpt_end(gpt_session *s) {
+    if (!s || !s->gen->active) return;
+    s->gen->active = 0;
+    s->gen->finish = GPT_FINISH_HOST;
+    s->at.active = 0;
+    s->n_token = s->n_past;
+}
+
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+    gpt_result r = gpt_begin(s, prompt, params, fn, user, err);
+    if (r) return r;
+    do r = gpt_step(s, err); while (r == GPT_MORE);
+    return r;
+}
+
+/* ======================================================================
+ * [SIMD] The kernel sets
+ * ==================================================================== */
+
+/* The set of that name if this processor can run it, for NULL the best one. 0 when there is none. */
+static int gpti_kernels_find(const char *name, gpti_kernels *out) {
+    const gpti_kernels sets[] = {       /* best first; the last row runs anywhere */
+        { "ref", gpti_cpu_any, gpti_matmul_ref, gpti_quantize_ref, gpti_attend_ref, gpti_activate }
+    };
+    size_t i;
+    for (i = 0; i < sizeof sets / sizeof sets[0]; i++)
+        if ((!name || !strcmp(name, sets[i].name)) && sets[i].usable()) { *out = sets[i]; return 1; }
+    return 0;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC pop_options
+#endif
+#endif /* GPT_IMPLEMENTATION */
+
+/* ======================================================================
+ * [LICENCE] Licence and changes
+ * ==================================================================== */
+
+/* Changes
+ *   0.1.0  first version: GGUF, tokenizers, one decoder block described by data, sampling, streaming
+ *
+ * gpt.h is available under two licences. Choose the one you prefer.
+ *
+ * ==================== A: MIT No Attribution (SPDX: MIT-0) ====================
+ *
+ * Copyright (c) 2026 the gpt.h authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ *
+ * ===================== B: The Unlicense (SPDX: Unlicense) ====================
+ *
+ * This is free and unencumbered software released into the public domain.
+ *
+ * Anyone is free to copy, modify, publish, use, compile, sell, or distribute
+ * this software, either in source code form or as a compiled binary, for any
+ * purpose, commercial or non-commercial, and by any means.
+ *
+ * In jurisdictions that recognize copyright laws, the author or authors of this
+ * software dedicate any and all copyright interest in the software to the public
+ * domain. We make this dedication for the benefit of the public at large and to
+ * the detriment of our heirs and successors. We intend this dedication to be an
+ * overt act of relinquishment in perpetuity of all present and future rights to
+ * this software under copyright law.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ * ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+ * WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ *
+ * For more information, please refer to <https://unlicense.org/>
+ */

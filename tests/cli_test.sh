@@ -1,0 +1,192 @@
+#!/bin/sh
+# usage: cli_test.sh BUILD   the example programs from outside: what they print where, with what exit status.
+. tests/check.sh
+bin=$1
+model=$(find_model)
+programs="generate tokenize perplexity bench"
+
+# run PROGRAM ARGUMENTS...: leaves $out, $err, $status
+run() {
+    prog=$1; shift
+    "$bin/$prog" "$@" >"$tmp/out" 2>"$tmp/err"
+    status=$?
+    out=$(cat "$tmp/out") err=$(cat "$tmp/err")
+}
+# fails WHAT REGEX PROGRAM ARGUMENTS...: exit status 1, nothing on stdout, one line on stderr that matches
+fails() {
+    what=$1 regex=$2; shift 2
+    run "$@"
+    same "$what: exit status" 1 $status
+    same "$what: stdout" "" "$out"
+    same "$what: lines on stderr" 1 "$(wc -l <"$tmp/err" | tr -d ' ')"
+    like "$what: message" "$regex" "$err"
+}
+# works WHAT PROGRAM ARGUMENTS...: exit status 0, nothing on stderr
+works() {
+    what=$1; shift
+    run "$@"
+    same "$what: exit status" 0 $status
+    same "$what: stderr" "" "$err"
+}
+
+# ---- without a model
+for p in $programs; do
+    works "$p --help" $p --help
+    like  "$p --help names -m" '^  -m, --model FILE' "$out"
+    like  "$p --help: usage" "^usage: $p " "$out"
+    works "$p --version" $p --version
+    like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
+    fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
+    fails "$p, no value" "^$p: -m: needs a value" $p -m
+    fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" -p 1
+    fails "$p, no model" "^$p: no model" $p -p 1
+    printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
+    fails "$p, no GGUF file" "^$p: ." $p -m "$tmp/bad.gguf" -p 1
+done
+fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
+fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
+fails "a number too large"   "^generate: -t: expected 0 to"                       generate -t 99999999999
+fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
+fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
+fails "no such prompt file"  "^generate: $tmp/none.txt: "                         generate -m "$tmp/bad.gguf" -f "$tmp/none.txt"
+
+if [ -z "$model" ]; then
+    skip "cli: no model in the repository yet, so the programs are only tested without one"
+    report cli
+    exit
+fi
+
+# ---- generate
+prompt="Once upon a time"
+works "generate" generate -m "$model" -p "$prompt" -n 24
+like  "generate prints the prompt first" "^$prompt" "$out"
+text=$out
+same  "no line end is added" "$(printf '%s' "$out" | wc -c)" "$(wc -c <"$tmp/out")"
+works "the default seed" generate -m "$model" -p "$prompt" -n 24 --seed 0
+same  "the default seed is 0" "$text" "$out"
+works "another seed" generate -m "$model" -p "$prompt" -n 24 -s 12345
+check "another seed, another text" test "$text" != "$out"
+for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 64"; do
+    works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
+    same  "generate $option: the same text" "$text" "$out"
+done
+for kv in f16 f32 q8_0; do
+    works "generate --kv $kv" generate -m "$model" -p "$prompt" -n 24 --kv $kv
+    like  "generate --kv $kv" "^$prompt." "$out"
+done
+out=$(printf '%s\n' "$prompt" | "$bin/generate" -m "$model" -n 24 2>&1);      same "prompt from stdin" "$text" "$out"
+out=$(printf '%s\n' "$prompt" | "$bin/generate" -m "$model" -p - -n 24 2>&1); same "prompt from -p -" "$text" "$out"
+printf '%s\n' "$prompt" >"$tmp/prompt.txt"
+works "prompt from a file" generate -m "$model" -f "$tmp/prompt.txt" -n 24
+same  "prompt from a file" "$text" "$out"
+works "without the prompt" generate -m "$model" -p "$prompt" -n 24 --no-display-prompt
+same  "without the prompt" "$text" "$prompt$out"
+works "-n 0" generate -m "$model" -p "$prompt" -n 0
+same  "-n 0 prints the prompt alone" "$prompt" "$out"
+works "greedy" generate -m "$model" -p "$prompt" -n 24 --temp 0
+greedy=$out
+works "top-k 1" generate -m "$model" -p "$prompt" -n 24 --top-k 1 --seed 7
+same  "top-k 1 is greedy" "$greedy" "$out"
+works "greedy, longer" generate -m "$model" -p "$prompt" -n 60 --temp 0 --ignore-eos
+case $out in "$greedy"*) pass ;; *) fail "a longer text does not begin with the shorter one" ;; esac
+stop=$(printf '%s' "$out" | cut -c$((${#prompt} + 20))-$((${#prompt} + 23)))
+before=${out%%"$stop"*}
+works "a stop string" generate -m "$model" -p "$prompt" -n 60 --temp 0 --ignore-eos --stop "$stop" --stop "no such string"
+same  "a stop string ends the text and does not appear" "$before" "$out"
+works "all samplers" generate -m "$model" -p "$prompt" -n 24 --temp 1.2 --top-k 50 --top-p 0.9 --min-p 0.02 --repeat-penalty 1.3 \
+      --repeat-last-n -1 --frequency-penalty 0.1 --presence-penalty 0.1 -s 3
+like  "all samplers" "^$prompt." "$out"
+works "the context is full" generate -m "$model" -p "$prompt" -c 16 --ignore-eos
+like  "the context is full" "^$prompt." "$out"
+run generate -m "$model" -p "$prompt" -n 8 -v
+like  "-v: figures on stderr" 'tok/s; -n tokens reached; seed 0, kernels [a-z0-9_]+, [0-9]+ threads?, context' "$err"
+like  "-v: stdout stays pure" "^$prompt" "$out"
+fails "the prompt is too long" '^generate: .' generate -m "$model" -p "$prompt $prompt $prompt $prompt" -c 8
+fails "no such kernels"        '^generate: .*nonsense' generate -m "$model" -p x --kernels nonsense
+fails "no such cache type"     '^generate: --kv: expected' generate -m "$model" -p x --kv f13
+printf 'a\000b' >"$tmp/zero.txt"
+fails "a zero byte"            '^generate: the prompt holds a zero byte' generate -m "$model" -f "$tmp/zero.txt"
+if [ -w /dev/full ]; then
+    "$bin/generate" -m "$model" -p "$prompt" -n 8 >/dev/full 2>"$tmp/err"
+    same "a full disk: exit status" 1 $?
+    like "a full disk" '^generate: cannot write' "$(cat "$tmp/err")"
+fi
+
+# Ctrl-C: the program ends by itself, soon, with the text so far and the status that shells give to Ctrl-C.
+"$bin/generate" -m "$model" -p "$prompt" --ignore-eos -n 100000 -c 0 >"$tmp/out" 2>"$tmp/err" &
+pid=$!
+while [ ! -s "$tmp/out" ] && kill -0 $pid 2>/dev/null; do :; done
+kill -INT $pid 2>/dev/null
+wait $pid; status=$?
+case $status in 130 | 0) pass ;; *) fail "Ctrl-C: exit status $status" ;; esac      # 0: the context was full before
+like "Ctrl-C: the text so far" "^$prompt" "$(cat "$tmp/out")"
+same "Ctrl-C: nothing on stderr" "" "$(cat "$tmp/err")"
+
+# ---- tokenize
+printf 'One day, a little girl said: "Hello!"\n\tcaf\303\251 \360\237\230\200 \377' >"$tmp/text"
+"$bin/tokenize" -m "$model" <"$tmp/text" >"$tmp/ids" 2>"$tmp/err"
+same "tokenize: exit status" 0 $?
+like "tokenize: ids on one line" '^[0-9]+( [0-9]+)*$' "$(cat "$tmp/ids")"
+same "tokenize: one line" 1 "$(wc -l <"$tmp/ids" | tr -d ' ')"
+"$bin/tokenize" -m "$model" --decode <"$tmp/ids" >"$tmp/back" 2>>"$tmp/err"
+check "tokenize --decode gives the bytes back" cmp "$tmp/text" "$tmp/back"
+same "tokenize: stderr" "" "$(cat "$tmp/err")"
+run tokenize -m "$model" -f "$tmp/text" --count
+same "tokenize --count" "$(wc -w <"$tmp/ids" | tr -d ' ')" "$out"
+run tokenize -m "$model" -f "$tmp/text" --show
+same "tokenize --show: a line a token" "$(wc -w <"$tmp/ids" | tr -d ' ')" "$(wc -l <"$tmp/out" | tr -d ' ')"
+run tokenize -m "$model" -p ""
+same "no text: an empty line" "1 0" "$(wc -l <"$tmp/out" | tr -d ' ') $(wc -w <"$tmp/out" | tr -d ' ')"
+for end in "<s>" "<|endoftext|>"; do    # some control token of the model; the bundled one has the second
+    run tokenize -m "$model" -p "$end" --special
+    [ "$(printf '%s\n' "$out" | wc -w)" -eq 1 ] && break
+done
+works "--special" tokenize -m "$model" -p "$end" --special
+same  "--special: one control token" 1 "$(printf '%s\n' "$out" | wc -w | tr -d ' ')"
+works "without --special" tokenize -m "$model" -p "$end"
+check "without --special: plain text" test "$(printf '%s\n' "$out" | wc -w)" -gt 1
+echo 99999999 >"$tmp/ids"
+fails "an id out of range" '^tokenize: no token 99999999' tokenize -m "$model" --decode -f "$tmp/ids"
+
+# ---- perplexity
+"$bin/generate" -m "$model" -p "$prompt" --temp 0.7 --ignore-eos -n 200 >"$tmp/story" 2>/dev/null
+{ cat "$tmp/story"; printf '\n<|endoftext|>\n'; cat "$tmp/story"; } >"$tmp/stories"
+works "perplexity" perplexity -m "$model" -f "$tmp/stories"
+like  "perplexity: first line" '^ppl [0-9]+\.[0-9]{4} \+- [0-9]+\.[0-9]{4} over [0-9]+ tokens$' "$out"
+like  "perplexity: second line" '^[0-9]+\.[0-9]{4} nats per token, [0-9]+\.[0-9]{4} nats per byte over [0-9]+ bytes$' "$out"
+same  "perplexity: two lines" 2 "$(wc -l <"$tmp/out" | tr -d ' ')"
+scored=$(sed -n 's/.* over \([0-9]*\) tokens/\1/p' "$tmp/out")
+count=$("$bin/tokenize" -m "$model" -f "$tmp/stories" --special --count)
+same  "every token but the first is scored" $((count - 1)) "$scored"
+same  "the bytes are the file's" "$(wc -c <"$tmp/stories" | tr -d ' ')" "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
+first=$out
+for option in "-t 1" "-b 5" "--kernels ref"; do
+    works "perplexity $option" perplexity -m "$model" -f "$tmp/stories" $option
+    same  "perplexity $option: the same figures" "$first" "$out"
+done
+for option in "-c 32" "-c 33 --stride 7" "-c 64 --stride 62" "-c 3 --stride 1"; do
+    works "perplexity $option" perplexity -m "$model" -f "$tmp/stories" $option
+    same  "perplexity $option: all scored once" "$scored" "$(sed -n 's/.* over \([0-9]*\) tokens/\1/p' "$tmp/out")"
+done
+works "perplexity --tail" perplexity -m "$model" -f "$tmp/stories" --tail 60
+same  "perplexity --tail begins at the separator" $(($(wc -c <"$tmp/story") + 14)) \
+      "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
+fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
+fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
+
+# ---- bench
+works "bench" bench -m "$model" -p 32 -n 8 -r 2
+for line in 'load   [0-9.]+ ms' 'first  [0-9.]+ ms' 'pp32   [0-9.]+ tok/s' 'tg8    [0-9.]+ tok/s  [0-9.]+ GB/s' 'peak   [0-9.]+ MiB'; do
+    like "bench: $line" "^$line\$" "$out"
+done
+works "bench -d" bench -m "$model" -p 0 -n 4 -d 16 -r 1
+like  "bench -d" '^tg4@16 [0-9.]+ tok/s' "$out"
+
+# ---- hello
+run hello "$model" "$prompt"
+same  "hello: exit status" 0 $status
+check "hello goes on from the prompt" test -n "$out"
+run hello "$tmp/none.gguf"
+same  "hello without a model: exit status" 1 $status
+like  "hello without a model" '^hello: .*none.gguf' "$err"
+report cli

@@ -1,0 +1,3 @@
+/* The one file of a program that holds the implementation. */
+#define GPT_IMPLEMENTATION
+#include "gpt.h"

@@ -1,0 +1,46 @@
+#!/bin/sh
+# usage: compile_test.sh BUILD   gpt.h as programs use it: implementation and users in different files, C and C++,
+# alone, and twice with GPT_STATIC. CC CXX CFLAGS LDFLAGS come from the environment.
+. tests/check.sh
+src=tests/compile
+CC=${CC:-cc}; CXX=${CXX:-c++}
+warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+cwarn="$warn -Wstrict-prototypes -Wmissing-prototypes -Wvla"
+model=$(find_model)
+[ -n "$model" ] || skip "compile: no model in the repository yet, so the programs generate nothing"
+
+c()   { $CC  -std=c99   $cwarn -O0 -I. $CFLAGS "$@"; }
+cxx() { $CXX -std=c++11 $warn  -O0 -I. $CFLAGS "$@"; }
+
+check "implementation alone, C99"       c -c $src/impl.c -o "$tmp/impl.o"
+check "declarations alone, C99"         c -c $src/alone.c -o "$tmp/alone.o"
+check "user and implementation link"    c $src/user.c "$tmp/impl.o" -o "$tmp/user" $LDFLAGS -lm
+check "the user's program runs"         "$tmp/user" $model
+check "two private copies link"         c -Wno-unused-function $src/static_a.c $src/static_b.c -o "$tmp/static" $LDFLAGS -lm
+check "two private copies run"          "$tmp/static"
+
+if command -v ${CXX%% *} >/dev/null 2>&1; then
+    check "declarations alone, C++11"   cxx -x c++ -c $src/alone.c -o "$tmp/alone_cpp.o"
+    check "implementation alone, C++11" cxx -x c++ -c $src/impl.c -o "$tmp/impl_cpp.o"
+    check "user in C++"                 cxx -c $src/user.cpp -o "$tmp/user_cpp.o"
+    check "user in C with C++"          c -DUSER_CPP -c $src/user.c -o "$tmp/user_c.o"
+    for impl in impl impl_cpp; do
+        check "C, C++ and $impl link"   $CXX $CFLAGS "$tmp/user_c.o" "$tmp/user_cpp.o" "$tmp/$impl.o" -o "$tmp/mixed" $LDFLAGS -lm
+        check "C, C++ and $impl run"    "$tmp/mixed" $model
+    done
+else
+    skip "compile: no C++ compiler ($CXX)"
+fi
+
+# Names that leave the object, and those it takes from outside.
+if command -v nm >/dev/null 2>&1 && case "$CFLAGS" in *-fsanitize*) false ;; esac; then
+    same "no exported name outside gpt_" "" "$(nm -g "$tmp/impl.o" | awk 'NF == 3 && $3 !~ /^_?gpt_/ { print $3 }' | tr '\n' ' ')"
+    # Without -fno-pie, constant tables of pointers count as data, because the loader has to relocate them.
+    c -fno-pie -c $src/impl.c -o "$tmp/fixed.o" 2>/dev/null &&
+    same "no writable global"            "" "$(nm "$tmp/fixed.o" | awk 'NF == 3 && $2 ~ /^[dDbBC]$/ { print $3 }' | tr '\n' ' ')"
+    same "nothing that prints or exits"  "" "$(nm -u "$tmp/impl.o" | awk '{ print $NF }' |
+        grep -E '^_?(abort|exit|_Exit|atexit|signal|raise|v?f?printf|puts|putchar|perror|stdout|stderr|__assert_fail|setlocale|getenv|system|rand|srand)$' | tr '\n' ' ')"
+else
+    skip "compile: symbols are not looked at here"
+fi
+report compile

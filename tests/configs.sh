@@ -1,0 +1,48 @@
+#!/bin/sh
+# usage: configs.sh BUILD   every macro that gpt.h's opening comment lists, alone and all together, in C and in C++;
+# the program prints the same text whatever the switches.
+. tests/check.sh
+CC=${CC:-cc}; CXX=${CXX:-c++}
+warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-unused-function -Wno-unknown-pragmas -Werror"
+model=$(find_model)
+[ -n "$model" ] || skip "configs: no model in the repository yet, so nothing is generated"
+
+# The definitions for one row of the table in the opening comment.
+define() {
+    case $1 in
+    GPT_STATIC | GPT_NO_*)  echo "-D$1" ;;
+    GPT_API)                echo "-DGPT_API=extern" ;;
+    'GPT_MALLOC(n)'*)       echo "-DGPT_MALLOC(n)=malloc(n) -DGPT_FREE(p)=free(p)" ;;
+    'GPT_ASSERT(x)')        echo "-DGPT_ASSERT(x)=assert(x)" ;;
+    *)                      echo "unknown" ;;
+    esac
+}
+build() {   # COMPILER STANDARD FLAGS
+    $1 $2 $warn -O1 -I. $3 $CFLAGS tests/compile/config.c -o "$tmp/config" $LDFLAGS -lm
+}
+try() {     # NAME FLAGS
+    for language in c c++; do
+        if [ $language = c ]; then check "$1, C99" build "$CC" -std=c99 "$2"
+        elif command -v ${CXX%% *} >/dev/null 2>&1; then check "$1, C++11" build "$CXX -x c++" -std=c++11 "$2"
+        else continue; fi
+        text=$("$tmp/config" $model 2>&1) || fail "$1, $language: the program fails: $text"
+        same "$1, $language: the text" "$expected" "$text"
+        rm -f "$tmp/config"
+    done
+}
+
+build "$CC" -std=c99 "" >"$tmp/err" 2>&1 || { fail "no switch: $(head -n 3 "$tmp/err")"; report configs; exit 1; }
+expected=$("$tmp/config" $model 2>&1)
+all=
+sed -n '/\*\//q; s/^ \*   \(GPT_[A-Z_]*[^ ]*\( GPT_[A-Z_]*[^ ]*\)*\)  .*/\1/p' gpt.h >"$tmp/macros"
+[ "$(wc -l <"$tmp/macros")" -ge 6 ] || fail "the macro table in gpt.h's opening comment is not as this script expects"
+while read -r macro; do
+    flags=$(define "$macro")
+    if [ "$flags" = unknown ]; then fail "$macro is listed in gpt.h but not known to tests/configs.sh"; continue; fi
+    echo "$macro"
+    try "$macro" "$flags"
+    [ "$macro" = GPT_API ] || all="$all $flags"
+done <"$tmp/macros"
+echo "all together"
+try "all together" "$all"
+report configs

@@ -1,0 +1,150 @@
+/* Fuzzer of the model file parser, for clang -fsanitize=fuzzer. Built without, it has a main that replays the files it
+ * is given or, given none, the files of bad/ with a few thousand changes. Seeds: unit_gguf --write DIR. */
+#define GPT_IMPLEMENTATION
+#include "gpt.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything asked for at once must stay in proportion to the input; more is a bug like any other. */
+typedef struct budget { size_t left; } budget;
+
+static void *budget_alloc(void *user, size_t n) {
+    budget *b = (budget *)user;
+    if (n > b->left) abort();
+    b->left -= n;
+    return malloc(n);
+}
+
+static void budget_free(void *user, void *p) { (void)user; free(p); }
+
+typedef struct input { const uint8_t *p; size_t n; } input;
+
+static size_t read_bytes(void *user, uint64_t offset, void *dst, size_t n) {
+    const input *b = (const input *)user;
+    if (offset > b->n || n > b->n - offset) abort();        /* the loader never asks for what is not there */
+    memcpy(dst, b->p + offset, n);
+    return n;
+}
+
+static void ask_everything(const gpti_gguf *g) {
+    size_t i, k, n;
+    for (i = 0; i < g->n_kv; i++) {
+        char key[256];
+        uint32_t u;
+        float f;
+        int b;
+        gpti_str s, *strings;
+        float *floats;
+        int32_t *ints;
+        if (g->kv[i].key.n >= sizeof key || memchr(g->kv[i].key.p, 0, g->kv[i].key.n)) continue;
+        memcpy(key, g->kv[i].key.p, g->kv[i].key.n);
+        key[g->kv[i].key.n] = 0;
+        if (gpti_gguf_find(g, key) != &g->kv[i]) abort();
+        gpti_gguf_u32(g, key, &u);
+        gpti_gguf_u32_at(g, key, 1, &u);
+        gpti_gguf_f32(g, key, &f);
+        gpti_gguf_bool(g, key, &b);
+        gpti_gguf_str(g, key, &s);
+        if (!gpti_gguf_strings(g, key, &strings, &n, NULL))
+            for (k = 0; k < n; k++) if (strings[k].n && strings[k].p[strings[k].n - 1] == 127) u = 0;
+        gpti_free(g->mem, strings);
+        gpti_gguf_f32s(g, key, &floats, &n, NULL);
+        gpti_free(g->mem, floats);
+        gpti_gguf_i32s(g, key, &ints, &n, NULL);
+        gpti_free(g->mem, ints);
+    }
+    for (i = 0; i < g->n_tensor; i++) {
+        const gpti_tensor *t = &g->tensor[i];
+        size_t n_row = (size_t)(t->size / ((uint64_t)t->ne[0] / t->fmt->block_len * t->fmt->block_bytes));
+        if (n_row != t->ne[1] * t->ne[2] * t->ne[3]) abort();
+        {
+            void *data = malloc((size_t)t->size);
+            if (!data || gpti_gguf_read(g, t, 0, data, (size_t)t->size, NULL)) abort();
+            free(data);
+        }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    int by_reader;
+    for (by_reader = 0; by_reader < 2; by_reader++) {
+        budget b;
+        input user;
+        gpti_mem mem;
+        gpt_reader reader;
+        gpti_source s;
+        gpti_gguf g;
+        gpt_error err;
+        b.left = 65536 + 200 * size;
+        mem.alloc = budget_alloc;
+        mem.free = budget_free;
+        mem.user = &b;
+        user.p = data;
+        user.n = size;
+        reader.read = read_bytes;
+        reader.user = &user;
+        reader.size = size;
+        gpti_source_memory(&s, data, size);
+        if (by_reader) gpti_source_reader(&s, &reader);
+        err.msg[0] = 0;
+        if (!gpti_gguf_open(&g, &s, 1, &mem, &err)) ask_everything(&g);
+        else if (!err.msg[0]) abort();
+        gpti_gguf_close(&g, &mem);
+    }
+    return 0;
+}
+
+#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#include "test.h"
+#include "gguf_builder.h"
+#include "bad/gguf_cases.h"
+
+static void replay_file(const char *path) {
+    FILE *f = fopen(path, "rb");
+    long n = f && !fseek(f, 0, SEEK_END) ? ftell(f) : -1;
+    uint8_t *p = n >= 0 ? (uint8_t *)malloc((size_t)n + 1) : NULL;
+    int whole = f && p && !fseek(f, 0, SEEK_SET) && fread(p, 1, (size_t)n, f) == (size_t)n;
+    if (whole) LLVMFuzzerTestOneInput(p, (size_t)n);
+    CHECK(whole, "%s: cannot read", path);
+    free(p);
+    if (f) fclose(f);
+}
+
+static void replay_changed(gb *g, int n_change) {
+    uint32_t seed = 1;
+    size_t n;
+    int i, k;
+    gb_finish(g, &n);
+    for (i = 0; i < n_change; i++) {                /* up to four bytes at once, some of them to edge values */
+        uint8_t *p = (uint8_t *)malloc(n);
+        memcpy(p, g->file.p, n);
+        for (k = 0; k <= i % 5 && i; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            p[(seed >> 8) % n] = (uint8_t)(seed >> 31 ? seed >> 24 : (seed >> 24 & 1) * 255);
+        }
+        seed = seed * 1664525u + 1013904223u;
+        LLVMFuzzerTestOneInput(p, i % 7 == 6 ? (seed >> 8) % n : n);
+        test_passed++;
+        free(p);
+    }
+    gb_free(g);
+}
+
+int main(int argc, char **argv) {
+    gb g;
+    int i;
+    for (i = 1; i < argc; i++) replay_file(argv[i]);
+    for (i = 0; i < N_BAD_GGUF && argc < 2; i++) {
+        gb_init(&g, 3, i & 1);
+        bad_ggufs[i].make(&g);
+        replay_changed(&g, 100);
+    }
+    for (i = 0; i < 2 && argc < 2; i++) {
+        whole_file(&g, 3, i, 32);
+        replay_changed(&g, 5000);
+    }
+    return test_report("fuzz_gguf");
+}
+#endif

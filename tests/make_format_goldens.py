@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Writes golden/formats.inc: what the gguf package makes of seeded blocks of every number format.
+
+Inputs are a function of the seed alone (unit_formats.c has the same generator), so the file holds only hashes: one
+FNV-1a over each block's dequantised floats (every NaN counted as 0x7fc00000), and over each encoded block.
+Run from anywhere: python3 tests/make_format_goldens.py    (needs numpy and gguf)
+"""
+import os
+import numpy as np
+from gguf import quants
+from gguf.constants import GGMLQuantizationType as T, GGML_QUANT_SIZES
+
+N_BLOCK = 48
+# byte offsets of half-float scales; the first eight blocks get special values there
+HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "F16": [0]}
+SPECIAL = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0x7C00, 0xFE00]
+NAMES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+         "IQ4_XS", "MXFP4"]
+ENCODED = ["F32", "F16", "BF16", "Q8_0", "Q4_0"]
+
+
+class Random:
+    """xorshift32, as in unit_formats.c"""
+    def __init__(self, seed):
+        self.x = seed
+
+    def next(self):
+        x = self.x
+        x ^= (x << 13) & 0xFFFFFFFF
+        x ^= x >> 17
+        x ^= (x << 5) & 0xFFFFFFFF
+        self.x = x
+        return x
+
+
+def fnv(data):
+    h = 0x811C9DC5
+    for b in bytes(data):
+        h = ((h ^ b) * 0x01000193) & 0xFFFFFFFF
+    return h
+
+
+def blocks(name, size):
+    """Bytes of N_BLOCK blocks; for float formats a block is 32 weights."""
+    rng = Random(0x9E3779B9 ^ T[name].value)
+    out = np.zeros((N_BLOCK, size), np.uint8)
+    for b in range(N_BLOCK):
+        for i in range(size):
+            out[b, i] = rng.next() >> 24
+        for n, at in enumerate(HALVES.get(name, [])):
+            if b < 8:
+                h = SPECIAL[(b + n) % 8]
+            else:    # scales of trained models: an exponent from 2^-12 to 2^0
+                h = (int(out[b, at]) | int(out[b, at + 1]) << 8) & 0x83FF | (3 + rng.next() % 13) << 10
+            out[b, at], out[b, at + 1] = h & 255, h >> 8
+    return out
+
+
+def floats():
+    """N_BLOCK blocks of 32 floats of very different sizes, exact in any language."""
+    rng = Random(12345)
+    x = np.zeros((N_BLOCK, 32), np.float32)
+    for b in range(N_BLOCK):
+        for i in range(32):
+            x[b, i] = np.float32((rng.next() >> 8) - 0x800000) * np.float32(2.0 ** -(12 + b))
+    x[0] = 0
+    return x
+
+
+def main():
+    np.seterr(all="ignore")
+    lines = ["/* Written by make_format_goldens.py: hashes of dequantised and of encoded blocks. */"]
+    lines.append("#define GOLDEN_BLOCKS %d" % N_BLOCK)
+    lines.append("static const golden_row golden_dequantised[] = {")
+    for name in NAMES:
+        n, size = GGML_QUANT_SIZES[T[name]]
+        if n == 1:
+            n, size = 32, 32 * size
+        y = quants.dequantize(blocks(name, size), T[name]).astype(np.float32)
+        assert y.shape == (N_BLOCK, n)
+        bits = y.view(np.uint32).copy()
+        bits[np.isnan(y)] = 0x7FC00000
+        lines.append("{ %d, { %s } }," % (T[name].value, ", ".join("0x%08xu" % fnv(r.astype("<u4").tobytes()) for r in bits)))
+    lines += ["};", "static const golden_row golden_encoded[] = {"]
+    for name in ENCODED:
+        y = quants.quantize(floats(), T[name])
+        lines.append("{ %d, { %s } }," % (T[name].value, ", ".join("0x%08xu" % fnv(r.tobytes()) for r in y)))
+    lines.append("};")
+    # every half, widened; and every finite half's value moved by some f32 ulps, narrowed
+    h = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
+    bits = h.view(np.uint32).copy()
+    bits[np.isnan(h)] = 0x7FC00000
+    lines.append("#define GOLDEN_WIDEN 0x%08xu" % fnv(bits.astype("<u4").tobytes()))
+    base = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
+    moved = np.stack([base + np.uint32(d) for d in (0, 1, 0xFFF, 0x1000, 0x1001, 0x2FFF, 0x3000)], axis=1)
+    narrow = moved.view(np.float32).astype(np.float16).view(np.uint16)
+    lines.append("#define GOLDEN_NARROW 0x%08xu" % fnv(narrow.astype("<u2").tobytes()))
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "formats.inc")
+    with open(path, "w") as f:
+        f.write("\n".join("\n  ".join(wrap(l)) for l in lines) + "\n")
+
+
+def wrap(line):
+    """Cuts a long line after commas at 118 columns."""
+    out = []
+    while len(line) > 118:
+        cut = line.rindex(", ", 0, 118) + 1
+        out.append(line[:cut])
+        line = line[cut + 1:]
+    return out + [line]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,568 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/model: seeded toy models as GGUF, with what transformers computes from them.
+
+    python tests/make_goldens.py [NAME ...]     all toys, or the named ones; see `requirements` below
+
+Each toy is a `transformers` model of odd sizes with random weights (norms, biases and sinks too: nothing sits at its
+neutral value). It is saved as a Hugging Face folder, config.json in the form its makers publish, converted by
+tools/convert_weights.py to F32 GGUF, and evaluated in float64 with eager attention and without a cache, except for
+the few places where transformers itself casts to float32 (softmax, norms and rope of most models). The text format:
+
+    # comment
+    context N            sessions in the test must be made with this context
+    prompt T T ...
+    greedy T T ...       continuation of the prompt; the best logit leads by more than 1e-3 at every step
+    logits P V V ...     the logits after position P of prompt + greedy
+    tensor NAME R C V .. an intermediate of the first R positions of the prompt, [R, C] row-major
+
+Toys whose weights are quantised are handled the other way round: the GGUF is made first and transformers gets the
+dequantised weights, so that the difference that remains is the quantisation of activations alone.
+
+requirements: torch transformers gguf safetensors numpy; llama-cpp-python is optional and then a second opinion.
+"""
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OUT = os.path.join(HERE, "golden", "model")
+CONVERT = os.path.join(HERE, "..", "tools", "convert_weights.py")
+N_PROMPT, N_GREEDY, N_PEER = 20, 32, 64
+TRACE_ROWS = 4
+
+# ---- the toys --------------------------------------------------------------------------------------------------
+# One entry: published config.json (model_type and architectures first) and, with a leading underscore, our options:
+# _context (128), _trace; standard deviations: _gain (1.5, of projections times sqrt(fan-in)), _head (3, of an untied
+# output likewise), _embed (0.7); _final (0, added to the last norm's weights); _quant: {part of a name: formats}.
+
+BASE = dict(hidden_size=30, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
+            intermediate_size=44, vocab_size=97, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
+            hidden_act="silu", tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
+
+
+def toy(model_type, arch, **over):
+    """BASE with changes; None removes a key that the architecture's published configs do not have."""
+    conf = dict(BASE, model_type=model_type, architectures=[arch])
+    conf.update(over)
+    return {k: v for k, v in conf.items() if v is not None}
+
+
+def llama(**over):
+    return toy("llama", "LlamaForCausalLM", **over)
+
+
+GPT2 = dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], n_embd=27, n_head=3, n_layer=2, n_inner=50,
+            n_positions=128, n_ctx=128, vocab_size=97, activation_function="gelu_new", layer_norm_epsilon=1e-5,
+            bos_token_id=1, eos_token_id=2)
+
+NEOX = dict(hidden_size=36, num_attention_heads=3, intermediate_size=52, num_key_value_heads=None, head_dim=None, rms_norm_eps=None,
+            layer_norm_eps=1e-5, hidden_act="gelu")
+GEMMA = dict(hidden_size=30, _embed=0.25, _final=3.0, hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh",
+             tie_word_embeddings=True, rms_norm_eps=1e-6)
+GEMMA2 = dict(GEMMA, query_pre_attn_scalar=8, sliding_window=8)
+MOE = dict(num_experts=5, moe_intermediate_size=18, decoder_sparse_step=1, output_router_logits=False)
+
+
+def longrope(original, n_dim):
+    """Phi-3's per-frequency factors: short ones up to a context of `original` (which llama.cpp rounds up to 256)."""
+    return dict(rope_scaling={"type": "longrope", "short_factor": [1.0 + 0.1 * i for i in range(n_dim)],
+                              "long_factor": [1.5 + 2.0 * i for i in range(n_dim)]},
+                original_max_position_embeddings=original, max_position_embeddings=8 * original)
+
+
+def phi3(**over):
+    return toy("phi3", "Phi3ForCausalLM", **dict(dict(hidden_size=36, head_dim=None, rope_theta=500.0, pad_token_id=0), **over))
+
+
+def falcon(**over):
+    return dict(dict(model_type="falcon", architectures=["FalconForCausalLM"], num_hidden_layers=2, vocab_size=97,
+                     layer_norm_epsilon=1e-5, bias=False, alibi=False, parallel_attn=True, bos_token_id=1,
+                     eos_token_id=2, max_position_embeddings=128), **over)
+
+
+def gpt_oss(**over):
+    return toy("gpt_oss", "GptOssForCausalLM", **dict(dict(
+        hidden_size=22, intermediate_size=18, head_dim=6, num_local_experts=4, num_experts_per_tok=2, sliding_window=8,
+        num_hidden_layers=3, attention_bias=True, rope_theta=500.0, swiglu_limit=7.0,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_scaling={"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, "truncate": False,
+                      "original_max_position_embeddings": 32}), **over))
+
+
+# quantised toys: rows of whole blocks; a clear lead of the best logit, as activations are quantised too
+CLEAR = dict(_lead=0.3, _n_greedy=16, _n_peer=16)
+WIDE = dict(hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=16, **CLEAR)
+WIDER = dict(WIDE, hidden_size=256, intermediate_size=32, head_dim=8, vocab_size=67)
+
+TOYS = {
+    # embeddings tied, heads of an odd width (9)
+    "gpt2": dict(GPT2, _trace=True),
+    "gpt2_4x": dict(GPT2, n_embd=24, n_head=4, n_layer=3, n_inner=None, vocab_size=131),
+    # 6 heads of 8 in a width of 30: nothing divides; GQA 3:1
+    "llama": llama(_trace=True),
+    "llama_tied": llama(tie_word_embeddings=True, hidden_size=24, num_attention_heads=4, num_key_value_heads=1,
+                        head_dim=None, num_hidden_layers=3, vocab_size=131),
+    "llama_bias": llama(attention_bias=True, mlp_bias=True, num_key_value_heads=3),
+    "llama_linear": llama(rope_scaling={"type": "linear", "factor": 4.0}, rope_theta=500.0),
+    "llama_rope3": llama(rope_theta=500.0, head_dim=12, rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32}),
+    "llama_yarn": llama(rope_theta=500.0, head_dim=12, rope_scaling={
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0}),
+    "llama_v5": llama(_new_config=True, rope_theta=700.0),  # config.json as transformers 5 writes it
+    "mistral": toy("mistral", "MistralForCausalLM", hidden_size=28, sliding_window=8),
+    "mixtral": toy("mixtral", "MixtralForCausalLM", hidden_size=28, intermediate_size=22, num_local_experts=4,
+                   num_experts_per_tok=2, sliding_window=None),
+    "qwen2": toy("qwen2", "Qwen2ForCausalLM", hidden_size=36, num_hidden_layers=3, head_dim=None, use_sliding_window=False,
+                 sliding_window=32, rope_theta=1000000.0, tie_word_embeddings=True),
+    "qwen2moe": toy("qwen2_moe", "Qwen2MoeForCausalLM", hidden_size=24, head_dim=None, num_experts_per_tok=2,
+                    shared_expert_intermediate_size=26, norm_topk_prob=False, use_sliding_window=False, **MOE),
+    "qwen3": toy("qwen3", "Qwen3ForCausalLM", hidden_size=28, attention_bias=False, rope_theta=1000000.0),
+    "qwen3moe": toy("qwen3_moe", "Qwen3MoeForCausalLM", hidden_size=28, num_experts_per_tok=3, norm_topk_prob=True, **MOE),
+    "gemma": toy("gemma", "GemmaForCausalLM", **GEMMA),
+    "gemma2": toy("gemma2", "Gemma2ForCausalLM", num_hidden_layers=3, attn_logit_softcapping=4.0,
+                  final_logit_softcapping=20.0, **dict(GEMMA2, _embed=0.12)),
+    "gemma3": toy("gemma3_text", "Gemma3ForCausalLM", **dict(
+        GEMMA2, num_hidden_layers=7, hidden_size=18, num_attention_heads=3, num_key_value_heads=1, intermediate_size=22,
+        rope_theta=1000000.0, rope_local_base_freq=10000.0, sliding_window_pattern=6,
+        rope_scaling={"rope_type": "linear", "factor": 8.0})),
+    "phi2": toy("phi", "PhiForCausalLM", partial_rotary_factor=0.5, **dict(NEOX, hidden_act="gelu_new")),
+    "phi3": phi3(sliding_window=8, partial_rotary_factor=1.0),
+    "phi3_short": phi3(sliding_window=None, **longrope(256, 3)),
+    "phi3_long": phi3(sliding_window=None, **longrope(16, 3)),
+    "phi4_mini": phi3(sliding_window=None, partial_rotary_factor=0.75, tie_word_embeddings=True, hidden_size=48, **longrope(16, 3)),
+    "gptneox": toy("gpt_neox", "GPTNeoXForCausalLM", rotary_pct=0.5, rotary_emb_base=10000, use_parallel_residual=True,
+                   **NEOX),
+    "gptneox_serial": toy("gpt_neox", "GPTNeoXForCausalLM", rotary_pct=0.5, rotary_emb_base=10000,
+                          use_parallel_residual=False, **NEOX),
+    "gptj": dict(GPT2, model_type="gptj", architectures=["GPTJForCausalLM"], n_embd=36, n_head=3, rotary_dim=6,
+                 n_inner=50, tie_word_embeddings=False),
+    "bloom": dict(model_type="bloom", architectures=["BloomForCausalLM"], hidden_size=30, n_head=6, n_layer=2, _gain=2.5, _embed=0.5,
+                  vocab_size=97, layer_norm_epsilon=1e-5, bos_token_id=1, eos_token_id=2),
+    "falcon_7b": falcon(hidden_size=30, num_attention_heads=5, multi_query=True, new_decoder_architecture=False),
+    "falcon_40b": falcon(hidden_size=32, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True),
+    "falcon_11b": falcon(hidden_size=32, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True,
+                         num_ln_in_parallel_attn=1),
+    "starcoder": dict(GPT2, model_type="gpt_bigcode", architectures=["GPTBigCodeForCausalLM"], n_embd=36, n_head=6,
+                      multi_query=True, activation_function="gelu_pytorch_tanh"),
+    "starcoder2": toy("starcoder2", "Starcoder2ForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None,
+                      norm_epsilon=1e-5, hidden_act="gelu_pytorch_tanh", use_bias=True, sliding_window=8,
+                      tie_word_embeddings=True),
+    "stablelm": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None, rms_norm_eps=None,
+                    layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True, num_key_value_heads=3),
+    "stablelm_12b": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None, rms_norm_eps=None,
+                        layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=False, qk_layernorm=True, num_key_value_heads=1,
+                        use_parallel_residual=True),
+    "olmo": toy("olmo", "OlmoForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None, clip_qkv=1.5),
+    "olmo2": toy("olmo2", "Olmo2ForCausalLM", hidden_size=36, head_dim=None),
+    "granite": toy("granite", "GraniteForCausalLM", hidden_size=36, head_dim=None, embedding_multiplier=3.0,
+                   logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7, attention_multiplier=0.3, tie_word_embeddings=True),
+    "smollm3": toy("smollm3", "SmolLM3ForCausalLM", hidden_size=24, head_dim=None, num_hidden_layers=5, pad_token_id=0,
+                   no_rope_layers=[1, 1, 1, 0, 1], no_rope_layer_interval=4, tie_word_embeddings=True,
+                   use_sliding_window=False),
+    "command_r": toy("cohere", "CohereForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None,
+                     layer_norm_eps=1e-5, logit_scale=0.4, use_qk_norm=False, tie_word_embeddings=True),
+    "command_r_plus": toy("cohere", "CohereForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None,
+                          layer_norm_eps=1e-5, logit_scale=0.4, use_qk_norm=True, tie_word_embeddings=True),
+    "gpt_oss": gpt_oss(),
+    "gpt_oss_mxfp4": gpt_oss(hidden_size=32, intermediate_size=32, num_local_experts=5, _quant=dict(experts="MXFP4"),
+                             **CLEAR),
+    "llama_f16": llama(_quant=dict(any="F16")),
+    "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
+    "llama_q8_0": llama(_quant=dict(any="Q8_0"), **WIDE),
+    "llama_q4_0": llama(_quant=dict(any="Q4_0"), **WIDE),
+    "llama_q_mix": llama(_quant=dict(any="Q4_1 Q5_0 Q5_1 IQ4_NL MXFP4 Q4_0 Q8_0"), **WIDE),
+    # as Q4_K_M files are: what has no rows of 256 falls back to formats with blocks of 32
+    "llama_q4_k": llama(_quant=dict(any="Q4_K", v_proj="Q6_K", lm_head="Q6_K", narrow="Q5_0"), **WIDER),
+    "llama_k_mix": llama(_quant=dict(any="Q2_K Q3_K Q5_K IQ4_XS Q6_K", narrow="Q8_0 Q5_1 IQ4_NL"), **WIDER),
+}
+
+# ---- weights ---------------------------------------------------------------------------------------------------
+
+
+def init_weights(model, conf, seed):
+    """Every parameter from one generator, in the order of the names: no default survives."""
+    gen = torch.Generator().manual_seed(seed)
+    zero_centred = conf["model_type"].startswith("gemma")  # these store the norm's weight minus one
+    seen = set()
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            if p.data_ptr() in seen:
+                continue
+            seen.add(p.data_ptr())
+            r = torch.randn(p.shape, generator=gen)
+            is_norm = "norm" in name or ".ln_" in name or "layernorm" in name
+            if is_norm and name.endswith("weight"):
+                p.copy_((0.0 if zero_centred else 1.0) + 0.3 * r + (conf.get("_final", 0.0) if "layers" not in name else 0.0))
+            elif p.ndim == 1 or "bias" in name:
+                p.copy_((1.0 if "sinks" in name else 0.3) * r)
+            elif "embed" in name or ".wte." in name or ".wpe." in name:
+                p.copy_(conf.get("_embed", 0.7) * r)
+            else:
+                gain = conf.get("_gain", 1.5)
+                conv1d = conf["model_type"] == "gpt2" or (conf["model_type"] == "gpt_oss" and "experts" in name)
+                fan_in = p.shape[-2] if conv1d else p.shape[-1]
+                sharper = 1.6 if any(s in name for s in ("q_proj", "k_proj", "c_attn", "qkv", "query_key")) else 1.0
+                if name in ("lm_head.weight", "embed_out.weight"):
+                    gain, sharper = conf.get("_head", 3.0), 1.0
+                p.copy_(gain * sharper * r / math.sqrt(fan_in))
+
+
+def public(conf):
+    return {k: v for k, v in conf.items() if not k.startswith("_")}
+
+
+def build(conf, seed, folder):
+    """The toy, saved in folder; for quantised toys the table of requantise too."""
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(public(conf), f)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model.eval()
+    init_weights(model, conf, seed)
+    table = quantise(model, conf, seed) if "_quant" in conf else None
+    model.save_pretrained(folder)
+    if not conf.get("_new_config"):  # transformers 5 writes rope_parameters; published folders have the older keys
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(dict(public(conf), torch_dtype="float32"), f)
+    return model, table
+
+
+# ---- quantised weights -----------------------------------------------------------------------------------------
+# The formats that the gguf package cannot quantise to get random blocks, scaled to the weights they stand for.
+
+SCALES = {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0]}
+CENTRE = {"Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}  # mean of a quant, by which the second scale exceeds the first
+
+
+def random_blocks(w, kind, gen):
+    qtype = gguf.GGMLQuantizationType[kind]
+    length, size = gguf.GGML_QUANT_SIZES[qtype]
+    raw = gen.integers(0, 256, (w.shape[0], w.shape[1] // length, size), dtype=np.uint8)
+    if kind == "MXFP4":
+        raw[:, :, 0] = 127 - gen.integers(4, 6, raw.shape[:2])
+        return raw.reshape(w.shape[0], -1)
+    for scale in (1.0, None):  # once to see the spread, once to set it
+        for i, at in enumerate(SCALES[kind]):
+            d = (scale or factor) * (CENTRE.get(kind, 1.0) if i else 1.0) * (0.8 + 0.4 * gen.random(raw.shape[:2]))
+            raw[:, :, at:at + 2] = d.astype(np.float16).view(np.uint8).reshape(*raw.shape[:2], 2)
+        out = raw.reshape(w.shape[0], -1)
+        factor = float(w.std() / gguf.quants.dequantize(out, qtype).std())
+    return out
+
+
+def quantise(model, conf, seed):
+    """Replaces weights by what their quantised form says; returns {bytes of a float32 row: (format, its bytes)}."""
+    gen, table, turn = np.random.default_rng(seed), {}, 0
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim < 2:
+                continue
+            expert = conf["model_type"] == "gpt_oss" and "experts" in name
+            if expert and "bias" in name:
+                continue
+            w = p.transpose(-1, -2) if expert else p
+            w = w.reshape(-1, w.shape[-1]).numpy().copy()
+            key = next((k for k in conf["_quant"] if k in name), "any")
+            if "narrow" in conf["_quant"] and w.shape[1] % 256:
+                key = "narrow"
+            if key not in conf["_quant"]:
+                continue
+            kinds = conf["_quant"][key].split()
+            kind, turn = kinds[turn % len(kinds)], turn + 1
+            qtype = gguf.GGMLQuantizationType[kind]
+            q = random_blocks(w, kind, gen) if kind in SCALES or kind == "MXFP4" else gguf.quants.quantize(w, qtype)
+            d = gguf.quants.dequantize(q, qtype).astype(np.float32).reshape(w.shape)
+            for row, bits in zip(d, q):
+                table[row.tobytes()] = (qtype, np.ascontiguousarray(bits).view(np.uint8))
+            d = torch.from_numpy(d)
+            p.copy_(d.reshape(p.shape[0], p.shape[2], p.shape[1]).transpose(1, 2) if expert else d)
+    return table
+
+
+def requantise(path, table):
+    """The F32 file with every tensor whose rows are all in the table stored as those rows' bytes."""
+    reader = gguf.GGUFReader(path)
+    field = reader.get_field("general.architecture")
+    writer = gguf.GGUFWriter(path + ".new", field.contents())
+    for f in reader.fields.values():
+        if f.name.startswith("GGUF.") or f.name == "general.architecture":
+            continue
+        kind = f.types[0]
+        writer.add_key_value(f.name, f.contents(), kind, f.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    for t in reader.tensors:
+        rows = np.array(t.data, dtype=np.float32)
+        flat = rows.reshape(-1, rows.shape[-1])
+        found = [table.get(r.tobytes()) for r in flat] if rows.ndim > 1 else [None]
+        if any(f is None for f in found):
+            writer.add_tensor(t.name, rows)
+            continue
+        bits = np.stack([f[1] for f in found])
+        writer.add_tensor(t.name, bits.reshape(rows.shape[:-1] + bits.shape[-1:]), raw_dtype=found[0][0])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    os.replace(path + ".new", path)
+
+
+# ---- reference -------------------------------------------------------------------------------------------------
+
+
+def run(model, tokens):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0].double()
+
+
+def generate(model, prompt, n):
+    """Greedy continuation, its logits at every position, and the smallest lead of the best logit."""
+    seq, margin = list(prompt), math.inf
+    for _ in range(n):
+        top = torch.topk(run(model, seq)[-1], 2)
+        margin = min(margin, float(top.values[0] - top.values[1]))
+        seq.append(int(top.indices[0]))
+    return seq[len(prompt):], run(model, seq), margin
+
+
+def rope_permuted(x, n_head):
+    """q or k [T, n_head * d]: half-split order of transformers to the interleaved order of llama's GGUF."""
+    t, d = x.shape[0], x.shape[1] // n_head
+    return x.reshape(t, n_head, 2, d // 2).transpose(2, 3).reshape(t, -1)
+
+
+def trace(model, conf, tokens):
+    """Every intermediate of gpt2 and llama toys, by hooks on the modules; returns {name: [T, C]}."""
+    out, is_llama = {}, conf["model_type"] == "llama"
+    handles = []
+
+    def keep(module, name, what="out", post=lambda x: x):
+        def hook(_m, args, result):
+            x = args[0] if what == "in" else (result[0] if isinstance(result, tuple) else result)
+            out[name] = post(x[0].double())
+        handles.append(module.register_forward_hook(hook))
+
+    if is_llama:
+        from transformers.models.llama import modeling_llama as ml
+        body, layers, n_head, n_kv = model.model, model.model.layers, conf["num_attention_heads"], conf["num_key_value_heads"]
+        rope, calls = ml.apply_rotary_pos_emb, []
+
+        def roped(q, k, *args, **kwargs):
+            q, k = rope(q, k, *args, **kwargs)
+            flat = [x[0].transpose(0, 1).reshape(x.shape[2], -1).double() for x in (q, k)]
+            out["%d.q_rope" % len(calls)] = rope_permuted(flat[0], n_head)
+            out["%d.k_rope" % len(calls)] = rope_permuted(flat[1], n_kv)
+            calls.append(1)
+            return q, k
+
+        ml.apply_rotary_pos_emb = roped
+        keep(layers[0], "embd", "in")
+        for i, b in enumerate(layers):
+            keep(b.input_layernorm, "%d.attn_norm" % i)
+            keep(b.self_attn.q_proj, "%d.q" % i, post=lambda x: rope_permuted(x, n_head))
+            keep(b.self_attn.k_proj, "%d.k" % i, post=lambda x: rope_permuted(x, n_kv))
+            keep(b.self_attn.v_proj, "%d.v" % i)
+            keep(b.self_attn.o_proj, "%d.att" % i, "in")
+            keep(b.self_attn.o_proj, "%d.attn_out" % i)
+            keep(b.post_attention_layernorm, "%d.resid" % i, "in")
+            keep(b.post_attention_layernorm, "%d.ffn_norm" % i)
+            keep(b.mlp.gate_proj, "%d.ffn_gate" % i)
+            keep(b.mlp.up_proj, "%d.ffn_up" % i)
+            keep(b.mlp.down_proj, "%d.ffn_act" % i, "in")
+            keep(b.mlp.down_proj, "%d.ffn_down" % i)
+            keep(b, "%d.out" % i)
+        keep(body.norm, "norm")
+    else:
+        body, layers, d = model.transformer, model.transformer.h, conf["n_embd"]
+        keep(layers[0], "embd", "in")
+        for i, b in enumerate(layers):
+            keep(b.ln_1, "%d.attn_norm" % i)
+            for j, name in enumerate("qkv"):
+                keep(b.attn.c_attn, "%d.%s" % (i, name), post=lambda x, j=j: x[:, j * d:(j + 1) * d])
+            keep(b.attn.c_proj, "%d.att" % i, "in")
+            keep(b.attn.c_proj, "%d.attn_out" % i)
+            keep(b.ln_2, "%d.resid" % i, "in")
+            keep(b.ln_2, "%d.ffn_norm" % i)
+            keep(b.mlp.c_fc, "%d.ffn_up" % i)
+            keep(b.mlp.c_proj, "%d.ffn_act" % i, "in")
+            keep(b.mlp.c_proj, "%d.ffn_down" % i)
+            keep(b, "%d.out" % i)
+        keep(body.ln_f, "norm")
+    out["logits"] = run(model, tokens)
+    for h in handles:
+        h.remove()
+    if is_llama:
+        ml.apply_rotary_pos_emb = rope
+    order = sorted(out, key=lambda n: (0 if n == "embd" else 2 if n == "norm" else 3 if n == "logits" else 1,
+                                       int(n.split(".")[0]) if "." in n else 0, LAYER_ORDER.index(n.split(".")[-1])
+                                       if "." in n else 0))
+    return {n: out[n] for n in order}
+
+
+LAYER_ORDER = ("attn_norm q k v q_rope k_rope att attn_out resid ffn_norm ffn_gate ffn_up ffn_act ffn_down out").split()
+
+# ---- llama.cpp, the second opinion -----------------------------------------------------------------------------
+
+
+def peer(path, prompt, reference, n, context):
+    """One comment line: does llama.cpp continue greedily as transformers does?"""
+    code = r"""
+import sys, json, ctypes
+import numpy as np
+import llama_cpp as L
+path, prompt, n, ctx = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+L.llama_backend_init()
+mp = L.llama_model_default_params(); mp.n_gpu_layers = 0
+m = L.llama_model_load_from_file(path.encode(), mp)
+if not m: sys.exit(3)
+cp = L.llama_context_default_params()
+cp.n_ctx = ctx; cp.n_batch = ctx; cp.n_ubatch = ctx; cp.n_threads = 1; cp.n_threads_batch = 1
+cp.type_k = 0; cp.type_v = 0
+if hasattr(cp, "flash_attn_type"): cp.flash_attn_type = 0
+if hasattr(cp, "swa_full"): cp.swa_full = True
+c = L.llama_init_from_model(m, cp)
+if not c: sys.exit(4)
+nv = L.llama_vocab_n_tokens(L.llama_model_get_vocab(m))
+toks, out, first = list(prompt), [], None
+for i in range(n):
+    feed = toks if i == 0 else toks[-1:]
+    arr = (L.llama_token * len(feed))(*feed)
+    if L.llama_decode(c, L.llama_batch_get_one(arr, len(feed))): sys.exit(5)
+    lg = np.ctypeslib.as_array(L.llama_get_logits_ith(c, -1), (nv,)).copy()
+    if first is None: first = lg.tolist()
+    toks.append(int(lg.argmax())); out.append(toks[-1])
+print("RESULT" + json.dumps([out, first]))
+"""
+    p = subprocess.run([sys.executable, "-c", code, path, json.dumps(prompt), str(n), str(context)],
+                       capture_output=True, text=True)
+    lines = [x for x in p.stdout.splitlines() if x.startswith("RESULT")]
+    if not lines:
+        why = [x for x in p.stderr.splitlines() if "error loading model:" in x or "ASSERT" in x]
+        why = (why or p.stderr.splitlines() or ["exit status %d" % p.returncode])[0]
+        return "# llama.cpp: does not run this file: " + why.strip()[:150]
+    got, first = json.loads(lines[0][6:])
+    want, logits0 = reference
+    if got == want:
+        return "# llama.cpp: %d greedy tokens equal" % n
+    at = next(i for i in range(n) if got[i] != want[i])
+    err = float(np.max(np.abs(np.array(first)[:len(logits0)] - logits0)) / np.max(np.abs(logits0)))
+    return "# llama.cpp: differs at greedy token %d (prompt's last logits differ by %.3g relative)" % (at, err)
+
+
+def have_peer():
+    return subprocess.run([sys.executable, "-c", "import llama_cpp"], capture_output=True).returncode == 0
+
+
+# ---- files -----------------------------------------------------------------------------------------------------
+
+
+def num(x):
+    return ("%.9g" % x).replace("e-0", "e-").replace("e+0", "e+")
+
+
+def nums(row):
+    return " ".join(num(float(v)) for v in row)
+
+
+def convert(folder, path, kind="f32"):
+    subprocess.run([sys.executable, CONVERT, folder, "-o", path, "--type", kind, "--no-tokenizer"], check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def search_prompt(model, conf, seed):
+    """A prompt whose greedy path has clear winners; the seed of the weights is given up when none of 20 has."""
+    n_prompt, n_greedy = conf.get("_n_prompt", N_PROMPT), conf.get("_n_greedy", N_GREEDY)
+    n_peer = max(n_greedy, conf.get("_n_peer", N_PEER))
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        prompt = [int(t) for t in rng.integers(3, conf["vocab_size"], n_prompt)]
+        greedy, logits, margin = generate(model, prompt, n_peer)
+        spread = float(logits.std(dim=-1).mean())
+        if margin > conf.get("_lead", 5e-3) and len(set(greedy[:n_greedy])) >= n_greedy // 3 and spread > 1.0:
+            return prompt, greedy, logits, margin
+    return None
+
+
+def head_line(conf, extra):
+    return ["# made by tests/make_goldens.py: %s of transformers %s, torch %s, gguf %s, float64, eager attention%s" % (
+        conf["architectures"][0], transformers.__version__, torch.__version__.split("+")[0], package_version("gguf"),
+        extra)]
+
+
+def package_version(name):
+    from importlib.metadata import version
+    return version(name)
+
+
+def write_text(name, conf, model, found, peer_line, extra=""):
+    prompt, greedy, logits, margin = found
+    n_greedy = conf.get("_n_greedy", N_GREEDY)
+    last = len(prompt) - 1
+    where = sorted({0, 1, 7, 8, 9, last // 2, last, last + 1, last + n_greedy // 2, last + n_greedy - 1})
+    lines = head_line(conf, extra)
+    lines.append("# config: " + json.dumps(public(conf)))
+    lines.append("# the best logit leads by at least %.3g" % margin)
+    if peer_line:
+        lines.append(peer_line)
+    lines.append("context %d" % conf.get("_context", 128))
+    lines.append("prompt " + " ".join(map(str, prompt)))
+    lines.append("greedy " + " ".join(map(str, greedy[:n_greedy])))
+    for p in where:
+        if p < len(logits):
+            lines.append("logits %d %s" % (p, nums(logits[p])))
+    if conf.get("_trace"):
+        if conf["model_type"] == "llama":
+            lines.append("# q, k, q_rope and k_rope are permuted per head for interleaved rope, as the GGUF's rows are")
+        for tname, x in trace(model, conf, prompt[:TRACE_ROWS]).items():
+            lines.append("tensor %s %d %d %s" % (tname, x.shape[0], x.shape[1], nums(x.reshape(-1))))
+    path = os.path.join(OUT, name + ".txt")
+    with open(path, "w") as f:
+        f.write("\n".join(lines) + "\n")
+    return os.path.getsize(path)
+
+
+def make(name, conf, with_peer):
+    for seed in range(1, 40):
+        with tempfile.TemporaryDirectory() as folder:
+            model, table = build(conf, seed * 1000 + len(name), folder)
+            model = model.double()
+            found = search_prompt(model, conf, seed)
+            if found is None:
+                continue
+            path = os.path.join(OUT, name + ".gguf")
+            convert(folder, path)
+            if table:
+                requantise(path, table)
+            line = ""
+            if with_peer:
+                n = max(conf.get("_n_greedy", N_GREEDY), conf.get("_n_peer", N_PEER))
+                line = peer(path, found[0], (found[1], found[2][len(found[0]) - 1].numpy()), n,
+                            conf.get("_context", 128))
+            size = write_text(name, conf, model, found, line, ", the dequantised weights of this file" if table else "")
+            print("%-16s seed %d, gguf %d bytes, text %d bytes, margin %.3g, spread %.2f %s" % (
+                name, seed, os.path.getsize(path), size, found[3], float(found[2].std(dim=-1).mean()), line))
+            assert os.path.getsize(path) <= 120 * 1024 and size < 100 * 1024
+            return
+    raise SystemExit("%s: no seed gives clear greedy choices" % name)
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    os.makedirs(OUT, exist_ok=True)
+    with_peer = have_peer()
+    for name in sys.argv[1:] or TOYS:
+        make(name, TOYS[name], with_peer)
+
+
+if __name__ == "__main__":
+    main()

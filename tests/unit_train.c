@@ -1,0 +1,441 @@
+/* examples/train.c: every stage's gradient against finite differences, the whole against plain loops and against PyTorch,
+ * two steps of AdamW against PyTorch, the vocabulary, learning, threads, resuming. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 199309L /* args.h asks the time */
+#endif
+#define main train_main
+#include "../examples/train.c"
+#undef main
+#include "test.h"
+#include "train_naive.h"
+
+#ifndef BUILD_DIR
+#define BUILD_DIR "build"
+#endif
+
+/* Why each bound is what it is: float32 sums of a few dozen terms carry errors of a few 1e-6; a central difference with a step h
+ * of 1e-2 adds about h^2 times the third derivative and 1e-7 / h of rounding. */
+static const double TOL_DIFFERENCE = 2e-3, TOL_NAIVE = 2e-4, TOL_TORCH = 1e-4, TOL_ADAMW = 2e-5;
+
+static float value_at(uint64_t seed, size_t i) { return random_normal(seed, i); }
+
+static float *random_floats(size_t n, uint64_t seed, float scale) {
+    float *x = floats(n);
+    for (size_t i = 0; i < n; i++) x[i] = scale * value_at(seed, i);
+    return x;
+}
+
+static workspace make_workspace(size_t N, size_t T, size_t D, size_t wide) {
+    workspace ws;
+    ws.pack = floats(product_pack_floats(larger(wide, N)));
+    ws.part = floats(chunks(N, ROW_CHUNK) * 2 * D);
+    ws.own_size = 2 * QUERY_BLOCK * T + product_pack_floats(larger(T, D));
+    ws.own = floats(ws.own_size * (size_t)thread_count());
+    return ws;
+}
+
+static void free_workspace(workspace *ws) { free(ws->pack), free(ws->part), free(ws->own); }
+
+/* ---- Finite differences. A stage is seen as loss(x) = sum over i of r[i] * y[i](x) with fixed random r, so dy = r. ---- */
+
+typedef struct probe {
+    size_t B, T, D, H, N, I, O;
+    float *x, *w, *b, *y; /* inputs that can be varied, and the output */
+    size_t n_x, n_w, n_b, n_y;
+    float *r;
+    workspace ws;
+    int32_t *token;
+    void (*forward)(struct probe *p);
+} probe;
+
+static double probe_loss(probe *p) {
+    double sum = 0;
+    p->forward(p);
+    for (size_t i = 0; i < p->n_y; i++) sum += (double)p->r[i] * (double)p->y[i];
+    return sum;
+}
+
+/* dv against the central differences of v [n] at up to 40 places; the error is relative to the largest derivative. */
+static void check_gradient(probe *p, const char *what, float *v, size_t n, const float *dv) {
+    const float h = 1e-2f;
+    double largest_dv = 1e-3, worst = 0;
+    for (size_t i = 0; i < n; i++) largest_dv = fmax(largest_dv, fabs((double)dv[i]));
+    for (size_t k = 0; k < 40 && k < n; k++) {
+        size_t i = n <= 40 ? k : (size_t)(random_at(99, k) % n);
+        float keep = v[i];
+        double up, down;
+        v[i] = keep + h;
+        up = probe_loss(p);
+        v[i] = keep - h;
+        down = probe_loss(p);
+        v[i] = keep;
+        worst = fmax(worst, fabs((up - down) / (2 * (double)h) - (double)dv[i]) / largest_dv);
+    }
+    CHECK(worst < TOL_DIFFERENCE, "%s: off by %.2e of the largest derivative", what, worst);
+}
+
+static probe make_probe(size_t n_x, size_t n_w, size_t n_b, size_t n_y, void (*forward)(probe *)) {
+    probe p;
+    memset(&p, 0, sizeof p);
+    p.n_x = n_x, p.n_w = n_w, p.n_b = n_b, p.n_y = n_y, p.forward = forward;
+    p.x = random_floats(n_x, 1, 1), p.w = random_floats(n_w, 2, 0.3f), p.b = random_floats(n_b, 3, 0.3f), p.y = floats(n_y);
+    p.r = random_floats(n_y, 4, 1);
+    return p;
+}
+
+static void free_probe(probe *p) {
+    free(p->x), free(p->w), free(p->b), free(p->y), free(p->r), free(p->token);
+    if (p->ws.pack) free_workspace(&p->ws);
+}
+
+static void forward_linear(probe *p) { linear_forward(p->y, p->x, p->w, p->b, p->N, p->I, p->O, &p->ws); }
+
+static void test_linear(void) {
+    const size_t N = 70, I = 19, O = 37;
+    probe p = make_probe(N * I, O * I, O, N * O, forward_linear);
+    float *dx = floats(N * I), *dw = floats(O * I), *db = floats(O);
+    p.N = N, p.I = I, p.O = O, p.ws = make_workspace(N, 1, I, 300);
+    linear_backward(dx, dw, db, p.r, p.x, p.w, N, I, O, &p.ws);
+    check_gradient(&p, "linear dx", p.x, p.n_x, dx);
+    check_gradient(&p, "linear dw", p.w, p.n_w, dw);
+    check_gradient(&p, "linear db", p.b, p.n_b, db);
+    free(dx), free(dw), free(db), free_probe(&p);
+}
+
+static void forward_norm(probe *p) { layernorm_forward(p->y, p->y + p->n_y, p->y + p->n_y + p->N, p->x, p->w, p->b, p->N, p->D, 1e-5f); }
+
+static void test_layernorm(void) {
+    const size_t N = 67, D = 21; /* two chunks of rows, a tail behind the lanes */
+    probe p = make_probe(N * D, D, D, N * D, forward_norm);
+    float *dx = floats(N * D), *dw = floats(D), *db = floats(D);
+    free(p.y), p.y = floats(p.n_y + 2 * N);
+    p.N = N, p.D = D, p.ws = make_workspace(N, 1, D, 1);
+    probe_loss(&p);
+    layernorm_backward(dx, dw, db, p.r, p.x, p.w, p.y + p.n_y, p.y + p.n_y + N, N, D, &p.ws);
+    check_gradient(&p, "layernorm dx", p.x, p.n_x, dx);
+    check_gradient(&p, "layernorm dw", p.w, p.n_w, dw);
+    check_gradient(&p, "layernorm db", p.b, p.n_b, db);
+    free(dx), free(dw), free(db), free_probe(&p);
+}
+
+static void forward_attention(probe *p) { attention_forward(p->y, p->x, p->B, p->T, p->D, p->H, &p->ws); }
+
+static void test_attention(void) {
+    const size_t B = 2, T = 101, D = 15, H = 3; /* two blocks of queries */
+    probe p = make_probe(B * T * 3 * D, 0, 0, B * T * D, forward_attention);
+    float *dx = floats(p.n_x);
+    p.B = B, p.T = T, p.D = D, p.H = H, p.ws = make_workspace(B * T, T, D, 1);
+    attention_backward(dx, p.r, p.x, B, T, D, H, &p.ws);
+    check_gradient(&p, "attention dqkv", p.x, p.n_x, dx);
+    free(dx), free_probe(&p);
+}
+
+static void forward_gelu(probe *p) { gelu_forward(p->y, p->x, p->n_x); }
+
+static void test_gelu(void) {
+    probe p = make_probe(1001, 0, 0, 1001, forward_gelu);
+    float *dx = floats(p.n_x);
+    for (size_t i = 0; i < p.n_x; i++) p.x[i] = ((float)i - 500) / 50; /* -10 .. 10 */
+    memcpy(dx, p.r, p.n_x * sizeof *dx);
+    gelu_backward(dx, p.x, p.n_x);
+    check_gradient(&p, "gelu dx", p.x, p.n_x, dx);
+    probe_loss(&p);
+    for (size_t i = 0; i < p.n_x; i++)
+        CHECK(fabsf(p.y[i] - naive_gelu(p.x[i])) < 2e-6f, "gelu(%g) = %g, expected %g", (double)p.x[i], (double)p.y[i], (double)naive_gelu(p.x[i]));
+    free(dx), free_probe(&p);
+}
+
+static const size_t EMB_V = 9, EMB_T = 7, EMB_D = 35;
+static void forward_embedding(probe *p) { embedding_forward(p->y, p->token, p->w, p->b, p->N, EMB_T, EMB_D); }
+
+static void test_embedding(void) {
+    const size_t N = 3 * EMB_T;
+    probe p = make_probe(0, EMB_V * EMB_D, EMB_T * EMB_D, N * EMB_D, forward_embedding);
+    float *dw = floats(p.n_w), *db = floats(p.n_b);
+    p.N = N, p.token = (int32_t *)allocate(N, sizeof(int32_t));
+    for (size_t i = 0; i < N; i++) p.token[i] = (int32_t)(i * i % EMB_V);
+    embedding_backward(dw, db, p.r, p.token, N, EMB_T, EMB_D);
+    check_gradient(&p, "embedding dwte", p.w, p.n_w, dw);
+    check_gradient(&p, "embedding dwpe", p.b, p.n_b, db);
+    free(dw), free(db), free_probe(&p);
+}
+
+static const dropout test_drop = {12345, 858993459u, 1.25f}; /* a rate of 0.2 */
+static void forward_residual(probe *p) { residual_forward(p->y, p->w, p->x, test_drop, p->n_x); }
+
+static void test_dropout(void) {
+    const size_t n = 10000;
+    probe p = make_probe(n, n, 0, n, forward_residual);
+    float *dx = floats(n);
+    size_t dropped = 0;
+    dropout_apply(dx, p.r, test_drop, n);
+    check_gradient(&p, "residual dbranch", p.x, n, dx);
+    check_gradient(&p, "residual dx", p.w, n, p.r);
+    for (size_t i = 0; i < n; i++) dropped += dx[i] == 0.0f;
+    CHECK(dropped > 1900 && dropped < 2100, "%u of %u were dropped, expected about 2000", (unsigned)dropped, (unsigned)n);
+    free(dx), free_probe(&p);
+}
+
+static const int32_t loss_target[] = {3, 0, 40, 17};
+static void forward_loss(probe *p) {
+    float loss[4];
+    int hit[4];
+    float *logits = floats(p->n_x);
+    memcpy(logits, p->x, p->n_x * sizeof *logits);
+    loss_forward_backward(logits, loss, hit, loss_target, 4, 41, 0);
+    p->y[0] = (loss[0] + loss[1] + loss[2] + loss[3]) / 4;
+    free(logits);
+}
+
+static void test_loss(void) {
+    probe p = make_probe(4 * 41, 0, 0, 1, forward_loss);
+    float loss[4], *dx = floats(p.n_x);
+    int hit[4];
+    p.r[0] = 1;
+    memcpy(dx, p.x, p.n_x * sizeof *dx);
+    loss_forward_backward(dx, loss, hit, loss_target, 4, 41, 1);
+    check_gradient(&p, "loss dlogits", p.x, p.n_x, dx);
+    free(dx), free_probe(&p);
+}
+
+/* ---- Products of odd sizes, all layouts, against a triple loop ---- */
+
+static void test_products(void) {
+    static const size_t sizes[] = {1, 5, 6, 7, 16, 17, 49, 257, 300};
+    const size_t n_size = sizeof sizes / sizeof *sizes;
+    for (size_t trial = 0; trial < 60; trial++) {
+        size_t m = sizes[random_at(trial, 0) % n_size], n = sizes[random_at(trial, 1) % n_size], k = sizes[random_at(trial, 2) % n_size];
+        int ta = (int)(random_at(trial, 3) & 1), tb = (int)(random_at(trial, 4) & 1), add = (int)(random_at(trial, 5) & 1);
+        float *a = random_floats(m * k, trial + 10, 1), *b = random_floats(k * n, trial + 20, 1), *c = random_floats(m * n, trial + 30, 1);
+        float *c2 = floats(m * n), *want = floats(m * n), *bias = random_floats(n, trial + 40, 1), *pack = floats(product_pack_floats(n));
+        product_job job = make_job(c, n, m, n, k, ta ? transposed(a, m) : by_rows(a, k), tb ? transposed(b, k) : by_rows(b, n), add, pack);
+        double worst = 0;
+        job.bias = add || trial % 3 ? NULL : bias;
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double sum = add ? (double)c[i * n + j] : job.bias ? (double)bias[j] : 0;
+                for (size_t p = 0; p < k; p++) sum += (double)job.a.p[i * job.a.row + p * job.a.col] * (double)job.b.p[p * job.b.row + j * job.b.col];
+                want[i * n + j] = (float)sum;
+            }
+        memcpy(c2, c, m * n * sizeof *c);
+        product(job);
+        for (size_t i = 0; i < m * n; i++) worst = fmax(worst, fabs((double)(c[i] - want[i])));
+        CHECK(worst < 1e-4, "product %u x %u x %u, layout %d%d: off by %g", (unsigned)m, (unsigned)n, (unsigned)k, ta, tb, worst);
+        job.c = c2;
+        product_here(job);
+        CHECK(!memcmp(c, c2, m * n * sizeof *c), "product on one thread differs from product on all");
+        free(a), free(b), free(c), free(c2), free(want), free(bias), free(pack);
+    }
+}
+
+/* ---- The whole model ---- */
+
+static shape toy_shape(void) {
+    shape s = {37, 2, 2, 20, 11, 1e-5f};
+    return s;
+}
+
+/* The weights that make_train_goldens.py gives the same model. */
+static void toy_start(model *m) {
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        int norm = !t->rows && strstr(t->name, "norm.weight");
+        for (size_t j = 0; j < t->n; j++) {
+            uint32_t h = (uint32_t)(i * 100003 + j) * 2654435761u;
+            m->param[t->at + j] = (norm ? 1.0f : 0.0f) + ((float)(h >> 8) / 16777216.0f - 0.5f) * 0.2f;
+        }
+    }
+}
+
+static void toy_batch(int32_t *token, int32_t *target, size_t B, size_t T, size_t V) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < T; t++) {
+            size_t i = b * (T + 1) + t, j = i + 1;
+            token[b * T + t] = (int32_t)((i * i * 7 + i * 3 + 5) % V);
+            target[b * T + t] = (int32_t)((j * j * 7 + j * 3 + 5) % V);
+        }
+}
+
+/* The largest difference of a from b over all tensors, relative to the largest number of the tensor in b or to floor. */
+static double model_difference(const model *m, const float *a, const float *b, double floor, const char **where) {
+    double worst = -1;
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        double top = floor, off = 0;
+        for (size_t j = 0; j < t->n; j++) {
+            top = fmax(top, fabs((double)b[t->at + j]));
+            off = fmax(off, fabs((double)a[t->at + j] - (double)b[t->at + j]));
+        }
+        if (off / top > worst) worst = off / top, *where = t->name;
+    }
+    return worst;
+}
+
+static void test_naive(void) {
+    static const shape shapes[] = {{37, 2, 2, 20, 11, 1e-5f}, {300, 3, 4, 64, 130, 1e-5f}};
+    const noise none = {0, 0};
+    for (int i = 0; i < 2; i++) {
+        const size_t B = 3, T = shapes[i].context, N = B * T;
+        model *m = model_new(shapes[i]);
+        int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
+        const char *where = "";
+        naive *z;
+        double loss, expected, off;
+        toy_start(m);
+        model_make_room(m, B, T);
+        toy_batch(token, target, B, T, m->s.vocab);
+        loss = model_loss(m, token, target, none, 1);
+        z = naive_new(m, B, T);
+        expected = naive_loss(z, token, target, 1);
+        CHECK(fabs(loss - expected) < 1e-5, "loss %.7f, plain loops %.7f", loss, expected);
+        off = model_difference(m, m->grad, z->grad, 1e-4, &where);
+        CHECK(off < TOL_NAIVE, "gradient of %s is off by %.2e from plain loops", where, off);
+        naive_free(z), model_free(m), free(token), free(target);
+    }
+}
+
+/* One f32 after the other, little-endian. */
+static float *read_golden(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    unsigned char c[4];
+    float *x = floats(1 << 16);
+    *n = 0;
+    while (f && *n < 1 << 16 && fread(c, 1, 4, f) == 4) {
+        uint32_t bits = c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24;
+        memcpy(&x[(*n)++], &bits, 4);
+    }
+    if (f) fclose(f);
+    return x;
+}
+
+/* Golden numbers without the padding, to train.c's places. */
+static const float *spread(const model *m, float *out, const float *in) {
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        memcpy(out + m->tensors[i].at, in, m->tensors[i].n * sizeof *out);
+        in += m->tensors[i].n;
+    }
+    return in;
+}
+
+static void test_torch(const char *path) {
+    enum { B = 3, T = 11 };
+    const noise none = {0, 0};
+    model *m = model_new(toy_shape());
+    int32_t token[B * T], target[B * T];
+    size_t n, expected_n = 2;
+    float *golden = read_golden(path, &n), *want = floats(m->n_param);
+    const char *where = "";
+    const float *next;
+    double part[64], norm, loss, off;
+    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    for (size_t i = 0; i < m->n_tensor; i++) expected_n += 2 * m->tensors[i].n;
+    CHECK(n == expected_n, "%s: %u numbers, expected %u", path, (unsigned)n, (unsigned)expected_n);
+    if (n != expected_n) return;
+    toy_start(m);
+    model_make_room(m, B, T);
+    toy_batch(token, target, B, T, m->s.vocab);
+    for (int step = 1; step <= 2; step++) {
+        loss = model_loss(m, token, target, none, 1);
+        norm = gradient_norm(m, part);
+        if (step == 1) {
+            CHECK(fabs(loss - (double)golden[0]) < 1e-5, "loss %.7f, PyTorch %.7f", loss, (double)golden[0]);
+            CHECK(fabs(norm - (double)golden[1]) < 1e-4 * norm, "gradient %.7f, PyTorch %.7f", norm, (double)golden[1]);
+            next = spread(m, want, golden + 2);
+            off = model_difference(m, m->grad, want, 1e-4, &where);
+            CHECK(off < TOL_TORCH, "gradient of %s is off by %.2e from PyTorch", where, off);
+            spread(m, want, next);
+        }
+        a.scale = norm > 0.5 ? (float)(0.5 / norm) : 1.0f;
+        a.fix1 = (float)(1 / (1 - pow(0.9, step))), a.fix2 = (float)(1 / (1 - pow(0.98, step)));
+        adamw_step(m, &a);
+    }
+    off = model_difference(m, m->param, want, 1, &where);
+    CHECK(off < TOL_ADAMW, "%s is off by %.2e from PyTorch after two steps of AdamW", where, off);
+    free(golden), free(want), model_free(m);
+}
+
+/* ---- Training as the command does it, on a text made here ---- */
+
+/* n_story little stories out of a few words: easy to learn, so a toy must learn them. */
+static size_t write_text(const char *path, int n_story) {
+    static const char *const who[] = {"cat", "dog", "bird", "fox"}, *const what[] = {"sees", "likes", "chases", "finds"};
+    FILE *f = fopen(path, "wb");
+    size_t n = 0;
+    if (!f) args_die("%s: cannot write", path);
+    for (int i = 0; i < n_story; i++) {
+        uint64_t r = random_at(5, (uint64_t)i);
+        for (int j = 0; j < 3; j++, r >>= 6)
+            n += (size_t)fprintf(f, "The %s %s the %s. ", who[r & 3], what[r >> 2 & 3], who[r >> 4 & 3]);
+        n += (size_t)fprintf(f, "Es ist gr\xC3\xBCn.\n<|endoftext|>\n");
+    }
+    fclose(f);
+    return n;
+}
+
+static int run(const char *first, ...) {
+    char *argv[64];
+    int argc = 0;
+    va_list ap;
+    va_start(ap, first);
+    argv[argc++] = (char *)"train";
+    for (const char *a = first; a; a = va_arg(ap, const char *)) argv[argc++] = (char *)a;
+    va_end(ap);
+    return train_main(argc, argv);
+}
+
+static int same_files(const char *a, const char *b) {
+    size_t n, k;
+    char *x = args_read(a, &n), *y = args_read(b, &k);
+    int same = n == k && !memcmp(x, y, n);
+    free(x), free(y);
+    return same;
+}
+
+#define TOY(out) \
+    text, "-o", BUILD_DIR "/" out, "--vocab", "320", "--layers", "2", "--heads", "2", "--width", "32", "--context", "32", "--batch", "4"
+
+static void test_training(void) {
+    const char *text = BUILD_DIR "/train_text.txt";
+    loaded *f;
+    double best;
+    write_text(text, 400);
+    /* 1. it learns: chance would be log(320) = 5.8, knowing the words but not their order about 2 */
+    run(TOY("train1.gguf"), "--steps", "200", "--every", "100", "-t", "1", NULL);
+    f = load_gguf(BUILD_DIR "/train1.gguf.ckpt");
+    best = file_f64(f, "train.state", 1);
+    loaded_free(f);
+    CHECK(best < 0.9, "validation loss %.4f after 200 steps, expected below 0.9", best);
+    /* 2. the same bits on 2 and 3 threads */
+    run(TOY("train2.gguf"), "--steps", "200", "--every", "100", "-t", "2", NULL);
+    run(TOY("train3.gguf"), "--steps", "200", "--every", "100", "-t", "3", NULL);
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train2.gguf.ckpt"), "2 threads train another model than 1");
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train3.gguf.ckpt"), "3 threads train another model than 1");
+    CHECK(same_files(BUILD_DIR "/train1.gguf", BUILD_DIR "/train2.gguf"), "2 threads write another model than 1");
+    /* 3. interrupted after 1 step past 100, resumed: the same bits */
+    run(TOY("train4.gguf"), "--steps", "200", "--every", "100", "--stop", "101", NULL);
+    f = load_gguf(BUILD_DIR "/train4.gguf.ckpt");
+    CHECK(file_f64(f, "train.state", 0) == 101, "interrupted at step %g", file_f64(f, "train.state", 0));
+    loaded_free(f);
+    run(text, "-o", BUILD_DIR "/train4.gguf", "--resume", NULL);
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train4.gguf.ckpt"), "a resumed training differs");
+    /* 4. fine-tuning goes on from the file: lower loss after one step than a new model's */
+    run(text, "-o", BUILD_DIR "/train5.gguf", "--init", BUILD_DIR "/train1.gguf", "--steps", "2", "--every", "1", NULL);
+    f = load_gguf(BUILD_DIR "/train5.gguf.ckpt");
+    CHECK(file_f64(f, "train.state", 1) < best + 0.1, "fine-tuning starts at %g, the model had %g", file_f64(f, "train.state", 1), best);
+    loaded_free(f);
+}
+
+int main(int argc, char **argv) {
+    test_linear();
+    test_layernorm();
+    test_attention();
+    test_gelu();
+    test_embedding();
+    test_dropout();
+    test_loss();
+    test_products();
+    test_naive();
+    test_torch(argc > 1 ? argv[1] : "tests/golden/train_toy.bin");
+    test_training();
+    return test_report("unit_train");
+}
