@@ -33,7 +33,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math", "no-math-errno", "fp-contract=fast")
 #endif
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(GPT_NO_SIMD)
 #include <immintrin.h>
 #define HAVE_AVX2 1
 #define AVX2 __attribute__((target("avx2,fma")))
@@ -76,17 +76,9 @@ static int thread_index(void) {
 #endif
 }
 
-/* Whether the AVX2 clones below may run. */
-static int cpu_has_avx2(void) {
-#ifdef HAVE_AVX2
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-    return 0;
-#endif
-}
-
 /* CLONED(name, (parameters), (arguments)) makes name() from name_plain(): compiled twice, chosen at run time. */
 #ifdef HAVE_AVX2
+static int cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #define CLONED(name, params, args)                     \
     AVX2 static void name##_avx2 params { name##_plain args; } \
     static void name params                            \

@@ -33,7 +33,11 @@ int main(void) {
     const size_t B = 8, T = 256;
     int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
     int all = thread_count();
-    printf("kernels: %s; forward and backward of %u x %u tokens\n", cpu_has_avx2() ? "avx2" : "plain C", (unsigned)B, (unsigned)T);
+    const char *kernels = "plain C";
+#ifdef HAVE_AVX2
+    if (cpu_has_avx2()) kernels = "avx2";
+#endif
+    printf("kernels: %s; forward and backward of %u x %u tokens\n", kernels, (unsigned)B, (unsigned)T);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         model *m = model_new(shapes[i]);
         naive *z = naive_new(m, 1, T);
