@@ -15,8 +15,8 @@
  * A stage is a pair of functions: X_forward computes y from x, X_backward takes dy, the derivative of the loss with
  * respect to y, and gives dx and the derivatives of the stage's weights (dw, db).
  *
- * The same seed gives the same bits on one machine whatever the number of threads: every number is computed by one thread
- * in a fixed order, and sums over a batch are cut into pieces whose size does not depend on the threads. */
+ * The same seed gives the same bits on one machine whatever the number of threads: every number is computed by one
+ * thread in a fixed order, and sums over a batch are cut into pieces whose size does not depend on the threads. */
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
 #include "args.h"
@@ -79,19 +79,19 @@ static int thread_index(void) {
 /* CLONED(name, (parameters), (arguments)) makes name() from name_plain(): compiled twice, chosen at run time. */
 #ifdef HAVE_AVX2
 static int cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#define CLONED(name, params, args)                     \
+#define CLONED(name, params, args)                             \
     AVX2 static void name##_avx2 params { name##_plain args; } \
-    static void name params                            \
-    {                                                  \
-        if (cpu_has_avx2()) name##_avx2 args;          \
-        else name##_plain args;                        \
+    static void name params {                                  \
+        if (cpu_has_avx2()) name##_avx2 args;                  \
+        else name##_plain args;                                \
     }
 #else
 #define CLONED(name, params, args) \
     static void name params { name##_plain args; }
 #endif
 
-/* splitmix64 (Steele, Lea, Flood 2014): a number from a counter, so that any position of the stream can be had at once. */
+/* splitmix64 (Steele, Lea, Flood 2014): a number from a counter, so that any position of the stream can be had at
+ * once. */
 static uint64_t random_at(uint64_t seed, uint64_t index) {
     uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -99,7 +99,8 @@ static uint64_t random_at(uint64_t seed, uint64_t index) {
     return z ^ (z >> 31);
 }
 
-/* Standard normal up to the shape of its far tails: 12 uniform numbers less 6. Needs no libm, so it is the same everywhere. */
+/* Standard normal up to the shape of its far tails: 12 uniform numbers less 6. Needs no libm, so it is the same
+ * everywhere. */
 static float random_normal(uint64_t seed, uint64_t index) {
     double sum = -6;
     for (uint64_t i = 0; i < 6; i++) {
@@ -109,14 +110,15 @@ static float random_normal(uint64_t seed, uint64_t index) {
     return (float)sum;
 }
 
-/* e^x for x in [-87, 88], clamped outside; relative error below 2e-7. n = round(x / ln 2), then a polynomial on the rest. */
+/* e^x for x in [-87, 88], clamped outside; relative error below 2e-7. n = round(x / ln 2), then a polynomial on the
+ * rest. */
 INLINE float exp_fast(float x) {
     float n, r, p, scale;
     int32_t bits;
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     n = x * 1.44269504f + 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
     n -= 12582912.0f;
-    r = x - n * 0.693359375f;          /* ln 2 in two parts, the first exact in few bits */
+    r = x - n * 0.693359375f; /* ln 2 in two parts, the first exact in few bits */
     r += n * 2.12194440e-4f;
     p = 1.0f / 5040;
     p = p * r + 1.0f / 720;
@@ -153,11 +155,11 @@ INLINE float largest(const float *x, size_t n) {
 /* ======================================================================
  * [PRODUCTS] The matrix product, where nearly all the time goes
  *
- * c[m, n] = a[m, k] * b[k, n]. Both factors carry two strides, so one function serves the three products of a linear layer:
- *   forward  y  = x * w^T      backward  dx = dy * w      and  dw = dy^T * x
- * b is copied into panels of 16 columns ("packed") that the inner loop reads in order, TILE_M x 16 results stay in registers,
- * and k is cut into pieces of PIECE_K so that a panel stays in the first-level cache (Goto & van de Geijn 2008).
- * ==================================================================== */
+ * c[m, n] = a[m, k] * b[k, n]. Both factors carry two strides, so one function serves the three products of a linear
+ * layer: forward  y  = x * w^T      backward  dx = dy * w      and  dw = dy^T * x
+ * b is copied into panels of 16 columns ("packed") that the inner loop reads in order, TILE_M x 16 results stay in
+ * registers, and k is cut into pieces of PIECE_K so that a panel stays in the first-level cache (Goto & van de Geijn
+ * 2008). ==================================================================== */
 
 enum { TILE_M = 6, TILE_N = 16, PIECE_K = 256, ROWS_MAX = 48 };
 
@@ -179,7 +181,7 @@ static matrix transposed(const float *p, size_t width) {
 }
 
 typedef struct product_job {
-    float *c;          /* [m, n], rows ldc apart */
+    float *c; /* [m, n], rows ldc apart */
     size_t ldc, m, n, k;
     matrix a, b;
     const float *bias; /* [n] added to every row, or NULL */
@@ -189,15 +191,17 @@ typedef struct product_job {
 
 static size_t product_pack_floats(size_t n) { return chunks(n, TILE_N) * TILE_N * PIECE_K; }
 
-/* c[6, 16] = start[6, 16] + a[6, k] * b[k, 16]; rows of c are ldc apart, rows of start lds (0: one row for all). The rows of a
- * are given one by one, so that a short tile can repeat its last row. */
+/* c[6, 16] = start[6, 16] + a[6, k] * b[k, 16]; rows of c are ldc apart, rows of start lds (0: one row for all). The
+ * rows of a are given one by one, so that a short tile can repeat its last row. */
 #ifdef HAVE_AVX2
-AVX2 static void tile_avx2(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b,
-                           size_t k) {
+AVX2 static void tile_avx2(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step,
+                           const float *b, size_t k) {
 #define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
-#define START(i) const float *a##i = a[i]; \
+#define START(i)              \
+    const float *a##i = a[i]; \
     __m256 l##i = _mm256_loadu_ps(start + i * lds), h##i = _mm256_loadu_ps(start + i * lds + 8);
-#define ADD(i) x = _mm256_broadcast_ss(a##i + o), l##i = _mm256_fmadd_ps(x, low, l##i), h##i = _mm256_fmadd_ps(x, high, h##i);
+#define ADD(i) \
+    x = _mm256_broadcast_ss(a##i + o), l##i = _mm256_fmadd_ps(x, low, l##i), h##i = _mm256_fmadd_ps(x, high, h##i);
 #define STORE(i) _mm256_storeu_ps(c + i * ldc, l##i), _mm256_storeu_ps(c + i * ldc + 8, h##i);
     EACH_ROW(START)
     for (size_t p = 0, o = 0; p < k; p++, o += step, b += TILE_N) {
@@ -208,8 +212,8 @@ AVX2 static void tile_avx2(float *c, size_t ldc, const float *start, size_t lds,
 }
 #endif
 
-static void tile_plain(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b,
-                       size_t k) {
+static void tile_plain(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step,
+                       const float *b, size_t k) {
     for (size_t i = 0; i < TILE_M; i += 2) { /* two rows at a time: 8 registers of 4 floats */
         float s0[TILE_N], s1[TILE_N];
         memcpy(s0, start + i * lds, sizeof s0);
@@ -224,7 +228,8 @@ static void tile_plain(float *c, size_t ldc, const float *start, size_t lds, con
     }
 }
 
-static void tile(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step, const float *b, size_t k) {
+static void tile(float *c, size_t ldc, const float *start, size_t lds, const float *const *a, size_t step,
+                 const float *b, size_t k) {
 #ifdef HAVE_AVX2
     if (cpu_has_avx2()) {
         tile_avx2(c, ldc, start, lds, a, step, b, k);
@@ -269,7 +274,8 @@ static void product_rows(const product_job *job, size_t i0, size_t m, size_t k0,
                 tile(c, ldc, add ? c : bias, add ? ldc : 0, rows, cs, b, kc);
                 continue;
             }
-            for (r = 0; r < left; r++) memcpy(t + r * TILE_N, add ? c + r * ldc : job->bias ? bias : zero, n * sizeof *t);
+            for (r = 0; r < left; r++)
+                memcpy(t + r * TILE_N, add ? c + r * ldc : job->bias ? bias : zero, n * sizeof *t);
             tile(t, TILE_N, t, TILE_N, rows, cs, b, kc);
             for (r = 0; r < left; r++) memcpy(c + r * ldc, t + r * TILE_N, n * sizeof *t);
         }
@@ -296,7 +302,8 @@ static void product(product_job job) {
     }
 }
 
-static product_job make_job(float *c, size_t ldc, size_t m, size_t n, size_t k, matrix a, matrix b, int add, float *pack) {
+static product_job make_job(float *c, size_t ldc, size_t m, size_t n, size_t k, matrix a, matrix b, int add,
+                            float *pack) {
     product_job job;
     job.c = c, job.ldc = ldc, job.m = m, job.n = n, job.k = k, job.a = a, job.b = b;
     job.bias = NULL, job.add = add, job.pack = pack;
@@ -309,16 +316,17 @@ static product_job make_job(float *c, size_t ldc, size_t m, size_t n, size_t k, 
 
 /* Room that the stages share: never read before it is written. */
 typedef struct workspace {
-    float *pack;      /* for product(): product_pack_floats(largest n) */
-    float *part;      /* partial sums of layernorm_backward: [chunks(N, ROW_CHUNK), 2*D] */
-    float *own;       /* per thread, own_size floats: the scores of a block of queries, twice, and a pack */
+    float *pack; /* for product(): product_pack_floats(largest n) */
+    float *part; /* partial sums of layernorm_backward: [chunks(N, ROW_CHUNK), 2*D] */
+    float *own;  /* per thread, own_size floats: the scores of a block of queries, twice, and a pack */
     size_t own_size;
 } workspace;
 
 enum { ROW_CHUNK = 64, COL_CHUNK = 32, QUERY_BLOCK = 96 };
 
 /* ---- Embedding: y[b, t, :] = wte[token[b, t], :] + wpe[t, :]          wte [V, D], wpe [T, D], y [N, D] */
-static void embedding_forward(float *y, const int32_t *token, const float *wte, const float *wpe, size_t N, size_t T, size_t D) {
+static void embedding_forward(float *y, const int32_t *token, const float *wte, const float *wpe, size_t N, size_t T,
+                              size_t D) {
     PARALLEL_FOR
     for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
         for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++) {
@@ -329,7 +337,8 @@ static void embedding_forward(float *y, const int32_t *token, const float *wte, 
 
 /* dwte[token[n], :] += dy[n, :]; dwpe[t, :] = sum over b of dy[b, t, :]. A thread owns a range of columns, so that two
  * occurrences of one token are added in the order of the text. */
-static void embedding_backward(float *dwte, float *dwpe, const float *dy, const int32_t *token, size_t N, size_t T, size_t D) {
+static void embedding_backward(float *dwte, float *dwpe, const float *dy, const int32_t *token, size_t N, size_t T,
+                               size_t D) {
     memset(dwpe, 0, T * D * sizeof *dwpe);
     PARALLEL_FOR
     for (size_t chunk = 0; chunk < chunks(D, COL_CHUNK); chunk++) {
@@ -343,8 +352,8 @@ static void embedding_backward(float *dwte, float *dwpe, const float *dy, const 
 
 /* ---- Layer norm (Ba, Kiros, Hinton 2016, arXiv:1607.06450): y = (x - mean) * rstd * w + b, over each row of D.
  * mean [N] and rstd [N] = 1 / sqrt(variance + eps) are kept for the way back. */
-INLINE void layernorm_row_plain(float *ALONE y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t D,
-                                float eps) {
+INLINE void layernorm_row_plain(float *ALONE y, float *mean, float *rstd, const float *x, const float *w,
+                                const float *b, size_t D, float eps) {
     float s[LANES] = {0}, v[LANES] = {0}, m, r;
     size_t i, j, D16 = D / LANES * LANES;
     for (i = 0; i < D16; i += LANES)
@@ -362,17 +371,18 @@ CLONED(layernorm_row,
        (float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t D, float eps),
        (y, mean, rstd, x, w, b, D, eps))
 
-static void layernorm_forward(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t N,
-                              size_t D, float eps) {
+static void layernorm_forward(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b,
+                              size_t N, size_t D, float eps) {
     PARALLEL_FOR
     for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
         for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
             layernorm_row(y + n * D, mean + n, rstd + n, x + n * D, w, b, D, eps);
 }
 
-/* With h = (x - mean) * rstd and g = dy * w:  dx += rstd * (g - average(g) - h * average(g * h)),  dw = sum dy * h,  db = sum dy */
-INLINE void layernorm_back_row_plain(float *ALONE dx, float *ALONE dw, float *ALONE db, const float *dy, const float *x, const float *w,
-                                     float mean, float rstd, size_t D) {
+/* With h = (x - mean) * rstd and g = dy * w:  dx += rstd * (g - average(g) - h * average(g * h)),  dw = sum dy * h,  db
+ * = sum dy */
+INLINE void layernorm_back_row_plain(float *ALONE dx, float *ALONE dw, float *ALONE db, const float *dy, const float *x,
+                                     const float *w, float mean, float rstd, size_t D) {
     float s[LANES] = {0}, v[LANES] = {0}, g, gh;
     size_t i, j, D16 = D / LANES * LANES;
     for (i = 0; i < D16; i += LANES)
@@ -392,7 +402,8 @@ INLINE void layernorm_back_row_plain(float *ALONE dx, float *ALONE dw, float *AL
     }
 }
 CLONED(layernorm_back_row,
-       (float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, float mean, float rstd, size_t D),
+       (float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, float mean, float rstd,
+        size_t D),
        (dx, dw, db, dy, x, w, mean, rstd, D))
 
 /* Each chunk of rows has its own partial sums of dw and db; the chunks are added in order. */
@@ -414,7 +425,8 @@ static void layernorm_backward(float *dx, float *dw, float *db, const float *dy,
 }
 
 /* ---- Linear layer: y[N, O] = x[N, I] * w[O, I]^T + b[O]; no bias where b is NULL. */
-static void linear_forward(float *y, const float *x, const float *w, const float *b, size_t N, size_t I, size_t O, workspace *ws) {
+static void linear_forward(float *y, const float *x, const float *w, const float *b, size_t N, size_t I, size_t O,
+                           workspace *ws) {
     product_job job = make_job(y, O, N, O, I, by_rows(x, I), transposed(w, I), 0, ws->pack);
     job.bias = b;
     product(job);
@@ -428,8 +440,8 @@ INLINE void sum_rows_plain(float *ALONE sum, const float *x, size_t N, size_t st
 CLONED(sum_rows, (float *sum, const float *x, size_t N, size_t stride, size_t n), (sum, x, N, stride, n))
 
 /* dx = dy * w,  dw = dy^T * x,  db = column sums of dy */
-static void linear_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N, size_t I,
-                            size_t O, workspace *ws) {
+static void linear_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N,
+                            size_t I, size_t O, workspace *ws) {
     product(make_job(dx, I, N, I, O, by_rows(dy, O), by_rows(w, I), 0, ws->pack));
     product(make_job(dw, I, O, I, N, transposed(dy, O), by_rows(x, I), 0, ws->pack));
     if (!db) return;
@@ -441,9 +453,9 @@ static void linear_backward(float *dx, float *dw, float *db, const float *dy, co
 }
 
 /* ---- Causal self-attention (Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2), one head at a time.
- * qkv [N, 3*D] holds q, k and v of all heads side by side; for a head:  s = q * k^T / sqrt(d) [T, T],  p = softmax(s) over the
- * keys up to the query itself,  y = p * v [T, d].  Queries are taken in blocks, so p [QUERY_BLOCK, T] stays in the cache;
- * it is not kept but computed again on the way back. */
+ * qkv [N, 3*D] holds q, k and v of all heads side by side; for a head:  s = q * k^T / sqrt(d) [T, T],  p = softmax(s)
+ * over the keys up to the query itself,  y = p * v [T, d].  Queries are taken in blocks, so p [QUERY_BLOCK, T] stays in
+ * the cache; it is not kept but computed again on the way back. */
 
 /* Row t of a block: x[0 .. n) becomes softmax(scale * x), x[n .. end) becomes 0. */
 INLINE void softmax_row_plain(float *x, size_t n, size_t end, float scale) {
@@ -463,8 +475,8 @@ INLINE void softmax_row_plain(float *x, size_t n, size_t end, float scale) {
 CLONED(softmax_row, (float *x, size_t n, size_t end, float scale), (x, n, end, scale))
 
 /* p [rows, end] for the queries [t0, t0 + rows) of one head; end = t0 + rows keys are in sight. */
-static void attention_weights(float *p, const float *q, const float *k, size_t t0, size_t rows, size_t T, size_t D, size_t d,
-                              float *pack) {
+static void attention_weights(float *p, const float *q, const float *k, size_t t0, size_t rows, size_t T, size_t D,
+                              size_t d, float *pack) {
     size_t end = t0 + rows, W = 3 * D;
     product_here(make_job(p, T, rows, end, d, by_rows(q + t0 * W, W), transposed(k, W), 0, pack));
     for (size_t i = 0; i < rows; i++) softmax_row(p + i * T, t0 + i + 1, end, 1.0f / sqrtf((float)d));
@@ -504,7 +516,8 @@ static void attention_backward(float *dqkv, const float *dy, const float *qkv, s
     memset(dqkv, 0, B * T * W * sizeof *dqkv);
     PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
-        float *p = ws->own + (size_t)thread_index() * ws->own_size, *g = p + QUERY_BLOCK * T, *pack = g + QUERY_BLOCK * T;
+        float *p = ws->own + (size_t)thread_index() * ws->own_size, *g = p + QUERY_BLOCK * T,
+              *pack = g + QUERY_BLOCK * T;
         size_t at = bh / H * T * W + bh % H * d;
         const float *q = qkv + at, *k = q + D, *v = k + D, *dout = dy + bh / H * T * D + bh % H * d;
         float *dq = dqkv + at, *dk = dq + D, *dv = dk + D;
@@ -520,8 +533,9 @@ static void attention_backward(float *dqkv, const float *dy, const float *qkv, s
     }
 }
 
-/* ---- GELU, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, sec. 2): y = x/2 * (1 + tanh(u)), u = c * (x + 0.044715 x^3),
- * c = sqrt(2/pi). As (1 + tanh u)/2 = 1/(1 + e^-2u) = s:  y = x * s  and  dy/dx = s + x * s * (1 - s) * 2 du/dx. */
+/* ---- GELU, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, sec. 2): y = x/2 * (1 + tanh(u)), u = c * (x +
+ * 0.044715 x^3), c = sqrt(2/pi). As (1 + tanh u)/2 = 1/(1 + e^-2u) = s:  y = x * s  and  dy/dx = s + x * s * (1 - s) *
+ * 2 du/dx. */
 #define GELU_C 0.7978845608f
 INLINE float gelu_gate(float x) { return 1.0f / (1.0f + exp_fast(-2.0f * GELU_C * (x + 0.044715f * x * x * x))); }
 
@@ -548,11 +562,12 @@ static void gelu_forward(float *y, const float *x, size_t n) {
 /* In place: g holds dy and becomes dx. */
 static void gelu_backward(float *g, const float *x, size_t n) {
     PARALLEL_FOR
-    for (size_t s = 0; s < chunks(n, SPAN); s++) gelu_back_span(g + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
+    for (size_t s = 0; s < chunks(n, SPAN); s++)
+        gelu_back_span(g + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
 }
 
-/* ---- Dropout (Srivastava et al. 2014) and the residual sum: y = x + mask * branch. The mask, 0 or 1/(1 - p), is a hash of key
- * and index: nothing is kept, the way back computes it again. */
+/* ---- Dropout (Srivastava et al. 2014) and the residual sum: y = x + mask * branch. The mask, 0 or 1/(1 - p), is a
+ * hash of key and index: nothing is kept, the way back computes it again. */
 typedef struct dropout {
     uint32_t key;   /* one per step and place */
     uint32_t limit; /* p * 2^32; 0 drops nothing */
@@ -567,7 +582,8 @@ INLINE float dropout_mask(const dropout *drop, uint32_t i) {
     return h >= drop->limit ? drop->scale : 0.0f;
 }
 
-INLINE void residual_span_plain(float *ALONE y, const float *x, const float *branch, const dropout *drop, size_t at, size_t n) {
+INLINE void residual_span_plain(float *ALONE y, const float *x, const float *branch, const dropout *drop, size_t at,
+                                size_t n) {
     dropout local = *drop;
     if (!local.limit)
         for (size_t i = 0; i < n; i++) y[i] = x[i] + branch[i];
@@ -588,7 +604,8 @@ INLINE void dropout_span_plain(float *y, const float *x, const dropout *drop, si
 }
 CLONED(dropout_span, (float *y, const float *x, const dropout *drop, size_t at, size_t n), (y, x, drop, at, n))
 
-/* y = mask * x: dbranch from dy, and the dropout after the embedding; y may be x. The dx of the residual sum is dy itself. */
+/* y = mask * x: dbranch from dy, and the dropout after the embedding; y may be x. The dx of the residual sum is dy
+ * itself. */
 static void dropout_apply(float *y, const float *x, dropout drop, size_t n) {
     PARALLEL_FOR
     for (size_t s = 0; s < n; s += SPAN) dropout_span(y + s, x + s, &drop, s, smaller(SPAN, n - s));
@@ -615,10 +632,12 @@ INLINE void loss_row_plain(float *x, float *loss, int *hit, size_t target, size_
         x[target] -= grad;
     }
 }
-CLONED(loss_row, (float *x, float *loss, int *hit, size_t target, size_t V, float grad), (x, loss, hit, target, V, grad))
+CLONED(loss_row, (float *x, float *loss, int *hit, size_t target, size_t V, float grad),
+       (x, loss, hit, target, V, grad))
 
 /* hit[n] is 1 where the target has the largest logit. logits are overwritten in either case. */
-static void loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V, int grad) {
+static void loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V,
+                                  int grad) {
     PARALLEL_FOR
     for (size_t n = 0; n < N; n++)
         loss_row(logits + n * V, loss + n, hit + n, (size_t)target[n], V, grad ? 1.0f / (float)N : 0.0f);
@@ -633,18 +652,19 @@ typedef struct shape {
     float eps;                                   /* of the layer norms */
 } shape;
 
-/* The parameters of one block in the order of use. Sizes are in units of D; rows 0 is a vector. Weights are [out, in]. */
-enum { ATTN_NORM_W, ATTN_NORM_B, QKV_W, QKV_B, ATTN_OUT_W, ATTN_OUT_B, FFN_NORM_W, FFN_NORM_B, UP_W, UP_B, DOWN_W, DOWN_B, N_BLOCK };
+/* The parameters of one block in the order of use. Sizes are in units of D; rows 0 is a vector. Weights are [out,
+ * in]. */
+enum {
+    ATTN_NORM_W, ATTN_NORM_B, QKV_W, QKV_B, ATTN_OUT_W, ATTN_OUT_B, FFN_NORM_W, FFN_NORM_B, UP_W, UP_B, DOWN_W,
+    DOWN_B, N_BLOCK
+};
 static const struct {
     const char *name;
     unsigned char rows, cols;
 } block_tensors[N_BLOCK] = {
-    {"attn_norm.weight", 0, 1}, {"attn_norm.bias", 0, 1},
-    {"attn_qkv.weight", 3, 1},  {"attn_qkv.bias", 0, 3},
-    {"attn_output.weight", 1, 1}, {"attn_output.bias", 0, 1},
-    {"ffn_norm.weight", 0, 1},  {"ffn_norm.bias", 0, 1},
-    {"ffn_up.weight", 4, 1},    {"ffn_up.bias", 0, 4},
-    {"ffn_down.weight", 1, 4},  {"ffn_down.bias", 0, 1},
+    {"attn_norm.weight", 0, 1},   {"attn_norm.bias", 0, 1},   {"attn_qkv.weight", 3, 1}, {"attn_qkv.bias", 0, 3},
+    {"attn_output.weight", 1, 1}, {"attn_output.bias", 0, 1}, {"ffn_norm.weight", 0, 1}, {"ffn_norm.bias", 0, 1},
+    {"ffn_up.weight", 4, 1},      {"ffn_up.bias", 0, 4},      {"ffn_down.weight", 1, 4}, {"ffn_down.bias", 0, 1},
 };
 enum { TOKEN_EMBD, POSITION_EMBD, OUTPUT_NORM_W, OUTPUT_NORM_B, N_FRONT }; /* these come first, then the blocks */
 
@@ -659,14 +679,15 @@ typedef struct model {
     tensor *tensors;
     size_t n_tensor, n_param; /* n_param counts the gaps that align tensors too: they stay zero */
     float *param, *grad;
-    float *m, *v;             /* AdamW's running averages of the gradient and of its square */
+    float *m, *v; /* AdamW's running averages of the gradient and of its square */
     /* Activations for B x T tokens, kept for the way back. x[l] is the stream that enters block l, x[L] the last. */
     size_t B, T;
-    float **x, **mid;                          /* [L+1][N, D] and, between attention and feed-forward, [L][N, D] */
-    float **norm1, **norm2, **qkv, **att, **up, **act, **stat; /* [L][N, D], .., [N, 3D], [N, D], [N, 4D], [N, 4D], [4, N] */
-    float *norm, *norm_stat, *logits, *loss;   /* [N, D], [2, N], [N, V], [N] */
-    int *hit;                                  /* [N] */
-    float *dx, *branch, *datt, *wide;          /* [N, D], [N, D], [N, D], [N, 4D] */
+    float **x, **mid; /* [L+1][N, D] and, between attention and feed-forward, [L][N, D] */
+    float **norm1, **norm2, **qkv, **att, **up, **act,
+        **stat;                              /* [L][N, D], .., [N, 3D], [N, D], [N, 4D], [N, 4D], [4, N] */
+    float *norm, *norm_stat, *logits, *loss; /* [N, D], [2, N], [N, V], [N] */
+    int *hit;                                /* [N] */
+    float *dx, *branch, *datt, *wide;        /* [N, D], [N, D], [N, D], [N, 4D] */
     workspace ws;
 } model;
 
@@ -678,7 +699,9 @@ static void add_tensor(model *m, const char *name, size_t rows, size_t cols) {
     m->n_param += chunks(t->n, 16) * 16;
 }
 
-static size_t param_at(const model *m, size_t layer, int which) { return m->tensors[N_FRONT + layer * N_BLOCK + (size_t)which].at; }
+static size_t param_at(const model *m, size_t layer, int which) {
+    return m->tensors[N_FRONT + layer * N_BLOCK + (size_t)which].at;
+}
 static float *weight(const model *m, size_t layer, int which) { return m->param + param_at(m, layer, which); }
 static float *gradient(const model *m, size_t layer, int which) { return m->grad + param_at(m, layer, which); }
 
@@ -704,8 +727,8 @@ static model *model_new(shape s) {
     return m;
 }
 
-/* GPT-2's start (Radford et al. 2019, sec. 2.3): normal with deviation 0.02, the two projections into the residual stream
- * smaller by sqrt(2 L); biases 0, norm weights 1. */
+/* GPT-2's start (Radford et al. 2019, sec. 2.3): normal with deviation 0.02, the two projections into the residual
+ * stream smaller by sqrt(2 L); biases 0, norm weights 1. */
 static void model_init(model *m, uint64_t seed) {
     for (size_t i = 0; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
@@ -759,7 +782,8 @@ static void free_rows(float **rows, size_t n) {
 static void model_free_room(model *m) {
     size_t L = m->s.layers;
     float **const rows[] = {m->mid, m->norm1, m->norm2, m->qkv, m->att, m->up, m->act, m->stat};
-    float *const flat[] = {m->norm, m->norm_stat, m->logits, m->loss, m->dx, m->branch, m->datt, m->wide, m->ws.pack, m->ws.part, m->ws.own};
+    float *const flat[] = {m->norm, m->norm_stat, m->logits,  m->loss,    m->dx,    m->branch,
+                           m->datt, m->wide,      m->ws.pack, m->ws.part, m->ws.own};
     free_rows(m->x, L + 1);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) free_rows(rows[i], L);
     for (size_t i = 0; i < sizeof flat / sizeof *flat; i++) free(flat[i]);
@@ -772,7 +796,8 @@ static void model_free(model *m) {
     free(m->tensors), free(m->param), free(m->grad), free(m->m), free(m->v), free(m);
 }
 
-/* Dropout of one step: rate p, and a key of its own for every place: 0 the embedding, 2l + 1 and 2l + 2 the branches of block l. */
+/* Dropout of one step: rate p, and a key of its own for every place: 0 the embedding, 2l + 1 and 2l + 2 the branches of
+ * block l. */
 typedef struct noise {
     float rate;
     uint64_t key;
@@ -795,12 +820,14 @@ static void model_forward(model *m, const int32_t *token, noise z) {
     for (size_t l = 0; l < L; l++) {
         float *x = m->x[l], *mid = m->mid[l];
         stat = m->stat[l];
-        layernorm_forward(m->norm1[l], stat, stat + N, x, weight(m, l, ATTN_NORM_W), weight(m, l, ATTN_NORM_B), N, D, eps);
+        layernorm_forward(m->norm1[l], stat, stat + N, x, weight(m, l, ATTN_NORM_W), weight(m, l, ATTN_NORM_B), N, D,
+                          eps);
         linear_forward(m->qkv[l], m->norm1[l], weight(m, l, QKV_W), weight(m, l, QKV_B), N, D, 3 * D, &m->ws);
         attention_forward(m->att[l], m->qkv[l], B, T, D, H, &m->ws);
         linear_forward(m->branch, m->att[l], weight(m, l, ATTN_OUT_W), weight(m, l, ATTN_OUT_B), N, D, D, &m->ws);
         residual_forward(mid, x, m->branch, dropout_at(z, 2 * l + 1), N * D);
-        layernorm_forward(m->norm2[l], stat + 2 * N, stat + 3 * N, mid, weight(m, l, FFN_NORM_W), weight(m, l, FFN_NORM_B), N, D, eps);
+        layernorm_forward(m->norm2[l], stat + 2 * N, stat + 3 * N, mid, weight(m, l, FFN_NORM_W),
+                          weight(m, l, FFN_NORM_B), N, D, eps);
         linear_forward(m->up[l], m->norm2[l], weight(m, l, UP_W), weight(m, l, UP_B), N, D, 4 * D, &m->ws);
         gelu_forward(m->act[l], m->up[l], N * 4 * D);
         linear_forward(m->branch, m->act[l], weight(m, l, DOWN_W), weight(m, l, DOWN_B), N, 4 * D, D, &m->ws);
@@ -824,19 +851,19 @@ static void model_backward(model *m, const int32_t *token, noise z) {
     for (size_t l = L; l-- > 0;) {
         stat = m->stat[l];
         dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 2), N * D);
-        linear_backward(m->wide, gradient(m, l, DOWN_W), gradient(m, l, DOWN_B), m->branch, m->act[l], weight(m, l, DOWN_W), N,
-                        4 * D, D, &m->ws);
+        linear_backward(m->wide, gradient(m, l, DOWN_W), gradient(m, l, DOWN_B), m->branch, m->act[l],
+                        weight(m, l, DOWN_W), N, 4 * D, D, &m->ws);
         gelu_backward(m->wide, m->up[l], N * 4 * D);
-        linear_backward(m->branch, gradient(m, l, UP_W), gradient(m, l, UP_B), m->wide, m->norm2[l], weight(m, l, UP_W), N, D,
-                        4 * D, &m->ws);
+        linear_backward(m->branch, gradient(m, l, UP_W), gradient(m, l, UP_B), m->wide, m->norm2[l], weight(m, l, UP_W),
+                        N, D, 4 * D, &m->ws);
         layernorm_backward(dx, gradient(m, l, FFN_NORM_W), gradient(m, l, FFN_NORM_B), m->branch, m->mid[l],
                            weight(m, l, FFN_NORM_W), stat + 2 * N, stat + 3 * N, N, D, &m->ws);
         dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 1), N * D);
         linear_backward(m->datt, gradient(m, l, ATTN_OUT_W), gradient(m, l, ATTN_OUT_B), m->branch, m->att[l],
                         weight(m, l, ATTN_OUT_W), N, D, D, &m->ws);
         attention_backward(m->wide, m->datt, m->qkv[l], B, T, D, H, &m->ws);
-        linear_backward(m->branch, gradient(m, l, QKV_W), gradient(m, l, QKV_B), m->wide, m->norm1[l], weight(m, l, QKV_W), N, D,
-                        3 * D, &m->ws);
+        linear_backward(m->branch, gradient(m, l, QKV_W), gradient(m, l, QKV_B), m->wide, m->norm1[l],
+                        weight(m, l, QKV_W), N, D, 3 * D, &m->ws);
         layernorm_backward(dx, gradient(m, l, ATTN_NORM_W), gradient(m, l, ATTN_NORM_B), m->branch, m->x[l],
                            weight(m, l, ATTN_NORM_W), stat, stat + N, N, D, &m->ws);
     }
@@ -861,12 +888,13 @@ static double model_loss(model *m, const int32_t *token, const int32_t *target, 
 
 typedef struct adamw {
     float rate, beta1, beta2, eps, decay;
-    float scale;        /* of the gradients: below 1 where they were clipped */
-    float fix1, fix2;   /* 1 / (1 - beta^step): the averages start at zero */
+    float scale;      /* of the gradients: below 1 where they were clipped */
+    float fix1, fix2; /* 1 / (1 - beta^step): the averages start at zero */
 } adamw;
 
 /* Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2:  w -= rate * (m' / (sqrt(v') + eps) + decay * w) */
-INLINE void adamw_span_plain(float *ALONE w, float *ALONE m, float *ALONE v, const float *g, size_t n, const adamw *o, float decay) {
+INLINE void adamw_span_plain(float *ALONE w, float *ALONE m, float *ALONE v, const float *g, size_t n, const adamw *o,
+                             float decay) {
     adamw a = *o;
     for (size_t i = 0; i < n; i++) {
         float x = g[i] * a.scale;
@@ -875,7 +903,8 @@ INLINE void adamw_span_plain(float *ALONE w, float *ALONE m, float *ALONE v, con
         w[i] -= a.rate * (m[i] * a.fix1 / (sqrtf(v[i] * a.fix2) + a.eps) + decay * w[i]);
     }
 }
-CLONED(adamw_span, (float *w, float *m, float *v, const float *g, size_t n, const adamw *o, float decay), (w, m, v, g, n, o, decay))
+CLONED(adamw_span, (float *w, float *m, float *v, const float *g, size_t n, const adamw *o, float decay),
+       (w, m, v, g, n, o, decay))
 
 /* One step with the gradients at hand. Matrices decay, vectors do not. */
 static void adamw_step(model *m, const adamw *o) {
@@ -885,7 +914,8 @@ static void adamw_step(model *m, const adamw *o) {
         float decay = t->rows ? o->decay : 0.0f;
         PARALLEL_FOR
         for (size_t s = 0; s < n; s += SPAN)
-            adamw_span(m->param + at + s, m->m + at + s, m->v + at + s, m->grad + at + s, smaller(SPAN, n - s), o, decay);
+            adamw_span(m->param + at + s, m->m + at + s, m->v + at + s, m->grad + at + s, smaller(SPAN, n - s), o,
+                       decay);
     }
 }
 
@@ -918,7 +948,8 @@ static float learning_rate(size_t step, size_t steps, size_t warm, float peak, f
 }
 
 /* ======================================================================
- * [VOCABULARY] Byte-level BPE learned from the text (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019, sec. 2.2)
+ * [VOCABULARY] Byte-level BPE learned from the text (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019, sec.
+ * 2.2)
  *
  * Tokens 0..255 are the bytes, in GPT-2's order; each later token joins two earlier ones; the last is <|endoftext|>.
  * The text is cut into words by GPT-2's pre-tokenizer, and no token reaches across two words.
@@ -933,8 +964,8 @@ typedef struct vocabulary {
     size_t n;              /* tokens, <|endoftext|> not counted */
 } vocabulary;
 
-/* GPT-2 writes a byte as a printable character: itself, or 256 + its rank among the unprintable ones. Fills the bytes in
- * token order and the code point of each. */
+/* GPT-2 writes a byte as a printable character: itself, or 256 + its rank among the unprintable ones. Fills the bytes
+ * in token order and the code point of each. */
 static void byte_alphabet(unsigned char byte[256], unsigned code[256]) {
     size_t n = 0;
     for (int pass = 0; pass < 2; pass++)
@@ -1040,7 +1071,8 @@ static pair *find_pair(learner *z, int32_t left, int32_t right) {
     return &z->pairs[z->n_pair++];
 }
 
-/* Adds sign times the pairs of word i to the counts; pairs that hold token fresh (any, if negative) are listed with it. */
+/* Adds sign times the pairs of word i to the counts; pairs that hold token fresh (any, if negative) are listed with
+ * it. */
 static void count_pairs(learner *z, size_t i, int sign, int32_t fresh) {
     const word *w = &z->words[i];
     for (size_t j = 0; j + 1 < w->n_id; j++) {
@@ -1070,7 +1102,8 @@ static void join_pair(learner *z, pair best, int32_t token) {
     }
 }
 
-/* The most frequent pair; of equals the one with the lowest tokens, so that the result does not depend on the tables. */
+/* The most frequent pair; of equals the one with the lowest tokens, so that the result does not depend on the
+ * tables. */
 static const pair *best_pair(const learner *z) {
     const pair *best = NULL;
     for (size_t i = 0; i < z->n_pair; i++) {
@@ -1096,7 +1129,8 @@ static size_t document_length(const char *text, size_t n) {
     return n;
 }
 
-/* Counts the words of one document, cut by the pre-tokenizer that the model's file will name: the table's first row, gpt-2. */
+/* Counts the words of one document, cut by the pre-tokenizer that the model's file will name: the table's first row,
+ * gpt-2. */
 static void count_words(learner *z, const gpti_rx *rx, const gpti_unicode *unicode, const char *text, size_t n) {
     gpti_cutter cutter;
     const char *p, *end;
@@ -1193,7 +1227,9 @@ static void put_string(buffer *b, const char *s, size_t n) {
     put(b, s, n);
 }
 
-enum { KV_U32 = 4, KV_I32 = 5, KV_F32 = 6, KV_BOOL = 7, KV_STRING = 8, KV_ARRAY = 9, KV_U64 = 10, KV_F64 = 12 }; /* GGUF's type numbers */
+enum {
+    KV_U32 = 4, KV_I32 = 5, KV_F32 = 6, KV_BOOL = 7, KV_STRING = 8, KV_ARRAY = 9, KV_U64 = 10, KV_F64 = 12
+}; /* GGUF's type numbers */
 
 /* Metadata pairs, ready to be copied into a file. */
 typedef struct metadata {
@@ -1286,7 +1322,9 @@ static uint32_t type_for(uint32_t wanted, size_t rows, size_t cols) {
     return wanted;
 }
 
-static size_t tensor_bytes(const file_tensor *t) { return (t->rows ? t->rows : 1) * gpti_row_bytes(gpti_format_find(t->type), t->cols); }
+static size_t tensor_bytes(const file_tensor *t) {
+    return (t->rows ? t->rows : 1) * gpti_row_bytes(gpti_format_find(t->type), t->cols);
+}
 
 /* Writes the file beside its name and renames it, so that a crash never leaves half a file. */
 static void write_gguf(const char *path, const metadata *meta, const file_tensor *tensors, size_t n) {
@@ -1310,7 +1348,8 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
     }
     header = chunks(b.n, ALIGNMENT) * ALIGNMENT;
     while (b.n < header) put_int(&b, 0, 1);
-    if (snprintf(temporary, sizeof temporary, "%s.part", path) >= (int)sizeof temporary) args_die("%s: the name is too long", path);
+    if (snprintf(temporary, sizeof temporary, "%s.part", path) >= (int)sizeof temporary)
+        args_die("%s: the name is too long", path);
     f = fopen(temporary, "wb");
     if (!f || fwrite(b.p, 1, b.n, f) != b.n) args_die("%s: cannot write", temporary);
     for (size_t i = 0; i < n; i++) {
@@ -1318,7 +1357,8 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
         const gpti_format *format = gpti_format_find(t->type);
         size_t row = gpti_row_bytes(format, t->cols), bytes = chunks(tensor_bytes(t), ALIGNMENT) * ALIGNMENT;
         unsigned char *out = (unsigned char *)allocate(bytes, 1);
-        for (size_t r = 0; r < (t->rows ? t->rows : 1); r++) format->encode(t->data + r * t->cols, t->cols, out + r * row);
+        for (size_t r = 0; r < (t->rows ? t->rows : 1); r++)
+            format->encode(t->data + r * t->cols, t->cols, out + r * row);
         if (fwrite(out, 1, bytes, f) != bytes) args_die("%s: cannot write", temporary);
         free(out);
     }
@@ -1331,11 +1371,13 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
 }
 
 /* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
-static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix, uint32_t type) {
+static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix,
+                                 uint32_t type) {
     for (size_t i = 0; i < m->n_tensor; i++, out++) {
         const tensor *t = &m->tensors[i];
         snprintf(out->name, sizeof out->name, "%s%s", prefix, t->name);
-        out->rows = t->rows, out->cols = t->cols, out->data = data + t->at, out->type = type_for(type, t->rows, t->cols);
+        out->rows = t->rows, out->cols = t->cols, out->data = data + t->at,
+        out->type = type_for(type, t->rows, t->cols);
     }
     return out;
 }
@@ -1371,8 +1413,8 @@ static size_t split_at(const char *text, size_t n, double share) {
     return at;
 }
 
-/* The order of training: in each epoch the text is cut into windows of T + 1 tokens that overlap by one, from a start drawn for
- * the epoch, and the windows are shuffled. A function of (seed, step) alone, which makes resuming exact. */
+/* The order of training: in each epoch the text is cut into windows of T + 1 tokens that overlap by one, from a start
+ * drawn for the epoch, and the windows are shuffled. A function of (seed, step) alone, which makes resuming exact. */
 typedef struct order {
     size_t n_window, epoch, start;
     uint32_t *window; /* [n_window], NULL before the first use */
@@ -1413,8 +1455,9 @@ typedef struct score {
     size_t tokens;
 } score;
 
-/* Predicts every token of the text but the first. Windows of m->T tokens, each `stride` further than the last; a token counts in the
- * first window that holds it, so all but the first window's have at least T - stride tokens of context. */
+/* Predicts every token of the text but the first. Windows of m->T tokens, each `stride` further than the last; a token
+ * counts in the first window that holds it, so all but the first window's have at least T - stride tokens of
+ * context. */
 static score evaluate(model *m, const tokens *text, size_t stride) {
     size_t B = m->B, T = m->T, start = 0, done = 0, n = text->n ? text->n - 1 : 0;
     int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
@@ -1447,7 +1490,10 @@ static score evaluate(model *m, const tokens *text, size_t stride) {
  * ==================================================================== */
 
 /* Every number that a run depends on; kept in checkpoints in this order. */
-enum { VOCAB, LAYERS, HEADS, WIDTH, CONTEXT, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT, HELD_OUT, EVERY, SEED, N_OPTION };
+enum {
+    VOCAB, LAYERS, HEADS, WIDTH, CONTEXT, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT, HELD_OUT,
+    EVERY, SEED, N_OPTION
+};
 
 typedef struct option {
     const char *name;
@@ -1479,11 +1525,11 @@ static const option options[N_OPTION] = {
 typedef struct training {
     double opt[N_OPTION];
     model *m;
-    metadata meta;          /* of the model file: shape and tokenizer */
+    metadata meta; /* of the model file: shape and tokenizer */
     tokens train, valid;
-    size_t step, stop;      /* steps done; stop after this one as Ctrl-C does */
-    double best;            /* lowest validation loss so far, nats per token */
-    uint32_t type;          /* tensor type of the model file */
+    size_t step, stop; /* steps done; stop after this one as Ctrl-C does */
+    double best;       /* lowest validation loss so far, nats per token */
+    uint32_t type;     /* tensor type of the model file */
     const char *out, *checkpoint;
 } training;
 
@@ -1562,7 +1608,8 @@ static void train(training *t) {
     model *m = t->m;
     size_t N = m->B * m->T, steps = opt_size(t, STEPS), every = opt_size(t, EVERY), first = t->step;
     int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
-    double *part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part), start = args_seconds(), shown = 0, loss = 0, valid = 0, n = 0;
+    double *part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part), start = args_seconds(), shown = 0,
+           loss = 0, valid = 0, n = 0;
     order o = {0, 0, 0, NULL};
     int terminal = isatty(2);
     args_stopped = 0;
@@ -1580,8 +1627,8 @@ static void train(training *t) {
         if (!stock && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
-        fprintf(stderr, "%sstep %u/%u  loss %.4f  validation %.4f  %.0f tok/s  %u:%02u left ", terminal ? "\r" : "", (unsigned)t->step,
-                (unsigned)steps, loss / n, valid, rate, (unsigned)(left / 60), (unsigned)left % 60);
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  validation %.4f  %.0f tok/s  %u:%02u left ", terminal ? "\r" : "",
+                (unsigned)t->step, (unsigned)steps, loss / n, valid, rate, (unsigned)(left / 60), (unsigned)left % 60);
         if (stock) fprintf(stderr, "\n"), loss = n = 0;
         shown = now;
     }
@@ -1627,7 +1674,8 @@ static shape file_shape(const loaded *f, const char *path) {
     shape s;
     gpti_str arch = {NULL, 0};
     const gpti_kv *ids = gpti_gguf_find(&f->g, "tokenizer.ggml.tokens");
-    if (!gpti_gguf_str(&f->g, "general.architecture", &arch) || arch.n != 4 || memcmp(arch.p, "gpt2", 4)) args_die("%s: not of the gpt2 architecture", path);
+    if (!gpti_gguf_str(&f->g, "general.architecture", &arch) || arch.n != 4 || memcmp(arch.p, "gpt2", 4))
+        args_die("%s: not of the gpt2 architecture", path);
     s.vocab = ids ? (size_t)ids->count : 0;
     s.layers = file_u32(f, "gpt2.block_count", 0);
     s.heads = file_u32(f, "gpt2.attention.head_count", 0);
@@ -1635,14 +1683,17 @@ static shape file_shape(const loaded *f, const char *path) {
     s.context = file_u32(f, "gpt2.context_length", 0);
     s.eps = 1e-5f;
     gpti_gguf_f32(&f->g, "gpt2.attention.layer_norm_epsilon", &s.eps);
-    if (!s.vocab || !s.layers || !s.heads || !s.width || !s.context || s.width % s.heads) args_die("%s: metadata of the gpt2 architecture are missing", path);
-    if (file_u32(f, "gpt2.feed_forward_length", (uint32_t)(4 * s.width)) != 4 * s.width) args_die("%s: feed_forward_length is not 4 times embedding_length", path);
+    if (!s.vocab || !s.layers || !s.heads || !s.width || !s.context || s.width % s.heads)
+        args_die("%s: metadata of the gpt2 architecture are missing", path);
+    if (file_u32(f, "gpt2.feed_forward_length", (uint32_t)(4 * s.width)) != 4 * s.width)
+        args_die("%s: feed_forward_length is not 4 times embedding_length", path);
     return s;
 }
 
 /* The metadata of a file for a file made from it; what describes the old bytes alone is left out. */
 static metadata file_metadata(const loaded *f, const char *name) {
-    static const char *const drop[] = {"general.alignment", "general.file_type", "general.quantization_version", "train.", "split."};
+    static const char *const drop[] = {"general.alignment", "general.file_type", "general.quantization_version",
+                                       "train.", "split."};
     metadata m = {0};
     for (size_t i = 0; i < f->g.n_kv; i++) {
         const gpti_kv *kv = &f->g.kv[i];
@@ -1681,7 +1732,8 @@ static void read_tensors(const loaded *f, const model *m, float *data, const cha
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
         in = gpti_gguf_tensor(&f->g, name);
         if (!in) args_die("%s: the tensor is missing", name);
-        if (in->ne[0] != t->cols || in->ne[1] != (t->rows ? t->rows : 1) || in->ne[2] != 1) args_die("%s: the tensor has another shape", name);
+        if (in->ne[0] != t->cols || in->ne[1] != (t->rows ? t->rows : 1) || in->ne[2] != 1)
+            args_die("%s: the tensor has another shape", name);
         w.fmt = in->fmt, w.n_row = (size_t)in->ne[1], w.n_col = t->cols, w.packed = 0;
         w.data = (const unsigned char *)f->bytes + in->offset;
         for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols);
@@ -1719,11 +1771,12 @@ typedef struct command {
     double opt[N_OPTION];
 } command;
 
-static const char about[] =
-    "usage: train TEXT [-o OUT.gguf] [options]\n\n"
-    "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT always holds the best model so far by\n"
-    "validation loss, OUT.ckpt the state of the training, written after every validation and on Ctrl-C. The same seed gives\n"
-    "the same model to the bit, whatever the threads.";
+static const char about[] = "usage: train TEXT [-o OUT.gguf] [options]\n\n"
+                            "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT always "
+                            "holds the best model so far by\n"
+                            "validation loss, OUT.ckpt the state of the training, written after every validation and "
+                            "on Ctrl-C. The same seed gives\n"
+                            "the same model to the bit, whatever the threads.";
 
 /* TEXT is the first argument, or follows -f. */
 static command parse_command(int argc, char **argv) {
@@ -1737,9 +1790,11 @@ static command parse_command(int argc, char **argv) {
     const arg fixed[N_FIXED] = {
         {"-f", "--file", ARG_TEXT, &c.text, "TEXT", "the text, if it is not the first argument"},
         {"-o", "--out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
-        {"", "--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
+        {"", "--init", ARG_TEXT, &c.init, "MODEL",
+         "go on from a gpt2-architecture model: weights, vocabulary and shape"},
         {"", "--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
-        {"", "--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
+        {"", "--eval", ARG_FLAG, &c.eval, "",
+         "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
         {"", "--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
         {"", "--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
         {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = all there are (default)"},
@@ -1765,7 +1820,10 @@ static command parse_command(int argc, char **argv) {
 
 /* GGUF's number for a format named on the command line. */
 static uint32_t type_number(const char *name) {
-    static const struct { const char *name; uint32_t type; } types[] = {{"f32", 0}, {"f16", 1}, {"q8_0", 8}, {"q4_0", 2}};
+    static const struct {
+        const char *name;
+        uint32_t type;
+    } types[] = {{"f32", 0}, {"f16", 1}, {"q8_0", 8}, {"q4_0", 2}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(name, types[i].name)) return types[i].type;
     args_die("--type: expected f32, f16, q8_0 or q4_0, got '%s'", name);
@@ -1777,8 +1835,8 @@ static void report(model *m, const tokens *text, const char *what) {
     score s;
     if (text->n < 2) return;
     s = evaluate(m, text, larger(1, m->T / 2));
-    printf("%s: loss %.4f nats/token, %.4f nats/byte, perplexity %.3f, accuracy %.2f %%, over %u tokens, %u bytes\n", what,
-           s.loss / (double)s.tokens, s.loss / (double)text->bytes, exp(s.loss / (double)s.tokens),
+    printf("%s: loss %.4f nats/token, %.4f nats/byte, perplexity %.3f, accuracy %.2f %%, over %u tokens, %u bytes\n",
+           what, s.loss / (double)s.tokens, s.loss / (double)text->bytes, exp(s.loss / (double)s.tokens),
            100 * s.hits / (double)s.tokens, (unsigned)s.tokens, (unsigned)text->bytes);
 }
 
@@ -1837,7 +1895,8 @@ int main(int argc, char **argv) {
     t.best = DBL_MAX, t.type = type_number(c.type), t.out = c.out, t.checkpoint = checkpoint, t.stop = (size_t)c.stop;
     snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out);
     if (from) file = load_gguf(from);
-    for (int i = 0; i < N_OPTION; i++) t.opt[i] = c.opt[i] = c.resume ? file_f64(file, "train.options", (uint64_t)i) : c.opt[i];
+    for (int i = 0; i < N_OPTION; i++)
+        t.opt[i] = c.opt[i] = c.resume ? file_f64(file, "train.options", (uint64_t)i) : c.opt[i];
     text = args_read(c.text, &n);
     split = c.eval ? n : split_at(text, n, c.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
@@ -1857,9 +1916,11 @@ int main(int argc, char **argv) {
     /* 4. the work */
     if (c.eval) report(t.m, &t.train, c.text);
     else {
-        fprintf(stderr, "%u tokens, %u held out; vocabulary %u, %u layers, %u heads, width %u, context %u: %u parameters; %d threads\n",
-                (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads, (unsigned)s.width,
-                (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
+        fprintf(stderr,
+                "%u tokens, %u held out; vocabulary %u, %u layers, %u heads, width %u, context %u: %u parameters; %d "
+                "threads\n",
+                (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads,
+                (unsigned)s.width, (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
         train(&t);
         if (args_stopped) fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
         else if (t.valid.n > 1) fprintf(stderr, "best validation loss %.4f nats/token; model in %s\n", t.best, c.out);

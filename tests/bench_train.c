@@ -48,8 +48,9 @@ int main(void) {
         plain = speed(m, z, token, target, 2);
         set_threads(1);
         one = speed(m, NULL, token, target, 5);
-        printf("%u layers of width %u, vocabulary %u: plain loops %.0f tok/s, 1 thread %.0f tok/s (%.1f x)", (unsigned)shapes[i].layers,
-               (unsigned)shapes[i].width, (unsigned)shapes[i].vocab, plain, one, one / plain);
+        printf("%u layers of width %u, vocabulary %u: plain loops %.0f tok/s, 1 thread %.0f tok/s (%.1f x)",
+               (unsigned)shapes[i].layers, (unsigned)shapes[i].width, (unsigned)shapes[i].vocab, plain, one,
+               one / plain);
         for (int t = 2; t <= all && t <= 8; t *= 2) {
             double many;
             set_threads(t);

@@ -1,16 +1,16 @@
-/* The model of examples/train.c once more, in plain loops in the order of the formulas and without a thread: the oracle of its
- * forward and backward pass, and the yardstick of its speed (bench_train.c). Included after train.c, whose parameter table
- * it shares; everything else is its own. Same letters: B T N V D H L, d = D / H. */
+/* The model of examples/train.c once more, in plain loops in the order of the formulas and without a thread: the oracle
+ * of its forward and backward pass, and the yardstick of its speed (bench_train.c). Included after train.c, whose
+ * parameter table it shares; everything else is its own. Same letters: B T N V D H L, d = D / H. */
 #ifndef TRAIN_NAIVE_H
 #define TRAIN_NAIVE_H
 
 typedef struct naive {
     model *m; /* its weights are read, its gradients are not touched */
     size_t B, T;
-    float *grad;                                  /* as model.grad */
+    float *grad;                                                     /* as model.grad */
     float *x, *mid, *norm1, *norm2, *qkv, *att, *up, *act, *weights; /* [L(+1)][N, ...]; weights [L][B, H, T, T] */
-    float *stat1, *stat2, *norm, *stat, *logits;  /* [L][N, 2], [L][N, 2], [N, D], [N, 2], [N, V] */
-    float *dx, *dmid, *dwide, *dact;              /* [N, D], [N, D], [N, 4D], [N, 4D] */
+    float *stat1, *stat2, *norm, *stat, *logits;                     /* [L][N, 2], [L][N, 2], [N, D], [N, 2], [N, V] */
+    float *dx, *dmid, *dwide, *dact;                                 /* [N, D], [N, D], [N, 4D], [N, 4D] */
 } naive;
 
 static naive *naive_new(model *m, size_t B, size_t T) {
@@ -30,13 +30,14 @@ static naive *naive_new(model *m, size_t B, size_t T) {
 }
 
 static void naive_free(naive *z) {
-    float *all[] = {z->grad, z->x, z->mid, z->norm1, z->norm2, z->qkv, z->att, z->up, z->act, z->weights, z->stat1, z->stat2, z->stat,
-                    z->norm, z->logits, z->dx, z->dmid, z->dwide, z->dact};
+    float *all[] = {z->grad,  z->x,     z->mid,  z->norm1, z->norm2,  z->qkv, z->att,  z->up,    z->act, z->weights,
+                    z->stat1, z->stat2, z->stat, z->norm,  z->logits, z->dx,  z->dmid, z->dwide, z->dact};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(z);
 }
 
-static void naive_norm(float *y, float *stat, const float *x, const float *w, const float *b, size_t N, size_t D, float eps) {
+static void naive_norm(float *y, float *stat, const float *x, const float *w, const float *b, size_t N, size_t D,
+                       float eps) {
     for (size_t n = 0; n < N; n++) {
         float mean = 0, var = 0, r;
         for (size_t i = 0; i < D; i++) mean += x[n * D + i];
@@ -48,8 +49,8 @@ static void naive_norm(float *y, float *stat, const float *x, const float *w, co
     }
 }
 
-static void naive_norm_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, const float *stat,
-                            size_t N, size_t D) {
+static void naive_norm_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
+                            const float *stat, size_t N, size_t D) {
     for (size_t n = 0; n < N; n++) {
         float mean = stat[2 * n], r = stat[2 * n + 1], g = 0, gh = 0;
         for (size_t i = 0; i < D; i++) {
@@ -77,8 +78,8 @@ static void naive_linear(float *y, const float *x, const float *w, const float *
 }
 
 /* dx is overwritten, dw and db are added to */
-static void naive_linear_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N, size_t I,
-                              size_t O) {
+static void naive_linear_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
+                              size_t N, size_t I, size_t O) {
     for (size_t n = 0; n < N; n++) {
         for (size_t i = 0; i < I; i++) dx[n * I + i] = 0;
         for (size_t o = 0; o < O; o++) {
@@ -119,7 +120,8 @@ static void naive_attention(float *y, float *p, const float *qkv, size_t B, size
             }
 }
 
-static void naive_attention_back(float *dqkv, const float *dy, const float *p, const float *qkv, size_t B, size_t T, size_t D, size_t H) {
+static void naive_attention_back(float *dqkv, const float *dy, const float *p, const float *qkv, size_t B, size_t T,
+                                 size_t D, size_t H) {
     size_t d = D / H;
     float scale = 1.0f / sqrtf((float)d), *dp = floats(T);
     memset(dqkv, 0, B * T * 3 * D * sizeof *dqkv);
@@ -164,7 +166,8 @@ static double naive_loss(naive *z, const int32_t *token, const int32_t *target, 
     for (size_t n = 0; n < N; n++)
         for (size_t i = 0; i < D; i++) z->x[n * D + i] = wte[(size_t)token[n] * D + i] + wpe[n % T * D + i];
     for (size_t l = 0; l < L; l++) {
-        float *x = z->x + l * N * D, *mid = z->mid + l * N * D, *up = z->up + l * N * 4 * D, *act = z->act + l * N * 4 * D;
+        float *x = z->x + l * N * D, *mid = z->mid + l * N * D, *up = z->up + l * N * 4 * D,
+              *act = z->act + l * N * 4 * D;
         naive_norm(z->norm1 + l * N * D, z->stat1 + l * N * 2, x, W(l, ATTN_NORM_W), W(l, ATTN_NORM_B), N, D, m->s.eps);
         naive_linear(z->qkv + l * N * 3 * D, z->norm1 + l * N * D, W(l, QKV_W), W(l, QKV_B), N, D, 3 * D);
         naive_attention(z->att + l * N * D, z->weights + l * B * H * T * T, z->qkv + l * N * 3 * D, B, T, D, H);
@@ -191,20 +194,28 @@ static double naive_loss(naive *z, const int32_t *token, const int32_t *target, 
     memset(g, 0, m->n_param * sizeof *g);
     naive_linear_back(z->dmid, dwte, NULL, z->logits, z->norm, wte, N, D, V);
     memset(z->dx, 0, N * D * sizeof *z->dx);
-    naive_norm_back(z->dx, g + m->tensors[OUTPUT_NORM_W].at, g + m->tensors[OUTPUT_NORM_B].at, z->dmid, z->x + L * N * D, wf, z->stat, N, D);
-    for (size_t l = L; l-- > 0;) { /* dx: the derivative with respect to the stream that leaves block l, then the one that enters it */
+    naive_norm_back(z->dx, g + m->tensors[OUTPUT_NORM_W].at, g + m->tensors[OUTPUT_NORM_B].at, z->dmid,
+                    z->x + L * N * D, wf, z->stat, N, D);
+    for (size_t l = L;
+         l-- >
+         0;) { /* dx: the derivative with respect to the stream that leaves block l, then the one that enters it */
         float *up = z->up + l * N * 4 * D;
-        naive_linear_back(z->dact, G(l, DOWN_W), G(l, DOWN_B), z->dx, z->act + l * N * 4 * D, W(l, DOWN_W), N, 4 * D, D);
+        naive_linear_back(z->dact, G(l, DOWN_W), G(l, DOWN_B), z->dx, z->act + l * N * 4 * D, W(l, DOWN_W), N, 4 * D,
+                          D);
         for (size_t i = 0; i < N * 4 * D; i++) z->dact[i] *= naive_gelu_slope(up[i]);
         naive_linear_back(z->dmid, G(l, UP_W), G(l, UP_B), z->dact, z->norm2 + l * N * D, W(l, UP_W), N, D, 4 * D);
-        naive_norm_back(z->dx, G(l, FFN_NORM_W), G(l, FFN_NORM_B), z->dmid, z->mid + l * N * D, W(l, FFN_NORM_W), z->stat2 + l * N * 2, N, D);
-        naive_linear_back(z->dmid, G(l, ATTN_OUT_W), G(l, ATTN_OUT_B), z->dx, z->att + l * N * D, W(l, ATTN_OUT_W), N, D, D);
+        naive_norm_back(z->dx, G(l, FFN_NORM_W), G(l, FFN_NORM_B), z->dmid, z->mid + l * N * D, W(l, FFN_NORM_W),
+                        z->stat2 + l * N * 2, N, D);
+        naive_linear_back(z->dmid, G(l, ATTN_OUT_W), G(l, ATTN_OUT_B), z->dx, z->att + l * N * D, W(l, ATTN_OUT_W), N,
+                          D, D);
         naive_attention_back(z->dwide, z->dmid, z->weights + l * B * H * T * T, z->qkv + l * N * 3 * D, B, T, D, H);
         naive_linear_back(z->dmid, G(l, QKV_W), G(l, QKV_B), z->dwide, z->norm1 + l * N * D, W(l, QKV_W), N, D, 3 * D);
-        naive_norm_back(z->dx, G(l, ATTN_NORM_W), G(l, ATTN_NORM_B), z->dmid, z->x + l * N * D, W(l, ATTN_NORM_W), z->stat1 + l * N * 2, N, D);
+        naive_norm_back(z->dx, G(l, ATTN_NORM_W), G(l, ATTN_NORM_B), z->dmid, z->x + l * N * D, W(l, ATTN_NORM_W),
+                        z->stat1 + l * N * 2, N, D);
     }
     for (size_t n = 0; n < N; n++)
-        for (size_t i = 0; i < D; i++) dwte[(size_t)token[n] * D + i] += z->dx[n * D + i], dwpe[n % T * D + i] += z->dx[n * D + i];
+        for (size_t i = 0; i < D; i++)
+            dwte[(size_t)token[n] * D + i] += z->dx[n * D + i], dwpe[n % T * D + i] += z->dx[n * D + i];
 #undef W
 #undef G
     return loss / (double)N;

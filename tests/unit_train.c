@@ -1,5 +1,5 @@
-/* examples/train.c: every stage's gradient against finite differences, the whole against plain loops and against PyTorch,
- * two steps of AdamW against PyTorch, the vocabulary, learning, threads, resuming. */
+/* examples/train.c: every stage's gradient against finite differences, the whole against plain loops and against
+ * PyTorch, two steps of AdamW against PyTorch, the vocabulary, learning, threads, resuming. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 199309L /* args.h asks the time */
 #endif
@@ -13,8 +13,8 @@
 #define BUILD_DIR "build"
 #endif
 
-/* Why each bound is what it is: float32 sums of a few dozen terms carry errors of a few 1e-6; a central difference with a step h
- * of 1e-2 adds about h^2 times the third derivative and 1e-7 / h of rounding. */
+/* Why each bound is what it is: float32 sums of a few dozen terms carry errors of a few 1e-6; a central difference with
+ * a step h of 1e-2 adds about h^2 times the third derivative and 1e-7 / h of rounding. */
 static const double TOL_DIFFERENCE = 2e-3, TOL_NAIVE = 2e-4, TOL_TORCH = 1e-4, TOL_ADAMW = 2e-5;
 
 static float value_at(uint64_t seed, size_t i) { return random_normal(seed, i); }
@@ -36,7 +36,8 @@ static workspace make_workspace(size_t N, size_t T, size_t D, size_t wide) {
 
 static void free_workspace(workspace *ws) { free(ws->pack), free(ws->part), free(ws->own); }
 
-/* ---- Finite differences. A stage is seen as loss(x) = sum over i of r[i] * y[i](x) with fixed random r, so dy = r. ---- */
+/* ---- Finite differences. A stage is seen as loss(x) = sum over i of r[i] * y[i](x) with fixed random r, so dy = r.
+ * ---- */
 
 typedef struct probe {
     size_t B, T, D, H, N, I, O;
@@ -78,7 +79,8 @@ static probe make_probe(size_t n_x, size_t n_w, size_t n_b, size_t n_y, void (*f
     probe p;
     memset(&p, 0, sizeof p);
     p.n_x = n_x, p.n_w = n_w, p.n_b = n_b, p.n_y = n_y, p.forward = forward;
-    p.x = random_floats(n_x, 1, 1), p.w = random_floats(n_w, 2, 0.3f), p.b = random_floats(n_b, 3, 0.3f), p.y = floats(n_y);
+    p.x = random_floats(n_x, 1, 1), p.w = random_floats(n_w, 2, 0.3f), p.b = random_floats(n_b, 3, 0.3f),
+    p.y = floats(n_y);
     p.r = random_floats(n_y, 4, 1);
     return p;
 }
@@ -102,7 +104,9 @@ static void test_linear(void) {
     free(dx), free(dw), free(db), free_probe(&p);
 }
 
-static void forward_norm(probe *p) { layernorm_forward(p->y, p->y + p->n_y, p->y + p->n_y + p->N, p->x, p->w, p->b, p->N, p->D, 1e-5f); }
+static void forward_norm(probe *p) {
+    layernorm_forward(p->y, p->y + p->n_y, p->y + p->n_y + p->N, p->x, p->w, p->b, p->N, p->D, 1e-5f);
+}
 
 static void test_layernorm(void) {
     const size_t N = 67, D = 21; /* two chunks of rows, a tail behind the lanes */
@@ -141,7 +145,8 @@ static void test_gelu(void) {
     check_gradient(&p, "gelu dx", p.x, p.n_x, dx);
     probe_loss(&p);
     for (size_t i = 0; i < p.n_x; i++)
-        CHECK(fabsf(p.y[i] - naive_gelu(p.x[i])) < 2e-6f, "gelu(%g) = %g, expected %g", (double)p.x[i], (double)p.y[i], (double)naive_gelu(p.x[i]));
+        CHECK(fabsf(p.y[i] - naive_gelu(p.x[i])) < 2e-6f, "gelu(%g) = %g, expected %g", (double)p.x[i], (double)p.y[i],
+              (double)naive_gelu(p.x[i]));
     free(dx), free_probe(&p);
 }
 
@@ -172,7 +177,8 @@ static void test_dropout(void) {
     check_gradient(&p, "residual dbranch", p.x, n, dx);
     check_gradient(&p, "residual dx", p.w, n, p.r);
     for (size_t i = 0; i < n; i++) dropped += dx[i] == 0.0f;
-    CHECK(dropped > 1900 && dropped < 2100, "%u of %u were dropped, expected about 2000", (unsigned)dropped, (unsigned)n);
+    CHECK(dropped > 1900 && dropped < 2100, "%u of %u were dropped, expected about 2000", (unsigned)dropped,
+          (unsigned)n);
     free(dx), free_probe(&p);
 }
 
@@ -204,23 +210,31 @@ static void test_products(void) {
     static const size_t sizes[] = {1, 5, 6, 7, 16, 17, 49, 257, 300};
     const size_t n_size = sizeof sizes / sizeof *sizes;
     for (size_t trial = 0; trial < 60; trial++) {
-        size_t m = sizes[random_at(trial, 0) % n_size], n = sizes[random_at(trial, 1) % n_size], k = sizes[random_at(trial, 2) % n_size];
-        int ta = (int)(random_at(trial, 3) & 1), tb = (int)(random_at(trial, 4) & 1), add = (int)(random_at(trial, 5) & 1);
-        float *a = random_floats(m * k, trial + 10, 1), *b = random_floats(k * n, trial + 20, 1), *c = random_floats(m * n, trial + 30, 1);
-        float *c2 = floats(m * n), *want = floats(m * n), *bias = random_floats(n, trial + 40, 1), *pack = floats(product_pack_floats(n));
-        product_job job = make_job(c, n, m, n, k, ta ? transposed(a, m) : by_rows(a, k), tb ? transposed(b, k) : by_rows(b, n), add, pack);
+        size_t m = sizes[random_at(trial, 0) % n_size], n = sizes[random_at(trial, 1) % n_size],
+               k = sizes[random_at(trial, 2) % n_size];
+        int ta = (int)(random_at(trial, 3) & 1), tb = (int)(random_at(trial, 4) & 1),
+            add = (int)(random_at(trial, 5) & 1);
+        float *a = random_floats(m * k, trial + 10, 1), *b = random_floats(k * n, trial + 20, 1),
+              *c = random_floats(m * n, trial + 30, 1);
+        float *c2 = floats(m * n), *want = floats(m * n), *bias = random_floats(n, trial + 40, 1),
+              *pack = floats(product_pack_floats(n));
+        product_job job = make_job(c, n, m, n, k, ta ? transposed(a, m) : by_rows(a, k),
+                                   tb ? transposed(b, k) : by_rows(b, n), add, pack);
         double worst = 0;
         job.bias = add || trial % 3 ? NULL : bias;
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) {
                 double sum = add ? (double)c[i * n + j] : job.bias ? (double)bias[j] : 0;
-                for (size_t p = 0; p < k; p++) sum += (double)job.a.p[i * job.a.row + p * job.a.col] * (double)job.b.p[p * job.b.row + j * job.b.col];
+                for (size_t p = 0; p < k; p++)
+                    sum +=
+                        (double)job.a.p[i * job.a.row + p * job.a.col] * (double)job.b.p[p * job.b.row + j * job.b.col];
                 want[i * n + j] = (float)sum;
             }
         memcpy(c2, c, m * n * sizeof *c);
         product(job);
         for (size_t i = 0; i < m * n; i++) worst = fmax(worst, fabs((double)(c[i] - want[i])));
-        CHECK(worst < 1e-4, "product %u x %u x %u, layout %d%d: off by %g", (unsigned)m, (unsigned)n, (unsigned)k, ta, tb, worst);
+        CHECK(worst < 1e-4, "product %u x %u x %u, layout %d%d: off by %g", (unsigned)m, (unsigned)n, (unsigned)k, ta,
+              tb, worst);
         job.c = c2;
         product_here(job);
         CHECK(!memcmp(c, c2, m * n * sizeof *c), "product on one thread differs from product on all");
@@ -256,7 +270,8 @@ static void toy_batch(int32_t *token, int32_t *target, size_t B, size_t T, size_
         }
 }
 
-/* The largest difference of a from b over all tensors, relative to the largest number of the tensor in b or to floor. */
+/* The largest difference of a from b over all tensors, relative to the largest number of the tensor in b or to
+ * floor. */
 static double model_difference(const model *m, const float *a, const float *b, double floor, const char **where) {
     double worst = -1;
     for (size_t i = 0; i < m->n_tensor; i++) {
@@ -358,7 +373,8 @@ static void test_torch(const char *path) {
 
 /* n_story little stories out of a few words: easy to learn, so a toy must learn them. */
 static size_t write_text(const char *path, int n_story) {
-    static const char *const who[] = {"cat", "dog", "bird", "fox"}, *const what[] = {"sees", "likes", "chases", "finds"};
+    static const char *const who[] = {"cat", "dog", "bird", "fox"}, *const what[] = {"sees", "likes", "chases",
+                                                                                     "finds"};
     FILE *f = fopen(path, "wb");
     size_t n = 0;
     if (!f) args_die("%s: cannot write", path);
@@ -391,8 +407,9 @@ static int same_files(const char *a, const char *b) {
     return same;
 }
 
-#define TOY(out) \
-    text, "-o", BUILD_DIR "/" out, "--vocab", "320", "--layers", "2", "--heads", "2", "--width", "32", "--context", "32", "--batch", "4"
+#define TOY(out)                                                                                                    \
+    text, "-o", BUILD_DIR "/" out, "--vocab", "320", "--layers", "2", "--heads", "2", "--width", "32", "--context", \
+        "32", "--batch", "4"
 
 static void test_training(void) {
     const char *text = BUILD_DIR "/train_text.txt";
@@ -408,8 +425,10 @@ static void test_training(void) {
     /* 2. the same bits on 2 and 3 threads */
     run(TOY("train2.gguf"), "--steps", "200", "--every", "100", "-t", "2", NULL);
     run(TOY("train3.gguf"), "--steps", "200", "--every", "100", "-t", "3", NULL);
-    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train2.gguf.ckpt"), "2 threads train another model than 1");
-    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train3.gguf.ckpt"), "3 threads train another model than 1");
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train2.gguf.ckpt"),
+          "2 threads train another model than 1");
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train3.gguf.ckpt"),
+          "3 threads train another model than 1");
     CHECK(same_files(BUILD_DIR "/train1.gguf", BUILD_DIR "/train2.gguf"), "2 threads write another model than 1");
     /* 3. interrupted after 1 step past 100, resumed: the same bits */
     run(TOY("train4.gguf"), "--steps", "200", "--every", "100", "--stop", "101", NULL);
@@ -421,7 +440,8 @@ static void test_training(void) {
     /* 4. fine-tuning goes on from the file: lower loss after one step than a new model's */
     run(text, "-o", BUILD_DIR "/train5.gguf", "--init", BUILD_DIR "/train1.gguf", "--steps", "2", "--every", "1", NULL);
     f = load_gguf(BUILD_DIR "/train5.gguf.ckpt");
-    CHECK(file_f64(f, "train.state", 1) < best + 0.1, "fine-tuning starts at %g, the model had %g", file_f64(f, "train.state", 1), best);
+    CHECK(file_f64(f, "train.state", 1) < best + 0.1, "fine-tuning starts at %g, the model had %g",
+          file_f64(f, "train.state", 1), best);
     loaded_free(f);
 }
 
