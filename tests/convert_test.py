@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import sys
@@ -74,8 +75,10 @@ class Model:
         self.all = {k: f.contents() for k, f in self.reader.fields.items()}
         self.arch = self.all["general.architecture"]
         self.types = {t.name: t.tensor_type.name for t in self.reader.tensors}
-        self.t = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).reshape(t.shape[::-1].tolist()).astype(np.float64)
-                  for t in self.reader.tensors}
+        self.t = {}
+        for t in self.reader.tensors:
+            values = gguf.quants.dequantize(t.data, t.tensor_type)
+            self.t[t.name] = values.reshape(t.shape[::-1].tolist()).astype(np.float64)
 
     def __getitem__(self, key):
         return self.all[f"{self.arch}.{key}"]
@@ -95,7 +98,11 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
-ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))}
+def gelu_erf(x):
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf}
 PAIRS = ("llama", "olmo", "granite", "smollm3", "command-r", "gptj")
 
 
@@ -153,7 +160,9 @@ class Forward:
         """x [n, heads, k]: pairs are neighbours, or an element and the one half a rotation away."""
         dim = self.m["rope.dimension_count"]
         cos, sin = self.angles(len(x), window)
-        a, b = (slice(0, dim, 2), slice(1, dim, 2)) if self.arch in PAIRS else (slice(0, dim // 2), slice(dim // 2, dim))
+        a, b = slice(0, dim // 2), slice(dim // 2, dim)
+        if self.arch in PAIRS:
+            a, b = slice(0, dim, 2), slice(1, dim, 2)
         out = x.copy()
         out[..., a], out[..., b] = x[..., a] * cos - x[..., b] * sin, x[..., a] * sin + x[..., b] * cos
         return out
@@ -175,7 +184,8 @@ class Forward:
         if p + "attn_q_norm.weight" in t and not whole:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         w = m.get("attention.sliding_window")
-        window = bool(w) and {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0}.get(self.arch, True)
+        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0}
+        window = bool(w) and pattern.get(self.arch, True)
         if m.get("rope.dimension_count") and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
             q, k = self.rope(q, window), self.rope(k, window)
         k, v = np.repeat(k, H // G, axis=1), np.repeat(v, H // G, axis=1)
@@ -238,7 +248,8 @@ class Forward:
 
     def logits(self, ids):
         t, m, arch = self.t, self.m, self.arch
-        x = t["token_embd.weight"][ids] * m.get("embedding_scale", math.sqrt(self.D) if arch.startswith("gemma") else 1.0)
+        scale = math.sqrt(self.D) if arch.startswith("gemma") else m.get("embedding_scale", 1.0)
+        x = t["token_embd.weight"][ids] * scale
         if "position_embd.weight" in t:
             x = x + t["position_embd.weight"][:len(ids)]
         if "token_embd_norm.weight" in t:
@@ -251,12 +262,12 @@ class Forward:
             a = self.attention(self.norm(x, p + "attn_norm_2") if p + "attn_norm_2.weight" in t else h, i)
             if p + "post_attention_norm.weight" in t and arch != "gpt-oss":
                 a = self.norm(a, p + "post_attention_norm")
-            parallel = m.get("use_parallel_residual") if arch in ("gptneox", "stablelm") else arch in ("gptj", "phi2", "falcon", "command-r")
-            if parallel:
+            if m.get("use_parallel_residual", arch in ("gptj", "phi2", "falcon", "command-r")):
                 x = x + a + self.ffn(self.norm(x, p + "ffn_norm") if p + "ffn_norm.weight" in t else h, p)
                 continue
             x = x + a * scale
-            f = self.ffn(x if plain else self.norm(x, p + ("post_attention_norm" if arch == "gpt-oss" else "ffn_norm")), p)
+            name = p + ("post_attention_norm" if arch == "gpt-oss" else "ffn_norm")
+            f = self.ffn(x if plain else self.norm(x, name), p)
             x = x + (self.norm(f, p + "post_ffw_norm") if p + "post_ffw_norm.weight" in t else f) * scale
         x = self.norm(x, "output_norm")
         out = x @ t.get("output.weight", t["token_embd.weight"]).T + t.get("output.bias", 0.0)
@@ -281,54 +292,61 @@ def rope(kind="default", theta=1e4, **more):
 
 
 LLAMA3 = rope("llama3", 5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
-YARN = rope("yarn", factor=4.0, original_max_position_embeddings=9)
-LONG = rope("longrope", long_factor=[1.5, 2.0, 3.0], short_factor=[1.0, 1.25, 1.75], original_max_position_embeddings=16)
-TOYS = {        # name: (GGUF architecture, config)
-    "gpt2": ("gpt2", lambda: tf.GPT2Config(**GPT)),
-    "gpt2-inner": ("gpt2", lambda: tf.GPT2Config(**GPT, n_inner=50, activation_function="gelu", tie_word_embeddings=False)),
-    "llama": ("llama", lambda: tf.LlamaConfig(**GQA)),
-    "llama-bias": ("llama", lambda: tf.LlamaConfig(**HEAD, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
-    "llama-llama3": ("llama", lambda: tf.LlamaConfig(**GQA, **LLAMA3)),
-    "llama-linear": ("llama", lambda: tf.LlamaConfig(**GQA, **rope("linear", factor=2.5))),
-    "llama-yarn": ("llama", lambda: tf.LlamaConfig(**GQA, **YARN)),
-    "llama-yarn-factor": ("llama", lambda: tf.LlamaConfig(**GQA, **rope("yarn", factor=4.0, original_max_position_embeddings=9,
-                                                                       attention_factor=0.8, beta_fast=16.0, beta_slow=2.0))),
-    "mistral": ("llama", lambda: tf.MistralConfig(**HEAD, sliding_window=7)),
-    "mixtral": ("llama", lambda: tf.MixtralConfig(**GQA, num_local_experts=3, num_experts_per_tok=2)),
-    "gptneox": ("gptneox", lambda: tf.GPTNeoXConfig(**BASE, **rope(partial_rotary_factor=0.7))),
-    "gptneox-serial": ("gptneox", lambda: tf.GPTNeoXConfig(**BASE, use_parallel_residual=False, **rope(partial_rotary_factor=0.7))),
-    "gptj": ("gptj", lambda: tf.GPTJConfig(**GPT, rotary_dim=4)),
-    "bloom": ("bloom", lambda: tf.BloomConfig(vocab_size=101, hidden_size=36, n_layer=2, n_head=6)),
-    "falcon": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"})),
-    "falcon-mha": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"}, multi_query=False)),
-    "falcon-40b": ("falcon", lambda: tf.FalconConfig(**{k: v for k, v in BASE.items() if k != "intermediate_size"}, num_kv_heads=2,
-                                                     new_decoder_architecture=True)),
-    "starcoder": ("starcoder", lambda: tf.GPTBigCodeConfig(**GPT)),
-    "starcoder-mha": ("starcoder", lambda: tf.GPTBigCodeConfig(**GPT, multi_query=False)),
-    "starcoder2": ("starcoder2", lambda: tf.Starcoder2Config(**GQA, sliding_window=7)),
-    "stablelm": ("stablelm", lambda: tf.StableLmConfig(**GQA, use_qkv_bias=True, **rope(partial_rotary_factor=0.7))),
-    "stablelm-12b": ("stablelm", lambda: tf.StableLmConfig(**GQA, qk_layernorm=True, use_parallel_residual=True,
-                                                           **rope(partial_rotary_factor=0.7))),
-    "phi2": ("phi2", lambda: tf.PhiConfig(**BASE, **rope(partial_rotary_factor=0.7))),
-    "phi3": ("phi3", lambda: tf.Phi3Config(**GQA, sliding_window=7)),
-    "phi3-longrope": ("phi3", lambda: tf.Phi3Config(**dict(GQA, max_position_embeddings=64), original_max_position_embeddings=16, **LONG)),
-    "qwen2": ("qwen2", lambda: tf.Qwen2Config(**GQA, tie_word_embeddings=True)),
-    "qwen2moe": ("qwen2moe", lambda: tf.Qwen2MoeConfig(**GQA, **MOE, shared_expert_intermediate_size=26)),
-    "qwen3": ("qwen3", lambda: tf.Qwen3Config(**HEAD)),
-    "qwen3moe": ("qwen3moe", lambda: tf.Qwen3MoeConfig(**HEAD, **MOE, norm_topk_prob=True)),
-    "gemma": ("gemma", lambda: tf.GemmaConfig(**HEAD)),
-    "gemma2": ("gemma2", lambda: tf.Gemma2Config(**HEAD, sliding_window=7, query_pre_attn_scalar=12)),
-    "gemma3": ("gemma3", lambda: tf.Gemma3TextConfig(**dict(HEAD, num_hidden_layers=7), sliding_window=7, query_pre_attn_scalar=12)),
-    "olmo": ("olmo", lambda: tf.OlmoConfig(**GQA, clip_qkv=1.5)),
-    "olmo2": ("olmo2", lambda: tf.Olmo2Config(**GQA)),
-    "granite": ("granite", lambda: tf.GraniteConfig(**GQA, attention_multiplier=0.3, embedding_multiplier=2.0, residual_multiplier=0.5,
-                                                    logits_scaling=3.0)),
-    "smollm3": ("smollm3", lambda: tf.SmolLM3Config(**dict(GQA, num_hidden_layers=5))),
-    "command-r": ("command-r", lambda: tf.CohereConfig(**GQA)),
-    "command-r-plus": ("command-r", lambda: tf.CohereConfig(**GQA, use_qk_norm=True)),
-    "gpt-oss": ("gpt-oss", lambda: tf.GptOssConfig(**HEAD, sliding_window=7, num_local_experts=3, num_experts_per_tok=2,
-                                                   **rope("yarn", 1.5e5, factor=4.0, original_max_position_embeddings=9,
-                                                          beta_fast=32.0, beta_slow=1.0, truncate=False))),
+LINEAR = rope("linear", factor=2.5)
+OLD = dict(factor=4.0, original_max_position_embeddings=9)
+YARN, YARN_FACTOR = rope("yarn", **OLD), rope("yarn", **OLD, attention_factor=0.8, beta_fast=16.0, beta_slow=2.0)
+YARN_OSS = rope("yarn", 1.5e5, **OLD, beta_fast=32.0, beta_slow=1.0, truncate=False)
+LONG = rope("longrope", long_factor=[1.5, 2, 3], short_factor=[1, 1.25, 1.75], original_max_position_embeddings=16)
+LONG = dict(LONG, max_position_embeddings=64, original_max_position_embeddings=16)
+TWO_OF_3 = dict(num_local_experts=3, num_experts_per_tok=2)
+WINDOW = dict(sliding_window=7)
+PART = rope(partial_rotary_factor=0.7)
+FALCON = {k: v for k, v in BASE.items() if k != "intermediate_size"}
+TOYS = {        # name: (GGUF architecture, config class, sizes, what is particular)
+    "gpt2": ("gpt2", tf.GPT2Config, GPT, {}),
+    "gpt2-inner": ("gpt2", tf.GPT2Config, GPT, dict(n_inner=50, activation_function="gelu", tie_word_embeddings=False)),
+    "llama": ("llama", tf.LlamaConfig, GQA, {}),
+    "llama-bias": ("llama", tf.LlamaConfig, HEAD, dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
+    "llama-llama3": ("llama", tf.LlamaConfig, GQA, LLAMA3),
+    "llama-linear": ("llama", tf.LlamaConfig, GQA, LINEAR),
+    "llama-yarn": ("llama", tf.LlamaConfig, GQA, YARN),
+    "llama-yarn-factor": ("llama", tf.LlamaConfig, GQA, YARN_FACTOR),
+    "mistral": ("llama", tf.MistralConfig, HEAD, WINDOW),
+    "mixtral": ("llama", tf.MixtralConfig, GQA, TWO_OF_3),
+    "gptneox": ("gptneox", tf.GPTNeoXConfig, BASE, PART),
+    "gptneox-serial": ("gptneox", tf.GPTNeoXConfig, BASE, dict(PART, use_parallel_residual=False)),
+    "gptj": ("gptj", tf.GPTJConfig, GPT, dict(rotary_dim=4)),
+    "bloom": ("bloom", tf.BloomConfig, dict(vocab_size=101, hidden_size=36, n_layer=2, n_head=6), {}),
+    "falcon": ("falcon", tf.FalconConfig, FALCON, {}),
+    "falcon-mha": ("falcon", tf.FalconConfig, FALCON, dict(multi_query=False)),
+    "falcon-40b": ("falcon", tf.FalconConfig, FALCON, dict(num_kv_heads=2, new_decoder_architecture=True)),
+    "starcoder": ("starcoder", tf.GPTBigCodeConfig, GPT, {}),
+    "starcoder-mha": ("starcoder", tf.GPTBigCodeConfig, GPT, dict(multi_query=False)),
+    "starcoder2": ("starcoder2", tf.Starcoder2Config, GQA, WINDOW),
+    "stablelm": ("stablelm", tf.StableLmConfig, GQA, dict(PART, use_qkv_bias=True)),
+    "stablelm-12b": ("stablelm", tf.StableLmConfig, GQA, dict(PART, qk_layernorm=True, use_parallel_residual=True)),
+    "phi2": ("phi2", tf.PhiConfig, BASE, PART),
+    "phi3": ("phi3", tf.Phi3Config, GQA, WINDOW),
+    "phi3-longrope": ("phi3", tf.Phi3Config, GQA, LONG),
+    "qwen2": ("qwen2", tf.Qwen2Config, GQA, dict(tie_word_embeddings=True)),
+    "qwen2moe": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26)),
+    "qwen3": ("qwen3", tf.Qwen3Config, HEAD, {}),
+    "qwen3moe": ("qwen3moe", tf.Qwen3MoeConfig, HEAD, dict(MOE, norm_topk_prob=True)),
+    "gemma": ("gemma", tf.GemmaConfig, HEAD, {}),
+    "gemma2": ("gemma2", tf.Gemma2Config, HEAD, dict(WINDOW, query_pre_attn_scalar=12)),
+    "gemma3": ("gemma3", tf.Gemma3TextConfig, HEAD, dict(WINDOW, num_hidden_layers=7, query_pre_attn_scalar=12)),
+    "olmo": ("olmo", tf.OlmoConfig, GQA, dict(clip_qkv=1.5)),
+    "olmo2": ("olmo2", tf.Olmo2Config, GQA, {}),
+    "granite": ("granite", tf.GraniteConfig, GQA, dict(attention_multiplier=0.3, embedding_multiplier=2.0,
+                                                       residual_multiplier=0.5, logits_scaling=3.0)),
+    "smollm3": ("smollm3", tf.SmolLM3Config, GQA, dict(num_hidden_layers=5)),
+    "command-r": ("command-r", tf.CohereConfig, GQA, {}),
+    "command-r-plus": ("command-r", tf.CohereConfig, GQA, dict(use_qk_norm=True)),
+    "gpt-oss": ("gpt-oss", tf.GptOssConfig, HEAD, dict(YARN_OSS, **WINDOW, **TWO_OF_3)),
+    # Sizes that divide into blocks of 32, for the tests of types
+    "wide": ("llama", tf.LlamaConfig, GQA, dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1,
+                                             intermediate_size=96)),
+    "wide-oss": ("gpt-oss", tf.GptOssConfig, HEAD, dict(WINDOW, **TWO_OF_3, hidden_size=64, intermediate_size=32)),
 }
 # Keys that the gguf package does not list; other readers pass over them.
 OWN_KEYS = {"hidden_activation", "rope.scaling.yarn_truncate"}
@@ -336,7 +354,9 @@ OWN_KEYS = {"hidden_activation", "rope.scaling.yarn_truncate"}
 
 def toy(name, dtype=torch.float32, folder=None, **save):
     torch.manual_seed(len(name))
-    model = tf.AutoModelForCausalLM.from_config(TOYS[name][1](), attn_implementation="eager", experts_implementation="eager").eval()
+    _, kind, sizes, more = TOYS[name]
+    model = tf.AutoModelForCausalLM.from_config(kind(**{**sizes, **more}), attn_implementation="eager",
+                                                experts_implementation="eager").eval()
     with torch.no_grad():
         for p in model.parameters():    # norms and biases that are not 1 and 0, weights large enough to matter
             p += 0.15 * torch.randn_like(p)
@@ -359,7 +379,7 @@ def published_keys():
 
 def test_models():
     ids, keys = np.random.default_rng(5).integers(0, 101, 21), published_keys()
-    for name, (arch, _) in TOYS.items():
+    for name, (arch, *_) in TOYS.items():
         model, folder = toy(name)
         m = convert(folder, "--no-tokenizer")
         ok(m.arch == arch, f"{name}: architecture {m.arch}")
@@ -373,9 +393,56 @@ def test_models():
         code = next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch)
         known = {gguf.TENSOR_NAMES[t] for t in gguf.MODEL_TENSORS[code]}
         for t in m.t:
-            stem = t.removesuffix(".weight").removesuffix(".bias")
-            ok("blk.{bid}." + stem.split(".", 2)[2] in known if stem.startswith("blk.") else stem in known, f"{name}: {t}")
+            stem = re.sub(r"^blk\.\d+\.", "blk.{bid}.", t).rsplit(".", 1)[0]
+            ok(stem in known, f"{name}: {t}")
         ok(m.all["tokenizer.ggml.model"] == "none" and m["vocab_size"] == 101, f"{name}: tokenizer")
+
+
+def old_config(c):
+    """config.json as transformers wrote it before version 5."""
+    c = dict(c)
+    p = dict(c.pop("rope_parameters"))
+    if "full_attention" in p:
+        c.update(rope_local_base_freq=p["sliding_attention"]["rope_theta"], sliding_window_pattern=6)
+        del c["layer_types"]
+        p = dict(p["full_attention"])
+    c["rope_theta"] = p.pop("rope_theta")
+    if "partial_rotary_factor" in p:
+        c["rotary_pct" if c["model_type"] == "gpt_neox" else "partial_rotary_factor"] = p.pop("partial_rotary_factor")
+    kind = {"longrope": "su"}.get(p["rope_type"], p["rope_type"])
+    del p["rope_type"]
+    c["rope_scaling"] = None if kind == "default" else {**p, "type": kind}
+    return c
+
+
+def test_old_configs():
+    for name in ("llama", "llama-llama3", "llama-yarn", "gemma3", "gptneox", "phi2", "stablelm", "phi3-longrope",
+                 "gpt-oss"):
+        _, folder = toy(name)
+        want, path = convert(folder, "--no-tokenizer"), folder / "config.json"
+        path.write_text(json.dumps(old_config(json.loads(path.read_text()))))
+        got = convert(folder, "--no-tokenizer")
+        ok(got.all == want.all, f"{name}: {[k for k in want.all if got.all.get(k) != want.all[k]]}")
+        same_tensors(want, got, name)
+
+
+def test_vision():
+    """gemma3 with images: its language half."""
+    from safetensors.numpy import save_file
+    _, text = toy("gemma3")
+    want = convert(text, "--no-tokenizer")
+    folder, tensors = fresh("vision", text), load_numpy(text)
+    config = json.loads((text / "config.json").read_text())
+    config = {"model_type": "gemma3", "text_config": config, "vision_config": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {"language_model." + k: v for k, v in tensors.items()}
+    tensors["vision_tower.vision_model.x.weight"] = tensors["multi_modal_projector.y"] = np.ones((2, 2), np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    got = convert(folder, "--no-tokenizer")
+    same_tensors(want, got, "the text half")
+    for m in (want, got):
+        del m.all["general.name"]
+    ok(want.all == got.all, "the text half's keys")
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -425,15 +492,15 @@ def load_numpy(folder):
     return load_file(folder / "model.safetensors")
 
 
+FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9}
+
+
 def test_types():
-    torch.manual_seed(3)
-    conf = dict(GQA, hidden_size=64, num_attention_heads=2, num_key_value_heads=1, intermediate_size=96)
-    TOYS["wide"] = ("llama", lambda: tf.LlamaConfig(**conf))
     _, folder = toy("wide")
     full = convert(folder, "--no-tokenizer")
     for kind in cw.quantisable():
         m = convert(folder, "--no-tokenizer", type=kind)
-        ok(m.all["general.file_type"] == {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9}[kind], kind)
+        ok(m.all["general.file_type"] == FILE_TYPES[kind], kind)
         for n, x in full.t.items():
             want = kind.upper() if x.ndim == 2 else "F32"
             ok(m.types[n] == want, f"{kind}: {n} is {m.types[n]}")
@@ -442,17 +509,14 @@ def test_types():
             ok(np.array_equal(m.t[n], y.astype(np.float64)), f"{kind}: values of {n}")
     _, folder = toy("wide", torch.bfloat16)
     half = convert(folder, "--no-tokenizer", type="bf16")
-    ok(all(np.array_equal(half.t[n], x) for n, x in convert(folder, "--no-tokenizer").t.items()), "bfloat16 is kept exactly")
+    same_tensors(convert(folder, "--no-tokenizer"), half, "bfloat16 is kept exactly")
     m = convert(toy("llama")[1], "--no-tokenizer", type="q8_0")
     ok({v for k, v in m.types.items() if m.t[k].ndim == 2} == {"F16"}, "rows of 36 and 58 fall back to F16")
-    del TOYS["wide"]
 
 
 def test_mxfp4():
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
-    conf = dict(HEAD, hidden_size=64, intermediate_size=32)
-    TOYS["oss"] = ("gpt-oss", lambda: tf.GptOssConfig(**conf, num_local_experts=3, num_experts_per_tok=2, sliding_window=7))
-    model, folder = toy("oss")
+    model, folder = toy("wide-oss")
     plain = convert(folder, "--no-tokenizer")
     state, rng, want = model.state_dict(), np.random.default_rng(1), {}
     for n in [n for n in state if n.endswith(("gate_up_proj", "down_proj"))]:
@@ -473,7 +537,6 @@ def test_mxfp4():
         for n, w in (("gate", both[:, :, ::2]), ("up", both[:, :, 1::2]), ("down", down)):
             name = f"blk.{b}.ffn_{n}_exps.weight"
             ok(m.types[name] == "MXFP4" and np.array_equal(m.t[name], w.swapaxes(1, 2)), name)
-    del TOYS["oss"]
 
 
 def test_gpt2_files():
@@ -482,14 +545,17 @@ def test_gpt2_files():
     linear = {k: v.T.contiguous() if k.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else v
               for k, v in model.state_dict().items()}
     args = dict(n_layer=2, n_head=6, n_embd=36, block_size=37, bias=True, vocab_size=101, dropout=0.0)
-    nano = {"model": {"_orig_mod." + k: v for k, v in linear.items()}, "model_args": args, "iter_num": 3, "config": {"x": 1}}
-    torch.save(nano, TMP / "nano.pt")
+    compiled = {"_orig_mod." + k: v for k, v in linear.items()}
+    torch.save({"model": compiled, "model_args": args, "iter_num": 3, "config": {"x": 1}}, TMP / "nano.pt")
     same_tensors(want, convert(TMP / "nano.pt", "--no-tokenizer"), "nanoGPT")
     ok(convert(TMP / "nano.pt", "--no-tokenizer")["hidden_activation"] == "gelu", "nanoGPT's GELU")
-    ok(convert(TMP / "nano.pt", "--no-tokenizer", "--gelu", "tanh")["hidden_activation"] == "gelu_pytorch_tanh", "--gelu")
-    torch.save({"model": {k: v for k, v in linear.items() if not k.endswith("bias")}, "model_args": args}, TMP / "nano.pt")
+    m = convert(TMP / "nano.pt", "--no-tokenizer", "--gelu", "tanh")
+    ok(m["hidden_activation"] == "gelu_pytorch_tanh", "--gelu")
+    bare = {k: v for k, v in linear.items() if not k.endswith("bias")}
+    torch.save({"model": bare, "model_args": args}, TMP / "nano.pt")
     m = convert(TMP / "nano.pt", "--no-tokenizer")
-    ok(m.t.keys() == want.t.keys() and not any(m.t[k].any() for k in m.t if k.endswith("bias")), "nanoGPT without biases")
+    ok(m.t.keys() == want.t.keys(), "nanoGPT without biases")
+    ok(not any(m.t[k].any() for k in m.t if k.endswith("bias")), "nanoGPT's missing biases are zero")
     torch.save({**linear, "transformer.h.0.attn.bias": torch.ones(1, 1, 37, 37)}, TMP / "mini.pt")
     same_tensors(want, convert(TMP / "mini.pt", "--no-tokenizer", "--n-head", 6), "minGPT")
     for version in (3, 5):
@@ -501,15 +567,18 @@ def test_gpt2_files():
             ok(all(np.allclose(got.t[k], v, rtol=0.005, atol=1e-6) for k, v in want.t.items()), "llm.c in bfloat16")
 
 
-LLMC = ("ln_1.weight ln_1.bias attn.c_attn.weight attn.c_attn.bias attn.c_proj.weight attn.c_proj.bias ln_2.weight ln_2.bias "
-        "mlp.c_fc.weight mlp.c_fc.bias mlp.c_proj.weight mlp.c_proj.bias")
+LLMC = ("ln_1.weight ln_1.bias attn.c_attn.weight attn.c_attn.bias attn.c_proj.weight attn.c_proj.bias "
+        "ln_2.weight ln_2.bias mlp.c_fc.weight mlp.c_fc.bias mlp.c_proj.weight mlp.c_proj.bias")
 
 
 def llmc(state, version):
     def raw(x):
-        return x.to(torch.bfloat16).view(torch.int16).numpy().tobytes() if version == 5 else x.numpy().astype("<f4").tobytes()
+        if version == 5:
+            return x.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
+        return x.numpy().astype("<f4").tobytes()
+    wte = torch.cat([state["transformer.wte.weight"], torch.full((27, 36), 9.0)])
     out = [struct.pack("<8i", 20240326, version, 37, 101, 2, 6, 36, 128).ljust(1024, b"\0"),
-           raw(torch.cat([state["transformer.wte.weight"], torch.full((27, 36), 9.0)])), raw(state["transformer.wpe.weight"])]
+           raw(wte), raw(state["transformer.wpe.weight"])]
     out += [raw(state[f"transformer.h.{i}.{n}"]) for n in LLMC.split() for i in range(2)]
     return b"".join(out + [raw(state["transformer.ln_f.weight"]), raw(state["transformer.ln_f.bias"])])
 
@@ -523,16 +592,19 @@ def test_llama2c():
         return w.reshape(heads, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 
     def layers(name, heads=0):
-        return [pairs(s[f"model.layers.{i}.{name}.weight"], heads) if heads else s[f"model.layers.{i}.{name}.weight"] for i in range(2)]
+        found = [s[f"model.layers.{i}.{name}.weight"] for i in range(2)]
+        return [pairs(w, heads) for w in found] if heads else found
     emb, final, head = [s["model.embed_tokens.weight"]], [s["model.norm.weight"]], [s["lm_head.weight"]]
     n1, n2 = layers("input_layernorm"), layers("post_attention_layernorm")
-    att = layers("self_attn.q_proj", 6) + layers("self_attn.k_proj", 2) + layers("self_attn.v_proj") + layers("self_attn.o_proj")
+    att = layers("self_attn.q_proj", 6) + layers("self_attn.k_proj", 2)
+    att += layers("self_attn.v_proj") + layers("self_attn.o_proj")
     ffn = layers("mlp.gate_proj") + layers("mlp.down_proj") + layers("mlp.up_proj")
     table = [np.zeros((37, 6), np.float32)]
     shape = (36, 58, 2, 6, 2)
     raw = lambda parts: b"".join(x.astype("<f4").tobytes() for x in parts)      # noqa: E731
     legacy = struct.pack("<7i", *shape, -101, 37) + raw(emb + n1 + att + n2 + ffn + final + table + head)
-    v1 = struct.pack("<Ii7iB", 0x616B3432, 1, *shape, 101, 37, 0).ljust(256, b"\0") + raw(n1 + n2 + final + emb + att + ffn + head)
+    v1 = struct.pack("<Ii7iB", 0x616B3432, 1, *shape, 101, 37, 0).ljust(256, b"\0")
+    v1 += raw(n1 + n2 + final + emb + att + ffn + head)
     ids = np.arange(20) * 5
     with torch.no_grad():
         want = model(torch.tensor(ids)[None]).logits[0].double().numpy()
@@ -557,8 +629,8 @@ def test_stories():
     ids, f = [1] + spm_encode(m, " Once upon a time"), Forward(m)
     for _ in range(40):
         ids.append(int(f.logits(np.array(ids))[-1].argmax()))
-    text = "".join(chr(int(tokens[i][3:5], 16)) if m.all["tokenizer.ggml.token_type"][i] == cw.BYTE else tokens[i] for i in ids[1:])
-    ok(text.replace("▁", " ").startswith(" Once upon a time, there was a little girl named Lily. She loved to play outside in the park."), text)
+    text = "".join(tokens[i].replace("▁", " ") for i in ids[1:])
+    ok(text.startswith(" Once upon a time, there was a little girl named Lily. She loved to play outside in the"), text)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -573,7 +645,8 @@ def spm_encode(m, text):
     ids = {t: i for i, t in enumerate(m.all["tokenizer.ggml.tokens"])}
     scores, out = m.all["tokenizer.ggml.scores"], list(text.replace(" ", "▁"))
     while True:
-        best = max(((scores[ids[out[k] + out[k + 1]]], -k) for k in range(len(out) - 1) if out[k] + out[k + 1] in ids), default=None)
+        joined = (a + b for a, b in zip(out, out[1:]))
+        best = max(((scores[ids[t]], -k) for k, t in enumerate(joined) if t in ids), default=None)
         if best is None:
             break
         k = -best[1]
@@ -585,8 +658,9 @@ def byte_bpe(pre, folder, **model):
     from tokenizers import models, pre_tokenizers, trainers
     t = tokenizers.Tokenizer(models.BPE(**model))
     t.pre_tokenizer = pre
-    t.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False,
-                                                      initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    t.train_from_iterator([TEXT], trainer)
     t.add_tokens(["<tool>"])
     t.save(str(folder / "tokenizer.json"))
     return t
@@ -604,11 +678,12 @@ def weightless(name, vocab):
 def test_pre():
     from tokenizers import Regex, pre_tokenizers as p
 
-    def split(*patterns, digits=False, last=False):
-        return p.Sequence([p.Split(Regex(x), "isolated") for x in patterns] + ([p.Digits(individual_digits=True)] if digits else []) +
-                          [p.ByteLevel(add_prefix_space=False, use_regex=last)])
+    def split(*patterns, digits=False):
+        parts = [p.Split(Regex(x), "isolated") for x in patterns] + [p.Digits(individual_digits=True)] * digits
+        return p.Sequence(parts + [p.ByteLevel(add_prefix_space=False, use_regex=False)])
     plain = p.ByteLevel(add_prefix_space=False)
-    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    words = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+             r"|\s+(?!\S)|\s+")
     u, low = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
     end = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     c = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -623,10 +698,12 @@ def test_pre():
         ("falcon", p.Sequence([p.Punctuation("contiguous"), plain, p.Digits(individual_digits=False),
                                p.Split(Regex("[0-9][0-9][0-9]"), "isolated")]), {}),
         ("bloom", split(r" ?[^(\s|[.,!?…。，、।۔،])]+"), {}),
-        ("deepseek-v3", split(r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?"""
-                              r"[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), {}),
+        ("deepseek-v3", split(r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+                              r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"
+                              r"|\s+(?!\S)|\s+"), {}),
         ("deepseek-coder", split("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", digits=True), {}),
-        ("deepseek-llm", split("[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-퟿]+", digits=True), {}),
+        ("deepseek-llm", split("[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$",
+                               "[一-龥ࠀ-一가-퟿]+", digits=True), {}),
     ]
     folder = weightless("pre", 310)
     for name, pre, model in cases:
@@ -637,7 +714,8 @@ def test_pre():
         ok(len(tokens) == len(types) == 310, name)
         ok({x: i for i, x in enumerate(tokens[:t.get_vocab_size()])} == t.get_vocab(), f"{name}: tokens")
         merges = json.loads(t.to_str())["model"]["merges"]
-        ok(m.all["tokenizer.ggml.merges"] == [x if isinstance(x, str) else " ".join(x) for x in merges], f"{name}: merges")
+        merges = [x if isinstance(x, str) else " ".join(x) for x in merges]
+        ok(m.all["tokenizer.ggml.merges"] == merges, f"{name}: merges")
         kinds = [types[tokens.index(x)] for x in ("<|endoftext|>", "<tool>", "a", "[PAD309]")]
         ok(kinds == [cw.CONTROL, cw.USER, cw.NORMAL, cw.UNUSED], f"{name}: {kinds}")
     byte_bpe(p.Sequence([p.Whitespace(), plain]), folder)
@@ -653,15 +731,16 @@ def test_special():
     v = t.get_vocab()
     t.post_processor = processors.TemplateProcessing("<|begin|> $A", special_tokens=[("<|begin|>", v["<|begin|>"])])
     t.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|begin|>", "eos_token": {"content": "<|eot_id|>"},
-                                                              "chat_template": "{{ old }}"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "bos_token": "<|begin|>", "eos_token": {"content": "<|eot_id|>"}, "chat_template": "{{ old }}"}))
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     ends = [v[x] for x in ("<|endoftext|>", "<|eom_id|>", "<|eot_id|>")]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     m = convert(folder)
     key = lambda name: m.all.get("tokenizer.ggml." + name)      # noqa: E731
     ok(key("bos_token_id") == v["<|begin|>"] and key("add_bos_token") is True, "bos")
-    ok([key(k + "_token_id") for k in ("eos", "eom", "eot")] == [v["<|eot_id|>"], v["<|eom_id|>"], v["<|endoftext|>"]], "ends")
+    want = [v[x] for x in ("<|eot_id|>", "<|eom_id|>", "<|endoftext|>")]
+    ok([key(k + "_token_id") for k in ("eos", "eom", "eot")] == want, "ends")
     ok(key("eos_token_ids") is None and m.all["tokenizer.chat_template"] == "{{ messages }}", "template")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [*ends, v["<|more|>"]]}))
     m = convert(folder)
@@ -686,10 +765,11 @@ def test_sentencepiece():
     (TMP / "text").write_text(TEXT * 20)
     for kind in ("bpe", "unigram"):
         folder = weightless(kind, 420)
-        sentencepiece.SentencePieceTrainer.train(input=str(TMP / "text"), model_prefix=str(folder / "tokenizer"), vocab_size=390 if kind == "bpe" else 320,
-                                                 model_type=kind, byte_fallback=True, character_coverage=0.98, minloglevel=2,
-                                                 normalization_rule_name="identity" if kind == "bpe" else "nmt_nfkc",
-                                                 remove_extra_whitespaces=kind != "bpe", user_defined_symbols=["▁▁▁▁"])
+        bpe = kind == "bpe"
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(TMP / "text"), model_prefix=str(folder / "tokenizer"), vocab_size=390 if bpe else 320,
+            model_type=kind, byte_fallback=True, character_coverage=0.98, minloglevel=2, user_defined_symbols=["▁▁▁▁"],
+            normalization_rule_name="identity" if bpe else "nmt_nfkc", remove_extra_whitespaces=not bpe)
         sp = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         n = sp.get_piece_size()
         (folder / "added_tokens.json").write_text(json.dumps({"<|user|>": n, "<extra>": n + 1}))
@@ -703,7 +783,8 @@ def test_sentencepiece():
         types = [cw.UNKNOWN if sp.is_unknown(i) else cw.CONTROL if sp.is_control(i) else cw.BYTE if sp.is_byte(i) else
                  cw.USER if want[i] == "    " else cw.NORMAL for i in range(n)]
         ok(key("token_type")[:n + 2] == [*types, cw.CONTROL, cw.USER], f"{kind}: types")
-        ok((key("bos_token_id"), key("eos_token_id"), key("unknown_token_id"), key("add_space_prefix")) == (1, 2, 0, True), f"{kind}: ids")
+        ok([key(k + "_token_id") for k in ("bos", "eos", "unknown")] == [1, 2, 0], f"{kind}: ids")
+        ok(key("add_space_prefix") is True, f"{kind}: prefix")
         if kind == "unigram":
             ok(key("remove_extra_whitespaces") is True and len(key("precompiled_charsmap")) > 0, "charsmap")
             continue
@@ -717,7 +798,8 @@ def test_sentencepiece():
         found = SentencePieceExtractor(str(folder / "tokenizer.model")).extract(models.BPE)
         vocab, merges = (found["vocab"], found["merges"]) if isinstance(found, dict) else found[:2]
         vocab = vocab if isinstance(vocab, dict) else {piece: i for i, (piece, _) in enumerate(vocab)}
-        t = tokenizers.Tokenizer(models.BPE(vocab, [tuple(x) for x in merges], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        t = tokenizers.Tokenizer(models.BPE(vocab, [tuple(x) for x in merges], unk_token="<unk>", fuse_unk=True,
+                                            byte_fallback=True))
         t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         t.add_special_tokens([AddedToken(x, special=True) for x in ("<unk>", "<s>", "</s>")])
         (folder / "tokenizer.model").unlink()
@@ -756,7 +838,8 @@ def test_gpt2_vocab():
 def test_characters():
     import pickle
     chars = "\n !abcXYZ"
-    (TMP / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 9, "itos": dict(enumerate(chars)), "stoi": {c: i for i, c in enumerate(chars)}}))
+    meta = {"vocab_size": 9, "itos": dict(enumerate(chars)), "stoi": {c: i for i, c in enumerate(chars)}}
+    (TMP / "meta.pkl").write_bytes(pickle.dumps(meta))
     m = convert(weightless("chars", 9), "--tokenizer", TMP / "meta.pkl")
     ok(m.all["tokenizer.ggml.tokens"] == ["Ċ", "Ġ", *"!abcXYZ"] and "tokenizer.ggml.merges" not in m.all, "characters")
     (TMP / "meta.pkl").write_bytes(pickle.dumps({"itos": {0: "é"}}))
@@ -786,7 +869,8 @@ def test_errors():
     def bad(message, change=None, weights=None, args=("--no-tokenizer",), type="f16"):
         folder = fresh("bad", good)
         (folder / "config.json").write_text(json.dumps({**config, **(change or {})}))
-        save_file({k: v for k, v in {**tensors, **(weights or {})}.items() if v is not None}, folder / "model.safetensors")
+        changed = {**tensors, **(weights or {})}
+        save_file({k: v for k, v in changed.items() if v is not None}, folder / "model.safetensors")
         refused(folder, message, *args, type=type)
     q = "model.layers.1.self_attn.q_proj.weight"
     bad("unknown model_type 'mamba'", {"model_type": "mamba"})
@@ -821,8 +905,10 @@ def test_errors():
     refused(folder, "config.json: no such file")
     refused(TMP / "nowhere", "no such file or folder")
     shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
-    for text, message in (("[]", "expected a JSON object"), ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "pre-tokenizer not known"),
-                          ('{"model": {"type": "WordPiece"}}', "tokenizer model 'WordPiece'"), ('{"model": {"type": "BPE", "vocab": 3}}', "")):
+    for text, message in (("[]", "expected a JSON object"),
+                          ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "pre-tokenizer not known"),
+                          ('{"model": {"type": "WordPiece"}}', "tokenizer model 'WordPiece'"),
+                          ('{"model": {"type": "BPE", "byte_fallback": true, "vocab": 3}}', "malformed")):
         (TMP / "json" / "tokenizer.json").write_text(text)
         refused(TMP / "json", message)
 
@@ -844,17 +930,19 @@ def test_errors():
     linear = toy("gpt2")[0].state_dict()
     torch.save(linear, TMP / "mini.pt")
     refused(TMP / "mini.pt", "give --n-head")
+    llm = struct.pack("<8i", 20240326, 1, 37, 101, 2, 6, 36, 128)
     for data, message in ((b"", "neither a llama2.c nor an llm.c file"), (b"\xff" * 64, "neither"),
-                          (struct.pack("<7i", 36, 58, 2, 6, 2, 101, 37) + bytes(99), "expected 93940 bytes for this header"),
+                          (struct.pack("<7i", 36, 58, 2, 6, 2, 101, 37) + bytes(99), "expected 93940 bytes for this"),
                           (struct.pack("<7i", 36, 58, 2, 5, 2, 101, 37), "do not make a llama2.c model"),
                           (struct.pack("<Ii", 0x616B3432, 2) + bytes(300), "llama2.c file of version 2"),
-                          (struct.pack("<8i", 20240326, 1, 37, 101, 2, 6, 36, 128) + bytes(1000), "llm.c file of version 1"),
+                          (llm + bytes(1000), "llm.c file of version 1"),
                           (struct.pack("<8i", 20240326, 3, 37, 101, 2, 5, 36, 128) + bytes(1000), "is not valid")):
         (TMP / "x.bin").write_bytes(data)
         refused(TMP / "x.bin", message, "--no-tokenizer")
     ok(run(good, "-o", TMP / "nowhere" / "x.gguf")[0] == 1 and run(good, "-o", TMP)[0] == 1, "an output that cannot be")
     (TMP / "kept.gguf").write_text("old")
-    ok(run(good, "-o", TMP / "kept.gguf")[0] == 1 and (TMP / "kept.gguf").read_text() == "old", "a failure keeps the old file")
+    ok(run(good, "-o", TMP / "kept.gguf")[0] == 1, "no tokenizer")
+    ok((TMP / "kept.gguf").read_text() == "old", "a failure keeps the old file")
 
 
 def main():

@@ -56,8 +56,9 @@ ALIASES = {
     "n_head_kv": "num_key_value_heads",
 }
 
-# Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads, N = H + 2 G,
-# K head size, F feed-forward width, E experts, M expert width, S shared expert width. A bias drops the last extent.
+# Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
+# N = H + 2 G, K head size, F feed-forward width, E experts, M expert width, S shared expert width.
+# A bias drops the last extent.
 SHAPES = {
     "token_embd": "V,D", "position_embd": "T,D", "token_embd_norm": "D", "output": "V,D", "output_norm": "D",
     "attn_norm": "D", "attn_norm_2": "D", "attn_qkv": "N.K,D", "attn_q": "H.K,D", "attn_k": "G.K,D", "attn_v": "G.K,D",
@@ -75,8 +76,13 @@ def extents(spec, d):
 SILU = ("silu", "swish")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
-GATED = "attn_q* attn_k* attn_v* attn_output* ffn_gate ffn_up ffn_down"
+# Tensors of a block: `+` with a bias, `*` a bias or none, `?` may be missing.
+GPT_TOP, GPT_BLOCK = "output_norm+ output?", "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+"
+QKV, NORMS, FFN = "attn_q attn_k attn_v attn_output", "attn_norm ffn_norm", "ffn_gate ffn_up ffn_down"
+QKV_ANY, FFN_ANY = "attn_q* attn_k* attn_v* attn_output*", "ffn_gate* ffn_up* ffn_down*"
+QKV_BIAS, QK_NORMS = "attn_q+ attn_k+ attn_v+", "attn_q_norm attn_k_norm"
 EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
+GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
 
 @dataclass(frozen=True)
@@ -100,96 +106,99 @@ class Row:
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
     keys: dict = field(default_factory=dict)    # further GGUF keys -> what `pick` finds in config.json
-    fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood, default first
+    fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood
+    needs: tuple = ()           # keys of `fixed` that config.json must have, as their default is another
 
 
 MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
             "expert_feed_forward_length": "moe_intermediate_size"}
+WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
+HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
+GPT2_FIXED = {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
+              "add_cross_attention": (False,)}
 QWEN_FIXED = {"use_sliding_window": (False,)}
 QWEN_MOE_FIXED = {**QWEN_FIXED, "decoder_sparse_step": (1,), "mlp_only_layers": (None, [])}
-GEMMA_NORMS = {n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm",
-                                    "attn_q_norm", "attn_k_norm")}
+GEMMA_OPS = {n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm",
+                                  "attn_q_norm", "attn_k_norm")}
 GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (False,)}
-STACKED_EXPERTS = {"mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
-                   "mlp.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+# Experts as transformers keeps them in memory.
+STACKED = {
+    "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
+    "mlp.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+OSS_NAMES = {
+    "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "even_out"), ("ffn_up_exps.weight", "odd_out")),
+    "mlp.experts.gate_up_proj_bias": (("ffn_gate_exps.bias", "even"), ("ffn_up_exps.bias", "odd")),
+    "mlp.experts.down_proj": (("ffn_down_exps.weight", "out"),),
+    "mlp.experts.down_proj_bias": (("ffn_down_exps.bias", "same"),)}
 
 ROWS = [
-    Row("gpt2", A.GPT2, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
-        top="token_embd position_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True,
-        ops={n: "transpose" for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")},
-        fixed={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,)}),
-    Row("gpt_bigcode", A.STARCODER, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
-        top="token_embd position_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True, fused=True,
-        multi_query=True, fixed={"scale_attn_weights": (True,), "add_cross_attention": (False,)}),
-    Row("gpt_neox", A.GPTNEOX, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", fused=True,
-        top="token_embd output_norm+ output?", act=ERF_GELU + TANH_GELU, partial=0.25,
-        keys={"use_parallel_residual": "use_parallel_residual|true"}, fixed={"attention_bias": (True,)}),
-    Row("gptj", A.GPTJ, "attn_norm+ attn_q attn_k attn_v attn_output ffn_up+ ffn_down+", norm="layer", rope="pairs",
-        top="token_embd output_norm+ output?+", act=TANH_GELU + ERF_GELU),
-    Row("bloom", A.BLOOM, "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+", norm="layer", rope="none",
-        top="token_embd token_embd_norm+ output_norm+ output?", act=TANH_GELU, tied=True, fused=True,
-        defaults={"max_position_embeddings": 2048}, keys={"attention.max_alibi_bias": "8.0"}, fixed={"apply_residual_connection_post_layernorm": (False,)}),
+    Row("gpt2", A.GPT2, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none", tied=True,
+        act=TANH_GELU + ERF_GELU, fixed=GPT2_FIXED,
+        ops={n: "transpose" for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")}),
+    Row("gpt_bigcode", A.STARCODER, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none",
+        tied=True, act=TANH_GELU + ERF_GELU, fused=True, multi_query=True, fixed=GPT2_FIXED),
+    Row("gpt_neox", A.GPTNEOX, GPT_BLOCK, top="token_embd " + GPT_TOP, norm="layer", act=ERF_GELU + TANH_GELU,
+        partial=0.25, fused=True, keys={"use_parallel_residual": "use_parallel_residual|true"},
+        fixed={"attention_bias": (True,)}),
+    Row("gptj", A.GPTJ, f"attn_norm+ {QKV} ffn_up+ ffn_down+", top="token_embd output_norm+ output?+", norm="layer",
+        rope="pairs", act=TANH_GELU + ERF_GELU),
+    Row("bloom", A.BLOOM, GPT_BLOCK, top="token_embd token_embd_norm+ " + GPT_TOP, norm="layer", rope="none", tied=True,
+        act=TANH_GELU, fused=True, defaults={"max_position_embeddings": 2048}, keys={"attention.max_alibi_bias": "8.0"},
+        fixed={"apply_residual_connection_post_layernorm": (False,)}),
     Row("falcon", A.FALCON, "attn_norm+ attn_norm_2?+ attn_qkv attn_output ffn_up ffn_down",
-        norm="layer", top="token_embd output_norm+ output?", act=ERF_GELU, tied=True, fused=True,
-        multi_query=True, defaults={"max_position_embeddings": 2048}, fixed={"alibi": (False,), "parallel_attn": (True,), "bias": (False,)}),
-    Row("starcoder2", A.STARCODER2, "attn_norm+ attn_q* attn_k* attn_v* attn_output* ffn_norm+ ffn_up* ffn_down*", norm="layer",
-        top="token_embd output_norm+ output?", act=TANH_GELU + ERF_GELU, tied=True, window="all"),
-    Row("stablelm", A.STABLELM, "attn_norm+ ffn_norm?+ attn_q_norm? attn_k_norm? " + GATED, norm="layer",
-        top="token_embd output_norm+ output?", partial=0.25, shapes={"attn_q_norm": "H,K", "attn_k_norm": "G,K"},
+        top="token_embd " + GPT_TOP, norm="layer", tied=True, act=ERF_GELU, fused=True, multi_query=True,
+        defaults={"max_position_embeddings": 2048},
+        fixed={"alibi": (False,), "parallel_attn": (True,), "bias": (False,)}),
+    Row("starcoder2", A.STARCODER2, f"attn_norm+ ffn_norm+ {QKV_ANY} ffn_up* ffn_down*", top="token_embd " + GPT_TOP,
+        norm="layer", tied=True, act=TANH_GELU + ERF_GELU, window="all"),
+    Row("stablelm", A.STABLELM, "attn_norm+ ffn_norm?+ attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* attn_output "
+        + FFN, top="token_embd " + GPT_TOP, norm="layer", partial=0.25, shapes=HEAD_NORMS,
         keys={"use_parallel_residual": "use_parallel_residual|false"}),
-    Row("phi", A.PHI2, "attn_norm+ attn_q+ attn_k+ attn_v+ attn_output+ ffn_up+ ffn_down+", norm="layer",
-        top="token_embd output_norm+ output?+", act=TANH_GELU + ERF_GELU, partial=0.5,
-        fixed={"qk_layernorm": (False,)}),
-    Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all", shapes={"ffn_up": "2.F,D"}),
-    Row("llama mistral", A.LLAMA, "attn_norm ffn_norm " + GATED.replace("ffn_gate ffn_up ffn_down", "ffn_gate* ffn_up* ffn_down*"),
-        rope="swap", window="all"),
-    Row("mixtral", A.LLAMA, f"attn_norm ffn_norm attn_q attn_k attn_v attn_output {EXPERTS}", rope="swap", window="all", theta=1e6,
-        names=STACKED_EXPERTS, shapes={"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"},
-        keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok|2"}),
-    Row("qwen2", A.QWEN2, "attn_norm ffn_norm attn_q+ attn_k+ attn_v+ attn_output ffn_gate ffn_up ffn_down", eps=1e-6,
-        fixed=QWEN_FIXED),
-    Row("qwen2_moe", A.QWEN2MOE, "attn_norm ffn_norm attn_q* attn_k* attn_v* attn_output " + EXPERTS +
-        " ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", eps=1e-6, names=STACKED_EXPERTS,
+    Row("phi", A.PHI2, f"attn_norm+ {QKV_BIAS} attn_output+ ffn_up+ ffn_down+", top="token_embd output_norm+ output?+",
+        norm="layer", act=TANH_GELU + ERF_GELU, partial=0.5, fixed={"qk_layernorm": (False,)}),
+    Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all",
+        shapes={"ffn_up": "2.F,D"}),
+    Row("llama mistral", A.LLAMA, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", window="all"),
+    Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", theta=1e6, window="all", names=STACKED,
+        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok|2"}),
+    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", eps=1e-6, fixed=QWEN_FIXED),
+    Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q* attn_k* attn_v* attn_output {EXPERTS} "
+        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", eps=1e-6, names=STACKED,
         ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
         keys={**MOE_KEYS, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}),
-    Row("qwen3", A.QWEN3, "attn_norm ffn_norm attn_q_norm attn_k_norm " + GATED, eps=1e-6, defaults={"head_dim": 128},
-        fixed=QWEN_FIXED),
-    Row("qwen3_moe", A.QWEN3MOE, f"attn_norm ffn_norm attn_q_norm attn_k_norm attn_q* attn_k* attn_v* attn_output* {EXPERTS}",
-        eps=1e-6, names=STACKED_EXPERTS, keys=MOE_KEYS, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
-    Row("gemma", A.GEMMA, "attn_norm ffn_norm attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down", tied=True, eps=1e-6,
-        act=TANH_GELU + ERF_GELU, defaults={"head_dim": 256}, ops=GEMMA_NORMS, fixed=GEMMA_FIXED),
-    Row("gemma2", A.GEMMA2, "attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q attn_k attn_v attn_output "
-        "ffn_gate ffn_up ffn_down", tied=True, eps=1e-6, act=TANH_GELU, ops=GEMMA_NORMS, fixed=GEMMA_FIXED, window="even",
-        defaults={"head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-        keys={"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}),
-    Row("gemma3_text gemma3", A.GEMMA3, "attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q_norm attn_k_norm attn_q attn_k "
-        "attn_v attn_output ffn_gate ffn_up ffn_down", tied=True, eps=1e-6, theta=1e6, act=TANH_GELU, ops=GEMMA_NORMS,
-        window="5of6", defaults={"head_dim": 256, "sliding_window": 4096, "num_attention_heads": 8, "num_key_value_heads": 4,
-                                 "vocab_size": 262208, "max_position_embeddings": 131072},
-        fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
+    Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", eps=1e-6, defaults={"head_dim": 128}, fixed=QWEN_FIXED),
+    Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", eps=1e-6, names=STACKED, keys=MOE_KEYS,
+        fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}, needs=("norm_topk_prob",)),
+    Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", eps=1e-6, tied=True, act=TANH_GELU + ERF_GELU,
+        defaults={"head_dim": 256}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
+    Row("gemma2", A.GEMMA2, GEMMA_BLOCK, eps=1e-6, tied=True, act=TANH_GELU, window="even",
+        defaults={"head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
+                  "final_logit_softcapping": 30.0},
+        keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
+    Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", eps=1e-6, tied=True, theta=1e6, act=TANH_GELU,
+        window="5of6", ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
+        defaults={"head_dim": 256, "sliding_window": 4096, "num_attention_heads": 8, "num_key_value_heads": 4,
+                  "vocab_size": 262208, "max_position_embeddings": 131072},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
-    Row("olmo", A.OLMO, "attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down", norm="layer", rope="swap",
-        top="token_embd output?", keys={"attention.clamp_kqv": "clip_qkv"}),
-    Row("olmo2", A.OLMO2, "post_attention_norm post_ffw_norm attn_q_norm attn_k_norm attn_q attn_k attn_v attn_output "
-        "ffn_gate ffn_up ffn_down", shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
-    Row("granite", A.GRANITE, "attn_norm ffn_norm " + GATED, rope="swap", eps=1e-6,
+    Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
+        keys={"attention.clamp_kqv": "clip_qkv"}),
+    Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
+        shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
+    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", eps=1e-6,
         keys={"attention.scale": "attention_multiplier|1.0", "embedding_scale": "embedding_multiplier|1.0",
               "residual_scale": "residual_multiplier|1.0", "logit_scale": "logits_scaling|1.0"}),
-    Row("smollm3", A.SMOLLM3, "attn_norm ffn_norm " + GATED, rope="swap", tied=True, theta=2e6, eps=1e-6, fixed=QWEN_FIXED),
-    Row("cohere", A.COMMAND_R, "attn_norm attn_q_norm? attn_k_norm? attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down",
-        norm="layer", rope="pairs", tied=True, theta=5e5, shapes={"attn_q_norm": "H,K", "attn_k_norm": "G,K"},
-        keys={"logit_scale": "logit_scale|0.0625"}),
-    Row("gpt_oss", A.GPT_OSS, "attn_norm post_attention_norm attn_sinks attn_q+ attn_k+ attn_v+ attn_output+ ffn_gate_inp+ "
-        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", theta=150000.0, window="even", defaults={"head_dim": 64, "sliding_window": 128},
-        shapes={"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"},
-        names={"mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "even_out"), ("ffn_up_exps.weight", "odd_out")),
-               "mlp.experts.gate_up_proj_bias": (("ffn_gate_exps.bias", "even"), ("ffn_up_exps.bias", "odd")),
-               "mlp.experts.down_proj": (("ffn_down_exps.weight", "out"),),
-               "mlp.experts.down_proj_bias": (("ffn_down_exps.bias", "same"),)},
-        keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
-              "expert_feed_forward_length": "intermediate_size"},
+    Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", tied=True, theta=2e6, eps=1e-6, fixed=QWEN_FIXED),
+    Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
+        tied=True, theta=5e5, shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale|0.0625"}),
+    Row("gpt_oss", A.GPT_OSS, f"attn_norm post_attention_norm attn_sinks {QKV_BIAS} attn_output+ ffn_gate_inp+ "
+        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", theta=150000.0, window="even", names=OSS_NAMES,
+        shapes=WIDE_EXPERTS, defaults={"head_dim": 64, "sliding_window": 128},
+        keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
         fixed={"attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)}),
 ]
+
+
+MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split()))
 
 
 def _swap(a, heads):
@@ -215,7 +224,8 @@ def _same(s):
     return s
 
 
-# name: (shape in -> shape out, array, dims, storage kind -> array). Arrays keep their storage type, most results are views.
+# name: (shape in -> shape out; array, dims, storage kind -> array). Arrays keep their storage type, most results are
+# views.
 OPS = {
     "same": (_same, lambda a, d, k: a),
     "plus1": (_same, lambda a, d, k: a),    # added after conversion to float32
@@ -236,8 +246,8 @@ OPS = {
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
-KEEP_F32 = re.compile(r"_norm(_2)?\.weight$|^position_embd|ffn_gate_inp|attn_sinks")
-ROW_CHUNK = 1 << 24     # weights converted at a time
+KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|ffn_gate_inp\.")
+ROW_CHUNK = 1 << 20     # weights converted at a time
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -322,7 +332,8 @@ def torch_load(path):
             raise
         except Exception as e:      # what torch raises for a damaged or unwelcome pickle is of many kinds
             if not mmap:
-                raise Refused(f"{path}: not a checkpoint of plain tensors: {(str(e) or type(e).__name__).splitlines()[0]}") from None
+                why = (str(e) or type(e).__name__).splitlines()[0]
+                raise Refused(f"{path}: not a checkpoint of plain tensors: {why}") from None
 
 
 def torch_tensor(t):
@@ -349,7 +360,8 @@ def join_mxfp4(tensors):
         base = name.removesuffix("_blocks")
         blocks, scales = tensors.pop(name), tensors.pop(base + "_scales", None)
         if scales is None or blocks.shape != (*scales.shape, 16) or (blocks.kind, scales.kind) != ("uint8", "uint8"):
-            raise Refused(f"{name}: expected uint8 blocks [..., 16] with scales beside them, found {blocks.kind} {list(blocks.shape)}")
+            raise Refused(f"{name}: expected uint8 blocks [..., 16] with scales beside them, "
+                          f"found {blocks.kind} {list(blocks.shape)}")
 
         def load(blocks=blocks, scales=scales):
             b = np.asarray(blocks.load())
@@ -366,17 +378,21 @@ def open_folder(path, args):
         config = {**config, **config["text_config"], "model_type": config.get("model_type")}
     quant = config.get("quantization_config")
     if quant and not (config.get("model_type") == "gpt_oss" and quant.get("quant_method") == "mxfp4"):
-        raise Refused(f"{path}: quantised weights ({quant.get('quant_method')}) cannot be converted; take the original model")
+        raise Refused(f"{path}: quantised weights ({quant.get('quant_method')}) cannot be converted; "
+                      "take the original model")
     tensors = {}
     for pattern, reader in (("model*.safetensors", read_safetensors), ("pytorch_model*.bin", None)):
         index = path / ("model.safetensors.index.json" if reader else "pytorch_model.bin.index.json")
         if index.is_file():
             weight_map = read_json(index).get("weight_map")
-            if not isinstance(weight_map, dict) or any(not isinstance(v, str) or Path(v).name != v for v in weight_map.values()):
+            if not isinstance(weight_map, dict) or not all(isinstance(v, str) and Path(v).name == v
+                                                           for v in weight_map.values()):
                 raise Refused(f"{index}: expected a weight_map of file names in this folder")
             files = [path / f for f in sorted(set(weight_map.values()))]
         else:
-            weight_map, files = None, sorted(path.glob(pattern)) or (sorted(path.glob("*.safetensors")) if reader else [])
+            weight_map, files = {}, sorted(path.glob(pattern))
+            if not files and reader:
+                files = sorted(path.glob("*.safetensors"))
             if len(files) > 1 and any("-of-" not in f.name for f in files):
                 files = [f for f in files if "-of-" not in f.name]
         for f in files:
@@ -387,7 +403,7 @@ def open_folder(path, args):
                 raise Refused(f"{f}: {n} is in an earlier file too")
             tensors.update(found)
         if files:
-            for n in (weight_map or {}).keys() - tensors.keys():
+            for n in weight_map.keys() - tensors.keys():
                 raise Refused(f"{index}: {n} is listed but in none of the files")
             break
     if not tensors:
@@ -418,7 +434,7 @@ def open_pt(path, args):
     if not conf.get("n_head"):
         raise Refused(f"{path}: the file does not say how many attention heads the model has; give --n-head")
     if nano:
-        note("nanoGPT computes GELU with erf, its first versions with tanh as GPT-2 does; written as --gelu " + args.gelu)
+        note(f"nanoGPT computes GELU with erf, its first versions with tanh as GPT-2 does; --gelu {args.gelu}")
     act = "gelu" if nano and args.gelu == "erf" else "gelu_new"
     config = gpt2_config(layers, conf["n_head"], wte.shape[1], wpe.shape[0], wte.shape[0], act)
     out = {}
@@ -445,7 +461,8 @@ def open_bin(path, args):
             return open_llmc(path, head, version)
         if magic == 0x616B3432:
             if version != 1:
-                raise Refused(f"{path}: llama2.c file of version {version}, expected the legacy format or version 1 (float32)")
+                raise Refused(f"{path}: llama2.c file of version {version}, expected the legacy format or version 1 "
+                              "(float32)")
             shape, shared = struct.unpack("<7iB", head[8:37])[:7], head[36]
             return open_llama2c(path, shape, bool(shared), 256, LLAMA2C_V1)
         shape = struct.unpack("<7i", head[:28])
@@ -455,13 +472,16 @@ def open_bin(path, args):
 
 
 # Order of the matrices in a llama2.c file; L of each but the single ones. `skip` are tables of sines.
-LLAMA2C_LEGACY = ("embed_tokens:V,D input_layernorm:L,D q_proj:L,H.K,D k_proj:L,G.K,D v_proj:L,G.K,D o_proj:L,D,H.K "
-                  "post_attention_layernorm:L,D gate_proj:L,F,D down_proj:L,D,F up_proj:L,F,D norm:D skip:T,K lm_head:V,D")
-LLAMA2C_V1 = ("input_layernorm:L,D post_attention_layernorm:L,D norm:D embed_tokens:V,D q_proj:L,H.K,D k_proj:L,G.K,D "
-              "v_proj:L,G.K,D o_proj:L,D,H.K gate_proj:L,F,D down_proj:L,D,F up_proj:L,F,D lm_head:V,D")
-LLMC = ("transformer.wte:P,D transformer.wpe:T,D ln_1.weight:L,D ln_1.bias:L,D attn.c_attn.weight:L,3.D,D attn.c_attn.bias:L,3.D "
-        "attn.c_proj.weight:L,D,D attn.c_proj.bias:L,D ln_2.weight:L,D ln_2.bias:L,D mlp.c_fc.weight:L,4.D,D mlp.c_fc.bias:L,4.D "
-        "mlp.c_proj.weight:L,D,4.D mlp.c_proj.bias:L,D transformer.ln_f.weight:D transformer.ln_f.bias:D")
+LLAMA2C_ATTN = "q_proj:L,H.K,D k_proj:L,G.K,D v_proj:L,G.K,D o_proj:L,D,H.K "
+LLAMA2C_FFN = "gate_proj:L,F,D down_proj:L,D,F up_proj:L,F,D "
+LLAMA2C_LEGACY = ("embed_tokens:V,D input_layernorm:L,D " + LLAMA2C_ATTN + "post_attention_layernorm:L,D " +
+                  LLAMA2C_FFN + "norm:D skip:T,K lm_head:V,D")
+LLAMA2C_V1 = ("input_layernorm:L,D post_attention_layernorm:L,D norm:D embed_tokens:V,D " + LLAMA2C_ATTN +
+              LLAMA2C_FFN + "lm_head:V,D")
+LLMC = ("transformer.wte:P,D transformer.wpe:T,D ln_1.weight:L,D ln_1.bias:L,D attn.c_attn.weight:L,3.D,D "
+        "attn.c_attn.bias:L,3.D attn.c_proj.weight:L,D,D attn.c_proj.bias:L,D ln_2.weight:L,D ln_2.bias:L,D "
+        "mlp.c_fc.weight:L,4.D,D mlp.c_fc.bias:L,4.D mlp.c_proj.weight:L,D,4.D mlp.c_proj.bias:L,D "
+        "transformer.ln_f.weight:D transformer.ln_f.bias:D")
 
 
 def sequence(path, layout, dims, offset, kind):
@@ -506,7 +526,8 @@ def open_llmc(path, head, version):
         raise Refused(f"{path}: llm.c file of version {version}, expected 3 (float32) or 5 (bfloat16)")
     t, v, n_layer, h, d, padded = struct.unpack("<6i", head[8:32])
     if min(t, v, n_layer, h, d) <= 0 or padded < v or d % h:
-        raise Refused(f"{path}: a header of context {t}, vocabulary {v} in {padded}, {n_layer} layers, {h} heads, width {d} is not valid")
+        raise Refused(f"{path}: a header of context {t}, vocabulary {v} in {padded}, {n_layer} layers, {h} heads, "
+                      f"width {d} is not valid")
     dims, kind = {"T": t, "P": padded, "L": n_layer, "D": d}, "float32" if version == 3 else "bfloat16"
     tensors = {}
     for name, i, x in sequence(path, LLMC, dims, 1024, kind):
@@ -540,7 +561,7 @@ def find_row(config, where):
     for row in ROWS:
         if kind in row.hf.split():
             return row
-    raise Refused(f"{where}: unknown model_type {kind!r}; known: {' '.join(sorted(k for r in ROWS for k in r.hf.split()))}")
+    raise Refused(f"{where}: unknown model_type {kind!r}; known: {MODEL_TYPES}")
 
 
 def canonical(config, row):
@@ -590,12 +611,13 @@ def dimensions(c, row):
 
 def check_fixed(c, row, d):
     for name, allowed in row.fixed.items():
-        if name in c and c[name] not in allowed:
-            raise Refused(f"config: {name} = {c[name]!r} changes the computation and has no place in a "
+        if (name in c or name in row.needs) and c.get(name) not in allowed:
+            raise Refused(f"config: {name} = {c.get(name)!r} changes the computation and has no place in a "
                           f"{gguf.MODEL_ARCH_NAMES[row.arch]} file (expected {' or '.join(map(repr, allowed))})")
     act = c.get("hidden_act") or row.act[0]
     if act not in row.act:
-        raise Refused(f"config: activation {act!r} is not known for this architecture (expected {' or '.join(row.act)})")
+        raise Refused(f"config: activation {act!r} is not known for this architecture "
+                      f"(expected {' or '.join(row.act)})")
     window = layer_windows(c, row, d)
     kinds = ["sliding_attention" if w else "full_attention" for w in window]
     if c.get("layer_types") not in (None, kinds):
@@ -611,14 +633,15 @@ def check_fixed(c, row, d):
 
 
 def layer_windows(c, row, d):
-    on = {"": lambda i: False, "all": lambda i: True, "even": lambda i: i % 2 == 0, "5of6": lambda i: (i + 1) % 6 != 0}[row.window]
-    return [bool(c.get("sliding_window")) and on(i) for i in range(d["L"])]
+    on = {"": lambda i: False, "all": lambda i: True, "even": lambda i: i % 2 == 0, "5of6": lambda i: (i + 1) % 6 != 0}
+    return [bool(c.get("sliding_window")) and on[row.window](i) for i in range(d["L"])]
 
 
 def rope_parameters(c, row):
     """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
     Returns (parameters, base of the window layers or None)."""
-    p = {k: v for k, v in {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}.items() if v is not None}
+    p = {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}
+    p = {k: v for k, v in p.items() if v is not None}
     local = c.get("rope_local_base_freq")
     if "full_attention" in p:
         inner = p.get("sliding_attention") or {}
@@ -686,10 +709,11 @@ def add_rope(put, extra, c, row, d):
         low, high = p.get("low_freq_factor", 1.0), p.get("high_freq_factor", 4.0)
         context = context or 8192
         wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
-        smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided by factor; 1: fast, kept
+        smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
         extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
     else:
-        raise Refused(f"config: rope scaling {kind!r} has no place in GGUF (expected default, linear, yarn, longrope or llama3)")
+        raise Refused(f"config: rope scaling {kind!r} has no place in GGUF "
+                      "(expected default, linear, yarn, longrope or llama3)")
 
 
 def add_config(put, extra, c, row, d):
@@ -770,6 +794,10 @@ def default_op(row, base, source):
     return "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
 
 
+def some(names):
+    return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
+
+
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
     want = wanted(row, d["L"])
@@ -801,18 +829,18 @@ def plan_tensors(source, row, c, d):
                 raise Refused(f"{hf}: shape {list(t.shape)} has too few extents") from None
             out = outs.setdefault(name, Out(shape, t.kind, op, {}, hf))
             if index in out.parts or (out.shape, out.kind) != (shape, t.kind):
-                raise Refused(f"{hf}: {list(shape)} {t.kind} does not go together with {out.source}: {list(out.shape)} {out.kind}")
+                raise Refused(f"{hf}: {list(shape)} {t.kind} does not go together with "
+                              f"{out.source}: {list(out.shape)} {out.kind}")
             out.parts[index] = t
     if seen:
         note(f"{seen} tensors of the vision part are left out")
     if left:
-        raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {', '.join(left[:4])}"
-                      + (" ..." if len(left) > 4 else ""))
+        raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {some(left)}")
     missing = [n for n, needed in want.items() if needed and n not in outs]
     if "output.weight" in want and "output.weight" not in outs and not tied:
         missing.append("output.weight (tie_word_embeddings is off)")
     if missing:
-        raise Refused(f"{len(missing)} tensors are missing: {', '.join(missing[:4])}" + (" ..." if len(missing) > 4 else ""))
+        raise Refused(f"{len(missing)} tensors are missing: {some(missing)}")
     outs = {n: outs[n] for n in want if n in outs}
     for name, out in outs.items():
         check_shape(name, out, row, d)
@@ -839,7 +867,7 @@ def check_shape(name, out, row, d):
 def choose_type(name, out, want, notes):
     if out.kind == "mxfp4":
         return Q.MXFP4
-    if len(out.shape) == 1 or name.endswith(".bias") or KEEP_F32.search(name.split(".", 2)[-1] if name.startswith("blk.") else name):
+    if len(out.shape) == 1 or name.endswith(".bias") or KEEP_F32.search(name):
         return Q.F32
     block = gguf.GGML_QUANT_SIZES[want][0]
     if out.shape[-1] % block:
@@ -849,7 +877,7 @@ def choose_type(name, out, want, notes):
 
 
 def convert_rows(name, a, kind, op, qtype, out):
-    """Fills out [rows, bytes] from a [rows, columns], a few million weights at a time."""
+    """Fills out [rows, bytes] from a [rows, columns], a million weights or so at a time."""
     step = max(1, ROW_CHUNK // a.shape[-1])
     for i in range(0, a.shape[0], step):
         x = to_f32(np.ascontiguousarray(a[i:i + step]), kind)
@@ -906,16 +934,22 @@ PRE = {
     ("punctuation", "gpt2", "digits", "[0-9][0-9][0-9]"): "falcon",
     (r" ?[^(\s|[.,!?…。，、।۔،])]+",): "bloom",
     (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
-     r"[!" '"' r"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
-     r"|\s*[\r\n]+|\s+(?!\S)|\s+"): "deepseek-v3",
+     r"[!" '"' r"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"): "deepseek-v3",
     (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", "digit"): "deepseek-coder",
 }
 PRE_DEEPSEEK_LLM = (r"[\r\n]", r"\s?[A-Za-z", r"\s?[!-/:-~", r"\s+$", "[一-龥", "digit")   # how its steps begin
 # Names that mean the same steps but tell readers of one architecture a little more.
-PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "starcoder", ("smollm", A.COMMAND_R): "command-r",
-               ("smollm", A.GRANITE): "refact", ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo"}
+PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "starcoder",
+               ("smollm", A.COMMAND_R): "command-r", ("smollm", A.GRANITE): "refact",
+               ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo"}
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
-PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}
+PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
+                "Qwen2Tokenizer": "qwen2"}
+
+
+# Hugging Face's name -> GGUF's
+SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask"}
 
 
 @dataclass
@@ -948,7 +982,7 @@ def byte_symbols():
 
 
 def looks_special(text):
-    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|</?s>|<(unk|pad|bos|eos|start_of_turn|end_of_turn)>|<\|?(fim|im)_.*>", text))
+    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|</?s>|<(unk|pad|bos|eos|(start|end)_of_turn)>|<fim_.*>", text))
 
 
 def steps(pre):
@@ -964,7 +998,7 @@ def steps(pre):
         return ("digit",) if pre.get("individual_digits") else ("digits",)
     if pre["type"] == "Punctuation" and pre.get("behavior") == "Contiguous":
         return ("punctuation",)
-    if pre["type"] == "Split" and (pre["behavior"], bool(pre.get("invert"))) in (("Isolated", False), ("Removed", True)):
+    if pre["type"] == "Split" and (pre["behavior"], pre.get("invert")) in (("Isolated", False), ("Removed", True)):
         text = pre["pattern"].get("Regex") or re.escape(pre["pattern"].get("String", ""))
         text = text.replace("\r", r"\r").replace("\n", r"\n")
         for form in ("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", "'(?i:[sdmt]|ll|ve|re)"):
@@ -979,7 +1013,8 @@ def pre_name(pre, ignore_merges, arch, where):
     if found and len(found) == 6 and all(a.startswith(b) for a, b in zip(found, PRE_DEEPSEEK_LLM)):
         name = "deepseek-llm"
     if name is None or name == "digits-gpt2":
-        raise Refused(f"{where}: pre-tokenizer not known: {json.dumps(pre, ensure_ascii=False)[:300]}; choose one with --pre NAME")
+        raise Refused(f"{where}: pre-tokenizer not known, choose one with --pre NAME: "
+                      f"{json.dumps(pre, ensure_ascii=False)[:300]}")
     if name == "dbrx" and ignore_merges:
         name = "llama-bpe"
     elif ignore_merges and name not in ("tekken",):
@@ -1003,19 +1038,20 @@ def place(vocab, i, text, kind, score=-1000.0):
 
 
 def add_tokens(vocab, added):
-    """`added`: (id, text, special?). What a user may not write by accident is control, the rest is matched in plain text."""
+    """`added`: (id, text, special?). What no user may write is control, the rest is matched in plain text."""
     for i, text, special in added:
         known = i < len(vocab.tokens) and vocab.tokens[i] is not None
         if known and vocab.types[i] in (UNKNOWN, BYTE):
             continue
         control = special or looks_special(text)
-        place(vocab, i, text if control or vocab.model == "gpt2" else text.replace("▁", " "), CONTROL if control else USER)
+        plain = text if control or vocab.model == "gpt2" else text.replace("▁", " ")
+        place(vocab, i, plain, CONTROL if control else USER)
 
 
 def from_tokenizer_json(path, arch, pre):
     data = read_json(path)
     model, where = data.get("model") or {}, path.name
-    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else None)
+    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram")
     added = [(t["id"], t["content"], t.get("special", False)) for t in data.get("added_tokens") or []]
     norms = data.get("normalizer") or {}
     norms = [n["type"] for n in (norms["normalizers"] if norms.get("type") == "Sequence" else [norms] if norms else [])]
@@ -1024,15 +1060,14 @@ def from_tokenizer_json(path, arch, pre):
             raise Refused(f"{where}: normalizer {'+'.join(norms)} is not known for byte-level BPE")
         if norms:
             note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
-        vocab = Vocab("gpt2", [], [], pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where))
+        pre = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
+        vocab = Vocab("gpt2", [], [], pre)
         for text, i in model["vocab"].items():
             place(vocab, i, text, NORMAL)
         vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     elif kind == "BPE":
         vocab = sentencepiece_from_merges(model, {t for _, t, _ in added}, where)
-        prefix = "Prepend" in norms or any(p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never") != "never"
-                                           for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace")
-        vocab.flags["add_space_prefix"] = prefix
+        vocab.flags["add_space_prefix"] = "Prepend" in norms or metaspace_prefix(data)
     elif kind == "Unigram":
         vocab = Vocab("t5", [], [], scores=[])
         for i, (text, score) in enumerate(model["vocab"]):
@@ -1040,14 +1075,15 @@ def from_tokenizer_json(path, arch, pre):
         for n in flatten(data.get("normalizer"), "normalizers"):
             if n["type"] == "Precompiled":
                 vocab.charsmap = base64.b64decode(n["precompiled_charsmap"])
-        meta = [p for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace"]
-        vocab.flags["add_space_prefix"] = any(p.get("prepend_scheme", "always") != "never" for p in meta)
+        vocab.flags["add_space_prefix"] = metaspace_prefix(data)
     else:
         raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE or Unigram)")
     add_tokens(vocab, added)
     ids = vocab.ids()
-    for single in (p.get("single") for p in flatten(data.get("post_processor"), "processors") if p["type"] == "TemplateProcessing"):
-        names = [s.get("SpecialToken", {}).get("id") for s in single]
+    for p in flatten(data.get("post_processor"), "processors"):
+        if p["type"] != "TemplateProcessing":
+            continue
+        names = [s.get("SpecialToken", {}).get("id") for s in p["single"]]
         middle = names.index(None) if None in names else 0
         vocab.flags["add_bos_token"] = middle > 0
         vocab.flags["add_eos_token"] = middle + 1 < len(names)
@@ -1057,7 +1093,15 @@ def from_tokenizer_json(path, arch, pre):
 
 
 def flatten(node, inner="pretokenizers"):
-    return [] if not node else [x for p in node[inner] for x in flatten(p, inner)] if node["type"] == "Sequence" else [node]
+    """The parts of a tokenizer.json section, with sequences opened."""
+    if not node:
+        return []
+    return [x for p in node[inner] for x in flatten(p, inner)] if node["type"] == "Sequence" else [node]
+
+
+def metaspace_prefix(data):
+    return any(p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never") != "never"
+               for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace")
 
 
 def sentencepiece_from_merges(model, added, where):
@@ -1067,7 +1111,7 @@ def sentencepiece_from_merges(model, added, where):
     for r, m in enumerate(model["merges"]):
         piece = m.replace(" ", "", 1) if isinstance(m, str) else "".join(m)
         if piece in rank and piece != last and piece not in added:
-            raise Refused(f"{where}: the merges that make {piece!r} do not stand together, so there are no scores for them; "
+            raise Refused(f"{where}: the merges that make {piece!r} do not stand together, so it has no score; "
                           "a tokenizer.model is needed")
         rank.setdefault(piece, r)
         last = piece
@@ -1089,7 +1133,8 @@ def from_sentencepiece(path):
         raise Refused(f"{path}: not a SentencePiece model: {e}") from None
     kind = {1: "t5", 2: "llama"}.get(proto.trainer_spec.model_type)
     if kind is None or not proto.pieces:
-        raise Refused(f"{path}: SentencePiece model type {proto.trainer_spec.model_type} is not known (expected BPE or Unigram)")
+        raise Refused(f"{path}: SentencePiece model type {proto.trainer_spec.model_type} is not known "
+                      "(expected BPE or Unigram)")
     vocab = Vocab(kind, [], [], scores=[])
     types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
     for i, p in enumerate(proto.pieces):
@@ -1121,8 +1166,8 @@ def from_vocab_and_merges(vocab_path, merges_path, pre):
 
 
 def from_llama2c(path, size):
-    """llama2.c's tok.bin: int32 longest token, then per token float32 score, int32 length, bytes (a space where SentencePiece
-    has its mark)."""
+    """llama2.c's tok.bin: int32 longest token, then per token float32 score, int32 length, bytes (a space where
+    SentencePiece has its mark)."""
     data, at = path.read_bytes(), 4
     vocab = Vocab("llama", [], [], scores=[])
     for i in range(size):
@@ -1146,8 +1191,8 @@ def from_llama2c(path, size):
 
 
 def from_llmc(path, data):
-    """llm.c's gpt2_tokenizer.bin has the tokens without the merges; a GPT-2 token's id is its rank, so its merge is the last
-    that byte-pair encoding with smaller ranks leaves undone."""
+    """llm.c's gpt2_tokenizer.bin has the tokens without the merges; a GPT-2 token's id is its rank, so its merge is the
+    last that byte-pair encoding with smaller ranks leaves undone."""
     magic, version, size, *rest = struct.unpack_from("<4i", data)
     at, raw = 1024, []
     for i in range(size):
@@ -1161,8 +1206,11 @@ def from_llmc(path, data):
     ranks = {t: i for i, t in enumerate(raw) if i != end}
     vocab = Vocab("gpt2", [], [], "gpt-2", merges=[])
     for i, t in enumerate(raw):
-        place(vocab, i, "<|endoftext|>" if i == end else "".join(symbols[b] for b in t), CONTROL if i == end else NORMAL)
-        if i == end or len(t) < 2:
+        if i == end:
+            place(vocab, i, "<|endoftext|>", CONTROL)
+            continue
+        place(vocab, i, "".join(symbols[b] for b in t), NORMAL)
+        if len(t) < 2:
             continue
         parts = [t[k:k + 1] for k in range(len(t))]
         while len(parts) > 2:
@@ -1183,8 +1231,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def from_char_meta(path):
-    """nanoGPT's meta.pkl of character models: single characters as tokens, no merges. One byte each, or they could not be
-    found again."""
+    """nanoGPT's meta.pkl of character models: single characters as tokens, no merges. One byte each, or they could not
+    be found again."""
     try:
         meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
         chars = {i: c for i, c in meta["itos"].items()}
@@ -1204,8 +1252,8 @@ def load_vocab(path, arch, size, pre):
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
     if path.is_dir():
-        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "merges.txt", "vocab.bpe")
-               if (path / n).is_file()}
+        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "merges.txt",
+                                     "vocab.bpe") if (path / n).is_file()}
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
@@ -1254,12 +1302,13 @@ def add_special(vocab, folder, conf):
         if text not in ids:
             add_tokens(vocab, [(i, text, False)])
     ids = vocab.ids()
-    names = {k: v for f in (read_json(folder / "special_tokens_map.json", needed=False), conf) for k, v in f.items() if v is not None}
+    names = read_json(folder / "special_tokens_map.json", needed=False)
+    names.update({k: v for k, v in conf.items() if v is not None})
     model, generation = (read_json(folder / n, needed=False) for n in ("config.json", "generation_config.json"))
 
     def usable(i):      # a default of config.json may name an ordinary token
         return isinstance(i, int) and 0 <= i < len(vocab.tokens) and vocab.types[i] != NORMAL
-    for name in ("bos", "eos", "unk", "pad", "sep", "mask"):
+    for name in SPECIAL:
         text = names.get(name + "_token")
         i = ids.get(text.get("content") if isinstance(text, dict) else text)
         if i is not None:
@@ -1280,7 +1329,9 @@ def add_special(vocab, folder, conf):
     if vocab.ends:
         vocab.special["eos"] = vocab.ends[0]
     template = folder / "chat_template.jinja"
-    vocab.template = conf.get("chat_template") or read_json(folder / "chat_template.json", needed=False).get("chat_template")
+    vocab.template = conf.get("chat_template")
+    if not vocab.template:
+        vocab.template = read_json(folder / "chat_template.json", needed=False).get("chat_template")
     if template.is_file():
         vocab.template = template.read_text(encoding="utf-8")
     if isinstance(vocab.template, str) and not lists:
@@ -1294,7 +1345,8 @@ def fit_vocab(vocab, size):
     if len(vocab.tokens) > size:
         beyond = [t for t, k in zip(vocab.tokens[size:], vocab.types[size:]) if k == NORMAL]
         if beyond:
-            raise Refused(f"tokenizer: {len(vocab.tokens)} tokens, the embedding has {size} rows (first beyond: {beyond[0]!r})")
+            raise Refused(f"tokenizer: {len(vocab.tokens)} tokens, the embedding has {size} rows "
+                          f"(first beyond: {beyond[0]!r})")
         note(f"tokenizer: {len(vocab.tokens) - size} added tokens have no row in the embedding and are left out")
         del vocab.tokens[size:], vocab.types[size:]
         if vocab.scores is not None:
@@ -1319,9 +1371,9 @@ def add_vocab(w, vocab):
         w.add_token_scores(vocab.scores)
     if vocab.merges:
         w.add_token_merges(vocab.merges)
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"), ("sep", "seperator"), ("mask", "mask")):
+    for name in SPECIAL:
         if name in vocab.special:
-            w.add_uint32(f"tokenizer.ggml.{key}_token_id", vocab.special[name])
+            w.add_uint32(f"tokenizer.ggml.{SPECIAL[name]}_token_id", vocab.special[name])
     rest = vocab.ends[1:]
     eom = next((i for i in rest if vocab.tokens[i] == "<|eom_id|>"), None)
     rest = sorted((i for i in rest if i != eom), key=lambda i: vocab.tokens[i] not in
@@ -1376,7 +1428,8 @@ def convert(args):
     if not args.no_tokenizer:
         where = args.tokenizer or source.vocab_path
         if where is None:
-            raise Refused(f"{args.source}: this kind of file has no tokenizer in it; give --tokenizer PATH or --no-tokenizer")
+            raise Refused(f"{args.source}: this kind of file has no tokenizer in it; "
+                          "give --tokenizer PATH or --no-tokenizer")
         vocab = checked(where, load_vocab, row.arch, d["V"], args.pre)
         fit_vocab(vocab, d["V"])
 
@@ -1413,8 +1466,8 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
         block, size = gguf.GGML_QUANT_SIZES[t]
         plan.append((name, out, t, math.prod(out.shape) // block * size))
     if notes:
-        note(f"{len(notes)} tensors stay F16, their rows are no multiple of {gguf.GGML_QUANT_SIZES[qtype][0]}: {', '.join(notes[:3])}"
-             + (" ..." if len(notes) > 3 else ""))
+        block = gguf.GGML_QUANT_SIZES[qtype][0]
+        note(f"{len(notes)} tensors become F16, their rows are no multiple of {block}: {some(notes)}")
     for name, values in extra.items():
         w.add_tensor_info(name, values.shape, values.dtype, values.nbytes, Q.F32)
     for name, out, t, size in plan:
@@ -1422,7 +1475,7 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
     w.write_header_to_file(tmp)
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
-    with tqdm(total=sum(p[3] for p in plan), unit="B", unit_scale=True, disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+    with tqdm(total=sum(p[3] for p in plan), unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         for values in extra.values():
             w.write_tensor_data(values)
         for name, out, t, size in plan:
@@ -1432,20 +1485,26 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
 
 
 def parse_args():
-    p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=f"model types of Hugging Face folders: {' '.join(sorted(k for r in ROWS for k in r.hf.split()))}")
+    p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=f"model types of Hugging Face folders: {MODEL_TYPES}")
     p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
-    p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True, help="file to write; it appears when it is complete")
+    p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True,
+                   help="file to write; it appears when it is complete")
     p.add_argument("--type", default="f16", choices=quantisable(),
-                   help="of the matrices (default f16); vectors, norms and routers stay f32, rows that do not divide into blocks f16")
+                   help="of the matrices (default f16); vectors, norms and routers stay f32, rows that do not divide "
+                        "into blocks become f16")
     p.add_argument("--tokenizer", metavar="PATH", type=Path,
-                   help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, tokenizer.model, "
-                        "llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's meta.pkl of ASCII characters")
+                   help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, "
+                        "tokenizer.model, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's meta.pkl of ASCII "
+                        "characters")
     p.add_argument("--no-tokenizer", action="store_true", help="write no tokenizer; token ids go in and come out")
-    p.add_argument("--pre", metavar="NAME", default="", help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
+    p.add_argument("--pre", metavar="NAME", default="",
+                   help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
     p.add_argument("--name", default="", help="general.name (default: the name of the source)")
     p.add_argument("--n-head", type=int, metavar="N", help="attention heads of a minGPT checkpoint")
-    p.add_argument("--gelu", choices=("erf", "tanh"), default="erf", help="activation of a nanoGPT checkpoint (default erf)")
+    p.add_argument("--gelu", choices=("erf", "tanh"), default="erf",
+                   help="activation of a nanoGPT checkpoint (default erf)")
     return p.parse_args()
 
 
