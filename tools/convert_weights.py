@@ -19,6 +19,7 @@ import math
 import os
 import pickle
 import re
+import signal
 import struct
 import sys
 from dataclasses import dataclass, field
@@ -1510,6 +1511,7 @@ def parse_args():
 
 def main():
     args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that the unfinished file is removed
     try:
         if args.out.is_dir() or not args.out.resolve().parent.is_dir():
             raise Refused(f"{args.out}: cannot be written: its folder is missing or it is a folder itself")
