@@ -1370,6 +1370,17 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
     free(b.p);
 }
 
+/* Better now than after an hour of training. */
+static void check_writable(const char *path) {
+    char temporary[4096];
+    FILE *f;
+    snprintf(temporary, sizeof temporary, "%s.part", path);
+    f = fopen(temporary, "wb");
+    if (!f) args_die("%s: cannot write", path);
+    fclose(f);
+    remove(temporary);
+}
+
 /* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
 static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix,
                                  uint32_t type) {
@@ -1627,8 +1638,9 @@ static void train(training *t) {
         if (!stock && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
-        fprintf(stderr, "%sstep %u/%u  loss %.4f  validation %.4f  %.0f tok/s  %u:%02u left ", terminal ? "\r" : "",
-                (unsigned)t->step, (unsigned)steps, loss / n, valid, rate, (unsigned)(left / 60), (unsigned)left % 60);
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps, loss / n);
+        if (valid > 0) fprintf(stderr, "validation %.4f  ", valid);
+        fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate, (unsigned)(left / 60), (unsigned)left % 60);
         if (stock) fprintf(stderr, "\n"), loss = n = 0;
         shown = now;
     }
@@ -1900,6 +1912,8 @@ int main(int argc, char **argv) {
     text = args_read(c.text, &n);
     split = c.eval ? n : split_at(text, n, c.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
+    if (file && gpti_gguf_tensor(&file->g, "output.weight"))
+        fprintf(stderr, "train: %s: output.weight is left out: here the head is the token embedding\n", from);
     t.meta = file ? file_metadata(file, c.name) : new_metadata(&c, text, split, &s);
     if (file) s = file_shape(file, from);
     /* 2. text to tokens */
@@ -1916,6 +1930,7 @@ int main(int argc, char **argv) {
     /* 4. the work */
     if (c.eval) report(t.m, &t.train, c.text);
     else {
+        check_writable(c.out);
         fprintf(stderr,
                 "%u tokens, %u held out; vocabulary %u, %u layers, %u heads, width %u, context %u: %u parameters; %d "
                 "threads\n",
