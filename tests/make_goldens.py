@@ -15,8 +15,8 @@ the few places where transformers itself casts to float32 (softmax, norms and ro
     logits P V V ...     the logits after position P of prompt + greedy
     tensor NAME R C V .. an intermediate of the first R positions of the prompt, [R, C] row-major
 
-Toys whose weights are quantised are handled the other way round: the GGUF is made first and transformers gets the
-dequantised weights, so that the difference that remains is the quantisation of activations alone.
+Toys whose weights are quantised get the dequantised weights in transformers too, and the activations that enter their
+products are rounded as gpt.h rounds them (8 bits per block of 32), so that float32 arithmetic alone remains.
 
 requirements: torch transformers gguf safetensors numpy; llama-cpp-python is optional and then a second opinion.
 """
@@ -41,7 +41,8 @@ TRACE_ROWS = 4
 # ---- the toys --------------------------------------------------------------------------------------------------
 # One entry: published config.json (model_type and architectures first) and, with a leading underscore, our options:
 # _context (128), _trace; standard deviations: _gain (1.5, of projections times sqrt(fan-in)), _head (3, of an untied
-# output likewise), _embed (0.7); _final (0, added to the last norm's weights); _quant: {part of a name: formats}.
+# output likewise), _embed (0.7); _final (0, added to the last norm's weights); _quant: {part of a name: formats};
+# _peer: what llama.cpp is known to compute otherwise.
 
 BASE = dict(hidden_size=30, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
             intermediate_size=44, vocab_size=97, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
@@ -63,11 +64,14 @@ GPT2 = dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], n_embd=27, n_h
             n_positions=128, n_ctx=128, vocab_size=97, activation_function="gelu_new", layer_norm_epsilon=1e-5,
             bos_token_id=1, eos_token_id=2)
 
-NEOX = dict(hidden_size=36, num_attention_heads=3, intermediate_size=52, num_key_value_heads=None, head_dim=None, rms_norm_eps=None,
-            layer_norm_eps=1e-5, hidden_act="gelu")
-GEMMA = dict(hidden_size=30, _embed=0.25, _final=3.0, hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh",
-             tie_word_embeddings=True, rms_norm_eps=1e-6)
+NEOX = dict(hidden_size=36, num_attention_heads=3, intermediate_size=52, num_key_value_heads=None,
+            head_dim=None, rms_norm_eps=None, layer_norm_eps=1e-5, hidden_act="gelu")
+GEMMA = dict(hidden_size=30, _embed=0.25, _final=3.0, hidden_act="gelu_pytorch_tanh",
+             hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True, rms_norm_eps=1e-6)
 GEMMA2 = dict(GEMMA, query_pre_attn_scalar=8, sliding_window=8)
+OSS_YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, "truncate": False,
+            "original_max_position_embeddings": 32}
+NO_WINDOW = {"sliding_window": None}
 MOE = dict(num_experts=5, moe_intermediate_size=18, decoder_sparse_step=1, output_router_logits=False)
 
 
@@ -79,7 +83,8 @@ def longrope(original, n_dim):
 
 
 def phi3(**over):
-    return toy("phi3", "Phi3ForCausalLM", **dict(dict(hidden_size=36, head_dim=None, rope_theta=500.0, pad_token_id=0), **over))
+    return toy("phi3", "Phi3ForCausalLM",
+               **dict(dict(hidden_size=36, head_dim=None, rope_theta=500.0, pad_token_id=0), **over))
 
 
 def falcon(**over):
@@ -90,11 +95,11 @@ def falcon(**over):
 
 def gpt_oss(**over):
     return toy("gpt_oss", "GptOssForCausalLM", **dict(dict(
-        hidden_size=22, intermediate_size=18, head_dim=6, num_local_experts=4, num_experts_per_tok=2, sliding_window=8,
-        num_hidden_layers=3, attention_bias=True, rope_theta=500.0, swiglu_limit=7.0,
+        hidden_size=22, intermediate_size=18, num_attention_heads=3, num_key_value_heads=1, head_dim=16,
+        num_local_experts=4, num_experts_per_tok=2, sliding_window=8, num_hidden_layers=3, attention_bias=True,
+        rope_theta=500.0, swiglu_limit=7.0,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-        rope_scaling={"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, "truncate": False,
-                      "original_max_position_embeddings": 32}), **over))
+        rope_scaling=OSS_YARN, _peer=dict(rope_scaling=dict(OSS_YARN, truncate=True))), **over))
 
 
 # quantised toys: rows of whole blocks; a clear lead of the best logit, as activations are quantised too
@@ -118,35 +123,41 @@ TOYS = {
     "llama_yarn": llama(rope_theta=500.0, head_dim=12, rope_scaling={
         "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0}),
     "llama_v5": llama(_new_config=True, rope_theta=700.0),  # config.json as transformers 5 writes it
-    "mistral": toy("mistral", "MistralForCausalLM", hidden_size=28, sliding_window=8),
+    "mistral": toy("mistral", "MistralForCausalLM", hidden_size=28, sliding_window=8, _peer=NO_WINDOW),
     "mixtral": toy("mixtral", "MixtralForCausalLM", hidden_size=28, intermediate_size=22, num_local_experts=4,
                    num_experts_per_tok=2, sliding_window=None),
-    "qwen2": toy("qwen2", "Qwen2ForCausalLM", hidden_size=36, num_hidden_layers=3, head_dim=None, use_sliding_window=False,
-                 sliding_window=32, rope_theta=1000000.0, tie_word_embeddings=True),
+    "qwen2": toy("qwen2", "Qwen2ForCausalLM", hidden_size=36, num_hidden_layers=3, head_dim=None,
+                 use_sliding_window=False, sliding_window=32, rope_theta=1000000.0, tie_word_embeddings=True),
     "qwen2moe": toy("qwen2_moe", "Qwen2MoeForCausalLM", hidden_size=24, head_dim=None, num_experts_per_tok=2,
                     shared_expert_intermediate_size=26, norm_topk_prob=False, use_sliding_window=False, **MOE),
     "qwen3": toy("qwen3", "Qwen3ForCausalLM", hidden_size=28, attention_bias=False, rope_theta=1000000.0),
-    "qwen3moe": toy("qwen3_moe", "Qwen3MoeForCausalLM", hidden_size=28, num_experts_per_tok=3, norm_topk_prob=True, **MOE),
+    "qwen3moe": toy("qwen3_moe", "Qwen3MoeForCausalLM", hidden_size=28, num_experts_per_tok=3, norm_topk_prob=True,
+                    **MOE),
     "gemma": toy("gemma", "GemmaForCausalLM", **GEMMA),
     "gemma2": toy("gemma2", "Gemma2ForCausalLM", num_hidden_layers=3, attn_logit_softcapping=4.0,
                   final_logit_softcapping=20.0, **dict(GEMMA2, _embed=0.12)),
+    # as the 27B models, whose attention scale is not that of their head size
+    "gemma2_27b": toy("gemma2", "Gemma2ForCausalLM", num_hidden_layers=2, attn_logit_softcapping=4.0,
+                      final_logit_softcapping=20.0, **dict(GEMMA2, _embed=0.12, query_pre_attn_scalar=13,
+                                                           _peer=dict(query_pre_attn_scalar=8))),
     "gemma3": toy("gemma3_text", "Gemma3ForCausalLM", **dict(
-        GEMMA2, num_hidden_layers=7, hidden_size=18, num_attention_heads=3, num_key_value_heads=1, intermediate_size=22,
-        rope_theta=1000000.0, rope_local_base_freq=10000.0, sliding_window_pattern=6,
+        GEMMA2, num_hidden_layers=7, hidden_size=18, num_attention_heads=3, num_key_value_heads=1,
+        intermediate_size=22, rope_theta=1000000.0, rope_local_base_freq=10000.0, sliding_window_pattern=6,
         rope_scaling={"rope_type": "linear", "factor": 8.0})),
     "phi2": toy("phi", "PhiForCausalLM", partial_rotary_factor=0.5, **dict(NEOX, hidden_act="gelu_new")),
-    "phi3": phi3(sliding_window=8, partial_rotary_factor=1.0),
+    "phi3": phi3(sliding_window=8, _peer=NO_WINDOW, partial_rotary_factor=1.0),
     "phi3_short": phi3(sliding_window=None, **longrope(256, 3)),
     "phi3_long": phi3(sliding_window=None, **longrope(16, 3)),
-    "phi4_mini": phi3(sliding_window=None, partial_rotary_factor=0.75, tie_word_embeddings=True, hidden_size=48, **longrope(16, 3)),
+    "phi4_mini": phi3(sliding_window=None, partial_rotary_factor=0.75, tie_word_embeddings=True, hidden_size=48,
+                      **longrope(16, 3)),
     "gptneox": toy("gpt_neox", "GPTNeoXForCausalLM", rotary_pct=0.5, rotary_emb_base=10000, use_parallel_residual=True,
                    **NEOX),
     "gptneox_serial": toy("gpt_neox", "GPTNeoXForCausalLM", rotary_pct=0.5, rotary_emb_base=10000,
                           use_parallel_residual=False, **NEOX),
     "gptj": dict(GPT2, model_type="gptj", architectures=["GPTJForCausalLM"], n_embd=36, n_head=3, rotary_dim=6,
                  n_inner=50, tie_word_embeddings=False),
-    "bloom": dict(model_type="bloom", architectures=["BloomForCausalLM"], hidden_size=30, n_head=6, n_layer=2, _gain=2.5, _embed=0.5,
-                  vocab_size=97, layer_norm_epsilon=1e-5, bos_token_id=1, eos_token_id=2),
+    "bloom": dict(model_type="bloom", architectures=["BloomForCausalLM"], hidden_size=30, n_head=6, n_layer=2,
+                  _gain=2.5, _embed=0.5, vocab_size=97, layer_norm_epsilon=1e-5, bos_token_id=1, eos_token_id=2),
     "falcon_7b": falcon(hidden_size=30, num_attention_heads=5, multi_query=True, new_decoder_architecture=False),
     "falcon_40b": falcon(hidden_size=32, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True),
     "falcon_11b": falcon(hidden_size=32, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True,
@@ -155,16 +166,18 @@ TOYS = {
                       multi_query=True, activation_function="gelu_pytorch_tanh"),
     "starcoder2": toy("starcoder2", "Starcoder2ForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None,
                       norm_epsilon=1e-5, hidden_act="gelu_pytorch_tanh", use_bias=True, sliding_window=8,
-                      tie_word_embeddings=True),
-    "stablelm": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None, rms_norm_eps=None,
-                    layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True, num_key_value_heads=3),
-    "stablelm_12b": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None, rms_norm_eps=None,
-                        layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=False, qk_layernorm=True, num_key_value_heads=1,
-                        use_parallel_residual=True),
+                      tie_word_embeddings=True, _peer=NO_WINDOW),
+    "stablelm": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None,
+                    rms_norm_eps=None, layer_norm_eps=1e-5, partial_rotary_factor=0.5,
+                    use_qkv_bias=True, num_key_value_heads=3),
+    "stablelm_12b": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None,
+                        rms_norm_eps=None, layer_norm_eps=1e-5, partial_rotary_factor=0.5,
+                        use_qkv_bias=False, qk_layernorm=True, num_key_value_heads=1, use_parallel_residual=True),
     "olmo": toy("olmo", "OlmoForCausalLM", hidden_size=36, head_dim=None, rms_norm_eps=None, clip_qkv=1.5),
     "olmo2": toy("olmo2", "Olmo2ForCausalLM", hidden_size=36, head_dim=None),
     "granite": toy("granite", "GraniteForCausalLM", hidden_size=36, head_dim=None, embedding_multiplier=3.0,
-                   logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7, attention_multiplier=0.3, tie_word_embeddings=True),
+                   logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7, attention_multiplier=0.3,
+                   tie_word_embeddings=True),
     "smollm3": toy("smollm3", "SmolLM3ForCausalLM", hidden_size=24, head_dim=None, num_hidden_layers=5, pad_token_id=0,
                    no_rope_layers=[1, 1, 1, 0, 1], no_rope_layer_interval=4, tie_word_embeddings=True,
                    use_sliding_window=False),
@@ -201,7 +214,8 @@ def init_weights(model, conf, seed):
             r = torch.randn(p.shape, generator=gen)
             is_norm = "norm" in name or ".ln_" in name or "layernorm" in name
             if is_norm and name.endswith("weight"):
-                p.copy_((0.0 if zero_centred else 1.0) + 0.3 * r + (conf.get("_final", 0.0) if "layers" not in name else 0.0))
+                more = 0.0 if "layers" in name else conf.get("_final", 0.0)
+                p.copy_(0.3 * r + (0.0 if zero_centred else 1.0) + more)
             elif p.ndim == 1 or "bias" in name:
                 p.copy_((1.0 if "sinks" in name else 0.3) * r)
             elif "embed" in name or ".wte." in name or ".wpe." in name:
@@ -213,6 +227,8 @@ def init_weights(model, conf, seed):
                 sharper = 1.6 if any(s in name for s in ("q_proj", "k_proj", "c_attn", "qkv", "query_key")) else 1.0
                 if name in ("lm_head.weight", "embed_out.weight"):
                     gain, sharper = conf.get("_head", 3.0), 1.0
+                if conf["model_type"] == "gpt_oss" and "experts" in name:
+                    gain *= 4.0  # so that the clamps at swiglu_limit are met
                 p.copy_(gain * sharper * r / math.sqrt(fan_in))
 
 
@@ -290,6 +306,31 @@ def quantise(model, conf, seed):
     return table
 
 
+def rounded(x):
+    """Activations as quantised products see them: blocks of 32 in steps of their largest magnitude / 127."""
+    b = x.reshape(*x.shape[:-1], -1, 32)
+    d = b.abs().amax(-1, keepdim=True) / 127
+    return (torch.round(b / d.clamp(min=1e-30)) * (d.half().double() if half_scales else d)).reshape(x.shape)
+
+
+half_scales = False  # llama.cpp keeps the step in 16 bits
+
+
+def round_activations(model, table):
+    """Hooks for every module whose weight is quantised to blocks; embeddings look rows up and need none."""
+    def hook(_m, args):
+        return (rounded(args[0]),) + args[1:]
+
+    for m in model.modules():
+        if isinstance(m, torch.nn.Linear):
+            found = table.get(m.weight[0].detach().float().numpy().tobytes())
+            if found and found[0].name not in ("F16", "BF16"):
+                m.register_forward_pre_hook(hook)
+        elif type(m).__name__ == "GptOssExperts":
+            m.register_forward_pre_hook(hook)
+            m._apply_gate = lambda x, gate=m._apply_gate: rounded(gate(x))
+
+
 def requantise(path, table):
     """The F32 file with every tensor whose rows are all in the table stored as those rows' bytes."""
     reader = gguf.GGUFReader(path)
@@ -353,7 +394,8 @@ def trace(model, conf, tokens):
 
     if is_llama:
         from transformers.models.llama import modeling_llama as ml
-        body, layers, n_head, n_kv = model.model, model.model.layers, conf["num_attention_heads"], conf["num_key_value_heads"]
+        body, layers = model.model, model.model.layers
+        n_head, n_kv = conf["num_attention_heads"], conf["num_key_value_heads"]
         rope, calls = ml.apply_rotary_pos_emb, []
 
         def roped(q, k, *args, **kwargs):
@@ -413,7 +455,7 @@ LAYER_ORDER = ("attn_norm q k v q_rope k_rope att attn_out resid ffn_norm ffn_ga
 # ---- llama.cpp, the second opinion -----------------------------------------------------------------------------
 
 
-def peer(path, prompt, reference, n, context):
+def peer(path, found, n, context):
     """One comment line: does llama.cpp continue greedily as transformers does?"""
     code = r"""
 import sys, json, ctypes
@@ -442,7 +484,7 @@ for i in range(n):
     toks.append(int(lg.argmax())); out.append(toks[-1])
 print("RESULT" + json.dumps([out, first]))
 """
-    p = subprocess.run([sys.executable, "-c", code, path, json.dumps(prompt), str(n), str(context)],
+    p = subprocess.run([sys.executable, "-c", code, path, json.dumps(found[0]), str(n), str(context)],
                        capture_output=True, text=True)
     lines = [x for x in p.stdout.splitlines() if x.startswith("RESULT")]
     if not lines:
@@ -450,12 +492,21 @@ print("RESULT" + json.dumps([out, first]))
         why = (why or p.stderr.splitlines() or ["exit status %d" % p.returncode])[0]
         return "# llama.cpp: does not run this file: " + why.strip()[:150]
     got, first = json.loads(lines[0][6:])
-    want, logits0 = reference
+    want, logits0 = found[1], found[2][len(found[0]) - 1].numpy()
     if got == want:
         return "# llama.cpp: %d greedy tokens equal" % n
     at = next(i for i in range(n) if got[i] != want[i])
     err = float(np.max(np.abs(np.array(first)[:len(logits0)] - logits0)) / np.max(np.abs(logits0)))
     return "# llama.cpp: differs at greedy token %d (prompt's last logits differ by %.3g relative)" % (at, err)
+
+
+def peer_half_scales(model, path, found, n):
+    global half_scales
+    half_scales = True
+    greedy, logits, _ = generate(model, found[0], n)
+    half_scales = False
+    line = peer(path, (found[0], greedy, logits), n, 128)
+    return line + "; its 16-bit steps of activations were used for this comparison"
 
 
 def have_peer():
@@ -532,9 +583,13 @@ def write_text(name, conf, model, found, peer_line, extra=""):
 
 def make(name, conf, with_peer):
     for seed in range(1, 40):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as temp:
+            folder = os.path.join(temp, name)  # its name gets into the file
+            os.mkdir(folder)
             model, table = build(conf, seed * 1000 + len(name), folder)
             model = model.double()
+            if table:
+                round_activations(model, table)
             found = search_prompt(model, conf, seed)
             if found is None:
                 continue
@@ -545,9 +600,21 @@ def make(name, conf, with_peer):
             line = ""
             if with_peer:
                 n = max(conf.get("_n_greedy", N_GREEDY), conf.get("_n_peer", N_PEER))
-                line = peer(path, found[0], (found[1], found[2][len(found[0]) - 1].numpy()), n,
-                            conf.get("_context", 128))
-            size = write_text(name, conf, model, found, line, ", the dequantised weights of this file" if table else "")
+                line = peer(path, found, n, conf.get("_context", 128))
+                if "differs" in line and table:
+                    line = peer_half_scales(model, path, found, n)
+                if "differs" in line and "_peer" in conf:
+                    with tempfile.TemporaryDirectory() as again:
+                        other, table = build(dict(conf, **conf["_peer"]), seed * 1000 + len(name), again)
+                    other = other.double()
+                    if table:
+                        round_activations(other, table)
+                    greedy, logits, _ = generate(other, found[0], n)
+                    line = peer(path, (found[0], greedy, logits), n, conf.get("_context", 128))
+                    line += "; it computes this architecture with %s, and so did transformers for this comparison" % (
+                        json.dumps(conf["_peer"]))
+            how = ", this file's dequantised weights, rounded activations" if table else ""
+            size = write_text(name, conf, model, found, line, how)
             print("%-16s seed %d, gguf %d bytes, text %d bytes, margin %.3g, spread %.2f %s" % (
                 name, seed, os.path.getsize(path), size, found[3], float(found[2].std(dim=-1).mean()), line))
             assert os.path.getsize(path) <= 120 * 1024 and size < 100 * 1024
