@@ -5,14 +5,18 @@
 #   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
 #   make asan        the tests under AddressSanitizer    make bench       speed of MODEL (the bundled one)
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
-#   make tsan        ... ThreadSanitizer                 make clean
+#   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
+#   make clean
 
 B            = build
 STD          = -std=c99
 STRICT       = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+OPT          = -O2
 TEST_OPT     = -O1
 VARIANT      =
 FUZZ_SECONDS = 60
+FUZZ_CC      = clang
+PYTHON       = python3
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
@@ -35,7 +39,7 @@ $(B) $(B)/t:
 	@mkdir -p $@
 
 $(B)/%: examples/%.c gpt.h | $(B)
-	$(call BUILD,-O2)
+	$(call BUILD,$(OPT))
 
 -include $(wildcard $(B)/*.d $(B)/t/*.d)
 
@@ -46,9 +50,11 @@ run:
 	@$(MAKE) -s --no-print-directory $(B)/generate
 	@$(B)/generate -m "$(MODEL)" -p "Once upon a time" $(RUN_OPTIONS)
 
-bench: $(B)/bench
+bench: $(B)/bench $(B)/t/bench_train
 	@test -f "$(MODEL)" || { echo "make bench: no model; MODEL=FILE names one" >&2; exit 1; }
-	@$(B)/bench -m "$(MODEL)"
+	@$(B)/bench -m "$(MODEL)" $(BENCH_OPTIONS)
+	@$(B)/t/bench_train
+$(B)/t/bench_train: TEST_OPT = -O2
 
 # ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------
 
@@ -56,7 +62,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench generate hello perplexity tokenize
+NEEDS_cli = bench chat generate hello perplexity tokenize
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log
@@ -65,7 +71,7 @@ test: | $(B)/t
 
 $(B)/t/%: tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
-	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests)
+	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
 
 $(B)/t/%.log: $(B)/t/% FORCE
 	@sh tests/run.sh $@ $<
@@ -75,7 +81,7 @@ $(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B
 	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(VARIANT) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/run.sh $@ sh $< $(B)
 
 # A variant is the same tests in a directory of their own, with other flags; warnings are `make test`'s business.
-VARIANT_TEST = $(MAKE) --no-print-directory test STRICT=-Wall TEST_OPT=-O1
+VARIANT_TEST = $(MAKE) --no-print-directory test STRICT=-Wall OPT=-O1
 FRAMES       = -g -fno-omit-frame-pointer
 
 asan:
@@ -88,17 +94,18 @@ cxx:
 	@$(MAKE) --no-print-directory test B=build/cxx CC="$(CXX) -x c++" STD=-std=c++11 SCRIPTS=cli_test \
 	    STRICT="-Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-missing-field-initializers"
 configs: | $(B)
-	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
+	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(OPENMP) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
+test-tools:
+	@$(PYTHON) tests/convert_test.py
 test-real: $(EXAMPLES:%=$(B)/%)
 	@sh tests/real.sh $(B)
 
-FUZZ_CC = clang
-fuzz: | $(B)
+fuzz: $(B)/t/unit_gguf | $(B)
 	@sh tests/fuzz.sh $(B) "$(FUZZ_CC)" $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all run bench test asan ubsan tsan cxx configs test-real fuzz clean FORCE
+.PHONY: all run bench test asan ubsan tsan cxx configs test-real test-tools fuzz clean FORCE
 .SECONDARY:

@@ -276,6 +276,48 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
 
+/* ---- Chat ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL            */
+    const char *role, *content;
+} gpt_message;
+
+/* How messages become one text. The known families are rows of a table; which one a model was trained with is recognised
+ * from the chat template in its file. The caller's own strings have the message stand for "{text}", for example
+ * user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the white space off its ends, "{bos}" and "{eos}" are the
+ * file's tokens. Own user and assistant strings without a family stand alone; otherwise they replace the family's. */
+typedef struct gpt_chat_params {    /* NULL or {0}: all from the file                                                    */
+    const char *family;             /* "chatml", "llama3", "gemma", ...; NULL = recognised from the file's template      */
+    const char *user, *assistant;   /* a turn                                                                            */
+    const char *system;             /* a system turn; without a family NULL puts it and an empty line before the user's  */
+    const char *generation;         /* what the answer goes on from, as "<|assistant|>\n"                                */
+    const char *date;               /* today as "2025-01-31" for templates that ask for it; NULL = the template's own    */
+} gpt_chat_params;                  /* fixed date, or no date at all: the library has no clock                           */
+
+/* The name of the family that the model's template belongs to; NULL when it is none of the table's. */
+GPT_API const char *gpt_chat_family(const gpt_model *m);
+
+/* Messages to text, ready for an answer, as the model's template renders them. For looking at: gpt_chat does not need it.
+ * Writes at most size bytes (no terminator) and sets *n to the number the whole text needs. GPT_E_UNSUPPORTED when the
+ * template is not known, GPT_E_ARG for messages that it has no place for. */
+GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
+                                   const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err);
+
+/* The same to tokens. Only the template's own strings become control tokens: no content can, whatever it spells. */
+GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
+                                     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err);
+
+/* Answer the last message. The session's text becomes the whole conversation: as far as it is the same already (earlier
+ * turns, answers included), nothing is computed again. The host appends the answer to its messages for the next turn.
+ * GPT_E_CONTEXT when the conversation does not fit, GPT_E_ARG as above; then the session is as before. */
+GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message, const gpt_chat_params *chat,
+                            const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err);
+
+/* The same in slices: gpt_chat_begin, then gpt_step as after gpt_begin. The messages need not stay valid. */
+GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
+                                  const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn,
+                                  void *user, gpt_error *err);
+
 #ifdef __cplusplus
 }
 #endif
@@ -294,6 +336,7 @@ GPT_API void       gpt_end(gpt_session *s);
  * Notation: [T, D] is row-major, last index contiguous, f32 unless stated. T rows of a chunk of text, D = d_model.
  * ==================================================================================================================== */
 #ifdef GPT_IMPLEMENTATION
+#ifndef GPTI_BODY     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
 
 #include <float.h>
 #include <math.h>
@@ -301,6 +344,59 @@ GPT_API void       gpt_end(gpt_session *s);
 #include <stdio.h>      /* vsnprintf; files unless GPT_NO_STDIO */
 #include <stdlib.h>
 #include <string.h>
+
+/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their inline functions need
+ * the options they were written for. */
+#if !defined(GPT_NO_SIMD) && !defined(__TINYC__) && (defined(__GNUC__) || defined(_MSC_VER))
+#  if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
+#    define GPTI_X86 1
+#    if defined(__clang__)
+#      define GPTI_X86_VNNI (__clang_major__ >= 12)
+#    elif defined(_MSC_VER)
+#      define GPTI_X86_VNNI (_MSC_VER >= 1930)
+#    else
+#      define GPTI_X86_VNNI (__GNUC__ >= 11)
+#    endif
+#    include <immintrin.h>
+#    ifdef _MSC_VER
+#      include <intrin.h>
+#    else
+#      include <cpuid.h>
+#    endif
+#  elif (defined(__aarch64__) && defined(__AARCH64EL__)) || defined(_M_ARM64)
+#    define GPTI_NEON 1
+#    if defined(__ARM_FEATURE_DOTPROD) || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8)
+#      define GPTI_NEON_DOT 1
+#    endif
+#    include <arm_neon.h>
+#    if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#      include <sys/auxv.h>
+#    endif
+#  elif defined(__wasm_simd128__)
+#    define GPTI_WASM 1
+#    include <wasm_simd128.h>
+#  endif
+#endif
+
+/* Compiler dialects. GPTI_TARGET: the function may use these instructions, whatever the flags say. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#  define GPTI_TARGET(t)
+#  define GPTI_UNROLL
+#  define GPTI_ROLL
+#  define GPTI_ALIGN64 __declspec(align(64))
+#  define GPTI_PREFETCH(p) ((void)(p))
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define GPTI_TARGET(t) __attribute__((target(t)))
+#  define GPTI_ALIGN64 __attribute__((aligned(64)))
+#  define GPTI_PREFETCH(p) __builtin_prefetch(p)
+#  ifdef __clang__
+#    define GPTI_UNROLL _Pragma("clang loop unroll(full)")
+#    define GPTI_ROLL _Pragma("clang loop unroll(disable)")
+#  else
+#    define GPTI_UNROLL _Pragma("GCC unroll 16")
+#    define GPTI_ROLL _Pragma("GCC unroll 1")
+#  endif
+#endif
 
 /* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
  * default: told not to here, for everything below. -ffast-math would undo that silently. */
@@ -317,6 +413,20 @@ GPT_API void       gpt_end(gpt_session *s);
 #  pragma GCC optimize ("fp-contract=off")
 #elif defined(_MSC_VER)
 #  pragma fp_contract(off)
+#endif
+
+#if defined(__GNUC__)
+#  define GPTI_UNUSED __attribute__((unused))
+#else
+#  define GPTI_UNUSED
+#endif
+#if defined(__GNUC__)
+#  define GPTI_INLINE static inline __attribute__((always_inline, unused))     /* gcc at -O2 makes SIMD code of a loop around a
+                                                                         * function only where it must inline it */
+#elif defined(_MSC_VER)
+#  define GPTI_INLINE static __forceinline
+#else
+#  define GPTI_INLINE static inline
 #endif
 
 #if defined(_OPENMP) && !defined(GPT_NO_OPENMP)
@@ -804,16 +914,6 @@ static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti
  * never branch, so that a loop of 16 lanes around them becomes SIMD code; the f64 ones serve tables and sampling. The
  * bounds were measured over every seventh f32; tests/unit_math.c holds them. */
 
-#ifndef GPTI_INLINE     /* gcc at -O2 makes SIMD code of a loop around gpti_exp only if it was told to inline */
-#  if defined(__GNUC__)
-#    define GPTI_INLINE static inline __attribute__((always_inline, unused))
-#  elif defined(_MSC_VER)
-#    define GPTI_INLINE static __forceinline
-#  else
-#    define GPTI_INLINE static inline
-#  endif
-#endif
-
 GPTI_INLINE uint32_t gpti_f32_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
 GPTI_INLINE float gpti_bits_f32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
 GPTI_INLINE float gpti_abs(float x) { return gpti_bits_f32(gpti_f32_bits(x) & 0x7FFFFFFFu); }
@@ -948,6 +1048,7 @@ static void gpti_sincos_d(double x, double *s, double *c) {
  * 32 columns, the one shape that the kernels multiply; it is written once, in steps of which each kernel set has its own.
  */
 #define GPTI_PANEL 16     /* rows of a panel, lanes of a kernel                                          */
+#define GPTI_Q8_0 8       /* ggml's number of the one format whose q need no unpacking                   */
 #define GPTI_CHUNK 256    /* columns a kernel unpacks at a time: a multiple of every block length        */
 
 /* 32 columns of 16 rows: weight(row, k) = (q - zero) * d - m, where d and m are those of the half k/16 when the format has
@@ -978,6 +1079,7 @@ typedef struct gpti_unpackers {
     /* one block of 256 pairs of bits of 16 rows, p[2][512]: tile 4h + i = (p[h] >> 2i & 3), with bit 4h + i of third[512]
      * above it unless NULL */
     void (*pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third);
+    int in_place;    /* the set multiplies a q that needs no unpacking where it lies: no copy to the tile     */
 } gpti_unpackers;
 
 typedef struct gpti_field {
@@ -987,9 +1089,8 @@ typedef struct gpti_field {
 #define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                          */
 #define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
 
-typedef struct gpti_format gpti_format;
-struct gpti_format {
-    const char *name;
+typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation    */
+    char name[8];
     uint32_t type;                /* ggml's number for it, as in the file                                */
     uint16_t block_len;           /* weights per block                                                   */
     uint16_t block_bytes;
@@ -998,12 +1099,7 @@ struct gpti_format {
     uint8_t q_max;                /* bound of q: SIMD sums are sized by it                               */
     uint8_t has_min;
     gpti_field field[6];          /* in order, without gaps; unit 0 ends the list                        */
-    const uint8_t *codes;         /* what nibbles stand for, NULL = themselves                           */
-    /* n panel blocks to tiles; n = 1 when blocks are 256 long; NULL for float formats                   */
-    void (*unpack)(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt);
-    void (*widen)(const unsigned char *p, size_t n, float *out);     /* n weights of a float format        */
-    void (*encode)(const float *x, size_t n, unsigned char *out);    /* to the file's layout, or NULL       */
-};
+} gpti_format;
 
 typedef struct gpti_matrix {
     const gpti_format *fmt;
@@ -1102,9 +1198,10 @@ static void gpti_pairs_ref(gpti_tile *t, const unsigned char *p, const unsigned 
     }
 }
 
-static const gpti_unpackers gpti_unpackers_ref = {
-    gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref
-};
+static gpti_unpackers gpti_unpackers_ref(void) {
+    const gpti_unpackers steps = { gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref, 0 };
+    return steps;
+}
 
 /* ---- unpacking: the formats. A field at offset o of the file's block starts at p + 16 * o of the panel's. ---- */
 
@@ -1115,6 +1212,11 @@ static const gpti_unpackers gpti_unpackers_ref = {
 static const uint8_t gpti_codes_iq4[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 };
 static const uint8_t gpti_codes_mx4[16] = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 };
 
+/* What the nibbles of a format stand for; NULL = themselves. */
+static const uint8_t *gpti_codes(const gpti_format *fmt) {
+    return fmt->type == 39 ? gpti_codes_mx4 : fmt->type == 20 || fmt->type == 23 ? gpti_codes_iq4 : NULL;
+}
+
 /* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, then nibbles: the low ones are columns
  * 0-15, the high ones 16-31. Bit g of the dealt byte k%4 is the fifth bit of column 4g + k%4. */
 static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
@@ -1124,13 +1226,13 @@ static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size
     u->halves(t->d[0], GPTI_FSTEP, p, step, n);
     if (fmt->has_min) u->halves(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
     for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, fmt->codes, fifth ? &up : NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fifth ? &up : NULL);
 }
 
 static void gpti_unpack_q8_0(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     (void)fmt;
     u->halves(t->d[0], GPTI_FSTEP, p, 16 * 34, n);
-    for (; n > 0; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
+    for (; n > 0 && !u->in_place; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
 }
 
 static void gpti_unpack_mxfp4(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
@@ -1143,7 +1245,7 @@ static void gpti_unpack_mxfp4(const gpti_unpackers *u, const unsigned char *p, s
         for (r = 0; r < 16; r++) bits[r] = e[r] < 2 ? (e[r] + 1u) << 21 : (e[r] - 1u) << 23;
         memcpy(t[i].d[0], bits, sizeof bits);
     }
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, fmt->codes, NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, gpti_codes(fmt), NULL);
 }
 
 /* d of all halves = (c[16][16 rows] - bias) * d */
@@ -1239,7 +1341,7 @@ static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, 
         u->bits(s[i], h[2], 2 * i, 3, 4, 1);
         u->scales(t[i].d[0], 2 * GPTI_FSTEP, s[i], 16, 4, 32, d);
     }
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, fmt->codes, NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt), NULL);
 }
 
 /* ---- encoding: what the trainer and the tests write; rounds exactly like the gguf Python package ---- */
@@ -1304,23 +1406,57 @@ static void gpti_encode_q4_0(const float *x, size_t n, unsigned char *out) {
 
 static const gpti_format gpti_formats[] = {
 /*    name      type  len bytes  ns zero qmax min  fields {offset, bytes, unit} */
-    { "F32",      0,   1,   4,   0,   0,   0, 0, { {0,4,4} }, NULL, NULL, gpti_widen_f32, gpti_encode_f32 },
-    { "F16",      1,   1,   2,   0,   0,   0, 0, { {0,2,2} }, NULL, NULL, gpti_widen_f16, gpti_encode_f16 },
-    { "BF16",    30,   1,   2,   0,   0,   0, 0, { {0,2,2} }, NULL, NULL, gpti_widen_bf16, gpti_encode_bf16 },
-    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, { {0,2,2}, {2,16,4} }, NULL, gpti_unpack_32, NULL, gpti_encode_q4_0 },
-    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, { {0,4,2}, {4,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
-    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
-    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} }, NULL, gpti_unpack_32, NULL, NULL },
-    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, { {0,2,2}, {2,32,4|GPTI_FLIP} }, NULL, gpti_unpack_q8_0, NULL, gpti_encode_q8_0 },
-    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, { {0,16,1}, {16,64,4}, {80,4,2} }, NULL, gpti_unpack_q2_k, NULL, NULL },
-    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, { {0,96,4}, {96,12,1}, {108,2,2} }, NULL, gpti_unpack_q3_k, NULL, NULL },
-    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, { {0,4,2}, {4,12,1}, {16,128,4} }, NULL, gpti_unpack_q4_k, NULL, NULL },
-    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, { {0,4,2}, {4,12,1}, {16,160,4} }, NULL, gpti_unpack_q5_k, NULL, NULL },
-    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} }, NULL, gpti_unpack_q6_k, NULL, NULL },
-    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, { {0,2,2}, {2,16,4} }, gpti_codes_iq4, gpti_unpack_32, NULL, NULL },
-    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, { {0,2,2}, {2,6,1}, {8,128,4} }, gpti_codes_iq4, gpti_unpack_iq4_xs, NULL, NULL },
-    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, { {0,1,1}, {1,16,4} }, gpti_codes_mx4, gpti_unpack_mxfp4, NULL, NULL },
+    { "F32",      0,   1,   4,   0,   0,   0, 0, { {0,4,4} } },
+    { "F16",      1,   1,   2,   0,   0,   0, 0, { {0,2,2} } },
+    { "BF16",    30,   1,   2,   0,   0,   0, 0, { {0,2,2} } },
+    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, { {0,2,2}, {2,16,4} } },
+    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, { {0,4,2}, {4,16,4} } },
+    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
+    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} } },
+    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, { {0,2,2}, {2,32,4|GPTI_FLIP} } },
+    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, { {0,16,1}, {16,64,4}, {80,4,2} } },
+    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, { {0,96,4}, {96,12,1}, {108,2,2} } },
+    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, { {0,4,2}, {4,12,1}, {16,128,4} } },
+    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, { {0,4,2}, {4,12,1}, {16,160,4} } },
+    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} } },
+    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, { {0,2,2}, {2,16,4} } },
+    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, { {0,2,2}, {2,6,1}, {8,128,4} } },
+    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, { {0,1,1}, {1,16,4} } }
 };
+
+/* What the rows do: unpack n panel blocks to tiles (n = 1 when blocks are 256 long) ... */
+static void gpti_unpack(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+    switch (fmt->type) {
+        case 8: gpti_unpack_q8_0(u, p, n, t, fmt); break;
+        case 10: gpti_unpack_q2_k(u, p, n, t, fmt); break;
+        case 11: gpti_unpack_q3_k(u, p, n, t, fmt); break;
+        case 12: gpti_unpack_q4_k(u, p, n, t, fmt); break;
+        case 13: gpti_unpack_q5_k(u, p, n, t, fmt); break;
+        case 14: gpti_unpack_q6_k(u, p, n, t, fmt); break;
+        case 23: gpti_unpack_iq4_xs(u, p, n, t, fmt); break;
+        case 39: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
+        default: gpti_unpack_32(u, p, n, t, fmt);
+    }
+}
+
+/* ... widen n weights of a float format ... */
+static void gpti_widen(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
+    if (fmt->type == 0) gpti_widen_f32(p, n, out);
+    else if (fmt->type == 1) gpti_widen_f16(p, n, out);
+    else gpti_widen_bf16(p, n, out);
+}
+
+/* ... write f32 in the file's layout, whole blocks; 0 for a format that cannot be written. */
+GPTI_UNUSED static int gpti_encode(const gpti_format *fmt, const float *x, size_t n, unsigned char *out) {
+    switch (fmt->type) {
+        case 0: gpti_encode_f32(x, n, out); return 1;
+        case 1: gpti_encode_f16(x, n, out); return 1;
+        case 30: gpti_encode_bf16(x, n, out); return 1;
+        case 2: gpti_encode_q4_0(x, n, out); return 1;
+        case 8: gpti_encode_q8_0(x, n, out); return 1;
+        default: return 0;
+    }
+}
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
 /* The format with ggml's type number, or NULL. */
@@ -1406,6 +1542,7 @@ static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel,
 
 /* out[n_col] = row `row`, dequantised. */
 static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
+    const gpti_unpackers steps = gpti_unpackers_ref();
     unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
     union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
     const gpti_format *fmt = w->fmt;
@@ -1415,11 +1552,11 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
         n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
         p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch);
         if (fmt->n_scale == 0) {
-            fmt->widen(p, n * GPTI_PANEL, u.w[0]);
+            gpti_widen(fmt, p, n * GPTI_PANEL, u.w[0]);
             for (i = 0; i < n; i++) out[k + i] = u.w[i][lane];
             continue;
         }
-        fmt->unpack(&gpti_unpackers_ref, p, n / fmt->block_len, u.t, fmt);
+        gpti_unpack(&steps, p, n / fmt->block_len, u.t, fmt);
         for (i = 0; i < n; i++) {
             const gpti_tile *t = &u.t[i / 32];
             size_t h = fmt->n_scale == 2 ? i % 32 / 16 : 0;
@@ -1472,12 +1609,14 @@ typedef struct gpti_kernels {
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end);                 /* [FORWARD]            */
     void (*activate)(float *h, const float *up, size_t n, int kind);
+    void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
 } gpti_kernels;
 
 #define GPTI_TOKENS 64        /* tokens that a panel meets between two unpackings                        */
 
-/* Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
-static int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
+/* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles on some processors.)
+ * Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
+GPTI_INLINE int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
     memset(out, 0, sizeof *out);
     if (top >= 0x7F800000u) out->d = out->s[0] = out->s[1] = out->s[2] = gpti_bits_f32(0x7FC00000u);
     if (top < 0x0C000000u || top >= 0x7F800000u) return 0;      /* below 2^-103 the scale would get subnormal */
@@ -1486,7 +1625,7 @@ static int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
 }
 
 /* What follows from the scale and the sums of the halves. */
-static void gpti_quantize_sums(gpti_xblock *out) {
+GPTI_INLINE void gpti_quantize_sums(gpti_xblock *out) {
     int r;
     for (r = 0; r < 2; r++) out->sum[0][r] = (int16_t)(out->sum[1][r] + out->sum[2][r]);
     for (r = 0; r < 3; r++) out->s[r] = out->d * (float)(out->sum[r][0] + out->sum[r][1]);
@@ -1495,7 +1634,7 @@ static void gpti_quantize_sums(gpti_xblock *out) {
 /* One row of activations to out[0], out[ld], out[2 ld] ...; n_col is a multiple of 32. */
 static void gpti_quantize_ref(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
     int i;
-    for (; n_col > 0; n_col -= 32, x += 32, out += ld) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
         uint32_t top = 0;     /* the bits of |x| order like |x|, infinity and NaN on top */
         float id;
         for (i = 0; i < 32; i++) {
@@ -1559,11 +1698,12 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
 /* acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_CHUNK */
 static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
                            float (*acc)[16]) {
+    const gpti_unpackers steps = gpti_unpackers_ref();
     union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
     const gpti_format *fmt = job->w.fmt;
     size_t t, i;
-    if (fmt->n_scale == 0) fmt->widen(p, n * GPTI_PANEL, u.w[0]);
-    else fmt->unpack(&gpti_unpackers_ref, p, n / fmt->block_len, u.t, fmt);
+    if (fmt->n_scale == 0) gpti_widen(fmt, p, n * GPTI_PANEL, u.w[0]);
+    else gpti_unpack(&steps, p, n / fmt->block_len, u.t, fmt);
     for (t = 0; t < n_tok; t++) {
         size_t row = job->in_row != NULL ? job->in_row[t0 + t] : t0 + t;
         for (i = 0; i < n; i += 32) {
@@ -1581,7 +1721,8 @@ static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, s
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
     for (t = 0; t < n_tok; t++, acc += ld_acc) {
         float *out = job->out + (job->out_row != NULL ? job->out_row[t0 + t] : t0 + t) * job->ld_out + row;
-        if (job->bias == NULL) memcpy(out, acc, n_row * sizeof *out);
+        if (job->bias == NULL && n_row == GPTI_PANEL) memcpy(out, acc, GPTI_PANEL * sizeof *out);
+        else if (job->bias == NULL) memcpy(out, acc, n_row * sizeof *out);
         else for (r = 0; r < n_row; r++) out[r] = acc[r] + job->bias[row + r];
     }
 }
@@ -2383,35 +2524,42 @@ static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
 
 enum { GPTI_PRE_WHOLE = 1, GPTI_PRE_BOS = 2 };   /* a word that is a token is not merged; BOS is the default */
 typedef struct gpti_pretokenizer { const char *names; unsigned flags; const char *pass[6]; } gpti_pretokenizer;
-static const gpti_pretokenizer gpti_pretokenizers[] = {
-    { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
-      "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
-    { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
-      { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-    { "dbrx smaug-bpe glm4 chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-    { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
-      { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
-    { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
-      "|\\s*[\\r\\n]+" GPTI_RX_END } },
-    { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, { "\\p{N}", GPTI_RX_GPT2 } },
-    { "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
-    { "default", 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
-    { "deepseek-llm", 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
-      "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
-    { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
-    { "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
-    { "tekken", GPTI_PRE_WHOLE | GPTI_PRE_BOS, { GPTI_RX_CASED("", "\\p{N}") } },
-    { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
-    { "bloom gpt3-finnish poro-chat", 0, { GPTI_RX_BLOOM } },
-    { "viking", 0, { GPTI_RX_BLOOM, "\\p{N}" } },
-    { "jais-2", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
-      "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
-    { "bailingmoe bailingmoe2 llada-moe", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
-    { "seed-coder", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
-      GPTI_RX_END } },
-    { "minicpm5", GPTI_PRE_WHOLE, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } },
-};
+enum { GPTI_N_PRE = 32 };
+
+/* The table of families, copied out: a constant with pointers in it would need relocation, and so be no constant. */
+static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
+    const gpti_pretokenizer rows[] = {
+        { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
+          "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
+        { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
+          { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "dbrx smaug-bpe glm4 chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
+          { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
+        { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+          "|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, { "\\p{N}", GPTI_RX_GPT2 } },
+        { "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
+        { "default", 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
+        { "deepseek-llm", 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
+          "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
+        { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
+        { "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
+        { "tekken", GPTI_PRE_WHOLE | GPTI_PRE_BOS, { GPTI_RX_CASED("", "\\p{N}") } },
+        { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "bloom gpt3-finnish poro-chat", 0, { GPTI_RX_BLOOM } },
+        { "viking", 0, { GPTI_RX_BLOOM, "\\p{N}" } },
+        { "jais-2", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
+          "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
+        { "bailingmoe bailingmoe2 llada-moe", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+          "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
+        { "seed-coder", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
+          GPTI_RX_END } },
+        { "minicpm5", GPTI_PRE_WHOLE, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
+}
 
 enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
 enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24, GPTI_RX_PASSES = 6,
@@ -2447,7 +2595,7 @@ static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unic
 
 /* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..} and is 0 for a character. */
 static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
-    static const char *const names[] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
+    static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
     unsigned i;
     *kinds = 0;
     *cp = (unsigned char)*p++;
@@ -2893,10 +3041,10 @@ static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> 
 
 /* Step 1 of init: family, special ids and switches. */
 static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
-    static const struct { const char *name; int family, add_bos, add_eos, add_space, bos, eos, unk; } rows[] = {
+    static const struct { char name[16]; int family, add_bos, add_eos, add_space, bos, eos, unk; } rows[] = {
         { "gpt2", GPTI_TOK_BPE, 0, 0, 0, -1, -1, -1 }, { "llama", GPTI_TOK_SPM, 1, 0, 1, 1, 2, 0 },
         { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, -1, 1, 2 }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, -1, -1, -1 } };
-    static const char *const names[] = { "bos", "eos", "eot", "eom", "unknown" };
+    static const char names[][8] = { "bos", "eos", "eot", "eom", "unknown" };
     gpt_token *ids[5];
     gpti_str s = gpti_brief(v->model);
     size_t i, n_row = sizeof rows / sizeof *rows;
@@ -2932,8 +3080,8 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
 
 /* Step 2: the pre-tokenizer of a byte-level BPE file. */
 static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
-    const gpti_pretokenizer *row = gpti_pretokenizers;
-    size_t i, n_row = sizeof gpti_pretokenizers / sizeof *gpti_pretokenizers;
+    gpti_pretokenizer row[GPTI_N_PRE];
+    size_t i, n_row = gpti_list_pretokenizers(row);
     gpti_str s = gpti_brief(v->pre);
     for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre); i++) { }
     if (i == n_row)
@@ -3159,7 +3307,7 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     if (m->n > GPTI_MERGE_SCAN) gpti_heap_push(m->heap, &m->n_heap, (uint64_t)s->rank << 32 | i);
 }
 
-/* The symbol whose merge comes next: the least rank, the leftmost of equals; GPTI_NO_SYM when nothing is left to merge. */
+/* The symbol whose merge comes next: the least rank, the leftmost of equals; GPTI_NO_SYM when none is left. */
 static uint32_t gpti_merge_next(gpti_merger *m) {
     uint32_t i = 0, best = GPTI_NO_SYM;
     if (m->n <= GPTI_MERGE_SCAN) {
@@ -3240,7 +3388,7 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
     if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
-    if (v->charsmap.n) memcpy(t->charsmap, v->charsmap.p, v->charsmap.n);
+    if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
     end = gpti_tokenizer_find(t, "<|end|>", 7);
     if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
         gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
@@ -3401,19 +3549,20 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
     if (size < 8 || (table = gpti_load_u32(map)) < 4 || table > size - 4) return 0;
     size -= 4 + table;                           /* bytes of the replacements */
     unit = gpti_load_u32(map + 4);
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < n && i < GPTI_TOK_SPAN; i++) {
         node ^= (unit >> 10 << (unit >> 6 & 8)) ^ (unsigned char)p[i];
         if (node >= table / 4 || p[i] == 0) break;
         unit = gpti_load_u32(map + 4 + 4 * (size_t)node);
         if ((unit & 0x800000FFu) != (unsigned char)p[i]) break;
         if (unit >> 8 & 1) {
-            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value;
+            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value, most;
             if (leaf >= table / 4) break;
             value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
             if (value >= size) break;
+            most = size - value < GPTI_TOK_SPAN ? size - value : GPTI_TOK_SPAN;
             *rep = map + 4 + table + value;
-            zero = (const char *)memchr(*rep, 0, size - value);
-            *rep_end = zero ? zero : *rep + (size - value);
+            zero = (const char *)memchr(*rep, 0, most);   /* no real one is longer: cut, so that texts stay bounded */
+            *rep_end = zero ? zero : *rep + most;
             best = i + 1;
         }
     }
@@ -3662,7 +3811,11 @@ enum {                              /* what else sets an architecture apart     
     GPTI_LOGIT_DIV  = 1 << 14,      /* logit_scale divides                                                               */
     GPTI_MOE_NORM   = 1 << 15,      /* the chosen experts' weights are made to sum to 1                                  */
     GPTI_SINKS      = 1 << 16,      /* attention sinks: one more score per head with no value behind it                  */
-    GPTI_POST_AS_FFN = 1 << 17      /* post_attention_norm is the feed-forward's norm                                    */
+    GPTI_POST_AS_FFN = 1 << 17,     /* post_attention_norm is the feed-forward's norm                                    */
+    GPTI_MAY_QK_NORM = 1 << 18,     /* GPTI_QK_NORM where the file has the weights                                       */
+    GPTI_MAY_EXPERT = 1 << 19,      /* mixture of experts where the file has a router                                    */
+    GPTI_POSITIONS  = 1 << 20,      /* learned position embeddings                                                       */
+    GPTI_ANY        = 0             /* (in the tensor tables: every architecture may have it)                            */
 };
 
 /* One row per architecture: the dozen choices in which GPT-family decoders differ. */
@@ -3678,21 +3831,21 @@ typedef struct gpti_arch {              /* names stand in the rows of all tables
 #define GPTI_LLAMA_LIKE (GPTI_PRE_NORM | GPTI_GATED | GPTI_MOE_NORM)
 static const gpti_arch gpti_archs[] = {
     /* name         norm             position          activation      window rope wide  flags */
-    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
     { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_MAY_PARALLEL },
     { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_FFN_BIAS | GPTI_PARALLEL },
     { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
     { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_PARALLEL },
     { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM },
     { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_PARALLEL },
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS | GPTI_MAY_EXPERT },
     { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
-    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM | GPTI_MAY_EXPERT },
     { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
     { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM },
     { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_QK_NORM },
@@ -3700,8 +3853,8 @@ static const gpti_arch gpti_archs[] = {
     { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_GATED | GPTI_POST_NORM | GPTI_QK_NORM },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN }
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL | GPTI_MAY_QK_NORM },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -3762,66 +3915,66 @@ typedef struct gpti_tensor_row {
     size_t      offset;         /* in gpti_layer or gpt_model */
     char        kind;           /* 'M' matrix (gpti_matrix inside gpti_linear), 'V' vector (const float *), 'F' rope factors */
     char        extents[4];
-    uint32_t    need;           /* required when the architecture has one of these flags */
+    uint32_t    need, only;     /* flags that require it; flags of which one must be there to have a use for it */
 } gpti_tensor_row;
 
 #define GPTI_L(field) offsetof(gpti_layer, field)
 static const gpti_tensor_row gpti_layer_tensors[] = {
-    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_PRE_NORM },
-    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_NORM_BIAS },
-    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   0 },
-    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   0 },
-    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  0 },
-    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   0 },
-    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  0 },
-    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   0 },
-    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  0 },
-    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   0 },
-    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  0 },
-    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   0 },
-    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_QK_NORM },
-    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   0 },
-    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_QK_NORM },
-    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   0 },
-    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS },
-    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS },
-    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS },
-    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM | GPTI_POST_AS_FFN },
-    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0 },
-    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0 },
-    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM },
-    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  0 },
-    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   0 },
-    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  0 },
-    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   0 },
-    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  0 },
-    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   0 },
-    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  0 },
-    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   0 },
-    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", 0 },
-    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  0 },
-    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", 0 },
-    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0 },
-    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0 },
-    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0 },
-    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  0 },
-    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  0 },
-    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  0 },
-    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  0 }
+    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_PRE_NORM,                  GPTI_PRE_NORM },
+    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_NORM_BIAS,                 GPTI_PRE_NORM },
+    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   0,                              GPTI_PARALLEL },
+    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   0,                              GPTI_PARALLEL },
+    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  0,                              GPTI_ANY },
+    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   0,                              GPTI_ANY },
+    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  0,                              GPTI_ANY },
+    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   0,                              GPTI_ANY },
+    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  0,                              GPTI_ANY },
+    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   0,                              GPTI_ANY },
+    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  0,                              GPTI_ANY },
+    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   0,                              GPTI_ANY },
+    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
+    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
+    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
+    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
+    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS,                    GPTI_ANY },
+    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS,                  GPTI_ANY },
+    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS,                     GPTI_SINKS },
+    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM | GPTI_POST_AS_FFN,GPTI_POST_NORM | GPTI_POST_AS_FFN },
+    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0,                              GPTI_PRE_NORM },
+    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0,                              GPTI_PRE_NORM },
+    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
+    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  0,                              GPTI_GATED },
+    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   0,                              GPTI_GATED },
+    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  0,                              GPTI_ANY },
+    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   0,                              GPTI_ANY },
+    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  0,                              GPTI_ANY },
+    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   0,                              GPTI_ANY },
+    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   0,                              GPTI_MAY_EXPERT },
+    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", 0,                              GPTI_MAY_EXPERT },
+    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", 0,                              GPTI_MAY_EXPERT },
+    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0,                              GPTI_MAY_EXPERT },
+    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  0,                              GPTI_MAY_EXPERT },
+    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  0,                              GPTI_MAY_EXPERT }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
-    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_ALWAYS },
-    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  0 },
-    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EMBD_NORM },
-    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM },
-    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS },
-    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS },
-    { "output.weight",              GPTI_M(head.w),           'M', "DN",  0 },
-    { "output.bias",                GPTI_M(head.b),           'V', "N",   0 },
-    { "rope_freqs.weight",          0,                        'F', "R",   0 },
-    { "rope_factors_long.weight",   0,                        'F', "R",   0 },
-    { "rope_factors_short.weight",  0,                        'F', "R",   0 }
+    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_ALWAYS,                    GPTI_ANY },
+    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  GPTI_POSITIONS,                 GPTI_POSITIONS },
+    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
+    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
+    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS,                    GPTI_ANY },
+    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS,                 GPTI_ANY },
+    { "output.weight",              GPTI_M(head.w),           'M', "DN",  0,                              GPTI_ANY },
+    { "output.bias",                GPTI_M(head.b),           'V', "N",   0,                              GPTI_ANY },
+    { "rope_freqs.weight",          0,                        'F', "R",   0,                              GPTI_ANY },
+    { "rope_factors_long.weight",   0,                        'F', "R",   0,                              GPTI_ANY },
+    { "rope_factors_short.weight",  0,                        'F', "R",   0,                              GPTI_ANY }
 };
 enum {
     GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
@@ -3916,13 +4069,16 @@ static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, 
     return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
 }
 
-enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_CTX = 1 << 24 };
+enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256, GPTI_MAX_CTX = 1 << 24 };
 
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    uint32_t i, period = m->arch.window_period;
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
+    uint32_t i, windowed, period = m->arch.window_period;
+    const gpti_kv *pattern;
+    char key[128];
+    pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
+    if (pattern && pattern->type != GPTI_GGUF_ARRAY) GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
     m->arch.window_period = (uint8_t)period;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
@@ -3934,7 +4090,9 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
                              (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
         period = m->arch.window_period;
-        l->window = period && i % period == period - 1 ? 0 : hp->window;
+        windowed = !(period && i % period == period - 1);
+        if (pattern && pattern->type == GPTI_GGUF_ARRAY) GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
+        l->window = windowed ? hp->window : 0;
         l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
         if (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u) l->rope = -1;
         if (l->rope == 0 && l->window && m->rope_freq[1]) l->rope = 1;
@@ -3956,14 +4114,15 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     uint32_t n_head, d_head;
     int parallel = 0;
     size_t n = 0;
+    gpti_str act;
     GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
     GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
     GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
     d_head = hp->d_model / n_head;
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, 4096));
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, 4096));
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, GPTI_MAX_D_HEAD));
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
     if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
     if (hp->n_rope & 1) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected an even number, file has %lu", m->arch.name, (unsigned long)hp->n_rope);
@@ -3971,6 +4130,13 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
     else hp->n_vocab = (uint32_t)n;
     GPTI_TRY(gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", &hp->eps, 1e-5f));
+    GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
+    if (m->arch.act == GPTI_SWIGLU_CLAMP) act.n = 0;        /* its files say silu, and mean that with the clamps */
+    if (gpti_str_is(act, "silu")) m->arch.act = GPTI_SILU;
+    else if (gpti_str_is(act, "gelu")) m->arch.act = GPTI_GELU_ERF;
+    else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
+    else if (act.n)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %.*s", m->arch.name, (int)(act.n < 40 ? act.n : 40), act.p);
     GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
     if (hp->n_expert) {
@@ -4013,10 +4179,10 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow) {
-    double low = floor(gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig));
-    double high = ceil(gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig));
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow, int whole) {
+    double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig), high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
     uint32_t i;
+    if (whole) low = floor(low), high = ceil(high);
     if (low < 0) low = 0;
     if (high > hp->n_rope - 1) high = hp->n_rope - 1;
     for (i = 0; i < hp->n_rope / 2; i++) {
@@ -4034,7 +4200,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpti_hparams *hp = &m->hp;
     gpti_str type;
     float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
-    int i, yarn;
+    int i, yarn, whole;
     gpt_result r = GPT_OK;
     if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, 10000.0f));
@@ -4044,6 +4210,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f));
+    GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.yarn_truncate", &whole, !(m->arch.flags & GPTI_SINKS)));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, hp->n_ctx, 1, 0xffffffffu));
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
@@ -4060,7 +4227,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
         if (!m->rope_freq[i]) r = gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
         else if (i == 1) gpti_rope_base(m->rope_freq[1], hp->n_rope, base_swa, NULL, 1.0);
         else if (i == 2) gpti_rope_base(m->rope_freq[2], hp->n_rope, base, lng, 1.0);
-        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, scale, fast, slow);
+        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, scale, fast, slow, whole);
         else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
     }
     hp->rope_mscale = attn;
@@ -4122,6 +4289,7 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     uint64_t want[4] = { 1, 1, 1, 1 };
     int i, n = (int)strlen(row->extents), same = 1;
     *found = t;
+    if (t && row->only && !(m->arch.flags & row->only)) { *found = NULL; return GPT_OK; }     /* left over: gpti_check_layers names it */
     if (!t) {
         uint32_t need = m->arch.flags | GPTI_ALWAYS;
         if (m->arch.flags & GPTI_NORM_PLAIN && strstr(name, "norm.")) need = 0;
@@ -4249,7 +4417,6 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
         else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt)) what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
         else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM && !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
-        else if (m->arch.pos == GPTI_POS_LEARNED && !m->pos_embd.w.fmt) what = "position_embd";
         if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%lu: %s needs %s", (unsigned long)i, m->arch.name, what);
         if (flags & GPTI_POST_AS_FFN) l->ffn_norm = l->attn_post_norm, memset(&l->attn_post_norm, 0, sizeof l->attn_post_norm);
     }
@@ -4315,7 +4482,7 @@ static gpt_result gpti_load_vocab_keys(gpti_loader *ld, gpti_vocab *v) {
     for (i = 0; i < sizeof gpti_token_keys / sizeof gpti_token_keys[0]; i++) {
         uint32_t id = 0xffffffffu;
         if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id)) GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
-        *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < v->n_token ? (gpt_token)id : -1;
+        *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < 0x7fffffffu ? (gpt_token)id : -1;
     }
     for (i = 0; i < sizeof gpti_flag_keys / sizeof gpti_flag_keys[0]; i++) {
         int *flag = (int *)(void *)((char *)v + gpti_flag_keys[i].offset);
@@ -4330,7 +4497,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     gpti_vocab v;
     gpti_str *token = NULL, *merge = NULL;
     float *score = NULL;
-    int32_t *type = NULL, *charsmap = NULL;
+    int32_t *type = NULL, *charsmap = NULL, *ends = NULL;
     size_t n = 0;
     gpt_result r;
     memset(&v, 0, sizeof v);
@@ -4352,6 +4519,9 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
         m->info.bos = v.bos; m->info.eos = v.eos;
     }
+    if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.eos_token_ids", &ends, &n, ld->err);
+    for (; ends && n > 0; n--) if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
+    gpti_free(&m->mem, ends);
     gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type); gpti_free(&m->mem, charsmap);
     return r;
 }
@@ -4539,54 +4709,76 @@ static float gpti_fold(float *lane) {
     return lane[0];
 }
 
-static float gpti_sum(const float *x, size_t n) {
-    float lane[GPTI_LANES] = { 0 };
-    size_t i, j;
-    for (i = 0; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) lane[j] += x[i + j];
-    for (j = 0; i < n; i++, j++) lane[j] += x[i];
-    return gpti_fold(lane);
-}
-
-/* sum of (x - shift)^2 */
-static float gpti_sum_squares(const float *x, float shift, size_t n) {
+/* sum of (x - shift)^power, power 1 or 2 */
+GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int power) {
     float lane[GPTI_LANES] = { 0 };
     size_t i, j;
     for (i = 0; i + GPTI_LANES <= n; i += GPTI_LANES)
-        for (j = 0; j < GPTI_LANES; j++) { float d = x[i + j] - shift; lane[j] += d * d; }
-    for (j = 0; i < n; i++, j++) { float d = x[i] - shift; lane[j] += d * d; }
+        for (j = 0; j < GPTI_LANES; j++) { float d = x[i + j] - shift; lane[j] += power == 2 ? d * d : d; }
+    for (j = 0; i < n; i++, j++) { float d = x[i] - shift; lane[j] += power == 2 ? d * d : d; }
     return gpti_fold(lane);
 }
 
 /* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b.
- * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x. */
-static void gpti_norm(float *out, const float *x, size_t n, gpti_vector v, int kind, float eps) {
-    float mean = kind == GPTI_NORM_LAYER ? gpti_sum(x, n) / (float)n : 0.0f;
-    float scale = 1.0f / sqrtf(gpti_sum_squares(x, mean, n) / (float)n + eps);
-    size_t i;
-    for (i = 0; i < n; i++) out[i] = (x[i] - mean) * scale;
-    if (v.w) for (i = 0; i < n; i++) out[i] *= v.w[i];
-    if (v.b) for (i = 0; i < n; i++) out[i] += v.b[i];
+ * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x.
+ * The SIMD sets are this same body, compiled for their processors: hence always inline, hence the loops over 16 lanes. */
+GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+    float mean = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
+    float scale = 1.0f / sqrtf(gpti_sum(x, mean, n, 2) / (float)n + eps), v[GPTI_LANES];
+    size_t i, j, m;
+    for (i = 0; i < n; i += m) {
+        m = n - i < GPTI_LANES ? n - i : (size_t)GPTI_LANES;
+        if (m < GPTI_LANES) memset(v, 0, sizeof v);
+        memcpy(v, x + i, m * sizeof *v);
+        for (j = 0; j < GPTI_LANES; j++) v[j] = (v[j] - mean) * scale;
+        if (w && m == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) v[j] *= w[i + j];
+        else if (w) for (j = 0; j < m; j++) v[j] *= w[i + j];
+        if (b && m == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) v[j] += b[i + j];
+        else if (b) for (j = 0; j < m; j++) v[j] += b[i + j];
+        memcpy(out + i, v, m * sizeof *v);
+    }
+}
+static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+    gpti_norm_body(out, x, n, w, b, kind, eps);
 }
 
-/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), tanh form of sec. 2: x/2 (1 + tanh u) = x sigmoid(2u). GPT-2 was trained
- * with it; the erf form differs by up to 4.8e-4. SiLU = x sigmoid(x). In place, times gate partner `up` where there is one. */
-static void gpti_activate(float *h, const float *up, size_t n, int kind) {
-    size_t i;
+/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x sigmoid(2u), with which GPT-2
+ * was trained; the erf form differs by up to 4.8e-4. SiLU = x sigmoid(x). gpt-oss: gate at most 7, up within 7,
+ * (up + 1) gate sigmoid(1.702 gate). */
+GPTI_INLINE float gpti_act(float x, float up, const int kind) {
+    float u = 1.5957691216f * (x + 0.044715f * (x * x * x));
     switch (kind) {
-        case GPTI_GELU_TANH:
-            for (i = 0; i < n; i++) h[i] = h[i] * gpti_sigmoid(1.5957691216f * (h[i] + 0.044715f * (h[i] * h[i] * h[i])));
-            break;
-        case GPTI_GELU_ERF: for (i = 0; i < n; i++) h[i] = 0.5f * h[i] * (1.0f + gpti_erf(h[i] * 0.70710678f)); break;
-        case GPTI_SILU: for (i = 0; i < n; i++) h[i] = h[i] * gpti_sigmoid(h[i]); break;
-        default:                                /* gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate) */
-            for (i = 0; i < n; i++) {
-                float g = h[i] > 7.0f ? 7.0f : h[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
-                h[i] = (u + 1.0f) * (g * gpti_sigmoid(1.702f * g));
-            }
-            return;
+        case GPTI_GELU_TANH: return x * gpti_sigmoid(u) * up;
+        case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
+        case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
+        default:
+            x = gpti_select(x > 7.0f, 7.0f, x);
+            up = gpti_select(up > 7.0f, 7.0f, gpti_select(up < -7.0f, -7.0f, up));
+            return (up + 1.0f) * (x * gpti_sigmoid(1.702f * x));
     }
-    if (up) for (i = 0; i < n; i++) h[i] *= up[i];
 }
+GPTI_INLINE void gpti_activate_kind(float *h, const float *up, size_t n, const int kind) {
+    float v[GPTI_LANES], u[GPTI_LANES];
+    size_t i, j, m;
+    for (j = 0; j < GPTI_LANES; j++) v[j] = 0.0f, u[j] = 1.0f;
+    for (i = 0; i < n; i += m) {
+        m = n - i < GPTI_LANES ? n - i : (size_t)GPTI_LANES;
+        memcpy(v, h + i, m * sizeof *v);
+        if (up) memcpy(u, up + i, m * sizeof *u);
+        for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(v[j], u[j], kind);
+        memcpy(h + i, v, m * sizeof *v);
+    }
+}
+/* h [n] = act(h) * up, in place; up NULL = 1 */
+GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kind) {
+    switch (kind) {
+        case GPTI_GELU_TANH: gpti_activate_kind(h, up, n, GPTI_GELU_TANH); break;
+        case GPTI_GELU_ERF:  gpti_activate_kind(h, up, n, GPTI_GELU_ERF); break;
+        case GPTI_SILU:      gpti_activate_kind(h, up, n, GPTI_SILU); break;
+        default:             gpti_activate_kind(h, up, n, GPTI_SWIGLU_CLAMP); break;
+    }
+}
+static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 
 /* ---- Attention over the cache ----------------------------------------------------------------------------------------
  * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one lane is one key and a
@@ -4650,70 +4842,110 @@ static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
                     : (float)gpti_pow_d(2.0, -(double)max * (double)(2 * (head - n) + 1) / (double)(2 * n));
 }
 
-/* s[16] = q . 16 keys: four partial sums over d mod 4 */
-static void gpti_scores(const float *q, const unsigned char *keys, size_t d_k, int kv, float *s) {
-    float a[4][16] = { { 0 } }, k[16];
+/* s[16] = q [d_k] . keys [d_k, 16]: two partial sums, over even and odd d */
+GPTI_INLINE void gpti_scores(const float *q, const float *keys, size_t d_k, float *s) {
+    float a[16] = { 0 }, b[16] = { 0 };
     size_t i, j;
-    for (i = 0; i < d_k; i++) {
-        gpti_kv_load(kv, keys, d_k, i, 16, 16, k);
-        for (j = 0; j < 16; j++) a[i & 3][j] += q[i] * k[j];
+    for (i = 0; i + 2 <= d_k; i += 2) {
+        for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
+        for (j = 0; j < 16; j++) b[j] += q[i + 1] * keys[16 * i + 16 + j];
     }
-    for (j = 0; j < 16; j++) s[j] = (a[0][j] + a[1][j]) + (a[2][j] + a[3][j]);
+    if (i < d_k) for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
+    for (j = 0; j < 16; j++) s[j] = a[j] + b[j];
 }
 
-/* One query row and head. Softmax as it goes (Milakov & Gimelshein 2018, arXiv:1805.02867): keep the largest score m, the
- * sum l of exp(s - m) and the weighted values, and rescale both when m grows. Groups of 16 keys in ascending order, cut at
- * absolute positions, so that nothing depends on how the text was chunked. */
-static void gpti_attend_head(const gpti_attend *a, size_t row, size_t head) {
-    size_t pos = a->position + row, first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-    size_t kvh = head / (a->n_head / a->n_kv), base, i, j;
-    const float *q = a->q + row * a->stride + head * a->d_k;
-    float *o = a->out + (row * a->n_head + head) * a->d_v, m = -INFINITY, l[16] = { 0 }, sum;
-    float slope = a->alibi > 0.0f ? gpti_alibi_slope(head, a->n_head, a->alibi) : 0.0f;
+/* o [d] += sum of p[j] * value j, j from lo to hi ascending; values lie ld floats apart */
+GPTI_INLINE void gpti_weigh_values(float *o, size_t d, const float *p, const float *values, size_t ld, size_t lo, size_t hi) {
+    float v[16];
+    size_t i, j, e, m;
+    for (i = 0; i < d; i += m) {
+        m = d - i < 16 ? d - i : 16;
+        if (m == 16) {
+            memcpy(v, o + i, sizeof v);
+            for (j = lo; j <= hi; j++) for (e = 0; e < 16; e++) v[e] += p[j] * values[j * ld + i + e];
+            memcpy(o + i, v, sizeof v);
+        } else for (j = lo; j <= hi; j++) for (e = 0; e < m; e++) o[i + e] += p[j] * values[j * ld + i + e];
+    }
+}
+
+typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: largest score, lanes of the sum */
+
+/* One query meets one group of 16 keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
+ * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s [16] raw products on entry. */
+GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind, size_t lo, size_t hi) {
+    float top = sm->top, f;
+    size_t i, j;
+    for (j = 0; j < 16; j++) s[j] *= a->scale;
+    if (a->cap > 0.0f) for (j = 0; j < 16; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
+    if (a->alibi > 0.0f) for (j = 0; j < 16; j++) s[j] -= slope * (float)((int)behind - (int)j);
+    if (lo > 0 || hi < 15) for (j = 0; j < 16; j++) if (j < lo || j > hi) s[j] = -INFINITY;
+    for (j = 0; j < 16; j++) top = gpti_select(s[j] > top, s[j], top);
+    if (top > sm->top) {
+        f = gpti_exp(sm->top - top);
+        for (j = 0; j < 16; j++) sm->sum[j] *= f;
+        for (i = 0; i < a->d_v; i++) o[i] *= f;
+        sm->top = top;
+    }
+    for (j = 0; j < 16; j++) { s[j] = gpti_exp(s[j] - top); sm->sum[j] += s[j]; }
+}
+
+enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_WIDTH = 256 };   /* queries that meet a group of keys together */
+
+/* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in groups of 16 that are cut
+ * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
+ * scratch for one group as f32, [d_k, 16] and [16, d_v]. */
+GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key, float *value,
+                                  void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out)) {
+    gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
+    size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, r;
+    size_t first = a->window && a->position + r0 + 1 > a->window ? a->position + r0 + 1 - a->window : 0;
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_k);
     const unsigned char *v = a->cache.v + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_v);
-    for (i = 0; i < a->d_v; i++) o[i] = 0.0f;
-    for (base = first & ~(size_t)15; base <= pos; base += 16) {
-        size_t slot = base % a->cache.cap, lo = base < first ? first - base : 0, hi = pos - base < 15 ? pos - base : 15;
-        float s[16], top = m, value[16];
-        gpti_scores(q, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, a->kv, s);
-        for (j = 0; j < 16; j++) {
-            s[j] *= a->scale;
-            if (a->cap > 0.0f) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
-            if (a->alibi > 0.0f) s[j] += slope * -(float)(int)((int64_t)pos - (int64_t)(base + j));
-            if (j < lo || j > hi) s[j] = -INFINITY;
-            if (s[j] > top) top = s[j];
-        }
-        if (top > m) {
-            float f = gpti_exp(m - top);
-            for (j = 0; j < 16; j++) l[j] *= f;
-            for (i = 0; i < a->d_v; i++) o[i] *= f;
-            m = top;
-        }
-        for (j = 0; j < 16; j++) { s[j] = gpti_exp(s[j] - m); l[j] += s[j]; }
-        for (j = lo; j <= hi; j++) {
-            const unsigned char *vj = v + (slot + j) * gpti_kv_bytes(a->kv, a->d_v);
-            size_t n;
-            for (i = 0; i < a->d_v; i += n) {
-                size_t e;
-                n = a->d_v - i < 16 ? a->d_v - i : 16;
-                gpti_kv_load(a->kv, vj, a->d_v, i, 1, n, value);
-                for (e = 0; e < n; e++) o[i + e] += s[j] * value[e];
+    for (i = 0; i < (r1 - r0) * n_head; i++) {
+        sm[i].top = -INFINITY;
+        for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
+    }
+    for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
+    for (base = first & ~(size_t)15; base <= last; base += 16) {
+        size_t slot = base % a->cache.cap, n_key = last - base < 15 ? last - base + 1 : 16;
+        for (i = 0; i < a->d_k; i++) load(a->kv, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, i, 16, 16, key + 16 * i);
+        for (i = 0; i < n_key; i++) load(a->kv, v + (slot + i) * gpti_kv_bytes(a->kv, a->d_v), a->d_v, 0, 1, a->d_v, value + i * a->d_v);
+        for (r = r0; r < r1; r++) {
+            size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+            size_t lo = base < from ? from - base : 0, hi = pos - base < 15 ? pos - base : 15;
+            if (pos < base || lo > 15) continue;
+            for (h = 0; h < n_head; h++) {
+                float s[16], *o = a->out + (r * a->n_head + head + h) * a->d_v;
+                float slope = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
+                gpti_scores(a->q + r * a->stride + (head + h) * a->d_k, key, a->d_k, s);
+                gpti_soften(a, &sm[(r - r0) * n_head + h], s, o, slope, pos - base, lo, hi);
+                gpti_weigh_values(o, a->d_v, s, value, a->d_v, lo, hi);
             }
         }
     }
-    sum = gpti_fold(l);
-    if (a->sinks) sum += gpti_exp(a->sinks[head] - m);
-    sum = 1.0f / sum;
-    for (i = 0; i < a->d_v; i++) o[i] *= sum;
+    for (r = r0; r < r1; r++) for (h = 0; h < n_head; h++) {
+        gpti_softmax *x = &sm[(r - r0) * n_head + h];
+        float *o = a->out + (r * a->n_head + head + h) * a->d_v, sum = gpti_fold(x->sum);
+        if (a->sinks) sum += gpti_exp(a->sinks[head + h] - x->top);      /* a score that attends to nothing */
+        sum = 1.0f / sum;
+        for (i = 0; i < a->d_v; i++) o[i] *= sum;
+    }
 }
 
-/* Units: (kv head, row), heads of a group together so that they find its keys in the cache. */
-static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) {
-    size_t unit, h, group = a->n_head / a->n_kv;
-    for (unit = begin; unit < end; unit++)
-        for (h = 0; h < group; h++) gpti_attend_head(a, unit % a->n_row, unit / a->n_row * group + h);
+/* Unit: a kv head and a tile of rows, tiles of a head next to each other so that they find its keys in the cache. */
+static size_t gpti_attend_units(const gpti_attend *a) { return a->n_kv * ((a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS); }
+
+GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
+                                  void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out)) {
+    float key[16 * GPTI_ATT_WIDTH], value[16 * GPTI_ATT_WIDTH];
+    size_t unit, h, group = a->n_head / a->n_kv, n_tile = (a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS;
+    for (unit = begin; unit < end; unit++) {
+        size_t r0 = unit % n_tile * GPTI_ATT_ROWS, r1 = r0 + GPTI_ATT_ROWS < a->n_row ? r0 + GPTI_ATT_ROWS : a->n_row;
+        for (h = 0; h < group; h += GPTI_ATT_HEADS)
+            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h : (size_t)GPTI_ATT_HEADS, key, value, load);
+    }
 }
+static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) { gpti_attend_body(a, begin, end, gpti_kv_load); }
 
 /* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
 
@@ -4741,6 +4973,7 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     gpti_stream         stream;
     gpt_finish          finish;
     size_t              n_prompt, n_generated;
+    int                 show;       /* control tokens are handed out as text too */
 } gpti_generation;
 
 typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
@@ -4803,6 +5036,10 @@ static void gpti_trace(const gpt_session *s, const char *name, const float *data
     s->params.trace(s->params.trace_user, &t);
 }
 
+static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
+    s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
+}
+
 /* Rows [begin, end) of x, n_col wide and ld apart, become the quantised input of the next product. */
 static void gpti_quantize_rows(gpt_session *s, const float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
     size_t t;
@@ -4850,7 +5087,7 @@ static void gpti_run_embed(gpt_session *s, size_t begin, size_t end) {
             gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p);
             for (i = 0; i < D; i++) x[i] += p[i];
         }
-        if (m->embd_norm.w) gpti_norm(x, x, D, m->embd_norm, m->arch.norm, hp->eps);
+        if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
         for (set = 0; set < 2; set++) {
             const float *freq = set == 0 && m->rope_freq[2] && s->n_ctx > hp->n_ctx_orig ? m->rope_freq[2] : m->rope_freq[set];
             float *cs = s->rope[set] + t * hp->n_rope, scale = set == 0 ? hp->rope_mscale : 1.0f;
@@ -4871,7 +5108,7 @@ static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
     size_t t, D = m->hp.d_model;
     for (t = begin; t < end; t++) {
         if (m->arch.flags & GPTI_PRE_NORM)
-            gpti_norm(s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm, m->arch.norm, m->hp.eps);
+            gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
     gpti_quantize_rows(s, s->xn, D, D, begin, end);
@@ -4898,13 +5135,13 @@ static void gpti_trace_qkv(const gpt_session *s) {
 }
 
 /* RMSNorm or LayerNorm over each head of x, or over all of them at once */
-static void gpti_norm_heads(float *x, size_t n_head, size_t d, gpti_vector v, int style, int kind, float eps) {
+static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
     size_t h;
-    if (style == GPTI_QK_WHOLE) { gpti_norm(x, x, n_head * d, v, kind, eps); return; }
+    if (style == GPTI_QK_WHOLE) { gpti_norm(s, x, x, n_head * d, v); return; }
     for (h = 0; h < n_head; h++) {
         gpti_vector vh = v;
         if (style == GPTI_QK_EACH) { vh.w += h * d; if (vh.b) vh.b += h * d; }
-        gpti_norm(x + h * d, x + h * d, d, vh, kind, eps);
+        gpti_norm(s, x + h * d, x + h * d, d, vh);
     }
 }
 
@@ -4925,15 +5162,15 @@ static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_hparams *hp = &s->m->hp;
     const gpti_cache *c = &s->cache[s->at.layer];
-    int kv = s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
+    int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
     size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
     for (t = begin; t < end; t++) {
         float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
         size_t slot = (s->n_past + t) % c->cap, n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
         if (hp->clamp_qkv > 0.0f)
             for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
-        if (l->q_norm.w) gpti_norm_heads(q, l->n_head, d_k, l->q_norm, l->qk_norm, s->m->arch.norm, hp->eps);
-        if (l->k_norm.w) gpti_norm_heads(k, l->n_kv, d_k, l->k_norm, l->qk_norm, s->m->arch.norm, hp->eps);
+        if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
+        if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
         if (l->rope >= 0) {
             const float *cs = s->rope[l->rope] + t * hp->n_rope;
             gpti_rope(q, l->n_head, d_k, hp->n_rope, cs, half);
@@ -4959,10 +5196,10 @@ static void gpti_begin_attend(gpt_session *s) {
     memset(a, 0, sizeof *a);
     a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->at.layer];
     a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
-    a->position = s->n_past; a->window = l->window; a->kv = s->params.kv;
+    a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? hp->alibi_max : 0.0f;
-    s->at.n_unit = (size_t)l->n_kv * s->n_row;
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv);
+    s->at.n_unit = gpti_attend_units(a);
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * (s->n_row < GPTI_ATT_ROWS ? s->n_row : (size_t)GPTI_ATT_ROWS);
 }
 static void gpti_run_attend(gpt_session *s, size_t begin, size_t end) { s->m->kern.attend(&s->attend, begin, end); }
 
@@ -4981,7 +5218,7 @@ static void gpti_trace_attn_out(const gpt_session *s) { gpti_trace(s, "attn_out"
 /* x += scale * norm(y), the norm where the layer has one */
 static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
     size_t i, D = s->m->hp.d_model;
-    if (post.w) gpti_norm(y, y, D, post, s->m->arch.norm, s->m->hp.eps);
+    if (post.w) gpti_norm(s, y, y, D, post);
     for (i = 0; i < D; i++) x[i] += y[i] * s->m->hp.residual_scale;
 }
 
@@ -4995,9 +5232,9 @@ static void gpti_run_attn_residual(gpt_session *s, size_t begin, size_t end) {
     gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
     for (t = begin; t < end; t++) {
         float *x = s->x + t * D, *xn = s->xn + t * D;
-        if (parallel && norm.w) gpti_norm(xn, x, D, norm, m->arch.norm, m->hp.eps);
+        if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
         gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
-        if (!parallel && (norm.w || plain)) gpti_norm(xn, x, D, norm, m->arch.norm, m->hp.eps);
+        if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
     gpti_quantize_rows(s, s->xn, D, D, begin, end);
@@ -5152,7 +5389,7 @@ static void gpti_begin_out_norm(gpt_session *s) {
 }
 static void gpti_run_out_norm(gpt_session *s, size_t begin, size_t end) {
     size_t t, D = s->m->hp.d_model;
-    for (t = begin; t < end; t++) gpti_norm(s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm, s->m->arch.norm, s->m->hp.eps);
+    for (t = begin; t < end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
     gpti_quantize_rows(s, s->xn, D, D, begin, end);
 }
 static void gpti_trace_out_norm(const gpt_session *s) { if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model); }
@@ -5330,7 +5567,8 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
         gpti_cache c;
         size_t k, v;
         c.cap = gpti_cache_rows(l, plan->n_ctx, B);
-        if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes(plan->params.kv, hp->d_k)) || !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes(plan->params.kv, hp->d_v))) a->overflow = 1;
+        if (c.cap > SIZE_MAX / GPTI_MAX_HEAD) a->overflow = 1;
+        else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) || !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
         else {
             c.k = (unsigned char *)gpti_carve(a, k, 1);
             c.v = (unsigned char *)gpti_carve(a, v, 1);
@@ -5343,7 +5581,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
 /* Settle the parameters; the plan is a session without memory. */
 static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
     gpt_session_params none;
-    uint64_t limit = (uint64_t)1 << 40;
+    uint64_t limit = SIZE_MAX / 1024;       /* no product below wraps, whatever the size of size_t */
     uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
@@ -5360,7 +5598,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only", (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0) return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
-    if ((uint64_t)plan->n_batch * used * gpti_max(m->hp.ld_ffn, m->hp.max_qkv) > limit / 4)
+    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv), gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
     plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
@@ -5842,8 +6080,8 @@ static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
 static int gpti_emit(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     gpti_str piece = gpti_tokenizer_piece(&s->m->tok, id);
-    if (s->n_token == 1 && s->token[0] == s->m->tok.bos && s->m->tok.add_space_prefix && piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
-    if (gpti_tokenizer_is_control(&s->m->tok, id)) piece.n = 0;
+    if (s->n_token && gpti_tokenizer_is_control(&s->m->tok, s->token[s->n_token - 1]) && s->m->tok.add_space_prefix && piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
+    if (!g->show && gpti_tokenizer_is_control(&s->m->tok, id)) piece.n = 0;
     return gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
 }
 
@@ -5917,17 +6155,989 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
     return r;
 }
 
+/* ---- Chat: messages to text ----------------------------------------------------------------------------------------
+ * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of the table below says in
+ * patterns what it writes. In a pattern
+ *   {text}  the message           {text|trim}    without white space at its ends, as Jinja's trim does it
+ *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning; {final}  what follows
+ *             its last "<|channel|>final<|message|>"
+ *   {system}  {system|trim}       the system message, or the row's preset where there is none
+ *   {bos} {eos}                   the file's tokens; {bos?}  only if the file's template speaks of bos_token
+ *   {date}                        in the row's format
+ *   {if system} {if date} {end}   what lies between, if there is one that is not empty
+ *   {<} {>}                       what lies between is trimmed as a whole
+ * All else stands for itself. */
+enum {
+    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands           */
+    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head                                    */
+    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first                   */
+    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text                */
+    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token     */
+    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too  */
+};
+
+typedef struct gpti_chat_row {
+    const char *names;      /* separated by spaces                                                         */
+    const char *find;       /* what the template, as gpti_jinja_next reads it, contains, or with ! does not: */
+                            /* terms separated by tabs; NULL: by name only                                 */
+    const char *head;       /* ahead of the messages                                                       */
+    const char *system;     /* a system message; NULL: only where head or first takes it                   */
+    const char *first;      /* the first user message when there is a system message and no turn for it    */
+    const char *user, *assistant, *generation;
+    const char *preset;     /* the system message of conversations that have none, a pattern               */
+    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none     */
+    int         flags;
+} gpti_chat_row;
+
+#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
+#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
+#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
+#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
+    "<|im_start|>assistant\n"
+#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
+#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
+#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
+#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
+#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
+#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
+    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n# Valid channels: analysis, " \
+    "commentary, final. Channel must be included for every message." calls "<|end|>"
+#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
+
+enum { GPTI_MAX_CHAT = 48 };
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
+    const gpti_chat_row rows[] = {
+        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t"
+          "' '+content.strip()+' '+eos_token",
+          "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]", "{bos}[INST] {text|trim} [/INST]",
+          " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "llama3.1 llama3.2 llama3.3",
+          "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\tsetsystem_message=''",
+          "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system|trim}<|eot_id|>",
+          GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL,
+          "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
+        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
+          "!Cutting Knowledge",
+          "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL, NULL,
+          0 },
+        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
+          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '",
+          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}",
+          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' '+message.content|trim+eos_token}",
+          "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]", "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v3-tekken mistral-nemo",
+          "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t{message.content+eos_token}",
+          "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]", "{text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
+          "{' '+message.content+eos_token}",
+          "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL, "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TIGHT },
+        { "mistral-v7-tekken mistral-small",
+          "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t'[INST]'+message.content+'[/INST]'\t"
+          "You are Mistral Small 3, \t2023-10-01. The current date",
+          "{bos}", "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
+          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered in Paris.\n"
+          "Your knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
+          "When you're not sure about some information, you say that you don't have the information and don't make up anything.\n"
+          "If the user's question is not clear, ambiguous, or does not provide enough context for you to accurately answer the "
+          "question, you do not try to answer it right away and you rather ask the user to clarify their request (e.g. \"What are "
+          "some good restaurants around me?\" => \"Where are you?\" or \"When is the next flight to Tokyo\" => \"Where do you "
+          "travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS | GPTI_CHAT_TIGHT },
+        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n",
+          "{bos?}", NULL, "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n",
+          "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
+          "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n", NULL, NULL, GPTI_CHAT_TURNS },
+        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
+          "message.role=='system'andmessage.content",
+          "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL, "<|user|>\n{text}<|end|>\n",
+          "<|assistant|>\n{text}<|end|>\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n'}",
+          "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
+        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'",
+          "{bos?}", "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'",
+          "{bos?}", "<|system|>{system}<|end|>", NULL, "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
+          "<|assistant|>", NULL, NULL, 0 },
+        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>",
+          "{bos?}", "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
+        { "zephyr tinyllama stablelm2",
+          "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n'+message.content+eos_token}\n",
+          "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n", "<|assistant|>\n{text}{eos}\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
+          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
+          "{message.content+'\n\n'}",
+          "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:", NULL, NULL, 0 },
+        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
+          GPTI_DS("Assistant"),
+          NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
+          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant") "<think>\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
+          GPTI_DS("Assistant"),
+          NULL, NULL, GPTI_CHAT_HEAD },
+        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t"
+          " You are a helpful AI assistant.",
+          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
+          "<|start_of_role|>assistant<|end_of_role|>",
+          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}"
+          "You are Granite, developed by IBM. You are a helpful AI assistant.", "%B %d, %Y", 0 },
+        { "granite granite3",
+          "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge Cutoff",
+          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
+          "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
+        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t!eliftrue==true",
+          "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
+          GPTI_COHERE("CHATBOT", "{text|trim}"),
+          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS },
+        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
+          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t{developer_message}%endif%",
+          GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: 'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}",
+          NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
+          "!enable_thinking",
+          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
+        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
+          "'<|im_start|>assistant\n'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%",
+          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n",
+          NULL, NULL, 0 },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
+          NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
+          NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t"
+          "'<|im_start|>assistant\n'+message.content+'<|im_end|>\n'\t"
+          "'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL, NULL,
+          GPTI_CHAT_PRESET },
+        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0 },
+        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
+        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0 },
+        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'",
+          "{bos}", "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
+        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL, NULL,
+          0 }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
+}
+#undef GPTI_L3_HEAD
+#undef GPTI_L3
+#undef GPTI_ML
+#undef GPTI_ML_SYSTEM
+#undef GPTI_ML_ROW
+#undef GPTI_ML_PLAIN
+#undef GPTI_GRANITE
+#undef GPTI_COHERE
+#undef GPTI_DS
+#undef GPTI_DS_END
+#undef GPTI_OSS_HEAD
+#undef GPTI_OSS_DEVELOPER
+
+/* A template's text without what its authors wrote this way or that: one character at a time, 0 at the end. White space
+ * in code and where Jinja drops it is left out, a tag is { } or % %, a string is in ' with its escapes undone, ['x'] is
+ * .x, comments are gone. */
+typedef struct gpti_jinja {
+    const char *p;
+    int         inside, quote, key, line;   /* a tag; a string in it and its quote; ['x']; the tag before was {{ }} */
+} gpti_jinja;
+
+static int gpti_jinja_next(gpti_jinja *j) {
+    for (;;) {
+        const char *p = j->p;
+        int c = (unsigned char)*p, nl = 0;
+        if (!c) return 0;
+        if (j->quote) {
+            j->p += c == '\\' && p[1] ? 2 : 1;
+            if (c == j->quote) { j->quote = 0; return '\''; }
+            return c != '\\' || !p[1] ? c : p[1] == 'n' ? '\n' : (unsigned char)p[1];
+        }
+        if (j->inside) {
+            const char *q = p + (*p == '-');
+            j->p++;
+            if ((*q == '}' || *q == '%') && q[1] == '}') {
+                j->p = q + 2;
+                j->inside = 0;
+                j->line = q == p && c == '}';
+                return *q;
+            }
+            if (c == '[' && (p[1] == '\'' || p[1] == '"')) {
+                for (q = p + 2; (*q >= 'a' && *q <= 'z') || *q == '_'; q++) {}
+                if (q > p + 2 && *q == p[1] && q[1] == ']') { j->p = p + 2; j->key = 1; return '.'; }
+            }
+            if (j->key && (c == '\'' || c == '"')) { j->p = p + 2; j->key = 0; continue; }
+            if (c == '\'' || c == '"') { j->quote = c; return '\''; }
+            if (c > ' ') return c;
+            continue;
+        }
+        for (; *p == ' ' || (*p >= '\t' && *p <= '\r'); p++) nl |= *p == '\n';
+        if (*p == '{' && (p[1] == '{' || p[1] == '%' || p[1] == '#')) {
+            if (nl && j->line && p[2] != '-') { j->p = p; j->line = 0; return '\n'; }
+            j->line = 0;
+            if (p[1] == '#') {
+                for (p += 2; *p && !(p[0] == '#' && p[1] == '}'); p++) {}
+                j->p = *p ? p + 2 : p;
+                continue;
+            }
+            j->p = p + 2 + (p[2] == '-');
+            j->inside = 1;
+            return p[1];
+        }
+        if (p > j->p) { j->p = p; if (nl && j->line) { j->line = 0; return '\n'; } continue; }
+        j->p++;
+        return c;
+    }
+}
+
+/* Moves *at behind the next place where the template has these n characters; 0 when there is none. */
+static int gpti_jinja_find(gpti_jinja *at, const char *term, size_t n) {
+    gpti_jinja j;
+    size_t k;
+    do {
+        j = *at;
+        for (k = 0; k < n && gpti_jinja_next(&j) == (unsigned char)term[k]; k++) {}
+        if (k == n) { *at = j; return 1; }
+    } while (gpti_jinja_next(at));
+    return 0;
+}
+
+static int gpti_jinja_has(const char *text, const char *term, size_t n) {
+    gpti_jinja at = { NULL, 0, 0, 0, 0 };
+    at.p = text;
+    return gpti_jinja_find(&at, term, n);
+}
+
+/* The row of the table that a template's text belongs to; 0 when there is none. */
+static int gpti_chat_recognise(const char *text, gpti_chat_row *out) {
+    gpti_chat_row rows[GPTI_MAX_CHAT];
+    size_t i, n, n_row = gpti_list_chats(rows);
+    if (!*text || strlen(text) > (size_t)1 << 18) return 0;
+    for (i = 0; i < n_row; i++) {
+        const char *t = rows[i].find;
+        int ok = t != NULL;
+        for (; ok && *t; t += n + (t[n] == '\t')) {
+            for (n = 0; t[n] && t[n] != '\t'; n++) {}
+            ok = *t == '!' ? !gpti_jinja_has(text, t + 1, n - 1) : gpti_jinja_has(text, t, n);
+        }
+        if (ok) { *out = rows[i]; return 1; }
+    }
+    return 0;
+}
+
+typedef struct gpti_chat {          /* a conversation being rendered */
+    gpti_chat_row        row;       /* with the caller's strings in place of the family's                    */
+    const char          *file;      /* the file's template, or ""                                            */
+    gpti_str             bos, eos;
+    const char          *date;      /* the caller's, or NULL                                                 */
+    const gpt_message   *msg;
+    size_t               n_msg;
+    const char          *text, *system;     /* the message at hand; the system message or NULL               */
+    int                  fold;      /* the system message goes before the message at hand                    */
+    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template             */
+    size_t               n_literal; /* its length                                                            */
+    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space   */
+    struct { const char *p; size_t n; int own; } held[4];   /* white space that is kept if more comes        */
+    int                  n_held;
+    char                *out;       /* [size] the text; n counts on past size                                */
+    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL                         */
+    size_t               size, n;
+} gpti_chat;
+
+static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
+    size_t room = c->n < c->size ? c->size - c->n : 0, k = n < room ? n : room;
+    if (k) memcpy(c->out + c->n, p, k);
+    if (k && c->own) memset(c->own + c->n, own, k);
+    c->n += n;
+}
+
+/* Bytes of white space that Python's strip() would take off at p (end of text: "white space" in str.isspace). */
+static size_t gpti_chat_space(const char *p, size_t n) {
+    uint32_t u;
+    size_t k = n ? gpti_utf8(p, n, &u) : 0;
+    if (!k) return 0;
+    return (u >= 9 && u <= 13) || (u >= 28 && u <= 32) || u == 0x85 || u == 0xA0 || u == 0x1680 ||
+           (u >= 0x2000 && u <= 0x200A) || u == 0x2028 || u == 0x2029 || u == 0x202F || u == 0x205F || u == 0x3000 ? k : 0;
+}
+
+static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
+    size_t i = 0, k, end = 0;
+    int h;
+    if (!c->strip) { gpti_chat_write(c, p, n, own); return; }
+    if (c->strip == 1) while ((k = gpti_chat_space(p, n)) > 0) p += k, n -= k;
+    while (i < n) {                             /* end: behind the last character that is not white space */
+        uint32_t u;
+        k = gpti_chat_space(p + i, n - i);
+        i += k ? k : gpti_utf8(p + i, n - i, &u);
+        if (!k) end = i;
+    }
+    if (end) {
+        for (h = 0; h < c->n_held; h++) gpti_chat_write(c, c->held[h].p, c->held[h].n, c->held[h].own);
+        c->n_held = 0;
+        c->strip = 2;
+        gpti_chat_write(c, p, end, own);
+    }
+    if (n > end && c->n_held < 4) {
+        c->held[c->n_held].p = p + end;
+        c->held[c->n_held].n = n - end;
+        c->held[c->n_held++].own = own;
+    }
+}
+
+/* The day in the row's format; the caller's date was checked. */
+static void gpti_chat_date(gpti_chat *c) {
+    static const char names[] = "January\0  February\0 March\0    April\0    May\0      June\0     July\0     August\0   "
+                                "September\0October\0  November\0 December";
+    const char *f = c->row.date ? c->row.date : "%Y-%m-%d", *d = c->date, *bar = strchr(f, '|');
+    if (!d) { if (bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1); return; }
+    for (; *f && *f != '|'; f++) {
+        const char *name = names + 10 * ((d[5] - '0') * 10 + d[6] - '1');
+        if (*f != '%') { gpti_chat_put(c, f, 1, 1); continue; }
+        f++;
+        if (*f == 'Y') gpti_chat_put(c, d, 4, 1);
+        if (*f == 'm') gpti_chat_put(c, d + 5, 2, 1);
+        if (*f == 'd') gpti_chat_put(c, d + 8, 2, 1);
+        if (*f == 'b') gpti_chat_put(c, name, 3, 1);
+        if (*f == 'B') gpti_chat_put(c, name, strlen(name), 1);
+    }
+}
+
+/* What follows the last of these marks in a message; all of it when there is none. */
+static const char *gpti_chat_after(const char *text, const char *mark) {
+    const char *q;
+    while ((q = strstr(text, mark)) != NULL) text = q + strlen(mark);
+    return text;
+}
+
+static void gpti_chat_pattern(gpti_chat *c, const char *p);
+
+static void gpti_chat_system(gpti_chat *c) {
+    gpti_jinja j = c->literal;
+    size_t i;
+    if (c->system) gpti_chat_put(c, c->system, strlen(c->system), 0);
+    else if (c->row.preset) gpti_chat_pattern(c, c->row.preset);
+    else for (i = 0; i < c->n_literal; i++) {
+        char ch = (char)gpti_jinja_next(&j);
+        gpti_chat_put(c, &ch, 1, 1);
+    }
+}
+
+static void gpti_chat_pattern(gpti_chat *c, const char *p) {
+    static const char words[][16] = { "{text}", "{text|trim}", "{answer}", "{answer|line}", "{system}",
+        "{system|trim}", "{bos}", "{bos?}", "{eos}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
+    const char *a;
+    const int n_word = (int)(sizeof words / sizeof *words);
+    int w, strip, skip = 0;
+    for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
+        w = n_word;
+        if (*p == '{') for (w = 0; w < n_word && strncmp(p, words[w], strlen(words[w])); w++) {}
+        if (w == 14) skip = 0;
+        if (skip) continue;
+        strip = c->strip;
+        if (w == 1 || w == 5) c->strip = 1, c->n_held = 0;
+        switch (w) {
+        case 0: case 1:
+            if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
+            gpti_chat_put(c, c->text, strlen(c->text), 0);
+            break;
+        case 2: case 3: case 15:
+            a = gpti_chat_after(c->text, w == 15 ? "<|channel|>final<|message|>" : "</think>");
+            while (w == 3 && a != c->text && *a == '\n') a++;
+            gpti_chat_put(c, a, strlen(a), 0);
+            break;
+        case 4: case 5: gpti_chat_system(c); break;
+        case 7: if (!strstr(c->file, "bos_token")) break;      /* else as {bos} */ /* fall through */
+        case 6: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
+        case 8: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
+        case 9: gpti_chat_date(c); break;
+        case 10: c->strip = 1; c->n_held = 0; break;
+        case 11: c->strip = 0; break;
+        case 12: skip = c->system ? !*c->system : !c->row.preset && !c->n_literal; break;
+        case 13: skip = !c->date && !(c->row.date && strchr(c->row.date, '|')); break;
+        case 14: break;
+        default: gpti_chat_put(c, p, 1, 1);
+        }
+        if (w == 1 || w == 5) c->strip = strip;
+    }
+}
+
+static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assistant, -1 none of them */
+    return !strcmp(role, "system") ? 0 : !strcmp(role, "user") ? 1 : !strcmp(role, "assistant") ? 2 : -1;
+}
+
+/* Does the row have a place for every message? */
+static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
+    size_t i, begin = 0;
+    if (!c->msg || !c->n_msg) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
+    for (i = 0; i < c->n_msg; i++) {
+        const gpt_message *m = &c->msg[i];
+        int role;
+        if (!m->role || !m->content) return gpti_fail(err, GPT_E_ARG,
+            "chat: message %lu: role and content must not be NULL", (unsigned long)i);
+        role = gpti_chat_role(m->role);
+        if (role < 0) return gpti_fail(err, GPT_E_ARG,
+            "chat: message %lu: role \"%.30s\" is none of system, user, assistant", (unsigned long)i, m->role);
+        if (!role && !i) { begin = 1; continue; }
+        if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
+            return gpti_fail(err, GPT_E_ARG,
+                "chat: message %lu: this model's template demands that user and assistant alternate, found \"%s\"",
+                    (unsigned long)i, m->role);
+        if (!role && !c->row.system)
+            return gpti_fail(err, GPT_E_ARG,
+                "chat: message %lu: this model's template takes a system message only at the beginning",
+                    (unsigned long)i);
+    }
+    return GPT_OK;
+}
+
+/* The system message that a ChatML template writes where there is none: a string such as '<|im_start|>system\nBe
+ * helpful.<|im_end|>\n'. */
+static void gpti_chat_literal(gpti_chat *c) {
+    static const char begin[] = "'<|im_start|>system\n";
+    gpti_jinja at, j;
+    size_t n;
+    memset(&at, 0, sizeof at);
+    at.p = c->file;
+    while (gpti_jinja_find(&at, begin, sizeof begin - 1)) {
+        for (j = at, n = 0; j.quote && strncmp(j.p, "<|im_end|>", 10) && gpti_jinja_next(&j); n++) {}
+        if (!j.quote || !n) continue;
+        c->literal = at;
+        c->n_literal = n;
+        return;
+    }
+}
+
+/* The row for the parameters, and the messages checked against it. */
+static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
+                                   const gpt_chat_params *params, gpt_error *err) {
+    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
+    gpti_chat_row rows[GPTI_MAX_CHAT], found;
+    const gpti_chat_row *row = NULL;
+    size_t i, n_row = gpti_list_chats(rows);
+    memset(c, 0, sizeof *c);
+    if (!params) params = &none;
+    c->file = m->info.chat_template ? m->info.chat_template : "";
+    c->msg = msg;
+    c->n_msg = n_msg;
+    c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
+    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos);
+    c->date = params->date;
+    for (i = 0; c->date && i < 10; i++)
+        if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
+    if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
+        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%.20s\", expected the form 2025-01-31", c->date);
+    if (params->family) {
+        for (i = 0; i < n_row && !row; i++) {
+            gpti_str name;
+            name.p = params->family;
+            name.n = strlen(params->family);
+            if (gpti_in_list(rows[i].names, name)) row = &rows[i];
+        }
+        if (!row) return gpti_fail(err, GPT_E_ARG,
+            "chat: family \"%.40s\" is not among those that this version knows", params->family);
+    } else if (params->user && params->assistant) {
+        c->row.head = "{bos?}";
+        c->row.generation = "";
+        row = &c->row;
+    } else {
+        if (gpti_chat_recognise(c->file, &found)) row = &found;
+        if (!row) return gpti_fail(err, GPT_E_UNSUPPORTED,
+            "chat: the file %s; name a family, or give the turns as user = \"<|user|>{text}<|end|>\" and assistant",
+                                   *c->file ? "has a chat template that is not known" : "has no chat template");
+    }
+    if (row != &c->row) c->row = *row;
+    if (params->user) c->row.user = params->user, c->row.first = NULL;
+    if (params->assistant) c->row.assistant = params->assistant;
+    if (params->system) {
+        c->row.system = params->system;
+        c->row.preset = NULL;
+        c->row.flags &= ~(GPTI_CHAT_PRESET | GPTI_CHAT_HEAD);
+    }
+    if (params->generation) c->row.generation = params->generation;
+    if (c->row.flags & GPTI_CHAT_PRESET) gpti_chat_literal(c);
+    return gpti_chat_check(c, err);
+}
+
+/* Writes the conversation to out[size]; returns its length. */
+static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size_t size) {
+    size_t i, begin = !gpti_chat_role(c->msg[0].role), target;
+    c->out = out;
+    c->own = own;
+    c->size = size;
+    c->n = 0;
+    c->strip = c->n_held = c->fold = 0;
+    c->text = "";
+    c->system = begin ? c->msg[0].content : NULL;
+    target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    gpti_chat_pattern(c, c->row.head);
+    if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
+        if (begin) c->text = c->system;
+        gpti_chat_pattern(c, c->row.system);
+    }
+    for (i = begin; i < c->n_msg; i++) {
+        int role = gpti_chat_role(c->msg[i].role);
+        c->text = c->msg[i].content;
+        if (role == 0) { c->system = c->text; gpti_chat_pattern(c, c->row.system); }
+        if (role == 1) {
+            int with = i == target && !c->row.system && !(c->row.flags & GPTI_CHAT_HEAD);
+            c->fold = with && !c->row.first;
+            gpti_chat_pattern(c, with && c->row.first ? c->row.first : c->row.user);
+            c->fold = 0;
+        }
+        if (role == 2) gpti_chat_pattern(c, c->row.assistant);
+    }
+    gpti_chat_pattern(c, c->row.generation);
+    return c->n;
+}
+
+/* ---- Chat: tokens and the API -------------------------------------------------------------------------------------- */
+
+static int gpti_chat_spells(const char *pattern, gpti_str s) {
+    size_t i, n = pattern ? strlen(pattern) : 0;
+    for (i = 0; i + s.n <= n; i++) if (!memcmp(pattern + i, s.p, s.n)) return 1;
+    return 0;
+}
+
+/* May a content become this special token? Not if it is a control token, nor one that the template itself writes, as
+ * which many files do not mark them. */
+static int gpti_chat_allows(const gpti_chat *c, const gpti_tokenizer *t, gpt_token id) {
+    gpti_str s = gpti_tokenizer_piece(t, id);
+    return !gpti_tokenizer_is_control(t, id) && !gpti_chat_spells(c->row.head, s) &&
+           !gpti_chat_spells(c->row.system, s) && !gpti_chat_spells(c->row.first, s) &&
+           !gpti_chat_spells(c->row.user, s) &&
+           !gpti_chat_spells(c->row.assistant, s) && !gpti_chat_spells(c->row.generation, s);
+}
+
+/* The rendered text[n] with its marks own[n] to ids, as gpti_tokenizer_encode does it but for what may be special. Text
+ * of the template and of contents that no special token separates is one text to the tokenizer, as in training. */
+static gpt_result gpti_chat_encode(const gpti_chat *c, gpti_encoder *e, const char *text, const unsigned char *own,
+                                   size_t n) {
+    const gpti_tokenizer *t = e->t;
+    const char *p = text, *from = text, *end = text + n, *run = text;     /* run: where the marks change next */
+    gpt_result r = GPT_OK;
+    size_t len = 0;
+    if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
+    e->last = -1;
+    e->edge = 1;
+    if (t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
+    while (p < end && !r) {
+        unsigned b = (unsigned char)*p;
+        int mine = own[p - text];
+        gpt_token id;
+        if (p >= run) for (run = p; run < end && own[run - text] == mine; run++) {}
+        id = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, p, run, mine, &len);
+        if (id < 0 || (!mine && !gpti_chat_allows(c, t, id))) { p++; continue; }
+        r = gpti_encode_fragment(e, from, p);
+        if (!(p == text && e->n == 1 && id == t->bos)) gpti_put(e, id);
+        e->edge = !(c->row.flags & GPTI_CHAT_TIGHT);
+        from = p += len;
+    }
+    return r ? r : gpti_encode_fragment(e, from, end);
+}
+
+GPT_API const char *gpt_chat_family(const gpt_model *m) {
+    gpti_chat_row row;
+    return m && m->info.chat_template && gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
+}
+
+GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
+    gpti_chat c;
+    gpti_clear(err);
+    if (n) *n = 0;
+    if (!m || !n || (size && !text)) return gpti_fail(err, GPT_E_ARG,
+        "gpt_chat_format: model and n must not be NULL, nor text with a size");
+    GPTI_TRY(gpti_chat_settle(&c, m, messages, n_message, chat, err));
+    *n = gpti_chat_render(&c, text, NULL, size);
+    return GPT_OK;
+}
+
+GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+    gpti_chat c;
+    gpti_encoder e;
+    char *text;
+    size_t len;
+    gpt_result r;
+    gpti_clear(err);
+    if (n) *n = 0;
+    if (!m || !n || (max && !ids)) return gpti_fail(err, GPT_E_ARG,
+        "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
+    GPTI_TRY(gpti_chat_settle(&c, m, messages, n_message, chat, err));
+    len = gpti_chat_render(&c, NULL, NULL, 0);
+    text = (char *)gpti_alloc_n(&m->mem, len, 2);
+    if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+    gpti_chat_render(&c, text, (unsigned char *)text + len, len);
+    memset(&e, 0, sizeof e);
+    e.t = &m->tok; e.ids = ids; e.max = max; e.mem = &m->mem; e.err = err;
+    r = gpti_chat_encode(&c, &e, text, (unsigned char *)text + len, len);
+    gpti_free(&m->mem, e.own);
+    gpti_free(&m->mem, text);
+    *n = e.n;
+    return r;
+}
+
+/* The ids of the conversation at s->x: between two evaluations the activations from s->x to s->logits hold nothing, so
+ * the ids, the text and its marks are laid out there. A conversation too long for that takes memory until the ids are
+ * known, in *own for the caller to free. */
+static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
+    size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
+    gpti_encoder e;
+    char *text;
+    gpt_result r;
+    *own = NULL;
+    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, (size_t)s->n_ctx * sizeof(gpt_token)))
+        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+    *ids = (gpt_token *)(void *)s->x;
+    if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
+        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+    text = (char *)(*ids + s->n_ctx);
+    gpti_chat_render(c, text, (unsigned char *)text + len, len);
+    memset(&e, 0, sizeof e);
+    e.t = &s->m->tok; e.ids = *ids; e.max = s->n_ctx; e.mem = &s->m->mem; e.err = err;
+    e.buf = (char *)s->scratch;
+    e.cap = s->scratch_size;
+    r = gpti_chat_encode(c, &e, text, (unsigned char *)text + len, len);
+    gpti_free(&s->m->mem, e.own);
+    *n = e.n;
+    if (!r && e.n > s->n_ctx) r = gpti_fail(err, GPT_E_CONTEXT,
+        "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)e.n, (unsigned long)s->n_ctx);
+    if (!r && !e.n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
+    return r;
+}
+
+GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+    gpti_chat c;
+    gpt_token *ids = NULL;
+    size_t n = 0, keep;
+    void *own;
+    gpt_result r;
+    gpti_clear(err);
+    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_chat_begin: session must not be NULL");
+    if (s->gen->active) return gpti_fail(err, GPT_E_STATE,
+        "gpt_chat_begin: a generation is under way; gpt_end gives it up");
+    GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
+    if (params) GPTI_TRY(gpti_stream_init(&s->gen->stream, params->stop, params->n_stop, err));
+    r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
+    if (!r) {
+        for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
+        if (gpt_session_rewind(s, keep, err)) gpt_session_reset(s), keep = 0;       /* its window is gone: all again */
+        r = gpti_append(s, ids + keep, n - keep, err);
+        if (!r) r = gpt_begin(s, NULL, params, fn, user, err);
+        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW;
+    }
+    gpti_free(&s->m->mem, own);
+    return r;
+}
+
+GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+    gpt_result r = gpt_chat_begin(s, messages, n_message, chat, params, fn, user, err);
+    if (r) return r;
+    do r = gpt_step(s, err); while (r == GPT_MORE);
+    return r;
+}
+
 /* ======================================================================
- * [SIMD] The kernel sets
- * ==================================================================== */
+ * [SIMD] Kernel sets: the same sums, more lanes
+ * ====================================================================
+ * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
+ * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
+ * once per set by including this file again with GPTI_BODY = the set's number.
+ */
+#ifndef GPT_SELF
+#  define GPT_SELF "gpt.h"
+#endif
+#if defined(GPTI_X86) || defined(GPTI_NEON) || defined(GPTI_WASM)
+
+#define GPTI_CAT2(a, b) a##b
+#define GPTI_CAT(a, b) GPTI_CAT2(a, b)
+#define GPTI_K(name) GPTI_CAT(gpti_##name, GPTI_SUFFIX)
+
+static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
+
+/* A product of one or two panels and a few tokens. */
+typedef struct gpti_run {
+    const gpti_tile *t;                  /* [panels][GPTI_CHUNK / 32]                        */
+    const uint8_t *q[2];                 /* first q of each panel, q_step to the next tile's */
+    size_t q_step;
+    const float *w[2];                   /* floats: [columns][16] of each panel              */
+    const gpti_xblock *x[8];             /* first block of each token, ld apart              */
+    const float *xf[8];                  /* floats of each token                             */
+    float *acc[8];                       /* [panels][16] of each token                       */
+    size_t ld, n;                        /* n columns                                        */
+    const unsigned char *next;           /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
+    size_t n_next;
+    int zero, has_min;
+} gpti_run;
+#endif
+
+#ifdef GPTI_X86
+/* What the processor has and the system saves on a task switch. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
+enum { GPTI_HAS_AVX2 = 1, GPTI_HAS_AVX_VNNI = 2, GPTI_HAS_AVX512 = 4, GPTI_HAS_AVX512_VNNI = 8 };
+static int gpti_cpu_x86(void) {
+    uint32_t a[4] = { 0 }, b[4] = { 0 }, c[4] = { 0 }, xcr;    /* leaves 1, 7.0, 7.1: eax ebx ecx edx */
+    int has = 0;
+#if defined(_MSC_VER)
+    int r[4];
+    __cpuid(r, 0);
+    if (r[0] < 7) return 0;
+    __cpuid(r, 1); memcpy(a, r, sizeof a);
+    __cpuidex(r, 7, 0); memcpy(b, r, sizeof b);
+    if (b[0] >= 1) { __cpuidex(r, 7, 1); memcpy(c, r, sizeof c); }
+    if ((a[2] >> 27 & 1) == 0) return 0;
+    xcr = (uint32_t)_xgetbv(0);
+#else
+    uint32_t high;
+    if (!__get_cpuid(1, a, a + 1, a + 2, a + 3) || !__get_cpuid_count(7, 0, b, b + 1, b + 2, b + 3)) return 0;
+    if (b[0] >= 1) __get_cpuid_count(7, 1, c, c + 1, c + 2, c + 3);
+    if ((a[2] >> 27 & 1) == 0) return 0;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr), "=d"(high) : "c"(0));    /* xgetbv */
+    (void)high;
+#endif
+    if ((xcr & 6) == 6 && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* AVX, F16C, AVX2 */
+        has |= GPTI_HAS_AVX2;
+        if (c[0] >> 4 & 1) has |= GPTI_HAS_AVX_VNNI;
+        if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 1) && (b[1] >> 17 & 1) && (b[1] >> 30 & 1) && (b[1] >> 31 & 1)) {    /* F DQ BW VL */
+            has |= GPTI_HAS_AVX512;
+            if (b[2] >> 11 & 1) has |= GPTI_HAS_AVX512_VNNI;
+        }
+    }
+    return has;
+}
+static int gpti_cpu_avx2(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX2) != 0; }
+static int gpti_cpu_avx512(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512) != 0; }
+
+#define GPTI_LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+/* The bits of the largest |x| of 32. */
+GPTI_TARGET("avx2") static uint32_t gpti_top_avx2(const float *x) {
+    const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i a = _mm256_and_si256(GPTI_LOAD256(x), mask), b = _mm256_and_si256(GPTI_LOAD256(x + 8), mask);
+    __m128i m;
+    a = _mm256_max_epi32(a, _mm256_and_si256(GPTI_LOAD256(x + 16), mask));
+    b = _mm256_max_epi32(b, _mm256_and_si256(GPTI_LOAD256(x + 24), mask));
+    a = _mm256_max_epi32(a, b);
+    m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4E));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xB1));
+    return (uint32_t)_mm_cvtsi128_si32(m);
+}
+/* q = x * id, rounded to the nearest even, and the sums of its halves */
+GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_xblock *out) {
+    const __m256 s = _mm256_set1_ps(id);
+    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s)), b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), s));
+    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s)), d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
+    a = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    a = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)out->q, a);
+    a = _mm256_maddubs_epi16(_mm256_set1_epi8(1), a);
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0x4E));
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0xB1));
+    b = _mm256_permute4x64_epi64(a, 2);
+    memcpy(out->sum[1], &a, 4);
+    memcpy(out->sum[2], &b, 4);
+}
+
+GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
+        uint32_t top = gpti_top_avx2(x);
+        if (!gpti_quantize_scale(out, top)) continue;
+        gpti_round_avx2(x, 127.0f / gpti_bits_f32(top), out);
+        gpti_quantize_sums(out);
+    }
+}
+
+#define GPTI_BODY 1
+#include GPT_SELF
+#define GPTI_BODY 3
+#include GPT_SELF
+#if GPTI_X86_VNNI
+static int gpti_cpu_avx_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX_VNNI) != 0; }
+static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512_VNNI) != 0; }
+#define GPTI_BODY 2
+#include GPT_SELF
+#define GPTI_BODY 4
+#include GPT_SELF
+#endif
+#endif /* GPTI_X86 */
+
+#ifdef GPTI_NEON
+/* As gpti_top_avx2, gpti_round_avx2: see there. */
+static uint32_t gpti_top_neon(const float *x) {
+    uint32x4_t m = vdupq_n_u32(0);
+    int i;
+    for (i = 0; i < 32; i += 4) m = vmaxq_u32(m, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7FFFFFFF)));
+    return vmaxvq_u32(m);
+}
+
+static void gpti_round_neon(const float *x, float id, gpti_xblock *out) {
+    int h, i;
+    for (h = 0; h < 2; h++) {
+        int16x4_t v[4], sum = vdup_n_s16(0);
+        for (i = 0; i < 4; i++) {
+            v[i] = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 16 * h + 4 * i), id)));
+            sum = vadd_s16(sum, v[i]);
+        }
+        vst1q_s8(out->q + 16 * h, vcombine_s8(vmovn_s16(vcombine_s16(v[0], v[1])), vmovn_s16(vcombine_s16(v[2], v[3]))));
+        sum = vpadd_s16(sum, sum);
+        out->sum[1 + h][0] = vget_lane_s16(sum, 0);
+        out->sum[1 + h][1] = vget_lane_s16(sum, 1);
+    }
+}
+
+static void gpti_quantize_neon(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
+        uint32_t top = gpti_top_neon(x);
+        if (!gpti_quantize_scale(out, top)) continue;
+        gpti_round_neon(x, 127.0f / gpti_bits_f32(top), out);
+        gpti_quantize_sums(out);
+    }
+}
+
+static int32x4x2_t gpti_zero_neon(int unused) {
+    int32x4x2_t z;
+    (void)unused;
+    z.val[0] = z.val[1] = vdupq_n_s32(0);
+    return z;
+}
+#define GPTI_BODY 5
+#include GPT_SELF
+#ifdef GPTI_NEON_DOT
+static int gpti_cpu_neon_dot(void) {
+#  ifdef __ARM_FEATURE_DOTPROD
+    return 1;
+#  elif defined(__linux__)
+    return (getauxval(16) >> 20 & 1) != 0;    /* AT_HWCAP, HWCAP_ASIMDDP */
+#  else
+    return 0;
+#  endif
+}
+#define GPTI_BODY 6
+#include GPT_SELF
+#endif
+#endif /* GPTI_NEON */
+
+#ifdef GPTI_WASM
+static uint32_t gpti_top_wasm(const float *x) {
+    v128_t m = wasm_i32x4_splat(0);
+    int i;
+    for (i = 0; i < 32; i += 4) m = wasm_u32x4_max(m, wasm_v128_and(wasm_v128_load(x + i), wasm_i32x4_splat(0x7FFFFFFF)));
+    m = wasm_u32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
+    m = wasm_u32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
+    return (uint32_t)wasm_i32x4_extract_lane(m, 0);
+}
+
+static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
+    const v128_t magic = wasm_f32x4_splat(12582912.0f), bits = wasm_i32x4_splat(0x4B400000);
+    int h, i;
+    for (h = 0; h < 2; h++) {
+        v128_t v[4], sum = wasm_i32x4_splat(0);
+        for (i = 0; i < 4; i++) {
+            v[i] = wasm_f32x4_add(wasm_f32x4_mul(wasm_v128_load(x + 16 * h + 4 * i), wasm_f32x4_splat(id)), magic);
+            v[i] = wasm_i32x4_sub(v[i], bits);
+            sum = wasm_i32x4_add(sum, v[i]);
+        }
+        wasm_v128_store(out->q + 16 * h, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]), wasm_i16x8_narrow_i32x4(v[2], v[3])));
+        sum = wasm_i32x4_add(sum, wasm_i32x4_shuffle(sum, sum, 1, 0, 3, 2));
+        out->sum[1 + h][0] = (int16_t)wasm_i32x4_extract_lane(sum, 0);
+        out->sum[1 + h][1] = (int16_t)wasm_i32x4_extract_lane(sum, 2);
+    }
+}
+
+static void gpti_quantize_wasm(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
+        uint32_t top = gpti_top_wasm(x);
+        if (!gpti_quantize_scale(out, top)) continue;
+        gpti_round_wasm(x, 127.0f / gpti_bits_f32(top), out);
+        gpti_quantize_sums(out);
+    }
+}
+
+/* Four halves, as gpti_f16_f32. */
+static v128_t gpti_halves_wasm4(const void *p) {
+    v128_t h = wasm_u32x4_load16x4(p), em = wasm_v128_and(h, wasm_i32x4_splat(0x7FFF)), shifted = wasm_i32x4_shl(em, 13);
+    v128_t low = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(em), wasm_f32x4_splat(1.0f / 16777216.0f));
+    v128_t high = wasm_v128_or(wasm_v128_or(shifted, wasm_i32x4_splat(0x7F800000)),
+                               wasm_v128_and(wasm_i32x4_gt(em, wasm_i32x4_splat(0x7C00)), wasm_i32x4_splat(0x00400000)));
+    v128_t f = wasm_i32x4_add(shifted, wasm_i32x4_splat(112 << 23));
+    f = wasm_v128_bitselect(low, f, wasm_i32x4_lt(em, wasm_i32x4_splat(0x0400)));
+    f = wasm_v128_bitselect(high, f, wasm_i32x4_ge(em, wasm_i32x4_splat(0x7C00)));
+    return wasm_v128_or(f, wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x8000)), 16));
+}
+
+typedef struct gpti_wasm2 { v128_t lo, hi; } gpti_wasm2;
+static v128_t gpti_neighbours_wasm(v128_t a, v128_t b) {    /* sums of neighbours of a, then of b */
+    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+static gpti_wasm2 gpti_zero_wasm(int unused) {
+    gpti_wasm2 z;
+    (void)unused;
+    z.lo = z.hi = wasm_i32x4_splat(0);
+    return z;
+}
+#define GPTI_BODY 7
+#include GPT_SELF
+#endif /* GPTI_WASM */
+
+enum { GPTI_MAX_SET = 8 };
+
+/* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
+static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
+    const gpti_kernels sets[] = {
+#ifdef GPTI_X86
+#  if GPTI_X86_VNNI
+        { "avx512-vnni", gpti_cpu_avx512_vnni, gpti_matmul_avx512_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+        { "avx-vnni", gpti_cpu_avx_vnni, gpti_matmul_avx_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+#  else
+        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+#  endif
+        { "avx2", gpti_cpu_avx2, gpti_matmul_avx2, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+#endif
+#ifdef GPTI_NEON
+#  ifdef GPTI_NEON_DOT
+        { "neon-dot", gpti_cpu_neon_dot, gpti_matmul_neon_dot, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon, gpti_norm_neon },
+#  endif
+        { "neon", gpti_cpu_any, gpti_matmul_neon, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon, gpti_norm_neon },
+#endif
+#ifdef GPTI_WASM
+        { "wasm", gpti_cpu_any, gpti_matmul_wasm, gpti_quantize_wasm, gpti_attend_wasm, gpti_activate_wasm, gpti_norm_wasm },
+#endif
+        { "ref", gpti_cpu_any, gpti_matmul_ref, gpti_quantize_ref, gpti_attend_ref, gpti_activate_ref, gpti_norm_ref }
+    };
+    memcpy(out, sets, sizeof sets);
+    return sizeof sets / sizeof sets[0];
+}
 
 /* The set of that name if this processor can run it, for NULL the best one. 0 when there is none. */
 static int gpti_kernels_find(const char *name, gpti_kernels *out) {
-    const gpti_kernels sets[] = {       /* best first; the last row runs anywhere */
-        { "ref", gpti_cpu_any, gpti_matmul_ref, gpti_quantize_ref, gpti_attend_ref, gpti_activate }
-    };
-    size_t i;
-    for (i = 0; i < sizeof sets / sizeof sets[0]; i++)
+    gpti_kernels sets[GPTI_MAX_SET];
+    size_t i, n = gpti_kernels_list(sets);
+    for (i = 0; i < n; i++)
         if ((!name || !strcmp(name, sets[i].name)) && sets[i].usable()) { *out = sets[i]; return 1; }
     return 0;
 }
@@ -5935,6 +7145,606 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #if defined(__GNUC__) && !defined(__clang__)
 #  pragma GCC pop_options
 #endif
+#else /* GPTI_BODY: what follows is compiled once per kernel set */
+
+/* The instructions of a set:
+ *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
+ *   GPTI_NP, GPTI_NT   panels and tokens of a register tile, sized by the number of registers
+ *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
+ *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
+ */
+#if GPTI_BODY == 1 || GPTI_BODY == 2
+#  define GPTI_NP 1
+#  define GPTI_NT 4
+#  define GPTI_VF 8
+#  define GPTI_I __m256i
+#  define GPTI_F __m256
+#  define GPTI_S __m256i
+#  define GPTI_N __m256i
+#  define GPTI_AI __m256i
+#  define GPTI_LOADI(p) GPTI_LOAD256(p)
+#  define GPTI_STOREI(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#  define GPTI_SET8(c) _mm256_set1_epi8((char)(c))
+#  define GPTI_AND(a, b) _mm256_and_si256(a, b)
+#  define GPTI_OR(a, b) _mm256_or_si256(a, b)
+#  define GPTI_SHIFT __m128i
+#  define GPTI_COUNT(n) _mm_cvtsi32_si128(n)
+#  define GPTI_SHR(a, n) _mm256_srl_epi16(a, n)
+#  define GPTI_SHL(a, n) _mm256_sll_epi16(a, n)
+#  define GPTI_TABLE(p) _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#  define GPTI_LOOK(t, i) _mm256_shuffle_epi8(t, i)
+#  define GPTI_LOADF(p) _mm256_loadu_ps(p)
+#  define GPTI_STOREF(p, v) _mm256_storeu_ps(p, v)
+#  define GPTI_SETF(x) _mm256_set1_ps(x)
+#  define GPTI_MUL(a, b) _mm256_mul_ps(a, b)
+#  define GPTI_ADD(a, b) _mm256_add_ps(a, b)
+#  define GPTI_SUB(a, b) _mm256_sub_ps(a, b)
+#  define GPTI_HALVES(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#  define GPTI_BF16(p) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
+#  define GPTI_BYTES(p) _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#  define GPTI_FLOAT(i) _mm256_cvtepi32_ps(i)
+#  define GPTI_A(p) _mm256_set1_epi32(gpti_load_i32(p))
+#endif
+#if GPTI_BODY == 1
+#  define GPTI_SUFFIX _avx2
+#  define GPTI_FIRST
+#  define GPTI_FN GPTI_TARGET("avx2,f16c")
+/* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so what wraps on the way
+ * does no harm: |q - centre| * 127 * 16 columns <= 32512 for five bits, and for six with 8 columns. */
+#  define GPTI_SMALL 63
+#  define GPTI_START(pair, centre) _mm256_mullo_epi16(pair, _mm256_set1_epi16((short)-(centre)))
+#  define GPTI_DOT(s, w, a, zero) s = _mm256_add_epi16(s, _mm256_maddubs_epi16(w, a))
+#  define GPTI_SUM(s) _mm256_madd_epi16(s, _mm256_set1_epi16(1))
+#  define GPTI_REST(sum, pair, rest) _mm256_add_epi32(sum, _mm256_madd_epi16(pair, _mm256_set1_epi16((short)(rest))))
+/* |w| by x with the sign of w: at most 128 * 127 * 2 in 16 bits */
+#  define GPTI_ZERO _mm256_setzero_si256()
+#  define GPTI_SIGNED(w) _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80))
+#  define GPTI_DOT_WIDE(s, w, a) s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16( \
+    _mm256_abs_epi8(GPTI_SIGNED(w)), _mm256_sign_epi8(a, GPTI_SIGNED(w))), _mm256_set1_epi16(1)))
+#  define GPTI_SUM_WIDE(s) (s)
+#elif GPTI_BODY == 2
+#  define GPTI_SUFFIX _avx_vnni
+#  define GPTI_FN GPTI_TARGET("avx2,f16c,avxvnni")
+#  define GPTI_SMALL 255
+#  define GPTI_START(pair, centre) _mm256_madd_epi16(pair, _mm256_set1_epi16((short)-(centre)))
+#  define GPTI_DOT(s, w, a, zero) s = _mm256_dpbusd_avx_epi32(s, w, a)
+#  define GPTI_SUM(s) (s)
+#endif
+
+#if GPTI_BODY == 3 || GPTI_BODY == 4
+#  define GPTI_NP 2
+#  define GPTI_NT 8
+#  define GPTI_VF 16
+#  define GPTI_I __m512i
+#  define GPTI_F __m512
+#  define GPTI_S __m512i
+#  define GPTI_N __m512i
+#  define GPTI_AI __m512i
+#  define GPTI_LOADI(p) _mm512_loadu_si512((const void *)(p))
+#  define GPTI_STOREI(p, v) _mm512_storeu_si512((void *)(p), v)
+#  define GPTI_SET8(c) _mm512_set1_epi8((char)(c))
+#  define GPTI_AND(a, b) _mm512_and_si512(a, b)
+#  define GPTI_OR(a, b) _mm512_or_si512(a, b)
+#  define GPTI_SHIFT __m128i
+#  define GPTI_COUNT(n) _mm_cvtsi32_si128(n)
+#  define GPTI_SHR(a, n) _mm512_srl_epi16(a, n)
+#  define GPTI_SHL(a, n) _mm512_sll_epi16(a, n)
+#  define GPTI_TABLE(p) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#  define GPTI_LOOK(t, i) _mm512_shuffle_epi8(t, i)
+#  define GPTI_LOADF(p) _mm512_loadu_ps(p)
+#  define GPTI_STOREF(p, v) _mm512_storeu_ps(p, v)
+#  define GPTI_SETF(x) _mm512_set1_ps(x)
+#  define GPTI_MUL(a, b) _mm512_mul_ps(a, b)
+#  define GPTI_ADD(a, b) _mm512_add_ps(a, b)
+#  define GPTI_SUB(a, b) _mm512_sub_ps(a, b)
+#  define GPTI_HALVES(p) _mm512_cvtph_ps(GPTI_LOAD256(p))
+#  define GPTI_BF16(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(GPTI_LOAD256(p)), 16))
+#  define GPTI_BYTES(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
+#  define GPTI_FLOAT(i) _mm512_cvtepi32_ps(i)
+#  define GPTI_A(p) _mm512_set1_epi32(gpti_load_i32(p))
+#endif
+#if GPTI_BODY == 3
+#  define GPTI_SUFFIX _avx512
+#  define GPTI_FN GPTI_TARGET("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+#  define GPTI_SMALL 63
+#  define GPTI_START(pair, centre) _mm512_mullo_epi16(pair, _mm512_set1_epi16((short)-(centre)))
+#  define GPTI_DOT(s, w, a, zero) s = _mm512_add_epi16(s, _mm512_maddubs_epi16(w, a))
+#  define GPTI_SUM(s) _mm512_madd_epi16(s, _mm512_set1_epi16(1))
+#  define GPTI_REST(sum, pair, rest) _mm512_add_epi32(sum, _mm512_madd_epi16(pair, _mm512_set1_epi16((short)(rest))))
+#  define GPTI_ZERO _mm512_setzero_si512()
+#  define GPTI_SIGNED(w) _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80))
+#  define GPTI_DOT_WIDE(s, w, a) s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(GPTI_SIGNED(w)), \
+    _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(GPTI_SIGNED(w)), _mm512_setzero_si512(), a)), _mm512_set1_epi16(1)))
+#  define GPTI_SUM_WIDE(s) (s)
+#elif GPTI_BODY == 4
+#  define GPTI_SUFFIX _avx512_vnni
+#  define GPTI_FN GPTI_TARGET("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#  define GPTI_SMALL 255
+#  define GPTI_START(pair, centre) _mm512_madd_epi16(pair, _mm512_set1_epi16((short)-(centre)))
+#  define GPTI_DOT(s, w, a, zero) s = _mm512_dpbusd_epi32(s, w, a)
+#  define GPTI_SUM(s) (s)
+#endif
+
+#if GPTI_BODY == 5 || GPTI_BODY == 6
+#  define GPTI_NP 1
+#  define GPTI_NT 4
+#  define GPTI_VF 4
+#  define GPTI_I uint8x16_t
+#  define GPTI_F float32x4_t
+#  define GPTI_LOADI(p) vld1q_u8(p)
+#  define GPTI_STOREI(p, v) vst1q_u8(p, v)
+#  define GPTI_SET8(c) vdupq_n_u8((uint8_t)(c))
+#  define GPTI_AND(a, b) vandq_u8(a, b)
+#  define GPTI_OR(a, b) vorrq_u8(a, b)
+#  define GPTI_SHIFT int8x16_t
+#  define GPTI_COUNT(n) vdupq_n_s8((int8_t)(n))
+#  define GPTI_SHR(a, n) vshlq_u8(a, vnegq_s8(n))
+#  define GPTI_SHL(a, n) vshlq_u8(a, n)
+#  define GPTI_TABLE(p) vld1q_u8(p)
+#  define GPTI_LOOK(t, i) vqtbl1q_u8(t, i)
+#  define GPTI_LOADF(p) vld1q_f32(p)
+#  define GPTI_STOREF(p, v) vst1q_f32(p, v)
+#  define GPTI_SETF(x) vdupq_n_f32(x)
+#  define GPTI_MUL(a, b) vmulq_f32(a, b)
+#  define GPTI_ADD(a, b) vaddq_f32(a, b)
+#  define GPTI_SUB(a, b) vsubq_f32(a, b)
+#  define GPTI_HALVES(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
+#  define GPTI_BF16(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16))
+#  define GPTI_BYTES(p) vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_s32(vdup_n_s32(gpti_load_i32(p)))))))
+#  define GPTI_FLOAT(i) vcvtq_f32_s32(i)
+#  define GPTI_N int32x4_t
+#  define GPTI_A(p) vreinterpretq_s8_s32(vdupq_n_s32(gpti_load_i32(p)))
+#  define GPTI_AI int8x16_t
+#  define GPTI_SIGN(w, zero) vreinterpretq_s8_u8(vsubq_u8(w, vdupq_n_u8((uint8_t)(zero))))
+#endif
+#if GPTI_BODY == 5
+#  define GPTI_SUFFIX _neon
+#  define GPTI_FIRST
+#  define GPTI_FN
+/* one 16-bit sum per column of four and row: |q - zero| * 127 * 8 groups fits for five bits, with 4 groups for six */
+#  define GPTI_SMALL 63
+#  define GPTI_SIGNED_Q
+#  define GPTI_S int32x4x2_t
+#  define GPTI_START(pair, centre) gpti_zero_neon(centre)
+#  define GPTI_DOT(s, w, a, zero) \
+    (s.val[0] = vreinterpretq_s32_s16(vmlal_s8(vreinterpretq_s16_s32(s.val[0]), vget_low_s8(GPTI_SIGN(w, zero)), vget_low_s8(a))), \
+     s.val[1] = vreinterpretq_s32_s16(vmlal_high_s8(vreinterpretq_s16_s32(s.val[1]), GPTI_SIGN(w, zero), a)))
+#  define GPTI_SUM(s) \
+    vpaddq_s32(vpaddlq_s16(vreinterpretq_s16_s32(s.val[0])), vpaddlq_s16(vreinterpretq_s16_s32(s.val[1])))
+#  define GPTI_ZERO gpti_zero_neon(0)
+#  define GPTI_DOT_WIDE(s, w, a) \
+    (s.val[0] = vpadalq_s16(s.val[0], vmull_s8(vget_low_s8(GPTI_SIGN(w, 128)), vget_low_s8(a))), \
+     s.val[1] = vpadalq_s16(s.val[1], vmull_high_s8(GPTI_SIGN(w, 128), a)))
+#  define GPTI_SUM_WIDE(s) vpaddq_s32(s.val[0], s.val[1])
+#elif GPTI_BODY == 6
+#  define GPTI_SUFFIX _neon_dot
+#  ifdef __ARM_FEATURE_DOTPROD
+#    define GPTI_FN
+#  else
+#    define GPTI_FN GPTI_TARGET("arch=armv8.2-a+dotprod")
+#  endif
+#  define GPTI_SMALL 255
+#  define GPTI_S int32x4_t
+#  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
+#  define GPTI_DOT(s, w, a, zero) s = vdotq_s32(s, GPTI_SIGN(w, zero), a)
+#  define GPTI_SUM(s) (s)
+#endif
+
+#if GPTI_BODY == 7
+#  define GPTI_SUFFIX _wasm
+#  define GPTI_FIRST
+#  define GPTI_FN
+#  define GPTI_NP 1
+#  define GPTI_NT 2
+#  define GPTI_VF 4
+#  define GPTI_I v128_t
+#  define GPTI_F v128_t
+#  define GPTI_N v128_t
+#  define GPTI_AI v128_t
+#  define GPTI_LOADI(p) wasm_v128_load(p)
+#  define GPTI_STOREI(p, v) wasm_v128_store(p, v)
+#  define GPTI_SET8(c) wasm_i8x16_splat((int8_t)(c))
+#  define GPTI_AND(a, b) wasm_v128_and(a, b)
+#  define GPTI_OR(a, b) wasm_v128_or(a, b)
+#  define GPTI_SHIFT int
+#  define GPTI_COUNT(n) (n)
+#  define GPTI_SHR(a, n) wasm_u8x16_shr(a, (uint32_t)(n))
+#  define GPTI_SHL(a, n) wasm_i8x16_shl(a, (uint32_t)(n))
+#  define GPTI_TABLE(p) wasm_v128_load(p)
+#  define GPTI_LOOK(t, i) wasm_i8x16_swizzle(t, i)
+#  define GPTI_LOADF(p) wasm_v128_load(p)
+#  define GPTI_STOREF(p, v) wasm_v128_store(p, v)
+#  define GPTI_SETF(x) wasm_f32x4_splat(x)
+#  define GPTI_MUL(a, b) wasm_f32x4_mul(a, b)
+#  define GPTI_ADD(a, b) wasm_f32x4_add(a, b)
+#  define GPTI_SUB(a, b) wasm_f32x4_sub(a, b)
+#  define GPTI_HALVES(p) gpti_halves_wasm4(p)
+#  define GPTI_BF16(p) wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)
+#  define GPTI_BYTES(p) wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))))
+#  define GPTI_FLOAT(i) wasm_f32x4_convert_i32x4(i)
+#  define GPTI_A(p) wasm_v128_load32_splat(p)
+#  define GPTI_SIGN(w, zero) wasm_i8x16_sub(w, wasm_i8x16_splat((int8_t)(zero)))
+/* as NEON without dotprod */
+#  define GPTI_SMALL 63
+#  define GPTI_SIGNED_Q
+#  define GPTI_S gpti_wasm2
+#  define GPTI_START(pair, centre) gpti_zero_wasm(centre)
+#  define GPTI_DOT(s, w, a, zero) (s.lo = wasm_i16x8_add(s.lo, wasm_i16x8_extmul_low_i8x16(GPTI_SIGN(w, zero), a)), \
+                                   s.hi = wasm_i16x8_add(s.hi, wasm_i16x8_extmul_high_i8x16(GPTI_SIGN(w, zero), a)))
+#  define GPTI_SUM(s) gpti_neighbours_wasm(wasm_i32x4_extadd_pairwise_i16x8(s.lo), wasm_i32x4_extadd_pairwise_i16x8(s.hi))
+#  define GPTI_ZERO gpti_zero_wasm(0)
+#  define GPTI_DOT_WIDE(s, w, a) \
+    (s.lo = wasm_i32x4_add(s.lo, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_low_i8x16(GPTI_SIGN(w, 128), a))), \
+     s.hi = wasm_i32x4_add(s.hi, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_high_i8x16(GPTI_SIGN(w, 128), a))))
+#  define GPTI_SUM_WIDE(s) gpti_neighbours_wasm(s.lo, s.hi)
+#endif
+
+#if defined(__GNUC__) && defined(GPTI_X86)
+#  define GPTI_KEEP(v) __asm__("" : "+x"(v))    /* adds in this order, in place: gcc reshuffles unrolled sums into spills */
+#else
+#  define GPTI_KEEP(v)
+#endif
+#define GPTI_NV (16 / GPTI_VF)                  /* vectors of a panel                  */
+#define GPTI_NR (GPTI_NP * GPTI_NV)             /* vectors of a register tile's column */
+#define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
+#define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_CHUNK / 32))    /* of the panel of vector v  */
+#define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
+#define GPTI_WHICH(h) (n_half == 2 ? (h) + 1 : 0)                    /* sums of half h or of all  */
+#ifndef GPTI_DOT_WIDE
+#  define GPTI_SIGNED_Q
+#  define GPTI_ZERO GPTI_START(GPTI_LOADI(t->q), 0)
+#  define GPTI_DOT_WIDE(s, w, a) (void)(a)
+#  define GPTI_SUM_WIDE(s) GPTI_SUM(s)
+#endif
+#ifndef GPTI_REST
+#  define GPTI_REST(sum, pair, rest) (sum)
+#endif
+
+GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
+    int r;
+    for (; n > 0; n--, out += step, p += p_step) for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_HALVES(p + 2 * r));
+}
+
+GPTI_FN static void GPTI_K(scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d) {
+    const GPTI_F less = GPTI_SETF((float)bias);
+    int r;
+    for (; n > 0; n--, out += step, c += c_step)
+        for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_MUL(GPTI_SUB(GPTI_BYTES(c + r), less), GPTI_LOADF(d + r)));
+}
+
+GPTI_FN static void GPTI_K(bits)(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge) {
+    const GPTI_I keep = GPTI_SET8(mask);
+    const GPTI_SHIFT right = GPTI_COUNT(shift), up = GPTI_COUNT(left);
+    size_t i;
+    for (i = 0; i < 64; i += GPTI_VB) {
+        GPTI_I v = GPTI_SHL(GPTI_AND(GPTI_SHR(GPTI_LOADI(p + i), right), keep), up);
+        GPTI_STOREI(q + i, merge ? GPTI_OR(v, GPTI_LOADI(q + i)) : v);
+    }
+}
+
+/* 64 * n_group bytes with upper bits */
+GPTI_FN static void GPTI_K(upper)(uint8_t *low, uint8_t *high, const unsigned char *p, size_t n_group, const gpti_upper *up,
+                                  const unsigned char *b) {
+    const GPTI_I mask = GPTI_SET8(15), keep = GPTI_SET8(up->mask << 4);
+    const GPTI_SHIFT four = GPTI_COUNT(4);
+    size_t g, i;
+    for (g = 0; g < n_group; g++, b += up->by) {
+        const GPTI_SHIFT s0 = GPTI_COUNT(up->shift[0] + (int)g * up->turn), s1 = GPTI_COUNT(up->shift[1] + (int)g * up->turn);
+        for (i = 0; i < 64; i += GPTI_VB, p += GPTI_VB, low += GPTI_VB, high += GPTI_VB) {
+            GPTI_I v = GPTI_LOADI(p), h = GPTI_LOADI(b + i);
+            GPTI_STOREI(low, GPTI_OR(GPTI_AND(v, mask), GPTI_AND(GPTI_SHL(GPTI_SHR(h, s0), four), keep)));
+            GPTI_STOREI(high, GPTI_OR(GPTI_AND(GPTI_SHR(v, four), mask), GPTI_AND(GPTI_SHL(GPTI_SHR(h, s1), four), keep)));
+        }
+    }
+}
+
+GPTI_FN static void GPTI_K(nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
+                                    size_t n_group, const uint8_t *codes, const gpti_upper *up) {
+    const GPTI_I mask = GPTI_SET8(15), table = codes != NULL ? GPTI_TABLE(codes) : mask;
+    const GPTI_SHIFT four = GPTI_COUNT(4);
+    size_t j, i;
+    for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
+        if (up != NULL) {
+            GPTI_K(upper)(low, high, p, n_group, up, up->p + j * up->step);
+            continue;
+        }
+        for (i = 0; i < 64 * n_group && codes == NULL; i += GPTI_VB) {
+            GPTI_I v = GPTI_LOADI(p + i);
+            GPTI_STOREI(low + i, GPTI_AND(v, mask));
+            GPTI_STOREI(high + i, GPTI_AND(GPTI_SHR(v, four), mask));
+        }
+        for (; i < 64 * n_group; i += GPTI_VB) {
+            GPTI_I v = GPTI_LOADI(p + i);
+            GPTI_STOREI(low + i, GPTI_LOOK(table, GPTI_AND(v, mask)));
+            GPTI_STOREI(high + i, GPTI_LOOK(table, GPTI_AND(GPTI_SHR(v, four), mask)));
+        }
+    }
+}
+
+GPTI_FN static void GPTI_K(pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third) {
+    const GPTI_I two = GPTI_SET8(3), one = GPTI_SET8(4);
+    const GPTI_SHIFT right = GPTI_COUNT(2), next = GPTI_COUNT(1), up = GPTI_COUNT(2), half = GPTI_COUNT(4);
+    size_t i;
+    int h, n;
+    for (h = 0; h < 2; h++, t += 4, p += 512) {
+        for (i = 0; i < 512; i += GPTI_VB) {
+            GPTI_I v = GPTI_LOADI(p + i), b = third != NULL ? GPTI_LOADI(third + i) : v;
+            if (h == 1) b = GPTI_SHR(b, half);
+            GPTI_UNROLL for (n = 0; n < 4; n++) {
+                GPTI_I q = GPTI_AND(v, two);
+                if (third != NULL) q = GPTI_OR(q, GPTI_AND(GPTI_SHL(b, up), one));
+                GPTI_STOREI(t[n].q + i, q);
+                v = GPTI_SHR(v, right);
+                b = GPTI_SHR(b, next);
+            }
+        }
+    }
+}
+
+
+/* Memory is idle while a chunk is multiplied unless the next one is asked for. */
+GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
+    const unsigned char *p = run->next + tile * run->n_next;
+    size_t i;
+    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(p + i);
+}
+
+/* acc += tiles times blocks of nt tokens. All after run are constants: halves of a tile with their own scale, whether q needs
+ * the wide product, the centre of the narrow one, and what is then still missing from it to zero. */
+GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int nt, const int n_half, const int wide, const int centre,
+                                         const int rest) {
+    GPTI_F f[GPTI_NR][GPTI_NT];
+    const gpti_xblock *x[GPTI_NT];
+    const gpti_tile *t = run->t, *end = t + run->n / 32;
+    const uint8_t *q[GPTI_NP];
+    const size_t ld = run->ld, q_step = run->q_step;
+    int i, v, g, h, e;
+    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] = run->q[v];
+    GPTI_UNROLL for (i = 0; i < nt; i++) {
+        x[i] = run->x[i];
+        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+    }
+    for (; t < end; t++) {
+        if (nt == 1) GPTI_K(prefetch)(run, (size_t)(t - run->t));
+        GPTI_UNROLL for (h = 0; h < n_half; h++) {
+            const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
+            GPTI_S s[GPTI_NR][GPTI_NT];
+            GPTI_UNROLL for (i = 0; i < nt; i++) {
+                GPTI_S start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x[i]->sum[GPTI_WHICH(h)]), centre);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = start;
+            }
+            GPTI_ROLL for (g = first; g < last; g += 2) {
+                GPTI_UNROLL for (e = g; e < g + 2; e++) {
+                    GPTI_I w[GPTI_NR];
+                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) w[v] = GPTI_LOADI(q[v / GPTI_NV] + 64 * e + GPTI_LANE(v) * 4);
+                    GPTI_UNROLL for (i = 0; i < nt; i++) {
+                        GPTI_AI a = GPTI_A(x[i]->q + 4 * e);
+                        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                            if (wide) GPTI_DOT_WIDE(s[v][i], w[v], a);
+                            else GPTI_DOT(s[v][i], w[v], a, centre);
+                            GPTI_KEEP(s[v][i]);
+                        }
+                    }
+                }
+            }
+            GPTI_UNROLL for (i = 0; i < nt; i++) {
+                GPTI_F xd = GPTI_SETF(x[i]->d);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                    GPTI_F d = GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
+                    GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v][i]) : GPTI_SUM(s[v][i]);
+                    if (rest) sum = GPTI_REST(sum, GPTI_A(x[i]->sum[GPTI_WHICH(h)]), rest);
+                    f[v][i] = GPTI_ADD(f[v][i], GPTI_MUL(GPTI_FLOAT(sum), d));
+                }
+            }
+        }
+        if (run->has_min) {
+            GPTI_UNROLL for (h = 0; h < n_half; h++) {
+                GPTI_UNROLL for (i = 0; i < nt; i++) {
+                    GPTI_F xs = GPTI_SETF(x[i]->s[GPTI_WHICH(h)]);
+                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+                        f[v][i] = GPTI_SUB(f[v][i], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
+                }
+            }
+        }
+        GPTI_UNROLL for (i = 0; i < nt; i++) x[i] += ld;
+        GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
+    }
+    GPTI_UNROLL for (i = 0; i < nt; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
+}
+
+GPTI_FN static void GPTI_K(narrow_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0, r->zero, 0); }
+GPTI_FN static void GPTI_K(narrow_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 0, r->zero, 0); }
+GPTI_FN static void GPTI_K(halved_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 2, 0, r->zero, 0); }
+GPTI_FN static void GPTI_K(halved_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 2, 0, r->zero, 0); }
+#ifndef GPTI_SIGNED_Q
+GPTI_FN static void GPTI_K(five_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0, 16, 16); }
+GPTI_FN static void GPTI_K(five_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 0, 16, 16); }
+#endif
+#if GPTI_SMALL < 255
+GPTI_FN static void GPTI_K(wide_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 1, 0, 0); }
+GPTI_FN static void GPTI_K(wide_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 1, 0, 0); }
+#endif
+
+/* acc += w[columns][16] of each panel times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
+ * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
+GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int nt, const int nb) {
+    GPTI_F s[GPTI_NR][2 * GPTI_NT];
+    const float *w[GPTI_NP], *x[GPTI_NT];
+    int i, v, b;
+    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) w[v] = run->w[v] + 16 * k;
+    GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
+    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = GPTI_SETF(0.0f);
+    k1 = nb == 2 ? 32 : k1 - k;
+    GPTI_ROLL for (k = 0; k < k1; k++) {
+        GPTI_UNROLL for (b = 0; b < nb; b++) {
+            GPTI_F c[GPTI_NR];
+            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
+            GPTI_UNROLL for (i = 0; i < nt; i++) {
+                GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                    s[v][i * nb + b] = GPTI_ADD(s[v][i * nb + b], GPTI_MUL(c[v], a));
+                    GPTI_KEEP(s[v][i * nb + b]);
+                }
+            }
+        }
+    }
+    GPTI_UNROLL for (i = 0; i < nt; i++) {
+        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+            GPTI_F f = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+            GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
+            GPTI_STOREF(run->acc[i] + GPTI_VF * v, f);
+        }
+    }
+}
+GPTI_FN static void GPTI_K(floats_1)(const gpti_run *r) {
+    size_t k = 0;
+    for (; k + 64 <= r->n; k += 64) {
+        GPTI_K(prefetch)(r, k / 32);
+        GPTI_K(prefetch)(r, k / 32 + 1);
+        GPTI_K(floats)(r, k, k + 64, 1, 2);
+    }
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
+}
+GPTI_FN static void GPTI_K(floats_n)(const gpti_run *r) {
+    size_t k;
+    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NT, 1);
+}
+
+/* n weights of 16 rows to floats; F32 stays where it is */
+GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
+    size_t i;
+    if (fmt->block_bytes == 4) return (const float *)(const void *)p;
+    if (fmt->type == 1) for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_HALVES(p + 2 * i));
+    else for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_BF16(p + 2 * i));
+    return out;
+}
+
+GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+    const gpti_unpackers steps = { GPTI_K(halves), GPTI_K(scales), GPTI_K(bits), GPTI_K(nibbles), GPTI_K(pairs), 1 };
+    GPTI_ALIGN64 union { gpti_tile t[GPTI_NP][GPTI_CHUNK / 32]; float w[GPTI_NP][GPTI_CHUNK * 16]; } u;
+    GPTI_ALIGN64 float acc[GPTI_TOKENS][GPTI_NP * 16];
+    GPTI_ALIGN64 unsigned char scratch[GPTI_NP][GPTI_PANEL * 4 * GPTI_CHUNK];
+    const gpti_matrix *w = &job->w;
+    const gpti_format *fmt = w->fmt;
+    const unsigned char *p = w->data;
+    void (*many)(const gpti_run *) = GPTI_K(floats_n), (*one)(const gpti_run *) = GPTI_K(floats_1);
+    size_t panel, t0, n_tok, k, n, t, i, np;
+    gpti_run run;
+    if (fmt->n_scale == 1) many = GPTI_K(narrow_n), one = GPTI_K(narrow_1);
+    if (fmt->n_scale == 2) many = GPTI_K(halved_n), one = GPTI_K(halved_1);
+#if GPTI_SMALL < 255
+#  ifndef GPTI_SIGNED_Q
+    if (fmt->q_max == 31 && fmt->zero == 0) many = GPTI_K(five_n), one = GPTI_K(five_1);
+#  endif
+    if (fmt->q_max > GPTI_SMALL) many = GPTI_K(wide_n), one = GPTI_K(wide_1);
+#endif
+    run.zero = fmt->zero;
+    run.has_min = fmt->has_min;
+    run.ld = job->ld_xq;
+    run.t = u.t[0];
+    run.q_step = fmt->type == GPTI_Q8_0 ? 16 * 34 : sizeof(gpti_tile);
+    for (panel = panel_begin; panel < panel_end; panel += GPTI_NP) {
+        for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
+            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
+            memset(acc, 0, n_tok * sizeof acc[0]);
+            for (k = 0; k < w->n_col; k += n) {
+                n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
+                for (np = 0; np < GPTI_NP; np++) {
+                    size_t at = panel + np < panel_end ? panel + np : panel;      /* the odd one out is computed twice */
+                    p = gpti_panel_chunk(w, at, k, n, scratch[np]);
+                    if (fmt->n_scale == 0) run.w[np] = GPTI_K(widen)(fmt, p, n, u.w[np]);
+                    else gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
+                    run.q[np] = fmt->type == GPTI_Q8_0 ? p + 16 * 2 : u.t[np][0].q;
+                }
+                run.n = n;
+                run.n_next = job->n_tok < 4 && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
+                run.next = p + 6144;
+                for (t = 0; t < n_tok; ) {
+                    size_t nt = n_tok - t < GPTI_NT ? 1 : GPTI_NT;
+                    for (i = 0; i < nt; i++) {
+                        size_t row = job->in_row != NULL ? job->in_row[t0 + t + i] : t0 + t + i;
+                        if (fmt->n_scale == 0) run.xf[i] = job->x + row * job->ld_x + k;
+                        else run.x[i] = job->xq + k / 32 * job->ld_xq + row;
+                        run.acc[i] = acc[t + i];
+                    }
+                    (nt == 1 ? one : many)(&run);
+                    t += nt;
+                }
+            }
+            for (np = 0; np < GPTI_NP && panel + np < panel_end; np++)
+                gpti_matmul_store(job, panel + np, t0, n_tok, acc[0] + 16 * np, GPTI_NP * 16);
+        }
+    }
+}
+
+#ifdef GPTI_FIRST      /* the first set of a processor family has these for the others too */
+/* The rest of a set is the plain C of [FORWARD], compiled for this set's processor: loops over 16 lanes become vectors. */
+GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out) {
+    size_t j = 0;
+    if (kv == GPT_KV_F16) for (; j + GPTI_VF <= n; j += GPTI_VF) GPTI_STOREF(out + j, GPTI_HALVES(p + 2 * (i * lanes + j)));
+    if (j < n) gpti_kv_load(kv, p, d, i + j, lanes, n - j, out + j);
+}
+GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) { gpti_attend_body(a, begin, end, GPTI_K(kv_load)); }
+GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
+GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+    gpti_norm_body(out, x, n, w, b, kind, eps);
+}
+#undef GPTI_FIRST
+#endif
+
+#undef GPTI_BODY
+#undef GPTI_A
+#undef GPTI_ADD
+#undef GPTI_AI
+#undef GPTI_AND
+#undef GPTI_BF16
+#undef GPTI_BYTES
+#undef GPTI_COUNT
+#undef GPTI_DOT
+#undef GPTI_DOT_WIDE
+#undef GPTI_F
+#undef GPTI_FLOAT
+#undef GPTI_FN
+#undef GPTI_HALVES
+#undef GPTI_I
+#undef GPTI_KEEP
+#undef GPTI_LANE
+#undef GPTI_LOADF
+#undef GPTI_LOADI
+#undef GPTI_LOOK
+#undef GPTI_MUL
+#undef GPTI_N
+#undef GPTI_NP
+#undef GPTI_NR
+#undef GPTI_NT
+#undef GPTI_NV
+#undef GPTI_OR
+#undef GPTI_REST
+#undef GPTI_S
+#undef GPTI_SET8
+#undef GPTI_SETF
+#undef GPTI_SHIFT
+#undef GPTI_SHL
+#undef GPTI_SHR
+#undef GPTI_SIGN
+#undef GPTI_SIGNED
+#undef GPTI_SIGNED_Q
+#undef GPTI_SMALL
+#undef GPTI_START
+#undef GPTI_STOREF
+#undef GPTI_STOREI
+#undef GPTI_SUB
+#undef GPTI_SUFFIX
+#undef GPTI_SUM
+#undef GPTI_SUM_WIDE
+#undef GPTI_TABLE
+#undef GPTI_TILE
+#undef GPTI_VB
+#undef GPTI_VF
+#undef GPTI_WHICH
+#undef GPTI_ZERO
+
+#endif /* !GPTI_BODY */
 #endif /* GPT_IMPLEMENTATION */
 
 /* ======================================================================

@@ -1358,7 +1358,7 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
         size_t row = gpti_row_bytes(format, t->cols), bytes = chunks(tensor_bytes(t), ALIGNMENT) * ALIGNMENT;
         unsigned char *out = (unsigned char *)allocate(bytes, 1);
         for (size_t r = 0; r < (t->rows ? t->rows : 1); r++)
-            format->encode(t->data + r * t->cols, t->cols, out + r * row);
+            gpti_encode(format, t->data + r * t->cols, t->cols, out + r * row);
         if (fwrite(out, 1, bytes, f) != bytes) args_die("%s: cannot write", temporary);
         free(out);
     }

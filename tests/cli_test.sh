@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench"
+programs="generate tokenize perplexity bench chat"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -38,10 +38,11 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" -p 1
-    fails "$p, no model" "^$p: no model" $p -p 1
+    text="-p 1"; [ $p = chat ] && text=
+    fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
+    fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
-    fails "$p, no GGUF file" "^$p: ." $p -m "$tmp/bad.gguf" -p 1
+    fails "$p, no GGUF file" "^$p: ." $p -m "$tmp/bad.gguf" $text
 done
 fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
 fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
@@ -181,6 +182,14 @@ for line in 'load   [0-9.]+ ms' 'first  [0-9.]+ ms' 'pp32   [0-9.]+ tok/s' 'tg8 
 done
 works "bench -d" bench -m "$model" -p 0 -n 4 -d 16 -r 1
 like  "bench -d" '^tg4@16 [0-9.]+ tok/s' "$out"
+
+# ---- chat: with strings of our own, as the bundled model has no template
+printf 'Tell me a story.\n/regen\n/reset\n/nonsense\nOnce upon a time\n' >"$tmp/talk"
+"$bin/chat" -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 12 --temp 0 <"$tmp/talk" >"$tmp/out" 2>"$tmp/err"
+same "chat: exit status" 0 $?
+same "chat: an answer a message" 3 "$(grep -c . "$tmp/out")"
+like "chat: unknown command" '^unknown command /nonsense' "$(cat "$tmp/err")"
+fails "chat without a template" '^chat: .*--template' chat -m "$model"
 
 # ---- hello
 run hello "$model" "$prompt"

@@ -18,7 +18,7 @@ define() {
     esac
 }
 build() {   # COMPILER STANDARD FLAGS
-    $1 $2 $warn -O1 -I. $3 $CFLAGS tests/compile/config.c -o "$tmp/config" $LDFLAGS -lm
+    $1 $2 $warn -O0 -I. $3 $CFLAGS tests/compile/config.c -o "$tmp/config" $LDFLAGS -lm
 }
 try() {     # NAME FLAGS
     for language in c c++; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# usage: fuzz.sh BUILD CLANG SECONDS   every tests/fuzz_*.c under libFuzzer, one after the other, from the seeds in
-# tests/bad and what earlier runs found. Stops at the first finding, whose input libFuzzer names.
+# usage: fuzz.sh BUILD CLANG SECONDS   every tests/fuzz_*.c under libFuzzer, one after the other, from seeds, for fuzz_gguf
+# those that unit_gguf writes, and what earlier runs found. Stops at the first finding, whose input libFuzzer names.
 build=$1 cc=$2 seconds=$3
 command -v "${cc%% *}" >/dev/null 2>&1 || { echo "fuzz: needs clang with libFuzzer (FUZZ_CC=...)" >&2; exit 1; }
 for file in tests/fuzz_*.c; do
@@ -10,7 +10,9 @@ for file in tests/fuzz_*.c; do
     $cc -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I. -Itests "$file" \
         -o "$build/fuzz/$name.exe" -lm || exit 1
     echo "$name, $seconds s"
-    seeds=; for dir in tests/bad "tests/seeds/$name"; do [ -d "$dir" ] && seeds="$seeds $dir"; done
+    seeds=$build/fuzz/seeds_$name
+    mkdir -p "$seeds"
+    [ "$name" != fuzz_gguf ] || "$build/t/unit_gguf" --write "$seeds" >/dev/null
     "$build/fuzz/$name.exe" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$build/fuzz/$name-" "$build/fuzz/$name" $seeds >"$build/fuzz/$name.log" 2>&1 ||
         { tail -n 40 "$build/fuzz/$name.log"; echo "fuzz: $name found something" >&2; exit 1; }

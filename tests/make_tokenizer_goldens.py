@@ -7,9 +7,9 @@ Oracles: Hugging Face `tokenizers` for the byte-level BPE families, from the pre
 tokenizer.json files; `tiktoken` as a second opinion where it has the same pattern; `sentencepiece` for the other two.
 
 tokenizer_texts.txt   the texts, each followed by a line "__text__" (as llama.cpp's vectors have them)
-tokenizer_bpe.txt     merges of one vocabulary in GPT-2's byte alphabet, "left right" a line, ids from 256. It was trained
-                      without any pre-tokenizer, so its tokens reach over every place where a word may end: a word cut
-                      wrongly anywhere changes the ids
+tokenizer_bpe.txt     merges of one vocabulary in GPT-2's byte alphabet, "left right" a line, ids from 256. It was
+                      trained without any pre-tokenizer, so its tokens reach over every place where a word may end: a
+                      word cut wrongly anywhere changes the ids
 tokenizer_words.txt   per family a line "= name", then per text a line: the words' lengths in bytes as digits
                       0-9 a-z A-Z (61 at most; a longer word is ~length~), a space, and the FNV-1a hash of the ids
 tokenizer_*.vocab     SentencePiece vocabularies: settings, then "score type piece" a line, with \\n, \\t, \\\\ escaped
@@ -44,7 +44,8 @@ O200K = CASED % (TAIL + "?", TAIL + "?", r"\p{N}{1,3}")
 BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
 CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 CASED_LETTERS = (
-    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
+    "\u0376\u0377"
     "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556"
     "\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a"
     "\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4"
@@ -64,11 +65,11 @@ FAMILIES = {
                               r"|\s+(?!\S)|\s+"), PLAIN]),
     "smollm": Sequence([Digits(individual_digits=True), GPT2]),
     "falcon": Sequence([Punctuation("contiguous"), GPT2, split("[0-9][0-9][0-9]")]),
-    "default": Sequence([split(r"[\p{P}\$\+<=>\^~\|]+"), split(R50K), Digits(individual_digits=False), split("[0-9][0-9][0-9]"),
-                         PLAIN]),
+    "default": Sequence([split(r"[\p{P}\$\+<=>\^~\|]+"), split(R50K), Digits(individual_digits=False),
+                         split("[0-9][0-9][0-9]"), PLAIN]),
     "deepseek-llm": Sequence([split("[\r\n]"), split(r"\s?[%s]+" % CASED_LETTERS),
-                              split("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"), split(r"\s+$"),
-                              split(CJK), Digits(individual_digits=False), PLAIN]),
+                              split("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"),
+                              split(r"\s+$"), split(CJK), Digits(individual_digits=False), PLAIN]),
     "deepseek-coder": Sequence([split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split(CJK),
                                 Digits(individual_digits=True), PLAIN]),
     "deepseek-v3": Sequence([split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
@@ -92,23 +93,35 @@ FAMILIES = {
 
 HAND = [
     "",
-    "Hello, world! It's 3 o'clock; they'll say we've won, I'm sure you'd agree, don't you're 'RE 'Ve a'LL 'S's '\u017f x's\u2019s",
-    "3 33 333 3333 33333 333333 1,234.56 v1.2.3 0x1F 1e-9 \u0663\u0664\u0665\u0661 \u00bd\u00b2\u00b3 2\u00b2 \u216b \u096f\u0967 7\u5e7412\u67085\u65e5",
+    "Hello, world! It's 3 o'clock; they'll say we've won, I'm sure you'd agree, don't you're 'RE 'Ve a'LL 'S's "
+    "'\u017f x's\u2019s",
+    "3 33 333 3333 33333 333333 1,234.56 v1.2.3 0x1F 1e-9 \u0663\u0664\u0665\u0661 \u00bd\u00b2\u00b3 2\u00b2 "
+    "\u216b \u096f\u0967 7\u5e7412\u67085\u65e5",
     "a  b   c    d\te\t\tf \t g\n\n\nh \n i\r\n\r\n  j\u00a0k\u00a0\u00a0l\u3000m\u2003n\x0bo\x0cp\u0085q\u2028r   ",
     "   \n   x\n    y\n\n        \t z \n ",
-    "int main(int argc, char **argv) {\n\tfor (size_t i = 0; i < n; i++)\n\t\tprintf(\"%s\\n\", argv[i]); // TODO\n\treturn x != y ? 0 : 1;\n}\n",
-    "def f(self, *args):\n    \"\"\"Doc.\"\"\"\n    return {k: v for k, v in self.__dict__.items() if k[0] != '_'}\n\n\nclass HTTPServer2(object):\n    pass\n",
+    "int main(int argc, char **argv) {\n\tfor (size_t i = 0; i < n; i++)\n\t\tprintf(\"%s\\n\", argv[i]); // TO"
+    "DO\n\treturn x != y ? 0 : 1;\n}\n",
+    "def f(self, *args):\n    \"\"\"Doc.\"\"\"\n    return {k: v for k, v in self.__dict__.items() if k[0] != '"
+    "_'}\n\n\nclass HTTPServer2(object):\n    pass\n",
     "https://example.com/a/b?c=d&e=%20f#g user.name+tag@mail.example.org C:\\Temp\\x.txt ~/bin/sh -c 'ls -l | wc'",
-    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \u2764\ufe0f \U0001f1e9\U0001f1ea\U0001f1ea 1\ufe0f\u20e3 \u2192\u00b1\u221e\u2211 \u20ac5 \u00a3\u00a5$ \u2603\u266b",
-    "!!!??? ... -- === ==> <<< >>> $$ ++ ^^ ~~ || `` ''' \"\"\" ([{}]) #@%&* \u2026\u2014\u00ab\u00bb\u201e\u201c\u3002\u3001\u300c\u300d\uff01\uff1f\uff5e\u060c\u06d4\u0964",
-    "ABCdefGHIjkl XMLHttpRequest iPhone USA's McDonald's \u01c5ABC\u01c5 \u02b0a\u02b0 \u00aaX\u00ba \u00c4\u00e4\u00d6\u00f6 \u039f\u0394\u039f\u03a3 \u0416\u0436 \u1c90\u10d0 \uab70\u13a0 \U0001d400\U0001d41a",
-    "e\u0301 o\u0308\u0308 \u0301x \u0928\u094d\u0928\u093f \u0e01\u0e33\u0e49 \u1100\u1161\u11a8 \ufb01\ufb04 \u212b\u2126 a\u200cb\u200dc \u00adsoft\u00ad \u05d0\u05b8",
-    "\x00\x01\x1b[0m\x7f \ufeffBOM\ufffd\ue000\uffff\U000e0041\u0378\U0010ffff <|endoftext|> <s></s> [INST] <unk> \u2047",
-    "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u3068\u4e2d\u6587\u6587\u672c\uff0c\ud55c\uad6d\uc5b4 \ud14d\uc2a4\ud2b8\uff01\u30a2\u30a4\u30a6123\u7e41\u9ad4ABC\u4e00\u9fa5\u0800",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \u2764\ufe0f \U0001f1e9"
+    "\U0001f1ea\U0001f1ea 1\ufe0f\u20e3 \u2192\u00b1\u221e\u2211 \u20ac5 \u00a3\u00a5$ \u2603\u266b",
+    "!!!??? ... -- === ==> <<< >>> $$ ++ ^^ ~~ || `` ''' \"\"\" ([{}]) #@%&* \u2026\u2014\u00ab\u00bb\u201e"
+    "\u201c\u3002\u3001\u300c\u300d\uff01\uff1f\uff5e\u060c\u06d4\u0964",
+    "ABCdefGHIjkl XMLHttpRequest iPhone USA's McDonald's \u01c5ABC\u01c5 \u02b0a\u02b0 \u00aaX\u00ba \u00c4"
+    "\u00e4\u00d6\u00f6 \u039f\u0394\u039f\u03a3 \u0416\u0436 \u1c90\u10d0 \uab70\u13a0 \U0001d400\U0001d41a",
+    "e\u0301 o\u0308\u0308 \u0301x \u0928\u094d\u0928\u093f \u0e01\u0e33\u0e49 \u1100\u1161\u11a8 \ufb01\ufb04 "
+    "\u212b\u2126 a\u200cb\u200dc \u00adsoft\u00ad \u05d0\u05b8",
+    "\x00\x01\x1b[0m\x7f \ufeffBOM\ufffd\ue000\uffff\U000e0041\u0378\U0010ffff <|endoftext|> <s></s> [INST] <un"
+    "k> \u2047",
+    "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u3068\u4e2d\u6587\u6587\u672c\uff0c\ud55c\uad6d\uc5b4 "
+    "\ud14d\uc2a4\ud2b8\uff01\u30a2\u30a4\u30a6123\u7e41\u9ad4ABC\u4e00\u9fa5\u0800",
 ]
 POOL = list("aAbBz''''sStrReEvmlLdD  \t\n\r\n   123 9.,!?-_/(){}<>=+$^~|`\"#@:;") + list(
-    "\u00e9\u00df\u017f\u03a9\u0416\u0436\u05d0\u0628\u0915\u093f\u094d\u0e17\u0e49\u65e5\u672c\u3072\u30ab\ud55c\uae00\u01c5\u02b0"
-    "\U0001d49c\U0001f600\u200d\ufe0f\u0301\u00b2\u00bd\u216b\u0663\u00a0\u3000\u2028\u200b\u2026\u3002\uff0c\u0964\x00")
+    "\u00e9\u00df\u017f\u03a9\u0416\u0436\u05d0\u0628\u0915\u093f\u094d\u0e17\u0e49\u65e5\u672c\u3072\u30ab"
+    "\ud55c\uae00\u01c5\u02b0"
+    "\U0001d49c\U0001f600\u200d\ufe0f\u0301\u00b2\u00bd\u216b\u0663\u00a0\u3000\u2028\u200b\u2026\u3002\uff0c"
+    "\u0964\x00")
 
 
 def script_of(text):
@@ -121,7 +134,7 @@ def texts_of(folder):
     for name in sorted(os.listdir(folder)):
         body = open(os.path.join(folder, name), encoding="utf-8").read()
         seen.setdefault(script_of(body), body)
-    for script in sorted(seen):                      # the first sentence of Article 1 or thereabouts, one text per script
+    for script in sorted(seen):                      # the beginning of an article, one text per script
         lines = [line for line in seen[script].split("\n") if len(line) > 20]
         if lines:
             texts.append(lines[min(2, len(lines) - 1)][:48] + "\n")
@@ -134,8 +147,8 @@ def texts_of(folder):
 def training_text(folder):
     names = sorted(os.listdir(folder))
     lines = []
-    for name in [n for n in names if n.startswith(("eng", "deu", "fra", "spa", "rus", "jpn", "kor", "hin", "arb", "tha", "cmn"))] \
-            + names[::12]:
+    large = ("eng", "deu", "fra", "spa", "rus", "jpn", "kor", "hin", "arb", "tha", "cmn")
+    for name in [n for n in names if n.startswith(large)] + names[::12]:
         lines += open(os.path.join(folder, name), encoding="utf-8").read()[:6000].split("\n")
     return [line + "\n" for line in lines] + [t for t in HAND if t] * 3
 
@@ -218,9 +231,9 @@ def bpe_goldens(texts, lines):
 
 # ---- SentencePiece ----
 
-RULES = [("\uff21", "A"), ("\uff41", "a"), ("\ufb01", "fi"), ("\u00bd", "1\u20442"), ("\u00a0", " "), ("\u3000", " "), ("\t", " "),
-         ("\n", " "), ("e\u0301", "\u00e9"), ("\u1100\u1161\u11a8", "\uac01"), ("\u1100\u1161", "\uac00"), ("\u00ad", ""),
-         ("\u2026", "..."), ("\u2003", " "), ("\u212b", "\u00c5")]
+RULES = [("\uff21", "A"), ("\uff41", "a"), ("\ufb01", "fi"), ("\u00bd", "1\u20442"), ("\u00a0", " "), ("\u3000", " "),
+         ("\t", " "), ("\n", " "), ("e\u0301", "\u00e9"), ("\u1100\u1161\u11a8", "\uac01"), ("\u1100\u1161", "\uac00"),
+         ("\u00ad", ""), ("\u2026", "..."), ("\u2003", " "), ("\u212b", "\u00c5")]
 
 MODELS = {                                           # file: family, trainer's options
     "spm": ("llama", dict(model_type="bpe", vocab_size=700, byte_fallback=True, normalization_rule_name="identity",
@@ -230,9 +243,9 @@ MODELS = {                                           # file: family, trainer's o
                               character_coverage=0.98)),
     "unigram": ("t5", dict(model_type="unigram", vocab_size=600, byte_fallback=False, remove_extra_whitespaces=True,
                            add_dummy_prefix=True, character_coverage=0.98)),
-    "unigram_bytes": ("t5", dict(model_type="unigram", vocab_size=700, byte_fallback=True, remove_extra_whitespaces=False,
-                                 normalization_rule_name="identity", add_dummy_prefix=True, split_by_whitespace=False,
-                                 character_coverage=0.98)),
+    "unigram_bytes": ("t5", dict(model_type="unigram", vocab_size=700, byte_fallback=True,
+                                 remove_extra_whitespaces=False, normalization_rule_name="identity",
+                                 add_dummy_prefix=True, split_by_whitespace=False, character_coverage=0.98)),
 }
 
 
@@ -250,18 +263,20 @@ def spm_goldens(texts, lines, scratch):
             path = os.path.join(scratch, "rules.tsv")
             with open(path, "w", encoding="utf-8") as f:
                 for source, target in RULES:
-                    f.write("%s\t%s\n" % (" ".join("%X" % ord(c) for c in source), " ".join("%X" % ord(c) for c in target)))
+                    f.write("\t".join(" ".join("%X" % ord(c) for c in text) for text in (source, target)) + "\n")
             options["normalization_rule_tsv"] = path
         prefix = os.path.join(scratch, name)
-        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_prefix=prefix, minloglevel=2,
-                                                 num_threads=1, hard_vocab_limit=False, max_sentencepiece_length=12, **options)
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_prefix=prefix, minloglevel=2, num_threads=1, hard_vocab_limit=False,
+            max_sentencepiece_length=12, **options)
         proto = sentencepiece_model_pb2.ModelProto()
         proto.ParseFromString(open(prefix + ".model", "rb").read())
         oracle = sentencepiece.SentencePieceProcessor(model_file=prefix + ".model")
         head = ["model %s" % family, "add_space_prefix %d" % proto.normalizer_spec.add_dummy_prefix,
                 "remove_extra_whitespaces %d" % proto.normalizer_spec.remove_extra_whitespaces,
-                "unk %d" % proto.trainer_spec.unk_id, "bos %d" % proto.trainer_spec.bos_id, "eos %d" % proto.trainer_spec.eos_id,
-                "charsmap %s" % proto.normalizer_spec.precompiled_charsmap.hex(), "pieces %d" % len(proto.pieces)]
+                "unk %d" % proto.trainer_spec.unk_id, "bos %d" % proto.trainer_spec.bos_id,
+                "eos %d" % proto.trainer_spec.eos_id, "charsmap %s" % proto.normalizer_spec.precompiled_charsmap.hex(),
+                "pieces %d" % len(proto.pieces)]
         body = ["%.9g %d %s" % (p.score, p.type, escape(p.piece)) for p in proto.pieces]
         write("tokenizer_%s.vocab" % name, "\n".join(head + body) + "\n")
         ids = []

@@ -4,13 +4,15 @@
     make_unicode_tables.py                 print the table
     make_unicode_tables.py --check gpt.h   exit 1 when the header holds another table
 
-A class is one of the eleven the patterns ask for. The classes are those of the regular expression engine inside Hugging
-Face `tokenizers`, asked code point by code point, because that engine cut the text the published models were trained on;
-without that package they come from Python's unicodedata. The comment above the table says which, and how far they differ.
+A class is one of the eleven the patterns ask for. The classes are those of the regular expression engine inside
+Hugging Face `tokenizers`, asked code point by code point, because that engine cut the text the published models were
+trained on; without that package they come from Python's unicodedata. The comment above the table says which, and how
+far they differ.
 
 The table is a list of runs from code point 0 upwards. A run is one byte, class << 4 | k, then its length - 1:
-k < 13 is the length - 1 itself, 13 / 14 / 15 put it in the next 1 / 2 / 3 bytes, low byte first. Class 15 stands for a run
-that alternates Lu, Ll, Lu ... as most of the Latin, Cyrillic and Coptic extensions do. What follows the last run is class 0.
+k < 13 is the length - 1 itself, 13 / 14 / 15 put it in the next 1 / 2 / 3 bytes, low byte first. Class 15 stands for a
+run that alternates Lu, Ll, Lu ... as most of the Latin, Cyrillic and Coptic extensions do. What follows the last run is
+class 0.
 """
 import sys
 import unicodedata
@@ -90,8 +92,8 @@ def c_table():
     runs = runs_of(table)
     data = encode(runs)
     lines = ["/* General categories, %s:" % source,
-             " * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next k - 12 bytes,",
-             " * low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */",
+             " * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next",
+             " * k - 12 bytes, low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */",
              "#define GPTI_UNI_RUNS %d" % len(runs),
              "static const unsigned char gpti_uni_data[%d] = {" % len(data)]
     row = "   "

@@ -100,7 +100,7 @@ static void test_encode(const gpti_format *fmt, const golden_row *g) {
             x[i] = (float)((int32_t)(rng() >> 8) - 0x800000) * (float)ldexp(1.0, -(int)(12 + b));
             if (b == 0) x[i] = 0.0f;
         }
-        fmt->encode(x, 32, out);
+        gpti_encode(fmt, x, 32, out);
         check(fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)) == g->hash[b], "encoded", fmt->name, (long)b);
     }
 }
@@ -156,12 +156,12 @@ int main(void) {
     }
     for (i = 0; i < N_OF(golden_encoded); i++) {
         const gpti_format *fmt = gpti_format_find(golden_encoded[i].type);
-        if (fmt == NULL || fmt->encode == NULL) check(0, "encoder is missing", "", (long)i);
+        if (fmt == NULL || !gpti_encode(fmt, NULL, 0, NULL)) check(0, "encoder is missing", "", (long)i);
         else test_encode(fmt, &golden_encoded[i]);
     }
     check(gpti_format_find(4) == NULL && gpti_format_find(0xFFFFFFFFu) == NULL, "unknown type", "", 4);
     test_halves();
     test_encode_extremes();
-    printf("unit_formats: %d checks, %d failed\n", checks, failures);
+    printf("unit_formats: %d passed, %d failed\n", checks - failures, failures);
     return failures != 0;
 }

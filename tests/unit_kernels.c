@@ -4,6 +4,8 @@
 #include "gpt.h"
 #include <stdio.h>
 
+static gpti_kernels sets[GPTI_MAX_SET];
+static size_t n_set;
 static int failures, checks;
 static void check(int ok, const char *what, const char *set, const char *fmt, long a, long b) {
     checks++;
@@ -38,7 +40,7 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
         if (fmt->type == 39) b[0] = (unsigned char)(118 + rng() % 8);
         if (fmt->n_scale == 0) {
             float w = rng_float();
-            fmt->encode(&w, 1, b);
+            gpti_encode(fmt, &w, 1, b);
         }
         for (n = 0; n < sizeof halves / sizeof halves[0] * 2; n++)
             if (halves[n / 2].type == fmt->type && halves[n / 2].at[n % 2] >= 0)
@@ -64,7 +66,7 @@ static void make_activations(const gpti_kernels *set, size_t n_col) {
 static gpti_matmul make_job(const gpti_matrix *w, size_t n_tok) {
     gpti_matmul j;
     memset(&j, 0, sizeof j);
-    j.w = w;
+    j.w = *w;
     j.x = x;
     j.xq = xq;
     j.ld_x = w->n_col;
@@ -89,7 +91,7 @@ static void test_ref(const gpti_format *fmt, size_t n_row, size_t n_col, size_t 
     gpti_matmul job;
     size_t r, t, k;
     make_weights(fmt, n_row, n_col, 0, &mapped, &panels);
-    make_activations(&gpti_kernel_sets[GPTI_N_KERNELS - 1], n_col);
+    make_activations(&sets[n_set - 1], n_col);
     job = make_job(&panels, n_tok);
     gpti_matmul_ref(&job, 0, gpti_n_panel(n_row));
     for (r = 0; r < n_row; r++) {
@@ -129,12 +131,12 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
     for (i = n; i < n + 16 && i < MAX_TOK * 64; i++) check(gpti_f32_bits(out[i]) == 0x55555555u, "wrote too far", set->name, fmt->name, (long)n_row, (long)n_tok);
 
     memset(out, 0, sizeof out);                           /* panels one by one from the end, weights as mapped */
-    job.w = &mapped;
+    job.w = mapped;
     for (i = n_panel; i > 0; i--) set->matmul(&job, i - 1, i);
     check(same_floats(out, want, n), "mapped differs from packed", set->name, fmt->name, (long)n_col, (long)n_tok);
 
     memset(out, 0, sizeof out);                           /* tokens in two parts */
-    job.w = &panels;
+    job.w = panels;
     job.n_tok = n_tok / 3;
     if (job.n_tok > 0) set->matmul(&job, 0, n_panel);
     job.x += job.n_tok * n_col;
@@ -199,14 +201,15 @@ static void test_quantize_ref(void) {
 int main(int argc, char **argv) {
     static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 }, n_toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 13, 70 };
     size_t s, f, i, round;
+    n_set = gpti_kernels_list(sets);
     test_quantize_ref();
     for (f = 0; f < GPTI_N_FORMAT; f++) {
         const gpti_format *fmt = &gpti_formats[f];
         test_ref(fmt, 19, fmt->block_len == 256 ? 768 : 352, 3);
         if (fmt->n_scale == 0) test_ref(fmt, 5, 75, 2);
     }
-    for (s = 0; s < GPTI_N_KERNELS; s++) {
-        const gpti_kernels *set = &gpti_kernel_sets[s];
+    for (s = 0; s < n_set; s++) {
+        const gpti_kernels *set = &sets[s];
         if (argc > 1 && strcmp(argv[1], set->name) != 0) continue;
         if (!set->usable()) {
             printf("unit_kernels: %s: not on this processor\n", set->name);
@@ -226,6 +229,6 @@ int main(int argc, char **argv) {
             }
         }
     }
-    printf("unit_kernels: %d checks, %d failed\n", checks, failures);
+    printf("unit_kernels: %d passed, %d failed\n", checks - failures, failures);
     return failures != 0;
 }

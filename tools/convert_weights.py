@@ -689,8 +689,7 @@ def add_rope(put, extra, c, row, d):
             put("rope.scaling.attn_factor", attn / log(factor))
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
         put("rope.scaling.yarn_beta_slow", float(p.get("beta_slow") or 1))
-        if p.get("truncate", True) is False:
-            put("rope.scaling.yarn_truncate", False)
+        put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ by architecture
     elif kind == "longrope":
         if row.arch != A.PHI3:
             raise Refused("config: rope scaling 'longrope' is known for phi3 only")

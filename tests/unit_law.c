@@ -1,0 +1,106 @@
+/* The same bits: for every toy model, one hash of all its logits, over every kernel set this processor runs, 1 to 3 threads,
+ * prompts cut into 1, 7, 32 and 512 rows, packed and mapped weights, alone and next to another session. The hashes are kept
+ * in tests/golden/law.txt, so every compiler, option, processor and byte order must find the same.
+ * `unit_law --write` prints that file. */
+#define GPT_IMPLEMENTATION
+#include "../gpt.h"
+#include "test.h"
+
+#define MODELS "tests/golden/model/"
+#define GOLDEN "tests/golden/law.txt"
+enum { N_TOKEN = 45 };
+
+static uint64_t hash(uint64_t h, const void *p, size_t n) {     /* FNV-1a */
+    const unsigned char *b = (const unsigned char *)p;
+    while (n--) h = (h ^ *b++) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t hash_logits(uint64_t h, const float *z, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) {               /* by value, so that the byte order of the host does not matter */
+        uint32_t u = z[i] != z[i] ? 0x7fc00000u : gpti_f32_bits(z[i]);
+        unsigned char b[4];
+        b[0] = (unsigned char)u; b[1] = (unsigned char)(u >> 8); b[2] = (unsigned char)(u >> 16); b[3] = (unsigned char)(u >> 24);
+        h = hash(h, b, 4);
+    }
+    return h;
+}
+
+typedef struct parts { size_t n_part; } parts;      /* a host that runs a loop in pieces, last piece first */
+static void run_parts(void *user, size_t n, gpt_task task, void *arg) {
+    size_t k = ((parts *)user)->n_part, i;
+    for (i = k; i-- > 0;) if (n * i / k < n * (i + 1) / k) task(arg, n * i / k, n * (i + 1) / k);
+}
+
+/* Hash of the logits after chunks of the text; 0 when the model cannot be made */
+static uint64_t run(const char *path, const char *kernels, int mapped, size_t n_part, int omp, uint32_t n_batch, gpt_kv kv) {
+    gpt_model_params mp;
+    gpt_session_params sp;
+    gpt_model *m;
+    gpt_session *s;
+    gpt_model_info info;
+    gpt_error err;
+    parts user;
+    gpt_token text[N_TOKEN];
+    float logprob[N_TOKEN];
+    uint64_t h = 0xcbf29ce484222325u;
+    size_t i;
+    memset(&mp, 0, sizeof mp);
+    memset(&sp, 0, sizeof sp);
+    mp.kernels = kernels;
+    mp.mapped = mapped;
+    if (gpt_model_load(&m, path, &mp, &err)) { CHECK(0, "%s", err.msg); return 0; }
+    user.n_part = n_part;
+    if (omp) sp.n_threads = (int)n_part;
+    else if (n_part > 1) { sp.parallel.run = run_parts; sp.parallel.user = &user; }
+    if (!omp && n_part == 1) sp.n_threads = 1;
+    sp.n_batch = n_batch;
+    sp.n_ctx = 64;
+    sp.kv = kv;
+    gpt_model_info_get(m, &info);
+    if (gpt_session_new(&s, m, &sp, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return 0; }
+    for (i = 0; i < N_TOKEN; i++) text[i] = (gpt_token)((i * 31 + i * i * 7 + 3) % info.n_vocab);
+    if (gpt_eval(s, text, 40, &err)) CHECK(0, "%s", err.msg);
+    else h = hash_logits(h, gpt_logits(s), info.n_vocab);
+    if (gpt_score(s, text + 40, 5, logprob, &err)) CHECK(0, "%s", err.msg);
+    else h = hash_logits(hash_logits(h, logprob, 5), gpt_logits(s), info.n_vocab);
+    gpt_session_free(s);
+    gpt_model_free(m);
+    return h;
+}
+
+int main(int argc, char **argv) {
+    static const uint32_t batch[] = { 1, 7, 32, 512 };
+    gpti_kernels set[GPTI_MAX_SET];
+    size_t n_set = gpti_kernels_list(set), i, j, k;
+    int write = argc > 1 && !strcmp(argv[1], "--write"), c;
+    char line[256], name[128], path[256];
+    FILE *f = fopen(GOLDEN, "r");
+    if (!f) { CHECK(0, "%s: cannot open; run from the top folder", GOLDEN); return test_report("unit_law"); }
+    while (fgets(line, sizeof line, f)) {
+        unsigned long hi = 0, lo = 0;
+        uint64_t want, first = 0;
+        int n_run = 0;
+        if (line[0] == '#' || sscanf(line, "%127s %8lx%8lx", name, &hi, &lo) < 1) { if (write) fputs(line, stdout); continue; }
+        want = (uint64_t)hi << 32 | lo;
+        snprintf(path, sizeof path, MODELS "%.120s.gguf", name);
+        for (i = 0; i < n_set; i++) {
+            if (!set[i].usable()) continue;
+            for (j = 1; j <= 3; j++) for (k = 0; k < 4; k++) for (c = 0; c < 3; c++) {
+                uint64_t h;
+                if (c == 1 && (j != 2 || k > 1)) continue;              /* mapped, and OpenMP: a sample */
+                if (c == 2 && k != 1) continue;
+                h = run(path, set[i].name, c == 1, j, c == 2, batch[k], GPT_KV_F16);
+                if (!n_run++) first = h;
+                CHECK(h == first, "%s: set %s, %d threads, chunks of %d, way %d: other bits than %s with one thread and chunks of 1",
+                      name, set[i].name, (int)j, (int)batch[k], c, set[0].name);
+            }
+        }
+        if (write) printf("%s %08lx%08lx\n", name, (unsigned long)(first >> 32), (unsigned long)(first & 0xffffffffu));
+        else CHECK(first == want, "%s: hash %08lx%08lx, kept is %08lx%08lx", name, (unsigned long)(first >> 32),
+                   (unsigned long)(first & 0xffffffffu), hi, lo);
+    }
+    fclose(f);
+    return write ? 0 : test_report("unit_law");
+}

@@ -1,0 +1,1023 @@
+/* Loading models that somebody broke: toy models of tests/golden/model, taken apart, changed and put together again.
+ * Each must give its named error, or load and compute; nothing leaks, whatever fails. Runs from the repository's root. */
+#define GPT_IMPLEMENTATION
+#include "gpt.h"
+#include "test.h"
+#include "gguf_builder.h"
+
+#include <math.h>
+
+#ifndef BUILD_DIR
+#  define BUILD_DIR "build"
+#endif
+
+/* ---- Memory that counts, fails on demand and is full of rubbish ---------------------------------------------------- */
+
+typedef struct heap { size_t live, n, fail_at, cap, used; } heap;     /* fail_at: the n-th call fails, 0 = none */
+
+static void *heap_alloc(void *user, size_t n) {
+    heap *h = (heap *)user;
+    void *p;
+    h->n++;
+    if ((h->fail_at && h->n == h->fail_at) || (h->cap && n > h->cap)) return NULL;
+    p = malloc(n);
+    if (!p) return NULL;
+    memset(p, 0xFF, n);                 /* as floats: NaN */
+    h->live++;
+    h->used += n;
+    return p;
+}
+
+static void heap_free(void *user, void *p) {
+    ((heap *)user)->live--;
+    free(p);
+}
+
+static gpt_model_params params_on(heap *h) {
+    gpt_model_params p;
+    memset(&p, 0, sizeof p);
+    memset(h, 0, sizeof *h);
+    p.alloc.alloc = heap_alloc;
+    p.alloc.free = heap_free;
+    p.alloc.user = h;
+    p.n_threads = 1;
+    return p;
+}
+
+/* ---- A GGUF file taken apart --------------------------------------------------------------------------------------- */
+
+enum { MAX_KV = 64, MAX_TENSOR = 160 };
+
+typedef struct doc_kv { char key[64]; uint32_t type; const unsigned char *val; size_t n; int drop; } doc_kv;
+
+typedef struct doc_tensor {
+    char                 name[64];
+    uint32_t             type, n_dim;
+    uint64_t             ne[4];
+    const unsigned char *data;      /* NULL: zeros */
+    size_t               n;
+    int                  drop;
+} doc_tensor;
+
+typedef struct doc {
+    char           name[32];
+    unsigned char *file;
+    size_t         n_file, n_kv, n_tensor;
+    doc_kv         kv[MAX_KV];
+    doc_tensor     tensor[MAX_TENSOR];
+    gb             out;
+} doc;
+
+static unsigned char *read_whole(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    long size = f && !fseek(f, 0, SEEK_END) ? ftell(f) : -1;
+    unsigned char *p = size > 0 ? (unsigned char *)malloc((size_t)size) : NULL;
+    int whole = p && !fseek(f, 0, SEEK_SET) && fread(p, 1, (size_t)size, f) == (size_t)size;
+    *n = whole ? (size_t)size : 0;
+    CHECK(whole, "%s: cannot read", path);
+    if (f) fclose(f);
+    if (whole) return p;
+    free(p);
+    return NULL;
+}
+
+static size_t type_bytes(uint32_t type) {
+    static const size_t bytes[13] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    return bytes[type];
+}
+
+/* The toy files are little-endian, well formed and have no arrays of strings. */
+static int doc_read(doc *d, const char *name) {
+    char path[128];
+    const unsigned char *p;
+    size_t i, k, n, data;
+    memset(d, 0, sizeof *d);
+    snprintf(d->name, sizeof d->name, "%s", name);
+    snprintf(path, sizeof path, "tests/golden/model/%s.gguf", name);
+    d->file = read_whole(path, &d->n_file);
+    if (!d->file) return 0;
+    p = d->file + 24;
+    d->n_tensor = gpti_load_u32(d->file + 8);
+    d->n_kv = gpti_load_u32(d->file + 16);
+    CHECK(d->n_kv <= MAX_KV && d->n_tensor <= MAX_TENSOR, "%s: larger than this test expects", path);
+    if (d->n_kv > MAX_KV || d->n_tensor > MAX_TENSOR) return 0;
+    for (i = 0; i < d->n_kv; i++) {
+        doc_kv *kv = &d->kv[i];
+        n = gpti_load_u32(p);
+        memcpy(kv->key, p + 8, n < 63 ? n : 63);
+        kv->type = gpti_load_u32(p + 8 + n);
+        kv->val = p += 12 + n;
+        kv->n = kv->type == GB_STR ? 8 + gpti_load_u32(p) : kv->type == GB_ARR ? 12 + type_bytes(gpti_load_u32(p)) * gpti_load_u32(p + 4) : type_bytes(kv->type);
+        p += kv->n;
+    }
+    for (i = 0; i < d->n_tensor; i++) {
+        doc_tensor *t = &d->tensor[i];
+        n = gpti_load_u32(p);
+        memcpy(t->name, p + 8, n < 63 ? n : 63);
+        p += 8 + n;
+        t->n_dim = gpti_load_u32(p);
+        p += 4;
+        for (k = 0; k < 4; k++) t->ne[k] = 1;
+        for (k = 0; k < t->n_dim; k++, p += 8) t->ne[k] = gpti_load_u32(p);
+        t->type = gpti_load_u32(p);
+        t->n = gpti_load_u32(p + 4);        /* offset, for now */
+        p += 12;
+    }
+    data = ((size_t)(p - d->file) + 31) & ~(size_t)31;
+    for (i = 0; i < d->n_tensor; i++) {
+        doc_tensor *t = &d->tensor[i];
+        const gpti_format *f = gpti_format_find(t->type);
+        t->data = d->file + data + t->n;
+        t->n = (size_t)(t->ne[0] * t->ne[1] * t->ne[2]) / (size_t)f->block_len * (size_t)f->block_bytes;
+    }
+    return 1;
+}
+
+static void doc_free(doc *d) {
+    free(d->file);
+    gb_free(&d->out);
+}
+
+static void doc_kvs(const doc *d, gb *g) {
+    size_t i;
+    for (i = 0; i < d->n_kv; i++) {
+        if (d->kv[i].drop) continue;
+        gb_key(g, d->kv[i].key, d->kv[i].type);
+        gb_raw(&g->kv, d->kv[i].val, d->kv[i].n);
+    }
+}
+
+static void doc_tensors(const doc *d, gb *g, size_t from, size_t to) {
+    size_t i;
+    for (i = from; i < to; i++) {
+        const doc_tensor *t = &d->tensor[i];
+        if (!t->drop) gb_tensor(g, t->name, t->type, t->n_dim, t->ne[0], t->ne[1], t->ne[2], t->ne[3], t->data, t->n);
+    }
+}
+
+/* The file as it is now; valid until the next call. extra writes more metadata or tensors. */
+static const unsigned char *doc_emit(doc *d, void (*extra)(gb *g), size_t *n) {
+    gb_free(&d->out);
+    gb_init(&d->out, 3, 0);
+    doc_kvs(d, &d->out);
+    doc_tensors(d, &d->out, 0, d->n_tensor);
+    if (extra) extra(&d->out);
+    return gb_finish(&d->out, n);
+}
+
+static doc_kv *doc_find_kv(doc *d, const char *suffix) {
+    size_t i, n = strlen(suffix), k;
+    for (i = 0; i < d->n_kv; i++) {
+        k = strlen(d->kv[i].key);
+        if (k >= n && !strcmp(d->kv[i].key + k - n, suffix)) return &d->kv[i];
+    }
+    return NULL;
+}
+
+static doc_tensor *doc_find_tensor(doc *d, const char *name) {
+    size_t i;
+    for (i = 0; i < d->n_tensor; i++) if (!strcmp(d->tensor[i].name, name)) return &d->tensor[i];
+    return NULL;
+}
+
+/* ---- Loading and using --------------------------------------------------------------------------------------------- */
+
+/* Three tokens through a model, then a few drawn: everything must stay defined, however strange the numbers. */
+static void use_model(const char *what, const gpt_model *m, float *logits) {
+    gpt_session_params sp;
+    gpt_generate_params gp;
+    gpt_session_info si;
+    gpt_model_info info;
+    gpt_session *s = NULL;
+    gpt_error err;
+    gpt_token ids[3], id;
+    size_t i;
+    memset(&sp, 0, sizeof sp);
+    memset(&gp, 0, sizeof gp);
+    gpt_model_info_get(m, &info);
+    sp.n_ctx = 16;
+    sp.n_threads = 1;
+    sp.kv = GPT_KV_F32;
+    for (i = 0; i < 3; i++) ids[i] = (gpt_token)(i * 31 % info.n_vocab);
+    if (gpt_session_new(&s, m, &sp, &err) != GPT_OK) {
+        CHECK(!s && (err.code == GPT_E_CONTEXT || err.code == GPT_E_MEMORY || err.code == GPT_E_ARG), "%s: session: %s", what, err.msg);
+        sp.n_ctx = 1;
+        return;
+    }
+    CHECK(gpt_eval(s, ids, 3, &err) == GPT_OK, "%s: eval: %s", what, err.msg);
+    if (logits && gpt_logits(s)) memcpy(logits, gpt_logits(s), info.n_vocab * sizeof(float));
+    gp.sample.temperature = 1.0f;
+    gp.sample.top_p = 0.9f;
+    id = gpt_sample(s, &gp.sample);
+    CHECK(id >= 0 && (uint32_t)id < info.n_vocab, "%s: sampled %ld", what, (long)id);
+    gp.max_tokens = 3;
+    CHECK(gpt_generate(s, "", &gp, NULL, NULL, &err) == GPT_OK, "%s: generate: %s", what, err.msg);
+    gpt_session_info_get(s, &si);
+    CHECK(si.n_generated <= 3 && si.finish != GPT_FINISH_NONE, "%s: finish %d after %u", what, (int)si.finish, (unsigned)si.n_generated);
+    gpt_session_free(s);
+}
+
+/* Load the bytes both ways, use what loads; both must agree, with nothing left behind. Gives the result. */
+static gpt_result load_bytes(const char *what, const unsigned char *p, size_t n, gpt_error *err) {
+    int mapped;
+    gpt_result first = GPT_OK;
+    for (mapped = 0; mapped < 2; mapped++) {
+        heap h;
+        gpt_model_params mp = params_on(&h);
+        gpt_model *m = NULL;
+        gpt_error e;
+        gpt_result r;
+        mp.mapped = mapped;
+        r = gpt_model_load_memory(&m, p, n, &mp, &e);
+        CHECK(r == e.code && (r == GPT_OK) == (m != NULL) && (r == GPT_OK) == (e.msg[0] == 0), "%s: result %d, message \"%s\"", what, (int)r, e.msg);
+        if (m) use_model(what, m, NULL);
+        gpt_model_free(m);
+        CHECK(h.live == 0, "%s: %u blocks left (%s)", what, (unsigned)h.live, e.msg);
+        if (!mapped) { first = r; if (err) *err = e; }
+        else CHECK(r == first, "%s: %d mapped, %d otherwise (%s)", what, (int)r, (int)first, e.msg);
+    }
+    return first;
+}
+
+static gpt_result load_doc(doc *d, const char *what, void (*extra)(gb *g), gpt_error *err) {
+    size_t n;
+    const unsigned char *p = doc_emit(d, extra, &n);
+    char text[160];
+    snprintf(text, sizeof text, "%s: %s", d->name, what);
+    return load_bytes(text, p, n, err);
+}
+
+/* The load must fail with this code and the message must have these words. */
+static void expect(doc *d, const char *what, void (*extra)(gb *g), gpt_result code, const char *words) {
+    gpt_error err;
+    gpt_result r = load_doc(d, what, extra, &err);
+    CHECK(r == code, "%s: %s: expected %d, got %d (%s)", d->name, what, (int)code, (int)r, err.msg);
+    CHECK(!words || strstr(err.msg, words), "%s: %s: expected \"%s\" in \"%s\"", d->name, what, words, err.msg);
+}
+
+/* ---- Tensors removed, of another shape, of another type, too many -------------------------------------------------- */
+
+static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
+    "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3" };
+
+/* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
+static const struct { const char *toy, *tensor; } optional[] = {
+    { "", "output.weight" }, { "", "rope_f" },      /* output.weight: the embedding is used (below: "output" of attn_output is not meant) */
+    { "phi2", "output.bias" }, { "gptj", "output.bias" },
+    { "qwen2moe", "ffn_gate_inp_shexp" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
+};
+
+static int is_optional(const char *toy, const char *tensor) {
+    size_t i;
+    for (i = 0; i < sizeof optional / sizeof optional[0]; i++)
+        if (!strncmp(toy, optional[i].toy, strlen(optional[i].toy)) && strstr(tensor, optional[i].tensor) && !strstr(tensor, "attn_output")) return 1;
+    return 0;
+}
+
+static void test_tensors(const char *name) {
+    doc d;
+    gpt_error err;
+    gpt_result r;
+    size_t i;
+    char what[128];
+    if (!doc_read(&d, name)) { doc_free(&d); return; }
+    CHECK(load_doc(&d, "as it is", NULL, &err) == GPT_OK, "%s: %s", name, err.msg);
+    for (i = 0; i < d.n_tensor; i++) {
+        doc_tensor *t = &d.tensor[i], keep = *t;
+        snprintf(what, sizeof what, "without %s", t->name);
+        t->drop = 1;
+        r = load_doc(&d, what, NULL, &err);
+        if (!is_optional(name, t->name))
+            CHECK(r == GPT_E_SHAPE || r == GPT_E_UNSUPPORTED, "%s: %s: got %d (%s)", name, what, (int)r, err.msg);
+        *t = keep;
+        if (!strcmp(t->name, "rope_factors_long.weight") || !strcmp(t->name, "rope_factors_short.weight")) continue;
+        t->data = NULL;
+        t->ne[0]++;                                                     /* one column more */
+        t->n = (size_t)(t->ne[0] * t->ne[1] * t->ne[2]) * 4;
+        snprintf(what, sizeof what, "a wider %s", t->name);
+        expect(&d, what, NULL, GPT_E_SHAPE, t->name);
+        *t = keep;
+        t->data = NULL;
+        t->ne[t->n_dim - 1]--;                                          /* one row less */
+        if (t->ne[t->n_dim - 1]) {
+            t->n = (size_t)(t->ne[0] * t->ne[1] * t->ne[2]) * 4;
+            snprintf(what, sizeof what, "a shorter %s", t->name);
+            expect(&d, what, NULL, GPT_E_SHAPE, t->name);
+        }
+        *t = keep;
+        t->data = NULL;
+        t->ne[t->n_dim++] = 2;                                          /* one extent more */
+        t->n *= 2;
+        snprintf(what, sizeof what, "a deeper %s", t->name);
+        expect(&d, what, NULL, GPT_E_SHAPE, t->name);
+        *t = keep;
+        t->type = GB_F16;                                               /* another type, the same shape */
+        t->data = NULL;
+        t->n /= 2;
+        snprintf(what, sizeof what, "%s as f16", t->name);
+        r = load_doc(&d, what, NULL, &err);
+        CHECK(r == GPT_OK || (r == GPT_E_FORMAT && strstr(t->name, "rope_f")), "%s: %s: %s", name, what, err.msg);
+        *t = keep;
+        t->type = 26;                                                   /* i32 */
+        snprintf(what, sizeof what, "%s as i32", t->name);
+        expect(&d, what, NULL, GPT_E_UNSUPPORTED, t->name);
+        *t = keep;
+    }
+    doc_free(&d);
+}
+
+static void extra_tensor(gb *g)  { gb_tensor(g, "blk.0.mystery.weight", GB_F32, 1, 8, 1, 1, 1, NULL, 32); }
+static void extra_layer(gb *g)   { gb_tensor(g, "blk.9.attn_norm.weight", GB_F32, 1, 8, 1, 1, 1, NULL, 32); }
+static void extra_pos(gb *g)     { gb_tensor(g, "position_embd.weight", GB_F32, 2, 30, 128, 1, 1, NULL, 30 * 128 * 4); }
+static void extra_leading(gb *g) { gb_tensor(g, "blk.00.attn_norm.weight", GB_F32, 1, 30, 1, 1, 1, NULL, 120); }
+
+static void shape_of(doc *d, const char *name, uint32_t n_dim, uint64_t d0, uint64_t d1) {
+    doc_tensor *t = doc_find_tensor(d, name);
+    if (!t) { CHECK(0, "%s: no tensor %s", d->name, name); return; }
+    t->n_dim = n_dim;
+    t->ne[0] = d0;
+    t->ne[1] = d1;
+    t->data = NULL;
+    t->n = (size_t)(d0 * d1) * 4;
+}
+
+static void test_odd_sets(void) {
+    doc d;
+    gpt_error err;
+    if (doc_read(&d, "llama")) {
+        expect(&d, "an unknown tensor", extra_tensor, GPT_E_UNSUPPORTED, "blk.0.mystery.weight");
+        expect(&d, "a tensor of layer 9", extra_layer, GPT_E_UNSUPPORTED, "blk.9.attn_norm.weight");
+        expect(&d, "a learned position embedding", extra_pos, GPT_E_UNSUPPORTED, "position_embd.weight");
+        expect(&d, "a layer number with a leading zero", extra_leading, GPT_E_UNSUPPORTED, "blk.00.attn_norm.weight");
+    }
+    doc_free(&d);
+    /* q and k norms of different kinds: neither may be read beyond its end, and no kind may pass for another */
+    if (doc_read(&d, "qwen3")) {
+        doc_tensor *q = doc_find_tensor(&d, "blk.0.attn_q_norm.weight");
+        uint64_t d_k = q ? q->ne[0] : 8;
+        shape_of(&d, "blk.0.attn_q_norm.weight", 2, d_k, 6);
+        (void)load_doc(&d, "a q norm for each head, one k norm", NULL, &err);
+        shape_of(&d, "blk.0.attn_q_norm.weight", 1, d_k * 6, 1);
+        (void)load_doc(&d, "a q norm over all heads, one k norm", NULL, &err);
+        shape_of(&d, "blk.0.attn_q_norm.weight", 1, d_k, 1);
+        shape_of(&d, "blk.0.attn_k_norm.weight", 1, d_k * 2, 1);
+        (void)load_doc(&d, "one q norm, a k norm over all heads", NULL, &err);
+    }
+    doc_free(&d);
+    if (doc_read(&d, "gptneox")) {      /* parallel: a block whose norm is in one layer only is no model */
+        size_t i;
+        for (i = 0; i < d.n_tensor; i++) if (!strncmp(d.tensor[i].name, "blk.1.ffn_norm", 14)) d.tensor[i].drop = 1;
+        expect(&d, "a feed-forward norm in layer 0 only", NULL, GPT_E_SHAPE, "ffn_norm");
+    }
+    doc_free(&d);
+    if (doc_read(&d, "qwen2moe")) {
+        size_t i;
+        for (i = 0; i < d.n_tensor; i++) if (!strcmp(d.tensor[i].name, "blk.1.ffn_down_shexp.weight")) d.tensor[i].drop = 1;
+        expect(&d, "a shared expert without down", NULL, GPT_E_SHAPE, "shexp");
+    }
+    doc_free(&d);
+}
+
+/* ---- Hyper-parameters: removed, of strange values, of other types -------------------------------------------------- */
+
+typedef struct raw { unsigned char b[64]; size_t n; uint32_t type; const char *what; } raw;
+
+static raw raw_uint(uint32_t type, uint64_t v, const char *what) {
+    raw r;
+    size_t i;
+    memset(&r, 0, sizeof r);
+    r.type = type;
+    r.n = type_bytes(type);
+    r.what = what;
+    for (i = 0; i < r.n; i++) r.b[i] = (unsigned char)(v >> (8 * i));
+    return r;
+}
+
+static raw raw_f32(float f, const char *what) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return raw_uint(GB_FLOAT, u, what);
+}
+
+static raw raw_array(uint32_t elem, size_t count, unsigned char v, const char *what) {
+    raw r;
+    size_t i, size = type_bytes(elem);
+    memset(&r, 0, sizeof r);
+    r.type = GB_ARR;
+    r.what = what;
+    r.b[0] = (unsigned char)elem;
+    r.b[4] = (unsigned char)count;
+    for (i = 0; i < count; i++) r.b[12 + i * size] = v;
+    r.n = 12 + count * size;
+    return r;
+}
+
+static raw raw_str(const char *s, const char *what) {
+    raw r;
+    memset(&r, 0, sizeof r);
+    r.type = GB_STR;
+    r.what = what;
+    r.b[0] = (unsigned char)strlen(s);
+    memcpy(r.b + 8, s, strlen(s));
+    r.n = 8 + strlen(s);
+    return r;
+}
+
+static void test_hparams(const char *name) {
+    static const char *const required[] = { ".block_count", ".embedding_length", ".context_length", ".attention.head_count" };
+    raw v[32];
+    size_t n = 0, i, k;
+    doc d;
+    gpt_error err;
+    gpt_result r;
+    v[n++] = raw_uint(GB_U32, 0, "0");
+    v[n++] = raw_uint(GB_U32, 1, "1");
+    v[n++] = raw_uint(GB_U32, 3, "3");
+    v[n++] = raw_uint(GB_U32, 255, "255");
+    v[n++] = raw_uint(GB_U32, 4096, "4096");
+    v[n++] = raw_uint(GB_U32, 1u << 20, "2^20");
+    v[n++] = raw_uint(GB_U32, 1u << 24, "2^24");
+    v[n++] = raw_uint(GB_U32, 1u << 31, "2^31");
+    v[n++] = raw_uint(GB_U32, 0xffffffffu, "2^32 - 1");
+    v[n++] = raw_uint(GB_U64, (uint64_t)1 << 32, "2^32");
+    v[n++] = raw_uint(GB_U64, ~(uint64_t)0, "2^64 - 1");
+    v[n++] = raw_uint(GB_I32, 0xffffffffu, "-1");
+    v[n++] = raw_uint(GB_I64, (uint64_t)1 << 63, "-2^63");
+    v[n++] = raw_uint(GB_BOOL, 1, "true");
+    v[n++] = raw_f32(NAN, "NaN");
+    v[n++] = raw_f32(INFINITY, "infinity");
+    v[n++] = raw_f32(-INFINITY, "-infinity");
+    v[n++] = raw_f32(-1.5f, "-1.5");
+    v[n++] = raw_f32(0.0f, "0.0");
+    v[n++] = raw_f32(1.0f, "1.0");
+    v[n++] = raw_f32(1e-38f, "1e-38");
+    v[n++] = raw_f32(2.9e38f, "2.9e38");
+    v[n++] = raw_str("42", "a string");
+    v[n++] = raw_array(GB_U32, 0, 1, "an empty array");
+    v[n++] = raw_array(GB_U32, 1, 1, "an array of one 1");
+    v[n++] = raw_array(GB_U8, 40, 2, "an array of 40");
+    v[n++] = raw_array(GB_FLOAT, 3, 0, "an array of floats");
+    if (!doc_read(&d, name)) { doc_free(&d); return; }
+    for (i = 0; i < d.n_kv; i++) {
+        doc_kv keep = d.kv[i];
+        const char *dot = strchr(keep.key, '.');
+        char what[160];
+        int need = 0;
+        if (!strncmp(keep.key, "general.", 8) || !strncmp(keep.key, "tokenizer.", 10)) continue;
+        for (k = 0; k < 4; k++) need |= !strcmp(dot, required[k]);
+        d.kv[i].drop = 1;
+        snprintf(what, sizeof what, "no %s", keep.key);
+        if (need) expect(&d, what, NULL, GPT_E_FORMAT, keep.key);
+        else (void)load_doc(&d, what, NULL, &err);
+        d.kv[i] = keep;
+        for (k = 0; k < n; k++) {
+            d.kv[i].type = v[k].type;
+            d.kv[i].val = v[k].b;
+            d.kv[i].n = v[k].n;
+            snprintf(what, sizeof what, "%s = %s", keep.key, v[k].what);
+            r = load_doc(&d, what, NULL, &err);
+            CHECK(r == GPT_OK || r == GPT_E_FORMAT || r == GPT_E_SHAPE || r == GPT_E_UNSUPPORTED, "%s: %s: got %d (%s)", name, what, (int)r, err.msg);
+            if (need && (v[k].type == GB_STR || v[k].type == GB_FLOAT || k == 0 || !strcmp(v[k].what, "-1")))
+                CHECK(r == GPT_E_FORMAT && strstr(err.msg, keep.key), "%s: %s: got %d (%s)", name, what, (int)r, err.msg);
+            if (keep.type == GB_FLOAT && k >= 14 && k <= 16)
+                CHECK(r == GPT_E_FORMAT && strstr(err.msg, keep.key), "%s: %s: got %d (%s)", name, what, (int)r, err.msg);
+        }
+        d.kv[i] = keep;
+    }
+    doc_free(&d);
+}
+
+static void set_u32(doc *d, const char *suffix, raw *r, uint32_t v) {
+    doc_kv *kv = doc_find_kv(d, suffix);
+    *r = raw_uint(GB_U32, v, "");
+    if (!kv) { CHECK(0, "%s: no key %s", d->name, suffix); return; }
+    kv->type = GB_U32;
+    kv->val = r->b;
+    kv->n = 4;
+}
+
+static void head_count_array_short(gb *g) { uint32_t i; gb_kv_array(g, "llama.attention.head_count_kv", GB_U32, 1); for (i = 0; i < 1; i++) gb_uint(g, &g->kv, 2, 4); }
+static void head_count_array(gb *g)       { uint32_t i; gb_kv_array(g, "llama.attention.head_count_kv", GB_U32, 2); for (i = 0; i < 2; i++) gb_uint(g, &g->kv, 2, 4); }
+static void experts_without(gb *g)        { gb_kv_u32(g, "llama.expert_count", 8); gb_kv_u32(g, "llama.expert_used_count", 9); }
+static void experts_huge(gb *g)           { gb_kv_u32(g, "llama.expert_count", 4096); gb_kv_u32(g, "llama.expert_used_count", 4096); gb_kv_u32(g, "llama.expert_feed_forward_length", 1u << 20); }
+static void window_huge(gb *g)            { gb_kv_u32(g, "llama.attention.sliding_window", 0xffffffffu); }
+static void window_one(gb *g)             { gb_kv_u32(g, "llama.attention.sliding_window", 1); }
+static void pattern_huge(gb *g)           { gb_kv_u32(g, "llama.attention.sliding_window_pattern", 256); }
+static void rope_unknown(gb *g)           { gb_kv_str(g, "llama.rope.scaling.type", "mystery\n%s%n"); }
+static void rope_yarn_base_1(gb *g)       { gb_kv_str(g, "llama.rope.scaling.type", "yarn"); gb_kv_f32(g, "llama.rope.scaling.factor", 4.0f); gb_kv_f32(g, "llama.rope.scaling.yarn_beta_fast", -1.0f); }
+static void arch_llama(gb *g)             { gb_kv_str(g, "general.architecture", "llama"); }
+static void arch_unknown(gb *g)           { gb_kv_str(g, "general.architecture", "mamba\x01\xFF"); }
+static void arch_empty(gb *g)             { gb_kv_str(g, "general.architecture", ""); }
+static void arch_number(gb *g)            { gb_kv_u32(g, "general.architecture", 7); }
+static void arch_with_nul(gb *g)          { gb_key(g, "general.architecture", GB_STR); gb_text(g, &g->kv, "llama\0x", 7); }
+
+static void test_metadata(void) {
+    doc d;
+    doc_kv *kv;
+    raw r;
+    gpt_error err;
+    if (!doc_read(&d, "llama")) { doc_free(&d); return; }
+    set_u32(&d, ".block_count", &r, 3);
+    expect(&d, "a layer too many promised", NULL, GPT_E_SHAPE, "blk.2.");
+    set_u32(&d, ".block_count", &r, 1);
+    expect(&d, "a layer too few promised", NULL, GPT_E_UNSUPPORTED, "blk.1.");
+    set_u32(&d, ".block_count", &r, 1025);
+    expect(&d, "1025 layers", NULL, GPT_E_FORMAT, "llama.block_count");
+    set_u32(&d, ".block_count", &r, 1024);
+    expect(&d, "1024 layers", NULL, GPT_E_SHAPE, "blk.2.");
+    set_u32(&d, ".block_count", &r, 2);
+    {
+        raw v;
+        set_u32(&d, ".vocab_size", &v, 98);
+        expect(&d, "98 tokens, 97 rows", NULL, GPT_E_SHAPE, "token_embd.weight");
+        set_u32(&d, ".vocab_size", &v, 97);
+        kv = doc_find_kv(&d, ".attention.head_count_kv");
+        if (kv) kv->drop = 1;
+        expect(&d, "as many key heads as heads", NULL, GPT_E_SHAPE, "attn_k.weight");
+        CHECK(load_doc(&d, "head_count_kv by layer", head_count_array, &err) == GPT_OK, "%s", err.msg);
+        expect(&d, "head_count_kv for one layer of two", head_count_array_short, GPT_E_FORMAT, "head_count_kv");
+        if (kv) kv->drop = 0;
+        expect(&d, "more experts used than there are", experts_without, GPT_E_FORMAT, "expert_used_count");
+        (void)load_doc(&d, "experts without tensors", experts_huge, &err);
+        CHECK(load_doc(&d, "a window of 2^32 - 1", window_huge, &err) == GPT_OK, "%s", err.msg);
+        CHECK(load_doc(&d, "a window of 1", window_one, &err) == GPT_OK, "%s", err.msg);
+        expect(&d, "a pattern of 256", pattern_huge, GPT_E_FORMAT, "sliding_window_pattern");
+        expect(&d, "unknown rope scaling", rope_unknown, GPT_E_UNSUPPORTED, "rope.scaling.type");
+        (void)load_doc(&d, "yarn that turns backwards", rope_yarn_base_1, &err);
+        kv = doc_find_kv(&d, "general.architecture");
+        if (kv) kv->drop = 1;
+        expect(&d, "no architecture", NULL, GPT_E_FORMAT, "general.architecture: missing");
+        expect(&d, "an unknown architecture", arch_unknown, GPT_E_UNSUPPORTED, "mamba");
+        expect(&d, "an empty architecture", arch_empty, GPT_E_FORMAT, "general.architecture");
+        expect(&d, "a number as architecture", arch_number, GPT_E_FORMAT, "general.architecture");
+        CHECK(load_doc(&d, "the architecture at the end", arch_llama, &err) == GPT_OK, "%s", err.msg);
+        (void)load_doc(&d, "an architecture with a NUL", arch_with_nul, &err);
+        for (kv = d.kv; kv < d.kv + d.n_kv; kv++) CHECK((unsigned char)err.msg[0] < 128, "message");
+    }
+    doc_free(&d);
+}
+
+/* ---- Tokenizer metadata -------------------------------------------------------------------------------------------- */
+
+static const char *tok_model, *tok_pre;
+static size_t tok_n, tok_scores, tok_types;
+static int32_t tok_bos, tok_eos;
+
+static void tokenizer_kvs(gb *g) {
+    size_t i;
+    char s[16];
+    gb_kv_str(g, "tokenizer.ggml.model", tok_model);
+    if (tok_pre) gb_kv_str(g, "tokenizer.ggml.pre", tok_pre);
+    gb_kv_array(g, "tokenizer.ggml.tokens", GB_STR, tok_n);
+    for (i = 0; i < tok_n; i++) {
+        if (i < 94) snprintf(s, sizeof s, "%c", (char)('!' + i));
+        else snprintf(s, sizeof s, "<|%u|>", (unsigned)i);
+        gb_text(g, &g->kv, s, strlen(s));
+    }
+    gb_kv_array(g, "tokenizer.ggml.scores", GB_FLOAT, tok_scores);
+    for (i = 0; i < tok_scores; i++) gb_float(g, &g->kv, -(float)i);
+    gb_kv_array(g, "tokenizer.ggml.token_type", GB_I32, tok_types);
+    for (i = 0; i < tok_types; i++) gb_uint(g, &g->kv, i < 94 ? 1 : 3, 4);
+    gb_kv_u32(g, "tokenizer.ggml.bos_token_id", (uint32_t)tok_bos);
+    gb_kv_u32(g, "tokenizer.ggml.eos_token_id", (uint32_t)tok_eos);
+}
+
+static void tok_default(void) {
+    tok_model = "gpt2"; tok_pre = "gpt-2"; tok_n = tok_scores = tok_types = 97; tok_bos = 95; tok_eos = 96;
+}
+
+static void test_tokenizer(void) {
+    doc d;
+    doc_kv *kv;
+    gpt_error err;
+    const unsigned char *p;
+    size_t n;
+    int i;
+    if (!doc_read(&d, "llama")) { doc_free(&d); return; }
+    kv = doc_find_kv(&d, "tokenizer.ggml.model");
+    if (kv) kv->drop = 1;
+    tok_default();
+    CHECK(load_doc(&d, "with a tokenizer", tokenizer_kvs, &err) == GPT_OK, "%s", err.msg);
+    tok_n = tok_scores = tok_types = 96;
+    expect(&d, "96 tokens, 97 rows", tokenizer_kvs, GPT_E_SHAPE, "token_embd.weight");
+    tok_n = tok_scores = tok_types = 98;
+    expect(&d, "98 tokens, 97 rows", tokenizer_kvs, GPT_E_SHAPE, "token_embd.weight");
+    tok_default(); tok_scores = 96;
+    expect(&d, "96 scores", tokenizer_kvs, GPT_E_FORMAT, "tokenizer.ggml.scores");
+    tok_default(); tok_types = 98;
+    expect(&d, "98 token types", tokenizer_kvs, GPT_E_FORMAT, "tokenizer.ggml.token_type");
+    tok_default(); tok_model = "mystery";
+    expect(&d, "an unknown tokenizer", tokenizer_kvs, GPT_E_UNSUPPORTED, "mystery");
+    for (i = 0; i < 4; i++) {           /* ids beyond the vocabulary must not be used */
+        static const int32_t bad[] = { 97, 0x7fffffff, -1, -2147483647 };
+        tok_default();
+        tok_bos = tok_eos = bad[i];
+        (void)load_doc(&d, "bos and eos beyond the vocabulary", tokenizer_kvs, &err);
+        CHECK(err.code == GPT_OK || err.code == GPT_E_FORMAT, "%s", err.msg);
+    }
+    tok_default(); tok_pre = "mystery";
+    expect(&d, "an unknown pre-tokenizer", tokenizer_kvs, GPT_E_UNSUPPORTED, "mystery");
+    p = doc_emit(&d, tokenizer_kvs, &n);
+    for (i = 0; i < 3; i++) {
+        static const char *const pre[] = { "gpt-2", "llama-bpe", "nobody-knows" };
+        heap h;
+        gpt_model_params mp = params_on(&h);
+        gpt_model *m = NULL;
+        gpt_result r;
+        mp.pretokenizer = pre[i];
+        r = gpt_model_load_memory(&m, p, n, &mp, &err);
+        CHECK(r == (i < 2 ? GPT_OK : GPT_E_UNSUPPORTED), "pretokenizer %s: %s", pre[i], err.msg);
+        gpt_model_free(m);
+        CHECK(h.live == 0, "pretokenizer %s: %u blocks left", pre[i], (unsigned)h.live);
+    }
+    doc_free(&d);
+}
+
+/* ---- Weights that are no numbers ----------------------------------------------------------------------------------- */
+
+static void test_strange_weights(const char *name) {
+    static const uint32_t bits[] = { 0x7fc00000u, 0x7f800000u, 0xff800000u, 0x7f7fffffu, 0x00000001u, 0xffffffffu };
+    doc d;
+    size_t i, k, b;
+    gpt_error err;
+    char what[128];
+    if (!doc_read(&d, name)) { doc_free(&d); return; }
+    for (i = 0; i <= d.n_tensor; i++) for (b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+        doc_tensor *t = &d.tensor[i < d.n_tensor ? i : 0], keep = *t;
+        unsigned char *v;
+        if (i == d.n_tensor || (b != 0 && b != 1 + i % 5)) continue;
+        v = (unsigned char *)malloc(t->n);
+        if (!v) return;
+        for (k = 0; k + 4 <= t->n; k += 4) memcpy(v + k, &bits[b], 4);
+        t->data = v;
+        snprintf(what, sizeof what, "%s full of 0x%08lx", t->name, (unsigned long)bits[b]);
+        (void)load_doc(&d, what, NULL, &err);
+        CHECK(err.code == GPT_OK || (err.code == GPT_E_FORMAT && strstr(t->name, "rope_f")), "%s: %s: %s", name, what, err.msg);
+        *t = keep;
+        free(v);
+    }
+    doc_free(&d);
+}
+
+/* ---- Memory, reads and the progress hook fail ---------------------------------------------------------------------- */
+
+typedef struct bytes { const unsigned char *p; size_t n; size_t n_read, fail_at, short_by; } bytes;
+
+static size_t read_bytes(void *user, uint64_t offset, void *dst, size_t n) {
+    bytes *b = (bytes *)user;
+    if (offset > b->n || n > b->n - offset) { CHECK(0, "a read beyond the end"); return 0; }
+    if (++b->n_read == b->fail_at) n = b->short_by && b->short_by < n ? n - b->short_by : 0;
+    memcpy(dst, b->p + offset, n);
+    return n;
+}
+
+typedef struct progress_log { size_t n, cancel_at; uint64_t last, total; } progress_log;
+
+static int on_progress(void *user, uint64_t done, uint64_t total) {
+    progress_log *l = (progress_log *)user;
+    CHECK(done >= l->last && done <= total && (!l->total || l->total == total), "progress %lu after %lu of %lu", (unsigned long)done, (unsigned long)l->last, (unsigned long)total);
+    l->last = done;
+    l->total = total;
+    return ++l->n == l->cancel_at;
+}
+
+static void test_failures(const unsigned char *p, size_t n, const char *name) {
+    size_t k, total = 0;
+    int mapped;
+    gpt_error err;
+    for (mapped = 0; mapped < 2; mapped++) for (k = 1;; k++) {      /* the k-th allocation */
+        heap h;
+        gpt_model_params mp = params_on(&h);
+        gpt_model *m = NULL;
+        gpt_session *s = NULL;
+        gpt_session_params sp;
+        gpt_result r;
+        memset(&sp, 0, sizeof sp);
+        sp.n_ctx = 8;
+        h.fail_at = k;
+        mp.mapped = mapped;
+        r = gpt_model_load_memory(&m, p, n, &mp, &err);
+        if (r == GPT_OK) r = gpt_session_new(&s, m, &sp, &err);
+        if (h.n < k) {
+            CHECK(r == GPT_OK, "%s: %s", name, err.msg);
+            gpt_session_free(s);
+            gpt_model_free(m);
+            break;
+        }
+        CHECK(r == GPT_E_MEMORY && !s && strstr(err.msg, "memory"), "%s: allocation %u fails: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+        gpt_model_free(m);
+        CHECK(h.live == 0, "%s: allocation %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
+    }
+    for (k = 0; k <= total; k++) {                                  /* the k-th read, in two ways */
+        int how;
+        for (how = 0; how < 2; how++) {
+            heap h;
+            gpt_model_params mp = params_on(&h);
+            gpt_model *m = NULL;
+            bytes b;
+            gpt_reader rd;
+            gpt_result r;
+            memset(&b, 0, sizeof b);
+            b.p = p; b.n = n; b.fail_at = k; b.short_by = (size_t)how;
+            rd.read = read_bytes; rd.user = &b; rd.size = n;
+            r = gpt_model_load_reader(&m, &rd, 1, &mp, &err);
+            if (k == 0) total = b.n_read;
+            CHECK(r == (k ? GPT_E_IO : GPT_OK), "%s: read %u of %u fails: %d (%s)", name, (unsigned)k, (unsigned)total, (int)r, err.msg);
+            gpt_model_free(m);
+            CHECK(h.live == 0, "%s: read %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
+        }
+    }
+    for (k = 1;; k++) {                                             /* cancel at every call of the progress hook */
+        heap h;
+        gpt_model_params mp = params_on(&h);
+        gpt_model *m = NULL;
+        progress_log l;
+        gpt_result r;
+        memset(&l, 0, sizeof l);
+        l.cancel_at = k;
+        mp.progress = on_progress;
+        mp.progress_user = &l;
+        r = gpt_model_load_memory(&m, p, n, &mp, &err);
+        if (l.n < k) {
+            CHECK(r == GPT_OK && l.n > 0 && l.last == l.total, "%s: %u progress calls, the last %lu of %lu", name, (unsigned)l.n, (unsigned long)l.last, (unsigned long)l.total);
+            gpt_model_free(m);
+            break;
+        }
+        CHECK(r == GPT_E_CANCELLED && !m && h.live == 0, "%s: cancelled at %u: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+    }
+}
+
+/* Cut at some hundred places, those near the header's end among them: an error, from memory and from a reader alike. */
+static void test_truncated(const unsigned char *p, size_t n, const char *name) {
+    size_t cut, step;
+    for (cut = 0; cut < n; cut += step) {
+        heap h;
+        gpt_model_params mp = params_on(&h);
+        gpt_model *m = NULL;
+        bytes b;
+        gpt_reader rd;
+        gpt_error e1, e2;
+        unsigned char *copy = (unsigned char *)malloc(cut ? cut : 1);
+        gpt_result r1, r2;
+        if (!copy) return;
+        memcpy(copy, p, cut);
+        memset(&b, 0, sizeof b);
+        b.p = copy; b.n = cut;
+        rd.read = read_bytes; rd.user = &b; rd.size = cut;
+        r1 = gpt_model_load_memory(&m, copy, cut, &mp, &e1);
+        CHECK(!m, "%s: loads though cut at %u", name, (unsigned)cut);
+        r2 = gpt_model_load_reader(&m, &rd, 1, &mp, &e2);
+        CHECK(!m && h.live == 0, "%s: cut at %u: %u blocks left", name, (unsigned)cut, (unsigned)h.live);
+        CHECK((r1 == GPT_E_FORMAT || r1 == GPT_E_IO) && r1 == r2 && !strcmp(e1.msg, e2.msg), "%s: cut at %u: %d (%s), by a reader %d (%s)", name, (unsigned)cut, (int)r1, e1.msg, (int)r2, e2.msg);
+        free(copy);
+        step = cut < 40 ? 1 : cut < 3000 ? 7 : n / 60 + 1;
+    }
+}
+
+/* ---- Every way to load gives the same model ------------------------------------------------------------------------ */
+
+static void check_same(const char *name, const char *how, gpt_model *m, const gpt_error *err, const float *want, size_t n_vocab) {
+    float *got = (float *)malloc(n_vocab * sizeof(float));
+    CHECK(m, "%s %s: %s", name, how, err->msg);
+    if (m && got) {
+        use_model(name, m, got);
+        CHECK(!memcmp(got, want, n_vocab * sizeof(float)), "%s %s: other bits", name, how);
+    }
+    free(got);
+    gpt_model_free(m);
+}
+
+static void test_split(doc *d, const float *want, size_t n_vocab) {
+    enum { PARTS = 3 };
+    char path[PARTS][128];
+    unsigned char *part[PARTS];
+    gpt_reader rd[PARTS];
+    bytes b[PARTS];
+    size_t i, n, k, live = 0;
+    heap h;
+    gpt_model_params mp;
+    gpt_model *m = NULL;
+    gpt_error err;
+    memset(b, 0, sizeof b);
+    for (i = 0; i < PARTS; i++) {
+        gb g;
+        const unsigned char *p;
+        gb_init(&g, 3, 0);
+        if (i == 0) doc_kvs(d, &g);
+        gb_kv_uint(&g, "split.no", GB_U16, i);
+        gb_kv_uint(&g, "split.count", GB_U16, PARTS);
+        gb_kv_uint(&g, "split.tensors.count", GB_I32, d->n_tensor);
+        doc_tensors(d, &g, i * d->n_tensor / PARTS, (i + 1) * d->n_tensor / PARTS);
+        p = gb_finish(&g, &n);
+        part[i] = (unsigned char *)malloc(n);
+        if (!part[i]) return;
+        memcpy(part[i], p, n);
+        b[i].p = part[i];
+        b[i].n = n;
+        rd[i].read = read_bytes; rd[i].user = &b[i]; rd[i].size = n;
+        snprintf(path[i], sizeof path[i], BUILD_DIR "/unit_load-%05u-of-%05u.gguf", (unsigned)i + 1, (unsigned)PARTS);
+        CHECK(gb_write(&g, path[i]), "%s: cannot write", path[i]);
+        gb_free(&g);
+    }
+    for (i = 0; i < PARTS; i++) for (k = 0; k < 2; k++) {
+        mp = params_on(&h);
+        mp.mapped = (int)k;
+        m = NULL;
+        (void)gpt_model_load(&m, path[i], &mp, &err);
+        check_same(d->name, k ? "in parts, mapped" : "in parts", m, &err, want, n_vocab);
+        live += h.live;
+    }
+    mp = params_on(&h);
+    (void)gpt_model_load_reader(&m, rd, PARTS, &mp, &err);
+    check_same(d->name, "in parts by readers", m, &err, want, n_vocab);
+    CHECK(live + h.live == 0, "%s in parts: blocks left", d->name);
+    for (i = 0; i < PARTS; i++) {                   /* parts missing, twice or in disorder */
+        gpt_reader two = rd[i];
+        m = NULL;
+        CHECK(gpt_model_load_reader(&m, &two, 1, &mp, &err) != GPT_OK && !m, "one part of three loads");
+        CHECK(gpt_model_load_memory(&m, part[i], b[i].n, &mp, &err) == GPT_E_FORMAT && !m && strstr(err.msg, "split"), "one part from memory: %s", err.msg);
+        rd[i] = rd[(i + 1) % PARTS];
+        CHECK(gpt_model_load_reader(&m, rd, PARTS, &mp, &err) == GPT_E_FORMAT && !m && strstr(err.msg, "part"), "parts in disorder: %s", err.msg);
+        rd[i] = two;
+        remove(path[i]);
+        CHECK(gpt_model_load(&m, path[(i + 1) % PARTS], &mp, &err) == GPT_E_IO && !m, "a part is missing: %s", err.msg);
+        CHECK(h.live == 0, "split failures: %u blocks left", (unsigned)h.live);
+    }
+    for (i = 0; i < PARTS; i++) free(part[i]);
+}
+
+static void test_same(const char *name) {
+    char path[128];
+    doc d;
+    heap h;
+    gpt_model_params mp = params_on(&h);
+    gpt_model *m = NULL;
+    gpt_model_info info, head;
+    char arch[32];
+    gpt_error err;
+    bytes b;
+    gpt_reader rd;
+    float *want;
+    size_t n_vocab, size;
+    int mapped;
+    if (!doc_read(&d, name)) { doc_free(&d); return; }
+    snprintf(path, sizeof path, "tests/golden/model/%s.gguf", name);
+    memset(&b, 0, sizeof b);
+    b.p = d.file; b.n = d.n_file;
+    rd.read = read_bytes; rd.user = &b; rd.size = d.n_file;
+    CHECK(gpt_model_load(&m, path, &mp, &err) == GPT_OK, "%s: %s", name, err.msg);
+    if (!m) { doc_free(&d); return; }
+    gpt_model_info_get(m, &info);
+    snprintf(arch, sizeof arch, "%s", info.architecture);
+    size = gpt_session_bytes(m, NULL);
+    n_vocab = info.n_vocab;
+    want = (float *)malloc(n_vocab * sizeof(float));
+    if (!want) return;
+    use_model(name, m, want);
+    gpt_model_free(m);
+    CHECK(h.live == 0, "%s: %u blocks left", name, (unsigned)h.live);
+    for (mapped = 0; mapped < 2; mapped++) {
+        mp.mapped = mapped;
+        (void)gpt_model_load(&m, path, &mp, NULL);
+        check_same(name, "by path", m, &err, want, n_vocab);
+        (void)gpt_model_load_memory(&m, d.file, d.n_file, &mp, NULL);
+        check_same(name, "from memory", m, &err, want, n_vocab);
+        (void)gpt_model_load_reader(&m, &rd, 1, &mp, NULL);
+        check_same(name, "by a reader", m, &err, want, n_vocab);
+    }
+    {                                               /* bytes at an odd address, from memory and in place */
+        unsigned char *odd = (unsigned char *)malloc(d.n_file + 1);
+        if (!odd) return;
+        memcpy(odd + 1, d.file, d.n_file);
+        for (mapped = 0; mapped < 2; mapped++) {
+            mp.mapped = mapped;
+            (void)gpt_model_load_memory(&m, odd + 1, d.n_file, &mp, &err);
+            check_same(name, "at an odd address", m, &err, want, n_vocab);
+        }
+        free(odd);
+    }
+    mp.mapped = 0;
+    mp.header_only = 1;
+    CHECK(gpt_model_load(&m, path, &mp, &err) == GPT_OK, "%s: header only: %s", name, err.msg);
+    if (m) {
+        gpt_session *s = NULL;
+        gpt_model_info_get(m, &head);
+        CHECK(head.n_vocab == info.n_vocab && head.n_param == info.n_param && head.weight_bytes == info.weight_bytes && head.n_layer == info.n_layer &&
+              head.d_ff == info.d_ff && head.file_bytes == info.file_bytes && !strcmp(head.architecture, arch), "%s: header only: other facts", name);
+        CHECK(gpt_session_bytes(m, NULL) == size && size > 0, "%s: header only: a session of %lu bytes, not %lu", name, (unsigned long)gpt_session_bytes(m, NULL), (unsigned long)size);
+        CHECK(gpt_session_new(&s, m, NULL, &err) == GPT_E_STATE && !s && strstr(err.msg, "header_only"), "%s: a session without weights: %s", name, err.msg);
+        gpt_model_free(m);
+    }
+    CHECK(h.live == 0, "%s: %u blocks left", name, (unsigned)h.live);
+    test_split(&d, want, n_vocab);
+    free(want);
+    doc_free(&d);
+}
+
+/* ---- Arguments and sizes ------------------------------------------------------------------------------------------- */
+
+static void *half_alloc(void *user, size_t n) { (void)user; return malloc(n); }
+
+static void test_arguments(void) {
+    heap h;
+    gpt_model_params mp = params_on(&h);
+    gpt_model *m = (gpt_model *)&h;
+    gpt_error err;
+    gpt_reader rd;
+    gpt_model_params half;
+    memset(&rd, 0, sizeof rd);
+    memset(&half, 0, sizeof half);
+    half.alloc.alloc = half_alloc;
+    CHECK(gpt_model_load(&m, NULL, &mp, &err) == GPT_E_ARG && !m && err.msg[0], "path NULL");
+    CHECK(gpt_model_load(NULL, "x", &mp, &err) == GPT_E_ARG, "out NULL");
+    CHECK(gpt_model_load(&m, "no/such/file.gguf", &mp, &err) == GPT_E_IO && strstr(err.msg, "no/such/file.gguf"), "%s", err.msg);
+    CHECK(gpt_model_load(&m, "tests", &mp, &err) == GPT_E_IO && !m, "a directory: %s", err.msg);
+    CHECK(gpt_model_load(&m, "no-00001-of-99999.gguf", &mp, &err) == GPT_E_IO && !m, "%s", err.msg);
+    CHECK(gpt_model_load(&m, "no-00000-of-00000.gguf", &mp, &err) == GPT_E_IO && !m, "%s", err.msg);
+    CHECK(gpt_model_load_memory(&m, NULL, 10, &mp, &err) == GPT_E_ARG && !m, "data NULL");
+    CHECK(gpt_model_load_memory(&m, "", 0, &mp, &err) == GPT_E_FORMAT && !m, "no bytes: %s", err.msg);
+    CHECK(gpt_model_load_reader(&m, &rd, 1, &mp, &err) == GPT_E_ARG && !m, "no read function");
+    CHECK(gpt_model_load_reader(&m, NULL, 1, &mp, &err) == GPT_E_ARG && !m, "no parts");
+    CHECK(gpt_model_load_reader(&m, &rd, 0, &mp, &err) == GPT_E_ARG && !m, "0 parts");
+    CHECK(gpt_model_load_memory(&m, "GGUF", 4, &half, &err) == GPT_E_ARG && !m, "half an allocator: %s", err.msg);
+    CHECK(gpt_model_load_memory(&m, "GGUF", 4, &half, NULL) == GPT_E_ARG && !m, "half an allocator, no error wanted");
+    mp.kernels = "abacus";
+    CHECK(gpt_model_load_memory(&m, "GGUF", 4, &mp, &err) == GPT_E_ARG && !m && strstr(err.msg, "abacus"), "unknown kernels: %s", err.msg);
+    gpt_model_free(NULL);
+    CHECK(h.live == 0, "%u blocks left", (unsigned)h.live);
+}
+
+static void test_gigantic(const char *name) {
+    static const uint32_t sizes[] = { 1, 15, 16, 17, 1u << 16, (1u << 24) - 1, 1u << 24, (1u << 24) + 1, 0x7fffffffu, 0x80000000u, 0xfffffff0u, 0xffffffffu };
+    doc d;
+    heap h;
+    gpt_model_params mp = params_on(&h);
+    gpt_model *m = NULL;
+    gpt_error err;
+    size_t i, j, k, last;
+    if (!doc_read(&d, name) || gpt_model_load_memory(&m, d.file, d.n_file, &mp, &err) != GPT_OK) { CHECK(0, "%s", name); doc_free(&d); return; }
+    h.cap = (size_t)1 << 22;            /* what is larger gets no memory */
+    for (k = 0; k < 3; k++) for (j = 0; j < sizeof sizes / sizeof sizes[0]; j++) for (i = last = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        gpt_session_params sp;
+        gpt_session *s = NULL;
+        gpt_result r;
+        size_t need;
+        memset(&sp, 0, sizeof sp);
+        sp.n_ctx = sizes[i];
+        sp.n_batch = sizes[j];
+        sp.kv = (gpt_kv)k;
+        need = gpt_session_bytes(m, &sp);
+        CHECK(!need || need >= last, "%s: n_ctx %lu n_batch %lu: %lu bytes, fewer than with less context", name, (unsigned long)sizes[i], (unsigned long)sizes[j], (unsigned long)need);
+        if (need) last = need;
+        r = gpt_session_new(&s, m, &sp, &err);
+        CHECK((r == GPT_OK) == (s != NULL) && (r == GPT_OK) == (need > 0 && need <= h.cap), "%s: n_ctx %lu n_batch %lu: %lu bytes, %d (%s)", name, (unsigned long)sizes[i],
+              (unsigned long)sizes[j], (unsigned long)need, (int)r, err.msg);
+        CHECK(r == GPT_OK || err.msg[0], "%s: no message", name);
+        gpt_session_free(s);
+    }
+    gpt_model_free(m);
+    CHECK(h.live == 0, "%s: %u blocks left", name, (unsigned)h.live);
+    doc_free(&d);
+}
+
+int main(void) {
+    static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom" };
+    static const char *const same_toys[] = { "gpt2", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
+    static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
+    size_t i, n;
+    doc d;
+    test_arguments();
+    for (i = 0; i < sizeof same_toys / sizeof same_toys[0]; i++) test_same(same_toys[i]);
+    for (i = 0; i < sizeof tensor_toys / sizeof tensor_toys[0]; i++) test_tensors(tensor_toys[i]);
+    test_odd_sets();
+    for (i = 0; i < sizeof hparam_toys / sizeof hparam_toys[0]; i++) test_hparams(hparam_toys[i]);
+    test_metadata();
+    test_tokenizer();
+    for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]);
+    for (i = 0; i < sizeof fail_toys / sizeof fail_toys[0]; i++)
+        if (doc_read(&d, fail_toys[i])) {
+            test_failures(d.file, d.n_file, d.name);
+            if (i < 2) test_truncated(d.file, d.n_file, d.name);
+            doc_free(&d);
+        }
+    if (doc_read(&d, "llama")) {                    /* with everything a file has: a tokenizer, hyper-parameters by layer */
+        doc_kv *kv = doc_find_kv(&d, ".attention.head_count_kv"), *tok = doc_find_kv(&d, "tokenizer.ggml.model");
+        const unsigned char *p;
+        if (kv && tok) kv->drop = tok->drop = 1;
+        tok_default();
+        gb_free(&d.out);
+        gb_init(&d.out, 3, 0);
+        doc_kvs(&d, &d.out);
+        tokenizer_kvs(&d.out);
+        head_count_array(&d.out);
+        doc_tensors(&d, &d.out, 0, d.n_tensor);
+        p = gb_finish(&d.out, &n);
+        test_failures(p, n, "llama with a tokenizer");
+        test_truncated(p, n, "llama with a tokenizer");
+        doc_free(&d);
+    }
+    test_gigantic("llama");
+    test_gigantic("gemma3");
+    test_gigantic("mixtral");
+    return test_report("unit_load");
+}
