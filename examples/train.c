@@ -1129,8 +1129,11 @@ static size_t document_length(const char *text, size_t n) {
     return n;
 }
 
-/* Counts the words of one document, cut by the pre-tokenizer that the model's file will name: the table's first row,
- * gpt-2. */
+/* GPT-2's cut into words (Radford et al. 2019): the pattern that gpt.h has under the name gpt-2, which the model's file
+ * will name. A space belongs to the word behind it. */
+static const char word_pattern[] =
+    "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
 static void count_words(learner *z, const gpti_rx *rx, const gpti_unicode *unicode, const char *text, size_t n) {
     gpti_cutter cutter;
     const char *p, *end;
@@ -1158,7 +1161,7 @@ static vocabulary learn_vocabulary(const char *text, size_t n_text, size_t max_t
         vocabulary_add(&v, 0, 0, &c, 1);
     }
     gpti_unicode_init(unicode);
-    gpti_rx_compile(rx, gpti_pretokenizers[0].pass[0], unicode);
+    gpti_rx_compile(rx, word_pattern, unicode);
     for (size_t at = 0, n; at < n_text; at += n + sizeof end_of_text - 1) {
         n = document_length(text + at, n_text - at);
         count_words(&z, rx, unicode, text + at, n);
