@@ -75,8 +75,8 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 
 /* ---- Hooks. All-zero means: the library's own. --------------------------------------------------------------------- */
 
-typedef struct gpt_alloc {      /* both functions or none; called only while a model or session is made or freed, and   */
-    void *(*alloc)(void *user, size_t n);  /* by gpt_tokenize for single words of many kilobytes. Aligned like malloc's. */
+typedef struct gpt_alloc {      /* both functions or none; called while a model or session is made or freed, for text in */
+    void *(*alloc)(void *user, size_t n);  /* gpt_tokenize and gpt_chat_tokenize, and for single words of 64 KiB or more */
     void  (*free)(void *user, void *p);
     void   *user;
 } gpt_alloc;
@@ -222,8 +222,9 @@ GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_
  * text has no prediction: its entry is 0. */
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
 
-/* [n_vocab] unnormalised log-probabilities of the next token; NULL before the first evaluation. The host may change
- * them before gpt_sample. Valid until the next evaluation. */
+/* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before gpt_sample. Valid until the
+ * next evaluation. NULL before the first one, and while the last token waits to be computed, as it does after gpt_generate
+ * and gpt_session_rewind: gpt_eval of no tokens computes it. */
 GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
@@ -244,8 +245,8 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
 
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens in the text alone, so
  * it needs no state: a text that is rewound, saved or generated in slices comes out the same. Never fails on strange
- * logits (NaN counts as -infinity; if nothing is left, the lowest id wins); -1 before the first evaluation. Does not
- * append the token: gpt_eval does. */
+ * logits (NaN counts as -infinity; if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the
+ * token: gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
 /* ---- Text ---------------------------------------------------------------------------------------------------------- */
@@ -1858,7 +1859,7 @@ static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uin
     gpti_gguf_element_cursor(g, kv, &c, NULL);
     c.pos += i * gpti_gguf_type[kv->elem].bytes;
     gpti_gguf_scalar(&c, kv->elem, v);
-    return c.fail == GPT_OK;
+    return c.fail == GPT_OK ? 1 : -1;
 }
 
 static int gpti_gguf_to_int(uint32_t type, const gpti_value *v, int64_t lo, int64_t hi, int64_t *out) {
@@ -1880,7 +1881,9 @@ static int gpti_gguf_u32_at(const gpti_gguf *g, const char *key, uint64_t i, uin
     uint32_t type;
     int64_t n;
     gpti_value v;
-    if (!gpti_gguf_number(g, key, i, &type, &v) || !gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
+    int got = gpti_gguf_number(g, key, i, &type, &v);
+    if (got < 0) return -1;                                             /* the array could not be read */
+    if (!got || !gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
     *out = (uint32_t)n;
     return 1;
 }
@@ -4036,8 +4039,11 @@ static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *
  * default, or an error if that is not within min..max itself. */
 static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
     char key[128];
+    int got;
     *out = absent;
-    if (!gpti_gguf_u32_at(&ld->g, gpti_key(ld, name, key), i, out))
+    got = gpti_gguf_u32_at(&ld->g, gpti_key(ld, name, key), i, out);
+    if (got < 0) return gpti_fail(ld->err, GPT_E_IO, "%s: read error", key);
+    if (!got)
         GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
     if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
@@ -4287,7 +4293,7 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     gpt_model *m = ld->m;
     uint64_t want[4] = { 1, 1, 1, 1 };
-    int i, n = (int)strlen(row->extents), same = 1;
+    int i, n = (int)strlen(row->extents), same = 1, style;
     *found = t;
     if (t && row->only && !(m->arch.flags & row->only)) { *found = NULL; return GPT_OK; }     /* left over: gpti_check_layers names it */
     if (!t) {
@@ -4302,7 +4308,9 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
             uint64_t heads = c == 'q' ? l->n_head : l->n_kv, all = heads * m->hp.d_k, has = t->ne[0] * t->ne[1];
             want[0] = t->ne[0]; want[1] = t->ne[1];
             if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k)) want[0] = m->hp.d_k, want[1] = 1;
-            if (c == 'q') l->qk_norm = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
+            style = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
+            if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
+            else if (style != l->qk_norm && heads > 1) want[0] = m->hp.d_k, want[1] = l->qk_norm == GPTI_QK_SHARED ? 1 : heads;   /* one kind in a layer */
         } else want[i] = gpti_extent(&m->hp, l, c);
     }
     for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
@@ -4404,6 +4412,10 @@ static gpt_result gpti_walk_tensors(gpti_loader *ld, gpti_arena *a) {
 static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     const gpti_hparams *hp = &m->hp;
+    static const struct { size_t offset; uint32_t bias; char weight[40]; } norms[] = {
+        { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" }, { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
+        { GPTI_L(attn_norm_2), GPTI_NORM_BIAS, "attn_norm_2.weight and .bias" }, { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
+    };
     uint32_t i, flags = m->arch.flags;
     size_t k;
     for (i = 0; i < hp->n_layer; i++) {
@@ -4417,6 +4429,14 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
         else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt)) what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
         else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM && !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
+        else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt)) what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
+        else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w) what = "ffn_norm, as another layer has it, or none has";
+        else if (!l->q_norm.w != !l->k_norm.w) what = "both attn_q_norm and attn_k_norm";
+        for (k = 0; k < sizeof norms / sizeof norms[0] && !what; k++) {
+            const gpti_vector *v = (const gpti_vector *)(const void *)((const char *)l + norms[k].offset);
+            if (v->b && !v->w) what = norms[k].weight;
+            else if (v->w && !v->b && flags & norms[k].bias) what = norms[k].weight;
+        }
         if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%lu: %s needs %s", (unsigned long)i, m->arch.name, what);
         if (flags & GPTI_POST_AS_FFN) l->ffn_norm = l->attn_post_norm, memset(&l->attn_post_norm, 0, sizeof l->attn_post_norm);
     }
@@ -4596,21 +4616,20 @@ GPT_API void gpt_model_free(gpt_model *m) {
 }
 
 /* A model with room for n_part sources, still closed. */
-static gpt_model *gpti_model_new(const gpt_model_params *params, int n_part, gpt_error *err) {
+static gpt_result gpti_model_new(gpt_model **out, const gpt_model_params *params, int n_part, gpt_error *err) {
     gpti_mem mem = params->alloc;
     gpt_model *m;
-    if (!mem.alloc != !mem.free) { gpti_fail(err, GPT_E_ARG, "params.alloc: set both functions or none"); return NULL; }
+    if (!mem.alloc != !mem.free) return gpti_fail(err, GPT_E_ARG, "params.alloc: set both functions or none");
     m = (gpt_model *)gpti_alloc(&mem, sizeof *m);
     if (m) {
         m->mem = mem;
         m->part = (gpti_source *)gpti_alloc_n(&mem, (size_t)n_part, sizeof *m->part);
         m->info.bos = m->info.eos = -1;
         m->header_only = params->header_only;
-        if (m->part) return m;
+        if (m->part) { *out = m; return GPT_OK; }
         gpti_free(&mem, m);
     }
-    gpti_fail(err, GPT_E_MEMORY, "model: out of memory");
-    return NULL;
+    return gpti_fail(err, GPT_E_MEMORY, "model: out of memory");
 }
 
 /* The common end of the three ways to load: m's sources are open. */
@@ -4646,8 +4665,7 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     gpti_clear(err);
     if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
     n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
-    m = gpti_model_new(&p, n, err);
-    if (!m) return err ? err->code : GPT_E_MEMORY;
+    GPTI_TRY(gpti_model_new(&m, &p, n, err));
     for (i = 0; i < n && !r; i++) {
         char *name = gpti_split_path(path, i, &m->mem);
         r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY, "%.100s: out of memory", path);
@@ -4665,8 +4683,7 @@ GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size
     if (out) *out = NULL;
     gpti_clear(err);
     if (!out || !data) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_memory: out and data must not be NULL");
-    m = gpti_model_new(&p, 1, err);
-    if (!m) return err ? err->code : GPT_E_MEMORY;
+    GPTI_TRY(gpti_model_new(&m, &p, 1, err));
     gpti_source_memory(&m->part[0], data, size);
     m->n_part = 1;
     return gpti_model_finish(out, m, &p, err);
@@ -4680,8 +4697,7 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
     gpti_clear(err);
     if (!out || !parts || n_part < 1 || n_part > 65535) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: expected out, parts and 1 to 65535 of them");
     for (i = 0; i < n_part; i++) if (!parts[i].read) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: part %d has no read function", i);
-    m = gpti_model_new(&p, n_part, err);
-    if (!m) return err ? err->code : GPT_E_MEMORY;
+    GPTI_TRY(gpti_model_new(&m, &p, n_part, err));
     for (i = 0; i < n_part; i++) gpti_source_reader(&m->part[i], &parts[i]);
     m->n_part = n_part;
     return gpti_model_finish(out, m, &p, err);
@@ -4842,8 +4858,15 @@ static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
                     : (float)gpti_pow_d(2.0, -(double)max * (double)(2 * (head - n) + 1) / (double)(2 * n));
 }
 
+/* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two. */
+typedef struct gpti_attend_steps {
+    void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out);
+    void (*scores)(const float *q, const float *keys, size_t d_k, float *s);
+    void (*weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi);
+} gpti_attend_steps;
+
 /* s[16] = q [d_k] . keys [d_k, 16]: two partial sums, over even and odd d */
-GPTI_INLINE void gpti_scores(const float *q, const float *keys, size_t d_k, float *s) {
+static void gpti_scores_ref(const float *q, const float *keys, size_t d_k, float *s) {
     float a[16] = { 0 }, b[16] = { 0 };
     size_t i, j;
     for (i = 0; i + 2 <= d_k; i += 2) {
@@ -4854,17 +4877,17 @@ GPTI_INLINE void gpti_scores(const float *q, const float *keys, size_t d_k, floa
     for (j = 0; j < 16; j++) s[j] = a[j] + b[j];
 }
 
-/* o [d] += sum of p[j] * value j, j from lo to hi ascending; values lie ld floats apart */
-GPTI_INLINE void gpti_weigh_values(float *o, size_t d, const float *p, const float *values, size_t ld, size_t lo, size_t hi) {
+/* o [d] += sum of p[j] * values [j, d], j from lo to hi ascending */
+static void gpti_weigh_ref(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
     float v[16];
     size_t i, j, e, m;
     for (i = 0; i < d; i += m) {
         m = d - i < 16 ? d - i : 16;
         if (m == 16) {
             memcpy(v, o + i, sizeof v);
-            for (j = lo; j <= hi; j++) for (e = 0; e < 16; e++) v[e] += p[j] * values[j * ld + i + e];
+            for (j = lo; j <= hi; j++) for (e = 0; e < 16; e++) v[e] += p[j] * values[j * d + i + e];
             memcpy(o + i, v, sizeof v);
-        } else for (j = lo; j <= hi; j++) for (e = 0; e < m; e++) o[i + e] += p[j] * values[j * ld + i + e];
+        } else for (j = lo; j <= hi; j++) for (e = 0; e < m; e++) o[i + e] += p[j] * values[j * d + i + e];
     }
 }
 
@@ -4873,20 +4896,26 @@ typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one
 /* One query meets one group of 16 keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
  * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s [16] raw products on entry. */
 GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind, size_t lo, size_t hi) {
-    float top = sm->top, f;
-    size_t i, j;
-    for (j = 0; j < 16; j++) s[j] *= a->scale;
-    if (a->cap > 0.0f) for (j = 0; j < 16; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
-    if (a->alibi > 0.0f) for (j = 0; j < 16; j++) s[j] -= slope * (float)((int)behind - (int)j);
-    if (lo > 0 || hi < 15) for (j = 0; j < 16; j++) if (j < lo || j > hi) s[j] = -INFINITY;
-    for (j = 0; j < 16; j++) top = gpti_select(s[j] > top, s[j], top);
+    float top, f, t[16], m[16];         /* local copies: a compiler that knows they do not overlap makes SIMD code */
+    size_t i, j, n;
+    for (j = 0; j < 16; j++) t[j] = s[j] * a->scale;
+    if (a->cap > 0.0f) for (j = 0; j < 16; j++) t[j] = a->cap * gpti_tanh(t[j] / a->cap);
+    if (a->alibi > 0.0f) for (j = 0; j < 16; j++) t[j] -= slope * (float)((int)behind - (int)j);
+    if (lo > 0 || hi < 15) for (j = 0; j < 16; j++) if (j < lo || j > hi) t[j] = -INFINITY;
+    for (j = 0; j < 8; j++) m[j] = gpti_select(t[j] > t[j + 8], t[j], t[j + 8]);
+    for (n = 4; n; n /= 2) for (j = 0; j < n; j++) m[j] = gpti_select(m[j] > m[j + n], m[j], m[j + n]);
+    top = gpti_select(m[0] > sm->top, m[0], sm->top);
     if (top > sm->top) {
         f = gpti_exp(sm->top - top);
         for (j = 0; j < 16; j++) sm->sum[j] *= f;
         for (i = 0; i < a->d_v; i++) o[i] *= f;
         sm->top = top;
     }
-    for (j = 0; j < 16; j++) { s[j] = gpti_exp(s[j] - top); sm->sum[j] += s[j]; }
+    for (j = 0; j < 16; j++) t[j] = gpti_exp(t[j] - top);
+    memcpy(m, sm->sum, sizeof m);
+    for (j = 0; j < 16; j++) m[j] += t[j];
+    memcpy(sm->sum, m, sizeof m);
+    memcpy(s, t, sizeof t);
 }
 
 enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_WIDTH = 256 };   /* queries that meet a group of keys together */
@@ -4895,7 +4924,7 @@ enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_WIDTH = 256 };   /* queri
  * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
  * scratch for one group as f32, [d_k, 16] and [16, d_v]. */
 GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key, float *value,
-                                  void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out)) {
+                                  const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
     size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, r;
     size_t first = a->window && a->position + r0 + 1 > a->window ? a->position + r0 + 1 - a->window : 0;
@@ -4908,8 +4937,8 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
     for (base = first & ~(size_t)15; base <= last; base += 16) {
         size_t slot = base % a->cache.cap, n_key = last - base < 15 ? last - base + 1 : 16;
-        for (i = 0; i < a->d_k; i++) load(a->kv, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, i, 16, 16, key + 16 * i);
-        for (i = 0; i < n_key; i++) load(a->kv, v + (slot + i) * gpti_kv_bytes(a->kv, a->d_v), a->d_v, 0, 1, a->d_v, value + i * a->d_v);
+        for (i = 0; i < a->d_k; i++) steps->load(a->kv, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, i, 16, 16, key + 16 * i);
+        for (i = 0; i < n_key; i++) steps->load(a->kv, v + (slot + i) * gpti_kv_bytes(a->kv, a->d_v), a->d_v, 0, 1, a->d_v, value + i * a->d_v);
         for (r = r0; r < r1; r++) {
             size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
             size_t lo = base < from ? from - base : 0, hi = pos - base < 15 ? pos - base : 15;
@@ -4917,9 +4946,9 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
             for (h = 0; h < n_head; h++) {
                 float s[16], *o = a->out + (r * a->n_head + head + h) * a->d_v;
                 float slope = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-                gpti_scores(a->q + r * a->stride + (head + h) * a->d_k, key, a->d_k, s);
+                steps->scores(a->q + r * a->stride + (head + h) * a->d_k, key, a->d_k, s);
                 gpti_soften(a, &sm[(r - r0) * n_head + h], s, o, slope, pos - base, lo, hi);
-                gpti_weigh_values(o, a->d_v, s, value, a->d_v, lo, hi);
+                steps->weigh(o, a->d_v, s, value, lo, hi);
             }
         }
     }
@@ -4936,16 +4965,19 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
 static size_t gpti_attend_units(const gpti_attend *a) { return a->n_kv * ((a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS); }
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
-                                  void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out)) {
+                                  const gpti_attend_steps *steps) {
     float key[16 * GPTI_ATT_WIDTH], value[16 * GPTI_ATT_WIDTH];
     size_t unit, h, group = a->n_head / a->n_kv, n_tile = (a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS;
     for (unit = begin; unit < end; unit++) {
         size_t r0 = unit % n_tile * GPTI_ATT_ROWS, r1 = r0 + GPTI_ATT_ROWS < a->n_row ? r0 + GPTI_ATT_ROWS : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h : (size_t)GPTI_ATT_HEADS, key, value, load);
+            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h : (size_t)GPTI_ATT_HEADS, key, value, steps);
     }
 }
-static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) { gpti_attend_body(a, begin, end, gpti_kv_load); }
+static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) {
+    const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_weigh_ref };
+    gpti_attend_body(a, begin, end, &steps);
+}
 
 /* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
 
@@ -4993,7 +5025,9 @@ struct gpt_session {
     /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
-    float             *last_logits; /* [n_vocab] after the last token, or NULL */
+    size_t             n_keep;      /* a cancel takes back the waiting tokens from here on: those of the call */
+    size_t             n_high;      /* positions ever written: a window layer still holds those from n_high - cap on */
+    float             *last_logits; /* [n_vocab] after token[n_past - 1], or NULL */
     gpti_stage        *stage;       /* [GPTI_N_STAGE] */
     /* the forward pass under way */
     gpti_progress         at;
@@ -5423,7 +5457,7 @@ static void gpti_run_scores(gpt_session *s, size_t begin, size_t end) {
         size_t next = s->n_past + s->out_row + s->at.group * s->n_logit_row + t + 1;
         if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
         if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
-        if (s->want == GPTI_LOGITS_SCORE && next < s->n_token)
+        if (s->want == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
             s->score[next - s->score_base] = (float)((double)z[s->token[next]] - gpti_log_sum_exp(z, V));
     }
 }
@@ -5486,6 +5520,12 @@ static int gpti_next_stage(gpt_session *s) {
     return 1;
 }
 
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there. */
+static void gpti_drop_waiting(gpt_session *s) {
+    s->at.active = 0;
+    s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
+}
+
 /* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
  * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
 static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
@@ -5495,6 +5535,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
             s->at.active = 1;
             s->at.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
             s->n_row = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
+            if (s->n_past + s->n_row > s->n_high) s->n_high = s->n_past + s->n_row;
             s->last_logits = NULL;
         }
         do {
@@ -5505,8 +5546,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
                 if (s->params.poll) p = s->params.poll(s->params.poll_user);
                 if (p == GPT_PAUSE && can_pause) return GPT_MORE;
                 if (p == GPT_CANCEL) {
-                    s->at.active = 0;
-                    s->n_token = s->n_past;
+                    gpti_drop_waiting(s);
                     return gpti_fail(err, GPT_E_CANCELLED, "cancelled by the poll hook at token %lu", (unsigned long)s->n_past);
                 }
             }
@@ -5525,7 +5565,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
 static size_t gpti_cache_rows(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
-    size_t n = (n_ctx + 15) & ~(size_t)15, w = ((size_t)l->window + n_batch + 31) & ~(size_t)15;
+    size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
     return l->window && w < n ? w : n;
 }
 
@@ -5581,7 +5621,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
 /* Settle the parameters; the plan is a session without memory. */
 static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
     gpt_session_params none;
-    uint64_t limit = SIZE_MAX / 1024;       /* no product below wraps, whatever the size of size_t */
+    uint64_t limit = SIZE_MAX / 16;         /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
     uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
@@ -5598,7 +5638,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only", (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0) return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
-    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv), gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit)
+    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv), gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit || (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
     plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
@@ -5663,7 +5703,7 @@ GPT_API void gpt_session_free(gpt_session *s) {
 }
 
 GPT_API void gpt_session_reset(gpt_session *s) {
-    s->n_past = s->n_token = 0;
+    s->n_past = s->n_token = s->n_keep = s->n_high = 0;
     s->at.active = 0;
     s->last_logits = NULL;
     memset(s->gen, 0, sizeof *s->gen);
@@ -5674,11 +5714,12 @@ GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) 
     gpti_clear(err);
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n, (unsigned long)s->n_token);
     for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
-        size_t window = s->m->layer[i].window, reach = s->n_past + s->n_batch;
-        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < reach + window)
+        size_t window = s->m->layer[i].window;
+        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < s->n_high + window)
             return gpti_fail(err, GPT_E_STATE, "rewind: to token %lu of %lu, whose sliding window is no longer kept", (unsigned long)n, (unsigned long)s->n_past);
     }
     if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
+    if (!n) s->n_high = 0;
     s->n_token = n;
     s->at.active = 0;
     s->gen->active = 0;
@@ -5709,15 +5750,20 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i, (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
     if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids);
+    s->n_keep = s->n_token;
     s->n_token += n;
     return GPT_OK;
 }
+
+/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be computed again. */
+static void gpti_want_last(gpt_session *s) { if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--; }
 
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
     gpti_clear(err);
     if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_eval: session must not be NULL");
     if (s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_eval: a generation is under way; gpt_end gives it up");
     GPTI_TRY(gpti_append(s, ids, n, err));
+    gpti_want_last(s);
     s->want = GPTI_LOGITS_LAST;
     return gpti_forward(s, 0, err);
 }
@@ -5730,14 +5776,15 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     base = s->n_token;
     GPTI_TRY(gpti_append(s, ids, n, err));
     if (!n) return GPT_OK;
-    logprob[0] = s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab)) : 0.0f;
+    if (base && s->n_past == base && !s->last_logits) s->n_past--;      /* after a rewind: its logits are gone */
+    logprob[0] = s->n_past == base && s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab)) : 0.0f;
     s->want = GPTI_LOGITS_SCORE;
     s->score = logprob;
     s->score_base = base;
     return gpti_forward(s, 0, err);
 }
 
-GPT_API float *gpt_logits(gpt_session *s) { return s->last_logits; }
+GPT_API float *gpt_logits(gpt_session *s) { return s->n_past == s->n_token ? s->last_logits : NULL; }
 
 /* ======================================================================
  * [SAMPLING] From logits to a token
@@ -6063,7 +6110,7 @@ GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return gpti
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
-    if (!s || !s->last_logits) return -1;
+    if (!s || !gpt_logits(s)) return -1;
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
@@ -6110,8 +6157,9 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
             return gpti_fail(err, GPT_E_CONTEXT, "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
     }
     if (s->n_token + n == 0) return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    s->n_keep = s->n_token;
     s->n_token += n;
-    if (s->n_past == s->n_token && !s->last_logits) s->n_past--;     /* after a rewind: the last token must be computed again */
+    gpti_want_last(s);
     g->n_prompt = n;
     g->active = 1;
     return GPT_OK;
@@ -6131,10 +6179,11 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     id = gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand);
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
+    if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
     g->n_generated++;
     r = (gpt_result)gpti_emit(s, id);
-    if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
     s->token[s->n_token++] = id;
+    s->n_keep = s->n_token;             /* the host has seen it */
     if (r) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     return GPT_MORE;
@@ -6144,8 +6193,7 @@ GPT_API void gpt_end(gpt_session *s) {
     if (!s || !s->gen->active) return;
     s->gen->active = 0;
     s->gen->finish = GPT_FINISH_HOST;
-    s->at.active = 0;
-    s->n_token = s->n_past;
+    gpti_drop_waiting(s);
 }
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
@@ -7237,7 +7285,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_MUL(a, b) _mm512_mul_ps(a, b)
 #  define GPTI_ADD(a, b) _mm512_add_ps(a, b)
 #  define GPTI_SUB(a, b) _mm512_sub_ps(a, b)
-#  define GPTI_HALVES(p) _mm512_cvtph_ps(GPTI_LOAD256(p))
+#  define GPTI_HALVES(p) _mm512_maskz_cvtph_ps(0xFFFF, GPTI_LOAD256(p))
 #  define GPTI_BF16(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(GPTI_LOAD256(p)), 16))
 #  define GPTI_BYTES(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
 #  define GPTI_FLOAT(i) _mm512_cvtepi32_ps(i)
@@ -7684,7 +7732,44 @@ GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, si
     if (kv == GPT_KV_F16) for (; j + GPTI_VF <= n; j += GPTI_VF) GPTI_STOREF(out + j, GPTI_HALVES(p + 2 * (i * lanes + j)));
     if (j < n) gpti_kv_load(kv, p, d, i + j, lanes, n - j, out + j);
 }
-GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) { gpti_attend_body(a, begin, end, GPTI_K(kv_load)); }
+GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k, float *s) {
+    GPTI_F a[GPTI_NV], b[GPTI_NV];
+    size_t i;
+    int v;
+    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) a[v] = b[v] = GPTI_SETF(0.0f);
+    for (i = 0; i + 2 <= d_k; i += 2, keys += 32) {
+        const GPTI_F x = GPTI_SETF(q[i]), y = GPTI_SETF(q[i + 1]);
+        GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
+            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(keys + GPTI_VF * v)));
+            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(keys + 16 + GPTI_VF * v)));
+        }
+    }
+    if (i < d_k) GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(q[i]), GPTI_LOADF(keys + GPTI_VF * v)));
+    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) GPTI_STOREF(s + GPTI_VF * v, GPTI_ADD(a[v], b[v]));
+}
+GPTI_FN static void GPTI_K(weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
+    size_t i = 0, j;
+    int v;
+    for (; i + 8 * GPTI_VF <= d; i += 8 * GPTI_VF) {       /* eight sums at a time, as each waits for its last addition */
+        GPTI_F sum[8];
+        GPTI_UNROLL for (v = 0; v < 8; v++) sum[v] = GPTI_LOADF(o + i + GPTI_VF * v);
+        for (j = lo; j <= hi; j++) {
+            const GPTI_F w = GPTI_SETF(p[j]);
+            GPTI_UNROLL for (v = 0; v < 8; v++) sum[v] = GPTI_ADD(sum[v], GPTI_MUL(w, GPTI_LOADF(values + j * d + i + GPTI_VF * v)));
+        }
+        GPTI_UNROLL for (v = 0; v < 8; v++) GPTI_STOREF(o + i + GPTI_VF * v, sum[v]);
+    }
+    for (; i + GPTI_VF <= d; i += GPTI_VF) {
+        GPTI_F sum = GPTI_LOADF(o + i);
+        for (j = lo; j <= hi; j++) sum = GPTI_ADD(sum, GPTI_MUL(GPTI_SETF(p[j]), GPTI_LOADF(values + j * d + i)));
+        GPTI_STOREF(o + i, sum);
+    }
+    for (; i < d; i++) for (j = lo; j <= hi; j++) o[i] += p[j] * values[j * d + i];
+}
+GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) {
+    const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
+    gpti_attend_body(a, begin, end, &steps);
+}
 GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);

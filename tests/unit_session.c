@@ -15,7 +15,7 @@
 #  endif
 #endif
 
-enum { N = 48, N_CTX = 96 };
+enum { N = 36, N_CTX = 96 };
 
 /* ---- Models -------------------------------------------------------------------------------------------------------- */
 
@@ -74,7 +74,7 @@ static void random_tensor(gb *g, const char *name, uint64_t d0, uint64_t d1, flo
 enum { TEXT_VOCAB = 101, TEXT_BOS = 99, TEXT_EOS = 100 };
 
 static gpt_model *text_model(void) {
-    static const char *const merged[] = { "th", "the", "an", "\xC4\xA0" "t" };
+    static const char *const merged[] = { "th", "the", "an", "\xC4\xA0t" };
     static const char *const merges[] = { "t h", "th e", "a n", "\xC4\xA0 t" };
     gpt_model_params p = model_params();
     gpt_model *m = NULL;
@@ -214,7 +214,7 @@ static void test_rewind(const gpt_model *m, gpt_kv kv, const float *want, int wi
     for (b = 0; b < 4; b++) {
         gpt_session_params p = session_params(batches[b], kv);
         gpt_session *s = session(m, &p);
-        for (to = 0; to <= N; to += b == 1 ? 1 : 5) {
+        for (to = 0; to <= N; to += b == 1 ? 1 : 7) {
             gpt_result r;
             gpt_session_reset(s);
             eval(s, 0, N);
@@ -229,7 +229,7 @@ static void test_rewind(const gpt_model *m, gpt_kv kv, const float *want, int wi
                 if (eval(s, to, N)) check_bits(s, want, N, n_vocab, "after a rewind", to, p.n_batch);
             } else check_bits(s, want, N, n_vocab, "a rewind that did nothing", to, p.n_batch);
         }
-        for (step = 1; step < 20; step += 3) {                          /* in steps, as far as it goes, then on */
+        for (step = 1; step < 20; step += 6) {                          /* in steps, as far as it goes, then on */
             gpt_session_reset(s);
             eval(s, 0, N);
             for (to = N; to > step && gpt_session_rewind(s, to - step, &err) == GPT_OK; to -= step) {}
@@ -276,7 +276,7 @@ static void test_score(const gpt_model *m, gpt_kv kv, const float *want) {
             CHECK(gpt_score(s, ids + cut, N - cut, got + cut, &err) == GPT_OK, "%s", err.msg);
             check_scores(got, want, cut, N, n_vocab, "score after eval");
             gpt_session_reset(s);
-            eval(s, 0, cut + 2 < N ? cut + 2 : N);
+            eval(s, 0, cut + 2 < N ? cut + 2 : (size_t)N);
             if (gpt_session_rewind(s, cut, &err) == GPT_OK && cut < N) {
                 got[cut] = NAN;
                 CHECK(gpt_score(s, ids + cut, N - cut, got + cut, &err) == GPT_OK, "%s", err.msg);
@@ -356,11 +356,11 @@ static gpt_poll on_poll(void *user) {
     return p->n == p->cancel_at ? GPT_CANCEL : p->pause ? GPT_PAUSE : GPT_GO;
 }
 
-static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv) {
+static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv, size_t step) {
     size_t n_vocab = vocab_of(m), k, n;
     enum { FIRST = 3, LAST = 12, BATCH = 4 };
     gpt_error err;
-    for (k = 1;; k++) {
+    for (k = 1;; k += step) {
         poller p;
         gpt_session_params sp = session_params(BATCH, kv);
         gpt_session *s;
@@ -375,7 +375,7 @@ static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv) {
         r = gpt_eval(s, ids + FIRST, LAST - FIRST, &err);
         gpt_session_tokens(s, &n);
         if (p.n < k) {
-            CHECK(r == GPT_OK && n == LAST && k > 20, "%u polls: %s", (unsigned)p.n, err.msg);
+            CHECK(r == GPT_OK && n == LAST && p.n > 20, "%u polls: %s", (unsigned)p.n, err.msg);
             gpt_session_free(s);
             break;
         }
@@ -787,7 +787,7 @@ int main(void) {
             if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
             if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
             if (k == 1) test_score(m, kv, want);
-            if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
+            if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
             free(want);
         }
         gpt_model_free(m);
