@@ -18,6 +18,7 @@ FUZZ_SECONDS = 60
 FUZZ_CC      = clang
 PYTHON       = python3
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
+RUN_OPTIONS  = --temp 0.6 --seed 8
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))

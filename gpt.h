@@ -358,7 +358,14 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #    else
 #      define GPTI_X86_VNNI (__GNUC__ >= 11)
 #    endif
-#    include <immintrin.h>
+#    if defined(__GNUC__) && !defined(__clang__)     /* gcc warns about its own _mm512_undefined */
+#      pragma GCC diagnostic push
+#      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#      include <immintrin.h>
+#      pragma GCC diagnostic pop
+#    else
+#      include <immintrin.h>
+#    endif
 #    ifdef _MSC_VER
 #      include <intrin.h>
 #    else
@@ -5354,7 +5361,7 @@ static void gpti_begin_ffn_up(gpt_session *s) {
     if (gpti_n_shared(s)) {
         gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
         gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + s->m->hp.d_ff_shexp, ld, s->n_row, NULL, NULL);
-        gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
+        if (l->shexp_gate.w.data) gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
     }
 }
 static void gpti_trace_ffn_up(const gpt_session *s) {

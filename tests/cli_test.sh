@@ -113,6 +113,17 @@ if [ -w /dev/full ]; then
     like "a full disk" '^generate: cannot write' "$(cat "$tmp/err")"
 fi
 
+if [ -f examples/models/stories.gguf ]; then
+    make -s --no-print-directory run B="$bin" >"$tmp/out" 2>"$tmp/err"
+    same "make run: exit status" 0 $?
+    same "make run: stderr" "" "$(cat "$tmp/err")"
+    check "make run: a story of 150 words at least" test "$(wc -w <"$tmp/out")" -ge 150
+    make -s --no-print-directory run B="$bin" MODEL=none.gguf >"$tmp/out" 2>"$tmp/err"
+    check "make run without the model: fails" test $? -ne 0
+    same "make run without the model: stdout" "" "$(cat "$tmp/out")"
+    like "make run without the model: says so" '^make run: the model is missing' "$(cat "$tmp/err")"
+fi
+
 # Ctrl-C: the program ends by itself, soon, with the text so far and the status that shells give to Ctrl-C.
 "$bin/generate" -m "$model" -p "$prompt" --ignore-eos -n 100000 -c 0 >"$tmp/out" 2>"$tmp/err" &
 pid=$!

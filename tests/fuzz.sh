@@ -7,7 +7,8 @@ for file in tests/fuzz_*.c; do
     [ -f "$file" ] || { echo "fuzz: no tests/fuzz_*.c" >&2; exit 1; }
     name=$(basename "$file" .c)
     mkdir -p "$build/fuzz/$name"
-    $cc -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I. -Itests "$file" \
+    $cc -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+        -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -I. -Itests "$file" \
         -o "$build/fuzz/$name.exe" -lm || exit 1
     echo "$name, $seconds s"
     seeds=$build/fuzz/seeds_$name

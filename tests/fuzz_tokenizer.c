@@ -58,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static int32_t type[MAX_TOKEN + 256];
     static float score[MAX_TOKEN + 256];
     static gpti_tokenizer t;
+    static gpti_pretokenizer rows[GPTI_N_PRE];
     const uint8_t *p = data + 3, *end = data + size;
     gpti_vocab v;
     gpti_mem mem;
@@ -70,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     switches = data[2];
     v.model.p = models[model];
     v.model.n = strlen(v.model.p);
-    name = gpti_pretokenizers[data[1] % (sizeof gpti_pretokenizers / sizeof *gpti_pretokenizers)].names;
+    name = rows[data[1] % gpti_list_pretokenizers(rows)].names;
     v.pre.p = name;
     v.pre.n = strcspn(name, " ");
     if (switches & 1)                                            /* every byte has a token: any text has a way back */
