@@ -114,11 +114,11 @@ if [ -w /dev/full ]; then
 fi
 
 if [ -f examples/models/stories.gguf ]; then
-    make -s --no-print-directory run B="$bin" >"$tmp/out" 2>"$tmp/err"
+    MAKEFLAGS= make -s --no-print-directory run B="$bin" >"$tmp/out" 2>"$tmp/err"
     same "make run: exit status" 0 $?
     same "make run: stderr" "" "$(cat "$tmp/err")"
     check "make run: a story of 150 words at least" test "$(wc -w <"$tmp/out")" -ge 150
-    make -s --no-print-directory run B="$bin" MODEL=none.gguf >"$tmp/out" 2>"$tmp/err"
+    MAKEFLAGS= make -s --no-print-directory run B="$bin" MODEL=none.gguf >"$tmp/out" 2>"$tmp/err"
     check "make run without the model: fails" test $? -ne 0
     same "make run without the model: stdout" "" "$(cat "$tmp/out")"
     like "make run without the model: says so" '^make run: the model is missing' "$(cat "$tmp/err")"
