@@ -118,6 +118,8 @@ if [ -f examples/models/stories.gguf ]; then
     same "make run: exit status" 0 $?
     same "make run: stderr" "" "$(cat "$tmp/err")"
     check "make run: a story of 150 words at least" test "$(wc -w <"$tmp/out")" -ge 150
+    quoted=$(sed -n 's/^> //p' README.md | tr '\n' ' ' | sed 's/ *\[.*//')
+    case $(tr '\n' ' ' <"$tmp/out") in "$quoted"*) pass ;; *) fail "README.md quotes another story than make run tells" ;; esac
     MAKEFLAGS= make -s --no-print-directory run B="$bin" MODEL=none.gguf >"$tmp/out" 2>"$tmp/err"
     check "make run without the model: fails" test $? -ne 0
     same "make run without the model: stdout" "" "$(cat "$tmp/out")"
