@@ -1188,7 +1188,7 @@ static void gpti_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const uns
             low[i] = (uint8_t)(codes != NULL ? codes[p[i] & 15] : p[i] & 15);
             high[i] = (uint8_t)(codes != NULL ? codes[p[i] >> 4] : p[i] >> 4);
             if (up != NULL) {
-                unsigned b = up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->turn);
+                unsigned b = (unsigned)up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->turn);
                 low[i] = (uint8_t)(low[i] | (b >> up->shift[0] & (unsigned)up->mask) << 4);
                 high[i] = (uint8_t)(high[i] | (b >> up->shift[1] & (unsigned)up->mask) << 4);
             }
