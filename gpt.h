@@ -423,6 +423,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
+/* Chapters that run once or wait for a user are compiled at -O1 by gcc where the host asked for more: in half the time. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
+#  define GPTI_COLD_END _Pragma("GCC pop_options")
+#else
+#  define GPTI_COLD
+#  define GPTI_COLD_END
+#endif
+
 #if defined(__GNUC__)
 #  define GPTI_UNUSED __attribute__((unused))
 #else
@@ -451,6 +460,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPT_ASSERT(x) ((void)0)
 #endif
 
+GPTI_COLD
 /* ======================================================================
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
  * ==================================================================== */
@@ -749,6 +759,20 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
+/* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of the address translation. */
+static void gpti_huge_pages(void *p, size_t n) {
+#if defined(__linux__) && defined(PROT_READ)
+    const uintptr_t page = (uintptr_t)1 << 21, first = ((uintptr_t)p + page - 1) & ~(page - 1), end = ((uintptr_t)p + n) & ~(page - 1);
+#  ifndef MADV_HUGEPAGE               /* strict ISO modes hide both */
+    extern int madvise(void *, size_t, int);
+    enum { MADV_HUGEPAGE = 14 };
+#  endif
+    if (end > first) madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+    (void)p; (void)n;
+#endif
+}
+
 static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zeroed source and a second close are fine */
     (void)mem;
 #ifndef GPT_NO_STDIO
@@ -911,6 +935,8 @@ static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti
     *cap = want;
     return p;
 }
+
+GPTI_COLD_END
 
 /* ======================================================================
  * [MATH] exp, tanh, erf, log, sin and cos of our own
@@ -1087,7 +1113,7 @@ typedef struct gpti_unpackers {
     /* one block of 256 pairs of bits of 16 rows, p[2][512]: tile 4h + i = (p[h] >> 2i & 3), with bit 4h + i of third[512]
      * above it unless NULL */
     void (*pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third);
-    int in_place;    /* the set multiplies a q that needs no unpacking where it lies: no copy to the tile     */
+    int in_place;    /* q stays where it lies: 0 never, 1 that of Q8_0, 2 wherever it is fetched from there */
 } gpti_unpackers;
 
 typedef struct gpti_field {
@@ -1096,6 +1122,16 @@ typedef struct gpti_field {
 } gpti_field;
 #define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                          */
 #define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
+
+/* How the product of one token takes the q of tile j and column group e (64 bytes each), as nibble | upper bits << 4:
+ *   BYTES        byte group e of block j
+ *   32, FIVE32   block j's nibbles: low of e for e < 4, else high of e - 4; the fifth is bit e of the 64 bytes ahead of them
+ *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
+ *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
+ *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales
+ * The row's own sums of products are the same in all. */
+enum { GPTI_FETCH_FLOATS, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64, GPTI_FETCH_SIX64,
+       GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation    */
     char name[8];
@@ -1106,6 +1142,7 @@ typedef struct gpti_format {      /* a row without pointers: a table of these ne
     uint8_t zero;                 /* the q that stands for 0                                             */
     uint8_t q_max;                /* bound of q: SIMD sums are sized by it                               */
     uint8_t has_min;
+    uint8_t fetch;                /* GPTI_FETCH_ */
     gpti_field field[6];          /* in order, without gaps; unit 0 ends the list                        */
 } gpti_format;
 
@@ -1234,6 +1271,7 @@ static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size
     u->halves(t->d[0], GPTI_FSTEP, p, step, n);
     if (fmt->has_min) u->halves(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
     for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
+    if (fmt->fetch < GPTI_FETCH_TILE && u->in_place > 1) return;
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fifth ? &up : NULL);
 }
 
@@ -1305,6 +1343,7 @@ static void gpti_scales_k(const gpti_unpackers *u, const unsigned char *p, gpti_
 static void gpti_unpack_q4_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     (void)n; (void)fmt;
     gpti_scales_k(u, p, t);
+    if (u->in_place > 1) return;
     u->nibbles(t[0].q, t[1].q, 2 * GPTI_STEP, p + 16 * 16, 512, 4, 8, NULL, NULL);
 }
 
@@ -1312,7 +1351,7 @@ static void gpti_unpack_q5_k(const gpti_unpackers *u, const unsigned char *p, si
     int i;
     (void)n; (void)fmt;
     gpti_scales_k(u, p, t);
-    for (i = 0; i < 8; i += 2) {
+    for (i = 0; i < 8 && u->in_place < 2; i += 2) {
         gpti_upper up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
         up.shift[0] = i;
         up.shift[1] = i + 1;
@@ -1328,7 +1367,7 @@ static void gpti_unpack_q6_k(const gpti_unpackers *u, const unsigned char *p, si
     (void)n; (void)fmt;
     u->halves(d, 0, p + 16 * 208, 0, 1);
     gpti_half_scales(u, p + 16 * 192, 128, d, t);
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 2 && u->in_place < 2; i++) {
         gpti_upper up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
         up.shift[0] = 2 * i;
         up.shift[1] = 2 * i + 4;
@@ -1413,23 +1452,23 @@ static void gpti_encode_q4_0(const float *x, size_t n, unsigned char *out) {
 /* ---- the table ---- */
 
 static const gpti_format gpti_formats[] = {
-/*    name      type  len bytes  ns zero qmax min  fields {offset, bytes, unit} */
-    { "F32",      0,   1,   4,   0,   0,   0, 0, { {0,4,4} } },
-    { "F16",      1,   1,   2,   0,   0,   0, 0, { {0,2,2} } },
-    { "BF16",    30,   1,   2,   0,   0,   0, 0, { {0,2,2} } },
-    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, { {0,2,2}, {2,16,4} } },
-    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, { {0,4,2}, {4,16,4} } },
-    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
-    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} } },
-    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, { {0,2,2}, {2,32,4|GPTI_FLIP} } },
-    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, { {0,16,1}, {16,64,4}, {80,4,2} } },
-    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, { {0,96,4}, {96,12,1}, {108,2,2} } },
-    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, { {0,4,2}, {4,12,1}, {16,128,4} } },
-    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, { {0,4,2}, {4,12,1}, {16,160,4} } },
-    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} } },
-    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, { {0,2,2}, {2,16,4} } },
-    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, { {0,2,2}, {2,6,1}, {8,128,4} } },
-    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, { {0,1,1}, {1,16,4} } }
+/*    name      type  len bytes  ns zero qmax min fetch  fields {offset, bytes, unit} */
+    { "F32",      0,   1,   4,   0,   0,   0, 0, 0, { {0,4,4} } },
+    { "F16",      1,   1,   2,   0,   0,   0, 0, 0, { {0,2,2} } },
+    { "BF16",    30,   1,   2,   0,   0,   0, 0, 0, { {0,2,2} } },
+    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, GPTI_FETCH_32, { {0,2,2}, {2,16,4} } },
+    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, GPTI_FETCH_32, { {0,4,2}, {4,16,4} } },
+    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, GPTI_FETCH_FIVE32, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
+    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, GPTI_FETCH_FIVE32, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} } },
+    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, GPTI_FETCH_BYTES, { {0,2,2}, {2,32,4|GPTI_FLIP} } },
+    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, GPTI_FETCH_TILE_HALVED, { {0,16,1}, {16,64,4}, {80,4,2} } },
+    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, GPTI_FETCH_TILE_HALVED, { {0,96,4}, {96,12,1}, {108,2,2} } },
+    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, GPTI_FETCH_64, { {0,4,2}, {4,12,1}, {16,128,4} } },
+    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, GPTI_FETCH_FIVE64, { {0,4,2}, {4,12,1}, {16,160,4} } },
+    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, GPTI_FETCH_SIX64, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} } },
+    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, GPTI_FETCH_TILE_WIDE, { {0,2,2}, {2,16,4} } },
+    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, GPTI_FETCH_TILE_WIDE, { {0,2,2}, {2,6,1}, {8,128,4} } },
+    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, GPTI_FETCH_TILE, { {0,1,1}, {1,16,4} } }
 };
 
 /* What the rows do: unpack n panel blocks to tiles (n = 1 when blocks are 256 long) ... */
@@ -1755,6 +1794,7 @@ static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t p
 
 static int gpti_cpu_any(void) { return 1; }
 
+GPTI_COLD
 /* ======================================================================
  * [GGUF] The model file: metadata and the places of the tensors
  * ====================================================================== */
@@ -4478,6 +4518,7 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
         return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB", (unsigned long)((a.used + ld->strip_bytes) >> 20));
+    if (!m->mem.alloc) gpti_huge_pages(m->weights, a.used);
     a.base = (unsigned char *)gpti_align((char *)m->weights);
     a.used = 0;
     r = gpti_walk_tensors(ld, &a);
@@ -4712,6 +4753,8 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
 
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) { *info = m->info; }
 
+GPTI_COLD_END
+
 /* ======================================================================
  * [FORWARD] Transformer stages: norm, rope, attention, feed-forward
  * ==================================================================== */
@@ -4825,15 +4868,14 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
     return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
-/* Numbers i ... of n neighbouring entries: 16 keys' number i (lanes 16, n 16), or one value's numbers i to i + n (lanes 1) */
-static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out) {
-    size_t j;
-    if (kv == GPT_KV_F32) memcpy(out, p + i * lanes * 4, n * 4);
-    else if (kv == GPT_KV_F16) gpti_widen_f16(p + i * lanes * 2, n, out);
-    else for (j = 0; j < n; j++) {
-        size_t e = i * lanes + j, scale = lanes == 16 ? i / 32 * 16 + j : (i + j) / 32;
+/* An entry as f32: 16 keys (lanes 16, out [d, 16]) or one value (lanes 1, out [d]) */
+static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes, float *out) {
+    size_t e, n = d * lanes;
+    if (kv == GPT_KV_F32) memcpy(out, p, n * 4);
+    else if (kv == GPT_KV_F16) gpti_widen_f16(p, n, out);
+    else for (e = 0; e < n; e++) {
         int q = p[e] < 128 ? p[e] : p[e] - 256;
-        out[j] = (float)q * gpti_f16_f32(gpti_load_u16(p + d * lanes + 2 * scale));
+        out[e] = (float)q * gpti_f16_f32(gpti_load_u16(p + n + 2 * (e / lanes / 32 * lanes + e % lanes)));
     }
 }
 
@@ -4867,21 +4909,23 @@ static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
 
 /* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two. */
 typedef struct gpti_attend_steps {
-    void (*load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out);
-    void (*scores)(const float *q, const float *keys, size_t d_k, float *s);
+    void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
+    void (*scores)(const float *q, const float *keys, size_t d_k, size_t n_group, float *s);
     void (*weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi);
 } gpti_attend_steps;
 
-/* s[16] = q [d_k] . keys [d_k, 16]: two partial sums, over even and odd d */
-static void gpti_scores_ref(const float *q, const float *keys, size_t d_k, float *s) {
-    float a[16] = { 0 }, b[16] = { 0 };
+/* s [n_group, 16] = q [d_k] . keys [n_group, d_k, 16]: two partial sums, over even and odd d */
+static void gpti_scores_ref(const float *q, const float *keys, size_t d_k, size_t n_group, float *s) {
     size_t i, j;
-    for (i = 0; i + 2 <= d_k; i += 2) {
-        for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
-        for (j = 0; j < 16; j++) b[j] += q[i + 1] * keys[16 * i + 16 + j];
+    for (; n_group > 0; n_group--, keys += 16 * d_k, s += 16) {
+        float a[16] = { 0 }, b[16] = { 0 };
+        for (i = 0; i + 2 <= d_k; i += 2) {
+            for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
+            for (j = 0; j < 16; j++) b[j] += q[i + 1] * keys[16 * i + 16 + j];
+        }
+        if (i < d_k) for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
+        for (j = 0; j < 16; j++) s[j] = a[j] + b[j];
     }
-    if (i < d_k) for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
-    for (j = 0; j < 16; j++) s[j] = a[j] + b[j];
 }
 
 /* o [d] += sum of p[j] * values [j, d], j from lo to hi ascending */
@@ -4898,73 +4942,83 @@ static void gpti_weigh_ref(float *o, size_t d, const float *p, const float *valu
     }
 }
 
-typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: largest score, lanes of the sum */
-
-/* One query meets one group of 16 keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
- * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s [16] raw products on entry. */
-GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind, size_t lo, size_t hi) {
-    float top, f, t[16], m[16];         /* local copies: a compiler that knows they do not overlap makes SIMD code */
-    size_t i, j, n;
-    for (j = 0; j < 16; j++) t[j] = s[j] * a->scale;
-    if (a->cap > 0.0f) for (j = 0; j < 16; j++) t[j] = a->cap * gpti_tanh(t[j] / a->cap);
-    if (a->alibi > 0.0f) for (j = 0; j < 16; j++) t[j] -= slope * (float)((int)behind - (int)j);
-    if (lo > 0 || hi < 15) for (j = 0; j < 16; j++) if (j < lo || j > hi) t[j] = -INFINITY;
-    for (j = 0; j < 8; j++) m[j] = gpti_select(t[j] > t[j + 8], t[j], t[j + 8]);
-    for (n = 4; n; n /= 2) for (j = 0; j < n; j++) m[j] = gpti_select(m[j] > m[j + n], m[j], m[j + n]);
-    top = gpti_select(m[0] > sm->top, m[0], sm->top);
-    if (top > sm->top) {
-        f = gpti_exp(sm->top - top);
-        for (j = 0; j < 16; j++) sm->sum[j] *= f;
-        for (i = 0; i < a->d_v; i++) o[i] *= f;
-        sm->top = top;
-    }
-    for (j = 0; j < 16; j++) t[j] = gpti_exp(t[j] - top);
-    memcpy(m, sm->sum, sizeof m);
-    for (j = 0; j < 16; j++) m[j] += t[j];
-    memcpy(sm->sum, m, sizeof m);
-    memcpy(s, t, sizeof t);
+/* x [n] *= f */
+GPTI_INLINE void gpti_scale(float *x, size_t n, float f) {
+    size_t i = 0, j;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] *= f;
+    for (; i < n; i++) x[i] *= f;
 }
 
-enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_WIDTH = 256 };   /* queries that meet a group of keys together */
+enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };   /* queries and keys that meet */
 
-/* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in groups of 16 that are cut
+typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: largest score, lanes of the sum */
+
+/* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
+ * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s: raw products on entry, weights
+ * on return. */
+GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind, size_t lo, size_t hi) {
+    float top, m[16];
+    size_t j, n;
+    for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] *= a->scale;
+    if (a->cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
+    if (a->alibi > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] -= slope * (float)((int)behind - (int)j);
+    for (j = 0; j < lo; j++) s[j] = -INFINITY;
+    for (j = hi + 1; j < GPTI_ATT_KEYS; j++) s[j] = -INFINITY;
+    for (j = 0; j < 16; j++) m[j] = gpti_select(s[j] > s[j + 16], s[j], s[j + 16]);
+    for (j = 0; j < 8; j++) m[j] = gpti_select(m[j] > m[j + 8], m[j], m[j + 8]);
+    for (n = 4; n; n /= 2) for (j = 0; j < n; j++) m[j] = m[j] > m[j + n] ? m[j] : m[j + n];
+    top = m[0] > sm->top ? m[0] : sm->top;
+    if (top > sm->top) {
+        float f = gpti_exp(sm->top - top);
+        for (j = 0; j < 16; j++) sm->sum[j] *= f;
+        gpti_scale(o, a->d_v, f);
+        sm->top = top;
+    }
+    for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - top);
+    for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
+}
+
+/* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
  * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
- * scratch for one group as f32, [d_k, 16] and [16, d_v]. */
+ * scratch for one block as f32, [groups, d_k, 16] and [keys, d_v]. */
 GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key, float *value,
                                   const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
+    float slope[GPTI_ATT_HEADS];
     size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, r;
     size_t first = a->window && a->position + r0 + 1 > a->window ? a->position + r0 + 1 - a->window : 0;
-    const unsigned char *k = a->cache.k + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_k);
-    const unsigned char *v = a->cache.v + kvh * a->cache.cap * gpti_kv_bytes(a->kv, a->d_v);
+    size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
+    const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
     for (i = 0; i < (r1 - r0) * n_head; i++) {
         sm[i].top = -INFINITY;
         for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
     }
+    for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
     for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
-    for (base = first & ~(size_t)15; base <= last; base += 16) {
-        size_t slot = base % a->cache.cap, n_key = last - base < 15 ? last - base + 1 : 16;
-        for (i = 0; i < a->d_k; i++) steps->load(a->kv, k + slot * gpti_kv_bytes(a->kv, a->d_k), a->d_k, i, 16, 16, key + 16 * i);
-        for (i = 0; i < n_key; i++) steps->load(a->kv, v + (slot + i) * gpti_kv_bytes(a->kv, a->d_v), a->d_v, 0, 1, a->d_v, value + i * a->d_v);
+    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
+        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : GPTI_ATT_KEYS, g0 = base < first ? (first - base) / 16 : 0;
+        for (i = 16 * g0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
+        for (i = 16 * g0; i < n_key; i++) steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, a->d_v, 1, value + i * a->d_v);
         for (r = r0; r < r1; r++) {
-            size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-            size_t lo = base < from ? from - base : 0, hi = pos - base < 15 ? pos - base : 15;
-            if (pos < base || lo > 15) continue;
+            size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, g1;
+            size_t lo = base < from ? from - base : 0, hi = pos - base < GPTI_ATT_KEYS ? pos - base : GPTI_ATT_KEYS - 1;
+            if (pos < base || lo >= GPTI_ATT_KEYS) continue;
+            g1 = hi / 16 + 1;
             for (h = 0; h < n_head; h++) {
-                float s[16], *o = a->out + (r * a->n_head + head + h) * a->d_v;
-                float slope = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-                steps->scores(a->q + r * a->stride + (head + h) * a->d_k, key, a->d_k, s);
-                gpti_soften(a, &sm[(r - r0) * n_head + h], s, o, slope, pos - base, lo, hi);
+                float s[GPTI_ATT_KEYS], *o = a->out + (r * a->n_head + head + h) * a->d_v;
+                if (g0 > 0) for (j = 0; j < 16; j++) s[j] = 0.0f;
+                if (g1 < 2) for (j = 0; j < 16; j++) s[16 + j] = 0.0f;
+                steps->scores(a->q + r * a->stride + (head + h) * a->d_k, key + 16 * g0 * a->d_k, a->d_k, g1 - g0, s + 16 * g0);
+                gpti_soften(a, &sm[(r - r0) * n_head + h], s, o, slope[h], pos - base, lo, hi);
                 steps->weigh(o, a->d_v, s, value, lo, hi);
             }
         }
     }
     for (r = r0; r < r1; r++) for (h = 0; h < n_head; h++) {
         gpti_softmax *x = &sm[(r - r0) * n_head + h];
-        float *o = a->out + (r * a->n_head + head + h) * a->d_v, sum = gpti_fold(x->sum);
+        float sum = gpti_fold(x->sum);
         if (a->sinks) sum += gpti_exp(a->sinks[head + h] - x->top);      /* a score that attends to nothing */
-        sum = 1.0f / sum;
-        for (i = 0; i < a->d_v; i++) o[i] *= sum;
+        gpti_scale(a->out + (r * a->n_head + head + h) * a->d_v, a->d_v, 1.0f / sum);
     }
 }
 
@@ -4973,7 +5027,7 @@ static size_t gpti_attend_units(const gpti_attend *a) { return a->n_kv * ((a->n_
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
                                   const gpti_attend_steps *steps) {
-    float key[16 * GPTI_ATT_WIDTH], value[16 * GPTI_ATT_WIDTH];
+    float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH];
     size_t unit, h, group = a->n_head / a->n_kv, n_tile = (a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS;
     for (unit = begin; unit < end; unit++) {
         size_t r0 = unit % n_tile * GPTI_ATT_ROWS, r1 = r0 + GPTI_ATT_ROWS < a->n_row ? r0 + GPTI_ATT_ROWS : a->n_row;
@@ -5571,6 +5625,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
     return GPT_OK;
 }
 
+GPTI_COLD
 /* ======================================================================
  * [SESSION] One running text: its tokens, cache and scratch
  * ==================================================================== */
@@ -5798,6 +5853,8 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
 
 GPT_API float *gpt_logits(gpt_session *s) { return s->n_past == s->n_token ? s->last_logits : NULL; }
 
+GPTI_COLD_END
+
 /* ======================================================================
  * [SAMPLING] From logits to a token
  * ==================================================================== */
@@ -5974,6 +6031,7 @@ static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const g
     return best.id;
 }
 
+GPTI_COLD
 /* ======================================================================
  * [GENERATE] Text in, text out
  * ==================================================================== */
@@ -6922,6 +6980,8 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
     return r;
 }
 
+GPTI_COLD_END
+
 /* ======================================================================
  * [SIMD] Kernel sets: the same sums, more lanes
  * ====================================================================
@@ -6952,8 +7012,77 @@ typedef struct gpti_run {
     size_t ld, n;                        /* n columns                                        */
     const unsigned char *next;           /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
     size_t n_next;
-    int zero, has_min;
+    int has_min, zero;
 } gpti_run;
+
+/* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
+ * repetitions that go nowhere. */
+typedef struct gpti_products {
+    int n_panel, n_tok, small;           /* small: the most q of `narrow`                                    */
+    void (*floats)(const gpti_run *run);
+    void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
+    void (*halved)(const gpti_run *run);         /* two scales                             */
+    void (*five)(const gpti_run *run);           /* one scale, five bits without a zero    */
+    void (*wide)(const gpti_run *run);           /* one scale, q above `small`             */
+    /* of the family */
+    gpti_unpackers steps;
+    const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
+    void (*one[GPTI_N_FETCH])(const gpti_run *run);      /* one token, one panel           */
+} gpti_products;
+
+static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+    GPTI_ALIGN64 union { gpti_tile t[2][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK * 16]; } u;
+    GPTI_ALIGN64 float acc[(GPTI_TOKENS + 1) * 2 * 16];
+    GPTI_ALIGN64 unsigned char scratch[2][GPTI_PANEL * 4 * GPTI_CHUNK];
+    const gpti_matrix *w = &job->w;
+    const gpti_format *fmt = w->fmt;
+    const unsigned char *p = w->data;
+    const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0;
+    const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
+    const size_t n_panel = single ? 1 : (size_t)set->n_panel, per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_panel;
+    const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
+    size_t panel, t0, n_tok, k, n, t, i, np;
+    gpti_unpackers steps = set->steps;
+    gpti_run run;
+    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->n_scale == 0 ? set->floats
+        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
+    steps.in_place = 1 + single;
+    run.zero = fmt->zero;
+    run.has_min = fmt->has_min;
+    run.ld = job->ld_xq;
+    run.t = u.t[0];
+    run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
+    for (panel = panel_begin; panel < panel_end; panel += n_panel) {
+        for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
+            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
+            memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
+            for (k = 0; k < w->n_col; k += n) {
+                n = w->n_col - k < chunk ? w->n_col - k : chunk;
+                for (np = 0; np < n_panel; np++) {
+                    size_t at = panel + np < panel_end ? panel + np : panel;      /* the odd one out is computed twice */
+                    p = gpti_panel_chunk(w, at, k, n, scratch[np]);
+                    if (fmt->n_scale == 0) run.w[np] = set->widen(fmt, p, n, u.w[np]);
+                    else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
+                    run.q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
+                }
+                run.n = n;
+                run.next = w->packed ? p + 6144 : p;
+                run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
+                for (t = 0; t < n_tok; t += per) {
+                    for (i = 0; i < per; i++) {
+                        size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
+                        if (fmt->n_scale == 0) run.xf[i] = job->x + row * job->ld_x + k;
+                        else run.x[i] = job->xq + k / 32 * job->ld_xq + row;
+                        run.acc[i] = acc + (t + i < n_tok ? t + i : n_tok) * ld_acc;
+                    }
+                    product(&run);
+                }
+            }
+            for (np = 0; np < n_panel && panel + np < panel_end; np++)
+                gpti_matmul_store(job, panel + np, t0, n_tok, acc + 16 * np, ld_acc);
+        }
+    }
+}
 #endif
 
 #ifdef GPTI_X86
@@ -7214,6 +7343,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
  */
 #if GPTI_BODY == 1 || GPTI_BODY == 2
+#  define GPTI_FAMILY(name) gpti_##name##_avx2
+#  define GPTI_WIDTH(name) gpti_##name##_avx2
+#  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 8
@@ -7255,6 +7387,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_START(pair, centre) _mm256_mullo_epi16(pair, _mm256_set1_epi16((short)-(centre)))
 #  define GPTI_DOT(s, w, a, zero) s = _mm256_add_epi16(s, _mm256_maddubs_epi16(w, a))
 #  define GPTI_SUM(s) _mm256_madd_epi16(s, _mm256_set1_epi16(1))
+#  define GPTI_BIASED 1
 #  define GPTI_REST(sum, pair, rest) _mm256_add_epi32(sum, _mm256_madd_epi16(pair, _mm256_set1_epi16((short)(rest))))
 /* |w| by x with the sign of w: at most 128 * 127 * 2 in 16 bits */
 #  define GPTI_ZERO _mm256_setzero_si256()
@@ -7272,6 +7405,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 
 #if GPTI_BODY == 3 || GPTI_BODY == 4
+#  define GPTI_FAMILY(name) gpti_##name##_avx2
+#  define GPTI_WIDTH(name) gpti_##name##_avx512
+#  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_NP 2
 #  define GPTI_NT 8
 #  define GPTI_VF 16
@@ -7310,6 +7446,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_START(pair, centre) _mm512_mullo_epi16(pair, _mm512_set1_epi16((short)-(centre)))
 #  define GPTI_DOT(s, w, a, zero) s = _mm512_add_epi16(s, _mm512_maddubs_epi16(w, a))
 #  define GPTI_SUM(s) _mm512_madd_epi16(s, _mm512_set1_epi16(1))
+#  define GPTI_BIASED 1
 #  define GPTI_REST(sum, pair, rest) _mm512_add_epi32(sum, _mm512_madd_epi16(pair, _mm512_set1_epi16((short)(rest))))
 #  define GPTI_ZERO _mm512_setzero_si512()
 #  define GPTI_SIGNED(w) _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80))
@@ -7326,6 +7463,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 
 #if GPTI_BODY == 5 || GPTI_BODY == 6
+#  define GPTI_FAMILY(name) gpti_##name##_neon
+#  define GPTI_WIDTH(name) gpti_##name##_neon
+#  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 4
@@ -7363,7 +7503,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_FN
 /* one 16-bit sum per column of four and row: |q - zero| * 127 * 8 groups fits for five bits, with 4 groups for six */
 #  define GPTI_SMALL 63
-#  define GPTI_SIGNED_Q
 #  define GPTI_S int32x4x2_t
 #  define GPTI_START(pair, centre) gpti_zero_neon(centre)
 #  define GPTI_DOT(s, w, a, zero) \
@@ -7392,6 +7531,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 
 #if GPTI_BODY == 7
 #  define GPTI_SUFFIX _wasm
+#  define GPTI_FAMILY(name) gpti_##name##_wasm
+#  define GPTI_WIDTH(name) gpti_##name##_wasm
+#  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_FIRST
 #  define GPTI_FN
 #  define GPTI_NP 1
@@ -7426,7 +7568,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SIGN(w, zero) wasm_i8x16_sub(w, wasm_i8x16_splat((int8_t)(zero)))
 /* as NEON without dotprod */
 #  define GPTI_SMALL 63
-#  define GPTI_SIGNED_Q
 #  define GPTI_S gpti_wasm2
 #  define GPTI_START(pair, centre) gpti_zero_wasm(centre)
 #  define GPTI_DOT(s, w, a, zero) (s.lo = wasm_i16x8_add(s.lo, wasm_i16x8_extmul_low_i8x16(GPTI_SIGN(w, zero), a)), \
@@ -7451,14 +7592,219 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
 #define GPTI_WHICH(h) (n_half == 2 ? (h) + 1 : 0)                    /* sums of half h or of all  */
 #ifndef GPTI_DOT_WIDE
-#  define GPTI_SIGNED_Q
 #  define GPTI_ZERO GPTI_START(GPTI_LOADI(t->q), 0)
 #  define GPTI_DOT_WIDE(s, w, a) (void)(a)
 #  define GPTI_SUM_WIDE(s) GPTI_SUM(s)
 #endif
 #ifndef GPTI_REST
-#  define GPTI_REST(sum, pair, rest) (sum)
+#  define GPTI_REST(sum, pair, rest) ((void)(pair), (void)(rest), sum)
+#  define GPTI_BIASED 0
 #endif
+
+/* acc += tiles times blocks of GPTI_NT tokens. All but run are constants: halves of a tile with their own scale; whether q has
+ * eight bits; whether sums start from q - 16 and end at q. */
+GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, const int wide, const int five) {
+    GPTI_F f[GPTI_NR][GPTI_NT];
+    const gpti_xblock *x[GPTI_NT];
+    const gpti_tile *t = run->t, *end = t + run->n / 32;
+    const uint8_t *q[GPTI_NP];
+    const size_t ld = run->ld, q_step = run->q_step;
+    const int centre = five ? 16 : run->zero;
+    int i, v, g, h, e;
+    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] = run->q[v];
+    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
+        x[i] = run->x[i];
+        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+    }
+    for (; t < end; t++) {
+        GPTI_UNROLL for (h = 0; h < n_half; h++) {
+            const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
+            GPTI_S s[GPTI_NR][GPTI_NT];
+            GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
+                GPTI_S start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x[i]->sum[GPTI_WHICH(h)]), centre);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = start;
+            }
+            GPTI_ROLL for (g = first; g < last; g += 2) {
+                GPTI_UNROLL for (e = g; e < g + 2; e++) {
+                    GPTI_I w[GPTI_NR];
+                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) w[v] = GPTI_LOADI(q[v / GPTI_NV] + 64 * e + GPTI_LANE(v) * 4);
+                    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
+                        GPTI_AI a = GPTI_A(x[i]->q + 4 * e);
+                        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                            if (wide) GPTI_DOT_WIDE(s[v][i], w[v], a);
+                            else GPTI_DOT(s[v][i], w[v], a, centre);
+                            GPTI_KEEP(s[v][i]);
+                        }
+                    }
+                }
+            }
+            GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
+                GPTI_F xd = GPTI_SETF(x[i]->d);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                    GPTI_F d = GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
+                    GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v][i]) : GPTI_SUM(s[v][i]);
+                    if (five) sum = GPTI_REST(sum, GPTI_A(x[i]->sum[GPTI_WHICH(h)]), 16);
+                    f[v][i] = GPTI_ADD(f[v][i], GPTI_MUL(GPTI_FLOAT(sum), d));
+                }
+            }
+        }
+        if (run->has_min) {
+            GPTI_UNROLL for (h = 0; h < n_half; h++) {
+                GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
+                    GPTI_F xs = GPTI_SETF(x[i]->s[GPTI_WHICH(h)]);
+                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+                        f[v][i] = GPTI_SUB(f[v][i], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
+                }
+            }
+        }
+        GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) x[i] += ld;
+        GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
+    }
+    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
+}
+GPTI_FN static void GPTI_K(narrow)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 0); }
+GPTI_FN static void GPTI_K(halved)(const gpti_run *r) { GPTI_K(product)(r, 2, 0, 0); }
+#if GPTI_BIASED
+GPTI_FN static void GPTI_K(five)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 1); }
+#endif
+#if GPTI_SMALL < 255
+GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0); }
+#endif
+
+#if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
+/* acc += w[columns][16] of each panel times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
+ * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
+GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int nt, const int nb) {
+    GPTI_F s[GPTI_NR][2 * GPTI_NT];
+    const float *w[GPTI_NP], *x[GPTI_NT];
+    int i, v, b;
+    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) w[v] = run->w[v] + 16 * k;
+    GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
+    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = GPTI_SETF(0.0f);
+    k1 = nb == 2 ? 32 : k1 - k;
+    GPTI_ROLL for (k = 0; k < k1; k++) {
+        GPTI_UNROLL for (b = 0; b < nb; b++) {
+            GPTI_F c[GPTI_NR];
+            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
+            GPTI_UNROLL for (i = 0; i < nt; i++) {
+                GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                    s[v][i * nb + b] = GPTI_ADD(s[v][i * nb + b], GPTI_MUL(c[v], a));
+                    GPTI_KEEP(s[v][i * nb + b]);
+                }
+            }
+        }
+    }
+    GPTI_UNROLL for (i = 0; i < nt; i++) {
+        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+            GPTI_F f = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+            GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
+            GPTI_STOREF(run->acc[i] + GPTI_VF * v, f);
+        }
+    }
+}
+GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
+    size_t k;
+    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NT, 1);
+}
+#endif
+
+#if GPTI_BODY == 1 || GPTI_BODY > 4        /* the products of one token: they wait for memory, so the x86 sets share those of the first */
+/* Memory is idle while a chunk is multiplied unless the next one is asked for. */
+GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
+    const unsigned char *p = run->next + tile * run->n_next;
+    size_t i;
+    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(p + i);
+}
+
+/* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
+GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
+    const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
+    const int n_half = kind == GPTI_FETCH_SIX64 || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1, by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32;
+    const int wide = (kind == GPTI_FETCH_BYTES || kind == GPTI_FETCH_TILE_WIDE) && GPTI_SMALL < 255;
+    const int n_line = bytes ? 9 : kind == GPTI_FETCH_SIX64 ? 7 : kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64 ? 6 : 5;    /* of a tile */
+    const int last = n_half == 2 || by_32 ? 4 : 8, five = GPTI_BIASED && (kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64), centre = five ? 16 : run->zero;
+    const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(kind == GPTI_FETCH_SIX64 ? 48 : 16);
+    const GPTI_SHIFT four = GPTI_COUNT(4);
+    const gpti_xblock *x = run->x[0];
+    const gpti_tile *t = run->t;
+    GPTI_F f[GPTI_NV];
+    int v, g, h, j, n = (int)(run->n / 32);
+    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_LOADF(run->acc[0] + GPTI_VF * v);
+    for (j = 0; j < n; j++, t++, x += run->ld) {
+        const GPTI_F xd = GPTI_SETF(x->d);
+        const GPTI_SHIFT shift = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 / 2 * 4 : j % 2 * 4);
+        const GPTI_SHIFT turn = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 * 2 : j);
+        const size_t at = bytes ? run->q_step * (size_t)j + (tile ? 0 : 32) : by_32 ? run->q_step * ((size_t)j + 1) - 256 : kind == GPTI_FETCH_64 ? 256 + 512 * (size_t)(j / 2) : kind == GPTI_FETCH_FIVE64 ? 768 + 512 * (size_t)(j / 2)
+            : 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2);
+        const unsigned char *scales = run->q[0] + run->q_step * (size_t)j;
+        const size_t up = by_32 ? at - 64 : kind == GPTI_FETCH_FIVE64 ? 256 : 2048 + 512 * (size_t)(j / 4);
+        if (tile) GPTI_K(prefetch)(run, (size_t)j);
+        else GPTI_UNROLL for (g = 0; g < n_line; g++) GPTI_PREFETCH(run->next + (size_t)j * run->n_next + 64 * g);
+        GPTI_ROLL for (h = 0; h < n_half; h++) {
+            GPTI_S s[GPTI_NV], start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x->sum[GPTI_WHICH(h)]), centre);
+            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) s[v] = start;
+            GPTI_UNROLL for (g = 4 * h; g < 4 * h + last; g++) {
+                const GPTI_AI a = GPTI_A(x->q + 4 * g), b = GPTI_A(x->q + 4 * (by_32 ? g + 4 : g));
+                const GPTI_SHIFT bit = GPTI_COUNT(g);
+                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
+                    const unsigned char *p = run->q[0] + GPTI_LANE(v) * 4;
+                    const GPTI_I q = GPTI_LOADI(p + at + 64 * (size_t)g);
+                    GPTI_I w = bytes ? q : GPTI_AND(by_32 ? q : GPTI_SHR(q, shift), low), w1 = GPTI_AND(GPTI_SHR(q, four), low);
+                    if (kind == GPTI_FETCH_FIVE32) {
+                        const GPTI_I u = GPTI_SHR(GPTI_LOADI(p + up), bit);
+                        w = GPTI_OR(w, GPTI_AND(GPTI_SHL(u, four), keep));
+                        w1 = GPTI_OR(w1, GPTI_AND(u, keep));
+                    }
+                    if (kind == GPTI_FETCH_FIVE64 || kind == GPTI_FETCH_SIX64)
+                        w = GPTI_OR(w, GPTI_AND(GPTI_SHL(GPTI_SHR(GPTI_LOADI(p + up + 64 * (size_t)g), turn), four), keep));
+                    if (wide) GPTI_DOT_WIDE(s[v], w, a);
+                    else GPTI_DOT(s[v], w, a, centre);
+                    GPTI_KEEP(s[v]);
+                    if (by_32) GPTI_DOT(s[v], w1, b, centre);
+                    GPTI_KEEP(s[v]);
+                }
+            }
+            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
+                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(scales + 2 * GPTI_LANE(v)) : GPTI_LOADF(t->d[h] + GPTI_LANE(v)), xd);
+                GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v]) : GPTI_SUM(s[v]);
+                if (five && run->zero == 0) sum = GPTI_REST(sum, GPTI_A(x->sum[GPTI_WHICH(h)]), 16);
+                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_FLOAT(sum), d));
+            }
+        }
+        if (run->has_min && direct) {               /* m as in the file, where it is added */
+            const GPTI_F xs = GPTI_SETF(x->s[0]);
+            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(scales + 32 + 2 * GPTI_LANE(v)), xs));
+        } else if (run->has_min) {
+            GPTI_UNROLL for (h = 0; h < n_half; h++) {
+                const GPTI_F xs = GPTI_SETF(x->s[GPTI_WHICH(h)]);
+                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(t->m[h] + GPTI_LANE(v)), xs));
+            }
+        }
+    }
+    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) GPTI_STOREF(run->acc[0] + GPTI_VF * v, f[v]);
+}
+GPTI_FN static void GPTI_K(one_bytes)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
+GPTI_FN static void GPTI_K(one_32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
+GPTI_FN static void GPTI_K(one_five32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE32); }
+GPTI_FN static void GPTI_K(one_64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_64); }
+GPTI_FN static void GPTI_K(one_five64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE64); }
+GPTI_FN static void GPTI_K(one_six64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_SIX64); }
+GPTI_FN static void GPTI_K(one_tile)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE); }
+GPTI_FN static void GPTI_K(one_wide)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_WIDE); }
+GPTI_FN static void GPTI_K(one_halved)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_HALVED); }
+#endif
+
+#ifdef GPTI_FIRST      /* the first set of a processor family has these for the others too */
+GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
+    size_t k = 0;
+    for (; k + 64 <= r->n; k += 64) {
+        GPTI_K(prefetch)(r, k / 32);
+        GPTI_K(prefetch)(r, k / 32 + 1);
+        GPTI_K(floats)(r, k, k + 64, 1, 2);
+    }
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
+}
 
 GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
     int r;
@@ -7541,135 +7887,6 @@ GPTI_FN static void GPTI_K(pairs)(gpti_tile *t, const unsigned char *p, const un
     }
 }
 
-
-/* Memory is idle while a chunk is multiplied unless the next one is asked for. */
-GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
-    const unsigned char *p = run->next + tile * run->n_next;
-    size_t i;
-    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(p + i);
-}
-
-/* acc += tiles times blocks of nt tokens. All after run are constants: halves of a tile with their own scale, whether q needs
- * the wide product, the centre of the narrow one, and what is then still missing from it to zero. */
-GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int nt, const int n_half, const int wide, const int centre,
-                                         const int rest) {
-    GPTI_F f[GPTI_NR][GPTI_NT];
-    const gpti_xblock *x[GPTI_NT];
-    const gpti_tile *t = run->t, *end = t + run->n / 32;
-    const uint8_t *q[GPTI_NP];
-    const size_t ld = run->ld, q_step = run->q_step;
-    int i, v, g, h, e;
-    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] = run->q[v];
-    GPTI_UNROLL for (i = 0; i < nt; i++) {
-        x[i] = run->x[i];
-        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
-    }
-    for (; t < end; t++) {
-        if (nt == 1) GPTI_K(prefetch)(run, (size_t)(t - run->t));
-        GPTI_UNROLL for (h = 0; h < n_half; h++) {
-            const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
-            GPTI_S s[GPTI_NR][GPTI_NT];
-            GPTI_UNROLL for (i = 0; i < nt; i++) {
-                GPTI_S start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x[i]->sum[GPTI_WHICH(h)]), centre);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = start;
-            }
-            GPTI_ROLL for (g = first; g < last; g += 2) {
-                GPTI_UNROLL for (e = g; e < g + 2; e++) {
-                    GPTI_I w[GPTI_NR];
-                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) w[v] = GPTI_LOADI(q[v / GPTI_NV] + 64 * e + GPTI_LANE(v) * 4);
-                    GPTI_UNROLL for (i = 0; i < nt; i++) {
-                        GPTI_AI a = GPTI_A(x[i]->q + 4 * e);
-                        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                            if (wide) GPTI_DOT_WIDE(s[v][i], w[v], a);
-                            else GPTI_DOT(s[v][i], w[v], a, centre);
-                            GPTI_KEEP(s[v][i]);
-                        }
-                    }
-                }
-            }
-            GPTI_UNROLL for (i = 0; i < nt; i++) {
-                GPTI_F xd = GPTI_SETF(x[i]->d);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                    GPTI_F d = GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
-                    GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v][i]) : GPTI_SUM(s[v][i]);
-                    if (rest) sum = GPTI_REST(sum, GPTI_A(x[i]->sum[GPTI_WHICH(h)]), rest);
-                    f[v][i] = GPTI_ADD(f[v][i], GPTI_MUL(GPTI_FLOAT(sum), d));
-                }
-            }
-        }
-        if (run->has_min) {
-            GPTI_UNROLL for (h = 0; h < n_half; h++) {
-                GPTI_UNROLL for (i = 0; i < nt; i++) {
-                    GPTI_F xs = GPTI_SETF(x[i]->s[GPTI_WHICH(h)]);
-                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
-                        f[v][i] = GPTI_SUB(f[v][i], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
-                }
-            }
-        }
-        GPTI_UNROLL for (i = 0; i < nt; i++) x[i] += ld;
-        GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
-    }
-    GPTI_UNROLL for (i = 0; i < nt; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
-}
-
-GPTI_FN static void GPTI_K(narrow_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0, r->zero, 0); }
-GPTI_FN static void GPTI_K(narrow_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 0, r->zero, 0); }
-GPTI_FN static void GPTI_K(halved_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 2, 0, r->zero, 0); }
-GPTI_FN static void GPTI_K(halved_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 2, 0, r->zero, 0); }
-#ifndef GPTI_SIGNED_Q
-GPTI_FN static void GPTI_K(five_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0, 16, 16); }
-GPTI_FN static void GPTI_K(five_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 0, 16, 16); }
-#endif
-#if GPTI_SMALL < 255
-GPTI_FN static void GPTI_K(wide_1)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 1, 0, 0); }
-GPTI_FN static void GPTI_K(wide_n)(const gpti_run *r) { GPTI_K(product)(r, GPTI_NT, 1, 1, 0, 0); }
-#endif
-
-/* acc += w[columns][16] of each panel times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
- * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
-GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int nt, const int nb) {
-    GPTI_F s[GPTI_NR][2 * GPTI_NT];
-    const float *w[GPTI_NP], *x[GPTI_NT];
-    int i, v, b;
-    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) w[v] = run->w[v] + 16 * k;
-    GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
-    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = GPTI_SETF(0.0f);
-    k1 = nb == 2 ? 32 : k1 - k;
-    GPTI_ROLL for (k = 0; k < k1; k++) {
-        GPTI_UNROLL for (b = 0; b < nb; b++) {
-            GPTI_F c[GPTI_NR];
-            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
-            GPTI_UNROLL for (i = 0; i < nt; i++) {
-                GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                    s[v][i * nb + b] = GPTI_ADD(s[v][i * nb + b], GPTI_MUL(c[v], a));
-                    GPTI_KEEP(s[v][i * nb + b]);
-                }
-            }
-        }
-    }
-    GPTI_UNROLL for (i = 0; i < nt; i++) {
-        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-            GPTI_F f = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
-            GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
-            GPTI_STOREF(run->acc[i] + GPTI_VF * v, f);
-        }
-    }
-}
-GPTI_FN static void GPTI_K(floats_1)(const gpti_run *r) {
-    size_t k = 0;
-    for (; k + 64 <= r->n; k += 64) {
-        GPTI_K(prefetch)(r, k / 32);
-        GPTI_K(prefetch)(r, k / 32 + 1);
-        GPTI_K(floats)(r, k, k + 64, 1, 2);
-    }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
-}
-GPTI_FN static void GPTI_K(floats_n)(const gpti_run *r) {
-    size_t k;
-    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NT, 1);
-}
-
 /* n weights of 16 rows to floats; F32 stays where it is */
 GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
     size_t i;
@@ -7678,86 +7895,32 @@ GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned
     else for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_BF16(p + 2 * i));
     return out;
 }
-
-GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    const gpti_unpackers steps = { GPTI_K(halves), GPTI_K(scales), GPTI_K(bits), GPTI_K(nibbles), GPTI_K(pairs), 1 };
-    GPTI_ALIGN64 union { gpti_tile t[GPTI_NP][GPTI_CHUNK / 32]; float w[GPTI_NP][GPTI_CHUNK * 16]; } u;
-    GPTI_ALIGN64 float acc[GPTI_TOKENS][GPTI_NP * 16];
-    GPTI_ALIGN64 unsigned char scratch[GPTI_NP][GPTI_PANEL * 4 * GPTI_CHUNK];
-    const gpti_matrix *w = &job->w;
-    const gpti_format *fmt = w->fmt;
-    const unsigned char *p = w->data;
-    void (*many)(const gpti_run *) = GPTI_K(floats_n), (*one)(const gpti_run *) = GPTI_K(floats_1);
-    size_t panel, t0, n_tok, k, n, t, i, np;
-    gpti_run run;
-    if (fmt->n_scale == 1) many = GPTI_K(narrow_n), one = GPTI_K(narrow_1);
-    if (fmt->n_scale == 2) many = GPTI_K(halved_n), one = GPTI_K(halved_1);
-#if GPTI_SMALL < 255
-#  ifndef GPTI_SIGNED_Q
-    if (fmt->q_max == 31 && fmt->zero == 0) many = GPTI_K(five_n), one = GPTI_K(five_1);
-#  endif
-    if (fmt->q_max > GPTI_SMALL) many = GPTI_K(wide_n), one = GPTI_K(wide_1);
-#endif
-    run.zero = fmt->zero;
-    run.has_min = fmt->has_min;
-    run.ld = job->ld_xq;
-    run.t = u.t[0];
-    run.q_step = fmt->type == GPTI_Q8_0 ? 16 * 34 : sizeof(gpti_tile);
-    for (panel = panel_begin; panel < panel_end; panel += GPTI_NP) {
-        for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
-            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
-            memset(acc, 0, n_tok * sizeof acc[0]);
-            for (k = 0; k < w->n_col; k += n) {
-                n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
-                for (np = 0; np < GPTI_NP; np++) {
-                    size_t at = panel + np < panel_end ? panel + np : panel;      /* the odd one out is computed twice */
-                    p = gpti_panel_chunk(w, at, k, n, scratch[np]);
-                    if (fmt->n_scale == 0) run.w[np] = GPTI_K(widen)(fmt, p, n, u.w[np]);
-                    else gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
-                    run.q[np] = fmt->type == GPTI_Q8_0 ? p + 16 * 2 : u.t[np][0].q;
-                }
-                run.n = n;
-                run.n_next = job->n_tok < 4 && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
-                run.next = p + 6144;
-                for (t = 0; t < n_tok; ) {
-                    size_t nt = n_tok - t < GPTI_NT ? 1 : GPTI_NT;
-                    for (i = 0; i < nt; i++) {
-                        size_t row = job->in_row != NULL ? job->in_row[t0 + t + i] : t0 + t + i;
-                        if (fmt->n_scale == 0) run.xf[i] = job->x + row * job->ld_x + k;
-                        else run.x[i] = job->xq + k / 32 * job->ld_xq + row;
-                        run.acc[i] = acc[t + i];
-                    }
-                    (nt == 1 ? one : many)(&run);
-                    t += nt;
-                }
-            }
-            for (np = 0; np < GPTI_NP && panel + np < panel_end; np++)
-                gpti_matmul_store(job, panel + np, t0, n_tok, acc[0] + 16 * np, GPTI_NP * 16);
-        }
-    }
-}
-
-#ifdef GPTI_FIRST      /* the first set of a processor family has these for the others too */
 /* The rest of a set is the plain C of [FORWARD], compiled for this set's processor: loops over 16 lanes become vectors. */
-GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, size_t i, size_t lanes, size_t n, float *out) {
-    size_t j = 0;
-    if (kv == GPT_KV_F16) for (; j + GPTI_VF <= n; j += GPTI_VF) GPTI_STOREF(out + j, GPTI_HALVES(p + 2 * (i * lanes + j)));
-    if (j < n) gpti_kv_load(kv, p, d, i + j, lanes, n - j, out + j);
+GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out) {
+    size_t i = 0, n = d * lanes;
+    if (kv != GPT_KV_F16) { gpti_kv_load(kv, p, d, lanes, out); return; }
+    for (; i + GPTI_VF <= n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_HALVES(p + 2 * i));
+    if (i < n) gpti_widen_f16(p + 2 * i, n - i, out + i);
 }
-GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k, float *s) {
-    GPTI_F a[GPTI_NV], b[GPTI_NV];
-    size_t i;
-    int v;
-    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) a[v] = b[v] = GPTI_SETF(0.0f);
+GPTI_FN GPTI_INLINE void GPTI_K(scores_of)(const float *q, const float *keys, size_t d_k, const size_t n_group, float *s) {
+    GPTI_F a[2 * GPTI_NV], b[2 * GPTI_NV];
+    size_t i, v, n = n_group * GPTI_NV;
+    GPTI_UNROLL for (v = 0; v < n; v++) a[v] = b[v] = GPTI_SETF(0.0f);
     for (i = 0; i + 2 <= d_k; i += 2, keys += 32) {
         const GPTI_F x = GPTI_SETF(q[i]), y = GPTI_SETF(q[i + 1]);
-        GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
-            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(keys + GPTI_VF * v)));
-            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(keys + 16 + GPTI_VF * v)));
+        GPTI_UNROLL for (v = 0; v < n; v++) {
+            const float *k = keys + v / GPTI_NV * 16 * d_k + GPTI_LANE(v);
+            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(k)));
+            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(k + 16)));
         }
     }
-    if (i < d_k) GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(q[i]), GPTI_LOADF(keys + GPTI_VF * v)));
-    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) GPTI_STOREF(s + GPTI_VF * v, GPTI_ADD(a[v], b[v]));
+    if (i < d_k) GPTI_UNROLL for (v = 0; v < n; v++)
+        a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(q[i]), GPTI_LOADF(keys + v / GPTI_NV * 16 * d_k + GPTI_LANE(v))));
+    GPTI_UNROLL for (v = 0; v < n; v++) GPTI_STOREF(s + GPTI_VF * v, GPTI_ADD(a[v], b[v]));
+}
+GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k, size_t n_group, float *s) {
+    if (n_group == 2) GPTI_K(scores_of)(q, keys, d_k, 2, s);
+    else if (n_group == 1) GPTI_K(scores_of)(q, keys, d_k, 1, s);
 }
 GPTI_FN static void GPTI_K(weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
     size_t i = 0, j;
@@ -7789,17 +7952,40 @@ GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const flo
 #undef GPTI_FIRST
 #endif
 
+GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+    const gpti_products set = {
+        GPTI_NP, GPTI_NT, GPTI_SMALL, GPTI_WIDTH(floats_many), GPTI_K(narrow), GPTI_K(halved),
+#if GPTI_BIASED
+        GPTI_K(five),
+#else
+        GPTI_K(narrow),
+#endif
+#if GPTI_SMALL < 255
+        GPTI_K(wide),
+#else
+        NULL,
+#endif
+        { GPTI_FAMILY(halves), GPTI_FAMILY(scales), GPTI_FAMILY(bits), GPTI_FAMILY(nibbles), GPTI_FAMILY(pairs), 0 },
+        GPTI_FAMILY(widen),
+        { GPTI_FAMILY(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64), GPTI_ONE(six64),
+          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }
+    };
+    gpti_matmul_set(&set, job, panel_begin, panel_end);
+}
+
 #undef GPTI_BODY
 #undef GPTI_A
 #undef GPTI_ADD
 #undef GPTI_AI
 #undef GPTI_AND
 #undef GPTI_BF16
+#undef GPTI_BIASED
 #undef GPTI_BYTES
 #undef GPTI_COUNT
 #undef GPTI_DOT
 #undef GPTI_DOT_WIDE
 #undef GPTI_F
+#undef GPTI_FAMILY
 #undef GPTI_FLOAT
 #undef GPTI_FN
 #undef GPTI_HALVES
@@ -7815,6 +8001,7 @@ GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const flo
 #undef GPTI_NR
 #undef GPTI_NT
 #undef GPTI_NV
+#undef GPTI_ONE
 #undef GPTI_OR
 #undef GPTI_REST
 #undef GPTI_S
@@ -7825,7 +8012,6 @@ GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const flo
 #undef GPTI_SHR
 #undef GPTI_SIGN
 #undef GPTI_SIGNED
-#undef GPTI_SIGNED_Q
 #undef GPTI_SMALL
 #undef GPTI_START
 #undef GPTI_STOREF
@@ -7839,6 +8025,7 @@ GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const flo
 #undef GPTI_VB
 #undef GPTI_VF
 #undef GPTI_WHICH
+#undef GPTI_WIDTH
 #undef GPTI_ZERO
 
 #endif /* !GPTI_BODY */
