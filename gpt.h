@@ -460,7 +460,6 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPT_ASSERT(x) ((void)0)
 #endif
 
-GPTI_COLD
 /* ======================================================================
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
  * ==================================================================== */
@@ -568,6 +567,7 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, gpt_task task, vo
     if (n) task(arg, 0, n);
 }
 
+GPTI_COLD
 /* ---- Files: where the bytes of a model come from ----
  * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves plain C behind. */
 
@@ -1591,7 +1591,7 @@ static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel,
 static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
     const gpti_unpackers steps = gpti_unpackers_ref();
     unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
-    union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
+    gpti_tile tiles[GPTI_CHUNK / 32];
     const gpti_format *fmt = w->fmt;
     size_t k, i, n, lane = row % GPTI_PANEL;
     for (k = 0; k < w->n_col; k += n) {
@@ -1599,13 +1599,13 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
         n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
         p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch);
         if (fmt->n_scale == 0) {
-            gpti_widen(fmt, p, n * GPTI_PANEL, u.w[0]);
-            for (i = 0; i < n; i++) out[k + i] = u.w[i][lane];
+            size_t bytes = fmt->block_bytes;
+            for (i = 0; i < n; i++) gpti_widen(fmt, p + (GPTI_PANEL * i + lane) * bytes, 1, out + k + i);
             continue;
         }
-        gpti_unpack(&steps, p, n / fmt->block_len, u.t, fmt);
+        gpti_unpack(&steps, p, n / fmt->block_len, tiles, fmt);
         for (i = 0; i < n; i++) {
-            const gpti_tile *t = &u.t[i / 32];
+            const gpti_tile *t = &tiles[i / 32];
             size_t h = fmt->n_scale == 2 ? i % 32 / 16 : 0;
             out[k + i] = (float)((int)t->q[i % 32 / 4 * 64 + lane * 4 + i % 4] - (int)fmt->zero) * t->d[h][lane];
             if (fmt->has_min) out[k + i] -= t->m[h][lane];
@@ -4928,17 +4928,17 @@ static void gpti_scores_ref(const float *q, const float *keys, size_t d_k, size_
     }
 }
 
-/* o [d] += sum of p[j] * values [j, d], j from lo to hi ascending */
+/* o [d] += sum of p[j] * values [j, d], j from lo to hi: two partial sums, over even and odd j */
 static void gpti_weigh_ref(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
-    float v[16];
     size_t i, j, e, m;
     for (i = 0; i < d; i += m) {
+        float v[2][16] = { { 0 } };
         m = d - i < 16 ? d - i : 16;
-        if (m == 16) {
-            memcpy(v, o + i, sizeof v);
-            for (j = lo; j <= hi; j++) for (e = 0; e < 16; e++) v[e] += p[j] * values[j * d + i + e];
-            memcpy(o + i, v, sizeof v);
-        } else for (j = lo; j <= hi; j++) for (e = 0; e < m; e++) o[i + e] += p[j] * values[j * d + i + e];
+        for (j = lo; j <= hi; j++) {
+            if (m == 16) for (e = 0; e < 16; e++) v[j % 2][e] += p[j] * values[j * d + i + e];
+            else for (e = 0; e < m; e++) v[j % 2][e] += p[j] * values[j * d + i + e];
+        }
+        for (e = 0; e < m; e++) o[i + e] += v[0][e] + v[1][e];
     }
 }
 
@@ -4985,7 +4985,7 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
                                   const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
     float slope[GPTI_ATT_HEADS];
-    size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, r;
+    size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, n, r;
     size_t first = a->window && a->position + r0 + 1 > a->window ? a->position + r0 + 1 - a->window : 0;
     size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
@@ -4996,12 +4996,15 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
     for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : GPTI_ATT_KEYS, g0 = base < first ? (first - base) / 16 : 0;
+        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS, g0 = base < first ? (first - base) / 16 : 0;
         for (i = 16 * g0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
-        for (i = 16 * g0; i < n_key; i++) steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, a->d_v, 1, value + i * a->d_v);
+        for (i = 16 * g0; i < n_key; i += n) {         /* plain floats of 16 keys lie in one piece */
+            n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
+            steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, n * a->d_v, 1, value + i * a->d_v);
+        }
         for (r = r0; r < r1; r++) {
             size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, g1;
-            size_t lo = base < from ? from - base : 0, hi = pos - base < GPTI_ATT_KEYS ? pos - base : GPTI_ATT_KEYS - 1;
+            size_t lo = base < from ? from - base : 0, hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
             if (pos < base || lo >= GPTI_ATT_KEYS) continue;
             g1 = hi / 16 + 1;
             for (h = 0; h < n_head; h++) {
@@ -7922,24 +7925,33 @@ GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k
     if (n_group == 2) GPTI_K(scores_of)(q, keys, d_k, 2, s);
     else if (n_group == 1) GPTI_K(scores_of)(q, keys, d_k, 1, s);
 }
+GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi, const int n) {
+    GPTI_F a[4], b[4];
+    int v;
+    GPTI_UNROLL for (v = 0; v < n; v++) a[v] = b[v] = GPTI_SETF(0.0f);
+    if (lo % 2) {
+        GPTI_UNROLL for (v = 0; v < n; v++) b[v] = GPTI_ADD(b[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + lo * d + GPTI_VF * v)));
+        lo++;
+    }
+    for (values += lo * d; lo < hi; lo += 2, values += 2 * d) {
+        const GPTI_F x = GPTI_SETF(p[lo]), y = GPTI_SETF(p[lo + 1]);
+        GPTI_UNROLL for (v = 0; v < n; v++) {
+            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(values + GPTI_VF * v)));
+            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(values + d + GPTI_VF * v)));
+        }
+    }
+    if (lo == hi) GPTI_UNROLL for (v = 0; v < n; v++) a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + GPTI_VF * v)));
+    GPTI_UNROLL for (v = 0; v < n; v++) GPTI_STOREF(o + GPTI_VF * v, GPTI_ADD(GPTI_LOADF(o + GPTI_VF * v), GPTI_ADD(a[v], b[v])));
+}
 GPTI_FN static void GPTI_K(weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
     size_t i = 0, j;
-    int v;
-    for (; i + 8 * GPTI_VF <= d; i += 8 * GPTI_VF) {       /* eight sums at a time, as each waits for its last addition */
-        GPTI_F sum[8];
-        GPTI_UNROLL for (v = 0; v < 8; v++) sum[v] = GPTI_LOADF(o + i + GPTI_VF * v);
-        for (j = lo; j <= hi; j++) {
-            const GPTI_F w = GPTI_SETF(p[j]);
-            GPTI_UNROLL for (v = 0; v < 8; v++) sum[v] = GPTI_ADD(sum[v], GPTI_MUL(w, GPTI_LOADF(values + j * d + i + GPTI_VF * v)));
-        }
-        GPTI_UNROLL for (v = 0; v < 8; v++) GPTI_STOREF(o + i + GPTI_VF * v, sum[v]);
+    for (; i + 4 * GPTI_VF <= d; i += 4 * GPTI_VF) GPTI_K(weigh_part)(o + i, d, p, values + i, lo, hi, 4);
+    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o + i, d, p, values + i, lo, hi, 1);
+    for (; i < d; i++) {
+        float v[2] = { 0.0f, 0.0f };
+        for (j = lo; j <= hi; j++) v[j % 2] += p[j] * values[j * d + i];
+        o[i] += v[0] + v[1];
     }
-    for (; i + GPTI_VF <= d; i += GPTI_VF) {
-        GPTI_F sum = GPTI_LOADF(o + i);
-        for (j = lo; j <= hi; j++) sum = GPTI_ADD(sum, GPTI_MUL(GPTI_SETF(p[j]), GPTI_LOADF(values + j * d + i)));
-        GPTI_STOREF(o + i, sum);
-    }
-    for (; i < d; i++) for (j = lo; j <= hi; j++) o[i] += p[j] * values[j * d + i];
 }
 GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) {
     const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
