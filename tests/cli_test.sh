@@ -200,6 +200,12 @@ like  "bench -d, after 16" '^tg4@16 [0-9.]+ tok/s' "$out"
 same  "bench --dram 0" 0 "$(echo "$out" | grep -c '^dram')"
 works "bench, a short context" bench -m "$model" -p 32 -c 32 -n 4 -d 29 -r 1 --dram 0
 like  "bench, a short context" '^tg4@29 skipped: the context has 32 tokens$' "$out"
+if command -v python3 >/dev/null 2>&1; then
+    python3 tests/bench_table.py --bench "$bin/bench" -m "$model" -p 32 -n 4 -d 16 -r 1 --dram 16 >"$tmp/out" 2>"$tmp/err"
+    same "bench_table.py: exit status" 0 $?
+    like "bench_table.py: heading" '^model +load ms +first ms +pp32 +tg4 +tg4@16 +GB/s +of DRAM +peak MiB$' "$(cat "$tmp/out")"
+    like "bench_table.py: figures" '^[^ ]+( +[0-9.]+){6} +[0-9]+ % +[0-9.]+$' "$(cat "$tmp/out")"
+fi
 
 # ---- chat: with strings of our own, as the bundled model has no template
 printf 'Tell me a story.\n/regen\n/reset\n/nonsense\nOnce upon a time\n' >"$tmp/talk"
