@@ -3,7 +3,7 @@
 #   make             the examples                        make cxx         the tests as C++11
 #   make run         the bundled model tells a story     make configs     every GPT_* switch, alone and all together
 #   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
-#   make asan        the tests under AddressSanitizer    make bench       speed of MODEL (the bundled one)
+#   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
 #   make clean
@@ -55,10 +55,32 @@ run:
 $(B)/story: examples/generate.c gpt.h | $(B)
 	$(call BUILD,-O1)
 
-bench: $(B)/bench $(B)/t/bench_train
-	@test -f "$(MODEL)" || { echo "make bench: no model; MODEL=FILE names one" >&2; exit 1; }
-	@$(B)/bench -m "$(MODEL)" $(BENCH_OPTIONS)
-	@$(B)/t/bench_train
+# Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats
+# TYPES, which tests/make_bench_models.py writes to BENCH_DIR where they are missing. PEER=1 sets llama.cpp beside it.
+# Medians of RUNS runs. BENCH_OPTIONS: -p -n -d and the options of build/bench. Without Python: plain lines, no table.
+MODELS    =
+SHAPES    =
+TYPES     = q8_0 q4_0
+BENCH_DIR = $(B)/bench-models
+PEER      =
+RUNS      = 3
+
+BENCH_PLAIN = $(if $(MODELS)$(SHAPES)$(PEER),,yes)
+BENCH_FILES = $(if $(MODELS)$(SHAPES),$(MODELS),"$(MODEL)")
+BENCH_BUILT = $$($(CC) --version 2>/dev/null | head -n 1) $(strip $(OPT) $(OPENMP) $(CPPFLAGS) $(CFLAGS))
+BENCH_TABLE = $(PYTHON) tests/bench_table.py --bench $(B)/bench --built "$(BENCH_BUILT)" -t $(THREADS) -r $(RUNS) \
+    $(if $(BENCH_FILES),-m $(BENCH_FILES)) --shapes "$(SHAPES)" --types "$(TYPES)" --dir "$(BENCH_DIR)" \
+    $(if $(PEER),--peer) $(BENCH_OPTIONS)
+BENCH_LINES = for m in $(BENCH_FILES); do \
+    $(B)/bench -m "$$m" -d 4096 -t $(THREADS) -r $(RUNS) $(BENCH_OPTIONS) || exit 1; done
+
+bench: $(B)/bench $(if $(BENCH_PLAIN),$(B)/t/bench_train)
+	@test -n "$(MODELS)$(SHAPES)" || test -f "$(MODEL)" || \
+	    { echo "make bench: no model; MODEL=FILE names one" >&2; exit 1; }
+	@if $(PYTHON) -c "" 2>/dev/null; then $(BENCH_TABLE); \
+	elif test -z "$(SHAPES)$(PEER)"; then $(BENCH_LINES); \
+	else echo "make bench: SHAPES and PEER need Python; PYTHON=... names one" >&2; exit 1; fi
+	@$(if $(BENCH_PLAIN),$(B)/t/bench_train)
 $(B)/t/bench_train: TEST_OPT = -O2
 
 # ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------

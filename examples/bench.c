@@ -5,15 +5,21 @@
 #ifndef _WIN32
 #  include <sys/resource.h>
 #endif
+#ifdef __linux__
+#  include <sys/mman.h>
+#endif
 
 static const char about[] =
-    "usage: bench -m MODEL [-p 512] [-n 64] [-t THREADS] [-r 5]\n\n"
+    "usage: bench -m MODEL [-p 512] [-n 64] [-d 4096] [-t THREADS] [-r 5]\n\n"
     "Prints, as medians of R runs (-r):\n"
     "  load   opening the file until the weights are ready, in a warm page cache unless the file is new to it\n"
     "  first  the same, and a session, and one token read and one chosen\n"
     "  ppN    reading a prompt of N made-up tokens\n"
-    "  tgN    writing N tokens one by one, after -d tokens; GB/s = bytes of all weights times tok/s\n"
-    "  peak   the process's largest resident memory, pages of a mapped file included";
+    "  tgN    writing N tokens one by one; GB/s = bytes of all weights times tok/s\n"
+    "  tgN@D  the same after D tokens (-d), where the context has room for them\n"
+    "  peak   the process's largest resident memory, pages of a mapped file included\n"
+    "  dram   what as many threads read from memory, the best of some passes, before and after the tg runs\n"
+    "  share  tgN's GB/s of the better of the two; caches lift it, beyond 100 % where the weights fit into them";
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -43,15 +49,105 @@ static double peak_mib(void) {              /* 0 = unknown here */
 #endif
 }
 
+/* The text becomes ids [n], n > 0. What it has of them already is kept where the session can go back to it. */
+static void set_text(gpt_session *s, const gpt_token *ids, size_t n) {
+    gpt_error err;
+    if (gpt_session_rewind(s, n - 1, &err)) {
+        gpt_session_reset(s);
+        eval(s, ids, n - 1);
+    }
+    eval(s, ids + n - 1, 1);
+}
+
+/* Seconds to write n tokens after the first `depth` + 1 of ids. */
+static double writing(gpt_session *s, const gpt_token *ids, size_t depth, int n) {
+    double begin;
+    set_text(s, ids, depth + 1);
+    begin = args_seconds();
+    while (n-- > 0) {
+        gpt_token id = gpt_sample(s, NULL);
+        eval(s, &id, 1);
+    }
+    return args_seconds() - begin;
+}
+
+/* ---- The memory's speed: words of a block that no cache holds are added up --------------------------------------- */
+
+enum { HUGE_PAGE = 1 << 21, STREAM = 8192, DRAM_PASSES = 16 };
+
+static volatile uint64_t dram_sum;          /* looked at by nobody, but the compiler cannot know */
+
+/* word [n], n a multiple of 4 * STREAM: four streams at a time, as one prefetched stream does not fill the memory's bus
+ * (16 against 22 GB/s on one Zen 3 core). */
+static uint64_t add_up(const uint64_t *word, size_t n) {
+    const uint64_t *end = word + n;
+    uint64_t a = 0, b = 0, c = 0, d = 0;
+    for (; word < end; word += 4 * STREAM) {
+        size_t i;
+        for (i = 0; i < STREAM; i++) {
+            a += word[i];
+            b += word[i + STREAM];
+            c += word[i + 2 * STREAM];
+            d += word[i + 3 * STREAM];
+        }
+    }
+    return a + b + c + d;
+}
+
+/* One pass over word [threads, n], a row for each thread. The first pass fills it: a row then lies near its thread. */
+static void dram_pass(uint64_t *word, size_t n, int threads, int fill) {
+    uint64_t sum = 0;
+    int t;
+#ifdef _OPENMP
+    #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : sum)
+#endif
+    for (t = 0; t < threads; t++) {
+        uint64_t *row = word + (size_t)t * n;
+        if (fill) memset(row, 1, n * sizeof *row);
+        else      sum += add_up(row, n);
+    }
+    dram_sum = sum;
+}
+
+/* Bytes per second; 0 = not asked for, or no memory to do it in. */
+static double dram_speed(size_t bytes, int threads) {
+    size_t n = bytes / sizeof(uint64_t) / (size_t)threads / (4 * STREAM) * (4 * STREAM);
+    char *block = n ? (char *)malloc(bytes + HUGE_PAGE) : NULL, *begin;
+    double best = 0;
+    int i;
+    if (!block) return 0;
+    begin = block + (HUGE_PAGE - (uintptr_t)block % HUGE_PAGE);
+#ifdef MADV_HUGEPAGE                        /* as gpt.h asks for its weights */
+    madvise(begin, bytes, MADV_HUGEPAGE);
+#endif
+    dram_pass((uint64_t *)(void *)begin, n, threads, 1);
+    for (i = 0; i < DRAM_PASSES; i++) {
+        double start = args_seconds(), took;
+        dram_pass((uint64_t *)(void *)begin, n, threads, 0);
+        took = args_seconds() - start;
+        if (!i || took < best) best = took;
+    }
+    free(block);
+    return best > 0 ? (double)(n * sizeof(uint64_t)) * threads / best : 0;
+}
+
+/* "tg64  12.3 tok/s  4.56 GB/s"; returns the GB/s. */
+static double print_writing(const char *label, int n, double seconds, uint64_t weight_bytes) {
+    double gbs = n / seconds * (double)weight_bytes / 1e9;
+    printf("%-6s %.1f tok/s  %.2f GB/s\n", label, n / seconds, gbs);
+    return gbs;
+}
+
 int main(int argc, char **argv) {
     args_common c = { 0 };
-    int n_prompt = 512, n_text = 64, n_run = 5, depth = 0;
+    int n_prompt = 512, n_text = 64, n_run = 5, depth = 0, dram_mib = 256, deep;
     const arg table[] = {
         ARGS_COMMON(c),
         { "-p", "--n-prompt", ARG_COUNT, &n_prompt, "N", "tokens of the prompt (512)" },
         { "-n", "--n-gen",    ARG_COUNT, &n_text,   "N", "tokens to write (64)" },
-        { "-d", "--depth",    ARG_COUNT, &depth,    "N", "tokens that lie ahead of those written (0)" },
+        { "-d", "--depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
         { "-r", "--repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
+        { "",   "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
         { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m = NULL;
@@ -61,21 +157,23 @@ int main(int argc, char **argv) {
     gpt_session_params params;
     gpt_error err;
     gpt_token *ids;
-    double *load, *first, *pp, *tg;
-    size_t i, n_ids, runs;
+    double *load, *first, *pp, *tg, *tg_deep, peak, dram[2];
+    size_t i, n_ids, runs, most, dram_bytes;
     uint32_t rng = 1;
     char label[32];
 
     args_parse(argc, argv, "bench", table, about);
     if (n_run < 1) args_die("-r: expected 1 or more");
     if (n_prompt > 1 << 24 || n_text > 1 << 24 || depth > 1 << 24) args_die("-p, -n and -d: at most %d", 1 << 24);
+    if ((size_t)dram_mib > SIZE_MAX >> 22) args_die("--dram: at most %lu", (unsigned long)(SIZE_MAX >> 22));
     runs = (size_t)n_run;
     params = args_session(&c);
     params.poll = NULL;
-    load = (double *)args_need(malloc(4 * runs * sizeof *load));
+    load = (double *)args_need(malloc(5 * runs * sizeof *load));
     first = load + runs;
     pp = first + runs;
     tg = pp + runs;
+    tg_deep = tg + runs;
     if (!params.n_ctx) params.n_ctx = (uint32_t)(n_prompt > depth + n_text + 1 ? n_prompt : depth + n_text + 1);
 
     for (i = 0; i < runs; i++) {            /* loads; the last model and session stay */
@@ -95,31 +193,35 @@ int main(int argc, char **argv) {
     }
     gpt_session_info_get(s, &info);
     if ((uint32_t)n_prompt > info.n_ctx) n_prompt = (int)info.n_ctx;        /* the lines below say what was measured */
-    if ((uint32_t)depth >= info.n_ctx) args_die("-d: the context has %lu tokens", (unsigned long)info.n_ctx);
-    if ((uint32_t)n_text > info.n_ctx - (uint32_t)depth - 1) n_text = (int)info.n_ctx - depth - 1;
+    if ((uint32_t)n_text > info.n_ctx - 1) n_text = (int)info.n_ctx - 1;
+    deep = depth && n_text && (uint32_t)(depth + n_text) < info.n_ctx;
 
-    n_ids = (size_t)(n_prompt > depth ? n_prompt : depth) + 1;
+    most = (size_t)(deep ? depth : 0) + (size_t)n_text + 1;                 /* tokens of the longest text written */
+    n_ids = (size_t)n_prompt > most ? (size_t)n_prompt : most;
     ids = (gpt_token *)args_need(malloc(n_ids * sizeof *ids));
     for (i = 0; i < n_ids; i++) {
         rng = rng * 1664525u + 1013904223u;
         ids[i] = (gpt_token)((rng >> 8) % model.n_vocab);
     }
+    gpt_session_reset(s);
+    eval(s, ids, (size_t)(n_prompt < 32 ? n_prompt : 32));      /* warm-up, as in tests/bench_peer.py */
     for (i = 0; i < runs; i++) {
         double begin;
-        int k;
         gpt_session_reset(s);
         begin = args_seconds();
         eval(s, ids, (size_t)n_prompt);
         pp[i] = args_seconds() - begin;
-        gpt_session_reset(s);
-        eval(s, ids, (size_t)depth + 1);
-        begin = args_seconds();
-        for (k = 0; k < n_text; k++) {
-            gpt_token id = gpt_sample(s, NULL);
-            eval(s, &id, 1);
-        }
-        tg[i] = args_seconds() - begin;
     }
+
+    /* The longest text, before peak is read: it touches all that writing will, and dram's block is not to count. */
+    gpt_session_reset(s);
+    eval(s, ids, most);
+    peak = peak_mib();
+    dram_bytes = n_text ? (size_t)dram_mib << 20 : 0;
+    dram[0] = dram_speed(dram_bytes, info.n_threads);
+    for (i = 0; deep && i < runs; i++) tg_deep[i] = writing(s, ids, (size_t)depth, n_text);
+    for (i = 0; i < runs; i++) tg[i] = writing(s, ids, 0, n_text);
+    dram[1] = dram_speed(dram_bytes, info.n_threads);
 
     printf("model  %s, %s, %.1f M parameters, %.1f MiB of weights, kernels %s, %d threads, %d runs\n",
            *model.name ? model.name : c.model, model.architecture, (double)model.n_param / 1e6,
@@ -130,11 +232,17 @@ int main(int argc, char **argv) {
         printf("%-6s %.1f tok/s\n", label, n_prompt / median(pp, runs));
     }
     if (n_text) {
-        double speed = n_text / median(tg, runs);
-        snprintf(label, sizeof label, depth ? "tg%d@%d" : "tg%d", n_text, depth);
-        printf("%-6s %.1f tok/s  %.2f GB/s\n", label, speed, speed * (double)model.weight_bytes / 1e9);
+        double best = dram[0] > dram[1] ? dram[0] / 1e9 : dram[1] / 1e9, gbs;
+        snprintf(label, sizeof label, "tg%d", n_text);
+        gbs = print_writing(label, n_text, median(tg, runs), model.weight_bytes);
+        snprintf(label, sizeof label, "tg%d@%d", n_text, depth);
+        if (deep) print_writing(label, n_text, median(tg_deep, runs), model.weight_bytes);
+        else if (depth) printf("%-6s skipped: the context has %lu tokens\n", label, (unsigned long)info.n_ctx);
+        if (best > 0)
+            printf("dram   %.2f GB/s before the tg runs, %.2f GB/s after\nshare  %.1f %% of it at tg%d\n",
+                   dram[0] / 1e9, dram[1] / 1e9, 100 * gbs / best, n_text);
     }
-    if (peak_mib() > 0) printf("peak   %.1f MiB\n", peak_mib());
+    if (peak > 0) printf("peak   %.1f MiB\n", peak);
     args_close_stdout();
     free(ids);
     free(load);

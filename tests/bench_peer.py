@@ -1,12 +1,23 @@
 #!/usr/bin/env python3
-"""Speed of llama.cpp (llama-cpp-python) on the same GGUF files as build/bench, in the same lines: bench_peer.py -m MODEL
-[-p 512] [-n 64] [-t THREADS] [-r 3]. Random tokens, greedy, weights in memory before the clock starts."""
+"""Speed of llama.cpp (llama-cpp-python) on the same GGUF files as build/bench, in the same lines. Random tokens; pp and
+tg begin with the weights in memory; peak includes Python and its modules, which are the line "python"."""
 import argparse
 import ctypes
+import resource
 import statistics
+import sys
 import time
 
-import llama_cpp as L
+try:
+    import llama_cpp as L
+except ImportError:
+    sys.exit(f"bench_peer.py: {sys.executable} has no llama_cpp: pip install llama-cpp-python")
+
+BATCH = 512
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def main():
@@ -21,49 +32,82 @@ def main():
     quiet = L.llama_log_callback(lambda *args: None)
     L.llama_log_set(quiet, ctypes.c_void_p(0))
     L.llama_backend_init()
-    start = time.perf_counter()
-    mp = L.llama_model_default_params()
-    mp.n_gpu_layers = 0
-    model = L.llama_model_load_from_file(a.m.encode(), mp)
-    if not model:
-        raise SystemExit(f"bench_peer.py: {a.m}: llama.cpp cannot load it")
-    cp = L.llama_context_default_params()
-    cp.n_ctx = max(a.p, a.d + a.n) + 64
-    cp.n_batch = cp.n_ubatch = 512
-    cp.n_threads = cp.n_threads_batch = a.t
-    ctx = L.llama_init_from_model(model, cp)
-    vocab = L.llama_model_get_vocab(model)
-    n_vocab = L.llama_vocab_n_tokens(vocab) or 32000
-    print(f"load   {1e3 * (time.perf_counter() - start):.2f} ms")
+    python = peak_mib()
 
     def run(ids):
-        arr = (L.llama_token * len(ids))(*ids)
-        for at in range(0, len(ids), 512):
-            part = (L.llama_token * len(ids[at:at + 512]))(*ids[at:at + 512])
+        for at in range(0, len(ids), BATCH):
+            part = (L.llama_token * len(ids[at:at + BATCH]))(*ids[at:at + BATCH])
             if L.llama_decode(ctx, L.llama_batch_get_one(part, len(part))):
-                raise SystemExit("bench_peer.py: llama_decode failed")
-        del arr
+                sys.exit("bench_peer.py: llama_decode failed")
         L.llama_synchronize(ctx)
 
-    def clear():
-        L.llama_memory_clear(L.llama_get_memory(ctx), True)
-
-    prompt = [(i * 7919 + 13) % n_vocab for i in range(a.p)]
-    run(prompt[:32])
-    pp, tg = [], []
-    for _ in range(a.r):
-        clear()
+    load, first = [], []
+    model = ctx = None
+    for _ in range(a.r):            # loads; the last model and context stay
+        if ctx:
+            L.llama_free(ctx)
+            L.llama_model_free(model)
         start = time.perf_counter()
-        run(prompt)
+        mp = L.llama_model_default_params()
+        mp.n_gpu_layers = 0
+        model = L.llama_model_load_from_file(a.m.encode(), mp)
+        if not model:
+            sys.exit(f"bench_peer.py: {a.m}: llama.cpp cannot load it")
+        load.append(1e3 * (time.perf_counter() - start))
+        cp = L.llama_context_default_params()
+        cp.n_ctx = n_ctx = min(max(a.p, a.d + a.n + 1), L.llama_model_n_ctx_train(model))    # as build/bench
+        cp.n_batch = cp.n_ubatch = BATCH
+        cp.n_threads = cp.n_threads_batch = a.t
+        ctx = L.llama_init_from_model(model, cp)
+        if not ctx:
+            sys.exit(f"bench_peer.py: {a.m}: llama.cpp has no context of {n_ctx} tokens for it")
+        run([0])
+        first.append(1e3 * (time.perf_counter() - start))
+    n_vocab = L.llama_vocab_n_tokens(L.llama_model_get_vocab(model)) or 32000
+    memory = L.llama_get_memory(ctx)
+    a.p, a.n = min(a.p, n_ctx), min(a.n, n_ctx - 1)
+    deep = a.d > 0 and a.n > 0 and a.d + a.n < n_ctx
+
+    prompt = [(i * 7919 + 13) % n_vocab for i in range(max(a.p, a.d if deep else 0) + 1)]
+    L.llama_memory_clear(memory, True)
+    run(prompt[:min(a.p, 32)])
+    pp, tg, tg_deep = [], [], []
+    for _ in range(a.r):
+        L.llama_memory_clear(memory, True)
+        start = time.perf_counter()
+        run(prompt[:a.p])
         pp.append(a.p / (time.perf_counter() - start))
-        clear()
-        run([(i * 31 + 5) % n_vocab for i in range(max(a.d, 1))])
+
+    def writing(depth):             # after the first depth + 1 tokens of prompt
+        if not L.llama_memory_seq_rm(memory, 0, depth, -1):
+            L.llama_memory_clear(memory, True)
+            run(prompt[:depth])
+        run(prompt[depth:depth + 1])
         start = time.perf_counter()
         for i in range(a.n):
             run([(i * 104729 + 7) % n_vocab])
-        tg.append(a.n / (time.perf_counter() - start))
-    print(f"pp{a.p}  {statistics.median(pp):.1f} tok/s")
-    print(f"tg{a.n}   {statistics.median(tg):.1f} tok/s")
+        return a.n / (time.perf_counter() - start)
+
+    if deep:
+        L.llama_memory_clear(memory, True)
+        run(prompt[:a.d])
+        tg_deep = [writing(a.d) for _ in range(a.r)]
+    if a.n:
+        tg = [writing(0) for _ in range(a.r)]
+
+    def print_writing(label, speed):
+        print(f"{label:6} {speed:.1f} tok/s  {speed * L.llama_model_size(model) / 1e9:.2f} GB/s")
+
+    print(f"load   {statistics.median(load):.2f} ms\nfirst  {statistics.median(first):.2f} ms")
+    if a.p:
+        print(f"{f'pp{a.p}':6} {statistics.median(pp):.1f} tok/s")
+    if a.n:
+        print_writing(f"tg{a.n}", statistics.median(tg))
+    if deep:
+        print_writing(f"tg{a.n}@{a.d}", statistics.median(tg_deep))
+    elif a.d and a.n:
+        print(f"tg{a.n}@{a.d} skipped: the context has {n_ctx} tokens")
+    print(f"peak   {peak_mib():.1f} MiB\npython {python:.1f} MiB")
 
 
 if __name__ == "__main__":

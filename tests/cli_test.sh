@@ -190,11 +190,22 @@ fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$m
 
 # ---- bench
 works "bench" bench -m "$model" -p 32 -n 8 -r 2
-for line in 'load   [0-9.]+ ms' 'first  [0-9.]+ ms' 'pp32   [0-9.]+ tok/s' 'tg8    [0-9.]+ tok/s  [0-9.]+ GB/s' 'peak   [0-9.]+ MiB'; do
+for line in 'load   [0-9.]+ ms' 'first  [0-9.]+ ms' 'pp32   [0-9.]+ tok/s' 'tg8    [0-9.]+ tok/s  [0-9.]+ GB/s' 'peak   [0-9.]+ MiB' \
+            'dram   [0-9.]+ GB/s before the tg runs, [0-9.]+ GB/s after' 'share  [0-9.]+ % of it at tg8'; do
     like "bench: $line" "^$line\$" "$out"
 done
-works "bench -d" bench -m "$model" -p 0 -n 4 -d 16 -r 1
-like  "bench -d" '^tg4@16 [0-9.]+ tok/s' "$out"
+works "bench -d" bench -m "$model" -p 0 -n 4 -d 16 -r 2 --dram 0
+like  "bench -d" '^tg4    [0-9.]+ tok/s' "$out"
+like  "bench -d, after 16" '^tg4@16 [0-9.]+ tok/s' "$out"
+same  "bench --dram 0" 0 "$(echo "$out" | grep -c '^dram')"
+works "bench, a short context" bench -m "$model" -p 32 -c 32 -n 4 -d 29 -r 1 --dram 0
+like  "bench, a short context" '^tg4@29 skipped: the context has 32 tokens$' "$out"
+if command -v python3 >/dev/null 2>&1; then
+    python3 tests/bench_table.py --bench "$bin/bench" -m "$model" -p 32 -n 4 -d 16 -r 1 --dram 16 >"$tmp/out" 2>"$tmp/err"
+    same "bench_table.py: exit status" 0 $?
+    like "bench_table.py: heading" '^model +load ms +first ms +pp32 +tg4 +tg4@16 +GB/s +of DRAM +peak MiB$' "$(cat "$tmp/out")"
+    like "bench_table.py: figures" '^[^ ]+( +[0-9.]+){6} +[0-9]+ % +[0-9.]+$' "$(cat "$tmp/out")"
+fi
 
 # ---- chat: with strings of our own, as the bundled model has no template
 printf 'Tell me a story.\n/regen\n/reset\n/nonsense\nOnce upon a time\n' >"$tmp/talk"

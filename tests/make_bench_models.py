@@ -5,8 +5,11 @@ import argparse
 import os
 import sys
 
-import gguf
-import numpy as np
+try:
+    import gguf
+    import numpy as np
+except ImportError as e:
+    sys.exit(f"make_bench_models.py: {sys.executable} has no {e.name}: pip install numpy gguf")
 
 SHAPES = {  # architecture, layers, width, heads, kv heads, head width, ffn, vocabulary, context
     "gpt2-124m": ("gpt2", 12, 768, 12, 12, 64, 3072, 50257, 1024),
