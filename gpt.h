@@ -423,10 +423,13 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
-/* Chapters that run once or wait for a user are compiled at -O1 by gcc where the host asked for more: in half the time. */
+/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size by clang. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
+#elif defined(__clang__) && defined(__OPTIMIZE__)
+#  define GPTI_COLD _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#  define GPTI_COLD_END _Pragma("clang attribute pop")
 #else
 #  define GPTI_COLD
 #  define GPTI_COLD_END
@@ -4395,6 +4398,8 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end) {
 }
 
 /* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
+enum { GPTI_PACK_SHARE = 1 << 18 };    /* bytes that are worth another thread */
+
 static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix, unsigned char *out) {
     size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
     size_t step = ld->strip_bytes / (GPTI_PANEL * row_bytes) * GPTI_PANEL;
@@ -4407,7 +4412,8 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
         j.rows = data ? data + at : ld->strip;
         j.panels = out + e * lin->stride + row * row_bytes;
         if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
-        gpti_parallel_for(&ld->pool, (n + GPTI_PANEL - 1) / GPTI_PANEL, gpti_pack_task, &j);
+        if (n * row_bytes < GPTI_PACK_SHARE) gpti_pack_task(&j, 0, gpti_n_panel(n));
+        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), gpti_pack_task, &j);
         ld->done += n * row_bytes;
         GPTI_TRY(gpti_load_canceled(ld));
     }
