@@ -6,6 +6,7 @@
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
+#   make law         the same bits over compilers, options and emulated processors (minutes)
 #   make clean
 
 B            = build
@@ -122,6 +123,8 @@ cxx:
 	    STRICT="-Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-missing-field-initializers"
 configs: | $(B)
 	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(OPENMP) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
+law: | $(B)
+	@sh tests/law.sh $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
 test-real: $(EXAMPLES:%=$(B)/%)
@@ -134,5 +137,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all run bench test asan ubsan tsan cxx configs test-real test-tools fuzz clean FORCE
+.PHONY: all run bench law test asan ubsan tsan cxx configs test-real test-tools fuzz clean FORCE
 .SECONDARY:

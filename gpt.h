@@ -536,7 +536,9 @@ typedef struct gpti_arena { unsigned char *base; size_t used; int overflow; } gp
 static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     size_t bytes, end;
     void *p = a->base ? a->base + a->used : NULL;
-    if (!gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63)) { a->overflow = 1; return NULL; }
+    if (!gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63)) {
+        a->overflow = 1; return NULL;
+    }
     a->used = end & ~(size_t)63;
     return p;
 }
@@ -765,7 +767,8 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 /* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of the address translation. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
-    const uintptr_t page = (uintptr_t)1 << 21, first = ((uintptr_t)p + page - 1) & ~(page - 1), end = ((uintptr_t)p + n) & ~(page - 1);
+    const uintptr_t page = (uintptr_t)1 << 21, first = ((uintptr_t)p + page - 1) & ~(page - 1),
+        end = ((uintptr_t)p + n) & ~(page - 1);
 #  ifndef MADV_HUGEPAGE               /* strict ISO modes hide both */
     extern int madvise(void *, size_t, int);
     enum { MADV_HUGEPAGE = 14 };
@@ -1133,7 +1136,8 @@ typedef struct gpti_field {
  *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
  *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales
  * The row's own sums of products are the same in all. */
-enum { GPTI_FETCH_FLOATS, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64, GPTI_FETCH_SIX64,
+enum { GPTI_FETCH_FLOATS, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
+    GPTI_FETCH_SIX64,
        GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation    */
@@ -1328,7 +1332,8 @@ static void gpti_unpack_q3_k(const gpti_unpackers *u, const unsigned char *p, si
 }
 
 /* Scales and minima of Q4_K and Q5_K, p = d, dmin, then [12][16 rows]: eight pairs of six bits. The first four pairs are
- * the low six bits of bytes 0-3 and 4-7; the other four have their low nibbles in bytes 8-11, their upper pairs on top of 0-7. */
+ * the low six bits of bytes 0-3 and 4-7; the other four have their low nibbles in bytes 8-11, their upper pairs on top
+ * of 0-7. */
 static void gpti_scales_k(const gpti_unpackers *u, const unsigned char *p, gpti_tile *t) {
     const unsigned char *sc = p + 16 * 4;
     float d[2][16];
@@ -1378,7 +1383,8 @@ static void gpti_unpack_q6_k(const gpti_unpackers *u, const unsigned char *p, si
     }
 }
 
-static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t,
+    const gpti_format *fmt) {
     float d[16];
     uint8_t s[2][64], h[3][64];
     int i;
@@ -1527,7 +1533,8 @@ static size_t gpti_n_panel(size_t n_row) { return n_row / GPTI_PANEL + (n_row % 
 static int gpti_packed_bytes(const gpti_format *fmt, size_t n_row, size_t n_col, size_t *bytes) {
     size_t row;
     if (n_col % fmt->block_len != 0) return 0;
-    return gpti_mul(&row, n_col / fmt->block_len, (size_t)fmt->block_bytes * GPTI_PANEL) && gpti_mul(bytes, row, gpti_n_panel(n_row));
+    return gpti_mul(&row, n_col / fmt->block_len, (size_t)fmt->block_bytes * GPTI_PANEL) &&
+        gpti_mul(bytes, row, gpti_n_panel(n_row));
 }
 
 /* Deals the 8 groups of 4 bits to 4 bytes of 8: two perfect unshuffles (Warren, Hacker's Delight, 2nd ed., sec. 7-2). */
@@ -1772,7 +1779,8 @@ static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_
         size_t row = job->in_row != NULL ? job->in_row[t0 + t] : t0 + t;
         for (i = 0; i < n; i += 32) {
             if (fmt->n_scale == 0)
-                gpti_floats_ref((const float (*)[16])(u.w + i), job->x + row * job->ld_x + k + i, n - i < 32 ? n - i : 32, acc[t]);
+                gpti_floats_ref((const float (*)[16])(u.w + i), job->x + row * job->ld_x + k + i,
+                    n - i < 32 ? n - i : 32, acc[t]);
             else
                 gpti_tile_ref(fmt, &u.t[i / 32], job->xq + (k + i) / 32 * job->ld_xq + row, acc[t]);
         }
@@ -4101,7 +4109,8 @@ static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *
 
 /* An integer for layer i, where the file may have one for all layers or an array with one for each. Absent gives the
  * default, or an error if that is not within min..max itself. */
-static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent,
+    uint32_t min, uint32_t max) {
     char key[128];
     int got;
     *out = absent;
@@ -4111,7 +4120,8 @@ static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, u
         GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
     if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %lu to %lu, file has %lu", key, (unsigned long)min, (unsigned long)max, (unsigned long)*out);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %lu to %lu, file has %lu", key, (unsigned long)min,
+        (unsigned long)max, (unsigned long)*out);
 }
 
 static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
@@ -4148,20 +4158,23 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     const gpti_kv *pattern;
     char key[128];
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
-    if (pattern && pattern->type != GPTI_GGUF_ARRAY) GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
+    if (pattern && pattern->type != GPTI_GGUF_ARRAY)
+        GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
     m->arch.window_period = (uint8_t)period;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
         uint32_t qkv, att;
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
-        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->n_expert ? hp->d_ff_exp : 4 * hp->d_model, 1, GPTI_MAX_WIDTH));
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->n_expert ? hp->d_ff_exp : 4 * hp->d_model,
+            1, GPTI_MAX_WIDTH));
         if (l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
                              (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
         period = m->arch.window_period;
         windowed = !(period && i % period == period - 1);
-        if (pattern && pattern->type == GPTI_GGUF_ARRAY) GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
+        if (pattern && pattern->type == GPTI_GGUF_ARRAY)
+            GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = windowed ? hp->window : 0;
         l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
         if (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u) l->rope = -1;
@@ -4195,18 +4208,23 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
     if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
-    if (hp->n_rope & 1) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected an even number, file has %lu", m->arch.name, (unsigned long)hp->n_rope);
+    if (hp->n_rope & 1)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected an even number, file has %lu",
+        m->arch.name, (unsigned long)hp->n_rope);
     n = (size_t)m->tok.n_token;
     if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
     else hp->n_vocab = (uint32_t)n;
-    GPTI_TRY(gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", &hp->eps, 1e-5f));
+    GPTI_TRY(gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
+        : ".attention.layer_norm_epsilon", &hp->eps, 1e-5f));
     GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
     if (m->arch.act == GPTI_SWIGLU_CLAMP) act.n = 0;        /* its files say silu, and mean that with the clamps */
     if (gpti_str_is(act, "silu")) m->arch.act = GPTI_SILU;
     else if (gpti_str_is(act, "gelu")) m->arch.act = GPTI_GELU_ERF;
     else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
     else if (act.n)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %.*s", m->arch.name, (int)(act.n < 40 ? act.n : 40), act.p);
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %.*s", m->arch.name,
+            (int)(act.n < 40 ? act.n : 40), act.p);
     GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
     if (hp->n_expert) {
@@ -4220,7 +4238,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".attention.max_alibi_bias", &hp->alibi_max, 8.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".attn_logit_softcapping", &hp->attn_cap, 0.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".final_logit_softcapping", &hp->logit_cap, 0.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".embedding_scale", &hp->embd_scale, m->arch.flags & GPTI_EMBD_SQRT ? sqrtf((float)hp->d_model) : 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".embedding_scale", &hp->embd_scale, m->arch.flags & GPTI_EMBD_SQRT
+        ? sqrtf((float)hp->d_model) : 1.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".residual_scale", &hp->residual_scale, 1.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".logit_scale", &hp->logit_scale, 1.0f));
     if (m->arch.flags & GPTI_LOGIT_DIV && hp->logit_scale != 0.0f) hp->logit_scale = 1.0f / hp->logit_scale;
@@ -4249,8 +4268,10 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow, int whole) {
-    double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig), high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow,
+    int whole) {
+    double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig),
+        high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
     uint32_t i;
     if (whole) low = floor(low), high = ceil(high);
     if (low < 0) low = 0;
@@ -4274,7 +4295,8 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_result r = GPT_OK;
     if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, 10000.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, m->arch.flags & GPTI_QK_NORM && m->arch.window_period ? 10000.0f : 0.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, m->arch.flags & GPTI_QK_NORM &&
+        m->arch.window_period ? 10000.0f : 0.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f));
@@ -4285,7 +4307,9 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %.*s", m->arch.name, (int)(type.n < 40 ? type.n : 40), type.p);
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %.*s", m->arch.name,
+            (int)(type.n < 40 ? type.n : 40), type.p);
     if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
         return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
     r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
@@ -4342,7 +4366,8 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     if (!t || ld->params->header_only) return GPT_OK;
     ld->used[t - ld->g.tensor] = 1;
     if (t->ne[0] != n || t->n_dim != 1)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%lu], file has [%lu]", name, (unsigned long)n, (unsigned long)t->ne[0]);
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%lu], file has [%lu]", name, (unsigned long)n,
+            (unsigned long)t->ne[0]);
     *out = (float *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
     GPTI_TRY(gpti_load_floats(ld, t, *out));
@@ -4353,7 +4378,8 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
 
 /* Find one row's tensor and check its extents. *found is NULL when it is absent and
  * not needed. */
-static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l, const gpti_tensor **found) {
+static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
+    const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     gpt_model *m = ld->m;
     uint64_t want[4] = { 1, 1, 1, 1 };
@@ -4367,40 +4393,48 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     }
     for (i = 0; i < n; i++) {
         char c = row->extents[i];
-        if (c == 'U') want[i] = l->d_ff * (m->arch.flags & GPTI_GATED && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff ? 2u : 1u);
+        if (c == 'U') want[i] = l->d_ff * (m->arch.flags & GPTI_GATED && !l->gate.w.fmt &&
+            t->ne[n - 1] == 2 * (uint64_t)l->d_ff ? 2u : 1u);
         else if (c == 'q' || c == 'k') {    /* shared by the heads, one per head, or one over the whole projection: all fit */
             uint64_t heads = c == 'q' ? l->n_head : l->n_kv, all = heads * m->hp.d_k, has = t->ne[0] * t->ne[1];
             want[0] = t->ne[0]; want[1] = t->ne[1];
-            if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k)) want[0] = m->hp.d_k, want[1] = 1;
+            if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k))
+                want[0] = m->hp.d_k, want[1] = 1;
             style = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
             if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
-            else if (style != l->qk_norm && heads > 1) want[0] = m->hp.d_k, want[1] = l->qk_norm == GPTI_QK_SHARED ? 1 : heads;   /* one kind in a layer */
+            /* one kind in a layer */
+            else if (style != l->qk_norm && heads > 1) want[0] = m->hp.d_k, want[1] = l->qk_norm == GPTI_QK_SHARED ? 1
+                : heads;
         } else want[i] = gpti_extent(&m->hp, l, c);
     }
     for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
     if (!same)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%lu, %lu, %lu], file has %s [%lu, %lu, %lu]", name, row->kind == 'M' ? "a matrix" : "a vector",
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%lu, %lu, %lu], file has %s [%lu, %lu, %lu]", name,
+            row->kind == 'M' ? "a matrix" : "a vector",
                          (unsigned long)want[0], (unsigned long)want[1], (unsigned long)want[2], t->fmt->name,
                          (unsigned long)t->ne[0], (unsigned long)t->ne[1], (unsigned long)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
     return GPT_OK;
 }
 
-typedef struct gpti_pack_job { const gpti_format *fmt; size_t n_col, n_row, row_bytes; const unsigned char *rows; unsigned char *panels; } gpti_pack_job;
+typedef struct gpti_pack_job { const gpti_format *fmt; size_t n_col, n_row, row_bytes; const unsigned char *rows;
+    unsigned char *panels; } gpti_pack_job;
 
 static void gpti_pack_task(void *arg, size_t begin, size_t end) {
     const gpti_pack_job *j = (const gpti_pack_job *)arg;
     size_t p;
     for (p = begin; p < end; p++) {
         size_t n = j->n_row - p * GPTI_PANEL;
-        gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, n < GPTI_PANEL ? n : GPTI_PANEL, j->panels + p * GPTI_PANEL * j->row_bytes);
+        gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, n < GPTI_PANEL ? n : GPTI_PANEL,
+            j->panels + p * GPTI_PANEL * j->row_bytes);
     }
 }
 
 /* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
 enum { GPTI_PACK_SHARE = 1 << 18 };    /* bytes that are worth another thread */
 
-static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix, unsigned char *out) {
+static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix,
+    unsigned char *out) {
     size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
     size_t step = ld->strip_bytes / (GPTI_PANEL * row_bytes) * GPTI_PANEL;
     const unsigned char *data = gpti_tensor_data(ld, t);
@@ -4421,7 +4455,8 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
 }
 
 /* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is counted. */
-static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object, gpti_arena *a) {
+static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object,
+    gpti_arena *a) {
     char *field = (char *)object + row->offset;
     size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
     if (row->kind == 'V') {
@@ -4480,8 +4515,10 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     const gpti_hparams *hp = &m->hp;
     static const struct { size_t offset; uint32_t bias; char weight[40]; } norms[] = {
-        { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" }, { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
-        { GPTI_L(attn_norm_2), GPTI_NORM_BIAS, "attn_norm_2.weight and .bias" }, { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
+        { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" },
+            { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
+        { GPTI_L(attn_norm_2), GPTI_NORM_BIAS, "attn_norm_2.weight and .bias" },
+            { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
     };
     uint32_t i, flags = m->arch.flags;
     size_t k;
@@ -4490,14 +4527,19 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         const char *what = NULL;
         int experts = l->router.w.fmt != NULL;
         if (!l->qkv.w.fmt && (!l->q.w.fmt || !l->k.w.fmt || !l->v.w.fmt)) what = "attn_qkv, or attn_q, attn_k and attn_v";
-        else if (flags & GPTI_QKV_BIAS && !l->qkv.b && !(l->q.b && l->k.b && l->v.b)) what = "biases of attn_q, attn_k and attn_v";
+        else if (flags & GPTI_QKV_BIAS && !l->qkv.b && !(l->q.b && l->k.b && l->v.b))
+            what = "biases of attn_q, attn_k and attn_v";
         else if (!experts && (!l->up.w.fmt || !l->down.w.fmt)) what = "ffn_up and ffn_down";
         else if (!experts && flags & GPTI_FFN_BIAS && (!l->up.b || !l->down.b)) what = "biases of ffn_up and ffn_down";
         else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
-        else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt)) what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
-        else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM && !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
-        else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt)) what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
-        else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w) what = "ffn_norm, as another layer has it, or none has";
+        else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt))
+            what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
+        else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM &&
+            !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
+        else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt))
+            what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
+        else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
+            what = "ffn_norm, as another layer has it, or none has";
         else if (!l->q_norm.w != !l->k_norm.w) what = "both attn_q_norm and attn_k_norm";
         for (k = 0; k < sizeof norms / sizeof norms[0] && !what; k++) {
             const gpti_vector *v = (const gpti_vector *)(const void *)((const char *)l + norms[k].offset);
@@ -4510,7 +4552,8 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
     for (k = 0; k < ld->g.n_tensor; k++)
         if (!ld->used[k])
-            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%.*s: a tensor that %s has no use for", (int)ld->g.tensor[k].name.n, ld->g.tensor[k].name.p, m->arch.name);
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%.*s: a tensor that %s has no use for",
+                (int)ld->g.tensor[k].name.n, ld->g.tensor[k].name.p, m->arch.name);
     return GPT_OK;
 }
 
@@ -4537,7 +4580,8 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     m->weights = gpti_alloc_raw(&m->mem, a.used + 64);
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
-        return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB", (unsigned long)((a.used + ld->strip_bytes) >> 20));
+        return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB",
+            (unsigned long)((a.used + ld->strip_bytes) >> 20));
     if (!m->mem.alloc) gpti_huge_pages(m->weights, a.used);
     a.base = (unsigned char *)gpti_align((char *)m->weights);
     a.used = 0;
@@ -4554,8 +4598,10 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
 /* Metadata keys of single tokens and of yes-or-no settings; -1 stays where the file has none. */
 typedef struct gpti_key_row { char key[44]; size_t offset; } gpti_key_row;
 static const gpti_key_row gpti_token_keys[] = {
-    { "tokenizer.ggml.bos_token_id", offsetof(gpti_vocab, bos) },     { "tokenizer.ggml.eos_token_id", offsetof(gpti_vocab, eos) },
-    { "tokenizer.ggml.eot_token_id", offsetof(gpti_vocab, eot) },     { "tokenizer.ggml.eom_token_id", offsetof(gpti_vocab, eom) },
+    { "tokenizer.ggml.bos_token_id", offsetof(gpti_vocab, bos) },
+        { "tokenizer.ggml.eos_token_id", offsetof(gpti_vocab, eos) },
+    { "tokenizer.ggml.eot_token_id", offsetof(gpti_vocab, eot) },
+        { "tokenizer.ggml.eom_token_id", offsetof(gpti_vocab, eom) },
     { "tokenizer.ggml.unknown_token_id", offsetof(gpti_vocab, unk) }
 };
 static const gpti_key_row gpti_flag_keys[] = {
@@ -4569,7 +4615,8 @@ static gpt_result gpti_load_vocab_keys(gpti_loader *ld, gpti_vocab *v) {
     size_t i;
     for (i = 0; i < sizeof gpti_token_keys / sizeof gpti_token_keys[0]; i++) {
         uint32_t id = 0xffffffffu;
-        if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id)) GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
+        if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id))
+            GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
         *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < 0x7fffffffu ? (gpt_token)id : -1;
     }
     for (i = 0; i < sizeof gpti_flag_keys / sizeof gpti_flag_keys[0]; i++) {
@@ -4595,9 +4642,13 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
     if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
-    if (!r && score && n != v.n_token) r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu, file has %lu", (unsigned long)v.n_token, (unsigned long)n);
+    if (!r && score && n != v.n_token)
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu, file has %lu",
+        (unsigned long)v.n_token, (unsigned long)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.token_type", &type, &n, ld->err);
-    if (!r && type && n != v.n_token) r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu, file has %lu", (unsigned long)v.n_token, (unsigned long)n);
+    if (!r && type && n != v.n_token)
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu, file has %lu",
+        (unsigned long)v.n_token, (unsigned long)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
     if (!r) {
         for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
@@ -4610,7 +4661,8 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.eos_token_ids", &ends, &n, ld->err);
     for (; ends && n > 0; n--) if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
     gpti_free(&m->mem, ends);
-    gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type); gpti_free(&m->mem, charsmap);
+    gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type);
+        gpti_free(&m->mem, charsmap);
     return r;
 }
 
@@ -4633,14 +4685,17 @@ static gpt_result gpti_load_arch(gpti_loader *ld) {
     for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
-    return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "general.architecture: \"%.60s\" is not among the %d this version computes", m->text[2], GPTI_N_ARCH);
+    return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+        "general.architecture: \"%.60s\" is not among the %d this version computes", m->text[2], GPTI_N_ARCH);
 }
 
 static gpt_result gpti_load_parts(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpt_model_info *info = &m->info;
     int i;
-    if (!gpti_kernels_find(ld->params->kernels, &m->kern)) return gpti_fail(ld->err, GPT_E_ARG, "kernels: \"%.40s\" is unknown or cannot run on this processor", ld->params->kernels);
+    if (!gpti_kernels_find(ld->params->kernels, &m->kern))
+        return gpti_fail(ld->err, GPT_E_ARG, "kernels: \"%.40s\" is unknown or cannot run on this processor",
+        ld->params->kernels);
     GPTI_TRY(gpti_gguf_open(&ld->g, m->part, m->n_part, &m->mem, ld->err));
     GPTI_TRY(gpti_copy_text(ld, 0, "general.name"));
     GPTI_TRY(gpti_copy_text(ld, 1, "tokenizer.chat_template"));
@@ -4736,7 +4791,8 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     GPTI_TRY(gpti_model_new(&m, &p, n, err));
     for (i = 0; i < n && !r; i++) {
         char *name = gpti_split_path(path, i, &m->mem);
-        r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY, "%.100s: out of memory", path);
+        r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY,
+            "%.100s: out of memory", path);
         if (!r) m->n_part = i + 1;
         gpti_free(&m->mem, name);
     }
@@ -4745,7 +4801,8 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
 }
 #endif
 
-GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params, gpt_error *err) {
+GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params,
+    gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
     gpt_model *m;
     if (out) *out = NULL;
@@ -4757,14 +4814,17 @@ GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size
     return gpti_model_finish(out, m, &p, err);
 }
 
-GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part, const gpt_model_params *params, gpt_error *err) {
+GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part,
+    const gpt_model_params *params, gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
     gpt_model *m;
     int i;
     if (out) *out = NULL;
     gpti_clear(err);
-    if (!out || !parts || n_part < 1 || n_part > 65535) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: expected out, parts and 1 to 65535 of them");
-    for (i = 0; i < n_part; i++) if (!parts[i].read) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: part %d has no read function", i);
+    if (!out || !parts || n_part < 1 || n_part > 65535)
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: expected out, parts and 1 to 65535 of them");
+    for (i = 0; i < n_part; i++) if (!parts[i].read)
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_load_reader: part %d has no read function", i);
     GPTI_TRY(gpti_model_new(&m, &p, n_part, err));
     for (i = 0; i < n_part; i++) gpti_source_reader(&m->part[i], &parts[i]);
     m->n_part = n_part;
@@ -4976,7 +5036,8 @@ typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
  * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s: raw products on entry, weights
  * on return. */
-GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind, size_t lo, size_t hi) {
+GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
+    size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
     for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] *= a->scale;
@@ -5001,8 +5062,8 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
 /* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
  * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
  * scratch for one block as f32, [groups, d_k, 16] and [keys, d_v]. */
-GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key, float *value,
-                                  const gpti_attend_steps *steps) {
+GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key,
+                                  float *value, const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
     float slope[GPTI_ATT_HEADS];
     size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, n, r;
@@ -5016,8 +5077,10 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
     for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS, g0 = base < first ? (first - base) / 16 : 0;
-        for (i = 16 * g0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
+        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS,
+            g0 = base < first ? (first - base) / 16 : 0;
+        for (i = 16 * g0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16,
+            key + i * a->d_k);
         for (i = 16 * g0; i < n_key; i += n) {         /* plain floats of 16 keys lie in one piece */
             n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
             steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, n * a->d_v, 1, value + i * a->d_v);
@@ -5055,7 +5118,8 @@ GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end
     for (unit = begin; unit < end; unit++) {
         size_t r0 = unit % n_tile * GPTI_ATT_ROWS, r1 = r0 + GPTI_ATT_ROWS < a->n_row ? r0 + GPTI_ATT_ROWS : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h : (size_t)GPTI_ATT_HEADS, key, value, steps);
+            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
+                : (size_t)GPTI_ATT_HEADS, key, value, steps);
     }
 }
 static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) {
@@ -5165,8 +5229,8 @@ static void gpti_quantize_rows(gpt_session *s, const float *x, size_t n_col, siz
 }
 
 /* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
-static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out, size_t ld_out,
-                         size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
+static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
+                         size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
     gpti_matmul *j = &s->job[s->n_job++];
     memset(j, 0, sizeof *j);
     j->w = lin->w;
@@ -5182,7 +5246,8 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
 static void gpti_run_jobs(gpt_session *s, size_t begin, size_t end) {
     size_t i, first = 0;
     for (i = 0; i < s->n_job && first < end; i++) {
-        size_t n = gpti_n_panel(s->job[i].w.n_row), b = begin > first ? begin - first : 0, e = end - first < n ? end - first : n;
+        size_t n = gpti_n_panel(s->job[i].w.n_row), b = begin > first ? begin - first : 0, e = end - first < n ? end -
+            first : n;
         if (b < e) s->m->kern.matmul(&s->job[i], b, e);
         first += n;
     }
@@ -5217,7 +5282,9 @@ static void gpti_run_embed(gpt_session *s, size_t begin, size_t end) {
         }
     }
 }
-static void gpti_trace_embed(const gpt_session *s) { gpti_trace(s, "embd", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+static void gpti_trace_embed(const gpt_session *s) {
+    gpti_trace(s, "embd", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
+}
 
 /* xn = norm(x), the attention's input */
 static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
@@ -5231,7 +5298,9 @@ static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
     }
     gpti_quantize_rows(s, s->xn, D, D, begin, end);
 }
-static void gpti_trace_attn_norm(const gpt_session *s) { gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+static void gpti_trace_attn_norm(const gpt_session *s) {
+    gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
+}
 
 static size_t gpti_q_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_k; }
 static size_t gpti_k_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_k; }
@@ -5322,12 +5391,15 @@ static void gpti_begin_attend(gpt_session *s) {
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? hp->alibi_max : 0.0f;
     s->at.n_unit = gpti_attend_units(a);
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * (s->n_row < GPTI_ATT_ROWS ? s->n_row : (size_t)GPTI_ATT_ROWS);
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
+        * (s->n_row < GPTI_ATT_ROWS ? s->n_row : (size_t)GPTI_ATT_ROWS);
 }
 static void gpti_run_attend(gpt_session *s, size_t begin, size_t end) { s->m->kern.attend(&s->attend, begin, end); }
 
 static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
-static void gpti_trace_attend(const gpt_session *s) { gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s)); }
+static void gpti_trace_attend(const gpt_session *s) {
+    gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
+}
 
 static void gpti_run_quantize_att(gpt_session *s, size_t begin, size_t end) {
     gpti_quantize_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), begin, end);
@@ -5336,7 +5408,9 @@ static void gpti_run_quantize_att(gpt_session *s, size_t begin, size_t end) {
 static void gpti_begin_attn_out(gpt_session *s) {
     gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_att_width(s), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
 }
-static void gpti_trace_attn_out(const gpt_session *s) { gpti_trace(s, "attn_out", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
+static void gpti_trace_attn_out(const gpt_session *s) {
+    gpti_trace(s, "attn_out", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
+}
 
 /* x += scale * norm(y), the norm where the layer has one */
 static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
@@ -5371,12 +5445,15 @@ static void gpti_trace_attn_residual(const gpt_session *s) {
 /* Mixture of experts: the router scores each token against each expert */
 static void gpti_begin_router(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
-    if (l->router.w.data) gpti_add_job(s, &l->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row, NULL, NULL);
+    if (l->router.w.data) gpti_add_job(s, &l->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row,
+        NULL, NULL);
 }
 
 /* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
  * kept, which is the same as making them sum to 1). Weights and experts end in route and chosen [T, n_used]. */
-static void gpti_begin_route(gpt_session *s) { s->at.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert; }
+static void gpti_begin_route(gpt_session *s) {
+    s->at.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
+}
 static void gpti_run_route(gpt_session *s, size_t begin, size_t end) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
@@ -5418,7 +5495,9 @@ static int gpti_is_gated(const gpt_session *s) { return (s->m->arch.flags & GPTI
 static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
 
 /* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
-static size_t gpti_n_slot(const gpt_session *s) { return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row; }
+static size_t gpti_n_slot(const gpt_session *s) {
+    return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row;
+}
 static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
 static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
     const gpti_layer *l = gpti_at_layer(s);
@@ -5438,7 +5517,8 @@ static void gpti_begin_ffn_up(gpt_session *s) {
         size_t first = s->first[e], count = s->first[e + 1] - first;
         if (!count) continue;
         gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, s->expert_tok + first, s->expert_slot + first);
-        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + s->m->hp.d_ff_exp, ld, count, s->expert_tok + first, s->expert_slot + first);
+        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + s->m->hp.d_ff_exp, ld, count, s->expert_tok + first,
+            s->expert_slot + first);
     }
     if (gpti_n_shared(s)) {
         gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
@@ -5452,7 +5532,9 @@ static void gpti_trace_ffn_up(const gpt_session *s) {
     gpti_trace(s, "ffn_up", s->ffn + (gpti_is_gated(s) ? F : 0), gpti_n_slot(s), F, ld);
 }
 
-static void gpti_begin_ffn_act(gpt_session *s) { s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0); }
+static void gpti_begin_ffn_act(gpt_session *s) {
+    s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
+}
 static void gpti_run_ffn_act(gpt_session *s, size_t begin, size_t end) {
     size_t i, ld = gpti_ld_ffn(s);
     for (i = begin; i < end; i++) {
@@ -5462,7 +5544,9 @@ static void gpti_run_ffn_act(gpt_session *s, size_t begin, size_t end) {
         gpti_quantize_rows(s, s->ffn, F, ld, i, i + 1);
     }
 }
-static void gpti_trace_ffn_act(const gpt_session *s) { gpti_trace(s, "ffn_act", s->ffn, gpti_n_slot(s), gpti_slot_width(s, 0), gpti_ld_ffn(s)); }
+static void gpti_trace_ffn_act(const gpt_session *s) {
+    gpti_trace(s, "ffn_act", s->ffn, gpti_n_slot(s), gpti_slot_width(s, 0), gpti_ld_ffn(s));
+}
 
 static void gpti_begin_ffn_down(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
@@ -5470,7 +5554,8 @@ static void gpti_begin_ffn_down(gpt_session *s) {
     if (!l->router.w.data) { gpti_add_job(s, &l->down, 0, s->ffn, ld, s->y, D, s->n_row, NULL, NULL); return; }
     for (e = 0; e < s->m->hp.n_expert; e++) {
         const uint32_t *slot = s->expert_slot + s->first[e];
-        if (s->first[e + 1] > s->first[e]) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, s->first[e + 1] - s->first[e], slot, slot);
+        if (s->first[e + 1] > s->first[e]) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D,
+            s->first[e + 1] - s->first[e], slot, slot);
     }
     if (gpti_n_shared(s)) {
         gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
@@ -5515,7 +5600,9 @@ static void gpti_run_out_norm(gpt_session *s, size_t begin, size_t end) {
     for (t = begin; t < end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
     gpti_quantize_rows(s, s->xn, D, D, begin, end);
 }
-static void gpti_trace_out_norm(const gpt_session *s) { if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model); }
+static void gpti_trace_out_norm(const gpt_session *s) {
+    if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
+}
 
 static size_t gpti_n_group_row(const gpt_session *s) {      /* rows of the group of logits at hand */
     size_t done = s->at.group * s->n_logit_row;
@@ -5537,7 +5624,9 @@ static double gpti_log_sum_exp(const float *x, size_t n) {
     return (double)top + gpti_log_d((double)gpti_fold(lane));
 }
 
-static void gpti_begin_scores(gpt_session *s) { s->at.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab; }
+static void gpti_begin_scores(gpt_session *s) {
+    s->at.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
+}
 static void gpti_run_scores(gpt_session *s, size_t begin, size_t end) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, i, V = hp->n_vocab;
@@ -5698,7 +5787,8 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
         size_t k, v;
         c.cap = gpti_cache_rows(l, plan->n_ctx, B);
         if (c.cap > SIZE_MAX / GPTI_MAX_HEAD) a->overflow = 1;
-        else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) || !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
+        else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) ||
+            !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
         else {
             c.k = (unsigned char *)gpti_carve(a, k, 1);
             c.v = (unsigned char *)gpti_carve(a, v, 1);
@@ -5716,7 +5806,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     memset(plan, 0, sizeof *plan);
-    if (!m->hp.n_layer) return gpti_fail(err, GPT_E_STATE, "session: the model's architecture is not one this version computes");
+    if (!m->hp.n_layer)
+        return gpti_fail(err, GPT_E_STATE, "session: the model's architecture is not one this version computes");
     plan->m = m;
     plan->params = *params;
     plan->pool.host = params->parallel;
@@ -5724,11 +5815,16 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
-    if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %lu is more than %lu", (unsigned long)plan->n_ctx, (unsigned long)GPTI_MAX_CTX);
+    if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %lu is more than %lu",
+        (unsigned long)plan->n_ctx, (unsigned long)GPTI_MAX_CTX);
     if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
-        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only", (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
-    if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0) return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
-    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv), gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit || (uint64_t)plan->n_batch * used > UINT32_MAX)
+        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only",
+            (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
+    if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
+        return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
+    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
+        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
+        (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
     plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
@@ -5748,7 +5844,8 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
     return a.overflow || a.used > SIZE_MAX - 64 ? 0 : a.used + 64;       /* 64: room to align */
 }
 
-GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params, void *memory, size_t size, gpt_error *err) {
+GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+    void *memory, size_t size, gpt_error *err) {
     gpt_session plan, *s = NULL;
     gpti_arena a;
     size_t need;
@@ -5802,11 +5899,13 @@ GPT_API void gpt_session_reset(gpt_session *s) {
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
     uint32_t i;
     gpti_clear(err);
-    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n, (unsigned long)s->n_token);
+    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n,
+        (unsigned long)s->n_token);
     for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
         size_t window = s->m->layer[i].window;
         if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < s->n_high + window)
-            return gpti_fail(err, GPT_E_STATE, "rewind: to token %lu of %lu, whose sliding window is no longer kept", (unsigned long)n, (unsigned long)s->n_past);
+            return gpti_fail(err, GPT_E_STATE, "rewind: to token %lu of %lu, whose sliding window is no longer kept",
+                (unsigned long)n, (unsigned long)s->n_past);
     }
     if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
     if (!n) s->n_high = 0;
@@ -5835,10 +5934,12 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
     size_t i;
     if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
     if (n > s->n_ctx - s->n_token)
-        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: the context of %lu holds %lu already",
+            (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
     for (i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
-            return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i, (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
+            return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i,
+                (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
     if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids);
     s->n_keep = s->n_token;
     s->n_token += n;
@@ -5867,7 +5968,9 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     GPTI_TRY(gpti_append(s, ids, n, err));
     if (!n) return GPT_OK;
     if (base && s->n_past == base && !s->last_logits) s->n_past--;      /* after a rewind: its logits are gone */
-    logprob[0] = s->n_past == base && s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab)) : 0.0f;
+    logprob[0] = s->n_past == base &&
+        s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab))
+        : 0.0f;
     s->want = GPTI_LOGITS_SCORE;
     s->score = logprob;
     s->score_base = base;
@@ -6177,12 +6280,15 @@ static int gpti_stream_finish(gpti_stream *st, gpt_text_fn fn, void *user) {
     return st->state;
 }
 
-GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
+    size_t max, size_t *n, gpt_error *err) {
     size_t count = 0;
     gpt_result r;
     gpti_clear(err);
     if (n) *n = 0;
-    if (!m || (n_text && !text) || (max && !ids) || n_text > 0x7fffffff) return gpti_fail(err, GPT_E_ARG, "gpt_tokenize: expected a model, at most 2^31 - 1 bytes of text and room for ids");
+    if (!m || (n_text && !text) || (max && !ids) || n_text > 0x7fffffff)
+        return gpti_fail(err, GPT_E_ARG,
+        "gpt_tokenize: expected a model, at most 2^31 - 1 bytes of text and room for ids");
     r = gpti_tokenizer_encode(&m->tok, text, n_text, flags, ids, max, &count, NULL, 0, &m->mem, err);
     if (n) *n = count;
     return r;
@@ -6198,7 +6304,8 @@ GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n) 
     return id >= 0 && id < m->tok.n_token ? s.p : NULL;
 }
 
-GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text) { return gpti_tokenizer_find(&m->tok, text, strlen(text)); }
+GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text)
+    { return gpti_tokenizer_find(&m->tok, text, strlen(text)); }
 GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_control(&m->tok, id); }
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_end(&m->tok, id); }
 
@@ -6209,7 +6316,8 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
 
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
-    if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST && gpti_stream_finish(&g->stream, g->fn, g->user)) why = GPT_FINISH_HOST;
+    if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST && gpti_stream_finish(&g->stream, g->fn, g->user))
+        why = GPT_FINISH_HOST;
     g->finish = why;
     g->active = 0;
     return GPT_OK;
@@ -6220,12 +6328,14 @@ static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
 static int gpti_emit(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     gpti_str piece = gpti_tokenizer_piece(&s->m->tok, id);
-    if (s->n_token && gpti_tokenizer_is_control(&s->m->tok, s->token[s->n_token - 1]) && s->m->tok.add_space_prefix && piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
+    if (s->n_token && gpti_tokenizer_is_control(&s->m->tok, s->token[s->n_token - 1]) && s->m->tok.add_space_prefix &&
+        piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
     if (!g->show && gpti_tokenizer_is_control(&s->m->tok, id)) piece.n = 0;
     return gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
 }
 
-GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+    void *user, gpt_error *err) {
     gpt_generate_params none;
     gpti_generation *g;
     unsigned flags;
@@ -6244,12 +6354,16 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
     flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (params->special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
     if (*prompt || !s->n_token) {
         size_t room = s->n_ctx - s->n_token;
-        r = gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token, room, &n, s->scratch, s->scratch_size, &s->m->mem, err);
+        r = gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token,
+            room, &n, s->scratch, s->scratch_size, &s->m->mem, err);
         if (r) return r;
         if (n > room)
-            return gpti_fail(err, GPT_E_CONTEXT, "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+            return gpti_fail(err, GPT_E_CONTEXT,
+                "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n,
+                (unsigned long)s->n_ctx, (unsigned long)s->n_token);
     }
-    if (s->n_token + n == 0) return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    if (s->n_token + n == 0)
+        return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
     s->n_keep = s->n_token;
     s->n_token += n;
     gpti_want_last(s);
@@ -6289,7 +6403,8 @@ GPT_API void gpt_end(gpt_session *s) {
     gpti_drop_waiting(s);
 }
 
-GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+    void *user, gpt_error *err) {
     gpt_result r = gpt_begin(s, prompt, params, fn, user, err);
     if (r) return r;
     do r = gpt_step(s, err); while (r == GPT_MORE);
@@ -6453,7 +6568,8 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
           "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
           GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
         { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t{developer_message}%endif%",
-          GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: 'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}",
+          GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: 'functions'.")
+              GPTI_OSS_DEVELOPER "<|end|>{end}",
           NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
           "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
           GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
@@ -7068,7 +7184,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     gpti_unpackers steps = set->steps;
     gpti_run run;
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->n_scale == 0 ? set->floats
-        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
+        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide : fmt->q_max == 31 &&
+            fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = 1 + single;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
@@ -7161,8 +7278,10 @@ GPTI_TARGET("avx2") static uint32_t gpti_top_avx2(const float *x) {
 /* q = x * id, rounded to the nearest even, and the sums of its halves */
 GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_xblock *out) {
     const __m256 s = _mm256_set1_ps(id);
-    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s)), b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), s));
-    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s)), d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
+    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s)),
+        b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), s));
+    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s)),
+        d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
     a = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     a = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)out->q, a);
@@ -7273,7 +7392,8 @@ static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
             v[i] = wasm_i32x4_sub(v[i], bits);
             sum = wasm_i32x4_add(sum, v[i]);
         }
-        wasm_v128_store(out->q + 16 * h, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]), wasm_i16x8_narrow_i32x4(v[2], v[3])));
+        wasm_v128_store(out->q + 16 * h, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]),
+            wasm_i16x8_narrow_i32x4(v[2], v[3])));
         sum = wasm_i32x4_add(sum, wasm_i32x4_shuffle(sum, sum, 1, 0, 3, 2));
         out->sum[1 + h][0] = (int16_t)wasm_i32x4_extract_lane(sum, 0);
         out->sum[1 + h][1] = (int16_t)wasm_i32x4_extract_lane(sum, 2);
@@ -7322,17 +7442,22 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
     const gpti_kernels sets[] = {
 #ifdef GPTI_X86
 #  if GPTI_X86_VNNI
-        { "avx512-vnni", gpti_cpu_avx512_vnni, gpti_matmul_avx512_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
-        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
-        { "avx-vnni", gpti_cpu_avx_vnni, gpti_matmul_avx_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+        { "avx512-vnni", gpti_cpu_avx512_vnni, gpti_matmul_avx512_vnni, gpti_quantize_avx2, gpti_attend_avx2,
+            gpti_activate_avx2, gpti_norm_avx2 },
+        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
+            gpti_norm_avx2 },
+        { "avx-vnni", gpti_cpu_avx_vnni, gpti_matmul_avx_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
+            gpti_norm_avx2 },
 #  else
-        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
+            gpti_norm_avx2 },
 #  endif
         { "avx2", gpti_cpu_avx2, gpti_matmul_avx2, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
 #endif
 #ifdef GPTI_NEON
 #  ifdef GPTI_NEON_DOT
-        { "neon-dot", gpti_cpu_neon_dot, gpti_matmul_neon_dot, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon, gpti_norm_neon },
+        { "neon-dot", gpti_cpu_neon_dot, gpti_matmul_neon_dot, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon,
+            gpti_norm_neon },
 #  endif
         { "neon", gpti_cpu_any, gpti_matmul_neon, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon, gpti_norm_neon },
 #endif
@@ -7585,7 +7710,8 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUB(a, b) wasm_f32x4_sub(a, b)
 #  define GPTI_HALVES(p) gpti_halves_wasm4(p)
 #  define GPTI_BF16(p) wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)
-#  define GPTI_BYTES(p) wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))))
+#  define GPTI_BYTES(p) \
+    wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))))
 #  define GPTI_FLOAT(i) wasm_f32x4_convert_i32x4(i)
 #  define GPTI_A(p) wasm_v128_load32_splat(p)
 #  define GPTI_SIGN(w, zero) wasm_i8x16_sub(w, wasm_i8x16_splat((int8_t)(zero)))
@@ -7683,7 +7809,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
         GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) x[i] += ld;
         GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
     }
-    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
+    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+        GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
 }
 GPTI_FN static void GPTI_K(narrow)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 0); }
 GPTI_FN static void GPTI_K(halved)(const gpti_run *r) { GPTI_K(product)(r, 2, 0, 0); }
@@ -7708,7 +7835,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
     GPTI_ROLL for (k = 0; k < k1; k++) {
         GPTI_UNROLL for (b = 0; b < nb; b++) {
             GPTI_F c[GPTI_NR];
-            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
+            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+                c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
             GPTI_UNROLL for (i = 0; i < nt; i++) {
                 GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
                 GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
@@ -7743,10 +7871,14 @@ GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
 GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
-    const int n_half = kind == GPTI_FETCH_SIX64 || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1, by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32;
+    const int n_half = kind == GPTI_FETCH_SIX64 || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1,
+        by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32;
     const int wide = (kind == GPTI_FETCH_BYTES || kind == GPTI_FETCH_TILE_WIDE) && GPTI_SMALL < 255;
-    const int n_line = bytes ? 9 : kind == GPTI_FETCH_SIX64 ? 7 : kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64 ? 6 : 5;    /* of a tile */
-    const int last = n_half == 2 || by_32 ? 4 : 8, five = GPTI_BIASED && (kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64), centre = five ? 16 : run->zero;
+    /* of a tile */
+    const int n_line = bytes ? 9 : kind == GPTI_FETCH_SIX64 ? 7 : kind == GPTI_FETCH_FIVE32 ||
+        kind == GPTI_FETCH_FIVE64 ? 6 : 5;
+    const int last = n_half == 2 || by_32 ? 4 : 8, five = GPTI_BIASED &&
+        (kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64), centre = five ? 16 : run->zero;
     const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(kind == GPTI_FETCH_SIX64 ? 48 : 16);
     const GPTI_SHIFT four = GPTI_COUNT(4);
     const gpti_xblock *x = run->x[0];
@@ -7758,7 +7890,9 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         const GPTI_F xd = GPTI_SETF(x->d);
         const GPTI_SHIFT shift = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 / 2 * 4 : j % 2 * 4);
         const GPTI_SHIFT turn = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 * 2 : j);
-        const size_t at = bytes ? run->q_step * (size_t)j + (tile ? 0 : 32) : by_32 ? run->q_step * ((size_t)j + 1) - 256 : kind == GPTI_FETCH_64 ? 256 + 512 * (size_t)(j / 2) : kind == GPTI_FETCH_FIVE64 ? 768 + 512 * (size_t)(j / 2)
+        const size_t at = bytes ? run->q_step * (size_t)j + (tile ? 0 : 32) : by_32 ? run->q_step * ((size_t)j + 1) -
+            256 : kind == GPTI_FETCH_64 ? 256 + 512 * (size_t)(j / 2) : kind == GPTI_FETCH_FIVE64 ? 768 + 512 *
+            (size_t)(j / 2)
             : 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2);
         const unsigned char *scales = run->q[0] + run->q_step * (size_t)j;
         const size_t up = by_32 ? at - 64 : kind == GPTI_FETCH_FIVE64 ? 256 : 2048 + 512 * (size_t)(j / 4);
@@ -7797,11 +7931,13 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         }
         if (run->has_min && direct) {               /* m as in the file, where it is added */
             const GPTI_F xs = GPTI_SETF(x->s[0]);
-            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(scales + 32 + 2 * GPTI_LANE(v)), xs));
+            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++)
+                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(scales + 32 + 2 * GPTI_LANE(v)), xs));
         } else if (run->has_min) {
             GPTI_UNROLL for (h = 0; h < n_half; h++) {
                 const GPTI_F xs = GPTI_SETF(x->s[GPTI_WHICH(h)]);
-                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(t->m[h] + GPTI_LANE(v)), xs));
+                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++)
+                    f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(t->m[h] + GPTI_LANE(v)), xs));
             }
         }
     }
@@ -7834,7 +7970,8 @@ GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char 
     for (; n > 0; n--, out += step, p += p_step) for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_HALVES(p + 2 * r));
 }
 
-GPTI_FN static void GPTI_K(scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d) {
+GPTI_FN static void GPTI_K(scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
+    const float *d) {
     const GPTI_F less = GPTI_SETF((float)bias);
     int r;
     for (; n > 0; n--, out += step, c += c_step)
@@ -7945,12 +8082,14 @@ GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k
     if (n_group == 2) GPTI_K(scores_of)(q, keys, d_k, 2, s);
     else if (n_group == 1) GPTI_K(scores_of)(q, keys, d_k, 1, s);
 }
-GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi, const int n) {
+GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *o, size_t d, const float *p, const float *values, size_t lo,
+    size_t hi, const int n) {
     GPTI_F a[4], b[4];
     int v;
     GPTI_UNROLL for (v = 0; v < n; v++) a[v] = b[v] = GPTI_SETF(0.0f);
     if (lo % 2) {
-        GPTI_UNROLL for (v = 0; v < n; v++) b[v] = GPTI_ADD(b[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + lo * d + GPTI_VF * v)));
+        GPTI_UNROLL for (v = 0; v < n; v++)
+            b[v] = GPTI_ADD(b[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + lo * d + GPTI_VF * v)));
         lo++;
     }
     for (values += lo * d; lo < hi; lo += 2, values += 2 * d) {
@@ -7960,8 +8099,10 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *o, size_t d, const float *p, 
             b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(values + d + GPTI_VF * v)));
         }
     }
-    if (lo == hi) GPTI_UNROLL for (v = 0; v < n; v++) a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + GPTI_VF * v)));
-    GPTI_UNROLL for (v = 0; v < n; v++) GPTI_STOREF(o + GPTI_VF * v, GPTI_ADD(GPTI_LOADF(o + GPTI_VF * v), GPTI_ADD(a[v], b[v])));
+    if (lo == hi) GPTI_UNROLL for (v = 0; v < n; v++)
+        a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + GPTI_VF * v)));
+    GPTI_UNROLL for (v = 0; v < n; v++)
+        GPTI_STOREF(o + GPTI_VF * v, GPTI_ADD(GPTI_LOADF(o + GPTI_VF * v), GPTI_ADD(a[v], b[v])));
 }
 GPTI_FN static void GPTI_K(weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
     size_t i = 0, j;
@@ -7999,7 +8140,8 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #endif
         { GPTI_FAMILY(halves), GPTI_FAMILY(scales), GPTI_FAMILY(bits), GPTI_FAMILY(nibbles), GPTI_FAMILY(pairs), 0 },
         GPTI_FAMILY(widen),
-        { GPTI_FAMILY(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64), GPTI_ONE(six64),
+        { GPTI_FAMILY(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
+            GPTI_ONE(six64),
           GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }
     };
     gpti_matmul_set(&set, job, panel_begin, panel_end);
