@@ -208,7 +208,7 @@ if command -v python3 >/dev/null 2>&1; then
 fi
 
 # ---- chat: with strings of our own, as the bundled model has no template
-printf 'Tell me a story.\n/regen\n/reset\n/nonsense\nOnce upon a time\n' >"$tmp/talk"
+printf 'Once upon a time there was a dog.\n/regen\n/reset\n/nonsense\nOnce upon a time\n' >"$tmp/talk"
 "$bin/chat" -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 12 --temp 0 <"$tmp/talk" >"$tmp/out" 2>"$tmp/err"
 same "chat: exit status" 0 $?
 same "chat: an answer a message" 3 "$(grep -c . "$tmp/out")"
