@@ -7126,7 +7126,9 @@ GPTI_COLD_END
  * ====================================================================
  * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
  * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
- * once per set by including this file again with GPTI_BODY = the set's number.
+ * once per set by including this file again with GPTI_BODY = the set's number. What sets have no better way of, they share:
+ * all of a processor family its unpacking, attention and elementwise stages, the x86 ones also the products of one token,
+ * which wait for memory in any case.
  */
 #ifndef GPT_SELF
 #  define GPT_SELF "gpt.h"
@@ -7149,7 +7151,7 @@ typedef struct gpti_run {
     const float *xf[8];                  /* floats of each token                             */
     float *acc[8];                       /* [panels][16] of each token                       */
     size_t ld, n;                        /* n columns                                        */
-    const unsigned char *next;           /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
+    const unsigned char *next[2];        /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
     size_t n_next;
     int has_min, zero;
 } gpti_run;
@@ -7166,7 +7168,8 @@ typedef struct gpti_products {
     /* of the family */
     gpti_unpackers steps;
     const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
-    void (*one[GPTI_N_FETCH])(const gpti_run *run);      /* one token, one panel           */
+    void (*one[GPTI_N_FETCH])(const gpti_run *run);      /* one token */
+    int one_panel;                       /* panels at once of those that need no unpacking */
 } gpti_products;
 
 static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
@@ -7178,7 +7181,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const unsigned char *p = w->data;
     const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0;
     const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
-    const size_t n_panel = single ? 1 : (size_t)set->n_panel, per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_panel;
+    const size_t n_panel = !single ? (size_t)set->n_panel : direct ? (size_t)set->one_panel : 1;
+    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_panel;
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
     size_t panel, t0, n_tok, k, n, t, i, np;
     gpti_unpackers steps = set->steps;
@@ -7192,21 +7196,25 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     run.ld = job->ld_xq;
     run.t = u.t[0];
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
-    for (panel = panel_begin; panel < panel_end; panel += n_panel) {
+    /* several tokens: neighbouring panels; one: panels half the matrix apart, as two streams from memory are quicker */
+    const size_t apart = single && n_panel > 1 ? (panel_end - panel_begin + 1) / 2 : 1;
+    for (panel = panel_begin; panel < (single ? panel_begin + (panel_end - panel_begin + n_panel - 1) / n_panel : panel_end);
+         panel += single ? 1 : n_panel) {
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
             memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < chunk ? w->n_col - k : chunk;
                 for (np = 0; np < n_panel; np++) {
-                    size_t at = panel + np < panel_end ? panel + np : panel;      /* the odd one out is computed twice */
+                    /* the odd one out is computed twice */
+                    size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
                     p = gpti_panel_chunk(w, at, k, n, scratch[np]);
                     if (fmt->n_scale == 0) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
                     run.q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
+                    run.next[np] = w->packed ? p + 6144 : p;
                 }
                 run.n = n;
-                run.next = w->packed ? p + 6144 : p;
                 run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
                     for (i = 0; i < per; i++) {
@@ -7218,8 +7226,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     product(&run);
                 }
             }
-            for (np = 0; np < n_panel && panel + np < panel_end; np++)
-                gpti_matmul_store(job, panel + np, t0, n_tok, acc + 16 * np, ld_acc);
+            for (np = 0; np < n_panel && panel + np * apart < panel_end; np++)
+                gpti_matmul_store(job, panel + np * apart, t0, n_tok, acc + 16 * np, ld_acc);
         }
     }
 }
@@ -7487,6 +7495,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 /* The instructions of a set:
  *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
  *   GPTI_NP, GPTI_NT   panels and tokens of a register tile, sized by the number of registers
+ *   GPTI_FAMILY, GPTI_WIDTH, GPTI_ONE   names of what is shared: by the family, by sets of one vector width, by products of a token
  *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
  */
@@ -7494,6 +7503,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_FAMILY(name) gpti_##name##_avx2
 #  define GPTI_WIDTH(name) gpti_##name##_avx2
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
+#  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 8
@@ -7556,6 +7566,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_FAMILY(name) gpti_##name##_avx2
 #  define GPTI_WIDTH(name) gpti_##name##_avx512
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
+#  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
 #  define GPTI_NP 2
 #  define GPTI_NT 8
 #  define GPTI_VF 16
@@ -7614,6 +7625,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_FAMILY(name) gpti_##name##_neon
 #  define GPTI_WIDTH(name) gpti_##name##_neon
 #  define GPTI_ONE(name) GPTI_K(one_##name)
+#  define GPTI_ONE_NP 1
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 4
@@ -7682,6 +7694,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_FAMILY(name) gpti_##name##_wasm
 #  define GPTI_WIDTH(name) gpti_##name##_wasm
 #  define GPTI_ONE(name) GPTI_K(one_##name)
+#  define GPTI_ONE_NP 1
 #  define GPTI_FIRST
 #  define GPTI_FN
 #  define GPTI_NP 1
@@ -7736,6 +7749,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #define GPTI_NV (16 / GPTI_VF)                  /* vectors of a panel                  */
 #define GPTI_NR (GPTI_NP * GPTI_NV)             /* vectors of a register tile's column */
+#define GPTI_N1 (GPTI_ONE_NP * GPTI_NV)         /* the same for one token */
 #define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
 #define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_CHUNK / 32))    /* of the panel of vector v  */
 #define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
@@ -7863,9 +7877,9 @@ GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
 #if GPTI_BODY == 1 || GPTI_BODY > 4        /* the products of one token: they wait for memory, so the x86 sets share those of the first */
 /* Memory is idle while a chunk is multiplied unless the next one is asked for. */
 GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
-    const unsigned char *p = run->next + tile * run->n_next;
+    const size_t at = tile * run->n_next;
     size_t i;
-    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(p + i);
+    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[0] + at + i);
 }
 
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
@@ -7879,13 +7893,14 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         kind == GPTI_FETCH_FIVE64 ? 6 : 5;
     const int last = n_half == 2 || by_32 ? 4 : 8, five = GPTI_BIASED &&
         (kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64), centre = five ? 16 : run->zero;
+    const int n_panel = direct ? GPTI_ONE_NP : 1, n_vec = n_panel * GPTI_NV;
     const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(kind == GPTI_FETCH_SIX64 ? 48 : 16);
     const GPTI_SHIFT four = GPTI_COUNT(4);
     const gpti_xblock *x = run->x[0];
     const gpti_tile *t = run->t;
-    GPTI_F f[GPTI_NV];
+    GPTI_F f[GPTI_N1];
     int v, g, h, j, n = (int)(run->n / 32);
-    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) f[v] = GPTI_LOADF(run->acc[0] + GPTI_VF * v);
+    GPTI_UNROLL for (v = 0; v < n_vec; v++) f[v] = GPTI_LOADF(run->acc[0] + GPTI_VF * v);
     for (j = 0; j < n; j++, t++, x += run->ld) {
         const GPTI_F xd = GPTI_SETF(x->d);
         const GPTI_SHIFT shift = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 / 2 * 4 : j % 2 * 4);
@@ -7894,18 +7909,19 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
             256 : kind == GPTI_FETCH_64 ? 256 + 512 * (size_t)(j / 2) : kind == GPTI_FETCH_FIVE64 ? 768 + 512 *
             (size_t)(j / 2)
             : 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2);
-        const unsigned char *scales = run->q[0] + run->q_step * (size_t)j;
+        const size_t scales = run->q_step * (size_t)j;
         const size_t up = by_32 ? at - 64 : kind == GPTI_FETCH_FIVE64 ? 256 : 2048 + 512 * (size_t)(j / 4);
         if (tile) GPTI_K(prefetch)(run, (size_t)j);
-        else GPTI_UNROLL for (g = 0; g < n_line; g++) GPTI_PREFETCH(run->next + (size_t)j * run->n_next + 64 * g);
+        else GPTI_UNROLL for (v = 0; v < n_panel; v++) GPTI_UNROLL for (g = 0; g < n_line; g++)
+            GPTI_PREFETCH(run->next[v] + (size_t)j * run->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
-            GPTI_S s[GPTI_NV], start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x->sum[GPTI_WHICH(h)]), centre);
-            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) s[v] = start;
+            GPTI_S s[GPTI_N1], start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x->sum[GPTI_WHICH(h)]), centre);
+            GPTI_UNROLL for (v = 0; v < n_vec; v++) s[v] = start;
             GPTI_UNROLL for (g = 4 * h; g < 4 * h + last; g++) {
                 const GPTI_AI a = GPTI_A(x->q + 4 * g), b = GPTI_A(x->q + 4 * (by_32 ? g + 4 : g));
                 const GPTI_SHIFT bit = GPTI_COUNT(g);
-                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
-                    const unsigned char *p = run->q[0] + GPTI_LANE(v) * 4;
+                GPTI_UNROLL for (v = 0; v < n_vec; v++) {
+                    const unsigned char *p = run->q[v / GPTI_NV] + GPTI_LANE(v) * 4;
                     const GPTI_I q = GPTI_LOADI(p + at + 64 * (size_t)g);
                     GPTI_I w = bytes ? q : GPTI_AND(by_32 ? q : GPTI_SHR(q, shift), low), w1 = GPTI_AND(GPTI_SHR(q, four), low);
                     if (kind == GPTI_FETCH_FIVE32) {
@@ -7922,8 +7938,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
                     GPTI_KEEP(s[v]);
                 }
             }
-            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) {
-                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(scales + 2 * GPTI_LANE(v)) : GPTI_LOADF(t->d[h] + GPTI_LANE(v)), xd);
+            GPTI_UNROLL for (v = 0; v < n_vec; v++) {
+                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(run->q[v / GPTI_NV] + scales + 2 * GPTI_LANE(v)) : GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
                 GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v]) : GPTI_SUM(s[v]);
                 if (five && run->zero == 0) sum = GPTI_REST(sum, GPTI_A(x->sum[GPTI_WHICH(h)]), 16);
                 f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_FLOAT(sum), d));
@@ -7931,17 +7947,17 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         }
         if (run->has_min && direct) {               /* m as in the file, where it is added */
             const GPTI_F xs = GPTI_SETF(x->s[0]);
-            GPTI_UNROLL for (v = 0; v < GPTI_NV; v++)
-                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(scales + 32 + 2 * GPTI_LANE(v)), xs));
+            GPTI_UNROLL for (v = 0; v < n_vec; v++)
+                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(run->q[v / GPTI_NV] + scales + 32 + 2 * GPTI_LANE(v)), xs));
         } else if (run->has_min) {
             GPTI_UNROLL for (h = 0; h < n_half; h++) {
                 const GPTI_F xs = GPTI_SETF(x->s[GPTI_WHICH(h)]);
-                GPTI_UNROLL for (v = 0; v < GPTI_NV; v++)
-                    f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(t->m[h] + GPTI_LANE(v)), xs));
+                GPTI_UNROLL for (v = 0; v < n_vec; v++)
+                    f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
             }
         }
     }
-    GPTI_UNROLL for (v = 0; v < GPTI_NV; v++) GPTI_STOREF(run->acc[0] + GPTI_VF * v, f[v]);
+    GPTI_UNROLL for (v = 0; v < n_vec; v++) GPTI_STOREF(run->acc[0] + GPTI_VF * v, f[v]);
 }
 GPTI_FN static void GPTI_K(one_bytes)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
 GPTI_FN static void GPTI_K(one_32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
@@ -8142,7 +8158,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
         GPTI_FAMILY(widen),
         { GPTI_FAMILY(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
             GPTI_ONE(six64),
-          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }
+          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, GPTI_ONE_NP
     };
     gpti_matmul_set(&set, job, panel_begin, panel_end);
 }
@@ -8176,6 +8192,8 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_NT
 #undef GPTI_NV
 #undef GPTI_ONE
+#undef GPTI_ONE_NP
+#undef GPTI_N1
 #undef GPTI_OR
 #undef GPTI_REST
 #undef GPTI_S

@@ -48,5 +48,19 @@ fi
 if build "$B/law/b" powerpc64-linux-gnu-gcc -O1 -static; then emulate qemu-ppc64 power9; fi      # big-endian, plain C
 if build "$B/law/b" i686-linux-gnu-gcc -O1 -static -msse2 -mfpmath=sse; then emulate qemu-i386 max; fi
 
+# the sets that need a newer processor than this one, their instructions in plain C
+if echo '#include <simde/x86/avx512.h>' | gcc -fsyntax-only -w -x c - 2>/dev/null; then
+    mkdir -p "$B/law/simde"
+    awk '/^#ifndef GPTI_BODY/ && !done { print; print "#include \"tests/simde.h\""; done = 1; next }
+         /!defined\(GPT_NO_SIMD\) && !defined\(__TINYC__\)/ { sub(/#if .*/, "#if 0") }
+         { print }' gpt.h | sed -e 's/^    return has;$/    return 15;/' -e 's/^\(#  define GPTI_TARGET(t)\) __attr.*/\1/' \
+        -e 's/^\(#  define GPTI_KEEP(v)\) __asm__.*/\1/' >"$B/law/simde/gpt.h"
+    if gcc -std=c99 -O2 -w -I"$B/law/simde" -I. -Itests -o "$B/law/c.unit_kernels" tests/unit_kernels.c -lm 2>"$B/law/simde.log"
+    then run "SIMDe, AVX-512 and VNNI sets: products" "$B/law/c.unit_kernels"
+    else failed=$((failed + 1)); echo "FAILED   does not compile with SIMDe: $B/law/simde.log"
+    fi
+else skipped=$((skipped + 1)); echo "skipped  SIMDe is not installed"
+fi
+
 echo "law: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
