@@ -1134,8 +1134,7 @@ typedef struct gpti_field {
  *   32, FIVE32   block j's nibbles: low of e for e < 4, else high of e - 4; the fifth is bit e of the 64 bytes ahead of them
  *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
  *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
- *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales
- * The row's own sums of products are the same in all. */
+ *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales */
 enum { GPTI_FETCH_FLOATS, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
     GPTI_FETCH_SIX64,
        GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
@@ -7182,24 +7181,24 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0;
     const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
     const size_t n_panel = !single ? (size_t)set->n_panel : direct ? (size_t)set->one_panel : 1;
+    const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
+                                                 * quicker than one; several tokens: neighbours */
+    const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
     const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_panel;
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
     size_t panel, t0, n_tok, k, n, t, i, np;
     gpti_unpackers steps = set->steps;
     gpti_run run;
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->n_scale == 0 ? set->floats
-        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide : fmt->q_max == 31 &&
-            fmt->zero == 0 ? set->five : set->narrow;
+        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
+        : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = 1 + single;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
     run.t = u.t[0];
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
-    /* several tokens: neighbouring panels; one: panels half the matrix apart, as two streams from memory are quicker */
-    const size_t apart = single && n_panel > 1 ? (panel_end - panel_begin + 1) / 2 : 1;
-    for (panel = panel_begin; panel < (single ? panel_begin + (panel_end - panel_begin + n_panel - 1) / n_panel : panel_end);
-         panel += single ? 1 : n_panel) {
+    for (panel = panel_begin; panel < last; panel += far ? 1 : n_panel) {
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
             memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
@@ -7885,16 +7884,14 @@ GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
 GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
-    const int n_half = kind == GPTI_FETCH_SIX64 || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1,
-        by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32;
+    const int six = kind == GPTI_FETCH_SIX64, five_bits = kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64;
+    const int by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32, n_half = six || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1;
     const int wide = (kind == GPTI_FETCH_BYTES || kind == GPTI_FETCH_TILE_WIDE) && GPTI_SMALL < 255;
-    /* of a tile */
-    const int n_line = bytes ? 9 : kind == GPTI_FETCH_SIX64 ? 7 : kind == GPTI_FETCH_FIVE32 ||
-        kind == GPTI_FETCH_FIVE64 ? 6 : 5;
-    const int last = n_half == 2 || by_32 ? 4 : 8, five = GPTI_BIASED &&
-        (kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64), centre = five ? 16 : run->zero;
+    const int five = GPTI_BIASED && five_bits, centre = five ? 16 : run->zero;
+    const int n_line = bytes ? 9 : six ? 7 : five_bits ? 6 : 5, n_group = n_half == 2 || by_32 ? 4 : 8;   /* cache lines of a
+                                                                     * tile; groups of 64 bytes of a half, or of all */
     const int n_panel = direct ? GPTI_ONE_NP : 1, n_vec = n_panel * GPTI_NV;
-    const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(kind == GPTI_FETCH_SIX64 ? 48 : 16);
+    const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(six ? 48 : 16);
     const GPTI_SHIFT four = GPTI_COUNT(4);
     const gpti_xblock *x = run->x[0];
     const gpti_tile *t = run->t;
@@ -7903,21 +7900,20 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     GPTI_UNROLL for (v = 0; v < n_vec; v++) f[v] = GPTI_LOADF(run->acc[0] + GPTI_VF * v);
     for (j = 0; j < n; j++, t++, x += run->ld) {
         const GPTI_F xd = GPTI_SETF(x->d);
-        const GPTI_SHIFT shift = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 / 2 * 4 : j % 2 * 4);
-        const GPTI_SHIFT turn = GPTI_COUNT(kind == GPTI_FETCH_SIX64 ? j % 4 * 2 : j);
-        const size_t at = bytes ? run->q_step * (size_t)j + (tile ? 0 : 32) : by_32 ? run->q_step * ((size_t)j + 1) -
-            256 : kind == GPTI_FETCH_64 ? 256 + 512 * (size_t)(j / 2) : kind == GPTI_FETCH_FIVE64 ? 768 + 512 *
-            (size_t)(j / 2)
-            : 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2);
-        const size_t scales = run->q_step * (size_t)j;
-        const size_t up = by_32 ? at - 64 : kind == GPTI_FETCH_FIVE64 ? 256 : 2048 + 512 * (size_t)(j / 4);
+        const GPTI_SHIFT shift = GPTI_COUNT(six ? j % 4 / 2 * 4 : j % 2 * 4), turn = GPTI_COUNT(six ? j % 4 * 2 : j);
+        const size_t scales = run->q_step * (size_t)j;      /* of the tile's block; where its nibbles and upper bits begin: */
+        size_t at = 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2), up = 2048 + 512 * (size_t)(j / 4);
+        if (bytes) at = scales + (tile ? 0 : 32);
+        if (by_32) at = scales + run->q_step - 256, up = at - 64;
+        if (kind == GPTI_FETCH_64) at = 256 + 512 * (size_t)(j / 2);
+        if (kind == GPTI_FETCH_FIVE64) at = 768 + 512 * (size_t)(j / 2), up = 256;
         if (tile) GPTI_K(prefetch)(run, (size_t)j);
         else GPTI_UNROLL for (v = 0; v < n_panel; v++) GPTI_UNROLL for (g = 0; g < n_line; g++)
             GPTI_PREFETCH(run->next[v] + (size_t)j * run->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
             GPTI_S s[GPTI_N1], start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x->sum[GPTI_WHICH(h)]), centre);
             GPTI_UNROLL for (v = 0; v < n_vec; v++) s[v] = start;
-            GPTI_UNROLL for (g = 4 * h; g < 4 * h + last; g++) {
+            GPTI_UNROLL for (g = 4 * h; g < 4 * h + n_group; g++) {
                 const GPTI_AI a = GPTI_A(x->q + 4 * g), b = GPTI_A(x->q + 4 * (by_32 ? g + 4 : g));
                 const GPTI_SHIFT bit = GPTI_COUNT(g);
                 GPTI_UNROLL for (v = 0; v < n_vec; v++) {
@@ -7929,7 +7925,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
                         w = GPTI_OR(w, GPTI_AND(GPTI_SHL(u, four), keep));
                         w1 = GPTI_OR(w1, GPTI_AND(u, keep));
                     }
-                    if (kind == GPTI_FETCH_FIVE64 || kind == GPTI_FETCH_SIX64)
+                    if (kind == GPTI_FETCH_FIVE64 || six)
                         w = GPTI_OR(w, GPTI_AND(GPTI_SHL(GPTI_SHR(GPTI_LOADI(p + up + 64 * (size_t)g), turn), four), keep));
                     if (wide) GPTI_DOT_WIDE(s[v], w, a);
                     else GPTI_DOT(s[v], w, a, centre);

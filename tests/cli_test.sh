@@ -100,7 +100,7 @@ like  "all samplers" "^$prompt." "$out"
 works "the context is full" generate -m "$model" -p "$prompt" -c 16 --ignore-eos
 like  "the context is full" "^$prompt." "$out"
 run generate -m "$model" -p "$prompt" -n 8 -v
-like  "-v: figures on stderr" 'tok/s; -n tokens reached; seed 0, kernels [a-z0-9_]+, [0-9]+ threads?, context' "$err"
+like  "-v: figures on stderr" 'tok/s; -n tokens reached; seed 0, kernels [a-z0-9-]+, [0-9]+ threads?, context' "$err"
 like  "-v: stdout stays pure" "^$prompt" "$out"
 fails "the prompt is too long" '^generate: .' generate -m "$model" -p "$prompt $prompt $prompt $prompt" -c 8
 fails "no such kernels"        '^generate: .*nonsense' generate -m "$model" -p x --kernels nonsense
