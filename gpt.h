@@ -358,6 +358,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #    else
 #      define GPTI_X86_VNNI (__GNUC__ >= 11)
 #    endif
+#    if GPTI_X86_VNNI && defined(__x86_64__) && defined(__linux__)
+#      define GPTI_AMX 1
+#    endif
 #    if defined(__GNUC__) && !defined(__clang__)     /* gcc warns about its own _mm512_undefined */
 #      pragma GCC diagnostic push
 #      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -543,7 +546,8 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e) over ranges that cover [0, n). The host's threads, OpenMP, or a plain call. */
+/* The one way to be parallel: task(arg, b, e) over ranges that cover [0, n). The host's threads, OpenMP, or a plain call. OpenMP
+ * makes `pieces` of it for each thread, first come, first served; of one piece each, a thread gets the same range every time. */
 typedef struct gpti_pool { gpt_parallel host; int n_thread; } gpti_pool;
 
 static int gpti_pool_threads(int asked) {
@@ -556,19 +560,32 @@ static int gpti_pool_threads(int asked) {
 #endif
 }
 
-static void gpti_parallel_for(const gpti_pool *pool, size_t n, gpt_task task, void *arg) {
+#ifdef GPTI_OPENMP
+static void gpti_part(size_t n, int n_part, int i, gpt_task task, void *arg) {    /* begins at even units: see matmul_set */
+    const size_t pairs = (n + 1) / 2, a = pairs / (size_t)n_part, b = pairs % (size_t)n_part, k = (size_t)i;
+    const size_t begin = 2 * (k * a + (k < b ? k : b)), end = begin + 2 * (a + (k < b));   /* the first b parts get more */
+    if (begin < n) task(arg, begin, end < n ? end : n);
+}
+#endif
+
+static void gpti_parallel_for(const gpti_pool *pool, size_t n, int pieces, gpt_task task, void *arg) {
     if (pool->host.run && n > 1) { pool->host.run(pool->host.user, n, task, arg); return; }
 #ifdef GPTI_OPENMP
     if (pool->n_thread > 1 && n > 1) {
-        int i, n_part = (size_t)pool->n_thread < n ? pool->n_thread : (int)n;
-        #pragma omp parallel for num_threads(n_part) schedule(static, 1)
-        for (i = 0; i < n_part; i++) {
-            size_t a = n / (size_t)n_part, b = n % (size_t)n_part, k = (size_t)i;      /* the first b parts get one more */
-            task(arg, k * a + (k < b ? k : b), (k + 1) * a + (k + 1 < b ? k + 1 : b));
+        const int n_thread = (size_t)pool->n_thread < n ? pool->n_thread : (int)n, all = n_thread * pieces;
+        const int n_part = (size_t)all < n ? all : (int)n;
+        int i;
+        if (n_part > n_thread) {
+            #pragma omp parallel for num_threads(n_thread) schedule(dynamic, 1)
+            for (i = 0; i < n_part; i++) gpti_part(n, n_part, i, task, arg);
+        } else {
+            #pragma omp parallel for num_threads(n_thread) schedule(static, 1)
+            for (i = 0; i < n_part; i++) gpti_part(n, n_part, i, task, arg);
         }
         return;
     }
 #endif
+    (void)pieces;
     if (n) task(arg, 0, n);
 }
 
@@ -1816,7 +1833,7 @@ static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t p
     }
 }
 
-static int gpti_cpu_any(void) { return 1; }
+static int gpti_cpu_ref(void) { return 1; }
 
 GPTI_COLD
 /* ======================================================================
@@ -4446,7 +4463,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
         j.panels = out + e * lin->stride + row * row_bytes;
         if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
         if (n * row_bytes < GPTI_PACK_SHARE) gpti_pack_task(&j, 0, gpti_n_panel(n));
-        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), gpti_pack_task, &j);
+        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), 1, gpti_pack_task, &j);
         ld->done += n * row_bytes;
         GPTI_TRY(gpti_load_canceled(ld));
     }
@@ -4870,17 +4887,18 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
 GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     float mean = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
     float scale = 1.0f / sqrtf(gpti_sum(x, mean, n, 2) / (float)n + eps), v[GPTI_LANES];
-    size_t i, j, m;
-    for (i = 0; i < n; i += m) {
-        m = n - i < GPTI_LANES ? n - i : (size_t)GPTI_LANES;
-        if (m < GPTI_LANES) memset(v, 0, sizeof v);
-        memcpy(v, x + i, m * sizeof *v);
-        for (j = 0; j < GPTI_LANES; j++) v[j] = (v[j] - mean) * scale;
-        if (w && m == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) v[j] *= w[i + j];
-        else if (w) for (j = 0; j < m; j++) v[j] *= w[i + j];
-        if (b && m == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) v[j] += b[i + j];
-        else if (b) for (j = 0; j < m; j++) v[j] += b[i + j];
-        memcpy(out + i, v, m * sizeof *v);
+    size_t i = 0, j;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
+        for (j = 0; j < GPTI_LANES; j++) v[j] = (x[i + j] - mean) * scale;
+        if (w) for (j = 0; j < GPTI_LANES; j++) v[j] *= w[i + j];
+        if (b) for (j = 0; j < GPTI_LANES; j++) v[j] += b[i + j];
+        memcpy(out + i, v, sizeof v);
+    }
+    for (; i < n; i++) {
+        float y = (x[i] - mean) * scale;
+        if (w) y *= w[i];
+        if (b) y += b[i];
+        out[i] = y;
     }
 }
 static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
@@ -4903,16 +4921,14 @@ GPTI_INLINE float gpti_act(float x, float up, const int kind) {
     }
 }
 GPTI_INLINE void gpti_activate_kind(float *h, const float *up, size_t n, const int kind) {
-    float v[GPTI_LANES], u[GPTI_LANES];
-    size_t i, j, m;
-    for (j = 0; j < GPTI_LANES; j++) v[j] = 0.0f, u[j] = 1.0f;
-    for (i = 0; i < n; i += m) {
-        m = n - i < GPTI_LANES ? n - i : (size_t)GPTI_LANES;
-        memcpy(v, h + i, m * sizeof *v);
-        if (up) memcpy(u, up + i, m * sizeof *u);
-        for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(v[j], u[j], kind);
-        memcpy(h + i, v, m * sizeof *v);
+    float v[GPTI_LANES];
+    size_t i = 0, j;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
+        if (up) for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], up[i + j], kind);
+        else for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], 1.0f, kind);
+        memcpy(h + i, v, sizeof v);
     }
+    for (; i < n; i++) h[i] = gpti_act(h[i], up ? up[i] : 1.0f, kind);
 }
 /* h [n] = act(h) * up, in place; up NULL = 1 */
 GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kind) {
@@ -5666,7 +5682,7 @@ static void gpti_list_stages(gpti_stage *out) {
     memcpy(out, stages, sizeof stages);
 }
 
-enum { GPTI_SLICE = 1 << 21, GPTI_SHARE = 1 << 18 };     /* multiply-adds: of a slice; that are worth another thread */
+enum { GPTI_SLICE = 1 << 21, GPTI_SHARE = 1 << 18 };     /* multiply-adds: of a slice or piece; that are worth another thread */
 
 static void gpti_stage_task(void *arg, size_t begin, size_t end) {
     gpt_session *s = (gpt_session *)arg;
@@ -5675,11 +5691,15 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end) {
 
 /* Units of the stage up to the next look at the poll hook; a slice too small to share stays on the caller's thread. */
 static void gpti_run_slice(gpt_session *s) {
-    size_t left = s->at.n_unit - s->at.unit, n = left, cost = s->cost ? s->cost : 1;
+    size_t left = s->at.n_unit - s->at.unit, n = left, cost = s->cost ? s->cost : 1, pieces;
     if (s->params.poll && left > GPTI_SLICE / cost) n = GPTI_SLICE / cost + 1 < left ? GPTI_SLICE / cost + 1 : left;
     s->slice = s->at.unit;
     if (n < 2 || n * cost < GPTI_SHARE) gpti_stage_task(s, 0, n);
-    else gpti_parallel_for(&s->pool, n, gpti_stage_task, s);
+    else {
+        pieces = s->n_row < 8 ? n * cost / GPTI_SLICE / (size_t)s->pool.n_thread : 1;      /* a few rows wait for memory, of
+                                                                         * which the cores do not get equal shares */
+        gpti_parallel_for(&s->pool, n, pieces < 1 ? 1 : pieces > 8 ? 8 : (int)pieces, gpti_stage_task, s);
+    }
     s->at.unit += n;
 }
 
@@ -7146,10 +7166,11 @@ typedef struct gpti_run {
     const uint8_t *q[2];                 /* first q of each panel, q_step to the next tile's */
     size_t q_step;
     const float *w[2];                   /* floats: [columns][16] of each panel              */
-    const gpti_xblock *x[8];             /* first block of each token, ld apart              */
-    const float *xf[8];                  /* floats of each token                             */
-    float *acc[8];                       /* [panels][16] of each token                       */
+    const gpti_xblock *x[16];            /* first block of each token, ld apart              */
+    const float *xf[16];                 /* floats of each token                             */
+    float *acc[16];                      /* [panels][16] of each token                       */
     size_t ld, n;                        /* n columns                                        */
+    int in_row;                          /* x[i] is x[0] + i                                 */
     const unsigned char *next[2];        /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
     size_t n_next;
     int has_min, zero;
@@ -7159,6 +7180,7 @@ typedef struct gpti_run {
  * repetitions that go nowhere. */
 typedef struct gpti_products {
     int n_panel, n_tok, small;           /* small: the most q of `narrow`                                    */
+    void (*centre)(gpti_tile *t, size_t n, int zero);    /* q - zero in place of q, NULL: `narrow` and `halved` see to that */
     void (*floats)(const gpti_run *run);
     void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
     void (*halved)(const gpti_run *run);         /* two scales                             */
@@ -7178,7 +7200,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const gpti_matrix *w = &job->w;
     const gpti_format *fmt = w->fmt;
     const unsigned char *p = w->data;
-    const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0;
+    const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !set->centre;
     const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
     const size_t n_panel = !single ? (size_t)set->n_panel : direct ? (size_t)set->one_panel : 1;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
@@ -7192,7 +7214,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->n_scale == 0 ? set->floats
         : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
-    steps.in_place = 1 + single;
+    steps.in_place = single ? 2 : set->centre == NULL;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
@@ -7210,12 +7232,14 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     p = gpti_panel_chunk(w, at, k, n, scratch[np]);
                     if (fmt->n_scale == 0) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
+                    if (set->centre && fmt->n_scale && fmt->zero && !single) set->centre(u.t[np], n / 32, fmt->zero);
                     run.q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
                     run.next[np] = w->packed ? p + 6144 : p;
                 }
                 run.n = n;
                 run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
+                    run.in_row = job->in_row == NULL && t + per <= n_tok;
                     for (i = 0; i < per; i++) {
                         size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
                         if (fmt->n_scale == 0) run.xf[i] = job->x + row * job->ld_x + k;
@@ -7234,7 +7258,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
 
 #ifdef GPTI_X86
 /* What the processor has and the system saves on a task switch. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
-enum { GPTI_HAS_AVX2 = 1, GPTI_HAS_AVX_VNNI = 2, GPTI_HAS_AVX512 = 4, GPTI_HAS_AVX512_VNNI = 8 };
+enum { GPTI_HAS_AVX2 = 1, GPTI_HAS_AVX_VNNI = 2, GPTI_HAS_AVX512 = 4, GPTI_HAS_AVX512_VNNI = 8, GPTI_HAS_AMX = 16 };
 static int gpti_cpu_x86(void) {
     uint32_t a[4] = { 0 }, b[4] = { 0 }, c[4] = { 0 }, xcr;    /* leaves 1, 7.0, 7.1: eax ebx ecx edx */
     int has = 0;
@@ -7261,6 +7285,7 @@ static int gpti_cpu_x86(void) {
         if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 1) && (b[1] >> 17 & 1) && (b[1] >> 30 & 1) && (b[1] >> 31 & 1)) {    /* F DQ BW VL */
             has |= GPTI_HAS_AVX512;
             if (b[2] >> 11 & 1) has |= GPTI_HAS_AVX512_VNNI;
+            if ((b[2] >> 11 & 1) && (xcr >> 17 & 3) == 3 && (b[3] >> 24 & 3) == 3) has |= GPTI_HAS_AMX;     /* TILE INT8 */
         }
     }
     return has;
@@ -7282,7 +7307,17 @@ GPTI_TARGET("avx2") static uint32_t gpti_top_avx2(const float *x) {
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xB1));
     return (uint32_t)_mm_cvtsi128_si32(m);
 }
-/* q = x * id, rounded to the nearest even, and the sums of its halves */
+/* q and the sums of its halves */
+GPTI_TARGET("avx2") GPTI_INLINE void gpti_store_avx2(__m256i q, gpti_xblock *out) {
+    __m256i a = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0x4E));
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0xB1));
+    _mm256_storeu_si256((__m256i *)(void *)out->q, q);
+    q = _mm256_permute4x64_epi64(a, 2);
+    memcpy(out->sum[1], &a, 4);
+    memcpy(out->sum[2], &q, 4);
+}
+/* q = x * id, rounded to the nearest even */
 GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_xblock *out) {
     const __m256 s = _mm256_set1_ps(id);
     __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s)),
@@ -7290,14 +7325,7 @@ GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_x
     __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s)),
         d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
     a = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-    a = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256((__m256i *)(void *)out->q, a);
-    a = _mm256_maddubs_epi16(_mm256_set1_epi8(1), a);
-    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0x4E));
-    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0xB1));
-    b = _mm256_permute4x64_epi64(a, 2);
-    memcpy(out->sum[1], &a, 4);
-    memcpy(out->sum[2], &b, 4);
+    gpti_store_avx2(_mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), out);
 }
 
 GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
@@ -7305,6 +7333,23 @@ GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, 
         uint32_t top = gpti_top_avx2(x);
         if (!gpti_quantize_scale(out, top)) continue;
         gpti_round_avx2(x, 127.0f / gpti_bits_f32(top), out);
+        gpti_quantize_sums(out);
+    }
+}
+
+#define GPTI_AVX512 "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq"
+GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
+        const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+        const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
+        uint32_t top = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(a)),
+            _mm512_and_si512(mask, _mm512_castps_si512(b))));
+        __m512 s;
+        if (!gpti_quantize_scale(out, top)) continue;
+        s = _mm512_set1_ps(127.0f / gpti_bits_f32(top));
+        gpti_store_avx2(_mm256_inserti128_si256(_mm256_castsi128_si256(
+            _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, s)))),
+            _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, s))), 1), out);
         gpti_quantize_sums(out);
     }
 }
@@ -7321,9 +7366,97 @@ static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512
 #define GPTI_BODY 4
 #include GPT_SELF
 #endif
+
+#ifdef GPTI_AMX
+/* ---- AMX: one instruction sums the products of 16 tokens with the 16 rows of a panel over 32 columns --------------------
+ * Intel SDM vol. 1, 18. The sums are as exact as all others; scaling and adding them, in the order of [KERNELS], is most of the
+ * work. Written in assembler, as the intrinsics of gcc 12 do not tell it that they touch memory. */
+#define GPTI_FN GPTI_TARGET(GPTI_AVX512)
+
+/* Linux lends the 8 KiB of registers to processes that ask; it says no where a signal stack is too small for them. */
+static int gpti_cpu_amx(void) {
+    extern long syscall(long, ...);             /* which strict ISO modes hide; 158: arch_prctl, 0x1023: ask for a state */
+    return (gpti_cpu_x86() & GPTI_HAS_AMX) != 0 && syscall(158L, 0x1023L, 18L) == 0;
+}
+
+/* Shapes of the tile registers: 0, 1 sums [16 tokens][16 rows] int32; 2, 3 tokens [16][32] and [16][16] int8; 4, 5 weights
+ * [8][16 rows][4] and [4][16 rows][4] int8. The second of each pair is for half a tile. */
+typedef struct gpti_amx_shapes { uint8_t palette, start, zero[14]; uint16_t n_byte[16]; uint8_t n_row[16]; } gpti_amx_shapes;
+static void gpti_amx_begin(void) {
+    const gpti_amx_shapes shapes = { 1, 0, { 0 }, { 64, 64, 32, 16, 64, 64 }, { 16, 16, 16, 16, 8, 4 } };
+    __asm__ volatile("ldtilecfg %0" :: "m"(shapes));
+}
+static void gpti_amx_end(void) { __asm__ volatile("tilerelease" ::); }
+
+/* sum [16 tokens][16 rows] = x[16 tokens] . q, over 32 columns or over half h of them */
+#define GPTI_AMX_SUM(sum, x, q, c, a, b) __asm__ volatile( \
+    "{tileloadd (%1,%3,1), %%tmm" #a "|tileloadd tmm" #a ", [%1+%3*1]}\n\t" \
+    "{tileloadd (%2,%3,1), %%tmm" #b "|tileloadd tmm" #b ", [%2+%3*1]}\n\t" \
+    "{tilezero %%tmm" #c "|tilezero tmm" #c "}\n\t" \
+    "{tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c "|tdpbssd tmm" #c ", tmm" #a ", tmm" #b "}\n\t" \
+    "{tilestored %%tmm" #c ", (%0,%3,1)|tilestored [%0+%3*1], tmm" #c "}" \
+    :: "r"(sum), "r"(x), "r"(q), "r"((size_t)64) : "memory")
+
+GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
+    GPTI_ALIGN64 gpti_xblock copy[GPTI_CHUNK / 32][16];
+    GPTI_ALIGN64 int32_t sum[2][16][16];
+    const size_t n = run->n / 32 * (size_t)n_half, ld = run->in_row ? run->ld : 16;
+    const gpti_xblock *first = run->in_row ? run->x[0] : copy[0], *x;
+    size_t i, j, h, np;
+    if (!run->in_row)
+        for (j = 0; j < run->n / 32; j++) for (i = 0; i < 16; i++) copy[j][i] = run->x[i][j * run->ld];
+    for (np = 0; np < 2; np++) {
+        const gpti_tile *t = run->t + np * (GPTI_CHUNK / 32);
+        __m512 f[16];
+        GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(run->acc[i] + 16 * np);
+        for (j = 0; j <= n; j++) {              /* one ahead: sums of step j are under way while those of j - 1 are scaled */
+            const size_t at = j / (size_t)n_half;
+            h = j % (size_t)n_half;
+            if (j < n && n_half == 1) GPTI_AMX_SUM(sum[j % 2], first + at * ld, t[at].q, 0, 2, 4);
+            else if (j < n) GPTI_AMX_SUM(sum[j % 2], first[at * ld].q + 16 * h, t[at].q + 256 * h, 1, 3, 5);
+            if (j == 0) continue;
+            {
+                const size_t was = (j - 1) / (size_t)n_half, half = (j - 1) % (size_t)n_half;
+                const int32_t (*s)[16] = (const int32_t (*)[16])sum[(j - 1) % 2];
+                const __m512 d = _mm512_loadu_ps(t[was].d[half]);
+                x = first + was * ld;
+                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
+                    _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(x[i].d))));
+                if (!run->has_min || half + 1 < (size_t)n_half) continue;
+                for (h = 0; h < (size_t)n_half; h++) {
+                    const __m512 m = _mm512_loadu_ps(t[was].m[h]);
+                    GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(m,
+                        _mm512_set1_ps(x[i].s[n_half == 2 ? h + 1 : 0])));
+                }
+            }
+        }
+        GPTI_UNROLL for (i = 0; i < 16; i++) _mm512_storeu_ps(run->acc[i] + 16 * np, f[i]);
+    }
+}
+GPTI_FN static void gpti_amx_narrow(const gpti_run *run) { gpti_amx_product(run, 1); }
+GPTI_FN static void gpti_amx_halved(const gpti_run *run) { gpti_amx_product(run, 2); }
+GPTI_FN static void gpti_amx_centre(gpti_tile *t, size_t n, int zero) {
+    const __m512i z = _mm512_set1_epi8((char)zero);
+    size_t i;
+    for (; n > 0; n--, t++) for (i = 0; i < 512; i += 64)
+        _mm512_storeu_si512(t->q + i, _mm512_sub_epi8(_mm512_loadu_si512(t->q + i), z));
+}
+
+static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+    const gpti_products set = { 2, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
+        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 }, NULL, { NULL }, 0 };
+    if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
+    gpti_amx_begin();
+    gpti_matmul_set(&set, job, panel_begin, panel_end);
+    gpti_amx_end();
+}
+#undef GPTI_FN
+#endif /* GPTI_AMX */
 #endif /* GPTI_X86 */
 
 #ifdef GPTI_NEON
+static int gpti_cpu_neon(void) { return 1; }
+
 /* As gpti_top_avx2, gpti_round_avx2: see there. */
 static uint32_t gpti_top_neon(const float *x) {
     uint32x4_t m = vdupq_n_u32(0);
@@ -7380,6 +7513,8 @@ static int gpti_cpu_neon_dot(void) {
 #endif /* GPTI_NEON */
 
 #ifdef GPTI_WASM
+static int gpti_cpu_wasm(void) { return 1; }
+
 static uint32_t gpti_top_wasm(const float *x) {
     v128_t m = wasm_i32x4_splat(0);
     int i;
@@ -7444,34 +7579,36 @@ static gpti_wasm2 gpti_zero_wasm(int unused) {
 
 enum { GPTI_MAX_SET = 8 };
 
+/* A set's own name, product, and the vector width whose other kernels it takes. */
+#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_attend_##width, \
+    gpti_activate_##width, gpti_norm_##width }
+
 /* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
     const gpti_kernels sets[] = {
 #ifdef GPTI_X86
-#  if GPTI_X86_VNNI
-        { "avx512-vnni", gpti_cpu_avx512_vnni, gpti_matmul_avx512_vnni, gpti_quantize_avx2, gpti_attend_avx2,
-            gpti_activate_avx2, gpti_norm_avx2 },
-        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
-            gpti_norm_avx2 },
-        { "avx-vnni", gpti_cpu_avx_vnni, gpti_matmul_avx_vnni, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
-            gpti_norm_avx2 },
-#  else
-        { "avx512", gpti_cpu_avx512, gpti_matmul_avx512, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2,
-            gpti_norm_avx2 },
+#  ifdef GPTI_AMX
+        GPTI_SET("amx", amx, avx512),
 #  endif
-        { "avx2", gpti_cpu_avx2, gpti_matmul_avx2, gpti_quantize_avx2, gpti_attend_avx2, gpti_activate_avx2, gpti_norm_avx2 },
+#  if GPTI_X86_VNNI
+        GPTI_SET("avx512-vnni", avx512_vnni, avx512),
+#  endif
+        GPTI_SET("avx512", avx512, avx512),
+#  if GPTI_X86_VNNI
+        GPTI_SET("avx-vnni", avx_vnni, avx2),
+#  endif
+        GPTI_SET("avx2", avx2, avx2),
 #endif
 #ifdef GPTI_NEON
 #  ifdef GPTI_NEON_DOT
-        { "neon-dot", gpti_cpu_neon_dot, gpti_matmul_neon_dot, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon,
-            gpti_norm_neon },
+        GPTI_SET("neon-dot", neon_dot, neon),
 #  endif
-        { "neon", gpti_cpu_any, gpti_matmul_neon, gpti_quantize_neon, gpti_attend_neon, gpti_activate_neon, gpti_norm_neon },
+        GPTI_SET("neon", neon, neon),
 #endif
 #ifdef GPTI_WASM
-        { "wasm", gpti_cpu_any, gpti_matmul_wasm, gpti_quantize_wasm, gpti_attend_wasm, gpti_activate_wasm, gpti_norm_wasm },
+        GPTI_SET("wasm", wasm, wasm),
 #endif
-        { "ref", gpti_cpu_any, gpti_matmul_ref, gpti_quantize_ref, gpti_attend_ref, gpti_activate_ref, gpti_norm_ref }
+        GPTI_SET("ref", ref, ref)
     };
     memcpy(out, sets, sizeof sets);
     return sizeof sets / sizeof sets[0];
@@ -7494,12 +7631,11 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 /* The instructions of a set:
  *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
  *   GPTI_NP, GPTI_NT   panels and tokens of a register tile, sized by the number of registers
- *   GPTI_FAMILY, GPTI_WIDTH, GPTI_ONE   names of what is shared: by the family, by sets of one vector width, by products of a token
+ *   GPTI_WIDTH, GPTI_ONE   names of what is shared: by the sets of one vector width, by the products of one token
  *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
  */
 #if GPTI_BODY == 1 || GPTI_BODY == 2
-#  define GPTI_FAMILY(name) gpti_##name##_avx2
 #  define GPTI_WIDTH(name) gpti_##name##_avx2
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
@@ -7536,7 +7672,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 1
 #  define GPTI_SUFFIX _avx2
-#  define GPTI_FIRST
 #  define GPTI_FN GPTI_TARGET("avx2,f16c")
 /* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so what wraps on the way
  * does no harm: |q - centre| * 127 * 16 columns <= 32512 for five bits, and for six with 8 columns. */
@@ -7562,7 +7697,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 
 #if GPTI_BODY == 3 || GPTI_BODY == 4
-#  define GPTI_FAMILY(name) gpti_##name##_avx2
 #  define GPTI_WIDTH(name) gpti_##name##_avx512
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
@@ -7599,7 +7733,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 3
 #  define GPTI_SUFFIX _avx512
-#  define GPTI_FN GPTI_TARGET("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+#  define GPTI_FN GPTI_TARGET(GPTI_AVX512)
 #  define GPTI_SMALL 63
 #  define GPTI_START(pair, centre) _mm512_mullo_epi16(pair, _mm512_set1_epi16((short)-(centre)))
 #  define GPTI_DOT(s, w, a, zero) s = _mm512_add_epi16(s, _mm512_maddubs_epi16(w, a))
@@ -7613,7 +7747,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUM_WIDE(s) (s)
 #elif GPTI_BODY == 4
 #  define GPTI_SUFFIX _avx512_vnni
-#  define GPTI_FN GPTI_TARGET("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#  define GPTI_FN GPTI_TARGET(GPTI_AVX512 ",avx512vnni")
 #  define GPTI_SMALL 255
 #  define GPTI_START(pair, centre) _mm512_madd_epi16(pair, _mm512_set1_epi16((short)-(centre)))
 #  define GPTI_DOT(s, w, a, zero) s = _mm512_dpbusd_epi32(s, w, a)
@@ -7621,7 +7755,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 
 #if GPTI_BODY == 5 || GPTI_BODY == 6
-#  define GPTI_FAMILY(name) gpti_##name##_neon
 #  define GPTI_WIDTH(name) gpti_##name##_neon
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_ONE_NP 1
@@ -7658,7 +7791,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 5
 #  define GPTI_SUFFIX _neon
-#  define GPTI_FIRST
 #  define GPTI_FN
 /* one 16-bit sum per column of four and row: |q - zero| * 127 * 8 groups fits for five bits, with 4 groups for six */
 #  define GPTI_SMALL 63
@@ -7690,11 +7822,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 
 #if GPTI_BODY == 7
 #  define GPTI_SUFFIX _wasm
-#  define GPTI_FAMILY(name) gpti_##name##_wasm
 #  define GPTI_WIDTH(name) gpti_##name##_wasm
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_ONE_NP 1
-#  define GPTI_FIRST
 #  define GPTI_FN
 #  define GPTI_NP 1
 #  define GPTI_NT 2
@@ -7881,6 +8011,16 @@ GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
     for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[0] + at + i);
 }
 
+GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
+    size_t k = 0;
+    for (; k + 64 <= r->n; k += 64) {
+        GPTI_K(prefetch)(r, k / 32);
+        GPTI_K(prefetch)(r, k / 32 + 1);
+        GPTI_K(floats)(r, k, k + 64, 1, 2);
+    }
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
+}
+
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
 GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
@@ -7966,17 +8106,7 @@ GPTI_FN static void GPTI_K(one_wide)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_
 GPTI_FN static void GPTI_K(one_halved)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_HALVED); }
 #endif
 
-#ifdef GPTI_FIRST      /* the first set of a processor family has these for the others too */
-GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
-    size_t k = 0;
-    for (; k + 64 <= r->n; k += 64) {
-        GPTI_K(prefetch)(r, k / 32);
-        GPTI_K(prefetch)(r, k / 32 + 1);
-        GPTI_K(floats)(r, k, k + 64, 1, 2);
-    }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
-}
-
+#if GPTI_BODY % 2      /* the first set of a vector width has these for the second too */
 GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
     int r;
     for (; n > 0; n--, out += step, p += p_step) for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_HALVES(p + 2 * r));
@@ -8134,12 +8264,11 @@ GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int ki
 GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
 }
-#undef GPTI_FIRST
 #endif
 
 GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
     const gpti_products set = {
-        GPTI_NP, GPTI_NT, GPTI_SMALL, GPTI_WIDTH(floats_many), GPTI_K(narrow), GPTI_K(halved),
+        GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(floats_many), GPTI_K(narrow), GPTI_K(halved),
 #if GPTI_BIASED
         GPTI_K(five),
 #else
@@ -8150,9 +8279,9 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #else
         NULL,
 #endif
-        { GPTI_FAMILY(halves), GPTI_FAMILY(scales), GPTI_FAMILY(bits), GPTI_FAMILY(nibbles), GPTI_FAMILY(pairs), 0 },
-        GPTI_FAMILY(widen),
-        { GPTI_FAMILY(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
+        { GPTI_WIDTH(halves), GPTI_WIDTH(scales), GPTI_WIDTH(bits), GPTI_WIDTH(nibbles), GPTI_WIDTH(pairs), 0 },
+        GPTI_WIDTH(widen),
+        { GPTI_ONE(floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
             GPTI_ONE(six64),
           GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, GPTI_ONE_NP
     };
@@ -8171,7 +8300,6 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_DOT
 #undef GPTI_DOT_WIDE
 #undef GPTI_F
-#undef GPTI_FAMILY
 #undef GPTI_FLOAT
 #undef GPTI_FN
 #undef GPTI_HALVES
