@@ -7190,7 +7190,7 @@ typedef struct gpti_products {
     gpti_unpackers steps;
     const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
     void (*one[GPTI_N_FETCH])(const gpti_run *run);      /* one token */
-    int one_panel;                       /* panels at once of those that need no unpacking */
+    int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
 } gpti_products;
 
 static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
@@ -7202,7 +7202,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const unsigned char *p = w->data;
     const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !set->centre;
     const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
-    const size_t n_panel = !single ? (size_t)set->n_panel : direct ? (size_t)set->one_panel : 1;
+    const size_t n_panel = !single ? (size_t)set->n_panel : fmt->n_scale == 0 ? 1 : (size_t)set->one_panel[direct];
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
@@ -7234,7 +7234,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
                     if (set->centre && fmt->n_scale && fmt->zero && !single) set->centre(u.t[np], n / 32, fmt->zero);
                     run.q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
-                    run.next[np] = w->packed ? p + 6144 : p;
+                    run.next[np] = w->packed ? p + 3072 : p;
                 }
                 run.n = n;
                 run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
@@ -7444,7 +7444,7 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, size_t n, int zero) {
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
     const gpti_products set = { 2, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
-        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 }, NULL, { NULL }, 0 };
+        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 }, NULL, { NULL }, { 0, 0 } };
     if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
     gpti_amx_begin();
     gpti_matmul_set(&set, job, panel_begin, panel_end);
@@ -7631,6 +7631,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 /* The instructions of a set:
  *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
  *   GPTI_NP, GPTI_NT   panels and tokens of a register tile, sized by the number of registers
+ *   GPTI_ONE_NP, GPTI_SCALED_NP   panels of a product of one token: scales taken from where they lie, and unpacked
  *   GPTI_WIDTH, GPTI_ONE   names of what is shared: by the sets of one vector width, by the products of one token
  *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
@@ -7639,6 +7640,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_WIDTH(name) gpti_##name##_avx2
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
+#  define GPTI_SCALED_NP 1
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 8
@@ -7698,7 +7700,6 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 
 #if GPTI_BODY == 3 || GPTI_BODY == 4
 #  define GPTI_WIDTH(name) gpti_##name##_avx512
-#  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
 #  define GPTI_NP 2
 #  define GPTI_NT 8
@@ -7733,6 +7734,8 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 3
 #  define GPTI_SUFFIX _avx512
+#  define GPTI_ONE(name) gpti_one_##name##_avx2
+#  define GPTI_SCALED_NP 1
 #  define GPTI_FN GPTI_TARGET(GPTI_AVX512)
 #  define GPTI_SMALL 63
 #  define GPTI_START(pair, centre) _mm512_mullo_epi16(pair, _mm512_set1_epi16((short)-(centre)))
@@ -7747,6 +7750,8 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUM_WIDE(s) (s)
 #elif GPTI_BODY == 4
 #  define GPTI_SUFFIX _avx512_vnni
+#  define GPTI_ONE(name) GPTI_K(one_##name)
+#  define GPTI_SCALED_NP 2
 #  define GPTI_FN GPTI_TARGET(GPTI_AVX512 ",avx512vnni")
 #  define GPTI_SMALL 255
 #  define GPTI_START(pair, centre) _mm512_madd_epi16(pair, _mm512_set1_epi16((short)-(centre)))
@@ -7758,6 +7763,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_WIDTH(name) gpti_##name##_neon
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_ONE_NP 1
+#  define GPTI_SCALED_NP 1
 #  define GPTI_NP 1
 #  define GPTI_NT 4
 #  define GPTI_VF 4
@@ -7825,6 +7831,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_WIDTH(name) gpti_##name##_wasm
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_ONE_NP 1
+#  define GPTI_SCALED_NP 1
 #  define GPTI_FN
 #  define GPTI_NP 1
 #  define GPTI_NT 2
@@ -7965,24 +7972,26 @@ GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0
 #endif
 
 #if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
-/* acc += w[columns][16] of each panel times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
+/* acc += w[columns][16] of np panels times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
  * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
-GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int nt, const int nb) {
+GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
+    const int nb) {
     GPTI_F s[GPTI_NR][2 * GPTI_NT];
     const float *w[GPTI_NP], *x[GPTI_NT];
+    const int nr = np * GPTI_NV;
     int i, v, b;
-    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) w[v] = run->w[v] + 16 * k;
+    GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
     GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
-    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = GPTI_SETF(0.0f);
+    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < nr; v++) s[v][i] = GPTI_SETF(0.0f);
     k1 = nb == 2 ? 32 : k1 - k;
     GPTI_ROLL for (k = 0; k < k1; k++) {
         GPTI_UNROLL for (b = 0; b < nb; b++) {
             GPTI_F c[GPTI_NR];
-            GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+            GPTI_UNROLL for (v = 0; v < nr; v++)
                 c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
             GPTI_UNROLL for (i = 0; i < nt; i++) {
                 GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                GPTI_UNROLL for (v = 0; v < nr; v++) {
                     s[v][i * nb + b] = GPTI_ADD(s[v][i * nb + b], GPTI_MUL(c[v], a));
                     GPTI_KEEP(s[v][i * nb + b]);
                 }
@@ -7990,7 +7999,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
         }
     }
     GPTI_UNROLL for (i = 0; i < nt; i++) {
-        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+        GPTI_UNROLL for (v = 0; v < nr; v++) {
             GPTI_F f = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
             GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
             GPTI_STOREF(run->acc[i] + GPTI_VF * v, f);
@@ -7999,26 +8008,27 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
 }
 GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
     size_t k;
-    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NT, 1);
+    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1);
 }
 #endif
 
-#if GPTI_BODY == 1 || GPTI_BODY > 4        /* the products of one token: they wait for memory, so the x86 sets share those of the first */
+#if GPTI_BODY == 1 || GPTI_BODY > 3        /* the products of one token: sets 2 and 3 share those of the first */
 /* Memory is idle while a chunk is multiplied unless the next one is asked for. */
-GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile) {
+GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile, const int n_panel) {
     const size_t at = tile * run->n_next;
     size_t i;
-    for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[0] + at + i);
+    int v;
+    for (v = 0; v < n_panel; v++) for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[v] + at + i);
 }
 
 GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
-        GPTI_K(prefetch)(r, k / 32);
-        GPTI_K(prefetch)(r, k / 32 + 1);
-        GPTI_K(floats)(r, k, k + 64, 1, 2);
+        GPTI_K(prefetch)(r, k / 32, 1);
+        GPTI_K(prefetch)(r, k / 32 + 1, 1);
+        GPTI_WIDTH(floats)(r, k, k + 64, 1, 1, 2);
     }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1);
+    for (; k < r->n; k += 32) GPTI_WIDTH(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1, 1);
 }
 
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
@@ -8030,7 +8040,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const int five = GPTI_BIASED && five_bits, centre = five ? 16 : run->zero;
     const int n_line = bytes ? 9 : six ? 7 : five_bits ? 6 : 5, n_group = n_half == 2 || by_32 ? 4 : 8;   /* cache lines of a
                                                                      * tile; groups of 64 bytes of a half, or of all */
-    const int n_panel = direct ? GPTI_ONE_NP : 1, n_vec = n_panel * GPTI_NV;
+    const int n_panel = direct ? GPTI_ONE_NP : GPTI_SCALED_NP, n_vec = n_panel * GPTI_NV;
     const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(six ? 48 : 16);
     const GPTI_SHIFT four = GPTI_COUNT(4);
     const gpti_xblock *x = run->x[0];
@@ -8047,7 +8057,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         if (by_32) at = scales + run->q_step - 256, up = at - 64;
         if (kind == GPTI_FETCH_64) at = 256 + 512 * (size_t)(j / 2);
         if (kind == GPTI_FETCH_FIVE64) at = 768 + 512 * (size_t)(j / 2), up = 256;
-        if (tile) GPTI_K(prefetch)(run, (size_t)j);
+        if (tile) GPTI_K(prefetch)(run, (size_t)j, n_panel);
         else GPTI_UNROLL for (v = 0; v < n_panel; v++) GPTI_UNROLL for (g = 0; g < n_line; g++)
             GPTI_PREFETCH(run->next[v] + (size_t)j * run->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
@@ -8283,7 +8293,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
         GPTI_WIDTH(widen),
         { GPTI_ONE(floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
             GPTI_ONE(six64),
-          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, GPTI_ONE_NP
+          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, { GPTI_SCALED_NP, GPTI_ONE_NP }
     };
     gpti_matmul_set(&set, job, panel_begin, panel_end);
 }
@@ -8317,6 +8327,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_NV
 #undef GPTI_ONE
 #undef GPTI_ONE_NP
+#undef GPTI_SCALED_NP
 #undef GPTI_N1
 #undef GPTI_OR
 #undef GPTI_REST
