@@ -5062,8 +5062,10 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
     for (j = hi + 1; j < GPTI_ATT_KEYS; j++) s[j] = -INFINITY;
     for (j = 0; j < 16; j++) m[j] = gpti_select(s[j] > s[j + 16], s[j], s[j + 16]);
     for (j = 0; j < 8; j++) m[j] = gpti_select(m[j] > m[j + 8], m[j], m[j + 8]);
-    for (n = 4; n; n /= 2) for (j = 0; j < n; j++) m[j] = m[j] > m[j + n] ? m[j] : m[j + n];
-    top = m[0] > sm->top ? m[0] : sm->top;
+    for (j = 0; j < 4; j++) m[j] = gpti_select(m[j] > m[j + 4], m[j], m[j + 4]);
+    for (j = 0; j < 2; j++) m[j] = m[j] > m[j + 2] ? m[j] : m[j + 2];
+    top = m[0] > m[1] ? m[0] : m[1];
+    top = top > sm->top ? top : sm->top;
     if (top > sm->top) {
         float f = gpti_exp(sm->top - top);
         for (j = 0; j < 16; j++) sm->sum[j] *= f;
@@ -7193,63 +7195,75 @@ typedef struct gpti_products {
     int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
 } gpti_products;
 
+enum { GPTI_STRIP = 4 };      /* panels that several tokens meet while the tokens are in the nearest cache */
+
 static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    GPTI_ALIGN64 union { gpti_tile t[2][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK * 16]; } u;
-    GPTI_ALIGN64 float acc[(GPTI_TOKENS + 1) * 2 * 16];
-    GPTI_ALIGN64 unsigned char scratch[2][GPTI_PANEL * 4 * GPTI_CHUNK];
+    GPTI_ALIGN64 union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK * 16]; } u;
+    GPTI_ALIGN64 float acc[(GPTI_TOKENS + 1) * GPTI_STRIP * 16];
+    GPTI_ALIGN64 unsigned char scratch[2 * GPTI_PANEL * 4 * GPTI_CHUNK];
     const gpti_matrix *w = &job->w;
     const gpti_format *fmt = w->fmt;
-    const unsigned char *p = w->data;
-    const int single = job->n_tok == 1, in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !set->centre;
-    const int direct = single && fmt->n_scale != 0 && fmt->fetch <= GPTI_FETCH_FIVE32;       /* no unpacking at all */
-    const size_t n_panel = !single ? (size_t)set->n_panel : fmt->n_scale == 0 ? 1 : (size_t)set->one_panel[direct];
+    const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
+    const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
+    const int direct = single && !floats && fmt->fetch <= GPTI_FETCH_FIVE32;                 /* no unpacking at all */
+    const size_t n_panel = !single ? (size_t)set->n_panel : floats ? 1 : (size_t)set->one_panel[direct];
+    const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
-    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_panel;
+    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_strip, slice = sizeof scratch / n_strip;
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
-    size_t panel, t0, n_tok, k, n, t, i, np;
+    size_t panel, t0, n_tok, k, n, t, i, np, first;
+    const uint8_t *q[GPTI_STRIP];
     gpti_unpackers steps = set->steps;
     gpti_run run;
-    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->n_scale == 0 ? set->floats
+    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : floats ? set->floats
         : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
-    steps.in_place = single ? 2 : set->centre == NULL;
+    steps.in_place = single ? 2 : !centre;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
-    run.t = u.t[0];
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
-    for (panel = panel_begin; panel < last; panel += far ? 1 : n_panel) {
+    for (panel = panel_begin; panel < last; panel += far ? 1 : n_strip) {
+        const size_t n_here = far || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
             memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < chunk ? w->n_col - k : chunk;
-                for (np = 0; np < n_panel; np++) {
+                for (np = 0; np < n_here; np++) {
                     /* the odd one out is computed twice */
-                    size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
-                    p = gpti_panel_chunk(w, at, k, n, scratch[np]);
-                    if (fmt->n_scale == 0) run.w[np] = set->widen(fmt, p, n, u.w[np]);
+                    const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
+                    const unsigned char *p = gpti_panel_chunk(w, at, k, n, scratch + np * slice);
+                    if (floats) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
-                    if (set->centre && fmt->n_scale && fmt->zero && !single) set->centre(u.t[np], n / 32, fmt->zero);
-                    run.q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
-                    run.next[np] = w->packed ? p + 3072 : p;
+                    if (centre && fmt->zero) set->centre(u.t[np], n / 32, fmt->zero);
+                    q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
+                    if (single) run.next[np] = w->packed ? p + 3072 : p;
                 }
                 run.n = n;
                 run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
                     run.in_row = job->in_row == NULL && t + per <= n_tok;
                     for (i = 0; i < per; i++) {
-                        size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
-                        if (fmt->n_scale == 0) run.xf[i] = job->x + row * job->ld_x + k;
+                        const size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
+                        if (floats) run.xf[i] = job->x + row * job->ld_x + k;
                         else run.x[i] = job->xq + k / 32 * job->ld_xq + row;
-                        run.acc[i] = acc + (t + i < n_tok ? t + i : n_tok) * ld_acc;
+                        if (single || k + n < w->n_col) continue;       /* the last sums: they will soon be written */
+                        for (np = 0; np < n_here && panel + np < panel_end; np++)
+                            GPTI_PREFETCH(job->out + (job->out_row != NULL ? job->out_row[at] : at) * job->ld_out +
+                                GPTI_PANEL * (panel + np));
                     }
-                    product(&run);
+                    for (first = 0; first < n_here; first += n_panel) {
+                        run.t = u.t[first];
+                        for (np = 0; np < n_panel; np++) run.q[np] = q[first + np];
+                        for (i = 0; i < per; i++) run.acc[i] = acc + (t + i < n_tok ? t + i : n_tok) * ld_acc + 16 * first;
+                        product(&run);
+                    }
                 }
             }
-            for (np = 0; np < n_panel && panel + np * apart < panel_end; np++)
+            for (np = 0; np < n_here && panel + np * apart < panel_end; np++)
                 gpti_matmul_store(job, panel + np * apart, t0, n_tok, acc + 16 * np, ld_acc);
         }
     }
@@ -7397,37 +7411,43 @@ static void gpti_amx_end(void) { __asm__ volatile("tilerelease" ::); }
     "{tilestored %%tmm" #c ", (%0,%3,1)|tilestored [%0+%3*1], tmm" #c "}" \
     :: "r"(sum), "r"(x), "r"(q), "r"((size_t)64) : "memory")
 
+enum { GPTI_AMX_AHEAD = 2 };       /* steps whose sums are under way while those of another are scaled */
+
+/* Sums of step j: half j % n_half of tile j / n_half, of the second panel after those of the first. */
+GPTI_FN GPTI_INLINE void gpti_amx_step(const gpti_run *run, const gpti_xblock *x, size_t ld, size_t j, const int n_half,
+    int32_t (*sum)[16][16]) {
+    const size_t n = run->n / 32, at = j / (size_t)n_half, h = j % (size_t)n_half;
+    const gpti_tile *t = at < n ? run->t + at : run->t + GPTI_CHUNK / 32 + at - n;
+    x += (at < n ? at : at - n) * ld;
+    if (n_half == 1) GPTI_AMX_SUM(sum[j % 4], x->q, t->q, 0, 2, 4);
+    else GPTI_AMX_SUM(sum[j % 4], x->q + 16 * h, t->q + 256 * h, 1, 3, 5);
+}
+
 GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
     GPTI_ALIGN64 gpti_xblock copy[GPTI_CHUNK / 32][16];
-    GPTI_ALIGN64 int32_t sum[2][16][16];
-    const size_t n = run->n / 32 * (size_t)n_half, ld = run->in_row ? run->ld : 16;
+    int32_t sum[4][16][16] __attribute__((aligned(4096)));     /* a page: what is loaded meanwhile seldom ends alike */
+    const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, all = 2 * n * (size_t)n_half;
     const gpti_xblock *first = run->in_row ? run->x[0] : copy[0], *x;
-    size_t i, j, h, np;
-    if (!run->in_row)
-        for (j = 0; j < run->n / 32; j++) for (i = 0; i < 16; i++) copy[j][i] = run->x[i][j * run->ld];
+    size_t i, j, step = 0;
+    int h, np;
+    if (!run->in_row) for (j = 0; j < n; j++) for (i = 0; i < 16; i++) copy[j][i] = run->x[i][j * run->ld];
+    for (j = 0; j < GPTI_AMX_AHEAD && j < all; j++) gpti_amx_step(run, first, ld, j, n_half, sum);
     for (np = 0; np < 2; np++) {
         const gpti_tile *t = run->t + np * (GPTI_CHUNK / 32);
         __m512 f[16];
         GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(run->acc[i] + 16 * np);
-        for (j = 0; j <= n; j++) {              /* one ahead: sums of step j are under way while those of j - 1 are scaled */
-            const size_t at = j / (size_t)n_half;
-            h = j % (size_t)n_half;
-            if (j < n && n_half == 1) GPTI_AMX_SUM(sum[j % 2], first + at * ld, t[at].q, 0, 2, 4);
-            else if (j < n) GPTI_AMX_SUM(sum[j % 2], first[at * ld].q + 16 * h, t[at].q + 256 * h, 1, 3, 5);
-            if (j == 0) continue;
-            {
-                const size_t was = (j - 1) / (size_t)n_half, half = (j - 1) % (size_t)n_half;
-                const int32_t (*s)[16] = (const int32_t (*)[16])sum[(j - 1) % 2];
-                const __m512 d = _mm512_loadu_ps(t[was].d[half]);
-                x = first + was * ld;
+        for (j = 0, x = first; j < n; j++, t++, x += ld) {
+            for (h = 0; h < n_half; h++, step++) {
+                const int32_t (*s)[16] = (const int32_t (*)[16])sum[step % 4];
+                const __m512 d = _mm512_loadu_ps(t->d[h]);
+                if (step + GPTI_AMX_AHEAD < all) gpti_amx_step(run, first, ld, step + GPTI_AMX_AHEAD, n_half, sum);
                 GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
                     _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(x[i].d))));
-                if (!run->has_min || half + 1 < (size_t)n_half) continue;
-                for (h = 0; h < (size_t)n_half; h++) {
-                    const __m512 m = _mm512_loadu_ps(t[was].m[h]);
-                    GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(m,
-                        _mm512_set1_ps(x[i].s[n_half == 2 ? h + 1 : 0])));
-                }
+            }
+            if (run->has_min) for (h = 0; h < n_half; h++) {
+                const __m512 m = _mm512_loadu_ps(t->m[h]);
+                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(m,
+                    _mm512_set1_ps(x[i].s[n_half == 2 ? h + 1 : 0])));
             }
         }
         GPTI_UNROLL for (i = 0; i < 16; i++) _mm512_storeu_ps(run->acc[i] + 16 * np, f[i]);
