@@ -7213,8 +7213,9 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
     const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_strip, slice = sizeof scratch / n_strip;
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
-    size_t panel, t0, n_tok, k, n, t, i, np, first;
+    size_t panel, t0, n_tok, k, n, t, i, np, first, bytes;
     const uint8_t *q[GPTI_STRIP];
+    const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
     gpti_unpackers steps = set->steps;
     gpti_run run;
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : floats ? set->floats
@@ -7232,6 +7233,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
             memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < chunk ? w->n_col - k : chunk;
+                bytes = GPTI_PANEL * gpti_row_bytes(fmt, n);
                 for (np = 0; np < n_here; np++) {
                     /* the odd one out is computed twice */
                     const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
@@ -7241,11 +7243,14 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     if (centre && fmt->zero) set->centre(u.t[np], n / 32, fmt->zero);
                     q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
                     if (single) run.next[np] = w->packed ? p + 3072 : p;
+                    ahead[np] = p + bytes;
                 }
                 run.n = n;
-                run.n_next = single && w->packed ? GPTI_PANEL * gpti_row_bytes(fmt, n) / (n / 32 + (n % 32 != 0)) : 0;
+                run.n_next = single && w->packed ? bytes / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
                     run.in_row = job->in_row == NULL && t + per <= n_tok;
+                    if (!single && w->packed && k + n < w->n_col) for (np = 0; np < n_here; np++)
+                        for (i = bytes * t / n_tok & ~(size_t)63; i < bytes * (t + per) / n_tok; i += 64) GPTI_PREFETCH(ahead[np] + i);
                     for (i = 0; i < per; i++) {
                         const size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
                         if (floats) run.xf[i] = job->x + row * job->ld_x + k;
