@@ -379,8 +379,11 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #    if defined(__ARM_FEATURE_DOTPROD) || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8)
 #      define GPTI_NEON_DOT 1
 #    endif
+#    if defined(GPTI_NEON_DOT) && (defined(__ARM_FEATURE_MATMUL_INT8) || (!defined(__clang__) && __GNUC__ >= 10))
+#      define GPTI_NEON_I8MM 1
+#    endif
 #    include <arm_neon.h>
-#    if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#    ifdef __linux__
 #      include <sys/auxv.h>
 #    endif
 #  elif defined(__wasm_simd128__)
@@ -7148,8 +7151,8 @@ GPTI_COLD_END
  * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
  * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
  * once per set by including this file again with GPTI_BODY = the set's number. What sets have no better way of, they share:
- * all of a processor family its unpacking, attention and elementwise stages, the x86 ones also the products of one token,
- * which wait for memory in any case.
+ * all of a processor family its unpacking, attention and elementwise stages, some also the products of one token, which wait
+ * for memory in any case.
  */
 #ifndef GPT_SELF
 #  define GPT_SELF "gpt.h"
@@ -7535,6 +7538,19 @@ static int gpti_cpu_neon_dot(void) {
 #define GPTI_BODY 6
 #include GPT_SELF
 #endif
+#ifdef GPTI_NEON_I8MM
+static int gpti_cpu_neon_i8mm(void) {
+#  ifdef __ARM_FEATURE_MATMUL_INT8
+    return gpti_cpu_neon_dot();               /* whose products of one token it takes */
+#  elif defined(__linux__)
+    return gpti_cpu_neon_dot() && (getauxval(26) >> 13 & 1) != 0;    /* AT_HWCAP2, HWCAP2_I8MM */
+#  else
+    return 0;
+#  endif
+}
+#define GPTI_BODY 8
+#include GPT_SELF
+#endif
 #endif /* GPTI_NEON */
 
 #ifdef GPTI_WASM
@@ -7625,6 +7641,9 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
         GPTI_SET("avx2", avx2, avx2),
 #endif
 #ifdef GPTI_NEON
+#  ifdef GPTI_NEON_I8MM
+        GPTI_SET("neon-i8mm", neon_i8mm, neon),
+#  endif
 #  ifdef GPTI_NEON_DOT
         GPTI_SET("neon-dot", neon_dot, neon),
 #  endif
@@ -7660,6 +7679,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
  *   GPTI_WIDTH, GPTI_ONE   names of what is shared: by the sets of one vector width, by the products of one token
  *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
+ *   GPTI_PAIRS         in place of DOT: adds eight columns w, u of two tokens, GPTI_PAIR, to two sums that GPTI_APART sorts
  */
 #if GPTI_BODY == 1 || GPTI_BODY == 2
 #  define GPTI_WIDTH(name) gpti_##name##_avx2
@@ -7784,9 +7804,8 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUM(s) (s)
 #endif
 
-#if GPTI_BODY == 5 || GPTI_BODY == 6
+#if GPTI_BODY == 5 || GPTI_BODY == 6 || GPTI_BODY == 8
 #  define GPTI_WIDTH(name) gpti_##name##_neon
-#  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_ONE_NP 1
 #  define GPTI_SCALED_NP 1
 #  define GPTI_NP 1
@@ -7822,6 +7841,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 5
 #  define GPTI_SUFFIX _neon
+#  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_FN
 /* one 16-bit sum per column of four and row: |q - zero| * 127 * 8 groups fits for five bits, with 4 groups for six */
 #  define GPTI_SMALL 63
@@ -7839,6 +7859,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUM_WIDE(s) vpaddq_s32(s.val[0], s.val[1])
 #elif GPTI_BODY == 6
 #  define GPTI_SUFFIX _neon_dot
+#  define GPTI_ONE(name) GPTI_K(one_##name)
 #  ifdef __ARM_FEATURE_DOTPROD
 #    define GPTI_FN
 #  else
@@ -7848,6 +7869,25 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_S int32x4_t
 #  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
 #  define GPTI_DOT(s, w, a, zero) s = vdotq_s32(s, GPTI_SIGN(w, zero), a)
+#  define GPTI_SUM(s) (s)
+#elif GPTI_BODY == 8
+#  define GPTI_SUFFIX _neon_i8mm
+#  define GPTI_ONE(name) gpti_one_##name##_neon_dot
+#  ifdef __ARM_FEATURE_MATMUL_INT8
+#    define GPTI_FN
+#  else
+#    define GPTI_FN GPTI_TARGET("arch=armv8.2-a+dotprod+i8mm")
+#  endif
+#  define GPTI_SMALL 255
+#  define GPTI_S int32x4_t
+#  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
+/* SMMLA multiplies 2 x 8 bytes by 8 x 2: rows 0 1 (in s) and 2 3 (in t) of a vector, each by both tokens */
+#  define GPTI_PAIR(x, y) vcombine_s8(vld1_s8(x), vld1_s8(y))
+#  define GPTI_ROWS(zip, w, u, zero) vreinterpretq_s8_s32(zip(vreinterpretq_s32_s8(GPTI_SIGN(w, zero)), \
+    vreinterpretq_s32_s8(GPTI_SIGN(u, zero))))
+#  define GPTI_PAIRS(s, t, w, u, a, zero) \
+    (s = vmmlaq_s32(s, GPTI_ROWS(vzip1q_s32, w, u, zero), a), t = vmmlaq_s32(t, GPTI_ROWS(vzip2q_s32, w, u, zero), a))
+#  define GPTI_APART(s, t) { const int32x4x2_t both = vuzpq_s32(s, t); s = both.val[0]; t = both.val[1]; }
 #  define GPTI_SUM(s) (s)
 #endif
 
@@ -7948,6 +7988,20 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
                 GPTI_S start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x[i]->sum[GPTI_WHICH(h)]), centre);
                 GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = start;
             }
+#ifdef GPTI_PAIRS
+            GPTI_ROLL for (g = first; g < last; g += 2) {       /* until all are added, s[v][i] is half of both tokens' sums */
+                GPTI_AI a[GPTI_NT / 2];
+                GPTI_UNROLL for (e = 0; e < GPTI_NT / 2; e++) a[e] = GPTI_PAIR(x[2 * e]->q + 4 * g, x[2 * e + 1]->q + 4 * g);
+                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
+                    const uint8_t *p = q[v / GPTI_NV] + 64 * g + GPTI_LANE(v) * 4;
+                    const GPTI_I w = GPTI_LOADI(p), u = GPTI_LOADI(p + 64);
+                    GPTI_UNROLL for (e = 0; e < GPTI_NT / 2; e++)
+                        GPTI_PAIRS(s[v][2 * e], s[v][2 * e + 1], w, u, a[e], centre);
+                }
+            }
+            GPTI_UNROLL for (e = 0; e < GPTI_NT; e += 2) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
+                GPTI_APART(s[v][e], s[v][e + 1])
+#else
             GPTI_ROLL for (g = first; g < last; g += 2) {
                 GPTI_UNROLL for (e = g; e < g + 2; e++) {
                     GPTI_I w[GPTI_NR];
@@ -7962,6 +8016,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
                     }
                 }
             }
+#endif
             GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
                 GPTI_F xd = GPTI_SETF(x[i]->d);
                 GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
@@ -8037,7 +8092,7 @@ GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
 }
 #endif
 
-#if GPTI_BODY == 1 || GPTI_BODY > 3        /* the products of one token: sets 2 and 3 share those of the first */
+#if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
 /* Memory is idle while a chunk is multiplied unless the next one is asked for. */
 GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile, const int n_panel) {
     const size_t at = tile * run->n_next;
@@ -8328,6 +8383,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_ADD
 #undef GPTI_AI
 #undef GPTI_AND
+#undef GPTI_APART
 #undef GPTI_BF16
 #undef GPTI_BIASED
 #undef GPTI_BYTES
@@ -8355,7 +8411,10 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_SCALED_NP
 #undef GPTI_N1
 #undef GPTI_OR
+#undef GPTI_PAIR
+#undef GPTI_PAIRS
 #undef GPTI_REST
+#undef GPTI_ROWS
 #undef GPTI_S
 #undef GPTI_SET8
 #undef GPTI_SETF
