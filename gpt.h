@@ -7181,6 +7181,14 @@ typedef struct gpti_run {
     int has_min, zero;
 } gpti_run;
 
+/* Memory is idle while a chunk is multiplied unless the next one is asked for: what the tile of n_panel panels has ahead. */
+GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_panel) {
+    const size_t at = tile * run->n_next;
+    size_t i;
+    int v;
+    for (v = 0; v < n_panel; v++) for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[v] + at + i);
+}
+
 /* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
  * repetitions that go nowhere. */
 typedef struct gpti_products {
@@ -8090,27 +8098,18 @@ GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
     size_t k;
     for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1);
 }
-#endif
-
-#if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
-/* Memory is idle while a chunk is multiplied unless the next one is asked for. */
-GPTI_FN GPTI_INLINE void GPTI_K(prefetch)(const gpti_run *run, size_t tile, const int n_panel) {
-    const size_t at = tile * run->n_next;
-    size_t i;
-    int v;
-    for (v = 0; v < n_panel; v++) for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[v] + at + i);
-}
-
 GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
-        GPTI_K(prefetch)(r, k / 32, 1);
-        GPTI_K(prefetch)(r, k / 32 + 1, 1);
-        GPTI_WIDTH(floats)(r, k, k + 64, 1, 1, 2);
+        gpti_prefetch(r, k / 32, 1);
+        gpti_prefetch(r, k / 32 + 1, 1);
+        GPTI_K(floats)(r, k, k + 64, 1, 1, 2);
     }
-    for (; k < r->n; k += 32) GPTI_WIDTH(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1, 1);
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1, 1);
 }
+#endif
 
+#if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
 GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
@@ -8137,7 +8136,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
         if (by_32) at = scales + run->q_step - 256, up = at - 64;
         if (kind == GPTI_FETCH_64) at = 256 + 512 * (size_t)(j / 2);
         if (kind == GPTI_FETCH_FIVE64) at = 768 + 512 * (size_t)(j / 2), up = 256;
-        if (tile) GPTI_K(prefetch)(run, (size_t)j, n_panel);
+        if (tile) gpti_prefetch(run, (size_t)j, n_panel);
         else GPTI_UNROLL for (v = 0; v < n_panel; v++) GPTI_UNROLL for (g = 0; g < n_line; g++)
             GPTI_PREFETCH(run->next[v] + (size_t)j * run->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
@@ -8371,7 +8370,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #endif
         { GPTI_WIDTH(halves), GPTI_WIDTH(scales), GPTI_WIDTH(bits), GPTI_WIDTH(nibbles), GPTI_WIDTH(pairs), 0 },
         GPTI_WIDTH(widen),
-        { GPTI_ONE(floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
+        { GPTI_WIDTH(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
             GPTI_ONE(six64),
           GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, { GPTI_SCALED_NP, GPTI_ONE_NP }
     };
