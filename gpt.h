@@ -117,7 +117,9 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults           
     int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
                                 /* or as given in memory: starts at once, runs slower; same bits                         */
     int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
-    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one                 */
+    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. The set "amx"
+                                 * has Linux lend its registers to the process: a signal stack (sigaltstack) that is made
+                                 * later needs room for them, 8 KiB                                                      */
     const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre name such as "llama-bpe"           */
     int        (*progress)(void *user, uint64_t done, uint64_t total);   /* bytes of weights; not 0 cancels the load     */
     void        *progress_user;
@@ -1150,12 +1152,13 @@ typedef struct gpti_field {
 #define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
 
 /* How the product of one token takes the q of tile j and column group e (64 bytes each), as nibble | upper bits << 4:
+ *   FLOATS       widened to f32 ahead of it;   HALVES   half floats as they lie
  *   BYTES        byte group e of block j
  *   32, FIVE32   block j's nibbles: low of e for e < 4, else high of e - 4; the fifth is bit e of the 64 bytes ahead of them
  *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
  *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
  *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales */
-enum { GPTI_FETCH_FLOATS, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
+enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
     GPTI_FETCH_SIX64,
        GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
 
@@ -1482,7 +1485,7 @@ static void gpti_encode_q4_0(const float *x, size_t n, unsigned char *out) {
 static const gpti_format gpti_formats[] = {
 /*    name      type  len bytes  ns zero qmax min fetch  fields {offset, bytes, unit} */
     { "F32",      0,   1,   4,   0,   0,   0, 0, 0, { {0,4,4} } },
-    { "F16",      1,   1,   2,   0,   0,   0, 0, 0, { {0,2,2} } },
+    { "F16",      1,   1,   2,   0,   0,   0, 0, GPTI_FETCH_HALVES, { {0,2,2} } },
     { "BF16",    30,   1,   2,   0,   0,   0, 0, 0, { {0,2,2} } },
     { "Q4_0",     2,  32,  18,   1,   8,  15, 0, GPTI_FETCH_32, { {0,2,2}, {2,16,4} } },
     { "Q4_1",     3,  32,  20,   1,   0,  15, 1, GPTI_FETCH_32, { {0,4,2}, {4,16,4} } },
@@ -7151,7 +7154,7 @@ GPTI_COLD_END
  * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
  * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
  * once per set by including this file again with GPTI_BODY = the set's number. What sets have no better way of, they share:
- * all of a processor family its unpacking, attention and elementwise stages, some also the products of one token, which wait
+ * those of one vector width the unpacking, attention and elementwise stages, some also the products of one token, which wait
  * for memory in any case.
  */
 #ifndef GPT_SELF
@@ -7216,8 +7219,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const gpti_format *fmt = w->fmt;
     const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
     const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
-    const int direct = single && !floats && fmt->fetch <= GPTI_FETCH_FIVE32;                 /* no unpacking at all */
-    const size_t n_panel = !single ? (size_t)set->n_panel : floats ? 1 : (size_t)set->one_panel[direct];
+    const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
+    const size_t n_panel = !single ? (size_t)set->n_panel : floats && !direct ? 1 : (size_t)set->one_panel[direct];
     const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
@@ -7249,7 +7252,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     /* the odd one out is computed twice */
                     const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
                     const unsigned char *p = gpti_panel_chunk(w, at, k, n, scratch + np * slice);
-                    if (floats) run.w[np] = set->widen(fmt, p, n, u.w[np]);
+                    if (floats && !direct) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
                     if (centre && fmt->zero) set->centre(u.t[np], n / 32, fmt->zero);
                     q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
@@ -7959,6 +7962,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #define GPTI_NV (16 / GPTI_VF)                  /* vectors of a panel                  */
 #define GPTI_NR (GPTI_NP * GPTI_NV)             /* vectors of a register tile's column */
 #define GPTI_N1 (GPTI_ONE_NP * GPTI_NV)         /* the same for one token */
+#define GPTI_MOST (GPTI_NR > GPTI_N1 ? GPTI_NR : GPTI_N1)
 #define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
 #define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_CHUNK / 32))    /* of the panel of vector v  */
 #define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
@@ -8060,23 +8064,26 @@ GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0
 #endif
 
 #if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
-/* acc += w[columns][16] of np panels times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
+/* acc += w[columns][16] of np panels, or the half floats at q, times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
  * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
 GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
-    const int nb) {
-    GPTI_F s[GPTI_NR][2 * GPTI_NT];
-    const float *w[GPTI_NP], *x[GPTI_NT];
+    const int nb, const int half) {
+    GPTI_F s[GPTI_MOST][2 * GPTI_NT];
+    const float *w[GPTI_MOST], *x[GPTI_NT];
     const int nr = np * GPTI_NV;
+    size_t at;
     int i, v, b;
-    GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
+    if (!half) GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
     GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
     GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < nr; v++) s[v][i] = GPTI_SETF(0.0f);
+    at = k;
     k1 = nb == 2 ? 32 : k1 - k;
     GPTI_ROLL for (k = 0; k < k1; k++) {
         GPTI_UNROLL for (b = 0; b < nb; b++) {
-            GPTI_F c[GPTI_NR];
+            GPTI_F c[GPTI_MOST];
             GPTI_UNROLL for (v = 0; v < nr; v++)
-                c[v] = GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
+                c[v] = half ? GPTI_HALVES(run->q[v / GPTI_NV] + 32 * (at + k + 32 * (size_t)b) + 2 * GPTI_LANE(v))
+                    : GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
             GPTI_UNROLL for (i = 0; i < nt; i++) {
                 GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
                 GPTI_UNROLL for (v = 0; v < nr; v++) {
@@ -8096,17 +8103,20 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
 }
 GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
     size_t k;
-    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1);
+    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, 0);
 }
-GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) {
+/* one token, two blocks of columns at a time */
+GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const int half) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
-        gpti_prefetch(r, k / 32, 1);
-        gpti_prefetch(r, k / 32 + 1, 1);
-        GPTI_K(floats)(r, k, k + 64, 1, 1, 2);
+        gpti_prefetch(r, k / 32, np);
+        gpti_prefetch(r, k / 32 + 1, np);
+        GPTI_K(floats)(r, k, k + 64, np, 1, 2, half);
     }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, 1, 1, 1);
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, half);
 }
+GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, 1, 0); }
+GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, 1); }
 #endif
 
 #if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
@@ -8370,9 +8380,8 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #endif
         { GPTI_WIDTH(halves), GPTI_WIDTH(scales), GPTI_WIDTH(bits), GPTI_WIDTH(nibbles), GPTI_WIDTH(pairs), 0 },
         GPTI_WIDTH(widen),
-        { GPTI_WIDTH(one_floats), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64), GPTI_ONE(five64),
-            GPTI_ONE(six64),
-          GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, { GPTI_SCALED_NP, GPTI_ONE_NP }
+        { GPTI_WIDTH(one_floats), GPTI_WIDTH(one_halves), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64),
+          GPTI_ONE(five64), GPTI_ONE(six64), GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, { GPTI_SCALED_NP, GPTI_ONE_NP }
     };
     gpti_matmul_set(&set, job, panel_begin, panel_end);
 }
@@ -8409,6 +8418,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_ONE_NP
 #undef GPTI_SCALED_NP
 #undef GPTI_N1
+#undef GPTI_MOST
 #undef GPTI_OR
 #undef GPTI_PAIR
 #undef GPTI_PAIRS
