@@ -1152,13 +1152,13 @@ typedef struct gpti_field {
 #define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
 
 /* How the product of one token takes the q of tile j and column group e (64 bytes each), as nibble | upper bits << 4:
- *   FLOATS       widened to f32 ahead of it;   HALVES   half floats as they lie
+ *   FLOATS       widened to f32 ahead of it;   HALVES, BF16   16-bit floats as they lie
  *   BYTES        byte group e of block j
  *   32, FIVE32   block j's nibbles: low of e for e < 4, else high of e - 4; the fifth is bit e of the 64 bytes ahead of them
  *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
  *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
  *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales */
-enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
+enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BF16, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
     GPTI_FETCH_SIX64,
        GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
 
@@ -1486,7 +1486,7 @@ static const gpti_format gpti_formats[] = {
 /*    name      type  len bytes  ns zero qmax min fetch  fields {offset, bytes, unit} */
     { "F32",      0,   1,   4,   0,   0,   0, 0, 0, { {0,4,4} } },
     { "F16",      1,   1,   2,   0,   0,   0, 0, GPTI_FETCH_HALVES, { {0,2,2} } },
-    { "BF16",    30,   1,   2,   0,   0,   0, 0, 0, { {0,2,2} } },
+    { "BF16",    30,   1,   2,   0,   0,   0, 0, GPTI_FETCH_BF16, { {0,2,2} } },
     { "Q4_0",     2,  32,  18,   1,   8,  15, 0, GPTI_FETCH_32, { {0,2,2}, {2,16,4} } },
     { "Q4_1",     3,  32,  20,   1,   0,  15, 1, GPTI_FETCH_32, { {0,4,2}, {4,16,4} } },
     { "Q5_0",     6,  32,  22,   1,  16,  31, 0, GPTI_FETCH_FIVE32, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
@@ -7966,6 +7966,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
 #define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_CHUNK / 32))    /* of the panel of vector v  */
 #define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
+#define GPTI_AT16(q, v, k) ((q)[(v) / GPTI_NV] + 32 * (k) + 2 * GPTI_LANE(v))       /* 16-bit weights of column k */
 #define GPTI_WHICH(h) (n_half == 2 ? (h) + 1 : 0)                    /* sums of half h or of all  */
 #ifndef GPTI_DOT_WIDE
 #  define GPTI_ZERO GPTI_START(GPTI_LOADI(t->q), 0)
@@ -8064,16 +8065,16 @@ GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0
 #endif
 
 #if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
-/* acc += w[columns][16] of np panels, or the half floats at q, times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
+/* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
  * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
 GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
-    const int nb, const int half) {
+    const int nb, const int fetch) {
     GPTI_F s[GPTI_MOST][2 * GPTI_NT];
     const float *w[GPTI_MOST], *x[GPTI_NT];
     const int nr = np * GPTI_NV;
     size_t at;
     int i, v, b;
-    if (!half) GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
+    if (fetch == GPTI_FETCH_FLOATS) GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
     GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
     GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < nr; v++) s[v][i] = GPTI_SETF(0.0f);
     at = k;
@@ -8082,7 +8083,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
         GPTI_UNROLL for (b = 0; b < nb; b++) {
             GPTI_F c[GPTI_MOST];
             GPTI_UNROLL for (v = 0; v < nr; v++)
-                c[v] = half ? GPTI_HALVES(run->q[v / GPTI_NV] + 32 * (at + k + 32 * (size_t)b) + 2 * GPTI_LANE(v))
+                c[v] = fetch == GPTI_FETCH_HALVES ? GPTI_HALVES(GPTI_AT16(run->q, v, at + k + 32 * (size_t)b))
+                    : fetch == GPTI_FETCH_BF16 ? GPTI_BF16(GPTI_AT16(run->q, v, at + k + 32 * (size_t)b))
                     : GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
             GPTI_UNROLL for (i = 0; i < nt; i++) {
                 GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
@@ -8103,20 +8105,21 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
 }
 GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
     size_t k;
-    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, 0);
+    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, GPTI_FETCH_FLOATS);
 }
 /* one token, two blocks of columns at a time */
-GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const int half) {
+GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const int fetch) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
         gpti_prefetch(r, k / 32, np);
         gpti_prefetch(r, k / 32 + 1, np);
-        GPTI_K(floats)(r, k, k + 64, np, 1, 2, half);
+        GPTI_K(floats)(r, k, k + 64, np, 1, 2, fetch);
     }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, half);
+    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch);
 }
-GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, 1, 0); }
-GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, 1); }
+GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, 1, GPTI_FETCH_FLOATS); }
+GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
+GPTI_FN static void GPTI_K(one_bf16)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_BF16); }
 #endif
 
 #if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
@@ -8174,7 +8177,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
                 }
             }
             GPTI_UNROLL for (v = 0; v < n_vec; v++) {
-                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(run->q[v / GPTI_NV] + scales + 2 * GPTI_LANE(v)) : GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
+                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(run->q[v / GPTI_NV] + scales + 2 * GPTI_LANE(v))
+                    : GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
                 GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v]) : GPTI_SUM(s[v]);
                 if (five && run->zero == 0) sum = GPTI_REST(sum, GPTI_A(x->sum[GPTI_WHICH(h)]), 16);
                 f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_FLOAT(sum), d));
@@ -8380,8 +8384,9 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #endif
         { GPTI_WIDTH(halves), GPTI_WIDTH(scales), GPTI_WIDTH(bits), GPTI_WIDTH(nibbles), GPTI_WIDTH(pairs), 0 },
         GPTI_WIDTH(widen),
-        { GPTI_WIDTH(one_floats), GPTI_WIDTH(one_halves), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32), GPTI_ONE(64),
-          GPTI_ONE(five64), GPTI_ONE(six64), GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) }, { GPTI_SCALED_NP, GPTI_ONE_NP }
+        { GPTI_WIDTH(one_floats), GPTI_WIDTH(one_halves), GPTI_WIDTH(one_bf16), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32),
+          GPTI_ONE(64), GPTI_ONE(five64), GPTI_ONE(six64), GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) },
+        { GPTI_SCALED_NP, GPTI_ONE_NP }
     };
     gpti_matmul_set(&set, job, panel_begin, panel_end);
 }
@@ -8391,6 +8396,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_ADD
 #undef GPTI_AI
 #undef GPTI_AND
+#undef GPTI_AT16
 #undef GPTI_APART
 #undef GPTI_BF16
 #undef GPTI_BIASED

@@ -48,3 +48,32 @@ static simde__m512i simde_sub8_512(simde__m512i s, unsigned long long k, simde__
 #define _mm512_cvtepi32_ps simde_cvtf_512
 #define _mm512_mask_sub_epi8 simde_sub8_512
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
+static simde__m128i simde_low8_512(simde__m512i a) {
+    simde__m512i_private p = simde__m512i_to_private(a);
+    simde__m128i_private r;
+    int i;
+    for (i = 0; i < 16; i++) r.i8[i] = (signed char)p.i32[i];
+    return simde__m128i_from_private(r);
+}
+static simde__m512i simde_round_512(simde__m512 a) {      /* to the nearest even, |a| < 2^22 */
+    simde__m512_private p = simde__m512_to_private(a);
+    simde__m512i_private r;
+    int i;
+    for (i = 0; i < 16; i++) {
+        volatile float y = p.f32[i] + 12582912.0f;
+        r.i32[i] = (int)(y - 12582912.0f);
+    }
+    return simde__m512i_from_private(r);
+}
+static int simde_top_512(simde__m512i a) {
+    simde__m512i_private p = simde__m512i_to_private(a);
+    int i, top = p.i32[0];
+    for (i = 1; i < 16; i++) if (p.i32[i] > top) top = p.i32[i];
+    return top;
+}
+#undef _mm512_cvtepi32_epi8
+#undef _mm512_cvtps_epi32
+#undef _mm512_reduce_max_epi32
+#define _mm512_cvtepi32_epi8 simde_low8_512
+#define _mm512_cvtps_epi32 simde_round_512
+#define _mm512_reduce_max_epi32 simde_top_512
