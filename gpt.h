@@ -7406,10 +7406,13 @@ static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512
  * work. Written in assembler, as the intrinsics of gcc 12 do not tell it that they touch memory. */
 #define GPTI_FN GPTI_TARGET(GPTI_AVX512)
 
-/* Linux lends the 8 KiB of registers to processes that ask; it says no where a signal stack is too small for them. */
+/* Linux lends the 8 KiB of registers to processes that ask, by arch_prctl (158) of 0x1023, state 18; it says no where a signal
+ * stack is too small for them. In assembler, as strict ISO modes hide libc's syscall. */
 static int gpti_cpu_amx(void) {
-    extern long syscall(long, ...);             /* which strict ISO modes hide; 158: arch_prctl, 0x1023: ask for a state */
-    return (gpti_cpu_x86() & GPTI_HAS_AMX) != 0 && syscall(158L, 0x1023L, 18L) == 0;
+    long r = 158;
+    if (!(gpti_cpu_x86() & GPTI_HAS_AMX)) return 0;
+    __asm__ volatile("syscall" : "+a"(r) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return r == 0;
 }
 
 /* Shapes of the tile registers: 0, 1 sums [16 tokens][16 rows] int32; 2, 3 tokens [16][32] and [16][16] int8; 4, 5 weights
