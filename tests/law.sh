@@ -34,9 +34,9 @@ done
 
 # emulate QEMU CPU: a processor that lacks what the sets want must not be offered them
 emulate() {
-    command -v "$1" >/dev/null 2>&1 || { skipped=$((skipped + 1)); echo "skipped  $1 is not installed"; return; }
-    run "$1 -cpu $2: products" "$1" -cpu "$2" "$B/law/b.unit_kernels"
-    [ -n "$LAW_QUICK" ] || run "$1 -cpu $2: logits" "$1" -cpu "$2" "$B/law/b.unit_law"
+    qemu=$(command -v "$1" || command -v "$1-static") || { skipped=$((skipped + 1)); echo "skipped  $1 is not installed"; return; }
+    run "$1 -cpu $2: products" "$qemu" -cpu "$2" "$B/law/b.unit_kernels"
+    [ -n "$LAW_QUICK" ] || run "$1 -cpu $2: logits" "$qemu" -cpu "$2" "$B/law/b.unit_law"
 }
 
 if [ "$(uname -m)" = x86_64 ] && build "$B/law/b" gcc -O1 -static; then
