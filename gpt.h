@@ -1158,9 +1158,8 @@ typedef struct gpti_field {
  *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
  *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
  *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales */
-enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BF16, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64, GPTI_FETCH_FIVE64,
-    GPTI_FETCH_SIX64,
-       GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
+enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BF16, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64,
+       GPTI_FETCH_FIVE64, GPTI_FETCH_SIX64, GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation    */
     char name[8];
@@ -7486,7 +7485,8 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, size_t n, int zero) {
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
     const gpti_products set = { 2, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
-        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 }, NULL, { NULL }, { 0, 0 } };
+        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
+        NULL, { NULL }, { 0, 0 } };
     if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
     gpti_amx_begin();
     gpti_matmul_set(&set, job, panel_begin, panel_end);
