@@ -991,7 +991,7 @@ static double gpti_bits_f64(uint64_t u) { double x; memcpy(&x, &u, 8); return x;
  * Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2,
  * relative error 3.2e-9. n is rounded by adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from
  * there also holds where a compiler keeps more precision than it should. */
-GPTI_INLINE float gpti_exp(float x) {
+GPTI_INLINE float gpti_exp_normal(float x) {            /* where the result is a normal number */
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float n = (float)(int32_t)(t - 0x4B400000u);
     const float r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
@@ -1001,9 +1001,10 @@ GPTI_INLINE float gpti_exp(float x) {
     y = y * r + 1.66665211e-1f;
     y = y * r + 4.99999940e-1f;
     y = (y * (r * r) + r) + 1.0f;
-    y = gpti_bits_f32(gpti_f32_bits(y) + (t << 23));    /* times 2^n; the sum's own bits leave at the top */
-    y = gpti_select(x < -87.3365f, 0.0f, y);
-    return gpti_select(x <= 88.7228317f, y, x + INFINITY);
+    return gpti_bits_f32(gpti_f32_bits(y) + (t << 23)); /* times 2^n; the sum's own bits leave at the top */
+}
+GPTI_INLINE float gpti_exp(float x) {
+    return gpti_select(x < -87.3365f, 0.0f, gpti_select(x <= 88.7228317f, gpti_exp_normal(x), x + INFINITY));
 }
 
 /* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
@@ -4954,18 +4955,33 @@ static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { g
 typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
 
 struct gpti_attend {                /* one layer's attention for the rows of a chunk */
-    const float *q;                 /* [T, stride] row r: heads of d_k */
+    float       *q;                 /* [T, stride] row r: heads of d_k; scaled and shortened in place */
     float       *out;               /* [T, n_head * d_v] */
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;
     size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    float        scale, cap, alibi; /* score = cap tanh(q.k scale / cap) + slope (key - query); cap 0, alibi 0: none */
+    float        scale, cap, alibi; /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
     int          kv;                /* gpt_kv */
 };
 
 /* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of them. */
 static size_t gpti_kv_bytes(int kv, size_t d) {
     return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+}
+
+/* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
+ * as F16 has. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
+ * and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is 0, from 2^64 on infinite. */
+GPTI_INLINE float gpti_short(float x) {
+    const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
+    const float y = gpti_bits_f32((u + 0x400u) & 0xFFFFF800u);
+    return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
+}
+
+/* gpti_short(e^x) for x <= 0. -44.3614f: 2^-64 and not less */
+GPTI_INLINE float gpti_weight(float x) {
+    const float y = gpti_bits_f32((gpti_f32_bits(gpti_exp_normal(x)) + 0x400u) & 0xFFFFF800u);
+    return gpti_select(x < -44.3614f, 0.0f, gpti_select(x <= 0.0f, y, x));
 }
 
 /* An entry as f32: 16 keys (lanes 16, out [d, 16]) or one value (lanes 1, out [d]) */
@@ -4975,7 +4991,8 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
     else if (kv == GPT_KV_F16) gpti_widen_f16(p, n, out);
     else for (e = 0; e < n; e++) {
         int q = p[e] < 128 ? p[e] : p[e] - 256;
-        out[e] = (float)q * gpti_f16_f32(gpti_load_u16(p + n + 2 * (e / lanes / 32 * lanes + e % lanes)));
+        float x = (float)q * gpti_f16_f32(gpti_load_u16(p + n + 2 * (e / lanes / 32 * lanes + e % lanes)));
+        out[e] = gpti_bits_f32((gpti_f32_bits(x) + 0x1000u) & 0xFFFFE000u);     /* to 11 bits */
     }
 }
 
@@ -5007,39 +5024,54 @@ static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
                     : (float)gpti_pow_d(2.0, -(double)max * (double)(2 * (head - n) + 1) / (double)(2 * n));
 }
 
-/* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two. */
-typedef struct gpti_attend_steps {
-    void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
-    void (*scores)(const float *q, const float *keys, size_t d_k, size_t n_group, float *s);
-    void (*weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi);
-} gpti_attend_steps;
-
-/* s [n_group, 16] = q [d_k] . keys [n_group, d_k, 16]: two partial sums, over even and odd d */
-static void gpti_scores_ref(const float *q, const float *keys, size_t d_k, size_t n_group, float *s) {
-    size_t i, j;
-    for (; n_group > 0; n_group--, keys += 16 * d_k, s += 16) {
-        float a[16] = { 0 }, b[16] = { 0 };
-        for (i = 0; i + 2 <= d_k; i += 2) {
-            for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
-            for (j = 0; j < 16; j++) b[j] += q[i + 1] * keys[16 * i + 16 + j];
-        }
-        if (i < d_k) for (j = 0; j < 16; j++) a[j] += q[i] * keys[16 * i + j];
-        for (j = 0; j < 16; j++) s[j] = a[j] + b[j];
-    }
+/* x [n] to 13 bits */
+GPTI_INLINE void gpti_shorten(float *x, size_t n) {
+    size_t i = 0, j;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] = gpti_short(x[i + j]);
+    for (; i < n; i++) x[i] = gpti_short(x[i]);
 }
 
-/* o [d] += sum of p[j] * values [j, d], j from lo to hi: two partial sums, over even and odd j */
-static void gpti_weigh_ref(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
-    size_t i, j, e, m;
-    for (i = 0; i < d; i += m) {
+enum { GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet */
+
+/* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two,
+ * for n queries. exact: the products are. */
+typedef struct gpti_attend_steps {
+    void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
+    void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact);
+    void (*weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo, size_t hi,
+                  int exact);
+} gpti_attend_steps;
+
+/* s [n, 2 * 16] = q [n, d_k] . keys [2, d_k, 16]: two partial sums, over even and odd d */
+static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact) {
+    size_t i, j, k, g;
+    for (k = 0; k < n; k++) for (g = 0; g < GPTI_ATT_KEYS; g += 16) {
+        const float *key = keys + g * d_k;
+        float a[16] = { 0 }, b[16] = { 0 };
+        for (i = 0; i + 2 <= d_k; i += 2) {
+            for (j = 0; j < 16; j++) a[j] += q[k][i] * key[16 * i + j];
+            for (j = 0; j < 16; j++) b[j] += q[k][i + 1] * key[16 * i + 16 + j];
+        }
+        if (i < d_k) for (j = 0; j < 16; j++) a[j] += q[k][i] * key[16 * i + j];
+        for (j = 0; j < 16; j++) s[k][g + j] = a[j] + b[j];
+    }
+    (void)exact;
+}
+
+/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j */
+static void gpti_weigh_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+                           size_t hi, int exact) {
+    size_t i, j, e, m, k;
+    for (k = 0; k < n; k++) for (i = 0; i < d; i += m) {
         float v[2][16] = { { 0 } };
         m = d - i < 16 ? d - i : 16;
         for (j = lo; j <= hi; j++) {
-            if (m == 16) for (e = 0; e < 16; e++) v[j % 2][e] += p[j] * values[j * d + i + e];
-            else for (e = 0; e < m; e++) v[j % 2][e] += p[j] * values[j * d + i + e];
+            if (m == 16) for (e = 0; e < 16; e++) v[j % 2][e] += p[k][j] * values[j * d + i + e];
+            else for (e = 0; e < m; e++) v[j % 2][e] += p[k][j] * values[j * d + i + e];
         }
-        for (e = 0; e < m; e++) o[i + e] += v[0][e] + v[1][e];
+        for (e = 0; e < m; e++) o[k][i + e] += v[0][e] + v[1][e];
     }
+    (void)exact;
 }
 
 /* x [n] *= f */
@@ -5049,18 +5081,15 @@ GPTI_INLINE void gpti_scale(float *x, size_t n, float f) {
     for (; i < n; i++) x[i] *= f;
 }
 
-enum { GPTI_ATT_ROWS = 8, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };   /* queries and keys that meet */
-
 typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: largest score, lanes of the sum */
 
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
- * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s: raw products on entry, weights
- * on return. */
+ * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s: products on entry, weights on
+ * return. */
 GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
     size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
-    for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] *= a->scale;
     if (a->cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
     if (a->alibi > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] -= slope * (float)((int)behind - (int)j);
     for (j = 0; j < lo; j++) s[j] = -INFINITY;
@@ -5077,68 +5106,89 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
         gpti_scale(o, a->d_v, f);
         sm->top = top;
     }
-    for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - top);
+    if (a->kv == GPT_KV_F32) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - top);
+    else for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_weight(s[j] - top);
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
+}
+
+/* The keys of a block from base on that a query at position pos sees: lo to hi of it. */
+GPTI_INLINE void gpti_sees(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
+    size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    *lo = base < from ? from - base : 0;
+    *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
 }
 
 /* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
  * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
- * scratch for one block as f32, [groups, d_k, 16] and [keys, d_v]. */
+ * scratch for one block as f32, [2, d_k, 16] and [keys, d_v]. */
 GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key,
                                   float *value, const gpti_attend_steps *steps) {
-    gpti_softmax sm[GPTI_ATT_ROWS * GPTI_ATT_HEADS];
-    float slope[GPTI_ATT_HEADS];
-    size_t kvh = head / (a->n_head / a->n_kv), last = a->position + r1 - 1, base, h, i, j, n, r;
-    size_t first = a->window && a->position + r0 + 1 > a->window ? a->position + r0 + 1 - a->window : 0;
+    gpti_softmax sm[GPTI_ATT_QUERIES];
+    const float *q[GPTI_ATT_QUERIES];
+    float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    const int exact = a->kv != GPT_KV_F32;
+    size_t kvh = head / (a->n_head / a->n_kv), n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1;
+    size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
     size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
-    for (i = 0; i < (r1 - r0) * n_head; i++) {
+    for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
+    for (i = 0; i < n_query; i++) {
+        float *x = a->q + (r0 + i / n_head) * a->stride + (head + i % n_head) * a->d_k;
+        gpti_scale(x, a->d_k, a->scale);
+        if (exact) gpti_shorten(x, a->d_k);
+        q[i] = x;
+        o[i] = a->out + ((r0 + i / n_head) * a->n_head + head + i % n_head) * a->d_v;
+        memset(o[i], 0, a->d_v * sizeof(float));
         sm[i].top = -INFINITY;
         for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
     }
-    for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-    for (r = r0; r < r1; r++) memset(a->out + (r * a->n_head + head) * a->d_v, 0, n_head * a->d_v * sizeof(float));
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS,
-            g0 = base < first ? (first - base) / 16 : 0;
-        for (i = 16 * g0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16,
-            key + i * a->d_k);
-        for (i = 16 * g0; i < n_key; i += n) {         /* plain floats of 16 keys lie in one piece */
+        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
+        for (i = 0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
+        if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
+        for (i = 0; i < n_key; i += n) {        /* plain floats of 16 keys lie in one piece */
             n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
             steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, n * a->d_v, 1, value + i * a->d_v);
         }
-        for (r = r0; r < r1; r++) {
-            size_t pos = a->position + r, from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, g1;
-            size_t lo = base < from ? from - base : 0, hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
-            if (pos < base || lo >= GPTI_ATT_KEYS) continue;
-            g1 = hi / 16 + 1;
-            for (h = 0; h < n_head; h++) {
-                float s[GPTI_ATT_KEYS], *o = a->out + (r * a->n_head + head + h) * a->d_v;
-                if (g0 > 0) for (j = 0; j < 16; j++) s[j] = 0.0f;
-                if (g1 < 2) for (j = 0; j < 16; j++) s[16 + j] = 0.0f;
-                steps->scores(a->q + r * a->stride + (head + h) * a->d_k, key + 16 * g0 * a->d_k, a->d_k, g1 - g0, s + 16 * g0);
-                gpti_soften(a, &sm[(r - r0) * n_head + h], s, o, slope[h], pos - base, lo, hi);
-                steps->weigh(o, a->d_v, s, value, lo, hi);
-            }
+        i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
+        end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
+            ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
+        if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
+        for (j = i; j < end; j++) {
+            gpti_sees(a, pos + j / n_head, base, &lo, &hi);
+            gpti_soften(a, &sm[j], s[j], o[j], slope[j % n_head], pos + j / n_head - base, lo, hi);
+        }
+        for (; i < end; i = j) {        /* rows that see the same keys */
+            size_t l, m;
+            gpti_sees(a, pos + i / n_head, base, &lo, &hi);
+            j = i;
+            do if ((j += n_head) < end) gpti_sees(a, pos + j / n_head, base, &l, &m);
+            while (j < end && l == lo && m == hi);
+            steps->weigh(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
         }
     }
-    for (r = r0; r < r1; r++) for (h = 0; h < n_head; h++) {
-        gpti_softmax *x = &sm[(r - r0) * n_head + h];
-        float sum = gpti_fold(x->sum);
-        if (a->sinks) sum += gpti_exp(a->sinks[head + h] - x->top);      /* a score that attends to nothing */
-        gpti_scale(a->out + (r * a->n_head + head + h) * a->d_v, a->d_v, 1.0f / sum);
+    for (i = 0; i < n_query; i++) {
+        float sum = gpti_fold(sm[i].sum);
+        if (a->sinks) sum += gpti_exp(a->sinks[head + i % n_head] - sm[i].top);     /* a score that attends to nothing */
+        gpti_scale(o[i], a->d_v, 1.0f / sum);
     }
 }
 
-/* Unit: a kv head and a tile of rows, tiles of a head next to each other so that they find its keys in the cache. */
-static size_t gpti_attend_units(const gpti_attend *a) { return a->n_kv * ((a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS); }
+/* Unit: a kv head and a tile of rows. Tiles of a head are taken from both ends, as late ones see more keys: any range of units
+ * costs about the same. */
+GPTI_INLINE size_t gpti_attend_rows(const gpti_attend *a) {
+    return GPTI_ATT_QUERIES / (a->n_head / a->n_kv < GPTI_ATT_HEADS ? a->n_head / a->n_kv : (size_t)GPTI_ATT_HEADS);
+}
+static size_t gpti_attend_units(const gpti_attend *a) {
+    return a->n_kv * ((a->n_row + gpti_attend_rows(a) - 1) / gpti_attend_rows(a));
+}
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
                                   const gpti_attend_steps *steps) {
     float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH];
-    size_t unit, h, group = a->n_head / a->n_kv, n_tile = (a->n_row + GPTI_ATT_ROWS - 1) / GPTI_ATT_ROWS;
+    size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
-        size_t r0 = unit % n_tile * GPTI_ATT_ROWS, r1 = r0 + GPTI_ATT_ROWS < a->n_row ? r0 + GPTI_ATT_ROWS : a->n_row;
+        size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows, r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
             gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
                 : (size_t)GPTI_ATT_HEADS, key, value, steps);
@@ -5414,7 +5464,7 @@ static void gpti_begin_attend(gpt_session *s) {
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? hp->alibi_max : 0.0f;
     s->at.n_unit = gpti_attend_units(a);
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
-        * (s->n_row < GPTI_ATT_ROWS ? s->n_row : (size_t)GPTI_ATT_ROWS);
+        * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
 }
 static void gpti_run_attend(gpt_session *s, size_t begin, size_t end) { s->m->kern.attend(&s->attend, begin, end); }
 
@@ -7311,7 +7361,7 @@ static int gpti_cpu_x86(void) {
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr), "=d"(high) : "c"(0));    /* xgetbv */
     (void)high;
 #endif
-    if ((xcr & 6) == 6 && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* AVX, F16C, AVX2 */
+    if ((xcr & 6) == 6 && (a[2] >> 12 & 1) && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* FMA AVX F16C AVX2 */
         has |= GPTI_HAS_AVX2;
         if (c[0] >> 4 & 1) has |= GPTI_HAS_AVX_VNNI;
         if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 1) && (b[1] >> 17 & 1) && (b[1] >> 30 & 1) && (b[1] >> 31 & 1)) {    /* F DQ BW VL */
@@ -7369,7 +7419,7 @@ GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, 
     }
 }
 
-#define GPTI_AVX512 "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq"
+#define GPTI_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
 GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
     for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
         const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
@@ -7725,6 +7775,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_MUL(a, b) _mm256_mul_ps(a, b)
 #  define GPTI_ADD(a, b) _mm256_add_ps(a, b)
 #  define GPTI_SUB(a, b) _mm256_sub_ps(a, b)
+#  define GPTI_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#  define GPTI_ATT_R 2
+#  define GPTI_ATT_V 2
 #  define GPTI_HALVES(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #  define GPTI_BF16(p) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
 #  define GPTI_BYTES(p) _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
@@ -7733,7 +7786,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #endif
 #if GPTI_BODY == 1
 #  define GPTI_SUFFIX _avx2
-#  define GPTI_FN GPTI_TARGET("avx2,f16c")
+#  define GPTI_FN GPTI_TARGET("avx2,fma,f16c")
 /* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so what wraps on the way
  * does no harm: |q - centre| * 127 * 16 columns <= 32512 for five bits, and for six with 8 columns. */
 #  define GPTI_SMALL 63
@@ -7750,7 +7803,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_SUM_WIDE(s) (s)
 #elif GPTI_BODY == 2
 #  define GPTI_SUFFIX _avx_vnni
-#  define GPTI_FN GPTI_TARGET("avx2,f16c,avxvnni")
+#  define GPTI_FN GPTI_TARGET("avx2,fma,f16c,avxvnni")
 #  define GPTI_SMALL 255
 #  define GPTI_START(pair, centre) _mm256_madd_epi16(pair, _mm256_set1_epi16((short)-(centre)))
 #  define GPTI_DOT(s, w, a, zero) s = _mm256_dpbusd_avx_epi32(s, w, a)
@@ -7785,6 +7838,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_MUL(a, b) _mm512_mul_ps(a, b)
 #  define GPTI_ADD(a, b) _mm512_add_ps(a, b)
 #  define GPTI_SUB(a, b) _mm512_sub_ps(a, b)
+#  define GPTI_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#  define GPTI_ATT_R 4
+#  define GPTI_ATT_V 2
 #  define GPTI_HALVES(p) _mm512_maskz_cvtph_ps(0xFFFF, GPTI_LOAD256(p))
 #  define GPTI_BF16(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(GPTI_LOAD256(p)), 16))
 #  define GPTI_BYTES(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
@@ -7844,6 +7900,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_MUL(a, b) vmulq_f32(a, b)
 #  define GPTI_ADD(a, b) vaddq_f32(a, b)
 #  define GPTI_SUB(a, b) vsubq_f32(a, b)
+#  define GPTI_FMA(a, b, c) vfmaq_f32(c, a, b)
+#  define GPTI_ATT_R 2
+#  define GPTI_ATT_V 4
 #  define GPTI_HALVES(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
 #  define GPTI_BF16(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16))
 #  define GPTI_BYTES(p) vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_s32(vdup_n_s32(gpti_load_i32(p)))))))
@@ -7936,6 +7995,9 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #  define GPTI_MUL(a, b) wasm_f32x4_mul(a, b)
 #  define GPTI_ADD(a, b) wasm_f32x4_add(a, b)
 #  define GPTI_SUB(a, b) wasm_f32x4_sub(a, b)
+#  define GPTI_FMA(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
+#  define GPTI_ATT_R 1
+#  define GPTI_ATT_V 4
 #  define GPTI_HALVES(p) gpti_halves_wasm4(p)
 #  define GPTI_BF16(p) wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)
 #  define GPTI_BYTES(p) \
@@ -7962,6 +8024,7 @@ static int gpti_kernels_find(const char *name, gpti_kernels *out) {
 #else
 #  define GPTI_KEEP(v)
 #endif
+#define GPTI_MADD(fused, a, b, c) ((fused) ? GPTI_FMA(a, b, c) : GPTI_ADD(c, GPTI_MUL(a, b)))
 #define GPTI_NV (16 / GPTI_VF)                  /* vectors of a panel                  */
 #define GPTI_NR (GPTI_NP * GPTI_NV)             /* vectors of a register tile's column */
 #define GPTI_N1 (GPTI_ONE_NP * GPTI_NV)         /* the same for one token */
@@ -8310,57 +8373,87 @@ GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, si
     for (; i + GPTI_VF <= n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_HALVES(p + 2 * i));
     if (i < n) gpti_widen_f16(p + 2 * i, n - i, out + i);
 }
-GPTI_FN GPTI_INLINE void GPTI_K(scores_of)(const float *q, const float *keys, size_t d_k, const size_t n_group, float *s) {
-    GPTI_F a[2 * GPTI_NV], b[2 * GPTI_NV];
-    size_t i, v, n = n_group * GPTI_NV;
-    GPTI_UNROLL for (v = 0; v < n; v++) a[v] = b[v] = GPTI_SETF(0.0f);
-    for (i = 0; i + 2 <= d_k; i += 2, keys += 32) {
-        const GPTI_F x = GPTI_SETF(q[i]), y = GPTI_SETF(q[i + 1]);
-        GPTI_UNROLL for (v = 0; v < n; v++) {
-            const float *k = keys + v / GPTI_NV * 16 * d_k + GPTI_LANE(v);
-            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(k)));
-            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(k + 16)));
+/* nq queries, GPTI_ATT_V vectors of keys at a time */
+GPTI_FN GPTI_INLINE void GPTI_K(scores_of)(const float *const *q, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+                                           const int nq, const int exact) {
+    GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
+    size_t i, g;
+    int v, k;
+    for (g = 0; g < GPTI_ATT_KEYS; g += GPTI_ATT_V * GPTI_VF) {
+        const float *p = keys + g * d_k;
+        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) a[k][v] = b[k][v] = GPTI_SETF(0.0f);
+        for (i = 0; i + 2 <= d_k; i += 2, p += 32) {
+            GPTI_F x[GPTI_ATT_V], y[GPTI_ATT_V];
+            GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) {
+                x[v] = GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v));
+                y[v] = GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + 16 + GPTI_LANE(v));
+            }
+            GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) {
+                a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), x[v], a[k][v]);
+                b[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i + 1]), y[v], b[k][v]);
+            }
         }
+        if (i < d_k) GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
+            a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v)), a[k][v]);
+        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
+            GPTI_STOREF(s[k] + g + (size_t)(GPTI_VF * v), GPTI_ADD(a[k][v], b[k][v]));
     }
-    if (i < d_k) GPTI_UNROLL for (v = 0; v < n; v++)
-        a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(q[i]), GPTI_LOADF(keys + v / GPTI_NV * 16 * d_k + GPTI_LANE(v))));
-    GPTI_UNROLL for (v = 0; v < n; v++) GPTI_STOREF(s + GPTI_VF * v, GPTI_ADD(a[v], b[v]));
 }
-GPTI_FN static void GPTI_K(scores)(const float *q, const float *keys, size_t d_k, size_t n_group, float *s) {
-    if (n_group == 2) GPTI_K(scores_of)(q, keys, d_k, 2, s);
-    else if (n_group == 1) GPTI_K(scores_of)(q, keys, d_k, 1, s);
+GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+                                   int exact) {
+    size_t i = 0;
+    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_R, 1);
+    if (exact) for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
+    for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
-GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *o, size_t d, const float *p, const float *values, size_t lo,
-    size_t hi, const int n) {
-    GPTI_F a[4], b[4];
-    int v;
-    GPTI_UNROLL for (v = 0; v < n; v++) a[v] = b[v] = GPTI_SETF(0.0f);
+/* nv vectors of values for nq queries */
+GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+                                            size_t lo, size_t hi, const int nq, const int nv, const int exact) {
+    GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
+    int v, k;
+    values += at + lo * d;
+    GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++) a[k][v] = b[k][v] = GPTI_SETF(0.0f);
     if (lo % 2) {
-        GPTI_UNROLL for (v = 0; v < n; v++)
-            b[v] = GPTI_ADD(b[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + lo * d + GPTI_VF * v)));
+        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++)
+            b[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), GPTI_LOADF(values + GPTI_VF * v), b[k][v]);
         lo++;
+        values += d;
     }
-    for (values += lo * d; lo < hi; lo += 2, values += 2 * d) {
-        const GPTI_F x = GPTI_SETF(p[lo]), y = GPTI_SETF(p[lo + 1]);
-        GPTI_UNROLL for (v = 0; v < n; v++) {
-            a[v] = GPTI_ADD(a[v], GPTI_MUL(x, GPTI_LOADF(values + GPTI_VF * v)));
-            b[v] = GPTI_ADD(b[v], GPTI_MUL(y, GPTI_LOADF(values + d + GPTI_VF * v)));
+    for (; lo < hi; lo += 2, values += 2 * d) {
+        GPTI_UNROLL for (v = 0; v < nv; v++) {
+            const GPTI_F x = GPTI_LOADF(values + GPTI_VF * v), y = GPTI_LOADF(values + d + GPTI_VF * v);
+            GPTI_UNROLL for (k = 0; k < nq; k++) {
+                a[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), x, a[k][v]);
+                b[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo + 1]), y, b[k][v]);
+            }
         }
     }
-    if (lo == hi) GPTI_UNROLL for (v = 0; v < n; v++)
-        a[v] = GPTI_ADD(a[v], GPTI_MUL(GPTI_SETF(p[lo]), GPTI_LOADF(values + GPTI_VF * v)));
-    GPTI_UNROLL for (v = 0; v < n; v++)
-        GPTI_STOREF(o + GPTI_VF * v, GPTI_ADD(GPTI_LOADF(o + GPTI_VF * v), GPTI_ADD(a[v], b[v])));
-}
-GPTI_FN static void GPTI_K(weigh)(float *o, size_t d, const float *p, const float *values, size_t lo, size_t hi) {
-    size_t i = 0, j;
-    for (; i + 4 * GPTI_VF <= d; i += 4 * GPTI_VF) GPTI_K(weigh_part)(o + i, d, p, values + i, lo, hi, 4);
-    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o + i, d, p, values + i, lo, hi, 1);
-    for (; i < d; i++) {
-        float v[2] = { 0.0f, 0.0f };
-        for (j = lo; j <= hi; j++) v[j % 2] += p[j] * values[j * d + i];
-        o[i] += v[0] + v[1];
+    if (lo == hi) GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++)
+        a[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), GPTI_LOADF(values + GPTI_VF * v), a[k][v]);
+    GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++) {
+        float *out = o[k] + at + GPTI_VF * v;
+        GPTI_STOREF(out, GPTI_ADD(GPTI_LOADF(out), GPTI_ADD(a[k][v], b[k][v])));
     }
+}
+GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+                                          size_t hi, const int nq, const int exact) {
+    size_t i = 0, j;
+    int k;
+    for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
+        GPTI_K(weigh_part)(o, i, d, p, values, lo, hi, nq, GPTI_ATT_V, exact);
+    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values, lo, hi, nq, 1, exact);
+    for (; i < d; i++) for (k = 0; k < nq; k++) {
+        float v[2] = { 0.0f, 0.0f };
+        for (j = lo; j <= hi; j++) v[j % 2] += p[k][j] * values[j * d + i];
+        o[k][i] += v[0] + v[1];
+    }
+}
+GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+                                  size_t hi, int exact) {
+    size_t i = 0;
+    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
+    if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
+    for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
 GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) {
     const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
@@ -8407,8 +8500,11 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_COUNT
 #undef GPTI_DOT
 #undef GPTI_DOT_WIDE
+#undef GPTI_ATT_R
+#undef GPTI_ATT_V
 #undef GPTI_F
 #undef GPTI_FLOAT
+#undef GPTI_FMA
 #undef GPTI_FN
 #undef GPTI_HALVES
 #undef GPTI_I

@@ -1,5 +1,5 @@
-/* Matrix products: plain C against double precision, every other kernel set against plain C bit for bit, over odd sizes,
- * any split of panels and tokens, packed and mapped weights. */
+/* Matrix products and attention: plain C against double precision, every other kernel set against plain C bit for bit, over odd
+ * sizes, any split of panels and tokens, packed and mapped weights, any cut of the rows. */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include <stdio.h>
@@ -198,11 +198,104 @@ static void test_quantize_ref(void) {
     check(b[1].d != b[1].d && b[1].s[0] != b[1].s[0], "scale of a block that is not finite", "ref", "", 0, 0);
 }
 
+/* ---- attention ---- */
+enum { ATT_ROW = 70, ATT_KEY = 192, ATT_WIDTH = 96, ATT_HEAD = 12 };
+static float query[ATT_ROW * ATT_HEAD * ATT_WIDTH], query_kept[ATT_ROW * ATT_HEAD * ATT_WIDTH];
+static float att[ATT_ROW * ATT_HEAD * ATT_WIDTH], att_want[ATT_ROW * ATT_HEAD * ATT_WIDTH];
+static unsigned char att_k[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4], att_v[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4];
+static const struct { size_t n_row, n_head, n_kv, d_k, d_v, position, window; float scale, cap, alibi; int kv; } shapes[] = {
+    { 1, 2, 2, 64, 64, 0, 0, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },      { 70, 2, 2, 64, 64, 0, 0, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },
+    { 1, 9, 3, 64, 64, 100, 0, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },    { 33, 9, 3, 80, 96, 31, 0, 0.1f, 0.0f, 0.0f, GPT_KV_F16 },
+    { 13, 12, 1, 33, 21, 90, 0, 0.2f, 30.0f, 0.0f, GPT_KV_F16 },    { 70, 4, 1, 64, 40, 60, 20, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },
+    { 1, 4, 1, 64, 64, 150, 33, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },   { 40, 6, 6, 48, 5, 17, 0, 0.15f, 0.0f, 8.0f, GPT_KV_F16 },
+    { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_F32 },    { 7, 3, 1, 7, 17, 40, 16, 0.4f, 0.0f, 0.0f, GPT_KV_F32 },
+    { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_Q8_0 },   { 5, 8, 2, 40, 72, 77, 50, 0.15f, 0.0f, 0.0f, GPT_KV_Q8_0 } };
+
+static void make_floats(float *v, size_t n, int wild) {
+    static const uint32_t odd[] = { 0x7FC00000u, 0x7F800000u, 0xFF800000u, 0x00000001u, 0x1F7FFFFFu, 0x1F800000u, 0x5F7FFFFFu,
+                                    0x5F800000u, 0xDF7FFFFFu, 0x7F7FFFFFu, 0x80000000u, 0x7FFFFFFFu, 0x33800000u };
+    size_t i;
+    for (i = 0; i < n; i++) v[i] = rng_float() * (wild && rng() % 2 ? (float)ldexp(1.0, (int)(rng() % 24u) - 16) : 1.0f);
+    if (wild) for (i = rng() % 300; i < n; i += 500 + rng() % 3000) v[i] = gpti_bits_f32(odd[rng() % 13]);
+}
+
+/* Queries, and a cache in which all positions up to the last row's are filled. */
+static gpti_attend make_attend(size_t shape, int wild) {
+    float row[ATT_WIDTH];
+    gpti_attend a;
+    size_t h, p, n_key = shapes[shape].position + shapes[shape].n_row;
+    memset(&a, 0, sizeof a);
+    a.n_row = shapes[shape].n_row; a.n_head = shapes[shape].n_head; a.n_kv = shapes[shape].n_kv; a.d_k = shapes[shape].d_k;
+    a.d_v = shapes[shape].d_v; a.position = shapes[shape].position; a.window = shapes[shape].window; a.kv = shapes[shape].kv;
+    a.scale = shapes[shape].scale; a.cap = shapes[shape].cap; a.alibi = shapes[shape].alibi;
+    a.q = query; a.stride = a.n_head * a.d_k; a.out = att; a.cache.k = att_k; a.cache.v = att_v; a.cache.cap = ATT_KEY;
+    make_floats(query, a.n_row * a.stride, wild);
+    memcpy(query_kept, query, sizeof query);
+    memset(att_k, 0, sizeof att_k);
+    memset(att_v, 0, sizeof att_v);
+    for (h = 0; h < a.n_kv; h++) for (p = 0; p < n_key; p++) {
+        make_floats(row, a.d_k, wild && rng() % 8 == 0);
+        gpti_kv_store(a.kv, att_k + (h * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), row, a.d_k, 16, p & 15);
+        make_floats(row, a.d_v, wild && rng() % 8 == 0);
+        gpti_kv_store(a.kv, att_v + (h * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), row, a.d_v, 1, 0);
+    }
+    return a;
+}
+
+/* Plain C: softmax in double over the cache's numbers. 13 bits of a query or weight: 2^-14 of the largest there is. */
+static void test_attend_ref(size_t shape) {
+    static float keys[16 * ATT_WIDTH], value[ATT_WIDTH];
+    gpti_attend a = make_attend(shape, 0);
+    size_t r, h, p, i;
+    gpti_attend_ref(&a, 0, gpti_attend_units(&a));
+    for (r = 0; r < a.n_row; r++) for (h = 0; h < a.n_head; h++) {
+        double weight[ATT_KEY], sum = 0.0, o[ATT_WIDTH] = { 0 }, top = -1e300;
+        size_t kvh = h / (a.n_head / a.n_kv), pos = a.position + r, first = a.window && pos >= a.window ? pos + 1 - a.window : 0;
+        for (p = first; p <= pos; p++) {
+            double s = 0.0;
+            gpti_kv_load(a.kv, att_k + (kvh * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), a.d_k, 16, keys);
+            for (i = 0; i < a.d_k; i++) s += (double)query_kept[r * a.stride + h * a.d_k + i] * (double)keys[i * 16 + (p & 15)];
+            s *= (double)a.scale;
+            if (a.cap > 0.0f) s = (double)a.cap * tanh(s / (double)a.cap);
+            if (a.alibi > 0.0f) s -= (double)gpti_alibi_slope(h, a.n_head, a.alibi) * (double)(pos - p);
+            weight[p] = s;
+            top = s > top ? s : top;
+        }
+        for (p = first; p <= pos; p++) sum += weight[p] = exp(weight[p] - top);
+        for (p = first; p <= pos; p++) {
+            gpti_kv_load(a.kv, att_v + (kvh * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), a.d_v, 1, value);
+            for (i = 0; i < a.d_v; i++) o[i] += weight[p] / sum * (double)value[i];
+        }
+        for (i = 0; i < a.d_v; i++)
+            check(fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i]) < (a.kv == GPT_KV_F32 ? 4e-6 : 2e-4), "attention is off",
+                  "ref", "", (long)shape, (long)(1e9 * fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i])));
+    }
+}
+
+static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
+    gpti_attend a = make_attend(shape, wild);
+    size_t n = a.n_row * a.n_head * a.d_v, i, done;
+    gpti_attend_ref(&a, 0, gpti_attend_units(&a));
+    memcpy(att_want, att, n * sizeof *att);
+    memcpy(query, query_kept, sizeof query);
+    for (i = gpti_attend_units(&a); i > 0; i--) set->attend(&a, i - 1, i);
+    check(same_floats(att, att_want, n), "attention differs from ref", set->name, "", (long)shape, wild);
+    memcpy(query, query_kept, sizeof query);
+    memset(att, 0, sizeof att);
+    for (done = 0; done < shapes[shape].n_row; done += a.n_row) {      /* a few rows at a time */
+        a.q = query + done * a.stride; a.out = att + done * a.n_head * a.d_v; a.position = shapes[shape].position + done;
+        a.n_row = shapes[shape].n_row - done < 1 + done % 6 ? shapes[shape].n_row - done : 1 + done % 6;
+        set->attend(&a, 0, gpti_attend_units(&a));
+    }
+    check(same_floats(att, att_want, n), "attention shows how rows were cut", set->name, "", (long)shape, wild);
+}
+
 int main(int argc, char **argv) {
     static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 }, n_toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 13, 70 };
     size_t s, f, i, round;
     n_set = gpti_kernels_list(sets);
     test_quantize_ref();
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
     for (f = 0; f < GPTI_N_FORMAT; f++) {
         const gpti_format *fmt = &gpti_formats[f];
         test_ref(fmt, 19, fmt->block_len == 256 ? 768 : 352, 3);
@@ -217,6 +310,7 @@ int main(int argc, char **argv) {
         }
         printf("unit_kernels: %s\n", set->name);
         test_quantize(set);
+        for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) test_attend(set, i, round > 0);
         for (f = 0; f < GPTI_N_FORMAT; f++) {
             const gpti_format *fmt = &gpti_formats[f];
             for (i = 0, round = 0; i < sizeof n_toks / sizeof n_toks[0]; i++, round++) {
