@@ -1195,13 +1195,14 @@ static float gpti_f16_f32(uint32_t h) {
 }
 
 /* Rounds to nearest even, overflows to infinity, keeps the upper bits of a NaN and makes it quiet. */
-static uint32_t gpti_f32_f16(float f) {
-    uint32_t u = gpti_f32_bits(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu, h;
-    if (a > 0x7F800000u) h = 0x7E00u | (a >> 13 & 0x03FFu);
-    else if (a >= 0x477FF000u) h = 0x7C00u;
-    else if (a < 0x38800000u) h = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u;   /* 0.5 has the ulp 2^-24 of a half */
-    else h = (a + 0x0FFFu + (a >> 13 & 1u) - (112u << 23)) >> 13;
-    return sign | h;
+GPTI_INLINE uint32_t gpti_f32_f16(float f) {        /* without a branch, for loops of 16 lanes */
+    const uint32_t u = gpti_f32_bits(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu;
+    const uint32_t low = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u;      /* 0.5 has the ulp 2^-24 of a half */
+    const uint32_t high = (a + 0x0FFFu + (a >> 13 & 1u) - (112u << 23)) >> 13;
+    const uint32_t is_low = 0u - (uint32_t)(a < 0x38800000u), is_big = 0u - (uint32_t)(a >= 0x477FF000u),
+        is_nan = 0u - (uint32_t)(a > 0x7F800000u);
+    const uint32_t h = (low & is_low) | (high & ~is_low), n = (0x7C00u & ~is_nan) | ((0x7E00u | (a >> 13 & 0x03FFu)) & is_nan);
+    return sign | (h & ~is_big) | (n & is_big);
 }
 
 static uint32_t gpti_f32_bf16(float f) {
@@ -1812,12 +1813,18 @@ static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_
 /* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to the next. */
 static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc, size_t ld_acc) {
     size_t row = panel * GPTI_PANEL, n_row = job->w.n_row - row, t, r;
+    float bias[GPTI_PANEL] = { 0.0f }, sum[GPTI_PANEL];
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
+    if (job->bias != NULL) memcpy(bias, job->bias + row, n_row * sizeof *bias);
     for (t = 0; t < n_tok; t++, acc += ld_acc) {
         float *out = job->out + (job->out_row != NULL ? job->out_row[t0 + t] : t0 + t) * job->ld_out + row;
         if (job->bias == NULL && n_row == GPTI_PANEL) memcpy(out, acc, GPTI_PANEL * sizeof *out);
         else if (job->bias == NULL) memcpy(out, acc, n_row * sizeof *out);
-        else for (r = 0; r < n_row; r++) out[r] = acc[r] + job->bias[row + r];
+        else {
+            for (r = 0; r < GPTI_PANEL; r++) sum[r] = acc[r] + bias[r];
+            if (n_row == GPTI_PANEL) memcpy(out, sum, sizeof sum);
+            else memcpy(out, sum, n_row * sizeof *out);
+        }
     }
 }
 
@@ -4998,9 +5005,15 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
 static void gpti_kv_store(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    uint32_t h[GPTI_LANES];
     size_t i, j, n;
     if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
-    else if (kv == GPT_KV_F16) for (i = 0; i < d; i++) gpti_store_u16(p + (i * lanes + lane) * 2, gpti_f32_f16(x[i]));
+    else if (kv == GPT_KV_F16) for (i = 0; i < d; i += n) {
+        n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
+        if (n == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(x[i + j]);
+        else for (j = 0; j < n; j++) h[j] = gpti_f32_f16(x[i + j]);
+        for (j = 0; j < n; j++) gpti_store_u16(p + ((i + j) * lanes + lane) * 2, h[j]);
+    }
     else for (i = 0; i < d; i += n) {
         float top = 0.0f, scale, id;
         n = d - i < 32 ? d - i : 32;
@@ -5486,9 +5499,15 @@ static void gpti_trace_attn_out(const gpt_session *s) {
 
 /* x += scale * norm(y), the norm where the layer has one */
 static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
-    size_t i, D = s->m->hp.d_model;
+    const float scale = s->m->hp.residual_scale;
+    float v[GPTI_LANES];
+    size_t i = 0, j, D = s->m->hp.d_model;
     if (post.w) gpti_norm(s, y, y, D, post);
-    for (i = 0; i < D; i++) x[i] += y[i] * s->m->hp.residual_scale;
+    for (; i + GPTI_LANES <= D; i += GPTI_LANES) {
+        for (j = 0; j < GPTI_LANES; j++) v[j] = y[i + j] * scale;
+        for (j = 0; j < GPTI_LANES; j++) x[i + j] += v[j];
+    }
+    for (; i < D; i++) x[i] += y[i] * scale;
 }
 
 /* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
