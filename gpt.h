@@ -1212,8 +1212,9 @@ static uint32_t gpti_f32_bf16(float f) {
 }
 
 static void gpti_store_u16(unsigned char *p, uint32_t v) {
-    p[0] = (unsigned char)(v & 255u);
-    p[1] = (unsigned char)(v >> 8 & 255u);
+    const uint16_t h = (uint16_t)v;
+    p[0] = (unsigned char)h;
+    p[1] = (unsigned char)(h >> 8);
 }
 
 static void gpti_widen_f32(const unsigned char *p, size_t n, float *out) {
@@ -7264,7 +7265,8 @@ GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_pa
  * repetitions that go nowhere. */
 typedef struct gpti_products {
     int n_panel, n_tok, small;           /* small: the most q of `narrow`                                    */
-    void (*centre)(gpti_tile *t, size_t n, int zero);    /* q - zero in place of q, NULL: `narrow` and `halved` see to that */
+    /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
+    void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     void (*floats)(const gpti_run *run);
     void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
     void (*halved)(const gpti_run *run);         /* two scales                             */
@@ -7303,7 +7305,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : floats ? set->floats
         : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
-    steps.in_place = single ? 2 : !centre;
+    steps.in_place = single ? 2 : 1;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
@@ -7322,7 +7324,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     const unsigned char *p = gpti_panel_chunk(w, at, k, n, scratch + np * slice);
                     if (floats && !direct) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
-                    if (centre && fmt->zero) set->centre(u.t[np], n / 32, fmt->zero);
+                    if (centre && fmt->type == GPTI_Q8_0) set->centre(u.t[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
+                    else if (centre && fmt->zero) set->centre(u.t[np], u.t[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
                     q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
                     if (single) run.next[np] = w->packed ? p + 3072 : p;
                     ahead[np] = p + bytes;
@@ -7545,11 +7548,11 @@ GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half)
 }
 GPTI_FN static void gpti_amx_narrow(const gpti_run *run) { gpti_amx_product(run, 1); }
 GPTI_FN static void gpti_amx_halved(const gpti_run *run) { gpti_amx_product(run, 2); }
-GPTI_FN static void gpti_amx_centre(gpti_tile *t, size_t n, int zero) {
+GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero) {
     const __m512i z = _mm512_set1_epi8((char)zero);
     size_t i;
-    for (; n > 0; n--, t++) for (i = 0; i < 512; i += 64)
-        _mm512_storeu_si512(t->q + i, _mm512_sub_epi8(_mm512_loadu_si512(t->q + i), z));
+    for (; n > 0; n--, t++, q += step) for (i = 0; i < 512; i += 64)
+        _mm512_storeu_si512(t->q + i, _mm512_sub_epi8(_mm512_loadu_si512(q + i), z));
 }
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
