@@ -174,7 +174,8 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 typedef struct gpt_session_params { /* NULL or {0}: sensible defaults                                                    */
     uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096     */
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
-    gpt_kv       kv;            /* number format of the key and value cache                                              */
+    gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
+                                /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
     int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers                                          */
     gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
     gpt_poll   (*poll)(void *user);     /* asked between slices of work of a few milliseconds at most; GPT_PAUSE makes   */
@@ -5057,7 +5058,8 @@ typedef struct gpti_attend_steps {
 } gpti_attend_steps;
 
 /* s [n, 2 * 16] = q [n, d_k] . keys [2, d_k, 16]: two partial sums, over even and odd d */
-static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact) {
+static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+                            int exact) {
     size_t i, j, k, g;
     for (k = 0; k < n; k++) for (g = 0; g < GPTI_ATT_KEYS; g += 16) {
         const float *key = keys + g * d_k;
@@ -5158,7 +5160,8 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     }
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
-        for (i = 0; i < n_key; i += 16) steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
+        for (i = 0; i < n_key; i += 16)
+            steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
         if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
         for (i = 0; i < n_key; i += n) {        /* plain floats of 16 keys lie in one piece */
             n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
@@ -5202,7 +5205,8 @@ GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end
     float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH];
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
-        size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows, r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
+        size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
+        size_t r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
             gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
                 : (size_t)GPTI_ATT_HEADS, key, value, steps);
@@ -7324,7 +7328,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     const unsigned char *p = gpti_panel_chunk(w, at, k, n, scratch + np * slice);
                     if (floats && !direct) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
-                    if (centre && fmt->type == GPTI_Q8_0) set->centre(u.t[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
+                    if (centre && fmt->type == GPTI_Q8_0)
+                        set->centre(u.t[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
                     else if (centre && fmt->zero) set->centre(u.t[np], u.t[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
                     q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
                     if (single) run.next[np] = w->packed ? p + 3072 : p;
@@ -7383,7 +7388,7 @@ static int gpti_cpu_x86(void) {
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr), "=d"(high) : "c"(0));    /* xgetbv */
     (void)high;
 #endif
-    if ((xcr & 6) == 6 && (a[2] >> 12 & 1) && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* FMA AVX F16C AVX2 */
+    if ((xcr & 6) == 6 && (a[2] >> 12 & 1) && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* FMA .. AVX2 */
         has |= GPTI_HAS_AVX2;
         if (c[0] >> 4 & 1) has |= GPTI_HAS_AVX_VNNI;
         if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 1) && (b[1] >> 17 & 1) && (b[1] >> 30 & 1) && (b[1] >> 31 & 1)) {    /* F DQ BW VL */
@@ -8416,7 +8421,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(scores_of)(const float *const *q, const float *k
             }
         }
         if (i < d_k) GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
-            a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v)), a[k][v]);
+            a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v)),
+                                a[k][v]);
         GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
             GPTI_STOREF(s[k] + g + (size_t)(GPTI_VF * v), GPTI_ADD(a[k][v], b[k][v]));
     }
@@ -8429,8 +8435,8 @@ GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float 
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
 /* nv vectors of values for nq queries */
-GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
-                                            size_t lo, size_t hi, const int nq, const int nv, const int exact) {
+GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS],
+                                            const float *values, size_t lo, size_t hi, const int nq, const int nv, const int exact) {
     GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
     int v, k;
     values += at + lo * d;
@@ -8470,8 +8476,8 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[
         o[k][i] += v[0] + v[1];
     }
 }
-GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
-                                  size_t hi, int exact) {
+GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+                                  size_t lo, size_t hi, int exact) {
     size_t i = 0;
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
     if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
