@@ -7241,18 +7241,21 @@ GPTI_COLD_END
 
 static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
-/* A product of one or two panels and a few tokens. */
+enum { GPTI_STRIP = 4, GPTI_MOST_TOKENS = 16 };   /* panels that several tokens meet while the tokens are in the nearest
+                                                   * cache; tokens that a product takes at once */
+
+/* A product of a few panels and a few tokens. */
 typedef struct gpti_run {
     const gpti_tile *t;                  /* [panels][GPTI_CHUNK / 32]                        */
-    const uint8_t *q[2];                 /* first q of each panel, q_step to the next tile's */
+    const uint8_t *q[GPTI_STRIP];        /* first q of each panel, q_step to the next tile's */
     size_t q_step;
-    const float *w[2];                   /* floats: [columns][16] of each panel              */
-    const gpti_xblock *x[16];            /* first block of each token, ld apart              */
-    const float *xf[16];                 /* floats of each token                             */
-    float *acc[16];                      /* [panels][16] of each token                       */
-    size_t ld, n;                        /* n columns                                        */
+    const float *w[GPTI_STRIP];          /* floats: [columns][16] of each panel              */
+    const gpti_xblock *x[GPTI_MOST_TOKENS];   /* first block of each token, ld apart              */
+    const float *xf[GPTI_MOST_TOKENS];   /* floats of each token                             */
+    float *acc;                          /* [tokens][GPTI_STRIP][16]                         */
+    size_t ld, n, n_panel;               /* n columns                                        */
     int in_row;                          /* x[i] is x[0] + i                                 */
-    const unsigned char *next[2];        /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
+    const unsigned char *next[GPTI_STRIP];   /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
     size_t n_next;
     int has_min, zero;
 } gpti_run;
@@ -7268,7 +7271,7 @@ GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_pa
 /* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
  * repetitions that go nowhere. */
 typedef struct gpti_products {
-    int n_panel, n_tok, small;           /* small: the most q of `narrow`                                    */
+    int n_panel, n_tok, small;           /* n_panel 0: any number of them; small: the most q of `narrow`      */
     /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     void (*floats)(const gpti_run *run);
@@ -7283,23 +7286,21 @@ typedef struct gpti_products {
     int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
 } gpti_products;
 
-enum { GPTI_STRIP = 4 };      /* panels that several tokens meet while the tokens are in the nearest cache */
-
 static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
     GPTI_ALIGN64 union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK * 16]; } u;
-    GPTI_ALIGN64 float acc[(GPTI_TOKENS + 1) * GPTI_STRIP * 16];
+    GPTI_ALIGN64 float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP * 16];
     GPTI_ALIGN64 unsigned char scratch[2 * GPTI_PANEL * 4 * GPTI_CHUNK];
     const gpti_matrix *w = &job->w;
     const gpti_format *fmt = w->fmt;
     const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
     const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
     const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
-    const size_t n_panel = !single ? (size_t)set->n_panel : floats && !direct ? 1 : (size_t)set->one_panel[direct];
+    const size_t n_panel = !single && set->n_panel ? (size_t)set->n_panel : !single ? 1 : floats && !direct ? 1 : (size_t)set->one_panel[direct];
     const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
-    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * n_strip, slice = sizeof scratch / n_strip;
+    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP, slice = sizeof scratch / n_strip;
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
     size_t panel, t0, n_tok, k, n, t, i, np, first, bytes;
     const uint8_t *q[GPTI_STRIP];
@@ -7318,7 +7319,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
         const size_t n_here = far || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
-            memset(acc, 0, (n_tok + 1) * ld_acc * sizeof *acc);
+            memset(acc, 0, (n_tok + per - 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < chunk ? w->n_col - k : chunk;
                 bytes = GPTI_PANEL * gpti_row_bytes(fmt, n);
@@ -7336,6 +7337,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     ahead[np] = p + bytes;
                 }
                 run.n = n;
+                run.n_panel = set->n_panel || single ? n_panel : n_here;
                 run.n_next = single && w->packed ? bytes / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
                     run.in_row = job->in_row == NULL && t + per <= n_tok;
@@ -7350,10 +7352,10 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                             GPTI_PREFETCH(job->out + (job->out_row != NULL ? job->out_row[at] : at) * job->ld_out +
                                 GPTI_PANEL * (panel + np));
                     }
-                    for (first = 0; first < n_here; first += n_panel) {
+                    for (first = 0; first < n_here; first += run.n_panel) {
                         run.t = u.t[first];
-                        for (np = 0; np < n_panel; np++) run.q[np] = q[first + np];
-                        for (i = 0; i < per; i++) run.acc[i] = acc + (t + i < n_tok ? t + i : n_tok) * ld_acc + 16 * first;
+                        for (np = 0; np < run.n_panel; np++) run.q[np] = q[first + np];
+                        run.acc = acc + t * ld_acc + 16 * first;
                         product(&run);
                     }
                 }
@@ -7491,65 +7493,87 @@ static int gpti_cpu_amx(void) {
     return r == 0;
 }
 
-/* Shapes of the tile registers: 0, 1 sums [16 tokens][16 rows] int32; 2, 3 tokens [16][32] and [16][16] int8; 4, 5 weights
- * [8][16 rows][4] and [4][16 rows][4] int8. The second of each pair is for half a tile. */
+/* Shapes of the tile registers: 0 sums [16 tokens][16 rows] int32; 1 weights [8][16 rows][4] int8; 2 to 5 tokens [16][32] int8;
+ * where a tile has two scales, 1 to 5 hold half as many columns. */
 typedef struct gpti_amx_shapes { uint8_t palette, start, zero[14]; uint16_t n_byte[16]; uint8_t n_row[16]; } gpti_amx_shapes;
-static void gpti_amx_begin(void) {
-    const gpti_amx_shapes shapes = { 1, 0, { 0 }, { 64, 64, 32, 16, 64, 64 }, { 16, 16, 16, 16, 8, 4 } };
+static void gpti_amx_begin(int n_half) {
+    gpti_amx_shapes shapes = { 1, 0, { 0 }, { 64, 64, 32, 32, 32, 32 }, { 16, 8, 16, 16, 16, 16 } };
+    int i;
+    shapes.n_row[1] = (uint8_t)(8 / n_half);
+    for (i = 2; i < 6; i++) shapes.n_byte[i] = (uint16_t)(32 / n_half);
     __asm__ volatile("ldtilecfg %0" :: "m"(shapes));
 }
 static void gpti_amx_end(void) { __asm__ volatile("tilerelease" ::); }
 
-/* sum [16 tokens][16 rows] = x[16 tokens] . q, over 32 columns or over half h of them */
-#define GPTI_AMX_SUM(sum, x, q, c, a, b) __asm__ volatile( \
-    "{tileloadd (%1,%3,1), %%tmm" #a "|tileloadd tmm" #a ", [%1+%3*1]}\n\t" \
-    "{tileloadd (%2,%3,1), %%tmm" #b "|tileloadd tmm" #b ", [%2+%3*1]}\n\t" \
-    "{tilezero %%tmm" #c "|tilezero tmm" #c "}\n\t" \
-    "{tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c "|tdpbssd tmm" #c ", tmm" #a ", tmm" #b "}\n\t" \
-    "{tilestored %%tmm" #c ", (%0,%3,1)|tilestored [%0+%3*1], tmm" #c "}" \
-    :: "r"(sum), "r"(x), "r"(q), "r"((size_t)64) : "memory")
+#define GPTI_AMX_LOAD(i, p) __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #i "|tileloadd tmm" #i ", [%0+%1*1]}" \
+    :: "r"(p), "r"((size_t)64) : "memory")
+/* sum [16 tokens][16 rows] = tokens of register i . q */
+#define GPTI_AMX_SUM(i, sum, q) __asm__ volatile( \
+    "{tileloadd (%1,%2,1), %%tmm1|tileloadd tmm1, [%1+%2*1]}\n\t" \
+    "{tilezero %%tmm0|tilezero tmm0}\n\t" \
+    "{tdpbssd %%tmm1, %%tmm" #i ", %%tmm0|tdpbssd tmm0, tmm" #i ", tmm1}\n\t" \
+    "{tilestored %%tmm0, (%0,%2,1)|tilestored [%0+%2*1], tmm0}" \
+    :: "r"(sum), "r"(q), "r"((size_t)64) : "memory")
 
-enum { GPTI_AMX_AHEAD = 2 };       /* steps whose sums are under way while those of another are scaled */
+enum { GPTI_AMX_HELD = 4 };     /* pieces of the tokens, a tile or half of one each, that stay in registers */
 
-/* Sums of step j: half j % n_half of tile j / n_half, of the second panel after those of the first. */
-GPTI_FN GPTI_INLINE void gpti_amx_step(const gpti_run *run, const gpti_xblock *x, size_t ld, size_t j, const int n_half,
-    int32_t (*sum)[16][16]) {
-    const size_t n = run->n / 32, at = j / (size_t)n_half, h = j % (size_t)n_half;
-    const gpti_tile *t = at < n ? run->t + at : run->t + GPTI_CHUNK / 32 + at - n;
-    x += (at < n ? at : at - n) * ld;
-    if (n_half == 1) GPTI_AMX_SUM(sum[j % 4], x->q, t->q, 0, 2, 4);
-    else GPTI_AMX_SUM(sum[j % 4], x->q + 16 * h, t->q + 256 * h, 1, 3, 5);
+/* sum = piece k of those held . its q in tile t or beyond */
+GPTI_FN GPTI_INLINE void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_half, int32_t (*sum)[16]) {
+    const uint8_t *q = t[k / (size_t)n_half].q + 256 * (k % (size_t)n_half);
+    if (k == 0) GPTI_AMX_SUM(2, sum, q);
+    else if (k == 1) GPTI_AMX_SUM(3, sum, q);
+    else if (k == 2) GPTI_AMX_SUM(4, sum, q);
+    else GPTI_AMX_SUM(5, sum, q);
+}
+
+/* Pieces [0, held) of all panels; the sums of two steps are under way while those of another are scaled. */
+GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t, const gpti_xblock *x, size_t ld, const size_t held,
+    const int n_half, int32_t (*sum)[16][16]) {
+    const size_t n = run->n_panel;
+    float *acc = run->acc;
+    size_t i, k, np;
+    int m;
+    GPTI_UNROLL for (k = 0; k < held; k++) {
+        const int8_t *q = x[k / (size_t)n_half * ld].q + 16 * (k % (size_t)n_half);
+        if (k == 0) GPTI_AMX_LOAD(2, q);
+        else if (k == 1) GPTI_AMX_LOAD(3, q);
+        else if (k == 2) GPTI_AMX_LOAD(4, q);
+        else GPTI_AMX_LOAD(5, q);
+    }
+    if (held == GPTI_AMX_HELD) GPTI_UNROLL for (k = 0; k < 2; k++) gpti_amx_sum(t, k, n_half, sum[k]);
+    for (np = 0; np < n; np++, t += GPTI_CHUNK / 32, acc += 16) {
+        __m512 f[16];
+        GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(acc + 16 * GPTI_STRIP * i);
+        GPTI_UNROLL for (k = 0; k < held; k++) {
+            const size_t j = k / (size_t)n_half, h = k % (size_t)n_half;
+            const gpti_xblock *at = x + j * ld;
+            const int32_t (*s)[16] = (const int32_t (*)[16])sum[k];
+            const __m512 d = _mm512_loadu_ps(t[j].d[h]);
+            __asm__("" : "+r"(at));       /* one address, not 16 that gcc would keep */
+            if (held < GPTI_AMX_HELD) gpti_amx_sum(t, k, n_half, sum[k]);
+            else if (k < 2) gpti_amx_sum(t, k + 2, n_half, sum[k + 2]);
+            else if (np + 1 < n) gpti_amx_sum(t + GPTI_CHUNK / 32, k - 2, n_half, sum[k - 2]);
+            GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
+                _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(at[i].d))));
+            if (run->has_min && h + 1 == (size_t)n_half) for (m = 0; m < n_half; m++) {
+                const __m512 min = _mm512_loadu_ps(t[j].m[m]);
+                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(min,
+                    _mm512_set1_ps(at[i].s[n_half == 2 ? m + 1 : 0])));
+            }
+        }
+        GPTI_UNROLL for (i = 0; i < 16; i++) _mm512_storeu_ps(acc + 16 * GPTI_STRIP * i, f[i]);
+    }
 }
 
 GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
     GPTI_ALIGN64 gpti_xblock copy[GPTI_CHUNK / 32][16];
-    int32_t sum[4][16][16] __attribute__((aligned(4096)));     /* a page: what is loaded meanwhile seldom ends alike */
-    const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, all = 2 * n * (size_t)n_half;
-    const gpti_xblock *first = run->in_row ? run->x[0] : copy[0], *x;
-    size_t i, j, step = 0;
-    int h, np;
+    int32_t sum[GPTI_AMX_HELD][16][16] __attribute__((aligned(4096)));   /* a page: what is loaded meanwhile seldom ends alike */
+    const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
+    const gpti_xblock *x = run->in_row ? run->x[0] : copy[0];
+    size_t i, j;
     if (!run->in_row) for (j = 0; j < n; j++) for (i = 0; i < 16; i++) copy[j][i] = run->x[i][j * run->ld];
-    for (j = 0; j < GPTI_AMX_AHEAD && j < all; j++) gpti_amx_step(run, first, ld, j, n_half, sum);
-    for (np = 0; np < 2; np++) {
-        const gpti_tile *t = run->t + np * (GPTI_CHUNK / 32);
-        __m512 f[16];
-        GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(run->acc[i] + 16 * np);
-        for (j = 0, x = first; j < n; j++, t++, x += ld) {
-            for (h = 0; h < n_half; h++, step++) {
-                const int32_t (*s)[16] = (const int32_t (*)[16])sum[step % 4];
-                const __m512 d = _mm512_loadu_ps(t->d[h]);
-                if (step + GPTI_AMX_AHEAD < all) gpti_amx_step(run, first, ld, step + GPTI_AMX_AHEAD, n_half, sum);
-                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
-                    _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(x[i].d))));
-            }
-            if (run->has_min) for (h = 0; h < n_half; h++) {
-                const __m512 m = _mm512_loadu_ps(t->m[h]);
-                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(m,
-                    _mm512_set1_ps(x[i].s[n_half == 2 ? h + 1 : 0])));
-            }
-        }
-        GPTI_UNROLL for (i = 0; i < 16; i++) _mm512_storeu_ps(run->acc[i] + 16 * np, f[i]);
-    }
+    for (j = 0; j + many <= n; j += many) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, GPTI_AMX_HELD, n_half, sum);
+    for (; j < n; j++) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, (size_t)n_half, n_half, sum);
 }
 GPTI_FN static void gpti_amx_narrow(const gpti_run *run) { gpti_amx_product(run, 1); }
 GPTI_FN static void gpti_amx_halved(const gpti_run *run) { gpti_amx_product(run, 2); }
@@ -7561,11 +7585,11 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step,
 }
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    const gpti_products set = { 2, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
+    const gpti_products set = { 0, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
         { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
         NULL, { NULL }, { 0, 0 } };
     if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
-    gpti_amx_begin();
+    gpti_amx_begin(job->w.fmt->n_scale);
     gpti_matmul_set(&set, job, panel_begin, panel_end);
     gpti_amx_end();
 }
@@ -8084,7 +8108,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
     GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] = run->q[v];
     GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
         x[i] = run->x[i];
-        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v);
     }
     for (; t < end; t++) {
         GPTI_UNROLL for (h = 0; h < n_half; h++) {
@@ -8146,7 +8170,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
         GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
     }
     GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
-        GPTI_STOREF(run->acc[i] + GPTI_VF * v, f[v][i]);
+        GPTI_STOREF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v, f[v][i]);
 }
 GPTI_FN static void GPTI_K(narrow)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 0); }
 GPTI_FN static void GPTI_K(halved)(const gpti_run *r) { GPTI_K(product)(r, 2, 0, 0); }
@@ -8190,9 +8214,9 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
     }
     GPTI_UNROLL for (i = 0; i < nt; i++) {
         GPTI_UNROLL for (v = 0; v < nr; v++) {
-            GPTI_F f = GPTI_LOADF(run->acc[i] + GPTI_VF * v);
+            GPTI_F f = GPTI_LOADF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v);
             GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
-            GPTI_STOREF(run->acc[i] + GPTI_VF * v, f);
+            GPTI_STOREF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v, f);
         }
     }
 }
@@ -8232,7 +8256,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     const gpti_tile *t = run->t;
     GPTI_F f[GPTI_N1];
     int v, g, h, j, n = (int)(run->n / 32);
-    GPTI_UNROLL for (v = 0; v < n_vec; v++) f[v] = GPTI_LOADF(run->acc[0] + GPTI_VF * v);
+    GPTI_UNROLL for (v = 0; v < n_vec; v++) f[v] = GPTI_LOADF(run->acc + GPTI_VF * v);
     for (j = 0; j < n; j++, t++, x += run->ld) {
         const GPTI_F xd = GPTI_SETF(x->d);
         const GPTI_SHIFT shift = GPTI_COUNT(six ? j % 4 / 2 * 4 : j % 2 * 4), turn = GPTI_COUNT(six ? j % 4 * 2 : j);
@@ -8289,7 +8313,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
             }
         }
     }
-    GPTI_UNROLL for (v = 0; v < n_vec; v++) GPTI_STOREF(run->acc[0] + GPTI_VF * v, f[v]);
+    GPTI_UNROLL for (v = 0; v < n_vec; v++) GPTI_STOREF(run->acc + GPTI_VF * v, f[v]);
 }
 GPTI_FN static void GPTI_K(one_bytes)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
 GPTI_FN static void GPTI_K(one_32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
