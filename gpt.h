@@ -530,6 +530,11 @@ static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
 static unsigned char *gpti_align(void *p) { return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64; }
 
 /* Little-endian bytes to numbers */
+#if defined(_MSC_VER) || (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#  define GPTI_LITTLE 1     /* the processor's own order; 0: that is not known */
+#else
+#  define GPTI_LITTLE 0
+#endif
 static uint32_t gpti_load_u16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8;
@@ -1212,8 +1217,9 @@ static uint32_t gpti_f32_bf16(float f) {
     return (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
 }
 
-static void gpti_store_u16(unsigned char *p, uint32_t v) {
+GPTI_INLINE void gpti_store_u16(unsigned char *p, uint32_t v) {
     const uint16_t h = (uint16_t)v;
+    if (GPTI_LITTLE) { memcpy(p, &h, 2); return; }
     p[0] = (unsigned char)h;
     p[1] = (unsigned char)(h >> 8);
 }
@@ -1706,6 +1712,8 @@ typedef struct gpti_kernels {
     void (*attend)(const gpti_attend *a, size_t begin, size_t end);                 /* [FORWARD]            */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
+    void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
+    void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
 } gpti_kernels;
 
 #define GPTI_TOKENS 128       /* tokens that a panel meets between two unpackings                        */
@@ -4956,6 +4964,33 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
 }
 static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 
+/* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
+GPTI_INLINE void gpti_turn(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
+    float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];     /* products first, sums in loops of their own: gcc 12 at */
+    size_t j;                                                           /* -O3 fuses them otherwise */
+    for (j = 0; j < m; j++) a[j] = x[j * step], b[j] = x[j * step + other];
+    for (j = 0; j < m; j++) p[j] = a[j] * c[j], q[j] = b[j] * s[j];
+    for (j = 0; j < m; j++) x[j * step] = p[j] - q[j];
+    for (j = 0; j < m; j++) p[j] = b[j] * c[j], q[j] = a[j] * s[j];
+    for (j = 0; j < m; j++) x[j * step + other] = p[j] + q[j];
+}
+
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cosines [n / 2], sines [n / 2];
+ * half: a number's partner is n / 2 further on, else next to it */
+GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
+    size_t h, i;
+    n /= 2;
+    for (h = 0; h < n_head; h++, x += d) {
+        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES) gpti_turn(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
+        for (; half && i < n; i++) gpti_turn(x + i, 1, n, cs + i, cs + n + i, 1);
+        for (; i + GPTI_LANES <= n; i += GPTI_LANES) gpti_turn(x + 2 * i, 2, 1, cs + i, cs + n + i, GPTI_LANES);
+        for (; i < n; i++) gpti_turn(x + 2 * i, 2, 1, cs + i, cs + n + i, 1);
+    }
+}
+static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
+    gpti_rope_body(x, n_head, d, n, cs, half);
+}
+
 /* ---- Attention over the cache ----------------------------------------------------------------------------------------
  * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one lane is one key and a
  * score is summed without crossing lanes; values lie plainly, [kv head][position][d_v]. A window layer keeps `cap`
@@ -4978,6 +5013,8 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
     return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
+#define GPTI_ATT_SLACK 8.0f     /* by how much a score may exceed the one that weights are measured against */
+
 /* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
  * as F16 has. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
  * and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is 0, from 2^64 on infinite. */
@@ -4987,10 +5024,10 @@ GPTI_INLINE float gpti_short(float x) {
     return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
 }
 
-/* gpti_short(e^x) for x <= 0. -44.3614f: 2^-64 and not less */
+/* gpti_short(e^x) for x <= GPTI_ATT_SLACK. -44.3614f: 2^-64 and not less */
 GPTI_INLINE float gpti_weight(float x) {
     const float y = gpti_bits_f32((gpti_f32_bits(gpti_exp_normal(x)) + 0x400u) & 0xFFFFF800u);
-    return gpti_select(x < -44.3614f, 0.0f, gpti_select(x <= 0.0f, y, x));
+    return gpti_select(x < -44.3614f, 0.0f, gpti_select(x <= GPTI_ATT_SLACK, y, x));
 }
 
 /* An entry as f32: 16 keys (lanes 16, out [d, 16]) or one value (lanes 1, out [d]) */
@@ -5006,15 +5043,17 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
-static void gpti_kv_store(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+GPTI_INLINE void gpti_kv_store_body(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     uint32_t h[GPTI_LANES];
     size_t i, j, n;
     if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
     else if (kv == GPT_KV_F16) for (i = 0; i < d; i += n) {
+        unsigned char *to = p + (i * lanes + lane) * 2;
         n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
         if (n == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(x[i + j]);
         else for (j = 0; j < n; j++) h[j] = gpti_f32_f16(x[i + j]);
-        for (j = 0; j < n; j++) gpti_store_u16(p + ((i + j) * lanes + lane) * 2, h[j]);
+        if (lanes == 1) for (j = 0; j < n; j++) gpti_store_u16(to + 2 * j, h[j]);
+        else for (j = 0; j < n; j++) gpti_store_u16(to + 32 * j, h[j]);
     }
     else for (i = 0; i < d; i += n) {
         float top = 0.0f, scale, id;
@@ -5029,6 +5068,10 @@ static void gpti_kv_store(int kv, unsigned char *p, const float *x, size_t d, si
             p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
         }
     }
+}
+
+static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    gpti_kv_store_body(kv, p, x, d, lanes, lane);
 }
 
 /* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <= n_head, the rest in between */
@@ -5097,11 +5140,12 @@ GPTI_INLINE void gpti_scale(float *x, size_t n, float f) {
     for (; i < n; i++) x[i] *= f;
 }
 
-typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: largest score, lanes of the sum */
+typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: its weights are e^(score - top);
+                                                                        * lanes of their sum */
 
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
- * arXiv:1805.02867): when a larger score comes up, what was summed so far is scaled down. s: products on entry, weights on
- * return. */
+ * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
+ * on return. */
 GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
     size_t lo, size_t hi) {
     float top, m[16];
@@ -5115,15 +5159,14 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
     for (j = 0; j < 4; j++) m[j] = gpti_select(m[j] > m[j + 4], m[j], m[j + 4]);
     for (j = 0; j < 2; j++) m[j] = m[j] > m[j + 2] ? m[j] : m[j + 2];
     top = m[0] > m[1] ? m[0] : m[1];
-    top = top > sm->top ? top : sm->top;
-    if (top > sm->top) {
+    if (top - sm->top > GPTI_ATT_SLACK) {
         float f = gpti_exp(sm->top - top);
         for (j = 0; j < 16; j++) sm->sum[j] *= f;
         gpti_scale(o, a->d_v, f);
         sm->top = top;
     }
-    if (a->kv == GPT_KV_F32) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - top);
-    else for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_weight(s[j] - top);
+    if (a->kv == GPT_KV_F32) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - sm->top);
+    else for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_weight(s[j] - sm->top);
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
@@ -5367,7 +5410,7 @@ static void gpti_run_embed(gpt_session *s, size_t begin, size_t end) {
             if (freq) for (i = 0; i < hp->n_rope / 2; i++) {
                 double c, si;
                 gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
-                cs[2 * i] = (float)c * scale; cs[2 * i + 1] = (float)si * scale;
+                cs[i] = (float)c * scale; cs[hp->n_rope / 2 + i] = (float)si * scale;
             }
         }
     }
@@ -5422,23 +5465,6 @@ static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_
     }
 }
 
-/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cos, sin pairs [n / 2] */
-static void gpti_rope(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
-    float p[GPTI_LANES], q[GPTI_LANES];     /* products first, sums in loops of their own: gcc 12 at -O3 fuses them otherwise */
-    size_t h, i, j, m, step = half ? 1 : 2, other = half ? n / 2 : 1;
-    for (h = 0; h < n_head; h++, x += d)
-        for (i = 0; i < n / 2; i += m) {
-            float a[GPTI_LANES], b[GPTI_LANES], *at = x + i * step;
-            const float *c = cs + 2 * i;
-            m = n / 2 - i < GPTI_LANES ? n / 2 - i : (size_t)GPTI_LANES;
-            for (j = 0; j < m; j++) a[j] = at[j * step], b[j] = at[j * step + other];
-            for (j = 0; j < m; j++) p[j] = a[j] * c[2 * j], q[j] = b[j] * c[2 * j + 1];
-            for (j = 0; j < m; j++) at[j * step] = p[j] - q[j];
-            for (j = 0; j < m; j++) p[j] = b[j] * c[2 * j], q[j] = a[j] * c[2 * j + 1];
-            for (j = 0; j < m; j++) at[j * step + other] = p[j] + q[j];
-        }
-}
-
 /* q and k: clamp, norm, rope; k and v into the cache */
 static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
     const gpti_layer *l = gpti_at_layer(s);
@@ -5455,13 +5481,13 @@ static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
         if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
         if (l->rope >= 0) {
             const float *cs = s->rope[l->rope] + t * hp->n_rope;
-            gpti_rope(q, l->n_head, d_k, hp->n_rope, cs, half);
-            gpti_rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+            s->m->kern.rope(q, l->n_head, d_k, hp->n_rope, cs, half);
+            s->m->kern.rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
         }
         for (h = 0; h < l->n_kv; h++) {
             unsigned char *kp = c->k + (h * c->cap + (slot & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
-            gpti_kv_store(kv, kp, k + h * d_k, d_k, 16, slot & 15);
-            gpti_kv_store(kv, c->v + (h * c->cap + slot) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
+            s->m->kern.kv_store(kv, kp, k + h * d_k, d_k, 16, slot & 15);
+            s->m->kern.kv_store(kv, c->v + (h * c->cap + slot) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
         }
     }
 }
@@ -7449,20 +7475,71 @@ GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, 
 }
 
 #define GPTI_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
+GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_one(gpti_xblock *out, const float *x) {
+    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+    const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
+    uint32_t top = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(a)),
+        _mm512_and_si512(mask, _mm512_castps_si512(b))));
+    __m512 s;
+    if (!gpti_quantize_scale(out, top)) return;
+    s = _mm512_set1_ps(127.0f / gpti_bits_f32(top));
+    gpti_store_avx2(_mm256_inserti128_si256(_mm256_castsi128_si256(
+        _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, s)))),
+        _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, s))), 1), out);
+    gpti_quantize_sums(out);
+}
+
+/* Two blocks from x * scale on, rounded; d: their scales, eight times each. */
+GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x, __m512 s0, __m512 s1, __m512 d) {
+    const __m512i columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i fields = _mm512_setr_epi32(0, 1, 5, 2, 3, 7, 0, 0, 8, 9, 13, 10, 11, 15, 0, 0);
+    __m512i a = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[0], s0)), _mm512_cvtps_epi32(_mm512_mul_ps(x[1], s0)));
+    __m512i b = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[2], s1)), _mm512_cvtps_epi32(_mm512_mul_ps(x[3], s1)));
+    const __m512i q = _mm512_permutexvar_epi32(columns, _mm512_packs_epi16(a, b));
+    a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);       /* of a half, sum[1] or sum[2]; b: of both, sum[0] */
+    a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4E));
+    a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0xB1));
+    b = _mm512_add_epi16(a, _mm512_shuffle_i64x2(a, a, 0xB1));
+    b = _mm512_mask_mov_epi32(_mm512_castps_si512(_mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(b, _mm512_set1_epi16(1))))),
+        0x1111, b);
+    b = _mm512_mask_mov_epi32(b, 0x2222, a);
+    b = _mm512_mask_mov_epi32(b, 0x8888,
+        _mm512_castps_si512(_mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(a, _mm512_set1_epi16(1))))));
+    b = _mm512_mask_mov_epi32(_mm512_maskz_permutexvar_epi32(0x3F3F, fields, b), 0x4040, _mm512_castps_si512(d));
+    _mm512_storeu_si512(out, _mm512_shuffle_i64x2(q, b, 0x44));
+    _mm512_storeu_si512(out + ld, _mm512_shuffle_i64x2(q, b, 0xEE));
+}
+
+/* Four blocks at a time: their largest numbers meet in one register, and each block is written once. */
 GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
-    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
-        const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-        const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
-        uint32_t top = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(a)),
-            _mm512_and_si512(mask, _mm512_castps_si512(b))));
-        __m512 s;
-        if (!gpti_quantize_scale(out, top)) continue;
-        s = _mm512_set1_ps(127.0f / gpti_bits_f32(top));
-        gpti_store_avx2(_mm256_inserti128_si256(_mm256_castsi128_si256(
-            _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, s)))),
-            _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, s))), 1), out);
-        gpti_quantize_sums(out);
+    const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
+    for (; n_col >= 128; n_col -= 128, x += 128, out += 4 * ld) {
+        __m512 v[8], d, id;
+        __m512i m[4];
+        __m256i half;
+        __m128i top;
+        int i;
+        GPTI_UNROLL for (i = 0; i < 8; i++) v[i] = _mm512_loadu_ps(x + 16 * i);
+        GPTI_UNROLL for (i = 0; i < 4; i++) m[i] = _mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(v[2 * i])),
+            _mm512_and_si512(mask, _mm512_castps_si512(v[2 * i + 1])));
+        m[0] = _mm512_max_epi32(_mm512_unpacklo_epi32(m[0], m[1]), _mm512_unpackhi_epi32(m[0], m[1]));
+        m[2] = _mm512_max_epi32(_mm512_unpacklo_epi32(m[2], m[3]), _mm512_unpackhi_epi32(m[2], m[3]));
+        m[0] = _mm512_max_epi32(_mm512_unpacklo_epi64(m[0], m[2]), _mm512_unpackhi_epi64(m[0], m[2]));
+        half = _mm256_max_epi32(_mm512_castsi512_si256(m[0]), _mm512_extracti64x4_epi64(m[0], 1));
+        top = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        if (_mm_cmplt_epu32_mask(top, _mm_set1_epi32(0x0C000000)) | _mm_cmpge_epu32_mask(top, _mm_set1_epi32(0x7F800000))) {
+            GPTI_ROLL for (i = 0; i < 4; i++) gpti_quantize_one(out + (size_t)i * ld, x + 32 * i);
+            continue;
+        }
+        d = _mm512_castps128_ps512(_mm_div_ps(_mm_castsi128_ps(top), _mm_set1_ps(127.0f)));
+        id = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(127.0f), _mm_castsi128_ps(top)));
+        GPTI_UNROLL for (i = 0; i < 4; i += 2) {
+            const __m512i first = _mm512_set1_epi32(i), second = _mm512_set1_epi32(i + 1);
+            gpti_quantize_two(out + (size_t)i * ld, ld, v + 2 * i, _mm512_permutexvar_ps(first, id), _mm512_permutexvar_ps(second, id),
+                _mm512_permutexvar_ps(_mm512_mask_mov_epi32(first, 0xFF00, second), d));
+        }
     }
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) gpti_quantize_one(out, x);
 }
 
 #define GPTI_BODY 1
@@ -7737,7 +7814,7 @@ enum { GPTI_MAX_SET = 8 };
 
 /* A set's own name, product, and the vector width whose other kernels it takes. */
 #define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_attend_##width, \
-    gpti_activate_##width, gpti_norm_##width }
+    gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
 
 /* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
@@ -8514,6 +8591,12 @@ GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t en
 GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
+}
+GPTI_FN static void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
+    gpti_rope_body(x, n_head, d, n, cs, half);
+}
+GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    gpti_kv_store_body(kv, p, x, d, lanes, lane);
 }
 #endif
 

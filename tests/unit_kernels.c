@@ -235,9 +235,9 @@ static gpti_attend make_attend(size_t shape, int wild) {
     memset(att_v, 0, sizeof att_v);
     for (h = 0; h < a.n_kv; h++) for (p = 0; p < n_key; p++) {
         make_floats(row, a.d_k, wild && rng() % 8 == 0);
-        gpti_kv_store(a.kv, att_k + (h * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), row, a.d_k, 16, p & 15);
+        gpti_kv_store_ref(a.kv, att_k + (h * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), row, a.d_k, 16, p & 15);
         make_floats(row, a.d_v, wild && rng() % 8 == 0);
-        gpti_kv_store(a.kv, att_v + (h * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), row, a.d_v, 1, 0);
+        gpti_kv_store_ref(a.kv, att_v + (h * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), row, a.d_v, 1, 0);
     }
     return a;
 }
