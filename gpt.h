@@ -4888,10 +4888,11 @@ GPTI_COLD_END
 
 enum { GPTI_LANES = 16 };       /* sums run over 16 lanes, then fold in halves: the same order in every kernel set */
 
-static float gpti_fold(float *lane) {
-    int i, n;
-    for (n = GPTI_LANES / 2; n; n /= 2) for (i = 0; i < n; i++) lane[i] += lane[i + n];
-    return lane[0];
+GPTI_INLINE float gpti_fold(float *lane) {
+    int i;
+    for (i = 0; i < 8; i++) lane[i] += lane[i + 8];
+    for (i = 0; i < 4; i++) lane[i] += lane[i + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
 /* sum of (x - shift)^power, power 1 or 2 */
@@ -5044,14 +5045,16 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
 GPTI_INLINE void gpti_kv_store_body(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
     size_t i, j, n;
     if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
     else if (kv == GPT_KV_F16) for (i = 0; i < d; i += n) {
         unsigned char *to = p + (i * lanes + lane) * 2;
+        const float *from = x + i;
         n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
-        if (n == GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(x[i + j]);
-        else for (j = 0; j < n; j++) h[j] = gpti_f32_f16(x[i + j]);
+        if (n < GPTI_LANES) from = (const float *)memcpy(rest, from, n * sizeof *rest);
+        for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(from[j]);
         if (lanes == 1) for (j = 0; j < n; j++) gpti_store_u16(to + 2 * j, h[j]);
         else for (j = 0; j < n; j++) gpti_store_u16(to + 32 * j, h[j]);
     }
@@ -5160,9 +5163,11 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
     for (j = 0; j < 2; j++) m[j] = m[j] > m[j + 2] ? m[j] : m[j + 2];
     top = m[0] > m[1] ? m[0] : m[1];
     if (top - sm->top > GPTI_ATT_SLACK) {
-        float f = gpti_exp(sm->top - top);
-        for (j = 0; j < 16; j++) sm->sum[j] *= f;
-        gpti_scale(o, a->d_v, f);
+        if (sm->top > -INFINITY) {      /* something was summed */
+            const float f = gpti_exp(sm->top - top);
+            for (j = 0; j < 16; j++) sm->sum[j] *= f;
+            gpti_scale(o, a->d_v, f);
+        }
         sm->top = top;
     }
     if (a->kv == GPT_KV_F32) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - sm->top);
@@ -5186,20 +5191,22 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     const float *q[GPTI_ATT_QUERIES];
     float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
     const int exact = a->kv != GPT_KV_F32;
-    size_t kvh = head / (a->n_head / a->n_kv), n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1;
+    size_t kvh = head / (a->n_head / a->n_kv), n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
     size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
     size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
     for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-    for (i = 0; i < n_query; i++) {
-        float *x = a->q + (r0 + i / n_head) * a->stride + (head + i % n_head) * a->d_k;
-        gpti_scale(x, a->d_k, a->scale);
-        if (exact) gpti_shorten(x, a->d_k);
-        q[i] = x;
-        o[i] = a->out + ((r0 + i / n_head) * a->n_head + head + i % n_head) * a->d_v;
-        memset(o[i], 0, a->d_v * sizeof(float));
-        sm[i].top = -INFINITY;
-        for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
+    for (i = 0, row = r0; row < r1; row++) {
+        float *x = a->q + row * a->stride + head * a->d_k, *out = a->out + (row * a->n_head + head) * a->d_v;
+        gpti_scale(x, n_head * a->d_k, a->scale);
+        if (exact) gpti_shorten(x, n_head * a->d_k);
+        memset(out, 0, n_head * a->d_v * sizeof(float));
+        for (h = 0; h < n_head; h++, i++) {
+            q[i] = x + h * a->d_k;
+            o[i] = out + h * a->d_v;
+            sm[i].top = -INFINITY;
+            for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
+        }
     }
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
@@ -5208,21 +5215,23 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
         if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
         for (i = 0; i < n_key; i += n) {        /* plain floats of 16 keys lie in one piece */
             n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
-            steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, n * a->d_v, 1, value + i * a->d_v);
+            steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, a->kv == GPT_KV_Q8_0 ? a->d_v : (n * a->d_v + 15) & ~(size_t)15,
+                1, value + i * a->d_v);     /* whole vectors: the 16 are a multiple of that */
         }
         i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
         end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
             ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
         if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
-        for (j = i; j < end; j++) {
-            gpti_sees(a, pos + j / n_head, base, &lo, &hi);
-            gpti_soften(a, &sm[j], s[j], o[j], slope[j % n_head], pos + j / n_head - base, lo, hi);
+        row = base > pos ? base : pos;
+        for (j = i; j < end; row++) {
+            gpti_sees(a, row, base, &lo, &hi);
+            for (h = 0; h < n_head; h++, j++) gpti_soften(a, &sm[j], s[j], o[j], slope[h], row - base, lo, hi);
         }
-        for (; i < end; i = j) {        /* rows that see the same keys */
+        for (row = base > pos ? base : pos; i < end; i = j) {       /* rows that see the same keys */
             size_t l, m;
-            gpti_sees(a, pos + i / n_head, base, &lo, &hi);
+            gpti_sees(a, row, base, &lo, &hi);
             j = i;
-            do if ((j += n_head) < end) gpti_sees(a, pos + j / n_head, base, &l, &m);
+            do row++, j += n_head, gpti_sees(a, row, base, &l, &m);
             while (j < end && l == lo && m == hi);
             steps->weigh(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
         }
@@ -5245,7 +5254,7 @@ static size_t gpti_attend_units(const gpti_attend *a) {
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
                                   const gpti_attend_steps *steps) {
-    float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH];
+    float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];    /* a vector's read beyond */
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
@@ -7321,7 +7330,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
     const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
     const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
-    const size_t n_panel = !single && set->n_panel ? (size_t)set->n_panel : !single ? 1 : floats && !direct ? 1 : (size_t)set->one_panel[direct];
+    const size_t n_panel = !single && set->n_panel ? (size_t)set->n_panel : !single ? 1 : (size_t)set->one_panel[floats || direct];
     const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
@@ -8311,7 +8320,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const i
     }
     for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch);
 }
-GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, 1, GPTI_FETCH_FLOATS); }
+GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_FLOATS); }
 GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
 GPTI_FN static void GPTI_K(one_bf16)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_BF16); }
 #endif
@@ -8532,6 +8541,7 @@ GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float 
                                    int exact) {
     size_t i = 0;
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_R, 1);
+    if (exact) for (; i + 2 <= n; i += 2) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 2, 1);
     if (exact) for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
@@ -8540,7 +8550,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d
                                             const float *values, size_t lo, size_t hi, const int nq, const int nv, const int exact) {
     GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
     int v, k;
-    values += at + lo * d;
+    values += lo * d;
     GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++) a[k][v] = b[k][v] = GPTI_SETF(0.0f);
     if (lo % 2) {
         GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++)
@@ -8566,21 +8576,22 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d
 }
 GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
                                           size_t hi, const int nq, const int exact) {
-    size_t i = 0, j;
+    float rest[GPTI_ATT_R][GPTI_VF], *to[GPTI_ATT_R];
+    size_t i = 0;
     int k;
     for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
-        GPTI_K(weigh_part)(o, i, d, p, values, lo, hi, nq, GPTI_ATT_V, exact);
-    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values, lo, hi, nq, 1, exact);
-    for (; i < d; i++) for (k = 0; k < nq; k++) {
-        float v[2] = { 0.0f, 0.0f };
-        for (j = lo; j <= hi; j++) v[j % 2] += p[k][j] * values[j * d + i];
-        o[k][i] += v[0] + v[1];
-    }
+        GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
+    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
+    if (i == d) return;
+    for (k = 0; k < nq; k++) to[k] = (float *)memcpy(rest[k], o[k] + i, (d - i) * sizeof(float));
+    GPTI_K(weigh_part)(to, 0, d, p, values + i, lo, hi, nq, 1, exact);      /* lanes beyond d hold what nobody wants */
+    for (k = 0; k < nq; k++) memcpy(o[k] + i, rest[k], (d - i) * sizeof(float));
 }
 GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                   size_t lo, size_t hi, int exact) {
     size_t i = 0;
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
+    if (exact) for (; i + 2 <= n; i += 2) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 2, 1);
     if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
