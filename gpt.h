@@ -4967,8 +4967,8 @@ static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { g
 
 /* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
 GPTI_INLINE void gpti_turn(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
-    float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];     /* products first, sums in loops of their own: gcc 12 at */
-    size_t j;                                                           /* -O3 fuses them otherwise */
+    float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];
+    size_t j;       /* products first, sums in loops of their own: gcc 12 at -O3 fuses them otherwise */
     for (j = 0; j < m; j++) a[j] = x[j * step], b[j] = x[j * step + other];
     for (j = 0; j < m; j++) p[j] = a[j] * c[j], q[j] = b[j] * s[j];
     for (j = 0; j < m; j++) x[j * step] = p[j] - q[j];
@@ -4998,6 +4998,10 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
  * positions and wraps around; cap is a multiple of 16, so groups never straddle the seam. */
 
 typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
+
+GPTI_INLINE size_t gpti_slot(const gpti_cache *c, size_t position) {    /* seldom a division */
+    return position < c->cap ? position : position % c->cap;
+}
 
 struct gpti_attend {                /* one layer's attention for the rows of a chunk */
     float       *q;                 /* [T, stride] row r: heads of d_k; scaled and shortened in place */
@@ -5185,13 +5189,13 @@ GPTI_INLINE void gpti_sees(const gpti_attend *a, size_t pos, size_t base, size_t
 /* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
  * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
  * scratch for one block as f32, [2, d_k, 16] and [keys, d_v]. */
-GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t head, size_t n_head, float *key,
-                                  float *value, const gpti_attend_steps *steps) {
+GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t kvh, size_t head, size_t n_head,
+                                  float *key, float *value, const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_QUERIES];
     const float *q[GPTI_ATT_QUERIES];
     float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
     const int exact = a->kv != GPT_KV_F32;
-    size_t kvh = head / (a->n_head / a->n_kv), n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
+    size_t n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
     size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
     size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
@@ -5211,12 +5215,12 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
         for (i = 0; i < n_key; i += 16)
-            steps->load(a->kv, k + (base + i) % a->cache.cap * k_bytes, a->d_k, 16, key + i * a->d_k);
+            steps->load(a->kv, k + gpti_slot(&a->cache, base + i) * k_bytes, a->d_k, 16, key + i * a->d_k);
         if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
         for (i = 0; i < n_key; i += n) {        /* plain floats of 16 keys lie in one piece */
             n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
-            steps->load(a->kv, v + (base + i) % a->cache.cap * v_bytes, a->kv == GPT_KV_Q8_0 ? a->d_v : (n * a->d_v + 15) & ~(size_t)15,
-                1, value + i * a->d_v);     /* whole vectors: the 16 are a multiple of that */
+            steps->load(a->kv, v + gpti_slot(&a->cache, base + i) * v_bytes, a->kv == GPT_KV_Q8_0 ? a->d_v
+                : (n * a->d_v + 15) & ~(size_t)15, 1, value + i * a->d_v);   /* whole vectors: 16 values are */
         }
         i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
         end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
@@ -5260,7 +5264,7 @@ GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
         size_t r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
+            gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
                 : (size_t)GPTI_ATT_HEADS, key, value, steps);
     }
 }
@@ -5483,7 +5487,7 @@ static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
     size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
     for (t = begin; t < end; t++) {
         float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
-        size_t slot = (s->n_past + t) % c->cap, n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
+        size_t slot = gpti_slot(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
         if (hp->clamp_qkv > 0.0f)
             for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
         if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
@@ -7290,8 +7294,8 @@ typedef struct gpti_run {
     float *acc;                          /* [tokens][GPTI_STRIP][16]                         */
     size_t ld, n, n_panel;               /* n columns                                        */
     int in_row;                          /* x[i] is x[0] + i                                 */
-    const unsigned char *next[GPTI_STRIP];   /* packed weights to come, asked for n_next bytes per 32 columns while multiplying */
-    size_t n_next;
+    const unsigned char *next[GPTI_STRIP];   /* packed weights to come, asked for while multiplying: */
+    size_t n_next;                       /* so many bytes per 32 columns                     */
     int has_min, zero;
 } gpti_run;
 
@@ -7330,14 +7334,17 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
     const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
     const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
-    const size_t n_panel = !single && set->n_panel ? (size_t)set->n_panel : !single ? 1 : (size_t)set->one_panel[floats || direct];
+    const size_t n_panel = single ? (size_t)set->one_panel[floats || direct] : set->n_panel ? (size_t)set->n_panel : 1;
     const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
     const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
-    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP, slice = sizeof scratch / n_strip;
+    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP,
+        slice = sizeof scratch / (floats ? 2 : GPTI_STRIP);
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
-    size_t panel, t0, n_tok, k, n, t, i, np, first, bytes;
+    const size_t panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, w->n_col);
+    const size_t chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_CHUNK);
+    size_t panel, t0, n_tok, k, n, t, i, np, first, before, bytes;
     const uint8_t *q[GPTI_STRIP];
     const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
     gpti_unpackers steps = set->steps;
@@ -7349,6 +7356,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
+    run.n_next = single && w->packed ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
     for (panel = panel_begin; panel < last; panel += far ? 1 : n_strip) {
         const size_t n_here = far || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
@@ -7357,11 +7365,13 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
             memset(acc, 0, (n_tok + per - 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < chunk ? w->n_col - k : chunk;
-                bytes = GPTI_PANEL * gpti_row_bytes(fmt, n);
+                before = k / GPTI_CHUNK * chunk_bytes;
+                bytes = k + n < w->n_col ? chunk_bytes : panel_bytes - before;
                 for (np = 0; np < n_here; np++) {
                     /* the odd one out is computed twice */
                     const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
-                    const unsigned char *p = gpti_panel_chunk(w, at, k, n, scratch + np * slice);
+                    const unsigned char *p = w->packed ? w->data + at * panel_bytes + before
+                        : gpti_panel_chunk(w, at, k, n, scratch + np * slice);
                     if (floats && !direct) run.w[np] = set->widen(fmt, p, n, u.w[np]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
                     if (centre && fmt->type == GPTI_Q8_0)
@@ -7373,7 +7383,6 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                 }
                 run.n = n;
                 run.n_panel = set->n_panel || single ? n_panel : n_here;
-                run.n_next = single && w->packed ? bytes / (n / 32 + (n % 32 != 0)) : 0;
                 for (t = 0; t < n_tok; t += per) {
                     run.in_row = job->in_row == NULL && t + per <= n_tok;
                     if (!single && w->packed && k + n < w->n_col) for (np = 0; np < n_here; np++)
@@ -7499,7 +7508,8 @@ GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_one(gpti_xblock *out, co
 }
 
 /* Two blocks from x * scale on, rounded; d: their scales, eight times each. */
-GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x, __m512 s0, __m512 s1, __m512 d) {
+GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x,
+    __m512 s0, __m512 s1, __m512 d) {
     const __m512i columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i fields = _mm512_setr_epi32(0, 1, 5, 2, 3, 7, 0, 0, 8, 9, 13, 10, 11, 15, 0, 0);
     __m512i a = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[0], s0)), _mm512_cvtps_epi32(_mm512_mul_ps(x[1], s0)));
@@ -7509,11 +7519,10 @@ GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, si
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4E));
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0xB1));
     b = _mm512_add_epi16(a, _mm512_shuffle_i64x2(a, a, 0xB1));
-    b = _mm512_mask_mov_epi32(_mm512_castps_si512(_mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(b, _mm512_set1_epi16(1))))),
-        0x1111, b);
-    b = _mm512_mask_mov_epi32(b, 0x2222, a);
-    b = _mm512_mask_mov_epi32(b, 0x8888,
-        _mm512_castps_si512(_mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(a, _mm512_set1_epi16(1))))));
+    s0 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(a, _mm512_set1_epi16(1))));
+    s1 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(b, _mm512_set1_epi16(1))));
+    b = _mm512_mask_mov_epi32(_mm512_castps_si512(s1), 0x1111, b);
+    b = _mm512_mask_mov_epi32(_mm512_mask_mov_epi32(b, 0x2222, a), 0x8888, _mm512_castps_si512(s0));
     b = _mm512_mask_mov_epi32(_mm512_maskz_permutexvar_epi32(0x3F3F, fields, b), 0x4040, _mm512_castps_si512(d));
     _mm512_storeu_si512(out, _mm512_shuffle_i64x2(q, b, 0x44));
     _mm512_storeu_si512(out + ld, _mm512_shuffle_i64x2(q, b, 0xEE));
@@ -7544,8 +7553,8 @@ GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size
         id = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(127.0f), _mm_castsi128_ps(top)));
         GPTI_UNROLL for (i = 0; i < 4; i += 2) {
             const __m512i first = _mm512_set1_epi32(i), second = _mm512_set1_epi32(i + 1);
-            gpti_quantize_two(out + (size_t)i * ld, ld, v + 2 * i, _mm512_permutexvar_ps(first, id), _mm512_permutexvar_ps(second, id),
-                _mm512_permutexvar_ps(_mm512_mask_mov_epi32(first, 0xFF00, second), d));
+            gpti_quantize_two(out + (size_t)i * ld, ld, v + 2 * i, _mm512_permutexvar_ps(first, id),
+                _mm512_permutexvar_ps(second, id), _mm512_permutexvar_ps(_mm512_mask_mov_epi32(first, 0xFF00, second), d));
         }
     }
     for (; n_col >= 32; n_col -= 32, x += 32, out += ld) gpti_quantize_one(out, x);
@@ -7613,8 +7622,8 @@ GPTI_FN GPTI_INLINE void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_
 }
 
 /* Pieces [0, held) of all panels; the sums of two steps are under way while those of another are scaled. */
-GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t, const gpti_xblock *x, size_t ld, const size_t held,
-    const int n_half, int32_t (*sum)[16][16]) {
+GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t, const gpti_xblock *x, size_t ld,
+    const size_t held, const int n_half, int32_t (*sum)[16][16]) {
     const size_t n = run->n_panel;
     float *acc = run->acc;
     size_t i, k, np;
@@ -7653,7 +7662,7 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
 
 GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
     GPTI_ALIGN64 gpti_xblock copy[GPTI_CHUNK / 32][16];
-    int32_t sum[GPTI_AMX_HELD][16][16] __attribute__((aligned(4096)));   /* a page: what is loaded meanwhile seldom ends alike */
+    int32_t sum[GPTI_AMX_HELD][16][16] __attribute__((aligned(4096))); /* a page: what is loaded meanwhile seldom ends alike */
     const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
     const gpti_xblock *x = run->in_row ? run->x[0] : copy[0];
     size_t i, j;
