@@ -4705,7 +4705,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     return r;
 }
 
-static int gpti_kernels_find(const char *name, gpti_kernels *out);
+static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err);
 
 /* ---- Load ---------------------------------------------------------------------------------------------------------- */
 
@@ -4732,9 +4732,7 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpt_model_info *info = &m->info;
     int i;
-    if (!gpti_kernels_find(ld->params->kernels, &m->kern))
-        return gpti_fail(ld->err, GPT_E_ARG, "kernels: \"%.40s\" is unknown or cannot run on this processor",
-        ld->params->kernels);
+    GPTI_TRY(gpti_kernels_find(ld->params->kernels, &m->kern, ld->err));
     GPTI_TRY(gpti_gguf_open(&ld->g, m->part, m->n_part, &m->mem, ld->err));
     GPTI_TRY(gpti_copy_text(ld, 0, "general.name"));
     GPTI_TRY(gpti_copy_text(ld, 1, "tokenizer.chat_template"));
@@ -7869,12 +7867,16 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 }
 
 /* The set of that name if this processor can run it, for NULL the best one. 0 when there is none. */
-static int gpti_kernels_find(const char *name, gpti_kernels *out) {
+static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
-    size_t i, n = gpti_kernels_list(sets);
-    for (i = 0; i < n; i++)
-        if ((!name || !strcmp(name, sets[i].name)) && sets[i].usable()) { *out = sets[i]; return 1; }
-    return 0;
+    char names[24 * GPTI_MAX_SET];
+    size_t i, n = gpti_kernels_list(sets), at = 0;
+    for (i = 0; i < n; i++) {
+        if (!sets[i].usable()) continue;
+        if (!name || !strcmp(name, sets[i].name)) { *out = sets[i]; return GPT_OK; }
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", sets[i].name);
+    }
+    return gpti_fail(err, GPT_E_ARG, "kernels: \"%.40s\" is none of those that run here: %s", name, names);
 }
 
 #if defined(__GNUC__) && !defined(__clang__)

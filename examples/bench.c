@@ -140,6 +140,7 @@ static double print_writing(const char *label, int n, double seconds, uint64_t w
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
+    uint64_t weights;
     int n_prompt = 512, n_text = 64, n_run = 5, depth = 0, dram_mib = 256, deep;
     const arg table[] = {
         ARGS_COMMON(c),
@@ -223,9 +224,10 @@ int main(int argc, char **argv) {
     for (i = 0; i < runs; i++) tg[i] = writing(s, ids, 0, n_text);
     dram[1] = dram_speed(dram_bytes, info.n_threads);
 
+    weights = c.mapped ? model.file_bytes : model.weight_bytes;      /* mapped: all but a few of the file's bytes */
     printf("model  %s, %s, %.1f M parameters, %.1f MiB of weights, kernels %s, %d threads, %d runs\n",
            *model.name ? model.name : c.model, model.architecture, (double)model.n_param / 1e6,
-           (double)model.weight_bytes / 1048576, info.kernels, info.n_threads, n_run);
+           (double)weights / 1048576, info.kernels, info.n_threads, n_run);
     printf("load   %.2f ms\nfirst  %.2f ms\n", median(load, runs), median(first, runs));
     if (n_prompt) {
         snprintf(label, sizeof label, "pp%d", n_prompt);
@@ -234,9 +236,9 @@ int main(int argc, char **argv) {
     if (n_text) {
         double best = dram[0] > dram[1] ? dram[0] / 1e9 : dram[1] / 1e9, gbs;
         snprintf(label, sizeof label, "tg%d", n_text);
-        gbs = print_writing(label, n_text, median(tg, runs), model.weight_bytes);
+        gbs = print_writing(label, n_text, median(tg, runs), weights);
         snprintf(label, sizeof label, "tg%d@%d", n_text, depth);
-        if (deep) print_writing(label, n_text, median(tg_deep, runs), model.weight_bytes);
+        if (deep) print_writing(label, n_text, median(tg_deep, runs), weights);
         else if (depth) printf("%-6s skipped: the context has %lu tokens\n", label, (unsigned long)info.n_ctx);
         if (best > 0)
             printf("dram   %.2f GB/s before the tg runs, %.2f GB/s after\nshare  %.1f %% of it at tg%d\n",
