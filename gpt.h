@@ -7543,7 +7543,8 @@ GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size
         m[0] = _mm512_max_epi32(_mm512_unpacklo_epi64(m[0], m[2]), _mm512_unpackhi_epi64(m[0], m[2]));
         half = _mm256_max_epi32(_mm512_castsi512_si256(m[0]), _mm512_extracti64x4_epi64(m[0], 1));
         top = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-        if (_mm_cmplt_epu32_mask(top, _mm_set1_epi32(0x0C000000)) | _mm_cmpge_epu32_mask(top, _mm_set1_epi32(0x7F800000))) {
+        if (_mm_movemask_epi8(_mm_or_si128(_mm_cmplt_epi32(top, _mm_set1_epi32(0x0C000000)),
+            _mm_cmpgt_epi32(top, _mm_set1_epi32(0x7F7FFFFF))))) {       /* what gpti_quantize_scale sees to */
             GPTI_ROLL for (i = 0; i < 4; i++) gpti_quantize_one(out + (size_t)i * ld, x + 32 * i);
             continue;
         }

@@ -48,6 +48,23 @@ static simde__m512i simde_sub8_512(simde__m512i s, unsigned long long k, simde__
 #define _mm512_cvtepi32_ps simde_cvtf_512
 #define _mm512_mask_sub_epi8 simde_sub8_512
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
+typedef int _MM_PERM_ENUM;
+static simde__m512i simde_shuffle32_512(simde__m512i a, int order) {
+    simde__m512i_private p = simde__m512i_to_private(a), r;
+    int i;
+    for (i = 0; i < 16; i++) r.i32[i] = p.i32[i / 4 * 4 + (order >> i % 4 * 2 & 3)];
+    return simde__m512i_from_private(r);
+}
+static simde__m512i simde_lanes_512(simde__m512i a, simde__m512i b, int order) {
+    simde__m512i_private p = simde__m512i_to_private(a), q = simde__m512i_to_private(b), r;
+    int i;
+    for (i = 0; i < 8; i++) r.i64[i] = (i < 4 ? p : q).i64[(order >> i / 2 * 2 & 3) * 2 + i % 2];
+    return simde__m512i_from_private(r);
+}
+#undef _mm512_shuffle_epi32
+#undef _mm512_shuffle_i64x2
+#define _mm512_shuffle_epi32 simde_shuffle32_512
+#define _mm512_shuffle_i64x2 simde_lanes_512
 static simde__m128i simde_low8_512(simde__m512i a) {
     simde__m512i_private p = simde__m512i_to_private(a);
     simde__m128i_private r;
