@@ -8553,7 +8553,6 @@ GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float 
                                    int exact) {
     size_t i = 0;
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_R, 1);
-    if (exact) for (; i + 2 <= n; i += 2) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 2, 1);
     if (exact) for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
@@ -8603,7 +8602,6 @@ GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p
                                   size_t lo, size_t hi, int exact) {
     size_t i = 0;
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
-    if (exact) for (; i + 2 <= n; i += 2) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 2, 1);
     if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
