@@ -428,6 +428,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #elif defined(__GNUC__)
 #  pragma GCC push_options
 #  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")     /* gcc 12 forgets the first where it does the second */
+#  if defined(__x86_64__) || defined(__i386__)      /* processors that choose their own order: quicker to compile, no slower */
+#    pragma GCC optimize ("no-schedule-insns2")
+#  endif
 #elif defined(_MSC_VER)
 #  pragma fp_contract(off)
 #endif
@@ -5046,20 +5049,23 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
-GPTI_INLINE void gpti_kv_store_body(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
     size_t i, j, n;
-    if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
-    else if (kv == GPT_KV_F16) for (i = 0; i < d; i += n) {
+    for (i = 0; i < d; i += n, x += n) {
         unsigned char *to = p + (i * lanes + lane) * 2;
-        const float *from = x + i;
         n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
-        if (n < GPTI_LANES) from = (const float *)memcpy(rest, from, n * sizeof *rest);
-        for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(from[j]);
+        if (n < GPTI_LANES) x = (const float *)memcpy(rest, x, n * sizeof *rest);
+        for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(x[j]);
         if (lanes == 1) for (j = 0; j < n; j++) gpti_store_u16(to + 2 * j, h[j]);
         else for (j = 0; j < n; j++) gpti_store_u16(to + 32 * j, h[j]);
     }
+}
+static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    size_t i, j, n;
+    if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
+    else if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
     else for (i = 0; i < d; i += n) {
         float top = 0.0f, scale, id;
         n = d - i < 32 ? d - i : 32;
@@ -5073,10 +5079,6 @@ GPTI_INLINE void gpti_kv_store_body(int kv, unsigned char *p, const float *x, si
             p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
         }
     }
-}
-
-static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
-    gpti_kv_store_body(kv, p, x, d, lanes, lane);
 }
 
 /* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <= n_head, the rest in between */
@@ -8592,11 +8594,12 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[
     int k;
     for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
         GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
-    for (; i + GPTI_VF <= d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
-    if (i == d) return;
-    for (k = 0; k < nq; k++) to[k] = (float *)memcpy(rest[k], o[k] + i, (d - i) * sizeof(float));
-    GPTI_K(weigh_part)(to, 0, d, p, values + i, lo, hi, nq, 1, exact);      /* lanes beyond d hold what nobody wants */
-    for (k = 0; k < nq; k++) memcpy(o[k] + i, rest[k], (d - i) * sizeof(float));
+    for (; i < d; i += GPTI_VF) {       /* vector by vector; of the last, lanes beyond d hold what nobody wants */
+        const size_t n = d - i < GPTI_VF ? d - i : (size_t)GPTI_VF;
+        for (k = 0; k < nq; k++) to[k] = n == GPTI_VF ? o[k] + i : (float *)memcpy(rest[k], o[k] + i, n * sizeof(float));
+        GPTI_K(weigh_part)(to, 0, d, p, values + i, lo, hi, nq, 1, exact);
+        if (n < GPTI_VF) for (k = 0; k < nq; k++) memcpy(o[k] + i, rest[k], n * sizeof(float));
+    }
 }
 GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                   size_t lo, size_t hi, int exact) {
@@ -8617,7 +8620,8 @@ GPTI_FN static void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, co
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
 GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
-    gpti_kv_store_body(kv, p, x, d, lanes, lane);
+    if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
+    else gpti_kv_store_ref(kv, p, x, d, lanes, lane);
 }
 #endif
 

@@ -270,8 +270,10 @@ static void test_attend_ref(size_t shape) {
             gpti_kv_load(a.kv, att_v + (kvh * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), a.d_v, 1, value);
             for (i = 0; i < a.d_v; i++) o[i] += weight[p] / sum * (double)value[i];
         }
-        for (i = 0; i < a.d_v; i++)
-            check(fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i]) < most, "attention is off", "ref", "", (long)shape, (long)(1e9 * fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i])));
+        for (i = 0; i < a.d_v; i++) {
+            double off = fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i]);
+            check(off < most, "attention is off", "ref", "", (long)shape, (long)(1e9 * off));
+        }
     }
 }
 
