@@ -19,7 +19,7 @@ FUZZ_SECONDS = 60
 FUZZ_CC      = clang
 PYTHON       = python3
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
-RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03 --seed 19
+RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03 --seed 14
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))

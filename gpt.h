@@ -1002,7 +1002,7 @@ static double gpti_bits_f64(uint64_t u) { double x; memcpy(&x, &u, 8); return x;
  * there also holds where a compiler keeps more precision than it should. */
 GPTI_INLINE float gpti_exp_normal(float x) {            /* where the result is a normal number */
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
-    const float n = (float)(int32_t)(t - 0x4B400000u);
+    const float n = gpti_bits_f32(t) - 12582912.0f;
     const float r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
     float y = 1.38198258e-3f;
     y = y * r + 8.36868677e-3f;
@@ -1704,7 +1704,10 @@ typedef struct gpti_matmul {
     float *out;               /* overwritten                                                             */
     size_t ld_out;            /* floats between rows of out                                              */
     const float *bias;        /* [n_row] or NULL                                                         */
+    int near;                 /* the weights stay in cache: no use in asking memory for them ahead       */
 } gpti_matmul;
+
+#define GPTI_NEAR (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
 
 typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
@@ -5019,7 +5022,8 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
     return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
-#define GPTI_ATT_SLACK 8.0f     /* by how much a score may exceed the one that weights are measured against */
+#define GPTI_ATT_SLACK 32.0f    /* by how much a score may exceed the one that weights are measured against: so much that it
+                                 * seldom happens, so little that e^32 times any number of F16 is far from infinite */
 
 /* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
  * as F16 has. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
@@ -5030,9 +5034,17 @@ GPTI_INLINE float gpti_short(float x) {
     return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
 }
 
-/* gpti_short(e^x) for x <= GPTI_ATT_SLACK. -44.3614f: 2^-64 and not less */
+/* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within 2.7e-6. -44.3614f: 2^-64
+ * and not less */
 GPTI_INLINE float gpti_weight(float x) {
-    const float y = gpti_bits_f32((gpti_f32_bits(gpti_exp_normal(x)) + 0x400u) & 0xFFFFF800u);
+    const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
+    const float r = x - (gpti_bits_f32(t) - 12582912.0f) * 0.693147182f;
+    float y = 4.14584018e-2f;
+    y = y * r + 1.67910308e-1f;
+    y = y * r + 5.00043690e-1f;
+    y = y * r + 9.99963343e-1f;
+    y = y * r + 9.99999285e-1f;
+    y = gpti_bits_f32((gpti_f32_bits(y) + (t << 23) + 0x400u) & 0xFFFFF800u);
     return gpti_select(x < -44.3614f, 0.0f, gpti_select(x <= GPTI_ATT_SLACK, y, x));
 }
 
@@ -5124,7 +5136,8 @@ static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, 
     (void)exact;
 }
 
-/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j */
+/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j. o and values may be
+ * read and o written up to the end of a vector of 16. */
 static void gpti_weigh_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
                            size_t hi, int exact) {
     size_t i, j, e, m, k;
@@ -5140,11 +5153,11 @@ static void gpti_weigh_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_
     (void)exact;
 }
 
-/* x [n] *= f */
-GPTI_INLINE void gpti_scale(float *x, size_t n, float f) {
+/* out [n] = x [n] * f */
+GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
     size_t i = 0, j;
-    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] *= f;
-    for (; i < n; i++) x[i] *= f;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) out[i + j] = x[i + j] * f;
+    for (; i < n; i++) out[i] = x[i] * f;
 }
 
 typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: its weights are e^(score - top);
@@ -5170,7 +5183,7 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
         if (sm->top > -INFINITY) {      /* something was summed */
             const float f = gpti_exp(sm->top - top);
             for (j = 0; j < 16; j++) sm->sum[j] *= f;
-            gpti_scale(o, a->d_v, f);
+            gpti_scale(o, o, a->d_v, f);
         }
         sm->top = top;
     }
@@ -5193,25 +5206,27 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
                                   float *key, float *value, const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_QUERIES];
     const float *q[GPTI_ATT_QUERIES];
-    float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    GPTI_ALIGN64 float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
+    float *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
     const int exact = a->kv != GPT_KV_F32;
+    const size_t ld_o = (a->d_v + 15) & ~(size_t)15;
     size_t n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
     size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
     size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
     const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
     for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
     for (i = 0, row = r0; row < r1; row++) {
-        float *x = a->q + row * a->stride + head * a->d_k, *out = a->out + (row * a->n_head + head) * a->d_v;
-        gpti_scale(x, n_head * a->d_k, a->scale);
+        float *x = a->q + row * a->stride + head * a->d_k;
+        gpti_scale(x, x, n_head * a->d_k, a->scale);
         if (exact) gpti_shorten(x, n_head * a->d_k);
-        memset(out, 0, n_head * a->d_v * sizeof(float));
         for (h = 0; h < n_head; h++, i++) {
             q[i] = x + h * a->d_k;
-            o[i] = out + h * a->d_v;
+            o[i] = sums + i * ld_o;
             sm[i].top = -INFINITY;
             for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
         }
     }
+    memset(sums, 0, n_query * ld_o * sizeof *sums);
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
         for (i = 0; i < n_key; i += 16)
@@ -5240,10 +5255,10 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
             steps->weigh(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
         }
     }
-    for (i = 0; i < n_query; i++) {
+    for (i = 0, row = r0; row < r1; row++) for (h = 0; h < n_head; h++, i++) {
         float sum = gpti_fold(sm[i].sum);
-        if (a->sinks) sum += gpti_exp(a->sinks[head + i % n_head] - sm[i].top);     /* a score that attends to nothing */
-        gpti_scale(o[i], a->d_v, 1.0f / sum);
+        if (a->sinks) sum += gpti_exp(a->sinks[head + h] - sm[i].top);      /* a score that attends to nothing */
+        gpti_scale(a->out + (row * a->n_head + head + h) * a->d_v, o[i], a->d_v, 1.0f / sum);
     }
 }
 
@@ -5258,7 +5273,7 @@ static size_t gpti_attend_units(const gpti_attend *a) {
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
                                   const gpti_attend_steps *steps) {
-    float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];    /* a vector's read beyond */
+    GPTI_ALIGN64 float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
@@ -5385,6 +5400,7 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL;
+    j->near = s->m->info.weight_bytes <= GPTI_NEAR;
     s->at.n_unit += gpti_n_panel(lin->w.n_row);
     s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
@@ -7286,7 +7302,7 @@ enum { GPTI_STRIP = 4, GPTI_MOST_TOKENS = 16 };   /* panels that several tokens 
 /* A product of a few panels and a few tokens. */
 typedef struct gpti_run {
     const gpti_tile *t;                  /* [panels][GPTI_CHUNK / 32]                        */
-    const uint8_t *q[GPTI_STRIP];        /* first q of each panel, q_step to the next tile's */
+    const uint8_t *const *q;             /* first q of each panel, q_step to the next tile's */
     size_t q_step;
     const float *w[GPTI_STRIP];          /* floats: [columns][16] of each panel              */
     const gpti_xblock *x[GPTI_MOST_TOKENS];   /* first block of each token, ld apart              */
@@ -7356,7 +7372,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
-    run.n_next = single && w->packed ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
+    run.n_next = single && w->packed && !job->near ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
     for (panel = panel_begin; panel < last; panel += far ? 1 : n_strip) {
         const size_t n_here = far || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
@@ -7378,7 +7394,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                         set->centre(u.t[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
                     else if (centre && fmt->zero) set->centre(u.t[np], u.t[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
                     q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
-                    if (single) run.next[np] = w->packed ? p + 3072 : p;
+                    if (single) run.next[np] = run.n_next > 0 ? p + 3072 : p;
                     ahead[np] = p + bytes;
                 }
                 run.n = n;
@@ -7398,7 +7414,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     }
                     for (first = 0; first < n_here; first += run.n_panel) {
                         run.t = u.t[first];
-                        for (np = 0; np < run.n_panel; np++) run.q[np] = q[first + np];
+                        run.q = q + first;
                         run.acc = acc + t * ld_acc + 16 * first;
                         product(&run);
                     }
@@ -8589,17 +8605,10 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d
 }
 GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
                                           size_t hi, const int nq, const int exact) {
-    float rest[GPTI_ATT_R][GPTI_VF], *to[GPTI_ATT_R];
     size_t i = 0;
-    int k;
     for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
         GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
-    for (; i < d; i += GPTI_VF) {       /* vector by vector; of the last, lanes beyond d hold what nobody wants */
-        const size_t n = d - i < GPTI_VF ? d - i : (size_t)GPTI_VF;
-        for (k = 0; k < nq; k++) to[k] = n == GPTI_VF ? o[k] + i : (float *)memcpy(rest[k], o[k] + i, n * sizeof(float));
-        GPTI_K(weigh_part)(to, 0, d, p, values + i, lo, hi, nq, 1, exact);
-        if (n < GPTI_VF) for (k = 0; k < nq; k++) memcpy(o[k] + i, rest[k], n * sizeof(float));
-    }
+    for (; i < d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
 }
 GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                   size_t lo, size_t hi, int exact) {
