@@ -4021,6 +4021,7 @@ struct gpt_model {
     gpti_layer      *layer;     /* [n_layer] */
     float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     void            *weights;   /* one block: packed matrices and vectors */
+    int              quantized; /* some matrix is, and multiplies quantised rows */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
@@ -4515,6 +4516,7 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         size_t n_matrix = row->extents[2] ? (size_t)t->ne[2] : 1, row_bytes;
         lin->w.fmt = t->fmt; lin->w.n_col = (size_t)t->ne[0]; lin->w.n_row = (size_t)t->ne[1];
         row_bytes = lin->w.n_col / (size_t)t->fmt->block_len * (size_t)t->fmt->block_bytes;
+        ld->m->quantized |= t->fmt->n_scale > 0;
         lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
         if (!lin->w.packed) {
             lin->stride = lin->w.n_row * row_bytes;
@@ -5386,7 +5388,7 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
 /* Rows [begin, end) of x, n_col wide and ld apart, become the quantised input of the next product. */
 static void gpti_quantize_rows(gpt_session *s, const float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
     size_t t;
-    if (n_col % 32 == 0) for (t = begin; t < end; t++) s->m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+    if (s->m->quantized && n_col % 32 == 0) for (t = begin; t < end; t++) s->m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
 }
 
 /* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
@@ -6177,20 +6179,28 @@ static void gpti_sift(gpti_candidate *h, size_t n, size_t i) {
     h[i] = x;
 }
 
-/* Bring the k best of c[n] to the front, best first. n log k at worst, about n compares when k is small; the rest of c
- * is lost. The heap holds the k best so far with the worst of them on top. */
+static void gpti_exchange(gpti_candidate *a, gpti_candidate *b) { const gpti_candidate x = *a; *a = *b; *b = x; }
+
+/* Bring the k best of c[n] to the front, best first; the rest follow in any order. n log k at worst, about n compares when k
+ * is small. The heap holds the k best so far with the worst of them on top. */
 static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     size_t i;
     for (i = k / 2; i-- > 0;) gpti_sift(c, k, i);
-    for (i = k; i < n; i++) {
-        if (gpti_worse(&c[0], &c[i])) { c[0] = c[i]; gpti_sift(c, k, 0); }
+    for (i = k; i < n; i++) if (gpti_worse(&c[0], &c[i])) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, k, 0); }
+    for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, i, 0); }
+}
+
+/* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger than those before. */
+static size_t gpti_largest(const float *x, size_t n) {
+    float max = -INFINITY;
+    size_t i, j, m, best = 0;
+    for (i = 0; i < n; i += m) {
+        int more = 0;
+        m = n - i < 16 ? n - i : 16;
+        if (m == 16) for (j = 0; j < 16; j++) more |= x[i + j] > max;
+        if (more || m < 16) for (j = i; j < i + m; j++) if (x[j] > max) max = x[best = j];
     }
-    for (i = k; i-- > 1;) {
-        const gpti_candidate x = c[0];
-        c[0] = c[i];
-        c[i] = x;
-        gpti_sift(c, i, 0);
-    }
+    return best;
 }
 
 /* The most likely of c[n], n > 0; ties go to the lowest id. */
@@ -6255,22 +6265,25 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
  * most likely one always does. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k.
  * */
 static size_t gpti_cut(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
-    size_t i, m;
-    int sorted = 0;
-    if (p->top_k > 0 && (size_t)p->top_k < n) {
-        gpti_best(c, n, (size_t)p->top_k);
-        n = (size_t)p->top_k;
-        sorted = 1;
-    }
+    size_t i, m, sorted = 0;
+    if (p->top_k > 0 && (size_t)p->top_k < n) { sorted = (size_t)p->top_k; gpti_best(c, n, sorted); n = sorted; }
     if (p->top_p > 0.0f && p->top_p < 1.0f) {
         const double sum = gpti_weigh(c, n, max, 1.0f, 0);
         double head = 0.0;
         if (!sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
             const double low = max + gpti_log_d((1.0 - p->top_p) * sum / (double)n) - 0.001;
             for (i = m = 0; i < n; i++) if (c[i].logit >= low) c[m++] = c[i];
-            gpti_best(c, n = m, m);
+            n = m;
         }
-        for (i = 0; i < n && head < p->top_p * sum; i++) head += gpti_exp(c[i].logit - max);
+        for (i = 0; i < n && head < p->top_p * sum; i++) {
+            if (i == sorted) {      /* some more: mostly few make up p */
+                m = sorted < 16 ? 64 : 3 * sorted;
+                if (m > n - sorted) m = n - sorted;
+                gpti_best(c + sorted, n - sorted, m);
+                sorted += m;
+            }
+            head += gpti_exp(c[i].logit - max);
+        }
         n = i;
     }
     if (p->min_p > 0.0f) {
@@ -6293,11 +6306,8 @@ static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const g
     size_t i, n;
     if (n_vocab == 0) return -1;
     if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
-                          p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f))) {
-        float max = -INFINITY;
-        for (i = n = 0; i < n_vocab; i++) if (logits[i] > max) { max = logits[i]; n = i; }
-        return (gpt_token)n;
-    }
+                          p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f)))
+        return (gpt_token)gpti_largest(logits, n_vocab);
     n = gpti_candidates(c, logits, n_vocab, p, history, n_history);
     if (n == 0) return 0;
     best = gpti_best_one(c, n);

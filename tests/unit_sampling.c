@@ -88,6 +88,8 @@ static void test_order(void) {
             qsort(naive, n, sizeof naive[0], by_preference);
             gpti_best(cand, n, k);
             for (i = 0; i < k; i++) bad += cand[i].id != naive[i].id;
+            qsort(cand, n, sizeof cand[0], by_preference);                  /* the rest is still there */
+            for (i = 0; i < n; i++) bad += cand[i].id != naive[i].id;
             for (i = 0; i < n; i++) { cand[i].id = (gpt_token)i; sum += exp(naive[i].logit - naive[0].logit); }
             for (i = 0; i < n; i++) cand[naive[i].id].logit = naive[i].logit;
             p.top_p = 0.001f + (float)(rng() % 998) / 1000.0f;
@@ -100,6 +102,19 @@ static void test_order(void) {
     }
     CHECK(bad == 0, "gpti_best: %d differ from a full sort", (int)bad);
     CHECK(cut == 0, "top_p: %d differ from a full sort", (int)cut);
+}
+
+/* The first of the largest, among ties, NaN and infinities, at lengths around a block of 16. */
+static void test_largest(void) {
+    static const float odd[4] = { NAN, -INFINITY, 0.0f, INFINITY };
+    float x[70];
+    size_t n, t, i, want, bad = 0;
+    for (n = 1; n <= 70; n++) for (t = 0; t < 60; t++) {
+        for (i = 0; i < n; i++) x[i] = rng() % 8 == 0 ? odd[rng() % (t % 3 + 2)] : t % 2 ? rng_real(8.0f) : (float)(rng() % 5) - 9.0f;
+        for (i = want = 0; i < n; i++) if (x[i] > (x[want] == x[want] ? x[want] : -INFINITY)) want = i;
+        bad += gpti_largest(x, n) != want;
+    }
+    CHECK(bad == 0, "gpti_largest: %d differ from a plain search", (int)bad);
 }
 
 static void test_greedy(void) {
@@ -270,5 +285,6 @@ int main(void) {
     test_hostile();
     test_draw();
     test_large();
+    test_largest();
     return test_report("unit_sampling");
 }
