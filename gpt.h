@@ -4826,6 +4826,7 @@ static gpt_model_params gpti_model_params_of(const gpt_model_params *params) {
 #ifndef GPT_NO_STDIO
 GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
+    gpt_error e;
     gpt_model *m;
     gpt_result r = GPT_OK;
     int i, n;
@@ -4842,7 +4843,8 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
         gpti_free(&m->mem, name);
     }
     if (r) { gpt_model_free(m); return r; }
-    return gpti_model_finish(out, m, &p, err);
+    r = gpti_model_finish(out, m, &p, &e);
+    return r ? gpti_fail(err, r, "%.60s: %s", path, e.msg) : GPT_OK;
 }
 #endif
 

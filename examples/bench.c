@@ -10,7 +10,7 @@
 #endif
 
 static const char about[] =
-    "usage: bench -m MODEL [-p 512] [-n 64] [-d 4096] [-t THREADS] [-r 5]\n\n"
+    "usage: bench -m MODEL [-p 512] [-n 64] [-d DEPTH] [-t THREADS] [-r 5]\n\n"
     "Prints, as medians of R runs (-r):\n"
     "  load   opening the file until the weights are ready, in a warm page cache unless the file is new to it\n"
     "  first  the same, and a session, and one token read and one chosen\n"
@@ -193,7 +193,10 @@ int main(int argc, char **argv) {
         first[i] = 1e3 * (args_seconds() - begin);
     }
     gpt_session_info_get(s, &info);
-    if ((uint32_t)n_prompt > info.n_ctx) n_prompt = (int)info.n_ctx;        /* the lines below say what was measured */
+    if ((uint32_t)n_prompt > info.n_ctx) {
+        n_prompt = (int)info.n_ctx;
+        fprintf(stderr, "bench: the context ends a prompt at %d tokens\n", n_prompt);
+    }
     if ((uint32_t)n_text > info.n_ctx - 1) n_text = (int)info.n_ctx - 1;
     deep = depth && n_text && (uint32_t)(depth + n_text) < info.n_ctx;
 

@@ -165,6 +165,7 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "chat", table, about);
     if (n_predict < -1 || n_predict == 0) args_die("-n: expected -1, or 1 or more, got %lld", n_predict);
+    if (temp < 0) args_die("--temp: expected 0 or more, got %g", temp);
     memset(&params, 0, sizeof params);
     params.max_tokens = n_predict > 0 ? (size_t)n_predict : 0;
     params.stop = stop.item;

@@ -42,10 +42,11 @@ for p in $programs; do
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
-    fails "$p, no GGUF file" "^$p: ." $p -m "$tmp/bad.gguf" $text
+    fails "$p, no GGUF file" "^$p: .*$tmp/bad.gguf: GGUF" $p -m "$tmp/bad.gguf" $text
 done
 fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
 fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
+fails "a temperature below 0" "^generate: --temp: expected 0 or more, got -1"      generate -m "$tmp/bad.gguf" -p x --temp -1
 fails "a number too large"   "^generate: -t: expected 0 to"                       generate -t 99999999999
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
 fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
