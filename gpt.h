@@ -1695,7 +1695,7 @@ typedef struct gpti_xblock {
 
 typedef struct gpti_matmul {
     gpti_matrix w;
-    const float *x;           /* [*, n_col], read by float formats                                       */
+    const float *x;           /* [*, n_col], read by float formats; by F16 with at most 13 bits          */
     const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major!     */
     size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq                                    */
     size_t n_tok;
@@ -1715,6 +1715,7 @@ typedef struct gpti_kernels {
     int (*usable)(void);                                                            /* on this processor   */
     void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end);   /* any split, any thread */
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
+    void (*shorten)(float *x, size_t n);                                            /* to 13 bits          */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end);                 /* [FORWARD]            */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
@@ -4021,7 +4022,7 @@ struct gpt_model {
     gpti_layer      *layer;     /* [n_layer] */
     float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     void            *weights;   /* one block: packed matrices and vectors */
-    int              quantized; /* some matrix is, and multiplies quantised rows */
+    int              quantized, halves;     /* some matrix is quantised, is F16: what the rows it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
@@ -4517,6 +4518,7 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         lin->w.fmt = t->fmt; lin->w.n_col = (size_t)t->ne[0]; lin->w.n_row = (size_t)t->ne[1];
         row_bytes = lin->w.n_col / (size_t)t->fmt->block_len * (size_t)t->fmt->block_bytes;
         ld->m->quantized |= t->fmt->n_scale > 0;
+        ld->m->halves |= t->fmt->fetch == GPTI_FETCH_HALVES;
         lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
         if (!lin->w.packed) {
             lin->stride = lin->w.n_row * row_bytes;
@@ -5030,7 +5032,7 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
                                  * seldom happens, so little that e^32 times any number of F16 is far from infinite */
 
 /* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
- * as F16 has. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
+ * as F16 has; matrices of F16 do the same with rows. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
  * and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is 0, from 2^64 on infinite. */
 GPTI_INLINE float gpti_short(float x) {
     const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
@@ -5111,6 +5113,7 @@ GPTI_INLINE void gpti_shorten(float *x, size_t n) {
     for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] = gpti_short(x[i + j]);
     for (; i < n; i++) x[i] = gpti_short(x[i]);
 }
+static void gpti_shorten_ref(float *x, size_t n) { gpti_shorten(x, n); }
 
 enum { GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet */
 
@@ -5387,10 +5390,15 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
     s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
 }
 
-/* Rows [begin, end) of x, n_col wide and ld apart, become the quantised input of the next product. */
-static void gpti_quantize_rows(gpt_session *s, const float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
+/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised for quantised matrices,
+ * and 13 bits for those of F16. */
+static void gpti_ready_rows(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
+    const gpt_model *m = s->m;
     size_t t;
-    if (s->m->quantized && n_col % 32 == 0) for (t = begin; t < end; t++) s->m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+    for (t = begin; t < end; t++) {
+        if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+        if (m->halves) m->kern.shorten(x + t * ld, n_col);
+    }
 }
 
 /* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
@@ -5462,7 +5470,7 @@ static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
             gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
-    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+    gpti_ready_rows(s, s->xn, D, D, begin, end);
 }
 static void gpti_trace_attn_norm(const gpt_session *s) {
     gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
@@ -5550,8 +5558,8 @@ static void gpti_trace_attend(const gpt_session *s) {
     gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
 }
 
-static void gpti_run_quantize_att(gpt_session *s, size_t begin, size_t end) {
-    gpti_quantize_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), begin, end);
+static void gpti_run_ready_att(gpt_session *s, size_t begin, size_t end) {
+    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), begin, end);
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
@@ -5589,7 +5597,7 @@ static void gpti_run_attn_residual(gpt_session *s, size_t begin, size_t end) {
         if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+    gpti_ready_rows(s, s->xn, D, D, begin, end);
 }
 static void gpti_trace_attn_residual(const gpt_session *s) {
     size_t D = s->m->hp.d_model;
@@ -5696,7 +5704,7 @@ static void gpti_run_ffn_act(gpt_session *s, size_t begin, size_t end) {
         size_t F = gpti_slot_width(s, i);
         float *h = s->ffn + i * ld;
         s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
-        gpti_quantize_rows(s, s->ffn, F, ld, i, i + 1);
+        gpti_ready_rows(s, s->ffn, F, ld, i, i + 1);
     }
 }
 static void gpti_trace_ffn_act(const gpt_session *s) {
@@ -5753,7 +5761,7 @@ static void gpti_begin_out_norm(gpt_session *s) {
 static void gpti_run_out_norm(gpt_session *s, size_t begin, size_t end) {
     size_t t, D = s->m->hp.d_model;
     for (t = begin; t < end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_quantize_rows(s, s->xn, D, D, begin, end);
+    gpti_ready_rows(s, s->xn, D, D, begin, end);
 }
 static void gpti_trace_out_norm(const gpt_session *s) {
     if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
@@ -5806,7 +5814,7 @@ static void gpti_list_stages(gpti_stage *out) {
         { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
         { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
         { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
-        { gpti_begin_rows,     gpti_run_quantize_att,  NULL },
+        { gpti_begin_rows,     gpti_run_ready_att,  NULL },
         { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
         { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
         { gpti_begin_router,   gpti_run_jobs,          NULL },
@@ -7342,6 +7350,7 @@ typedef struct gpti_products {
     /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     void (*floats)(const gpti_run *run);
+    void (*halves)(const gpti_run *run);         /* the same, from F16: exact products     */
     void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
     void (*halved)(const gpti_run *run);         /* two scales                             */
     void (*five)(const gpti_run *run);           /* one scale, five bits without a zero    */
@@ -7377,7 +7386,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
     gpti_unpackers steps = set->steps;
     gpti_run run;
-    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : floats ? set->floats
+    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves : floats ? set->floats
         : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
@@ -7709,7 +7718,7 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step,
 }
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    const gpti_products set = { 0, 16, 255, gpti_amx_centre, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
+    const gpti_products set = { 0, 16, 255, gpti_amx_centre, NULL, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
         { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
         NULL, { NULL }, { 0, 0 } };
     if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
@@ -7860,8 +7869,8 @@ static gpti_wasm2 gpti_zero_wasm(int unused) {
 enum { GPTI_MAX_SET = 8 };
 
 /* A set's own name, product, and the vector width whose other kernels it takes. */
-#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_attend_##width, \
-    gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
+#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_shorten_##width, \
+    gpti_attend_##width, gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
 
 /* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
@@ -8313,7 +8322,7 @@ GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0
 /* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
  * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
 GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
-    const int nb, const int fetch) {
+    const int nb, const int fetch, const int exact) {
     GPTI_F s[GPTI_MOST][2 * GPTI_NT];
     const float *w[GPTI_MOST], *x[GPTI_NT];
     const int nr = np * GPTI_NV;
@@ -8334,7 +8343,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
             GPTI_UNROLL for (i = 0; i < nt; i++) {
                 GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
                 GPTI_UNROLL for (v = 0; v < nr; v++) {
-                    s[v][i * nb + b] = GPTI_ADD(s[v][i * nb + b], GPTI_MUL(c[v], a));
+                    s[v][i * nb + b] = GPTI_MADD(exact, c[v], a, s[v][i * nb + b]);
                     GPTI_KEEP(s[v][i * nb + b]);
                 }
             }
@@ -8348,19 +8357,23 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
         }
     }
 }
-GPTI_FN static void GPTI_K(floats_many)(const gpti_run *r) {
+GPTI_FN GPTI_INLINE void GPTI_K(many_of)(const gpti_run *r, const int exact) {
     size_t k;
-    for (k = 0; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, GPTI_FETCH_FLOATS);
+    for (k = 0; k < r->n; k += 32)
+        GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, GPTI_FETCH_FLOATS, exact);
 }
+GPTI_FN static void GPTI_K(many_floats)(const gpti_run *r) { GPTI_K(many_of)(r, 0); }
+GPTI_FN static void GPTI_K(many_halves)(const gpti_run *r) { GPTI_K(many_of)(r, 1); }
 /* one token, two blocks of columns at a time */
 GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const int fetch) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
         gpti_prefetch(r, k / 32, np);
         gpti_prefetch(r, k / 32 + 1, np);
-        GPTI_K(floats)(r, k, k + 64, np, 1, 2, fetch);
+        GPTI_K(floats)(r, k, k + 64, np, 1, 2, fetch, fetch == GPTI_FETCH_HALVES);
     }
-    for (; k < r->n; k += 32) GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch);
+    for (; k < r->n; k += 32)
+        GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch, fetch == GPTI_FETCH_HALVES);
 }
 GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_FLOATS); }
 GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
@@ -8633,6 +8646,7 @@ GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t en
     const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
     gpti_attend_body(a, begin, end, &steps);
 }
+GPTI_FN static void GPTI_K(shorten)(float *x, size_t n) { gpti_shorten(x, n); }
 GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
@@ -8648,7 +8662,7 @@ GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, s
 
 GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
     const gpti_products set = {
-        GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(floats_many), GPTI_K(narrow), GPTI_K(halved),
+        GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(many_floats), GPTI_WIDTH(many_halves), GPTI_K(narrow), GPTI_K(halved),
 #if GPTI_BIASED
         GPTI_K(five),
 #else

@@ -57,9 +57,10 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
     panels->packed = 1;
 }
 
-static void make_activations(const gpti_kernels *set, size_t n_col) {
+static void make_activations(const gpti_kernels *set, const gpti_format *fmt, size_t n_col) {
     size_t i;
     for (i = 0; i < MAX_TOK * n_col; i++) x[i] = rng_float();
+    if (fmt->type == 1) set->shorten(x, MAX_TOK * n_col);
     if (n_col % 32 == 0) for (i = 0; i < MAX_TOK; i++) set->quantize(xq + i, MAX_TOK, x + i * n_col, n_col);
 }
 
@@ -91,7 +92,7 @@ static void test_ref(const gpti_format *fmt, size_t n_row, size_t n_col, size_t 
     gpti_matmul job;
     size_t r, t, k;
     make_weights(fmt, n_row, n_col, 0, &mapped, &panels);
-    make_activations(&sets[n_set - 1], n_col);
+    make_activations(&sets[n_set - 1], fmt, n_col);
     job = make_job(&panels, n_tok);
     gpti_matmul_ref(&job, 0, gpti_n_panel(n_row));
     for (r = 0; r < n_row; r++) {
@@ -118,7 +119,7 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
     gpti_matrix mapped, panels;
     gpti_matmul job;
     make_weights(fmt, n_row, n_col, wild, &mapped, &panels);
-    make_activations(set, n_col);
+    make_activations(set, fmt, n_col);
     for (i = 0; i < n_row; i++) bias[i] = rng_float();
 
     job = make_job(&panels, n_tok);                       /* all at once */
@@ -316,12 +317,17 @@ static void test_rows(const gpti_kernels *set) {
         gpti_kv_store_ref(kv, entry_want, x, odd, lanes, lane);
         set->kv_store(kv, entry, x, odd, lanes, lane);
         check(memcmp(entry, entry_want, sizeof entry) == 0, "a cache entry differs from ref", set->name, "", (long)odd, kv);
+        memcpy(want, x, (odd + 1) * sizeof *x);
+        gpti_shorten_ref(want, odd);
+        set->shorten(x, odd);
+        check(same_floats(x, want, odd + 1), "13 bits differ from ref", set->name, "", (long)odd, round);
     }
 }
 
 int main(int argc, char **argv) {
     static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 }, n_toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 13, 70 };
     size_t s, f, i, round;
+    int named = argc < 2;
     n_set = gpti_kernels_list(sets);
     test_quantize_ref();
     for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
@@ -333,6 +339,7 @@ int main(int argc, char **argv) {
     for (s = 0; s < n_set; s++) {
         const gpti_kernels *set = &sets[s];
         if (argc > 1 && strcmp(argv[1], set->name) != 0) continue;
+        if (argc > 1) named = 1;
         if (!set->usable()) {
             printf("unit_kernels: %s: not on this processor\n", set->name);
             continue;
@@ -353,6 +360,7 @@ int main(int argc, char **argv) {
             }
         }
     }
+    check(named, "no such set", argc > 1 ? argv[1] : "", "", 0, 0);
     printf("unit_kernels: %d passed, %d failed\n", checks - failures, failures);
     return failures != 0;
 }

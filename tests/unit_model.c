@@ -13,11 +13,13 @@
 
 typedef struct tolerance { const char *name; double logits; int greedy; } tolerance;
 
-enum { TOL_F32, TOL_QUANT, TOL_KV_F16, TOL_KV_Q8_0, TOL_TRACE };
+enum { TOL_F32, TOL_F16, TOL_QUANT, TOL_KV_F16, TOL_KV_Q8_0, TOL_TRACE };
 
 static const tolerance tolerances[] = {
     /* float32 against float64: sums of at most 200 products in 2 to 7 layers; measured 1.2e-5 at most                */
     { "F32",             1e-4, 1 },
+    /* activations rounded to 13 bits where F16 weights multiply them: measured 3.3e-4                               */
+    { "F16",             1e-3, 1 },
     /* the reference rounds activations to 8 bits per block of 32 as the library does, but from float64 values: where */
     /* one lies on the edge between two steps (1/127 of its block's largest), it may take the other: 1.6e-3 where one */
     /* does, 3e-6 otherwise */
@@ -43,7 +45,7 @@ static const toy toys[] = {
     { "falcon_40b", TOL_F32 }, { "falcon_11b", TOL_F32 }, { "starcoder", TOL_F32 }, { "starcoder2", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
-    { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F32 }, { "llama_bf16", TOL_F32 },
+    { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },
     { "llama_q8_0", TOL_QUANT }, { "llama_q4_0", TOL_QUANT }, { "llama_q_mix", TOL_QUANT },
     { "llama_q4_k", TOL_QUANT }, { "llama_k_mix", TOL_QUANT }
 };
@@ -353,7 +355,7 @@ static void check_toy(const toy *t) {
             gpt_kv kv = i ? GPT_KV_Q8_0 : GPT_KV_F16;
             u = setup_of(&g, kv, 1, 1, 0);
             if (!run(t->name, m, &g, &u, nv, a)) continue;
-            if (t->tol == TOL_F32) check_logits(t->name, &g, a, nv, i ? TOL_KV_Q8_0 : TOL_KV_F16);
+            if (t->tol <= TOL_F16) check_logits(t->name, &g, a, nv, i ? TOL_KV_Q8_0 : TOL_KV_F16);
             u = setup_of(&g, kv, 3, 2, 0);
             if (run(t->name, m, &g, &u, nv, b)) check_same(t->name, "cache in chunks of 3", &g, a, b, nv);
         }
