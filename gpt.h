@@ -400,6 +400,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_TARGET(t)
 #  define GPTI_UNROLL
 #  define GPTI_ROLL
+#  define GPTI_UNROLL4
 #  define GPTI_ALIGN64 __declspec(align(64))
 #  define GPTI_PREFETCH(p) ((void)(p))
 #elif defined(__GNUC__) && !defined(__TINYC__)
@@ -409,10 +410,14 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  ifdef __clang__
 #    define GPTI_UNROLL _Pragma("clang loop unroll(full)")
 #    define GPTI_ROLL _Pragma("clang loop unroll(disable)")
+#    define GPTI_UNROLL4 _Pragma("clang loop unroll_count(4)")
 #  else
 #    define GPTI_UNROLL _Pragma("GCC unroll 16")
 #    define GPTI_ROLL _Pragma("GCC unroll 1")
+#    define GPTI_UNROLL4 _Pragma("GCC unroll 4")
 #  endif
+#else
+#  define GPTI_ALIGN64
 #endif
 
 /* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
@@ -5236,14 +5241,15 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     memset(sums, 0, n_query * ld_o * sizeof *sums);
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
-        for (i = 0; i < n_key; i += 16)
-            steps->load(a->kv, k + gpti_slot(&a->cache, base + i) * k_bytes, a->d_k, 16, key + i * a->d_k);
-        if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
-        for (i = 0; i < n_key; i += n) {        /* plain floats of 16 keys lie in one piece */
-            n = a->kv == GPT_KV_Q8_0 ? 1 : n_key - i < 16 ? n_key - i : 16;
-            steps->load(a->kv, v + gpti_slot(&a->cache, base + i) * v_bytes, a->kv == GPT_KV_Q8_0 ? a->d_v
-                : (n * a->d_v + 15) & ~(size_t)15, 1, value + i * a->d_v);   /* whole vectors: 16 values are */
+        for (i = 0; i < n_key; i += n) {        /* of plain floats, as many keys as lie in one piece */
+            const size_t slot = gpti_slot(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
+            n = a->kv == GPT_KV_Q8_0 ? 16 : left < a->cache.cap - slot ? left : a->cache.cap - slot;
+            steps->load(a->kv, k + slot * k_bytes, n / 16 * a->d_k, 16, key + i * a->d_k);
+            if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + slot * v_bytes, n * a->d_v, 1, value + i * a->d_v);
+            else for (j = i; j < i + n && j < n_key; j++)
+                steps->load(a->kv, v + (slot + j - i) * v_bytes, a->d_v, 1, value + j * a->d_v);
         }
+        if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
         i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
         end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
             ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
@@ -8333,7 +8339,7 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
     GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < nr; v++) s[v][i] = GPTI_SETF(0.0f);
     at = k;
     k1 = nb == 2 ? 32 : k1 - k;
-    GPTI_ROLL for (k = 0; k < k1; k++) {
+    GPTI_UNROLL4 for (k = 0; k < k1; k++) {
         GPTI_UNROLL for (b = 0; b < nb; b++) {
             GPTI_F c[GPTI_MOST];
             GPTI_UNROLL for (v = 0; v < nr; v++)
@@ -8638,6 +8644,9 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[
 GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                   size_t lo, size_t hi, int exact) {
     size_t i = 0;
+#if GPTI_VF == 16      /* a vector that spans two stored ones would wait for them */
+    if (d < 16) { gpti_weigh_avx2(o, n, d, p, values, lo, hi, exact); return; }
+#endif
     if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
     if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
