@@ -227,7 +227,7 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
 
 /* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before gpt_sample. Valid until the
  * next evaluation. NULL before the first one, and while the last token waits to be computed, as it does after gpt_generate
- * and gpt_session_rewind: gpt_eval of no tokens computes it. */
+ * and mostly after gpt_session_rewind: gpt_eval of no tokens computes it. */
 GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
@@ -242,7 +242,7 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
     int      top_k;                 /* keep the k most likely; 0 = off                                                   */
     float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off                  */
     float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off        */
-    float    temperature;           /* 0 = greedy                                                                        */
+    float    temperature;           /* 0 or less = greedy                                                                */
     uint64_t seed;                  /* 0 is a seed like any other, never "use the clock"                                 */
 } gpt_sample_params;
 
