@@ -4850,6 +4850,7 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
         gpti_free(&m->mem, name);
     }
     if (r) { gpt_model_free(m); return r; }
+    gpti_clear(&e);
     r = gpti_model_finish(out, m, &p, &e);
     return r ? gpti_fail(err, r, "%.60s: %s", path, e.msg) : GPT_OK;
 }
@@ -5037,8 +5038,9 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
                                  * seldom happens, so little that e^32 times any number of F16 is far from infinite */
 
 /* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
- * as F16 has; matrices of F16 do the same with rows. Such products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and sets with
- * and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is 0, from 2^64 on infinite. */
+ * as F16 has; matrices of F16 do the same with the rows they meet. Such products are exact in f32, so a fused multiply-add
+ * gives the bits of a product and a sum, and sets with and without one agree. Nothing may leave f32's normal range on the
+ * way: below 2^-64 is 0, from 2^64 on infinite. */
 GPTI_INLINE float gpti_short(float x) {
     const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
     const float y = gpti_bits_f32((u + 0x400u) & 0xFFFFF800u);
@@ -5286,7 +5288,7 @@ static size_t gpti_attend_units(const gpti_attend *a) {
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
                                   const gpti_attend_steps *steps) {
-    GPTI_ALIGN64 float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
+    GPTI_ALIGN64 float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];   /* may be read beyond */
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
@@ -5396,8 +5398,8 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
     s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
 }
 
-/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised for quantised matrices,
- * and 13 bits for those of F16. */
+/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
+ * quantised matrices, then cut to 13 bits where it has some of F16. */
 static void gpti_ready_rows(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
     const gpt_model *m = s->m;
     size_t t;
@@ -5820,7 +5822,7 @@ static void gpti_list_stages(gpti_stage *out) {
         { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
         { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
         { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
-        { gpti_begin_rows,     gpti_run_ready_att,  NULL },
+        { gpti_begin_rows,     gpti_run_ready_att,     NULL },
         { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
         { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
         { gpti_begin_router,   gpti_run_jobs,          NULL },
@@ -7392,8 +7394,8 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
     gpti_unpackers steps = set->steps;
     gpti_run run;
-    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves : floats ? set->floats
-        : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
+    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves
+        : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
     run.zero = fmt->zero;
@@ -8325,8 +8327,9 @@ GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0
 #endif
 
 #if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
-/* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a partial sum over 32 and, where k1 - k = 64,
- * one over each 32 (nb = 2): a single token would wait for its additions otherwise */
+/* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a
+ * partial sum over 32 and, where k1 - k = 64, one over each 32 (nb = 2): a single token would wait for its additions
+ * otherwise. exact: the products are. */
 GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
     const int nb, const int fetch, const int exact) {
     GPTI_F s[GPTI_MOST][2 * GPTI_NT];
