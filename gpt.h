@@ -29,6 +29,7 @@
  *   GPT_NO_MMAP              no memory mapping (plain reads instead)
  *   GPT_NO_OPENMP            no OpenMP even where the compiler offers it
  *   GPT_NO_SIMD              plain C kernels only
+ *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
  * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
  * Licence: MIT No Attribution or the Unlicense, at your choice; full text and change list at the end of this file. */
@@ -87,12 +88,13 @@ typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an
     uint64_t size;              /* bytes in all                                                                          */
 } gpt_reader;
 
-typedef void (*gpt_task)(void *arg, size_t begin, size_t end);
+typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 
-typedef struct gpt_parallel {   /* the host's own threads: run must call task(arg, b, e) on ranges that cover [0, n)     */
-    void (*run)(void *user, size_t n, gpt_task task, void *arg);   /* once, on any threads, and return when all are done */
-    void  *user;
-} gpt_parallel;
+typedef struct gpt_parallel {   /* the host's own threads: examples/pool.h is one. run calls task(arg, b, e, worker) on      */
+    void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);   /* ranges that cover [0, n) once, on any     */
+    void  *user;                /* threads, and returns when all are done. worker: 0 to n_worker - 1, never one twice at     */
+    int    n_worker;            /* once in a run; 0 = 1. cost: multiply-adds of one of n, about. Runs of different sessions  */
+} gpt_parallel;                 /* may come at once if they share it; best are pieces that threads take one by one           */
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
 
@@ -117,9 +119,9 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults           
     int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
                                 /* or as given in memory: starts at once, runs slower; same bits                         */
     int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
-    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. The set "amx"
-                                 * has Linux lend its registers to the process: a signal stack (sigaltstack) that is made
-                                 * later needs room for them, 8 KiB                                                      */
+    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. "amx" is taken only
+                                 * by name, as it has Linux lend its registers to the whole process: a signal stack
+                                 * (sigaltstack) that is made later then needs room for them, 8 KiB                       */
     const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre name such as "llama-bpe"           */
     int        (*progress)(void *user, uint64_t done, uint64_t total);   /* bytes of weights; not 0 cancels the load     */
     void        *progress_user;
@@ -422,8 +424,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 
 /* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
  * default: told not to here, for everything below. -ffast-math would undo that silently. */
-#ifdef __FAST_MATH__
-#  error "gpt.h: compile the GPT_IMPLEMENTATION file without -ffast-math (-Ofast): results would depend on the compiler"
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#  error "gpt.h: compile the GPT_IMPLEMENTATION file without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
 #endif
 #if defined(__i386__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
 #  error "gpt.h: on 32-bit x86 compile with -msse2 -mfpmath=sse: x87 arithmetic rounds differently on every run"
@@ -432,11 +434,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #  pragma GCC push_options
+#  ifndef __OPTIMIZE__          /* a debug build without it would compute 20 times slower */
+#    pragma GCC optimize ("O2")
+#  endif
 #  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")     /* gcc 12 forgets the first where it does the second */
 #  if defined(__x86_64__) || defined(__i386__)      /* processors that choose their own order: quicker to compile, no slower */
 #    pragma GCC optimize ("no-schedule-insns2")
 #  endif
 #elif defined(_MSC_VER)
+#  pragma float_control(push)
 #  pragma fp_contract(off)
 #endif
 
@@ -466,9 +472,34 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_INLINE static inline
 #endif
 
-#if defined(_OPENMP) && !defined(GPT_NO_OPENMP)
+/* 32-bit numbers that threads share. FETCH_ADD gives what was there before. */
+#if defined(__GNUC__)
+#  define GPTI_LOAD(p)         __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#  define GPTI_STORE(p, v)     __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#  define GPTI_FETCH_ADD(p, v) __atomic_fetch_add(p, (uint32_t)(v), __ATOMIC_ACQ_REL)
+#elif defined(_MSC_VER)
+#  include <intrin.h>
+#  define GPTI_LOAD(p)         ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
+#  define GPTI_STORE(p, v)     ((void)_InterlockedExchange((volatile long *)(p), (long)(v)))
+#  define GPTI_FETCH_ADD(p, v) ((uint32_t)_InterlockedExchangeAdd((volatile long *)(p), (long)(v)))
+#endif
+
+#if defined(_OPENMP) && !defined(GPT_NO_OPENMP) && defined(GPTI_FETCH_ADD)
 #  include <omp.h>
 #  define GPTI_OPENMP
+#  if defined(__unix__) || defined(__APPLE__)
+#    include <sched.h>
+#    define GPTI_YIELD() ((void)sched_yield())
+#  else
+#    define GPTI_YIELD() GPTI_RELAX()
+#  endif
+#  if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#    define GPTI_RELAX() __builtin_ia32_pause()
+#  elif defined(__GNUC__) && defined(__aarch64__)
+#    define GPTI_RELAX() __asm__ volatile("yield")
+#  else
+#    define GPTI_RELAX() ((void)0)
+#  endif
 #endif
 #if defined(GPT_MALLOC) != defined(GPT_FREE)
 #  error "gpt.h: define both GPT_MALLOC and GPT_FREE, or neither"
@@ -535,7 +566,7 @@ static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
     return gpti_mul(&bytes, n, size) ? gpti_alloc(mem, bytes) : NULL;
 }
 
-static unsigned char *gpti_align(void *p) { return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64; }
+static unsigned char *gpti_align(void *p, size_t n) { return (unsigned char *)p + (n - (uintptr_t)p % n) % n; }
 
 /* Little-endian bytes to numbers */
 #if defined(_MSC_VER) || (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
@@ -565,47 +596,116 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e) over ranges that cover [0, n). The host's threads, OpenMP, or a plain call. OpenMP
- * makes `pieces` of it for each thread, first come, first served; of one piece each, a thread gets the same range every time. */
-typedef struct gpti_pool { gpt_parallel host; int n_thread; } gpti_pool;
+/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut into pieces, which the caller and
+ * its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system does
+ * not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
+enum { GPTI_SHARE = 1 << 18, GPTI_MAX_WORKER = 256 };    /* multiply-adds that are worth another thread */
+typedef struct gpti_crew gpti_crew;
+typedef struct gpti_pool {
+    gpt_parallel host;
+    int          n_worker;      /* the caller included */
+    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; after the next late one, so many more */
+    gpti_crew   *crew;          /* the helpers that are here now, or NULL */
+} gpti_pool;
 
-static int gpti_pool_threads(int asked) {
+static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int n_thread) {
+    memset(pool, 0, sizeof *pool);
+    pool->host = *host;
+    pool->n_worker = 1;
 #ifdef GPTI_OPENMP
-    int n = asked > 0 ? asked : omp_get_max_threads();
-    return n < 1 ? 1 : n > 256 ? 256 : n;
-#else
-    (void)asked;
-    return 1;
+    pool->n_worker = n_thread > 0 ? n_thread : omp_get_max_threads();
 #endif
+    if (host->run) pool->n_worker = host->n_worker;
+    if (pool->n_worker < 1) pool->n_worker = 1;
+    if (pool->n_worker > GPTI_MAX_WORKER && !host->run) pool->n_worker = GPTI_MAX_WORKER;
+    (void)n_thread;
 }
 
 #ifdef GPTI_OPENMP
-static void gpti_part(size_t n, int n_part, int i, gpt_task task, void *arg) {    /* begins at even units: see matmul_set */
-    const size_t pairs = (n + 1) / 2, a = pairs / (size_t)n_part, b = pairs % (size_t)n_part, k = (size_t)i;
-    const size_t begin = 2 * (k * a + (k < b ? k : b)), end = begin + 2 * (a + (k < b));   /* the first b parts get more */
-    if (begin < n) task(arg, begin, end < n ? end : n);
+struct gpti_crew {
+    GPTI_ALIGN64 uint32_t word;     /* the job's pieces << 16 | the next to be claimed: all that claiming needs, so that a word read
+                                     * long ago cannot be taken for another; or GPTI_QUIT */
+    GPTI_ALIGN64 uint32_t done;     /* finished pieces */
+    GPTI_ALIGN64 size_t n;
+    gpt_task task;
+    void    *arg;
+    double   late;                  /* seconds that the caller waited for others */
+};
+enum { GPTI_QUIT = 1 << 15, GPTI_SPIN = 2000, GPTI_PIECES = 4 };     /* pieces of a job for each thread */
+
+static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece after the other, until none is left */
+    uint32_t w;
+    while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
+        const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;     /* begins where a kernel's strip does */
+        const size_t begin = all * (w & 0xFFFF) / (w >> 16) * unit, end = all * ((w & 0xFFFF) + 1) / (w >> 16) * unit;
+        if (begin < end) c->task(c->arg, begin, end < c->n ? end : c->n, worker);
+        GPTI_FETCH_ADD(&c->done, 1);
+    }
+}
+
+static void gpti_help(gpti_crew *c, int worker) {
+    uint32_t w;
+    int idle = 0;
+    while (w = GPTI_LOAD(&c->word), !(w & GPTI_QUIT)) {
+        if ((w & 0xFFFF) < w >> 16) { gpti_claim(c, worker); idle = 0; }
+        else if (++idle < GPTI_SPIN) GPTI_RELAX();
+        else GPTI_YIELD();
+    }
 }
 #endif
 
-static void gpti_parallel_for(const gpti_pool *pool, size_t n, int pieces, gpt_task task, void *arg) {
-    if (pool->host.run && n > 1) { pool->host.run(pool->host.user, n, task, arg); return; }
+/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or finish late again and again, because
+ * other programs have the cores, the caller does without them for a while. */
+static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), void *arg) {
 #ifdef GPTI_OPENMP
-    if (pool->n_thread > 1 && n > 1) {
-        const int n_thread = (size_t)pool->n_thread < n ? pool->n_thread : (int)n, all = n_thread * pieces;
-        const int n_part = (size_t)all < n ? all : (int)n;
-        int i;
-        if (n_part > n_thread) {
-            #pragma omp parallel for num_threads(n_thread) schedule(dynamic, 1)
-            for (i = 0; i < n_part; i++) gpti_part(n, n_part, i, task, arg);
-        } else {
-            #pragma omp parallel for num_threads(n_thread) schedule(static, 1)
-            for (i = 0; i < n_part; i++) gpti_part(n, n_part, i, task, arg);
+    if (!pool->host.run && pool->n_worker > 1 && !pool->crew && !pool->alone) {
+        double begin = omp_get_wtime(), end = begin;
+        gpt_result r = GPT_OK;
+        gpti_crew crew;
+        memset(&crew, 0, sizeof crew);
+        pool->crew = &crew;
+        #pragma omp parallel num_threads(pool->n_worker)
+        if (omp_get_thread_num() == 0) {
+            crew.late = omp_get_wtime() - begin;
+            r = work(arg);
+            end = omp_get_wtime();
+            GPTI_STORE(&crew.word, GPTI_QUIT);
+        } else gpti_help(&crew, omp_get_thread_num());
+        pool->crew = NULL;
+        crew.late += omp_get_wtime() - end;
+        if (crew.late < 0.1 * (end - begin)) pool->more = 0;
+        else pool->alone = pool->more = pool->more ? pool->more < 64 ? 2 * pool->more : 64 : 1;
+        return r;
+    }
+    if (pool->alone) pool->alone--;
+#endif
+    (void)pool;
+    return work(arg);
+}
+
+static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_task task, void *arg) {
+    if (n > 1 && pool->host.run) { pool->host.run(pool->host.user, n, cost, task, arg); return; }
+#ifdef GPTI_OPENMP
+    if (n > 1 && pool->crew) {
+        gpti_crew *c = pool->crew;
+        const size_t most = (size_t)pool->n_worker * GPTI_PIECES, k = most < (n + 1) / 2 ? most : (n + 1) / 2;
+        double since = 0;
+        int idle;
+        c->n = n; c->task = task; c->arg = arg;
+        GPTI_STORE(&c->done, 0);
+        GPTI_STORE(&c->word, (uint32_t)k << 16);
+        gpti_claim(c, 0);
+        for (idle = 0; GPTI_LOAD(&c->done) != k; idle++) {
+            if (idle == GPTI_SPIN) since = omp_get_wtime();
+            if (idle < GPTI_SPIN) GPTI_RELAX();
+            else GPTI_YIELD();
         }
+        if (idle > GPTI_SPIN) c->late += omp_get_wtime() - since;
         return;
     }
 #endif
-    (void)pieces;
-    if (n) task(arg, 0, n);
+    (void)cost;
+    if (n) task(arg, 0, n, 0);
 }
 
 GPTI_COLD
@@ -1219,12 +1319,6 @@ GPTI_INLINE uint32_t gpti_f32_f16(float f) {        /* without a branch, for loo
     return sign | (h & ~is_big) | (n & is_big);
 }
 
-static uint32_t gpti_f32_bf16(float f) {
-    uint32_t u = gpti_f32_bits(f);
-    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (u >> 16) | 0x40u;
-    return (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
-}
-
 GPTI_INLINE void gpti_store_u16(unsigned char *p, uint32_t v) {
     const uint16_t h = (uint16_t)v;
     if (GPTI_LITTLE) { memcpy(p, &h, 2); return; }
@@ -1439,64 +1533,6 @@ static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, 
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt), NULL);
 }
 
-/* ---- encoding: what the trainer and the tests write; rounds exactly like the gguf Python package ---- */
-
-static void gpti_encode_f32(const float *x, size_t n, unsigned char *out) {
-    size_t i;
-    for (i = 0; i < n; i++) {
-        gpti_store_u16(out + 4 * i, gpti_f32_bits(x[i]) & 0xFFFFu);
-        gpti_store_u16(out + 4 * i + 2, gpti_f32_bits(x[i]) >> 16);
-    }
-}
-
-static void gpti_encode_f16(const float *x, size_t n, unsigned char *out) {
-    size_t i;
-    for (i = 0; i < n; i++) gpti_store_u16(out + 2 * i, gpti_f32_f16(x[i]));
-}
-
-static void gpti_encode_bf16(const float *x, size_t n, unsigned char *out) {
-    size_t i;
-    for (i = 0; i < n; i++) gpti_store_u16(out + 2 * i, gpti_f32_bf16(x[i]));
-}
-
-/* The element of largest magnitude, the first among equals; 0 when one is not finite, or all are too small for 1/d to exist.
- * So such a block becomes zeros: a NaN has no place in these formats. */
-static float gpti_extreme(const float *x, size_t n) {
-    float best = x[0];
-    size_t i;
-    for (i = 0; i < n; i++) {
-        if (!(x[i] - x[i] == 0.0f)) return 0.0f;
-        if (fabsf(x[i]) > fabsf(best)) best = x[i];
-    }
-    return fabsf(best) < 1e-35f ? 0.0f : best;
-}
-
-static void gpti_encode_q8_0(const float *x, size_t n, unsigned char *out) {
-    size_t i;
-    for (; n >= 32; n -= 32, x += 32, out += 34) {
-        float d = fabsf(gpti_extreme(x, 32)) / 127.0f, id = d > 0.0f ? 1.0f / d : 0.0f;
-        gpti_store_u16(out, gpti_f32_f16(d));
-        for (i = 0; i < 32; i++) {    /* halves away from zero */
-            float a = id > 0.0f ? fabsf(x[i] * id) : 0.0f, fl = (float)(int)a;
-            int q = (int)fl + (int)(2.0f * (a - fl));
-            out[2 + i] = (unsigned char)(x[i] < 0.0f ? 256 - q : q);
-        }
-    }
-}
-
-static void gpti_encode_q4_0(const float *x, size_t n, unsigned char *out) {
-    size_t i;
-    for (; n >= 32; n -= 32, x += 32, out += 18) {
-        float d = gpti_extreme(x, 32) / -8.0f, id = d < 0.0f || d > 0.0f ? 1.0f / d : 0.0f;
-        gpti_store_u16(out, gpti_f32_f16(d));
-        memset(out + 2, 0, 16);
-        for (i = 0; i < 32; i++) {
-            int q = id < 0.0f || id > 0.0f ? (int)(x[i] * id + 8.5f) : 8;
-            out[2 + i % 16] = (unsigned char)(out[2 + i % 16] | (q > 15 ? 15 : q) << (i / 16 * 4));
-        }
-    }
-}
-
 /* ---- the table ---- */
 
 static const gpti_format gpti_formats[] = {
@@ -1534,24 +1570,13 @@ static void gpti_unpack(const gpti_unpackers *u, const unsigned char *p, size_t 
     }
 }
 
-/* ... widen n weights of a float format ... */
+/* ... and widen n weights of a float format. */
 static void gpti_widen(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
     if (fmt->type == 0) gpti_widen_f32(p, n, out);
     else if (fmt->type == 1) gpti_widen_f16(p, n, out);
     else gpti_widen_bf16(p, n, out);
 }
 
-/* ... write f32 in the file's layout, whole blocks; 0 for a format that cannot be written. */
-GPTI_UNUSED static int gpti_encode(const gpti_format *fmt, const float *x, size_t n, unsigned char *out) {
-    switch (fmt->type) {
-        case 0: gpti_encode_f32(x, n, out); return 1;
-        case 1: gpti_encode_f16(x, n, out); return 1;
-        case 30: gpti_encode_bf16(x, n, out); return 1;
-        case 2: gpti_encode_q4_0(x, n, out); return 1;
-        case 8: gpti_encode_q8_0(x, n, out); return 1;
-        default: return 0;
-    }
-}
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
 /* The format with ggml's type number, or NULL. */
@@ -1650,23 +1675,40 @@ static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel,
     return scratch;
 }
 
+enum { GPTI_TOKENS = 128, GPTI_MOST_TOKENS = 16,   /* tokens that a panel meets between two unpackings, and in a kernel at once */
+       GPTI_STRIP = 4,          /* panels that several tokens meet while the tokens are in the nearest cache */
+       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet in attention */
+
+/* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
+typedef union gpti_scratch {
+    struct {
+        union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK][16]; } u;     /* weights, unpacked */
+        float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP][16];
+        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_CHUNK];     /* of a matrix that is used as mapped */
+        unsigned char amx[GPTI_CHUNK / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];    /* activations side by side, sums, room to align */
+    } product;
+    struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
+        float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
+        float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
+    } attend;
+} gpti_scratch;
+
 /* out[n_col] = row `row`, dequantised. */
-static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out) {
+static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_scratch *scratch) {
     const gpti_unpackers steps = gpti_unpackers_ref();
-    unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
-    gpti_tile tiles[GPTI_CHUNK / 32];
+    const gpti_tile *tiles = scratch->product.u.t[0];
     const gpti_format *fmt = w->fmt;
     size_t k, i, n, lane = row % GPTI_PANEL;
     for (k = 0; k < w->n_col; k += n) {
         const unsigned char *p;
         n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
-        p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch);
+        p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch->product.packed);
         if (fmt->n_scale == 0) {
             size_t bytes = fmt->block_bytes;
             for (i = 0; i < n; i++) gpti_widen(fmt, p + (GPTI_PANEL * i + lane) * bytes, 1, out + k + i);
             continue;
         }
-        gpti_unpack(&steps, p, n / fmt->block_len, tiles, fmt);
+        gpti_unpack(&steps, p, n / fmt->block_len, scratch->product.u.t[0], fmt);
         for (i = 0; i < n; i++) {
             const gpti_tile *t = &tiles[i / 32];
             size_t h = fmt->n_scale == 2 ? i % 32 / 16 : 0;
@@ -1718,17 +1760,15 @@ typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
     const char *name;
     int (*usable)(void);                                                            /* on this processor   */
-    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end);   /* any split, any thread */
+    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);   /* any split, any thread */
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
     void (*shorten)(float *x, size_t n);                                            /* to 13 bits          */
-    void (*attend)(const gpti_attend *a, size_t begin, size_t end);                 /* [FORWARD]            */
+    void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
     void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
 } gpti_kernels;
-
-#define GPTI_TOKENS 128       /* tokens that a panel meets between two unpackings                        */
 
 /* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles on some processors.)
  * Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
@@ -1811,23 +1851,24 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
     for (r = 0; r < 16; r++) acc[r] = acc[r] + sum[r];
 }
 
-/* acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_CHUNK */
+/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_CHUNK */
 static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
-                           float (*acc)[16]) {
+                           gpti_scratch *scratch) {
     const gpti_unpackers steps = gpti_unpackers_ref();
-    union { gpti_tile t[GPTI_CHUNK / 32]; float w[GPTI_CHUNK][16]; } u;
+    gpti_tile *tile = scratch->product.u.t[0];
+    float (*w)[16] = scratch->product.u.w[0], (*acc)[16] = scratch->product.acc;
     const gpti_format *fmt = job->w.fmt;
     size_t t, i;
-    if (fmt->n_scale == 0) gpti_widen(fmt, p, n * GPTI_PANEL, u.w[0]);
-    else gpti_unpack(&steps, p, n / fmt->block_len, u.t, fmt);
+    if (fmt->n_scale == 0) gpti_widen(fmt, p, n * GPTI_PANEL, w[0]);
+    else gpti_unpack(&steps, p, n / fmt->block_len, tile, fmt);
     for (t = 0; t < n_tok; t++) {
         size_t row = job->in_row != NULL ? job->in_row[t0 + t] : t0 + t;
         for (i = 0; i < n; i += 32) {
             if (fmt->n_scale == 0)
-                gpti_floats_ref((const float (*)[16])(u.w + i), job->x + row * job->ld_x + k + i,
+                gpti_floats_ref((const float (*)[16])(w + i), job->x + row * job->ld_x + k + i,
                     n - i < 32 ? n - i : 32, acc[t]);
             else
-                gpti_tile_ref(fmt, &u.t[i / 32], job->xq + (k + i) / 32 * job->ld_xq + row, acc[t]);
+                gpti_tile_ref(fmt, &tile[i / 32], job->xq + (k + i) / 32 * job->ld_xq + row, acc[t]);
         }
     }
 }
@@ -1850,18 +1891,17 @@ static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, s
     }
 }
 
-static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    unsigned char scratch[GPTI_PANEL * 4 * GPTI_CHUNK];
-    float acc[GPTI_TOKENS][16];
+static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
+    float (*acc)[16] = scratch->product.acc;
     const gpti_matrix *w = &job->w;
     size_t panel, t0, n_tok, k, n;
     for (panel = panel_begin; panel < panel_end; panel++) {
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
-            memset(acc, 0, sizeof acc);
+            memset(acc, 0, n_tok * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
-                gpti_chunk_ref(job, gpti_panel_chunk(w, panel, k, n, scratch), k, n, t0, n_tok, acc);
+                gpti_chunk_ref(job, gpti_panel_chunk(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok, scratch);
             }
             gpti_matmul_store(job, panel, t0, n_tok, acc[0], 16);
         }
@@ -4033,6 +4073,7 @@ struct gpt_model {
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
     int              header_only;
+    uint32_t         n_busy;    /* calls at work on sessions of it, on all threads: gpt_model_free from a hook does nothing */
 };
 
 /* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ------------------------------ */
@@ -4143,6 +4184,7 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
     uint64_t                done, total;
     unsigned char          *strip;  /* file bytes on their way into panels */
     size_t                  strip_bytes;
+    gpti_arena              arena;
 } gpti_loader;
 
 #define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
@@ -4400,15 +4442,16 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
     size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
-    unsigned char *bytes = (unsigned char *)gpti_alloc(&ld->m->mem, row_bytes);
-    gpt_result r = bytes ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%.*s: out of memory", (int)t->name.n, t->name.p);
+    gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
+    unsigned char *bytes = (unsigned char *)(scratch + 1);
+    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%.*s: out of memory", (int)t->name.n, t->name.p);
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
         r = gpti_gguf_read(&ld->g, t, (uint64_t)i * row_bytes, bytes, row_bytes, ld->err);
-        if (!r) gpti_matrix_row(&w, 0, out + i * n);
+        if (!r) gpti_matrix_row(&w, 0, out + i * n, scratch);
     }
-    gpti_free(&ld->m->mem, bytes);
+    gpti_free(&ld->m->mem, scratch);
     return r;
 }
 
@@ -4472,9 +4515,10 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
 typedef struct gpti_pack_job { const gpti_format *fmt; size_t n_col, n_row, row_bytes; const unsigned char *rows;
     unsigned char *panels; } gpti_pack_job;
 
-static void gpti_pack_task(void *arg, size_t begin, size_t end) {
+static void gpti_pack_task(void *arg, size_t begin, size_t end, int worker) {
     const gpti_pack_job *j = (const gpti_pack_job *)arg;
     size_t p;
+    (void)worker;
     for (p = begin; p < end; p++) {
         size_t n = j->n_row - p * GPTI_PANEL;
         gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, n < GPTI_PANEL ? n : GPTI_PANEL,
@@ -4483,7 +4527,6 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end) {
 }
 
 /* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
-enum { GPTI_PACK_SHARE = 1 << 18 };    /* bytes that are worth another thread */
 
 static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix,
     unsigned char *out) {
@@ -4498,8 +4541,8 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
         j.rows = data ? data + at : ld->strip;
         j.panels = out + e * lin->stride + row * row_bytes;
         if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
-        if (n * row_bytes < GPTI_PACK_SHARE) gpti_pack_task(&j, 0, gpti_n_panel(n));
-        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), 1, gpti_pack_task, &j);
+        if (n * row_bytes < GPTI_SHARE) gpti_pack_task(&j, 0, gpti_n_panel(n), 0);
+        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), GPTI_PANEL * row_bytes, gpti_pack_task, &j);
         ld->done += n * row_bytes;
         GPTI_TRY(gpti_load_canceled(ld));
     }
@@ -4542,7 +4585,9 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
 }
 
 /* Walk all tensors of the tables once: to measure, then to load. */
-static gpt_result gpti_walk_tensors(gpti_loader *ld, gpti_arena *a) {
+static gpt_result gpti_walk_tensors(void *loader) {
+    gpti_loader *ld = (gpti_loader *)loader;
+    gpti_arena *a = &ld->arena;
     gpt_model *m = ld->m;
     const gpti_tensor *t;
     char name[160];
@@ -4613,34 +4658,31 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
 
 static gpt_result gpti_load_weights(gpti_loader *ld) {
     gpt_model *m = ld->m;
-    gpti_arena a;
+    gpti_arena *a = &ld->arena;
     size_t i;
-    gpt_result r;
-    memset(&a, 0, sizeof a);
     ld->used = (unsigned char *)gpti_alloc(&m->mem, ld->g.n_tensor);
     if (!ld->used) return gpti_fail(ld->err, GPT_E_MEMORY, "tensor list: out of memory");
     GPTI_TRY(gpti_load_rope(ld));
     GPTI_TRY(gpti_load_layer_hparams(ld));
     if (ld->params->header_only && !ld->g.n_tensor) return GPT_OK;
     ld->strip_bytes = (size_t)1 << 20;
-    GPTI_TRY(gpti_walk_tensors(ld, &a));
+    GPTI_TRY(gpti_walk_tensors(ld));
     for (i = 0; i < ld->g.n_tensor; i++) {
         const gpti_tensor *t = &ld->g.tensor[i];
         ld->total += t->size;
         m->info.n_param += t->size / (uint64_t)t->fmt->block_bytes * (uint64_t)t->fmt->block_len;
     }
-    m->info.weight_bytes = a.used;
+    m->info.weight_bytes = a->used;
     if (ld->params->header_only) return GPT_OK;
-    m->weights = gpti_alloc_raw(&m->mem, a.used + 64);
+    m->weights = gpti_alloc_raw(&m->mem, a->used + 64);
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
         return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB",
-            (unsigned long)((a.used + ld->strip_bytes) >> 20));
-    if (!m->mem.alloc) gpti_huge_pages(m->weights, a.used);
-    a.base = (unsigned char *)gpti_align((char *)m->weights);
-    a.used = 0;
-    r = gpti_walk_tensors(ld, &a);
-    if (r) return r;
+            (unsigned long)((a->used + ld->strip_bytes) >> 20));
+    if (!m->mem.alloc) gpti_huge_pages(m->weights, a->used);
+    a->base = (unsigned char *)gpti_align(m->weights, 64);
+    a->used = 0;
+    GPTI_TRY(gpti_together(&ld->pool, gpti_walk_tensors, ld));
     GPTI_TRY(gpti_check_layers(ld));
     if (!m->head.w.data) m->head.w = m->embd.w;
     ld->done = ld->total;
@@ -4780,7 +4822,7 @@ static void gpti_close_parts(gpt_model *m) {
 GPT_API void gpt_model_free(gpt_model *m) {
     gpti_mem mem;
     int i;
-    if (!m) return;
+    if (!m || m->n_busy) return;
     mem = m->mem;
     gpti_tokenizer_free(&m->tok, &mem);
     for (i = 0; i < 3; i++) { gpti_free(&mem, m->rope_freq[i]); gpti_free(&mem, m->text[i]); }
@@ -4813,7 +4855,7 @@ static gpt_result gpti_model_finish(gpt_model **out, gpt_model *m, const gpt_mod
     gpt_result r;
     memset(&ld, 0, sizeof ld);
     ld.m = m; ld.params = params; ld.err = err;
-    ld.pool.host = params->parallel; ld.pool.n_thread = gpti_pool_threads(params->n_threads);
+    gpti_pool_init(&ld.pool, &params->parallel, params->n_threads);
     r = gpti_load_parts(&ld);
     gpti_gguf_close(&ld.g, &m->mem);
     gpti_free(&m->mem, ld.used);
@@ -4886,7 +4928,10 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
     return gpti_model_finish(out, m, &p, err);
 }
 
-GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) { *info = m->info; }
+GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
+    if (info) memset(info, 0, sizeof *info);
+    if (info && m) *info = m->info;
+}
 
 GPTI_COLD_END
 
@@ -5122,8 +5167,6 @@ GPTI_INLINE void gpti_shorten(float *x, size_t n) {
 }
 static void gpti_shorten_ref(float *x, size_t n) { gpti_shorten(x, n); }
 
-enum { GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet */
-
 /* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two,
  * for n queries. exact: the products are. */
 typedef struct gpti_attend_steps {
@@ -5214,14 +5257,14 @@ GPTI_INLINE void gpti_sees(const gpti_attend *a, size_t pos, size_t base, size_t
 }
 
 /* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
- * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. key and value are
- * scratch for one block as f32, [2, d_k, 16] and [keys, d_v]. */
+ * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. In scratch are one
+ * block as f32, key [2, d_k, 16] and value [keys, d_v], the scores s and the weighted sums of values. */
 GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t kvh, size_t head, size_t n_head,
-                                  float *key, float *value, const gpti_attend_steps *steps) {
+                                  gpti_scratch *scratch, const gpti_attend_steps *steps) {
     gpti_softmax sm[GPTI_ATT_QUERIES];
     const float *q[GPTI_ATT_QUERIES];
-    GPTI_ALIGN64 float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
-    float *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    float (*s)[GPTI_ATT_KEYS] = scratch->attend.s, *sums = scratch->attend.sums;
+    float *key = scratch->attend.key, *value = scratch->attend.value, *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
     const int exact = a->kv != GPT_KV_F32;
     const size_t ld_o = (a->d_v + 15) & ~(size_t)15;
     size_t n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
@@ -5286,21 +5329,20 @@ static size_t gpti_attend_units(const gpti_attend *a) {
     return a->n_kv * ((a->n_row + gpti_attend_rows(a) - 1) / gpti_attend_rows(a));
 }
 
-GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end,
+GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch,
                                   const gpti_attend_steps *steps) {
-    GPTI_ALIGN64 float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];   /* may be read beyond */
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
         size_t r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
             gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
-                : (size_t)GPTI_ATT_HEADS, key, value, steps);
+                : (size_t)GPTI_ATT_HEADS, scratch, steps);
     }
 }
-static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end) {
+static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
     const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_weigh_ref };
-    gpti_attend_body(a, begin, end, &steps);
+    gpti_attend_body(a, begin, end, scratch, &steps);
 }
 
 /* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
@@ -5372,14 +5414,16 @@ struct gpt_session {
                                                                      * e's from first[e] to first[e + 1] */
     gpti_cache        *cache;       /* [n_layer] */
     gpti_candidate    *cand;        /* [n_vocab] */
-    unsigned char     *scratch;     /* for the tokenizer */
-    size_t             scratch_size;
+    gpti_scratch      *scratch;     /* [n_worker]; the tokenizer uses it too */
     gpti_generation   *gen;
+    int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
+    gpt_error         *err;         /* of that call */
 };
 
-struct gpti_stage {                 /* begin sets at.n_unit and cost, run computes units [begin, end), trace shows the result */
+typedef struct gpti_share { size_t begin, end; gpti_scratch *scratch; } gpti_share;     /* of a stage's units, for one worker */
+struct gpti_stage {                 /* begin sets at.n_unit and cost, run computes a share of them, trace shows the result */
     void (*begin)(gpt_session *s);
-    void (*run)(gpt_session *s, size_t begin, size_t end);
+    void (*run)(gpt_session *s, const gpti_share *u);
     void (*trace)(const gpt_session *s);        /* or NULL */
 };
 
@@ -5425,31 +5469,31 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
-static void gpti_run_jobs(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     size_t i, first = 0;
-    for (i = 0; i < s->n_job && first < end; i++) {
-        size_t n = gpti_n_panel(s->job[i].w.n_row), b = begin > first ? begin - first : 0, e = end - first < n ? end -
+    for (i = 0; i < s->n_job && first < u->end; i++) {
+        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0, e = u->end - first < n ? u->end -
             first : n;
-        if (b < e) s->m->kern.matmul(&s->job[i], b, e);
+        if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
         first += n;
     }
 }
 
-/* ---- The stages. begin_ sets at.n_unit and cost; run_ works on units [begin, end); trace_ shows what came out. ------- */
+/* ---- The stages. begin_ sets at.n_unit and cost; run_ works on a share of them; trace_ shows what came out. ----------- */
 
 static void gpti_begin_rows(gpt_session *s) { s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
 
 /* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
-static void gpti_run_embed(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
     const gpt_model *m = s->m;
     const gpti_hparams *hp = &m->hp;
     size_t t, i, D = hp->d_model, set;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *x = s->x + t * D, *p = s->xn + t * D;
-        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x);
+        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x, u->scratch);
         if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
         if (m->pos_embd.w.data) {
-            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p);
+            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p, u->scratch);
             for (i = 0; i < D; i++) x[i] += p[i];
         }
         if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
@@ -5469,16 +5513,16 @@ static void gpti_trace_embed(const gpt_session *s) {
 }
 
 /* xn = norm(x), the attention's input */
-static void gpti_run_attn_norm(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpt_model *m = s->m;
     size_t t, D = m->hp.d_model;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         if (m->arch.flags & GPTI_PRE_NORM)
             gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, begin, end);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
 }
 static void gpti_trace_attn_norm(const gpt_session *s) {
     gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
@@ -5515,13 +5559,13 @@ static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_
 }
 
 /* q and k: clamp, norm, rope; k and v into the cache */
-static void gpti_run_rope(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_hparams *hp = &s->m->hp;
     const gpti_cache *c = &s->cache[s->at.layer];
     int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
     size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
         size_t slot = gpti_slot(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
         if (hp->clamp_qkv > 0.0f)
@@ -5559,15 +5603,15 @@ static void gpti_begin_attend(gpt_session *s) {
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
         * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
 }
-static void gpti_run_attend(gpt_session *s, size_t begin, size_t end) { s->m->kern.attend(&s->attend, begin, end); }
+static void gpti_run_attend(gpt_session *s, const gpti_share *u) { s->m->kern.attend(&s->attend, u->begin, u->end, u->scratch); }
 
 static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
 static void gpti_trace_attend(const gpt_session *s) {
     gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
 }
 
-static void gpti_run_ready_att(gpt_session *s, size_t begin, size_t end) {
-    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), begin, end);
+static void gpti_run_ready_att(gpt_session *s, const gpti_share *u) {
+    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end);
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
@@ -5592,20 +5636,20 @@ static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vec
 
 /* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
  * one norm for both halves, it is xn as it stands. */
-static void gpti_run_attn_residual(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_attn_residual(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpt_model *m = s->m;
     size_t t, D = m->hp.d_model;
     int parallel = (m->arch.flags & GPTI_PARALLEL) != 0, plain = (m->arch.flags & GPTI_NORM_PLAIN) != 0;
     gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *x = s->x + t * D, *xn = s->xn + t * D;
         if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
         gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
         if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, begin, end);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
 }
 static void gpti_trace_attn_residual(const gpt_session *s) {
     size_t D = s->m->hp.d_model;
@@ -5625,10 +5669,10 @@ static void gpti_begin_router(gpt_session *s) {
 static void gpti_begin_route(gpt_session *s) {
     s->at.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
 }
-static void gpti_run_route(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
         uint32_t *chosen = s->chosen + t * used;
         for (e = 0; e < n; e++) { if (p[e] != p[e]) p[e] = -INFINITY; if (p[e] > top) top = p[e]; }
@@ -5706,9 +5750,9 @@ static void gpti_trace_ffn_up(const gpt_session *s) {
 static void gpti_begin_ffn_act(gpt_session *s) {
     s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
 }
-static void gpti_run_ffn_act(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
     size_t i, ld = gpti_ld_ffn(s);
-    for (i = begin; i < end; i++) {
+    for (i = u->begin; i < u->end; i++) {
         size_t F = gpti_slot_width(s, i);
         float *h = s->ffn + i * ld;
         s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
@@ -5735,10 +5779,10 @@ static void gpti_begin_ffn_down(gpt_session *s) {
 }
 
 /* The experts' outputs, weighted, become one row; x += it */
-static void gpti_run_ffn_residual(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_ffn_residual(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *y = s->y + t * D;
         if (l->router.w.data) {
             const float *w = s->gate + t * used;
@@ -5766,10 +5810,10 @@ static void gpti_begin_out_norm(gpt_session *s) {
     s->at.n_unit = s->n_out;
     s->cost = 8 * s->m->hp.d_model;
 }
-static void gpti_run_out_norm(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
     size_t t, D = s->m->hp.d_model;
-    for (t = begin; t < end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_ready_rows(s, s->xn, D, D, begin, end);
+    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
 }
 static void gpti_trace_out_norm(const gpt_session *s) {
     if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
@@ -5798,10 +5842,10 @@ static double gpti_log_sum_exp(const float *x, size_t n) {
 static void gpti_begin_scores(gpt_session *s) {
     s->at.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
 }
-static void gpti_run_scores(gpt_session *s, size_t begin, size_t end) {
+static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, i, V = hp->n_vocab;
-    for (t = begin; t < end; t++) {
+    for (t = u->begin; t < u->end; t++) {
         float *z = s->logits + t * V;
         size_t next = s->n_past + s->out_row + s->at.group * s->n_logit_row + t + 1;
         if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
@@ -5838,24 +5882,23 @@ static void gpti_list_stages(gpti_stage *out) {
     memcpy(out, stages, sizeof stages);
 }
 
-enum { GPTI_SLICE = 1 << 21, GPTI_SHARE = 1 << 18 };     /* multiply-adds: of a slice or piece; that are worth another thread */
+enum { GPTI_SLICE = 1 << 21 };      /* multiply-adds of a slice, for each worker */
 
-static void gpti_stage_task(void *arg, size_t begin, size_t end) {
+static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
     gpt_session *s = (gpt_session *)arg;
-    s->stage[s->at.stage].run(s, s->slice + begin, s->slice + end);
+    gpti_share u;
+    u.begin = s->slice + begin; u.end = s->slice + end; u.scratch = &s->scratch[worker];
+    s->stage[s->at.stage].run(s, &u);
 }
 
 /* Units of the stage up to the next look at the poll hook; a slice too small to share stays on the caller's thread. */
 static void gpti_run_slice(gpt_session *s) {
-    size_t left = s->at.n_unit - s->at.unit, n = left, cost = s->cost ? s->cost : 1, pieces;
-    if (s->params.poll && left > GPTI_SLICE / cost) n = GPTI_SLICE / cost + 1 < left ? GPTI_SLICE / cost + 1 : left;
+    size_t left = s->at.n_unit - s->at.unit, n = left, cost = s->cost ? s->cost : 1, most;
+    most = GPTI_SLICE / cost * (size_t)s->pool.n_worker + 1;
+    if (s->params.poll && left > most) n = most;
     s->slice = s->at.unit;
-    if (n < 2 || n * cost < GPTI_SHARE) gpti_stage_task(s, 0, n);
-    else {
-        pieces = s->n_row < 8 ? n * cost / GPTI_SLICE / (size_t)s->pool.n_thread : 1;      /* a few rows wait for memory, of
-                                                                         * which the cores do not get equal shares */
-        gpti_parallel_for(&s->pool, n, pieces < 1 ? 1 : pieces > 8 ? 8 : (int)pieces, gpti_stage_task, s);
-    }
+    if (n * cost < GPTI_SHARE) gpti_stage_task(s, 0, n, 0);
+    else gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
     s->at.unit += n;
 }
 
@@ -5881,7 +5924,8 @@ static void gpti_drop_waiting(gpt_session *s) {
 
 /* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
  * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
-static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
+static gpt_result gpti_pass(void *session) {
+    gpt_session *s = (gpt_session *)session;
     while (s->n_past < s->n_token) {
         if (!s->at.active) {
             memset(&s->at, 0, sizeof s->at);
@@ -5897,11 +5941,11 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
                 gpt_poll p = GPT_GO;
                 gpti_run_slice(s);
                 if (s->params.poll) p = s->params.poll(s->params.poll_user);
-                if (p == GPT_PAUSE && can_pause) return GPT_MORE;
-                if (p == GPT_CANCEL) {
+                if (p == GPT_CANCEL || s->stop) {
                     gpti_drop_waiting(s);
-                    return gpti_fail(err, GPT_E_CANCELLED, "cancelled by the poll hook at token %lu", (unsigned long)s->n_past);
+                    return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
                 }
+                if (p == GPT_PAUSE && s->can_pause) return GPT_MORE;
             }
             if (s->params.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
         } while (gpti_next_stage(s));
@@ -5910,6 +5954,15 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
         if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
     }
     return GPT_OK;
+}
+
+/* The same with the threads of the session, unless no stage of it is worth sharing. */
+static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
+    const size_t n = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
+    s->can_pause = can_pause;
+    s->err = err;
+    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
+    return gpti_together(&s->pool, gpti_pass, s);
 }
 
 GPTI_COLD
@@ -5952,7 +6005,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     s->expert_slot = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
     s->first = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
     s->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *s->cand);
-    s->scratch = (unsigned char *)gpti_carve(a, plan->scratch_size, 1);
+    s->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->pool.n_worker, sizeof *s->scratch);
     s->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *s->stage);
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
@@ -5985,8 +6038,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
         return gpti_fail(err, GPT_E_STATE, "session: the model's architecture is not one this version computes");
     plan->m = m;
     plan->params = *params;
-    plan->pool.host = params->parallel;
-    plan->pool.n_thread = gpti_pool_threads(params->n_threads);
+    gpti_pool_init(&plan->pool, &params->parallel, params->n_threads);
     plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
@@ -6006,7 +6058,6 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
     if (plan->n_logit_row > 64) plan->n_logit_row = 64;
     if (plan->n_logit_row < 4) plan->n_logit_row = plan->n_batch < 4 ? plan->n_batch : 4;
-    plan->scratch_size = (size_t)64 << 10;
     return GPT_OK;
 }
 
@@ -6017,6 +6068,13 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
     if (!m || gpti_session_plan(&plan, m, params, NULL)) return 0;
     gpti_session_layout(&a, m, &plan, NULL);
     return a.overflow || a.used > SIZE_MAX - 64 ? 0 : a.used + 64;       /* 64: room to align */
+}
+
+static void gpti_reset(gpt_session *s) {
+    s->n_past = s->n_token = s->n_keep = s->n_high = 0;
+    s->at.active = 0;
+    s->last_logits = NULL;
+    memset(s->gen, 0, sizeof *s->gen);
 }
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
@@ -6033,11 +6091,11 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     if (!need || size < need)
         return gpti_fail(err, GPT_E_MEMORY, "session: needs %lu bytes, given %lu", (unsigned long)need, (unsigned long)size);
     memset(&a, 0, sizeof a);
-    a.base = (unsigned char *)gpti_align(memory);
+    a.base = (unsigned char *)gpti_align(memory, 64);
     gpti_session_layout(&a, m, &plan, &s);
     gpti_list_stages(s->stage);
     s->bytes = need;
-    gpt_session_reset(s);
+    gpti_reset(s);
     *out = s;
     return GPT_OK;
 }
@@ -6060,20 +6118,42 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     return r;
 }
 
-GPT_API void gpt_session_free(gpt_session *s) {
-    if (s && s->block) gpti_free(&s->m->mem, s->block);
-}
-
-GPT_API void gpt_session_reset(gpt_session *s) {
-    s->n_past = s->n_token = s->n_keep = s->n_high = 0;
-    s->at.active = 0;
-    s->last_logits = NULL;
-    memset(s->gen, 0, sizeof *s->gen);
-}
-
-GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    uint32_t i;
+/* The beginning and the end of every call that changes a session. generating: what the call needs to be under way, 0 nothing,
+ * 1 a generation, -1 either. */
+enum { GPTI_EITHER = -1 };
+static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
     gpti_clear(err);
+    if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
+    if (s->busy) return gpti_fail(err, GPT_E_STATE, "%s: the session is at work, and its hooks may only read or call gpt_end", call);
+    if (generating == 1 && !s->gen->active) return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
+    if (!generating && s->gen->active)
+        return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
+    s->busy = 1;
+    if (generating != 1) s->stop = 0;
+#ifdef GPTI_FETCH_ADD
+    GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, 1);
+#endif
+    return GPT_OK;
+}
+
+static gpt_result gpti_leave(gpt_session *s, gpt_result r) {
+    s->busy = 0;
+#ifdef GPTI_FETCH_ADD
+    GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, -1);
+#endif
+    return r;
+}
+
+GPT_API void gpt_session_free(gpt_session *s) {
+    if (!s || s->busy || !s->block) return;
+    s->busy = 1;                        /* so that a hook of the host's allocator cannot come here again */
+    gpti_free(&s->m->mem, s->block);
+}
+
+GPT_API void gpt_session_reset(gpt_session *s) { if (s && !s->busy) gpti_reset(s); }
+
+static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
+    uint32_t i;
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n,
         (unsigned long)s->n_token);
     for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
@@ -6089,16 +6169,21 @@ GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) 
     s->gen->active = 0;
     return GPT_OK;
 }
+GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_session_rewind", GPTI_EITHER, err));
+    return gpti_leave(s, gpti_rewind(s, n, err));
+}
 
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n) {
-    if (n) *n = s->n_token;
-    return s->token;
+    if (n) *n = s ? s->n_token : 0;
+    return s ? s->token : NULL;
 }
 
 GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) {
-    memset(info, 0, sizeof *info);
+    if (info) memset(info, 0, sizeof *info);
+    if (!info || !s) return;
     info->n_ctx = s->n_ctx; info->n_batch = s->n_batch;
-    info->n_threads = s->pool.host.run ? 0 : s->pool.n_thread;
+    info->n_threads = s->pool.host.run ? 0 : s->pool.n_worker;
     info->kernels = s->m->kern.name;
     info->bytes = s->bytes; info->n_token = s->n_token;
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
@@ -6125,34 +6210,37 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
 static void gpti_want_last(gpt_session *s) { if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--; }
 
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
-    gpti_clear(err);
-    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_eval: session must not be NULL");
-    if (s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_eval: a generation is under way; gpt_end gives it up");
-    GPTI_TRY(gpti_append(s, ids, n, err));
-    gpti_want_last(s);
-    s->want = GPTI_LOGITS_LAST;
-    return gpti_forward(s, 0, err);
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_eval", 0, err));
+    r = gpti_append(s, ids, n, err);
+    if (!r) {
+        gpti_want_last(s);
+        s->want = GPTI_LOGITS_LAST;
+        r = gpti_forward(s, 0, err);
+    }
+    return gpti_leave(s, r);
 }
 
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
     size_t base;
-    gpti_clear(err);
-    if (!s || (n && !logprob)) return gpti_fail(err, GPT_E_ARG, "gpt_score: session and logprob must not be NULL");
-    if (s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_score: a generation is under way; gpt_end gives it up");
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_score", 0, err));
     base = s->n_token;
-    GPTI_TRY(gpti_append(s, ids, n, err));
-    if (!n) return GPT_OK;
-    if (base && s->n_past == base && !s->last_logits) s->n_past--;      /* after a rewind: its logits are gone */
-    logprob[0] = s->n_past == base &&
-        s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab))
-        : 0.0f;
-    s->want = GPTI_LOGITS_SCORE;
-    s->score = logprob;
-    s->score_base = base;
-    return gpti_forward(s, 0, err);
+    r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") : gpti_append(s, ids, n, err);
+    if (!r && n) {
+        if (base && s->n_past == base && !s->last_logits) s->n_past--;      /* after a rewind: its logits are gone */
+        logprob[0] = s->n_past == base &&
+            s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab))
+            : 0.0f;
+        s->want = GPTI_LOGITS_SCORE;
+        s->score = logprob;
+        s->score_base = base;
+        r = gpti_forward(s, 0, err);
+    }
+    return gpti_leave(s, r);
 }
 
-GPT_API float *gpt_logits(gpt_session *s) { return s->n_past == s->n_token ? s->last_logits : NULL; }
+GPT_API float *gpt_logits(gpt_session *s) { return s && s->n_past == s->n_token ? s->last_logits : NULL; }
 
 GPTI_COLD_END
 
@@ -6478,22 +6566,23 @@ GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_t
 }
 
 GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size) {
-    return gpti_tokenizer_decode(&m->tok, ids, n, special, text, size);
+    return m && (ids || !n) && (text || !size) ? gpti_tokenizer_decode(&m->tok, ids, n, special, text, size) : 0;
 }
 
 GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n) {
-    gpti_str s = gpti_tokenizer_piece(&m->tok, id);
-    if (n) *n = s.n;
-    return id >= 0 && id < m->tok.n_token ? s.p : NULL;
+    const int known = m && id >= 0 && id < m->tok.n_token;
+    if (n) *n = known ? gpti_tokenizer_piece(&m->tok, id).n : 0;
+    return known ? gpti_tokenizer_piece(&m->tok, id).p : NULL;
 }
 
-GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text)
-    { return gpti_tokenizer_find(&m->tok, text, strlen(text)); }
-GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_control(&m->tok, id); }
-GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return gpti_tokenizer_is_end(&m->tok, id); }
+GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text) {
+    return m && text ? gpti_tokenizer_find(&m->tok, text, strlen(text)) : -1;
+}
+GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_control(&m->tok, id); }
+GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
-    if (!s || !gpt_logits(s)) return -1;
+    if (!gpt_logits(s) || s->busy) return -1;
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
@@ -6517,34 +6606,26 @@ static int gpti_emit(gpt_session *s, gpt_token id) {
     return gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
 }
 
-GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
     gpt_generate_params none;
-    gpti_generation *g;
+    gpti_generation *g = s->gen;
     unsigned flags;
-    size_t n = 0;
-    gpt_result r;
-    gpti_clear(err);
-    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_begin: session must not be NULL");
+    size_t n = 0, room = s->n_ctx - s->n_token;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     if (!prompt) prompt = "";
-    g = s->gen;
-    if (g->active) return gpti_fail(err, GPT_E_STATE, "gpt_begin: a generation is under way; gpt_end gives it up");
     memset(g, 0, sizeof *g);
     GPTI_TRY(gpti_stream_init(&g->stream, params->stop, params->n_stop, err));
     g->params = *params; g->fn = fn; g->user = user;
     flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (params->special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
-    if (*prompt || !s->n_token) {
-        size_t room = s->n_ctx - s->n_token;
-        r = gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token,
-            room, &n, s->scratch, s->scratch_size, &s->m->mem, err);
-        if (r) return r;
-        if (n > room)
-            return gpti_fail(err, GPT_E_CONTEXT,
-                "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n,
-                (unsigned long)s->n_ctx, (unsigned long)s->n_token);
-    }
+    if (*prompt || !s->n_token)
+        GPTI_TRY(gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token,
+            room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, err));
+    if (n > room)
+        return gpti_fail(err, GPT_E_CONTEXT,
+            "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n,
+            (unsigned long)s->n_ctx, (unsigned long)s->n_token);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
     s->n_keep = s->n_token;
@@ -6555,16 +6636,20 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
     return GPT_OK;
 }
 
-GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
-    gpti_generation *g;
+GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+    void *user, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_begin", 0, err));
+    return gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err));
+}
+
+static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
+    gpti_generation *g = s->gen;
     gpt_token id;
     gpt_result r;
-    gpti_clear(err);
-    if (!s || !s->gen->active) return gpti_fail(err, GPT_E_STATE, "gpt_step: no generation is under way");
-    g = s->gen;
     s->want = GPTI_LOGITS_LAST;
     r = gpti_forward(s, 1, err);
     if (r == GPT_MORE) return r;
+    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
     if (r) { g->active = 0; g->finish = GPT_FINISH_HOST; return r; }
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     id = gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand);
@@ -6574,13 +6659,19 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
     r = (gpt_result)gpti_emit(s, id);
     s->token[s->n_token++] = id;
     s->n_keep = s->n_token;             /* the host has seen it */
-    if (r) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
+    if (r || s->stop) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     return GPT_MORE;
 }
 
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
+    return gpti_leave(s, gpti_advance(s, err));
+}
+
 GPT_API void gpt_end(gpt_session *s) {
-    if (!s || !s->gen->active) return;
+    if (s && s->busy) s->stop = 1;
+    if (!s || s->busy || !s->gen->active) return;
     s->gen->active = 0;
     s->gen->finish = GPT_FINISH_HOST;
     gpti_drop_waiting(s);
@@ -7259,7 +7350,7 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     memset(&e, 0, sizeof e);
     e.t = &s->m->tok; e.ids = *ids; e.max = s->n_ctx; e.mem = &s->m->mem; e.err = err;
     e.buf = (char *)s->scratch;
-    e.cap = s->scratch_size;
+    e.cap = sizeof *s->scratch;
     r = gpti_chat_encode(c, &e, text, (unsigned char *)text + len, len);
     gpti_free(&s->m->mem, e.own);
     *n = e.n;
@@ -7269,29 +7360,31 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
-GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
+static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
     size_t n = 0, keep;
     void *own;
     gpt_result r;
-    gpti_clear(err);
-    if (!s) return gpti_fail(err, GPT_E_ARG, "gpt_chat_begin: session must not be NULL");
-    if (s->gen->active) return gpti_fail(err, GPT_E_STATE,
-        "gpt_chat_begin: a generation is under way; gpt_end gives it up");
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
     if (params) GPTI_TRY(gpti_stream_init(&s->gen->stream, params->stop, params->n_stop, err));
     r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        if (gpt_session_rewind(s, keep, err)) gpt_session_reset(s), keep = 0;       /* its window is gone: all again */
+        if (gpti_rewind(s, keep, err)) gpti_reset(s), keep = 0;     /* its window is gone: all again */
         r = gpti_append(s, ids + keep, n - keep, err);
-        if (!r) r = gpt_begin(s, NULL, params, fn, user, err);
+        if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
         if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW;
     }
     gpti_free(&s->m->mem, own);
     return r;
+}
+
+GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_chat_begin", 0, err));
+    return gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err));
 }
 
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message,
@@ -7324,9 +7417,6 @@ GPTI_COLD_END
 
 static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
-enum { GPTI_STRIP = 4, GPTI_MOST_TOKENS = 16 };   /* panels that several tokens meet while the tokens are in the nearest
-                                                   * cache; tokens that a product takes at once */
-
 /* A product of a few panels and a few tokens. */
 typedef struct gpti_run {
     const gpti_tile *t;                  /* [panels][GPTI_CHUNK / 32]                        */
@@ -7341,6 +7431,7 @@ typedef struct gpti_run {
     const unsigned char *next[GPTI_STRIP];   /* packed weights to come, asked for while multiplying: */
     size_t n_next;                       /* so many bytes per 32 columns                     */
     int has_min, zero;
+    gpti_scratch *scratch;
 } gpti_run;
 
 /* Memory is idle while a chunk is multiplied unless the next one is asked for: what the tile of n_panel panels has ahead. */
@@ -7370,10 +7461,10 @@ typedef struct gpti_products {
     int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
 } gpti_products;
 
-static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
-    GPTI_ALIGN64 union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK * 16]; } u;
-    GPTI_ALIGN64 float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP * 16];
-    GPTI_ALIGN64 unsigned char scratch[2 * GPTI_PANEL * 4 * GPTI_CHUNK];
+static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end,
+                            gpti_scratch *scratch) {
+    gpti_tile (*tile)[GPTI_CHUNK / 32] = scratch->product.u.t;
+    float *acc = scratch->product.acc[0];
     const gpti_matrix *w = &job->w;
     const gpti_format *fmt = w->fmt;
     const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
@@ -7385,7 +7476,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                                                  * quicker than one; several tokens: neighbours */
     const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
     const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP,
-        slice = sizeof scratch / (floats ? 2 : GPTI_STRIP);
+        slice = sizeof scratch->product.packed / (floats ? 2 : GPTI_STRIP);
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
     const size_t panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, w->n_col);
     const size_t chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_CHUNK);
@@ -7398,6 +7489,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
         : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
+    run.scratch = scratch;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
@@ -7416,13 +7508,13 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     /* the odd one out is computed twice */
                     const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
                     const unsigned char *p = w->packed ? w->data + at * panel_bytes + before
-                        : gpti_panel_chunk(w, at, k, n, scratch + np * slice);
-                    if (floats && !direct) run.w[np] = set->widen(fmt, p, n, u.w[np]);
-                    else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, u.t[np], fmt);
+                        : gpti_panel_chunk(w, at, k, n, scratch->product.packed + np * slice);
+                    if (floats && !direct) run.w[np] = set->widen(fmt, p, n, scratch->product.u.w[np][0]);
+                    else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, tile[np], fmt);
                     if (centre && fmt->type == GPTI_Q8_0)
-                        set->centre(u.t[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
-                    else if (centre && fmt->zero) set->centre(u.t[np], u.t[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
-                    q[np] = !in_place ? u.t[np][0].q : single ? p : p + 16 * 2;
+                        set->centre(tile[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
+                    else if (centre && fmt->zero) set->centre(tile[np], tile[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
+                    q[np] = !in_place ? tile[np][0].q : single ? p : p + 16 * 2;
                     if (single) run.next[np] = run.n_next > 0 ? p + 3072 : p;
                     ahead[np] = p + bytes;
                 }
@@ -7442,7 +7534,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                                 GPTI_PANEL * (panel + np));
                     }
                     for (first = 0; first < n_here; first += run.n_panel) {
-                        run.t = u.t[first];
+                        run.t = tile[first];
                         run.q = q + first;
                         run.acc = acc + t * ld_acc + 16 * first;
                         product(&run);
@@ -7707,8 +7799,9 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
 }
 
 GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
-    GPTI_ALIGN64 gpti_xblock copy[GPTI_CHUNK / 32][16];
-    int32_t sum[GPTI_AMX_HELD][16][16] __attribute__((aligned(4096))); /* a page: what is loaded meanwhile seldom ends alike */
+    int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(run->scratch->product.amx, 4096);      /* a page of its
+                                                                                * own: what is loaded meanwhile seldom ends alike */
+    gpti_xblock (*copy)[16] = (gpti_xblock (*)[16])(void *)(sum + GPTI_AMX_HELD);
     const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
     const gpti_xblock *x = run->in_row ? run->x[0] : copy[0];
     size_t i, j;
@@ -7725,13 +7818,13 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step,
         _mm512_storeu_si512(t->q + i, _mm512_sub_epi8(_mm512_loadu_si512(q + i), z));
 }
 
-static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
     const gpti_products set = { 0, 16, 255, gpti_amx_centre, NULL, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
         { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
         NULL, { NULL }, { 0, 0 } };
-    if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end); return; }
+    if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end, scratch); return; }
     gpti_amx_begin(job->w.fmt->n_scale);
-    gpti_matmul_set(&set, job, panel_begin, panel_end);
+    gpti_matmul_set(&set, job, panel_begin, panel_end, scratch);
     gpti_amx_end();
 }
 #undef GPTI_FN
@@ -7880,13 +7973,10 @@ enum { GPTI_MAX_SET = 8 };
 #define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_shorten_##width, \
     gpti_attend_##width, gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
 
-/* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
+/* All sets that were compiled, best first; "ref" runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
     const gpti_kernels sets[] = {
 #ifdef GPTI_X86
-#  ifdef GPTI_AMX
-        GPTI_SET("amx", amx, avx512),
-#  endif
 #  if GPTI_X86_VNNI
         GPTI_SET("avx512-vnni", avx512_vnni, avx512),
 #  endif
@@ -7909,6 +7999,9 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
         GPTI_SET("wasm", wasm, wasm),
 #endif
         GPTI_SET("ref", ref, ref)
+#ifdef GPTI_AMX
+        , GPTI_SET("amx", amx, avx512)      /* behind the last that is chosen by itself: it changes the process, so a host asks for it */
+#endif
     };
     memcpy(out, sets, sizeof sets);
     return sizeof sets / sizeof sets[0];
@@ -7920,15 +8013,20 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
     char names[24 * GPTI_MAX_SET];
     size_t i, n = gpti_kernels_list(sets), at = 0;
     for (i = 0; i < n; i++) {
-        if (!sets[i].usable()) continue;
-        if (!name || !strcmp(name, sets[i].name)) { *out = sets[i]; return GPT_OK; }
+        const int by_name = name && !strcmp(name, sets[i].name);
+        if ((!by_name && !strcmp(sets[i].name, "amx")) || !sets[i].usable()) continue;
+        if (!name || by_name) { *out = sets[i]; return GPT_OK; }
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", sets[i].name);
     }
     return gpti_fail(err, GPT_E_ARG, "kernels: \"%.40s\" is none of those that run here: %s", name, names);
 }
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__clang__)                          /* the rest of the file is the host's again */
+#  pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
 #  pragma GCC pop_options
+#elif defined(_MSC_VER)
+#  pragma float_control(pop)
 #endif
 #else /* GPTI_BODY: what follows is compiled once per kernel set */
 
@@ -8654,9 +8752,9 @@ GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p
     if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
-GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end) {
+GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
     const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
-    gpti_attend_body(a, begin, end, &steps);
+    gpti_attend_body(a, begin, end, scratch, &steps);
 }
 GPTI_FN static void GPTI_K(shorten)(float *x, size_t n) { gpti_shorten(x, n); }
 GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
@@ -8672,7 +8770,7 @@ GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, s
 }
 #endif
 
-GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end) {
+GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
     const gpti_products set = {
         GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(many_floats), GPTI_WIDTH(many_halves), GPTI_K(narrow), GPTI_K(halved),
 #if GPTI_BIASED
@@ -8691,7 +8789,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
           GPTI_ONE(64), GPTI_ONE(five64), GPTI_ONE(six64), GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) },
         { GPTI_SCALED_NP, GPTI_ONE_NP }
     };
-    gpti_matmul_set(&set, job, panel_begin, panel_end);
+    gpti_matmul_set(&set, job, panel_begin, panel_end, scratch);
 }
 
 #undef GPTI_BODY

@@ -20,6 +20,7 @@
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
 #include "args.h"
+#include "encode.h"
 #include <float.h>
 #include <math.h>
 #ifdef _OPENMP
@@ -1361,7 +1362,7 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
         size_t row = gpti_row_bytes(format, t->cols), bytes = chunks(tensor_bytes(t), ALIGNMENT) * ALIGNMENT;
         unsigned char *out = (unsigned char *)allocate(bytes, 1);
         for (size_t r = 0; r < (t->rows ? t->rows : 1); r++)
-            gpti_encode(format, t->data + r * t->cols, t->cols, out + r * row);
+            encode_row(format, t->data + r * t->cols, t->cols, out + r * row);
         if (fwrite(out, 1, bytes, f) != bytes) args_die("%s: cannot write", temporary);
         free(out);
     }
@@ -1739,6 +1740,7 @@ static metadata file_metadata(const loaded *f, const char *name) {
 
 /* Reads one of the model's arrays from the tensors PREFIXname. */
 static void read_tensors(const loaded *f, const model *m, float *data, const char *prefix) {
+    gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
     for (size_t i = 0; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
         char name[64];
@@ -1751,8 +1753,9 @@ static void read_tensors(const loaded *f, const model *m, float *data, const cha
             args_die("%s: the tensor has another shape", name);
         w.fmt = in->fmt, w.n_row = (size_t)in->ne[1], w.n_col = t->cols, w.packed = 0;
         w.data = (const unsigned char *)f->bytes + in->offset;
-        for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols);
+        for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols, scratch);
     }
+    free(scratch);
 }
 
 static double file_f64(const loaded *f, const char *key, uint64_t i) {

@@ -13,6 +13,7 @@ define() {
     GPT_STATIC | GPT_NO_*)  echo "-D$1" ;;
     GPT_API)                echo "-DGPT_API=extern" ;;
     'GPT_MALLOC(n)'*)       echo "-DGPT_MALLOC(n)=malloc(n) -DGPT_FREE(p)=free(p)" ;;
+    GPT_SELF)               echo "-DGPT_SELF=\"gpt.h\"" ;;
     'GPT_ASSERT(x)')        echo "-DGPT_ASSERT(x)=assert(x)" ;;
     *)                      echo "unknown" ;;
     esac

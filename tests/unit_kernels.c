@@ -2,6 +2,7 @@
  * sizes, any split of panels and tokens, packed and mapped weights, any cut of the rows. */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
+#include "../examples/encode.h"
 #include <stdio.h>
 
 static gpti_kernels sets[GPTI_MAX_SET];
@@ -25,6 +26,7 @@ enum { MAX_ROW = 50, MAX_COL = 1056, MAX_TOK = 70 };
 static unsigned char file[MAX_ROW * MAX_COL * 4], packed[64 * MAX_COL * 4];
 static float x[MAX_TOK * MAX_COL], out[MAX_TOK * 64], want[MAX_TOK * 64], bias[64];
 static gpti_xblock xq[MAX_COL / 32 * MAX_TOK];
+static gpti_scratch scratch;
 
 /* Offset of the half floats in a block, as bit sets of 2-byte units would be clumsy: -1 ends. */
 static const struct { uint32_t type; int at[2]; } halves[] = {
@@ -40,7 +42,7 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
         if (fmt->type == 39) b[0] = (unsigned char)(118 + rng() % 8);
         if (fmt->n_scale == 0) {
             float w = rng_float();
-            gpti_encode(fmt, &w, 1, b);
+            encode_row(fmt, &w, 1, b);
         }
         for (n = 0; n < sizeof halves / sizeof halves[0] * 2; n++)
             if (halves[n / 2].type == fmt->type && halves[n / 2].at[n % 2] >= 0)
@@ -94,9 +96,9 @@ static void test_ref(const gpti_format *fmt, size_t n_row, size_t n_col, size_t 
     make_weights(fmt, n_row, n_col, 0, &mapped, &panels);
     make_activations(&sets[n_set - 1], fmt, n_col);
     job = make_job(&panels, n_tok);
-    gpti_matmul_ref(&job, 0, gpti_n_panel(n_row));
+    gpti_matmul_ref(&job, 0, gpti_n_panel(n_row), &scratch);
     for (r = 0; r < n_row; r++) {
-        gpti_matrix_row(&panels, r, row);
+        gpti_matrix_row(&panels, r, row, &scratch);
         for (t = 0; t < n_tok; t++) {
             double sum = 0.0, size = 0.0;
             for (k = 0; k < n_col; k++) {
@@ -124,37 +126,37 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
 
     job = make_job(&panels, n_tok);                       /* all at once */
     job.bias = n_tok % 2 ? bias : NULL;
-    gpti_matmul_ref(&job, 0, n_panel);
+    gpti_matmul_ref(&job, 0, n_panel, &scratch);
     memcpy(want, out, n * sizeof *out);
     memset(out, 0x55, sizeof out);
-    set->matmul(&job, 0, n_panel);
+    set->matmul(&job, 0, n_panel, &scratch);
     check(same_floats(out, want, n), "differs from ref", set->name, fmt->name, (long)n_col, (long)n_tok);
     for (i = n; i < n + 16 && i < MAX_TOK * 64; i++) check(gpti_f32_bits(out[i]) == 0x55555555u, "wrote too far", set->name, fmt->name, (long)n_row, (long)n_tok);
 
     memset(out, 0, sizeof out);                           /* panels one by one from the end, weights as mapped */
     job.w = mapped;
-    for (i = n_panel; i > 0; i--) set->matmul(&job, i - 1, i);
+    for (i = n_panel; i > 0; i--) set->matmul(&job, i - 1, i, &scratch);
     check(same_floats(out, want, n), "mapped differs from packed", set->name, fmt->name, (long)n_col, (long)n_tok);
 
     memset(out, 0, sizeof out);                           /* tokens in two parts */
     job.w = panels;
     job.n_tok = n_tok / 3;
-    if (job.n_tok > 0) set->matmul(&job, 0, n_panel);
+    if (job.n_tok > 0) set->matmul(&job, 0, n_panel, &scratch);
     job.x += job.n_tok * n_col;
     job.xq += job.n_tok;
     job.out += job.n_tok * n_row;
     job.n_tok = n_tok - job.n_tok;
-    set->matmul(&job, 0, n_panel);
+    set->matmul(&job, 0, n_panel, &scratch);
     check(same_floats(out, want, n), "a cut between tokens shows", set->name, fmt->name, (long)n_col, (long)n_tok);
 
     job = make_job(&panels, n_tok < 8 ? n_tok : 8);       /* picked and scattered rows */
     for (i = 0; i < job.n_tok; i++) place[i] = (uint32_t)(job.n_tok - 1 - i);
     job.in_row = pick;
     job.out_row = place;
-    gpti_matmul_ref(&job, 0, n_panel);
+    gpti_matmul_ref(&job, 0, n_panel, &scratch);
     memcpy(want, out, n * sizeof *out);
     memset(out, 0, sizeof out);
-    set->matmul(&job, 0, n_panel);
+    set->matmul(&job, 0, n_panel, &scratch);
     check(same_floats(out, want, job.n_tok * n_row), "rows differ", set->name, fmt->name, (long)n_col, (long)n_tok);
 }
 
@@ -252,7 +254,7 @@ static void test_attend_ref(size_t shape) {
     gpti_attend a = make_attend(shape, 0);
     const double most = (a.kv == GPT_KV_F32 ? 4e-6 : 2e-4) * (a.scale < 1.0f ? 1.0 : 8.0 * (double)a.scale);
     size_t r, h, p, i;
-    gpti_attend_ref(&a, 0, gpti_attend_units(&a));
+    gpti_attend_ref(&a, 0, gpti_attend_units(&a), &scratch);
     for (r = 0; r < a.n_row; r++) for (h = 0; h < a.n_head; h++) {
         double weight[ATT_KEY], sum = 0.0, o[ATT_WIDTH] = { 0 }, top = -1e300;
         size_t kvh = h / (a.n_head / a.n_kv), pos = a.position + r, first = a.window && pos >= a.window ? pos + 1 - a.window : 0;
@@ -281,17 +283,17 @@ static void test_attend_ref(size_t shape) {
 static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
     gpti_attend a = make_attend(shape, wild);
     size_t n = a.n_row * a.n_head * a.d_v, i, done;
-    gpti_attend_ref(&a, 0, gpti_attend_units(&a));
+    gpti_attend_ref(&a, 0, gpti_attend_units(&a), &scratch);
     memcpy(att_want, att, n * sizeof *att);
     memcpy(query, query_kept, sizeof query);
-    for (i = gpti_attend_units(&a); i > 0; i--) set->attend(&a, i - 1, i);
+    for (i = gpti_attend_units(&a); i > 0; i--) set->attend(&a, i - 1, i, &scratch);
     check(same_floats(att, att_want, n), "attention differs from ref", set->name, "", (long)shape, wild);
     memcpy(query, query_kept, sizeof query);
     memset(att, 0, sizeof att);
     for (done = 0; done < shapes[shape].n_row; done += a.n_row) {      /* a few rows at a time */
         a.q = query + done * a.stride; a.out = att + done * a.n_head * a.d_v; a.position = shapes[shape].position + done;
         a.n_row = shapes[shape].n_row - done < 1 + done % 6 ? shapes[shape].n_row - done : 1 + done % 6;
-        set->attend(&a, 0, gpti_attend_units(&a));
+        set->attend(&a, 0, gpti_attend_units(&a), &scratch);
     }
     check(same_floats(att, att_want, n), "attention shows how rows were cut", set->name, "", (long)shape, wild);
 }

@@ -28,9 +28,10 @@ static uint64_t hash_logits(uint64_t h, const float *z, size_t n) {
 }
 
 typedef struct parts { size_t n_part; } parts;      /* a host that runs a loop in pieces, last piece first */
-static void run_parts(void *user, size_t n, gpt_task task, void *arg) {
+static void run_parts(void *user, size_t n, size_t cost, gpt_task task, void *arg) {
     size_t k = ((parts *)user)->n_part, i;
-    for (i = k; i-- > 0;) if (n * i / k < n * (i + 1) / k) task(arg, n * i / k, n * (i + 1) / k);
+    (void)cost;
+    for (i = k; i-- > 0;) if (n * i / k < n * (i + 1) / k) task(arg, n * i / k, n * (i + 1) / k, 0);
 }
 
 /* Hash of the logits after chunks of the text; 0 when the model cannot be made */

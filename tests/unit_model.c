@@ -220,12 +220,12 @@ static void check_same(const char *what, const char *how, const golden *g, const
 }
 
 /* The host's own "threads": ranges of uneven length, the last first. */
-static void backwards(void *user, size_t n, gpt_task task, void *arg) {
+static void backwards(void *user, size_t n, size_t cost, gpt_task task, void *arg) {
     size_t end = n, step = 1;
-    (void)user;
+    (void)user; (void)cost;
     while (end) {
         size_t b = end > step ? end - step : 0;
-        task(arg, b, end);
+        task(arg, b, end, 0);
         end = b;
         step = step % 7 + 2;
     }

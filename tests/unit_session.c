@@ -388,27 +388,28 @@ static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv, s
 
 /* ---- The host's threads -------------------------------------------------------------------------------------------- */
 
-static void run_backwards(void *user, size_t n, gpt_task task, void *arg) {
+static void run_backwards(void *user, size_t n, size_t cost, gpt_task task, void *arg) {
     size_t step = *(size_t *)user, b;
+    (void)cost;
     while (n) {
         b = n > step ? n - step : 0;
-        task(arg, b, n);
+        task(arg, b, n, 0);
         n = b;
     }
 }
 
 #ifdef HAVE_THREADS
-typedef struct share { gpt_task task; void *arg; size_t b, e; } share;
-static void *run_share(void *user) { share *s = (share *)user; s->task(s->arg, s->b, s->e); return NULL; }
+typedef struct share { gpt_task task; void *arg; size_t b, e; int worker; } share;
+static void *run_share(void *user) { share *s = (share *)user; s->task(s->arg, s->b, s->e, s->worker); return NULL; }
 
-static void run_threads(void *user, size_t n, gpt_task task, void *arg) {
+static void run_threads(void *user, size_t n, size_t cost, gpt_task task, void *arg) {
     share part[3];
     pthread_t id[3];
     size_t i;
     int started[3];
-    (void)user;
+    (void)user; (void)cost;
     for (i = 0; i < 3; i++) {
-        part[i].task = task; part[i].arg = arg;
+        part[i].task = task; part[i].arg = arg; part[i].worker = (int)i;
         part[i].b = n * i / 3; part[i].e = n * (i + 1) / 3;
         started[i] = i > 0 && part[i].b < part[i].e && !pthread_create(&id[i], NULL, run_share, &part[i]);
     }
@@ -427,7 +428,7 @@ static void test_parallel(const gpt_model *m, const float *want, gpt_kv kv) {
         p.parallel.run = run_backwards;
         p.parallel.user = &steps[k % 3];
 #ifdef HAVE_THREADS
-        if (k == 3) p.parallel.run = run_threads;
+        if (k == 3) p.parallel.run = run_threads, p.parallel.n_worker = 3;
 #endif
         s = session(m, &p);
         gpt_session_info_get(s, &info);
