@@ -556,7 +556,7 @@ static void *gpti_alloc(const gpti_mem *mem, size_t n) {
 
 static void gpti_free(const gpti_mem *mem, void *p) {
     if (!p) return;
-    if (mem->free) mem->free(mem->user, p);
+    if (mem->free) (mem->free)(mem->user, p);     /* in parentheses: to some hosts free, read and poll are macros */
     else GPT_FREE(p);
 }
 
@@ -756,7 +756,7 @@ static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, s
                          (gpti_ull)offset, (gpti_ull)s->r.size);
     if (n == 0) return GPT_OK;
     if (s->map) memcpy(dst, s->map + (size_t)offset, n);
-    else if (s->r.read(s->r.user, offset, dst, n) != n)
+    else if ((s->r.read)(s->r.user, offset, dst, n) != n)
         return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n, (gpti_ull)offset);
     return GPT_OK;
 }
@@ -1751,10 +1751,10 @@ typedef struct gpti_matmul {
     float *out;               /* overwritten                                                             */
     size_t ld_out;            /* floats between rows of out                                              */
     const float *bias;        /* [n_row] or NULL                                                         */
-    int near;                 /* the weights stay in cache: no use in asking memory for them ahead       */
+    int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead       */
 } gpti_matmul;
 
-#define GPTI_NEAR (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
+#define GPTI_CACHED (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
 
 typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
@@ -5464,7 +5464,7 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL;
-    j->near = s->m->info.weight_bytes <= GPTI_NEAR;
+    j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
     s->at.n_unit += gpti_n_panel(lin->w.n_row);
     s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
@@ -5940,7 +5940,7 @@ static gpt_result gpti_pass(void *session) {
             while (s->at.unit < s->at.n_unit) {
                 gpt_poll p = GPT_GO;
                 gpti_run_slice(s);
-                if (s->params.poll) p = s->params.poll(s->params.poll_user);
+                if (s->params.poll) p = (s->params.poll)(s->params.poll_user);
                 if (p == GPT_CANCEL || s->stop) {
                     gpti_drop_waiting(s);
                     return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
@@ -7445,7 +7445,7 @@ GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_pa
 /* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
  * repetitions that go nowhere. */
 typedef struct gpti_products {
-    int n_panel, n_tok, small;           /* n_panel 0: any number of them; small: the most q of `narrow`      */
+    int n_panel, n_tok, most_q;          /* n_panel 0: any number of them; most_q: the most q of `narrow`     */
     /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     void (*floats)(const gpti_run *run);
@@ -7453,7 +7453,7 @@ typedef struct gpti_products {
     void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
     void (*halved)(const gpti_run *run);         /* two scales                             */
     void (*five)(const gpti_run *run);           /* one scale, five bits without a zero    */
-    void (*wide)(const gpti_run *run);           /* one scale, q above `small`             */
+    void (*wide)(const gpti_run *run);           /* one scale, q above `most_q`            */
     /* of the family */
     gpti_unpackers steps;
     const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
@@ -7472,9 +7472,9 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
     const size_t n_panel = single ? (size_t)set->one_panel[floats || direct] : set->n_panel ? (size_t)set->n_panel : 1;
     const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
-    const int far = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
+    const int two = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
                                                  * quicker than one; several tokens: neighbours */
-    const size_t apart = far ? (panel_end - panel_begin + 1) / 2 : 1, last = far ? panel_begin + apart : panel_end;
+    const size_t apart = two ? (panel_end - panel_begin + 1) / 2 : 1, last = two ? panel_begin + apart : panel_end;
     const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP,
         slice = sizeof scratch->product.packed / (floats ? 2 : GPTI_STRIP);
     const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
@@ -7486,17 +7486,17 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     gpti_unpackers steps = set->steps;
     gpti_run run;
     void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves
-        : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->small ? set->wide
+        : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->most_q ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
     run.scratch = scratch;
     run.zero = fmt->zero;
     run.has_min = fmt->has_min;
     run.ld = job->ld_xq;
-    run.n_next = single && w->packed && !job->near ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
+    run.n_next = single && w->packed && !job->in_cache ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
-    for (panel = panel_begin; panel < last; panel += far ? 1 : n_strip) {
-        const size_t n_here = far || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
+    for (panel = panel_begin; panel < last; panel += two ? 1 : n_strip) {
+        const size_t n_here = two || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
             memset(acc, 0, (n_tok + per - 1) * ld_acc * sizeof *acc);
@@ -7647,11 +7647,11 @@ GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_one(gpti_xblock *out, co
 /* Two blocks from x * scale on, rounded; d: their scales, eight times each. */
 GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x,
     __m512 s0, __m512 s1, __m512 d) {
-    const __m512i columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i fields = _mm512_setr_epi32(0, 1, 5, 2, 3, 7, 0, 0, 8, 9, 13, 10, 11, 15, 0, 0);
     __m512i a = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[0], s0)), _mm512_cvtps_epi32(_mm512_mul_ps(x[1], s0)));
     __m512i b = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[2], s1)), _mm512_cvtps_epi32(_mm512_mul_ps(x[3], s1)));
-    const __m512i q = _mm512_permutexvar_epi32(columns, _mm512_packs_epi16(a, b));
+    const __m512i q = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b));
     a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);       /* of a half, sum[1] or sum[2]; b: of both, sum[0] */
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4E));
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0xB1));

@@ -12,6 +12,14 @@
 #include <string.h>
 #include <time.h>
 #ifdef _WIN32
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#  include <fcntl.h>
 #  include <io.h>
 #  define isatty _isatty
 #else
@@ -78,9 +86,20 @@ static inline void args_help(const arg *table, const char *about) {
     printf("  %-30s %s\n  %-30s %s\n", "-h, --help", "this page", "--version", "the version of gpt.h");
 }
 
-/* Fills the table's values from the command line. --help and --version print and end the program; errors do too. */
+/* Text is bytes: Windows would write a line end as two and take the byte 26 for the end of the input. */
+static inline void args_binary(FILE *f) {
+#ifdef _WIN32
+    _setmode(_fileno(f), _O_BINARY);
+#else
+    (void)f;
+#endif
+}
+
+/* Fills the table's values from the command line. --help and --version print and end the program; errors do too. Makes stdout
+ * binary. */
 static inline void args_parse(int argc, char **argv, const char *program, const arg *table, const char *about) {
     args_program = program;
+    args_binary(stdout);
     for (int i = 1; i < argc; i++) {
         const arg *a = table;
         if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) { args_help(table, about); exit(0); }
@@ -114,13 +133,16 @@ typedef struct { const char *model, *kernels, *kv, *pre; int threads, context, b
 static inline int args_chatty(const args_common *c) { return c->verbose || isatty(2); }
 
 static inline double args_seconds(void) {       /* since some fixed moment */
-    struct timespec t;
 #ifdef _WIN32
-    timespec_get(&t, TIME_UTC);
+    LARGE_INTEGER now, per_second;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&per_second);
+    return (double)now.QuadPart / (double)per_second.QuadPart;
 #else
+    struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-#endif
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
 }
 
 /* One line on stderr that overwrites itself: shown only for what takes longer than half a second, gone afterwards. */
@@ -198,6 +220,7 @@ static inline char *args_read(const char *path, size_t *n) {
     size_t size = 1 << 16, got;
     char *text = (char *)args_need(malloc(size));
     if (!f) args_die("%s: %s", path, strerror(errno));
+    args_binary(f);
     for (*n = 0; (got = fread(text + *n, 1, size - *n - 1, f)) > 0; ) {
         *n += got;
         if (size - *n < 2) text = (char *)args_need(realloc(text, size *= 2));

@@ -90,7 +90,10 @@ int main(int argc, char **argv) {
     args_parse(argc, argv, "generate", table, about);
     prompt = args_text(text, file, &n);
     if (strlen(prompt) != n) args_die("the prompt holds a zero byte");
-    if ((file || !text || !strcmp(text, "-")) && n && prompt[n - 1] == '\n') prompt[--n] = 0;
+    if ((file || !text || !strcmp(text, "-")) && n && prompt[n - 1] == '\n') {
+        prompt[--n] = 0;
+        if (n && prompt[n - 1] == '\r') prompt[--n] = 0;
+    }
     if (n_predict < -1) args_die("-n: expected -1 or more, got %lld", n_predict);
     if (temp < 0) args_die("--temp: expected 0 or more, got %g", temp);
     memset(&params, 0, sizeof params);

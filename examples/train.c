@@ -1506,8 +1506,8 @@ static score evaluate(model *m, const tokens *text, size_t stride) {
 
 /* Every number that a run depends on; kept in checkpoints in this order. */
 enum {
-    VOCAB, LAYERS, HEADS, WIDTH, CONTEXT, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT, HELD_OUT,
-    EVERY, SEED, N_OPTION
+    VOCAB, LAYERS, HEADS, WIDTH, CONTEXT_SIZE, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT,
+    HELD_OUT, EVERY, SEED, N_OPTION
 };
 
 typedef struct option {
@@ -1864,7 +1864,8 @@ static metadata new_metadata(const command *c, const char *text, size_t n, shape
     vocabulary v = learn_vocabulary(text, n, (size_t)c->opt[VOCAB]);
     s->vocab = v.n + 1;
     s->layers = (size_t)c->opt[LAYERS], s->heads = (size_t)c->opt[HEADS];
-    s->width = (size_t)c->opt[WIDTH], s->context = c->opt[CONTEXT] > 0 ? (size_t)c->opt[CONTEXT] : 256, s->eps = 1e-5f;
+    s->width = (size_t)c->opt[WIDTH], s->eps = 1e-5f;
+    s->context = c->opt[CONTEXT_SIZE] > 0 ? (size_t)c->opt[CONTEXT_SIZE] : 256;
     if (s->width % s->heads) args_die("--heads must divide --width");
     meta = make_metadata(c->name ? c->name : "trained by train.c", s, &v);
     vocabulary_free(&v);
@@ -1873,7 +1874,7 @@ static metadata new_metadata(const command *c, const char *text, size_t n, shape
 
 /* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
 static model *start_model(training *t, const command *c, const loaded *file, shape s) {
-    size_t T = c->opt[CONTEXT] > 0 ? smaller((size_t)c->opt[CONTEXT], s.context) : s.context;
+    size_t T = c->opt[CONTEXT_SIZE] > 0 ? smaller((size_t)c->opt[CONTEXT_SIZE], s.context) : s.context;
     model *m = model_new(s);
     if (file) read_tensors(file, m, m->param, "");
     else model_init(m, (uint64_t)c->opt[SEED]);

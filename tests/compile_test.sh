@@ -32,6 +32,31 @@ else
     skip "compile: no C++ compiler ($CXX)"
 fi
 
+# Names that system headers define as macros: gpt.h has none of them, neither in what these compilers see of it nor in the
+# chapters of other processors and systems, whose words are looked through.
+behind() {  # FILE COMPILER...
+    file=$1; shift
+    "$@" $warn -Wno-unknown-pragmas -fsyntax-only -I. -include $src/system_macros.h "$file"
+}
+for compiler in "$CC -std=c99 $CFLAGS" "$CXX -x c++ -std=c++11 $CFLAGS" "gcc -std=c99" "clang -std=c99" "clang -x c++ -std=c++11"; do
+    command -v ${compiler%% *} >/dev/null 2>&1 || continue
+    check "behind macros of system headers: $compiler" behind $src/impl.c $compiler
+done
+for use in 'int near;' 'int poll(int x);'; do
+    echo "$use" >"$tmp/use.c"
+    if behind "$tmp/use.c" $CC -std=c99 >/dev/null 2>&1; then fail "'$use' compiles behind system_macros.h"; else pass; fi
+done
+sed -n 's/^#define \([A-Za-z_0-9]*\) @$/\1/p' $src/system_macros.h >"$tmp/macros"
+awk '{ while ($0 != "") {       # gpt.h without its comments and strings
+        if (comment) { if (!match($0, /\*\//)) break }
+        else if (!match($0, /\/\*|"(\\.|[^"\\])*"|'"'(\\\\.|[^'\\\\])+'"'/)) { print; break }
+        else print substr($0, 1, RSTART - 1)
+        comment = !comment && substr($0, RSTART, 2) == "/*"
+        $0 = substr($0, RSTART + RLENGTH)
+    } }' gpt.h | tr -cs 'A-Za-z0-9_' '\n' | sort -u >"$tmp/words"
+check "gpt.h has words" test "$(wc -l <"$tmp/words")" -gt 1000
+same "no word of gpt.h is a macro of a system header" "" "$(grep -Fxf "$tmp/macros" "$tmp/words" | tr '\n' ' ')"
+
 # Names that leave the object, and those it takes from outside.
 if command -v nm >/dev/null 2>&1 && case "$CFLAGS" in *-fsanitize*) false ;; esac; then
     same "no exported name outside gpt_" "" "$(nm -g "$tmp/impl.o" | awk 'NF == 3 && $3 !~ /^_?gpt_/ { print $3 }' | tr '\n' ' ')"
