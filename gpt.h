@@ -74,7 +74,10 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
     char       msg[192];
 } gpt_error;
 
-/* ---- Hooks. All-zero means: the library's own. --------------------------------------------------------------------- */
+/* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call works on a session, calls from its
+ * hooks that only read work (info, tokens, logits that are ready); those that would change it answer GPT_E_STATE, void ones do
+ * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must not throw or
+ * longjmp. From another thread no call is safe: set a flag of your own that poll looks at. ----------------------------- */
 
 typedef struct gpt_alloc {      /* both functions or none; called while a model or session is made or freed, for text in */
     void *(*alloc)(void *user, size_t n);  /* gpt_tokenize and gpt_chat_tokenize, and for single words of 64 KiB or more */
@@ -178,7 +181,9 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults           
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
     gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
                                 /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
-    int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers                                          */
+    int          n_threads;     /* OpenMP threads, the caller's included; 0 = as many as OpenMP offers, at most 256. Safe in  */
+                                /* a program with other work too: nobody waits for a thread that the system does not run, */
+                                /* and where threads often come late the caller goes on alone. Without OpenMP: 1          */
     gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
     gpt_poll   (*poll)(void *user);     /* asked between slices of work of a few milliseconds at most; GPT_PAUSE makes   */
     void        *poll_user;             /* gpt_step return, and is ignored by calls that block                           */
@@ -276,7 +281,8 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
 
 /* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else than GPT_MORE. A step
  * returns when poll says GPT_PAUSE (in the middle of a forward pass if need be) or, at the latest, after one token.
- * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early; what was computed stays. */
+ * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early; what was computed stays. From a
+ * hook it has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
@@ -3166,37 +3172,18 @@ static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
     memset(t, 0, sizeof *t);
 }
 
-/* Places n bytes, aligned to 16, in a block that begins at base; with a NULL base it only counts. 0 when the sizes
- * wrap. */
-static int gpti_place(char *base, size_t *used, void **out, size_t count, size_t size) {
-    size_t n;
-    if (!gpti_mul(&n, count, size) || !gpti_add(&n, n, 15)) return 0;
-    *out = base ? base + *used : NULL;
-    return gpti_add(used, *used, n & ~(size_t)15);
-}
-
-static int gpti_tokenizer_place(gpti_tokenizer *t, char *base, size_t n_text, size_t n_special, size_t n_piece,
-                                size_t *used) {
+/* Lays out what the tokenizer owns; with a measuring arena this only counts. */
+static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special, size_t n_piece) {
     size_t n = (size_t)t->n_token;
-    void *p[9];
-    *used = 0;
-    if (!gpti_place(base, used, &p[0], n_text, 1) || !gpti_place(base, used, &p[1], n + 1, sizeof *t->at) ||
-        !gpti_place(base, used, &p[2], n, 1) || !gpti_place(base, used, &p[3], n, sizeof *t->score) ||
-        !gpti_place(base, used, &p[4], t->n_slot, sizeof *t->slot) ||
-        !gpti_place(base, used, &p[5], t->n_bucket, sizeof *t->merge) ||
-        !gpti_place(base, used, &p[6], n_special, sizeof(gpt_token)) ||
-        !gpti_place(base, used, &p[7], n_piece, sizeof(gpt_token)) ||
-        !gpti_place(base, used, &p[8], t->n_charsmap, 1)) return 0;
-    t->text = (char *)p[0];
-    t->at = (uint32_t *)p[1];
-    t->type = (uint8_t *)p[2];
-    t->score = (float *)p[3];
-    t->slot = (gpt_token *)p[4];
-    t->merge = (gpti_merge *)p[5];
-    t->special.id = (gpt_token *)p[6];
-    t->piece.id = (gpt_token *)p[7];
-    t->charsmap = (char *)p[8];
-    return 1;
+    t->text = (char *)gpti_carve(a, n_text, 1);
+    t->at = (uint32_t *)gpti_carve(a, n + 1, sizeof *t->at);
+    t->type = (uint8_t *)gpti_carve(a, n, 1);
+    t->score = (float *)gpti_carve(a, n, sizeof *t->score);
+    t->slot = (gpt_token *)gpti_carve(a, t->n_slot, sizeof *t->slot);
+    t->merge = (gpti_merge *)gpti_carve(a, t->n_bucket, sizeof *t->merge);
+    t->special.id = (gpt_token *)gpti_carve(a, n_special, sizeof(gpt_token));
+    t->piece.id = (gpt_token *)gpti_carve(a, n_piece, sizeof(gpt_token));
+    t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
 }
 
 /* Tokens whose text ends a turn or a text wherever they occur as control tokens. A file that types one as
@@ -3564,8 +3551,9 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
 
 /* Reads a vocabulary; afterwards v is no longer needed. On failure nothing is left to free. */
 static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
-    size_t n_text = 0, n_user = 0, n_special = 0, n_piece, used, i;
+    size_t n_text = 0, n_user = 0, n_special = 0, n_piece, i;
     unsigned pre = 0;
+    gpti_arena a;
     gpt_result result;
     memset(t, 0, sizeof *t);
     gpti_unicode_init(&t->unicode);
@@ -3585,13 +3573,13 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     if (t->family == GPTI_TOK_UNIGRAM && v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
     n_piece = t->family == GPTI_TOK_UNIGRAM ? v->n_token : 0;
     n_special += 8;                              /* bos, eos ... may be typed otherwise */
-    for (i = 0; i < 2; i++) {
-        if (!gpti_tokenizer_place(t, (char *)t->block, n_text, n_special, n_piece, &used))
-            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens");
-        if (i == 0) t->block = gpti_alloc(mem, used);
-        if (!t->block)
-            return gpti_fail(err, GPT_E_MEMORY, "out of memory: %lu bytes for the tokenizer", (unsigned long)used);
-    }
+    memset(&a, 0, sizeof a);
+    gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
+    t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
+    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %lu bytes for the tokenizer", (unsigned long)a.used);
+    a.base = gpti_align(t->block, 64);
+    a.used = 0;
+    gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     result = gpti_tokenizer_fill(t, v, pre, mem, err);
     if (result != GPT_OK) gpti_tokenizer_free(t, mem);
     return result;
@@ -7620,15 +7608,6 @@ GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_x
     gpti_store_avx2(_mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), out);
 }
 
-GPTI_TARGET("avx2") static void gpti_quantize_avx2(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
-    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
-        uint32_t top = gpti_top_avx2(x);
-        if (!gpti_quantize_scale(out, top)) continue;
-        gpti_round_avx2(x, 127.0f / gpti_bits_f32(top), out);
-        gpti_quantize_sums(out);
-    }
-}
-
 #define GPTI_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
 GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_one(gpti_xblock *out, const float *x) {
     const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
@@ -7857,15 +7836,6 @@ static void gpti_round_neon(const float *x, float id, gpti_xblock *out) {
     }
 }
 
-static void gpti_quantize_neon(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
-    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
-        uint32_t top = gpti_top_neon(x);
-        if (!gpti_quantize_scale(out, top)) continue;
-        gpti_round_neon(x, 127.0f / gpti_bits_f32(top), out);
-        gpti_quantize_sums(out);
-    }
-}
-
 static int32x4x2_t gpti_zero_neon(int unused) {
     int32x4x2_t z;
     (void)unused;
@@ -7932,15 +7902,6 @@ static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
     }
 }
 
-static void gpti_quantize_wasm(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
-    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
-        uint32_t top = gpti_top_wasm(x);
-        if (!gpti_quantize_scale(out, top)) continue;
-        gpti_round_wasm(x, 127.0f / gpti_bits_f32(top), out);
-        gpti_quantize_sums(out);
-    }
-}
-
 /* Four halves, as gpti_f16_f32. */
 static v128_t gpti_halves_wasm4(const void *p) {
     v128_t h = wasm_u32x4_load16x4(p), em = wasm_v128_and(h, wasm_i32x4_splat(0x7FFF)), shifted = wasm_i32x4_shl(em, 13);
@@ -7973,10 +7934,13 @@ enum { GPTI_MAX_SET = 8 };
 #define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_shorten_##width, \
     gpti_attend_##width, gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
 
-/* All sets that were compiled, best first; "ref" runs anywhere. Returns how many. */
+/* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
     const gpti_kernels sets[] = {
 #ifdef GPTI_X86
+#  ifdef GPTI_AMX
+        GPTI_SET("amx", amx, avx512),
+#  endif
 #  if GPTI_X86_VNNI
         GPTI_SET("avx512-vnni", avx512_vnni, avx512),
 #  endif
@@ -7999,15 +7963,12 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
         GPTI_SET("wasm", wasm, wasm),
 #endif
         GPTI_SET("ref", ref, ref)
-#ifdef GPTI_AMX
-        , GPTI_SET("amx", amx, avx512)      /* behind the last that is chosen by itself: it changes the process, so a host asks for it */
-#endif
     };
     memcpy(out, sets, sizeof sets);
     return sizeof sets / sizeof sets[0];
 }
 
-/* The set of that name if this processor can run it, for NULL the best one. 0 when there is none. */
+/* The set of that name if this processor can run it, for NULL the best one but AMX, for which the process must be changed. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
     char names[24 * GPTI_MAX_SET];
@@ -8665,6 +8626,17 @@ GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned
     else for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_BF16(p + 2 * i));
     return out;
 }
+#if GPTI_BODY != 3
+GPTI_FN static void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
+        uint32_t top = GPTI_K(top)(x);
+        if (!gpti_quantize_scale(out, top)) continue;
+        GPTI_K(round)(x, 127.0f / gpti_bits_f32(top), out);
+        gpti_quantize_sums(out);
+    }
+}
+#endif
+
 /* The rest of a set is the plain C of [FORWARD], compiled for this set's processor: loops over 16 lanes become vectors. */
 GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out) {
     size_t i = 0, n = d * lanes;
