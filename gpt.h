@@ -487,14 +487,29 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
 typedef gpt_alloc gpti_mem;
 
+static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
+
+/* A message that does not fit ends in "...". What a file or the host spells goes into it through gpti_show. */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
     va_list args;
     if (!err) return code;
     err->code = code;
     va_start(args, fmt);
-    vsnprintf(err->msg, sizeof err->msg, fmt, args);
+    if ((size_t)vsnprintf(err->msg, sizeof err->msg, fmt, args) >= sizeof err->msg)
+        memcpy(err->msg + sizeof err->msg - 4, "...", 4);
     va_end(args);
     return code;
+}
+
+enum { GPTI_SHOWN = 72 };
+
+/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for what is cut off. */
+static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
+    size_t i, n = 0;
+    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++)
+        n += (size_t)snprintf(buf + n, 5, s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
+    memcpy(buf + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
+    return buf;
 }
 
 static void gpti_clear(gpt_error *err) { if (err) { err->code = GPT_OK; err->msg[0] = 0; } }
@@ -756,13 +771,22 @@ static int gpti_source_map(gpti_source *s, const char *path, const gpti_mem *mem
     return 1;
 }
 
+/* A path made fit for a message: its end, where the name is, from the start of a character on; "..." for what is cut off. */
+static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
+    size_t n = strlen(path), cut = n < GPTI_SHOWN ? 0 : n - (GPTI_SHOWN - 4);
+    while (cut && (path[cut] & 0xC0) == 0x80) cut++;
+    snprintf(buf, GPTI_SHOWN, cut ? "...%s" : "%s", path + cut);
+    return buf;
+}
+
 static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map, const gpti_mem *mem,
                                    gpt_error *err) {
+    char shown[GPTI_SHOWN];
     FILE *f;
     memset(s, 0, sizeof *s);
     if (want_map && gpti_source_map(s, path, mem)) return GPT_OK;
     f = gpti_file_open(path, mem);
-    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", path);
+    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", gpti_show_path(shown, path));
     setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
     s->r.read = gpti_file_read;
     s->r.user = f;
@@ -770,7 +794,7 @@ static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_ma
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
-    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", path);
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", gpti_show_path(shown, path));
 }
 
 /* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for any other name. */
@@ -831,16 +855,6 @@ static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zero
 }
 
 /* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
-
-enum { GPTI_SHOWN = 72 };
-
-/* A name from a file, made fit for a message: at most 64 bytes of printable ASCII. */
-static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
-    size_t i, n = s.n < 64 ? s.n : 64;
-    for (i = 0; i < n; i++) buf[i] = s.p[i] >= ' ' && s.p[i] <= '~' ? s.p[i] : '?';
-    memcpy(buf + n, s.n > n ? "..." : "", s.n > n ? 4 : 1);
-    return buf;
-}
 
 /* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and then asks once. */
 typedef struct gpti_cursor {
@@ -1927,17 +1941,11 @@ typedef struct gpti_gguf {              /* tables are ours, sources the caller's
 /* -- looking things up -- */
 
 static const gpti_kv *gpti_gguf_find(const gpti_gguf *g, const char *key) {
-    gpti_str s;
-    s.p = key;
-    s.n = strlen(key);
-    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, s);
+    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, gpti_str_of(key));
 }
 
 static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
-    gpti_str s;
-    s.p = name;
-    s.n = strlen(name);
-    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, s);
+    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, gpti_str_of(name));
 }
 
 static gpt_result gpti_gguf_expected(const gpti_kv *kv, const char *what, gpt_error *err) {
@@ -2468,7 +2476,7 @@ static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
 static size_t gpti_utf8_back(const char *p, size_t n) {
     size_t len = 1;
     uint32_t cp;
-    while (len < n && len < 4 && ((unsigned char)p[0 - len] & 0xC0) == 0x80) len++;
+    while (len < n && len < 4 && ((unsigned char)*(p - len) & 0xC0) == 0x80) len++;
     return gpti_utf8(p - len, len, &cp) == len ? len : 1;
 }
 
@@ -3116,11 +3124,6 @@ static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the wor
     return 0;
 }
 
-static gpti_str gpti_brief(gpti_str s) {           /* a text from a file, cut to fit into a message */
-    if (s.n > 40) s.n = 40;
-    return s;
-}
-
 static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
     gpti_free(mem, t->block);
     memset(t, 0, sizeof *t);
@@ -3172,12 +3175,12 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
         { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, -1, 1, 2 }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, -1, -1, -1 } };
     static const char names[][8] = { "bos", "eos", "eot", "eom", "unknown" };
     gpt_token *ids[5];
-    gpti_str s = gpti_brief(v->model);
+    char shown[GPTI_SHOWN];
     size_t i, n_row = sizeof rows / sizeof *rows;
     for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
     if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%.*s' is not supported (gpt2, llama, t5 are)",
-                         (int)s.n, s.p);
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
+                         gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = rows[i].family;
@@ -3208,13 +3211,13 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
 static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
     gpti_pretokenizer row[GPTI_N_PRE];
     size_t i, n_row = gpti_list_pretokenizers(row);
-    gpti_str s = gpti_brief(v->pre);
+    char shown[GPTI_SHOWN];
     for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre); i++) { }
     if (i == n_row)
         return gpti_fail(err, GPT_E_UNSUPPORTED, v->pre.n == 0
-            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%.*s; the load option 'pretokenizer' can choose one"
-            : "tokenizer.ggml.pre '%.*s' is not known; the load option 'pretokenizer' can choose another",
-            (int)s.n, s.p);
+            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%s; the load option 'pretokenizer' can choose one"
+            : "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another",
+            gpti_show(shown, v->pre));
     *flags = row[i].flags;
     if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
     for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
@@ -3224,6 +3227,7 @@ static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, uns
 
 /* Step 3: bytes, type and score of every token. */
 static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    char shown[GPTI_SHOWN];
     size_t at = 0, i, k, n;
     float lowest = 0;
     for (i = 0; i < 256; i++) t->byte[i] = -1;
@@ -3243,8 +3247,8 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
         t->at[i] = (uint32_t)at;
         if (type == GPTI_TOKEN_BYTE) {
             if (byte < 0)
-                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%.*s'",
-                                 (long)id, (int)gpti_brief(s).n, s.p);
+                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%s'",
+                                 (long)id, gpti_show(shown, s));
             t->text[at++] = (char)(unsigned char)byte;
             if (t->byte[byte] < 0) t->byte[byte] = id;
         } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
@@ -4250,6 +4254,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     int parallel = 0;
     size_t n = 0;
     gpti_str act;
+    char shown[GPTI_SHOWN];
     GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
     GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
     GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
@@ -4275,8 +4280,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
     else if (act.n)
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %.*s", m->arch.name,
-            (int)(act.n < 40 ? act.n : 40), act.p);
+            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
+            gpti_show(shown, act));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
     if (hp->n_expert) {
@@ -4342,6 +4347,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
+    char shown[GPTI_SHOWN];
     float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
     int i, yarn, whole;
     gpt_result r = GPT_OK;
@@ -4360,8 +4366,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     yarn = gpti_str_is(type, "yarn");
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %.*s", m->arch.name,
-            (int)(type.n < 40 ? type.n : 40), type.p);
+            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name, gpti_show(shown, type));
     if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
         return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
     r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
@@ -4400,8 +4405,9 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
     size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
+    char shown[GPTI_SHOWN];
     unsigned char *bytes = (unsigned char *)gpti_alloc(&ld->m->mem, row_bytes);
-    gpt_result r = bytes ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%.*s: out of memory", (int)t->name.n, t->name.p);
+    gpt_result r = bytes ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(shown, t->name));
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -4575,6 +4581,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
             { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
     };
     uint32_t i, flags = m->arch.flags;
+    char shown[GPTI_SHOWN];
     size_t k;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
@@ -4606,8 +4613,8 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
     for (k = 0; k < ld->g.n_tensor; k++)
         if (!ld->used[k])
-            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%.*s: a tensor that %s has no use for",
-                (int)ld->g.tensor[k].name.n, ld->g.tensor[k].name.p, m->arch.name);
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
+                gpti_show(shown, ld->g.tensor[k].name), m->arch.name);
     return GPT_OK;
 }
 
@@ -4735,12 +4742,14 @@ static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
 
 static gpt_result gpti_load_arch(gpti_loader *ld) {
     gpt_model *m = ld->m;
+    char shown[GPTI_SHOWN];
     int i;
     for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-        "general.architecture: \"%.60s\" is not among the %d this version computes", m->text[2], GPTI_N_ARCH);
+        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(shown, gpti_str_of(m->text[2])),
+        GPTI_N_ARCH);
 }
 
 static gpt_result gpti_load_parts(gpti_loader *ld) {
@@ -4834,6 +4843,7 @@ static gpt_model_params gpti_model_params_of(const gpt_model_params *params) {
 GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
     gpt_error e;
+    char shown[GPTI_SHOWN];
     gpt_model *m;
     gpt_result r = GPT_OK;
     int i, n;
@@ -4845,14 +4855,14 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     for (i = 0; i < n && !r; i++) {
         char *name = gpti_split_path(path, i, &m->mem);
         r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY,
-            "%.100s: out of memory", path);
+            "%s: out of memory", gpti_show_path(shown, path));
         if (!r) m->n_part = i + 1;
         gpti_free(&m->mem, name);
     }
     if (r) { gpt_model_free(m); return r; }
     gpti_clear(&e);
     r = gpti_model_finish(out, m, &p, &e);
-    return r ? gpti_fail(err, r, "%.60s: %s", path, e.msg) : GPT_OK;
+    return r ? gpti_fail(err, r, "%s: %s", gpti_show_path(shown, path), e.msg) : GPT_OK;
 }
 #endif
 
@@ -7030,6 +7040,7 @@ static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assis
 
 /* Does the row have a place for every message? */
 static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
+    char shown[GPTI_SHOWN];
     size_t i, begin = 0;
     if (!c->msg || !c->n_msg) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
     for (i = 0; i < c->n_msg; i++) {
@@ -7039,7 +7050,8 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
             "chat: message %lu: role and content must not be NULL", (unsigned long)i);
         role = gpti_chat_role(m->role);
         if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %lu: role \"%.30s\" is none of system, user, assistant", (unsigned long)i, m->role);
+            "chat: message %lu: role \"%s\" is none of system, user, assistant", (unsigned long)i,
+            gpti_show(shown, gpti_str_of(m->role)));
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
             return gpti_fail(err, GPT_E_ARG,
@@ -7076,6 +7088,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
+    char shown[GPTI_SHOWN];
     size_t i, n_row = gpti_list_chats(rows);
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
@@ -7088,16 +7101,14 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     for (i = 0; c->date && i < 10; i++)
         if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
     if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
-        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%.20s\", expected the form 2025-01-31", c->date);
+        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%s\", expected the form 2025-01-31",
+            gpti_show(shown, gpti_str_of(c->date)));
     if (params->family) {
         for (i = 0; i < n_row && !row; i++) {
-            gpti_str name;
-            name.p = params->family;
-            name.n = strlen(params->family);
-            if (gpti_in_list(rows[i].names, name)) row = &rows[i];
+            if (gpti_in_list(rows[i].names, gpti_str_of(params->family))) row = &rows[i];
         }
         if (!row) return gpti_fail(err, GPT_E_ARG,
-            "chat: family \"%.40s\" is not among those that this version knows", params->family);
+            "chat: family \"%s\" is not among those that this version knows", gpti_show(shown, gpti_str_of(params->family)));
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
@@ -7917,14 +7928,15 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 /* The set of that name if this processor can run it, for NULL the best one. 0 when there is none. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
-    char names[24 * GPTI_MAX_SET];
+    char names[24 * GPTI_MAX_SET], shown[GPTI_SHOWN];
     size_t i, n = gpti_kernels_list(sets), at = 0;
     for (i = 0; i < n; i++) {
         if (!sets[i].usable()) continue;
         if (!name || !strcmp(name, sets[i].name)) { *out = sets[i]; return GPT_OK; }
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", sets[i].name);
     }
-    return gpti_fail(err, GPT_E_ARG, "kernels: \"%.40s\" is none of those that run here: %s", name, names);
+    return gpti_fail(err, GPT_E_ARG, "kernels: \"%s\" is none of those that run here: %s",
+        gpti_show(shown, gpti_str_of(name)), names);
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
