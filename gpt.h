@@ -5883,7 +5883,8 @@ static int gpti_next_stage(gpt_session *s) {
     return 1;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there. */
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there (a
+ * conversation replaces it: of that, only what is computed). */
 static void gpti_drop_waiting(gpt_session *s) {
     s->at.active = 0;
     s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
@@ -6910,11 +6911,9 @@ typedef struct gpti_chat {          /* a conversation being rendered */
     gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template             */
     size_t               n_literal; /* its length                                                            */
     int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space   */
-    struct { const char *p; size_t n; int own; } held[4];   /* white space that is kept if more comes        */
-    int                  n_held;
     char                *out;       /* [size] the text; n counts on past size                                */
     unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL                         */
-    size_t               size, n;
+    size_t               size, n, end;      /* end: of what stays if nothing but white space comes before {>} */
 } gpti_chat;
 
 static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
@@ -6934,27 +6933,15 @@ static size_t gpti_chat_space(const char *p, size_t n) {
 }
 
 static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
-    size_t i = 0, k, end = 0;
-    int h;
-    if (!c->strip) { gpti_chat_write(c, p, n, own); return; }
+    size_t i = 0, k;
     if (c->strip == 1) while ((k = gpti_chat_space(p, n)) > 0) p += k, n -= k;
-    while (i < n) {                             /* end: behind the last character that is not white space */
+    while (c->strip && i < n) {
         uint32_t u;
         k = gpti_chat_space(p + i, n - i);
         i += k ? k : gpti_utf8(p + i, n - i, &u);
-        if (!k) end = i;
+        if (!k) c->strip = 2, c->end = c->n + i;
     }
-    if (end) {
-        for (h = 0; h < c->n_held; h++) gpti_chat_write(c, c->held[h].p, c->held[h].n, c->held[h].own);
-        c->n_held = 0;
-        c->strip = 2;
-        gpti_chat_write(c, p, end, own);
-    }
-    if (n > end && c->n_held < 4) {
-        c->held[c->n_held].p = p + end;
-        c->held[c->n_held].n = n - end;
-        c->held[c->n_held++].own = own;
-    }
+    gpti_chat_write(c, p, n, own);
 }
 
 /* The day in the row's format; the caller's date was checked. */
@@ -7000,6 +6987,7 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         "{system|trim}", "{bos}", "{bos?}", "{eos}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
     const char *a;
     const int n_word = (int)(sizeof words / sizeof *words);
+    size_t end;
     int w, strip, skip = 0;
     for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
         w = n_word;
@@ -7007,7 +6995,8 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         if (w == 14) skip = 0;
         if (skip) continue;
         strip = c->strip;
-        if (w == 1 || w == 5) c->strip = 1, c->n_held = 0;
+        end = c->end;
+        if (w == 1 || w == 5 || w == 10) c->strip = 1, c->end = c->n;
         switch (w) {
         case 0: case 1:
             if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
@@ -7023,14 +7012,18 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         case 6: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
         case 8: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
         case 9: gpti_chat_date(c); break;
-        case 10: c->strip = 1; c->n_held = 0; break;
-        case 11: c->strip = 0; break;
+        case 10: break;
+        case 11: if (strip) c->n = end; c->strip = 0; break;
         case 12: skip = c->system ? !*c->system : !c->row.preset && !c->n_literal; break;
         case 13: skip = !c->date && !(c->row.date && strchr(c->row.date, '|')); break;
         case 14: break;
         default: gpti_chat_put(c, p, 1, 1);
         }
-        if (w == 1 || w == 5) c->strip = strip;
+        if (w == 1 || w == 5) {
+            c->n = c->end;
+            if (c->strip == 1) c->end = end;
+            c->strip = strip && c->strip == 2 ? 2 : strip;
+        }
     }
 }
 
@@ -7139,7 +7132,7 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->own = own;
     c->size = size;
     c->n = 0;
-    c->strip = c->n_held = c->fold = 0;
+    c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
     target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
@@ -7299,7 +7292,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
         if (gpt_session_rewind(s, keep, err)) gpt_session_reset(s), keep = 0;       /* its window is gone: all again */
         r = gpti_append(s, ids + keep, n - keep, err);
         if (!r) r = gpt_begin(s, NULL, params, fn, user, err);
-        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW;
+        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_keep = 0;
     }
     gpti_free(&s->m->mem, own);
     return r;
