@@ -3335,7 +3335,8 @@ static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b)
     return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
 }
 
-/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. */
+/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. Of one text the
+ * first token stands for all, and the first user-defined one where that is another: the one that plain text may become. */
 static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
     gpt_token *id = set->id, tmp;
     uint32_t start = set->n / 2, end = set->n, i, child, b;
@@ -3349,6 +3350,13 @@ static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
         }
         id[i] = tmp;
     }
+    for (i = end = 0; i < set->n; i++) {
+        gpt_token last = end ? id[end - 1] : -1;
+        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) == 0 && (gpti_tokenizer_type(t, last) ==
+            GPTI_TOKEN_USER_DEFINED || gpti_tokenizer_type(t, id[i]) != GPTI_TOKEN_USER_DEFINED)) continue;
+        id[end++] = id[i];
+    }
+    set->n = end;
     for (i = 0, b = 0; b <= 256; b++) {
         while (i < set->n && (unsigned char)gpti_tokenizer_piece(t, id[i]).p[0] < b) i++;
         set->first[b] = i;
