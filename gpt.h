@@ -2966,6 +2966,8 @@ enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_NO_EOS = 4 };   /* of en
 enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
 #define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
 #define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
+#define GPTI_TOK_GROW 11                         /* times as long as what it replaces: the most that a character map's text may
+                                                  * be. Unicode's NFKC needs 11 for U+FDFA, of 3 bytes, and less for all others */
 
 typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
     gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
@@ -3605,7 +3607,6 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     if (count > 0x7FFFFFFFu) return gpti_fail(e->err, GPT_E_ARG, "tokenize: a word of more than 2 GB");
     if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
     if (need <= e->cap) return GPT_OK;
-    if (need < (size_t)-1 / 2) need += need / 2;
     gpti_free(e->mem, e->own);
     e->cap = 0;
     e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
@@ -3697,9 +3698,9 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
             if (leaf >= table / 4) break;
             value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
             if (value >= size) break;
-            most = size - value < GPTI_TOK_SPAN ? size - value : GPTI_TOK_SPAN;
+            most = size - value < GPTI_TOK_GROW * (i + 1) ? size - value : GPTI_TOK_GROW * (i + 1);
             *rep = map + 4 + table + value;
-            zero = (const char *)memchr(*rep, 0, most);   /* no real one is longer: cut, so that texts stay bounded */
+            zero = (const char *)memchr(*rep, 0, most);   /* a longer one is cut, so that texts stay bounded */
             *rep_end = zero ? zero : *rep + most;
             best = i + 1;
         }
@@ -3747,7 +3748,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     gpti_normal before = *m;
     size_t n = 0;
     int c, prev = ' ';
-    while ((c = gpti_normal_next(m)) >= 0) {
+    while (n < 0x7FFFFFFFu && (c = gpti_normal_next(m)) >= 0) {   /* beyond, gpti_encoder_room refuses it */
         if (m->t->cut && c == ' ' && prev != ' ') {
             *m = before;
             break;
@@ -3762,7 +3763,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
 
 typedef struct gpti_step {                       /* the best way to a place in a word */
     double    score;
-    uint32_t  from, to;                          /* where the last token begins; then the way, turned round */
+    uint32_t  from;                              /* where the last token begins; at the end: where the next one ends */
     gpt_token id;                                /* that token, -1 for a character without one */
 } gpti_step;
 
@@ -3796,14 +3797,14 @@ static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *
         }
         if (!single) gpti_step_try(&step[at + len], step[at].score + (double)t->unk_score, at, -1);
     }
-    for (at = n; at > 0; at = lo) {
+    for (at = hi = n; at > 0; hi = at, at = lo) {   /* the way, turned round */
         lo = step[at].from;
-        step[lo].to = at;
+        step[at].from = hi;
     }
-    for (at = 0; at < n; at = step[at].to) {
-        gpt_token id = step[step[at].to].id;
+    for (; at < n; at = hi, hi = step[at].from) {
+        gpt_token id = step[hi].id;
         if (id >= 0) gpti_put(e, id);
-        else gpti_put_bytes(e, w + at, step[at].to - at);
+        else gpti_put_bytes(e, w + at, hi - at);
     }
 }
 
@@ -7254,28 +7255,29 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
 
 /* The ids of the conversation at s->x: between two evaluations the activations from s->x to s->logits hold nothing, so
  * the ids, the text and its marks are laid out there. A conversation too long for that takes memory until the ids are
- * known, in *own for the caller to free. */
+ * known, in *own for the caller to free. A byte is at most GPTI_TOK_GROW ids and one for the space put in front of it. */
 static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
     size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
+    size_t most = len < s->n_ctx / (GPTI_TOK_GROW + 1) ? (GPTI_TOK_GROW + 1) * len + 1 : s->n_ctx;
     gpti_encoder e;
     char *text;
     gpt_result r;
     *own = NULL;
-    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, (size_t)s->n_ctx * sizeof(gpt_token)))
+    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token)))
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
     *ids = (gpt_token *)(void *)s->x;
     if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
-    text = (char *)(*ids + s->n_ctx);
+    text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
     memset(&e, 0, sizeof e);
-    e.t = &s->m->tok; e.ids = *ids; e.max = s->n_ctx; e.mem = &s->m->mem; e.err = err;
+    e.t = &s->m->tok; e.ids = *ids; e.max = most; e.mem = &s->m->mem; e.err = err;
     e.buf = (char *)s->scratch;
     e.cap = s->scratch_size;
     r = gpti_chat_encode(c, &e, text, (unsigned char *)text + len, len);
     gpti_free(&s->m->mem, e.own);
     *n = e.n;
-    if (!r && e.n > s->n_ctx) r = gpti_fail(err, GPT_E_CONTEXT,
+    if (!r && e.n > most) r = gpti_fail(err, GPT_E_CONTEXT,
         "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)e.n, (unsigned long)s->n_ctx);
     if (!r && !e.n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
     return r;
