@@ -524,14 +524,29 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
 typedef gpt_alloc gpti_mem;
 
+static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
+
+/* A message that does not fit ends in "...". What a file or the host spells goes into it through gpti_show. */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
     va_list args;
     if (!err) return code;
     err->code = code;
     va_start(args, fmt);
-    vsnprintf(err->msg, sizeof err->msg, fmt, args);
+    if ((size_t)vsnprintf(err->msg, sizeof err->msg, fmt, args) >= sizeof err->msg)
+        memcpy(err->msg + sizeof err->msg - 4, "...", 4);
     va_end(args);
     return code;
+}
+
+enum { GPTI_SHOWN = 72 };
+
+/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for what is cut off. */
+static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
+    size_t i, n = 0;
+    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++)
+        n += (size_t)snprintf(buf + n, 5, s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
+    memcpy(buf + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
+    return buf;
 }
 
 static void gpti_clear(gpt_error *err) { if (err) { err->code = GPT_OK; err->msg[0] = 0; } }
@@ -862,13 +877,22 @@ static int gpti_source_map(gpti_source *s, const char *path, const gpti_mem *mem
     return 1;
 }
 
+/* A path made fit for a message: its end, where the name is, from the start of a character on; "..." for what is cut off. */
+static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
+    size_t n = strlen(path), cut = n < GPTI_SHOWN ? 0 : n - (GPTI_SHOWN - 4);
+    while (cut && (path[cut] & 0xC0) == 0x80) cut++;
+    snprintf(buf, GPTI_SHOWN, cut ? "...%s" : "%s", path + cut);
+    return buf;
+}
+
 static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map, const gpti_mem *mem,
                                    gpt_error *err) {
+    char shown[GPTI_SHOWN];
     FILE *f;
     memset(s, 0, sizeof *s);
     if (want_map && gpti_source_map(s, path, mem)) return GPT_OK;
     f = gpti_file_open(path, mem);
-    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", path);
+    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", gpti_show_path(shown, path));
     setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
     s->r.read = gpti_file_read;
     s->r.user = f;
@@ -876,7 +900,7 @@ static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_ma
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
-    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", path);
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", gpti_show_path(shown, path));
 }
 
 /* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for any other name. */
@@ -937,16 +961,6 @@ static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zero
 }
 
 /* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
-
-enum { GPTI_SHOWN = 72 };
-
-/* A name from a file, made fit for a message: at most 64 bytes of printable ASCII. */
-static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
-    size_t i, n = s.n < 64 ? s.n : 64;
-    for (i = 0; i < n; i++) buf[i] = s.p[i] >= ' ' && s.p[i] <= '~' ? s.p[i] : '?';
-    memcpy(buf + n, s.n > n ? "..." : "", s.n > n ? 4 : 1);
-    return buf;
-}
 
 /* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and then asks once. */
 typedef struct gpti_cursor {
@@ -1973,17 +1987,11 @@ typedef struct gpti_gguf {              /* tables are ours, sources the caller's
 /* -- looking things up -- */
 
 static const gpti_kv *gpti_gguf_find(const gpti_gguf *g, const char *key) {
-    gpti_str s;
-    s.p = key;
-    s.n = strlen(key);
-    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, s);
+    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, gpti_str_of(key));
 }
 
 static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
-    gpti_str s;
-    s.p = name;
-    s.n = strlen(name);
-    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, s);
+    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, gpti_str_of(name));
 }
 
 static gpt_result gpti_gguf_expected(const gpti_kv *kv, const char *what, gpt_error *err) {
@@ -2514,7 +2522,7 @@ static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
 static size_t gpti_utf8_back(const char *p, size_t n) {
     size_t len = 1;
     uint32_t cp;
-    while (len < n && len < 4 && ((unsigned char)p[0 - len] & 0xC0) == 0x80) len++;
+    while (len < n && len < 4 && ((unsigned char)*(p - len) & 0xC0) == 0x80) len++;
     return gpti_utf8(p - len, len, &cp) == len ? len : 1;
 }
 
@@ -3004,6 +3012,8 @@ enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_NO_EOS = 4 };   /* of en
 enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
 #define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
 #define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
+#define GPTI_TOK_GROW 11                         /* times as long as what it replaces: the most that a character map's text may
+                                                  * be. Unicode's NFKC needs 11 for U+FDFA, of 3 bytes, and less for all others */
 
 typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
     gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
@@ -3162,11 +3172,6 @@ static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the wor
     return 0;
 }
 
-static gpti_str gpti_brief(gpti_str s) {           /* a text from a file, cut to fit into a message */
-    if (s.n > 40) s.n = 40;
-    return s;
-}
-
 static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
     gpti_free(mem, t->block);
     memset(t, 0, sizeof *t);
@@ -3199,12 +3204,12 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
         { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, -1, 1, 2 }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, -1, -1, -1 } };
     static const char names[][8] = { "bos", "eos", "eot", "eom", "unknown" };
     gpt_token *ids[5];
-    gpti_str s = gpti_brief(v->model);
+    char shown[GPTI_SHOWN];
     size_t i, n_row = sizeof rows / sizeof *rows;
     for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
     if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%.*s' is not supported (gpt2, llama, t5 are)",
-                         (int)s.n, s.p);
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
+                         gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = rows[i].family;
@@ -3235,13 +3240,13 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
 static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
     gpti_pretokenizer row[GPTI_N_PRE];
     size_t i, n_row = gpti_list_pretokenizers(row);
-    gpti_str s = gpti_brief(v->pre);
+    char shown[GPTI_SHOWN];
     for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre); i++) { }
     if (i == n_row)
         return gpti_fail(err, GPT_E_UNSUPPORTED, v->pre.n == 0
-            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%.*s; the load option 'pretokenizer' can choose one"
-            : "tokenizer.ggml.pre '%.*s' is not known; the load option 'pretokenizer' can choose another",
-            (int)s.n, s.p);
+            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%s; the load option 'pretokenizer' can choose one"
+            : "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another",
+            gpti_show(shown, v->pre));
     *flags = row[i].flags;
     if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
     for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
@@ -3251,6 +3256,7 @@ static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, uns
 
 /* Step 3: bytes, type and score of every token. */
 static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    char shown[GPTI_SHOWN];
     size_t at = 0, i, k, n;
     float lowest = 0;
     for (i = 0; i < 256; i++) t->byte[i] = -1;
@@ -3270,8 +3276,8 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
         t->at[i] = (uint32_t)at;
         if (type == GPTI_TOKEN_BYTE) {
             if (byte < 0)
-                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%.*s'",
-                                 (long)id, (int)gpti_brief(s).n, s.p);
+                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%s'",
+                                 (long)id, gpti_show(shown, s));
             t->text[at++] = (char)(unsigned char)byte;
             if (t->byte[byte] < 0) t->byte[byte] = id;
         } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
@@ -3358,7 +3364,8 @@ static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b)
     return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
 }
 
-/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. */
+/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. Of one text the
+ * first token stands for all, and the first user-defined one where that is another: the one that plain text may become. */
 static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
     gpt_token *id = set->id, tmp;
     uint32_t start = set->n / 2, end = set->n, i, child, b;
@@ -3372,6 +3379,13 @@ static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
         }
         id[i] = tmp;
     }
+    for (i = end = 0; i < set->n; i++) {
+        gpt_token last = end ? id[end - 1] : -1;
+        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) == 0 && (gpti_tokenizer_type(t, last) ==
+            GPTI_TOKEN_USER_DEFINED || gpti_tokenizer_type(t, id[i]) != GPTI_TOKEN_USER_DEFINED)) continue;
+        id[end++] = id[i];
+    }
+    set->n = end;
     for (i = 0, b = 0; b <= 256; b++) {
         while (i < set->n && (unsigned char)gpti_tokenizer_piece(t, id[i]).p[0] < b) i++;
         set->first[b] = i;
@@ -3621,7 +3635,6 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     if (count > 0x7FFFFFFFu) return gpti_fail(e->err, GPT_E_ARG, "tokenize: a word of more than 2 GB");
     if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
     if (need <= e->cap) return GPT_OK;
-    if (need < (size_t)-1 / 2) need += need / 2;
     gpti_free(e->mem, e->own);
     e->cap = 0;
     e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
@@ -3713,9 +3726,9 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
             if (leaf >= table / 4) break;
             value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
             if (value >= size) break;
-            most = size - value < GPTI_TOK_SPAN ? size - value : GPTI_TOK_SPAN;
+            most = size - value < GPTI_TOK_GROW * (i + 1) ? size - value : GPTI_TOK_GROW * (i + 1);
             *rep = map + 4 + table + value;
-            zero = (const char *)memchr(*rep, 0, most);   /* no real one is longer: cut, so that texts stay bounded */
+            zero = (const char *)memchr(*rep, 0, most);   /* a longer one is cut, so that texts stay bounded */
             *rep_end = zero ? zero : *rep + most;
             best = i + 1;
         }
@@ -3763,7 +3776,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     gpti_normal before = *m;
     size_t n = 0;
     int c, prev = ' ';
-    while ((c = gpti_normal_next(m)) >= 0) {
+    while (n < 0x7FFFFFFFu && (c = gpti_normal_next(m)) >= 0) {   /* beyond, gpti_encoder_room refuses it */
         if (m->t->cut && c == ' ' && prev != ' ') {
             *m = before;
             break;
@@ -3778,7 +3791,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
 
 typedef struct gpti_step {                       /* the best way to a place in a word */
     double    score;
-    uint32_t  from, to;                          /* where the last token begins; then the way, turned round */
+    uint32_t  from;                              /* where the last token begins; at the end: where the next one ends */
     gpt_token id;                                /* that token, -1 for a character without one */
 } gpti_step;
 
@@ -3812,14 +3825,14 @@ static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *
         }
         if (!single) gpti_step_try(&step[at + len], step[at].score + (double)t->unk_score, at, -1);
     }
-    for (at = n; at > 0; at = lo) {
+    for (at = hi = n; at > 0; hi = at, at = lo) {   /* the way, turned round */
         lo = step[at].from;
-        step[lo].to = at;
+        step[at].from = hi;
     }
-    for (at = 0; at < n; at = step[at].to) {
-        gpt_token id = step[step[at].to].id;
+    for (; at < n; at = hi, hi = step[at].from) {
+        gpt_token id = step[hi].id;
         if (id >= 0) gpti_put(e, id);
-        else gpti_put_bytes(e, w + at, step[at].to - at);
+        else gpti_put_bytes(e, w + at, hi - at);
     }
 }
 
@@ -4280,6 +4293,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     int parallel = 0;
     size_t n = 0;
     gpti_str act;
+    char shown[GPTI_SHOWN];
     GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
     GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
     GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
@@ -4305,8 +4319,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
     else if (act.n)
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %.*s", m->arch.name,
-            (int)(act.n < 40 ? act.n : 40), act.p);
+            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
+            gpti_show(shown, act));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
     if (hp->n_expert) {
@@ -4372,6 +4386,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
+    char shown[GPTI_SHOWN];
     float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
     int i, yarn, whole;
     gpt_result r = GPT_OK;
@@ -4390,8 +4405,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     yarn = gpti_str_is(type, "yarn");
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %.*s", m->arch.name,
-            (int)(type.n < 40 ? type.n : 40), type.p);
+            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name, gpti_show(shown, type));
     if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
         return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
     r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
@@ -4430,9 +4444,10 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
     size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
+    char shown[GPTI_SHOWN];
     gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
     unsigned char *bytes = (unsigned char *)(scratch + 1);
-    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%.*s: out of memory", (int)t->name.n, t->name.p);
+    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(shown, t->name));
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -4608,6 +4623,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
             { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
     };
     uint32_t i, flags = m->arch.flags;
+    char shown[GPTI_SHOWN];
     size_t k;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
@@ -4639,8 +4655,8 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
     for (k = 0; k < ld->g.n_tensor; k++)
         if (!ld->used[k])
-            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%.*s: a tensor that %s has no use for",
-                (int)ld->g.tensor[k].name.n, ld->g.tensor[k].name.p, m->arch.name);
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
+                gpti_show(shown, ld->g.tensor[k].name), m->arch.name);
     return GPT_OK;
 }
 
@@ -4765,12 +4781,14 @@ static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
 
 static gpt_result gpti_load_arch(gpti_loader *ld) {
     gpt_model *m = ld->m;
+    char shown[GPTI_SHOWN];
     int i;
     for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-        "general.architecture: \"%.60s\" is not among the %d this version computes", m->text[2], GPTI_N_ARCH);
+        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(shown, gpti_str_of(m->text[2])),
+        GPTI_N_ARCH);
 }
 
 static gpt_result gpti_load_parts(gpti_loader *ld) {
@@ -4864,6 +4882,7 @@ static gpt_model_params gpti_model_params_of(const gpt_model_params *params) {
 GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
     gpt_error e;
+    char shown[GPTI_SHOWN];
     gpt_model *m;
     gpt_result r = GPT_OK;
     int i, n;
@@ -4875,14 +4894,14 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     for (i = 0; i < n && !r; i++) {
         char *name = gpti_split_path(path, i, &m->mem);
         r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY,
-            "%.100s: out of memory", path);
+            "%s: out of memory", gpti_show_path(shown, path));
         if (!r) m->n_part = i + 1;
         gpti_free(&m->mem, name);
     }
     if (r) { gpt_model_free(m); return r; }
     gpti_clear(&e);
     r = gpti_model_finish(out, m, &p, &e);
-    return r ? gpti_fail(err, r, "%.60s: %s", path, e.msg) : GPT_OK;
+    return r ? gpti_fail(err, r, "%s: %s", gpti_show_path(shown, path), e.msg) : GPT_OK;
 }
 #endif
 
@@ -5904,7 +5923,8 @@ static int gpti_next_stage(gpt_session *s) {
     return 1;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there. */
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there (a
+ * conversation replaces it: of that, only what is computed). */
 static void gpti_drop_waiting(gpt_session *s) {
     s->at.active = 0;
     s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
@@ -6979,11 +6999,9 @@ typedef struct gpti_chat {          /* a conversation being rendered */
     gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template             */
     size_t               n_literal; /* its length                                                            */
     int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space   */
-    struct { const char *p; size_t n; int own; } held[4];   /* white space that is kept if more comes        */
-    int                  n_held;
     char                *out;       /* [size] the text; n counts on past size                                */
     unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL                         */
-    size_t               size, n;
+    size_t               size, n, end;      /* end: of what stays if nothing but white space comes before {>} */
 } gpti_chat;
 
 static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
@@ -7003,27 +7021,15 @@ static size_t gpti_chat_space(const char *p, size_t n) {
 }
 
 static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
-    size_t i = 0, k, end = 0;
-    int h;
-    if (!c->strip) { gpti_chat_write(c, p, n, own); return; }
+    size_t i = 0, k;
     if (c->strip == 1) while ((k = gpti_chat_space(p, n)) > 0) p += k, n -= k;
-    while (i < n) {                             /* end: behind the last character that is not white space */
+    while (c->strip && i < n) {
         uint32_t u;
         k = gpti_chat_space(p + i, n - i);
         i += k ? k : gpti_utf8(p + i, n - i, &u);
-        if (!k) end = i;
+        if (!k) c->strip = 2, c->end = c->n + i;
     }
-    if (end) {
-        for (h = 0; h < c->n_held; h++) gpti_chat_write(c, c->held[h].p, c->held[h].n, c->held[h].own);
-        c->n_held = 0;
-        c->strip = 2;
-        gpti_chat_write(c, p, end, own);
-    }
-    if (n > end && c->n_held < 4) {
-        c->held[c->n_held].p = p + end;
-        c->held[c->n_held].n = n - end;
-        c->held[c->n_held++].own = own;
-    }
+    gpti_chat_write(c, p, n, own);
 }
 
 /* The day in the row's format; the caller's date was checked. */
@@ -7069,6 +7075,7 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         "{system|trim}", "{bos}", "{bos?}", "{eos}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
     const char *a;
     const int n_word = (int)(sizeof words / sizeof *words);
+    size_t end;
     int w, strip, skip = 0;
     for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
         w = n_word;
@@ -7076,7 +7083,8 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         if (w == 14) skip = 0;
         if (skip) continue;
         strip = c->strip;
-        if (w == 1 || w == 5) c->strip = 1, c->n_held = 0;
+        end = c->end;
+        if (w == 1 || w == 5 || w == 10) c->strip = 1, c->end = c->n;
         switch (w) {
         case 0: case 1:
             if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
@@ -7092,14 +7100,18 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         case 6: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
         case 8: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
         case 9: gpti_chat_date(c); break;
-        case 10: c->strip = 1; c->n_held = 0; break;
-        case 11: c->strip = 0; break;
+        case 10: break;
+        case 11: if (strip) c->n = end; c->strip = 0; break;
         case 12: skip = c->system ? !*c->system : !c->row.preset && !c->n_literal; break;
         case 13: skip = !c->date && !(c->row.date && strchr(c->row.date, '|')); break;
         case 14: break;
         default: gpti_chat_put(c, p, 1, 1);
         }
-        if (w == 1 || w == 5) c->strip = strip;
+        if (w == 1 || w == 5) {
+            c->n = c->end;
+            if (c->strip == 1) c->end = end;
+            c->strip = strip && c->strip == 2 ? 2 : strip;
+        }
     }
 }
 
@@ -7109,6 +7121,7 @@ static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assis
 
 /* Does the row have a place for every message? */
 static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
+    char shown[GPTI_SHOWN];
     size_t i, begin = 0;
     if (!c->msg || !c->n_msg) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
     for (i = 0; i < c->n_msg; i++) {
@@ -7118,7 +7131,8 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
             "chat: message %lu: role and content must not be NULL", (unsigned long)i);
         role = gpti_chat_role(m->role);
         if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %lu: role \"%.30s\" is none of system, user, assistant", (unsigned long)i, m->role);
+            "chat: message %lu: role \"%s\" is none of system, user, assistant", (unsigned long)i,
+            gpti_show(shown, gpti_str_of(m->role)));
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
             return gpti_fail(err, GPT_E_ARG,
@@ -7155,6 +7169,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
+    char shown[GPTI_SHOWN];
     size_t i, n_row = gpti_list_chats(rows);
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
@@ -7167,16 +7182,14 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     for (i = 0; c->date && i < 10; i++)
         if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
     if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
-        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%.20s\", expected the form 2025-01-31", c->date);
+        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%s\", expected the form 2025-01-31",
+            gpti_show(shown, gpti_str_of(c->date)));
     if (params->family) {
         for (i = 0; i < n_row && !row; i++) {
-            gpti_str name;
-            name.p = params->family;
-            name.n = strlen(params->family);
-            if (gpti_in_list(rows[i].names, name)) row = &rows[i];
+            if (gpti_in_list(rows[i].names, gpti_str_of(params->family))) row = &rows[i];
         }
         if (!row) return gpti_fail(err, GPT_E_ARG,
-            "chat: family \"%.40s\" is not among those that this version knows", params->family);
+            "chat: family \"%s\" is not among those that this version knows", gpti_show(shown, gpti_str_of(params->family)));
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
@@ -7207,7 +7220,7 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->own = own;
     c->size = size;
     c->n = 0;
-    c->strip = c->n_held = c->fold = 0;
+    c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
     target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
@@ -7321,28 +7334,29 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
 
 /* The ids of the conversation at s->x: between two evaluations the activations from s->x to s->logits hold nothing, so
  * the ids, the text and its marks are laid out there. A conversation too long for that takes memory until the ids are
- * known, in *own for the caller to free. */
+ * known, in *own for the caller to free. A byte is at most GPTI_TOK_GROW ids and one for the space put in front of it. */
 static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
     size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
+    size_t most = len < s->n_ctx / (GPTI_TOK_GROW + 1) ? (GPTI_TOK_GROW + 1) * len + 1 : s->n_ctx;
     gpti_encoder e;
     char *text;
     gpt_result r;
     *own = NULL;
-    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, (size_t)s->n_ctx * sizeof(gpt_token)))
+    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token)))
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
     *ids = (gpt_token *)(void *)s->x;
     if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
-    text = (char *)(*ids + s->n_ctx);
+    text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
     memset(&e, 0, sizeof e);
-    e.t = &s->m->tok; e.ids = *ids; e.max = s->n_ctx; e.mem = &s->m->mem; e.err = err;
+    e.t = &s->m->tok; e.ids = *ids; e.max = most; e.mem = &s->m->mem; e.err = err;
     e.buf = (char *)s->scratch;
     e.cap = sizeof *s->scratch;
     r = gpti_chat_encode(c, &e, text, (unsigned char *)text + len, len);
     gpti_free(&s->m->mem, e.own);
     *n = e.n;
-    if (!r && e.n > s->n_ctx) r = gpti_fail(err, GPT_E_CONTEXT,
+    if (!r && e.n > most) r = gpti_fail(err, GPT_E_CONTEXT,
         "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)e.n, (unsigned long)s->n_ctx);
     if (!r && !e.n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
     return r;
@@ -7363,7 +7377,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         if (gpti_rewind(s, keep, err)) gpti_reset(s), keep = 0;     /* its window is gone: all again */
         r = gpti_append(s, ids + keep, n - keep, err);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
-        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW;
+        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_keep = 0;
     }
     gpti_free(&s->m->mem, own);
     return r;
@@ -7971,7 +7985,7 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 /* The set of that name if this processor can run it, for NULL the best one but AMX, for which the process must be changed. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
-    char names[24 * GPTI_MAX_SET];
+    char names[24 * GPTI_MAX_SET], shown[GPTI_SHOWN];
     size_t i, n = gpti_kernels_list(sets), at = 0;
     for (i = 0; i < n; i++) {
         const int by_name = name && !strcmp(name, sets[i].name);
@@ -7979,7 +7993,8 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
         if (!name || by_name) { *out = sets[i]; return GPT_OK; }
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", sets[i].name);
     }
-    return gpti_fail(err, GPT_E_ARG, "kernels: \"%.40s\" is none of those that run here: %s", name, names);
+    return gpti_fail(err, GPT_E_ARG, "kernels: \"%s\" is none of those that run here: %s",
+        gpti_show(shown, gpti_str_of(name)), names);
 }
 
 #if defined(__clang__)                          /* the rest of the file is the host's again */

@@ -17,6 +17,9 @@ static int test_passed, test_failed;
         }                                                                       \
     } while (0)
 
+/* What a message may consist of where no path is part of it. */
+#define PRINTABLE " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+
 /* The last line of every test program; its value is what main returns. */
 static int test_report(const char *name) {
     printf("%s: %d passed, %d failed\n", name, test_passed, test_failed);

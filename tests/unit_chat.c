@@ -296,6 +296,7 @@ static void errors(const gpt_model *m, const gpt_model *bare) {
         { "user", "V" } };
     gpt_message bad[2];
     gpt_chat_params chat;
+    char longer[300];
     gpt_model *odd = header("{% for m in messages %}{{ m.role }}{% endfor %}", "<s>", "</s>");
     memset(&chat, 0, sizeof chat);
     CHECK(says(m, talk, 5, NULL, GPT_OK, ""), "a system message in the middle of ChatML");
@@ -322,6 +323,15 @@ static void errors(const gpt_model *m, const gpt_model *bare) {
     CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of another form");
     chat.date = "2025-13-31";
     CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of no month");
+    memset(longer, 'x', sizeof longer - 1);         /* cut, but not without a sign */
+    longer[sizeof longer - 1] = 0;
+    chat.date = longer;
+    CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "xxx...\""), "a long date");
+    chat.date = NULL;
+    chat.family = longer;
+    CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "xxx...\""), "a long family");
+    bad[1].role = longer;
+    CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "xxx...\""), "a long role");
     gpt_model_free(odd);
 }
 
@@ -359,6 +369,44 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     chat.family = "gemma";
     chat.user = "U:{text}|";
     own(bare, &chat, "U:S\n\n U |<start_of_turn>model\nA<end_of_turn>\nU:V|<start_of_turn>model\n");
+}
+
+/* What is trimmed as a whole: white space inside stays, however it came and in how many pieces, at the ends it goes. The
+ * template's own system turn comes one character at a time. */
+static void trims(void) {
+    static const struct { const char *user, *content, *want; } cases[] = {
+        { "{<}{system}{text}{>}|", "U", "Be helpful.  \n\n  U|" }, { "{<}{system}{text}{>}|", " \n", "Be helpful.|" },
+        { "{<} {system}{>}|", "U", "Be helpful.|" },                { "{system|trim}{text|trim}|", " U ", "Be helpful.U|" },
+        { "{<}\n{system|trim} {text|trim} {>}|", " U ", "Be helpful. U|" }, { "{<} {text|trim} {>}|", " ", "|" },
+        { "{<}a  {text|trim}{>}|", " U ", "a  U|" },                { "{<}a  {text|trim}{>}|", "  ", "a|" },
+        { "{<}a {text} \t\n {text} b {>} {text}|", "  ", "a    \t\n    b   |" }, { "a {<}{text}{>} b|", "", "a  b|" }
+    };
+    static const char turn[] = "<|im_start|>system\nBe helpful.  \n\n  <|im_end|>\n";
+    char jinja[512], out[256];
+    gpt_chat_params chat;
+    gpt_message msg = { "user", NULL };
+    gpt_model *m;
+    gpt_error err;
+    size_t i, n, size;
+    snprintf(jinja, sizeof jinja, "{%% if messages[0]['role'] != 'system' %%}{{ '<|im_start|>system\\nBe helpful.  \\n\\n  <|im_end|>\\n' }}{%% endif %%}%s", chatml);
+    m = header(jinja, "<s>", "</s>");
+    if (!m) return;
+    memset(&chat, 0, sizeof chat);
+    chat.generation = "";
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        chat.user = cases[i].user;
+        msg.content = cases[i].content;
+        for (size = sizeof out; size <= sizeof out; size = size == sizeof out ? sizeof turn + 3 : size == sizeof turn + 3 ? 0 : size - 1) {
+            memset(out, 'Z', sizeof out);
+            CHECK(!gpt_chat_format(m, &msg, 1, &chat, out, size, &n, &err), "%s: %s", cases[i].user, err.msg);
+            CHECK(n == sizeof turn - 1 + strlen(cases[i].want), "%s: %lu bytes", cases[i].user, (unsigned long)n);
+            if (n > size) n = size;
+            CHECK(!memcmp(out, turn, n < sizeof turn - 1 ? n : sizeof turn - 1) && (n < sizeof turn || !memcmp(out + sizeof turn - 1, cases[i].want, n - (sizeof turn - 1))),
+                  "%s: expected %s, found %.*s", cases[i].user, cases[i].want, (int)n, out);
+            CHECK(size == sizeof out || out[size] == 'Z', "%s: written beyond %lu bytes", cases[i].user, (unsigned long)size);
+        }
+    }
+    gpt_model_free(m);
 }
 
 /* Without a date from the caller the text has none, and nothing in its place. */
@@ -537,6 +585,65 @@ static void turns(const gpt_model *m) {
     gpt_session_free(s);
 }
 
+/* A conversation given up in the middle of its prompt, by poll or by gpt_end: the text is what was computed, exactly, and
+ * the next call goes on from there as from any other text. */
+static size_t polls_left;
+static gpt_poll cancel_later(void *user) { (void)user; return polls_left && !--polls_left ? GPT_CANCEL : GPT_GO; }
+static gpt_poll pause_always(void *user) { (void)user; return GPT_PAUSE; }
+
+static void given_up(const gpt_model *m) {
+    watch w = { 0, 0, 0 };
+    gpt_session *s = session(m, 512, 16, &w), *t = session(m, 512, 16, &w);
+    gpt_generate_params p = letters(4, 0);
+    gpt_message talk[3] = { { "user", "tell me of the sea, the wind and the stars" }, { "assistant", "no" }, { "user", "why not?" } };
+    const gpt_token *ids;
+    gpt_token all[256];
+    gpt_error err;
+    sink o, want;
+    size_t n, n_all, i, seen = 0, stopped = 0;
+    gpt_result r;
+    if (!s || !t) return;
+    o.n = want.n = 0;
+    CHECK(!gpt_chat_tokenize(m, talk, 3, NULL, all, 256, &n_all, &err) && n_all < 256, "%s", err.msg);
+    CHECK(!gpt_chat(t, talk, 3, NULL, &p, take, &want, &err), "%s", err.msg);
+    for (i = 1; i < 400; i += 3) {
+        int by_end = (int)(i & 1), k;
+        gpt_session_reset(s);
+        o.n = 0;
+        s->params.poll = sometimes;
+        CHECK(!gpt_chat(s, talk, 1, NULL, &p, take, &o, &err), "%s", err.msg);      /* an answer that the next text does not have */
+        seen = s->n_past;
+        s->params.poll = by_end ? pause_always : cancel_later;
+        polls_left = i;
+        r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
+        CHECK(!r, "%s", err.msg);
+        for (k = 0; r >= 0 && s->gen->n_generated == 0 && (!by_end || k < (int)i); k++) r = gpt_step(s, &err);
+        gpt_end(s);
+        if (s->gen->n_generated) break;         /* beyond the prompt */
+        CHECK(s->gen->finish == GPT_FINISH_HOST && s->n_token == s->n_past, "%lu: %lu tokens, %lu of them computed", (unsigned long)i,
+              (unsigned long)s->n_token, (unsigned long)s->n_past);
+        ids = gpt_session_tokens(s, &n);
+        CHECK(n < n_all && !memcmp(ids, all, n * sizeof *ids), "%lu tokens of another text", (unsigned long)n);
+        stopped += n > 0 && n != seen;
+        s->params.poll = sometimes;
+        o.n = 0;
+        CHECK(!gpt_chat(s, talk, 3, NULL, &p, take, &o, &err), "%s", err.msg);
+        CHECK(o.n == want.n && !memcmp(o.text, want.text, o.n), "\"%s\" after giving up, \"%s\" otherwise", o.text, want.text);
+        CHECK(gpt_session_tokens(s, &n) && n == n_all + 4, "%lu tokens", (unsigned long)n);
+    }
+    CHECK(i > 40 && stopped > 9, "given up %lu times in the middle, up to poll %lu", (unsigned long)stopped, (unsigned long)i);
+    s->params.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
+    for (i = 1; i < 4; i++) {
+        gpt_session_reset(s);
+        r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
+        for (n = 0; n < i; n++) CHECK(gpt_step(s, &err) == GPT_MORE, "%s", err.msg);
+        gpt_end(s);
+        CHECK(!r && s->n_token == n_all + i && s->n_past + 1 == s->n_token, "%lu of %lu tokens", (unsigned long)s->n_past, (unsigned long)s->n_token);
+    }
+    gpt_session_free(s);
+    gpt_session_free(t);
+}
+
 /* A window that has let go of what an edit needs: the conversation is computed again from its beginning. */
 static void window(const gpt_model *m) {
     watch w = { 0, 0, 0 };
@@ -614,6 +721,7 @@ int main(void) {
     gpt_model *m = toy(&g[0], chatml, 0), *bare = toy(&g[1], NULL, 0), *windowed = toy(&g[2], chatml, 8);
     int i;
     goldens();
+    trims();
     if (m && bare && windowed) {
         forging(m);
         errors(m, bare);
@@ -621,6 +729,7 @@ int main(void) {
         dates(bare);
         turns(m);
         window(windowed);
+        given_up(m);
         memory(&g[0]);
     }
     gpt_model_free(m);

@@ -231,6 +231,7 @@ static gpt_result load_bytes(const char *what, const unsigned char *p, size_t n,
         mp.mapped = mapped;
         r = gpt_model_load_memory(&m, p, n, &mp, &e);
         CHECK(r == e.code && (r == GPT_OK) == (m != NULL) && (r == GPT_OK) == (e.msg[0] == 0), "%s: result %d, message \"%s\"", what, (int)r, e.msg);
+        CHECK(strspn(e.msg, PRINTABLE) == strlen(e.msg), "%s: bytes of the file reach the message: %s", what, e.msg);
         if (m) use_model(what, m, NULL);
         gpt_model_free(m);
         CHECK(h.live == 0, "%s: %u blocks left (%s)", what, (unsigned)h.live, e.msg);
@@ -916,6 +917,147 @@ static void test_same(const char *name) {
     doc_free(&d);
 }
 
+/* ---- Messages: what a file spells is shown as printable ASCII, and what is cut off leaves a sign ------------------------ */
+
+static const char *spell;               /* what the file spells: escape sequences and broken UTF-8 */
+
+static void spell_key_twice(gb *g)   { gb_kv_bool(g, spell, 1); gb_kv_bool(g, spell, 0); }
+static void spell_key_type(gb *g)    { gb_key(g, spell, 13); }
+static void spell_key_array(gb *g)   { gb_kv_array(g, spell, 13, 1); }
+static void spell_key_deep(gb *g)    { int i; gb_kv_array(g, spell, GB_ARR, 1); for (i = 0; i < 12; i++) gb_array(g, GB_ARR, 1); }
+static void spell_arch(gb *g)        { gb_kv_str(g, "general.architecture", spell); }
+static void spell_activation(gb *g)  { gb_kv_str(g, "llama.hidden_activation", spell); }
+static void spell_rope(gb *g)        { gb_kv_str(g, "llama.rope.scaling.type", spell); }
+static void spell_model(gb *g)       { tok_default(); tok_model = spell; tokenizer_kvs(g); }
+static void spell_pre(gb *g)         { tok_default(); tok_pre = spell; tokenizer_kvs(g); }
+static void spell_token(gb *g) {
+    gb_kv_str(g, "tokenizer.ggml.model", "llama");
+    gb_kv_strs(g, "tokenizer.ggml.tokens", &spell, 1);
+    gb_kv_array(g, "tokenizer.ggml.token_type", GB_I32, 1);
+    gb_uint(g, &g->kv, GPTI_TOKEN_BYTE, 4);
+}
+static void spell_tensor(gb *g, uint32_t type, uint32_t n_dim, uint64_t d0, uint64_t offset) {
+    gb_pad(&g->data, g->align);
+    gb_info(g, spell, type, n_dim, d0, 1, 1, 1, g->data.n + offset);
+}
+static void spell_extra(gb *g)       { gb_tensor(g, spell, GB_F32, 1, 8, 1, 1, 1, NULL, 32); }
+static void spell_extents(gb *g)     { spell_tensor(g, GB_F32, 5, 1, 0); }
+static void spell_type(gb *g)        { spell_tensor(g, 99, 1, 8, 0); }
+static void spell_empty(gb *g)       { spell_tensor(g, GB_F32, 1, 0, 0); }
+static void spell_columns(gb *g)     { spell_tensor(g, GB_Q8_0, 1, 33, 0); }
+static void spell_huge(gb *g)        { spell_tensor(g, GB_F32, 1, (uint64_t)1 << 63, 0); }
+static void spell_offset(gb *g)      { spell_tensor(g, GB_F32, 1, 8, 4); }
+static void spell_beyond(gb *g)      { spell_tensor(g, GB_F32, 1, 8, 1 << 20); }
+static void spell_twice(gb *g)       { spell_extra(g); spell_extra(g); }
+static void spell_overlap(gb *g)     { spell_extra(g); gb_info(g, spell, GB_F32, 1, 8, 1, 1, 1, g->data.n - 32); }
+
+static void test_spelled(void) {
+    static const char shown[] = "\\x1b]0;owned\\x07\\x1b[31m\\x9b\\xff\\x80\\x0a%n\\x7f";
+    static const char text[] = "\x1b]0;owned\x07\x1b[31m\x9b\xff\x80\n%n\x7f";
+    static const struct { const char *drop; void (*extra)(gb *g); } places[] = {
+        { NULL, spell_key_twice }, { NULL, spell_key_type }, { NULL, spell_key_array }, { NULL, spell_key_deep },
+        { "general.architecture", spell_arch }, { ".hidden_activation", spell_activation }, { NULL, spell_rope },
+        { "tokenizer.ggml.model", spell_model }, { "tokenizer.ggml.model", spell_pre }, { "tokenizer.ggml.model", spell_token },
+        { NULL, spell_extra }, { NULL, spell_extents }, { NULL, spell_type }, { NULL, spell_empty }, { NULL, spell_columns },
+        { NULL, spell_huge }, { NULL, spell_offset }, { NULL, spell_beyond }, { NULL, spell_twice }, { NULL, spell_overlap }
+    };
+    char longer[320];
+    size_t i, n;
+    doc d;
+    gpt_error err;
+    int k, part;
+    for (i = 0; i < sizeof longer - 1; i++) longer[i] = (char)(0x80 + i % 32);
+    longer[i] = 0;
+    if (!doc_read(&d, "llama")) { doc_free(&d); return; }
+    for (i = 0; i < sizeof places / sizeof places[0]; i++) for (k = 0; k < 2; k++) {
+        doc_kv *kv = places[i].drop ? doc_find_kv(&d, places[i].drop) : NULL;
+        char what[32];
+        spell = k ? longer : text;
+        if (kv) kv->drop = 1;
+        snprintf(what, sizeof what, "place %u", (unsigned)i);
+        CHECK(load_doc(&d, what, places[i].extra, &err) != GPT_OK, "%s loads", what);        /* load_bytes scans the message */
+        CHECK(strstr(err.msg, k ? "\\x80\\x81\\x82" : shown) && (!k || strstr(err.msg, "...")), "%s: \"%s\"", what, err.msg);
+        if (kv) kv->drop = 0;
+        for (part = 0; part < 2; part++) {          /* the same in the other part of a split model */
+            bytes b[2];
+            gpt_reader rd[2];
+            gb g[2];
+            gpt_model *m = NULL;
+            int j;
+            for (j = 0; j < 2; j++) {
+                gb_init(&g[j], 3, 0);
+                gb_kv_uint(&g[j], "split.no", GB_U16, (uint64_t)j);
+                gb_kv_uint(&g[j], "split.count", GB_U16, 2);
+                if (j == part) places[i].extra(&g[j]);
+                memset(&b[j], 0, sizeof b[j]);
+                b[j].p = gb_finish(&g[j], &n);
+                b[j].n = n;
+                rd[j].read = read_bytes; rd[j].user = &b[j]; rd[j].size = n;
+            }
+            CHECK(gpt_model_load_reader(&m, rd, 2, NULL, &err) != GPT_OK && strspn(err.msg, PRINTABLE) == strlen(err.msg),
+                  "%s in part %d: %s", what, part, err.msg);
+            for (j = 0; j < 2; j++) gb_free(&g[j]);
+        }
+    }
+    CHECK(load_bytes("another kind of file", (const unsigned char *)"\x1b[2J and so on, and so on", 27, &err) == GPT_E_FORMAT && strstr(err.msg, "\\x1b[2J"), "%s", err.msg);
+    doc_free(&d);
+}
+
+/* The same from whole files, where they are at hand. */
+static void test_spelled_files(void) {
+    static const char *const files[] = { "esc_tensor", "esc_tokmodel" };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        char path[64];
+        gpt_model *m = NULL;
+        gpt_error err;
+        FILE *f;
+        snprintf(path, sizeof path, "../shared/cases/gguf/%s.gguf", files[i]);
+        f = fopen(path, "rb");
+        if (!f) continue;
+        fclose(f);
+        CHECK(gpt_model_load(&m, path, NULL, &err) != GPT_OK && strstr(err.msg, "\\x1b") && strspn(err.msg, PRINTABLE) == strlen(err.msg), "%s", err.msg);
+    }
+}
+
+/* A path keeps its end, whole characters of it, with "..." ahead where it was cut; a message that is too long ends in it. */
+static void test_cut(void) {
+    static const char *const steps[] = { "x", "\xC3\xA4", "\xE6\x97\xA5", "\xF0\x9F\x98\x80" };
+    char path[400], name[320];
+    gpt_model *m = NULL;
+    gpt_error err;
+    size_t i, k, n, at;
+    FILE *f;
+    for (k = 0; k < 4; k++) for (at = 0; at < 100; at++) {
+        const size_t len = strlen(steps[k]);
+        for (i = n = 0; i < at; i++) { memcpy(path + n, steps[k], len); n += len; }
+        strcpy(path + n, "/no-such-model.gguf");
+        CHECK(gpt_model_load(&m, path, NULL, &err) == GPT_E_IO && strstr(err.msg, "/no-such-model.gguf: cannot open the file"), "%s", err.msg);
+        for (i = strncmp(err.msg, "...", 3) ? 0 : 3; !strncmp(err.msg + i, steps[k], len); i += len) {}
+        CHECK(!strncmp(err.msg + i, "/no-such", 8), "cut inside a character: %s", err.msg);
+        CHECK(!strncmp(err.msg, "...", 3) == (strlen(path) > 71), "%lu bytes: %s", (unsigned long)strlen(path), err.msg);
+    }
+    strcpy(path, BUILD_DIR);
+    for (i = 0; i < 100; i++) strcat(path, "/.");
+    strcat(path, "/unit_load-cut.gguf");
+    f = fopen(path, "wb");
+    CHECK(f && fputs("no model", f) >= 0 && !fclose(f), "%s: cannot write", path);
+    CHECK(gpt_model_load(&m, path, NULL, &err) == GPT_E_FORMAT && !strncmp(err.msg, "...", 3) && strstr(err.msg, "./unit_load-cut.gguf: GGUF header: expected the bytes GGUF, found no m"), "%s", err.msg);
+    remove(path);
+    memset(name, 'k', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    gpti_fail(&err, GPT_E_ARG, "%s", name);
+    CHECK(strlen(err.msg) == sizeof err.msg - 1 && !strcmp(err.msg + sizeof err.msg - 5, "k..."), "%s", err.msg);
+    gpti_fail(&err, GPT_E_ARG, "%.191s", name);
+    CHECK(strlen(err.msg) == sizeof err.msg - 1 && !strstr(err.msg, "..."), "%s", err.msg);
+    {
+        gpt_model_params mp;
+        memset(&mp, 0, sizeof mp);
+        mp.kernels = name;
+        CHECK(gpt_model_load_memory(&m, "GGUF", 4, &mp, &err) == GPT_E_ARG && strstr(err.msg, "kkk...\" is none"), "%s", err.msg);
+    }
+}
+
 /* ---- Arguments and sizes ------------------------------------------------------------------------------------------- */
 
 static void *half_alloc(void *user, size_t n) { (void)user; return malloc(n); }
@@ -995,6 +1137,9 @@ int main(void) {
     for (i = 0; i < sizeof hparam_toys / sizeof hparam_toys[0]; i++) test_hparams(hparam_toys[i]);
     test_metadata();
     test_tokenizer();
+    test_spelled();
+    test_spelled_files();
+    test_cut();
     for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]);
     for (i = 0; i < sizeof fail_toys / sizeof fail_toys[0]; i++)
         if (doc_read(&d, fail_toys[i])) {

@@ -3,10 +3,17 @@
  *     unit_tokenizer --bench VOCABULARY.gguf TEXT     speed of init and of encoding
  *     unit_tokenizer --texts FILE...                  round trips of these files through the published vocabularies
  *     unit_tokenizer --long                           runs of a megabyte instead of 30 kB */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static size_t n_compared;                                       /* texts that the library has compared */
+static int count_memcmp(const void *a, const void *b, size_t n) { n_compared++; return memcmp(a, b, n); }
+#undef memcmp
+#define memcmp count_memcmp
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
-#include <stdlib.h>
-#include <time.h>
+#undef memcmp
 #include "test.h"
 
 static gpti_pretokenizer pretokenizer[GPTI_N_PRE];
@@ -723,6 +730,92 @@ static void hostile(void) {
     free(text);
 }
 
+/* -- many special tokens of one spelling -- */
+
+/* The token that stands for a text as a whole at p, said plainly: the longest, of several the first. */
+static gpt_token special_at(const gpti_tokenizer *t, const char *p, size_t n, int control, size_t *len) {
+    gpt_token id, best = -1;
+    *len = 0;
+    for (id = 0; id < t->n_token; id++) {
+        gpti_str s = gpti_tokenizer_piece(t, id);
+        int type = gpti_tokenizer_type(t, id);
+        if (type != GPTI_TOKEN_USER_DEFINED && !(control && gpti_tokenizer_is_control(t, id))) continue;
+        if (s.n > *len && s.n <= n && memcmp(p, s.p, s.n) == 0) { best = id; *len = s.n; }
+    }
+    return best;
+}
+
+/* n tokens that spell a few texts again and again, as control tokens; mixed: as user-defined and plain ones too */
+static gpti_vocab equal_vocab(const char *model, size_t n, gpti_str *token, int32_t *type, int mixed) {
+    static const char *const texts[] = { "a", "ab", "aa", "aaa", "b<", "ba", "aaaaaaaa", "<a>", "<a", "\xE6\x97" };
+    gpti_vocab v = no_vocab(model, "gpt-2");
+    unsigned seed = 1;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        seed = seed * 1103515245u + 12345u;
+        token[i] = str(texts[seed >> 16 & 7], strlen(texts[seed >> 16 & 7]));
+        if (i % 61 == 60) token[i] = str(texts[8 + i % 2], strlen(texts[8 + i % 2]));
+        type[i] = !mixed || i < 40 || seed >> 24 & 3 ? GPTI_TOKEN_CONTROL : seed >> 26 & 1 ? GPTI_TOKEN_USER_DEFINED : GPTI_TOKEN_NORMAL;
+    }
+    v.token = token;
+    v.type = type;
+    v.n_token = n;
+    return v;
+}
+
+static void equal_spellings(void) {
+    static const char *const models[] = { "gpt2", "llama", "t5" };
+    enum { N = 40000, TEXT = 1 << 17 };
+    gpti_str *token = (gpti_str *)malloc(N * sizeof *token);
+    int32_t *type = (int32_t *)malloc(N * sizeof *type);
+    char *text = (char *)malloc(TEXT);
+    double took[2], begun;
+    size_t compared[2], i, k, n, len[2];
+    gpti_tokenizer *t, *half[2];
+    gpti_vocab v;
+    gpt_error err;
+    for (i = 0; i < TEXT; i++) text[i] = "aaaaab <a>"[i * i / 3 % 10];
+    for (k = 0; k < 3; k++) {                                   /* the same tokens as a search from the first to the last finds */
+        v = equal_vocab(models[k], 1000, token, type, 1);
+        CHECK(init(&t, &v, &err) == GPT_OK, "%s", err.msg);
+        if (!t) continue;
+        CHECK(t->special.n <= 20, "%s: %lu special tokens for 10 texts", models[k], (unsigned long)t->special.n);
+        for (i = 0; i < 3000; i++) {
+            size_t left = i < 2990 ? 3000 - i : 1 + i % 8;
+            unsigned char b = (unsigned char)text[i];
+            gpt_token want = special_at(t, text + i, left, (int)(i & 1), &len[0]);
+            gpt_token got = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, text + i, text + i + left, (int)(i & 1), &len[1]);
+            CHECK(got == want && (got < 0 || len[0] == len[1]), "%s: at %lu token %ld, expected %ld", models[k], (unsigned long)i, (long)got, (long)want);
+        }
+        done(t);
+    }
+    for (k = 0; k < 3; k++) {                                   /* twice as much of everything: the best of a few turns */
+        for (i = 0; i < 2; i++) {
+            v = equal_vocab(models[k], N / 2 << i, token, type, 0);
+            n_compared = 0;
+            CHECK(init(&half[i], &v, &err) == GPT_OK, "%s", err.msg);
+            compared[i] = n_compared;
+            took[i] = 1e9;
+        }
+        CHECK((double)compared[1] < 2.2 * (double)compared[0], "%s: init compares %lu texts, then %lu", models[k],
+              (unsigned long)compared[0], (unsigned long)compared[1]);
+        begun = seconds();
+        while (half[0] && half[1] && (took[1] > 1e8 || (took[1] >= 2.2 * took[0] && seconds() - begun < 4.0)))
+            for (i = 0; i < 2; i++) {
+                double start = seconds();
+                gpti_tokenizer_encode(half[i], text, TEXT / 2 << i, 0, NULL, 0, &n, NULL, 0, &mem, &err);
+                start = seconds() - start;
+                if (start < took[i]) took[i] = start;
+            }
+        CHECK(took[1] < 2.2 * took[0], "%s: %.4f s, then %.4f s", models[k], took[0], took[1]);
+        done(half[0]);
+        done(half[1]);
+    }
+    free(token);
+    free(type);
+    free(text);
+}
+
 /* -- the n-th allocation fails -- */
 
 static void failing_memory(void) {
@@ -854,6 +947,7 @@ int main(int argc, char **argv) {
     specials_bpe();
     specials_spm();
     hostile();
+    equal_spellings();
     failing_memory();
     if (argc == 2 && strcmp(argv[1], "--long") == 0) long_runs(1000000, 1.0);   /* the promise itself */
     else long_runs(30000, 1.0);                                 /* 3e4 squared is a second and more */
