@@ -488,9 +488,11 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_LOAD(p)         ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
 #  define GPTI_STORE(p, v)     ((void)_InterlockedExchange((volatile long *)(p), (long)(v)))
 #  define GPTI_FETCH_ADD(p, v) ((uint32_t)_InterlockedExchangeAdd((volatile long *)(p), (long)(v)))
+#else                                   /* a compiler without: no OpenMP, nothing is counted */
+#  define GPTI_FETCH_ADD(p, v) ((void)(p))
 #endif
 
-#if defined(_OPENMP) && !defined(GPT_NO_OPENMP) && defined(GPTI_FETCH_ADD)
+#if defined(_OPENMP) && !defined(GPT_NO_OPENMP) && defined(GPTI_LOAD)
 #  include <omp.h>
 #  define GPTI_OPENMP
 #  if defined(__unix__) || defined(__APPLE__)
@@ -1695,7 +1697,8 @@ static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel,
     return scratch;
 }
 
-enum { GPTI_TOKENS = 128, GPTI_MOST_TOKENS = 16,   /* tokens that a panel meets between two unpackings, and in a kernel at once */
+#define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
+enum { GPTI_MOST_TOKENS = 16,   /* tokens that a kernel takes at once */
        GPTI_STRIP = 4,          /* panels that several tokens meet while the tokens are in the nearest cache */
        GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet in attention */
 
@@ -6138,17 +6141,13 @@ static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, g
         return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
     s->busy = 1;
     if (generating != 1) s->stop = 0;
-#ifdef GPTI_FETCH_ADD
     GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, 1);
-#endif
     return GPT_OK;
 }
 
 static gpt_result gpti_leave(gpt_session *s, gpt_result r) {
     s->busy = 0;
-#ifdef GPTI_FETCH_ADD
     GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, -1);
-#endif
     return r;
 }
 
@@ -8289,6 +8288,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_SUM_WIDE(s) gpti_neighbours_wasm(s.lo, s.hi)
 #endif
 
+/* The same words for every set, so that they need not be taken back: */
 #if defined(__GNUC__) && defined(GPTI_X86)
 #  define GPTI_KEEP(v) __asm__("" : "+x"(v))    /* adds in this order, in place: gcc reshuffles unrolled sums into spills */
 #else
@@ -8784,7 +8784,6 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_ADD
 #undef GPTI_AI
 #undef GPTI_AND
-#undef GPTI_AT16
 #undef GPTI_APART
 #undef GPTI_BF16
 #undef GPTI_BIASED
@@ -8800,22 +8799,16 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_FN
 #undef GPTI_HALVES
 #undef GPTI_I
-#undef GPTI_KEEP
-#undef GPTI_LANE
 #undef GPTI_LOADF
 #undef GPTI_LOADI
 #undef GPTI_LOOK
 #undef GPTI_MUL
 #undef GPTI_N
 #undef GPTI_NP
-#undef GPTI_NR
 #undef GPTI_NT
-#undef GPTI_NV
 #undef GPTI_ONE
 #undef GPTI_ONE_NP
 #undef GPTI_SCALED_NP
-#undef GPTI_N1
-#undef GPTI_MOST
 #undef GPTI_OR
 #undef GPTI_PAIR
 #undef GPTI_PAIRS
@@ -8838,10 +8831,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_SUM
 #undef GPTI_SUM_WIDE
 #undef GPTI_TABLE
-#undef GPTI_TILE
-#undef GPTI_VB
 #undef GPTI_VF
-#undef GPTI_WHICH
 #undef GPTI_WIDTH
 #undef GPTI_ZERO
 
