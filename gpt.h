@@ -6152,9 +6152,10 @@ static gpt_result gpti_leave(gpt_session *s, gpt_result r) {
 }
 
 GPT_API void gpt_session_free(gpt_session *s) {
-    if (!s || s->busy || !s->block) return;
-    s->busy = 1;                        /* so that a hook of the host's allocator cannot come here again */
-    gpti_free(&s->m->mem, s->block);
+    gpt_model *m = s ? (gpt_model *)s->m : NULL;
+    if (!s || !s->block || gpti_enter(s, "", GPTI_EITHER, NULL)) return;        /* the host's allocator may come here again */
+    gpti_free(&m->mem, s->block);
+    GPTI_FETCH_ADD(&m->n_busy, -1);
 }
 
 GPT_API void gpt_session_reset(gpt_session *s) { if (s && !s->busy) gpti_reset(s); }
@@ -6686,8 +6687,9 @@ GPT_API void gpt_end(gpt_session *s) {
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
-    gpt_result r = gpt_begin(s, prompt, params, fn, user, err);
-    if (r) return r;
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
+    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
     do r = gpt_step(s, err); while (r == GPT_MORE);
     return r;
 }
@@ -7390,8 +7392,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
-    gpt_result r = gpt_chat_begin(s, messages, n_message, chat, params, fn, user, err);
-    if (r) return r;
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_chat", 0, err));
+    GPTI_TRY(gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err)));
     do r = gpt_step(s, err); while (r == GPT_MORE);
     return r;
 }
