@@ -27,13 +27,15 @@ FUZZERS  := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 SCRIPTS  := $(patsubst tests/%.sh,%,$(wildcard tests/*_test.sh))
 TESTS     = $(UNITS) $(FUZZERS) $(SCRIPTS)
 
-# OpenMP and dependency files where the compiler has them: tried once, and only when something is to be compiled.
+# OpenMP, POSIX threads (a flag that old C libraries need; no Windows has sys/mman.h) and dependency files where the compiler
+# has them: tried once, and only when something is to be compiled.
 PROBE  = $(shell mkdir -p $(B) && printf '\043include <$(2)>\nint main(void) { return 0; }\n' >$(B)/probe.c && \
     $(CC) $(1) $(CFLAGS) -o $(B)/probe $(B)/probe.c $(LDFLAGS) >/dev/null 2>&1 && echo '$(1)')
 OPENMP = $(eval OPENMP := $(call PROBE,-fopenmp,omp.h))$(OPENMP)
+PTHREAD = $(eval PTHREAD := $(call PROBE,-pthread,sys/mman.h))$(PTHREAD)
 MMD    = $(eval MMD := $(call PROBE,-MMD -MP,stddef.h))$(MMD)
 DEPEND = $(if $(MMD),$(MMD) -MF $@.d -MT $@)
-BUILD  = $(CC) $(1) $(OPENMP) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $< $(LDFLAGS) -lm
+BUILD  = $(CC) $(1) $(OPENMP) $(PTHREAD) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $< $(LDFLAGS) -lm
 
 all: $(EXAMPLES:%=$(B)/%)
 
@@ -68,7 +70,7 @@ RUNS      = 3
 
 BENCH_PLAIN = $(if $(MODELS)$(SHAPES)$(PEER),,yes)
 BENCH_FILES = $(if $(MODELS)$(SHAPES),$(MODELS),"$(MODEL)")
-BENCH_BUILT = $$($(CC) --version 2>/dev/null | head -n 1) $(strip $(OPT) $(OPENMP) $(CPPFLAGS) $(CFLAGS))
+BENCH_BUILT = $$($(CC) --version 2>/dev/null | head -n 1) $(strip $(OPT) $(OPENMP) $(PTHREAD) $(CPPFLAGS) $(CFLAGS))
 BENCH_TABLE = $(PYTHON) tests/bench_table.py --bench $(B)/bench --built "$(BENCH_BUILT)" -t $(THREADS) -r $(RUNS) \
     $(if $(BENCH_FILES),-m $(BENCH_FILES)) --shapes "$(SHAPES)" --types "$(TYPES)" --dir "$(BENCH_DIR)" \
     $(if $(PEER),--peer) $(BENCH_OPTIONS)

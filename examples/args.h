@@ -1,5 +1,6 @@
 /* What the command-line examples share: a table of options, errors in one line, reading a whole file, a progress line,
- * and Ctrl-C. Include it after gpt.h. Nothing here is needed to use the library: hello.c does without. */
+ * the threads, and Ctrl-C. Include it after gpt.h; build with -pthread. Nothing here is needed to use the library: hello.c
+ * does without. */
 #ifndef ARGS_H
 #define ARGS_H
 
@@ -25,6 +26,7 @@
 #else
 #  include <unistd.h>
 #endif
+#include "pool.h"
 
 static const char *args_program = "";           /* the name that errors and --help begin with */
 
@@ -38,6 +40,7 @@ static inline void args_die(const char *fmt, ...) {
     fputc('\n', stderr);
     exit(1);
 }
+static inline void *args_need(void *p) { if (!p) args_die("out of memory"); return p; }
 
 /* ---- Options: one row each, the last row all zero ------------------------------------------------------------------- */
 
@@ -115,14 +118,14 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
 
 /* ---- The options of every program that runs a model ------------------------------------------------------------------ */
 
-typedef struct { const char *model, *kernels, *kv, *pre; int threads, context, batch, mapped, verbose; } args_common;
+typedef struct { const char *model, *kernels, *kv, *pre; int threads, context, batch, mapped, verbose, openmp; } args_common;
 
 #define ARGS_MODEL(c) \
     { "-m", "--model",   ARG_TEXT,  &(c).model,   "FILE", "the model, a GGUF file" }, \
     { "",   "--pre",     ARG_TEXT,  &(c).pre,     "NAME", "pre-tokenizer, where the file names an unknown one" }
 #define ARGS_COMMON(c) \
     ARGS_MODEL(c), \
-    { "-t", "--threads", ARG_COUNT, &(c).threads, "N",    "threads; 0 = all there are (default)" }, \
+    { "-t", "--threads", ARG_COUNT, &(c).threads, "N",    "threads; 0 = one for each processor (default)" }, \
     { "-c", "--ctx-size", ARG_COUNT, &(c).context, "N",   "context in tokens; 0 = the model's, at most 4096 (default)" }, \
     { "-b", "--batch-size", ARG_COUNT, &(c).batch, "N",   "prompt tokens computed together; 0 = 256 (default)" }, \
     { "",   "--kv",      ARG_TEXT,  &(c).kv,      "TYPE", "key and value cache: f16 (default), f32, q8_0" }, \
@@ -176,6 +179,23 @@ static inline int args_on_load(void *user, uint64_t done, uint64_t total) {
     return args_stopped;
 }
 
+/* The threads of the program, -t of them: one pool for every load and session, made when the first asks for it and ended by
+ * exit(). None with openmp, which bench.c can set: then gpt.h uses OpenMP's. */
+static pool *args_pool;
+static inline void args_end_pool(void) { pool_free(args_pool); args_pool = NULL; }
+static inline gpt_parallel args_parallel(const args_common *c) {
+    if (!args_pool && !c->openmp) {
+        args_pool = (pool *)args_need(pool_new(c->threads));
+        atexit(args_end_pool);
+    }
+    return pool_parallel(args_pool);
+}
+
+/* How many threads a session has: n_threads counts the library's own, and is 0 where they are the pool's. */
+static inline int args_threads(const gpt_session_info *info) {
+    return info->n_threads ? info->n_threads : pool_parallel(args_pool).n_worker;
+}
+
 static inline gpt_model *args_load(const args_common *c, int header_only) {
     gpt_model_params params;
     gpt_model *m = NULL;
@@ -183,7 +203,8 @@ static inline gpt_model *args_load(const args_common *c, int header_only) {
     args_progress p = args_progress_begin(c);
     if (!c->model) args_die("no model: -m FILE names one");
     memset(&params, 0, sizeof params);
-    params.n_threads = c->threads;
+    if (!header_only) params.parallel = args_parallel(c);
+    params.n_threads = c->openmp ? c->threads : 1;
     params.mapped = c->mapped;
     params.header_only = header_only;
     params.kernels = c->kernels;
@@ -201,7 +222,8 @@ static inline gpt_session_params args_session(const args_common *c) {
     memset(&params, 0, sizeof params);
     params.n_ctx = (uint32_t)c->context;
     params.n_batch = (uint32_t)c->batch;
-    params.n_threads = c->threads;
+    params.parallel = args_parallel(c);
+    params.n_threads = c->openmp ? c->threads : 1;
     params.poll = args_poll;
     if (!c->kv || !strcmp(c->kv, "f16")) params.kv = GPT_KV_F16;
     else if (!strcmp(c->kv, "f32"))      params.kv = GPT_KV_F32;
@@ -211,8 +233,6 @@ static inline gpt_session_params args_session(const args_common *c) {
 }
 
 /* ---- Files ------------------------------------------------------------------------------------------------------------ */
-
-static inline void *args_need(void *p) { if (!p) args_die("out of memory"); return p; }
 
 /* All of a file ("-" is stdin) with a zero byte behind it; the caller frees it. */
 static inline char *args_read(const char *path, size_t *n) {

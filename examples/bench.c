@@ -10,7 +10,7 @@
 #endif
 
 static const char about[] =
-    "usage: bench -m MODEL [-p 512] [-n 64] [-d DEPTH] [-t THREADS] [-r 5]\n\n"
+    "usage: bench -m MODEL [-p 512] [-n 64] [-d DEPTH] [-t THREADS] [--openmp] [-r 5]\n\n"
     "Prints, as medians of R runs (-r):\n"
     "  load   opening the file until the weights are ready, in a warm page cache unless the file is new to it\n"
     "  first  the same, and a session, and one token read and one chosen\n"
@@ -73,16 +73,16 @@ static double writing(gpt_session *s, const gpt_token *ids, size_t depth, int n)
 
 /* ---- The memory's speed: words of a block that no cache holds are added up --------------------------------------- */
 
-enum { HUGE_PAGE = 1 << 21, STREAM = 8192, DRAM_PASSES = 16 };
+enum { HUGE_PAGE = 1 << 21, STREAM = 8192, STRETCH = 4 * STREAM, DRAM_PASSES = 16 };
 
 static volatile uint64_t dram_sum;          /* looked at by nobody, but the compiler cannot know */
 
-/* word [n], n a multiple of 4 * STREAM: four streams at a time, as one prefetched stream does not fill the memory's bus
+/* word [n], n a multiple of STRETCH: four streams at a time, as one prefetched stream does not fill the memory's bus
  * (16 against 22 GB/s on one Zen 3 core). */
 static uint64_t add_up(const uint64_t *word, size_t n) {
     const uint64_t *end = word + n;
     uint64_t a = 0, b = 0, c = 0, d = 0;
-    for (; word < end; word += 4 * STREAM) {
+    for (; word < end; word += STRETCH) {
         size_t i;
         for (i = 0; i < STREAM; i++) {
             a += word[i];
@@ -94,41 +94,42 @@ static uint64_t add_up(const uint64_t *word, size_t n) {
     return a + b + c + d;
 }
 
-/* One pass over word [threads, n], a row for each thread. The first pass fills it: a row then lies near its thread. */
-static void dram_pass(uint64_t *word, size_t n, int threads, int fill) {
-    uint64_t sum = 0;
-    int t;
-#ifdef _OPENMP
-    #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : sum)
-#endif
-    for (t = 0; t < threads; t++) {
-        uint64_t *row = word + (size_t)t * n;
-        if (fill) memset(row, 1, n * sizeof *row);
-        else      sum += add_up(row, n);
-    }
-    dram_sum = sum;
+typedef struct { uint64_t *word; int fill; uint64_t sum[256][8]; } dram_job;        /* sum: a cache line for each thread */
+
+static void dram_task(void *arg, size_t begin, size_t end, int worker) {
+    dram_job *job = (dram_job *)arg;
+    uint64_t *word = job->word + begin * STRETCH;
+    size_t n = (end - begin) * STRETCH;
+    if (job->fill) memset(word, 1, n * sizeof *word);
+    else           job->sum[worker][0] += add_up(word, n);
 }
 
-/* Bytes per second; 0 = not asked for, or no memory to do it in. */
+/* Bytes per second by threads of its own; 0 = not asked for, or no memory to do it in. */
 static double dram_speed(size_t bytes, int threads) {
-    size_t n = bytes / sizeof(uint64_t) / (size_t)threads / (4 * STREAM) * (4 * STREAM);
+    size_t n = bytes / sizeof(uint64_t) / STRETCH;
     char *block = n ? (char *)malloc(bytes + HUGE_PAGE) : NULL, *begin;
+    pool *p = block ? pool_new(threads) : NULL;
     double best = 0;
+    dram_job job;
     int i;
-    if (!block) return 0;
+    if (!p) { free(block); return 0; }
     begin = block + (HUGE_PAGE - (uintptr_t)block % HUGE_PAGE);
 #ifdef MADV_HUGEPAGE                        /* as gpt.h asks for its weights */
     madvise(begin, bytes, MADV_HUGEPAGE);
 #endif
-    dram_pass((uint64_t *)(void *)begin, n, threads, 1);
-    for (i = 0; i < DRAM_PASSES; i++) {
+    memset(&job, 0, sizeof job);
+    job.word = (uint64_t *)(void *)begin;
+    for (i = 0; i <= DRAM_PASSES; i++) {    /* pass 0 fills the block, and so gets its pages */
         double start = args_seconds(), took;
-        dram_pass((uint64_t *)(void *)begin, n, threads, 0);
+        job.fill = i == 0;
+        pool_run(p, n, STRETCH, dram_task, &job);
         took = args_seconds() - start;
-        if (!i || took < best) best = took;
+        if (i == 1 || (i && took < best)) best = took;
     }
+    for (i = 0; i < 256; i++) dram_sum += job.sum[i][0];
+    pool_free(p);
     free(block);
-    return best > 0 ? (double)(n * sizeof(uint64_t)) * threads / best : 0;
+    return best > 0 ? (double)(n * STRETCH * sizeof(uint64_t)) / best : 0;
 }
 
 /* "tg64  12.3 tok/s  4.56 GB/s"; returns the GB/s. */
@@ -149,6 +150,7 @@ int main(int argc, char **argv) {
         { "-d", "--depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
         { "-r", "--repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
         { "",   "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
+        { "",   "--openmp",   ARG_FLAG,  &c.openmp, "",  "OpenMP's threads instead of those of pool.h" },
         { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m = NULL;
@@ -167,6 +169,9 @@ int main(int argc, char **argv) {
     if (n_run < 1) args_die("-r: expected 1 or more");
     if (n_prompt > 1 << 24 || n_text > 1 << 24 || depth > 1 << 24) args_die("-p, -n and -d: at most %d", 1 << 24);
     if ((size_t)dram_mib > SIZE_MAX >> 22) args_die("--dram: at most %lu", (unsigned long)(SIZE_MAX >> 22));
+#if !defined(_OPENMP) || defined(GPT_NO_OPENMP)
+    if (c.openmp) args_die("--openmp: this program was built without OpenMP");
+#endif
     runs = (size_t)n_run;
     params = args_session(&c);
     params.poll = NULL;
@@ -222,15 +227,15 @@ int main(int argc, char **argv) {
     eval(s, ids, most);
     peak = peak_mib();
     dram_bytes = n_text ? (size_t)dram_mib << 20 : 0;
-    dram[0] = dram_speed(dram_bytes, info.n_threads);
+    dram[0] = dram_speed(dram_bytes, args_threads(&info));
     for (i = 0; deep && i < runs; i++) tg_deep[i] = writing(s, ids, (size_t)depth, n_text);
     for (i = 0; i < runs; i++) tg[i] = writing(s, ids, 0, n_text);
-    dram[1] = dram_speed(dram_bytes, info.n_threads);
+    dram[1] = dram_speed(dram_bytes, args_threads(&info));
 
     weights = c.mapped ? model.file_bytes : model.weight_bytes;      /* mapped: all but a few of the file's bytes */
     printf("model  %s, %s, %.1f M parameters, %.1f MiB of weights, kernels %s, %d threads, %d runs\n",
            *model.name ? model.name : c.model, model.architecture, (double)model.n_param / 1e6,
-           (double)weights / 1048576, info.kernels, info.n_threads, n_run);
+           (double)weights / 1048576, info.kernels, args_threads(&info), n_run);
     printf("load   %.2f ms\nfirst  %.2f ms\n", median(load, runs), median(first, runs));
     if (n_prompt) {
         snprintf(label, sizeof label, "pp%d", n_prompt);

@@ -46,7 +46,7 @@ static void report(const gpt_session *s, uint64_t seed, double load, double prom
     if (text > 0 && info.n_generated > 1) fprintf(stderr, ", %.1f tok/s", (double)(info.n_generated - 1) / text);
     fprintf(stderr, "; %s; seed %llu, kernels %s, %d threads, context %lu, %.1f MiB\n",
             info.finish <= GPT_FINISH_HOST ? why[info.finish] : "", (unsigned long long)seed, info.kernels,
-            info.n_threads, (unsigned long)info.n_ctx, (double)info.bytes / 1048576);
+            args_threads(&info), (unsigned long)info.n_ctx, (double)info.bytes / 1048576);
 }
 
 int main(int argc, char **argv) {

@@ -1,6 +1,6 @@
 /* train.c: train or fine-tune a GPT-2 model on a text file, on the CPU, in one C file.
  *
- *   cc -O2 -fopenmp -o train examples/train.c -lm
+ *   cc -O2 -pthread -o train examples/train.c -lm
  *   ./train TEXT -o my.gguf                        learn a vocabulary and a model from TEXT
  *   ./train TEXT --init my.gguf -o tuned.gguf      go on from an existing gpt2-architecture model
  *   ./train TEXT --init my.gguf --eval             loss, perplexity and accuracy of a model on TEXT
@@ -21,14 +21,9 @@
 #include "../gpt.h"
 #include "args.h"
 #include "encode.h"
+#include "pool.h"
 #include <float.h>
 #include <math.h>
-#ifdef _OPENMP
-#include <omp.h>
-#define PARALLEL_FOR _Pragma("omp parallel for schedule(dynamic)")
-#else
-#define PARALLEL_FOR
-#endif
 
 /* The loops below are written so that a compiler can turn them into vector code, which gcc does at -O3 alone. */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -48,7 +43,7 @@
 #endif
 
 /* ======================================================================
- * [BASICS] Memory, errors, random numbers, run-time choice of instructions
+ * [BASICS] Memory, threads, random numbers, run-time choice of instructions
  * ==================================================================== */
 
 /* Zeroed memory for n items of the given size; never returns NULL. */
@@ -61,20 +56,20 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t chunks(size_t n, size_t size) { return (n + size - 1) / size; }
 
+static pool *threads; /* those of the program, the caller included; NULL: the caller alone */
+
 static int thread_count(void) {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
+    int n = pool_parallel(threads).n_worker;
+    return n > 1 ? n : 1;
 }
 
-static int thread_index(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
+/* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at the same
+ * time; it returns when all are done. worker is below thread_count(), and no two ranges at work have the same one. cost:
+ * what one of n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
+enum { LITTLE_WORK = 1 << 16 };
+static void parallel_for(size_t n, size_t cost, gpt_task task, void *data) {
+    if (!threads || n * cost < LITTLE_WORK) task(data, 0, n, 0);
+    else pool_run(threads, n, cost, task, data);
 }
 
 /* CLONED(name, (parameters), (arguments)) makes name() from name_plain(): compiled twice, chosen at run time. */
@@ -188,6 +183,8 @@ typedef struct product_job {
     const float *bias; /* [n] added to every row, or NULL */
     int add;           /* 1: add to c, 0: overwrite it */
     float *pack;       /* room for product_pack_floats(n) */
+    size_t k0, kc;     /* the piece of k at hand */
+    size_t rows;       /* of c in a block, at most ROWS_MAX */
 } product_job;
 
 static size_t product_pack_floats(size_t n) { return chunks(n, TILE_N) * TILE_N * PIECE_K; }
@@ -241,9 +238,9 @@ static void tile(float *c, size_t ldc, const float *start, size_t lds, const flo
 }
 
 /* Copies columns [16*panel, 16*panel + 16) of rows [k0, k0 + kc) of b, zeros beyond its edge. */
-static void product_pack(const product_job *job, size_t panel, size_t k0, size_t kc) {
-    size_t j0 = panel * TILE_N, n = smaller(TILE_N, job->n - j0), rs = job->b.row, cs = job->b.col;
-    const float *b = job->b.p + k0 * rs + j0 * cs;
+static void product_pack(const product_job *job, size_t panel) {
+    size_t j0 = panel * TILE_N, n = smaller(TILE_N, job->n - j0), kc = job->kc, rs = job->b.row, cs = job->b.col;
+    const float *b = job->b.p + job->k0 * rs + j0 * cs;
     float *out = job->pack + panel * TILE_N * PIECE_K;
     if (n < TILE_N) memset(out, 0, kc * TILE_N * sizeof *out);
     if (cs == 1)
@@ -253,10 +250,11 @@ static void product_pack(const product_job *job, size_t panel, size_t k0, size_t
             for (size_t j = 0; j < n; j++) out[p * TILE_N + j] = b[p * rs + j * cs];
 }
 
-/* Rows [i0, i0 + m) of the result, over one piece of k. A transposed a is packed as well: its steps along k are long.
+/* One block of rows of the result, over one piece of k. A transposed a is packed as well: its steps along k are long.
  * A tile that reaches over an edge is made aside, in t. */
-static void product_rows(const product_job *job, size_t i0, size_t m, size_t k0, size_t kc) {
+static void product_rows(const product_job *job, size_t block) {
     float pack[ROWS_MAX * PIECE_K], t[TILE_M * TILE_N], zero[TILE_N] = {0};
+    size_t i0 = block * job->rows, m = smaller(job->rows, job->m - i0), k0 = job->k0, kc = job->kc;
     const float *a = job->a.p + i0 * job->a.row + k0 * job->a.col, *rows[TILE_M];
     size_t rs = job->a.row, cs = job->a.col, ldc = job->ldc;
     int add = job->add || k0;
@@ -282,32 +280,41 @@ static void product_rows(const product_job *job, size_t i0, size_t m, size_t k0,
         }
 }
 
+static void product_pack_task(void *data, size_t begin, size_t end, int worker) {
+    for (size_t panel = begin; panel < end; panel++) product_pack((const product_job *)data, panel);
+    (void)worker;
+}
+
+static void product_rows_task(void *data, size_t begin, size_t end, int worker) {
+    for (size_t block = begin; block < end; block++) product_rows((const product_job *)data, block);
+    (void)worker;
+}
+
 /* The product on the calling thread alone. */
 static void product_here(product_job job) {
-    for (size_t k0 = 0; k0 < job.k; k0 += PIECE_K) {
-        size_t kc = smaller(PIECE_K, job.k - k0);
-        for (size_t j = 0; j < chunks(job.n, TILE_N); j++) product_pack(&job, j, k0, kc);
-        for (size_t i = 0; i < job.m; i += ROWS_MAX) product_rows(&job, i, smaller(ROWS_MAX, job.m - i), k0, kc);
+    job.rows = ROWS_MAX;
+    for (job.k0 = 0; job.k0 < job.k; job.k0 += PIECE_K) {
+        job.kc = smaller(PIECE_K, job.k - job.k0);
+        product_pack_task(&job, 0, chunks(job.n, TILE_N), 0);
+        product_rows_task(&job, 0, chunks(job.m, job.rows), 0);
     }
 }
 
 /* The product on all threads; each element is still computed by one of them, in ascending order of k. */
 static void product(product_job job) {
-    size_t rows = smaller(ROWS_MAX, chunks(job.m, 8 * TILE_M) * TILE_M); /* at least 8 tasks where m allows */
-    for (size_t k0 = 0; k0 < job.k; k0 += PIECE_K) {
-        size_t kc = smaller(PIECE_K, job.k - k0), n_panel = chunks(job.n, TILE_N), n_block = chunks(job.m, rows);
-        PARALLEL_FOR
-        for (size_t j = 0; j < n_panel; j++) product_pack(&job, j, k0, kc);
-        PARALLEL_FOR
-        for (size_t i = 0; i < n_block; i++) product_rows(&job, i * rows, smaller(rows, job.m - i * rows), k0, kc);
+    job.rows = smaller(ROWS_MAX, chunks(job.m, 8 * TILE_M) * TILE_M); /* at least 8 blocks where m allows */
+    for (job.k0 = 0; job.k0 < job.k; job.k0 += PIECE_K) {
+        job.kc = smaller(PIECE_K, job.k - job.k0);
+        parallel_for(chunks(job.n, TILE_N), TILE_N * job.kc, product_pack_task, &job);
+        parallel_for(chunks(job.m, job.rows), job.rows * job.n * job.kc, product_rows_task, &job);
     }
 }
 
 static product_job make_job(float *c, size_t ldc, size_t m, size_t n, size_t k, matrix a, matrix b, int add,
                             float *pack) {
-    product_job job;
+    product_job job = {0};
     job.c = c, job.ldc = ldc, job.m = m, job.n = n, job.k = k, job.a = a, job.b = b;
-    job.bias = NULL, job.add = add, job.pack = pack;
+    job.add = add, job.pack = pack;
     return job;
 }
 
@@ -326,29 +333,53 @@ typedef struct workspace {
 enum { ROW_CHUNK = 64, COL_CHUNK = 32, QUERY_BLOCK = 96 };
 
 /* ---- Embedding: y[b, t, :] = wte[token[b, t], :] + wpe[t, :]          wte [V, D], wpe [T, D], y [N, D] */
+typedef struct embedding_job {
+    float *y;
+    const int32_t *token;
+    const float *wte, *wpe;
+    size_t T, D;
+} embedding_job;
+
+static void embedding_task(void *data, size_t begin, size_t end, int worker) {
+    const embedding_job *job = (const embedding_job *)data;
+    size_t T = job->T, D = job->D;
+    for (size_t n = begin; n < end; n++) {
+        const float *e = job->wte + (size_t)job->token[n] * D, *p = job->wpe + n % T * D;
+        for (size_t i = 0; i < D; i++) job->y[n * D + i] = e[i] + p[i];
+    }
+    (void)worker;
+}
+
 static void embedding_forward(float *y, const int32_t *token, const float *wte, const float *wpe, size_t N, size_t T,
                               size_t D) {
-    PARALLEL_FOR
-    for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
-        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++) {
-            const float *e = wte + (size_t)token[n] * D, *p = wpe + n % T * D;
-            for (size_t i = 0; i < D; i++) y[n * D + i] = e[i] + p[i];
-        }
+    embedding_job job = {y, token, wte, wpe, T, D};
+    parallel_for(N, D, embedding_task, &job);
 }
+
+typedef struct embedding_back_job {
+    float *dwte, *dwpe;
+    const float *dy;
+    const int32_t *token;
+    size_t N, T, D;
+} embedding_back_job;
 
 /* dwte[token[n], :] += dy[n, :]; dwpe[t, :] = sum over b of dy[b, t, :]. A thread owns a range of columns, so that two
  * occurrences of one token are added in the order of the text. */
+static void embedding_back_task(void *data, size_t begin, size_t end, int worker) {
+    const embedding_back_job *job = (const embedding_back_job *)data;
+    size_t T = job->T, D = job->D, c0 = begin * COL_CHUNK, c1 = smaller(D, end * COL_CHUNK);
+    for (size_t n = 0; n < job->N; n++) {
+        float *e = job->dwte + (size_t)job->token[n] * D, *p = job->dwpe + n % T * D;
+        for (size_t c = c0; c < c1; c++) e[c] += job->dy[n * D + c], p[c] += job->dy[n * D + c];
+    }
+    (void)worker;
+}
+
 static void embedding_backward(float *dwte, float *dwpe, const float *dy, const int32_t *token, size_t N, size_t T,
                                size_t D) {
+    embedding_back_job job = {dwte, dwpe, dy, token, N, T, D};
     memset(dwpe, 0, T * D * sizeof *dwpe);
-    PARALLEL_FOR
-    for (size_t chunk = 0; chunk < chunks(D, COL_CHUNK); chunk++) {
-        size_t c0 = chunk * COL_CHUNK, c1 = smaller(D, c0 + COL_CHUNK);
-        for (size_t n = 0; n < N; n++) {
-            float *e = dwte + (size_t)token[n] * D, *p = dwpe + n % T * D;
-            for (size_t c = c0; c < c1; c++) e[c] += dy[n * D + c], p[c] += dy[n * D + c];
-        }
-    }
+    parallel_for(chunks(D, COL_CHUNK), 2 * N * COL_CHUNK, embedding_back_task, &job);
 }
 
 /* ---- Layer norm (Ba, Kiros, Hinton 2016, arXiv:1607.06450): y = (x - mean) * rstd * w + b, over each row of D.
@@ -372,12 +403,25 @@ CLONED(layernorm_row,
        (float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, size_t D, float eps),
        (y, mean, rstd, x, w, b, D, eps))
 
+typedef struct layernorm_job {
+    float *y, *mean, *rstd;
+    const float *x, *w, *b;
+    size_t D;
+    float eps;
+} layernorm_job;
+
+static void layernorm_task(void *data, size_t begin, size_t end, int worker) {
+    const layernorm_job *job = (const layernorm_job *)data;
+    size_t D = job->D;
+    for (size_t n = begin; n < end; n++)
+        layernorm_row(job->y + n * D, job->mean + n, job->rstd + n, job->x + n * D, job->w, job->b, D, job->eps);
+    (void)worker;
+}
+
 static void layernorm_forward(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b,
                               size_t N, size_t D, float eps) {
-    PARALLEL_FOR
-    for (size_t chunk = 0; chunk < chunks(N, ROW_CHUNK); chunk++)
-        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
-            layernorm_row(y + n * D, mean + n, rstd + n, x + n * D, w, b, D, eps);
+    layernorm_job job = {y, mean, rstd, x, w, b, D, eps};
+    parallel_for(N, 4 * D, layernorm_task, &job);
 }
 
 /* With h = (x - mean) * rstd and g = dy * w:  dx += rstd * (g - average(g) - h * average(g * h)),  dw = sum dy * h,  db
@@ -407,18 +451,32 @@ CLONED(layernorm_back_row,
         size_t D),
        (dx, dw, db, dy, x, w, mean, rstd, D))
 
+typedef struct layernorm_back_job {
+    float *dx, *part;
+    const float *dy, *x, *w, *mean, *rstd;
+    size_t N, D;
+} layernorm_back_job;
+
+static void layernorm_back_task(void *data, size_t begin, size_t end, int worker) {
+    const layernorm_back_job *job = (const layernorm_back_job *)data;
+    size_t N = job->N, D = job->D;
+    for (size_t chunk = begin; chunk < end; chunk++) {
+        float *pw = job->part + chunk * 2 * D, *pb = pw + D;
+        memset(pw, 0, 2 * D * sizeof *pw);
+        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
+            layernorm_back_row(job->dx + n * D, pw, pb, job->dy + n * D, job->x + n * D, job->w, job->mean[n],
+                               job->rstd[n], D);
+    }
+    (void)worker;
+}
+
 /* Each chunk of rows has its own partial sums of dw and db; the chunks are added in order. */
 static void layernorm_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
                                const float *mean, const float *rstd, size_t N, size_t D, workspace *ws) {
     size_t n_chunk = chunks(N, ROW_CHUNK);
     float *part = ws->part;
-    PARALLEL_FOR
-    for (size_t chunk = 0; chunk < n_chunk; chunk++) {
-        float *pw = part + chunk * 2 * D, *pb = pw + D;
-        memset(pw, 0, 2 * D * sizeof *pw);
-        for (size_t n = chunk * ROW_CHUNK; n < smaller(N, (chunk + 1) * ROW_CHUNK); n++)
-            layernorm_back_row(dx + n * D, pw, pb, dy + n * D, x + n * D, w, mean[n], rstd[n], D);
-    }
+    layernorm_back_job job = {dx, part, dy, x, w, mean, rstd, N, D};
+    parallel_for(n_chunk, 8 * ROW_CHUNK * D, layernorm_back_task, &job);
     memcpy(dw, part, D * sizeof *dw);
     memcpy(db, part + D, D * sizeof *db);
     for (size_t chunk = 1; chunk < n_chunk; chunk++)
@@ -440,17 +498,28 @@ INLINE void sum_rows_plain(float *ALONE sum, const float *x, size_t N, size_t st
 }
 CLONED(sum_rows, (float *sum, const float *x, size_t N, size_t stride, size_t n), (sum, x, N, stride, n))
 
+typedef struct sum_rows_job {
+    float *sum;     /* [O] */
+    const float *x; /* [N, O] */
+    size_t N, O;
+} sum_rows_job;
+
+static void sum_rows_task(void *data, size_t begin, size_t end, int worker) {
+    const sum_rows_job *job = (const sum_rows_job *)data;
+    for (size_t chunk = begin; chunk < end; chunk++) {
+        size_t c0 = chunk * COL_CHUNK;
+        sum_rows(job->sum + c0, job->x + c0, job->N, job->O, smaller(COL_CHUNK, job->O - c0));
+    }
+    (void)worker;
+}
+
 /* dx = dy * w,  dw = dy^T * x,  db = column sums of dy */
 static void linear_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N,
                             size_t I, size_t O, workspace *ws) {
+    sum_rows_job sums = {db, dy, N, O};
     product(make_job(dx, I, N, I, O, by_rows(dy, O), by_rows(w, I), 0, ws->pack));
     product(make_job(dw, I, O, I, N, transposed(dy, O), by_rows(x, I), 0, ws->pack));
-    if (!db) return;
-    PARALLEL_FOR
-    for (size_t chunk = 0; chunk < chunks(O, COL_CHUNK); chunk++) {
-        size_t c0 = chunk * COL_CHUNK;
-        sum_rows(db + c0, dy + c0, N, O, smaller(COL_CHUNK, O - c0));
-    }
+    if (db) parallel_for(chunks(O, COL_CHUNK), N * COL_CHUNK, sum_rows_task, &sums);
 }
 
 /* ---- Causal self-attention (Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2), one head at a time.
@@ -483,19 +552,31 @@ static void attention_weights(float *p, const float *q, const float *k, size_t t
     for (size_t i = 0; i < rows; i++) softmax_row(p + i * T, t0 + i + 1, end, 1.0f / sqrtf((float)d));
 }
 
-static void attention_forward(float *y, const float *qkv, size_t B, size_t T, size_t D, size_t H, workspace *ws) {
-    size_t d = D / H, W = 3 * D;
-    PARALLEL_FOR
-    for (size_t bh = 0; bh < B * H; bh++) {
-        float *p = ws->own + (size_t)thread_index() * ws->own_size, *pack = p + 2 * QUERY_BLOCK * T;
-        const float *q = qkv + bh / H * T * W + bh % H * d, *k = q + D, *v = k + D;
-        float *out = y + bh / H * T * D + bh % H * d;
+typedef struct attention_job {
+    float *y;
+    const float *qkv;
+    size_t T, D, H;
+    const workspace *ws;
+} attention_job;
+
+static void attention_task(void *data, size_t begin, size_t end_bh, int worker) {
+    const attention_job *job = (const attention_job *)data;
+    size_t T = job->T, D = job->D, H = job->H, d = D / H, W = 3 * D;
+    float *p = job->ws->own + (size_t)worker * job->ws->own_size, *pack = p + 2 * QUERY_BLOCK * T;
+    for (size_t bh = begin; bh < end_bh; bh++) {
+        const float *q = job->qkv + bh / H * T * W + bh % H * d, *k = q + D, *v = k + D;
+        float *out = job->y + bh / H * T * D + bh % H * d;
         for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
             product_here(make_job(out + t0 * D, D, rows, d, end, by_rows(p, T), by_rows(v, W), 0, pack));
         }
     }
+}
+
+static void attention_forward(float *y, const float *qkv, size_t B, size_t T, size_t D, size_t H, workspace *ws) {
+    attention_job job = {y, qkv, T, D, H, ws};
+    parallel_for(B * H, T * T * (D / H), attention_task, &job);
 }
 
 /* In place on g = dp [n]:  ds = p * (dp - sum(p * dp)) * scale */
@@ -510,18 +591,22 @@ INLINE void softmax_back_row_plain(float *ALONE g, const float *p, size_t n, flo
 }
 CLONED(softmax_back_row, (float *g, const float *p, size_t n, float scale), (g, p, n, scale))
 
+typedef struct attention_back_job {
+    float *dqkv;
+    const float *dy, *qkv;
+    size_t T, D, H;
+    const workspace *ws;
+} attention_back_job;
+
 /* dv = p^T * dy,  dp = dy * v^T,  ds as above,  dq = ds * k,  dk = ds^T * q */
-static void attention_backward(float *dqkv, const float *dy, const float *qkv, size_t B, size_t T, size_t D, size_t H,
-                               workspace *ws) {
-    size_t d = D / H, W = 3 * D;
-    memset(dqkv, 0, B * T * W * sizeof *dqkv);
-    PARALLEL_FOR
-    for (size_t bh = 0; bh < B * H; bh++) {
-        float *p = ws->own + (size_t)thread_index() * ws->own_size, *g = p + QUERY_BLOCK * T,
-              *pack = g + QUERY_BLOCK * T;
+static void attention_back_task(void *data, size_t begin, size_t end_bh, int worker) {
+    const attention_back_job *job = (const attention_back_job *)data;
+    size_t T = job->T, D = job->D, H = job->H, d = D / H, W = 3 * D;
+    float *p = job->ws->own + (size_t)worker * job->ws->own_size, *g = p + QUERY_BLOCK * T, *pack = g + QUERY_BLOCK * T;
+    for (size_t bh = begin; bh < end_bh; bh++) {
         size_t at = bh / H * T * W + bh % H * d;
-        const float *q = qkv + at, *k = q + D, *v = k + D, *dout = dy + bh / H * T * D + bh % H * d;
-        float *dq = dqkv + at, *dk = dq + D, *dv = dk + D;
+        const float *q = job->qkv + at, *k = q + D, *v = k + D, *dout = job->dy + bh / H * T * D + bh % H * d;
+        float *dq = job->dqkv + at, *dk = dq + D, *dv = dk + D;
         for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
@@ -532,6 +617,13 @@ static void attention_backward(float *dqkv, const float *dy, const float *qkv, s
             product_here(make_job(dk, W, end, d, rows, transposed(g, T), by_rows(q + t0 * W, W), 1, pack));
         }
     }
+}
+
+static void attention_backward(float *dqkv, const float *dy, const float *qkv, size_t B, size_t T, size_t D, size_t H,
+                               workspace *ws) {
+    attention_back_job job = {dqkv, dy, qkv, T, D, H, ws};
+    memset(dqkv, 0, B * T * 3 * D * sizeof *dqkv);
+    parallel_for(B * H, 3 * T * T * (D / H), attention_back_task, &job);
 }
 
 /* ---- GELU, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, sec. 2): y = x/2 * (1 + tanh(u)), u = c * (x +
@@ -555,16 +647,35 @@ CLONED(gelu_back_span, (float *g, const float *x, size_t n), (g, x, n))
 
 enum { SPAN = 4096 }; /* elementwise work is shared out in spans of this many numbers */
 
+typedef struct gelu_job {
+    float *y; /* [n] */
+    const float *x;
+    size_t n;
+} gelu_job;
+
+static void gelu_task(void *data, size_t begin, size_t end, int worker) {
+    const gelu_job *job = (const gelu_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        gelu_span(job->y + s, job->x + s, smaller(SPAN, job->n - s));
+    (void)worker;
+}
+
 static void gelu_forward(float *y, const float *x, size_t n) {
-    PARALLEL_FOR
-    for (size_t s = 0; s < chunks(n, SPAN); s++) gelu_span(y + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
+    gelu_job job = {y, x, n};
+    parallel_for(chunks(n, SPAN), 16 * SPAN, gelu_task, &job);
+}
+
+static void gelu_back_task(void *data, size_t begin, size_t end, int worker) {
+    const gelu_job *job = (const gelu_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        gelu_back_span(job->y + s, job->x + s, smaller(SPAN, job->n - s));
+    (void)worker;
 }
 
 /* In place: g holds dy and becomes dx. */
 static void gelu_backward(float *g, const float *x, size_t n) {
-    PARALLEL_FOR
-    for (size_t s = 0; s < chunks(n, SPAN); s++)
-        gelu_back_span(g + s * SPAN, x + s * SPAN, smaller(SPAN, n - s * SPAN));
+    gelu_job job = {g, x, n};
+    parallel_for(chunks(n, SPAN), 16 * SPAN, gelu_back_task, &job);
 }
 
 /* ---- Dropout (Srivastava et al. 2014) and the residual sum: y = x + mask * branch. The mask, 0 or 1/(1 - p), is a
@@ -594,9 +705,23 @@ INLINE void residual_span_plain(float *ALONE y, const float *x, const float *bra
 CLONED(residual_span, (float *y, const float *x, const float *branch, const dropout *drop, size_t at, size_t n),
        (y, x, branch, drop, at, n))
 
+typedef struct dropout_job {
+    float *y; /* [n] */
+    const float *x, *branch;
+    const dropout *drop;
+    size_t n;
+} dropout_job;
+
+static void residual_task(void *data, size_t begin, size_t end, int worker) {
+    const dropout_job *job = (const dropout_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        residual_span(job->y + s, job->x + s, job->branch + s, job->drop, s, smaller(SPAN, job->n - s));
+    (void)worker;
+}
+
 static void residual_forward(float *y, const float *x, const float *branch, dropout drop, size_t n) {
-    PARALLEL_FOR
-    for (size_t s = 0; s < n; s += SPAN) residual_span(y + s, x + s, branch + s, &drop, s, smaller(SPAN, n - s));
+    dropout_job job = {y, x, branch, &drop, n};
+    parallel_for(chunks(n, SPAN), 4 * SPAN, residual_task, &job);
 }
 
 INLINE void dropout_span_plain(float *y, const float *x, const dropout *drop, size_t at, size_t n) {
@@ -605,11 +730,18 @@ INLINE void dropout_span_plain(float *y, const float *x, const dropout *drop, si
 }
 CLONED(dropout_span, (float *y, const float *x, const dropout *drop, size_t at, size_t n), (y, x, drop, at, n))
 
+static void dropout_task(void *data, size_t begin, size_t end, int worker) {
+    const dropout_job *job = (const dropout_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        dropout_span(job->y + s, job->x + s, job->drop, s, smaller(SPAN, job->n - s));
+    (void)worker;
+}
+
 /* y = mask * x: dbranch from dy, and the dropout after the embedding; y may be x. The dx of the residual sum is dy
  * itself. */
 static void dropout_apply(float *y, const float *x, dropout drop, size_t n) {
-    PARALLEL_FOR
-    for (size_t s = 0; s < n; s += SPAN) dropout_span(y + s, x + s, &drop, s, smaller(SPAN, n - s));
+    dropout_job job = {y, x, NULL, &drop, n};
+    parallel_for(chunks(n, SPAN), 4 * SPAN, dropout_task, &job);
 }
 
 /* ---- Softmax and cross-entropy: loss[n] = -log softmax(logits[n, :])[target[n]], in nats.
@@ -636,12 +768,26 @@ INLINE void loss_row_plain(float *x, float *loss, int *hit, size_t target, size_
 CLONED(loss_row, (float *x, float *loss, int *hit, size_t target, size_t V, float grad),
        (x, loss, hit, target, V, grad))
 
+typedef struct loss_job {
+    float *logits, *loss;
+    int *hit;
+    const int32_t *target;
+    size_t V;
+    float grad;
+} loss_job;
+
+static void loss_task(void *data, size_t begin, size_t end, int worker) {
+    const loss_job *job = (const loss_job *)data;
+    for (size_t n = begin; n < end; n++)
+        loss_row(job->logits + n * job->V, job->loss + n, job->hit + n, (size_t)job->target[n], job->V, job->grad);
+    (void)worker;
+}
+
 /* hit[n] is 1 where the target has the largest logit. logits are overwritten in either case. */
 static void loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V,
                                   int grad) {
-    PARALLEL_FOR
-    for (size_t n = 0; n < N; n++)
-        loss_row(logits + n * V, loss + n, hit + n, (size_t)target[n], V, grad ? 1.0f / (float)N : 0.0f);
+    loss_job job = {logits, loss, hit, target, V, grad ? 1.0f / (float)N : 0.0f};
+    parallel_for(N, 16 * V, loss_task, &job);
 }
 
 /* ======================================================================
@@ -907,16 +1053,28 @@ INLINE void adamw_span_plain(float *ALONE w, float *ALONE m, float *ALONE v, con
 CLONED(adamw_span, (float *w, float *m, float *v, const float *g, size_t n, const adamw *o, float decay),
        (w, m, v, g, n, o, decay))
 
+typedef struct adamw_job {
+    float *w, *m, *v;
+    const float *g;
+    size_t n;
+    const adamw *o;
+    float decay;
+} adamw_job;
+
+static void adamw_task(void *data, size_t begin, size_t end, int worker) {
+    const adamw_job *job = (const adamw_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        adamw_span(job->w + s, job->m + s, job->v + s, job->g + s, smaller(SPAN, job->n - s), job->o, job->decay);
+    (void)worker;
+}
+
 /* One step with the gradients at hand. Matrices decay, vectors do not. */
 static void adamw_step(model *m, const adamw *o) {
     for (size_t i = 0; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
-        size_t at = t->at, n = t->n;
-        float decay = t->rows ? o->decay : 0.0f;
-        PARALLEL_FOR
-        for (size_t s = 0; s < n; s += SPAN)
-            adamw_span(m->param + at + s, m->m + at + s, m->v + at + s, m->grad + at + s, smaller(SPAN, n - s), o,
-                       decay);
+        size_t at = t->at;
+        adamw_job job = {m->param + at, m->m + at, m->v + at, m->grad + at, t->n, o, t->rows ? o->decay : 0.0f};
+        parallel_for(chunks(t->n, SPAN), 8 * SPAN, adamw_task, &job);
     }
 }
 
@@ -930,12 +1088,25 @@ INLINE void squares_plain(double *sum, const float *x, size_t n) {
 }
 CLONED(squares, (double *sum, const float *x, size_t n), (sum, x, n))
 
+typedef struct squares_job {
+    double *part; /* [chunks(n, SPAN)] */
+    const float *x;
+    size_t n;
+} squares_job;
+
+static void squares_task(void *data, size_t begin, size_t end, int worker) {
+    const squares_job *job = (const squares_job *)data;
+    for (size_t i = begin; i < end; i++)
+        squares(job->part + i, job->x + i * SPAN, smaller(SPAN, job->n - i * SPAN));
+    (void)worker;
+}
+
 /* The length of the whole gradient. part has room for chunks(n_param, SPAN). */
 static double gradient_norm(const model *m, double *part) {
     size_t n = chunks(m->n_param, SPAN);
     double sum = 0;
-    PARALLEL_FOR
-    for (size_t i = 0; i < n; i++) squares(part + i, m->grad + i * SPAN, smaller(SPAN, m->n_param - i * SPAN));
+    squares_job job = {part, m->grad, m->n_param};
+    parallel_for(n, SPAN, squares_task, &job);
     for (size_t i = 0; i < n; i++) sum += part[i];
     return sqrt(sum);
 }
@@ -1815,7 +1986,7 @@ static command parse_command(int argc, char **argv) {
          "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
         {"", "--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
         {"", "--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
-        {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = all there are (default)"},
+        {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
         {"", "--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
     };
     memcpy(table, fixed, sizeof fixed);
@@ -1907,9 +2078,7 @@ int main(int argc, char **argv) {
     const char *from = c.resume ? checkpoint : c.init;
     loaded *file = NULL;
     gpt_model *tokenizer;
-#ifdef _OPENMP
-    if (c.threads > 0) omp_set_num_threads(c.threads);
-#endif
+    threads = (pool *)args_need(pool_new(c.threads));
     memset(&t, 0, sizeof t);
     t.best = DBL_MAX, t.type = type_number(c.type), t.out = c.out, t.checkpoint = checkpoint, t.stop = (size_t)c.stop;
     snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out);
@@ -1949,5 +2118,7 @@ int main(int argc, char **argv) {
     }
     model_free(t.m);
     free(t.train.id), free(t.valid.id), free(t.meta.bytes.p);
+    pool_free(threads);
+    threads = NULL;
     return 0;
 }

@@ -8,11 +8,8 @@
 #include "train_naive.h"
 
 static void set_threads(int n) {
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
+    pool_free(threads);
+    threads = (pool *)args_need(pool_new(n));
 }
 
 /* Forward and backward of one batch, the best of `runs`, in tokens per second. */
@@ -32,11 +29,13 @@ int main(void) {
     static const shape shapes[] = {{2048, 4, 4, 128, 256, 1e-5f}, {1536, 5, 5, 160, 256, 1e-5f}};
     const size_t B = 8, T = 256;
     int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
-    int all = thread_count();
+    int all;
     const char *kernels = "plain C";
 #ifdef HAVE_AVX2
     if (cpu_has_avx2()) kernels = "avx2";
 #endif
+    set_threads(0);
+    all = thread_count();
     printf("kernels: %s; forward and backward of %u x %u tokens\n", kernels, (unsigned)B, (unsigned)T);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         model *m = model_new(shapes[i]);
@@ -62,6 +61,7 @@ int main(void) {
         set_threads(all);
         model_free(m);
     }
+    pool_free(threads);
     free(token), free(target);
     return 0;
 }

@@ -309,6 +309,47 @@ static void test_naive(void) {
     }
 }
 
+/* Two steps of a model that is large enough for every stage to be shared out; the gradients of the second, and the weights
+ * behind them in `out`. */
+static double two_steps(float *out, int n_thread) {
+    const shape s = {300, 1, 5, 160, 64, 1e-5f};
+    const size_t B = 8, T = s.context, N = B * T;
+    const noise z = {0.1f, 77};
+    int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
+    double loss = 0, norm = 0, *part;
+    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    model *m = model_new(s);
+    pool *before = threads;
+    threads = n_thread > 1 ? pool_new(n_thread) : NULL;
+    part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part);
+    model_init(m, 3);
+    model_make_room(m, B, T);
+    toy_batch(token, target, B, T, s.vocab);
+    for (int step = 0; step < 2; step++) {
+        loss = model_loss(m, token, target, z, 1);
+        norm = gradient_norm(m, part);
+        a.scale = (float)(1 / norm);
+        adamw_step(m, &a);
+    }
+    memcpy(out, m->grad, m->n_param * sizeof *out);
+    memcpy(out + m->n_param, m->param, m->n_param * sizeof *out);
+    pool_free(threads);
+    threads = before;
+    model_free(m), free(part), free(token), free(target);
+    return loss + norm;
+}
+
+static void test_threads(void) {
+    const size_t n = 2 * (300 * 160 + 64 * 160 + 12 * 160 * 160 + 15 * 160);
+    float *one = floats(n), *many = floats(n);
+    double sum = two_steps(one, 1);
+    for (int t = 2; t <= 8; t++) {
+        CHECK(two_steps(many, t) == sum, "%d threads: another loss or length of the gradient than with 1", t);
+        CHECK(!memcmp(one, many, n * sizeof *one), "%d threads: other gradients or weights than with 1", t);
+    }
+    free(one), free(many);
+}
+
 /* One f32 after the other, little-endian. */
 static float *read_golden(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
@@ -446,6 +487,7 @@ static void test_training(void) {
 }
 
 int main(int argc, char **argv) {
+    threads = pool_new(3);
     test_linear();
     test_layernorm();
     test_attention();
@@ -455,7 +497,9 @@ int main(int argc, char **argv) {
     test_loss();
     test_products();
     test_naive();
+    test_threads();
     test_torch(argc > 1 ? argv[1] : "tests/golden/train_toy.bin");
-    test_training();
+    pool_free(threads);
+    test_training();    /* makes pools of its own */
     return test_report("unit_train");
 }
