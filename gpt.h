@@ -503,11 +503,12 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  endif
 #  if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #    define GPTI_RELAX() __builtin_ia32_pause()
-#  elif defined(__GNUC__) && defined(__aarch64__)
-#    define GPTI_RELAX() __asm__ volatile("yield")
 #  else
 #    define GPTI_RELAX() ((void)0)
 #  endif
+#  define GPTI_THREADS(asked) ((asked) > 0 ? (asked) : omp_get_max_threads())
+#else
+#  define GPTI_THREADS(asked) ((void)(asked), 1)
 #endif
 #if defined(GPT_MALLOC) != defined(GPT_FREE)
 #  error "gpt.h: define both GPT_MALLOC and GPT_FREE, or neither"
@@ -631,17 +632,11 @@ typedef struct gpti_pool {
     gpti_crew   *crew;          /* the helpers that are here now, or NULL */
 } gpti_pool;
 
-static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int n_thread) {
+static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
+    const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
     memset(pool, 0, sizeof *pool);
     pool->host = *host;
-    pool->n_worker = 1;
-#ifdef GPTI_OPENMP
-    pool->n_worker = n_thread > 0 ? n_thread : omp_get_max_threads();
-#endif
-    if (host->run) pool->n_worker = host->n_worker;
-    if (pool->n_worker < 1) pool->n_worker = 1;
-    if (pool->n_worker > GPTI_MAX_WORKER && !host->run) pool->n_worker = GPTI_MAX_WORKER;
-    (void)n_thread;
+    pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
 }
 
 #ifdef GPTI_OPENMP
@@ -727,7 +722,6 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_
         return;
     }
 #endif
-    (void)cost;
     if (n) task(arg, 0, n, 0);
 }
 
@@ -1319,7 +1313,6 @@ typedef struct gpti_matrix {
 } gpti_matrix;
 
 /* ---- half precision ---- */
-
 
 /* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal takes part, so flush-to-zero modes cannot hurt. */
 static float gpti_f16_f32(uint32_t h) {
@@ -6885,18 +6878,6 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
     memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;
 }
-#undef GPTI_L3_HEAD
-#undef GPTI_L3
-#undef GPTI_ML
-#undef GPTI_ML_SYSTEM
-#undef GPTI_ML_ROW
-#undef GPTI_ML_PLAIN
-#undef GPTI_GRANITE
-#undef GPTI_COHERE
-#undef GPTI_DS
-#undef GPTI_DS_END
-#undef GPTI_OSS_HEAD
-#undef GPTI_OSS_DEVELOPER
 
 /* A template's text without what its authors wrote this way or that: one character at a time, 0 at the end. White space
  * in code and where Jinja drops it is left out, a tag is { } or % %, a string is in ' with its escapes undone, ['x'] is
