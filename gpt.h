@@ -116,8 +116,7 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults           
     int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers                              */
     int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
                                 /* or as given in memory: starts at once, runs slower; same bits                         */
-    int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work,   */
-                                /* the last if the file has all tensors of a model                                       */
+    int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
     const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. The set "amx"
                                  * has Linux lend its registers to the process: a signal stack (sigaltstack) that is made
                                  * later needs room for them, 8 KiB                                                      */
@@ -203,7 +202,7 @@ typedef struct gpt_session_info {
     size_t      n_prompt, n_generated;   /* tokens of the last generation           */
 } gpt_session_info;
 
-/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or there is none. */
+/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
 GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err);
 /* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
@@ -526,6 +525,8 @@ static int gpti_add(size_t *out, size_t a, size_t b) {
     *out = a + b;
     return 1;
 }
+
+static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
 
 /* n bytes, or NULL; n == 0 gives memory too, so NULL always means failure. */
 static void *gpti_alloc_raw(const gpti_mem *mem, size_t n) {
@@ -4441,8 +4442,7 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     return GPT_OK;
 }
 
-/* Find one row's tensor and check its extents. *found is NULL when it is absent and
- * not needed. */
+/* Find one row's tensor and check its extents. *found is NULL when it is absent and not needed. */
 static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
     const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
@@ -4546,9 +4546,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
         {
             unsigned char *p = (unsigned char *)gpti_carve(a, n_matrix, lin->stride);
-            const size_t panel = GPTI_PANEL * row_bytes, mib = (size_t)1 << 20;
-            const size_t strip = lin->stride < mib ? lin->stride : panel > mib ? panel : mib;
-            if (strip > ld->strip_bytes) ld->strip_bytes = strip;
+            size_t strip = gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
+            ld->strip_bytes = gpti_max(ld->strip_bytes, strip);
             if (!a->base) return GPT_OK;
             lin->w.data = p;
             return gpti_load_panels(ld, t, lin, n_matrix, p);
@@ -5945,8 +5944,6 @@ static size_t gpti_cache_rows(const gpti_layer *l, size_t n_ctx, size_t n_batch)
     size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
     return l->window && w < n ? w : n;
 }
-
-static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Lay the session out in a: with a->base NULL this only measures. s itself is the first piece. */
 static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_session *plan, gpt_session **out) {
