@@ -1023,7 +1023,7 @@ static void test_spelled_files(void) {
 /* A path keeps its end, whole characters of it, with "..." ahead where it was cut; a message that is too long ends in it. */
 static void test_cut(void) {
     static const char *const steps[] = { "x", "\xC3\xA4", "\xE6\x97\xA5", "\xF0\x9F\x98\x80" };
-    char path[400], name[320];
+    char path[600], name[320];
     gpt_model *m = NULL;
     gpt_error err;
     size_t i, k, n, at;
