@@ -79,10 +79,10 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
  * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must not throw or
  * longjmp. From another thread no call is safe: set a flag of your own that poll looks at. ----------------------------- */
 
-typedef struct gpt_alloc {      /* both functions or none; called while a model or session is made or freed, for text in */
-    void *(*alloc)(void *user, size_t n);  /* gpt_tokenize and gpt_chat_tokenize, and for single words of 64 KiB or more */
-    void  (*free)(void *user, void *p);
-    void   *user;
+typedef struct gpt_alloc {      /* both functions or none. Called while a model or session is made or freed, and while text   */
+    void *(*alloc)(void *user, size_t n);  /* is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and         */
+    void  (*free)(void *user, void *p);    /* gpt_begin take at most 240 times the text (or rendered conversation) and 1 KiB, */
+    void   *user;                          /* and give it back before they return. All else never allocates.                  */
 } gpt_alloc;
 
 typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host                     */
@@ -209,7 +209,7 @@ typedef struct gpt_session_info {
     size_t      n_prompt, n_generated;   /* tokens of the last generation           */
 } gpt_session_info;
 
-/* Exact size of a session in bytes; 0 when the parameters make no sense for the model. */
+/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
 GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err);
 /* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
@@ -529,7 +529,7 @@ typedef gpt_alloc gpti_mem;
 
 static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
 
-/* A message that does not fit ends in "...". What a file or the host spells goes into it through gpti_show. */
+/* A message that does not fit ends in "...". What a file spells goes into it through gpti_show. */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
     va_list args;
     if (!err) return code;
@@ -565,6 +565,8 @@ static int gpti_add(size_t *out, size_t a, size_t b) {
     *out = a + b;
     return 1;
 }
+
+static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
 
 /* n bytes, or NULL; n == 0 gives memory too, so NULL always means failure. */
 static void *gpti_alloc_raw(const gpti_mem *mem, size_t n) {
@@ -3008,8 +3010,7 @@ enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_NO_EOS = 4 };   /* of en
 enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
 #define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
 #define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
-#define GPTI_TOK_GROW 11                         /* times as long as what it replaces: the most that a character map's text may
-                                                  * be. Unicode's NFKC needs 11 for U+FDFA, of 3 bytes, and less for all others */
+#define GPTI_TOK_GROW 11                         /* times what it replaces, at most, as in NFKC: U+FDFA's 3 bytes become 33 */
 
 typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
     gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
@@ -3377,9 +3378,8 @@ static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
     }
     for (i = end = 0; i < set->n; i++) {
         gpt_token last = end ? id[end - 1] : -1;
-        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) == 0 && (gpti_tokenizer_type(t, last) ==
-            GPTI_TOKEN_USER_DEFINED || gpti_tokenizer_type(t, id[i]) != GPTI_TOKEN_USER_DEFINED)) continue;
-        id[end++] = id[i];
+        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) || (gpti_tokenizer_type(t, last) !=
+            GPTI_TOKEN_USER_DEFINED && gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED)) id[end++] = id[i];
     }
     set->n = end;
     for (i = 0, b = 0; b <= 256; b++) {
@@ -4069,7 +4069,7 @@ struct gpt_model {
     int              n_part;
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
-    int              header_only;
+    int              header_only, whole;    /* whole: the file has all tensors of a model that can be computed */
     uint32_t         n_busy;    /* calls at work on sessions of it, on all threads: gpt_model_free from a hook does nothing */
 };
 
@@ -4104,7 +4104,8 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS,                    GPTI_ANY },
     { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS,                  GPTI_ANY },
     { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS,                     GPTI_SINKS },
-    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM | GPTI_POST_AS_FFN,GPTI_POST_NORM | GPTI_POST_AS_FFN },
+    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
+    { "post_attention_norm.weight", GPTI_L(ffn_norm.w),       'V', "D",   GPTI_POST_AS_FFN,               GPTI_POST_AS_FFN },
     { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0,                              GPTI_PRE_NORM },
     { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0,                              GPTI_PRE_NORM },
     { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
@@ -4180,8 +4181,9 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
     unsigned char          *used;   /* [n_tensor] tensors that found their place */
     uint64_t                done, total;
     unsigned char          *strip;  /* file bytes on their way into panels */
-    size_t                  strip_bytes;
+    size_t                  strip_bytes;    /* a MiB or the largest matrix, but a whole panel */
     gpti_arena              arena;
+    char                    shown[GPTI_SHOWN];      /* for gpti_show */
 } gpti_loader;
 
 #define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
@@ -4275,7 +4277,6 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         if (l->n_head > hp->max_head) hp->max_head = l->n_head;
         if (l->n_kv > hp->max_kv) hp->max_kv = l->n_kv;
         if (l->d_ff > hp->max_ff) hp->max_ff = l->d_ff;
-        if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
         if (qkv > hp->max_qkv) hp->max_qkv = qkv;
         if (att > hp->max_att) hp->max_att = att;
     }
@@ -4289,7 +4290,6 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     int parallel = 0;
     size_t n = 0;
     gpti_str act;
-    char shown[GPTI_SHOWN];
     GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
     GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
     GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
@@ -4316,11 +4316,11 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     else if (act.n)
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
             "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
-            gpti_show(shown, act));
-    GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
-    GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, hp->n_expert ? 1 : 0, hp->n_expert));
+            gpti_show(ld->shown, act));
+    if (m->arch.flags & GPTI_MAY_EXPERT) GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     if (hp->n_expert) {
         uint32_t d_ff = 0;
+        GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
         GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 1, GPTI_MAX_WIDTH));
         GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
@@ -4382,7 +4382,6 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
-    char shown[GPTI_SHOWN];
     float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
     int i, yarn, whole;
     gpt_result r = GPT_OK;
@@ -4401,7 +4400,8 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     yarn = gpti_str_is(type, "yarn");
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name, gpti_show(shown, type));
+            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
+            gpti_show(ld->shown, type));
     if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
         return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
     r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
@@ -4440,10 +4440,9 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
     size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
-    char shown[GPTI_SHOWN];
     gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
     unsigned char *bytes = (unsigned char *)(scratch + 1);
-    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(shown, t->name));
+    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -4470,8 +4469,7 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     return GPT_OK;
 }
 
-/* Find one row's tensor and check its extents. *found is NULL when it is absent and
- * not needed. */
+/* Find one row's tensor and check its extents. *found is NULL when it is absent and not needed. */
 static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
     const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
@@ -4555,8 +4553,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
     size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
     if (row->kind == 'V') {
         float *v = (float *)gpti_carve(a, n, sizeof(float));
+        *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;     /* measuring: anything but NULL */
         if (!a->base) return GPT_OK;
-        *(const float **)(void *)field = v;
         ld->done += t->size;
         return gpti_load_floats(ld, t, v);
     } else {
@@ -4575,7 +4573,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
         {
             unsigned char *p = (unsigned char *)gpti_carve(a, n_matrix, lin->stride);
-            if (GPTI_PANEL * row_bytes > ld->strip_bytes) ld->strip_bytes = GPTI_PANEL * row_bytes;
+            size_t strip = gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
+            ld->strip_bytes = gpti_max(ld->strip_bytes, strip);
             if (!a->base) return GPT_OK;
             lin->w.data = p;
             return gpti_load_panels(ld, t, lin, n_matrix, p);
@@ -4611,7 +4610,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
 /* What no single tensor can show: the set must make a block that this library computes exactly as the model means it. */
 static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
-    const gpti_hparams *hp = &m->hp;
+    gpti_hparams *hp = &m->hp;
     static const struct { size_t offset; uint32_t bias; char weight[40]; } norms[] = {
         { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" },
             { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
@@ -4619,7 +4618,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
             { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
     };
     uint32_t i, flags = m->arch.flags;
-    char shown[GPTI_SHOWN];
+    int routed = 0;
     size_t k;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
@@ -4646,26 +4645,31 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
             else if (v->w && !v->b && flags & norms[k].bias) what = norms[k].weight;
         }
         if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%lu: %s needs %s", (unsigned long)i, m->arch.name, what);
-        if (flags & GPTI_POST_AS_FFN) l->ffn_norm = l->attn_post_norm, memset(&l->attn_post_norm, 0, sizeof l->attn_post_norm);
+        if (experts) routed = 1;
+        else if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
     }
     if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
+    if (hp->n_expert && !routed)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s.expert_count: no layer has ffn_gate_inp", m->arch.name);
+    if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)     /* a session has such rows */
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file", m->arch.name);
     for (k = 0; k < ld->g.n_tensor; k++)
         if (!ld->used[k])
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
-                gpti_show(shown, ld->g.tensor[k].name), m->arch.name);
+                gpti_show(ld->shown, ld->g.tensor[k].name), m->arch.name);
     return GPT_OK;
 }
 
 static gpt_result gpti_load_weights(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_arena *a = &ld->arena;
+    gpt_result r;
     size_t i;
     ld->used = (unsigned char *)gpti_alloc(&m->mem, ld->g.n_tensor);
     if (!ld->used) return gpti_fail(ld->err, GPT_E_MEMORY, "tensor list: out of memory");
     GPTI_TRY(gpti_load_rope(ld));
     GPTI_TRY(gpti_load_layer_hparams(ld));
     if (ld->params->header_only && !ld->g.n_tensor) return GPT_OK;
-    ld->strip_bytes = (size_t)1 << 20;
     GPTI_TRY(gpti_walk_tensors(ld));
     for (i = 0; i < ld->g.n_tensor; i++) {
         const gpti_tensor *t = &ld->g.tensor[i];
@@ -4673,7 +4677,10 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
         m->info.n_param += t->size / (uint64_t)t->fmt->block_bytes * (uint64_t)t->fmt->block_len;
     }
     m->info.weight_bytes = a->used;
-    if (ld->params->header_only) return GPT_OK;
+    r = gpti_check_layers(ld);
+    m->whole = !r;
+    if (ld->params->header_only) { gpti_clear(ld->err); return GPT_OK; }     /* the tokenizer is of use without the rest */
+    if (r) return r;
     m->weights = gpti_alloc_raw(&m->mem, a->used + 64);
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
@@ -4683,7 +4690,6 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     a->base = (unsigned char *)gpti_align(m->weights, 64);
     a->used = 0;
     GPTI_TRY(gpti_together(&ld->pool, gpti_walk_tensors, ld));
-    GPTI_TRY(gpti_check_layers(ld));
     if (!m->head.w.data) m->head.w = m->embd.w;
     ld->done = ld->total;
     return gpti_load_canceled(ld);
@@ -4777,13 +4783,12 @@ static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
 
 static gpt_result gpti_load_arch(gpti_loader *ld) {
     gpt_model *m = ld->m;
-    char shown[GPTI_SHOWN];
     int i;
     for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(shown, gpti_str_of(m->text[2])),
+        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(ld->shown, gpti_str_of(m->text[2])),
         GPTI_N_ARCH);
 }
 
@@ -5919,8 +5924,7 @@ static int gpti_next_stage(gpt_session *s) {
     return 1;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so does what was there (a
- * conversation replaces it: of that, only what is computed). */
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_keep. */
 static void gpti_drop_waiting(gpt_session *s) {
     s->at.active = 0;
     s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
@@ -5980,14 +5984,12 @@ static size_t gpti_cache_rows(const gpti_layer *l, size_t n_ctx, size_t n_batch)
     return l->window && w < n ? w : n;
 }
 
-static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
-
 /* Lay the session out in a: with a->base NULL this only measures. s itself is the first piece. */
 static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_session *plan, gpt_session **out) {
     const gpti_hparams *hp = &m->hp;
     gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
-    size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn), i;
+    size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn / 2), i;
     if (!a->base) s = &measured;
     memcpy(s, plan, sizeof *s);
     s->token = (gpt_token *)gpti_carve(a, plan->n_ctx, sizeof *s->token);
@@ -6030,16 +6032,18 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     if (a->base && out) *out = s;
 }
 
-/* Settle the parameters; the plan is a session without memory. */
-static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
+/* Settle the parameters; the plan is a session without memory. measure: not even the model's weights are needed. */
+static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, int measure,
+                                    gpt_error *err) {
     gpt_session_params none;
     uint64_t limit = SIZE_MAX / 16;         /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
     uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     memset(plan, 0, sizeof *plan);
-    if (!m->hp.n_layer)
-        return gpti_fail(err, GPT_E_STATE, "session: the model's architecture is not one this version computes");
+    if (m->header_only && !measure)
+        return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
+    if (!m->whole) return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
     plan->m = m;
     plan->params = *params;
     gpti_pool_init(&plan->pool, &params->parallel, params->n_threads);
@@ -6069,7 +6073,7 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
     gpt_session plan;
     gpti_arena a;
     memset(&a, 0, sizeof a);
-    if (!m || gpti_session_plan(&plan, m, params, NULL)) return 0;
+    if (!m || gpti_session_plan(&plan, m, params, 1, NULL)) return 0;
     gpti_session_layout(&a, m, &plan, NULL);
     return a.overflow || a.used > SIZE_MAX - 64 ? 0 : a.used + 64;       /* 64: room to align */
 }
@@ -6089,8 +6093,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     gpti_clear(err);
     if (out) *out = NULL;
     if (!out || !m || !memory) return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
-    if (m->header_only) return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
-    GPTI_TRY(gpti_session_plan(&plan, m, params, err));
+    GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     if (!need || size < need)
         return gpti_fail(err, GPT_E_MEMORY, "session: needs %lu bytes, given %lu", (unsigned long)need, (unsigned long)size);
@@ -6112,7 +6115,7 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     gpti_clear(err);
     if (out) *out = NULL;
     if (!out || !m) return gpti_fail(err, GPT_E_ARG, "gpt_session_new: out and model must not be NULL");
-    GPTI_TRY(gpti_session_plan(&plan, m, params, err));
+    GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     block = need ? gpti_alloc_raw(&m->mem, need) : NULL;
     if (!block) return gpti_fail(err, GPT_E_MEMORY, "session: out of memory for %lu KiB", (unsigned long)(need >> 10));
@@ -7103,7 +7106,6 @@ static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assis
 
 /* Does the row have a place for every message? */
 static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
-    char shown[GPTI_SHOWN];
     size_t i, begin = 0;
     if (!c->msg || !c->n_msg) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
     for (i = 0; i < c->n_msg; i++) {
@@ -7113,8 +7115,7 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
             "chat: message %lu: role and content must not be NULL", (unsigned long)i);
         role = gpti_chat_role(m->role);
         if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %lu: role \"%s\" is none of system, user, assistant", (unsigned long)i,
-            gpti_show(shown, gpti_str_of(m->role)));
+            "chat: message %lu: expected the role system, user or assistant, found \"%s\"", (unsigned long)i, m->role);
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
             return gpti_fail(err, GPT_E_ARG,
@@ -7151,7 +7152,6 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
-    char shown[GPTI_SHOWN];
     size_t i, n_row = gpti_list_chats(rows);
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
@@ -7164,14 +7164,13 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     for (i = 0; c->date && i < 10; i++)
         if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
     if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
-        return gpti_fail(err, GPT_E_ARG, "chat: date is \"%s\", expected the form 2025-01-31",
-            gpti_show(shown, gpti_str_of(c->date)));
+        return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", c->date);
     if (params->family) {
         for (i = 0; i < n_row && !row; i++) {
             if (gpti_in_list(rows[i].names, gpti_str_of(params->family))) row = &rows[i];
         }
         if (!row) return gpti_fail(err, GPT_E_ARG,
-            "chat: family \"%s\" is not among those that this version knows", gpti_show(shown, gpti_str_of(params->family)));
+            "chat: this version does not know the family \"%s\"", params->family);
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
@@ -7968,7 +7967,7 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 /* The set of that name if this processor can run it, for NULL the best one but AMX, for which the process must be changed. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
-    char names[24 * GPTI_MAX_SET], shown[GPTI_SHOWN];
+    char names[24 * GPTI_MAX_SET];
     size_t i, n = gpti_kernels_list(sets), at = 0;
     for (i = 0; i < n; i++) {
         const int by_name = name && !strcmp(name, sets[i].name);
@@ -7976,8 +7975,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
         if (!name || by_name) { *out = sets[i]; return GPT_OK; }
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", sets[i].name);
     }
-    return gpti_fail(err, GPT_E_ARG, "kernels: \"%s\" is none of those that run here: %s",
-        gpti_show(shown, gpti_str_of(name)), names);
+    return gpti_fail(err, GPT_E_ARG, "kernels: expected one of %s, found \"%s\"", names, name);
 }
 
 #if defined(__clang__)                          /* the rest of the file is the host's again */

@@ -541,7 +541,7 @@ static void test_metadata(void) {
         expect(&d, "head_count_kv for one layer of two", head_count_array_short, GPT_E_FORMAT, "head_count_kv");
         if (kv) kv->drop = 0;
         expect(&d, "more experts used than there are", experts_without, GPT_E_FORMAT, "expert_used_count");
-        (void)load_doc(&d, "experts without tensors", experts_huge, &err);
+        expect(&d, "experts without tensors", experts_huge, GPT_E_SHAPE, "llama.expert_count");
         CHECK(load_doc(&d, "a window of 2^32 - 1", window_huge, &err) == GPT_OK, "%s", err.msg);
         CHECK(load_doc(&d, "a window of 1", window_one, &err) == GPT_OK, "%s", err.msg);
         expect(&d, "a pattern of 256", pattern_huge, GPT_E_FORMAT, "sliding_window_pattern");
@@ -1023,7 +1023,7 @@ static void test_spelled_files(void) {
 /* A path keeps its end, whole characters of it, with "..." ahead where it was cut; a message that is too long ends in it. */
 static void test_cut(void) {
     static const char *const steps[] = { "x", "\xC3\xA4", "\xE6\x97\xA5", "\xF0\x9F\x98\x80" };
-    char path[400], name[320];
+    char path[600], name[320];
     gpt_model *m = NULL;
     gpt_error err;
     size_t i, k, n, at;
@@ -1054,7 +1054,7 @@ static void test_cut(void) {
         gpt_model_params mp;
         memset(&mp, 0, sizeof mp);
         mp.kernels = name;
-        CHECK(gpt_model_load_memory(&m, "GGUF", 4, &mp, &err) == GPT_E_ARG && strstr(err.msg, "kkk...\" is none"), "%s", err.msg);
+        CHECK(gpt_model_load_memory(&m, "GGUF", 4, &mp, &err) == GPT_E_ARG && strstr(err.msg, "found \"kkk") && !strcmp(err.msg + sizeof err.msg - 5, "k..."), "%s", err.msg);
     }
 }
 

@@ -3,6 +3,7 @@
  * kernel set and the way of loading. Runs from the repository's root. */
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
+#include "bounds.h"
 #include "test.h"
 
 #include <math.h>
@@ -313,6 +314,23 @@ static const struct { const char *how; size_t chunk; int threads; uint32_t batch
     { "batches of 7", 1000, 1, 7 },    { "2 threads", 0, 2, 0 },    { "3 threads, chunks of 5", 5, 3, 0 }
 };
 
+/* A session is in proportion to the file, in whatever way it is cut. */
+static void check_bound(const char *name, const gpt_model *m, const gpt_model_info *info) {
+    size_t i;
+    for (i = 0; i < 36; i++) {
+        gpt_session_params p;
+        size_t n;
+        memset(&p, 0, sizeof p);
+        p.n_ctx = i % 2 ? info->n_ctx : 0;
+        p.n_batch = i / 2 % 3 == 0 ? 0 : i / 2 % 3 == 1 ? 1 : info->n_ctx;
+        p.kv = (gpt_kv)(i / 6 % 3);
+        p.n_threads = i < 18 ? 1 : 5;
+        n = gpt_session_bytes(m, &p);
+        CHECK(n > 0 && (double)n <= session_bound(m, info->file_bytes, &p), "%s: a session of %lu bytes, bound %.0f", name, (unsigned long)n,
+              session_bound(m, info->file_bytes, &p));
+    }
+}
+
 static void check_toy(const toy *t) {
     char path[256];
     golden g;
@@ -328,6 +346,7 @@ static void check_toy(const toy *t) {
     m = i ? load(t->name, path, 0, NULL) : NULL;
     if (!m) { golden_free(&g); return; }
     gpt_model_info_get(m, &info);
+    check_bound(t->name, m, &info);
     nv = info.n_vocab;
     a = (float *)malloc(2 * g.n_seq * nv * sizeof(float));
     b = a + g.n_seq * nv;

@@ -1,0 +1,22 @@
+/* What gpt.h and README.md promise about memory, once for the tests and the fuzzers. Needs gpt.h's implementation. */
+#ifndef BOUNDS_H
+#define BOUNDS_H
+
+enum {
+    BOUND_TEXT = 240, BOUND_TEXT_MORE = 1 << 10,    /* taking a text apart: times its bytes, and more */
+    BOUND_SESSION_MORE = 5 << 20,                   /* of a session, whatever the model */
+    BOUND_THREAD = 128 << 10                        /* of a session, for each thread */
+};
+
+/* A session is at most 8 (n_batch + 8) times the file, n_ctx rows of the cache, and a constant. params must set n_threads. */
+static double session_bound(const gpt_model *m, uint64_t file_bytes, const gpt_session_params *p) {
+    double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = p->n_batch ? p->n_batch : 256;
+    double row = sizeof(gpt_token);
+    uint32_t i;
+    for (i = 0; i < m->hp.n_layer; i++)
+        row += (double)m->layer[i].n_kv * (double)(gpti_kv_bytes((int)p->kv, m->hp.d_k) + gpti_kv_bytes((int)p->kv, m->hp.d_v));
+    if (n_batch > n_ctx) n_batch = n_ctx;
+    return 8 * (n_batch + 8) * (double)file_bytes + (n_ctx + 15) * row + BOUND_SESSION_MORE + (double)p->n_threads * BOUND_THREAD;
+}
+
+#endif
