@@ -7,6 +7,7 @@
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
 #   make law         the same bits over compilers, options and emulated processors (minutes)
+#   make mingw       all programs for Windows, by MINGW_CC; the tests run where wine is installed
 #   make clean
 
 B            = build
@@ -18,6 +19,10 @@ VARIANT      =
 FUZZ_SECONDS = 60
 FUZZ_CC      = clang
 PYTHON       = python3
+EXE          =
+RUN          =
+MINGW_CC     = x86_64-w64-mingw32-gcc
+WINE         = wine
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
 RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03 --seed 14
 
@@ -37,12 +42,12 @@ MMD    = $(eval MMD := $(call PROBE,-MMD -MP,stddef.h))$(MMD)
 DEPEND = $(if $(MMD),$(MMD) -MF $@.d -MT $@)
 BUILD  = $(CC) $(1) $(OPENMP) $(PTHREAD) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $< $(LDFLAGS) -lm
 
-all: $(EXAMPLES:%=$(B)/%)
+all: $(EXAMPLES:%=$(B)/%$(EXE))
 
 $(B) $(B)/t:
 	@mkdir -p $@
 
-$(B)/%: examples/%.c gpt.h | $(B)
+$(B)/%$(EXE): examples/%.c gpt.h | $(B)
 	$(call BUILD,$(OPT))
 
 -include $(wildcard $(B)/*.d $(B)/t/*.d)
@@ -99,12 +104,12 @@ test: | $(B)/t
 	@$(MAKE) -k --no-print-directory $(JOBS) $(TESTS:%=$(B)/t/%.log) || true
 	@sh tests/sum.sh $(TESTS:%=$(B)/t/%.log)
 
-$(B)/t/%: tests/%.c gpt.h | $(B)/t
+$(B)/t/%$(EXE): tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
 	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
 
-$(B)/t/%.log: $(B)/t/% FORCE
-	@sh tests/run.sh $@ $<
+$(B)/t/%.log: $(B)/t/%$(EXE) FORCE
+	@sh tests/run.sh $@ $(RUN) $<
 
 .SECONDEXPANSION:
 $(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B)/t
@@ -123,6 +128,26 @@ tsan:       # without OpenMP, whose run time is not instrumented: the threads ar
 cxx:
 	@$(MAKE) --no-print-directory test B=build/cxx CC="$(CXX) -x c++" STD=-std=c++11 SCRIPTS=cli_test \
 	    STRICT="-Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-missing-field-initializers"
+
+# Programs for Windows, each alone in its file. RUN is what runs them; wine keeps its Windows under build/.
+MINGW_MAKE = $(MAKE) --no-print-directory B=build/mingw CC="$(MINGW_CC)" EXE=.exe LDFLAGS=-static OPT=-O1 SCRIPTS=mingw \
+    STRICT= VARIANT="-Wall -Wextra -Werror -Wno-unknown-pragmas"
+mingw: export WINEPREFIX = $(CURDIR)/build/wine
+mingw: export WINEDLLOVERRIDES = mscoree,mshtml=
+mingw: export WINEDEBUG = -all
+mingw: | $(B)
+	@command -v $(firstword $(MINGW_CC)) >/dev/null || \
+	    { echo "make mingw: no $(MINGW_CC) (Debian: gcc-mingw-w64-x86-64); MINGW_CC=... names another" >&2; exit 1; }
+	@if command -v $(WINE) >/dev/null; then \
+	    test -d build/wine || $(WINE) wineboot -i >/dev/null 2>&1; \
+	    $(MINGW_MAKE) test RUN="$(WINE)"; \
+	else echo "make mingw: no $(WINE): the programs are built and not run"; \
+	    $(MINGW_MAKE) programs && $(MINGW_MAKE) test UNITS= FUZZERS=; \
+	fi
+programs: $(EXAMPLES:%=$(B)/%$(EXE)) $(UNITS:%=$(B)/t/%$(EXE)) $(FUZZERS:%=$(B)/t/%$(EXE))
+$(B)/t/mingw.log: tests/mingw.sh $(EXAMPLES:%=$(B)/%$(EXE)) FORCE | $(B)/t
+	@CC="$(CC)" sh tests/run.sh $@ sh $< $(B) $(RUN)
+
 configs: | $(B)
 	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(OPENMP) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
 law: | $(B)
@@ -139,5 +164,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all run bench law test asan ubsan tsan cxx configs test-real test-tools fuzz clean FORCE
+.PHONY: all run bench law test asan ubsan tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
 .SECONDARY:

@@ -4,8 +4,10 @@
 log=$1; shift
 name=$(basename "$log" .log)
 limit=; command -v timeout >/dev/null 2>&1 && limit="timeout 900"
-OMP_WAIT_POLICY=passive $limit "$@" >"$log.part" 2>&1 </dev/null
+OMP_WAIT_POLICY=passive $limit "$@" >"$log.raw" 2>&1 </dev/null
 status=$?
+tr -d '\r' <"$log.raw" >"$log.part"     # Windows ends a line with two bytes
+rm "$log.raw"
 if ! grep -Eq '^[A-Za-z0-9_]+: [0-9]+ passed, [0-9]+ failed$' "$log.part"; then
     echo "$name: no report, exit status $status" >>"$log.part"
     echo "$name: 0 passed, 1 failed" >>"$log.part"
