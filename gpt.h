@@ -75,9 +75,9 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 } gpt_error;
 
 /* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call works on a session, calls from its
- * hooks that only read work (info, tokens, logits that are ready); those that would change it answer GPT_E_STATE, void ones do
- * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must not throw or
- * longjmp. From another thread no call is safe: set a flag of your own that poll looks at. ----------------------------- */
+ * hooks that only read work (info, tokens, ready logits); those that would change it answer GPT_E_STATE, void ones do
+ * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must
+ * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ----------------- */
 
 typedef struct gpt_alloc {      /* both functions or none. Called while a model or session is made or freed, and while text   */
     void *(*alloc)(void *user, size_t n);  /* is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and         */
@@ -181,9 +181,8 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults           
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
     gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
                                 /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
-    int          n_threads;     /* OpenMP threads, the caller's included; 0 = as many as OpenMP offers, at most 256. Safe in  */
-                                /* a program with other work too: nobody waits for a thread that the system does not run, */
-                                /* and where threads often come late the caller goes on alone. Without OpenMP: 1          */
+    int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as     */
+                                /* nobody waits for a thread that does not run. Without OpenMP and parallel: always 1     */
     gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
     gpt_poll   (*poll)(void *user);     /* asked between slices of work of a few milliseconds at most; GPT_PAUSE makes   */
     void        *poll_user;             /* gpt_step return, and is ignored by calls that block                           */
@@ -431,7 +430,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 /* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
  * default: told not to here, for everything below. -ffast-math would undo that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
-#  error "gpt.h: compile the GPT_IMPLEMENTATION file without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
+#  error "gpt.h: compile GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
 #endif
 #if defined(__i386__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
 #  error "gpt.h: on 32-bit x86 compile with -msse2 -mfpmath=sse: x87 arithmetic rounds differently on every run"
@@ -622,16 +621,16 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut into pieces, which the caller and
- * its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system does
- * not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
-enum { GPTI_SHARE = 1 << 18, GPTI_MAX_WORKER = 256 };    /* multiply-adds that are worth another thread */
-typedef struct gpti_crew gpti_crew;
+/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut into pieces, which the caller
+ * and its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system
+ * does not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
+enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
+       GPTI_MAX_WORKER = 256 };
 typedef struct gpti_pool {
     gpt_parallel host;
     int          n_worker;      /* the caller included */
-    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; after the next late one, so many more */
-    gpti_crew   *crew;          /* the helpers that are here now, or NULL */
+    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    struct gpti_crew *crew;     /* the helpers that are here now, or NULL */
 } gpti_pool;
 
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
@@ -642,21 +641,21 @@ static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked)
 }
 
 #ifdef GPTI_OPENMP
-struct gpti_crew {
-    GPTI_ALIGN64 uint32_t word;     /* the job's pieces << 16 | the next to be claimed: all that claiming needs, so that a word read
-                                     * long ago cannot be taken for another; or GPTI_QUIT */
+typedef struct gpti_crew {
+    GPTI_ALIGN64 uint32_t word;     /* the job's pieces << 16 | the next to be claimed: all that claiming needs, so that a word
+                                     * read long ago cannot be taken for another; or GPTI_QUIT */
     GPTI_ALIGN64 uint32_t done;     /* finished pieces */
     GPTI_ALIGN64 size_t n;
     gpt_task task;
     void    *arg;
     double   late;                  /* seconds that the caller waited for others */
-};
+} gpti_crew;
 enum { GPTI_QUIT = 1 << 15, GPTI_SPIN = 2000, GPTI_PIECES = 4 };     /* pieces of a job for each thread */
 
 static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece after the other, until none is left */
     uint32_t w;
     while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
-        const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;     /* begins where a kernel's strip does */
+        const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;      /* cut where strips begin */
         const size_t begin = all * (w & 0xFFFF) / (w >> 16) * unit, end = all * ((w & 0xFFFF) + 1) / (w >> 16) * unit;
         if (begin < end) c->task(c->arg, begin, end < c->n ? end : c->n, worker);
         GPTI_FETCH_ADD(&c->done, 1);
@@ -674,7 +673,7 @@ static void gpti_help(gpti_crew *c, int worker) {
 }
 #endif
 
-/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or finish late again and again, because
+/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or finish late again and again, as
  * other programs have the cores, the caller does without them for a while. */
 static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), void *arg) {
 #ifdef GPTI_OPENMP
@@ -704,9 +703,10 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
 }
 
 static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_task task, void *arg) {
-    if (n > 1 && pool->host.run) { pool->host.run(pool->host.user, n, cost, task, arg); return; }
+    if (n < 2 || cost < GPTI_SHARE / n) { if (n) task(arg, 0, n, 0); return; }      /* stays on the caller's thread */
+    if (pool->host.run) { pool->host.run(pool->host.user, n, cost, task, arg); return; }
 #ifdef GPTI_OPENMP
-    if (n > 1 && pool->crew) {
+    if (pool->crew) {
         gpti_crew *c = pool->crew;
         const size_t most = (size_t)pool->n_worker * GPTI_PIECES, k = most < (n + 1) / 2 ? most : (n + 1) / 2;
         double since = 0;
@@ -724,7 +724,7 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_
         return;
     }
 #endif
-    if (n) task(arg, 0, n, 0);
+    task(arg, 0, n, 0);
 }
 
 GPTI_COLD
@@ -1693,9 +1693,8 @@ static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel,
 }
 
 #define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
-enum { GPTI_MOST_TOKENS = 16,   /* tokens that a kernel takes at once */
-       GPTI_STRIP = 4,          /* panels that several tokens meet while the tokens are in the nearest cache */
-       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };    /* of those that meet in attention */
+enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,       /* that a kernel takes at once; panels that tokens in the nearest cache meet */
+       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };      /* that meet in attention */
 
 /* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
 typedef union gpti_scratch {
@@ -1703,7 +1702,7 @@ typedef union gpti_scratch {
         union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK][16]; } u;     /* weights, unpacked */
         float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP][16];
         unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_CHUNK];     /* of a matrix that is used as mapped */
-        unsigned char amx[GPTI_CHUNK / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];    /* activations side by side, sums, room to align */
+        unsigned char amx[GPTI_CHUNK / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
     } product;
     struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
@@ -1778,7 +1777,7 @@ typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
     const char *name;
     int (*usable)(void);                                                            /* on this processor   */
-    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);   /* any split, any thread */
+    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);     /* any split */
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
     void (*shorten)(float *x, size_t n);                                            /* to 13 bits          */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
@@ -4538,8 +4537,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
         j.rows = data ? data + at : ld->strip;
         j.panels = out + e * lin->stride + row * row_bytes;
         if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
-        if (n * row_bytes < GPTI_SHARE) gpti_pack_task(&j, 0, gpti_n_panel(n), 0);
-        else gpti_parallel_for(&ld->pool, gpti_n_panel(n), GPTI_PANEL * row_bytes, gpti_pack_task, &j);
+        gpti_parallel_for(&ld->pool, gpti_n_panel(n), GPTI_PANEL * row_bytes, gpti_pack_task, &j);
         ld->done += n * row_bytes;
         GPTI_TRY(gpti_load_canceled(ld));
     }
@@ -5480,8 +5478,8 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
 static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < s->n_job && first < u->end; i++) {
-        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0, e = u->end - first < n ? u->end -
-            first : n;
+        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
+        size_t e = u->end - first < n ? u->end - first : n;
         if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
         first += n;
     }
@@ -5611,7 +5609,9 @@ static void gpti_begin_attend(gpt_session *s) {
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
         * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
 }
-static void gpti_run_attend(gpt_session *s, const gpti_share *u) { s->m->kern.attend(&s->attend, u->begin, u->end, u->scratch); }
+static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
+    s->m->kern.attend(&s->attend, u->begin, u->end, u->scratch);
+}
 
 static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
 static void gpti_trace_attend(const gpt_session *s) {
@@ -5890,8 +5890,6 @@ static void gpti_list_stages(gpti_stage *out) {
     memcpy(out, stages, sizeof stages);
 }
 
-enum { GPTI_SLICE = 1 << 23 };      /* multiply-adds of a slice, for each worker; plain C does a quarter */
-
 static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
     gpt_session *s = (gpt_session *)arg;
     gpti_share u;
@@ -5899,14 +5897,13 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
     s->stage[s->at.stage].run(s, &u);
 }
 
-/* Units of the stage up to the next look at the poll hook; a slice too small to share stays on the caller's thread. */
+/* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_session *s) {
     const size_t left = s->at.n_unit - s->at.unit, cost = s->cost ? s->cost : 1;
-    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
+    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;    /* plain C takes its time */
     const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.poll && left > most ? most : left;
     s->slice = s->at.unit;
-    if (n * cost < GPTI_SHARE) gpti_stage_task(s, 0, n, 0);
-    else gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
+    gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
     s->at.unit += n;
 }
 
@@ -6127,11 +6124,10 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
 
 /* The beginning and the end of every call that changes a session. generating: what the call needs to be under way, 0 nothing,
  * 1 a generation, -1 either. */
-enum { GPTI_EITHER = -1 };
 static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
     gpti_clear(err);
     if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
-    if (s->busy) return gpti_fail(err, GPT_E_STATE, "%s: the session is at work, and its hooks may only read or call gpt_end", call);
+    if (s->busy) return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
     if (generating == 1 && !s->gen->active) return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
     if (!generating && s->gen->active)
         return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
@@ -6149,7 +6145,7 @@ static gpt_result gpti_leave(gpt_session *s, gpt_result r) {
 
 GPT_API void gpt_session_free(gpt_session *s) {
     gpt_model *m = s ? (gpt_model *)s->m : NULL;
-    if (!s || !s->block || gpti_enter(s, "", GPTI_EITHER, NULL)) return;        /* the host's allocator may come here again */
+    if (!s || !s->block || gpti_enter(s, "", -1, NULL)) return;        /* the host's allocator may come here again */
     gpti_free(&m->mem, s->block);
     GPTI_FETCH_ADD(&m->n_busy, -1);
 }
@@ -6174,7 +6170,7 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
     return GPT_OK;
 }
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_session_rewind", GPTI_EITHER, err));
+    GPTI_TRY(gpti_enter(s, "gpt_session_rewind", -1, err));
     return gpti_leave(s, gpti_rewind(s, n, err));
 }
 
@@ -6612,17 +6608,15 @@ static int gpti_emit(gpt_session *s, gpt_token id) {
 
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
-    gpt_generate_params none;
     gpti_generation *g = s->gen;
     unsigned flags;
     size_t n = 0, room = s->n_ctx - s->n_token;
-    memset(&none, 0, sizeof none);
-    if (!params) params = &none;
     if (!prompt) prompt = "";
     memset(g, 0, sizeof *g);
-    GPTI_TRY(gpti_stream_init(&g->stream, params->stop, params->n_stop, err));
-    g->params = *params; g->fn = fn; g->user = user;
-    flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (params->special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
+    if (params) g->params = *params;
+    GPTI_TRY(gpti_stream_init(&g->stream, g->params.stop, g->params.n_stop, err));
+    g->fn = fn; g->user = user;
+    flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (g->params.special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
     if (*prompt || !s->n_token)
         GPTI_TRY(gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token,
             room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, err));
@@ -7774,8 +7768,8 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
 }
 
 GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
-    int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(run->scratch->product.amx, 4096);      /* a page of its
-                                                                                * own: what is loaded meanwhile seldom ends alike */
+    /* the sums have a page of their own, as what is loaded meanwhile then seldom ends alike */
+    int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(run->scratch->product.amx, 4096);
     gpti_xblock (*copy)[16] = (gpti_xblock (*)[16])(void *)(sum + GPTI_AMX_HELD);
     const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
     const gpti_xblock *x = run->in_row ? run->x[0] : copy[0];
@@ -8270,8 +8264,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_SUM_WIDE(s) gpti_neighbours_wasm(s.lo, s.hi)
 #endif
 
-/* The same words for every set, so that they need not be taken back: */
-#if defined(__GNUC__) && defined(GPTI_X86)
+#if defined(__GNUC__) && defined(GPTI_X86)      /* the same words for every set, so that they need not be taken back: */
 #  define GPTI_KEEP(v) __asm__("" : "+x"(v))    /* adds in this order, in place: gcc reshuffles unrolled sums into spills */
 #else
 #  define GPTI_KEEP(v)
