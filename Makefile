@@ -101,8 +101,8 @@ $(B)/t/%: tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
 	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
 
-$(B)/t/%.log: $(B)/t/% FORCE
-	@sh tests/run.sh $@ $<
+$(B)/t/%.log: $(B)/t/% FORCE     # a fuzzer replays its corpus, whose inputs libFuzzer has found
+	@sh tests/run.sh $@ $< $(wildcard tests/corpus/$*/*)
 
 .SECONDEXPANSION:
 $(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B)/t
