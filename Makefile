@@ -108,8 +108,8 @@ $(B)/t/%$(EXE): tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
 	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
 
-$(B)/t/%.log: $(B)/t/%$(EXE) FORCE
-	@sh tests/run.sh $@ $(RUN) $<
+$(B)/t/%.log: $(B)/t/%$(EXE) FORCE     # a fuzzer replays its corpus, whose inputs libFuzzer has found
+	@sh tests/run.sh $@ $(RUN) $< $(wildcard tests/corpus/$*/*)
 
 .SECONDEXPANSION:
 $(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B)/t

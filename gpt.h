@@ -4455,11 +4455,12 @@ static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float 
 static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     size_t i, n = ld->m->hp.n_rope / 2;
-    if (!t || ld->params->header_only) return GPT_OK;
+    if (!t) return GPT_OK;
     ld->used[t - ld->g.tensor] = 1;
     if (t->ne[0] != n || t->n_dim != 1)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%lu], file has [%lu]", name, (unsigned long)n,
             (unsigned long)t->ne[0]);
+    if (ld->params->header_only) return GPT_OK;
     *out = (float *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
     GPTI_TRY(gpti_load_floats(ld, t, *out));

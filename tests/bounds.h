@@ -1,4 +1,4 @@
-/* What gpt.h and README.md promise about memory, once for the tests and the fuzzers. Needs gpt.h's implementation. */
+/* What gpt.h and README.md promise about memory and messages, once for the tests and the fuzzers. Needs gpt.h's implementation. */
 #ifndef BOUNDS_H
 #define BOUNDS_H
 
@@ -8,8 +8,15 @@ enum {
     BOUND_THREAD = 128 << 10                        /* of a session, for each thread */
 };
 
+/* A message consists of printable ASCII where no path is part of it, and is never empty. */
+static inline int is_message(const char *s) {
+    size_t n = 0;
+    for (; s[n]; n++) if (s[n] < ' ' || s[n] > '~') return 0;
+    return n > 0;
+}
+
 /* A session is at most 8 (n_batch + 8) times the file, n_ctx rows of the cache, and a constant. params must set n_threads. */
-static double session_bound(const gpt_model *m, uint64_t file_bytes, const gpt_session_params *p) {
+static inline double session_bound(const gpt_model *m, uint64_t file_bytes, const gpt_session_params *p) {
     double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = p->n_batch ? p->n_batch : 256;
     double row = sizeof(gpt_token);
     uint32_t i;

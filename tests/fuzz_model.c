@@ -1,8 +1,9 @@
 /* Fuzzer of everything between a model file and its text: load, eval, sample, generate; for clang -fsanitize=fuzzer,
- * with tests/golden/model/ as seeds. Built without, it has a main that replays the files it is given or, given none, a
- * few hundred changed toy models. Runs from the repository's root. */
+ * with tests/golden/model/ as seeds. Built without, it has a main that replays the files it is given and a few hundred
+ * changed toy models. Runs from the repository's root. */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
+#include "bounds.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,24 @@ static void use_session(gpt_session *s, size_t n_vocab, run_result *out) {
     else if (!err.msg[0]) abort();
 }
 
+/* Sessions are in proportion to the file, and the header alone gives the same sizes. */
+static void check_sizes(const gpt_model *m, const uint8_t *data, size_t size, gpt_model_params *p, size_t seed) {
+    gpt_session_params sp;
+    gpt_model *head = NULL;
+    gpt_error err;
+    size_t n;
+    memset(&sp, 0, sizeof sp);
+    sp.n_threads = 1;
+    sp.n_batch = (uint32_t)(seed % 3 * 100);
+    sp.n_ctx = seed % 2 ? 0 : 1000;
+    sp.kv = (gpt_kv)(seed % 3);
+    n = gpt_session_bytes(m, &sp);
+    if ((double)n > session_bound(m, size, &sp)) abort();
+    p->header_only = 1;
+    if (gpt_model_load_memory(&head, data, size, p, &err) || gpt_session_bytes(head, &sp) != n) abort();
+    gpt_model_free(head);
+}
+
 static run_result run_once(const uint8_t *data, size_t size, int mapped) {
     gpt_model_params p;
     gpt_session_params sp;
@@ -82,7 +101,7 @@ static run_result run_once(const uint8_t *data, size_t size, int mapped) {
     memset(&r, 0, sizeof r);
     memset(&p, 0, sizeof p);
     memset(&sp, 0, sizeof sp);
-    b.left = ((size_t)8 << 20) + 100 * size;
+    b.left = ((size_t)3 << 20) + 100 * size;
     b.live = 0;
     b.fill = mapped ? 0 : 0xFF;
     b.loading = 1;
@@ -101,11 +120,12 @@ static run_result run_once(const uint8_t *data, size_t size, int mapped) {
         b.left = (size_t)64 << 20;
         gpt_model_info_get(m, &info);
         r.n_vocab = info.n_vocab;
+        check_sizes(m, data, size, &p, size);
         if (gpt_session_new(&s, m, &sp, &err) == GPT_OK) use_session(s, r.n_vocab, &r);
         else if (s || !err.msg[0]) abort();
         gpt_session_free(s);
         gpt_model_free(m);
-    } else if (m || !err.msg[0] || err.code == GPT_OK) abort();
+    } else if (m || !is_message(err.msg) || err.code == GPT_OK) abort();
     if (b.live) abort();
     return r;
 }
@@ -174,7 +194,7 @@ int main(int argc, char **argv) {
         if (p) LLVMFuzzerTestOneInput(p, n);
         free(p);
     }
-    for (i = 0; i < sizeof toys / sizeof toys[0] && argc < 2; i++) {
+    for (i = 0; i < sizeof toys / sizeof toys[0]; i++) {
         snprintf(path, sizeof path, "tests/golden/model/%s.gguf", toys[i]);
         p = read_whole(path, &n);
         if (!p) continue;

@@ -314,9 +314,15 @@ static const struct { const char *how; size_t chunk; int threads; uint32_t batch
     { "batches of 7", 1000, 1, 7 },    { "2 threads", 0, 2, 0 },    { "3 threads, chunks of 5", 5, 3, 0 }
 };
 
-/* A session is in proportion to the file, in whatever way it is cut. */
-static void check_bound(const char *name, const gpt_model *m, const gpt_model_info *info) {
+/* A session is in proportion to the file, in whatever way it is cut, and the file's header tells its size. */
+static void check_bound(const char *name, const char *path, const gpt_model *m, const gpt_model_info *info) {
+    gpt_model_params head_only;
+    gpt_model *head = NULL;
+    gpt_error err;
     size_t i;
+    memset(&head_only, 0, sizeof head_only);
+    head_only.header_only = 1;
+    CHECK(gpt_model_load(&head, path, &head_only, &err) == GPT_OK, "%s: %s", name, err.msg);
     for (i = 0; i < 36; i++) {
         gpt_session_params p;
         size_t n;
@@ -326,9 +332,12 @@ static void check_bound(const char *name, const gpt_model *m, const gpt_model_in
         p.kv = (gpt_kv)(i / 6 % 3);
         p.n_threads = i < 18 ? 1 : 5;
         n = gpt_session_bytes(m, &p);
+        CHECK(gpt_session_bytes(head, &p) == n, "%s: a session of %lu bytes, %lu by its header", name, (unsigned long)n,
+              (unsigned long)gpt_session_bytes(head, &p));
         CHECK(n > 0 && (double)n <= session_bound(m, info->file_bytes, &p), "%s: a session of %lu bytes, bound %.0f", name, (unsigned long)n,
               session_bound(m, info->file_bytes, &p));
     }
+    gpt_model_free(head);
 }
 
 static void check_toy(const toy *t) {
@@ -346,7 +355,7 @@ static void check_toy(const toy *t) {
     m = i ? load(t->name, path, 0, NULL) : NULL;
     if (!m) { golden_free(&g); return; }
     gpt_model_info_get(m, &info);
-    check_bound(t->name, m, &info);
+    check_bound(t->name, path, m, &info);
     nv = info.n_vocab;
     a = (float *)malloc(2 * g.n_seq * nv * sizeof(float));
     b = a + g.n_seq * nv;
