@@ -64,8 +64,8 @@ static int thread_count(void) {
 }
 
 /* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at once; it
- * returns when all are done. worker is below thread_count(), and no two ranges at work have the same. cost: what one of n
- * takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
+ * returns when all are done. worker is below thread_count(), and no two ranges at work have the same. cost: what one of
+ * n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
 enum { LITTLE_WORK = 1 << 16 };
 static void parallel_for(size_t n, size_t cost, gpt_task task, void *data) {
     if (!threads || n * cost < LITTLE_WORK) task(data, 0, n, 0);
