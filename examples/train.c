@@ -63,9 +63,9 @@ static int thread_count(void) {
     return n > 1 ? n : 1;
 }
 
-/* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at the same
- * time; it returns when all are done. worker is below thread_count(), and no two ranges at work have the same one. cost:
- * what one of n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
+/* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at once; it
+ * returns when all are done. worker is below thread_count(), and no two ranges at work have the same. cost: what one of
+ * n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
 enum { LITTLE_WORK = 1 << 16 };
 static void parallel_for(size_t n, size_t cost, gpt_task task, void *data) {
     if (!threads || n * cost < LITTLE_WORK) task(data, 0, n, 0);

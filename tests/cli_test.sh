@@ -103,6 +103,10 @@ like  "the context is full" "^$prompt." "$out"
 run generate -m "$model" -p "$prompt" -n 8 -v
 like  "-v: figures on stderr" 'tok/s; -n tokens reached; seed 0, kernels [a-z0-9-]+, [0-9]+ threads?, context' "$err"
 like  "-v: stdout stays pure" "^$prompt" "$out"
+for threads in 1 2 5; do
+    run generate -m "$model" -p "$prompt" -n 2 -v -t $threads
+    like "-v -t $threads" ", $threads threads, context" "$err"
+done
 fails "the prompt is too long" '^generate: .' generate -m "$model" -p "$prompt $prompt $prompt $prompt" -c 8
 fails "no such kernels"        '^generate: .*nonsense' generate -m "$model" -p x --kernels nonsense
 fails "no such cache type"     '^generate: --kv: expected' generate -m "$model" -p x --kv f13
@@ -199,6 +203,11 @@ works "bench -d" bench -m "$model" -p 0 -n 4 -d 16 -r 2 --dram 0
 like  "bench -d" '^tg4    [0-9.]+ tok/s' "$out"
 like  "bench -d, after 16" '^tg4@16 [0-9.]+ tok/s' "$out"
 same  "bench --dram 0" 0 "$(echo "$out" | grep -c '^dram')"
+run bench -m "$model" -p 32 -n 4 -r 1 --dram 16 -t 3
+like  "bench -t 3" '^model .*, 3 threads, 1 runs$' "$out"
+run bench -m "$model" -p 32 -n 4 -r 1 --dram 16 -t 3 --openmp
+if [ $status -eq 0 ]; then like "bench --openmp -t 3" '^model .*, 3 threads, 1 runs$' "$out"
+else like "bench --openmp, built without it" '^bench: --openmp: this program was built without OpenMP$' "$err"; fi
 works "bench, a short context" bench -m "$model" -p 32 -c 32 -n 4 -d 29 -r 1 --dram 0
 like  "bench, a short context" '^tg4@29 skipped: the context has 32 tokens$' "$out"
 if command -v python3 >/dev/null 2>&1; then
