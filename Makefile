@@ -8,6 +8,8 @@
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
 #   make law         the same bits over compilers, options and emulated processors (minutes)
 #   make mingw       all programs for Windows, by MINGW_CC; the tests run where wine is installed
+#   make sanitize    asan and ubsan in one
+#   make stack       frames and calls within their bounds of stack, gcc and clang, -O1 and -O2
 #   make clean
 
 B            = build
@@ -123,6 +125,8 @@ asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
+sanitize:   # both at once, in the time of one
+	@$(VARIANT_TEST) B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
 cxx:
@@ -152,6 +156,8 @@ configs: | $(B)
 	@CC="$(CC)" CXX="$(CXX)" CFLAGS="$(OPENMP) $(CFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/configs.sh $(B)
 law: | $(B)
 	@sh tests/law.sh $(B)
+stack: | $(B)
+	@LDFLAGS="$(LDFLAGS)" sh tests/stack.sh $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
 test-real: $(EXAMPLES:%=$(B)/%)
@@ -164,5 +170,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all run bench law test asan ubsan tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
+.PHONY: all run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
 .SECONDARY:
