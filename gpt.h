@@ -93,11 +93,14 @@ typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an
 
 typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 
-typedef struct gpt_parallel {   /* the host's own threads: examples/pool.h is one. run calls task(arg, b, e, worker) on      */
-    void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);   /* ranges that cover [0, n) once, on any     */
-    void  *user;                /* threads, and returns when all are done. worker: 0 to n_worker - 1, never one twice at     */
-    int    n_worker;            /* once in a run; 0 = 1. cost: multiply-adds of one of n, about. Runs of different sessions  */
-} gpt_parallel;                 /* may come at once if they share it; best are pieces that threads take one by one           */
+/* The host's own threads, as in examples/pool.h: run calls task(arg, begin, end, worker) on ranges that cover [0, n) once, on
+ * any threads, and returns when all are done. No worker, 0 to n_worker - 1, runs twice at once. cost is about the
+ * multiply-adds of one of n. Sessions of several threads may call run at the same time. */
+typedef struct gpt_parallel {
+    void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
+    void  *user;
+    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each                                             */
+} gpt_parallel;
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
 
@@ -625,7 +628,8 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
  * and its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system
  * does not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
 enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
-       GPTI_MAX_WORKER = 256 };
+       GPTI_MAX_WORKER = 256, GPTI_PIECES = 4,      /* pieces of a job for each; looks for work before the core is lent away: */
+       GPTI_SPIN = 2000, GPTI_QUIT = 1 << 15 };
 typedef struct gpti_pool {
     gpt_parallel host;
     int          n_worker;      /* the caller included */
@@ -650,8 +654,6 @@ typedef struct gpti_crew {
     void    *arg;
     double   late;                  /* seconds that the caller waited for others */
 } gpti_crew;
-enum { GPTI_QUIT = 1 << 15, GPTI_SPIN = 2000, GPTI_PIECES = 4 };     /* pieces of a job for each thread */
-
 static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece after the other, until none is left */
     uint32_t w;
     while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
@@ -4524,7 +4526,6 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end, int worker) {
 }
 
 /* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
-
 static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix,
     unsigned char *out) {
     size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
@@ -6255,8 +6256,7 @@ GPTI_COLD_END
  * on how the sort went about it. */
 
 /* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood 2014), whose state
- * is a counter, so its n-th output needs no steps. The seed is mixed once beforehand: neighbouring seeds share nothing.
- * */
+ * is a counter, so its n-th output needs no steps. The seed is mixed once beforehand: neighbouring seeds share nothing. */
 static uint64_t gpti_mix64(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -6369,8 +6369,7 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
 }
 
 /* Steps 3 to 5 on c[n], n > 0, whose largest logit is max: top_k, top_p, min_p. Returns how many stay in front; the
- * most likely one always does. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k.
- * */
+ * most likely one always does. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
 static size_t gpti_cut(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
     size_t i, m, sorted = 0;
     if (p->top_k > 0 && (size_t)p->top_k < n) { sorted = (size_t)p->top_k; gpti_best(c, n, sorted); n = sorted; }
