@@ -143,7 +143,7 @@ mingw: | $(B)
 	@command -v $(firstword $(MINGW_CC)) >/dev/null || \
 	    { echo "make mingw: no $(MINGW_CC) (Debian: gcc-mingw-w64-x86-64); MINGW_CC=... names another" >&2; exit 1; }
 	@if command -v $(WINE) >/dev/null; then \
-	    test -d build/wine || $(WINE) wineboot -i >/dev/null 2>&1; \
+	    test -f build/wine/ready || { $(WINE) wineboot -i && touch build/wine/ready; } >/dev/null 2>&1; \
 	    $(MINGW_MAKE) test RUN="$(WINE)"; \
 	else echo "make mingw: no $(WINE): the programs are built and not run"; \
 	    $(MINGW_MAKE) programs && $(MINGW_MAKE) test UNITS= FUZZERS=; \
