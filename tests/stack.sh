@@ -11,7 +11,7 @@ for cc in ${STACK_CC:-gcc clang}; do
     "$cc" -fopenmp "$tmp/probe.c" -o "$tmp/probe" >/dev/null 2>&1 && openmp=-fopenmp
     for opt in -O1 -O2; do
         out=$build/$cc$opt
-        rm -f "$out".*
+        rm -f "$out" "$out".*
         # The object alone: compilers name the list of frames after it.
         check "$cc $opt: unit_stack compiles" "$cc" -std=c99 $opt $openmp -fstack-usage -I. -Itests \
             -c tests/unit_stack.c -o "$out.o"
