@@ -238,8 +238,9 @@ static inline gpt_session_params args_session(const args_common *c) {
 static inline char *args_read(const char *path, size_t *n) {
     FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
     size_t size = 1 << 16, got;
-    char *text = (char *)args_need(malloc(size));
+    char *text;
     if (!f) args_die("%s: %s", path, strerror(errno));
+    text = (char *)args_need(malloc(size));
     args_binary(f);
     for (*n = 0; (got = fread(text + *n, 1, size - *n - 1, f)) > 0; ) {
         *n += got;
