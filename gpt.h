@@ -158,7 +158,8 @@ GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info);
 
 enum {
     GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for                                  */
-    GPT_TOKENIZE_SPECIAL = 2    /* text that spells a control token becomes it: never for text from a user               */
+    GPT_TOKENIZE_SPECIAL = 2,   /* text that spells a control token becomes it: never for text from a user               */
+    GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it          */
 };
 
 /* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0 asks for it. */
@@ -3006,8 +3007,11 @@ static int gpti_cut_word(gpti_cutter *c, const char **p, const char **end) {
 /* ---- The vocabulary ---- */
 enum { GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN = 2, GPTI_TOKEN_CONTROL = 3, GPTI_TOKEN_USER_DEFINED = 4,
        GPTI_TOKEN_UNUSED = 5, GPTI_TOKEN_BYTE = 6 };         /* tokenizer.ggml.token_type */
-enum { GPTI_TOKEN_TYPE = 15, GPTI_TOKEN_END = 16, GPTI_TOKEN_WHOLE = 32 };   /* the type and two marks in one byte */
-enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_NO_EOS = 4 };   /* of encode; the first two as GPT_TOKENIZE_* */
+enum { GPTI_TOKEN_TYPE = 7, GPTI_TOKEN_END = 8, GPTI_TOKEN_WHOLE = 16,       /* the type and marks in one byte; */
+       GPTI_TOKEN_RAW = 32,                      /* BPE: not spelled in byte letters, so no text becomes it; */
+       GPTI_TOKEN_RSTRIP = 64,                   /* swallows the white space behind it; */
+       GPTI_TOKEN_MARKER = 128 };                /* user-defined, but of a chat template: no message's content becomes it */
+enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_CONTINUE = 4, GPTI_TOK_NO_EOS = 8 };     /* of encode; as GPT_TOKENIZE_* */
 enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
 #define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
 #define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
@@ -3020,6 +3024,7 @@ typedef struct gpti_vocab {                      /* what the file says; borrowed
     const float    *score;                       /* NULL when the file has none */
     const int32_t  *type;                        /* the same */
     gpti_str        charsmap;                    /* tokenizer.ggml.precompiled_charsmap; SentencePiece's normaliser */
+    gpti_str        chat_template, name;         /* tokenizer.chat_template; general.name */
     gpt_token       bos, eos, eot, eom, unk;     /* -1 = absent */
     int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* -1 = absent: the family's */
 } gpti_vocab;
@@ -3069,6 +3074,10 @@ static int gpti_tokenizer_is_control(const gpti_tokenizer *t, gpt_token id) {
     return type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN;
 }
 
+static int gpti_tokenizer_is_special(const gpti_tokenizer *t, gpt_token id) {
+    return gpti_tokenizer_is_control(t, id) || gpti_tokenizer_type(t, id) == GPTI_TOKEN_USER_DEFINED;
+}
+
 static int gpti_tokenizer_is_end(const gpti_tokenizer *t, gpt_token id) {
     return id >= 0 && id < t->n_token && (t->type[id] & GPTI_TOKEN_END) != 0;
 }
@@ -3107,7 +3116,8 @@ static gpt_token gpti_token_find(const gpti_tokenizer *t, const char *p, size_t 
 /* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first; -1 when there is none. */
 static gpt_token gpti_tokenizer_find(const gpti_tokenizer *t, const char *text, size_t n) {
     gpt_token id = t->n_slot ? gpti_token_find(t, text, n, 1) : -1;
-    return id < 0 && t->n_slot ? gpti_token_find(t, text, n, 0) : id;
+    if (id < 0 && t->n_slot) id = gpti_token_find(t, text, n, 0);
+    return id < 0 && n == 1 && t->n_slot ? t->byte[(unsigned char)*text] : id;
 }
 
 static gpti_merge *gpti_merge_slot(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
@@ -3123,9 +3133,9 @@ static gpti_merge *gpti_merge_slot(const gpti_tokenizer *t, gpt_token left, gpt_
 }
 
 /* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand for themselves,
- * the other 68 bytes follow in order from U+0100. What is not of that alphabet stays as it is. out has room for n
- * bytes; returns its length. */
-static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n) {
+ * the other 68 bytes follow in order from U+0100. What is not of that alphabet stays as it is and sets *raw. out has
+ * room for n bytes; returns its length. */
+static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n, int *raw) {
     size_t i = 0, len, o = 0;
     uint32_t cp;
     for (; i < n; i += len) {
@@ -3134,6 +3144,7 @@ static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n) {
         else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
             memcpy(out + o, p + i, len);
             o += len;
+            *raw = 1;
             continue;
         }
         out[o++] = (char)(unsigned char)cp;
@@ -3170,6 +3181,15 @@ static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the wor
     return 0;
 }
 
+static int gpti_names(gpti_str s, const char *word) {     /* does s contain the word, in capitals or not? */
+    size_t i, k, n = strlen(word);
+    for (i = 0; i + n <= s.n; i++) {
+        for (k = 0; k < n && (s.p[i + k] | 32) == word[k]; k++) { }
+        if (k == n) return 1;
+    }
+    return 0;
+}
+
 static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
     gpti_free(mem, t->block);
     memset(t, 0, sizeof *t);
@@ -3189,21 +3209,21 @@ static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_tex
     t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
 }
 
-/* Tokens whose text ends a turn or a text wherever they occur as control tokens. A file that types one as
- * user-defined is corrected: a user's text must not be able to end a turn. */
+/* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as control is corrected, as a
+ * user's text must not be able to end a turn. The others may be words of a text and end it as control tokens only. */
 static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> "
-    "<end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> "
+    "<end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
     "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> <|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
+static const char gpti_control_ends[] = "</s> <eos> [EOS] [EOT]";
 
 /* Step 1 of init: family, special ids and switches. */
 static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
-    static const struct { char name[16]; int family, add_bos, add_eos, add_space, bos, eos, unk; } rows[] = {
-        { "gpt2", GPTI_TOK_BPE, 0, 0, 0, -1, -1, -1 }, { "llama", GPTI_TOK_SPM, 1, 0, 1, 1, 2, 0 },
-        { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, -1, 1, 2 }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, -1, -1, -1 } };
-    static const char names[][8] = { "bos", "eos", "eot", "eom", "unknown" };
+    static const struct { char name[16]; int family, add_bos, add_eos, add_space, id[3]; } rows[] = {   /* id: bos, eos, unk */
+        { "gpt2", GPTI_TOK_BPE, 0, 0, 0, { -1, -1, -1 } }, { "llama", GPTI_TOK_SPM, 1, 0, 1, { 1, 2, 0 } },
+        { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, { -1, 1, 2 } }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, { -1, -1, -1 } } };
     gpt_token *ids[5];
     char shown[GPTI_SHOWN];
-    size_t i, n_row = sizeof rows / sizeof *rows;
+    size_t i, k, n_row = sizeof rows / sizeof *rows;
     for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
     if (i == n_row)
         return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
@@ -3219,17 +3239,11 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
     if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
     t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
-    t->bos = v->bos < 0 && rows[i].bos < t->n_token ? rows[i].bos : v->bos;
-    t->eos = v->eos < 0 && rows[i].eos < t->n_token ? rows[i].eos : v->eos;
-    t->unk = v->unk < 0 && rows[i].unk < t->n_token ? rows[i].unk : v->unk;
-    t->eot = v->eot;
-    t->eom = v->eom;
-    ids[0] = &t->bos; ids[1] = &t->eos; ids[2] = &t->eot; ids[3] = &t->eom; ids[4] = &t->unk;
-    for (i = 0; i < 5; i++) {
-        if (*ids[i] < 0) *ids[i] = -1;
-        if (*ids[i] >= t->n_token)
-            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.%s_token_id is %ld, the file has %ld tokens", names[i],
-                             (long)*ids[i], (long)t->n_token);
+    t->bos = v->bos; t->eos = v->eos; t->eot = v->eot; t->eom = v->eom; t->unk = v->unk;
+    ids[0] = &t->bos; ids[1] = &t->eos; ids[2] = &t->unk; ids[3] = &t->eot; ids[4] = &t->eom;
+    for (k = 0; k < 5; k++) {                    /* absent, or out of range as in published files: the family's, or none */
+        if (*ids[k] < 0 || *ids[k] >= t->n_token) *ids[k] = k < 3 ? rows[i].id[k] : -1;
+        if (*ids[k] >= t->n_token) *ids[k] = -1;
     }
     return GPT_OK;
 }
@@ -3239,12 +3253,10 @@ static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, uns
     gpti_pretokenizer row[GPTI_N_PRE];
     size_t i, n_row = gpti_list_pretokenizers(row);
     char shown[GPTI_SHOWN];
-    for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre); i++) { }
+    for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre.n ? v->pre : gpti_str_of("default")); i++) { }
     if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, v->pre.n == 0
-            ? "the file names no pre-tokenizer (tokenizer.ggml.pre)%s; the load option 'pretokenizer' can choose one"
-            : "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another",
-            gpti_show(shown, v->pre));
+        return gpti_fail(err, GPT_E_UNSUPPORTED,
+            "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
     *flags = row[i].flags;
     if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
     for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
@@ -3257,18 +3269,20 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
     char shown[GPTI_SHOWN];
     size_t at = 0, i, k, n;
     float lowest = 0;
+    /* Phi-3's tokenizer.json has rstrip, for which a GGUF file has no place: known by its name, as in llama.cpp */
+    const int phi3 = t->family == GPTI_TOK_SPM && (gpti_names(v->name, "phi-3") || gpti_names(v->name, "phi3"));
     for (i = 0; i < 256; i++) t->byte[i] = -1;
     for (i = 0; i < v->n_token; i++) {
         gpt_token id = (gpt_token)i;
         gpti_str s = v->token[i];
         int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
-        int byte = t->family == GPTI_TOK_BPE ? -1 : gpti_byte_token(s), end = 0;
+        int byte = t->family == GPTI_TOK_BPE ? -1 : gpti_byte_token(s), end, raw = 0;
         if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
         if (t->family == GPTI_TOK_BPE && type == GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
-        if (!v->type && byte >= 0) type = GPTI_TOKEN_BYTE;
-        if (id == t->unk && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_UNKNOWN;
-        if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_USER_DEFINED) end = gpti_in_list(gpti_end_tokens, s);
-        end |= id == t->eos || id == t->eot || id == t->eom;
+        if (byte >= 0 && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_BYTE;     /* some files type them so */
+        if (id == t->unk && type == GPTI_TOKEN_NORMAL && t->family != GPTI_TOK_BPE) type = GPTI_TOKEN_UNKNOWN;
+        end = gpti_in_list(gpti_end_tokens, s) || (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s)) ||
+            id == t->eos || id == t->eot || id == t->eom;
         if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
         t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0));
         t->at[i] = (uint32_t)at;
@@ -3279,9 +3293,10 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
             t->text[at++] = (char)(unsigned char)byte;
             if (t->byte[byte] < 0) t->byte[byte] = id;
         } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
-            at += n = gpti_bytes_of_bpe(t->text + at, s.p, s.n);
+            at += n = gpti_bytes_of_bpe(t->text + at, s.p, s.n, &raw);
             k = (unsigned char)t->text[t->at[i]];
             if (n == 1 && t->byte[k] < 0) t->byte[k] = id;
+            if (raw) t->type[i] |= GPTI_TOKEN_RAW;
         } else if (t->family != GPTI_TOK_BPE && type != GPTI_TOKEN_CONTROL && type != GPTI_TOKEN_UNKNOWN) {
             at += gpti_bytes_of_spm(t->text + at, s.p, s.n);
         } else {
@@ -3290,6 +3305,10 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
         }
         t->score[i] = v->score ? v->score[i] : 0.0f;
         if (!(t->score[i] > -1e30f && t->score[i] < 1e30f)) t->score[i] = -1e30f;   /* NaN, infinities */
+        if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) && !memcmp(s.p + s.n - 2, "|>", 2))
+            t->type[i] |= GPTI_TOKEN_MARKER;
+        if (phi3 && id != t->bos && id != t->unk && !gpti_str_is(s, "<|endoftext|>") &&
+            gpti_tokenizer_is_special(t, id)) t->type[i] |= GPTI_TOKEN_RSTRIP;
         if (type == GPTI_TOKEN_NORMAL && t->score[i] < lowest) lowest = t->score[i];
     }
     t->at[v->n_token] = (uint32_t)at;
@@ -3310,7 +3329,7 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
             gpti_str s = gpti_tokenizer_piece(t, id);
             int type = gpti_tokenizer_type(t, id);
             special = gpti_tokenizer_is_control(t, id) || (type == GPTI_TOKEN_USER_DEFINED && pass == 0);
-            if (s.n == 0 || type == GPTI_TOKEN_BYTE || (pass == 1 && type != GPTI_TOKEN_USER_DEFINED)) continue;
+            if (s.n == 0 || type == GPTI_TOKEN_BYTE || t->type[id] & GPTI_TOKEN_RAW || (pass == 1 && type != GPTI_TOKEN_USER_DEFINED)) continue;
             i = gpti_token_slot(t, s.p, s.n, special);
             if (i == t->n_slot)
                 return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
@@ -3323,37 +3342,40 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     return GPT_OK;
 }
 
-/* Step 5: the merges, "left right" in the byte alphabet. One that names no token, or makes none, can never be used. */
+/* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be used. */
 static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
-    size_t i, cut, n_left, n;
-    char *s = (char *)gpti_alloc(mem, GPTI_TOK_SPAN + 1);
+    size_t i, cut, n_left, n, longest = 0;
+    char shown[GPTI_SHOWN], *s;
+    gpt_result r = GPT_OK;
+    for (i = 0; i < v->n_merge; i++) longest = gpti_max(longest, v->merge[i].n);
+    s = (char *)gpti_alloc_raw(mem, longest);
     if (!s) return gpti_fail(err, GPT_E_MEMORY, "tokenizer: out of memory");
     for (i = 0; i < t->n_bucket; i++) t->merge[i].id = -1;
-    for (i = 0; i < v->n_merge; i++) {
+    for (i = 0; i < v->n_merge && !r; i++) {
         gpti_str m = v->merge[i];
         gpt_token left, right, id;
         gpti_merge *slot;
+        int raw = 0;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        if (cut >= m.n || m.n > GPTI_TOK_SPAN) continue;
-        n_left = gpti_bytes_of_bpe(s, m.p, cut);
-        n = n_left + gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1);
+        n_left = gpti_bytes_of_bpe(s, m.p, cut < m.n ? cut : m.n, &raw);
+        n = n_left + (cut < m.n ? gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1, &raw) : 0);
         left = gpti_token_find(t, s, n_left, 0);
         right = gpti_token_find(t, s + n_left, n - n_left, 0);
         id = gpti_token_find(t, s, n, 0);
-        if (left < 0 || right < 0 || id < 0) continue;
-        slot = gpti_merge_slot(t, left, right);
-        if (!slot) {
-            gpti_free(mem, s);
-            return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.merges: too many with one hash, at %ld", (long)i);
+        if (raw && cut < m.n) continue;
+        slot = left < 0 || right < 0 || id < 0 ? NULL : gpti_merge_slot(t, left, right);
+        if (!slot) r = gpti_fail(err, GPT_E_FORMAT, left < 0 || right < 0 || id < 0
+            ? "tokenizer.ggml.merges: merge %lu, '%s': expected two tokens that make a third"
+            : "tokenizer.ggml.merges: merge %lu, '%s': too many with one hash", (unsigned long)i, gpti_show(shown, m));
+        else if (slot->id < 0) {
+            slot->left = left;
+            slot->right = right;
+            slot->id = id;
+            slot->rank = (uint32_t)i;
         }
-        if (slot->id >= 0) continue;
-        slot->left = left;
-        slot->right = right;
-        slot->id = id;
-        slot->rank = (uint32_t)i;
     }
     gpti_free(mem, s);
-    return GPT_OK;
+    return r;
 }
 
 static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b) {
@@ -3406,6 +3428,25 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
     }
     *lo = bound[0];
     *hi = bound[1];
+}
+
+/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
+ * are asked for. */
+static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
+    uint32_t lo = t->special.first[(unsigned char)*p], hi = t->special.first[(unsigned char)*p + 1], i;
+    gpt_token best = -1;
+    size_t depth;
+    for (depth = 1; lo < hi; depth++) {
+        for (i = lo; i < hi && gpti_tokenizer_piece(t, t->special.id[i]).n == depth; i++)
+            if (control || gpti_tokenizer_type(t, t->special.id[i]) == GPTI_TOKEN_USER_DEFINED) {
+                best = t->special.id[i];
+                *len = depth;
+                break;
+            }
+        if ((size_t)(end - p) == depth) break;
+        gpti_sorted_narrow(t, &t->special, &lo, &hi, depth, (unsigned char)p[depth]);
+    }
+    return best;
 }
 
 /* ---- Merging: BPE of one word ---- */
@@ -3525,7 +3566,7 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
     for (id = 0; id < t->n_token; id++) {
         gpti_str s = gpti_tokenizer_piece(t, id);
         int type = gpti_tokenizer_type(t, id);
-        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED)) continue;
+        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED) || t->type[id] & GPTI_TOKEN_RAW) continue;
         if (!all) {
             if (s.n > 32) continue;
             gpti_merge_word(&m, t, s.p, (uint32_t)s.n, buf);
@@ -3538,7 +3579,9 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
 static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, unsigned pre, const gpti_mem *mem,
                                       gpt_error *err) {
     gpt_result result = gpti_tokenizer_tokens(t, v, err);
+    const char *p;
     gpt_token id, end;
+    size_t k;
     if (result == GPT_OK) result = gpti_tokenizer_texts(t, err);
     if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_merges(t, v, mem, err);
     if (result != GPT_OK) return result;
@@ -3546,13 +3589,17 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
         gpti_str s = gpti_tokenizer_piece(t, id);
         int type = gpti_tokenizer_type(t, id);
         if (s.n == 0 || s.n > GPTI_TOK_SPAN || type == GPTI_TOKEN_BYTE) continue;
-        if (gpti_tokenizer_is_control(t, id) || type == GPTI_TOKEN_USER_DEFINED) t->special.id[t->special.n++] = id;
+        if (gpti_tokenizer_is_special(t, id)) t->special.id[t->special.n++] = id;
         else if (t->family == GPTI_TOK_UNIGRAM) t->piece.id[t->piece.n++] = id;
     }
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
     if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
+    for (p = v->chat_template.p; t->special.n && p < v->chat_template.p + v->chat_template.n; p++) {
+        id = gpti_special_at(t, p, v->chat_template.p + v->chat_template.n, 1, &k);
+        if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
+    }
     end = gpti_tokenizer_find(t, "<|end|>", 7);
     if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
         gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
@@ -3602,7 +3649,8 @@ typedef struct gpti_encoder {
     gpt_token *ids;                              /* [max], the caller's */
     size_t     max, n;                           /* n counts on past max */
     gpt_token  last;
-    int        edge;                             /* nothing but special tokens so far, or one has just been written */
+    int        edge, tight;                      /* a space is due in front of what follows; none is behind special tokens */
+    const char *const *marker;                   /* [6] or NULL: no content becomes a special token that stands in these */
     char      *buf;                              /* [cap] the caller's scratch, or own once a word has needed more */
     size_t     cap;
     void      *own;
@@ -3616,13 +3664,13 @@ static void gpti_put(gpti_encoder *e, gpt_token id) {
     e->last = id;
 }
 
-/* What no token spells: its bytes, or the unknown token once. */
+/* What no token spells: its bytes, or the unknown token once; byte-level BPE drops a byte without a token. */
 static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
     size_t i;
     for (i = 0; i < n; i++) {
         gpt_token id = e->t->byte[(unsigned char)p[i]];
         if (id >= 0) gpti_put(e, id);
-        else if (e->t->unk >= 0 && e->last != e->t->unk) gpti_put(e, e->t->unk);
+        else if (e->t->family != GPTI_TOK_BPE && e->t->unk >= 0 && e->last != e->t->unk) gpti_put(e, e->t->unk);
     }
 }
 
@@ -3641,26 +3689,26 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     return GPT_OK;
 }
 
-/* One word of the BPE families. The text lies in the caller's text, or (prefix) a space has to be put in front of
- * it. */
-static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix) {
+/* One word of the BPE families. The text lies in the caller's text, or it has to be copied: (prefix) with a space in front,
+ * (visible) with spaces for U+2581, which sentencepiece takes for them. */
+static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix, int visible) {
     const gpti_tokenizer *t = e->t;
-    size_t room = prefix ? (n + 8) & ~(size_t)7 : 0;
+    const int copy = prefix | visible;
+    size_t room = copy ? (n + 8) & ~(size_t)7 : 0;
     gpti_merger m;
     uint32_t i, cp;
     gpt_result result;
-    gpt_token id = prefix || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
+    gpt_token id = copy || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
     if (id >= 0 && t->type[id] & GPTI_TOKEN_WHOLE) {
         gpti_put(e, id);
         return GPT_OK;
     }
     result = gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES);
     if (result != GPT_OK) return result;
-    if (prefix) {
+    if (copy) {
         e->buf[0] = ' ';
-        memcpy(e->buf + 1, w, n);
+        n = (size_t)prefix + gpti_bytes_of_spm(e->buf + prefix, w, n);
         w = e->buf;
-        n++;
     }
     gpti_merge_word(&m, t, w, (uint32_t)n, e->buf + room);
     for (i = 0; i != GPTI_NO_SYM; i = m.sym[i].next) {
@@ -3679,9 +3727,11 @@ static gpt_result gpti_encode_spm(gpti_encoder *e, const char *p, const char *en
     int prefix = e->t->add_space_prefix && e->edge;
     gpt_result result = GPT_OK;
     while (p < end && result == GPT_OK) {
-        const char *q = p + 1;
-        while (q < end && !(e->t->cut && *q == ' ' && q[-1] != ' ')) q++;
-        result = gpti_encode_word(e, p, (size_t)(q - p), prefix);
+        const char *q = p;
+        int visible = 0;
+        do visible |= end - q > 2 && !memcmp(q, "\xE2\x96\x81", 3);
+        while (++q < end && !(e->t->cut && *q == ' ' && q[-1] != ' '));
+        result = gpti_encode_word(e, p, (size_t)(q - p), prefix, visible);
         prefix = 0;
         p = q;
     }
@@ -3692,7 +3742,7 @@ static gpt_result gpti_encode_bpe(gpti_encoder *e, const char *p, const char *en
     gpti_cutter c;
     gpt_result result = GPT_OK;
     gpti_cut_begin(&c, &e->t->rx, &e->t->unicode, p, end);
-    while (result == GPT_OK && gpti_cut_word(&c, &p, &end)) result = gpti_encode_word(e, p, (size_t)(end - p), 0);
+    while (result == GPT_OK && gpti_cut_word(&c, &p, &end)) result = gpti_encode_word(e, p, (size_t)(end - p), 0, 0);
     return result;
 }
 
@@ -3841,6 +3891,7 @@ static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char
     m.t = e->t;
     m.p = p;
     m.end = end;
+    m.started = !e->edge;
     m.held = -1;
     for (ahead = m; result == GPT_OK && (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
         room = (n + 7) & ~(size_t)7;
@@ -3864,84 +3915,96 @@ static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const cha
     return result;
 }
 
-/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
- * are asked for. */
-static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
-    uint32_t lo = t->special.first[(unsigned char)*p], hi = t->special.first[(unsigned char)*p + 1], i;
-    gpt_token best = -1;
-    size_t depth;
-    for (depth = 1; lo < hi; depth++) {
-        for (i = lo; i < hi && gpti_tokenizer_piece(t, t->special.id[i]).n == depth; i++)
-            if (control || gpti_tokenizer_type(t, t->special.id[i]) == GPTI_TOKEN_USER_DEFINED) {
-                best = t->special.id[i];
-                *len = depth;
-                break;
-            }
-        if ((size_t)(end - p) == depth) break;
-        gpti_sorted_narrow(t, &t->special, &lo, &hi, depth, (unsigned char)p[depth]);
-    }
-    return best;
+/* May a content become this special token? Not if it is a control token, nor one that the template itself writes, as
+ * which many files do not mark them; white space is the content's all the same. */
+static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
+    gpti_str s = gpti_tokenizer_piece(e->t, id);
+    size_t i, k, n, space = 0;
+    while (space < s.n && (s.p[space] == ' ' || s.p[space] == '\n' || s.p[space] == '\t')) space++;
+    if (space == s.n) return 1;
+    for (i = 0; i < 6; i++)
+        for (k = 0, n = e->marker[i] ? strlen(e->marker[i]) : 0; k + s.n <= n; k++)
+            if (!memcmp(e->marker[i] + k, s.p, s.n)) return 0;
+    return !(e->t->type[id] & GPTI_TOKEN_MARKER);
 }
 
-/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and EOS are added
- * where the file asks for them, unless they are there. Writes at most max ids; *n is how many the text has. Words
- * that fit are merged in scratch, only a longer one allocates, until the call returns. */
+/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and EOS are added where the
+ * file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text goes on from other text. own [n] or NULL: 1 where
+ * the text is a template's, with control tokens, 0 where it is a message's content; what no special token separates is one
+ * text to the tokenizer, as in training. */
+static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own, size_t n, unsigned flags) {
+    const gpti_tokenizer *t = e->t;
+    const char *p = text, *from = text, *end = text + n, *run = own ? text : end;       /* run: where own changes next */
+    gpt_result r = GPT_OK;
+    size_t len = 0;
+    uint32_t cp;
+    int control = (flags & GPTI_TOK_SPECIAL) != 0;
+    if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
+    e->last = -1;
+    e->edge = !(flags & GPTI_TOK_CONTINUE);
+    if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
+    while (p < end && !r) {
+        unsigned b = (unsigned char)*p;
+        gpt_token id;
+        if (p >= run) for (run = p, control = own[p - text]; run < end && own[run - text] == control; run++) { }
+        id = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, p, run, control, &len);
+        if (id < 0 || (own && !control && !gpti_content_allows(e, id))) { p++; continue; }
+        r = gpti_encode_fragment(e, from, p);
+        if (!(p == text && e->n == 1 && id == t->bos)) gpti_put(e, id);
+        e->edge = !e->tight;
+        for (p += len, len = t->type[id] & GPTI_TOKEN_RSTRIP; len && p < end; p += len) {
+            len = gpti_utf8(p, (size_t)(end - p), &cp);
+            if (gpti_unicode_class(&t->unicode, cp) != GPTI_UNI_SPACE) break;
+        }
+        from = p;
+    }
+    if (!r) r = gpti_encode_fragment(e, from, end);
+    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 && e->last != t->eos)
+        gpti_put(e, t->eos);
+    return r;
+}
+
+/* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch, only a longer one
+ * allocates, until the call returns. */
 static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text, unsigned flags,
                                         gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size,
                                         const gpti_mem *mem, gpt_error *err) {
-    const char *p, *from, *end;
-    gpt_result result = GPT_OK;
+    gpt_result result;
     gpti_encoder e;
-    size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7, len = 0;
-    *n = 0;
-    if (t->family == GPTI_TOK_NONE) return gpti_fail(err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
-    if (n_text == 0) text = "";
+    size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7;
     memset(&e, 0, sizeof e);
-    e.t = t;
-    e.ids = ids;
-    e.max = max;
-    e.mem = mem;
-    e.err = err;
-    e.last = -1;
-    e.edge = 1;
+    e.t = t; e.ids = ids; e.max = max; e.mem = mem; e.err = err;
     if (scratch && scratch_size > skew) {
         e.buf = (char *)scratch + skew;
         e.cap = scratch_size - skew;
     }
-    if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(&e, t->bos);
-    for (p = from = text, end = text + n_text; p < end && result == GPT_OK; ) {
-        unsigned b = (unsigned char)*p;
-        gpt_token id = t->special.first[b] == t->special.first[b + 1] ? -1
-                     : gpti_special_at(t, p, end, (flags & GPTI_TOK_SPECIAL) != 0, &len);
-        if (id < 0) { p++; continue; }
-        result = gpti_encode_fragment(&e, from, p);
-        if (!(p == text && e.n == 1 && id == t->bos)) gpti_put(&e, id);
-        e.edge = 1;
-        from = p += len;
-    }
-    if (result == GPT_OK) result = gpti_encode_fragment(&e, from, end);
-    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 && e.last != t->eos)
-        gpti_put(&e, t->eos);
+    result = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
     gpti_free(mem, e.own);
     *n = e.n;
     return result;
 }
 
-/* Ids to text, at most max bytes of it into buf; returns how many bytes the text has. special: control tokens show
- * their names. The space that encoding puts in front of a text and behind special tokens is taken off again. */
+/* The text of one token of a text: control tokens show their names only where special asks for it. *edge: the space that
+ * encoding puts in front of a text is still to be taken off, as sentencepiece does it: of the first token that is no
+ * control token and no byte, and never again. */
+static gpti_str gpti_tokenizer_shown(const gpti_tokenizer *t, gpt_token id, int special, int *edge) {
+    gpti_str s = gpti_tokenizer_piece(t, id);
+    int type = gpti_tokenizer_type(t, id);
+    if (type != GPTI_TOKEN_CONTROL) {
+        if (*edge && type != GPTI_TOKEN_BYTE && s.n && *s.p == ' ') { s.p++; s.n--; }
+        *edge = 0;
+    }
+    if (!special && gpti_tokenizer_is_control(t, id)) s.n = 0;
+    return s;
+}
+
+/* Ids to text, at most max bytes of it into buf; returns how many bytes the text has. */
 static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n, int special, char *buf,
                                     size_t max) {
     size_t i, used = 0;
     int edge = t->add_space_prefix;
     for (i = 0; i < n; i++) {
-        gpti_str s = gpti_tokenizer_piece(t, ids[i]);
-        int type = gpti_tokenizer_type(t, ids[i]);
-        if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_USER_DEFINED) edge = t->add_space_prefix;
-        else {
-            if (edge && s.n && *s.p == ' ') { s.p++; s.n--; }
-            edge = 0;
-        }
-        if (!special && gpti_tokenizer_is_control(t, ids[i])) s.n = 0;
+        gpti_str s = gpti_tokenizer_shown(t, ids[i], special, &edge);
         if (used < max) memcpy(buf + used, s.p, s.n < max - used ? s.n : max - used);
         used += s.n;
     }
@@ -4740,16 +4803,18 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     memset(&v, 0, sizeof v);
     r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
     if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
+    v.chat_template = gpti_str_of(m->text[1]);
+    v.name = gpti_str_of(m->text[0]);
     if (ld->params->pretokenizer) v.pre.p = ld->params->pretokenizer, v.pre.n = strlen(v.pre.p);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
     if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
-    if (!r && score && n != v.n_token)
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu, file has %lu",
+    if (!r && score && n < v.n_token)
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu or more, file has %lu",
         (unsigned long)v.n_token, (unsigned long)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.token_type", &type, &n, ld->err);
-    if (!r && type && n != v.n_token)
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu, file has %lu",
+    if (!r && type && n < v.n_token)
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu or more, file has %lu",
         (unsigned long)v.n_token, (unsigned long)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
     if (!r) {
@@ -4758,7 +4823,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         v.token = token; v.merge = merge; v.score = score; v.type = type;
         r = gpti_load_vocab_keys(ld, &v);
         if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
-        m->info.bos = v.bos; m->info.eos = v.eos;
+        m->info.bos = m->tok.bos; m->info.eos = m->tok.eos;
     }
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.eos_token_ids", &ends, &n, ld->err);
     for (; ends && n > 0; n--) if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
@@ -5368,8 +5433,8 @@ typedef struct gpti_stream {
     int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped    */
     unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the  */
     char          out[GPTI_PIECE];                        /* next one may be                                          */
-    size_t        n_out;
-} gpti_stream;
+    size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and  */
+} gpti_stream;                                            /* have not been given to the host                          */
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     int                 active;
@@ -5380,6 +5445,9 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     gpt_finish          finish;
     size_t              n_prompt, n_generated;
     int                 show;       /* control tokens are handed out as text too */
+    int                 edge;       /* as of gpti_tokenizer_shown */
+    int                 stale;      /* other tokens have been appended since */
+    size_t              edge_at;    /* the token whose space was taken off */
 } gpti_generation;
 
 typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
@@ -6078,10 +6146,13 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
 }
 
 static void gpti_reset(gpt_session *s) {
+    int n;
     s->n_past = s->n_token = s->n_keep = s->n_high = 0;
     s->at.active = 0;
     s->last_logits = NULL;
+    n = s->gen->active;
     memset(s->gen, 0, sizeof *s->gen);
+    if (n) s->gen->finish = GPT_FINISH_HOST;
 }
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
@@ -6101,6 +6172,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     gpti_session_layout(&a, m, &plan, &s);
     gpti_list_stages(s->stage);
     s->bytes = need;
+    s->gen->active = 0;
     gpti_reset(s);
     *out = s;
     return GPT_OK;
@@ -6166,8 +6238,10 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
     }
     if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
     if (!n) s->n_high = 0;
+    if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n;
     s->at.active = 0;
+    if (s->gen->active) s->gen->finish = GPT_FINISH_HOST;
     s->gen->active = 0;
     return GPT_OK;
 }
@@ -6202,7 +6276,7 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i,
                 (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
-    if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids);
+    if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
     s->n_keep = s->n_token;
     s->n_token += n;
     return GPT_OK;
@@ -6444,18 +6518,25 @@ GPTI_COLD
  * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal subpart (Unicode 15,
  * sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character that the end of the text cuts short. */
 
-static gpt_result gpti_stream_init(gpti_stream *st, const char *const *stop, size_t n_stop, gpt_error *err) {
-    size_t i, k, n;
-    memset(st, 0, sizeof *st);
+static gpt_result gpti_stop_check(const char *const *stop, size_t n_stop, gpt_error *err) {
+    size_t i, n;
     if (n_stop > GPTI_STOP_MAX) return gpti_fail(err, GPT_E_ARG, "at most %d stop strings", (int)GPTI_STOP_MAX);
     if (n_stop > 0 && !stop) return gpti_fail(err, GPT_E_ARG, "stop is NULL though n_stop is %d", (int)n_stop);
     for (i = 0; i < n_stop; i++) {
-        unsigned char *s = st->stop[i], *border = st->border[i];
         for (n = 0; stop[i] && stop[i][n] && n <= GPTI_STOP_BYTES; n++) {}
         if (n == 0) return gpti_fail(err, GPT_E_ARG, "stop[%d] is empty", (int)i);
         if (n > GPTI_STOP_BYTES) return gpti_fail(err, GPT_E_ARG, "stop[%d] is longer than %d bytes", (int)i,
                                                   (int)GPTI_STOP_BYTES);
-        memcpy(s, stop[i], n);
+    }
+    return GPT_OK;
+}
+
+static void gpti_stream_init(gpti_stream *st, const char *const *stop, size_t n_stop) {
+    size_t i, k, n;
+    memset(st, 0, sizeof *st);
+    for (i = 0; i < n_stop; i++) {
+        unsigned char *s = st->stop[i], *border = st->border[i];
+        memcpy(s, stop[i], n = strlen(stop[i]));
         st->len[i] = (uint16_t)n;
         for (k = 1; k < n; k++) {
             size_t b = border[k - 1];
@@ -6464,25 +6545,26 @@ static gpt_result gpti_stream_init(gpti_stream *st, const char *const *stop, siz
         }
     }
     st->n_stop = (int)n_stop;
-    return GPT_OK;
 }
 
 static void gpti_stream_flush(gpti_stream *st, gpt_text_fn fn, void *user) {
     const size_t n = st->n_out;
-    st->n_out = 0;
+    if (st->state != GPTI_STREAM_HOST) st->behind -= st->n_raw;
+    st->n_out = st->n_raw = 0;
     if (n > 0 && fn && st->state != GPTI_STREAM_HOST && fn(user, st->out, n)) st->state = GPTI_STREAM_HOST;
 }
 
-/* Append one whole character. */
-static void gpti_stream_char(gpti_stream *st, const void *bytes, size_t n, gpt_text_fn fn, void *user) {
+/* Append one whole character, which stands for n_raw bytes of the text. */
+static void gpti_stream_char(gpti_stream *st, const void *bytes, size_t n, size_t n_raw, gpt_text_fn fn, void *user) {
     if (st->n_out + n > GPTI_PIECE) gpti_stream_flush(st, fn, user);
     memcpy(st->out + st->n_out, bytes, n);
     st->n_out += n;
+    st->n_raw += n_raw;
 }
 
 /* A character that will not be completed, if there is one. */
 static void gpti_stream_broken(gpti_stream *st, gpt_text_fn fn, void *user) {
-    if (st->need > 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, fn, user);
+    if (st->need > 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, st->n_part, fn, user);
     st->need = 0;
 }
 
@@ -6493,16 +6575,16 @@ static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, v
         st->part[st->n_part++] = b;
         st->low = 0x80;
         st->high = 0xBF;
-        if (--st->need == 0) gpti_stream_char(st, st->part, st->n_part, fn, user);
+        if (--st->need == 0) gpti_stream_char(st, st->part, st->n_part, st->n_part, fn, user);
     } else if (b < 0x80) {
-        gpti_stream_char(st, &b, 1, fn, user);
+        gpti_stream_char(st, &b, 1, 1, fn, user);
     } else {
         st->part[0] = b;
         st->n_part = 1;
         st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : b < 0xE0 ? 1 : b < 0xF0 ? 2 : 3);
         st->low = (unsigned char)(b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80);
         st->high = (unsigned char)(b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF);
-        if (st->need == 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, fn, user);
+        if (st->need == 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, 1, fn, user);
     }
 }
 
@@ -6518,6 +6600,7 @@ static void gpti_stream_release(gpti_stream *st, const unsigned char *held, size
 static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_text_fn fn, void *user) {
     size_t i, k;
     int j;
+    st->behind += n;
     for (i = 0; i < n && st->state == GPTI_STREAM_GO; i++) {
         const unsigned char b = (unsigned char)bytes[i], *held = st->stop[st->longest];
         const size_t n_held = st->at[st->longest];
@@ -6540,15 +6623,24 @@ static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_te
     return st->state;
 }
 
-/* The text is over: what was held back goes out. Harmless after a stop string. */
-static int gpti_stream_finish(gpti_stream *st, gpt_text_fn fn, void *user) {
-    if (st->state == GPTI_STREAM_GO) {
-        gpti_stream_release(st, st->stop[st->longest], st->at[st->longest], -1, st->at[st->longest], fn, user);
-        gpti_stream_broken(st, fn, user);
-        gpti_stream_flush(st, fn, user);
-        memset(st->at, 0, sizeof st->at);
-    }
-    return st->state;
+/* The call is over: what was held back goes out; a character that is not whole only where the text is over too. Harmless after
+ * a stop string. */
+static void gpti_stream_finish(gpti_stream *st, int over, gpt_text_fn fn, void *user) {
+    if (st->state != GPTI_STREAM_GO) return;
+    gpti_stream_release(st, st->stop[st->longest], st->at[st->longest], -1, st->at[st->longest], fn, user);
+    if (over) gpti_stream_broken(st, fn, user);
+    gpti_stream_flush(st, fn, user);
+    memset(st->at, 0, sizeof st->at);
+}
+
+/* What has not been given yet goes on to the next call: the bytes of a character that is not whole, then those that may begin
+ * a stop string. */
+static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTES + 4]) {
+    const size_t part = st->need ? st->n_part : 0;
+    if (st->state != GPTI_STREAM_GO) return 0;
+    memcpy(out, st->part, part);
+    memcpy(out + part, st->stop[st->longest], st->at[st->longest]);
+    return part + st->at[st->longest];
 }
 
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
@@ -6560,7 +6652,7 @@ GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_t
     if (!m || (n_text && !text) || (max && !ids) || n_text > 0x7fffffff)
         return gpti_fail(err, GPT_E_ARG,
         "gpt_tokenize: expected a model, at most 2^31 - 1 bytes of text and room for ids");
-    r = gpti_tokenizer_encode(&m->tok, text, n_text, flags, ids, max, &count, NULL, 0, &m->mem, err);
+    r = gpti_tokenizer_encode(&m->tok, text, n_text, flags & 7, ids, max, &count, NULL, 0, &m->mem, err);
     if (n) *n = count;
     return r;
 }
@@ -6586,49 +6678,81 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
+/* Take the last n bytes of the generated text off again. What stays of the token in which they begin is cut into tokens anew. */
+static void gpti_cut_text(gpt_session *s, size_t n) {
+    const gpti_tokenizer *t = &s->m->tok;
+    size_t at = s->n_token, kept = 0, room;
+    gpti_str piece = { "", 0 };
+    while (n && at) {
+        int edge = --at == s->gen->edge_at;
+        piece = gpti_tokenizer_shown(t, s->token[at], s->gen->show, &edge);
+        kept = piece.n > n ? piece.n - n : 0;
+        n -= piece.n - kept;
+    }
+    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_high = 0, s->n_token = at;   /* computed anew */
+    room = s->n_ctx - at;
+    if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
+        GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
+    s->n_keep = s->n_token = at + (n < room ? n : room);
+}
+
+/* The session's text is then what the host was given: all of it, or what comes before the stop string, or before the callback
+ * said stop. Only GPT_FINISH_LENGTH, where the next call may go on, leaves more: what was held back. */
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
-    if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST && gpti_stream_finish(&g->stream, g->fn, g->user))
-        why = GPT_FINISH_HOST;
-    g->finish = why;
+    gpti_stream *st = &g->stream;
+    if (why != GPT_FINISH_LENGTH)
+        gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
+    if (st->state != GPTI_STREAM_GO && st->behind) gpti_cut_text(s, st->behind);
+    g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
     g->active = 0;
     return GPT_OK;
 }
 
-/* The bytes that a generated token adds to the text: control tokens add none, and the space that SentencePiece puts before
- * the first word is not part of the text. */
-static int gpti_emit(gpt_session *s, gpt_token id) {
-    gpti_generation *g = s->gen;
-    gpti_str piece = gpti_tokenizer_piece(&s->m->tok, id);
-    if (s->n_token && gpti_tokenizer_is_control(&s->m->tok, s->token[s->n_token - 1]) && s->m->tok.add_space_prefix &&
-        piece.n && piece.p[0] == ' ') piece.p++, piece.n--;
-    if (!g->show && gpti_tokenizer_is_control(&s->m->tok, id)) piece.n = 0;
-    return gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
-}
-
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
+    gpt_generate_params none;
+    const gpti_tokenizer *t = &s->m->tok;
     gpti_generation *g = s->gen;
-    unsigned flags;
-    size_t n = 0, room = s->n_ctx - s->n_token;
+    char pending[GPTI_STOP_BYTES + 4];
+    size_t n = 0, room = s->n_ctx - s->n_token, n_pending, i;
+    unsigned flags = GPTI_TOK_NO_EOS;
+    int go_on;
     if (!prompt) prompt = "";
-    memset(g, 0, sizeof *g);
-    if (params) g->params = *params;
-    GPTI_TRY(gpti_stream_init(&g->stream, g->params.stop, g->params.n_stop, err));
-    g->fn = fn; g->user = user;
-    flags = (s->n_token ? 0u : (unsigned)GPT_TOKENIZE_BOS) | (g->params.special ? (unsigned)GPT_TOKENIZE_SPECIAL : 0u);
+    memset(&none, 0, sizeof none);
+    if (!params) params = &none;
+    GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
+    if (!s->n_token) flags |= GPTI_TOK_BOS;
+    else if (!gpti_tokenizer_is_special(t, s->token[s->n_token - 1])) flags |= GPTI_TOK_CONTINUE;
+    if (params->special) flags |= GPTI_TOK_SPECIAL;
     if (*prompt || !s->n_token)
-        GPTI_TRY(gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags | GPTI_TOK_NO_EOS, s->token + s->n_token,
-            room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, err));
+        GPTI_TRY(gpti_tokenizer_encode(t, prompt, strlen(prompt), flags, s->token + s->n_token, room, &n, s->scratch,
+            sizeof *s->scratch, &s->m->mem, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT,
             "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n,
             (unsigned long)s->n_ctx, (unsigned long)s->n_token);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    n_pending = gpti_stream_pending(&g->stream, pending);
+    go_on = !n && !g->stale;
+    memset(g, 0, sizeof *g);
+    g->params = *params;
+    g->fn = fn; g->user = user;
+    gpti_stream_init(&g->stream, params->stop, params->n_stop);
+    if (go_on) gpti_stream_push(&g->stream, pending, n_pending, fn, user);
+    else {                                      /* other text follows: this is given as it is */
+        g->stream.behind = n_pending;
+        for (i = 0; i < n_pending; i++) gpti_stream_byte(&g->stream, (unsigned char)pending[i], fn, user);
+        gpti_stream_finish(&g->stream, 1, fn, user);
+        g->stream.behind = 0;
+    }
     s->n_keep = s->n_token;
     s->n_token += n;
     gpti_want_last(s);
+    g->edge = t->add_space_prefix;
+    for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
+    g->edge_at = SIZE_MAX;
     g->n_prompt = n;
     g->active = 1;
     return GPT_OK;
@@ -6642,21 +6766,27 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
 
 static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     gpti_generation *g = s->gen;
+    gpti_str piece;
     gpt_token id;
     gpt_result r;
+    int edge = g->edge;
+    if (g->stream.state == GPTI_STREAM_HOST) return gpti_finish(s, GPT_FINISH_HOST);
+    if (g->stream.state == GPTI_STREAM_STOP) return gpti_finish(s, GPT_FINISH_STOP);
     s->want = GPTI_LOGITS_LAST;
     r = gpti_forward(s, 1, err);
     if (r == GPT_MORE) return r;
     if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
-    if (r) { g->active = 0; g->finish = GPT_FINISH_HOST; return r; }
+    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     id = gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand);
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
     if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
     g->n_generated++;
-    r = (gpt_result)gpti_emit(s, id);
+    piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
+    if (edge > g->edge) g->edge_at = s->n_token;
     s->token[s->n_token++] = id;
-    s->n_keep = s->n_token;             /* the host has seen it */
+    s->n_keep = s->n_token;             /* the host sees it */
+    r = (gpt_result)gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
     if (r || s->stop) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
     return GPT_MORE;
@@ -6669,10 +6799,10 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
 
 GPT_API void gpt_end(gpt_session *s) {
     if (s && s->busy) s->stop = 1;
-    if (!s || s->busy || !s->gen->active) return;
-    s->gen->active = 0;
-    s->gen->finish = GPT_FINISH_HOST;
+    if (!s || gpti_enter(s, "gpt_end", 1, NULL)) return;
+    gpti_finish(s, GPT_FINISH_HOST);
     gpti_drop_waiting(s);
+    gpti_leave(s, GPT_OK);
 }
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
@@ -7222,47 +7352,23 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
 
 /* ---- Chat: tokens and the API -------------------------------------------------------------------------------------- */
 
-static int gpti_chat_spells(const char *pattern, gpti_str s) {
-    size_t i, n = pattern ? strlen(pattern) : 0;
-    for (i = 0; i + s.n <= n; i++) if (!memcmp(pattern + i, s.p, s.n)) return 1;
-    return 0;
-}
-
-/* May a content become this special token? Not if it is a control token, nor one that the template itself writes, as
- * which many files do not mark them. */
-static int gpti_chat_allows(const gpti_chat *c, const gpti_tokenizer *t, gpt_token id) {
-    gpti_str s = gpti_tokenizer_piece(t, id);
-    return !gpti_tokenizer_is_control(t, id) && !gpti_chat_spells(c->row.head, s) &&
-           !gpti_chat_spells(c->row.system, s) && !gpti_chat_spells(c->row.first, s) &&
-           !gpti_chat_spells(c->row.user, s) &&
-           !gpti_chat_spells(c->row.assistant, s) && !gpti_chat_spells(c->row.generation, s);
-}
-
-/* The rendered text[n] with its marks own[n] to ids, as gpti_tokenizer_encode does it but for what may be special. Text
- * of the template and of contents that no special token separates is one text to the tokenizer, as in training. */
-static gpt_result gpti_chat_encode(const gpti_chat *c, gpti_encoder *e, const char *text, const unsigned char *own,
-                                   size_t n) {
-    const gpti_tokenizer *t = e->t;
-    const char *p = text, *from = text, *end = text + n, *run = text;     /* run: where the marks change next */
-    gpt_result r = GPT_OK;
-    size_t len = 0;
-    if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
-    e->last = -1;
-    e->edge = 1;
-    if (t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
-    while (p < end && !r) {
-        unsigned b = (unsigned char)*p;
-        int mine = own[p - text];
-        gpt_token id;
-        if (p >= run) for (run = p; run < end && own[run - text] == mine; run++) {}
-        id = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, p, run, mine, &len);
-        if (id < 0 || (!mine && !gpti_chat_allows(c, t, id))) { p++; continue; }
-        r = gpti_encode_fragment(e, from, p);
-        if (!(p == text && e->n == 1 && id == t->bos)) gpti_put(e, id);
-        e->edge = !(c->row.flags & GPTI_CHAT_TIGHT);
-        from = p += len;
-    }
-    return r ? r : gpti_encode_fragment(e, from, end);
+/* The rendered text[n] with its marks own[n] to ids. */
+static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, const unsigned char *own,
+                                   size_t n, gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch,
+                                   const gpti_mem *mem, gpt_error *err) {
+    const char *marker[6];
+    gpti_encoder e;
+    gpt_result r;
+    memset(&e, 0, sizeof e);
+    e.t = t; e.ids = ids; e.max = max; e.mem = mem; e.err = err;
+    e.buf = (char *)scratch; e.cap = scratch ? sizeof *scratch : 0;
+    e.marker = marker; e.tight = c->row.flags & GPTI_CHAT_TIGHT;
+    marker[0] = c->row.head; marker[1] = c->row.system; marker[2] = c->row.first; marker[3] = c->row.user;
+    marker[4] = c->row.assistant; marker[5] = c->row.generation;
+    r = gpti_encode_text(&e, text, own, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
+    gpti_free(mem, e.own);
+    *n_id = e.n;
+    return r;
 }
 
 GPT_API const char *gpt_chat_family(const gpt_model *m) {
@@ -7285,7 +7391,6 @@ GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messag
 GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
     gpti_chat c;
-    gpti_encoder e;
     char *text;
     size_t len;
     gpt_result r;
@@ -7298,12 +7403,8 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
     text = (char *)gpti_alloc_n(&m->mem, len, 2);
     if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
     gpti_chat_render(&c, text, (unsigned char *)text + len, len);
-    memset(&e, 0, sizeof e);
-    e.t = &m->tok; e.ids = ids; e.max = max; e.mem = &m->mem; e.err = err;
-    r = gpti_chat_encode(&c, &e, text, (unsigned char *)text + len, len);
-    gpti_free(&m->mem, e.own);
+    r = gpti_chat_encode(&c, &m->tok, text, (unsigned char *)text + len, len, ids, max, n, NULL, &m->mem, err);
     gpti_free(&m->mem, text);
-    *n = e.n;
     return r;
 }
 
@@ -7313,7 +7414,6 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
 static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
     size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
     size_t most = len < s->n_ctx / (GPTI_TOK_GROW + 1) ? (GPTI_TOK_GROW + 1) * len + 1 : s->n_ctx;
-    gpti_encoder e;
     char *text;
     gpt_result r;
     *own = NULL;
@@ -7324,16 +7424,10 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
     text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
-    memset(&e, 0, sizeof e);
-    e.t = &s->m->tok; e.ids = *ids; e.max = most; e.mem = &s->m->mem; e.err = err;
-    e.buf = (char *)s->scratch;
-    e.cap = sizeof *s->scratch;
-    r = gpti_chat_encode(c, &e, text, (unsigned char *)text + len, len);
-    gpti_free(&s->m->mem, e.own);
-    *n = e.n;
-    if (!r && e.n > most) r = gpti_fail(err, GPT_E_CONTEXT,
-        "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)e.n, (unsigned long)s->n_ctx);
-    if (!r && !e.n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
+    r = gpti_chat_encode(c, &s->m->tok, text, (unsigned char *)text + len, len, *ids, most, n, s->scratch, &s->m->mem, err);
+    if (!r && *n > most) r = gpti_fail(err, GPT_E_CONTEXT,
+        "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)*n, (unsigned long)s->n_ctx);
+    if (!r && !*n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
     return r;
 }
 
@@ -7345,14 +7439,18 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
-    if (params) GPTI_TRY(gpti_stream_init(&s->gen->stream, params->stop, params->n_stop, err));
+    if (params) GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
     r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         if (gpti_rewind(s, keep, err)) gpti_reset(s), keep = 0;     /* its window is gone: all again */
         r = gpti_append(s, ids + keep, n - keep, err);
+        memset(&s->gen->stream, 0, sizeof s->gen->stream);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
         if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_keep = 0;
+        /* a space behind the generation prompt's marker is that marker's, as for a content: no answer begins with it */
+        if (!r && s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
+            gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1])) s->gen->edge = 1;
     }
     gpti_free(&s->m->mem, own);
     return r;

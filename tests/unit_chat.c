@@ -265,7 +265,7 @@ static void forging(const gpt_model *m) {
     controls(m, NULL, "a<think>b", &user, &think);
     CHECK(think == 2, "a user-defined token that is not the template's: %lu", (unsigned long)think);
     controls(m, NULL, "<|user|>", &user, &think);
-    CHECK(user == 2, "<|user|> is nothing to chatml: %lu", (unsigned long)user);
+    CHECK(user == 0, "a user-defined token of that shape is some template's: %lu", (unsigned long)user);
 
     msg.role = "user"; msg.content = "hi<|im_end|>";                /* all the ids, and a buffer that is too short */
     CHECK(gpt_chat_tokenize(m, &msg, 1, NULL, ids, 256, &n, &err) == GPT_OK && n == 1 + 5 + 12 + 1 + 1 + 1 + 10,

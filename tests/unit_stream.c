@@ -14,6 +14,17 @@ typedef struct sink {
 static sink got;
 static char want[1 << 17];
 
+static gpt_result stream_init(gpti_stream *st, const char *const *stop, size_t n_stop, gpt_error *err) {
+    gpt_result r = gpti_stop_check(stop, n_stop, err);
+    if (!r) gpti_stream_init(st, stop, n_stop);
+    return r;
+}
+
+static int stream_finish(gpti_stream *st, gpt_text_fn fn, void *user) {
+    gpti_stream_finish(st, 1, fn, user);
+    return st->state;
+}
+
 /* ---- The slow reading ---- */
 
 /* 1 when s[n] is one well-formed character. */
@@ -118,7 +129,7 @@ static int run(const char *text, size_t n, const char *const *stop, size_t n_sto
     size_t from = 0, i;
     int stopped = 0, faults = 0, r = 0;
     reset();
-    if (gpti_stream_init(&st, stop, n_stop, NULL)) return 1;
+    if (stream_init(&st, stop, n_stop, NULL)) return 1;
     for (i = 0; i < n; i++) {
         if (i + 1 < n && !(cuts >> i & 1)) continue;
         r = gpti_stream_push(&st, text + from, i + 1 - from, take, &got);
@@ -126,9 +137,9 @@ static int run(const char *text, size_t n, const char *const *stop, size_t n_sto
         faults += !same(expected(text, from, stop, n_stop, 0, &stopped));
         faults += r != (stopped ? GPTI_STREAM_STOP : GPTI_STREAM_GO);
     }
-    faults += gpti_stream_finish(&st, take, &got) != r;
+    faults += stream_finish(&st, take, &got) != r;
     faults += !same(expected(text, n, stop, n_stop, 1, &stopped));
-    faults += gpti_stream_finish(&st, take, &got) != r || !same(got.n);
+    faults += stream_finish(&st, take, &got) != r || !same(got.n);
     return faults + got.bad;
 }
 
@@ -230,7 +241,7 @@ static void test_long(void) {
         stop[k] = stop_text[k];
     }
     memset(text, 'a', sizeof text);
-    CHECK(gpti_stream_init(&st, stop, 16, &err) == GPT_OK, "16 strings of 256 bytes are allowed");
+    CHECK(stream_init(&st, stop, 16, &err) == GPT_OK, "16 strings of 256 bytes are allowed");
     reset();
     for (i = 0; i < 39000; i += n) {
         n = 39000 - i < 1 + i % 1700 ? 39000 - i : 1 + i % 1700;
@@ -243,27 +254,27 @@ static void test_long(void) {
     CHECK(r == GPTI_STREAM_STOP && got.n == 39000 - 255, "nothing comes after a stop string");
     for (i = 0; i + 4 <= sizeof text; i += 4) memcpy(text + i, "\xF0\x9F\x98\x80", 4);
     for (total = 1; total < 2100; total += 523) {
-        (void)gpti_stream_init(&st, NULL, 0, NULL);
+        (void)stream_init(&st, NULL, 0, NULL);
         reset();
         (void)gpti_stream_push(&st, "z", 1, take, &got);
         for (i = 0; i < 8000; i += n) {
             n = 8000 - i < total ? 8000 - i : total;
             (void)gpti_stream_push(&st, text + i, n, take, &got);
         }
-        (void)gpti_stream_finish(&st, take, &got);
+        (void)stream_finish(&st, take, &got);
         CHECK(got.n == 8001 && got.bad == 0 && !memcmp(got.text + 1, text, 8000), "emoji in steps of %d", (int)total);
     }
     stop[16] = "x";
-    CHECK(gpti_stream_init(&st, stop, 17, &err) == GPT_E_ARG, "17 stop strings are too many");
+    CHECK(stream_init(&st, stop, 17, &err) == GPT_E_ARG, "17 stop strings are too many");
     memset(stop_text[3], 'q', 257);
     stop_text[3][257] = 0;
-    CHECK(gpti_stream_init(&st, stop, 16, &err) == GPT_E_ARG, "257 bytes are too long");
+    CHECK(stream_init(&st, stop, 16, &err) == GPT_E_ARG, "257 bytes are too long");
     CHECK(strcmp(err.msg, "stop[3] is longer than 256 bytes") == 0, "message: %s", err.msg);
     stop[1] = "";
-    CHECK(gpti_stream_init(&st, stop, 2, &err) == GPT_E_ARG, "an empty stop string makes no sense");
+    CHECK(stream_init(&st, stop, 2, &err) == GPT_E_ARG, "an empty stop string makes no sense");
     stop[1] = NULL;
-    CHECK(gpti_stream_init(&st, stop, 2, &err) == GPT_E_ARG, "a NULL stop string makes no sense");
-    CHECK(gpti_stream_init(&st, NULL, 1, &err) == GPT_E_ARG, "no array");
+    CHECK(stream_init(&st, stop, 2, &err) == GPT_E_ARG, "a NULL stop string makes no sense");
+    CHECK(stream_init(&st, NULL, 1, &err) == GPT_E_ARG, "no array");
 }
 
 static void test_refusal(void) {
@@ -273,19 +284,19 @@ static void test_refusal(void) {
     int at;
     memset(big, 'x', sizeof big);
     for (at = 1; at <= 4; at++) {
-        (void)gpti_stream_init(&st, stop, 1, NULL);
+        (void)stream_init(&st, stop, 1, NULL);
         reset();
         got.refuse_at = at;
         CHECK(gpti_stream_push(&st, big, sizeof big, take, &got) == GPTI_STREAM_HOST, "refused at piece %d", at);
         CHECK(gpti_stream_push(&st, "more", 4, take, &got) == GPTI_STREAM_HOST, "stays refused");
-        CHECK(gpti_stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls", got.calls);
+        CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls", got.calls);
     }
-    (void)gpti_stream_init(&st, stop, 1, NULL);
+    (void)stream_init(&st, stop, 1, NULL);
     reset();
     got.refuse_at = 1;
     (void)gpti_stream_push(&st, "nev", 3, take, &got);
-    CHECK(gpti_stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.n == 3, "refused at the end");
-    (void)gpti_stream_init(&st, stop, 1, NULL);
+    CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.n == 3, "refused at the end");
+    (void)stream_init(&st, stop, 1, NULL);
     CHECK(gpti_stream_push(&st, "a never", 7, NULL, NULL) == GPTI_STREAM_STOP, "without a callback");
 }
 
@@ -304,13 +315,13 @@ static void test_kuhn(void) {
     fclose(f);
     for (round = 0; round < 2; round++) {
         for (step = 1; step < 12; step++) {
-            (void)gpti_stream_init(&st, stop, round ? 2 : 0, NULL);
+            (void)stream_init(&st, stop, round ? 2 : 0, NULL);
             reset();
             for (i = 0; i < n; i += k) {
                 k = n - i < step ? n - i : step;
                 (void)gpti_stream_push(&st, text + i, k, take, &got);
             }
-            (void)gpti_stream_finish(&st, take, &got);
+            (void)stream_finish(&st, take, &got);
             CHECK(same(expected(text, n, stop, round ? 2 : 0, 1, &stopped)) && !got.bad, "in steps of %d", (int)step);
         }
     }

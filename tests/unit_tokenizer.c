@@ -195,13 +195,17 @@ static void done(gpti_tokenizer *t) {
     free(t);
 }
 
+/* SentencePiece: U+2581 is a space to sentencepiece, and comes back as one. */
 static void round_trip(const gpti_tokenizer *t, const char *text, size_t n, const char *name) {
     gpt_token *ids;
     size_t count = encode(t, text, n, 0, &ids), size = gpti_tokenizer_decode(t, ids, count, 0, NULL, 0);
-    char *back = (char *)malloc(size + 1);
+    char *back = (char *)malloc(size + 1), *want = (char *)malloc(n + 1);
     gpti_tokenizer_decode(t, ids, count, 0, back, size);
-    CHECK(size == n && memcmp(back, text, n) == 0, "%s: round trip gives %lu bytes of %lu", name, (unsigned long)size,
+    memcpy(want, text, n);
+    if (t->family == GPTI_TOK_SPM) n = gpti_bytes_of_spm(want, text, n);
+    CHECK(size == n && memcmp(back, want, n) == 0, "%s: round trip gives %lu bytes of %lu", name, (unsigned long)size,
           (unsigned long)n);
+    free(want);
     free(back);
     free(ids);
 }
@@ -438,7 +442,8 @@ static void names(void) {
             "'pretokenizer'"),
           "unknown family: %s", err.msg);
     v.pre = str("", 0);
-    CHECK(init(&t, &v, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "'pretokenizer'"), "missing family: %s", err.msg);
+    CHECK(init(&t, &v, &err) == GPT_OK, "a file that names no family has the default one: %s", err.msg);
+    done(t);
     v.model = str("rwkv", 4);
     CHECK(init(&t, &v, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "'rwkv'"), "unknown model: %s", err.msg);
     v.model = str("none", 4);
@@ -620,7 +625,7 @@ static void specials_spm(void) {
         expect(t, "a<s></s>", GPTI_TOK_BOS | GPTI_TOK_NO_EOS, "[<s>][ a][<][s][>][<][/][s][>]");
         expect(t, "a</s> b<x>c", GPTI_TOK_SPECIAL, "[ a][</s>][ ][ b][<x>][ c]");
         expect(t, "<s>a</s>", GPTI_TOK_SPECIAL | GPTI_TOK_BOS, "[<s>][ a][</s>]");
-        decodes(t, "a</s> b<x>c d", GPTI_TOK_SPECIAL, 1, "a</s> b<x>c d");
+        decodes(t, "a</s> b<x>c d", GPTI_TOK_SPECIAL, 1, "a</s>  b<x> c d");     /* as sentencepiece has it */
         decodes(t, " a  b", GPTI_TOK_BOS, 0, " a  b");
         expect(t, "<0x41><unk>", 0, "[ ][<][0][x][4][1][>][<][un][k][>]");
     }
@@ -651,8 +656,8 @@ static void hostile_init(const gpti_vocab *v, gpt_result want, const char *says)
 }
 
 static void hostile(void) {
-    static const char *const merges[] = { "a b", "ab", " ", "", "a ", " a", "a  b", "zz z", "a b", "b a", "ab ab",
-                                          "\xff \xfe" };
+    static const char *const merges[] = { "a b", "b a", "ab ab", "a  b", "\xE2\x84\xA2 a",      /* that can be, or never are */
+                                          "ab", " ", "", "a ", " a", "b z", "zz z" };           /* that cannot be kept */
     static const char *const texts[] = { "", "a", "a", "b", "ab", "ba", "abab", "\xff", "\xC4", " ", "\xE2\x96\x81",
                                          "<0x41>", "<s>" };
     static const float scores[] = { 0, -1, -2, -3, 1e38f, -1e38f, 0, 0, 0, 0, 0, 0, 0 };
@@ -670,16 +675,20 @@ static void hostile(void) {
     score[7] = score[6] - score[6];
     for (k = 0; k < 3; k++) {
         v = no_vocab(models[k], "gpt-2");
-        v.token = token; v.merge = merge; v.n_merge = 12;
-        hostile_init(&v, GPT_OK, NULL);                         /* no token at all */
+        v.token = token; v.merge = merge; v.n_merge = 5;
+        hostile_init(&v, k ? GPT_OK : GPT_E_FORMAT, k ? NULL : "merge 0, 'a b': expected two tokens");      /* no token at all */
         v.n_token = 13;
         hostile_init(&v, GPT_OK, NULL);
-        v.type = types; v.score = score;
+        for (i = 5; i < 12; i++) {
+            v.merge = merge + i; v.n_merge = 1;
+            hostile_init(&v, k ? GPT_OK : GPT_E_FORMAT, k ? NULL : "expected two tokens that make a third");
+        }
+        v.n_merge = 0; v.type = types; v.score = score;
         hostile_init(&v, GPT_OK, NULL);
         v.unk = 12; v.bos = 2; v.eos = 1; v.eot = 0; v.add_bos = v.add_eos = 1;
         hostile_init(&v, GPT_OK, NULL);
-        v.eos = 13;
-        hostile_init(&v, GPT_E_FORMAT, "eos_token_id is 13, the file has 13 tokens");
+        v.eos = v.unk = 13;                                     /* out of range: the family's */
+        hostile_init(&v, GPT_OK, NULL);
         v.eos = -7;
         hostile_init(&v, GPT_OK, NULL);
         types[3] = GPTI_TOKEN_BYTE;
@@ -728,6 +737,104 @@ static void hostile(void) {
         hostile_init(&v, GPT_OK, NULL);
     }
     free(text);
+}
+
+/* -- what files spell, type and leave out; each case is one that published files have -- */
+
+static gpti_tokenizer *made(const char *model, const char *const *texts, const int32_t *type, size_t n, gpti_vocab *v) {
+    static gpti_str token[320];
+    gpti_tokenizer *t;
+    gpt_error err;
+    size_t i;
+    for (i = 0; i < n; i++) token[i] = str(texts[i], strlen(texts[i]));
+    v->model = str(model, strlen(model));
+    v->token = token; v->type = type; v->n_token = n;
+    CHECK(init(&t, v, &err) == GPT_OK, "%s", err.msg);
+    return t;
+}
+
+static void is_ids(const gpti_tokenizer *t, const char *text, unsigned flags, const char *want) {
+    char got[256] = "";
+    gpt_token *ids;
+    size_t n = encode(t, text, strlen(text), flags, &ids), i, at = 0;
+    for (i = 0; i < n && at < sizeof got - 12; i++) at += (size_t)sprintf(got + at, i ? " %ld" : "%ld", (long)ids[i]);
+    CHECK(strcmp(got, want) == 0, "'%s' with flags %u: %s, expected %s", text, flags, got, want);
+    free(ids);
+}
+
+static void spelled_bpe(void) {
+    static const char *const texts[] = { "\xE2\x84\xA2", "\xC3\xA2", "\xC4\xA6", "\xC2\xA2", "\xC3\xA2\xC4\xA6",
+        "\xC3\xA2\xC4\xA6\xC2\xA2", "a", "<|endoftext|>", "<|im_end|>", "</s>", "[EOS]" };
+    static const char *const merges[] = { "\xC3\xA2 \xC4\xA6", "\xC3\xA2\xC4\xA6 \xC2\xA2" };
+    static const int32_t type[] = { 1, 1, 1, 1, 1, 1, 1, 3, 1, 4, 3 };
+    static char space[9][513], merge_text[8][520];
+    const char *spaces[9];
+    gpti_str merge[8];
+    gpti_vocab v = no_vocab("gpt2", "gpt-2");
+    gpti_tokenizer *t;
+    gpt_token id;
+    size_t i, k;
+    merge[0] = str(merges[0], strlen(merges[0])); merge[1] = str(merges[1], strlen(merges[1]));
+    v.merge = merge; v.n_merge = 2;
+    v.unk = v.eos = 7;
+    t = made("gpt2", texts, type, 11, &v);
+    if (!t) return;
+    is_ids(t, "\xE2\x84\xA2", 0, "5");              /* merged; no text is a token that is spelled without byte letters */
+    is_ids(t, "a\x04" "a", 0, "6 6");                /* a byte without a token is dropped, and is not the unknown token */
+    is_ids(t, "a</s>a", 0, "6 9 6");
+    for (id = 0; id < 11; id++)                     /* <|im_end|> ends whatever its type; </s> only as a control token */
+        CHECK(gpti_tokenizer_is_end(t, id) == (id == 7 || id == 8 || id == 10), "token %ld: an end?", (long)id);
+    CHECK(gpti_tokenizer_is_control(t, 8) && !gpti_tokenizer_is_control(t, 9), "<|im_end|> is corrected, </s> is not");
+    done(t);
+    for (i = 0; i < 9; i++) {                       /* runs of 1, 2, 4, ... 256 spaces */
+        for (k = 0; k < (size_t)1 << i; k++) memcpy(space[i] + 2 * k, "\xC4\xA0", 2);
+        spaces[i] = space[i];
+        if (i) { sprintf(merge_text[i - 1], "%s %s", space[i - 1], space[i - 1]); merge[i - 1] = str(merge_text[i - 1], strlen(merge_text[i - 1])); }
+    }
+    v.n_merge = 8; v.unk = v.eos = -1;
+    t = made("gpt2", spaces, NULL, 9, &v);
+    if (!t) return;
+    memset(space[0], ' ', 384);
+    space[0][384] = 0;
+    is_ids(t, space[0] + 128, 0, "8");
+    is_ids(t, space[0] + 256, 0, "7");
+    is_ids(t, space[0], 0, "8 7");
+    done(t);
+}
+
+static void spelled_spm(void) {
+    static const char *texts[14 + 256] = { "<unk>", "<s>", "<eos>", "</s>", "<|user|>", "<|end|>", "\xE2\x96\x81", "a", "b",
+        "\xE2\x96\x81" "a", "\xE2\x96\x81" "b", "<b>", "<|endoftext|>", "\xE2\x96\x81\xE2\x96\x81" };
+    static char byte[256][8];
+    static int32_t type[14 + 256] = { 2, 3, 3, 4, 4, 3, 1, 1, 1, 1, 1, 4, 3, 1 };
+    static float score[14 + 256];
+    gpti_vocab v = no_vocab("llama", "");
+    gpti_tokenizer *t;
+    size_t i;
+    int phi;
+    for (i = 0; i < 256; i++) { sprintf(byte[i], "<0x%02X>", (unsigned)i); texts[14 + i] = byte[i]; type[14 + i] = i & 1 ? 1 : 6; }
+    for (i = 0; i < 14 + 256; i++) score[i] = -(float)i;
+    v.score = score; v.unk = 0; v.bos = 1; v.eos = 2;
+    for (phi = 0; phi < 2; phi++) {
+        v.name = str(phi ? "My PHI-3 mini" : "Phi-2", phi ? 13 : 5);
+        t = made("llama", texts, type, 14 + 256, &v);
+        if (!t) return;
+        is_ids(t, "a</s>", 0, "9 3");
+        is_ids(t, "a\xE2\x96\x81" "b \xE2\x96\x81", 0, "9 10 13");       /* U+2581 is a space, as sentencepiece has it */
+        is_ids(t, "\xE2\x96\x81" "a", 0, "6 9");
+        is_ids(t, "\n\r", 0, "6 24 27");                                  /* byte tokens, typed as bytes or not */
+        is_ids(t, "a", GPT_TOKENIZE_CONTINUE, "7");
+        is_ids(t, " a", GPT_TOKENIZE_CONTINUE, "9");
+        is_ids(t, "<|user|>\n\xC2\xA0 a<|end|> \n\nb<s> a", GPTI_TOK_SPECIAL, phi ? "4 9 5 10 1 6 9" : "4 6 24 208 174 9 5 13 24 24 8 1 6 9");
+        is_ids(t, "<|user|>\n<|endoftext|> b", GPTI_TOK_SPECIAL, phi ? "4 12 6 10" : "4 6 24 12 6 10");
+        decodes(t, "a<|end|> b<|user|>", GPTI_TOK_SPECIAL, 0, phi ? "a b<|user|>" : "a  b<|user|>");
+        decodes(t, "<s> a", GPTI_TOK_SPECIAL, 0, " a");
+        decodes(t, "\n a", 0, 0, "\n a");
+        CHECK(!gpti_tokenizer_is_end(t, 3) && gpti_tokenizer_is_end(t, 2) && gpti_tokenizer_is_end(t, 5), "</s> is a tag here");
+        CHECK(gpti_tokenizer_find(t, "\n", 1) == 24 && gpti_tokenizer_find(t, "\r", 1) == 27 && gpti_tokenizer_find(t, "a", 1) == 7,
+              "bytes are found: %ld", (long)gpti_tokenizer_find(t, "\n", 1));
+        done(t);
+    }
 }
 
 /* -- many special tokens of one spelling -- */
@@ -946,6 +1053,8 @@ int main(int argc, char **argv) {
     sentencepiece("unigram_bytes");
     specials_bpe();
     specials_spm();
+    spelled_bpe();
+    spelled_spm();
     hostile();
     equal_spellings();
     failing_memory();

@@ -1,0 +1,298 @@
+/* Several calls are one text, and a session's text is what the host saw: random histories of prompts, stop strings, limits,
+ * refusals, cancels and rewinds end with tokens whose text is what the callback was given, byte for byte. The models are
+ * random, so they write control tokens, halves of characters and bytes that begin none. */
+#define GPT_IMPLEMENTATION
+#include "gpt.h"
+#include "test.h"
+#include "gguf_builder.h"
+
+enum { N_CTX = 120, ROOM = 1 << 14 };
+
+static uint32_t seed = 1;
+static uint32_t below(uint32_t n) { seed = seed * 1664525u + 1013904223u; return (uint32_t)(((uint64_t)seed * n) >> 32); }
+
+/* ---- Models -------------------------------------------------------------------------------------------------------- */
+
+enum { D = 32, FF = 40, N_PIECE = 18 };
+static const char *const pieces[N_PIECE] = { "<unk>", "<s>", "</s>", "<|x|>", "<b>", " ", "a", " a", "b", " b", "ab", "\xC3\xA9", " \xF0\x9F\x98\x80",
+    "\n", "b\n", "  ", "aaa", "a b" };
+
+/* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens */
+static gpt_model *model(int kind) {
+    static const char *const merges[] = { "a b", "a a", "aa a" };
+    static const struct { const char *name; uint64_t d0, d1; int window; } t[] = { { "attn_norm", D, 0, 0 }, { "ffn_norm", D, 0, 0 },
+        { "attn_q", D, 32, 0 }, { "attn_k", D, 16, 0 }, { "attn_v", D, 16, 0 }, { "attn_output", 32, D, 0 }, { "ffn_gate", D, FF, 0 },
+        { "ffn_up", D, FF, 0 }, { "ffn_down", FF, D, 0 }, { "attn_q_norm", 8, 0, 1 }, { "attn_k_norm", 8, 0, 1 },
+        { "post_attention_norm", D, 0, 1 }, { "post_ffw_norm", D, 0, 1 } };
+    const char *arch = kind == 2 ? "gemma3" : "llama";
+    const unsigned n_vocab = kind ? N_PIECE + 256 : 256 + 5;
+    gpt_model_params p;
+    gpt_model *m = NULL;
+    gpt_error err;
+    const unsigned char *file;
+    char name[64], text[8];
+    static float w[300 * D];
+    size_t n, i, k;
+    gb g;
+    memset(&p, 0, sizeof p);
+    p.n_threads = 1;
+    gb_init(&g, 3, 0);
+    gb_kv_str(&g, "general.architecture", arch);
+#define KEY(key) (snprintf(name, sizeof name, "%s.%s", arch, key), name)
+    gb_kv_u32(&g, KEY("block_count"), 2);
+    gb_kv_u32(&g, KEY("context_length"), 256);
+    gb_kv_u32(&g, KEY("embedding_length"), D);
+    gb_kv_u32(&g, KEY("feed_forward_length"), FF);
+    gb_kv_u32(&g, KEY("attention.head_count"), 4);
+    gb_kv_u32(&g, KEY("attention.head_count_kv"), 2);
+    gb_kv_f32(&g, KEY("attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (kind == 2) gb_kv_u32(&g, KEY("attention.sliding_window"), 8);
+    gb_kv_str(&g, "tokenizer.ggml.model", kind ? "llama" : "gpt2");
+    gb_kv_str(&g, "tokenizer.ggml.pre", "gpt-2");
+    gb_kv_array(&g, "tokenizer.ggml.tokens", GB_STR, n_vocab);
+    for (i = 0; kind && i < N_PIECE; i++) {             /* SentencePiece spells a space U+2581 */
+        char spelled[32];
+        const char *q;
+        for (q = pieces[i], n = 0; *q; q++) n += (size_t)sprintf(spelled + n, *q == ' ' ? "\xE2\x96\x81" : "%c", *q);
+        gb_text(&g, &g.kv, spelled, n);
+    }
+    for (i = 0; kind && i < 256; i++) { sprintf(text, "<0x%02X>", (unsigned)i); gb_text(&g, &g.kv, text, 6); }
+    for (i = 0, k = 256; !kind && i < 256; i++) {       /* the byte alphabet of GPT-2 */
+        const unsigned cp = (unsigned)((i > 32 && i < 127) || (i > 160 && i != 173) ? i : k++);
+        text[0] = (char)(cp < 128 ? cp : 0xC0 | cp >> 6);
+        text[1] = (char)(0x80 | (cp & 63));
+        gb_text(&g, &g.kv, text, cp < 128 ? 1 : 2);
+    }
+    if (!kind) {
+        gb_text(&g, &g.kv, "ab", 2); gb_text(&g, &g.kv, "aa", 2); gb_text(&g, &g.kv, "aaa", 3);
+        gb_text(&g, &g.kv, "<s>", 3); gb_text(&g, &g.kv, "<|x|>", 5);
+        gb_kv_strs(&g, "tokenizer.ggml.merges", merges, 3);
+    }
+    gb_kv_array(&g, "tokenizer.ggml.token_type", GB_I32, n_vocab);
+    for (i = 0; i < n_vocab; i++)
+        gb_uint(&g, &g.kv, !kind ? i < 259 ? 1 : 3 : i >= N_PIECE ? 6 : i == 0 ? 2 : i < 4 ? 3 : i == 4 ? 4 : 1, 4);
+    if (kind) {
+        gb_kv_array(&g, "tokenizer.ggml.scores", GB_FLOAT, n_vocab);
+        for (i = 0; i < n_vocab; i++) gb_float(&g, &g.kv, -(float)i);
+    } else {
+        gb_kv_u32(&g, "tokenizer.ggml.bos_token_id", 259);
+        gb_kv_bool(&g, "tokenizer.ggml.add_bos_token", 1);
+    }
+    for (i = 0; i < sizeof w / sizeof *w; i++) w[i] = (float)((double)below(2001) / 1000.0 - 1.0);
+    gb_tensor_f32(&g, "token_embd.weight", 2, D, n_vocab, w);
+    for (i = 0; i < D; i++) w[i] = 1.0f;
+    gb_tensor_f32(&g, "output_norm.weight", 1, D, 0, w);
+    for (i = 0; i < 2; i++) for (k = 0; k < sizeof t / sizeof *t; k++) {
+        if (t[k].window && kind != 2) continue;
+        snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)i, t[k].name);
+        for (n = 0; n < t[k].d0 * (t[k].d1 ? t[k].d1 : 1); n++)
+            w[n] = t[k].d1 ? (float)((double)below(2001) / 2000.0 - 0.5) : 1.0f;
+        gb_tensor_f32(&g, name, t[k].d1 ? 2 : 1, t[k].d0, t[k].d1, w);
+    }
+    file = gb_finish(&g, &n);
+    CHECK(gpt_model_load_memory(&m, file, n, &p, &err) == GPT_OK, "kind %d: %s", kind, err.msg);
+    gb_free(&g);
+    return m;
+}
+
+/* ---- What the host saw --------------------------------------------------------------------------------------------- */
+
+typedef struct host {
+    char   text[ROOM];
+    size_t n, refuse, polls;            /* refuse: the call that returns 1; polls: until the hook says cancel; 0 = never  */
+} host;
+
+static host saw;
+
+static int take(void *user, const char *text, size_t n) {
+    host *h = (host *)user;
+    memcpy(h->text + h->n, text, n);
+    h->n += n;
+    return h->refuse && --h->refuse == 0;
+}
+
+static gpt_poll ask(void *user) {
+    host *h = (host *)user;
+    return h->polls && --h->polls == 0 ? GPT_CANCEL : GPT_GO;
+}
+
+/* Raw bytes as the host sees them, U+FFFD for what is no character; over = 0: a last one that is not whole is not seen yet. */
+static size_t seen(const char *raw, size_t n, int over, char *out) {
+    gpti_stream st;
+    host h;
+    gpti_stream_init(&st, NULL, 0);
+    h.n = h.refuse = 0;
+    gpti_stream_push(&st, raw, n, take, &h);
+    gpti_stream_finish(&st, over, take, &h);
+    memcpy(out, h.text, h.n);
+    return h.n;
+}
+
+static size_t text_of(const gpt_model *m, gpt_session *s, size_t n, char *out) {
+    return gpt_detokenize(m, gpt_session_tokens(s, NULL), n, 0, out, ROOM);
+}
+
+/* 0 when the text ends in half of a character that the host has seen as U+FFFD: nothing can be said of what follows. */
+static int compare(const gpt_model *m, gpt_session *s, const char *after, unsigned round, int held) {
+    const int over = s->gen->stream.state != GPTI_STREAM_GO || !s->gen->stream.need;
+    static char raw[ROOM], want[ROOM];
+    size_t n_token, n, k;
+    gpt_session_tokens(s, &n_token);
+    n = text_of(m, s, n_token, raw);
+    k = seen(raw, n, over, want);
+    CHECK((held ? saw.n <= k : saw.n == k) && !memcmp(saw.text, want, saw.n),
+        "history %u, after %s: the host saw %lu bytes \"%.*s\", the session has %lu \"%.*s\"", round, after, (unsigned long)saw.n,
+        (int)saw.n, saw.text, (unsigned long)k, (int)k, want);
+    if (!held) memcpy(saw.text, want, k), saw.n = k;
+    return !over || seen(raw, n, 0, want) == k;
+}
+
+static void history(const gpt_model *m, unsigned round, uint32_t n_batch) {
+    static const char *const prompts[] = { "", "", "a", " b", "ab", "\xC3\xA9", "a\n", "  a b", "aaaab" };
+    static const char *const stops[] = { "a", "b", "ab", "b\n", " a", "aab", "\n", "\xC3", "ba b" };
+    static char raw[ROOM];
+    gpt_session_params sp;
+    gpt_session_info info;
+    gpt_session *s = NULL;
+    gpt_error err;
+    unsigned op;
+    memset(&sp, 0, sizeof sp);
+    sp.n_ctx = N_CTX; sp.n_batch = n_batch; sp.n_threads = 1; sp.kv = GPT_KV_F32;
+    sp.poll = ask; sp.poll_user = &saw;
+    memset(&saw, 0, sizeof saw);
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_OK, "%s", err.msg);
+    if (!s) return;
+    for (op = 0; op < 12; op++) {
+        const char *prompt = prompts[below(9)], *stop[3];
+        gpt_generate_params p;
+        size_t n_before, n_after, n, i, steps = below(3) ? SIZE_MAX : below(6);
+        gpt_result r;
+        memset(&p, 0, sizeof p);
+        for (i = 0; i < 3; i++) stop[i] = stops[below(9)];
+        p.stop = stop; p.n_stop = below(4);
+        p.max_tokens = below(10) + (below(30) ? 1 : 200);
+        p.sample.temperature = 1.5f; p.sample.seed = round; p.ignore_end = 1;
+        saw.polls = below(6) ? 0 : 1 + below(40);
+        saw.refuse = below(6) ? 0 : 1 + below(4);
+        gpt_session_tokens(s, &n_before);
+        r = gpt_begin(s, prompt, &p, take, &saw, &err);
+        if (r) {
+            CHECK(r == GPT_E_CONTEXT || (r == GPT_E_ARG && !n_before), "history %u: %s", round, err.msg);
+            break;
+        }
+        gpt_session_tokens(s, &n_after);
+        n = text_of(m, s, n_before, raw);
+        i = text_of(m, s, n_after, raw);
+        memcpy(saw.text + saw.n, raw + n, i - n);
+        saw.n += i - n;
+        do r = steps-- ? gpt_step(s, &err) : GPT_OK; while (r == GPT_MORE);
+        if (steps == SIZE_MAX) gpt_end(s);
+        gpt_session_tokens(s, &n);
+        gpt_session_info_get(s, &info);
+        if (n < n_after && n_after > n_before) break;   /* cancelled while the prompt was computed */
+        if (!compare(m, s, info.finish == GPT_FINISH_STOP ? "stop" : info.finish == GPT_FINISH_HOST ? "host" : "limit", round,
+            info.finish == GPT_FINISH_LENGTH) || info.finish == GPT_FINISH_CONTEXT) break;
+        if (!below(5)) {                                /* to where a character ends */
+            static char a[ROOM], b[ROOM];
+            const size_t to = n > 1 ? 1 + below((uint32_t)n - 1) : 0;
+            const size_t bytes = text_of(m, s, to, raw), whole = seen(raw, bytes, 0, a);
+            if (seen(raw, bytes, 1, b) != whole || gpt_session_rewind(s, to, &err)) continue;
+            memcpy(saw.text, a, whole);
+            saw.n = whole;
+        }
+    }
+    gpt_session_free(s);
+}
+
+/* The same tokens in calls of any length give the same pieces, stop strings across calls included. */
+static void calls(const gpt_model *m, unsigned round) {
+    static char whole[ROOM];
+    static const char *const stops[] = { "ab", "\n", "b\n", "aab" };
+    gpt_session_params sp;
+    gpt_session_info info;
+    gpt_session *s = NULL;
+    gpt_error err;
+    gpt_generate_params p;
+    size_t n = 0, cut, total;
+    memset(&sp, 0, sizeof sp);
+    sp.n_ctx = N_CTX; sp.n_threads = 1;
+    if (gpt_session_new(&s, m, &sp, &err)) { CHECK(0, "%s", err.msg); return; }
+    memset(&p, 0, sizeof p);
+    p.stop = stops + round % 4; p.n_stop = round % 5 ? 1 : 0;
+    p.sample.temperature = 1.5f; p.sample.seed = round; p.ignore_end = 1;
+    for (cut = 40; cut; cut = cut == 40 ? 7 : cut == 7 ? 3 : cut == 3 ? 2 : cut == 2 ? 1 : 0) {
+        memset(&saw, 0, sizeof saw);
+        gpt_session_reset(s);
+        for (total = 0; total < 40; total += p.max_tokens) {
+            p.max_tokens = cut < 40 - total ? cut : 40 - total;
+            CHECK(gpt_generate(s, total ? "" : "a b", &p, take, &saw, &err) == GPT_OK, "%s", err.msg);
+            gpt_session_info_get(s, &info);
+            if (info.finish != GPT_FINISH_LENGTH) break;
+        }
+        if (cut == 40) { memcpy(whole, saw.text, saw.n); n = saw.n; }
+        CHECK(n == saw.n && !memcmp(whole, saw.text, n), "seed %u in calls of %u: \"%.*s\", in one \"%.*s\"", round, (unsigned)cut,
+            (int)saw.n, saw.text, (int)n, whole);
+    }
+    gpt_session_free(s);
+}
+
+/* What must not change a thing, and what ends a generation. */
+static void edges(const gpt_model *m) {
+    gpt_session_params sp;
+    gpt_session_info a, b;
+    gpt_session *s = NULL;
+    gpt_error err;
+    gpt_generate_params p;
+    static char big[4000];
+    size_t n, k;
+    memset(&sp, 0, sizeof sp);
+    sp.n_ctx = N_CTX; sp.n_threads = 1;
+    if (gpt_session_new(&s, m, &sp, &err)) { CHECK(0, "%s", err.msg); return; }
+    memset(&p, 0, sizeof p);
+    p.max_tokens = 3; p.ignore_end = 1;
+    gpt_generate(s, "ab", &p, NULL, NULL, &err);
+    gpt_session_info_get(s, &a);
+    memset(big, 'q', sizeof big - 1);
+    CHECK(gpt_generate(s, big, &p, NULL, NULL, &err) == GPT_E_CONTEXT, "a prompt that does not fit");
+    gpt_session_info_get(s, &b);
+    CHECK(!memcmp(&a, &b, sizeof a), "a prompt that does not fit changes nothing: finish %d, %d", (int)a.finish, (int)b.finish);
+    gpt_begin(s, "a", &p, NULL, NULL, &err);
+    gpt_step(s, &err);
+    CHECK(gpt_session_rewind(s, 2, &err) == GPT_OK, "%s", err.msg);
+    gpt_session_info_get(s, &a);
+    CHECK(a.finish == GPT_FINISH_HOST && gpt_step(s, &err) == GPT_E_STATE, "a rewind ends a generation: %d", (int)a.finish);
+    gpt_begin(s, "a", &p, NULL, NULL, &err);
+    gpt_session_reset(s);
+    gpt_session_info_get(s, &a);
+    CHECK(a.finish == GPT_FINISH_HOST && gpt_step(s, &err) == GPT_E_STATE, "a reset does: %d", (int)a.finish);
+    gpt_session_reset(s);
+    gpt_session_info_get(s, &a);
+    CHECK(a.finish == GPT_FINISH_NONE, "a reset of a session at rest: %d", (int)a.finish);
+    /* two prompts are one text: no space is put between them */
+    gpt_begin(s, "a", &p, NULL, NULL, &err); gpt_end(s);
+    gpt_session_tokens(s, &n);
+    if (n < 2) { gpt_eval(s, NULL, 0, &err); gpt_begin(s, "a", &p, NULL, NULL, &err); }
+    gpt_session_reset(s);
+    p.max_tokens = 1;
+    gpt_begin(s, "a", &p, NULL, NULL, &err); gpt_step(s, &err); gpt_session_tokens(s, &n); gpt_end(s);
+    gpt_session_rewind(s, n - 1, &err);
+    gpt_generate(s, "bab", &p, NULL, NULL, &err);
+    gpt_session_tokens(s, &k);
+    k = gpt_detokenize(m, gpt_session_tokens(s, NULL), k - 1, 0, big, sizeof big);
+    CHECK(k == 4 && !memcmp(big, "abab", 4), "\"a\" and \"bab\": \"%.*s\"", (int)k, big);
+    gpt_session_free(s);
+}
+
+int main(void) {
+    int kind;
+    unsigned i;
+    for (kind = 0; kind < 3; kind++) {
+        gpt_model *m = model(kind);
+        if (!m) continue;
+        for (i = 0; i < 1500; i++) history(m, i, i % 3 ? 0 : 1 + i % 7);
+        for (i = 0; i < 200; i++) calls(m, i);
+        edges(m);
+        gpt_model_free(m);
+    }
+    return test_report("unit_history");
+}
