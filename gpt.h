@@ -2414,6 +2414,7 @@ static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt
     if ((r = gpti_gguf_setting(g, "split.no", &no, err)) != GPT_OK) return r;
     if ((r = gpti_gguf_setting(g, "split.count", &count, err)) != GPT_OK) return r;
     if ((r = gpti_gguf_setting(g, "split.tensors.count", all, err)) != GPT_OK) return r;
+    if (count <= 1 && g->n_part == 1) *all = UINT32_MAX, no = 0;         /* left over from when it was split */
     if (count > 1 && g->n_part == 1)
         return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %lu of %lu, named NAME-%05lu-of-%05lu.gguf when "
                          "split", no + 1ul, (unsigned long)count, no + 1ul, (unsigned long)count);
@@ -4028,7 +4029,7 @@ enum {                              /* what else sets an architecture apart     
     GPTI_BIAS       = GPTI_NORM_BIAS | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_FFN_BIAS,
     GPTI_GATED      = 1 << 5,       /* down(act(gate x) * up x) instead of down(act(up x))                               */
     GPTI_PARALLEL   = 1 << 6,       /* x + attention(norm x) + ffn(norm x)                                               */
-    GPTI_MAY_PARALLEL = 1 << 7,     /* parallel where the file has no ffn_norm, or says use_parallel_residual            */
+    GPTI_MAY_PARALLEL = 1 << 7,     /* parallel where the file has no ffn_norm                                           */
     GPTI_PRE_NORM   = 1 << 8,       /* norms before attention and feed-forward                                           */
     GPTI_POST_NORM  = 1 << 9,       /* norms after them, before the residual sum                                         */
     GPTI_QK_NORM    = 1 << 10,      /* norms on q and k before rope, per head or whole: the tensor's shape says          */
@@ -4042,6 +4043,16 @@ enum {                              /* what else sets an architecture apart     
     GPTI_MAY_QK_NORM = 1 << 18,     /* GPTI_QK_NORM where the file has the weights                                       */
     GPTI_MAY_EXPERT = 1 << 19,      /* mixture of experts where the file has a router                                    */
     GPTI_POSITIONS  = 1 << 20,      /* learned position embeddings                                                       */
+    GPTI_OWN_HEAD   = 1 << 21,      /* output.weight is there: never the embedding's                                     */
+    GPTI_HEAD_BIAS  = 1 << 22,      /* so is output.bias                                                                 */
+    GPTI_SHARED_EXPERT = 1 << 23,   /* one expert that all tokens use, with a gate of its own                            */
+    GPTI_FULL_ROPE  = 1 << 24,      /* rope turns the whole head                                                         */
+    GPTI_READ_PARALLEL = 1 << 25,   /* the keys of the row: use_parallel_residual                                        */
+    GPTI_READ_SCALES = 1 << 26,     /* attention.scale, embedding_scale, residual_scale, rope.scaling.finetuned          */
+    GPTI_READ_LOGIT_SCALE = 1 << 27,    /* logit_scale                                                                   */
+    GPTI_READ_CAPS  = 1 << 28,      /* attn_logit_softcapping; without it 50, 30 for the last one and a window of 4096   */
+    GPTI_READ_QUERY = 1 << 29,      /* attention.scale, final_logit_softcapping                                          */
+    GPTI_READ_CLAMP = 1 << 30,      /* attention.clamp_kqv                                                               */
     GPTI_ANY        = 0             /* (in the tensor tables: every architecture may have it)                            */
 };
 
@@ -4060,28 +4071,28 @@ static const gpti_arch gpti_archs[] = {
     /* name         norm             position          activation      window rope wide  flags */
     { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
     { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_MAY_PARALLEL },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_READ_PARALLEL | GPTI_OWN_HEAD },
     { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_FFN_BIAS | GPTI_PARALLEL },
     { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_PARALLEL },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_PARALLEL | GPTI_FULL_ROPE },
     { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM },
-    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_PARALLEL },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM | GPTI_OWN_HEAD },
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_PARALLEL | GPTI_OWN_HEAD | GPTI_HEAD_BIAS },
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT | GPTI_FULL_ROPE },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS | GPTI_MAY_EXPERT },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS | GPTI_MAY_EXPERT | GPTI_SHARED_EXPERT | GPTI_OWN_HEAD },
     { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
     { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM | GPTI_MAY_EXPERT },
     { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
-    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM },
-    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_QK_NORM },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_GATED | GPTI_POST_NORM | GPTI_QK_NORM },
-    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV },
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_READ_QUERY | GPTI_READ_CAPS },
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_READ_QUERY },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN | GPTI_READ_CLAMP },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         4, 0,  0, GPTI_GATED | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_OWN_HEAD },
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV | GPTI_READ_SCALES | GPTI_READ_LOGIT_SCALE },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL | GPTI_MAY_QK_NORM },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT }
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL | GPTI_MAY_QK_NORM | GPTI_READ_LOGIT_SCALE },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT | GPTI_OWN_HEAD }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -4099,7 +4110,7 @@ typedef struct gpti_layer {
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks;
-    uint32_t     n_head, n_kv, d_ff;
+    uint32_t     n_head, n_kv, d_ff, n_used;    /* n_used: experts of a token                                            */
     uint32_t     window;        /* 0 = sees everything                                                                   */
     int          rope;          /* -1 none, else which of the model's two frequency tables                               */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over                                             */
@@ -4109,9 +4120,8 @@ typedef struct gpti_hparams {
     uint32_t n_layer, n_vocab, n_ctx, d_model, d_k, d_v, n_rope;        /* d_k, d_v: per head; n_rope: rotated part of d_k */
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;                /* over the layers, for scratch sizes            */
     size_t   ld_ffn;                                                    /* floats of a row that holds gate and up        */
-    uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
-    float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv, alibi_max;
-    float    expert_scale;
+    uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;             /* n_expert_used: the most of a layer            */
+    float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
     float    rope_mscale;
 } gpti_hparams;
@@ -4187,10 +4197,10 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0,                              GPTI_MAY_EXPERT },
     { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0,                              GPTI_MAY_EXPERT },
     { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  0,                              GPTI_MAY_EXPERT }
+    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
+    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
+    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
+    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
@@ -4200,8 +4210,8 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
     { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS,                    GPTI_ANY },
     { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS,                 GPTI_ANY },
-    { "output.weight",              GPTI_M(head.w),           'M', "DN",  0,                              GPTI_ANY },
-    { "output.bias",                GPTI_M(head.b),           'V', "N",   0,                              GPTI_ANY },
+    { "output.weight",              GPTI_M(head.w),           'M', "DN",  GPTI_OWN_HEAD,                  GPTI_ANY },
+    { "output.bias",                GPTI_M(head.b),           'V', "N",   GPTI_HEAD_BIAS,                 GPTI_ANY },
     { "rope_freqs.weight",          0,                        'F', "R",   0,                              GPTI_ANY },
     { "rope_factors_long.weight",   0,                        'F', "R",   0,                              GPTI_ANY },
     { "rope_factors_short.weight",  0,                        'F', "R",   0,                              GPTI_ANY }
@@ -4281,16 +4291,24 @@ static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, u
         (unsigned long)max, (unsigned long)*out);
 }
 
+/* The same for the whole model. */
 static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+    char key[128];
+    const gpti_kv *kv = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
+    if (kv && kv->type == GPTI_GGUF_ARRAY) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
-static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent) {
+/* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has saved say so. Where the
+ * default is no such number itself, the file must have the key. */
+static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent, float min, float max) {
     char key[128];
-    *out = absent;
+    *out = 0.0f;
     if (!gpti_gguf_f32(&ld->g, gpti_key(ld, name, key), out)) GPTI_TRY(gpti_key_absent(ld, key, "a number"));
-    if (*out > -3e38f && *out < 3e38f) return GPT_OK;
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected a finite number", key);
+    if (*out == 0.0f) *out = absent;
+    if (*out >= min && *out <= max) return GPT_OK;
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max, (double)*out);
 }
 
 static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int absent) {
@@ -4314,6 +4332,8 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     uint32_t i, windowed, period = m->arch.window_period;
     const gpti_kv *pattern;
     char key[128];
+    int rope = 1;
+    if (m->arch.flags & GPTI_READ_SCALES) GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.finetuned", &rope, 1));    /* false: no rope */
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
     if (pattern && pattern->type != GPTI_GGUF_ARRAY)
         GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
@@ -4323,8 +4343,8 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         uint32_t qkv, att;
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
-        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->n_expert ? hp->d_ff_exp : 4 * hp->d_model,
-            1, GPTI_MAX_WIDTH));
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
+        if (hp->n_expert) GPTI_TRY(gpti_hp_layer(ld, ".expert_used_count", i, &l->n_used, 0, 1, hp->n_expert));
         if (l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
                              (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
@@ -4334,7 +4354,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = windowed ? hp->window : 0;
         l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
-        if (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u) l->rope = -1;
+        if (!rope || (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u)) l->rope = -1;
         if (l->rope == 0 && l->window && m->rope_freq[1]) l->rope = 1;
         qkv = l->n_head * hp->d_k + l->n_kv * (hp->d_k + hp->d_v);
         att = l->n_head * hp->d_v;
@@ -4344,19 +4364,37 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         if (qkv > hp->max_qkv) hp->max_qkv = qkv;
         if (att > hp->max_att) hp->max_att = att;
     }
-    return GPT_OK;
+    return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon",
+                       &hp->eps, 0.0f, 1e-30f, 1.0f);
 }
 
+/* Numbers that some rows read, and the rows: by flags. The others' stay 0, or 1 for a scale. */
+typedef struct gpti_number_key { char key[32]; size_t offset; uint32_t only; float absent; } gpti_number_key;
+#define GPTI_H(field) offsetof(gpti_hparams, field)
+static const gpti_number_key gpti_number_keys[] = {
+    { ".attention.clamp_kqv",     GPTI_H(clamp_qkv),      GPTI_READ_CLAMP,                   0.0f },
+    { ".attn_logit_softcapping",  GPTI_H(attn_cap),       GPTI_READ_CAPS,                   50.0f },
+    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_QUERY,                   0.0f },
+    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_CAPS,                   30.0f },
+    { ".attention.scale",         GPTI_H(attn_scale),     GPTI_READ_SCALES | GPTI_READ_QUERY, 0.0f },
+    { ".embedding_scale",         GPTI_H(embd_scale),     GPTI_READ_SCALES,                  1.0f },
+    { ".residual_scale",          GPTI_H(residual_scale), GPTI_READ_SCALES,                  1.0f },
+    { ".logit_scale",             GPTI_H(logit_scale),    GPTI_READ_LOGIT_SCALE,             1.0f }
+};
+
 static gpt_result gpti_load_hparams(gpti_loader *ld) {
+    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa", ".attention.value_length_swa" };
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     uint32_t n_head, d_head;
-    int parallel = 0;
-    size_t n = 0;
+    int parallel = 0, causal = 1;
+    size_t n = 0, i;
     gpti_str act;
     GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
     GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
-    GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0, 1, 0xffffffffu));
+    GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0xffffffffu, 0, 0xffffffffu));
+    if (hp->n_ctx == 0xffffffffu) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.context_length: missing from the file", m->arch.name);
+    if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
     d_head = hp->d_model / n_head;
@@ -4364,14 +4402,20 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
     if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
-    if (hp->n_rope & 1)
-        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected an even number, file has %lu",
-        m->arch.name, (unsigned long)hp->n_rope);
+    if (hp->n_rope & 1 || (m->arch.flags & GPTI_FULL_ROPE && hp->n_rope != hp->d_k))
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %lu", m->arch.name,
+            hp->n_rope & 1 ? "an even number" : "the width of a head", (unsigned long)hp->n_rope);
+    for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
+        uint32_t want = i == 0 ? hp->n_rope : i == 1 ? hp->d_k : hp->d_v, has;
+        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, want, 0, 0xffffffffu));
+        if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %lu as in the other layers, file has %lu",
+            m->arch.name, same[i], (unsigned long)want, (unsigned long)has);
+    }
+    GPTI_TRY(gpti_hp_bool(ld, ".attention.causal", &causal, 1));
+    if (!causal) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", m->arch.name);
     n = (size_t)m->tok.n_token;
     if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
     else hp->n_vocab = (uint32_t)n;
-    GPTI_TRY(gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
-        : ".attention.layer_norm_epsilon", &hp->eps, 1e-5f));
     GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
     if (m->arch.act == GPTI_SWIGLU_CLAMP) act.n = 0;        /* its files say silu, and mean that with the clamps */
     if (gpti_str_is(act, "silu")) m->arch.act = GPTI_SILU;
@@ -4383,27 +4427,33 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
             gpti_show(ld->shown, act));
     if (m->arch.flags & GPTI_MAY_EXPERT) GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     if (hp->n_expert) {
-        uint32_t d_ff = 0;
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
+        uint32_t d_ff = 0, used = 0;
+        for (i = 0; i < hp->n_layer; i++) {
+            GPTI_TRY(gpti_hp_layer(ld, ".expert_used_count", (uint32_t)i, &used, 0, 1, hp->n_expert));
+            if (used > hp->n_expert_used) hp->n_expert_used = used;
+        }
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 1, GPTI_MAX_WIDTH));
+        GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, GPTI_MAX_WIDTH));
+        if (!hp->d_ff_exp) hp->d_ff_exp = m->arch.flags & GPTI_FULL_ROPE ? d_ff : d_ff / hp->n_expert_used;     /* llama: its own */
+        if (!hp->d_ff_exp) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_feed_forward_length: missing from the file", m->arch.name);
         GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+        if (!hp->d_ff_shexp && m->arch.flags & GPTI_SHARED_EXPERT) hp->d_ff_shexp = d_ff;
     }
-    GPTI_TRY(gpti_hp_f32(ld, ".expert_weights_scale", &hp->expert_scale, 1.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".attention.clamp_kqv", &hp->clamp_qkv, 0.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".attention.max_alibi_bias", &hp->alibi_max, 8.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".attn_logit_softcapping", &hp->attn_cap, 0.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".final_logit_softcapping", &hp->logit_cap, 0.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".embedding_scale", &hp->embd_scale, m->arch.flags & GPTI_EMBD_SQRT
-        ? sqrtf((float)hp->d_model) : 1.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".residual_scale", &hp->residual_scale, 1.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".logit_scale", &hp->logit_scale, 1.0f));
-    if (m->arch.flags & GPTI_LOGIT_DIV && hp->logit_scale != 0.0f) hp->logit_scale = 1.0f / hp->logit_scale;
-    GPTI_TRY(gpti_hp_f32(ld, ".attention.scale", &hp->attn_scale,
-                         1.0f / sqrtf((float)(hp->n_layer == m->arch.wide_at_layer ? d_head : hp->d_k))));
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window", &hp->window, 0, 0, 0xffffffffu));
-    GPTI_TRY(gpti_hp_bool(ld, ".use_parallel_residual", &parallel, 0));
-    if (parallel && m->arch.flags & GPTI_MAY_PARALLEL) m->arch.flags |= GPTI_PARALLEL;
+    hp->embd_scale = m->arch.flags & GPTI_EMBD_SQRT ? sqrtf((float)hp->d_model) : 1.0f;
+    hp->residual_scale = hp->logit_scale = 1.0f;
+    for (i = 0; i < sizeof gpti_number_keys / sizeof *gpti_number_keys; i++) {
+        const gpti_number_key *k = &gpti_number_keys[i];
+        const int need = m->arch.flags & GPTI_LOGIT_DIV && k->offset == GPTI_H(logit_scale);
+        if (m->arch.flags & k->only)
+            GPTI_TRY(gpti_hp_f32(ld, k->key, (float *)(void *)((char *)hp + k->offset), need ? -1.0f : k->absent, 0.0f, 1e6f));
+    }
+    if (m->arch.flags & GPTI_LOGIT_DIV) hp->logit_scale = 1.0f / hp->logit_scale;
+    if (hp->attn_scale == 0.0f) hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == m->arch.wide_at_layer ? d_head : hp->d_k));
+    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window", &hp->window, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, 0xffffffffu));
+    if (!hp->window && m->arch.flags & GPTI_READ_CAPS) hp->window = 4096;
+    if (m->arch.flags & GPTI_READ_PARALLEL) GPTI_TRY(gpti_hp_bool(ld, ".use_parallel_residual", &parallel, -1));
+    if (parallel < 0) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.use_parallel_residual: missing from the file", m->arch.name);
+    if (parallel) m->arch.flags |= GPTI_PARALLEL;
     hp->ld_ffn = 2 * (size_t)(hp->d_ff_exp > hp->d_ff_shexp ? hp->d_ff_exp : hp->d_ff_shexp);
     return GPT_OK;
 }
@@ -4424,8 +4474,8 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, double scale, double fast, double slow,
-    int whole) {
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, const float *factor, double scale, double fast,
+    double slow, int whole) {
     double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig),
         high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
     uint32_t i;
@@ -4433,7 +4483,7 @@ static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, dou
     if (low < 0) low = 0;
     if (high > hp->n_rope - 1) high = hp->n_rope - 1;
     for (i = 0; i < hp->n_rope / 2; i++) {
-        double f = gpti_pow_d(base, -2.0 * i / hp->n_rope);
+        double f = gpti_pow_d(base, -2.0 * i / hp->n_rope) / (factor ? (double)factor[i] : 1.0);
         double ramp = ((double)i - low) / (high - low > 0.001 ? high - low : 0.001);
         ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
         freq[i] = (float)(f / scale * ramp + f * (1 - ramp));
@@ -4450,34 +4500,38 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     int i, yarn, whole;
     gpt_result r = GPT_OK;
     if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, 10000.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, m->arch.flags & GPTI_QK_NORM &&
-        m->arch.window_period ? 10000.0f : 0.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.global.freq_base", &base, 10000.0f, 1.0f, 1e12f));     /* Ollama's name */
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, base, 1.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &base_swa, !(m->arch.flags & GPTI_QK_NORM && hp->window) ? 0.0f
+        : m->arch.flags & GPTI_EMBD_SQRT ? 10000.0f : base, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, base_swa, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f, 1e-3f, 1e6f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale, 1e-3f, 1e6f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f, 1e-3f, 1e3f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_attn_factor", &fast, 1.0f, 1.0f, 1.0f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f, 1e-3f, 1e6f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f, 1e-3f, 1e6f));
     GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.yarn_truncate", &whole, !(m->arch.flags & GPTI_SINKS)));
-    GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, hp->n_ctx, 1, 0xffffffffu));
+    GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, 0, 0, 0xffffffffu));
+    if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
             "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
             gpti_show(ld->shown, type));
-    if (!(base > 0.0f && scale > 0.0f && base_swa >= 0.0f))
-        return gpti_fail(ld->err, GPT_E_FORMAT, "rope base and scaling factor: expected numbers above 0");
     r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
     if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &lng);
     if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &shrt);
+    if (!r && gpti_str_is(type, "longrope") && !(lng && shrt) && !ld->params->header_only)
+        r = gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short", m->arch.name);
     for (i = 0; i < 3 && !r; i++) {
         if ((i == 1 && base_swa == 0.0f) || (i == 2 && !lng)) continue;
         m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
         if (!m->rope_freq[i]) r = gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
         else if (i == 1) gpti_rope_base(m->rope_freq[1], hp->n_rope, base_swa, NULL, 1.0);
         else if (i == 2) gpti_rope_base(m->rope_freq[2], hp->n_rope, base, lng, 1.0);
-        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, scale, fast, slow, whole);
+        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, llama3, scale, fast, slow, whole);
         else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
     }
     hp->rope_mscale = attn;
@@ -4530,7 +4584,7 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
     GPTI_TRY(gpti_load_floats(ld, t, *out));
     for (i = 0; i < n; i++)
-        if (!((*out)[i] > 0.0f)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers above 0", name);
+        if (!((*out)[i] >= 1e-3f)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers of 0.001 or more", name);
     return GPT_OK;
 }
 
@@ -4645,6 +4699,20 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
     }
 }
 
+/* attn_qkv with separate biases gets one: measuring, then filled where what is absent stays 0. */
+static void gpti_fuse_bias(const gpt_model *m, gpti_layer *l, gpti_arena *a) {
+    const size_t q = l->n_head * m->hp.d_k, k = l->n_kv * m->hp.d_k, v = l->n_kv * m->hp.d_v;
+    float *b;
+    if (!l->qkv.w.fmt || !(l->q.b || l->k.b || l->v.b)) return;
+    b = (float *)gpti_carve(a, q + k + v, sizeof(float));
+    if (!a->base) return;
+    memset(b, 0, (q + k + v) * sizeof(float));
+    if (l->q.b) memcpy(b, l->q.b, q * sizeof(float));
+    if (l->k.b) memcpy(b + q, l->k.b, k * sizeof(float));
+    if (l->v.b) memcpy(b + q + k, l->v.b, v * sizeof(float));
+    l->qkv.b = b;
+}
+
 /* Walk all tensors of the tables once: to measure, then to load. */
 static gpt_result gpti_walk_tensors(void *loader) {
     gpti_loader *ld = (gpti_loader *)loader;
@@ -4665,6 +4733,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
         snprintf(name, sizeof name, "blk.%lu.%.27s", (unsigned long)i, row->name);
         GPTI_TRY(gpti_find_tensor(ld, row, name, &m->layer[i], &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, &m->layer[i], a));
+        if (j == GPTI_N_LAYER_TENSOR - 1) gpti_fuse_bias(m, &m->layer[i], a);
     }
     if (a->overflow) return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
     return GPT_OK;
@@ -4688,15 +4757,18 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         const char *what = NULL;
         int experts = l->router.w.fmt != NULL;
         if (!l->qkv.w.fmt && (!l->q.w.fmt || !l->k.w.fmt || !l->v.w.fmt)) what = "attn_qkv, or attn_q, attn_k and attn_v";
-        else if (flags & GPTI_QKV_BIAS && !l->qkv.b && !(l->q.b && l->k.b && l->v.b))
-            what = "biases of attn_q, attn_k and attn_v";
+        else if (l->qkv.w.fmt ? l->q.w.fmt || l->k.w.fmt || l->v.w.fmt || (l->qkv.b && (l->q.b || l->k.b || l->v.b)) : l->qkv.b != NULL)
+            what = "either attn_qkv, or attn_q, attn_k and attn_v";
+        else if (l->qkv.w.fmt && flags & GPTI_QKV_BIAS && !l->qkv.b && !l->q.b && !l->k.b && !l->v.b) what = "attn_qkv.bias";
+        else if (experts && (l->up.w.fmt || l->down.w.fmt || l->gate.w.fmt)) what = "either experts or one feed-forward in a layer";
         else if (!experts && (!l->up.w.fmt || !l->down.w.fmt)) what = "ffn_up and ffn_down";
         else if (!experts && flags & GPTI_FFN_BIAS && (!l->up.b || !l->down.b)) what = "biases of ffn_up and ffn_down";
         else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
         else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt))
             what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
         else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM &&
-            !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))) what = "ffn_norm";
+            (flags & GPTI_READ_PARALLEL || !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))))
+            what = "ffn_norm";
         else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt))
             what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
         else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
@@ -4742,8 +4814,7 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     m->info.weight_bytes = a->used;
     r = gpti_check_layers(ld);
     m->whole = !r;
-    if (ld->params->header_only) { gpti_clear(ld->err); return GPT_OK; }     /* the tokenizer is of use without the rest */
-    if (r) return r;
+    if (r || ld->params->header_only) return r;
     m->weights = gpti_alloc_raw(&m->mem, a->used + 64);
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
@@ -4817,6 +4888,8 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu or more, file has %lu",
         (unsigned long)v.n_token, (unsigned long)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
+    if (!r && gpti_str_is(v.model, "gpt2") && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
     if (!r) {
         for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
         v.charsmap.p = (const char *)charsmap;
@@ -4838,8 +4911,9 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 /* ---- Load ---------------------------------------------------------------------------------------------------------- */
 
 static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
-    gpti_str s;
-    GPTI_TRY(gpti_hp_str(ld, key, &s, ""));
+    gpti_str s = { "", 0 };
+    if (i == 2) GPTI_TRY(gpti_hp_str(ld, key, &s, ""));
+    else gpti_gguf_str(&ld->g, key, &s);        /* a name or a template that is no string counts as absent */
     ld->m->text[i] = (char *)gpti_alloc(&ld->m->mem, s.n + 1);
     if (!ld->m->text[i]) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", key);
     memcpy(ld->m->text[i], s.p, s.n);
@@ -4857,9 +4931,18 @@ static gpt_result gpti_load_arch(gpti_loader *ld) {
         GPTI_N_ARCH);
 }
 
+/* All that a model has and a vocabulary may lack. */
+static gpt_result gpti_load_layers(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    GPTI_TRY(gpti_load_hparams(ld));
+    m->layer = (gpti_layer *)gpti_alloc_n(&m->mem, m->hp.n_layer, sizeof(gpti_layer));
+    return m->layer ? gpti_load_weights(ld) : gpti_fail(ld->err, GPT_E_MEMORY, "layers: out of memory");
+}
+
 static gpt_result gpti_load_parts(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpt_model_info *info = &m->info;
+    gpt_result r = GPT_OK;
     int i;
     GPTI_TRY(gpti_kernels_find(ld->params->kernels, &m->kern, ld->err));
     GPTI_TRY(gpti_gguf_open(&ld->g, m->part, m->n_part, &m->mem, ld->err));
@@ -4868,12 +4951,9 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     GPTI_TRY(gpti_copy_text(ld, 2, "general.architecture"));
     GPTI_TRY(gpti_load_arch(ld));
     GPTI_TRY(gpti_load_tokenizer(ld));
-    if (m->arch.name[0]) {
-        GPTI_TRY(gpti_load_hparams(ld));
-        m->layer = (gpti_layer *)gpti_alloc_n(&m->mem, m->hp.n_layer, sizeof(gpti_layer));
-        if (!m->layer) return gpti_fail(ld->err, GPT_E_MEMORY, "layers: out of memory");
-        GPTI_TRY(gpti_load_weights(ld));
-    }
+    if (m->arch.name[0]) r = gpti_load_layers(ld);
+    if (r && (!ld->params->header_only || r == GPT_E_MEMORY || r == GPT_E_IO)) return r;
+    gpti_clear(ld->err);                        /* header_only: the tokenizer is of use without the rest */
     info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
     info->kernels = m->kern.name;
     info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
@@ -4945,29 +5025,38 @@ static gpt_model_params gpti_model_params_of(const gpt_model_params *params) {
 }
 
 #ifndef GPT_NO_STDIO
-GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
-    gpt_model_params p = gpti_model_params_of(params);
+/* The n parts of which path names one, or the file itself. */
+static gpt_result gpti_load_files(gpt_model **out, const char *path, int n, const gpt_model_params *p, gpt_error *err) {
     gpt_error e;
     char shown[GPTI_SHOWN];
     gpt_model *m;
     gpt_result r = GPT_OK;
-    int i, n;
-    if (out) *out = NULL;
-    gpti_clear(err);
-    if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
-    n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
-    GPTI_TRY(gpti_model_new(&m, &p, n, err));
+    int i;
+    GPTI_TRY(gpti_model_new(&m, p, n, err));
     for (i = 0; i < n && !r; i++) {
-        char *name = gpti_split_path(path, i, &m->mem);
-        r = name ? gpti_source_open(&m->part[i], name, p.mapped, &m->mem, err) : gpti_fail(err, GPT_E_MEMORY,
-            "%s: out of memory", gpti_show_path(shown, path));
+        char *name = n > 1 ? gpti_split_path(path, i, &m->mem) : NULL;
+        r = name || n == 1 ? gpti_source_open(&m->part[i], name ? name : path, p->mapped, &m->mem, err) : gpti_fail(err,
+            GPT_E_MEMORY, "%s: out of memory", gpti_show_path(shown, path));
         if (!r) m->n_part = i + 1;
         gpti_free(&m->mem, name);
     }
     if (r) { gpt_model_free(m); return r; }
     gpti_clear(&e);
-    r = gpti_model_finish(out, m, &p, &e);
+    r = gpti_model_finish(out, m, p, &e);
     return r ? gpti_fail(err, r, "%s: %s", gpti_show_path(shown, path), e.msg) : GPT_OK;
+}
+
+GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err) {
+    gpt_model_params p = gpti_model_params_of(params);
+    gpt_result r;
+    int n;
+    if (out) *out = NULL;
+    gpti_clear(err);
+    if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
+    n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
+    r = gpti_load_files(out, path, n, &p, err);
+    if (r == GPT_E_IO && n > 1 && !gpti_load_files(out, path, 1, &p, NULL)) r = GPT_OK, gpti_clear(err);  /* whole, but named so */
+    return r;
 }
 #endif
 
@@ -5674,7 +5763,7 @@ static void gpti_begin_attend(gpt_session *s) {
     a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->at.layer];
     a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
-    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? hp->alibi_max : 0.0f;
+    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
     s->at.n_unit = gpti_attend_units(a);
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
         * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
@@ -5749,7 +5838,7 @@ static void gpti_begin_route(gpt_session *s) {
 }
 static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
-    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
+    size_t t, e, j, n = hp->n_expert, used = gpti_at_layer(s)->n_used;
     for (t = u->begin; t < u->end; t++) {
         float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
         uint32_t *chosen = s->chosen + t * used;
@@ -5765,20 +5854,20 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
             p[best] = -1.0f;
         }
         if (!(s->m->arch.flags & GPTI_MOE_NORM)) sum = all;
-        for (j = 0; j < used; j++) w[j] = w[j] / sum * hp->expert_scale;
+        for (j = 0; j < used; j++) w[j] = w[j] / sum;
     }
 }
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
 static void gpti_group_experts(gpt_session *s) {
-    size_t i, n = s->n_row * s->m->hp.n_expert_used, e, sum = 0, n_expert = s->m->hp.n_expert;
+    size_t i, used = gpti_at_layer(s)->n_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
     for (e = 0; e <= n_expert; e++) s->first[e] = 0;
     for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
     for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
     for (i = 0; i < n; i++) {
         uint32_t at = s->first[s->chosen[i]]++;
         s->expert_slot[at] = (uint32_t)i;
-        s->expert_tok[at] = (uint32_t)(i / s->m->hp.n_expert_used);
+        s->expert_tok[at] = (uint32_t)(i / used);
     }
     for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
     s->first[0] = 0;
@@ -5789,7 +5878,7 @@ static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
 
 /* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
 static size_t gpti_n_slot(const gpt_session *s) {
-    return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row;
+    return gpti_at_layer(s)->router.w.data ? s->n_row * gpti_at_layer(s)->n_used : s->n_row;
 }
 static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
 static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
@@ -5859,7 +5948,7 @@ static void gpti_begin_ffn_down(gpt_session *s) {
 /* The experts' outputs, weighted, become one row; x += it */
 static void gpti_run_ffn_residual(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
-    size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+    size_t t, i, j, D = s->m->hp.d_model, used = l->n_used;
     for (t = u->begin; t < u->end; t++) {
         float *y = s->y + t * D;
         if (l->router.w.data) {

@@ -106,12 +106,13 @@ static const unsigned char *build(gb *g, const shape *s, int tensors, size_t *n)
     key(g, s, "context_length", 4096);
     key(g, s, "embedding_length", s->D);
     key(g, s, "block_count", s->F && s->E ? 2 : 1);
+    { char k[64]; snprintf(k, sizeof k, "%s.attention.layer_norm_rms_epsilon", s->arch); gb_kv_f32(g, k, 1e-5f); }
     key(g, s, "vocab_size", s->V);
     key(g, s, "attention.head_count", s->H);
     key(g, s, "attention.head_count_kv", s->KV);
     key(g, s, "attention.key_length", s->d_k);
     key(g, s, "attention.value_length", s->d_v);
-    key(g, s, "rope.dimension_count", 0);
+    key(g, s, "rope.dimension_count", strcmp(s->arch, "llama") ? 0 : s->d_k);
     if (F) key(g, s, "feed_forward_length", F);
     if (X) {
         key(g, s, "expert_count", X);

@@ -195,6 +195,7 @@ static void build(gb *g, uint32_t ff) {
     gb_init(g, 3, 0);
     gb_kv_str(g, "general.architecture", "llama");
     gb_kv_u32(g, "llama.block_count", 1);
+    gb_kv_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gb_kv_u32(g, "llama.context_length", 128);
     gb_kv_u32(g, "llama.embedding_length", D);
     gb_kv_u32(g, "llama.feed_forward_length", ff);

@@ -90,6 +90,7 @@ static gpt_model *text_model(void) {
     gb_kv_u32(&g, "llama.feed_forward_length", 40);
     gb_kv_u32(&g, "llama.attention.head_count", 4);
     gb_kv_u32(&g, "llama.attention.head_count_kv", 2);
+    gb_kv_f32(&g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gb_kv_str(&g, "tokenizer.ggml.model", "gpt2");
     gb_kv_str(&g, "tokenizer.ggml.pre", "gpt-2");
     gb_kv_array(&g, "tokenizer.ggml.tokens", GB_STR, TEXT_VOCAB);

@@ -360,6 +360,7 @@ static void add_llama(gb *g, const gpti_format *fmt, uint32_t D, uint32_t V, uin
     noise = 1;
     gb_kv_str(g, "general.architecture", "llama");
     gb_kv_u32(g, "llama.block_count", 1);
+    gb_kv_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gb_kv_u32(g, "llama.context_length", n_ctx);
     gb_kv_u32(g, "llama.embedding_length", D);
     gb_kv_u32(g, "llama.feed_forward_length", D);

@@ -907,7 +907,7 @@ static void equal_spellings(void) {
         CHECK((double)compared[1] < 2.2 * (double)compared[0], "%s: init compares %lu texts, then %lu", models[k],
               (unsigned long)compared[0], (unsigned long)compared[1]);
         begun = seconds();
-        while (half[0] && half[1] && (took[1] > 1e8 || (took[1] >= 2.2 * took[0] && seconds() - begun < 4.0)))
+        while (half[0] && half[1] && (took[1] > 1e8 || (took[1] >= 2.2 * took[0] && seconds() - begun < 20.0)))
             for (i = 0; i < 2; i++) {
                 double start = seconds();
                 gpti_tokenizer_encode(half[i], text, TEXT / 2 << i, 0, NULL, 0, &n, NULL, 0, &mem, &err);
@@ -968,14 +968,18 @@ static void repeated(const gpti_tokenizer *t, const char *name, char *text, size
                                          "\xE3\x80\x80", "\xFF", "\t", "Z", "\xE2\x96\x81", "\xCC\x81", "<" };
     size_t i, k, n, len;
     for (i = 0; i < sizeof chars / sizeof *chars; i++) {
-        double start = seconds();
+        double took = limit, start;
         gpt_error err;
+        int turn;
         len = strlen(chars[i]);
         for (k = 0; k + len <= size; k += len) memcpy(text + k, chars[i], len);
         for (; k < size; k++) text[k] = 'x';                    /* so that (?!\S) and $ fail at the end */
-        gpti_tokenizer_encode(t, text, size, 0, NULL, 0, &n, NULL, 0, &mem, &err);
-        start = seconds() - start;
-        CHECK(start < limit, "%s: %lu bytes of '%s' take %.2f s", name, (unsigned long)size, chars[i], start);
+        for (turn = 0; turn < 5 && took >= limit; turn++) {     /* on Windows the clock counts others' work too */
+            start = seconds();
+            gpti_tokenizer_encode(t, text, size, 0, NULL, 0, &n, NULL, 0, &mem, &err);
+            took = seconds() - start;
+        }
+        CHECK(took < limit, "%s: %lu bytes of '%s' take %.2f s", name, (unsigned long)size, chars[i], took);
     }
 }
 
