@@ -1,4 +1,4 @@
-/* gpt.h 0.1.0 - GPT-family language models on the CPU, inside any program. One C99 header, no dependency.
+/* gpt.h 0.2.0 - GPT-family language models on the CPU, inside any program. One C99 header, no dependency.
  *
  *     #define GPT_IMPLEMENTATION              // in exactly one file of the program
  *     #include "gpt.h"
@@ -39,7 +39,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GPT_VERSION "0.1.0"
+#define GPT_VERSION "0.2.0"
+#define GPT_VERSION_NUMBER 0x000200     /* major << 16 | minor << 8 | patch */
 
 #ifndef GPT_API
 #  ifdef GPT_STATIC
@@ -104,19 +105,29 @@ typedef struct gpt_parallel {
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
 
-typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed                   */
-    const char  *name;          /* "embd" "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"   */
-    int          layer;         /* "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out", then layer -1: "norm" "logits"         */
-    const float *data;          /* row r begins at data + r * stride                                                     */
-    size_t       n_row, n_col, stride;
-    size_t       position;      /* of row 0 in the text                                                                  */
-} gpt_trace;
-
-/* ---- Model: weights and tokenizer, read-only after loading --------------------------------------------------------- */
-
 typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
+
+typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed                   */
+    const char  *name;          /* "embd" (layer -1), then of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" */
+    int          layer;         /* "attn_out" "resid" "ffn_norm" and, without experts, "ffn_gate" "ffn_up" "ffn_act"     */
+    float       *data;          /* "ffn_down", then "out"; at the end "norm" "logits" (layer -1). Row r begins at data   */
+    size_t       n_row, n_col, stride;      /* + r * stride                                                              */
+    size_t       position;      /* of row 0 in the text                                                                  */
+    const gpt_session *session;
+} gpt_trace;
+
+typedef struct gpt_hooks {
+    gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
+    gpt_poll   (*poll)(void *user, size_t done, size_t total);  /* asked between slices of work of a few milliseconds at */
+    void        *poll_user;     /* most; done of the call's total tokens are computed. GPT_PAUSE makes gpt_step return,  */
+                                /* and is ignored by calls that block                                                    */
+    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0                                             */
+    void        *trace_user;
+} gpt_hooks;
+
+/* ---- Model: weights and tokenizer, read-only after loading --------------------------------------------------------- */
 
 typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults                                                    */
     gpt_alloc    alloc;         /* memory of the model and of every session on it                                        */
@@ -151,6 +162,7 @@ GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size
 GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part,
                                          const gpt_model_params *params, gpt_error *err);
 
+GPT_API uint32_t gpt_version(void);             /* GPT_VERSION_NUMBER of the code that is linked */
 GPT_API void gpt_model_free(gpt_model *m);      /* NULL is fine; free the sessions first */
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info);
 
@@ -181,17 +193,16 @@ GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* e
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 
 typedef struct gpt_session_params { /* NULL or {0}: sensible defaults                                                    */
-    uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096     */
+    uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096.    */
+                                /* Where a file has factors for long texts (Phi-3 128k), more tokens than the original   */
+                                /* context take them from the first on, as in llama.cpp: what is computed stays valid    */
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
     gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
                                 /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
     int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as     */
                                 /* nobody waits for a thread that does not run. Without OpenMP and parallel: always 1     */
-    gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
-    gpt_poll   (*poll)(void *user);     /* asked between slices of work of a few milliseconds at most; GPT_PAUSE makes   */
-    void        *poll_user;             /* gpt_step return, and is ignored by calls that block                           */
-    void       (*trace)(void *user, const gpt_trace *t);
-    void        *trace_user;
+    gpt_hooks    hooks;
+    int          beyond_training;   /* 1 = n_ctx may be more than the model was trained for: texts get worse from there  */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -200,7 +211,7 @@ typedef enum gpt_finish {
     GPT_FINISH_STOP    = 2,     /* a stop string came up                            */
     GPT_FINISH_LENGTH  = 3,     /* max_tokens reached                               */
     GPT_FINISH_CONTEXT = 4,     /* the context is full                              */
-    GPT_FINISH_HOST    = 5      /* the text callback returned not 0, or poll cancelled */
+    GPT_FINISH_HOST    = 5      /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
 } gpt_finish;
 
 typedef struct gpt_session_info {
@@ -210,6 +221,7 @@ typedef struct gpt_session_info {
     size_t      bytes, n_token; /* memory of the session; tokens of the running text */
     gpt_finish  finish;         /* of the last generation                           */
     size_t      n_prompt, n_generated;   /* tokens of the last generation           */
+    size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
@@ -224,6 +236,9 @@ GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty tex
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
+/* Other hooks, from the next call on, also between two gpt_steps. GPT_E_ARG for a parallel of more workers than the session was
+ * made for. */
+GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
 /* ---- Numbers ------------------------------------------------------------------------------------------------------- */
 
@@ -1146,8 +1161,10 @@ GPTI_INLINE float gpti_exp(float x) {
 GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
 
 /* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. */
-GPTI_INLINE float gpti_tanh(float x) {
-    const float e = gpti_exp(-2.0f * gpti_abs(x)), y = (1.0f - e) / (1.0f + e);
+GPTI_INLINE float gpti_tanh(float x) {            /* small x: its series, as 1 - e has few digits there */
+    const float a = gpti_abs(x), z = x * x, e = gpti_exp(-2.0f * a), big = (1.0f - e) / (1.0f + e);
+    const float small_x = a + a * z * (-0.33333333f + z * (0.13333333f + z * (-0.053968254f + z * 0.021869489f)));
+    const float y = gpti_select(a < 0.25f, small_x, big);
     return gpti_select(x < 0.0f, -y, y);
 }
 
@@ -1202,6 +1219,12 @@ static double gpti_log_d(double x) {
     for (k = 23; k > 1; k -= 2) y = (y + 1.0 / k) * z;
     y = (y * s + s) * 2.0;
     return e * 0.693145751953125 + (e * 1.428606820309417e-06 + y);
+}
+
+/* ln(1 + x), also for x so small that 1 + x has lost it (Kahan) */
+static double gpti_log1p_d(double x) {
+    const double u = 1.0 + x;
+    return u == 1.0 ? x : gpti_log_d(u) * x / (u - 1.0);
 }
 
 /* x^y for x >= 0, relative error about 2e-16 |y ln x|; negative x gives NaN unless y is 0. */
@@ -4138,7 +4161,7 @@ struct gpt_model {
     gpti_layer      *layer;     /* [n_layer] */
     float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     void            *weights;   /* one block: packed matrices and vectors */
-    int              quantized, halves;     /* some matrix is quantised, is F16: what the rows it multiplies become */
+    int              quantized;             /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
@@ -4680,7 +4703,6 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         lin->w.fmt = t->fmt; lin->w.n_col = (size_t)t->ne[0]; lin->w.n_row = (size_t)t->ne[1];
         row_bytes = lin->w.n_col / (size_t)t->fmt->block_len * (size_t)t->fmt->block_bytes;
         ld->m->quantized |= t->fmt->n_scale > 0;
-        ld->m->halves |= t->fmt->fetch == GPTI_FETCH_HALVES;
         lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
         if (!lin->w.packed) {
             lin->stride = lin->w.n_row * row_bytes;
@@ -4808,7 +4830,6 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     GPTI_TRY(gpti_walk_tensors(ld));
     for (i = 0; i < ld->g.n_tensor; i++) {
         const gpti_tensor *t = &ld->g.tensor[i];
-        ld->total += t->size;
         m->info.n_param += t->size / (uint64_t)t->fmt->block_bytes * (uint64_t)t->fmt->block_len;
     }
     m->info.weight_bytes = a->used;
@@ -4943,9 +4964,12 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpt_model_info *info = &m->info;
     gpt_result r = GPT_OK;
+    size_t n;
     int i;
     GPTI_TRY(gpti_kernels_find(ld->params->kernels, &m->kern, ld->err));
     GPTI_TRY(gpti_gguf_open(&ld->g, m->part, m->n_part, &m->mem, ld->err));
+    for (n = 0; n < ld->g.n_tensor; n++) ld->total += ld->g.tensor[n].size;
+    GPTI_TRY(gpti_load_canceled(ld));
     GPTI_TRY(gpti_copy_text(ld, 0, "general.name"));
     GPTI_TRY(gpti_copy_text(ld, 1, "tokenizer.chat_template"));
     GPTI_TRY(gpti_copy_text(ld, 2, "general.architecture"));
@@ -5090,6 +5114,8 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
     return gpti_model_finish(out, m, &p, err);
 }
 
+GPT_API uint32_t gpt_version(void) { return GPT_VERSION_NUMBER; }
+
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
     if (info) memset(info, 0, sizeof *info);
     if (info && m) *info = m->info;
@@ -5132,7 +5158,8 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
  * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x.
  * The SIMD sets are this same body, compiled for their processors: hence always inline, hence the loops over 16 lanes. */
 GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
-    float mean = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
+    float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
+    float mean = kind == GPTI_NORM_LAYER ? first + gpti_sum(x, first, n, 1) / (float)n : 0.0f;     /* what rounding took */
     float scale = 1.0f / sqrtf(gpti_sum(x, mean, n, 2) / (float)n + eps), v[GPTI_LANES];
     size_t i = 0, j;
     for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
@@ -5281,6 +5308,9 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
+GPTI_INLINE float gpti_within_f16(float x) {     /* the nearest that F16 holds; NaN stays */
+    return gpti_select(x > 65504.0f, 65504.0f, gpti_select(x < -65504.0f, -65504.0f, x));
+}
 GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
@@ -5289,7 +5319,7 @@ GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, s
         unsigned char *to = p + (i * lanes + lane) * 2;
         n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
         if (n < GPTI_LANES) x = (const float *)memcpy(rest, x, n * sizeof *rest);
-        for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(x[j]);
+        for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(gpti_within_f16(x[j]));
         if (lanes == 1) for (j = 0; j < n; j++) gpti_store_u16(to + 2 * j, h[j]);
         else for (j = 0; j < n; j++) gpti_store_u16(to + 32 * j, h[j]);
     }
@@ -5302,8 +5332,9 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
         float top = 0.0f, scale, id;
         n = d - i < 32 ? d - i : 32;
         for (j = 0; j < n; j++) top = gpti_abs(x[i + j]) > top || x[i + j] != x[i + j] ? gpti_abs(x[i + j]) : top;
-        gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top / 127.0f));
-        scale = gpti_f16_f32(gpti_f32_f16(top / 127.0f));
+        top = gpti_within_f16(top / 127.0f);
+        gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top));
+        scale = gpti_f16_f32(gpti_f32_f16(top));
         id = scale > 0.0f && scale < INFINITY ? 1.0f / scale : 0.0f;
         for (j = 0; j < n; j++) {       /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
             float y = id > 0.0f ? x[i + j] * id : 0.0f;
@@ -5559,6 +5590,9 @@ struct gpt_session {
     size_t             n_keep;      /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_high;      /* positions ever written: a window layer still holds those from n_high - cap on */
     float             *last_logits; /* [n_vocab] after token[n_past - 1], or NULL */
+    int                lent;        /* the host has had a pointer to them */
+    size_t             from;        /* n_past when the work at hand came */
+    int                n_most;      /* workers that there is scratch for */
     gpti_stage        *stage;       /* [GPTI_N_STAGE] */
     /* the forward pass under way */
     gpti_progress         at;
@@ -5594,27 +5628,30 @@ struct gpti_stage {                 /* begin sets at.n_unit and cost, run comput
 
 static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->at.layer]; }
 
-static void gpti_trace(const gpt_session *s, const char *name, const float *data, size_t n_row, size_t n_col, size_t stride) {
+static void gpti_trace(const gpt_session *s, const char *name, float *data, size_t n_row, size_t n_col, size_t stride) {
     gpt_trace t;
-    if (!s->params.trace) return;
+    if (!s->params.hooks.trace) return;
+    t.session = s;
     t.name = name; t.data = data; t.n_row = n_row; t.n_col = n_col; t.stride = stride;
     t.layer = s->at.layer < s->m->hp.n_layer ? (int)s->at.layer : -1;
     t.position = s->n_past + (s->at.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->at.group * s->n_logit_row;
-    s->params.trace(s->params.trace_user, &t);
+    s->params.hooks.trace(s->params.hooks.trace_user, &t);
 }
 
 static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
     s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
 }
 
+static int gpti_is_half(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
+
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
- * quantised matrices, then cut to 13 bits where it has some of F16. */
-static void gpti_ready_rows(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end) {
+ * quantised matrices, then cut to 13 bits where (half) one of these matrices is F16. */
+static void gpti_ready_rows(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int half) {
     const gpt_model *m = s->m;
     size_t t;
     for (t = begin; t < end; t++) {
         if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
-        if (m->halves) m->kern.shorten(x + t * ld, n_col);
+        if (half) m->kern.shorten(x + t * ld, n_col);
     }
 }
 
@@ -5648,6 +5685,9 @@ static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
 
 static void gpti_begin_rows(gpt_session *s) { s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
 
+static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
+    s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
+}
 /* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
 static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
     const gpt_model *m = s->m;
@@ -5687,7 +5727,8 @@ static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
             gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->qkv) | gpti_is_half(&l->q) | gpti_is_half(&l->k) |
+        gpti_is_half(&l->v));
 }
 static void gpti_trace_attn_norm(const gpt_session *s) {
     gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
@@ -5778,7 +5819,7 @@ static void gpti_trace_attend(const gpt_session *s) {
 }
 
 static void gpti_run_ready_att(gpt_session *s, const gpti_share *u) {
-    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end);
+    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end, gpti_is_half(&gpti_at_layer(s)->o));
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
@@ -5816,7 +5857,8 @@ static void gpti_run_attn_residual(gpt_session *s, const gpti_share *u) {
         if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->gate) | gpti_is_half(&l->up) | gpti_is_half(&l->router) |
+        gpti_is_half(&l->gate_exps) | gpti_is_half(&l->up_exps) | gpti_is_half(&l->gate_shexp) | gpti_is_half(&l->up_shexp));
 }
 static void gpti_trace_attn_residual(const gpt_session *s) {
     size_t D = s->m->hp.d_model;
@@ -5842,8 +5884,10 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     for (t = u->begin; t < u->end; t++) {
         float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
         uint32_t *chosen = s->chosen + t * used;
-        for (e = 0; e < n; e++) { if (p[e] != p[e]) p[e] = -INFINITY; if (p[e] > top) top = p[e]; }
-        if (!(top > -INFINITY && top < INFINITY)) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }
+        int bad = 0;
+        for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
+        bad |= !(top > -INFINITY && top < INFINITY);
+        if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
         for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
         for (j = 0; j < used; j++) {
             size_t best = 0;
@@ -5854,7 +5898,7 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
             p[best] = -1.0f;
         }
         if (!(s->m->arch.flags & GPTI_MOE_NORM)) sum = all;
-        for (j = 0; j < used; j++) w[j] = w[j] / sum;
+        for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / sum;
     }
 }
 
@@ -5918,12 +5962,14 @@ static void gpti_begin_ffn_act(gpt_session *s) {
     s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
 }
 static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
     size_t i, ld = gpti_ld_ffn(s);
     for (i = u->begin; i < u->end; i++) {
         size_t F = gpti_slot_width(s, i);
         float *h = s->ffn + i * ld;
         s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
-        gpti_ready_rows(s, s->ffn, F, ld, i, i + 1);
+        gpti_ready_rows(s, s->ffn, F, ld, i, i + 1, i >= gpti_n_slot(s) ? gpti_is_half(&l->down_shexp)
+            : gpti_is_half(&l->down) | gpti_is_half(&l->down_exps));
     }
 }
 static void gpti_trace_ffn_act(const gpt_session *s) {
@@ -5980,7 +6026,7 @@ static void gpti_begin_out_norm(gpt_session *s) {
 static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
     size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end);
+    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&s->m->head));
 }
 static void gpti_trace_out_norm(const gpt_session *s) {
     if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
@@ -5997,13 +6043,14 @@ static void gpti_begin_logits(gpt_session *s) {
     s->job[0].xq += first;
 }
 
-/* log(sum(exp(x))), the sum over 16 lanes */
-static double gpti_log_sum_exp(const float *x, size_t n) {
-    float lane[GPTI_LANES] = { 0 }, top = -INFINITY;
-    size_t i;
-    for (i = 0; i < n; i++) if (x[i] > top) top = x[i];
-    for (i = 0; i < n; i++) lane[i % GPTI_LANES] += gpti_exp(x[i] - top);
-    return (double)top + gpti_log_d((double)gpti_fold(lane));
+/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1 keeps its digits */
+static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
+    double lane[GPTI_LANES] = { 0 }, rest = 0;
+    size_t best = 0, j;
+    for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
+    for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
+    for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
+    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
 }
 
 static void gpti_begin_scores(gpt_session *s) {
@@ -6011,14 +6058,20 @@ static void gpti_begin_scores(gpt_session *s) {
 }
 static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
-    size_t t, i, V = hp->n_vocab;
+    size_t t, i, j, n, V = hp->n_vocab;
     for (t = u->begin; t < u->end; t++) {
         float *z = s->logits + t * V;
         size_t next = s->n_past + s->out_row + s->at.group * s->n_logit_row + t + 1;
         if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
         if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+        for (i = 0; i < V; i += n) {            /* one NaN: its bits would be each kernel set's own */
+            int bad = 0;
+            n = V - i < 16 ? V - i : 16;
+            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
+            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
+        }
         if (s->want == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
-            s->score[next - s->score_base] = (float)((double)z[s->token[next]] - gpti_log_sum_exp(z, V));
+            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, V, (size_t)s->token[next]);
     }
 }
 static void gpti_trace_logits(const gpt_session *s) {
@@ -6028,7 +6081,7 @@ static void gpti_trace_logits(const gpt_session *s) {
 /* The forward pass as the paper's diagram has it, top to bottom. */
 static void gpti_list_stages(gpti_stage *out) {
     const gpti_stage stages[GPTI_N_STAGE] = {
-        { gpti_begin_rows,     gpti_run_embed,         gpti_trace_embed },
+        { gpti_begin_embed,    gpti_run_embed,         gpti_trace_embed },
         { gpti_begin_rows,     gpti_run_attn_norm,     gpti_trace_attn_norm },         /* from here for each layer */
         { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
         { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
@@ -6060,7 +6113,7 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 static void gpti_run_slice(gpt_session *s) {
     const size_t left = s->at.n_unit - s->at.unit, cost = s->cost ? s->cost : 1;
     const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;    /* plain C takes its time */
-    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.poll && left > most ? most : left;
+    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll && left > most ? most : left;
     s->slice = s->at.unit;
     gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
     s->at.unit += n;
@@ -6086,10 +6139,17 @@ static void gpti_drop_waiting(gpt_session *s) {
     s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
 }
 
+/* Tokens that are computed, those of the chunk under way by its layers. */
+static size_t gpti_n_computed(const gpt_session *s) {
+    const size_t n = s->m->hp.n_layer, layers = s->at.stage >= GPTI_STAGE_OUT ? n : s->at.stage ? s->at.layer : 0;
+    return s->n_past + (s->at.active ? s->n_row * layers / n : 0);
+}
+
 /* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
  * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
 static gpt_result gpti_pass(void *session) {
     gpt_session *s = (gpt_session *)session;
+    const gpt_hooks *hooks = &s->params.hooks;
     while (s->n_past < s->n_token) {
         if (!s->at.active) {
             memset(&s->at, 0, sizeof s->at);
@@ -6104,17 +6164,18 @@ static gpt_result gpti_pass(void *session) {
             while (s->at.unit < s->at.n_unit) {
                 gpt_poll p = GPT_GO;
                 gpti_run_slice(s);
-                if (s->params.poll) p = (s->params.poll)(s->params.poll_user);
+                if (hooks->poll) p = (hooks->poll)(hooks->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from);
                 if (p == GPT_CANCEL || s->stop) {
                     gpti_drop_waiting(s);
                     return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
                 }
                 if (p == GPT_PAUSE && s->can_pause) return GPT_MORE;
             }
-            if (s->params.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
+            if (hooks->trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
         } while (gpti_next_stage(s));
         s->at.active = 0;
         s->n_past += s->n_row;
+        s->lent = 0;
         if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
     }
     return GPT_OK;
@@ -6125,6 +6186,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
     const size_t n = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
     s->can_pause = can_pause;
     s->err = err;
+    if (s->from > s->n_past) s->from = s->n_past;
     if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
     return gpti_together(&s->pool, gpti_pass, s);
 }
@@ -6167,7 +6229,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     s->expert_slot = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
     s->first = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
     s->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *s->cand);
-    s->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->pool.n_worker, sizeof *s->scratch);
+    s->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *s->scratch);
     s->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *s->stage);
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
@@ -6202,7 +6264,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (!m->whole) return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
     plan->m = m;
     plan->params = *params;
-    gpti_pool_init(&plan->pool, &params->parallel, params->n_threads);
+    gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
+    plan->n_most = plan->pool.n_worker;
     plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
@@ -6210,6 +6273,9 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
         (unsigned long)plan->n_ctx, (unsigned long)GPTI_MAX_CTX);
     if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only",
+            (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
+    if (plan->n_ctx > m->hp.n_ctx && m->arch.pos != GPTI_POS_ALIBI && !params->beyond_training)
+        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model was trained for %lu; beyond_training allows more",
             (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
@@ -6236,7 +6302,7 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
 
 static void gpti_reset(gpt_session *s) {
     int n;
-    s->n_past = s->n_token = s->n_keep = s->n_high = 0;
+    s->n_past = s->n_token = s->n_keep = s->n_high = s->from = 0;
     s->at.active = 0;
     s->last_logits = NULL;
     n = s->gen->active;
@@ -6351,7 +6417,23 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_threads = s->pool.host.run ? 0 : s->pool.n_worker;
     info->kernels = s->m->kern.name;
     info->bytes = s->bytes; info->n_token = s->n_token;
+    info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
+}
+
+GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err) {
+    gpti_pool pool;
+    gpt_hooks none;
+    memset(&none, 0, sizeof none);
+    if (!hooks) hooks = &none;
+    GPTI_TRY(gpti_enter(s, "gpt_session_hooks", -1, err));
+    gpti_pool_init(&pool, &hooks->parallel, s->n_most);
+    if (pool.n_worker > s->n_most)
+        return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d", pool.n_worker,
+            s->n_most));
+    s->pool = pool;
+    s->params.hooks = *hooks;
+    return gpti_leave(s, GPT_OK);
 }
 
 /* Append to the text, still to be computed. All or nothing. */
@@ -6367,6 +6449,7 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
                 (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
     if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
     s->n_keep = s->n_token;
+    s->from = s->n_past;
     s->n_token += n;
     return GPT_OK;
 }
@@ -6393,10 +6476,9 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     base = s->n_token;
     r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") : gpti_append(s, ids, n, err);
     if (!r && n) {
-        if (base && s->n_past == base && !s->last_logits) s->n_past--;      /* after a rewind: its logits are gone */
-        logprob[0] = s->n_past == base &&
-            s->last_logits ? (float)((double)s->last_logits[ids[0]] - gpti_log_sum_exp(s->last_logits, s->m->hp.n_vocab))
-            : 0.0f;
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;      /* they are gone, or the host's */
+        logprob[0] = s->n_past == base && s->last_logits
+            ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->want = GPTI_LOGITS_SCORE;
         s->score = logprob;
         s->score_base = base;
@@ -6405,7 +6487,11 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     return gpti_leave(s, r);
 }
 
-GPT_API float *gpt_logits(gpt_session *s) { return s && s->n_past == s->n_token ? s->last_logits : NULL; }
+GPT_API float *gpt_logits(gpt_session *s) {
+    if (!s || s->n_past != s->n_token) return NULL;
+    s->lent = 1;                                /* the host may change them */
+    return s->last_logits;
+}
 
 GPTI_COLD_END
 
@@ -6763,7 +6849,7 @@ GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return m &&
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
-    if (!gpt_logits(s) || s->busy) return -1;
+    if (!s || s->n_past != s->n_token || !s->last_logits || s->busy) return -1;
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
@@ -6836,6 +6922,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
         gpti_stream_finish(&g->stream, 1, fn, user);
         g->stream.behind = 0;
     }
+    if (n) s->from = s->n_past;
     s->n_keep = s->n_token;
     s->n_token += n;
     gpti_want_last(s);
@@ -6873,6 +6960,7 @@ static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
+    s->from = s->n_past;
     s->token[s->n_token++] = id;
     s->n_keep = s->n_token;             /* the host sees it */
     r = (gpt_result)gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
@@ -7268,11 +7356,25 @@ static void gpti_chat_system(gpti_chat *c) {
     }
 }
 
+enum { GPTI_N_CHAT_WORD = 16 };
+static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
+    "{system}", "{system|trim}", "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
+
+/* One of the caller's own strings: of the words only the first four, and in a turn a place for the message. */
+static gpt_result gpti_chat_own(const char *what, const char *own, int turn, gpt_error *err) {
+    int w;
+    if (!own) return GPT_OK;
+    if (turn && !strstr(own, "{text}") && !strstr(own, "{text|trim}"))
+        return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes", what);
+    for (w = 4; w < GPTI_N_CHAT_WORD; w++) if (strstr(own, gpti_chat_words[w]))
+        return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} and plain text, found %s", what,
+                         gpti_chat_words[w]);
+    return GPT_OK;
+}
+
 static void gpti_chat_pattern(gpti_chat *c, const char *p) {
-    static const char words[][16] = { "{text}", "{text|trim}", "{answer}", "{answer|line}", "{system}",
-        "{system|trim}", "{bos}", "{bos?}", "{eos}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
-    const char *a;
-    const int n_word = (int)(sizeof words / sizeof *words);
+    const char (*words)[16] = gpti_chat_words, *a;
+    const int n_word = GPTI_N_CHAT_WORD;
     size_t end;
     int w, strip, skip = 0;
     for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
@@ -7282,21 +7384,21 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         if (skip) continue;
         strip = c->strip;
         end = c->end;
-        if (w == 1 || w == 5 || w == 10) c->strip = 1, c->end = c->n;
+        if (w == 1 || w == 7 || w == 10) c->strip = 1, c->end = c->n;
         switch (w) {
         case 0: case 1:
             if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
             gpti_chat_put(c, c->text, strlen(c->text), 0);
             break;
-        case 2: case 3: case 15:
+        case 4: case 5: case 15:
             a = gpti_chat_after(c->text, w == 15 ? "<|channel|>final<|message|>" : "</think>");
-            while (w == 3 && a != c->text && *a == '\n') a++;
+            while (w == 5 && a != c->text && *a == '\n') a++;
             gpti_chat_put(c, a, strlen(a), 0);
             break;
-        case 4: case 5: gpti_chat_system(c); break;
-        case 7: if (!strstr(c->file, "bos_token")) break;      /* else as {bos} */ /* fall through */
-        case 6: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
-        case 8: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
+        case 6: case 7: gpti_chat_system(c); break;
+        case 8: if (!strstr(c->file, "bos_token")) break;      /* else as {bos} */ /* fall through */
+        case 2: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
+        case 3: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
         case 9: gpti_chat_date(c); break;
         case 10: break;
         case 11: if (strip) c->n = end; c->strip = 0; break;
@@ -7305,7 +7407,7 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         case 14: break;
         default: gpti_chat_put(c, p, 1, 1);
         }
-        if (w == 1 || w == 5) {
+        if (w == 1 || w == 7) {
             c->n = c->end;
             if (c->strip == 1) c->end = end;
             c->strip = strip && c->strip == 2 ? 2 : strip;
@@ -7380,7 +7482,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
         return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", c->date);
     if (params->family) {
         for (i = 0; i < n_row && !row; i++) {
-            if (gpti_in_list(rows[i].names, gpti_str_of(params->family))) row = &rows[i];
+            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) || !strcmp(rows[i].names, params->family)) row = &rows[i];
         }
         if (!row) return gpti_fail(err, GPT_E_ARG,
             "chat: this version does not know the family \"%s\"", params->family);
@@ -7394,6 +7496,10 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
             "chat: the file %s; name a family, or give the turns as user = \"<|user|>{text}<|end|>\" and assistant",
                                    *c->file ? "has a chat template that is not known" : "has no chat template");
     }
+    GPTI_TRY(gpti_chat_own("user", params->user, 1, err));
+    GPTI_TRY(gpti_chat_own("assistant", params->assistant, 1, err));
+    GPTI_TRY(gpti_chat_own("system", params->system, 1, err));
+    GPTI_TRY(gpti_chat_own("generation", params->generation, 0, err));
     if (row != &c->row) c->row = *row;
     if (params->user) c->row.user = params->user, c->row.first = NULL;
     if (params->assistant) c->row.assistant = params->assistant;

@@ -81,6 +81,7 @@ static void check_sizes(const gpt_model *m, const uint8_t *data, size_t size, gp
     sp.n_threads = 1;
     sp.n_batch = (uint32_t)(seed % 3 * 100);
     sp.n_ctx = seed % 2 ? 0 : 1000;
+    sp.beyond_training = seed % 3 != 0;
     sp.kv = (gpt_kv)(seed % 3);
     n = gpt_session_bytes(m, &sp);
     if ((double)n > session_bound(m, size, &sp)) abort();

@@ -51,7 +51,7 @@ static gpt_session_params session_of(uint32_t n_ctx, uint32_t n_batch, gpt_kv kv
     gpt_session_params p;
     memset(&p, 0, sizeof p);
     p.n_ctx = n_ctx; p.n_batch = n_batch; p.kv = kv;
-    p.n_threads = 1;
+    p.n_threads = p.beyond_training = 1;
     return p;
 }
 

@@ -373,6 +373,26 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     own(bare, &chat, "U:S\n\n U |<start_of_turn>model\nA<end_of_turn>\nU:V|<start_of_turn>model\n");
 }
 
+/* What the caller's strings may hold, and names that come back. */
+static void own_strings(const gpt_model *m) {
+    static const char *const wrong[] = { "<|user|>\n", "{text}{end}", "{text} {date}", "{system}{text}", "{text}{if date}", "{answer}{text}", "" };
+    gpt_chat_params chat;
+    gpt_message msg = { "user", "U" };
+    gpt_error err;
+    char out[256];
+    size_t i, n;
+    memset(&chat, 0, sizeof chat);
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        chat.user = wrong[i];
+        CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_E_ARG && strstr(err.msg, "{text}"), "\"%s\": %s", wrong[i], err.msg);
+    }
+    chat.user = "{bos}{text|trim}{eos}{what}";
+    CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_OK && n > 11 && strstr(chat.user, "{what}"), "%s", err.msg);
+    chat.user = NULL;
+    chat.family = gpt_chat_family(m);
+    CHECK(chat.family && gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_OK, "the family's own name: %s", err.msg);
+}
+
 /* What is trimmed as a whole: white space inside stays, however it came and in how many pieces, at the ends it goes. The
  * template's own system turn comes one character at a time. */
 static void trims(void) {
@@ -388,6 +408,7 @@ static void trims(void) {
     gpt_chat_params chat;
     gpt_message msg = { "user", NULL };
     gpt_model *m;
+    gpti_chat c;
     gpt_error err;
     size_t i, n, size;
     snprintf(jinja, sizeof jinja, "{%% if messages[0]['role'] != 'system' %%}{{ '<|im_start|>system\\nBe helpful.  \\n\\n  <|im_end|>\\n' }}{%% endif %%}%s", chatml);
@@ -396,11 +417,12 @@ static void trims(void) {
     memset(&chat, 0, sizeof chat);
     chat.generation = "";
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        chat.user = cases[i].user;
         msg.content = cases[i].content;
         for (size = sizeof out; size <= sizeof out; size = size == sizeof out ? sizeof turn + 3 : size == sizeof turn + 3 ? 0 : size - 1) {
             memset(out, 'Z', sizeof out);
-            CHECK(!gpt_chat_format(m, &msg, 1, &chat, out, size, &n, &err), "%s: %s", cases[i].user, err.msg);
+            CHECK(!gpti_chat_settle(&c, m, &msg, 1, &chat, &err), "%s: %s", cases[i].user, err.msg);
+            c.row.user = cases[i].user;
+            n = gpti_chat_render(&c, out, NULL, size);
             CHECK(n == sizeof turn - 1 + strlen(cases[i].want), "%s: %lu bytes", cases[i].user, (unsigned long)n);
             if (n > size) n = size;
             CHECK(!memcmp(out, turn, n < sizeof turn - 1 ? n : sizeof turn - 1) && (n < sizeof turn || !memcmp(out + sizeof turn - 1, cases[i].want, n - (sizeof turn - 1))),
@@ -437,9 +459,12 @@ static void dates(const gpt_model *bare) {
 
 typedef struct watch { size_t rows; int pauses, pause; } watch;     /* rows of token embeddings computed */
 
-static void count_rows(void *user, const gpt_trace *t) { if (!strcmp(t->name,
-    "embd")) ((watch *)user)->rows += t->n_row; }
-static gpt_poll sometimes(void *user) {
+static int count_rows(void *user, const gpt_trace *t) {
+    if (!strcmp(t->name, "embd")) ((watch *)user)->rows += t->n_row;
+    return 0;
+}
+static gpt_poll sometimes(void *user, size_t done, size_t total) {
+    (void)done; (void)total;
     watch *w = (watch *)user;
     return w->pause && ++w->pauses % 3 ? GPT_PAUSE : GPT_GO;
 }
@@ -460,9 +485,9 @@ static gpt_session *session(const gpt_model *m, uint32_t n_ctx, uint32_t n_batch
     memset(&params, 0, sizeof params);
     params.n_ctx = n_ctx;
     params.n_batch = n_batch;
-    params.poll = sometimes;
-    params.poll_user = params.trace_user = w;
-    params.trace = count_rows;
+    params.hooks.poll = sometimes;
+    params.hooks.poll_user = params.hooks.trace_user = w;
+    params.hooks.trace = count_rows;
     gpt_session_new(&s, m, &params, &err);
     CHECK(s, "%s", err.msg);
     return s;
@@ -590,8 +615,8 @@ static void turns(const gpt_model *m) {
 /* A conversation given up in the middle of its prompt, by poll or by gpt_end: the text is what was computed, exactly, and
  * the next call goes on from there as from any other text. */
 static size_t polls_left;
-static gpt_poll cancel_later(void *user) { (void)user; return polls_left && !--polls_left ? GPT_CANCEL : GPT_GO; }
-static gpt_poll pause_always(void *user) { (void)user; return GPT_PAUSE; }
+static gpt_poll cancel_later(void *user, size_t done, size_t total) { (void)done; (void)total; (void)user; return polls_left && !--polls_left ? GPT_CANCEL : GPT_GO; }
+static gpt_poll pause_always(void *user, size_t done, size_t total) { (void)done; (void)total; (void)user; return GPT_PAUSE; }
 
 static void given_up(const gpt_model *m) {
     watch w = { 0, 0, 0 };
@@ -612,10 +637,10 @@ static void given_up(const gpt_model *m) {
         int by_end = (int)(i & 1), k;
         gpt_session_reset(s);
         o.n = 0;
-        s->params.poll = sometimes;
+        s->params.hooks.poll = sometimes;
         CHECK(!gpt_chat(s, talk, 1, NULL, &p, take, &o, &err), "%s", err.msg);      /* an answer that the next text does not have */
         seen = s->n_past;
-        s->params.poll = by_end ? pause_always : cancel_later;
+        s->params.hooks.poll = by_end ? pause_always : cancel_later;
         polls_left = i;
         r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
         CHECK(!r, "%s", err.msg);
@@ -627,14 +652,14 @@ static void given_up(const gpt_model *m) {
         ids = gpt_session_tokens(s, &n);
         CHECK(n < n_all && !memcmp(ids, all, n * sizeof *ids), "%lu tokens of another text", (unsigned long)n);
         stopped += n > 0 && n != seen;
-        s->params.poll = sometimes;
+        s->params.hooks.poll = sometimes;
         o.n = 0;
         CHECK(!gpt_chat(s, talk, 3, NULL, &p, take, &o, &err), "%s", err.msg);
         CHECK(o.n == want.n && !memcmp(o.text, want.text, o.n), "\"%s\" after giving up, \"%s\" otherwise", o.text, want.text);
         CHECK(gpt_session_tokens(s, &n) && n == n_all + 4, "%lu tokens", (unsigned long)n);
     }
     CHECK(i > 40 && stopped > 9, "given up %lu times in the middle, up to poll %lu", (unsigned long)stopped, (unsigned long)i);
-    s->params.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
+    s->params.hooks.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
     for (i = 1; i < 4; i++) {
         gpt_session_reset(s);
         r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
@@ -726,6 +751,7 @@ int main(void) {
     trims();
     if (m && bare && windowed) {
         forging(m);
+        own_strings(m);
         errors(m, bare);
         strings(m, bare);
         dates(bare);

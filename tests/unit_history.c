@@ -111,7 +111,8 @@ static int take(void *user, const char *text, size_t n) {
     return h->refuse && --h->refuse == 0;
 }
 
-static gpt_poll ask(void *user) {
+static gpt_poll ask(void *user, size_t done, size_t total) {
+    (void)done; (void)total;
     host *h = (host *)user;
     return h->polls && --h->polls == 0 ? GPT_CANCEL : GPT_GO;
 }
@@ -158,7 +159,7 @@ static void history(const gpt_model *m, unsigned round, uint32_t n_batch) {
     unsigned op;
     memset(&sp, 0, sizeof sp);
     sp.n_ctx = N_CTX; sp.n_batch = n_batch; sp.n_threads = 1; sp.kv = GPT_KV_F32;
-    sp.poll = ask; sp.poll_user = &saw;
+    sp.hooks.poll = ask; sp.hooks.poll_user = &saw;
     memset(&saw, 0, sizeof saw);
     CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_OK, "%s", err.msg);
     if (!s) return;

@@ -54,7 +54,7 @@ static uint64_t run(const char *path, const char *kernels, int mapped, size_t n_
     if (gpt_model_load(&m, path, &mp, &err)) { CHECK(0, "%s", err.msg); return 0; }
     user.n_part = n_part;
     if (omp) sp.n_threads = (int)n_part;
-    else if (n_part > 1) { sp.parallel.run = run_parts; sp.parallel.user = &user; }
+    else if (n_part > 1) { sp.hooks.parallel.run = run_parts; sp.hooks.parallel.user = &user; }
     if (!omp && n_part == 1) sp.n_threads = 1;
     sp.n_batch = n_batch;
     sp.n_ctx = 64;

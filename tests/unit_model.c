@@ -236,7 +236,7 @@ static void backwards(void *user, size_t n, size_t cost, gpt_task task, void *ar
 
 typedef struct traced { const char *what; golden *g; } traced;
 
-static void on_trace(void *user, const gpt_trace *t) {
+static int on_trace(void *user, const gpt_trace *t) {
     traced *c = (traced *)user;
     char name[64];
     size_t i, r;
@@ -255,8 +255,9 @@ static void on_trace(void *user, const gpt_trace *t) {
             CHECK(e <= tolerances[TOL_TRACE].logits, "%s: %s row %u differs by %.3g", c->what, name, (unsigned)pos, e);
             l->seen++;
         }
-        return;
+        return 0;
     }
+    return 0;
 }
 
 static void check_trace(const char *what, const gpt_model *m, golden *g, size_t chunk) {
@@ -271,8 +272,8 @@ static void check_trace(const char *what, const gpt_model *m, golden *g, size_t 
     c.g = g;
     p.n_ctx = g->n_ctx;
     p.kv = GPT_KV_F32;
-    p.trace = on_trace;
-    p.trace_user = &c;
+    p.hooks.trace = on_trace;
+    p.hooks.trace_user = &c;
     for (i = 0; i < g->n_tensors; i++) g->tensors[i].seen = 0;
     if (gpt_session_new(&s, m, &p, &err) != GPT_OK) { CHECK(0, "%s: %s", what, err.msg); return; }
     for (i = 0; i < n; i += chunk) {
@@ -368,7 +369,7 @@ static void check_toy(const toy *t) {
             if (run(t->name, m, &g, &u, nv, b)) check_same(t->name, cuts[i].how, &g, a, b, nv);
         }
         u = setup_of(&g, GPT_KV_F32, 0, 0, 0);
-        u.p.parallel.run = backwards;
+        u.p.hooks.parallel.run = backwards;
         if (run(t->name, m, &g, &u, nv, b)) check_same(t->name, "the host's threads", &g, a, b, nv);
         for (i = 0; i < 3; i++) {   /* loaded in other ways */
             gpt_model *other = load(t->name, path, i == 1, i == 0 ? "ref" : NULL);

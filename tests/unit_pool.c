@@ -301,7 +301,7 @@ static gpt_session_params session_params(pool *p) {
     memset(&params, 0, sizeof params);
     params.n_threads = 1;
     params.n_ctx = N_TOKEN;
-    params.parallel = counted(p);
+    params.hooks.parallel = counted(p);
     return params;
 }
 
@@ -343,7 +343,8 @@ static gpt_session *session(const subject *x, const gpt_session_params *params) 
 typedef struct guest { subject *x; gpt_session *s; float *room; uint32_t polls, good, bad; } guest;
 
 /* A poll hook that computes another session's text now and then. */
-static gpt_poll compute_guest(void *user) {
+static gpt_poll compute_guest(void *user, size_t done, size_t total) {
+    (void)done; (void)total;
     guest *g = (guest *)user;
     if (g->polls++ % 8 == 0) { if (same_logits(g->x, g->s, g->room)) g->good++; else g->bad++; }
     return GPT_GO;
@@ -397,8 +398,8 @@ static void test_sessions(const char *path, int runs_expected) {
 
         memset(g, 0, sizeof g);                 /* a session at work in the poll hook of another on the same pool */
         for (i = 0; i < 2; i++) { g[i].x = &x; g[i].room = room[i]; g[i].s = session(&x, &params); }
-        params.poll = compute_guest;
-        params.poll_user = &g[0];
+        params.hooks.poll = compute_guest;
+        params.hooks.poll_user = &g[0];
         s = session(&x, &params);
         CHECK(s && same_logits(&x, s, room[2]), "%s: %d threads, a hook that computes: other logits", path, t);
         CHECK(g[0].good && !g[0].bad, "%s: %d threads, in the hook: %u good, %u bad", path, t, (unsigned)g[0].good, (unsigned)g[0].bad);

@@ -96,11 +96,12 @@ static void hook(int kind) {
     now.inside = 0;
 }
 
-static gpt_poll on_poll(void *user) { (void)user; hook(ON_POLL); return GPT_GO; }
-static void on_trace(void *user, const gpt_trace *t) {
+static gpt_poll on_poll(void *user, size_t done, size_t total) { (void)done; (void)total; (void)user; hook(ON_POLL); return GPT_GO; }
+static int on_trace(void *user, const gpt_trace *t) {
     (void)user;
     if (t->layer >= 0) now.position = t->position;      /* where the chunk begins */
     hook(ON_TRACE);
+    return 0;
 }
 static int on_text(void *user, const char *p, size_t n) { hear((said *)user, p, n); hook(ON_TEXT); return 0; }
 static int on_inner_text(void *user, const char *p, size_t n) { return hear((said *)user, p, n); }
@@ -149,7 +150,7 @@ static void on_free(void *user, void *p) {
     free(q);
 }
 
-static gpt_poll on_other_poll(void *user);
+static gpt_poll on_other_poll(void *user, size_t done, size_t total);
 
 static gpt_model_params model_params(void) {
     gpt_model_params p;
@@ -166,8 +167,8 @@ static gpt_session_params session_params(int hooks) {
     p.n_ctx = N_CTX;
     p.n_batch = N_BATCH;
     p.n_threads = 1;
-    p.poll = hooks ? on_poll : on_other_poll;
-    if (hooks) { p.trace = on_trace; p.parallel.run = on_run; p.parallel.n_worker = 2; }
+    p.hooks.poll = hooks ? on_poll : on_other_poll;
+    if (hooks) { p.hooks.trace = on_trace; p.hooks.parallel.run = on_run; p.hooks.parallel.n_worker = 2; }
     return p;
 }
 
@@ -576,7 +577,8 @@ static void on_itself(void) {
     CHECK(digest(now.self) == before && n_live == live && now.inner.n == 0, "%s: the session at work was changed", now.name);
 }
 
-static gpt_poll on_other_poll(void *user) {
+static gpt_poll on_other_poll(void *user, size_t done, size_t total) {
+    (void)done; (void)total;
     (void)user;
     if (now.nested) { now.nested = 0; on_itself(); }
     return GPT_GO;

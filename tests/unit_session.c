@@ -351,7 +351,8 @@ static void test_size(const gpt_model *m, const float *want, gpt_kv kv) {
 
 typedef struct poller { size_t n, cancel_at; int pause; } poller;
 
-static gpt_poll on_poll(void *user) {
+static gpt_poll on_poll(void *user, size_t done, size_t total) {
+    (void)done; (void)total;
     poller *p = (poller *)user;
     p->n++;
     return p->n == p->cancel_at ? GPT_CANCEL : p->pause ? GPT_PAUSE : GPT_GO;
@@ -367,8 +368,8 @@ static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv, s
         gpt_session *s;
         gpt_result r;
         memset(&p, 0, sizeof p);
-        sp.poll = on_poll;
-        sp.poll_user = &p;
+        sp.hooks.poll = on_poll;
+        sp.hooks.poll_user = &p;
         s = session(m, &sp);
         eval(s, 0, FIRST);
         p.n = 0;
@@ -426,10 +427,10 @@ static void test_parallel(const gpt_model *m, const float *want, gpt_kv kv) {
         gpt_session_params p = session_params(17, kv);
         gpt_session *s;
         gpt_session_info info;
-        p.parallel.run = run_backwards;
-        p.parallel.user = &steps[k % 3];
+        p.hooks.parallel.run = run_backwards;
+        p.hooks.parallel.user = &steps[k % 3];
 #ifdef HAVE_THREADS
-        if (k == 3) p.parallel.run = run_threads, p.parallel.n_worker = 3;
+        if (k == 3) p.hooks.parallel.run = run_threads, p.hooks.parallel.n_worker = 3;
 #endif
         s = session(m, &p);
         gpt_session_info_get(s, &info);
@@ -669,8 +670,8 @@ static void test_steps(const gpt_model *m) {
     generate(s, "12 tokens", prompt, &g, &all);
     gpt_session_tokens(s, &n_want);
     gpt_session_free(s);
-    p.poll = on_poll;
-    p.poll_user = &poll;
+    p.hooks.poll = on_poll;
+    p.hooks.poll_user = &poll;
     s = session(m, &p);
     for (k = 0; k < 2; k++) {                           /* pausing at every poll, or never: the same text */
         gpt_session_reset(s);
@@ -774,6 +775,138 @@ static void test_errors(const gpt_model *m) {
     CHECK(gpt_session_init(&s, m, &p, NULL, 1000, &err) == GPT_E_ARG && err.msg[0], "memory NULL");
 }
 
+/* ---- Hooks set anew, progress, what a score may see, more than the training ------------------------------------------ */
+
+typedef struct progress { size_t n, last, total, fault; int pause; } progress;
+
+static gpt_poll on_progress(void *user, size_t done, size_t total) {
+    progress *p = (progress *)user;
+    p->fault += done > total || total != p->total || done < p->last;
+    p->last = done;
+    p->n++;
+    return p->pause ? GPT_PAUSE : GPT_GO;
+}
+
+static int seen_from;
+static int on_trace(void *user, const gpt_trace *t) {
+    seen_from += t->session == *(gpt_session **)user;
+    return 0;
+}
+
+static void test_hooks(const gpt_model *m) {
+    gpt_session_params sp = session_params(8, GPT_KV_F32);
+    gpt_session *s = session(m, &sp);
+    gpt_session_info info;
+    gpt_generate_params gp;
+    gpt_hooks hooks;
+    gpt_error err;
+    progress p;
+    size_t steps = 0, before = 0, n;
+    gpt_token tokens[40];
+    memset(&hooks, 0, sizeof hooks);
+    memset(&p, 0, sizeof p);
+    hooks.poll = on_progress; hooks.poll_user = &p;
+    hooks.trace = on_trace; hooks.trace_user = &s;
+    CHECK(gpt_session_hooks(s, &hooks, &err) == GPT_OK, "%s", err.msg);
+    for (n = 0; n < 40; n++) tokens[n] = (gpt_token)(n % TEXT_BOS);
+    p.total = 40;
+    CHECK(gpt_eval(s, tokens, 40, &err) == GPT_OK && p.n > 100 && !p.fault, "%lu calls, %lu faults", (unsigned long)p.n, (unsigned long)p.fault);
+    CHECK(seen_from > 0, "the trace knows its session: %d", seen_from);
+    gpt_session_reset(s);
+    memset(&p, 0, sizeof p);
+    memset(&gp, 0, sizeof gp);
+    p.pause = 1; p.total = 21;                  /* a prompt in slices: the host sees how far it is */
+    gp.max_tokens = 1;
+    CHECK(gpt_begin(s, "the the the the the!", &gp, NULL, NULL, &err) == GPT_OK, "%s", err.msg);
+    gpt_session_info_get(s, &info);
+    p.total = info.n_token;
+    while (gpt_step(s, &err) == GPT_MORE && steps < 1000) {
+        gpt_session_info_get(s, &info);
+        CHECK(info.n_computed >= before && info.n_computed <= info.n_token, "%lu of %lu", (unsigned long)info.n_computed, (unsigned long)info.n_token);
+        steps += info.n_computed > before;
+        before = info.n_computed;
+        if (info.n_generated) break;
+        if (steps == 3) CHECK(gpt_session_hooks(s, &hooks, &err) == GPT_OK, "between two steps: %s", err.msg);
+    }
+    CHECK(steps > 3 && !p.fault, "%lu steps, %lu faults", (unsigned long)steps, (unsigned long)p.fault);
+    gpt_end(s);
+    hooks.parallel.run = run_backwards; hooks.parallel.n_worker = 2;
+    CHECK(gpt_session_hooks(s, &hooks, &err) == GPT_E_ARG && strstr(err.msg, "2 workers"), "more workers: %s", err.msg);
+    CHECK(gpt_session_hooks(s, NULL, &err) == GPT_OK && !s->params.hooks.poll, "none: %s", err.msg);
+    CHECK(gpt_session_hooks(NULL, &hooks, &err) == GPT_E_ARG, "no session");
+    gpt_session_free(s);
+    CHECK(gpt_version() == GPT_VERSION_NUMBER, "version %08lx", (unsigned long)gpt_version());
+}
+
+static void test_lent(const gpt_model *m) {
+    gpt_session_params sp = session_params(0, GPT_KV_F32);
+    gpt_session *s = session(m, &sp);
+    gpt_error err;
+    float a, b, row[TEXT_VOCAB];
+    gpt_token tokens[3] = { 1, 2, 3 }, id;
+    double sum = 0;
+    size_t i;
+    gpt_eval(s, tokens, 3, &err);
+    id = gpt_sample(s, NULL);
+    memcpy(row, gpt_logits(s), sizeof row);
+    for (i = 0; i < TEXT_VOCAB; i++) sum += exp((double)row[i] - (double)row[id]);
+    gpt_score(s, &id, 1, &a, &err);
+    CHECK(fabs(a + log(sum)) < 1e-6, "score %g, expected %g", (double)a, -log(sum));
+    gpt_session_rewind(s, 3, &err);
+    gpt_eval(s, NULL, 0, &err);
+    gpt_logits(s)[id] = -INFINITY;
+    gpt_score(s, &id, 1, &b, &err);
+    CHECK(a == b, "a score after the host changed the logits: %g, expected %g", (double)b, (double)a);
+    gpt_session_free(s);
+}
+
+/* log-probabilities of rows that a sum of floats would spoil */
+static void test_log_p(void) {
+    enum { MANY = 300000 };
+    float *x = (float *)calloc(MANY, sizeof *x);
+    CHECK(fabs(gpti_minus_log_p(x, MANY, 7) - log((double)MANY)) < 1e-9, "equal logits: %.12g, expected %.12g", gpti_minus_log_p(x, MANY, 7), log((double)MANY));
+    x[5] = 30;
+    CHECK(fabs(gpti_minus_log_p(x, 1000, 5) / (999 * exp(-30.0)) - 1) < 1e-6, "p near 1: %.9g", gpti_minus_log_p(x, 1000, 5));
+    free(x);
+}
+
+static void test_beyond(const gpt_model *m) {
+    gpt_session_params sp = session_params(0, GPT_KV_F16);
+    gpt_session *s;
+    gpt_model *other;
+    gpt_error err;
+    sp.n_ctx = 257;
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_E_CONTEXT && !s && strstr(err.msg, "beyond_training") && !gpt_session_bytes(m, &sp), "%s", err.msg);
+    sp.beyond_training = 1;
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_OK, "%s", err.msg);
+    gpt_session_free(s);
+    other = load_toy("bloom");                  /* ALiBi has no such limit; learned positions end */
+    sp.beyond_training = 0; sp.n_ctx = 1000;
+    CHECK(!other || gpt_session_new(&s, other, &sp, &err) == GPT_OK, "bloom: %s", err.msg);
+    if (other) gpt_session_free(s);
+    gpt_model_free(other);
+    other = load_toy("gpt2");
+    sp.beyond_training = 1;
+    CHECK(!other || gpt_session_new(&s, other, &sp, &err) == GPT_E_CONTEXT, "gpt2: %s", err.msg);
+    gpt_model_free(other);
+}
+
+/* Keys and values beyond what F16 holds stay numbers. */
+static void test_saturate(void) {
+    float x[64], y[64];
+    unsigned char cache[64 * 4 + 16];
+    size_t i;
+    int kv;
+    for (i = 0; i < 64; i++) x[i] = i % 2 ? -1e6f : 7e4f;
+    x[3] = 1.0f;
+    for (kv = 0; kv < 3; kv++) {
+        gpti_kv_store_ref(kv, cache, x, 64, 1, 0);
+        gpti_kv_load(kv, cache, 64, 1, y);
+        for (i = 0; i < 64; i++) CHECK(y[i] - y[i] == 0.0f, "format %d: %g became %g", kv, (double)x[i], (double)y[i]);
+        if (!kv) CHECK(y[0] == 65504.0f && y[1] == -65504.0f && y[3] == 1.0f, "%g %g", (double)y[0], (double)y[1]);
+    }
+}
+
 int main(void) {
     static const struct { const char *name; int window; } toys[] = { { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 } };
     size_t i;
@@ -797,6 +930,8 @@ int main(void) {
 #ifndef HAVE_THREADS
     printf("unit_session: the host's threads were run one after the other, there is no pthread here\n");
 #endif
+    test_log_p();
+    test_saturate();
     m = text_model();
     if (m) {
         test_score_after_begin(m);
@@ -805,6 +940,9 @@ int main(void) {
         test_steps(m);
         test_logits_after_text(m);
         test_errors(m);
+        test_hooks(m);
+        test_lent(m);
+        test_beyond(m);
         gpt_model_free(m);
     }
     CHECK(counted.live == 0, "%u blocks left", (unsigned)counted.live);
