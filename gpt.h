@@ -4133,7 +4133,7 @@ typedef struct gpti_layer {
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks;
-    uint32_t     n_head, n_kv, d_ff, n_used;    /* n_used: experts of a token                                            */
+    uint32_t     n_head, n_kv, d_ff;
     uint32_t     window;        /* 0 = sees everything                                                                   */
     int          rope;          /* -1 none, else which of the model's two frequency tables                               */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over                                             */
@@ -4143,7 +4143,7 @@ typedef struct gpti_hparams {
     uint32_t n_layer, n_vocab, n_ctx, d_model, d_k, d_v, n_rope;        /* d_k, d_v: per head; n_rope: rotated part of d_k */
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;                /* over the layers, for scratch sizes            */
     size_t   ld_ffn;                                                    /* floats of a row that holds gate and up        */
-    uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;             /* n_expert_used: the most of a layer            */
+    uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
     float    rope_mscale;
@@ -4367,7 +4367,6 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
-        if (hp->n_expert) GPTI_TRY(gpti_hp_layer(ld, ".expert_used_count", i, &l->n_used, 0, 1, hp->n_expert));
         if (l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
                              (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
@@ -4430,6 +4429,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
             hp->n_rope & 1 ? "an even number" : "the width of a head", (unsigned long)hp->n_rope);
     for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
         uint32_t want = i == 0 ? hp->n_rope : i == 1 ? hp->d_k : hp->d_v, has;
+        if (!want) continue;                    /* no rope */
         GPTI_TRY(gpti_hp_u32(ld, same[i], &has, want, 0, 0xffffffffu));
         if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %lu as in the other layers, file has %lu",
             m->arch.name, same[i], (unsigned long)want, (unsigned long)has);
@@ -4450,11 +4450,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
             gpti_show(ld->shown, act));
     if (m->arch.flags & GPTI_MAY_EXPERT) GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     if (hp->n_expert) {
-        uint32_t d_ff = 0, used = 0;
-        for (i = 0; i < hp->n_layer; i++) {
-            GPTI_TRY(gpti_hp_layer(ld, ".expert_used_count", (uint32_t)i, &used, 0, 1, hp->n_expert));
-            if (used > hp->n_expert_used) hp->n_expert_used = used;
-        }
+        uint32_t d_ff = 0;
+        GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
         GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, GPTI_MAX_WIDTH));
         if (!hp->d_ff_exp) hp->d_ff_exp = m->arch.flags & GPTI_FULL_ROPE ? d_ff : d_ff / hp->n_expert_used;     /* llama: its own */
@@ -4519,7 +4516,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
-    float base, base_swa, scale, attn, fast, slow, *llama3 = NULL, *lng = NULL, *shrt = NULL;
+    float base, base_swa, scale, attn, fast, slow, stretch, given, *llama3 = NULL, *lng = NULL, *shrt = NULL;
     int i, yarn, whole;
     gpt_result r = GPT_OK;
     if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
@@ -4531,7 +4528,6 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f, 1e-3f, 1e6f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale, 1e-3f, 1e6f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f, 1e-3f, 1e3f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_attn_factor", &fast, 1.0f, 1.0f, 1.0f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f, 1e-3f, 1e6f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f, 1e-3f, 1e6f));
     GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.yarn_truncate", &whole, !(m->arch.flags & GPTI_SINKS)));
@@ -4539,6 +4535,11 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
+    stretch = (float)(1.0 + (yarn && scale > 1.0f ? 0.1 * gpti_log_d(scale) : 0.0));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_attn_factor", &given, 1.0f, 0.0f, 1e6f));
+    if (given != 1.0f && !(gpti_abs(given - stretch) < 1e-4f))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g", m->arch.name,
+            (double)stretch, (double)given);
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
             "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
@@ -4557,8 +4558,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
         else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, llama3, scale, fast, slow, whole);
         else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
     }
-    hp->rope_mscale = attn;
-    if (yarn && scale > 1.0f) hp->rope_mscale = (float)(attn * (1.0 + 0.1 * gpti_log_d(scale)));
+    hp->rope_mscale = attn * stretch;
     gpti_free(&m->mem, llama3); gpti_free(&m->mem, lng); gpti_free(&m->mem, shrt);
     return r;
 }
@@ -5880,7 +5880,7 @@ static void gpti_begin_route(gpt_session *s) {
 }
 static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
-    size_t t, e, j, n = hp->n_expert, used = gpti_at_layer(s)->n_used;
+    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
     for (t = u->begin; t < u->end; t++) {
         float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
         uint32_t *chosen = s->chosen + t * used;
@@ -5904,7 +5904,7 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
 static void gpti_group_experts(gpt_session *s) {
-    size_t i, used = gpti_at_layer(s)->n_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
+    size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
     for (e = 0; e <= n_expert; e++) s->first[e] = 0;
     for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
     for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
@@ -5922,7 +5922,7 @@ static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
 
 /* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
 static size_t gpti_n_slot(const gpt_session *s) {
-    return gpti_at_layer(s)->router.w.data ? s->n_row * gpti_at_layer(s)->n_used : s->n_row;
+    return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row;
 }
 static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
 static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
@@ -5994,7 +5994,7 @@ static void gpti_begin_ffn_down(gpt_session *s) {
 /* The experts' outputs, weighted, become one row; x += it */
 static void gpti_run_ffn_residual(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
-    size_t t, i, j, D = s->m->hp.d_model, used = l->n_used;
+    size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
     for (t = u->begin; t < u->end; t++) {
         float *y = s->y + t * D;
         if (l->router.w.data) {

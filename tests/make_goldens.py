@@ -18,7 +18,8 @@ the few places where transformers itself casts to float32 (softmax, norms and ro
 Toys whose weights are quantised get the dequantised weights in transformers too, and the activations that enter their
 products are rounded as gpt.h rounds them (8 bits per block of 32), so that float32 arithmetic alone remains.
 
-requirements: torch transformers gguf safetensors numpy; llama-cpp-python is optional and then a second opinion.
+requirements: torch transformers gguf safetensors numpy; llama-cpp-python is optional and then a second opinion. The toys
+whose names end in _cpp need LLAMA_CPP, a folder with llama.cpp's sources, whose converter writes their files.
 """
 import json
 import math
@@ -188,6 +189,20 @@ TOYS = {
     "gpt_oss": gpt_oss(),
     "gpt_oss_mxfp4": gpt_oss(hidden_size=32, intermediate_size=32, num_local_experts=5, _quant=dict(experts="MXFP4"),
                              **CLEAR),
+    # files as they are published: by llama.cpp's converter, whose keys differ from ours
+    "stablelm_cpp": toy("stablelm", "StableLmForCausalLM", hidden_size=36, num_attention_heads=3, head_dim=None,
+                        rms_norm_eps=None, layer_norm_eps=1e-5, partial_rotary_factor=0.5, _llama_cpp=True,
+                        use_qkv_bias=True, num_key_value_heads=3),
+    "olmo3_cpp": toy("olmo3", "Olmo3ForCausalLM", hidden_size=24, head_dim=None, num_hidden_layers=5, intermediate_size=26,
+                     sliding_window=8, rope_theta=500000.0, _llama_cpp=True, layer_types=[
+                         "sliding_attention", "sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+                     rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32,
+                                   "attention_factor": 1.1386294361119891, "beta_fast": 8.0, "beta_slow": 1.0}),
+    "gpt_oss_cpp": gpt_oss(_llama_cpp=True),
+    "phi3_long_cpp": phi3(sliding_window=None, _llama_cpp=True, **longrope(16, 3)),
+    "granite_cpp": toy("granite", "GraniteForCausalLM", hidden_size=36, head_dim=None, embedding_multiplier=3.0,
+                       logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7, attention_multiplier=0.3,
+                       tie_word_embeddings=True, _llama_cpp=True),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
     "llama_q8_0": llama(_quant=dict(any="Q8_0"), **WIDE),
@@ -524,7 +539,33 @@ def nums(row):
     return " ".join(num(float(v)) for v in row)
 
 
-def convert(folder, path, kind="f32"):
+# llama.cpp's own converter, run as it is but for the vocabulary, which toys do not have
+LLAMA_CPP_CONVERT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import convert_hf_to_gguf as tool
+from conversion.base import ModelBase
+def set_vocab(self):
+    self.gguf_writer.add_tokenizer_model("no_vocab")
+    self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
+def derived(cls):
+    return [cls] + [d for c in cls.__subclasses__() for d in derived(c)]
+main = tool.main
+original = ModelBase.__init__
+def init(self, *args, **kwargs):
+    type(self).set_vocab = set_vocab
+    original(self, *args, **kwargs)
+ModelBase.__init__ = init
+sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"]
+main()
+"""
+
+
+def convert(folder, path, kind="f32", llama_cpp=False):
+    if llama_cpp:
+        subprocess.run([sys.executable, "-c", LLAMA_CPP_CONVERT, os.environ["LLAMA_CPP"], folder, path], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return
     subprocess.run([sys.executable, CONVERT, folder, "-o", path, "--type", kind, "--no-tokenizer"], check=True,
                    stdout=subprocess.DEVNULL)
 
@@ -594,7 +635,7 @@ def make(name, conf, with_peer):
             if found is None:
                 continue
             path = os.path.join(OUT, name + ".gguf")
-            convert(folder, path)
+            convert(folder, path, llama_cpp=conf.get("_llama_cpp", False))
             if table:
                 requantise(path, table)
             line = ""
