@@ -352,6 +352,18 @@ static void test_keys(void) {
         like(&d, "llama", "zeros, left-over keys of parts, a template that is no text");
         doc_free(&d);
     }
+    if (doc_read(&d, "granite")) {                          /* no rope at all; the logits are llama.cpp's */
+        static const float want[4] = { -0.264865f, 2.73924f, 1.83744f, -10.1716f };
+        gpt_model *m = NULL;
+        const unsigned char *p;
+        doc_set(&d, ".rope.scaling.finetuned", GB_BOOL, &no, 1);
+        p = doc_emit(&d, NULL, &n);
+        CHECK(gpt_model_load_memory(&m, p, n, NULL, &err) == GPT_OK, "granite: %s", err.msg);
+        if (m) use_model("granite", m, others);
+        for (i = 0; i < 4; i++) CHECK(gpti_abs(others[i] - want[i]) < 1e-3f, "granite without rope: logit %u is %g, expected %g", (unsigned)i, (double)others[i], (double)want[i]);
+        gpt_model_free(m);
+        doc_free(&d);
+    }
     if (doc_read(&d, "mixtral")) { doc_set(&d, ".expert_feed_forward_length", GB_U32, &none, 4); like(&d, "mixtral", "no width of experts"); doc_free(&d); }
     if (doc_read(&d, "qwen3moe")) {
         doc_find_kv(&d, ".expert_feed_forward_length")->drop = 1;
