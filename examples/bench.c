@@ -1,5 +1,7 @@
 /* How fast a model loads, reads and writes on this machine: medians of R runs. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 #ifndef _WIN32
@@ -96,8 +98,8 @@ static uint64_t add_up(const uint64_t *word, size_t n) {
 
 typedef struct { uint64_t *word; int fill; uint64_t sum[256][8]; } dram_job;        /* sum: a cache line for each thread */
 
-static void dram_task(void *arg, size_t begin, size_t end, int worker) {
-    dram_job *job = (dram_job *)arg;
+static void dram_task(void *data, size_t begin, size_t end, int worker) {
+    dram_job *job = (dram_job *)data;
     uint64_t *word = job->word + begin * STRETCH;
     size_t n = (end - begin) * STRETCH;
     if (job->fill) memset(word, 1, n * sizeof *word);

@@ -1,6 +1,8 @@
 /* Talks with a model through its own chat template. Answers go to stdout as they come; earlier turns are not computed
  * again. Ctrl-C stops the answer, not the program. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 

@@ -1,5 +1,7 @@
 /* Continues a text: the command-line tool. Prompt and text go to stdout and nothing else does. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 

@@ -1,5 +1,7 @@
 /* The whole of it: load a model, continue a text.   cc -O2 examples/hello.c -lm && ./a.out model.gguf "Once" */
+#ifndef GPT_LINKED             /* make links the implementation from gpt.o */
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include <stdio.h>
 static int print(void *user, const char *text, size_t n) { return fwrite(text, 1, n, (FILE *)user) != n; }

@@ -1,5 +1,7 @@
 /* How well a model predicts a text: perplexity, and nats per token and per byte. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 #include <math.h>

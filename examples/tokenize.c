@@ -1,5 +1,7 @@
 /* Text to token ids and back, with the tokenizer of a model file. Only the file's header is read. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 

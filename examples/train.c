@@ -17,6 +17,14 @@
  *
  * The same seed gives the same bits on one machine whatever the number of threads: every number is computed by one
  * thread in a fixed order, and sums over a batch are cut into pieces whose size does not depend on the threads. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(GPT_NO_SIMD)
+#include <immintrin.h>
+#define HAVE_AVX2 1
+#define AVX2 __attribute__((target("avx2,fma")))
+#endif
+#ifndef GPT_NO_SIMD /* of gpt.h, only files, formats and the tokenizer are used here: without the rest it compiles sooner */
+#define GPT_NO_SIMD
+#endif
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
 #include "args.h"
@@ -28,11 +36,6 @@
 /* The loops below are written so that a compiler can turn them into vector code, which gcc does at -O3 alone. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math", "no-math-errno", "fp-contract=fast")
-#endif
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(GPT_NO_SIMD)
-#include <immintrin.h>
-#define HAVE_AVX2 1
-#define AVX2 __attribute__((target("avx2,fma")))
 #endif
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
