@@ -147,13 +147,13 @@ int main(int argc, char **argv) {
     int n_prompt = 512, n_text = 64, n_run = 5, depth = 0, dram_mib = 256, deep;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-p", "--n-prompt", ARG_COUNT, &n_prompt, "N", "tokens of the prompt (512)" },
-        { "-n", "--n-gen",    ARG_COUNT, &n_text,   "N", "tokens to write (64)" },
-        { "-d", "--depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
-        { "-r", "--repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
-        { "",   "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
-        { "",   "--openmp",   ARG_FLAG,  &c.openmp, "",  "OpenMP's threads instead of those of pool.h" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --n-prompt", ARG_COUNT, &n_prompt, "N", "tokens of the prompt (512)" },
+        { "-n, --n-gen",    ARG_COUNT, &n_text,   "N", "tokens to write (64)" },
+        { "-d, --depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
+        { "-r, --repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
+        { "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
+        { "--openmp",   ARG_FLAG,  &c.openmp, "",  "OpenMP's threads instead of those of pool.h" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m = NULL;
     gpt_session *s = NULL;

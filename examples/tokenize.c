@@ -49,14 +49,14 @@ int main(int argc, char **argv) {
     int bos = 0, special = 0, back = 0, pieces = 0, count = 0;
     const arg table[] = {
         ARGS_MODEL(c),
-        { "-p", "--prompt",  ARG_TEXT, &text,    "TEXT", "the text, instead of stdin" },
-        { "-f", "--file",    ARG_TEXT, &file,    "FILE", "a file with the text, instead of stdin" },
-        { "",   "--bos",     ARG_FLAG, &bos,     "",     "add the begin and end tokens that the model asks for" },
-        { "",   "--special", ARG_FLAG, &special, "",     "text that spells a control token becomes it (with --decode: is printed)" },
-        { "",   "--decode",  ARG_FLAG, &back,    "",     "ids to text" },
-        { "",   "--count",   ARG_FLAG, &count,   "",     "print only how many tokens there are" },
-        { "",   "--show",    ARG_FLAG, &pieces,  "",     "one token a line, with its text" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --prompt",  ARG_TEXT, &text,    "TEXT", "the text, instead of stdin" },
+        { "-f, --file",    ARG_TEXT, &file,    "FILE", "a file with the text, instead of stdin" },
+        { "--bos",     ARG_FLAG, &bos,     "",     "add the begin and end tokens that the model asks for" },
+        { "--special", ARG_FLAG, &special, "",     "text that spells a control token becomes it (with --decode: is printed)" },
+        { "--decode",  ARG_FLAG, &back,    "",     "ids to text" },
+        { "--count",   ARG_FLAG, &count,   "",     "print only how many tokens there are" },
+        { "--show",    ARG_FLAG, &pieces,  "",     "one token a line, with its text" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m;
     gpt_token *ids;
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "tokenize", table, about);
     m = args_load(&c, 1);
-    input = args_text(text, file, &n);
+    input = args_text(text, file, 0, &n);
     if (back) {
         decode(m, input, special);
     } else {

@@ -1980,17 +1980,17 @@ static command parse_command(int argc, char **argv) {
     memset(&c, 0, sizeof c);
     c.text = first ? argv[1] : NULL, c.out = "out.gguf", c.type = "q8_0";
     const arg fixed[N_FIXED] = {
-        {"-f", "--file", ARG_TEXT, &c.text, "TEXT", "the text, if it is not the first argument"},
-        {"-o", "--out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
-        {"", "--init", ARG_TEXT, &c.init, "MODEL",
+        {"-f, --file", ARG_TEXT, &c.text, "TEXT", "the text, if it is not the first argument"},
+        {"-o, --out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
+        {"--init", ARG_TEXT, &c.init, "MODEL",
          "go on from a gpt2-architecture model: weights, vocabulary and shape"},
-        {"", "--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
-        {"", "--eval", ARG_FLAG, &c.eval, "",
+        {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
+        {"--eval", ARG_FLAG, &c.eval, "",
          "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
-        {"", "--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
-        {"", "--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
-        {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
-        {"", "--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
+        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
+        {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
+        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
+        {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
     };
     memcpy(table, fixed, sizeof fixed);
     for (int i = 0; i < N_OPTION; i++) {
@@ -1998,7 +1998,7 @@ static command parse_command(int argc, char **argv) {
         arg *a = &table[N_FIXED + i];
         c.opt[i] = o->value;
         snprintf(help[i], sizeof help[i], "%s (%g)", o->help, o->value);
-        a->brief = "", a->name = o->name, a->kind = ARG_FLOAT, a->value = &c.opt[i], a->what = "N", a->help = help[i];
+        a->names = o->name, a->kind = ARG_FLOAT, a->value = &c.opt[i], a->what = "N", a->help = help[i];
     }
     memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
     args_parse(argc - first, argv + first, "train", table, about);

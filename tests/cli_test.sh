@@ -51,6 +51,20 @@ fails "a number too large"   "^generate: -t: expected 0 to"                     
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
 fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
 fails "no such prompt file"  "^generate: $tmp/none.txt: "                         generate -m "$tmp/bad.gguf" -f "$tmp/none.txt"
+fails "an empty argument"    "^generate: unexpected argument ''"                  generate "" x
+fails "a stray word"         "^generate: unexpected argument 'upon': .*quotes"    generate -p Once upon
+fails "a folder for a model" "^generate: $tmp: a folder, expected a GGUF file"    generate -m "$tmp" -p x
+fails "no name"              "^generate: the name of a GGUF file is empty"        generate -m "" -p x
+fails "a negative seed"      "^generate: --seed: expected -1 or more, got -2"     generate -m "$tmp/bad.gguf" -p x --seed -2
+fails "a probability of 2"   "^generate: --top-p: expected 0 to 1, got 2"         generate -m "$tmp/bad.gguf" -p x --top-p 2
+fails "a probability below 0" "^chat: --min-p: expected 0 to 1, got -0.1"         chat -m "$tmp/bad.gguf" --min-p -0.1
+for p in $programs hello; do
+    [ -w /dev/full ] || continue
+    "$bin/$p" --help >/dev/full 2>"$tmp/err"
+    same "$p --help to a full disk: exit status" 1 $?
+done
+works "hello --help" hello --help
+like  "hello --help: usage" '^usage: hello MODEL' "$out"
 
 if [ -z "$model" ]; then
     skip "cli: no model in the repository yet, so the programs are only tested without one"
@@ -110,6 +124,21 @@ done
 fails "the prompt is too long" '^generate: .' generate -m "$model" -p "$prompt $prompt $prompt $prompt" -c 8
 fails "no such kernels"        '^generate: .*nonsense' generate -m "$model" -p x --kernels nonsense
 fails "no such cache type"     '^generate: --kv: expected' generate -m "$model" -p x --kv f13
+fails "two types of cache"     '^generate: -ctv: expected q8_0' generate -m "$model" -p x -ctk q8_0 -ctv f16
+fails "a folder for a text"    "^generate: $tmp: a folder" generate -m "$model" -f "$tmp"
+works "llama.cpp's names" generate -m "$model" -p "$prompt" --predict 24 -ctk f16 -ctv f16 -r "no such string"
+same  "llama.cpp's names: the same text" "$text" "$out"
+works "-e" generate -m "$model" -e -p 'a\n\tb\\n\x41\q' -n 0
+same  "-e: what it prints" "$(printf 'a\n\tb\\nA\\q')" "$out"
+works "without -e" generate -m "$model" -p 'a\nb' -n 0
+same  "without -e: as it stands" 'a\nb' "$out"
+works "an empty prompt" generate -m "$model" -p "" -n 24 --temp 0
+like  "an empty prompt: a text from its beginning" '^ *[A-Z]' "$out"
+works "--top-p 0" generate -m "$model" -p "$prompt" -n 24 --top-k 0 --min-p 0 --temp 1.5 --top-p 0
+same  "--top-p 0 is greedy" "$greedy" "$out"
+printf '%s\r\n' "$prompt" >"$tmp/prompt.txt"
+works "a prompt with CR LF" generate -m "$model" -f "$tmp/prompt.txt" -n 24
+same  "a prompt with CR LF: the same text" "$text" "$out"
 printf 'a\000b' >"$tmp/zero.txt"
 fails "a zero byte"            '^generate: the prompt holds a zero byte' generate -m "$model" -f "$tmp/zero.txt"
 if [ -w /dev/full ]; then
@@ -190,6 +219,11 @@ done
 works "perplexity --tail" perplexity -m "$model" -f "$tmp/stories" --tail 60
 same  "perplexity --tail begins at the separator" $(($(wc -c <"$tmp/story") + 14)) \
       "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
+printf 'One\nand\000two\nthree <|endoftext|> and four\n' >"$tmp/zeros"
+tr '\000' _ <"$tmp/zeros" >"$tmp/no_zeros"
+works "perplexity --tail over a zero byte" perplexity -m "$model" -f "$tmp/zeros" --tail 90
+same  "... counts the same bytes" "$("$bin/perplexity" -m "$model" -f "$tmp/no_zeros" --tail 90 | sed -n 's/.* over \([0-9]*\) bytes/\1/p')" \
+      "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
 fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
 fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
 
@@ -223,6 +257,29 @@ printf 'Once upon a time there was a dog.\n/regen\n/reset\n/nonsense\nOnce upon 
 same "chat: exit status" 0 $?
 same "chat: an answer a message" 3 "$(grep -c . "$tmp/out")"
 like "chat: unknown command" '^unknown command /nonsense' "$(cat "$tmp/err")"
+talk() { "$bin/chat" -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 12 --temp 0 "$@" 2>"$tmp/err"; }
+printf '\nOne day\n/save %s\n/reset\n/load %s\n/regen\n/save %s\n' "$tmp/a" "$tmp/a" "$tmp/b" | talk -sys 'Be brief.' >"$tmp/out"
+same "chat: an empty line is no message; /save, /load, /regen" 2 "$(grep -c . "$tmp/out")"
+check "chat: /load brings back what /save wrote" cmp "$tmp/a" "$tmp/b"
+same "chat: what /save writes" "system:|	Be brief.|user:|	One day|assistant:" "$(head -n 5 "$tmp/a" | tr '\n' '|' | sed 's/|$//')"
+printf 'user\n' >"$tmp/bad.txt"
+printf '/load %s\n/load %s\n/save %s\n/help\n' "$tmp/bad.txt" "$tmp/none.txt" "$tmp/none/x" | talk >"$tmp/out"
+like "chat: /load of another file" "bad.txt: not a conversation" "$(cat "$tmp/err")"
+like "chat: /load of no file" "none.txt: there is no such file" "$(cat "$tmp/err")"
+like "chat: /save where it cannot" "none/x: No such" "$(cat "$tmp/err")"
+like "chat: /help" "^  /regen" "$(cat "$tmp/err")"
+like "chat: -p is the first message" . "$(talk -p "One day" </dev/null)"
+if [ -w /dev/full ]; then
+    printf 'One day\n' | talk >/dev/full
+    same "chat, a full disk: exit status" 1 $?
+    "$bin/hello" "$model" "One day" >/dev/full
+    same "hello, a full disk: exit status" 1 $?
+fi
+if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2>/dev/null; then
+    check "the programs on a terminal" python3 tests/terminal.py "$bin" "$model"
+else
+    skip "cli: no Python 3.9 with ptys, so no terminal is played"
+fi
 fails "chat without a template" '^chat: .*--template' chat -m "$model"
 
 # ---- hello
