@@ -137,7 +137,11 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
         if (!a && *opt == '-') args_die("unknown option '%s' (--help lists them)", opt);
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
-        if (*a->names != '-') { args_value(a, opt, opt); continue; }
+        if (*a->names != '-') {
+            if (*(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
+            args_value(a, opt, opt);
+            continue;
+        }
         if (i + 1 == argc) args_die("%s: needs a value: %s", opt, a->what);
         args_value(a, opt, argv[++i]);
     }
@@ -258,6 +262,17 @@ static inline int args_kind(const char *path) {
     struct stat st;
     if (stat(path, &st)) return 0;
     return S_ISDIR(st.st_mode) ? 'd' : S_ISREG(st.st_mode) ? 'f' : '?';
+#endif
+}
+/* Do two names name the same file? */
+static inline int args_same(const char *a, const char *b) {
+#ifdef _WIN32
+    char full_a[MAX_PATH], full_b[MAX_PATH];
+    return GetFullPathNameA(a, MAX_PATH, full_a, NULL) && GetFullPathNameA(b, MAX_PATH, full_b, NULL) && !_stricmp(full_a, full_b);
+#else
+    struct stat x, y;
+    if (stat(a, &x) || stat(b, &y)) return !strcmp(a, b);
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 #endif
 }
 /* Opens a file to read; `what` is what it should be, as "a GGUF file". */
@@ -414,6 +429,45 @@ static inline int args_out_end(args_out *o) {
 #endif
     if (o->error) remove(o->part);
     return o->error;
+}
+
+/* Holds PATH.lock, so that no two runs write one file; 0: another run has it. The system lets go of it where the program is killed. */
+#ifdef _WIN32
+static HANDLE args_locked = INVALID_HANDLE_VALUE;
+static inline void args_unlock(void) { CloseHandle(args_locked); args_locked = INVALID_HANDLE_VALUE; }
+#else
+static int args_locked = -1;
+static char args_lock_name[1032];
+static inline void args_unlock(void) {
+    if (args_locked < 0) return;
+    remove(args_lock_name);
+    close(args_locked);
+    args_locked = -1;
+}
+#endif
+static inline int args_lock(const char *path) {
+    static int registered;
+#ifdef _WIN32
+    char name[1032];
+    snprintf(name, sizeof name, "%s.lock", path);
+    args_locked = CreateFileA(name, GENERIC_WRITE, 0, NULL, OPEN_ALWAYS, FILE_FLAG_DELETE_ON_CLOSE, NULL);
+    if (args_locked == INVALID_HANDLE_VALUE) return 0;
+#else
+    struct flock whole;
+    memset(&whole, 0, sizeof whole);
+    whole.l_type = F_WRLCK;
+    whole.l_whence = SEEK_SET;
+    snprintf(args_lock_name, sizeof args_lock_name, "%s.lock", path);
+    args_locked = open(args_lock_name, O_CREAT | O_RDWR, 0666);
+    if (args_locked >= 0 && fcntl(args_locked, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
+        close(args_locked);
+        args_locked = -1;
+        return 0;
+    }
+#endif
+    if (!registered) atexit(args_unlock);
+    registered = 1;
+    return 1;
 }
 
 /* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The

@@ -66,6 +66,106 @@ done
 works "hello --help" hello --help
 like  "hello --help: usage" '^usage: hello MODEL' "$out"
 
+# ---- train, without a model too
+awk 'BEGIN { split("cat dog bird fox", who); split("sees likes chases finds", what)
+    for (i = 0; i < 900; i++) { r = (r * 1103 + 12345) % 65536
+        printf "The %s %s the %s.%s", who[r % 4 + 1], what[int(r / 16) % 4 + 1], who[int(r / 256) % 4 + 1], i % 3 ? " " : "\n<|endoftext|>\n" } }' >"$tmp/train.txt"
+x=$tmp/train.txt gg=$tmp/out.gguf
+toy="--layers 1 --heads 2 --width 32 --context 32 --batch 4 --vocab 300 -t 1"
+refuses() { what=$1 regex=$2; shift 2; fails "train, $what" "^train: $regex" train "$@"; }     # WHAT REGEX ARGUMENTS...
+size() { wc -c <"$1" | tr -d ' '; }
+works   "train --help" train --help
+like    "train --help: usage" '^usage: train TEXT' "$out"
+refuses "no text"                "no text" -o "$gg"
+refuses "no such text"           "$tmp/none.txt: " "$tmp/none.txt" -o "$gg"
+refuses "two texts"              "unexpected argument 'y', after " "$x" y
+refuses "a folder for a text"    "$tmp: a folder" "$tmp" -o "$gg"
+refuses "a folder for OUT"       "-o $tmp: a folder, expected the name of a file" "$x" -o "$tmp"
+refuses "no name for OUT"        "-o: the name is empty" "$x" -o ""
+refuses "OUT in no folder"       "-o $tmp/none/x: cannot write: " "$x" -o "$tmp/none/x"
+refuses "the text for OUT"       "-o .*/./train.txt: that is the text" "$x" -o "$tmp/./train.txt"
+refuses "a part of a step"       "--steps: expected a whole number, 0 to 1e.09, got 10.5" "$x" -o "$gg" --steps 10.5
+refuses "no batch"               "--batch: expected a whole number, 1 to" "$x" -o "$gg" --batch 0
+refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
+refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
+refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
+refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
+refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
+check   "train, refusals leave no file" test ! -e "$gg" -a ! -e "$gg.ckpt" -a ! -e "$gg.lock" -a ! -e "$gg.part"
+
+run train "$x" -o "$gg" $toy --type f32 --steps 40 --every 20 --stop 25
+same  "train --stop: exit status" 0 $status
+same  "train: stdout" "" "$(cat "$tmp/out")"
+like  "train: a validation" '^step 20/40  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ nats/byte\)  [0-9]+ tok/s  0:0[0-9] left $' "$err"
+like  "train: a sample" '^    .*[a-z]' "$err"
+like  "train --stop: how to go on" "^stopped; go on with: train $x -o $gg --resume\$" "$err"
+refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume" "$x" -o "$gg" $toy
+refuses "--width at --resume"    "--width: cannot be given with --resume" "$x" -o "$gg" --resume --width 64
+refuses "--init at --resume"     "--init and --resume exclude each other" "$x" -o "$gg" --resume --init "$gg"
+was=$(size "$gg")
+run train "$x" -o "$gg" --resume -t 1
+same  "train --resume: exit status" 0 $status
+same  "train --resume keeps --type" "$was" "$(size "$gg")"
+run train "$x" -o "$gg" --resume --steps 60
+like  "train --resume with more --steps" '^step 60/60 ' "$err"
+rm "$gg"
+run train "$x" -o "$gg" --resume
+check "train --resume where OUT is missing: it is there again" test -f "$gg"
+like  "train --resume where OUT is missing: says so" "$gg is missing: written from the checkpoint" "$err"
+run train "$x" -o "$gg" --resume --steps 50
+like  "train --resume with fewer --steps" '^train: --steps: 60 are done already' "$err"
+refuses "--steps at --eval"      "--steps: cannot be given with --eval" "$x" --init "$gg" --eval --steps 3
+refuses "--type at --eval"       "--type: means nothing with --eval" "$x" --init "$gg" --eval --type f32
+refuses "--vocab at --init"      "--vocab: cannot be given with --init" "$x" --init "$gg" -o "$tmp/b" --vocab 400
+refuses "a context too long"     "--context: $gg has positions for 32 tokens" "$x" --init "$gg" -o "$tmp/b" --context 64
+refuses "a model for a text"     "$gg: a GGUF file, expected a text" "$gg" --init "$gg" -o "$tmp/b"
+works "train --eval" train "$x" --init "$gg" --eval
+like  "train --eval" "train.txt: loss [0-9.]+ nats/token, [0-9.]+ nats/byte, perplexity" "$(cat "$tmp/out")"
+
+run train "$x" -o "$tmp/tune.gguf" --init "$gg" --steps 20 --every 10 --lr 1 --clip 0 --warmup 0 -t 1
+like  "train --init, worse than its start: says so" '^nothing better than the start; model in ' "$err"
+check "train --init: the start is a candidate" test -f "$tmp/tune.gguf"
+cp "$gg" "$tmp/keep.gguf"
+run train "$x" -o "$gg" --init "$gg" --steps 20 --every 10 --lr 1 --clip 0 --warmup 0 -t 1
+check "train over its own start never makes it worse" cmp "$gg" "$tmp/keep.gguf"
+
+run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
+same  "train, no numbers any more: exit status" 1 $status
+like  "train, no numbers any more: what helps" '^train: after step [0-9]+ the loss is beyond 1000 or not a number any more: a smaller --lr than 10, or --clip 1, will help. Nothing was written$' "$err"
+check "... and there is no such model" test ! -e "$tmp/nan.gguf"
+
+"$bin/train" "$x" -o "$tmp/int.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err" &
+pid=$!
+while [ ! -e "$tmp/int.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
+refuses "two runs on one OUT" "-o $tmp/int.gguf: another run writes this file" "$x" -o "$tmp/int.gguf" $toy
+"$bin/train" "$x" -o "$tmp/other.gguf" $toy --steps 2 2>/dev/null       # meanwhile the first has begun its steps
+kill -INT $pid; wait $pid
+same  "train, Ctrl-C: exit status" 130 $?
+check "train, Ctrl-C: there is a model" test -f "$tmp/int.gguf" -a -f "$tmp/int.gguf.ckpt" -a ! -e "$tmp/int.gguf.lock"
+run train "$x" -o "$tmp/many.gguf" $toy --steps 1 -t 100000
+same  "train -t 100000: exit status" 0 $status
+if (trap '' XFSZ; ulimit -f 100) 2>/dev/null; then
+    cp "$gg" "$tmp/keep.gguf"; cp "$gg.ckpt" "$tmp/keep.ckpt"
+    (trap '' XFSZ; ulimit -f 100; "$bin/train" "$x" -o "$gg" --resume --steps 80) 2>"$tmp/err"
+    same  "train, a full disk: exit status" 1 $?
+    like  "train, a full disk" '^train: .*cannot write: .*; what was saved before is as it was' "$(cat "$tmp/err")"
+    check "train, a full disk: the checkpoint is as it was" cmp "$gg.ckpt" "$tmp/keep.ckpt"
+    check "train, a full disk: no part is left" test ! -e "$gg.ckpt.part" -a ! -e "$gg.part"
+fi
+for damage in ../shared/cases/programs/opt_*.ckpt; do
+    [ -f "$damage" ] || { skip "cli: no damaged checkpoints here"; break; }
+    cp "$damage" "$tmp/f.gguf.ckpt"
+    refuses "$(basename "$damage")" "$tmp/f.gguf.ckpt: damaged: --[a-z-]+: expected " "$x" -o "$tmp/f.gguf" --resume -t 1
+done
+head -c 20000 "$tmp/out.gguf.ckpt" >"$tmp/f.gguf.ckpt"
+refuses "a checkpoint cut short" "$tmp/f.gguf.ckpt: " "$x" -o "$tmp/f.gguf" --resume
+cp "$gg" "$tmp/f.gguf.ckpt"
+refuses "a model for a checkpoint" "$tmp/f.gguf.ckpt: not a checkpoint: train.options is missing" "$x" -o "$tmp/f.gguf" --resume
+if [ -w /dev/full ]; then
+    "$bin/train" "$x" --init "$gg" --eval >/dev/full 2>"$tmp/err"
+    same "train --eval, a full disk: exit status" 1 $?
+fi
+
 if [ -z "$model" ]; then
     skip "cli: no model in the repository yet, so the programs are only tested without one"
     report cli
