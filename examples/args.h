@@ -224,7 +224,7 @@ static inline void args_progress_end(args_progress *p) {
 
 /* Ctrl-C asks to stop, and the hooks pass that on; a second Ctrl-C ends the program the hard way. */
 static volatile sig_atomic_t args_stopped;
-static inline void args_on_interrupt(int sig) { args_stopped = 1; signal(sig, SIG_DFL); }
+static inline void args_on_interrupt(int sig) { args_stopped = sig; signal(sig, SIG_DFL); }
 static inline void args_interrupted(const char *doing, const char *what) {
     fflush(stdout);
     fprintf(stderr, "%s: interrupted while %s%s\n", args_program, doing, what);
@@ -438,6 +438,7 @@ static inline void args_unlock(void) { CloseHandle(args_locked); args_locked = I
 #else
 static int args_locked = -1;
 static char args_lock_name[1032];
+static inline void args_on_kill(int sig) { unlink(args_lock_name); signal(sig, SIG_DFL); raise(sig); }
 static inline void args_unlock(void) {
     if (args_locked < 0) return;
     remove(args_lock_name);
@@ -464,6 +465,8 @@ static inline int args_lock(const char *path) {
         args_locked = -1;
         return 0;
     }
+    signal(SIGINT, args_on_kill);
+    signal(SIGTERM, args_on_kill);
 #endif
     if (!registered) atexit(args_unlock);
     registered = 1;

@@ -19,8 +19,10 @@ static void decode(const gpt_model *m, const char *text, int special) {
     while (*(text += strcspn(text, "0123456789"))) {
         char *end;
         unsigned long id = strtoul(text, &end, 10);
-        if (id >= info.n_vocab) args_die("no token %.*s: the vocabulary ends at %lu", (int)(end - text), text,
-                                         (unsigned long)info.n_vocab - 1);
+        if (id >= info.n_vocab) {
+            free(ids);
+            args_die("no token %.*s: the vocabulary ends at %lu", (int)(end - text), text, (unsigned long)info.n_vocab - 1);
+        }
         ids[n++] = (gpt_token)id;
         text = end;
     }

@@ -1864,6 +1864,7 @@ static void train(training *t) {
     int terminal = isatty(2), saved = 0;
     args_stopped = 0;
     signal(SIGINT, args_on_interrupt);
+    signal(SIGTERM, args_on_interrupt); /* of timeout, for example */
     while (t->step < steps && !args_stopped && t->step < t->stop) {
         double now, rate, left, one = train_step(t, &o, token, target, part);
         int stock, end;
@@ -1892,6 +1893,7 @@ static void train(training *t) {
         shown = now;
     }
     signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     free(token), free(target), free(part), free(o.window);
 }
 
@@ -2294,5 +2296,5 @@ int main(int argc, char **argv) {
     free(t.train.id), free(t.valid.id), free(t.meta.bytes.p);
     pool_free(threads);
     threads = NULL;
-    return interrupted ? 130 : 0; /* as a shell reports a program that Ctrl-C ended */
+    return interrupted ? 128 + args_stopped : 0; /* as a shell reports a program that a signal ended: 130 for Ctrl-C */
 }

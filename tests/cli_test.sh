@@ -142,6 +142,14 @@ refuses "two runs on one OUT" "-o $tmp/int.gguf: another run writes this file" "
 kill -INT $pid; wait $pid
 same  "train, Ctrl-C: exit status" 130 $?
 check "train, Ctrl-C: there is a model" test -f "$tmp/int.gguf" -a -f "$tmp/int.gguf.ckpt" -a ! -e "$tmp/int.gguf.lock"
+(   # while the vocabulary is learned, or soon after
+    "$bin/train" "$x" -o "$tmp/term.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err" &
+    pid=$!
+    while [ ! -e "$tmp/term.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
+    kill -TERM $pid; wait $pid
+) 2>/dev/null
+same  "train, ended by SIGTERM: exit status" 143 $?
+check "train, ended by SIGTERM: no lock is left" test ! -e "$tmp/term.gguf.lock"
 run train "$x" -o "$tmp/many.gguf" $toy --steps 1 -t 100000
 same  "train -t 100000: exit status" 0 $status
 if (trap '' XFSZ; ulimit -f 100) 2>/dev/null; then
