@@ -1797,9 +1797,35 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     return loss;
 }
 
-/* Nats per token on the held-out text. */
-static double validate(training *t) {
-    score s = evaluate(t->m, &t->valid, t->m->T);
+/* The weights as OUT will hold them, rounded to its number format. */
+static float *rounded(const training *t) {
+    const model *m = t->m;
+    float *out = floats(m->n_param);
+    unsigned char *bytes = (unsigned char *)allocate(m->n_param, sizeof(float));
+    gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
+    memcpy(out, m->param, m->n_param * sizeof *out);
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *w = &m->tensors[i];
+        gpti_matrix q;
+        q.fmt = gpti_format_find(type_for(t->type, w->rows, w->cols)), q.n_row = w->rows, q.n_col = w->cols, q.packed = 0;
+        q.data = bytes;
+        if (q.fmt->type == TYPE_F32) continue;
+        for (size_t r = 0; r < w->rows; r++)
+            encode_row(q.fmt, m->param + w->at + r * w->cols, w->cols, bytes + r * gpti_row_bytes(q.fmt, w->cols));
+        for (size_t r = 0; r < w->rows; r++) gpti_matrix_row(&q, r, out + w->at + r * w->cols, scratch);
+    }
+    free(bytes), free(scratch);
+    return out;
+}
+
+/* Nats per token on the held-out text, by the weights as they are or as OUT will hold them. */
+static double validate(training *t, int as_out) {
+    float *own = t->m->param;
+    score s;
+    if (as_out) t->m->param = rounded(t);
+    s = evaluate(t->m, &t->valid, t->m->T);
+    if (as_out) free(t->m->param);
+    t->m->param = own;
     return s.loss / (double)s.tokens;
 }
 
@@ -1842,7 +1868,7 @@ static void diverged(const training *t) {
 
 /* Validates, keeps the model file if it is the best so far, and writes the checkpoint. Returns the validation loss. */
 static double take_stock(training *t) {
-    double loss = t->valid.n > 1 ? validate(t) : 0;
+    double loss = t->valid.n > 1 ? validate(t, 1) : 0;
     if (!(loss < LOSS_MAX)) diverged(t);
     if (t->valid.n <= 1 || loss < t->best) {
         t->best = loss;
@@ -2210,18 +2236,19 @@ static void resume(training *t, const loaded *file) {
     t->has_out = args_kind(t->out) == 'f';
     if (t->has_out) return;
     fprintf(stderr, "train: %s is missing: written from the checkpoint\n", t->out);
-    t->best = t->valid.n > 1 ? validate(t) : 0; /* the best model is lost: this one takes its place */
+    t->best = t->valid.n > 1 ? validate(t, 1) : 0; /* the best model is lost: this one takes its place */
     save_out(t);
 }
 
 /* The --init model is the first candidate: what comes has to be better on the held-out text. */
 static void start_from(training *t, const char *init) {
+    int same = args_same(init, t->out);
     if (t->valid.n > 1) {
-        t->best = validate(t);
+        t->best = validate(t, !same);
         if (!(t->best < LOSS_MAX)) args_die("%s: its loss on the held-out text is %g", init, t->best);
         fprintf(stderr, "the start: validation %.4f\n", t->best);
     }
-    if (args_same(init, t->out)) t->has_out = 1;
+    if (same) t->has_out = 1;
     else save_out(t);
 }
 

@@ -129,12 +129,16 @@ cp "$gg" "$tmp/keep.gguf"
 run train "$x" -o "$gg" --init "$gg" --steps 20 --every 10 --lr 1 --clip 0 --warmup 0 -t 1
 check "train over its own start never makes it worse" cmp "$gg" "$tmp/keep.gguf"
 
+run train "$x" -o "$tmp/q4.gguf" $toy --steps 60 --every 30 --type q4_0
+best=$(sed -n 's/^best validation loss \([0-9.]*\) .*/\1/p' "$tmp/err")
+run train "$x" --init "$tmp/q4.gguf" -o "$tmp/q4.gguf" --steps 1
+like  "train: the loss shown is that of OUT, rounded as it is" "^the start: validation $best\$" "$err"
 run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
 same  "train, no numbers any more: exit status" 1 $status
 like  "train, no numbers any more: what helps" '^train: after step [0-9]+ the loss is beyond 1000 or not a number any more: a smaller --lr than 10, or --clip 1, will help. Nothing was written$' "$err"
 check "... and there is no such model" test ! -e "$tmp/nan.gguf"
 
-"$bin/train" "$x" -o "$tmp/int.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err" &
+"$bin/train" "$x" -o "$tmp/int.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err_first" &
 pid=$!
 while [ ! -e "$tmp/int.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
 refuses "two runs on one OUT" "-o $tmp/int.gguf: another run writes this file" "$x" -o "$tmp/int.gguf" $toy
@@ -143,7 +147,7 @@ kill -INT $pid; wait $pid
 same  "train, Ctrl-C: exit status" 130 $?
 check "train, Ctrl-C: there is a model" test -f "$tmp/int.gguf" -a -f "$tmp/int.gguf.ckpt" -a ! -e "$tmp/int.gguf.lock"
 (   # while the vocabulary is learned, or soon after
-    "$bin/train" "$x" -o "$tmp/term.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err" &
+    "$bin/train" "$x" -o "$tmp/term.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err_first" &
     pid=$!
     while [ ! -e "$tmp/term.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
     kill -TERM $pid; wait $pid
