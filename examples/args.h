@@ -24,7 +24,6 @@
 #  include <io.h>
 #  define isatty _isatty
 #else
-#  include <fcntl.h>
 #  include <sys/stat.h>
 #  include <unistd.h>
 #endif
@@ -125,6 +124,9 @@ static inline void args_binary(FILE *f) {
 static inline void args_parse(int argc, char **argv, const char *program, const arg *table, const char *about) {
     args_program = program;
     args_binary(stdout);
+#ifdef _WIN32
+    SetConsoleOutputCP(CP_UTF8);
+#endif
     for (int i = 1; i < argc; i++) {
         const char *opt = argv[i];
         const arg *a = args_find(table, opt);
@@ -169,7 +171,10 @@ static inline char *args_unescape(const char *text) {
 
 /* ---- The options of every program that runs a model ------------------------------------------------------------------ */
 
-typedef struct { const char *model, *kernels, *kv, *values, *pre; int threads, context, batch, mapped, verbose, openmp; } args_common;
+typedef struct {
+    const char *model, *kernels, *kv, *values, *pre;
+    int         threads, context, batch, mapped, verbose, openmp;
+} args_common;
 
 #define ARGS_MODEL(c) \
     { "-m, --model",      ARG_TEXT,  &(c).model,   "FILE", "the model, a GGUF file" }, \
@@ -268,7 +273,8 @@ static inline int args_kind(const char *path) {
 static inline int args_same(const char *a, const char *b) {
 #ifdef _WIN32
     char full_a[MAX_PATH], full_b[MAX_PATH];
-    return GetFullPathNameA(a, MAX_PATH, full_a, NULL) && GetFullPathNameA(b, MAX_PATH, full_b, NULL) && !_stricmp(full_a, full_b);
+    return GetFullPathNameA(a, MAX_PATH, full_a, NULL) && GetFullPathNameA(b, MAX_PATH, full_b, NULL)
+        && !_stricmp(full_a, full_b);
 #else
     struct stat x, y;
     if (stat(a, &x) || stat(b, &y)) return !strcmp(a, b);
@@ -343,7 +349,7 @@ typedef struct {
     { "--top-p",             ARG_FLOAT, &(s).top_p,     "P",    "only the likeliest that sum to P (0.95); 1 = off" }, \
     { "--min-p",             ARG_FLOAT, &(s).min_p,     "P",    "only those of P times the likeliest one's (0.05); 0 = off" }, \
     { "--repeat-penalty",    ARG_FLOAT, &(s).repeat,    "R",    "divides the logits of recent tokens; 1 = off (default)" }, \
-    { "--repeat-last-n",     ARG_INT,   &(s).last_n,    "N",    "what counts as recent (64); 0 = nothing, -1 = the whole text" }, \
+    { "--repeat-last-n",     ARG_INT,   &(s).last_n,    "N",    "what counts as recent (64); 0 = none, -1 = the whole text" }, \
     { "--frequency-penalty", ARG_FLOAT, &(s).frequency, "F",    "taken off for each recent occurrence (0)" }, \
     { "--presence-penalty",  ARG_FLOAT, &(s).presence,  "P",    "taken off once for any recent occurrence (0)" }, \
     { "-r, --reverse-prompt, --stop", ARG_LIST, &(s).stop, "TEXT", "ends the text and is not printed; may be repeated" }, \
@@ -404,7 +410,8 @@ static inline char *args_read(const char *path, size_t *n) {
     return text;
 }
 
-/* A file that takes the place of another when it is whole: written as PATH.part, then renamed. What fails leaves the old one. */
+/* A file that takes the place of another when it is whole: written as PATH.part, then renamed. What fails leaves the old
+ * one. */
 typedef struct { FILE *f; int error; char path[1024], part[1032]; } args_out;
 
 static inline void args_out_begin(args_out *o, const char *path) {
@@ -429,48 +436,6 @@ static inline int args_out_end(args_out *o) {
 #endif
     if (o->error) remove(o->part);
     return o->error;
-}
-
-/* Holds PATH.lock, so that no two runs write one file; 0: another run has it. The system lets go of it where the program is killed. */
-#ifdef _WIN32
-static HANDLE args_locked = INVALID_HANDLE_VALUE;
-static inline void args_unlock(void) { CloseHandle(args_locked); args_locked = INVALID_HANDLE_VALUE; }
-#else
-static int args_locked = -1;
-static char args_lock_name[1032];
-static inline void args_on_kill(int sig) { unlink(args_lock_name); signal(sig, SIG_DFL); raise(sig); }
-static inline void args_unlock(void) {
-    if (args_locked < 0) return;
-    remove(args_lock_name);
-    close(args_locked);
-    args_locked = -1;
-}
-#endif
-static inline int args_lock(const char *path) {
-    static int registered;
-#ifdef _WIN32
-    char name[1032];
-    snprintf(name, sizeof name, "%s.lock", path);
-    args_locked = CreateFileA(name, GENERIC_WRITE, 0, NULL, OPEN_ALWAYS, FILE_FLAG_DELETE_ON_CLOSE, NULL);
-    if (args_locked == INVALID_HANDLE_VALUE) return 0;
-#else
-    struct flock whole;
-    memset(&whole, 0, sizeof whole);
-    whole.l_type = F_WRLCK;
-    whole.l_whence = SEEK_SET;
-    snprintf(args_lock_name, sizeof args_lock_name, "%s.lock", path);
-    args_locked = open(args_lock_name, O_CREAT | O_RDWR, 0666);
-    if (args_locked >= 0 && fcntl(args_locked, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
-        close(args_locked);
-        args_locked = -1;
-        return 0;
-    }
-    signal(SIGINT, args_on_kill);
-    signal(SIGTERM, args_on_kill);
-#endif
-    if (!registered) atexit(args_unlock);
-    registered = 1;
-    return 1;
 }
 
 /* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The

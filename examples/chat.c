@@ -139,13 +139,15 @@ static void load_file(conversation *c, const char *path) {
     size_t n;
     char *text = args_read(path, &n);
     if (n != strlen(text) || !load(c, text))
-        fprintf(stderr, "%s: not a conversation that /save wrote: expected lines 'user:' and others that begin with a tab\n", path);
+        fprintf(stderr, "%s: not a conversation that /save wrote: expected lines 'user:' and others that begin with a tab\n",
+                path);
     else fprintf(stderr, "[%lu messages]\n", (unsigned long)c->n);
     free(text);
 }
 
 /* Does what the line says; 0 is the end. */
-static int obey(const char *line, gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params, int chatty) {
+static int obey(const char *line, gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params,
+                int chatty) {
     int has_system = c->n && !strcmp(c->item[0].role, "system"), error;
     if (!line[strspn(line, " \t")]) return 1;       /* nothing was said */
     if (*line != '/' || strchr(line, '\n')) {
@@ -188,7 +190,8 @@ int main(int argc, char **argv) {
         ARGS_COMMON(c),
         { "-p, --prompt",    ARG_TEXT, &first,          "TEXT", "the first message" },
         { "-sys, --system-prompt, --system", ARG_TEXT, &system, "TEXT", "the system message" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "its family (chatml, llama3, ...); default: the file's" },
+        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME",
+          "chat template family (chatml, llama3, ...); default: the file's" },
         { "--user-turn",     ARG_TEXT, &chat.user,      "TEXT", "a user turn, with {text} where the message stands" },
         { "--assistant-turn", ARG_TEXT, &chat.assistant, "TEXT", "an assistant turn likewise" },
         { "--generation",    ARG_TEXT, &chat.generation, "TEXT", "what the answer goes on from" },
@@ -217,7 +220,8 @@ int main(int argc, char **argv) {
     line_begin();
     m = args_load(&c, 0);
     if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err))
-        args_die("%s%s", err.msg, err.code == GPT_E_UNSUPPORTED ? " (here: --template, or --user-turn and --assistant-turn)" : "");
+        args_die("%s%s", err.msg, err.code != GPT_E_UNSUPPORTED ? "" :
+                 " (here: --chat-template, or --user-turn and --assistant-turn)");
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {

@@ -1,7 +1,8 @@
 /* Lines from a terminal, for programs that one talks to. A pasted text of several lines is one line here, and a line may have any
  * length: the systems' own line editors end a paste at its first line end, and a line after 4,095 bytes. Keys: backspace,
  * Ctrl-U (all), Ctrl-W (a word), Ctrl-D (the end); for arrows and a history run the program under rlwrap -a.
- * Include it after args.h. Where stdin and stdout are no terminal, or TERM is dumb, and on Windows, lines are read as they come. */
+ * Include it after args.h. Where stdin and stdout are no terminal, where TERM is dumb, and on Windows, lines are read as they
+ * come. */
 #ifndef LINE_H
 #define LINE_H
 

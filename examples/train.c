@@ -22,8 +22,8 @@
 #define HAVE_AVX2 1
 #define AVX2 __attribute__((target("avx2,fma")))
 #endif
-#ifndef GPT_NO_SIMD /* of gpt.h, only files, formats and the tokenizer are used here: without the rest it compiles sooner */
-#define GPT_NO_SIMD
+#ifndef GPT_NO_SIMD
+#define GPT_NO_SIMD /* of gpt.h, files, formats and the tokenizer are used here: the rest takes long to compile */
 #endif
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
@@ -32,6 +32,9 @@
 #include "pool.h"
 #include <float.h>
 #include <math.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#endif
 
 /* The loops below are written so that a compiler can turn them into vector code, which gcc does at -O3 alone. */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -1310,8 +1313,8 @@ static size_t document_length(const char *text, size_t n) {
 static const char word_pattern[] =
     "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/* A long word counts as several. So no token is longer than a piece, and neither a run of one character nor a text without
- * spaces is more than many short words: the time grows with the text, not with its square. */
+/* A long word counts as several. So no token is longer than a piece, and neither a run of one character nor a text
+ * without spaces is more than many short words: the time grows with the text, not with its square. */
 enum { LONGEST_PIECE = 120 };
 static void count_words(learner *z, const gpti_rx *rx, const gpti_unicode *unicode, const char *text, size_t n) {
     gpti_cutter cutter;
@@ -1554,6 +1557,51 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
     if (error) args_die("%s: cannot write: %s; what was saved before is as it was", path, strerror(error));
 }
 
+/* Holds PATH.lock, so that no two runs write one file; 0: another run has it. Where the program is killed, the system
+ * lets go of it. */
+#ifdef _WIN32
+static HANDLE lock = INVALID_HANDLE_VALUE;
+static void unlock_out(void) {
+    if (lock != INVALID_HANDLE_VALUE) CloseHandle(lock);
+    lock = INVALID_HANDLE_VALUE;
+}
+static int lock_out(const char *path) {
+    char name[1032];
+    snprintf(name, sizeof name, "%s.lock", path);
+    lock = CreateFileA(name, GENERIC_WRITE, 0, NULL, OPEN_ALWAYS, FILE_FLAG_DELETE_ON_CLOSE, NULL);
+    return lock != INVALID_HANDLE_VALUE;
+}
+#else
+static int lock = -1;
+static char lock_name[1032];
+static void unlock_out(void) {
+    if (lock < 0) return;
+    unlink(lock_name);
+    close(lock);
+    lock = -1;
+}
+static void on_kill(int sig) {
+    unlink(lock_name);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+static int lock_out(const char *path) {
+    struct flock whole;
+    memset(&whole, 0, sizeof whole);
+    whole.l_type = F_WRLCK, whole.l_whence = SEEK_SET;
+    snprintf(lock_name, sizeof lock_name, "%s.lock", path);
+    lock = open(lock_name, O_CREAT | O_RDWR, 0666);
+    if (lock >= 0 && fcntl(lock, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
+        close(lock);
+        lock = -1;
+        return 0;
+    }
+    signal(SIGINT, on_kill);
+    signal(SIGTERM, on_kill);
+    return 1;
+}
+#endif
+
 /* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
 static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix,
                                  uint32_t type) {
@@ -1715,7 +1763,8 @@ static const option options[N_OPTION] = {
 static const char *option_error(int i, double x) {
     static char words[96];
     const option *o = &options[i];
-    snprintf(words, sizeof words, "expected %s%g to %g, got %.9g", o->whole ? "a whole number, " : "", o->low, o->high, x);
+    snprintf(words, sizeof words, "expected %s%g to %g, got %.9g", o->whole ? "a whole number, " : "", o->low, o->high,
+             x);
     return x >= o->low && x <= o->high && (!o->whole || x == floor(x)) ? NULL : words;
 }
 
@@ -1773,10 +1822,11 @@ static void save_out(training *t) {
     t->has_out = 1;
 }
 
-enum { LOSS_MAX = 1000 }; /* a guess by chance costs 14 nats at most: what is far beyond has run away and does not come back */
+/* A guess by chance costs 14 nats at most: what is far beyond has run away and does not come back. */
+enum { LOSS_MAX = 1000 };
 
-/* One step of training; returns the loss of its batch before the step, or NaN and changes nothing where the training has run
- * away. */
+/* One step of training; returns the loss of its batch before the step, or NaN and changes nothing where the training
+ * has run away. */
 static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
     model *m = t->m;
     uint64_t seed = (uint64_t)t->opt[SEED];
@@ -1807,7 +1857,8 @@ static float *rounded(const training *t) {
     for (size_t i = 0; i < m->n_tensor; i++) {
         const tensor *w = &m->tensors[i];
         gpti_matrix q;
-        q.fmt = gpti_format_find(type_for(t->type, w->rows, w->cols)), q.n_row = w->rows, q.n_col = w->cols, q.packed = 0;
+        q.fmt = gpti_format_find(type_for(t->type, w->rows, w->cols)), q.n_row = w->rows, q.n_col = w->cols,
+        q.packed = 0;
         q.data = bytes;
         if (q.fmt->type == TYPE_F32) continue;
         for (size_t r = 0; r < w->rows; r++)
@@ -1829,8 +1880,8 @@ static double validate(training *t, int as_out) {
     return s.loss / (double)s.tokens;
 }
 
-/* Goes on from the first tokens of the text, at temperature 0.7, and shows what comes. Every token is computed from the whole
- * text before it: the plain way, for few. */
+/* Goes on from the first tokens of the text, at temperature 0.7, and shows what comes. Every token is computed from the
+ * whole text before it: the plain way, for few. */
 static void show_sample(const training *t) {
     enum { GIVEN = 4, LENGTH = 40 };
     model *m = t->m;
@@ -1847,7 +1898,8 @@ static void show_sample(const training *t) {
         model_forward(m, token, none);
         logits = m->logits + (n - 1) * V, max = largest(logits, V);
         for (i = 0; i < V; i++) sum += exp_fast((logits[i] - max) / 0.7f);
-        for (x *= sum, i = 0; i + 1 < V && (x -= exp_fast((logits[i] - max) / 0.7f)) > 0; i++) {}
+        for (x *= sum, i = 0; i + 1 < V; i++)
+            if ((x -= exp_fast((logits[i] - max) / 0.7f)) <= 0) break;
         if (gpt_token_is_end(t->tokenizer, (int32_t)i)) break;
         token[n] = (int32_t)i;
     }
@@ -1860,10 +1912,11 @@ static void show_sample(const training *t) {
 
 /* The training has run away. What the files hold is from before. */
 static void diverged(const training *t) {
-    args_die("after step %u the loss is beyond %d or not a number any more: a smaller --lr than %g%s will help. %s%s%s%s", (unsigned)t->step, (int)LOSS_MAX,
-             t->opt[RATE], t->opt[CLIP] > 0 ? "" : ", or --clip 1,", t->has_out ? t->out : "Nothing",
-             t->has_out ? " holds the best model before that" : " was written",
-             t->has_checkpoint ? "; --resume --lr X goes on from " : "", t->has_checkpoint ? t->checkpoint : "");
+    args_die(
+        "after step %u the loss is beyond %d or not a number any more: a smaller --lr than %g%s will help. %s%s%s%s",
+        (unsigned)t->step, (int)LOSS_MAX, t->opt[RATE], t->opt[CLIP] > 0 ? "" : ", or --clip 1,",
+        t->has_out ? t->out : "Nothing", t->has_out ? " holds the best model before that" : " was written",
+        t->has_checkpoint ? "; --resume --lr X goes on from " : "", t->has_checkpoint ? t->checkpoint : "");
 }
 
 /* Validates, keeps the model file if it is the best so far, and writes the checkpoint. Returns the validation loss. */
@@ -1909,7 +1962,8 @@ static void train(training *t) {
         if (!stock && !end && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
-        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps, loss / n);
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps,
+                loss / n);
         if (valid > 0)
             fprintf(stderr, "validation %.4f (%.4f nats/byte)  ", valid,
                     valid * (double)(t->valid.n - 1) / (double)t->valid.bytes);
@@ -2022,13 +2076,14 @@ static void read_tensors(const loaded *f, const char *path, const model *m, floa
         in = gpti_gguf_tensor(&f->g, name);
         if (!in) args_die("%s: the tensor %s is missing", path, name);
         if (in->ne[0] != t->cols || in->ne[1] != (t->rows ? t->rows : 1) || in->ne[2] != 1)
-            args_die("%s: the tensor %s: expected [%u, %u], the file has [%u, %u]", path, name, (unsigned)(t->rows ? t->rows : 1),
-                     (unsigned)t->cols, (unsigned)in->ne[1], (unsigned)in->ne[0]);
+            args_die("%s: the tensor %s: expected [%u, %u], the file has [%u, %u]", path, name,
+                     (unsigned)(t->rows ? t->rows : 1), (unsigned)t->cols, (unsigned)in->ne[1], (unsigned)in->ne[0]);
         w.fmt = in->fmt, w.n_row = (size_t)in->ne[1], w.n_col = t->cols, w.packed = 0;
         w.data = (const unsigned char *)f->bytes + in->offset;
         for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols, scratch);
         for (size_t j = 0; j < t->n; j++)
-            if (!(fabsf(data[t->at + j]) <= FLT_MAX)) args_die("%s: the tensor %s holds infinity or no numbers", path, name);
+            if (!(fabsf(data[t->at + j]) <= FLT_MAX))
+                args_die("%s: the tensor %s holds infinity or no numbers", path, name);
     }
     free(scratch);
 }
@@ -2066,27 +2121,28 @@ typedef struct command {
 
 static const char about[] =
     "usage: train TEXT [-o OUT.gguf] [options]\n\n"
-    "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT holds the best model so far by\n"
-    "validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation and on\n"
-    "Ctrl-C; --resume goes on from it, also with more --steps. At a validation the loss is shown, per token and per byte, and\n"
-    "how the model goes on from the first words of the text. The same seed gives the same model to the bit, whatever the\n"
-    "threads.";
+    "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT holds the best model so far\n"
+    "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
+    "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
+    "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
+    "bit, whatever the threads.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
     const int use = c->eval ? EVAL : c->resume ? RESUME : c->init ? INIT : 0;
-    const char *const what = c->eval ? "--eval" : c->resume ? "--resume" : "--init";
+    const char *const why = use == EVAL     ? "--eval, which does not train"
+                            : use == RESUME ? "--resume, which goes on as it began"
+                                            : "--init, which keeps the model's vocabulary and shape";
     if (c->eval && !c->init) args_die("--eval needs --init MODEL");
     if (c->eval && c->resume) args_die("--eval and --resume exclude each other");
     if (c->resume && c->init) args_die("--init and --resume exclude each other");
     if (c->eval && (c->out || c->name || c->type || c->stop))
-        args_die("%s: means nothing with --eval, which writes no model", c->out ? "-o" : c->name ? "--name" : c->type ? "--type" : "--stop");
+        args_die("-o, --name, --type and --stop: cannot be given with --eval, which writes no model");
     for (int i = 0; i < N_OPTION; i++) {
         const char *wrong = isnan(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
         if (wrong) args_die("%s: %s", options[i].name, wrong);
         if (!isnan(c->opt[i]) && use && !(options[i].also & use))
-            args_die("%s: cannot be given with %s, which %s", options[i].name, what,
-                     c->eval ? "does not train" : c->resume ? "goes on as it began" : "keeps the model's vocabulary and shape");
+            args_die("%s: cannot be given with %s", options[i].name, why);
     }
 }
 
@@ -2146,7 +2202,8 @@ static void report(model *m, const tokens *text, const char *what) {
 
 static void check_width(const training *t, const command *c, size_t width) {
     unsigned block = (unsigned)gpti_format_find(t->type)->block_len;
-    if (c->type && width % block) args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
+    if (c->type && width % block)
+        args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
 }
 
 /* Metadata of a model to be trained from scratch. */
@@ -2171,19 +2228,21 @@ static void check_out(const command *c, const char *checkpoint) {
     args_out probe;
     int kind = args_kind(c->out);
     if (!*c->out) args_die("-o: the name is empty");
-    if (kind && kind != 'f') args_die("-o %s: %s, expected the name of a file", c->out, kind == 'd' ? "a folder" : "no file");
+    if (kind && kind != 'f')
+        args_die("-o %s: %s, expected the name of a file", c->out, kind == 'd' ? "a folder" : "no file");
     if (args_same(c->out, c->text) || args_same(checkpoint, c->text)) args_die("-o %s: that is the text", c->out);
     args_out_begin(&probe, c->out);
     if (probe.error) args_die("-o %s: cannot write: %s", c->out, strerror(probe.error));
     fclose(probe.f);
     remove(probe.part);
-    if (!args_lock(c->out)) args_die("-o %s: another run writes this file", c->out);
+    if (!lock_out(c->out)) args_die("-o %s: another run writes this file", c->out);
     if (!c->resume && args_kind(checkpoint)) {
         loaded *f = load_gguf(checkpoint);
-        double step = file_f64(f, checkpoint, "train.state", 0), steps = file_f64(f, checkpoint, "train.options", STEPS);
+        double step = file_f64(f, checkpoint, "train.state", 0),
+               steps = file_f64(f, checkpoint, "train.options", STEPS);
         if (step < steps)
-            args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, or remove the file", checkpoint,
-                     step, steps);
+            args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, or remove the file",
+                     checkpoint, step, steps);
         loaded_free(f);
     }
 }
@@ -2193,11 +2252,13 @@ static void set_options(training *t, const command *c, const loaded *file) {
     uint32_t type = type_number(c->type ? c->type : "q8_0");
     for (int i = 0; i < N_OPTION; i++) {
         t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
-        if (option_error(i, t->opt[i])) args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
+        if (option_error(i, t->opt[i]))
+            args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
         if (!isnan(c->opt[i])) t->opt[i] = c->opt[i];
     }
     if (c->resume && !c->type) gpti_gguf_u32(&file->g, "train.type", &type);
-    if (type != 0 && type != 1 && type != 2 && type != 8) args_die("%s: damaged: train.type is %u", t->checkpoint, (unsigned)type);
+    if (type != 0 && type != 1 && type != 2 && type != 8)
+        args_die("%s: damaged: train.type is %u", t->checkpoint, (unsigned)type);
     t->type = type;
 }
 
@@ -2227,11 +2288,13 @@ static void resume(training *t, const loaded *file) {
     read_tensors(file, path, t->m, t->m->m, "adamw.m.");
     read_tensors(file, path, t->m, t->m->v, "adamw.v.");
     t->best = file_f64(file, path, "train.state", 1);
-    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || isnan(t->best)) args_die("%s: damaged: train.state", path);
+    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || isnan(t->best))
+        args_die("%s: damaged: train.state", path);
     if (file_f64(file, path, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", path);
     t->step = (size_t)step;
     if (t->step > opt_size(t, STEPS)) args_die("--steps: %u are done already", (unsigned)t->step);
-    if (t->step == opt_size(t, STEPS)) fprintf(stderr, "train: all %u steps are done; more --steps go on\n", (unsigned)t->step);
+    if (t->step == opt_size(t, STEPS))
+        fprintf(stderr, "train: all %u steps are done; more --steps go on\n", (unsigned)t->step);
     t->has_checkpoint = 1;
     t->has_out = args_kind(t->out) == 'f';
     if (t->has_out) return;
@@ -2252,7 +2315,8 @@ static void start_from(training *t, const char *init) {
     else save_out(t);
 }
 
-/* Validation takes 2^17 tokens at most. Its loss per byte counts the bytes of all but the first, which is not predicted. */
+/* Validation takes 2^17 tokens at most. Its loss per byte counts the bytes of all but the first, which is not
+ * predicted. */
 static void limit_validation(training *t) {
     t->valid.n = smaller(t->valid.n, 1 << 17);
     t->valid.bytes = 0;
@@ -2271,11 +2335,14 @@ int main(int argc, char **argv) {
     char *text, checkpoint[1024];
     const char *from = c.resume ? checkpoint : c.init;
     loaded *file = NULL;
+    static int registered;
     int interrupted = 0;
+    if (!registered) registered = !atexit(unlock_out); /* errors end the program anywhere */
     threads = (pool *)args_need(pool_new(c.threads));
     memset(&t, 0, sizeof t);
     t.best = DBL_MAX, t.out = c.out, t.checkpoint = checkpoint, t.stop = c.stop ? (size_t)c.stop : SIZE_MAX;
-    if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8) args_die("-o: the name is too long");
+    if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8)
+        args_die("-o: the name is too long");
     if (!c.eval) check_out(&c, checkpoint);
     if (from) file = load_gguf(from);
     set_options(&t, &c, file);
@@ -2310,13 +2377,15 @@ int main(int argc, char **argv) {
         start = t.best;
         train(&t);
         interrupted = args_stopped && t.step < opt_size(&t, STEPS);
-        if (t.step < opt_size(&t, STEPS)) fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
-        else if (c.init && t.valid.n > 1 && t.best >= start) fprintf(stderr, "nothing better than the start; model in %s\n", c.out);
+        if (t.step < opt_size(&t, STEPS))
+            fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
+        else if (c.init && t.valid.n > 1 && t.best >= start)
+            fprintf(stderr, "nothing better than the start; model in %s\n", c.out);
         else if (t.valid.n > 1) fprintf(stderr, "best validation loss %.4f nats/token; model in %s\n", t.best, c.out);
         else fprintf(stderr, "model in %s\n", c.out);
     }
     args_close_stdout();
-    args_unlock();
+    unlock_out();
     model_free(t.m);
     gpt_model_free(t.tokenizer);
     if (file) loaded_free(file);

@@ -115,7 +115,7 @@ like  "train --resume where OUT is missing: says so" "$gg is missing: written fr
 run train "$x" -o "$gg" --resume --steps 50
 like  "train --resume with fewer --steps" '^train: --steps: 60 are done already' "$err"
 refuses "--steps at --eval"      "--steps: cannot be given with --eval" "$x" --init "$gg" --eval --steps 3
-refuses "--type at --eval"       "--type: means nothing with --eval" "$x" --init "$gg" --eval --type f32
+refuses "--type at --eval"       "-o, --name, --type and --stop: cannot be given with --eval" "$x" --init "$gg" --eval --type f32
 refuses "--vocab at --init"      "--vocab: cannot be given with --init" "$x" --init "$gg" -o "$tmp/b" --vocab 400
 refuses "a context too long"     "--context: $gg has positions for 32 tokens" "$x" --init "$gg" -o "$tmp/b" --context 64
 refuses "a model for a text"     "$gg: a GGUF file, expected a text" "$gg" --init "$gg" -o "$tmp/b"
@@ -392,7 +392,7 @@ if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2>/dev/null; then
 else
     skip "cli: no Python 3.9 with ptys, so no terminal is played"
 fi
-fails "chat without a template" '^chat: .*--template' chat -m "$model"
+fails "chat without a template" '^chat: .*--chat-template' chat -m "$model"
 
 # ---- hello
 run hello "$model" "$prompt"

@@ -430,13 +430,15 @@ static void test_no_numbers(void) {
         t.train.n = N, t.train.id = (int32_t *)allocate(N, sizeof(int32_t));
         for (int j = 0; j < N; j++) t.train.id[j] = j % 37;
         loss = train_step(&t, &o, token, target, part);
-        CHECK(loss > 3 && loss < 4 && t.step == 1, "the first step of a new model: loss %g, step %u", loss, (unsigned)t.step);
+        CHECK(loss > 3 && loss < 4 && t.step == 1, "the first step of a new model: loss %g, step %u", loss,
+              (unsigned)t.step);
         t.m->param[t.m->tensors[OUTPUT_NORM_W].at] = (float)run_away[i]; /* as too large steps leave it */
         before = floats(t.m->n_param);
         memcpy(before, t.m->param, t.m->n_param * sizeof *before);
         loss = train_step(&t, &o, token, target, part);
         CHECK(isnan(loss) && t.step == 1, "a weight of %g: loss %g, step %u", run_away[i], loss, (unsigned)t.step);
-        CHECK(!memcmp(before, t.m->param, t.m->n_param * sizeof *before), "a weight of %g: the weights were changed", run_away[i]);
+        CHECK(!memcmp(before, t.m->param, t.m->n_param * sizeof *before), "a weight of %g: the weights were changed",
+              run_away[i]);
         free(before), free(t.train.id), free(o.window), model_free(t.m);
     }
 }
@@ -453,7 +455,8 @@ static void test_vocabulary(void) {
     for (size_t i = 0; i < DNA; i++) text[i] = "ACGT"[random_at(7, i) & 3];
     a = learn_vocabulary(text, DNA, 400);
     CHECK(a.n == 399, "%u tokens of a word of %u letters", (unsigned)a.n, DNA);
-    CHECK(clock() - begin < 20 * CLOCKS_PER_SEC, "a word of %u letters took %g s", DNA, (double)(clock() - begin) / CLOCKS_PER_SEC);
+    CHECK(clock() - begin < 20 * CLOCKS_PER_SEC, "a word of %u letters took %g s", DNA,
+          (double)(clock() - begin) / CLOCKS_PER_SEC);
     vocabulary_free(&a);
     memset(more, '-', RUN); /* a run of one character is a few tokens, and not the end */
     memcpy(more + RUN, words, sizeof words - 1);
@@ -535,7 +538,8 @@ static void test_training(void) {
     /* 3. interrupted after 1 step past 100, resumed: the same bits */
     run(TOY("train4.gguf"), "--steps", "200", "--every", "100", "--stop", "101", NULL);
     f = load_gguf(BUILD_DIR "/train4.gguf.ckpt");
-    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 101, "interrupted at step %g", file_f64(f, "checkpoint", "train.state", 0));
+    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 101, "interrupted at step %g",
+          file_f64(f, "checkpoint", "train.state", 0));
     loaded_free(f);
     run(text, "-o", BUILD_DIR "/train4.gguf", "--resume", NULL);
     CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train4.gguf.ckpt"), "a resumed training differs");
@@ -549,8 +553,10 @@ static void test_training(void) {
     run(TOY("train6.gguf"), "--steps", "20", "--every", "10", NULL);
     run(text, "-o", BUILD_DIR "/train6.gguf", "--resume", "--steps", "30", NULL);
     f = load_gguf(BUILD_DIR "/train6.gguf.ckpt");
-    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 30, "resumed to step %g of 30", file_f64(f, "checkpoint", "train.state", 0));
-    CHECK(file_f64(f, "checkpoint", "train.options", STEPS) == 30, "the checkpoint has %g steps", file_f64(f, "checkpoint", "train.options", STEPS));
+    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 30, "resumed to step %g of 30",
+          file_f64(f, "checkpoint", "train.state", 0));
+    CHECK(file_f64(f, "checkpoint", "train.options", STEPS) == 30, "the checkpoint has %g steps",
+          file_f64(f, "checkpoint", "train.options", STEPS));
     loaded_free(f);
 }
 
