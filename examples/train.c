@@ -130,7 +130,7 @@ INLINE float exp_fast(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    bits = ((int32_t)n + 127) * (1 << 23);
+    bits = ((int32_t)(n >= -127.0f ? n : -127.0f) + 127) * (1 << 23); /* NaN fits into no integer, and stays in p */
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
