@@ -1,5 +1,5 @@
-/* What the command-line examples share: a table of options, errors in one line, reading a whole file, a progress line,
- * the threads, and Ctrl-C. Include it after gpt.h; build with -pthread. Nothing here is needed to use the library: hello.c
+/* What the command-line examples share: a table of options, errors in one line, reading and replacing a whole file, a progress
+ * line, the threads, and Ctrl-C. Include it after gpt.h; build with -pthread. Nothing here is needed to use the library: hello.c
  * does without. */
 #ifndef ARGS_H
 #define ARGS_H
@@ -24,6 +24,7 @@
 #  include <io.h>
 #  define isatty _isatty
 #else
+#  include <sys/stat.h>
 #  include <unistd.h>
 #endif
 #include "pool.h"
@@ -42,6 +43,11 @@ static inline void args_die(const char *fmt, ...) {
 }
 static inline void *args_need(void *p) { if (!p) args_die("out of memory"); return p; }
 
+/* Everything that was printed has arrived, or the program fails: to be called at its end. */
+static inline void args_close_stdout(void) {
+    if (fflush(stdout) || ferror(stdout)) args_die("cannot write to stdout: %s", strerror(errno));
+}
+
 /* ---- Options: one row each, the last row all zero ------------------------------------------------------------------- */
 
 typedef enum { ARG_FLAG, ARG_COUNT, ARG_INT, ARG_FLOAT, ARG_TEXT, ARG_LIST } arg_kind;
@@ -50,7 +56,7 @@ enum { ARG_LIST_MAX = 16 };
 typedef struct { const char *item[ARG_LIST_MAX]; size_t n; } arg_list;
 
 typedef struct {
-    const char *brief, *name;   /* "-m", "--model"; brief may be ""                                       */
+    const char *names;          /* "-m, --model", in any number; one that does not begin with - is an argument of no option */
     arg_kind    kind;
     void       *value;          /* int, int (0 or more), long long, double, const char *, arg_list        */
     const char *what, *help;    /* the value's name and a line for --help                                 */
@@ -81,12 +87,27 @@ static inline void args_value(const arg *a, const char *opt, const char *text) {
 
 static inline void args_help(const arg *table, const char *about) {
     printf("%s\n\noptions:\n", about);
-    for (; table->name; table++) {
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s %s", table->brief, *table->brief ? ", " : "", table->name, table->what);
-        printf("  %-30s %s\n", left, table->help);
+    for (; table->names; table++) {
+        char left[80];
+        if (*table->names != '-') continue;
+        snprintf(left, sizeof left, "%s %s", table->names, table->what);
+        printf(strlen(left) > 30 ? "  %s\n%33s%s\n" : "  %-30s %s%s\n", left, "", table->help);
     }
     printf("  %-30s %s\n  %-30s %s\n", "-h, --help", "this page", "--version", "the version of gpt.h");
+}
+
+/* The row that has the name, or the one for an argument that is no option. */
+static inline const arg *args_find(const arg *table, const char *name) {
+    size_t n = strlen(name);
+    for (; table->names; table++) {
+        const char *p = table->names;
+        if (*p != '-' && (*name != '-' || !name[1])) return table;
+        do {
+            p += strspn(p, ", ");
+            if (!strncmp(p, name, n) && (!p[n] || p[n] == ',')) return table;
+        } while ((p = strchr(p, ',')) != NULL);
+    }
+    return NULL;
 }
 
 /* Text is bytes: Windows would write a line end as two and take the byte 26 for the end of the input. */
@@ -103,35 +124,71 @@ static inline void args_binary(FILE *f) {
 static inline void args_parse(int argc, char **argv, const char *program, const arg *table, const char *about) {
     args_program = program;
     args_binary(stdout);
+#ifdef _WIN32
+    SetConsoleOutputCP(CP_UTF8);
+#endif
     for (int i = 1; i < argc; i++) {
-        const arg *a = table;
-        if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) { args_help(table, about); exit(0); }
-        if (!strcmp(argv[i], "--version")) { puts(GPT_VERSION); exit(0); }
-        while (a->name && strcmp(argv[i], a->name) && strcmp(argv[i], a->brief)) a++;
-        if (!a->name) args_die("unknown option '%s' (--help lists them)", argv[i]);
+        const char *opt = argv[i];
+        const arg *a = args_find(table, opt);
+        int help = !strcmp(opt, "-h") || !strcmp(opt, "--help");
+        if (help || !strcmp(opt, "--version")) {
+            if (help) args_help(table, about); else puts(GPT_VERSION);
+            args_close_stdout();
+            exit(0);
+        }
+        if (!a && *opt == '-') args_die("unknown option '%s' (--help lists them)", opt);
+        if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
-        if (i + 1 == argc) args_die("%s: needs a value: %s", argv[i], a->what);
-        args_value(a, argv[i], argv[i + 1]);
-        i++;
+        if (*a->names != '-') {
+            if (*(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
+            args_value(a, opt, opt);
+            continue;
+        }
+        if (i + 1 == argc) args_die("%s: needs a value: %s", opt, a->what);
+        args_value(a, opt, argv[++i]);
     }
+}
+
+/* A copy of the text in which \n, \r, \t, \\, \", \' and \xHH are what they mean; the caller frees it. */
+static inline char *args_unescape(const char *text) {
+    char *copy = (char *)args_need(malloc(strlen(text) + 1)), *out = copy;
+    for (; *text; text++) {
+        static const char from[] = "nrt\\\"'", to[] = "\n\r\t\\\"'";
+        const char *at = *text == '\\' && text[1] ? strchr(from, text[1]) : NULL;
+        char hex[3] = { 0, 0, 0 }, *end = NULL;
+        long code = 0;
+        if (at) { *out++ = to[at - from]; text++; continue; }
+        if (*text == '\\' && text[1] == 'x') {
+            strncpy(hex, text + 2, 2);
+            code = strtol(hex, &end, 16);
+        }
+        if (code > 0 && end == hex + 2) { *out++ = (char)code; text += 3; continue; }
+        *out++ = *text;
+    }
+    *out = 0;
+    return copy;
 }
 
 /* ---- The options of every program that runs a model ------------------------------------------------------------------ */
 
-typedef struct { const char *model, *kernels, *kv, *pre; int threads, context, batch, mapped, verbose, openmp; } args_common;
+typedef struct {
+    const char *model, *kernels, *kv, *values, *pre;
+    int         threads, context, batch, mapped, verbose, openmp;
+} args_common;
 
 #define ARGS_MODEL(c) \
-    { "-m", "--model",   ARG_TEXT,  &(c).model,   "FILE", "the model, a GGUF file" }, \
-    { "",   "--pre",     ARG_TEXT,  &(c).pre,     "NAME", "pre-tokenizer, where the file names an unknown one" }
+    { "-m, --model",      ARG_TEXT,  &(c).model,   "FILE", "the model, a GGUF file" }, \
+    { "--pre",            ARG_TEXT,  &(c).pre,     "NAME", "pre-tokenizer, where the file names an unknown one" }
 #define ARGS_COMMON(c) \
     ARGS_MODEL(c), \
-    { "-t", "--threads", ARG_COUNT, &(c).threads, "N",    "threads; 0 = one for each processor (default)" }, \
-    { "-c", "--ctx-size", ARG_COUNT, &(c).context, "N",   "context in tokens; 0 = the model's, at most 4096 (default)" }, \
-    { "-b", "--batch-size", ARG_COUNT, &(c).batch, "N",   "prompt tokens computed together; 0 = 256 (default)" }, \
-    { "",   "--kv",      ARG_TEXT,  &(c).kv,      "TYPE", "key and value cache: f16 (default), f32, q8_0" }, \
-    { "",   "--kernels", ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
-    { "",   "--mapped",  ARG_FLAG,  &(c).mapped,  "",     "use the weights where they lie: starts at once, runs slower" }, \
-    { "-v", "--verbose", ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
+    { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads; 0 = one for each processor (default)" }, \
+    { "-c, --ctx-size",   ARG_COUNT, &(c).context, "N",    "context in tokens; 0 = the model's, at most 4096 (default)" }, \
+    { "-b, --batch-size", ARG_COUNT, &(c).batch,   "N",    "prompt tokens computed together; 0 = 256 (default)" }, \
+    { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0" }, \
+    { "-ctv, --cache-type-v", ARG_TEXT, &(c).values, "TYPE", "the same again: keys and values have one type" }, \
+    { "--kernels",        ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
+    { "--mapped",         ARG_FLAG,  &(c).mapped,  "",     "use the weights where they lie: starts at once, runs slower" }, \
+    { "-v, --verbose",    ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
 
 static inline int args_chatty(const args_common *c) { return c->verbose || isatty(2); }
 
@@ -172,7 +229,12 @@ static inline void args_progress_end(args_progress *p) {
 
 /* Ctrl-C asks to stop, and the hooks pass that on; a second Ctrl-C ends the program the hard way. */
 static volatile sig_atomic_t args_stopped;
-static inline void args_on_interrupt(int sig) { args_stopped = 1; signal(sig, SIG_DFL); }
+static inline void args_on_interrupt(int sig) { args_stopped = sig; signal(sig, SIG_DFL); }
+static inline void args_interrupted(const char *doing, const char *what) {
+    fflush(stdout);
+    fprintf(stderr, "%s: interrupted while %s%s\n", args_program, doing, what);
+    exit(130);                                  /* as a shell reports a program that Ctrl-C ended */
+}
 static inline gpt_poll args_poll(void *user) { (void)user; return args_stopped ? GPT_CANCEL : GPT_GO; }
 static inline int args_on_load(void *user, uint64_t done, uint64_t total) {
     args_progress_show((args_progress *)user, "loading", (double)done, (double)total);
@@ -196,12 +258,46 @@ static inline int args_threads(const gpt_session_info *info) {
     return info->n_threads ? info->n_threads : pool_parallel(args_pool).n_worker;
 }
 
+/* What a name names: 0 nothing, 'f' a file, 'd' a folder, '?' something else, as a device or a pipe. */
+static inline int args_kind(const char *path) {
+#ifdef _WIN32
+    DWORD kind = GetFileAttributesA(path);
+    return kind == INVALID_FILE_ATTRIBUTES ? 0 : kind & FILE_ATTRIBUTE_DIRECTORY ? 'd' : 'f';
+#else
+    struct stat st;
+    if (stat(path, &st)) return 0;
+    return S_ISDIR(st.st_mode) ? 'd' : S_ISREG(st.st_mode) ? 'f' : '?';
+#endif
+}
+/* Do two names name the same file? */
+static inline int args_same(const char *a, const char *b) {
+#ifdef _WIN32
+    char full_a[MAX_PATH], full_b[MAX_PATH];
+    return GetFullPathNameA(a, MAX_PATH, full_a, NULL) && GetFullPathNameA(b, MAX_PATH, full_b, NULL)
+        && !_stricmp(full_a, full_b);
+#else
+    struct stat x, y;
+    if (stat(a, &x) || stat(b, &y)) return !strcmp(a, b);
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+#endif
+}
+/* Opens a file to read; `what` is what it should be, as "a GGUF file". */
+static inline FILE *args_open(const char *path, const char *what) {
+    FILE *f;
+    if (!*path) args_die("the name of %s is empty", what);
+    if (args_kind(path) == 'd') args_die("%s: a folder, expected %s", path, what);
+    f = fopen(path, "rb");
+    if (!f) args_die("%s: %s", path, strerror(errno));
+    return f;
+}
+
 static inline gpt_model *args_load(const args_common *c, int header_only) {
     gpt_model_params params;
     gpt_model *m = NULL;
     gpt_error err;
     args_progress p = args_progress_begin(c);
     if (!c->model) args_die("no model: -m FILE names one");
+    fclose(args_open(c->model, "a GGUF file"));
     memset(&params, 0, sizeof params);
     if (!header_only) params.parallel = args_parallel(c);
     params.n_threads = c->openmp ? c->threads : 1;
@@ -213,6 +309,7 @@ static inline gpt_model *args_load(const args_common *c, int header_only) {
     params.progress_user = &p;
     gpt_model_load(&m, c->model, &params, &err);
     args_progress_end(&p);
+    if (!m && args_stopped) args_interrupted("loading ", c->model);
     if (!m) args_die("%s", err.msg);
     return m;
 }
@@ -225,10 +322,73 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.parallel = args_parallel(c);
     params.n_threads = c->openmp ? c->threads : 1;
     params.poll = args_poll;
-    if (!c->kv || !strcmp(c->kv, "f16")) params.kv = GPT_KV_F16;
-    else if (!strcmp(c->kv, "f32"))      params.kv = GPT_KV_F32;
-    else if (!strcmp(c->kv, "q8_0"))     params.kv = GPT_KV_Q8_0;
-    else args_die("--kv: expected f16, f32 or q8_0, got '%s'", c->kv);
+    const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
+    if (c->values && strcmp(c->values, kv)) args_die("-ctv: expected %s, the type of the keys, got '%s'", kv, c->values);
+    if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;
+    else if (!strcmp(kv, "f32"))  params.kv = GPT_KV_F32;
+    else if (!strcmp(kv, "q8_0")) params.kv = GPT_KV_Q8_0;
+    else args_die("--kv: expected f16, f32 or q8_0, got '%s'", kv);
+    return params;
+}
+
+/* ---- The options of every program that writes text ------------------------------------------------------------------- */
+
+typedef struct {
+    double    temp, top_p, min_p, repeat, frequency, presence;
+    long long seed, n_predict, last_n;
+    int       top_k, escape;
+    arg_list  stop;
+} args_sampling;
+
+#define ARGS_SAMPLING_DEFAULT { 0.8, 0.95, 0.05, 1, 0, 0, 0, -1, 64, 40, 0, { { 0 }, 0 } }
+#define ARGS_SAMPLING(s, seed_help) \
+    { "-n, --predict, --n-predict", ARG_INT, &(s).n_predict, "N", "tokens to write at most; -1 = no limit (default)" }, \
+    { "-s, --seed",          ARG_INT,   &(s).seed,      "S",    seed_help }, \
+    { "--temp",              ARG_FLOAT, &(s).temp,      "T",    "temperature (0.8); 0 = always the likeliest token" }, \
+    { "--top-k",             ARG_COUNT, &(s).top_k,     "K",    "only the K likeliest tokens (40); 0 = off" }, \
+    { "--top-p",             ARG_FLOAT, &(s).top_p,     "P",    "only the likeliest that sum to P (0.95); 1 = off" }, \
+    { "--min-p",             ARG_FLOAT, &(s).min_p,     "P",    "only those of P times the likeliest one's (0.05); 0 = off" }, \
+    { "--repeat-penalty",    ARG_FLOAT, &(s).repeat,    "R",    "divides the logits of recent tokens; 1 = off (default)" }, \
+    { "--repeat-last-n",     ARG_INT,   &(s).last_n,    "N",    "what counts as recent (64); 0 = none, -1 = the whole text" }, \
+    { "--frequency-penalty", ARG_FLOAT, &(s).frequency, "F",    "taken off for each recent occurrence (0)" }, \
+    { "--presence-penalty",  ARG_FLOAT, &(s).presence,  "P",    "taken off once for any recent occurrence (0)" }, \
+    { "-r, --reverse-prompt, --stop", ARG_LIST, &(s).stop, "TEXT", "ends the text and is not printed; may be repeated" }, \
+    { "-e, --escape",        ARG_FLAG,  &(s).escape,    "",     "\\n, \\t and the like in -p and -r are what they mean" }
+
+static inline void args_within(const char *name, double v, double low, double high) {
+    if (v >= low && v <= high) return;
+    if (high > 1e29) args_die("%s: expected %g or more, got %g", name, low, v);
+    args_die("%s: expected %g to %g, got %g", name, low, high, v);
+}
+
+static inline gpt_generate_params args_generation(args_sampling *s) {
+    gpt_generate_params params;
+    memset(&params, 0, sizeof params);
+    if (s->n_predict < -1) args_die("-n: expected -1 or more, got %lld", s->n_predict);
+    if (s->seed < -1) args_die("--seed: expected -1 or more, got %lld", s->seed);
+    if (s->last_n < -1) args_die("--repeat-last-n: expected -1 or more, got %lld", s->last_n);
+    args_within("--temp", s->temp, 0, 1e30);
+    args_within("--top-p", s->top_p, 0, 1);
+    args_within("--min-p", s->min_p, 0, 1);
+    args_within("--repeat-penalty", s->repeat, 0, 1e30);
+    for (size_t i = 0; i < s->stop.n; i++) {
+        if (!*s->stop.item[i]) args_die("-r: the text is empty");
+        if (s->escape) s->stop.item[i] = args_unescape(s->stop.item[i]);    /* to the end of the program */
+    }
+    params.max_tokens = s->n_predict > 0 ? (size_t)s->n_predict : 0;
+    params.stop = s->stop.item;
+    params.n_stop = s->stop.n;
+    params.sample.temperature = (float)s->temp;
+    params.sample.top_k = s->top_k;
+    params.sample.top_p = s->top_p > 1e-9 ? (float)s->top_p : 1e-9f;        /* 0: the likeliest alone; the library's 0 is off */
+    params.sample.min_p = (float)s->min_p;
+    params.sample.penalty_last_n = s->last_n < 0 ? -1 : (int)(s->last_n < INT_MAX ? s->last_n : INT_MAX);
+    if (s->last_n != 0) {                                                   /* the library's 0 is 64 */
+        params.sample.repeat_penalty = (float)s->repeat;
+        params.sample.frequency_penalty = (float)s->frequency;
+        params.sample.presence_penalty = (float)s->presence;
+    }
+    params.sample.seed = s->seed == -1 ? (uint64_t)time(NULL) : (uint64_t)s->seed;
     return params;
 }
 
@@ -236,28 +396,57 @@ static inline gpt_session_params args_session(const args_common *c) {
 
 /* All of a file ("-" is stdin) with a zero byte behind it; the caller frees it. */
 static inline char *args_read(const char *path, size_t *n) {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    FILE *f = strcmp(path, "-") ? args_open(path, "a file") : stdin;
     size_t size = 1 << 16, got;
-    char *text;
-    if (!f) args_die("%s: %s", path, strerror(errno));
-    text = (char *)args_need(malloc(size));
+    char *text = (char *)args_need(malloc(size));
     args_binary(f);
     for (*n = 0; (got = fread(text + *n, 1, size - *n - 1, f)) > 0; ) {
         *n += got;
         if (size - *n < 2) text = (char *)args_need(realloc(text, size *= 2));
     }
-    if (ferror(f)) args_die("%s: %s", path, strerror(errno));
+    if (ferror(f)) args_die("%s: %s", f == stdin ? "stdin" : path, strerror(errno));
     if (f != stdin) fclose(f);
     text[*n] = 0;
     return text;
 }
 
-/* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two. The caller frees it. */
-static inline char *args_text(const char *prompt, const char *file, size_t *n) {
+/* A file that takes the place of another when it is whole: written as PATH.part, then renamed. What fails leaves the old
+ * one. */
+typedef struct { FILE *f; int error; char path[1024], part[1032]; } args_out;
+
+static inline void args_out_begin(args_out *o, const char *path) {
+    memset(o, 0, sizeof *o);
+    if (strlen(path) >= sizeof o->path) { o->error = ENAMETOOLONG; return; }
+    strcpy(o->path, path);
+    snprintf(o->part, sizeof o->part, "%s.part", path);
+    o->f = fopen(o->part, "wb");
+    if (!o->f) o->error = errno;
+}
+static inline void args_out_put(args_out *o, const void *data, size_t n) {
+    if (!o->error && fwrite(data, 1, n, o->f) != n) o->error = errno ? errno : EIO;
+}
+/* 0, or why it failed, as strerror knows it. */
+static inline int args_out_end(args_out *o) {
+    if (!o->f) return o->error;
+    if (fclose(o->f) && !o->error) o->error = errno;
+#ifdef _WIN32
+    if (!o->error && !MoveFileExA(o->part, o->path, MOVEFILE_REPLACE_EXISTING)) o->error = EACCES;
+#else
+    if (!o->error && rename(o->part, o->path)) o->error = errno;
+#endif
+    if (o->error) remove(o->part);
+    return o->error;
+}
+
+/* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The
+ * caller frees it. */
+static inline char *args_text(const char *prompt, const char *file, int escape, size_t *n) {
     if (prompt && file) args_die("-p and -f exclude each other");
     if (prompt && strcmp(prompt, "-")) {
-        *n = strlen(prompt);
-        return (char *)memcpy(args_need(malloc(*n + 1)), prompt, *n + 1);
+        char *text = (char *)memcpy(args_need(malloc(strlen(prompt) + 1)), prompt, strlen(prompt) + 1);
+        if (escape) { free(text); text = args_unescape(prompt); }
+        *n = strlen(text);
+        return text;
     }
     if (!prompt && !file && isatty(0)) args_die("no text: -p TEXT, -f FILE, or a text on stdin");
     return args_read(file ? file : "-", n);
@@ -270,10 +459,6 @@ static inline gpt_token *args_tokenize(const gpt_model *m, const char *text, siz
     ids = (gpt_token *)args_need(malloc((*n + 1) * sizeof *ids));
     if (gpt_tokenize(m, text, n_text, flags, ids, *n, n, &err)) args_die("%s", err.msg);
     return ids;
-}
-
-static inline void args_close_stdout(void) {
-    if (fflush(stdout) || ferror(stdout)) args_die("cannot write to stdout");
 }
 
 #endif

@@ -1,5 +1,7 @@
 /* How fast a model loads, reads and writes on this machine: medians of R runs. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 #ifndef _WIN32
@@ -96,8 +98,8 @@ static uint64_t add_up(const uint64_t *word, size_t n) {
 
 typedef struct { uint64_t *word; int fill; uint64_t sum[256][8]; } dram_job;        /* sum: a cache line for each thread */
 
-static void dram_task(void *arg, size_t begin, size_t end, int worker) {
-    dram_job *job = (dram_job *)arg;
+static void dram_task(void *data, size_t begin, size_t end, int worker) {
+    dram_job *job = (dram_job *)data;
     uint64_t *word = job->word + begin * STRETCH;
     size_t n = (end - begin) * STRETCH;
     if (job->fill) memset(word, 1, n * sizeof *word);
@@ -145,13 +147,13 @@ int main(int argc, char **argv) {
     int n_prompt = 512, n_text = 64, n_run = 5, depth = 0, dram_mib = 256, deep;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-p", "--n-prompt", ARG_COUNT, &n_prompt, "N", "tokens of the prompt (512)" },
-        { "-n", "--n-gen",    ARG_COUNT, &n_text,   "N", "tokens to write (64)" },
-        { "-d", "--depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
-        { "-r", "--repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
-        { "",   "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
-        { "",   "--openmp",   ARG_FLAG,  &c.openmp, "",  "OpenMP's threads instead of those of pool.h" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --n-prompt", ARG_COUNT, &n_prompt, "N", "tokens of the prompt (512)" },
+        { "-n, --n-gen",    ARG_COUNT, &n_text,   "N", "tokens to write (64)" },
+        { "-d, --depth",    ARG_COUNT, &depth,    "D", "write them after D tokens too; 0 = do not (default)" },
+        { "-r, --repeat",   ARG_COUNT, &n_run,    "R", "runs (5)" },
+        { "--dram",     ARG_COUNT, &dram_mib, "MIB", "memory to read for dram, larger than all caches (256)" },
+        { "--openmp",   ARG_FLAG,  &c.openmp, "",  "OpenMP's threads instead of those of pool.h" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m = NULL;
     gpt_session *s = NULL;

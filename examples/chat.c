@@ -1,17 +1,24 @@
 /* Talks with a model through its own chat template. Answers go to stdout as they come; earlier turns are not computed
  * again. Ctrl-C stops the answer, not the program. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
+#include "line.h"
 
 static const char about[] =
     "usage: chat -m MODEL [options]\n\n"
-    "One line is one message. A line that begins with / is a command:\n"
+    "One line is one message, as is a text that is pasted. A line that begins with / is a command:\n"
+    "  /help          these commands\n"
     "  /regen         another answer to the last message\n"
     "  /reset         forget the conversation, keep the system message\n"
     "  /system TEXT   the same with a new system message; without TEXT: none\n"
-    "  /quit          the end (so is the end of the input)\n"
-    "Ctrl-C stops an answer that is being written; twice between answers it ends the program.";
+    "  /save FILE     write the conversation to a text file\n"
+    "  /load FILE     go on from such a file\n"
+    "  /quit          the end (so is the end of the input, Ctrl-D)\n"
+    "Ctrl-C stops an answer that is being written; twice between answers it ends the program.\n"
+    "For line editing and a history: rlwrap -a chat -m MODEL";
 
 typedef struct { gpt_message *item; size_t n, max; } conversation;      /* owns the contents */
 
@@ -49,28 +56,53 @@ static int take(void *user, const char *text, size_t n) {
     return fwrite(text, 1, n, stdout) != n || fflush(stdout);
 }
 
-/* The next line without its end, NULL at the end of the input; the caller frees it. */
-static char *read_line(void) {
-    size_t n = 0, max = 256;
-    char *line = (char *)args_need(malloc(max));
-    int c;
-    if (isatty(0)) { fputs("> ", stdout); fflush(stdout); }
-    while ((c = getchar()) != EOF && c != '\n') {
-        if (n + 1 == max) line = (char *)args_need(realloc(line, max *= 2));
-        line[n++] = (char)c;
+/* A conversation as a file: each message is a line "ROLE:" and its own lines, a tab ahead of each. */
+static int save(const conversation *c, const char *path) {
+    args_out out;
+    size_t i, n;
+    args_out_begin(&out, path);
+    for (i = 0; i < c->n; i++) {
+        const char *line = c->item[i].content;
+        args_out_put(&out, c->item[i].role, strlen(c->item[i].role));
+        args_out_put(&out, ":\n", 2);
+        for (; ; line += n + 1) {
+            n = strcspn(line, "\n");
+            args_out_put(&out, "\t", 1);
+            args_out_put(&out, line, n);
+            args_out_put(&out, "\n", 1);
+            if (!line[n]) break;
+        }
     }
-    if (n && line[n - 1] == '\r') n--;
-    line[n] = 0;
-    if (c != EOF || n) return line;
-    free(line);
-    return NULL;
+    return args_out_end(&out);
+}
+
+/* The conversation of such a file in place of c; 0, and c as it was, where the file is none. */
+static int load(conversation *c, char *text) {
+    static const char *const roles[] = { "system", "user", "assistant" };
+    conversation got = { NULL, 0, 0 };
+    while (*text) {
+        size_t i, n_role = strcspn(text, ":\n"), n = 0;
+        char *content;
+        for (i = 0; i < 3 && (strlen(roles[i]) != n_role || memcmp(text, roles[i], n_role)); i++) {}
+        text += n_role;
+        if (i == 3 || strncmp(text, ":\n\t", 3)) { drop(&got, 0); free(got.item); return 0; }
+        for (content = text += 2; *text == '\t'; text += *text == '\n') {       /* moves the lines together, without tabs */
+            for (text++; *text && *text != '\n'; ) content[n++] = *text++;
+            content[n++] = '\n';
+        }
+        add(&got, roles[i], content, n - 1);
+    }
+    drop(c, 0);
+    free(c->item);
+    *c = got;
+    return 1;
 }
 
 /* Ctrl-C: stops the answer; between answers the second in a row ends the program. */
 static volatile sig_atomic_t answering;
 static void interrupted(int sig) {
     signal(sig, args_stopped && !answering ? SIG_DFL : interrupted);
-    if (args_stopped && !answering) raise(sig);
+    if (args_stopped && !answering) { line_restore(); raise(sig); }
     args_stopped = 1;
 }
 
@@ -103,14 +135,37 @@ static void reply(gpt_session *s, conversation *c, const gpt_chat_params *chat, 
     free(a.text);
 }
 
+static void load_file(conversation *c, const char *path) {
+    size_t n;
+    char *text = args_read(path, &n);
+    if (n != strlen(text) || !load(c, text))
+        fprintf(stderr, "%s: not a conversation that /save wrote: expected lines 'user:' and others that begin with a tab\n",
+                path);
+    else fprintf(stderr, "[%lu messages]\n", (unsigned long)c->n);
+    free(text);
+}
+
 /* Does what the line says; 0 is the end. */
-static int obey(const char *line, gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params, int chatty) {
-    int has_system = c->n && !strcmp(c->item[0].role, "system");
-    if (*line != '/') {
+static int obey(const char *line, gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params,
+                int chatty) {
+    int has_system = c->n && !strcmp(c->item[0].role, "system"), error;
+    if (!line[strspn(line, " \t")]) return 1;       /* nothing was said */
+    if (*line != '/' || strchr(line, '\n')) {
         add(c, "user", line, strlen(line));
         reply(s, c, chat, params, chatty);
     } else if (!strcmp(line, "/quit") || !strcmp(line, "/exit")) {
         return 0;
+    } else if (!strcmp(line, "/help")) {
+        fprintf(stderr, "%s\n", about);
+    } else if (!strncmp(line, "/save ", 6) && line[6]) {
+        error = save(c, line + 6);
+        if (error) fprintf(stderr, "%s: %s\n", line + 6, strerror(error));
+        else fprintf(stderr, "[%lu messages saved]\n", (unsigned long)c->n);
+    } else if (!strncmp(line, "/load ", 6) && line[6]) {
+        FILE *f = args_kind(line + 6) == 'f' ? fopen(line + 6, "rb") : NULL;
+        if (f) fclose(f);
+        if (!f) fprintf(stderr, "%s: there is no such file\n", line + 6);
+        else load_file(c, line + 6);
     } else if (!strcmp(line, "/reset")) {
         restart(c, has_system ? c->item[0].content : "");
     } else if (!strncmp(line, "/system", 7) && (!line[7] || line[7] == ' ')) {
@@ -121,36 +176,27 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         params->sample.seed++;
         reply(s, c, chat, params, chatty);
     } else {
-        fprintf(stderr, "unknown command %s: /regen, /reset, /system TEXT, /quit\n", line);
+        fprintf(stderr, "unknown command %s: /help lists them\n", line);
     }
     return 1;
 }
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
-    arg_list stop = { { 0 }, 0 };
+    args_sampling sampling = ARGS_SAMPLING_DEFAULT;
     gpt_chat_params chat = { 0 };
-    const char *system = "";
-    long long n_predict = -1, seed = -1, last_n = 64;
-    int top_k = 40;
-    double temp = 0.8, top_p = 0.95, min_p = 0.05, repeat = 1;
+    const char *system = "", *first = NULL;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-sys", "--system",    ARG_TEXT,  &system,         "TEXT", "the system message" },
-        { "",   "--template",    ARG_TEXT,  &chat.family,    "NAME", "chat template family (chatml, llama3, ...); default: the file's" },
-        { "",   "--user-turn",   ARG_TEXT,  &chat.user,      "TEXT", "a user turn, with {text} where the message stands" },
-        { "",   "--assistant-turn", ARG_TEXT, &chat.assistant, "TEXT", "an assistant turn likewise" },
-        { "",   "--generation",  ARG_TEXT,  &chat.generation, "TEXT", "what the answer goes on from" },
-        { "-n", "--n-predict",   ARG_INT,   &n_predict,      "N",    "tokens of an answer at most; -1 = no limit (default)" },
-        { "-s", "--seed",        ARG_INT,   &seed,           "S",    "seed; -1 = from the clock (default)" },
-        { "",   "--temp",        ARG_FLOAT, &temp,           "T",    "temperature (0.8); 0 = always the likeliest token" },
-        { "",   "--top-k",       ARG_COUNT, &top_k,          "K",    "only the K likeliest tokens (40); 0 = off" },
-        { "",   "--top-p",       ARG_FLOAT, &top_p,          "P",    "only the likeliest that sum to P (0.95); 1 = off" },
-        { "",   "--min-p",       ARG_FLOAT, &min_p,          "P",    "only those of P times the likeliest one's (0.05); 0 = off" },
-        { "",   "--repeat-penalty", ARG_FLOAT, &repeat,      "R",    "divides the logits of recent tokens; 1 = off (default)" },
-        { "",   "--repeat-last-n", ARG_INT, &last_n,         "N",    "what counts as recent (64); -1 = the whole text" },
-        { "",   "--stop",        ARG_LIST,  &stop,           "TEXT", "ends an answer and is not printed; may be repeated" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --prompt",    ARG_TEXT, &first,          "TEXT", "the first message" },
+        { "-sys, --system-prompt, --system", ARG_TEXT, &system, "TEXT", "the system message" },
+        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME",
+          "chat template family (chatml, llama3, ...); default: the file's" },
+        { "--user-turn",     ARG_TEXT, &chat.user,      "TEXT", "a user turn, with {text} where the message stands" },
+        { "--assistant-turn", ARG_TEXT, &chat.assistant, "TEXT", "an assistant turn likewise" },
+        { "--generation",    ARG_TEXT, &chat.generation, "TEXT", "what the answer goes on from" },
+        ARGS_SAMPLING(sampling, "seed; -1 = from the clock (default)"),
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_generate_params params;
     gpt_session_params session;
@@ -162,39 +208,39 @@ int main(int argc, char **argv) {
     char date[16], *line;
     time_t now = time(NULL);
     size_t n;
+    int go_on = 1;
 
+    sampling.seed = -1;
     args_parse(argc, argv, "chat", table, about);
-    if (n_predict < -1 || n_predict == 0) args_die("-n: expected -1, or 1 or more, got %lld", n_predict);
-    if (temp < 0) args_die("--temp: expected 0 or more, got %g", temp);
-    memset(&params, 0, sizeof params);
-    params.max_tokens = n_predict > 0 ? (size_t)n_predict : 0;
-    params.stop = stop.item;
-    params.n_stop = stop.n;
-    params.sample.temperature = temp > 0 ? (float)temp : 0;
-    params.sample.top_k = top_k;
-    params.sample.top_p = (float)top_p;
-    params.sample.min_p = (float)min_p;
-    params.sample.repeat_penalty = (float)repeat;
-    params.sample.penalty_last_n = last_n < 0 ? -1 : (int)(last_n < INT_MAX ? last_n : INT_MAX);
-    params.sample.seed = seed == -1 ? (uint64_t)now : (uint64_t)seed;
+    if (sampling.n_predict == 0) args_die("-n: expected -1, or 1 or more, got 0");
+    params = args_generation(&sampling);
     if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
 
-    m = args_load(&c, 0);               /* Ctrl-C ends the program until here */
     signal(SIGINT, interrupted);
+    line_begin();
+    m = args_load(&c, 0);
     if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err))
-        args_die("%s%s", err.msg, err.code == GPT_E_UNSUPPORTED ? " (here: --template, or --user-turn and --assistant-turn)" : "");
+        args_die("%s%s", err.msg, err.code != GPT_E_UNSUPPORTED ? "" :
+                 " (here: --chat-template, or --user-turn and --assistant-turn)");
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {
         const char *family = chat.family ? chat.family : chat.user && chat.assistant ? "your own" : gpt_chat_family(m);
-        fprintf(stderr, "template: %s; /quit ends, --help says more\n", family ? family : "");
+        fprintf(stderr, "template: %s; /help says more, /quit ends\n", family ? family : "");
     }
     restart(&talk, system);
-    while ((line = read_line()) != NULL) {
-        int go_on = obey(line, s, &talk, &chat, &params, args_chatty(&c));
+    if (first && *first) {
+        line = args_text(first, NULL, sampling.escape, &n);
+        if (isatty(0)) printf("> %s\n", line);
+        add(&talk, "user", line, n);
+        reply(s, &talk, &chat, &params, args_chatty(&c));
         free(line);
-        if (!go_on) break;
     }
+    while (go_on && (line = line_read("> ", "(Ctrl-C once more, or /quit, ends the program)")) != NULL) {
+        go_on = obey(line, s, &talk, &chat, &params, args_chatty(&c));
+        free(line);
+    }
+    line_restore();
     drop(&talk, 0);
     free(talk.item);
     gpt_session_free(s);

@@ -1,5 +1,7 @@
 /* Continues a text: the command-line tool. Prompt and text go to stdout and nothing else does. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 
@@ -35,6 +37,14 @@ static gpt_poll ask(void *user) {
     return args_poll(NULL);
 }
 
+/* An empty prompt has nothing to go on from but the token that begins a text, where the file names one. */
+static void begin_text(const gpt_model *m, gpt_session *s) {
+    gpt_model_info info;
+    gpt_error err;
+    gpt_model_info_get(m, &info);
+    if (info.bos >= 0 && gpt_eval(s, &info.bos, 1, &err) && !args_stopped) args_die("%s", err.msg);
+}
+
 static void report(const gpt_session *s, uint64_t seed, double load, double prompt, double text) {
     static const char *const why[] = { "nothing generated", "the model ended the text", "a stop string came up",
                                        "-n tokens reached", "the context is full", "interrupted" };
@@ -51,30 +61,18 @@ static void report(const gpt_session *s, uint64_t seed, double load, double prom
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
-    arg_list stop = { { 0 }, 0 };
+    args_sampling sampling = ARGS_SAMPLING_DEFAULT;
     const char *text = NULL, *file = NULL;
-    long long n_predict = -1, seed = 0, last_n = 64;
-    int top_k = 40, ignore_eos = 0, special = 0, no_prompt = 0;
-    double temp = 0.8, top_p = 0.95, min_p = 0.05, repeat = 1, frequency = 0, presence = 0;
+    int ignore_eos = 0, special = 0, no_prompt = 0;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-p", "--prompt",      ARG_TEXT,  &text,       "TEXT", "the text to continue; - or none: read from stdin" },
-        { "-f", "--file",        ARG_TEXT,  &file,       "FILE", "a file with that text (its last line end is dropped)" },
-        { "-n", "--n-predict",   ARG_INT,   &n_predict,  "N",    "tokens to generate; -1 = no limit (default)" },
-        { "-s", "--seed",        ARG_INT,   &seed,       "S",    "seed (default 0); -1 = from the clock" },
-        { "",   "--temp",        ARG_FLOAT, &temp,       "T",    "temperature (0.8); 0 = always the likeliest token" },
-        { "",   "--top-k",       ARG_COUNT, &top_k,      "K",    "only the K likeliest tokens (40); 0 = off" },
-        { "",   "--top-p",       ARG_FLOAT, &top_p,      "P",    "only the likeliest that sum to P (0.95); 1 = off" },
-        { "",   "--min-p",       ARG_FLOAT, &min_p,      "P",    "only those of P times the likeliest one's (0.05); 0 = off" },
-        { "",   "--repeat-penalty", ARG_FLOAT, &repeat,  "R",    "divides the logits of recent tokens; 1 = off (default)" },
-        { "",   "--repeat-last-n", ARG_INT, &last_n,     "N",    "what counts as recent (64); -1 = the whole text" },
-        { "",   "--frequency-penalty", ARG_FLOAT, &frequency, "F", "taken off for each recent occurrence (0)" },
-        { "",   "--presence-penalty",  ARG_FLOAT, &presence,  "P", "taken off once for any recent occurrence (0)" },
-        { "",   "--stop",        ARG_LIST,  &stop,       "TEXT", "ends the text and is not printed; may be repeated" },
-        { "",   "--ignore-eos",  ARG_FLAG,  &ignore_eos, "",     "go on after the model has ended the text" },
-        { "",   "--special",     ARG_FLAG,  &special,    "",     "let the prompt spell control tokens" },
-        { "",   "--no-display-prompt", ARG_FLAG, &no_prompt, "", "print the new text alone" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --prompt", ARG_TEXT,  &text,       "TEXT", "the text to continue; - or none: read from stdin" },
+        { "-f, --file",   ARG_TEXT,  &file,       "FILE", "a file with that text (its last line end is dropped)" },
+        ARGS_SAMPLING(sampling, "seed (default 0); -1 = from the clock"),
+        { "--ignore-eos", ARG_FLAG,  &ignore_eos, "",     "go on after the model has ended the text" },
+        { "--special",    ARG_FLAG,  &special,    "",     "let the prompt spell control tokens" },
+        { "--no-display-prompt", ARG_FLAG, &no_prompt, "", "print the new text alone" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_generate_params params;
     gpt_session_params session;
@@ -88,29 +86,15 @@ int main(int argc, char **argv) {
     double begin, loaded, done;
 
     args_parse(argc, argv, "generate", table, about);
-    prompt = args_text(text, file, &n);
+    params = args_generation(&sampling);
+    params.special = special;
+    params.ignore_end = ignore_eos;
+    prompt = args_text(text, file, sampling.escape, &n);
     if (strlen(prompt) != n) args_die("the prompt holds a zero byte");
     if ((file || !text || !strcmp(text, "-")) && n && prompt[n - 1] == '\n') {
         prompt[--n] = 0;
         if (n && prompt[n - 1] == '\r') prompt[--n] = 0;
     }
-    if (n_predict < -1) args_die("-n: expected -1 or more, got %lld", n_predict);
-    if (temp < 0) args_die("--temp: expected 0 or more, got %g", temp);
-    memset(&params, 0, sizeof params);
-    params.max_tokens = n_predict > 0 ? (size_t)n_predict : 0;
-    params.stop = stop.item;
-    params.n_stop = stop.n;
-    params.special = special;
-    params.ignore_end = ignore_eos;
-    params.sample.temperature = temp > 0 ? (float)temp : 0;
-    params.sample.top_k = top_k;
-    params.sample.top_p = (float)top_p;
-    params.sample.min_p = (float)min_p;
-    params.sample.repeat_penalty = (float)repeat;
-    params.sample.frequency_penalty = (float)frequency;
-    params.sample.presence_penalty = (float)presence;
-    params.sample.penalty_last_n = last_n < 0 ? -1 : (int)(last_n < INT_MAX ? last_n : INT_MAX);
-    params.sample.seed = seed == -1 ? (uint64_t)time(NULL) : (uint64_t)seed;
 
     signal(SIGINT, args_on_interrupt);
     begin = args_seconds();
@@ -124,7 +108,10 @@ int main(int argc, char **argv) {
     o.prompt = no_prompt ? "" : prompt;
     o.session = s;
     o.progress = args_progress_begin(&c);
-    if (n_predict != 0) result = gpt_generate(s, prompt, &params, print, &o, &err);
+    if (sampling.n_predict != 0) {
+        if (!n) begin_text(m, s);
+        result = gpt_generate(s, prompt, &params, print, &o, &err);
+    }
     args_progress_end(&o.progress);
     if (result && result != GPT_E_CANCELLED) args_die("%s", err.msg);
     if (o.first == 0) print(&o, "", 0);         /* a text without a piece: the prompt has to appear all the same */
@@ -135,5 +122,5 @@ int main(int argc, char **argv) {
     free(prompt);
     gpt_session_free(s);
     gpt_model_free(m);
-    return args_stopped ? 130 : 0;              /* as a shell reports a program that Ctrl-C ended */
+    return args_stopped ? 130 : 0;              /* see args_interrupted */
 }

@@ -1,5 +1,7 @@
 /* How well a model predicts a text: perplexity, and nats per token and per byte. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 #include <math.h>
@@ -16,10 +18,14 @@ static const char about[] =
 /* The last percent of the text, from the first document boundary there on (the separator itself is kept: it is what
  * lies ahead of the first document), or from the first line's end in a text that has none. */
 static const char *tail(const char *text, size_t n, double percent) {
-    const char *from = text + n - (size_t)((double)n * percent / 100), *cut;
+    static const char mark[] = "<|endoftext|>";
+    const char *end = text + n, *from = end - (size_t)((double)n * percent / 100), *cut;
     if (percent >= 100) return text;
-    if ((cut = strstr(from, "<|endoftext|>")) != NULL) return cut;
-    return (cut = strchr(from, '\n')) != NULL ? cut + 1 : from;
+    for (cut = from; (size_t)(end - cut) >= sizeof mark - 1; cut++) {       /* zero bytes are text like any other */
+        if (!memcmp(cut, mark, sizeof mark - 1)) return cut;
+    }
+    cut = (const char *)memchr(from, '\n', (size_t)(end - from));
+    return cut ? cut + 1 : from;
 }
 
 int main(int argc, char **argv) {
@@ -29,11 +35,11 @@ int main(int argc, char **argv) {
     double percent = 100, sum = 0, squares = 0, mean, error;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-f", "--file",   ARG_TEXT,  &file,    "FILE",    "the text; - or none: read from stdin" },
-        { "-p", "--prompt", ARG_TEXT,  &prompt,  "TEXT",    "the text itself" },
-        { "",   "--stride", ARG_COUNT, &stride,  "N",       "tokens from window to window; 0 = half the context (default)" },
-        { "",   "--tail",   ARG_FLOAT, &percent, "PERCENT", "only the end of the text, cut at a <|endoftext|> (100)" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-f, --file",   ARG_TEXT,  &file,    "FILE",    "the text; - or none: read from stdin" },
+        { "-p, --prompt", ARG_TEXT,  &prompt,  "TEXT",    "the text itself" },
+        { "--stride", ARG_COUNT, &stride,  "N",       "tokens from window to window; 0 = half the context (default)" },
+        { "--tail",   ARG_FLOAT, &percent, "PERCENT", "only the end of the text, cut at a <|endoftext|> (100)" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m;
     gpt_model_info model;
@@ -49,7 +55,7 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "perplexity", table, about);
     if (!(percent > 0 && percent <= 100)) args_die("--tail: expected more than 0 and at most 100");
-    whole = args_text(prompt, file, &n_text);
+    whole = args_text(prompt, file, 0, &n_text);
     text = tail(whole, n_text, percent);
     n_text -= (size_t)(text - whole);
     signal(SIGINT, args_on_interrupt);
@@ -77,7 +83,10 @@ int main(int argc, char **argv) {
         if (n_bos) window[0] = model.bos;
         memcpy(window + n_bos, ids + begin, (end - begin) * sizeof *ids);
         gpt_session_reset(s);
-        if (gpt_score(s, window, n_bos + end - begin, logprob, &err)) args_die("%s", err.msg);
+        if (gpt_score(s, window, n_bos + end - begin, logprob, &err)) {
+            if (args_stopped) args_interrupted("scoring", "");
+            args_die("%s", err.msg);
+        }
         for (; done < end; done++) {
             double nats = -(double)logprob[n_bos + done - begin];
             sum += nats;

@@ -1,5 +1,7 @@
 /* Text to token ids and back, with the tokenizer of a model file. Only the file's header is read. */
+#ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
 #include "args.h"
 
@@ -17,8 +19,10 @@ static void decode(const gpt_model *m, const char *text, int special) {
     while (*(text += strcspn(text, "0123456789"))) {
         char *end;
         unsigned long id = strtoul(text, &end, 10);
-        if (id >= info.n_vocab) args_die("no token %.*s: the vocabulary ends at %lu", (int)(end - text), text,
-                                         (unsigned long)info.n_vocab - 1);
+        if (id >= info.n_vocab) {
+            free(ids);
+            args_die("no token %.*s: the vocabulary ends at %lu", (int)(end - text), text, (unsigned long)info.n_vocab - 1);
+        }
         ids[n++] = (gpt_token)id;
         text = end;
     }
@@ -47,14 +51,14 @@ int main(int argc, char **argv) {
     int bos = 0, special = 0, back = 0, pieces = 0, count = 0;
     const arg table[] = {
         ARGS_MODEL(c),
-        { "-p", "--prompt",  ARG_TEXT, &text,    "TEXT", "the text, instead of stdin" },
-        { "-f", "--file",    ARG_TEXT, &file,    "FILE", "a file with the text, instead of stdin" },
-        { "",   "--bos",     ARG_FLAG, &bos,     "",     "add the begin and end tokens that the model asks for" },
-        { "",   "--special", ARG_FLAG, &special, "",     "text that spells a control token becomes it (with --decode: is printed)" },
-        { "",   "--decode",  ARG_FLAG, &back,    "",     "ids to text" },
-        { "",   "--count",   ARG_FLAG, &count,   "",     "print only how many tokens there are" },
-        { "",   "--show",    ARG_FLAG, &pieces,  "",     "one token a line, with its text" },
-        { NULL, NULL, ARG_FLAG, NULL, NULL, NULL }
+        { "-p, --prompt",  ARG_TEXT, &text,    "TEXT", "the text, instead of stdin" },
+        { "-f, --file",    ARG_TEXT, &file,    "FILE", "a file with the text, instead of stdin" },
+        { "--bos",     ARG_FLAG, &bos,     "",     "add the begin and end tokens that the model asks for" },
+        { "--special", ARG_FLAG, &special, "",     "text that spells a control token becomes it (with --decode: is printed)" },
+        { "--decode",  ARG_FLAG, &back,    "",     "ids to text" },
+        { "--count",   ARG_FLAG, &count,   "",     "print only how many tokens there are" },
+        { "--show",    ARG_FLAG, &pieces,  "",     "one token a line, with its text" },
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m;
     gpt_token *ids;
@@ -63,7 +67,7 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "tokenize", table, about);
     m = args_load(&c, 1);
-    input = args_text(text, file, &n);
+    input = args_text(text, file, 0, &n);
     if (back) {
         decode(m, input, special);
     } else {

@@ -17,6 +17,14 @@
  *
  * The same seed gives the same bits on one machine whatever the number of threads: every number is computed by one
  * thread in a fixed order, and sums over a batch are cut into pieces whose size does not depend on the threads. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(GPT_NO_SIMD)
+#include <immintrin.h>
+#define HAVE_AVX2 1
+#define AVX2 __attribute__((target("avx2,fma")))
+#endif
+#ifndef GPT_NO_SIMD
+#define GPT_NO_SIMD /* of gpt.h, files, formats and the tokenizer are used here: the rest takes long to compile */
+#endif
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
 #include "args.h"
@@ -24,15 +32,13 @@
 #include "pool.h"
 #include <float.h>
 #include <math.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#endif
 
 /* The loops below are written so that a compiler can turn them into vector code, which gcc does at -O3 alone. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math", "no-math-errno", "fp-contract=fast")
-#endif
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(GPT_NO_SIMD)
-#include <immintrin.h>
-#define HAVE_AVX2 1
-#define AVX2 __attribute__((target("avx2,fma")))
 #endif
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
@@ -124,7 +130,7 @@ INLINE float exp_fast(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    bits = ((int32_t)n + 127) * (1 << 23);
+    bits = ((int32_t)(n >= -127.0f ? n : -127.0f) + 127) * (1 << 23); /* NaN fits into no integer, and stays in p */
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
@@ -1251,6 +1257,7 @@ static void count_pairs(learner *z, size_t i, int sign, int32_t fresh) {
         pair *p = find_pair(z, w->ids[j], w->ids[j + 1]);
         p->count += sign * (int64_t)w->count;
         if (sign < 0 || (fresh >= 0 && p->left != fresh && p->right != fresh)) continue;
+        if (p->first && z->occ[p->first - 1].word == i) continue; /* the last on the list is this word already */
         z->occ = (occurrence *)grown(z->occ, z->n_occ, &z->room_occ, sizeof(occurrence));
         z->occ[z->n_occ].word = i, z->occ[z->n_occ].next = p->first;
         p->first = ++z->n_occ;
@@ -1306,11 +1313,18 @@ static size_t document_length(const char *text, size_t n) {
 static const char word_pattern[] =
     "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* A long word counts as several. So no token is longer than a piece, and neither a run of one character nor a text
+ * without spaces is more than many short words: the time grows with the text, not with its square. */
+enum { LONGEST_PIECE = 120 };
 static void count_words(learner *z, const gpti_rx *rx, const gpti_unicode *unicode, const char *text, size_t n) {
     gpti_cutter cutter;
     const char *p, *end;
     gpti_cut_begin(&cutter, rx, unicode, text, text + n);
-    while (gpti_cut_word(&cutter, &p, &end)) count_word(z, p, (size_t)(end - p));
+    while (gpti_cut_word(&cutter, &p, &end))
+        for (size_t piece; p < end; p += piece) {
+            piece = smaller((size_t)(end - p), LONGEST_PIECE);
+            count_word(z, p, piece);
+        }
 }
 
 /* Learns at most max_tokens, <|endoftext|> included; stops early when no pair occurs twice. */
@@ -1322,6 +1336,8 @@ static vocabulary learn_vocabulary(const char *text, size_t n_text, size_t max_t
     unsigned char byte[256];
     unsigned code[256];
     int32_t token_of[256];
+    const args_common common = {0};
+    args_progress progress = args_progress_begin(&common);
     v.left = (int32_t *)allocate(max_tokens, sizeof(int32_t));
     v.right = (int32_t *)allocate(max_tokens, sizeof(int32_t));
     v.text = (char **)allocate(max_tokens, sizeof(char *));
@@ -1346,15 +1362,16 @@ static vocabulary learn_vocabulary(const char *text, size_t n_text, size_t max_t
     }
     while (v.n + 1 < max_tokens) {
         const pair *best = best_pair(&z);
-        char joined[4096];
+        char joined[LONGEST_PIECE];
         if (!best || best->count < 2) break;
         size_t a = (size_t)best->left, b = (size_t)best->right, n = v.length[a] + v.length[b];
-        if (n > sizeof joined) break;
+        args_progress_show(&progress, "learning a vocabulary", (double)v.n, (double)max_tokens);
         memcpy(joined, v.text[a], v.length[a]);
         memcpy(joined + v.length[a], v.text[b], v.length[b]);
         vocabulary_add(&v, best->left, best->right, joined, n);
         join_pair(&z, *best, (int32_t)v.n - 1);
     }
+    args_progress_end(&progress);
     for (size_t i = 0; i < z.n_word; i++) free(z.words[i].ids);
     free(z.words), free(z.word_slot), free(z.pairs), free(z.pair_slot), free(z.occ), free(unicode), free(rx);
     return v;
@@ -1450,7 +1467,7 @@ static metadata make_metadata(const char *name, const shape *s, const vocabulary
     metadata meta = {0}, *m = &meta;
     unsigned char byte[256];
     unsigned code[256], code_of[256];
-    char out[2 * 4096 + 1];
+    char out[4 * LONGEST_PIECE + 1];
     put_text(m, "general.architecture", "gpt2");
     put_text(m, "general.name", name);
     put_u32(m, "gpt2.attention.head_count", s->heads);
@@ -1501,12 +1518,12 @@ static size_t tensor_bytes(const file_tensor *t) {
     return (t->rows ? t->rows : 1) * gpti_row_bytes(gpti_format_find(t->type), t->cols);
 }
 
-/* Writes the file beside its name and renames it, so that a crash never leaves half a file. */
+/* The file is there when it is whole: what goes wrong, as a full disk, leaves the one before it. */
 static void write_gguf(const char *path, const metadata *meta, const file_tensor *tensors, size_t n) {
     buffer b = {0};
     size_t at = 0, header;
-    char temporary[4096];
-    FILE *f;
+    args_out out;
+    int error;
     put(&b, "GGUF", 4);
     put_int(&b, 3, 4);
     put_int(&b, n, 8);
@@ -1523,38 +1540,67 @@ static void write_gguf(const char *path, const metadata *meta, const file_tensor
     }
     header = chunks(b.n, ALIGNMENT) * ALIGNMENT;
     while (b.n < header) put_int(&b, 0, 1);
-    if (snprintf(temporary, sizeof temporary, "%s.part", path) >= (int)sizeof temporary)
-        args_die("%s: the name is too long", path);
-    f = fopen(temporary, "wb");
-    if (!f || fwrite(b.p, 1, b.n, f) != b.n) args_die("%s: cannot write", temporary);
+    args_out_begin(&out, path);
+    args_out_put(&out, b.p, b.n);
     for (size_t i = 0; i < n; i++) {
         const file_tensor *t = &tensors[i];
         const gpti_format *format = gpti_format_find(t->type);
         size_t row = gpti_row_bytes(format, t->cols), bytes = chunks(tensor_bytes(t), ALIGNMENT) * ALIGNMENT;
-        unsigned char *out = (unsigned char *)allocate(bytes, 1);
+        unsigned char *data = (unsigned char *)allocate(bytes, 1);
         for (size_t r = 0; r < (t->rows ? t->rows : 1); r++)
-            encode_row(format, t->data + r * t->cols, t->cols, out + r * row);
-        if (fwrite(out, 1, bytes, f) != bytes) args_die("%s: cannot write", temporary);
-        free(out);
+            encode_row(format, t->data + r * t->cols, t->cols, data + r * row);
+        args_out_put(&out, data, bytes);
+        free(data);
     }
-    if (fclose(f)) args_die("%s: cannot write", temporary);
-#ifdef _WIN32
-    remove(path); /* rename does not replace there */
-#endif
-    if (rename(temporary, path)) args_die("%s: cannot rename %s to it", path, temporary);
     free(b.p);
+    error = args_out_end(&out);
+    if (error) args_die("%s: cannot write: %s; what was saved before is as it was", path, strerror(error));
 }
 
-/* Better now than after an hour of training. */
-static void check_writable(const char *path) {
-    char temporary[4096];
-    FILE *f;
-    snprintf(temporary, sizeof temporary, "%s.part", path);
-    f = fopen(temporary, "wb");
-    if (!f) args_die("%s: cannot write", path);
-    fclose(f);
-    remove(temporary);
+/* Holds PATH.lock, so that no two runs write one file; 0: another run has it. Where the program is killed, the system
+ * lets go of it. */
+#ifdef _WIN32
+static HANDLE lock = INVALID_HANDLE_VALUE;
+static void unlock_out(void) {
+    if (lock != INVALID_HANDLE_VALUE) CloseHandle(lock);
+    lock = INVALID_HANDLE_VALUE;
 }
+static int lock_out(const char *path) {
+    char name[1032];
+    snprintf(name, sizeof name, "%s.lock", path);
+    lock = CreateFileA(name, GENERIC_WRITE, 0, NULL, OPEN_ALWAYS, FILE_FLAG_DELETE_ON_CLOSE, NULL);
+    return lock != INVALID_HANDLE_VALUE;
+}
+#else
+static int lock = -1;
+static char lock_name[1032];
+static void unlock_out(void) {
+    if (lock < 0) return;
+    unlink(lock_name);
+    close(lock);
+    lock = -1;
+}
+static void on_kill(int sig) {
+    unlink(lock_name);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+static int lock_out(const char *path) {
+    struct flock whole;
+    memset(&whole, 0, sizeof whole);
+    whole.l_type = F_WRLCK, whole.l_whence = SEEK_SET;
+    snprintf(lock_name, sizeof lock_name, "%s.lock", path);
+    lock = open(lock_name, O_CREAT | O_RDWR, 0666);
+    if (lock >= 0 && fcntl(lock, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
+        close(lock);
+        lock = -1;
+        return 0;
+    }
+    signal(SIGINT, on_kill);
+    signal(SIGTERM, on_kill);
+    return 1;
+}
+#endif
 
 /* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
 static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix,
@@ -1681,42 +1727,58 @@ enum {
     HELD_OUT, EVERY, SEED, N_OPTION
 };
 
+/* Where an option says something besides a training from scratch: elsewhere it is refused, for it would be ignored. */
+enum { INIT = 1, RESUME = 2, EVAL = 4 };
+
 typedef struct option {
     const char *name;
     double value;
     double low, high;
+    int whole, also;
     const char *help;
 } option;
 
 static const option options[N_OPTION] = {
-    {"--vocab", 2048, 257, 1 << 20, "tokens to learn from the text, <|endoftext|> included"},
-    {"--layers", 4, 1, 1000, "transformer blocks"},
-    {"--heads", 4, 1, 1000, "attention heads; must divide the width"},
-    {"--width", 128, 1, 1 << 20, "numbers per token inside the model; a multiple of 32 for --type q8_0"},
-    {"--context", 0, 0, 1 << 20, "tokens that the model sees at once; 0 = 256, or as many as the --init model"},
-    {"--batch", 8, 1, 1 << 20, "texts per step"},
-    {"--steps", 0, 0, 1e9, "optimiser steps; 0 reads the text 10 times, 200 to 5000 steps"},
-    {"--lr", 0, 0, 10, "peak learning rate; 0 is 2e-3, with --init 5e-4"},
-    {"--lr-last", 0.05, 0, 1, "learning rate at the end, as a share of the peak"},
-    {"--warmup", 50, 0, 1e9, "steps in which the learning rate climbs"},
-    {"--decay", 0.1, 0, 10, "weight decay of the matrices"},
-    {"--beta2", 0.98, 0, 1, "AdamW's memory of squared gradients"},
-    {"--clip", 1, 0, 1e9, "longest gradient; longer ones are scaled down; 0 is off"},
-    {"--dropout", 0.1, 0, 0.9, "share of the embedding and of each block's output that is dropped"},
-    {"--held-out", 0.05, 0, 0.9, "share of the text, at its end, kept for validation"},
-    {"--every", 100, 1, 1e9, "steps between validations, which also write checkpoint and model"},
-    {"--seed", 1, 0, 9e15, "of the first weights, the order of the text and dropout"},
+    {"--vocab", 2048, 257, 1 << 20, 1, 0, "tokens to learn from the text, <|endoftext|> included"},
+    {"--layers", 4, 1, 1000, 1, 0, "transformer blocks"},
+    {"--heads", 4, 1, 1000, 1, 0, "attention heads; must divide the width"},
+    {"--width", 128, 1, 1 << 20, 1, 0, "numbers per token inside the model; a multiple of 32 for --type q8_0"},
+    {"--context", 0, 0, 1 << 20, 1, INIT | EVAL,
+     "tokens that the model sees at once; 0 = 256, or as many as the --init model"},
+    {"--batch", 8, 1, 1 << 20, 1, INIT | EVAL, "texts per step"},
+    {"--steps", 0, 0, 1e9, 1, INIT | RESUME, "optimiser steps; 0 reads the text 10 times, 200 to 5000 steps"},
+    {"--lr", 0, 0, 10, 0, INIT | RESUME, "peak learning rate; 0 is 2e-3, with --init 5e-4"},
+    {"--lr-last", 0.05, 0, 1, 0, INIT | RESUME, "learning rate at the end, as a share of the peak"},
+    {"--warmup", 50, 0, 1e9, 1, INIT, "steps in which the learning rate climbs"},
+    {"--decay", 0.1, 0, 10, 0, INIT | RESUME, "weight decay of the matrices"},
+    {"--beta2", 0.98, 0, 1, 0, INIT, "AdamW's memory of squared gradients"},
+    {"--clip", 1, 0, 1e9, 0, INIT | RESUME, "longest gradient; longer ones are scaled down; 0 is off"},
+    {"--dropout", 0.1, 0, 0.9, 0, INIT | RESUME, "share of the embedding and of each block's output that is dropped"},
+    {"--held-out", 0.05, 0, 0.9, 0, INIT, "share of the text, at its end, kept for validation"},
+    {"--every", 100, 1, 1e9, 1, INIT | RESUME, "steps between validations, which also write checkpoint and model"},
+    {"--seed", 1, 0, 9e15, 1, INIT, "of the first weights, the order of the text and dropout"},
 };
+
+/* What is wrong with an option's value, as words behind its name; NULL: nothing. */
+static const char *option_error(int i, double x) {
+    static char words[96];
+    const option *o = &options[i];
+    snprintf(words, sizeof words, "expected %s%g to %g, got %.9g", o->whole ? "a whole number, " : "", o->low, o->high,
+             x);
+    return x >= o->low && x <= o->high && (!o->whole || x == floor(x)) ? NULL : words;
+}
 
 typedef struct training {
     double opt[N_OPTION];
     model *m;
     metadata meta; /* of the model file: shape and tokenizer */
     tokens train, valid;
-    size_t step, stop; /* steps done; stop after this one as Ctrl-C does */
-    double best;       /* lowest validation loss so far, nats per token */
-    uint32_t type;     /* tensor type of the model file */
+    gpt_model *tokenizer; /* shows samples as text */
+    size_t step, stop;    /* steps done; stop after this one as Ctrl-C does */
+    double best;          /* lowest validation loss so far, nats per token */
+    uint32_t type;        /* tensor type of the model file */
     const char *out, *checkpoint;
+    int has_out, has_checkpoint; /* the files hold something of this training */
 } training;
 
 static size_t opt_size(const training *t, int which) { return (size_t)t->opt[which]; }
@@ -1733,7 +1795,7 @@ static uint64_t text_hash(const training *t) {
     return h >> 1;
 }
 
-static void save_checkpoint(const training *t) {
+static void save_checkpoint(training *t) {
     metadata meta = {0};
     size_t n = t->m->n_tensor;
     file_tensor *tensors = (file_tensor *)allocate(3 * n, sizeof *tensors), *next = tensors;
@@ -1744,16 +1806,27 @@ static void save_checkpoint(const training *t) {
     put_array(&meta, "train.state", KV_F64, 2);
     put_bits(&meta, (double)t->step);
     put_bits(&meta, t->best);
+    put_u32(&meta, "train.type", t->type);
     put_array(&meta, "train.text", KV_U64, 1);
     put_int(&meta.bytes, text_hash(t), 8);
     next = file_tensors(next, t->m, t->m->param, "", TYPE_F32);
     next = file_tensors(next, t->m, t->m->m, "adamw.m.", TYPE_F32);
     next = file_tensors(next, t->m, t->m->v, "adamw.v.", TYPE_F32);
     write_gguf(t->checkpoint, &meta, tensors, (size_t)(next - tensors));
+    t->has_checkpoint = 1;
     free(tensors), free(meta.bytes.p);
 }
 
-/* One step of training; returns the loss of its batch before the step. */
+static void save_out(training *t) {
+    save_model(t->out, &t->meta, t->m, t->m->param, t->type);
+    t->has_out = 1;
+}
+
+/* A guess by chance costs 14 nats at most: what is far beyond has run away and does not come back. */
+enum { LOSS_MAX = 1000 };
+
+/* One step of training; returns the loss of its batch before the step, or NaN and changes nothing where the training
+ * has run away. */
 static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
     model *m = t->m;
     uint64_t seed = (uint64_t)t->opt[SEED];
@@ -1763,6 +1836,7 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     order_batch(o, &t->train, t->step, m->B, m->T, seed, token, target);
     loss = model_loss(m, token, target, z, 1);
     norm = gradient_norm(m, part);
+    if (!(loss < LOSS_MAX && norm < DBL_MAX)) return NAN;
     a.rate = learning_rate(t->step, opt_size(t, STEPS), opt_size(t, WARMUP), (float)t->opt[RATE], (float)t->opt[LAST]);
     a.beta1 = 0.9f, a.beta2 = (float)t->opt[BETA2], a.eps = 1e-8f, a.decay = (float)t->opt[DECAY];
     a.scale = t->opt[CLIP] > 0 && norm > t->opt[CLIP] ? (float)(t->opt[CLIP] / norm) : 1.0f;
@@ -1773,22 +1847,91 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     return loss;
 }
 
+/* The weights as OUT will hold them, rounded to its number format. */
+static float *rounded(const training *t) {
+    const model *m = t->m;
+    float *out = floats(m->n_param);
+    unsigned char *bytes = (unsigned char *)allocate(m->n_param, sizeof(float));
+    gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
+    memcpy(out, m->param, m->n_param * sizeof *out);
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *w = &m->tensors[i];
+        gpti_matrix q;
+        q.fmt = gpti_format_find(type_for(t->type, w->rows, w->cols)), q.n_row = w->rows, q.n_col = w->cols,
+        q.packed = 0;
+        q.data = bytes;
+        if (q.fmt->type == TYPE_F32) continue;
+        for (size_t r = 0; r < w->rows; r++)
+            encode_row(q.fmt, m->param + w->at + r * w->cols, w->cols, bytes + r * gpti_row_bytes(q.fmt, w->cols));
+        for (size_t r = 0; r < w->rows; r++) gpti_matrix_row(&q, r, out + w->at + r * w->cols, scratch);
+    }
+    free(bytes), free(scratch);
+    return out;
+}
+
+/* Nats per token on the held-out text, by the weights as they are or as OUT will hold them. */
+static double validate(training *t, int as_out) {
+    float *own = t->m->param;
+    score s;
+    if (as_out) t->m->param = rounded(t);
+    s = evaluate(t->m, &t->valid, t->m->T);
+    if (as_out) free(t->m->param);
+    t->m->param = own;
+    return s.loss / (double)s.tokens;
+}
+
+/* Goes on from the first tokens of the text, at temperature 0.7, and shows what comes. Every token is computed from the
+ * whole text before it: the plain way, for few. */
+static void show_sample(const training *t) {
+    enum { GIVEN = 4, LENGTH = 40 };
+    model *m = t->m;
+    size_t B = m->B, T = m->T, V = m->s.vocab, n = smaller(GIVEN, smaller(T, t->train.n)), n_text;
+    int32_t token[LENGTH];
+    char text[1024];
+    noise none = {0, 0};
+    memcpy(token, t->train.id, n * sizeof *token);
+    for (m->B = 1; n < smaller(T, LENGTH); n++) {
+        float *logits, max;
+        double sum = 0, x = (double)random_at((uint64_t)t->opt[SEED] ^ t->step, n) / 18446744073709551616.0;
+        size_t i;
+        m->T = n;
+        model_forward(m, token, none);
+        logits = m->logits + (n - 1) * V, max = largest(logits, V);
+        for (i = 0; i < V; i++) sum += exp_fast((logits[i] - max) / 0.7f);
+        for (x *= sum, i = 0; i + 1 < V; i++)
+            if ((x -= exp_fast((logits[i] - max) / 0.7f)) <= 0) break;
+        if (gpt_token_is_end(t->tokenizer, (int32_t)i)) break;
+        token[n] = (int32_t)i;
+    }
+    m->B = B, m->T = T;
+    n_text = smaller(sizeof text, gpt_detokenize(t->tokenizer, token, n, 0, text, sizeof text));
+    for (size_t i = 0; i < n_text; i++)
+        if ((unsigned char)text[i] < 32 || text[i] == 127) text[i] = ' ';
+    fprintf(stderr, "    %.*s\n", (int)n_text, text);
+}
+
+/* The training has run away. What the files hold is from before. */
+static void diverged(const training *t) {
+    args_die(
+        "after step %u the loss is beyond %d or not a number any more: a smaller --lr than %g%s will help. %s%s%s%s",
+        (unsigned)t->step, (int)LOSS_MAX, t->opt[RATE], t->opt[CLIP] > 0 ? "" : ", or --clip 1,",
+        t->has_out ? t->out : "Nothing", t->has_out ? " holds the best model before that" : " was written",
+        t->has_checkpoint ? "; --resume --lr X goes on from " : "", t->has_checkpoint ? t->checkpoint : "");
+}
+
 /* Validates, keeps the model file if it is the best so far, and writes the checkpoint. Returns the validation loss. */
 static double take_stock(training *t) {
-    double loss = 0;
-    if (t->valid.n > 1) {
-        tokens part = t->valid;
-        part.n = smaller(part.n, 1 << 17);
-        score s = evaluate(t->m, &part, t->m->T);
-        loss = s.loss / (double)s.tokens;
-    }
-    if (t->valid.n <= 1 || !(loss >= t->best)) {
+    double loss = t->valid.n > 1 ? validate(t, 1) : 0;
+    if (!(loss < LOSS_MAX)) diverged(t);
+    if (t->valid.n <= 1 || loss < t->best) {
         t->best = loss;
-        save_model(t->out, &t->meta, t->m, t->m->param, t->type);
+        save_out(t);
     }
     save_checkpoint(t);
     return loss;
 }
+
+static const double first_save = 60; /* seconds until there is a model, if no validation has come before */
 
 static void train(training *t) {
     model *m = t->m;
@@ -1797,29 +1940,40 @@ static void train(training *t) {
     double *part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part), start = args_seconds(), shown = 0,
            loss = 0, valid = 0, n = 0;
     order o = {0, 0, 0, NULL};
-    int terminal = isatty(2);
+    int terminal = isatty(2), saved = 0;
     args_stopped = 0;
     signal(SIGINT, args_on_interrupt);
-    while (t->step < steps && !args_stopped) {
-        double now, rate, left;
-        int stock;
-        loss += train_step(t, &o, token, target, part);
+    signal(SIGTERM, args_on_interrupt); /* of timeout, for example */
+    while (t->step < steps && !args_stopped && t->step < t->stop) {
+        double now, rate, left, one = train_step(t, &o, token, target, part);
+        int stock, end;
+        if (!(one < LOSS_MAX)) diverged(t);
+        loss += one;
         n += 1;
         now = args_seconds() - start;
-        if (t->step == t->stop) args_stopped = 1;
+        end = args_stopped || t->step >= t->stop;
         stock = t->step % every == 0 || t->step == steps;
         if (stock) valid = take_stock(t);
-        else if (args_stopped) save_checkpoint(t); /* no validation: resuming must find what an undisturbed run would */
-        if (!stock && !(terminal && now > shown + 0.5)) continue;
+        else if (end || (!saved && now > first_save)) {
+            save_checkpoint(t); /* no validation: resuming must find what an undisturbed run would */
+            if (!t->has_out) save_out(t);
+        }
+        saved = saved || stock || now > first_save;
+        if (!stock && !end && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
-        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps, loss / n);
-        if (valid > 0) fprintf(stderr, "validation %.4f  ", valid);
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps,
+                loss / n);
+        if (valid > 0)
+            fprintf(stderr, "validation %.4f (%.4f nats/byte)  ", valid,
+                    valid * (double)(t->valid.n - 1) / (double)t->valid.bytes);
         fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate, (unsigned)(left / 60), (unsigned)left % 60);
-        if (stock) fprintf(stderr, "\n"), loss = n = 0;
+        if (stock || end) fprintf(stderr, "\n");
+        if (stock) show_sample(t), loss = n = 0;
         shown = now;
     }
     signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     free(token), free(target), free(part), free(o.window);
 }
 
@@ -1840,6 +1994,7 @@ static const gpti_mem default_memory = {NULL, NULL, NULL};
 static loaded *load_gguf(const char *path) {
     loaded *f = (loaded *)allocate(1, sizeof *f);
     gpt_error err;
+    if (!args_kind(path)) args_die("%s: there is no such file", path);
     f->bytes = args_read(path, &f->n);
     gpti_source_memory(&f->source, f->bytes, f->n);
     if (gpti_gguf_open(&f->g, &f->source, 1, &default_memory, &err)) args_die("%s: %s", path, err.msg);
@@ -1910,7 +2065,7 @@ static metadata file_metadata(const loaded *f, const char *name) {
 }
 
 /* Reads one of the model's arrays from the tensors PREFIXname. */
-static void read_tensors(const loaded *f, const model *m, float *data, const char *prefix) {
+static void read_tensors(const loaded *f, const char *path, const model *m, float *data, const char *prefix) {
     gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
     for (size_t i = 0; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
@@ -1919,20 +2074,24 @@ static void read_tensors(const loaded *f, const model *m, float *data, const cha
         gpti_matrix w;
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
         in = gpti_gguf_tensor(&f->g, name);
-        if (!in) args_die("%s: the tensor is missing", name);
+        if (!in) args_die("%s: the tensor %s is missing", path, name);
         if (in->ne[0] != t->cols || in->ne[1] != (t->rows ? t->rows : 1) || in->ne[2] != 1)
-            args_die("%s: the tensor has another shape", name);
+            args_die("%s: the tensor %s: expected [%u, %u], the file has [%u, %u]", path, name,
+                     (unsigned)(t->rows ? t->rows : 1), (unsigned)t->cols, (unsigned)in->ne[1], (unsigned)in->ne[0]);
         w.fmt = in->fmt, w.n_row = (size_t)in->ne[1], w.n_col = t->cols, w.packed = 0;
         w.data = (const unsigned char *)f->bytes + in->offset;
         for (size_t r = 0; r < w.n_row; r++) gpti_matrix_row(&w, r, data + t->at + r * t->cols, scratch);
+        for (size_t j = 0; j < t->n; j++)
+            if (!(fabsf(data[t->at + j]) <= FLT_MAX))
+                args_die("%s: the tensor %s holds infinity or no numbers", path, name);
     }
     free(scratch);
 }
 
-static double file_f64(const loaded *f, const char *key, uint64_t i) {
+static double file_f64(const loaded *f, const char *path, const char *key, uint64_t i) {
     gpti_value v;
     uint32_t type;
-    if (!gpti_gguf_number(&f->g, key, i, &type, &v)) args_die("not a checkpoint: %s is missing", key);
+    if (!gpti_gguf_number(&f->g, key, i, &type, &v)) args_die("%s: not a checkpoint: %s is missing", path, key);
     return type == KV_F64 ? v.f : (double)v.u;
 }
 
@@ -1955,55 +2114,69 @@ static gpt_model *tokenizer_of(const metadata *meta) {
 }
 
 typedef struct command {
-    const char *text, *out, *init, *name, *type;
+    const char *text, *out, *init, *name, *type; /* NULL: not given; only out is settled */
     int eval, resume, threads, stop;
-    double opt[N_OPTION];
+    double opt[N_OPTION]; /* NaN: not given */
 } command;
 
-static const char about[] = "usage: train TEXT [-o OUT.gguf] [options]\n\n"
-                            "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT always "
-                            "holds the best model so far by\n"
-                            "validation loss, OUT.ckpt the state of the training, written after every validation and "
-                            "on Ctrl-C. The same seed gives\n"
-                            "the same model to the bit, whatever the threads.";
+static const char about[] =
+    "usage: train TEXT [-o OUT.gguf] [options]\n\n"
+    "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT holds the best model so far\n"
+    "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
+    "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
+    "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
+    "bit, whatever the threads.";
 
-/* TEXT is the first argument, or follows -f. */
+/* What is given but would be ignored. */
+static void check_given(const command *c) {
+    const int use = c->eval ? EVAL : c->resume ? RESUME : c->init ? INIT : 0;
+    const char *const why = use == EVAL     ? "--eval, which does not train"
+                            : use == RESUME ? "--resume, which goes on as it began"
+                                            : "--init, which keeps the model's vocabulary and shape";
+    if (c->eval && !c->init) args_die("--eval needs --init MODEL");
+    if (c->eval && c->resume) args_die("--eval and --resume exclude each other");
+    if (c->resume && c->init) args_die("--init and --resume exclude each other");
+    if (c->eval && (c->out || c->name || c->type || c->stop))
+        args_die("-o, --name, --type and --stop: cannot be given with --eval, which writes no model");
+    for (int i = 0; i < N_OPTION; i++) {
+        const char *wrong = isnan(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
+        if (wrong) args_die("%s: %s", options[i].name, wrong);
+        if (!isnan(c->opt[i]) && use && !(options[i].also & use))
+            args_die("%s: cannot be given with %s", options[i].name, why);
+    }
+}
+
 static command parse_command(int argc, char **argv) {
     command c;
-    enum { N_FIXED = 9 };
+    enum { N_FIXED = 10 };
     arg table[N_FIXED + N_OPTION + 1];
     char help[N_OPTION][200];
-    int first = argc > 1 && argv[1][0] != '-';
     memset(&c, 0, sizeof c);
-    c.text = first ? argv[1] : NULL, c.out = "out.gguf", c.type = "q8_0";
     const arg fixed[N_FIXED] = {
-        {"-f", "--file", ARG_TEXT, &c.text, "TEXT", "the text, if it is not the first argument"},
-        {"-o", "--out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
-        {"", "--init", ARG_TEXT, &c.init, "MODEL",
-         "go on from a gpt2-architecture model: weights, vocabulary and shape"},
-        {"", "--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
-        {"", "--eval", ARG_FLAG, &c.eval, "",
-         "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
-        {"", "--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
-        {"", "--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
-        {"-t", "--threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
-        {"", "--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
+        {"TEXT", ARG_TEXT, &c.text, "", ""},
+        {"-f, --file", ARG_TEXT, &c.text, "TEXT", "the text, as the argument without an option is"},
+        {"-o, --out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
+        {"--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
+        {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
+        {"--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
+        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
+        {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
+        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
+        {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
     };
     memcpy(table, fixed, sizeof fixed);
     for (int i = 0; i < N_OPTION; i++) {
         const option *o = &options[i];
         arg *a = &table[N_FIXED + i];
-        c.opt[i] = o->value;
+        c.opt[i] = NAN;
         snprintf(help[i], sizeof help[i], "%s (%g)", o->help, o->value);
-        a->brief = "", a->name = o->name, a->kind = ARG_FLOAT, a->value = &c.opt[i], a->what = "N", a->help = help[i];
+        a->names = o->name, a->kind = ARG_FLOAT, a->value = &c.opt[i], a->what = "N", a->help = help[i];
     }
     memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
-    args_parse(argc - first, argv + first, "train", table, about);
-    for (int i = 0; i < N_OPTION; i++)
-        if (!(c.opt[i] >= options[i].low && c.opt[i] <= options[i].high))
-            args_die("%s: expected %g to %g", options[i].name, options[i].low, options[i].high);
+    args_parse(argc, argv, "train", table, about);
     if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
-    if (c.eval && !c.init) args_die("--eval needs --init MODEL");
+    check_given(&c);
+    if (!c.out) c.out = "out.gguf";
     return c;
 }
 
@@ -2021,36 +2194,84 @@ static uint32_t type_number(const char *name) {
 
 /* --eval: every token of the text with at least half a context before it. */
 static void report(model *m, const tokens *text, const char *what) {
-    score s;
-    if (text->n < 2) return;
-    s = evaluate(m, text, larger(1, m->T / 2));
+    score s = evaluate(m, text, larger(1, m->T / 2));
     printf("%s: loss %.4f nats/token, %.4f nats/byte, perplexity %.3f, accuracy %.2f %%, over %u tokens, %u bytes\n",
            what, s.loss / (double)s.tokens, s.loss / (double)text->bytes, exp(s.loss / (double)s.tokens),
            100 * s.hits / (double)s.tokens, (unsigned)s.tokens, (unsigned)text->bytes);
 }
 
+static void check_width(const training *t, const command *c, size_t width) {
+    unsigned block = (unsigned)gpti_format_find(t->type)->block_len;
+    if (c->type && width % block)
+        args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
+}
+
 /* Metadata of a model to be trained from scratch. */
-static metadata new_metadata(const command *c, const char *text, size_t n, shape *s) {
+static metadata new_metadata(const training *t, const command *c, const char *text, size_t n, shape *s) {
     metadata meta;
-    vocabulary v = learn_vocabulary(text, n, (size_t)c->opt[VOCAB]);
+    vocabulary v;
+    s->layers = opt_size(t, LAYERS), s->heads = opt_size(t, HEADS), s->width = opt_size(t, WIDTH), s->eps = 1e-5f;
+    s->context = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : 256;
+    if (s->width % s->heads) args_die("--heads: %u does not divide --width %u", (unsigned)s->heads, (unsigned)s->width);
+    check_width(t, c, s->width);
+    v = learn_vocabulary(text, n, opt_size(t, VOCAB));
     s->vocab = v.n + 1;
-    s->layers = (size_t)c->opt[LAYERS], s->heads = (size_t)c->opt[HEADS];
-    s->width = (size_t)c->opt[WIDTH], s->eps = 1e-5f;
-    s->context = c->opt[CONTEXT_SIZE] > 0 ? (size_t)c->opt[CONTEXT_SIZE] : 256;
-    if (s->width % s->heads) args_die("--heads must divide --width");
+    if (s->vocab < opt_size(t, VOCAB))
+        fprintf(stderr, "train: the text gives %u tokens: no other pair of them comes twice\n", (unsigned)s->vocab);
     meta = make_metadata(c->name ? c->name : "trained by train.c", s, &v);
     vocabulary_free(&v);
     return meta;
 }
 
+/* OUT and OUT.ckpt can be written, and hold nothing that would be lost. */
+static void check_out(const command *c, const char *checkpoint) {
+    args_out probe;
+    int kind = args_kind(c->out);
+    if (!*c->out) args_die("-o: the name is empty");
+    if (kind && kind != 'f')
+        args_die("-o %s: %s, expected the name of a file", c->out, kind == 'd' ? "a folder" : "no file");
+    if (args_same(c->out, c->text) || args_same(checkpoint, c->text)) args_die("-o %s: that is the text", c->out);
+    args_out_begin(&probe, c->out);
+    if (probe.error) args_die("-o %s: cannot write: %s", c->out, strerror(probe.error));
+    fclose(probe.f);
+    remove(probe.part);
+    if (!lock_out(c->out)) args_die("-o %s: another run writes this file", c->out);
+    if (!c->resume && args_kind(checkpoint)) {
+        loaded *f = load_gguf(checkpoint);
+        double step = file_f64(f, checkpoint, "train.state", 0),
+               steps = file_f64(f, checkpoint, "train.options", STEPS);
+        if (step < steps)
+            args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, or remove the file",
+                     checkpoint, step, steps);
+        loaded_free(f);
+    }
+}
+
+/* The options of the checkpoint or the defaults, and over them what was given. */
+static void set_options(training *t, const command *c, const loaded *file) {
+    uint32_t type = type_number(c->type ? c->type : "q8_0");
+    for (int i = 0; i < N_OPTION; i++) {
+        t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
+        if (option_error(i, t->opt[i]))
+            args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
+        if (!isnan(c->opt[i])) t->opt[i] = c->opt[i];
+    }
+    if (c->resume && !c->type) gpti_gguf_u32(&file->g, "train.type", &type);
+    if (type != 0 && type != 1 && type != 2 && type != 8)
+        args_die("%s: damaged: train.type is %u", t->checkpoint, (unsigned)type);
+    t->type = type;
+}
+
 /* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
-static model *start_model(training *t, const command *c, const loaded *file, shape s) {
-    size_t T = c->opt[CONTEXT_SIZE] > 0 ? smaller((size_t)c->opt[CONTEXT_SIZE], s.context) : s.context;
-    model *m = model_new(s);
-    if (file) read_tensors(file, m, m->param, "");
-    else model_init(m, (uint64_t)c->opt[SEED]);
-    if (t->train.n < 2) args_die("%s: the text is too short", c->text);
-    model_make_room(m, (size_t)c->opt[BATCH], smaller(T, t->train.n - 1));
+static model *start_model(training *t, const command *c, const loaded *file, const char *from, shape s) {
+    size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context;
+    model *m;
+    if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
+    if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
+    m = model_new(s);
+    if (file) read_tensors(file, from, m, m->param, "");
+    else model_init(m, (uint64_t)t->opt[SEED]);
+    model_make_room(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
     return m;
 }
 
@@ -2062,11 +2283,47 @@ static void settle_options(training *t, const command *c) {
 }
 
 static void resume(training *t, const loaded *file) {
-    read_tensors(file, t->m, t->m->m, "adamw.m.");
-    read_tensors(file, t->m, t->m->v, "adamw.v.");
-    t->step = (size_t)file_f64(file, "train.state", 0);
-    t->best = file_f64(file, "train.state", 1);
-    if (file_f64(file, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", t->checkpoint);
+    const char *path = t->checkpoint;
+    double step = file_f64(file, path, "train.state", 0);
+    read_tensors(file, path, t->m, t->m->m, "adamw.m.");
+    read_tensors(file, path, t->m, t->m->v, "adamw.v.");
+    t->best = file_f64(file, path, "train.state", 1);
+    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || isnan(t->best))
+        args_die("%s: damaged: train.state", path);
+    if (file_f64(file, path, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", path);
+    t->step = (size_t)step;
+    if (t->step > opt_size(t, STEPS)) args_die("--steps: %u are done already", (unsigned)t->step);
+    if (t->step == opt_size(t, STEPS))
+        fprintf(stderr, "train: all %u steps are done; more --steps go on\n", (unsigned)t->step);
+    t->has_checkpoint = 1;
+    t->has_out = args_kind(t->out) == 'f';
+    if (t->has_out) return;
+    fprintf(stderr, "train: %s is missing: written from the checkpoint\n", t->out);
+    t->best = t->valid.n > 1 ? validate(t, 1) : 0; /* the best model is lost: this one takes its place */
+    save_out(t);
+}
+
+/* The --init model is the first candidate: what comes has to be better on the held-out text. */
+static void start_from(training *t, const char *init) {
+    int same = args_same(init, t->out);
+    if (t->valid.n > 1) {
+        t->best = validate(t, !same);
+        if (!(t->best < LOSS_MAX)) args_die("%s: its loss on the held-out text is %g", init, t->best);
+        fprintf(stderr, "the start: validation %.4f\n", t->best);
+    }
+    if (same) t->has_out = 1;
+    else save_out(t);
+}
+
+/* Validation takes 2^17 tokens at most. Its loss per byte counts the bytes of all but the first, which is not
+ * predicted. */
+static void limit_validation(training *t) {
+    t->valid.n = smaller(t->valid.n, 1 << 17);
+    t->valid.bytes = 0;
+    for (size_t i = 1, n; i < t->valid.n; i++) {
+        gpt_token_text(t->tokenizer, t->valid.id[i], &n);
+        t->valid.bytes += n;
+    }
 }
 
 int main(int argc, char **argv) {
@@ -2074,51 +2331,66 @@ int main(int argc, char **argv) {
     training t;
     shape s;
     size_t n, split;
-    char *text, checkpoint[4096];
+    double start;
+    char *text, checkpoint[1024];
     const char *from = c.resume ? checkpoint : c.init;
     loaded *file = NULL;
-    gpt_model *tokenizer;
+    static int registered;
+    int interrupted = 0;
+    if (!registered) registered = !atexit(unlock_out); /* errors end the program anywhere */
     threads = (pool *)args_need(pool_new(c.threads));
     memset(&t, 0, sizeof t);
-    t.best = DBL_MAX, t.type = type_number(c.type), t.out = c.out, t.checkpoint = checkpoint, t.stop = (size_t)c.stop;
-    snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out);
+    t.best = DBL_MAX, t.out = c.out, t.checkpoint = checkpoint, t.stop = c.stop ? (size_t)c.stop : SIZE_MAX;
+    if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8)
+        args_die("-o: the name is too long");
+    if (!c.eval) check_out(&c, checkpoint);
     if (from) file = load_gguf(from);
-    for (int i = 0; i < N_OPTION; i++)
-        t.opt[i] = c.opt[i] = c.resume ? file_f64(file, "train.options", (uint64_t)i) : c.opt[i];
+    set_options(&t, &c, file);
     text = args_read(c.text, &n);
-    split = c.eval ? n : split_at(text, n, c.opt[HELD_OUT]);
+    if (n >= 4 && !memcmp(text, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", c.text);
+    split = c.eval ? n : split_at(text, n, t.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
     if (file && gpti_gguf_tensor(&file->g, "output.weight"))
         fprintf(stderr, "train: %s: output.weight is left out: here the head is the token embedding\n", from);
-    t.meta = file ? file_metadata(file, c.name) : new_metadata(&c, text, split, &s);
-    if (file) s = file_shape(file, from);
+    if (file) s = file_shape(file, from), check_width(&t, &c, s.width);
+    t.meta = file ? file_metadata(file, c.name) : new_metadata(&t, &c, text, split, &s);
     /* 2. text to tokens */
-    tokenizer = tokenizer_of(&t.meta);
-    t.train = encode(tokenizer, text, split);
-    t.valid = encode(tokenizer, text + split, n - split);
-    gpt_model_free(tokenizer);
+    t.tokenizer = tokenizer_of(&t.meta);
+    t.train = encode(t.tokenizer, text, split);
+    t.valid = encode(t.tokenizer, text + split, n - split);
     free(text);
     /* 3. the model */
-    t.m = start_model(&t, &c, file, s);
+    t.m = start_model(&t, &c, file, from, s);
     settle_options(&t, &c);
-    if (c.resume) resume(&t, file);
-    if (file) loaded_free(file);
     /* 4. the work */
     if (c.eval) report(t.m, &t.train, c.text);
     else {
-        check_writable(c.out);
         fprintf(stderr,
                 "%u tokens, %u held out; vocabulary %u, %u layers, %u heads, width %u, context %u: %u parameters; %d "
                 "threads\n",
                 (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads,
                 (unsigned)s.width, (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
+        limit_validation(&t);
+        if (c.resume) resume(&t, file);
+        if (file) loaded_free(file), file = NULL;
+        if (c.init) start_from(&t, c.init);
+        start = t.best;
         train(&t);
-        if (args_stopped) fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
+        interrupted = args_stopped && t.step < opt_size(&t, STEPS);
+        if (t.step < opt_size(&t, STEPS))
+            fprintf(stderr, "stopped; go on with: train %s -o %s --resume\n", c.text, c.out);
+        else if (c.init && t.valid.n > 1 && t.best >= start)
+            fprintf(stderr, "nothing better than the start; model in %s\n", c.out);
         else if (t.valid.n > 1) fprintf(stderr, "best validation loss %.4f nats/token; model in %s\n", t.best, c.out);
+        else fprintf(stderr, "model in %s\n", c.out);
     }
+    args_close_stdout();
+    unlock_out();
     model_free(t.m);
+    gpt_model_free(t.tokenizer);
+    if (file) loaded_free(file);
     free(t.train.id), free(t.valid.id), free(t.meta.bytes.p);
     pool_free(threads);
     threads = NULL;
-    return 0;
+    return interrupted ? 128 + args_stopped : 0; /* as a shell reports a program that a signal ended: 130 for Ctrl-C */
 }

@@ -51,6 +51,132 @@ fails "a number too large"   "^generate: -t: expected 0 to"                     
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
 fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
 fails "no such prompt file"  "^generate: $tmp/none.txt: "                         generate -m "$tmp/bad.gguf" -f "$tmp/none.txt"
+fails "an empty argument"    "^generate: unexpected argument ''"                  generate "" x
+fails "a stray word"         "^generate: unexpected argument 'upon': .*quotes"    generate -p Once upon
+fails "a folder for a model" "^generate: $tmp: a folder, expected a GGUF file"    generate -m "$tmp" -p x
+fails "no name"              "^generate: the name of a GGUF file is empty"        generate -m "" -p x
+fails "a negative seed"      "^generate: --seed: expected -1 or more, got -2"     generate -m "$tmp/bad.gguf" -p x --seed -2
+fails "a probability of 2"   "^generate: --top-p: expected 0 to 1, got 2"         generate -m "$tmp/bad.gguf" -p x --top-p 2
+fails "a probability below 0" "^chat: --min-p: expected 0 to 1, got -0.1"         chat -m "$tmp/bad.gguf" --min-p -0.1
+for p in $programs hello; do
+    [ -w /dev/full ] || continue
+    "$bin/$p" --help >/dev/full 2>"$tmp/err"
+    same "$p --help to a full disk: exit status" 1 $?
+done
+works "hello --help" hello --help
+like  "hello --help: usage" '^usage: hello MODEL' "$out"
+
+# ---- train, without a model too
+awk 'BEGIN { split("cat dog bird fox", who); split("sees likes chases finds", what)
+    for (i = 0; i < 900; i++) { r = (r * 1103 + 12345) % 65536
+        printf "The %s %s the %s.%s", who[r % 4 + 1], what[int(r / 16) % 4 + 1], who[int(r / 256) % 4 + 1], i % 3 ? " " : "\n<|endoftext|>\n" } }' >"$tmp/train.txt"
+x=$tmp/train.txt gg=$tmp/out.gguf
+toy="--layers 1 --heads 2 --width 32 --context 32 --batch 4 --vocab 300 -t 1"
+refuses() { what=$1 regex=$2; shift 2; fails "train, $what" "^train: $regex" train "$@"; }     # WHAT REGEX ARGUMENTS...
+size() { wc -c <"$1" | tr -d ' '; }
+works   "train --help" train --help
+like    "train --help: usage" '^usage: train TEXT' "$out"
+refuses "no text"                "no text" -o "$gg"
+refuses "no such text"           "$tmp/none.txt: " "$tmp/none.txt" -o "$gg"
+refuses "two texts"              "unexpected argument 'y', after " "$x" y
+refuses "a folder for a text"    "$tmp: a folder" "$tmp" -o "$gg"
+refuses "a folder for OUT"       "-o $tmp: a folder, expected the name of a file" "$x" -o "$tmp"
+refuses "no name for OUT"        "-o: the name is empty" "$x" -o ""
+refuses "OUT in no folder"       "-o $tmp/none/x: cannot write: " "$x" -o "$tmp/none/x"
+refuses "the text for OUT"       "-o .*/./train.txt: that is the text" "$x" -o "$tmp/./train.txt"
+refuses "a part of a step"       "--steps: expected a whole number, 0 to 1e.09, got 10.5" "$x" -o "$gg" --steps 10.5
+refuses "no batch"               "--batch: expected a whole number, 1 to" "$x" -o "$gg" --batch 0
+refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
+refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
+refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
+refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
+refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
+check   "train, refusals leave no file" test ! -e "$gg" -a ! -e "$gg.ckpt" -a ! -e "$gg.lock" -a ! -e "$gg.part"
+
+run train "$x" -o "$gg" $toy --type f32 --steps 40 --every 20 --stop 25
+same  "train --stop: exit status" 0 $status
+same  "train: stdout" "" "$(cat "$tmp/out")"
+like  "train: a validation" '^step 20/40  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ nats/byte\)  [0-9]+ tok/s  0:0[0-9] left $' "$err"
+like  "train: a sample" '^    .*[a-z]' "$err"
+like  "train --stop: how to go on" "^stopped; go on with: train $x -o $gg --resume\$" "$err"
+refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume" "$x" -o "$gg" $toy
+refuses "--width at --resume"    "--width: cannot be given with --resume" "$x" -o "$gg" --resume --width 64
+refuses "--init at --resume"     "--init and --resume exclude each other" "$x" -o "$gg" --resume --init "$gg"
+was=$(size "$gg")
+run train "$x" -o "$gg" --resume -t 1
+same  "train --resume: exit status" 0 $status
+same  "train --resume keeps --type" "$was" "$(size "$gg")"
+run train "$x" -o "$gg" --resume --steps 60
+like  "train --resume with more --steps" '^step 60/60 ' "$err"
+rm "$gg"
+run train "$x" -o "$gg" --resume
+check "train --resume where OUT is missing: it is there again" test -f "$gg"
+like  "train --resume where OUT is missing: says so" "$gg is missing: written from the checkpoint" "$err"
+run train "$x" -o "$gg" --resume --steps 50
+like  "train --resume with fewer --steps" '^train: --steps: 60 are done already' "$err"
+refuses "--steps at --eval"      "--steps: cannot be given with --eval" "$x" --init "$gg" --eval --steps 3
+refuses "--type at --eval"       "-o, --name, --type and --stop: cannot be given with --eval" "$x" --init "$gg" --eval --type f32
+refuses "--vocab at --init"      "--vocab: cannot be given with --init" "$x" --init "$gg" -o "$tmp/b" --vocab 400
+refuses "a context too long"     "--context: $gg has positions for 32 tokens" "$x" --init "$gg" -o "$tmp/b" --context 64
+refuses "a model for a text"     "$gg: a GGUF file, expected a text" "$gg" --init "$gg" -o "$tmp/b"
+works "train --eval" train "$x" --init "$gg" --eval
+like  "train --eval" "train.txt: loss [0-9.]+ nats/token, [0-9.]+ nats/byte, perplexity" "$(cat "$tmp/out")"
+
+run train "$x" -o "$tmp/tune.gguf" --init "$gg" --steps 20 --every 10 --lr 1 --clip 0 --warmup 0 -t 1
+like  "train --init, worse than its start: says so" '^nothing better than the start; model in ' "$err"
+check "train --init: the start is a candidate" test -f "$tmp/tune.gguf"
+cp "$gg" "$tmp/keep.gguf"
+run train "$x" -o "$gg" --init "$gg" --steps 20 --every 10 --lr 1 --clip 0 --warmup 0 -t 1
+check "train over its own start never makes it worse" cmp "$gg" "$tmp/keep.gguf"
+
+run train "$x" -o "$tmp/q4.gguf" $toy --steps 60 --every 30 --type q4_0
+best=$(sed -n 's/^best validation loss \([0-9.]*\) .*/\1/p' "$tmp/err")
+run train "$x" --init "$tmp/q4.gguf" -o "$tmp/q4.gguf" --steps 1
+like  "train: the loss shown is that of OUT, rounded as it is" "^the start: validation $best\$" "$err"
+run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
+same  "train, no numbers any more: exit status" 1 $status
+like  "train, no numbers any more: what helps" '^train: after step [0-9]+ the loss is beyond 1000 or not a number any more: a smaller --lr than 10, or --clip 1, will help. Nothing was written$' "$err"
+check "... and there is no such model" test ! -e "$tmp/nan.gguf"
+
+"$bin/train" "$x" -o "$tmp/int.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err_first" &
+pid=$!
+while [ ! -e "$tmp/int.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
+refuses "two runs on one OUT" "-o $tmp/int.gguf: another run writes this file" "$x" -o "$tmp/int.gguf" $toy
+"$bin/train" "$x" -o "$tmp/other.gguf" $toy --steps 2 2>/dev/null       # meanwhile the first has begun its steps
+kill -INT $pid; wait $pid
+same  "train, Ctrl-C: exit status" 130 $?
+check "train, Ctrl-C: there is a model" test -f "$tmp/int.gguf" -a -f "$tmp/int.gguf.ckpt" -a ! -e "$tmp/int.gguf.lock"
+(   # while the vocabulary is learned, or soon after
+    "$bin/train" "$x" -o "$tmp/term.gguf" $toy --steps 1000000 --every 1000000 2>"$tmp/err_first" &
+    pid=$!
+    while [ ! -e "$tmp/term.gguf.lock" ] && kill -0 $pid 2>/dev/null; do :; done
+    kill -TERM $pid; wait $pid
+) 2>/dev/null
+same  "train, ended by SIGTERM: exit status" 143 $?
+check "train, ended by SIGTERM: no lock is left" test ! -e "$tmp/term.gguf.lock"
+run train "$x" -o "$tmp/many.gguf" $toy --steps 1 -t 100000
+same  "train -t 100000: exit status" 0 $status
+if (trap '' XFSZ; ulimit -f 100) 2>/dev/null; then
+    cp "$gg" "$tmp/keep.gguf"; cp "$gg.ckpt" "$tmp/keep.ckpt"
+    (trap '' XFSZ; ulimit -f 100; "$bin/train" "$x" -o "$gg" --resume --steps 80) 2>"$tmp/err"
+    same  "train, a full disk: exit status" 1 $?
+    like  "train, a full disk" '^train: .*cannot write: .*; what was saved before is as it was' "$(cat "$tmp/err")"
+    check "train, a full disk: the checkpoint is as it was" cmp "$gg.ckpt" "$tmp/keep.ckpt"
+    check "train, a full disk: no part is left" test ! -e "$gg.ckpt.part" -a ! -e "$gg.part"
+fi
+for damage in ../shared/cases/programs/opt_*.ckpt; do
+    [ -f "$damage" ] || { skip "cli: no damaged checkpoints here"; break; }
+    cp "$damage" "$tmp/f.gguf.ckpt"
+    refuses "$(basename "$damage")" "$tmp/f.gguf.ckpt: damaged: --[a-z-]+: expected " "$x" -o "$tmp/f.gguf" --resume -t 1
+done
+head -c 20000 "$tmp/out.gguf.ckpt" >"$tmp/f.gguf.ckpt"
+refuses "a checkpoint cut short" "$tmp/f.gguf.ckpt: " "$x" -o "$tmp/f.gguf" --resume
+cp "$gg" "$tmp/f.gguf.ckpt"
+refuses "a model for a checkpoint" "$tmp/f.gguf.ckpt: not a checkpoint: train.options is missing" "$x" -o "$tmp/f.gguf" --resume
+if [ -w /dev/full ]; then
+    "$bin/train" "$x" --init "$gg" --eval >/dev/full 2>"$tmp/err"
+    same "train --eval, a full disk: exit status" 1 $?
+fi
 
 if [ -z "$model" ]; then
     skip "cli: no model in the repository yet, so the programs are only tested without one"
@@ -110,6 +236,21 @@ done
 fails "the prompt is too long" '^generate: .' generate -m "$model" -p "$prompt $prompt $prompt $prompt" -c 8
 fails "no such kernels"        '^generate: .*nonsense' generate -m "$model" -p x --kernels nonsense
 fails "no such cache type"     '^generate: --kv: expected' generate -m "$model" -p x --kv f13
+fails "two types of cache"     '^generate: -ctv: expected q8_0' generate -m "$model" -p x -ctk q8_0 -ctv f16
+fails "a folder for a text"    "^generate: $tmp: a folder" generate -m "$model" -f "$tmp"
+works "llama.cpp's names" generate -m "$model" -p "$prompt" --predict 24 -ctk f16 -ctv f16 -r "no such string"
+same  "llama.cpp's names: the same text" "$text" "$out"
+works "-e" generate -m "$model" -e -p 'a\n\tb\\n\x41\q' -n 0
+same  "-e: what it prints" "$(printf 'a\n\tb\\nA\\q')" "$out"
+works "without -e" generate -m "$model" -p 'a\nb' -n 0
+same  "without -e: as it stands" 'a\nb' "$out"
+works "an empty prompt" generate -m "$model" -p "" -n 24 --temp 0
+like  "an empty prompt: a text from its beginning" '^ *[A-Z]' "$out"
+works "--top-p 0" generate -m "$model" -p "$prompt" -n 24 --top-k 0 --min-p 0 --temp 1.5 --top-p 0
+same  "--top-p 0 is greedy" "$greedy" "$out"
+printf '%s\r\n' "$prompt" >"$tmp/prompt.txt"
+works "a prompt with CR LF" generate -m "$model" -f "$tmp/prompt.txt" -n 24
+same  "a prompt with CR LF: the same text" "$text" "$out"
 printf 'a\000b' >"$tmp/zero.txt"
 fails "a zero byte"            '^generate: the prompt holds a zero byte' generate -m "$model" -f "$tmp/zero.txt"
 if [ -w /dev/full ]; then
@@ -190,6 +331,11 @@ done
 works "perplexity --tail" perplexity -m "$model" -f "$tmp/stories" --tail 60
 same  "perplexity --tail begins at the separator" $(($(wc -c <"$tmp/story") + 14)) \
       "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
+printf 'One\nand\000two\nthree <|endoftext|> and four\n' >"$tmp/zeros"
+tr '\000' _ <"$tmp/zeros" >"$tmp/no_zeros"
+works "perplexity --tail over a zero byte" perplexity -m "$model" -f "$tmp/zeros" --tail 90
+same  "... counts the same bytes" "$("$bin/perplexity" -m "$model" -f "$tmp/no_zeros" --tail 90 | sed -n 's/.* over \([0-9]*\) bytes/\1/p')" \
+      "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
 fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
 fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
 
@@ -223,7 +369,30 @@ printf 'Once upon a time there was a dog.\n/regen\n/reset\n/nonsense\nOnce upon 
 same "chat: exit status" 0 $?
 same "chat: an answer a message" 3 "$(grep -c . "$tmp/out")"
 like "chat: unknown command" '^unknown command /nonsense' "$(cat "$tmp/err")"
-fails "chat without a template" '^chat: .*--template' chat -m "$model"
+talk() { "$bin/chat" -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 12 --temp 0 "$@" 2>"$tmp/err"; }
+printf '\nOne day\n/save %s\n/reset\n/load %s\n/regen\n/save %s\n' "$tmp/a" "$tmp/a" "$tmp/b" | talk -sys 'Be brief.' >"$tmp/out"
+same "chat: an empty line is no message; /save, /load, /regen" 2 "$(grep -c . "$tmp/out")"
+check "chat: /load brings back what /save wrote" cmp "$tmp/a" "$tmp/b"
+same "chat: what /save writes" "system:|	Be brief.|user:|	One day|assistant:" "$(head -n 5 "$tmp/a" | tr '\n' '|' | sed 's/|$//')"
+printf 'user\n' >"$tmp/bad.txt"
+printf '/load %s\n/load %s\n/save %s\n/help\n' "$tmp/bad.txt" "$tmp/none.txt" "$tmp/none/x" | talk >"$tmp/out"
+like "chat: /load of another file" "bad.txt: not a conversation" "$(cat "$tmp/err")"
+like "chat: /load of no file" "none.txt: there is no such file" "$(cat "$tmp/err")"
+like "chat: /save where it cannot" "none/x: No such" "$(cat "$tmp/err")"
+like "chat: /help" "^  /regen" "$(cat "$tmp/err")"
+like "chat: -p is the first message" . "$(talk -p "One day" </dev/null)"
+if [ -w /dev/full ]; then
+    printf 'One day\n' | talk >/dev/full
+    same "chat, a full disk: exit status" 1 $?
+    "$bin/hello" "$model" "One day" >/dev/full
+    same "hello, a full disk: exit status" 1 $?
+fi
+if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2>/dev/null; then
+    check "the programs on a terminal" python3 tests/terminal.py "$bin" "$model"
+else
+    skip "cli: no Python 3.9 with ptys, so no terminal is played"
+fi
+fails "chat without a template" '^chat: .*--chat-template' chat -m "$model"
 
 # ---- hello
 run hello "$model" "$prompt"

@@ -19,6 +19,10 @@ check "the user's program runs"         "$tmp/user" $model
 check "two private copies link"         c -Wno-unused-function $src/static_a.c $src/static_b.c -o "$tmp/static" $LDFLAGS -lm
 check "two private copies run"          "$tmp/static"
 
+for example in examples/*.c; do     # make links them with one gpt.o; alone they hold their own
+    check "$example alone"              $CC $warn -fsyntax-only $CFLAGS $example
+done
+
 if command -v ${CXX%% *} >/dev/null 2>&1; then
     check "declarations alone, C++11"   cxx -x c++ -c $src/alone.c -o "$tmp/alone_cpp.o"
     check "implementation alone, C++11" cxx -x c++ -c $src/impl.c -o "$tmp/impl_cpp.o"

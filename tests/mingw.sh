@@ -66,6 +66,17 @@ printf '%s\r\n/quit\r\n' "$prompt" >"$tmp/talk"
 run chat -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 8 --temp 0 <"$tmp/talk"
 same "chat: exit status" 0 $status
 check "chat answers" test -s "$tmp/out"
+toy="--layers 1 --heads 2 --width 32 --context 32 --batch 4 --vocab 300 -t 2"
+for i in 1 2 3 4 5 6 7 8 9; do echo "The cat sees the dog $i times. The dog likes the cat, and the bird sees them all."; done >"$tmp/train.txt"
+run train "$tmp/train.txt" -o "$tmp/toy.gguf" $toy --steps 40 --every 10 --stop 15
+same "train: exit status" 0 $status
+run train "$tmp/train.txt" -o "$tmp/toy.gguf" --resume
+same "train --resume: exit status" 0 $status
+check "train: its files, and no others" test -f "$tmp/toy.gguf" -a -f "$tmp/toy.gguf.ckpt" -a ! -e "$tmp/toy.gguf.part" -a ! -e "$tmp/toy.gguf.lock"
+run train "$tmp/train.txt" -o "$tmp/./train.txt"
+like "train: the text for OUT" ': that is the text' "$(cat "$tmp/err")"
+run generate -m "$tmp" -p x
+like "a folder for a model" ': a folder, expected a GGUF file' "$(cat "$tmp/err")"
 run hello "$model" "$prompt"
 same "hello: exit status" 0 $status
 run hello "$tmp/none.gguf"

@@ -410,6 +410,65 @@ static void test_torch(const char *path) {
     free(golden), free(want), model_free(m);
 }
 
+/* ---- A step that cannot be ---- */
+
+static void test_no_numbers(void) {
+    enum { N = 200 };
+    const double run_away[] = {(double)NAN, (double)INFINITY, 1e30};
+    for (int i = 0; i < 3; i++) {
+        training t;
+        order o = {0, 0, 0, NULL};
+        int32_t token[4 * 11], target[4 * 11];
+        double part[64], loss;
+        float *before;
+        memset(&t, 0, sizeof t);
+        for (int j = 0; j < N_OPTION; j++) t.opt[j] = options[j].value;
+        t.opt[STEPS] = 10, t.opt[RATE] = 0.01;
+        t.m = model_new(toy_shape());
+        model_init(t.m, 1);
+        model_make_room(t.m, 4, 11);
+        t.train.n = N, t.train.id = (int32_t *)allocate(N, sizeof(int32_t));
+        for (int j = 0; j < N; j++) t.train.id[j] = j % 37;
+        loss = train_step(&t, &o, token, target, part);
+        CHECK(loss > 3 && loss < 4 && t.step == 1, "the first step of a new model: loss %g, step %u", loss,
+              (unsigned)t.step);
+        t.m->param[t.m->tensors[OUTPUT_NORM_W].at] = (float)run_away[i]; /* as too large steps leave it */
+        before = floats(t.m->n_param);
+        memcpy(before, t.m->param, t.m->n_param * sizeof *before);
+        loss = train_step(&t, &o, token, target, part);
+        CHECK(isnan(loss) && t.step == 1, "a weight of %g: loss %g, step %u", run_away[i], loss, (unsigned)t.step);
+        CHECK(!memcmp(before, t.m->param, t.m->n_param * sizeof *before), "a weight of %g: the weights were changed",
+              run_away[i]);
+        free(before), free(t.train.id), free(o.window), model_free(t.m);
+    }
+}
+
+/* ---- The vocabulary of long words ---- */
+
+static void test_vocabulary(void) {
+    enum { DNA = 400000, RUN = 300000 };
+    const char words[] = "the cat sees the dog and the dog sees the cat; the bird sees them all and sings to the cat\n";
+    char *text = (char *)allocate(DNA, 1), *more = (char *)allocate(RUN + sizeof words, 1);
+    clock_t begin = clock();
+    vocabulary a, b;
+    size_t longest = 0;
+    for (size_t i = 0; i < DNA; i++) text[i] = "ACGT"[random_at(7, i) & 3];
+    a = learn_vocabulary(text, DNA, 400);
+    CHECK(a.n == 399, "%u tokens of a word of %u letters", (unsigned)a.n, DNA);
+    CHECK(clock() - begin < 20 * CLOCKS_PER_SEC, "a word of %u letters took %g s", DNA,
+          (double)(clock() - begin) / CLOCKS_PER_SEC);
+    vocabulary_free(&a);
+    memset(more, '-', RUN); /* a run of one character is a few tokens, and not the end */
+    memcpy(more + RUN, words, sizeof words - 1);
+    more[RUN - 1] = '\n';
+    a = learn_vocabulary(words, sizeof words - 1, 300);
+    b = learn_vocabulary(more, RUN + sizeof words - 1, 300 + 8);
+    for (size_t i = 0; i < b.n; i++) longest = larger(longest, b.length[i]);
+    CHECK(longest > 32 && longest <= LONGEST_PIECE, "the longest token has %u bytes", (unsigned)longest);
+    CHECK(a.n > 270 && b.n >= a.n, "%u tokens behind a run, %u without it", (unsigned)b.n, (unsigned)a.n);
+    free(text), free(more), vocabulary_free(&a), vocabulary_free(&b);
+}
+
 /* ---- Training as the command does it, on a text made here ---- */
 
 /* n_story little stories out of a few words: easy to learn, so a toy must learn them. */
@@ -457,10 +516,15 @@ static void test_training(void) {
     loaded *f;
     double best;
     write_text(text, 400);
+    for (int i = 1; i <= 6; i++) { /* an earlier run of this test may have been cut short */
+        char name[256];
+        snprintf(name, sizeof name, BUILD_DIR "/train%d.gguf.ckpt", i);
+        remove(name);
+    }
     /* 1. it learns: chance would be log(320) = 5.8, knowing the words but not their order about 2 */
     run(TOY("train1.gguf"), "--steps", "200", "--every", "100", "-t", "1", NULL);
     f = load_gguf(BUILD_DIR "/train1.gguf.ckpt");
-    best = file_f64(f, "train.state", 1);
+    best = file_f64(f, "checkpoint", "train.state", 1);
     loaded_free(f);
     CHECK(best < 0.9, "validation loss %.4f after 200 steps, expected below 0.9", best);
     /* 2. the same bits on 2 and 3 threads */
@@ -474,15 +538,25 @@ static void test_training(void) {
     /* 3. interrupted after 1 step past 100, resumed: the same bits */
     run(TOY("train4.gguf"), "--steps", "200", "--every", "100", "--stop", "101", NULL);
     f = load_gguf(BUILD_DIR "/train4.gguf.ckpt");
-    CHECK(file_f64(f, "train.state", 0) == 101, "interrupted at step %g", file_f64(f, "train.state", 0));
+    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 101, "interrupted at step %g",
+          file_f64(f, "checkpoint", "train.state", 0));
     loaded_free(f);
     run(text, "-o", BUILD_DIR "/train4.gguf", "--resume", NULL);
     CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train4.gguf.ckpt"), "a resumed training differs");
     /* 4. fine-tuning goes on from the file: lower loss after one step than a new model's */
     run(text, "-o", BUILD_DIR "/train5.gguf", "--init", BUILD_DIR "/train1.gguf", "--steps", "2", "--every", "1", NULL);
     f = load_gguf(BUILD_DIR "/train5.gguf.ckpt");
-    CHECK(file_f64(f, "train.state", 1) < best + 0.1, "fine-tuning starts at %g, the model had %g",
-          file_f64(f, "train.state", 1), best);
+    CHECK(file_f64(f, "checkpoint", "train.state", 1) < best + 0.1, "fine-tuning starts at %g, the model had %g",
+          file_f64(f, "checkpoint", "train.state", 1), best);
+    loaded_free(f);
+    /* 5. resumed with more steps than were asked for at first */
+    run(TOY("train6.gguf"), "--steps", "20", "--every", "10", NULL);
+    run(text, "-o", BUILD_DIR "/train6.gguf", "--resume", "--steps", "30", NULL);
+    f = load_gguf(BUILD_DIR "/train6.gguf.ckpt");
+    CHECK(file_f64(f, "checkpoint", "train.state", 0) == 30, "resumed to step %g of 30",
+          file_f64(f, "checkpoint", "train.state", 0));
+    CHECK(file_f64(f, "checkpoint", "train.options", STEPS) == 30, "the checkpoint has %g steps",
+          file_f64(f, "checkpoint", "train.options", STEPS));
     loaded_free(f);
 }
 
@@ -498,6 +572,8 @@ int main(int argc, char **argv) {
     test_products();
     test_naive();
     test_threads();
+    test_no_numbers();
+    test_vocabulary();
     test_torch(argc > 1 ? argv[1] : "tests/golden/train_toy.bin");
     pool_free(threads);
     test_training();    /* makes pools of its own */
