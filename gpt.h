@@ -9111,6 +9111,12 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
  * ==================================================================== */
 
 /* Changes
+ *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user, done, total) learns how far
+ *          the call is, trace returns an int and gets the session; a session of more tokens than the model was trained for
+ *          needs beyond_training. New: gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE.
+ *          Texts: several calls make one text, so that a character or stop string may go over from one to the next; after a
+ *          stop string, a cancel or gpt_end the session holds what your callback was given. Files: a model's keys are read as
+ *          llama.cpp and transformers read them, and what would be computed wrongly is refused by name.
  *   0.1.0  first version: GGUF, tokenizers, one decoder block described by data, sampling, streaming
  *
  * gpt.h is available under two licences. Choose the one you prefer.

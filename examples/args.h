@@ -173,7 +173,7 @@ static inline char *args_unescape(const char *text) {
 
 typedef struct {
     const char *model, *kernels, *kv, *values, *pre;
-    int         threads, context, batch, mapped, verbose, openmp;
+    int         threads, context, batch, mapped, verbose, openmp, beyond;
 } args_common;
 
 #define ARGS_MODEL(c) \
@@ -186,6 +186,7 @@ typedef struct {
     { "-b, --batch-size", ARG_COUNT, &(c).batch,   "N",    "prompt tokens computed together; 0 = 256 (default)" }, \
     { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0" }, \
     { "-ctv, --cache-type-v", ARG_TEXT, &(c).values, "TYPE", "the same again: keys and values have one type" }, \
+    { "--beyond-training", ARG_FLAG, &(c).beyond,  "",     "let -c be more than the model was trained for: it gets worse there" }, \
     { "--kernels",        ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
     { "--mapped",         ARG_FLAG,  &(c).mapped,  "",     "use the weights where they lie: starts at once, runs slower" }, \
     { "-v, --verbose",    ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
@@ -235,7 +236,10 @@ static inline void args_interrupted(const char *doing, const char *what) {
     fprintf(stderr, "%s: interrupted while %s%s\n", args_program, doing, what);
     exit(130);                                  /* as a shell reports a program that Ctrl-C ended */
 }
-static inline gpt_poll args_poll(void *user) { (void)user; return args_stopped ? GPT_CANCEL : GPT_GO; }
+static inline gpt_poll args_poll(void *user, size_t done, size_t total) {
+    (void)user; (void)done; (void)total;
+    return args_stopped ? GPT_CANCEL : GPT_GO;
+}
 static inline int args_on_load(void *user, uint64_t done, uint64_t total) {
     args_progress_show((args_progress *)user, "loading", (double)done, (double)total);
     return args_stopped;
@@ -319,9 +323,10 @@ static inline gpt_session_params args_session(const args_common *c) {
     memset(&params, 0, sizeof params);
     params.n_ctx = (uint32_t)c->context;
     params.n_batch = (uint32_t)c->batch;
-    params.parallel = args_parallel(c);
+    params.hooks.parallel = args_parallel(c);
     params.n_threads = c->openmp ? c->threads : 1;
-    params.poll = args_poll;
+    params.hooks.poll = args_poll;
+    params.beyond_training = c->beyond;
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
     if (c->values && strcmp(c->values, kv)) args_die("-ctv: expected %s, the type of the keys, got '%s'", kv, c->values);
     if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;

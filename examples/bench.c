@@ -176,7 +176,7 @@ int main(int argc, char **argv) {
 #endif
     runs = (size_t)n_run;
     params = args_session(&c);
-    params.poll = NULL;
+    params.hooks.poll = NULL;
     load = (double *)args_need(malloc(5 * runs * sizeof *load));
     first = load + runs;
     pp = first + runs;

@@ -12,7 +12,6 @@ static const char about[] =
 
 typedef struct {                /* what the hooks need to know */
     const char   *prompt;       /* echoed ahead of the first piece, or "" */
-    gpt_session  *session;
     args_progress progress;     /* of reading the prompt                  */
     double        first;        /* when the first piece came, 0 before    */
 } output;
@@ -27,14 +26,10 @@ static int print(void *user, const char *text, size_t n) {
     return fwrite(text, 1, n, stdout) != n || fflush(stdout);
 }
 
-static gpt_poll ask(void *user) {
+static gpt_poll ask(void *user, size_t done, size_t total) {
     output *o = (output *)user;
-    if (o->first == 0 && o->session) {
-        gpt_session_info info;
-        gpt_session_info_get(o->session, &info);
-        args_progress_show(&o->progress, "reading the prompt", (double)info.n_token, (double)info.n_prompt);
-    }
-    return args_poll(NULL);
+    if (o->first == 0) args_progress_show(&o->progress, "reading the prompt", (double)done, (double)total);
+    return args_poll(NULL, done, total);
 }
 
 /* An empty prompt has nothing to go on from but the token that begins a text, where the file names one. */
@@ -82,7 +77,7 @@ int main(int argc, char **argv) {
     gpt_result result = GPT_OK;
     size_t n;
     char *prompt;
-    output o = { "", NULL, { 0, 0, 0, 0 }, 0 };
+    output o = { "", { 0, 0, 0, 0 }, 0 };
     double begin, loaded, done;
 
     args_parse(argc, argv, "generate", table, about);
@@ -100,13 +95,12 @@ int main(int argc, char **argv) {
     begin = args_seconds();
     m = args_load(&c, 0);
     session = args_session(&c);
-    session.poll = ask;
-    session.poll_user = &o;
+    session.hooks.poll = ask;
+    session.hooks.poll_user = &o;
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     loaded = args_seconds();
 
     o.prompt = no_prompt ? "" : prompt;
-    o.session = s;
     o.progress = args_progress_begin(&c);
     if (sampling.n_predict != 0) {
         if (!n) begin_text(m, s);
