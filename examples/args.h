@@ -30,11 +30,12 @@
 #include "pool.h"
 
 static const char *args_program = "";           /* the name that errors and --help begin with */
+static int args_line_open;                      /* stderr shows a line of progress that has no end yet */
 
 static inline void args_die(const char *fmt, ...) {
     va_list ap;
     fflush(stdout);
-    fprintf(stderr, "%s: ", args_program);
+    fprintf(stderr, "%s%s: ", args_line_open ? "\n" : "", args_program);
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
@@ -221,11 +222,11 @@ static inline void args_progress_show(args_progress *p, const char *what, double
     fprintf(stderr, "\r%s %3.0f %%", what, total > 0 ? 100 * done / total : 0.0);
     fflush(stderr);
     p->last = now;
-    p->shown = 1;
+    p->shown = args_line_open = 1;
 }
 static inline void args_progress_end(args_progress *p) {
     if (p->shown) fprintf(stderr, "\r%32s\r", "");
-    p->shown = p->on = 0;
+    p->shown = p->on = args_line_open = 0;
 }
 
 /* Ctrl-C asks to stop, and the hooks pass that on; a second Ctrl-C ends the program the hard way. */
@@ -233,7 +234,7 @@ static volatile sig_atomic_t args_stopped;
 static inline void args_on_interrupt(int sig) { args_stopped = sig; signal(sig, SIG_DFL); }
 static inline void args_interrupted(const char *doing, const char *what) {
     fflush(stdout);
-    fprintf(stderr, "%s: interrupted while %s%s\n", args_program, doing, what);
+    fprintf(stderr, "%s%s: interrupted while %s%s\n", args_line_open ? "\n" : "", args_program, doing, what);
     exit(130);                                  /* as a shell reports a program that Ctrl-C ended */
 }
 static inline gpt_poll args_poll(void *user, size_t done, size_t total) {

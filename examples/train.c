@@ -1969,6 +1969,7 @@ static void train(training *t) {
                     valid * (double)(t->valid.n - 1) / (double)t->valid.bytes);
         fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate, (unsigned)(left / 60), (unsigned)left % 60);
         if (stock || end) fprintf(stderr, "\n");
+        args_line_open = !stock && !end;
         if (stock) show_sample(t), loss = n = 0;
         shown = now;
     }
@@ -1997,7 +1998,7 @@ static loaded *load_gguf(const char *path) {
     if (!args_kind(path)) args_die("%s: there is no such file", path);
     f->bytes = args_read(path, &f->n);
     gpti_source_memory(&f->source, f->bytes, f->n);
-    if (gpti_gguf_open(&f->g, &f->source, 1, &default_memory, &err)) args_die("%s: %s", path, err.msg);
+    if (gpti_gguf_open(&f->g, &f->source, 1, &default_memory, &err)) args_die("%s: damaged: %s", path, err.msg);
     if (f->g.big) args_die("%s: big-endian files are only read by gpt.h", path);
     return f;
 }

@@ -339,6 +339,13 @@ same  "... counts the same bytes" "$("$bin/perplexity" -m "$model" -f "$tmp/no_z
 fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
 fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
 
+yes "$prompt there was a dog." | head -n 50000 >"$tmp/long"
+"$bin/perplexity" -m "$model" -f "$tmp/long" -t 1 -c 64 --stride 2 >"$tmp/out" 2>"$tmp/err" &
+pid=$!
+sleep 1; kill -INT $pid; wait $pid
+same "perplexity, Ctrl-C: exit status" 130 $?
+same "perplexity, Ctrl-C: stdout" "" "$(cat "$tmp/out")"
+
 # ---- bench
 works "bench" bench -m "$model" -p 32 -n 8 -r 2
 for line in 'load   [0-9.]+ ms' 'first  [0-9.]+ ms' 'pp32   [0-9.]+ tok/s' 'tg8    [0-9.]+ tok/s  [0-9.]+ GB/s' 'peak   [0-9.]+ MiB' \
