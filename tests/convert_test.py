@@ -324,6 +324,7 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "starcoder": ("starcoder", tf.GPTBigCodeConfig, GPT, {}),
     "starcoder-mha": ("starcoder", tf.GPTBigCodeConfig, GPT, dict(multi_query=False)),
     "starcoder2": ("starcoder2", tf.Starcoder2Config, GQA, WINDOW),
+    "starcoder2-bare": ("starcoder2", tf.Starcoder2Config, GQA, dict(use_bias=False)),
     "stablelm": ("stablelm", tf.StableLmConfig, GQA, dict(PART, use_qkv_bias=True)),
     "stablelm-12b": ("stablelm", tf.StableLmConfig, GQA, dict(PART, qk_layernorm=True, use_parallel_residual=True)),
     "phi2": ("phi2", tf.PhiConfig, BASE, PART),
@@ -331,6 +332,7 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "phi3-longrope": ("phi3", tf.Phi3Config, GQA, LONG),
     "qwen2": ("qwen2", tf.Qwen2Config, GQA, dict(tie_word_embeddings=True)),
     "qwen2moe": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26)),
+    "qwen2moe-bare": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26, qkv_bias=False)),
     "qwen3": ("qwen3", tf.Qwen3Config, HEAD, {}),
     "qwen3moe": ("qwen3moe", tf.Qwen3MoeConfig, HEAD, dict(MOE, norm_topk_prob=True)),
     "gemma": ("gemma", tf.GemmaConfig, HEAD, {}),
@@ -344,6 +346,7 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "command-r": ("command-r", tf.CohereConfig, GQA, {}),
     "command-r-plus": ("command-r", tf.CohereConfig, GQA, dict(use_qk_norm=True)),
     "gpt-oss": ("gpt-oss", tf.GptOssConfig, HEAD, dict(YARN_OSS, **WINDOW, **TWO_OF_3)),
+    "gpt-oss-default": ("gpt-oss", tf.GptOssConfig, HEAD, TWO_OF_3),
     # Sizes that divide into blocks of 32, for the tests of types
     "wide": ("llama", tf.LlamaConfig, GQA, dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1,
                                              intermediate_size=96)),
@@ -365,6 +368,10 @@ def toy(name, dtype=torch.float32, folder=None, **save):
     folder = folder or TMP / name
     model.save_pretrained(folder, **save)
     return model, folder
+
+
+# Biases that readers want and that these have not
+ZEROS = {"starcoder2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "qwen2moe-bare": "attn_q attn_k attn_v"}
 
 
 def published_keys():
@@ -397,6 +404,34 @@ def test_models():
             stem = re.sub(r"^blk\.\d+\.", "blk.{bid}.", t).rsplit(".", 1)[0]
             ok(stem in known, f"{name}: {t}")
         ok(m.all["tokenizer.ggml.model"] == "none" and m["vocab_size"] == 101, f"{name}: tokenizer")
+        for bias in ZEROS.get(name, "").split():
+            ok(not m.t[f"blk.1.{bias}.bias"].any(), f"{name}: {bias}.bias")
+
+
+def test_defaults():
+    """A key that config.json lacks means what it means to transformers' configuration."""
+    def written(config):
+        row = cw.find_row(config, "")
+        c = cw.canonical(config, row)
+        d = cw.dimensions(c, row)
+        cw.check_fixed(c, row, d)
+        keys, extra = {"tied": c["tie_word_embeddings"]}, {}
+        cw.add_config(keys.__setitem__, extra, c, row, d)
+        return {**keys, **{k: v.tolist() for k, v in extra.items()}}
+    for kind in cw.MODEL_TYPES.split():
+        full = tf.CONFIG_MAPPING[kind]().to_dict()
+        full = {**full, **full.get("text_config", {}), "model_type": kind}
+        full.update({"norm_topk_prob": True} if kind == "qwen3_moe" else {})
+        want, old = written(full), {k: v for k, v in full.items() if k != "rope_parameters"}
+        if "rope_theta" in (full.get("rope_parameters") or {}) and kind != "gpt_oss":
+            old["rope_theta"] = full["rope_parameters"]["rope_theta"]
+        for config in (full, old):
+            for key in config:
+                try:
+                    got = written({k: v for k, v in config.items() if k != key or key == "model_type"})
+                    ok(got == want, f"{kind} without {key}")
+                except cw.Refused as e:
+                    ok(re.search(r"expected a positive integer, found None|norm_topk_prob", str(e)), f"{kind}: {e}")
 
 
 def old_config(c):

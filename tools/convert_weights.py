@@ -54,7 +54,7 @@ ALIASES = {
     "activation_function": "hidden_act", "hidden_activation": "hidden_act", "layer_norm_epsilon": "norm_eps",
     "layer_norm_eps": "norm_eps", "norm_epsilon": "norm_eps", "rms_norm_eps": "norm_eps",
     "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
-    "n_head_kv": "num_key_value_heads",
+    "n_head_kv": "num_key_value_heads", "rotary_emb_base": "rope_theta",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
@@ -77,11 +77,13 @@ def extents(spec, d):
 SILU = ("silu", "swish")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
-# Tensors of a block: `+` with a bias, `*` a bias or none, `?` may be missing.
+# Tensors of a block: `+` with a bias, `*` a bias or none, `=` a bias, of zeros where the source has none (readers want
+# one), `?` may be missing.
 GPT_TOP, GPT_BLOCK = "output_norm+ output?", "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+"
 QKV, NORMS, FFN = "attn_q attn_k attn_v attn_output", "attn_norm ffn_norm", "ffn_gate ffn_up ffn_down"
 QKV_ANY, FFN_ANY = "attn_q* attn_k* attn_v* attn_output*", "ffn_gate* ffn_up* ffn_down*"
 QKV_BIAS, QK_NORMS = "attn_q+ attn_k+ attn_v+", "attn_q_norm attn_k_norm"
+LLAMA_BLOCK = f"{NORMS} {QKV_ANY} {FFN_ANY}"
 EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
@@ -90,31 +92,26 @@ GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}
 class Row:
     hf: str                     # model_type values in config.json
     arch: A                     # its name prefixes the keys
-    block: str                  # tensors of a block: `+` bias needed, `*` bias optional, `?` all optional
+    block: str                  # tensors of a block with their marks
     top: str = "token_embd output_norm output?"
     norm: str = "rms"           # rms | layer
     act: tuple = SILU           # accepted activations, the first is the default
     rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs
-    tied: bool = False          # tie_word_embeddings when config.json does not say
-    theta: float = 10000.0      # rope base when config.json does not say
-    eps: float = 1e-5
-    partial: float = 1.0        # share of a head that rope turns, when config.json does not say
-    defaults: dict = field(default_factory=dict)    # of config.json keys that may be left out
     multi_query: bool = False   # one key/value head unless config.json says otherwise
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
     window: str = ""            # which layers have a sliding window: "" none | all | even | 5of6
     ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
-    keys: dict = field(default_factory=dict)    # further GGUF keys -> what `pick` finds in config.json
+    keys: dict = field(default_factory=dict)    # further GGUF keys -> config.json's
     fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood
-    needs: tuple = ()           # keys of `fixed` that config.json must have, as their default is another
 
 
 MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
             "expert_feed_forward_length": "moe_intermediate_size"}
 WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
 HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
+PARALLEL = {"use_parallel_residual": "use_parallel_residual"}
 GPT2_FIXED = {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
               "add_cross_attention": (False,)}
 QWEN_FIXED = {"use_sliding_window": (False,)}
@@ -133,71 +130,111 @@ OSS_NAMES = {
     "mlp.experts.down_proj_bias": (("ffn_down_exps.bias", "same"),)}
 
 ROWS = [
-    Row("gpt2", A.GPT2, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none", tied=True,
+    Row("gpt2", A.GPT2, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none",
         act=TANH_GELU + ERF_GELU, fixed=GPT2_FIXED,
         ops={n: "transpose" for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")}),
     Row("gpt_bigcode", A.STARCODER, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none",
-        tied=True, act=TANH_GELU + ERF_GELU, fused=True, multi_query=True, fixed=GPT2_FIXED),
+        act=TANH_GELU + ERF_GELU, fused=True, multi_query=True, fixed=GPT2_FIXED),
     Row("gpt_neox", A.GPTNEOX, GPT_BLOCK, top="token_embd " + GPT_TOP, norm="layer", act=ERF_GELU + TANH_GELU,
-        partial=0.25, fused=True, keys={"use_parallel_residual": "use_parallel_residual|true"},
-        fixed={"attention_bias": (True,)}),
+        fused=True, keys=PARALLEL, fixed={"attention_bias": (True,)}),
     Row("gptj", A.GPTJ, f"attn_norm+ {QKV} ffn_up+ ffn_down+", top="token_embd output_norm+ output?+", norm="layer",
         rope="pairs", act=TANH_GELU + ERF_GELU),
-    Row("bloom", A.BLOOM, GPT_BLOCK, top="token_embd token_embd_norm+ " + GPT_TOP, norm="layer", rope="none", tied=True,
-        act=TANH_GELU, fused=True, defaults={"max_position_embeddings": 2048}, keys={"attention.max_alibi_bias": "8.0"},
+    Row("bloom", A.BLOOM, GPT_BLOCK, top="token_embd token_embd_norm+ " + GPT_TOP, norm="layer", rope="none",
+        act=TANH_GELU, fused=True, keys={"attention.max_alibi_bias": "max_alibi_bias"},
         fixed={"apply_residual_connection_post_layernorm": (False,)}),
     Row("falcon", A.FALCON, "attn_norm+ attn_norm_2?+ attn_qkv attn_output ffn_up ffn_down",
-        top="token_embd " + GPT_TOP, norm="layer", tied=True, act=ERF_GELU, fused=True, multi_query=True,
-        defaults={"max_position_embeddings": 2048},
+        top="token_embd " + GPT_TOP, norm="layer", act=ERF_GELU, fused=True, multi_query=True,
         fixed={"alibi": (False,), "parallel_attn": (True,), "bias": (False,)}),
-    Row("starcoder2", A.STARCODER2, f"attn_norm+ ffn_norm+ {QKV_ANY} ffn_up* ffn_down*", top="token_embd " + GPT_TOP,
-        norm="layer", tied=True, act=TANH_GELU + ERF_GELU, window="all"),
+    Row("starcoder2", A.STARCODER2, "attn_norm+ ffn_norm+ attn_q= attn_k= attn_v= attn_output= ffn_up= ffn_down=",
+        top="token_embd " + GPT_TOP, norm="layer", act=TANH_GELU + ERF_GELU, window="all"),
     Row("stablelm", A.STABLELM, "attn_norm+ ffn_norm?+ attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* attn_output "
-        + FFN, top="token_embd " + GPT_TOP, norm="layer", partial=0.25, shapes=HEAD_NORMS,
-        keys={"use_parallel_residual": "use_parallel_residual|false"}),
+        + FFN, top="token_embd " + GPT_TOP, norm="layer", shapes=HEAD_NORMS,
+        keys=PARALLEL),
     Row("phi", A.PHI2, f"attn_norm+ {QKV_BIAS} attn_output+ ffn_up+ ffn_down+", top="token_embd output_norm+ output?+",
-        norm="layer", act=TANH_GELU + ERF_GELU, partial=0.5, fixed={"qk_layernorm": (False,)}),
+        norm="layer", act=TANH_GELU + ERF_GELU, fixed={"qk_layernorm": (False,)}),
     Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all",
         shapes={"ffn_up": "2.F,D"}),
-    Row("llama mistral", A.LLAMA, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", window="all"),
-    Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", theta=1e6, window="all", names=STACKED,
-        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok|2"}),
-    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", eps=1e-6, fixed=QWEN_FIXED),
-    Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q* attn_k* attn_v* attn_output {EXPERTS} "
-        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", eps=1e-6, names=STACKED,
+    Row("llama", A.LLAMA, LLAMA_BLOCK, rope="swap"),
+    Row("mistral", A.LLAMA, LLAMA_BLOCK, rope="swap", window="all"),
+    Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", window="all", names=STACKED,
+        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}),
+    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", fixed=QWEN_FIXED),
+    Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q= attn_k= attn_v= attn_output {EXPERTS} "
+        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", names=STACKED,
         ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
         keys={**MOE_KEYS, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}),
-    Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", eps=1e-6, defaults={"head_dim": 128}, fixed=QWEN_FIXED),
-    Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", eps=1e-6, names=STACKED, keys=MOE_KEYS,
-        fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}, needs=("norm_topk_prob",)),
-    Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", eps=1e-6, tied=True, act=TANH_GELU + ERF_GELU,
-        defaults={"head_dim": 256}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
-    Row("gemma2", A.GEMMA2, GEMMA_BLOCK, eps=1e-6, tied=True, act=TANH_GELU, window="even",
-        defaults={"head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
-                  "final_logit_softcapping": 30.0},
+    Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", fixed=QWEN_FIXED),
+    Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", names=STACKED, keys=MOE_KEYS,
+        fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", act=TANH_GELU + ERF_GELU, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
+    Row("gemma2", A.GEMMA2, GEMMA_BLOCK, act=TANH_GELU, window="even",
         keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
-    Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", eps=1e-6, tied=True, theta=1e6, act=TANH_GELU,
+    Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", act=TANH_GELU,
         window="5of6", ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
-        defaults={"head_dim": 256, "sliding_window": 4096, "num_attention_heads": 8, "num_key_value_heads": 4,
-                  "vocab_size": 262208, "max_position_embeddings": 131072},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
         shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
-    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", eps=1e-6,
-        keys={"attention.scale": "attention_multiplier|1.0", "embedding_scale": "embedding_multiplier|1.0",
-              "residual_scale": "residual_multiplier|1.0", "logit_scale": "logits_scaling|1.0"}),
-    Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", tied=True, theta=2e6, eps=1e-6, fixed=QWEN_FIXED),
+    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap",
+        keys={"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+              "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}),
+    Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", fixed=QWEN_FIXED),
     Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
-        tied=True, theta=5e5, shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale|0.0625"}),
+        shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale"}),
     Row("gpt_oss", A.GPT_OSS, f"attn_norm post_attention_norm attn_sinks {QKV_BIAS} attn_output+ ffn_gate_inp+ "
-        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", theta=150000.0, window="even", names=OSS_NAMES,
-        shapes=WIDE_EXPERTS, defaults={"head_dim": 64, "sliding_window": 128},
-        keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
+        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", window="even", names=OSS_NAMES,
+        shapes=WIDE_EXPERTS, keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
         fixed={"attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)}),
 ]
 
+
+# What transformers takes for a key that config.json lacks, by model_type under the names of ALIASES; "" is the others'.
+# There is none for a model's width, layers and heads: without them a file is refused.
+def _defaults(ffn, context, kv_heads=None, **more):
+    return {"intermediate_size": ffn, "max_position_embeddings": context, "num_key_value_heads": kv_heads, **more}
+
+
+DEFAULTS = {
+    "": {"norm_eps": 1e-5, "rope_theta": 10000.0, "partial_rotary_factor": 1.0, "tie_word_embeddings": False,
+         "rope_parameters": {}},
+    "gpt2": _defaults(None, 1024, tie_word_embeddings=True),
+    "gpt_bigcode": _defaults(None, 1024, multi_query=True, tie_word_embeddings=True),
+    "gpt_neox": _defaults(24576, 2048, partial_rotary_factor=0.25, use_parallel_residual=True),
+    "gptj": _defaults(None, 2048, rope_dim=64),
+    "bloom": _defaults(None, 2048, tie_word_embeddings=True, max_alibi_bias=8.0),
+    "falcon": _defaults(None, 2048, multi_query=True, tie_word_embeddings=True),
+    "starcoder2": _defaults(12288, 4096, 2, tie_word_embeddings=True),
+    "stablelm": _defaults(6912, 4096, 32, partial_rotary_factor=0.25, use_parallel_residual=False),
+    "phi": _defaults(8192, 2048, partial_rotary_factor=0.5),
+    "phi3": _defaults(8192, 4096, original_max_position_embeddings=4096),
+    "llama": _defaults(11008, 2048, norm_eps=1e-6),
+    "mistral": _defaults(14336, 131072, 8, norm_eps=1e-6, sliding_window=4096),
+    "mixtral": _defaults(14336, 131072, 8, num_experts=8, num_experts_per_tok=2, rope_theta=1e6),
+    "qwen2": _defaults(22016, 32768, 32, norm_eps=1e-6),
+    "qwen2_moe": _defaults(5632, 32768, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
+                           moe_intermediate_size=1408, shared_expert_intermediate_size=5632),
+    "qwen3": _defaults(22016, 32768, 32, norm_eps=1e-6, head_dim=128),
+    "qwen3_moe": _defaults(6144, 32768, 4, norm_eps=1e-6, num_experts=128, num_experts_per_tok=8,
+                           moe_intermediate_size=768, norm_topk_prob=False),
+    "gemma": _defaults(24576, 8192, 16, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True),
+    "gemma2": _defaults(9216, 8192, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True, sliding_window=4096,
+                        query_pre_attn_scalar=256, attn_logit_softcapping=50.0, final_logit_softcapping=30.0),
+    "gemma3_text": _defaults(9216, 131072, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True,
+                             sliding_window=4096, query_pre_attn_scalar=256, rope_theta=1e6,
+                             rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
+    "olmo": _defaults(11008, 2048),
+    "olmo2": _defaults(11008, 2048),
+    "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
+                         residual_multiplier=1.0, logits_scaling=1.0),
+    "smollm3": _defaults(11008, 32768, 4, norm_eps=1e-6, tie_word_embeddings=True, rope_theta=2e6),
+    "cohere": _defaults(22528, 8192, tie_word_embeddings=True, rope_theta=5e5, logit_scale=0.0625),
+    "gpt_oss": _defaults(2880, 131072, 8, head_dim=64, sliding_window=128, num_experts=128, num_experts_per_tok=4,
+                         rope_theta=150000.0, rope_parameters={
+                             "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                             "truncate": False, "original_max_position_embeddings": 4096}),
+}
+DEFAULTS["gemma3"] = DEFAULTS["gemma3_text"]
 
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split()))
 
@@ -566,20 +603,13 @@ def find_row(config, where):
 
 
 def canonical(config, row):
+    """config.json under one name for each thing, with transformers' values for what it lacks."""
     out = {}
     for k, v in config.items():     # of two names for one thing the one that has a value
         if v is not None or ALIASES.get(k, k) not in out:
             out[ALIASES.get(k, k)] = v
-    return {**row.defaults, **out}
-
-
-def pick(c, spec):
-    """The first of `name|name|literal` that config.json has."""
-    for alt in spec.split("|"):
-        v = c.get(alt) if re.match(r"[A-Za-z_]", alt) and alt not in ("true", "false") else json.loads(alt)
-        if v is not None:
-            return v
-    return None
+    out = {k: v for k, v in out.items() if v is not None or k not in DEFAULTS[""]}
+    return {**DEFAULTS[""], **DEFAULTS[config["model_type"]], **out}
 
 
 def integer(c, name, default=None):
@@ -598,7 +628,7 @@ def dimensions(c, row):
         raise Refused(f"config: {d['H']} heads do not divide the width {d['D']} and there is no head_dim")
     d["K"] = integer(c, "head_dim", d["D"] // d["H"])
     if row.multi_query and not c.get("new_decoder_architecture"):
-        d["G"] = 1 if pick(c, "multi_query|true") else d["H"]
+        d["G"] = 1 if c["multi_query"] else d["H"]
     else:
         d["G"] = integer(c, "num_key_value_heads", d["H"])
     if d["H"] % d["G"]:
@@ -612,7 +642,7 @@ def dimensions(c, row):
 
 def check_fixed(c, row, d):
     for name, allowed in row.fixed.items():
-        if (name in c or name in row.needs) and c.get(name) not in allowed:
+        if name in c and c[name] not in allowed:
             raise Refused(f"config: {name} = {c.get(name)!r} changes the computation and has no place in a "
                           f"{gguf.MODEL_ARCH_NAMES[row.arch]} file (expected {' or '.join(map(repr, allowed))})")
     act = c.get("hidden_act") or row.act[0]
@@ -627,9 +657,10 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
-    if row.window == "5of6" and pick(c, "sliding_window_pattern|_sliding_window_pattern|6") != 6:
-        raise Refused(f"config: sliding_window_pattern {c['sliding_window_pattern']}, expected 6")
-    if c.get("tie_word_embeddings") is False and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
+    pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
+    if row.window == "5of6" and pattern not in (None, 6):
+        raise Refused(f"config: sliding_window_pattern {pattern!r}, expected 6")
+    if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
         raise Refused("config: tie_word_embeddings = False has no place in this architecture's files")
 
 
@@ -641,18 +672,15 @@ def layer_windows(c, row, d):
 def rope_parameters(c, row):
     """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
     Returns (parameters, base of the window layers or None)."""
-    p = {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}
-    p = {k: v for k, v in p.items() if v is not None}
-    local = c.get("rope_local_base_freq")
-    if "full_attention" in p:
-        inner = p.get("sliding_attention") or {}
+    p, local = c.get("rope_scaling") or c["rope_parameters"], None
+    if row.window == "5of6":
+        inner, local = p.get("sliding_attention") or {}, c["rope_local_base_freq"]
         if inner.get("rope_type", "default") != "default":
             raise Refused(f"config: rope_type {inner['rope_type']!r} on window layers, expected 'default'")
         local = inner.get("rope_theta", local)
-        p = p["full_attention"]
-    p.setdefault("rope_theta", c.get("rope_theta") or c.get("rotary_emb_base") or row.theta)
-    p.setdefault("partial_rotary_factor", c.get("partial_rotary_factor") or row.partial)
-    return p, (local or 10000.0) if row.window == "5of6" else None
+        p = p.get("full_attention", p)
+    p = {k: v for k, v in p.items() if v is not None}
+    return {**{k: c[k] for k in ("rope_theta", "partial_rotary_factor")}, **p}, local
 
 
 def add_rope(put, extra, c, row, d):
@@ -668,12 +696,13 @@ def add_rope(put, extra, c, row, d):
     if local:
         put("rope.freq_base_swa", float(local))
     kind = p.get("rope_type") or p.get("type") or "default"
-    kind = {"su": "longrope"}.get(kind, kind)
+    if kind == "su" or (kind == "yarn" and row.arch == A.PHI3):     # earlier names
+        kind = "longrope"
     if kind == "default":
         return
-    context = p.get("original_max_position_embeddings") or c.get("original_max_position_embeddings")
-    factor = p.get("factor") or (d["T"] / context if context else None)
-    if factor is None or factor <= 0:
+    context = c.get("original_max_position_embeddings") or p.get("original_max_position_embeddings") or d["T"]
+    factor = p.get("factor") or (d["T"] / context if kind in ("yarn", "longrope") else 0)
+    if factor <= 0:
         raise Refused(f"config: rope scaling {kind!r} without a factor")
     if kind == "linear":
         put("rope.scaling.type", "linear")
@@ -684,7 +713,7 @@ def add_rope(put, extra, c, row, d):
         attn = p.get("attention_factor") or (log(factor, m) / log(factor, m_all) if m and m_all else log(factor))
         put("rope.scaling.type", "yarn")
         put("rope.scaling.factor", float(factor))
-        put("rope.scaling.original_context_length", int(context or d["T"]))
+        put("rope.scaling.original_context_length", int(context))
         if abs(attn / log(factor) - 1) > 1e-6:      # readers multiply by 1 + 0.1 ln(factor) themselves
             put("rope.scaling.attn_factor", attn / log(factor))
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
@@ -693,9 +722,6 @@ def add_rope(put, extra, c, row, d):
     elif kind == "longrope":
         if row.arch != A.PHI3:
             raise Refused("config: rope scaling 'longrope' is known for phi3 only")
-        if not context:
-            raise Refused("config: rope scaling 'longrope' needs original_max_position_embeddings")
-        factor = d["T"] / context
         attn = p.get("attention_factor") or (math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0)
         put("rope.scaling.type", "longrope")
         put("rope.scaling.attn_factor", float(attn))
@@ -706,8 +732,7 @@ def add_rope(put, extra, c, row, d):
                 raise Refused(f"config: {name}_factor: expected {dim // 2} numbers, found shape {list(values.shape)}")
             extra[f"rope_factors_{name}.weight"] = values
     elif kind == "llama3":
-        low, high = p.get("low_freq_factor", 1.0), p.get("high_freq_factor", 4.0)
-        context = context or 8192
+        low, high = p["low_freq_factor"], p["high_freq_factor"]
         wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
         smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
         extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
@@ -724,19 +749,19 @@ def add_config(put, extra, c, row, d):
     put("feed_forward_length", d["F"])
     put("attention.head_count", d["H"])
     put("attention.head_count_kv", d["G"])
-    if d["K"] * d["H"] != d["D"] or c.get("head_dim"):
+    if d["K"] * d["H"] != d["D"]:
         put("attention.key_length", d["K"])
         put("attention.value_length", d["K"])
-    eps = float(c.get("norm_eps") or row.eps)
-    put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon", eps)
+    put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon",
+        float(c["norm_eps"]))
     act = "gelu_pytorch_tanh" if row.arch == A.GEMMA else c.get("hidden_act") or row.act[0]   # its "gelu" was an error
     put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
     if any(layer_windows(c, row, d)):
         put("attention.sliding_window", integer(c, "sliding_window"))
     if row.arch in (A.GEMMA2, A.GEMMA3):
-        put("attention.scale", float(c.get("query_pre_attn_scalar") or 256) ** -0.5)
-    for key, spec in row.keys.items():
-        v = pick(c, spec)
+        put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
+    for key, name in row.keys.items():
+        v = c.get(name)
         if v is not None:
             put(key, float(v) if re.search("scal|soft|clamp|max_alibi", key) else v)
     add_rope(put, extra, c, row, d)
@@ -747,6 +772,9 @@ def add_config(put, extra, c, row, d):
 # ----------------------------------------------------------------------------------------------------------------
 # Tensors
 # ----------------------------------------------------------------------------------------------------------------
+REFUSE, OMIT, ZEROS = range(3)
+
+
 @dataclass
 class Out:
     shape: tuple
@@ -757,15 +785,15 @@ class Out:
 
 
 def wanted(row, layers):
-    """GGUF tensor names -> needed?"""
+    """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS."""
     out = {}
     for prefix, text in [("", row.top)] + [(f"blk.{i}.", row.block) for i in range(layers)]:
         for item in text.split():
-            name = item.rstrip("+*?")
+            name = item.rstrip("+*=?")
             flags = item[len(name):]
-            out[f"{prefix}{name}.weight"] = "?" not in flags
-            if "+" in flags or "*" in flags:
-                out[f"{prefix}{name}.bias"] = "+" in flags and "?" not in flags
+            out[f"{prefix}{name}.weight"] = OMIT if "?" in flags else REFUSE
+            if set(flags) & set("+*="):
+                out[f"{prefix}{name}.bias"] = ZEROS if "=" in flags else REFUSE if flags == "+" else OMIT
     return out
 
 
@@ -801,8 +829,7 @@ def some(names):
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
     want = wanted(row, d["L"])
-    tied = c.get("tie_word_embeddings")
-    tied = row.tied if tied is None else tied
+    tied = c["tie_word_embeddings"]
     outs, left, seen = {}, [], 0
     for hf, t in source.tensors.items():
         if NOT_WEIGHTS.search(hf):
@@ -836,27 +863,32 @@ def plan_tensors(source, row, c, d):
         note(f"{seen} tensors of the vision part are left out")
     if left:
         raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {some(left)}")
-    missing = [n for n, needed in want.items() if needed and n not in outs]
+    missing = [n for n, absent in want.items() if absent == REFUSE and n not in outs]
     if "output.weight" in want and "output.weight" not in outs and not tied:
         missing.append("output.weight (tie_word_embeddings is off)")
     if missing:
         raise Refused(f"{len(missing)} tensors are missing: {some(missing)}")
+    for name, absent in want.items():
+        if absent == ZEROS and name not in outs:
+            shape = tensor_shape(name, row, d)
+            zeros = Tensor(shape, "float32", lambda shape=shape: np.zeros(shape, np.float32))
+            outs[name] = Out(shape, "float32", "same", {0: zeros}, name)
     outs = {n: outs[n] for n in want if n in outs}
     for name, out in outs.items():
         check_shape(name, out, row, d)
     return outs
 
 
-def check_shape(name, out, row, d):
+def tensor_shape(name, row, d):
     base, suffix = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)
-    spec = row.shapes.get(base, SHAPES[base])
-    shape = extents(spec, d)
-    if suffix == "bias" and len(shape) > 1:
-        shape = shape[:-1]
-    n = len(out.parts)
-    found = out.shape
+    shape = extents(row.shapes.get(base, SHAPES[base]), d)
+    return shape[:-1] if suffix == "bias" and len(shape) > 1 else shape
+
+
+def check_shape(name, out, row, d):
+    shape, found, n = tensor_shape(name, row, d), out.shape, len(out.parts)
     if len(shape) == len(found) + 1:
-        if sorted(out.parts) != list(range(shape[0])):
+        if n != shape[0] or max(out.parts) != n - 1:
             raise Refused(f"{name}: expected {shape[0]} parts numbered from 0, found {n} ({out.source})")
         found = (n, *found)
     if found != shape:
