@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -48,16 +49,17 @@ def ok(condition, what):
 
 
 def run(*args):
-    """The tool as from the command line: (exit status, stderr)."""
-    err, argv = io.StringIO(), sys.argv
+    """The tool as from the command line: (exit status, stderr); run.out has stdout."""
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["convert_weights.py", *map(str, args)]
     try:
-        with contextlib.redirect_stderr(err):
+        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
             status = cw.main()
     except SystemExit as e:
         status = e.code
     finally:
         sys.argv = argv
+    run.out = out.getvalue()
     return status, err.getvalue()
 
 
@@ -432,6 +434,27 @@ def test_defaults():
                     ok(got == want, f"{kind} without {key}")
                 except cw.Refused as e:
                     ok(re.search(r"expected a positive integer, found None|norm_topk_prob", str(e)), f"{kind}: {e}")
+
+
+def test_meta_names():
+    """Meta's own names come with its own layout: rope turns neighbours, not halves."""
+    from safetensors.numpy import save_file
+    _, folder = toy("llama")
+    want, meta, tensors = convert(folder, "--no-tokenizer"), fresh("meta", folder), {}
+    names = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk", "self_attn.v_proj": "attention.wv",
+             "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
+             "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
+             "post_attention_layernorm": "ffn_norm", "embed_tokens": "tok_embeddings", "lm_head": "output"}
+    for n, x in load_numpy(folder).items():
+        for theirs, metas in names.items():
+            n = n.replace(theirs, metas)
+        n = n.removeprefix("model.")
+        heads = {"wq": 6, "wk": 2}.get(n.split(".")[-2])
+        if heads:
+            x = x.reshape(heads, 2, -1, x.shape[1]).swapaxes(1, 2).reshape(x.shape)
+        tensors[n] = np.ascontiguousarray(x)
+    save_file({**tensors, "rope.freqs": np.ones(3, np.float32)}, meta / "consolidated.safetensors")
+    same_tensors(want, convert(meta, "--no-tokenizer"), "Meta's names")
 
 
 def old_config(c):
@@ -895,6 +918,65 @@ def refused(source, message, *args, type="f16"):
     last = err.strip().splitlines()[-1] if err.strip() else ""
     ok(message in last and last.startswith("convert_weights.py: error: "), f"expected {message!r}, found {err!r}")
     ok(not list(folder.iterdir()), f"left behind: {list(folder.iterdir())}")
+
+
+BROKEN = (None, "x", "", [], {}, [[]], {"x": None}, -1, 0, 0.5, 1 << 40, 10 ** 400, math.nan, math.inf, True, "\ud800")
+
+
+def converts_or_says_why(folder, what, *args):
+    """One line and nothing written, or a file; never a traceback, and never for long."""
+    status, err = run(folder, "-o", TMP / "out.gguf", *args)
+    lines = [x for x in err.strip().splitlines() if not x.startswith("convert_weights.py: note: ")]
+    good = len(lines) == 1 and lines[0].startswith("convert_weights.py: error: ") if status else not lines
+    ok(good, f"{what}: {status} {err}")
+    ok(not list(TMP.glob(".*.tmp")), f"{what}: an unfinished file")
+
+
+def test_broken_configs():
+    tried = set()
+    for name in ("llama", "phi3-longrope", "gemma3", "mixtral"):
+        _, good = toy(name)
+        folder, config = fresh("broken", good), json.loads((good / "config.json").read_text())
+        shutil.copy(good / "model.safetensors", folder)
+        new = ["rope_scaling", "text_config", "quantization_config", "query_pre_attn_scalar", "layer_types", "n_embd"]
+        for key in [k for k in [*config, *new] if k not in tried]:
+            tried.add(key)
+            for value in BROKEN:
+                (folder / "config.json").write_text(json.dumps({**config, key: value}))
+                converts_or_says_why(folder, f"{name}: {key} = {value!r}", "--no-tokenizer")
+        for key in config.get("rope_parameters") or {}:
+            for value in BROKEN:
+                changed = {**config, "rope_parameters": {**config["rope_parameters"], key: value}}
+                (folder / "config.json").write_text(json.dumps(changed))
+                converts_or_says_why(folder, f"{name}: rope {key} = {value!r}", "--no-tokenizer")
+    (folder / "config.json").write_text("[" * 100000 + "]" * 100000)
+    refused(folder, "malformed")
+
+
+def test_hints():
+    folder = TMP / "hints"
+    for name, message in (("m.gguf", "m.gguf is a GGUF file already"), ("m.bin", "m.bin may be a file of llama2.c"),
+                          ("m.pt", "m.pt may be a nanoGPT")):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / name).write_bytes(b"GGUF")
+        refused(folder, message)
+    (folder / "m.gguf").write_bytes(b"GGUF" + bytes(99))
+    refused(folder / "m.gguf", "is a GGUF file already")
+    _, good = toy("llama")
+    convert(good, "--no-tokenizer")
+    ok(re.fullmatch(r"\S+/out\.gguf: llama, 2 layers, 21 tensors, f32, no tokenizer, 0\.1 MB\n", run.out), run.out)
+
+
+def test_without_torch():
+    """Safetensors need no torch; pickles say that they do."""
+    _, good = toy("llama")
+    torch.save({}, TMP / "x.pt")
+    code = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'x'; import convert_weights as c; sys.exit(c.main())"
+    for source, status, message in ((good, 0, ""), (TMP / "x.pt", 1, "reading it needs torch (pip install torch)")):
+        r = subprocess.run([sys.executable, "-c", code, source, "-o", TMP / "out.gguf", "--no-tokenizer"],
+                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "tools")})
+        ok(r.returncode == status and message in r.stderr, r.stderr)
 
 
 def test_errors():

@@ -282,7 +282,7 @@ OPS = {
 }
 
 # Buffers that old checkpoints carry and no model needs.
-NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.")
+NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.|^rope\.freqs$")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
 KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|ffn_gate_inp\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
@@ -411,6 +411,12 @@ def join_mxfp4(tensors):
 
 
 def open_folder(path, args):
+    if not (path / "config.json").is_file():
+        for pattern, hint in (("*.gguf", "is a GGUF file already, it needs no conversion"),
+                              ("*.bin", "may be a file of llama2.c or llm.c: give it as SOURCE"),
+                              ("*.pt", "may be a nanoGPT or minGPT checkpoint: give it as SOURCE")):
+            for f in sorted(path.glob(pattern)):
+                raise Refused(f"{path}: no config.json in this folder; {f.name} {hint}")
     config = read_json(path / "config.json")
     if "text_config" in config:     # the language half of a model that also sees
         config = {**config, **config["text_config"], "model_type": config.get("model_type")}
@@ -446,7 +452,8 @@ def open_folder(path, args):
             break
     if not tensors:
         raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it")
-    return Source(path.resolve().name, config, join_mxfp4(tensors), path)
+    pairs = any(re.match(r"layers\.\d+\.attention\.w[qk]\.", n) for n in tensors)     # Meta's names and layout
+    return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs)
 
 
 def gpt2_config(layers, heads, width, context, vocab, act="gelu_new"):
@@ -586,9 +593,10 @@ def open_source(path, args):
     if path.suffix in (".pt", ".pth", ".ckpt"):
         return open_pt(path, args)
     with open(path, "rb") as f:
-        if f.read(4) == b"PK\x03\x04":
-            return open_pt(path, args)
-    return open_bin(path, args)
+        magic = f.read(4)
+    if magic == b"GGUF":
+        raise Refused(f"{path}: is a GGUF file already, it needs no conversion")
+    return open_pt(path, args) if magic == b"PK\x03\x04" else open_bin(path, args)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -1445,15 +1453,19 @@ def checked(path, function, *args):
     """What a damaged file makes a parser stumble over, in one line."""
     try:
         return function(path, *args)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, struct.error) as e:
-        raise Refused(f"{path}: malformed: {type(e).__name__}: {e}") from None
+    except (Refused, OSError, MemoryError):
+        raise
+    except Exception as e:
+        raise Refused(f"{path}: malformed: {type(e).__name__}: {str(e)[:200]}") from None
 
 
-def convert(args):
-    source = checked(args.source, open_source, args)
+def convert(path, args):
+    source = open_source(args.source, args)
     row = find_row(source.config, args.source)
     c = canonical(source.config, row)
     d = dimensions(c, row)
+    if d["L"] > len(source.tensors):
+        raise Refused(f"config: num_hidden_layers = {d['L']}, but there are {len(source.tensors)} tensors")
     check_fixed(c, row, d)
     outs = plan_tensors(source, row, c, d)
     vocab = None
@@ -1471,6 +1483,9 @@ def convert(args):
     try:
         write(w, tmp, source, row, c, d, outs, vocab, args)
         os.replace(tmp, args.out)
+        words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
+        print(f"{args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
+              f"{args.out.stat().st_size / 1e6:.1f} MB")
     finally:
         w.close()
         tmp.unlink(missing_ok=True)
@@ -1482,6 +1497,8 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
     w.add_name(args.name or source.name)
 
     def put(key, value):
+        if not isinstance(value, str) and not 0 <= value < 2**32 and not (isinstance(value, float) and abs(value) < 3e38):
+            raise Refused(f"config: {key} = {value!r} is not a number that GGUF holds")
         add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
         add(f"{arch}.{key}", value)
     add_config(put, extra, c, row, d)
@@ -1548,7 +1565,7 @@ def main():
             raise Refused(f"{args.out}: cannot be written: its folder is missing or it is a folder itself")
         if args.out.resolve() == args.source.resolve():
             raise Refused(f"{args.out}: is the source")
-        convert(args)
+        checked(args.source, convert, args)
     except Refused as e:
         print(f"convert_weights.py: error: {' '.join(str(e).split())}", file=sys.stderr)
         return 1
