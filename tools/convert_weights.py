@@ -12,7 +12,6 @@ describes is refused: a model is converted exactly or not at all.
 """
 
 import argparse
-import base64
 import io
 import json
 import math
@@ -282,7 +281,8 @@ OPS = {
 }
 
 # Buffers that old checkpoints carry and no model needs.
-NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.|^rope\.freqs$")
+NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
+                         r"|^rope\.freqs$")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
 KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|ffn_gate_inp\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
@@ -953,6 +953,7 @@ def tensor_bytes(name, out, qtype, d):
 # ----------------------------------------------------------------------------------------------------------------
 # Tokenizers
 # ----------------------------------------------------------------------------------------------------------------
+SPACE = "▁"         # SentencePiece's visible space
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) for n in
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
 
@@ -986,6 +987,7 @@ PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
 PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
                 "Qwen2Tokenizer": "qwen2"}
+WHOLE = ("llama-bpe", "tekken")     # with these, readers look a word up before they merge it
 
 
 # Hugging Face's name -> GGUF's
@@ -1005,6 +1007,8 @@ class Vocab:
     flags: dict = field(default_factory=dict)           # add_bos_token ... -> bool
     charsmap: bytes = b""
     template: object = None
+    frame: dict = field(default_factory=dict)           # bos, eos -> the id that the post-processor puts there
+    rstrip: set = field(default_factory=set)            # ids of added tokens that swallow the white space behind them
 
     def ids(self):
         return {t: i for i, t in enumerate(self.tokens) if t is not None}
@@ -1022,7 +1026,8 @@ def byte_symbols():
 
 
 def looks_special(text):
-    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|</?s>|<(unk|pad|bos|eos|(start|end)_of_turn)>|<fim_.*>", text))
+    """Markers that chat templates write, whatever a tokenizer's files call them."""
+    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|<(start|end)_of_turn>|<fim_.*>", text))
 
 
 def steps(pre):
@@ -1048,6 +1053,7 @@ def steps(pre):
 
 
 def pre_name(pre, ignore_merges, arch, where):
+    """tokenizer.ggml.pre for a pre-tokenizer."""
     found = steps(pre)
     name = PRE.get(found)
     if found and len(found) == 6 and all(a.startswith(b) for a, b in zip(found, PRE_DEEPSEEK_LLM)):
@@ -1057,8 +1063,6 @@ def pre_name(pre, ignore_merges, arch, where):
                       f"{json.dumps(pre, ensure_ascii=False)[:300]}")
     if name == "dbrx" and ignore_merges:
         name = "llama-bpe"
-    elif ignore_merges and name not in ("tekken",):
-        note(f"{where}: ignore_merges is not represented with pre-tokenizer {name}")
     return PRE_OF_ARCH.get((name, arch), name)
 
 
@@ -1066,6 +1070,8 @@ def place(vocab, i, text, kind, score=-1000.0):
     """Token `i`, growing the list when it lies behind the end."""
     if not isinstance(i, int) or not 0 <= i < 1 << 24:
         raise Refused(f"tokenizer: id {i!r} of {text!r} is not valid")
+    if not isinstance(text, str) or not math.isfinite(score):
+        raise Refused(f"tokenizer: token {i} is {text!r} with the score {score!r}")
     grow = i + 1 - len(vocab.tokens)
     if grow > 0:
         vocab.tokens += [None] * grow
@@ -1077,59 +1083,143 @@ def place(vocab, i, text, kind, score=-1000.0):
     vocab.tokens[i], vocab.types[i] = text, kind
 
 
-def add_tokens(vocab, added):
-    """`added`: (id, text, special?). What no user may write is control, the rest is matched in plain text."""
-    for i, text, special in added:
+def add_tokens(vocab, added, where):
+    """Added tokens as tokenizer.json has them. What no user may write is control, the rest is matched in plain text."""
+    prefix = vocab.flags.get("add_space_prefix", False)
+    for t in added:
+        i, text = t["id"], t["content"]
         known = i < len(vocab.tokens) and vocab.tokens[i] is not None
         if known and vocab.types[i] in (UNKNOWN, BYTE):
             continue
-        control = special or looks_special(text)
-        plain = text if control or vocab.model == "gpt2" else text.replace("▁", " ")
-        place(vocab, i, plain, CONTROL if control else USER)
+        for flag in ("lstrip", "single_word"):
+            if t.get(flag):
+                raise Refused(f"{where}: added token {text!r} has {flag}, for which GGUF has no place")
+        if t.get("rstrip"):
+            vocab.rstrip.add(i)
+        control = t.get("special") or looks_special(text) or (known and vocab.types[i] == CONTROL)
+        if control or vocab.model == "gpt2":
+            place(vocab, i, text, CONTROL if control else USER)
+        elif t.get("normalized") and prefix:
+            raise Refused(f"{where}: added token {text!r} is found in normalised text, so behind a space only, for "
+                          "which GGUF has no place (expected normalized = false)")
+        elif not (known and SPACE in text and not t.get("normalized")):     # else only a visible space would match
+            place(vocab, i, text.replace(SPACE, " "), USER)
+
+
+def check_rstrip(vocab, row, name):
+    """GGUF has no place for white space that a token swallows. Readers know it of Phi-3's tokens: by the name of the
+    model, of every marker but three."""
+    if vocab.rstrip:
+        markers = {i for i, k in enumerate(vocab.types) if k in (CONTROL, USER, UNKNOWN)}
+        markers -= {i for t, i in vocab.ids().items() if t in ("<unk>", "<s>", "<|endoftext|>")}
+        if row.arch != A.PHI3 or not re.search("phi-?3", name.lower()) or vocab.rstrip != markers:
+            raise Refused(f"tokenizer: added token {vocab.tokens[min(vocab.rstrip)]!r} has rstrip, for which GGUF has "
+                          "no place (but for the tokens of Phi-3, in a file of that name)")
 
 
 def from_tokenizer_json(path, arch, pre):
     data = read_json(path)
     model, where = data.get("model") or {}, path.name
     kind = model.get("type") or ("BPE" if "merges" in model else "Unigram")
-    added = [(t["id"], t["content"], t.get("special", False)) for t in data.get("added_tokens") or []]
-    norms = data.get("normalizer") or {}
-    norms = [n["type"] for n in (norms["normalizers"] if norms.get("type") == "Sequence" else [norms] if norms else [])]
-    if kind == "BPE" and not model.get("byte_fallback"):
-        if set(norms) - {"NFC"}:
-            raise Refused(f"{where}: normalizer {'+'.join(norms)} is not known for byte-level BPE")
-        if norms:
-            note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
-        pre = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
-        vocab = Vocab("gpt2", [], [], pre)
-        for text, i in model["vocab"].items():
-            place(vocab, i, text, NORMAL)
-        vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-    elif kind == "BPE":
-        vocab = sentencepiece_from_merges(model, {t for _, t, _ in added}, where)
-        vocab.flags["add_space_prefix"] = "Prepend" in norms or metaspace_prefix(data)
-    elif kind == "Unigram":
-        vocab = Vocab("t5", [], [], scores=[])
-        for i, (text, score) in enumerate(model["vocab"]):
-            place(vocab, i, text, UNKNOWN if i == model.get("unk_id") else NORMAL, float(score))
-        for n in flatten(data.get("normalizer"), "normalizers"):
-            if n["type"] == "Precompiled":
-                vocab.charsmap = base64.b64decode(n["precompiled_charsmap"])
-        vocab.flags["add_space_prefix"] = metaspace_prefix(data)
-    else:
+    if kind not in ("BPE", "Unigram"):
         raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE or Unigram)")
-    add_tokens(vocab, added)
-    ids = vocab.ids()
-    for p in flatten(data.get("post_processor"), "processors"):
-        if p["type"] != "TemplateProcessing":
-            continue
-        names = [s.get("SpecialToken", {}).get("id") for s in p["single"]]
-        middle = names.index(None) if None in names else 0
-        vocab.flags["add_bos_token"] = middle > 0
-        vocab.flags["add_eos_token"] = middle + 1 < len(names)
-        if middle > 0 and names[0] in ids:
-            vocab.special["bos"] = ids[names[0]]
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise Refused(f"{where}: {name} = {model[name]!r} has no place in GGUF (expected none)")
+    if kind == "BPE" and not model.get("byte_fallback"):
+        vocab = byte_level(data, model, arch, pre, where)
+    else:
+        make = sentencepiece_from_merges if kind == "BPE" else unigram
+        vocab = make(model, {t["content"] for t in data.get("added_tokens") or []}, where)
+        vocab.flags["add_space_prefix"] = space_prefix(data, vocab.tokens, where)
+    add_tokens(vocab, data.get("added_tokens") or [], where)
+    add_frame(vocab, data, where)
     return vocab
+
+
+def byte_level(data, model, arch, pre, where):
+    norms = {n["type"] for n in flatten(data.get("normalizer"), "normalizers")}
+    if norms - {"NFC"}:
+        raise Refused(f"{where}: normalizer {'+'.join(sorted(norms))} has no place in GGUF (expected none or NFC)")
+    if norms:
+        note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
+    name = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
+    vocab = Vocab("gpt2", [], [], name)
+    for text, i in model["vocab"].items():
+        place(vocab, i, text, NORMAL)
+    vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    # Readers look whole words up before they merge with the names of WHOLE. That tells only where merging alone does
+    # not make a token.
+    added = {t["content"] for t in data.get("added_tokens") or []}
+    if not pre and bool(model.get("ignore_merges")) != (name in WHOLE) and (token := unmerged(vocab, added)):
+        raise Refused(f"{where}: ignore_merges = {bool(model.get('ignore_merges'))} has no place beside pre-tokenizer "
+                      f"{name}: merging does not make {token!r}")
+    return vocab
+
+
+def unmerged(vocab, added):
+    """A token, none of the added ones, that byte-pair encoding of its own text does not end in; or None."""
+    rank = {m: r for r, m in enumerate(vocab.merges)}
+    for token in vocab.tokens:
+        parts = list(token or "") if token not in added else []
+        while len(parts) > 1:
+            best, k = min((rank.get(f"{a} {b}", len(rank)), k) for k, (a, b) in enumerate(zip(parts, parts[1:])))
+            if best == len(rank):
+                return token
+            parts[k:k + 2] = [parts[k] + parts[k + 1]]
+    return None
+
+
+def space_prefix(data, tokens, where):
+    """Whether a tokenizer.json with visible spaces puts one before a text. Everything else that its normalizer and
+    pre-tokenizer may do has no place in GGUF."""
+    prefix, shown = 0, False
+    for n in flatten(data.get("normalizer"), "normalizers"):
+        if n["type"] == "Prepend" and n["prepend"] == SPACE:
+            prefix += 1
+        elif n["type"] == "Replace" and n["pattern"] == {"String": " "} and n["content"] == SPACE:
+            shown = True
+        else:
+            raise Refused(f"{where}: normalizer {n['type']} has no place in GGUF (expected Prepend and Replace for "
+                          f"visible spaces): {json.dumps(n, ensure_ascii=False)[:200]}")
+    for p in flatten(data.get("pre_tokenizer")):
+        if p["type"] == "Metaspace" and p.get("replacement") == SPACE:
+            shown = True
+            scheme = p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never")
+            if scheme != "never" and not prefix:
+                raise Refused(f"{where}: pre-tokenizer Metaspace with prepend_scheme {scheme!r} puts no space before a "
+                              "text that begins with one, GGUF's readers do; a tokenizer.model is needed")
+            if p.get("split", True) and (SPACE not in tokens or any(SPACE in (t or "")[1:] for t in tokens)):
+                raise Refused(f"{where}: pre-tokenizer Metaspace splits at spaces that tokens contain, for which GGUF "
+                              "has no place (expected split = false)")
+        elif not (p["type"] == "Split" and shown and p["pattern"] == {"String": " "} and not p.get("invert")):
+            raise Refused(f"{where}: pre-tokenizer {p['type']} has no place in GGUF beside visible spaces (expected "
+                          f"Metaspace or none): {json.dumps(p, ensure_ascii=False)[:200]}")
+    if prefix > 1 or not shown:
+        raise Refused(f"{where}: {prefix} spaces before a text, spaces made visible: {shown} (expected at most one, "
+                      "True)")
+    return bool(prefix)
+
+
+def add_frame(vocab, data, where):
+    """What the post-processor puts around a text: at most one token on either side."""
+    vocab.flags.update(add_bos_token=False, add_eos_token=False)
+    for p in flatten(data.get("post_processor"), "processors"):
+        if p["type"] == "ByteLevel":        # it moves offsets, not tokens
+            continue
+        names = [s.get("SpecialToken", {}).get("id") for s in p.get("single") or []]
+        middle = names.index(None) if None in names else 2
+        if p["type"] != "TemplateProcessing" or vocab.frame or names.count(None) != 1 or middle > 1 or \
+                len(names) > middle + 2:
+            raise Refused(f"{where}: post-processor {p['type']} {names or ''} has no place in GGUF (expected one "
+                          "TemplateProcessing with at most one token before and one behind the text)")
+        for side, name in (("bos", names[:middle]), ("eos", names[middle + 1:])):
+            if name:
+                ids = p["special_tokens"][name[0]]["ids"]
+                if len(ids) != 1:
+                    raise Refused(f"{where}: post-processor: {name[0]!r} stands for {len(ids)} tokens, expected 1")
+                vocab.frame[side] = vocab.special[side] = ids[0]
+                vocab.flags[f"add_{side}_token"] = True
 
 
 def flatten(node, inner="pretokenizers"):
@@ -1139,25 +1229,49 @@ def flatten(node, inner="pretokenizers"):
     return [x for p in node[inner] for x in flatten(p, inner)] if node["type"] == "Sequence" else [node]
 
 
-def metaspace_prefix(data):
-    return any(p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never") != "never"
-               for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace")
+def unigram(model, added, where):
+    vocab, unk = Vocab("t5", [], [], scores=[]), model.get("unk_id")
+    if model.get("byte_fallback"):      # here, and not in SentencePiece, the text "<0x41>" becomes a byte's token
+        raise Refused(f"{where}: byte_fallback of a Unigram model has no place in GGUF; a tokenizer.model is needed")
+    for i, (text, score) in enumerate(model["vocab"]):
+        place(vocab, i, text, UNKNOWN if i == unk else NORMAL, float(score))
+    if not isinstance(unk, int) or not 0 <= unk < len(vocab.tokens):
+        raise Refused(f"{where}: unk_id is {unk!r}, expected the id of a token")
+    vocab.special["unk"] = unk
+    plain = [s for s, k, t in zip(vocab.scores, vocab.types, vocab.tokens) if k == NORMAL and t not in added]
+    if min(vocab.scores) != min([0.0, *plain]):     # what an unknown character costs is counted from the lowest
+        raise Refused(f"{where}: the lowest score, {min(vocab.scores):g}, is no plain token's")
+    return vocab
 
 
 def sentencepiece_from_merges(model, added, where):
     """Byte-fallback BPE in tokenizer.json was made from SentencePiece scores: merges sorted by the piece they make. The
-    piece's first rank is its score again, provided that the merges of one piece stand together."""
-    vocab, rank, last = Vocab("llama", [], [], scores=[]), {}, None
+    piece's first rank is its score again, provided that the merges of one piece stand together and are all the ways to
+    cut it in two."""
+    vocab, ways, last, byte = Vocab("llama", [], [], scores=[]), {}, None, {f"<0x{b:02X}>" for b in range(256)}
+    missing = byte - model["vocab"].keys()
+    if missing:
+        raise Refused(f"{where}: byte_fallback without the token {min(missing)}")
     for r, m in enumerate(model["merges"]):
-        piece = m.replace(" ", "", 1) if isinstance(m, str) else "".join(m)
-        if piece in rank and piece != last and piece not in added:
+        left, right = m.split(" ") if isinstance(m, str) else m
+        piece = left + right
+        if piece in ways and piece != last and piece not in added:
             raise Refused(f"{where}: the merges that make {piece!r} do not stand together, so it has no score; "
                           "a tokenizer.model is needed")
-        rank.setdefault(piece, r)
+        ways.setdefault(piece, (r, set()))[1].add(left)
         last = piece
+    if model.get("ignore_merges"):
+        raise Refused(f"{where}: ignore_merges has no place in GGUF beside byte_fallback (expected false)")
     for text, i in model["vocab"].items():
-        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else UNKNOWN if text == model.get("unk_token") else NORMAL
-        place(vocab, i, text, kind, -float(rank.get(text, len(rank))) if kind == NORMAL else 0.0)
+        kind = UNKNOWN if text == model.get("unk_token") else BYTE if text in byte else NORMAL
+        rank, lefts = ways.get(text, (len(model["merges"]), set()))
+        for k in range(1, len(text)) if kind == NORMAL and text not in added else ():
+            if text[:k] in model["vocab"] and text[k:] in model["vocab"] and text[:k] not in lefts:
+                raise Refused(f"{where}: {text!r} is not made of {text[:k]!r} and {text[k:]!r}, which scores cannot "
+                              "say; a tokenizer.model is needed")
+        place(vocab, i, text, kind, -float(rank) if kind == NORMAL else 0.0)
+        if kind == UNKNOWN:
+            vocab.special["unk"] = i
     return vocab
 
 
@@ -1176,10 +1290,27 @@ def from_sentencepiece(path):
         raise Refused(f"{path}: SentencePiece model type {proto.trainer_spec.model_type} is not known "
                       "(expected BPE or Unigram)")
     vocab = Vocab(kind, [], [], scores=[])
-    types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
+    types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 6: BYTE}
+    spec, train = proto.normalizer_spec, proto.trainer_spec
+    for wrong, what in ((not spec.escape_whitespaces, "escape_whitespaces = false"),
+                        (train.treat_whitespace_as_suffix, "treat_whitespace_as_suffix"),
+                        (kind == "llama" and spec.precompiled_charsmap, f"normalisation {spec.name!r} of a BPE model"),
+                        (kind == "llama" and spec.remove_extra_whitespaces, "remove_extra_whitespaces of a BPE model")):
+        if wrong:
+            raise Refused(f"{path}: {what} has no place in GGUF")
+    markers = []
     for i, p in enumerate(proto.pieces):
-        place(vocab, i, p.piece.replace("▁", " ") if p.type == 4 else p.piece, types[p.type], p.score)
-    spec = proto.normalizer_spec
+        if p.type not in types:
+            raise Refused(f"{path}: piece {i}, {p.piece!r}, has the type {p.type}, for which GGUF has no place")
+        place(vocab, i, p.piece.replace(SPACE, " ") if p.type == 4 else p.piece, types[p.type], p.score)
+        if p.type == 4 and re.fullmatch(r"\[/?[A-Z0-9_]+\]", p.piece):      # Mistral's
+            markers.append(p.piece)
+            vocab.types[i] = CONTROL
+    if markers:
+        note(f"{path}: {some(markers)} are control tokens, which plain text does not become")
+    if USER in vocab.types and (kind == "t5" or spec.add_dummy_prefix):
+        raise Refused(f"{path}: user-defined symbol {vocab.tokens[vocab.types.index(USER)]!r}: GGUF's readers "
+                      + ("always take it" if kind == "t5" else "put a space behind it") + ", SentencePiece does not")
     vocab.flags = {"add_space_prefix": spec.add_dummy_prefix, "add_bos_token": True, "add_eos_token": False}
     if kind == "t5":
         vocab.charsmap = spec.precompiled_charsmap
@@ -1231,8 +1362,7 @@ def from_llama2c(path, size):
 
 
 def from_llmc(path, data):
-    """llm.c's gpt2_tokenizer.bin has the tokens without the merges; a GPT-2 token's id is its rank, so its merge is the
-    last that byte-pair encoding with smaller ranks leaves undone."""
+    """llm.c's gpt2_tokenizer.bin."""
     magic, version, size, *rest = struct.unpack_from("<4i", data)
     at, raw = 1024, []
     for i in range(size):
@@ -1241,28 +1371,31 @@ def from_llmc(path, data):
         at += 1 + n
     if version not in (1, 2) or at != len(data):
         raise Refused(f"{path}: not an llm.c tokenizer of version 1 or 2")
-    symbols = byte_symbols()
     end = rest[0] if version == 2 else size - 1
-    ranks = {t: i for i, t in enumerate(raw) if i != end}
     vocab = Vocab("gpt2", [], [], "gpt-2", merges=[])
-    for i, t in enumerate(raw):
-        if i == end:
-            place(vocab, i, "<|endoftext|>", CONTROL)
-            continue
+    place(vocab, end, "<|endoftext|>", CONTROL)
+    add_ranked(vocab, {i: t for i, t in enumerate(raw) if i != end}, path)
+    vocab.special, vocab.ends, vocab.flags = {"bos": end, "eos": end}, [end], {"add_bos_token": False}
+    return vocab
+
+
+def add_ranked(vocab, raw, path):
+    """Tokens {id: bytes} without merges: the smaller id is merged first, so a token's merge is the last one that
+    merging its bytes with smaller ids leaves undone."""
+    symbols, ranks, none = byte_symbols(), {t: i for i, t in raw.items()}, 1 << 30
+    for i, t in raw.items():
         place(vocab, i, "".join(symbols[b] for b in t), NORMAL)
         if len(t) < 2:
             continue
         parts = [t[k:k + 1] for k in range(len(t))]
-        while len(parts) > 2:
-            r, k = min((ranks.get(parts[k] + parts[k + 1], size), k) for k in range(len(parts) - 1))
+        while len(parts) > 2 and len(t) <= 1024:
+            r, k = min((ranks.get(a + b, none), k) for k, (a, b) in enumerate(zip(parts, parts[1:])))
             if r >= i:
                 break
             parts[k:k + 2] = [parts[k] + parts[k + 1]]
         if len(parts) != 2:
             raise Refused(f"{path}: token {i} is not made of two earlier ones")
         vocab.merges.append(" ".join("".join(symbols[b] for b in p) for p in parts))
-    vocab.special, vocab.ends, vocab.flags = {"bos": end, "eos": end}, [end], {"add_bos_token": False}
-    return vocab
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -1292,28 +1425,34 @@ def load_vocab(path, arch, size, pre):
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
     if path.is_dir():
-        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "merges.txt",
-                                     "vocab.bpe") if (path / n).is_file()}
+        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json",
+                                     "merges.txt", "vocab.bpe") if (path / n).is_file()}
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
-            model = read_json(has["tokenizer.json"]).get("model") or {}
-            byte_level = model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
-            if byte_level or "tokenizer.model" not in has:
+            data = read_json(has["tokenizer.json"])
+            model = data.get("model") or {}
+            byte_bpe = model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
+            split = (data.get("pre_tokenizer") or {}).get("type")
+            if byte_bpe and split == "ByteLevel" and conf.get("add_prefix_space"):
+                raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
+            if byte_bpe or "tokenizer.model" not in has:
                 vocab = from_tokenizer_json(has["tokenizer.json"], arch, pre)
         if vocab is None and "tokenizer.model" in has:
             vocab = from_sentencepiece(has["tokenizer.model"])
             if "tokenizer.json" in has:
-                added = read_json(has["tokenizer.json"]).get("added_tokens") or []
-                add_tokens(vocab, [(t["id"], t["content"], t.get("special", False)) for t in added])
+                add_tokens(vocab, data.get("added_tokens") or [], "tokenizer.json")
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
         if vocab is None and words and merges:
             kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+            if conf.get("add_prefix_space"):
+                raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
             if not pre and kind not in PRE_OF_CLASS:
                 raise Refused(f"{path}: tokenizer_class {kind} does not say how text is split; choose with --pre NAME")
             vocab = from_vocab_and_merges(words, merges, pre or PRE_OF_CLASS[kind])
         if vocab is None:
-            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; "
+            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, or vocab.json with "
+                          "merges.txt; "
                           "give --tokenizer PATH or --no-tokenizer")
         add_special(vocab, path, conf)
         return vocab
@@ -1330,17 +1469,18 @@ def load_vocab(path, arch, size, pre):
         return from_llmc(path, path.read_bytes())
     if path.suffix == ".bin":
         return from_llama2c(path, size)
-    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, *.model, tok.bin, meta.pkl, or a folder)")
+    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, *.model, tok.bin, "
+                  "meta.pkl, or a folder)")
 
 
 def add_special(vocab, folder, conf):
     """Special tokens, end tokens and chat templates from the small files of a Hugging Face folder."""
     for i, t in (conf.get("added_tokens_decoder") or {}).items():
-        add_tokens(vocab, [(int(i), t["content"], t.get("special", False))])
+        add_tokens(vocab, [{**t, "id": int(i)}], "tokenizer_config.json")
     ids = vocab.ids()
     for text, i in read_json(folder / "added_tokens.json", needed=False).items():
         if text not in ids:
-            add_tokens(vocab, [(i, text, False)])
+            add_tokens(vocab, [{"id": i, "content": text}], "added_tokens.json")
     ids = vocab.ids()
     names = read_json(folder / "special_tokens_map.json", needed=False)
     names.update({k: v for k, v in conf.items() if v is not None})
@@ -1378,6 +1518,21 @@ def add_special(vocab, folder, conf):
         for text in ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eom_id|>"):
             if text in vocab.template and text in ids and ids[text] not in vocab.ends:
                 vocab.ends.append(ids[text])
+
+
+# The ids that readers take where a file names none.
+DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2}}
+
+
+def check_special(vocab):
+    for side, i in vocab.frame.items():
+        named = vocab.special.get(side)
+        if vocab.flags[f"add_{side}_token"] and named != i:
+            raise Refused(f"tokenizer: the post-processor adds token {i}, {side}_token is {named}")
+    for name, i in DEFAULT_IDS[vocab.model].items():
+        if name not in vocab.special and i < len(vocab.tokens) and vocab.types[i] in (NORMAL, USER):
+            raise Refused(f"tokenizer: no {name}_token is named, and GGUF's readers would take token {i}, "
+                          f"{vocab.tokens[i]!r}, for it")
 
 
 def fit_vocab(vocab, size):
@@ -1452,14 +1607,14 @@ FILE_TYPE = {"F32": "ALL_F32"}
 def checked(path, function, *args):
     """What a damaged file makes a parser stumble over, in one line."""
     try:
-        return function(path, *args)
+        return function(*args)
     except (Refused, OSError, MemoryError):
         raise
     except Exception as e:
         raise Refused(f"{path}: malformed: {type(e).__name__}: {str(e)[:200]}") from None
 
 
-def convert(path, args):
+def convert(args):
     source = open_source(args.source, args)
     row = find_row(source.config, args.source)
     c = canonical(source.config, row)
@@ -1474,8 +1629,10 @@ def convert(path, args):
         if where is None:
             raise Refused(f"{args.source}: this kind of file has no tokenizer in it; "
                           "give --tokenizer PATH or --no-tokenizer")
-        vocab = checked(where, load_vocab, row.arch, d["V"], args.pre)
+        vocab = checked(where, load_vocab, where, row.arch, d["V"], args.pre)
         fit_vocab(vocab, d["V"])
+        check_special(vocab)
+        check_rstrip(vocab, row, args.name or source.name)
 
     arch = gguf.MODEL_ARCH_NAMES[row.arch]
     tmp = args.out.with_name(f".{args.out.name}.{os.getpid()}.tmp")
@@ -1497,7 +1654,7 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
     w.add_name(args.name or source.name)
 
     def put(key, value):
-        if not isinstance(value, str) and not 0 <= value < 2**32 and not (isinstance(value, float) and abs(value) < 3e38):
+        if not isinstance(value, str) and not (abs(value) < 3e38 if isinstance(value, float) else 0 <= value < 2**32):
             raise Refused(f"config: {key} = {value!r} is not a number that GGUF holds")
         add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
         add(f"{arch}.{key}", value)
