@@ -1070,13 +1070,41 @@ def test_tokenizer_model():
     for name, more in (("bpe", {}), ("bpe without a prefix", dict(add_dummy_prefix=False)),
                        ("user-defined", dict(add_dummy_prefix=False, user_defined_symbols=["<x>", "▁▁▁"])),
                        ("unigram", dict(kind="unigram")),
-                       ("nmt_nfkc", dict(kind="unigram", normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True))):
+                       ("nmt_nfkc", dict(kind="unigram", normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True)),
+                       ("a version", dict(name="tokenizer.model.v3"))):
         sp = train(**more)
         m = convert(folder)
         same_ids(sp.encode, name, texts)
         ok(m.all["tokenizer.ggml.add_space_prefix"] is ("add_dummy_prefix" not in more), name)
+    convert(folder, "--tokenizer", folder / "tokenizer.model.v3")
     status, err = run(folder, "-o", TMP / "out.gguf", "--tokenizer", (train(user_defined_symbols=["[REF]"]), folder)[1])
     ok(status == 0 and "[REF] are control tokens" in err, err)
+
+
+def test_mistral_files():
+    """tekken.json and tokenizer.model.v3 as mistral-common has them, alone in a folder."""
+    try:
+        import mistral_common
+        from mistral_common.tokens.tokenizers.sentencepiece import SentencePieceTokenizer
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    except ImportError as e:
+        return print(f"convert_test: mistral-common skipped: {e}")
+    data = Path(mistral_common.__file__).parent / "data"
+    texts = (*TEXTS[:5], TEXT, "x" * 40 + "\r\n\t  def f(a_b, C):  # ½ 12345\n", "Ελληνικά 한국어 ไทย 🙂🙂")
+    for source, name, kind, size in (("tekken_240911.json", "tekken.json", Tekkenizer, 131072), (
+            "mistral_instruct_tokenizer_240323.model.v3", "tokenizer.model.v3", SentencePieceTokenizer, 32768)):
+        if not (data / source).is_file():
+            print(f"convert_test: {source} is not there")
+            continue
+        folder = weightless("mistral", size)
+        shutil.copy(data / source, folder / name)
+        m, t = convert(folder), kind.from_file(folder / name) if kind is Tekkenizer else kind(folder / name)
+        ok(len(m.all["tokenizer.ggml.tokens"]) == size, name)
+        ok([m.all[f"tokenizer.ggml.{x}_token_id"] for x in ("bos", "eos", "unknown")] == [1, 2, 0], f"{name}: ids")
+        for i in (3, 4, 5):
+            ok(m.all["tokenizer.ggml.tokens"][i] == t.id_to_piece(i), f"{name}: token {i}")
+            ok(m.all["tokenizer.ggml.token_type"][i] == cw.CONTROL, f"{name}: token {i}")
+        same_ids(lambda x, t=t: t.encode(x, True, False), name, texts, "--bos")
 
 
 def test_gpt2_vocab():
@@ -1213,7 +1241,7 @@ def test_errors():
     bad("expected floating-point weights, found uint8", weights={q: tensors[q].astype(np.uint8)})
     bad("blk.1.attn_q.weight: not all values are finite", weights={q: tensors[q] * np.float32(np.nan)})
     bad("does not fit F16", weights={q: tensors[q] + np.float32(1e6)})
-    bad("no tokenizer.json, tokenizer.model, or vocab.json", args=())
+    bad("no tokenizer.json, tokenizer.model, tekken.json, or vocab.json", args=())
     folder = fresh("bad", good)
     refused(folder, "neither *.safetensors nor pytorch_model*.bin")
     (folder / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes()[:-1])

@@ -12,6 +12,7 @@ describes is refused: a model is converted exactly or not at all.
 """
 
 import argparse
+import base64
 import io
 import json
 import math
@@ -1398,6 +1399,38 @@ def add_ranked(vocab, raw, path):
         vocab.merges.append(" ".join("".join(symbols[b] for b in p) for p in parts))
 
 
+TEKKEN_SPECIAL = ("<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] "
+                  "[TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] "
+                  "[/SYSTEM_PROMPT] [TOOL_CONTENT]").split()       # of files that do not list theirs
+
+
+def from_tekken(path):
+    """Mistral's tekken.json: special tokens, then the others in the order of their ranks, more than are used."""
+    data = read_json(path)
+    config, vocab = data["config"], Vocab("gpt2", [], [], "tekken", merges=[])
+    pattern = {"type": "Split", "behavior": "Isolated", "invert": False, "pattern": {"Regex": config["pattern"]}}
+    if PRE.get(steps(pattern)) != "tekken":
+        raise Refused(f"{path}: pattern not known (expected Tekken's): {config['pattern'][:200]!r}")
+    n, size = config["default_num_special_tokens"], config["default_vocab_size"]
+    names = data.get("special_tokens")
+    if names is None:
+        names = [{"rank": i, "token_str": t} for i, t in enumerate(TEKKEN_SPECIAL)]
+    for i in range(len(names), n):
+        place(vocab, i, f"<SPECIAL_{i}>", CONTROL)
+    for t in names:
+        place(vocab, t["rank"], t["token_str"], CONTROL)
+    raw = [base64.b64decode(t["token_bytes"]) for t in data["vocab"][:size - n]]
+    if len(vocab.tokens) != n or raw[:256] != [bytes([b]) for b in range(256)] or len(raw) != size - n:
+        raise Refused(f"{path}: expected {n} special tokens and {size - n} others that begin with the 256 bytes, found "
+                      f"{len(vocab.tokens)} and {len(raw)}")
+    add_ranked(vocab, {n + i: t for i, t in enumerate(raw)}, path)
+    ids = vocab.ids()
+    named = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+    vocab.special = {k: ids[t] for k, t in named.items() if t in ids}
+    vocab.flags = {"add_bos_token": True, "add_eos_token": False}
+    return vocab
+
+
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"{module}.{name} in it")
@@ -1420,13 +1453,19 @@ def from_char_meta(path):
     return vocab
 
 
+SP_FILE = re.compile(r"\.model(\.v\d+(m\d+)?)?$")
+
+
 def load_vocab(path, arch, size, pre):
     """The tokenizer in a folder or file."""
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
     if path.is_dir():
-        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json",
+        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "encoder.json",
                                      "merges.txt", "vocab.bpe") if (path / n).is_file()}
+        versions = sorted(f for f in path.glob("*.model.v*") if SP_FILE.search(f.name))
+        if versions:        # Mistral's names: tokenizer.model.v3
+            has.setdefault("tokenizer.model", versions[-1])
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
@@ -1442,6 +1481,8 @@ def load_vocab(path, arch, size, pre):
             vocab = from_sentencepiece(has["tokenizer.model"])
             if "tokenizer.json" in has:
                 add_tokens(vocab, data.get("added_tokens") or [], "tokenizer.json")
+        if vocab is None and "tekken.json" in has:
+            vocab = from_tekken(has["tekken.json"])
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
         if vocab is None and words and merges:
             kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
@@ -1451,17 +1492,17 @@ def load_vocab(path, arch, size, pre):
                 raise Refused(f"{path}: tokenizer_class {kind} does not say how text is split; choose with --pre NAME")
             vocab = from_vocab_and_merges(words, merges, pre or PRE_OF_CLASS[kind])
         if vocab is None:
-            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, or vocab.json with "
+            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, tekken.json, or vocab.json with "
                           "merges.txt; "
                           "give --tokenizer PATH or --no-tokenizer")
         add_special(vocab, path, conf)
         return vocab
     data = path.read_bytes()[:1024]
     if path.suffix == ".json":
-        vocab = from_tokenizer_json(path, arch, pre)
+        vocab = from_tekken(path) if "tekken" in path.name else from_tokenizer_json(path, arch, pre)
         add_special(vocab, path.parent, {})
         return vocab
-    if path.suffix == ".model":
+    if SP_FILE.search(path.name):
         return from_sentencepiece(path)
     if path.suffix == ".pkl":
         return from_char_meta(path)
@@ -1469,7 +1510,7 @@ def load_vocab(path, arch, size, pre):
         return from_llmc(path, path.read_bytes())
     if path.suffix == ".bin":
         return from_llama2c(path, size)
-    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, *.model, tok.bin, "
+    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, tekken.json, *.model, tok.bin, "
                   "meta.pkl, or a folder)")
 
 
