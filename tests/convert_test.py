@@ -49,17 +49,16 @@ def ok(condition, what):
 
 
 def run(*args):
-    """The tool as from the command line: (exit status, stderr); run.out has stdout."""
-    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    """The tool as from the command line: (exit status, stderr)."""
+    err, argv = io.StringIO(), sys.argv
     sys.argv = ["convert_weights.py", *map(str, args)]
     try:
-        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
+        with contextlib.redirect_stderr(err):
             status = cw.main()
     except SystemExit as e:
         status = e.code
     finally:
         sys.argv = argv
-    run.out = out.getvalue()
     return status, err.getvalue()
 
 
@@ -960,8 +959,9 @@ def test_json_spaces():
         same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
         refused(put_tokenizer("spaces", t, conf={"bos_token": "</s>"}), "the post-processor adds token 1, bos_token is 2")
         t.post_processor = None
-        refused(put_tokenizer("spaces", spaces(kind, [prepend, show], [], added=[AddedToken("<x>")])),
-                "added token '<x>' is found in normalised text")
+        for special in (False, True):
+            t = spaces(kind, [prepend, show], [], added=[AddedToken("<x>", normalized=True, special=special)])
+            refused(put_tokenizer("spaces", t), "added token '<x>' is found in normalised text")
         for flag in ("lstrip", "rstrip", "single_word"):
             t = spaces(kind, [show], [], added=[AddedToken("<x>", normalized=False, **{flag: True})])
             refused(put_tokenizer("spaces", t), f"added token '<x>' has {flag}")
@@ -1005,6 +1005,41 @@ def test_json_models():
     byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     refused(folder, "add_prefix_space has no place")
+
+
+def nodes(tree, path=()):
+    """Paths to the parts of a JSON document, a few of each list."""
+    yield path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree[:3]) if isinstance(tree, list) else ()
+    for k, v in list(items)[:8]:
+        yield from nodes(v, path + (k,))
+
+
+def test_broken_tokenizers():
+    import random
+    from tokenizers import normalizers as n, pre_tokenizers as p, processors
+    t = spaces("bpe", [n.Prepend("▁"), n.Replace(" ", "▁")], [p.Metaspace(split=False)])
+    t.post_processor = processors.TemplateProcessing(["<s>", "$A"], special_tokens=[("<s>", 1)])
+    u = spaces("unigram", [n.Replace(" ", "▁")], [p.Split(" ", "merged_with_previous")])
+    folder = weightless("broken", 310)
+    b = byte_bpe(p.Sequence([p.Digits(True), p.ByteLevel(add_prefix_space=False)]), folder)
+    conf = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "added_tokens_decoder": {"300": {"content": "<z>"}},
+            "add_bos_token": True, "chat_template": "x"}
+    more = {"tokenizer_config.json": conf, "generation_config.json": {"eos_token_id": [1, 2], "bos_token_id": 1},
+            "special_tokens_map.json": {"bos_token": "<s>"}, "added_tokens.json": {"<q>": 301}}
+    choose = random.Random(3)
+    for i in range(400):
+        files = {"tokenizer.json": json.loads(choose.choice((t, u, b)).to_str()), **more}
+        name = choose.choice(["tokenizer.json"] * 6 + list(more))
+        files = json.loads(json.dumps(files))
+        *path, last = (name, *choose.choice(list(nodes(files[name]))))
+        part, value = files, choose.choice((*BROKEN, [{"type": "Sequence"}], "a b c", "\0"))
+        for k in path:
+            part = part[k]
+        part[last] = value
+        for k, x in files.items():
+            (folder / k).write_text(json.dumps(x))
+        converts_or_says_why(folder, f"{path} {last} = {value!r}")
 
 
 def test_phi3_rstrip():
@@ -1160,7 +1195,7 @@ def converts_or_says_why(folder, what, *args):
     """One line and nothing written, or a file; never a traceback, and never for long."""
     status, err = run(folder, "-o", TMP / "out.gguf", *args)
     lines = [x for x in err.strip().splitlines() if not x.startswith("convert_weights.py: note: ")]
-    good = len(lines) == 1 and lines[0].startswith("convert_weights.py: error: ") if status else not lines
+    good = len(lines) == 1 and lines[0].startswith(f"convert_weights.py: {'error' if status else 'wrote'}")
     ok(good, f"{what}: {status} {err}")
     ok(not list(TMP.glob(".*.tmp")), f"{what}: an unfinished file")
 
@@ -1182,6 +1217,8 @@ def test_broken_configs():
                 changed = {**config, "rope_parameters": {**config["rope_parameters"], key: value}}
                 (folder / "config.json").write_text(json.dumps(changed))
                 converts_or_says_why(folder, f"{name}: rope {key} = {value!r}", "--no-tokenizer")
+    (folder / "config.json").write_text('{"model_type": "\\u001b[31m"}')
+    refused(folder, "unknown model_type '\\x1b[31m'")
     (folder / "config.json").write_text("[" * 100000 + "]" * 100000)
     refused(folder, "malformed")
 
@@ -1193,12 +1230,15 @@ def test_hints():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / name).write_bytes(b"GGUF")
-        refused(folder, message)
+        refused(folder, "no config.json in this folder; " + message)
+        (folder / "config.json").write_text("{}")
+        refused(folder, "neither *.safetensors nor pytorch_model*.bin in it; " + message)
     (folder / "m.gguf").write_bytes(b"GGUF" + bytes(99))
     refused(folder / "m.gguf", "is a GGUF file already")
     _, good = toy("llama")
-    convert(good, "--no-tokenizer")
-    ok(re.fullmatch(r"\S+/out\.gguf: llama, 2 layers, 21 tensors, f32, no tokenizer, 0\.1 MB\n", run.out), run.out)
+    status, err = run(good, "-o", TMP / "out.gguf", "--no-tokenizer", "--type", "f16")
+    said = r"convert_weights.py: wrote \S+/out\.gguf: llama, 2 layers, 21 tensors, f16, no tokenizer, 0\.1 MB\n"
+    ok(status == 0 and re.fullmatch(said, err), err)
 
 
 def test_without_torch():
@@ -1253,7 +1293,7 @@ def test_errors():
     (folder / "config.json").write_text("{")
     refused(folder, "not JSON")
     (folder / "config.json").unlink()
-    refused(folder, "config.json: no such file")
+    refused(folder, "no config.json in this folder")
     refused(TMP / "nowhere", "no such file or folder")
     shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
     for text, message in (("[]", "expected a JSON object"),

@@ -39,8 +39,15 @@ class Refused(Exception):
     """A one-line reason why the source cannot be converted."""
 
 
+def say(text):
+    """One line on stderr. A file's own text may be in it."""
+    text = " ".join(str(text).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    tqdm.write(f"convert_weights.py: {text}", file=sys.stderr)
+
+
 def note(text):
-    tqdm.write(f"convert_weights.py: note: {text}", file=sys.stderr)
+    say(f"note: {text}")
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -411,13 +418,20 @@ def join_mxfp4(tensors):
     return tensors
 
 
+def hint(path):
+    """What a file that lies in a folder in the place of weights may be for."""
+    for pattern, text in (("*.gguf", "is a GGUF file already, it needs no conversion"),
+                          ("*.bin", "may be a file of llama2.c or llm.c: give it as SOURCE"),
+                          ("*.pt", "may be a nanoGPT or minGPT checkpoint: give it as SOURCE"),
+                          ("*.pth", "is a checkpoint as Meta published it; take the model from Hugging Face")):
+        for f in sorted(path.glob(pattern)):
+            return f"; {f.name} {text}"
+    return ""
+
+
 def open_folder(path, args):
     if not (path / "config.json").is_file():
-        for pattern, hint in (("*.gguf", "is a GGUF file already, it needs no conversion"),
-                              ("*.bin", "may be a file of llama2.c or llm.c: give it as SOURCE"),
-                              ("*.pt", "may be a nanoGPT or minGPT checkpoint: give it as SOURCE")):
-            for f in sorted(path.glob(pattern)):
-                raise Refused(f"{path}: no config.json in this folder; {f.name} {hint}")
+        raise Refused(f"{path}: no config.json in this folder{hint(path)}")
     config = read_json(path / "config.json")
     if "text_config" in config:     # the language half of a model that also sees
         config = {**config, **config["text_config"], "model_type": config.get("model_type")}
@@ -452,7 +466,7 @@ def open_folder(path, args):
                 raise Refused(f"{index}: {n} is listed but in none of the files")
             break
     if not tensors:
-        raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it")
+        raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it{hint(path)}")
     pairs = any(re.match(r"layers\.\d+\.attention\.w[qk]\.", n) for n in tensors)     # Meta's names and layout
     return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs)
 
@@ -1098,11 +1112,11 @@ def add_tokens(vocab, added, where):
         if t.get("rstrip"):
             vocab.rstrip.add(i)
         control = t.get("special") or looks_special(text) or (known and vocab.types[i] == CONTROL)
-        if control or vocab.model == "gpt2":
-            place(vocab, i, text, CONTROL if control else USER)
-        elif t.get("normalized") and prefix:
+        if t.get("normalized") and prefix and text not in ("<s>", "</s>", "<unk>", "<pad>"):   # these stand around texts
             raise Refused(f"{where}: added token {text!r} is found in normalised text, so behind a space only, for "
                           "which GGUF has no place (expected normalized = false)")
+        if control or vocab.model == "gpt2":
+            place(vocab, i, text, CONTROL if control else USER)
         elif not (known and SPACE in text and not t.get("normalized")):     # else only a visible space would match
             place(vocab, i, text.replace(SPACE, " "), USER)
 
@@ -1682,8 +1696,8 @@ def convert(args):
         write(w, tmp, source, row, c, d, outs, vocab, args)
         os.replace(tmp, args.out)
         words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
-        print(f"{args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
-              f"{args.out.stat().st_size / 1e6:.1f} MB")
+        say(f"wrote {args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
+            f"{args.out.stat().st_size / 1e6:.1f} MB")
     finally:
         w.close()
         tmp.unlink(missing_ok=True)
@@ -1765,13 +1779,13 @@ def main():
             raise Refused(f"{args.out}: is the source")
         checked(args.source, convert, args)
     except Refused as e:
-        print(f"convert_weights.py: error: {' '.join(str(e).split())}", file=sys.stderr)
+        say(f"error: {e}")
         return 1
     except (OSError, MemoryError) as e:
-        print(f"convert_weights.py: error: {e or 'out of memory'}", file=sys.stderr)
+        say(f"error: {e or 'out of memory'}")
         return 1
     except KeyboardInterrupt:
-        print("convert_weights.py: stopped", file=sys.stderr)
+        say("stopped")
         return 130
     return 0
 
