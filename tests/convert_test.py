@@ -1002,6 +1002,18 @@ def test_json_models():
     t.normalizer = n.Lowercase()
     t.save(str(folder / "tokenizer.json"))
     refused(folder, "normalizer Lowercase")
+    words = r"\p{N}{1,3}"
+    lost = p.Sequence([p.Split(tokenizers.Regex(words), "removed", invert=True), p.ByteLevel(False, use_regex=False)])
+    for pre, message in ((lost, "pre-tokenizer not known"), (p.Digits(individual_digits=True), "pre-tokenizer not known")):
+        byte_bpe(pre, folder)
+        refused(folder, message)
+    refused(folder, "BPE of characters, neither ByteLevel nor byte_fallback", "--pre", "gpt-2")
+    byte_bpe(p.ByteLevel(add_prefix_space=False), folder, unk_token="<|endoftext|>")
+    convert(folder)
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["model"]["vocab"] = {k: v for k, v in data["model"]["vocab"].items() if k != "ÿ"}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    refused(folder, "no token for the byte 'ÿ'")
     byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     refused(folder, "add_prefix_space has no place")
@@ -1112,6 +1124,8 @@ def test_tokenizer_model():
         same_ids(sp.encode, name, texts)
         ok(m.all["tokenizer.ggml.add_space_prefix"] is ("add_dummy_prefix" not in more), name)
     convert(folder, "--tokenizer", folder / "tokenizer.model.v3")
+    shutil.copy(folder / "tokenizer.model.v3", folder / "tokenizer.model.v7m1")
+    refused(folder, "tokenizer.model.v3, tokenizer.model.v7m1: choose one with --tokenizer")
     status, err = run(folder, "-o", TMP / "out.gguf", "--tokenizer", (train(user_defined_symbols=["[REF]"]), folder)[1])
     ok(status == 0 and "[REF] are control tokens" in err, err)
 

@@ -1060,6 +1060,8 @@ def steps(pre):
         return ("punctuation",)
     if pre["type"] == "Split" and (pre["behavior"], pre.get("invert")) in (("Isolated", False), ("Removed", True)):
         text = pre["pattern"].get("Regex") or re.escape(pre["pattern"].get("String", ""))
+        if pre["behavior"] == "Removed" and not text.endswith(r"|\s+"):     # what the pattern does not match is lost
+            return None
         text = text.replace("\r", r"\r").replace("\n", r"\n")
         for form in ("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", "'(?i:[sdmt]|ll|ve|re)"):
             text = text.replace(form, CONTRACTIONS)
@@ -1159,10 +1161,18 @@ def byte_level(data, model, arch, pre, where):
     if norms:
         note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
     name = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
+    if not any(p["type"] == "ByteLevel" for p in flatten(data.get("pre_tokenizer"))):
+        raise Refused(f"{where}: BPE of characters, neither ByteLevel nor byte_fallback, has no place in GGUF")
+    missing = set(byte_symbols().values()) - model["vocab"].keys()
+    if missing and model.get("unk_token"):      # readers leave out what has no token
+        raise Refused(f"{where}: no token for the byte {min(missing)!r}, and unk_token {model['unk_token']!r} in its "
+                      "place is not what GGUF means (expected all bytes, or no unk_token)")
     vocab = Vocab("gpt2", [], [], name)
     for text, i in model["vocab"].items():
         place(vocab, i, text, NORMAL)
     vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    if any(m.count(" ") != 1 for m in vocab.merges):
+        raise Refused(f"{where}: expected merges of two symbols without spaces")
     # Readers look whole words up before they merge with the names of WHOLE. That tells only where merging alone does
     # not make a token.
     added = {t["content"] for t in data.get("added_tokens") or []}
@@ -1479,7 +1489,9 @@ def load_vocab(path, arch, size, pre):
                                      "merges.txt", "vocab.bpe") if (path / n).is_file()}
         versions = sorted(f for f in path.glob("*.model.v*") if SP_FILE.search(f.name))
         if versions:        # Mistral's names: tokenizer.model.v3
-            has.setdefault("tokenizer.model", versions[-1])
+            if len(versions) > 1 and "tokenizer.model" not in has:
+                raise Refused(f"{path}: {some([f.name for f in versions])}: choose one with --tokenizer")
+            has.setdefault("tokenizer.model", versions[0])
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
@@ -1495,6 +1507,7 @@ def load_vocab(path, arch, size, pre):
             vocab = from_sentencepiece(has["tokenizer.model"])
             if "tokenizer.json" in has:
                 add_tokens(vocab, data.get("added_tokens") or [], "tokenizer.json")
+                add_frame(vocab, data, "tokenizer.json")
         if vocab is None and "tekken.json" in has:
             vocab = from_tekken(has["tekken.json"])
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
