@@ -1004,10 +1004,10 @@ def test_json_models():
     refused(folder, "normalizer Lowercase")
     words = r"\p{N}{1,3}"
     lost = p.Sequence([p.Split(tokenizers.Regex(words), "removed", invert=True), p.ByteLevel(False, use_regex=False)])
-    for pre, message in ((lost, "pre-tokenizer not known"), (p.Digits(individual_digits=True), "pre-tokenizer not known")):
+    for pre, message in ((lost, "pre-tokenizer not known"), (p.ByteLevel(add_prefix_space=True), "add_prefix_space of"),
+                         (p.Digits(individual_digits=True), "BPE of characters, neither ByteLevel nor byte_fallback")):
         byte_bpe(pre, folder)
         refused(folder, message)
-    refused(folder, "BPE of characters, neither ByteLevel nor byte_fallback", "--pre", "gpt-2")
     byte_bpe(p.ByteLevel(add_prefix_space=False), folder, unk_token="<|endoftext|>")
     convert(folder)
     data = json.loads((folder / "tokenizer.json").read_text())
@@ -1311,7 +1311,7 @@ def test_errors():
     refused(TMP / "nowhere", "no such file or folder")
     shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
     for text, message in (("[]", "expected a JSON object"),
-                          ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "pre-tokenizer not known"),
+                          ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "BPE of characters"),
                           ('{"model": {"type": "WordPiece"}}', "tokenizer model 'WordPiece'"),
                           ('{"model": {"type": "BPE", "byte_fallback": true, "vocab": 3}}', "malformed")):
         (TMP / "json" / "tokenizer.json").write_text(text)

@@ -1126,11 +1126,12 @@ def add_tokens(vocab, added, where):
 def check_rstrip(vocab, row, name):
     """GGUF has no place for white space that a token swallows. Readers know it of Phi-3's tokens: by the name of the
     model, of every marker but three."""
-    if vocab.rstrip:
+    strips = {i for i in vocab.rstrip if i < len(vocab.tokens)}
+    if strips:
         markers = {i for i, k in enumerate(vocab.types) if k in (CONTROL, USER, UNKNOWN)}
         markers -= {i for t, i in vocab.ids().items() if t in ("<unk>", "<s>", "<|endoftext|>")}
-        if row.arch != A.PHI3 or not re.search("phi-?3", name.lower()) or vocab.rstrip != markers:
-            raise Refused(f"tokenizer: added token {vocab.tokens[min(vocab.rstrip)]!r} has rstrip, for which GGUF has "
+        if row.arch != A.PHI3 or not re.search("phi-?3", name.lower()) or strips != markers:
+            raise Refused(f"tokenizer: added token {vocab.tokens[min(strips)]!r} has rstrip, for which GGUF has "
                           "no place (but for the tokens of Phi-3, in a file of that name)")
 
 
@@ -1160,9 +1161,12 @@ def byte_level(data, model, arch, pre, where):
         raise Refused(f"{where}: normalizer {'+'.join(sorted(norms))} has no place in GGUF (expected none or NFC)")
     if norms:
         note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
-    name = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
-    if not any(p["type"] == "ByteLevel" for p in flatten(data.get("pre_tokenizer"))):
+    levels = [p for p in flatten(data.get("pre_tokenizer")) if p["type"] == "ByteLevel"]
+    if not levels:
         raise Refused(f"{where}: BPE of characters, neither ByteLevel nor byte_fallback, has no place in GGUF")
+    if any(p.get("add_prefix_space") for p in levels):
+        raise Refused(f"{where}: add_prefix_space of ByteLevel has no place in GGUF (expected false)")
+    name = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
     missing = set(byte_symbols().values()) - model["vocab"].keys()
     if missing and model.get("unk_token"):      # readers leave out what has no token
         raise Refused(f"{where}: no token for the byte {min(missing)!r}, and unk_token {model['unk_token']!r} in its "
@@ -1770,8 +1774,8 @@ def parse_args():
                         "into blocks become f16")
     p.add_argument("--tokenizer", metavar="PATH", type=Path,
                    help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, "
-                        "tokenizer.model, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's meta.pkl of ASCII "
-                        "characters")
+                        "tokenizer.model, tekken.json, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's "
+                        "meta.pkl of ASCII characters")
     p.add_argument("--no-tokenizer", action="store_true", help="write no tokenizer; token ids go in and come out")
     p.add_argument("--pre", metavar="NAME", default="",
                    help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
