@@ -962,6 +962,7 @@ def test_json_spaces():
         for special in (False, True):
             t = spaces(kind, [prepend, show], [], added=[AddedToken("<x>", normalized=True, special=special)])
             refused(put_tokenizer("spaces", t), "added token '<x>' is found in normalised text")
+        refused(put_tokenizer("spaces", spaces(kind, [show], [], added=["x" * 257])), "expected a text of at most 256")
         for flag in ("lstrip", "rstrip", "single_word"):
             t = spaces(kind, [show], [], added=[AddedToken("<x>", normalized=False, **{flag: True})])
             refused(put_tokenizer("spaces", t), f"added token '<x>' has {flag}")
@@ -1014,6 +1015,16 @@ def test_json_models():
     data["model"]["vocab"] = {k: v for k, v in data["model"]["vocab"].items() if k != "ÿ"}
     (folder / "tokenizer.json").write_text(json.dumps(data))
     refused(folder, "no token for the byte 'ÿ'")
+    t = byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
+    for late, early, overlap in (("<x>y", "<x>", True), ("<a<", "<x>", True), ("x>y", "<x>", False), ("a", "<a>", False)):
+        t = byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
+        t.add_tokens([tokenizers.AddedToken(early, normalized=False), tokenizers.AddedToken(late, normalized=True)])
+        t.save(str(folder / "tokenizer.json"))
+        if overlap:
+            refused(folder, f"added token {late!r} overlaps")
+        else:
+            convert(folder)
+            same_ids(lambda x, t=t: t.encode(x).ids, f"{late} after {early}", ("<x>y<a>ax>y", "a <x>", "<a<x>y"))
     byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     refused(folder, "add_prefix_space has no place")

@@ -969,6 +969,7 @@ def tensor_bytes(name, out, qtype, d):
 # Tokenizers
 # ----------------------------------------------------------------------------------------------------------------
 SPACE = "▁"         # SentencePiece's visible space
+LONGEST = 256       # bytes of a token that is looked for in texts
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) for n in
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
 
@@ -1108,6 +1109,8 @@ def add_tokens(vocab, added, where):
         known = i < len(vocab.tokens) and vocab.tokens[i] is not None
         if known and vocab.types[i] in (UNKNOWN, BYTE):
             continue
+        if not isinstance(text, str) or len(text.encode()) > LONGEST:
+            raise Refused(f"{where}: added token {str(text)[:40]!r}: expected a text of at most {LONGEST} bytes")
         for flag in ("lstrip", "single_word"):
             if t.get(flag):
                 raise Refused(f"{where}: added token {text!r} has {flag}, for which GGUF has no place")
@@ -1121,6 +1124,13 @@ def add_tokens(vocab, added, where):
             place(vocab, i, text, CONTROL if control else USER)
         elif not (known and SPACE in text and not t.get("normalized")):     # else only a visible space would match
             place(vocab, i, text.replace(SPACE, " "), USER)
+    # tokenizers looks for normalized tokens in what the others leave, readers for the leftmost of all.
+    first = {t["content"] for t in added if not t.get("normalized")}
+    starts = {t[:k] for t in first for k in range(1, len(t) + 1)}
+    for t in {t["content"] for t in added if t.get("normalized")}:
+        if any(s in t for s in first) or any(t[i:] in starts for i in range(len(t))):
+            raise Refused(f"{where}: added token {t!r} overlaps with one that is not normalized and so comes first, for "
+                          "which GGUF has no place")
 
 
 def check_rstrip(vocab, row, name):
