@@ -1165,6 +1165,18 @@ def test_mistral_files():
             ok(m.all["tokenizer.ggml.tokens"][i] == t.id_to_piece(i), f"{name}: token {i}")
             ok(m.all["tokenizer.ggml.token_type"][i] == cw.CONTROL, f"{name}: token {i}")
         same_ids(lambda x, t=t: t.encode(x, True, False), name, texts, "--bos")
+        if kind is Tekkenizer:
+            small = json.loads((folder / name).read_text())
+            small["vocab"] = small["vocab"][:300]
+            for key, value, message in (("default_vocab_size", 1400, "do not go together"), ("pattern", "x", "pattern not"),
+                                        ("default_num_special_tokens", 1 << 40, "do not go together")):
+                config = {**small["config"], "default_vocab_size": 1300, key: value}
+                (folder / name).write_text(json.dumps({**small, "config": config}))
+                refused(folder, message)
+            small["vocab"][7]["token_bytes"] = "AAA="
+            small["config"]["default_vocab_size"] = 1300
+            (folder / name).write_text(json.dumps(small))
+            refused(folder, "begin with the 256 bytes")
 
 
 def test_gpt2_vocab():

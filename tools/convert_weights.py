@@ -1453,14 +1453,16 @@ def from_tekken(path):
     names = data.get("special_tokens")
     if names is None:
         names = [{"rank": i, "token_str": t} for i, t in enumerate(TEKKEN_SPECIAL)]
+    if not len(names) <= n <= size <= n + len(data["vocab"]):
+        raise Refused(f"{path}: {n} special tokens of {size} do not go together with the {len(names)} and "
+                      f"{len(data['vocab'])} that are listed")
     for i in range(len(names), n):
         place(vocab, i, f"<SPECIAL_{i}>", CONTROL)
     for t in names:
         place(vocab, t["rank"], t["token_str"], CONTROL)
     raw = [base64.b64decode(t["token_bytes"]) for t in data["vocab"][:size - n]]
-    if len(vocab.tokens) != n or raw[:256] != [bytes([b]) for b in range(256)] or len(raw) != size - n:
-        raise Refused(f"{path}: expected {n} special tokens and {size - n} others that begin with the 256 bytes, found "
-                      f"{len(vocab.tokens)} and {len(raw)}")
+    if len(vocab.tokens) != n or None in vocab.tokens or raw[:256] != [bytes([b]) for b in range(256)]:
+        raise Refused(f"{path}: expected special tokens of the ranks below {n}, and others that begin with the 256 bytes")
     add_ranked(vocab, {n + i: t for i, t in enumerate(raw)}, path)
     ids = vocab.ids()
     named = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
