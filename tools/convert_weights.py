@@ -969,6 +969,7 @@ def tensor_bytes(name, out, qtype, d):
 # Tokenizers
 # ----------------------------------------------------------------------------------------------------------------
 SPACE = "▁"         # SentencePiece's visible space
+BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 LONGEST = 256       # bytes of a token that is looked for in texts
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) for n in
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
@@ -1133,16 +1134,17 @@ def add_tokens(vocab, added, where):
                           "which GGUF has no place")
 
 
-def check_rstrip(vocab, row, name):
-    """GGUF has no place for white space that a token swallows. Readers know it of Phi-3's tokens: by the name of the
-    model, of every marker but three."""
-    strips = {i for i in vocab.rstrip if i < len(vocab.tokens)}
-    if strips:
-        markers = {i for i, k in enumerate(vocab.types) if k in (CONTROL, USER, UNKNOWN)}
-        markers -= {i for t, i in vocab.ids().items() if t in ("<unk>", "<s>", "<|endoftext|>")}
-        if row.arch != A.PHI3 or not re.search("phi-?3", name.lower()) or strips != markers:
-            raise Refused(f"tokenizer: added token {vocab.tokens[min(strips)]!r} has rstrip, for which GGUF has "
-                          "no place (but for the tokens of Phi-3, in a file of that name)")
+def check_rstrip(vocab, name):
+    """GGUF has no place for white space that a token swallows. Readers know it of Phi-3's tokens, by the name of the
+    model and SentencePiece's pieces: of every marker but three."""
+    swallow = {i for i in vocab.rstrip if i < len(vocab.tokens)}
+    known = set()
+    if vocab.model == "llama" and re.search("phi-?3", name.lower()):
+        known = {i for i, (t, k) in enumerate(zip(vocab.tokens, vocab.types))
+                 if k in (CONTROL, USER, UNKNOWN) and t not in ("<unk>", "<s>", "<|endoftext|>")}
+    for i in sorted(swallow ^ known):
+        raise Refused(f"tokenizer: added token {vocab.tokens[i]!r} has rstrip = {str(i in swallow).lower()}, GGUF's "
+                      f"readers take {str(i in known).lower()} in a file of the name {name!r}")
 
 
 def from_tokenizer_json(path, arch, pre):
@@ -1388,7 +1390,7 @@ def from_llama2c(path, size):
             raise Refused(f"{path}: token {i} of {n} bytes runs over the end of the file")
         text = data[at + 8:at + 8 + n].decode("utf-8", "strict")
         at += 8 + n
-        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else NORMAL
+        kind = BYTE if BYTE_TOKEN.fullmatch(text) else NORMAL
         if i < 3:
             text, kind = ("<unk>", "<s>", "</s>")[i], (UNKNOWN, CONTROL, CONTROL)[i]
         place(vocab, i, text.replace(" ", "▁"), kind, score)
@@ -1609,6 +1611,10 @@ DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos"
 
 
 def check_special(vocab):
+    if vocab.model != "gpt2":
+        for t, k in zip(vocab.tokens, vocab.types):
+            if k == NORMAL and BYTE_TOKEN.fullmatch(t):
+                raise Refused(f"tokenizer: {t!r} is a piece of text, GGUF's readers take it for a byte")
     for side, i in vocab.frame.items():
         named = vocab.special.get(side)
         if vocab.flags[f"add_{side}_token"] and named != i:
@@ -1716,7 +1722,7 @@ def convert(args):
         vocab = checked(where, load_vocab, where, row.arch, d["V"], args.pre)
         fit_vocab(vocab, d["V"])
         check_special(vocab)
-        check_rstrip(vocab, row, args.name or source.name)
+        check_rstrip(vocab, args.name or source.name)
 
     arch = gguf.MODEL_ARCH_NAMES[row.arch]
     tmp = args.out.with_name(f".{args.out.name}.{os.getpid()}.tmp")
