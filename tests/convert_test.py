@@ -333,7 +333,8 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "phi3-longrope": ("phi3", tf.Phi3Config, GQA, LONG),
     "qwen2": ("qwen2", tf.Qwen2Config, GQA, dict(tie_word_embeddings=True)),
     "qwen2moe": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26)),
-    "qwen2moe-bare": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26, qkv_bias=False)),
+    "qwen2moe-bare": ("qwen2moe", tf.Qwen2MoeConfig, GQA, dict(MOE, shared_expert_intermediate_size=26,
+                                                               qkv_bias=False)),
     "qwen3": ("qwen3", tf.Qwen3Config, HEAD, {}),
     "qwen3moe": ("qwen3moe", tf.Qwen3MoeConfig, HEAD, dict(MOE, norm_topk_prob=True)),
     "gemma": ("gemma", tf.GemmaConfig, HEAD, {}),
@@ -940,8 +941,9 @@ def test_json_spaces():
                 ([], [p.Metaspace(prepend_scheme="first", split=False)], "prepend_scheme 'first' puts no space"),
                 ([n.Lowercase(), show], [], "normalizer Lowercase has no place in GGUF"),
                 ([n.NFKC(), show], [], "normalizer NFKC"), ([n.Strip(), show], [], "normalizer Strip"),
-                ([n.NFD(), n.StripAccents(), show], [], "normalizer NFD"), ([n.Replace("a", "b")], [], "normalizer Replace"),
-                ([show], [p.Digits(True)], "pre-tokenizer Digits"), ([show], [p.Whitespace()], "pre-tokenizer Whitespace"),
+                ([n.NFD(), n.StripAccents(), show], [], "normalizer NFD"),
+                ([n.Replace("a", "b")], [], "normalizer Replace"), ([show], [p.Digits(True)], "pre-tokenizer Digits"),
+                ([show], [p.Whitespace()], "pre-tokenizer Whitespace"),
                 ([prepend, prepend, show], [], "2 spaces before a text"), ([], [], "spaces made visible: False")):
             refused(put_tokenizer("spaces", spaces(kind, norm, pre)), message)
         inner = put_tokenizer("spaces", spaces(kind, [], [p.Metaspace(prepend_scheme="never")],
@@ -953,11 +955,13 @@ def test_json_spaces():
             refused(put_tokenizer("spaces", t), "post-processor TemplateProcessing")
         t.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
         refused(put_tokenizer("spaces", t), "post-processor BertProcessing")
-        t.post_processor = processors.TemplateProcessing(["<s>", "$A", "</s>"], special_tokens=[("<s>", 1), ("</s>", 2)])
+        both = ["<s>", "$A", "</s>"]
+        t.post_processor = processors.TemplateProcessing(both, special_tokens=[("<s>", 1), ("</s>", 2)])
         m = convert(put_tokenizer("spaces", t))
         ok([m.all[f"tokenizer.ggml.add_{x}_token"] for x in ("bos", "eos")] == [True, True], "both ends")
         same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
-        refused(put_tokenizer("spaces", t, conf={"bos_token": "</s>"}), "the post-processor adds token 1, bos_token is 2")
+        other = put_tokenizer("spaces", t, conf={"bos_token": "</s>"})
+        refused(other, "the post-processor adds token 1, bos_token is 2")
         t.post_processor = None
         for special in (False, True):
             t = spaces(kind, [prepend, show], [], added=[AddedToken("<x>", normalized=True, special=special)])
@@ -979,7 +983,8 @@ def test_json_models():
     m = convert(put_tokenizer("models", t))
     ok(m.all["tokenizer.ggml.unknown_token_id"] == 0 and m.all["tokenizer.ggml.add_eos_token"] is False, "ids")
     same_ids(lambda x: t.encode(x).ids, "unigram", TEXTS, "--bos")
-    refused(put_tokenizer("models", spaces("unigram", [n.Replace(" ", "▁")], [], byte_fallback=True)), "byte_fallback of a")
+    fallback = spaces("unigram", [n.Replace(" ", "▁")], [], byte_fallback=True)
+    refused(put_tokenizer("models", fallback), "byte_fallback of a Unigram model")
     odd = spaces("unigram", [n.Replace(" ", "▁")], [], {**PIECES, "<0x41>": -9.0})
     refused(put_tokenizer("models", odd), "'<0x41>' is a piece of text, GGUF's readers take it for a byte")
     refused(put_tokenizer("models", t, lambda d: d["model"].update(unk_id=None)), "unk_id is None")
@@ -1018,7 +1023,8 @@ def test_json_models():
     (folder / "tokenizer.json").write_text(json.dumps(data))
     refused(folder, "no token for the byte 'ÿ'")
     t = byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
-    for late, early, overlap in (("<x>y", "<x>", True), ("<a<", "<x>", True), ("x>y", "<x>", False), ("a", "<a>", False)):
+    for late, early, overlap in (("<x>y", "<x>", True), ("<a<", "<x>", True), ("x>y", "<x>", False),
+                                 ("a", "<a>", False)):
         t = byte_bpe(p.ByteLevel(add_prefix_space=False), folder)
         t.add_tokens([tokenizers.AddedToken(early, normalized=False), tokenizers.AddedToken(late, normalized=True)])
         t.save(str(folder / "tokenizer.json"))
@@ -1076,7 +1082,7 @@ def test_phi3_rstrip():
     t.add_tokens([AddedToken("</s>", **strip)])
     folder = put_tokenizer("Phi-3-toy", t)
     convert(folder)
-    refused(folder, "token '</s>' has rstrip = true, GGUF's readers take false in a file of the name 'toy'", "--name", "toy")
+    refused(folder, "'</s>' has rstrip = true, GGUF's readers take false in a file of the name 'toy'", "--name", "toy")
 
     def no_strips(data):
         for x in data["added_tokens"]:
@@ -1097,7 +1103,7 @@ def test_tokenizer_model():
 
     def train(kind="bpe", change=None, name="tokenizer.model", **more):
         blob = io.BytesIO()
-        more = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "add_dummy_prefix": True, **more}
+        more = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, **more}
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(TEXT.split("\n")), model_writer=blob, vocab_size=330, model_type=kind,
             byte_fallback=True, minloglevel=2, num_threads=1, hard_vocab_limit=False, **more)
@@ -1119,15 +1125,17 @@ def test_tokenizer_model():
                           (dict(remove_extra_whitespaces=True), "remove_extra_whitespaces of a BPE model"),
                           (dict(treat_whitespace_as_suffix=True), "treat_whitespace_as_suffix"),
                           (dict(user_defined_symbols=["<x>"]), "put a space behind it, SentencePiece does not"),
-                          (dict(kind="unigram", user_defined_symbols=["<x>"]), "always take it, SentencePiece does not"),
-                          (dict(change=unused), "has the type 5"), (dict(change=unescaped), "escape_whitespaces = false")):
+                          (dict(kind="unigram", user_defined_symbols=["<x>"]), "always take it, SentencePiece does"),
+                          (dict(change=unused), "has the type 5"),
+                          (dict(change=unescaped), "escape_whitespaces = false")):
         train(**more)
         refused(folder, message)
     texts = (*TEXTS, "the fox   jumps\n\n over")
     for name, more in (("bpe", {}), ("bpe without a prefix", dict(add_dummy_prefix=False)),
                        ("user-defined", dict(add_dummy_prefix=False, user_defined_symbols=["<x>", "▁▁▁"])),
                        ("unigram", dict(kind="unigram")),
-                       ("nmt_nfkc", dict(kind="unigram", normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True)),
+                       ("nmt_nfkc", dict(kind="unigram", normalization_rule_name="nmt_nfkc",
+                                         remove_extra_whitespaces=True)),
                        ("a version", dict(name="tokenizer.model.v3"))):
         sp = train(**more)
         m = convert(folder)
@@ -1167,7 +1175,8 @@ def test_mistral_files():
         if kind is Tekkenizer:
             small = json.loads((folder / name).read_text())
             small["vocab"] = small["vocab"][:300]
-            for key, value, message in (("default_vocab_size", 1400, "do not go together"), ("pattern", "x", "pattern not"),
+            for key, value, message in (("default_vocab_size", 1400, "do not go together"),
+                                        ("pattern", "x", "pattern not known"),
                                         ("default_num_special_tokens", 1 << 40, "do not go together")):
                 config = {**small["config"], "default_vocab_size": 1300, key: value}
                 (folder / name).write_text(json.dumps({**small, "config": config}))
@@ -1175,7 +1184,7 @@ def test_mistral_files():
             small["vocab"][7]["token_bytes"] = "AAA="
             small["config"]["default_vocab_size"] = 1300
             (folder / name).write_text(json.dumps(small))
-            refused(folder, "begin with the 256 bytes")
+            refused(folder, "the 256 bytes first")
 
 
 def test_gpt2_vocab():

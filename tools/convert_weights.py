@@ -741,7 +741,7 @@ def add_rope(put, extra, c, row, d):
             put("rope.scaling.attn_factor", attn / log(factor))
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
         put("rope.scaling.yarn_beta_slow", float(p.get("beta_slow") or 1))
-        put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ by architecture
+        put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ
     elif kind == "longrope":
         if row.arch != A.PHI3:
             raise Refused("config: rope scaling 'longrope' is known for phi3 only")
@@ -1118,7 +1118,7 @@ def add_tokens(vocab, added, where):
         if t.get("rstrip"):
             vocab.rstrip.add(i)
         control = t.get("special") or looks_special(text) or (known and vocab.types[i] == CONTROL)
-        if t.get("normalized") and prefix and text not in ("<s>", "</s>", "<unk>", "<pad>"):   # these stand around texts
+        if t.get("normalized") and prefix and text not in ("<s>", "</s>", "<unk>", "<pad>"):   # they stand around texts
             raise Refused(f"{where}: added token {text!r} is found in normalised text, so behind a space only, for "
                           "which GGUF has no place (expected normalized = false)")
         if control or vocab.model == "gpt2":
@@ -1130,8 +1130,8 @@ def add_tokens(vocab, added, where):
     starts = {t[:k] for t in first for k in range(1, len(t) + 1)}
     for t in {t["content"] for t in added if t.get("normalized")}:
         if any(s in t for s in first) or any(t[i:] in starts for i in range(len(t))):
-            raise Refused(f"{where}: added token {t!r} overlaps with one that is not normalized and so comes first, for "
-                          "which GGUF has no place")
+            raise Refused(f"{where}: added token {t!r} overlaps with one that is not normalized and so comes first, "
+                          "for which GGUF has no place")
 
 
 def check_rstrip(vocab, name):
@@ -1464,7 +1464,7 @@ def from_tekken(path):
         place(vocab, t["rank"], t["token_str"], CONTROL)
     raw = [base64.b64decode(t["token_bytes"]) for t in data["vocab"][:size - n]]
     if len(vocab.tokens) != n or None in vocab.tokens or raw[:256] != [bytes([b]) for b in range(256)]:
-        raise Refused(f"{path}: expected special tokens of the ranks below {n}, and others that begin with the 256 bytes")
+        raise Refused(f"{path}: expected special tokens of the ranks below {n}, then others, the 256 bytes first")
     add_ranked(vocab, {n + i: t for i, t in enumerate(raw)}, path)
     ids = vocab.ids()
     named = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
