@@ -39,8 +39,15 @@ class Refused(Exception):
     """A one-line reason why the source cannot be converted."""
 
 
+def say(text):
+    """One line on stderr. A file's own text may be in it."""
+    text = " ".join(str(text).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    tqdm.write(f"convert_weights.py: {text}", file=sys.stderr)
+
+
 def note(text):
-    tqdm.write(f"convert_weights.py: note: {text}", file=sys.stderr)
+    say(f"note: {text}")
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -54,7 +61,7 @@ ALIASES = {
     "activation_function": "hidden_act", "hidden_activation": "hidden_act", "layer_norm_epsilon": "norm_eps",
     "layer_norm_eps": "norm_eps", "norm_epsilon": "norm_eps", "rms_norm_eps": "norm_eps",
     "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
-    "n_head_kv": "num_key_value_heads",
+    "n_head_kv": "num_key_value_heads", "rotary_emb_base": "rope_theta",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
@@ -77,11 +84,13 @@ def extents(spec, d):
 SILU = ("silu", "swish")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
-# Tensors of a block: `+` with a bias, `*` a bias or none, `?` may be missing.
+# Tensors of a block: `+` with a bias, `*` a bias or none, `=` a bias, of zeros where the source has none (readers want
+# one), `?` may be missing.
 GPT_TOP, GPT_BLOCK = "output_norm+ output?", "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+"
 QKV, NORMS, FFN = "attn_q attn_k attn_v attn_output", "attn_norm ffn_norm", "ffn_gate ffn_up ffn_down"
 QKV_ANY, FFN_ANY = "attn_q* attn_k* attn_v* attn_output*", "ffn_gate* ffn_up* ffn_down*"
 QKV_BIAS, QK_NORMS = "attn_q+ attn_k+ attn_v+", "attn_q_norm attn_k_norm"
+LLAMA_BLOCK = f"{NORMS} {QKV_ANY} {FFN_ANY}"
 EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
@@ -90,31 +99,26 @@ GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}
 class Row:
     hf: str                     # model_type values in config.json
     arch: A                     # its name prefixes the keys
-    block: str                  # tensors of a block: `+` bias needed, `*` bias optional, `?` all optional
+    block: str                  # tensors of a block with their marks
     top: str = "token_embd output_norm output?"
     norm: str = "rms"           # rms | layer
     act: tuple = SILU           # accepted activations, the first is the default
     rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs
-    tied: bool = False          # tie_word_embeddings when config.json does not say
-    theta: float = 10000.0      # rope base when config.json does not say
-    eps: float = 1e-5
-    partial: float = 1.0        # share of a head that rope turns, when config.json does not say
-    defaults: dict = field(default_factory=dict)    # of config.json keys that may be left out
     multi_query: bool = False   # one key/value head unless config.json says otherwise
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
     window: str = ""            # which layers have a sliding window: "" none | all | even | 5of6
     ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
-    keys: dict = field(default_factory=dict)    # further GGUF keys -> what `pick` finds in config.json
+    keys: dict = field(default_factory=dict)    # further GGUF keys -> config.json's
     fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood
-    needs: tuple = ()           # keys of `fixed` that config.json must have, as their default is another
 
 
 MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
             "expert_feed_forward_length": "moe_intermediate_size"}
 WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
 HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
+PARALLEL = {"use_parallel_residual": "use_parallel_residual"}
 GPT2_FIXED = {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
               "add_cross_attention": (False,)}
 QWEN_FIXED = {"use_sliding_window": (False,)}
@@ -133,71 +137,111 @@ OSS_NAMES = {
     "mlp.experts.down_proj_bias": (("ffn_down_exps.bias", "same"),)}
 
 ROWS = [
-    Row("gpt2", A.GPT2, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none", tied=True,
+    Row("gpt2", A.GPT2, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none",
         act=TANH_GELU + ERF_GELU, fixed=GPT2_FIXED,
         ops={n: "transpose" for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")}),
     Row("gpt_bigcode", A.STARCODER, GPT_BLOCK, top="token_embd position_embd " + GPT_TOP, norm="layer", rope="none",
-        tied=True, act=TANH_GELU + ERF_GELU, fused=True, multi_query=True, fixed=GPT2_FIXED),
+        act=TANH_GELU + ERF_GELU, fused=True, multi_query=True, fixed=GPT2_FIXED),
     Row("gpt_neox", A.GPTNEOX, GPT_BLOCK, top="token_embd " + GPT_TOP, norm="layer", act=ERF_GELU + TANH_GELU,
-        partial=0.25, fused=True, keys={"use_parallel_residual": "use_parallel_residual|true"},
-        fixed={"attention_bias": (True,)}),
+        fused=True, keys=PARALLEL, fixed={"attention_bias": (True,)}),
     Row("gptj", A.GPTJ, f"attn_norm+ {QKV} ffn_up+ ffn_down+", top="token_embd output_norm+ output?+", norm="layer",
         rope="pairs", act=TANH_GELU + ERF_GELU),
-    Row("bloom", A.BLOOM, GPT_BLOCK, top="token_embd token_embd_norm+ " + GPT_TOP, norm="layer", rope="none", tied=True,
-        act=TANH_GELU, fused=True, defaults={"max_position_embeddings": 2048}, keys={"attention.max_alibi_bias": "8.0"},
+    Row("bloom", A.BLOOM, GPT_BLOCK, top="token_embd token_embd_norm+ " + GPT_TOP, norm="layer", rope="none",
+        act=TANH_GELU, fused=True, keys={"attention.max_alibi_bias": "max_alibi_bias"},
         fixed={"apply_residual_connection_post_layernorm": (False,)}),
     Row("falcon", A.FALCON, "attn_norm+ attn_norm_2?+ attn_qkv attn_output ffn_up ffn_down",
-        top="token_embd " + GPT_TOP, norm="layer", tied=True, act=ERF_GELU, fused=True, multi_query=True,
-        defaults={"max_position_embeddings": 2048},
+        top="token_embd " + GPT_TOP, norm="layer", act=ERF_GELU, fused=True, multi_query=True,
         fixed={"alibi": (False,), "parallel_attn": (True,), "bias": (False,)}),
-    Row("starcoder2", A.STARCODER2, f"attn_norm+ ffn_norm+ {QKV_ANY} ffn_up* ffn_down*", top="token_embd " + GPT_TOP,
-        norm="layer", tied=True, act=TANH_GELU + ERF_GELU, window="all"),
+    Row("starcoder2", A.STARCODER2, "attn_norm+ ffn_norm+ attn_q= attn_k= attn_v= attn_output= ffn_up= ffn_down=",
+        top="token_embd " + GPT_TOP, norm="layer", act=TANH_GELU + ERF_GELU, window="all"),
     Row("stablelm", A.STABLELM, "attn_norm+ ffn_norm?+ attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* attn_output "
-        + FFN, top="token_embd " + GPT_TOP, norm="layer", partial=0.25, shapes=HEAD_NORMS,
-        keys={"use_parallel_residual": "use_parallel_residual|false"}),
+        + FFN, top="token_embd " + GPT_TOP, norm="layer", shapes=HEAD_NORMS,
+        keys=PARALLEL),
     Row("phi", A.PHI2, f"attn_norm+ {QKV_BIAS} attn_output+ ffn_up+ ffn_down+", top="token_embd output_norm+ output?+",
-        norm="layer", act=TANH_GELU + ERF_GELU, partial=0.5, fixed={"qk_layernorm": (False,)}),
+        norm="layer", act=TANH_GELU + ERF_GELU, fixed={"qk_layernorm": (False,)}),
     Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all",
         shapes={"ffn_up": "2.F,D"}),
-    Row("llama mistral", A.LLAMA, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", window="all"),
-    Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", theta=1e6, window="all", names=STACKED,
-        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok|2"}),
-    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", eps=1e-6, fixed=QWEN_FIXED),
-    Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q* attn_k* attn_v* attn_output {EXPERTS} "
-        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", eps=1e-6, names=STACKED,
+    Row("llama", A.LLAMA, LLAMA_BLOCK, rope="swap"),
+    Row("mistral", A.LLAMA, LLAMA_BLOCK, rope="swap", window="all"),
+    Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", window="all", names=STACKED,
+        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}),
+    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", fixed=QWEN_FIXED),
+    Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q= attn_k= attn_v= attn_output {EXPERTS} "
+        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", names=STACKED,
         ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
         keys={**MOE_KEYS, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}),
-    Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", eps=1e-6, defaults={"head_dim": 128}, fixed=QWEN_FIXED),
-    Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", eps=1e-6, names=STACKED, keys=MOE_KEYS,
-        fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}, needs=("norm_topk_prob",)),
-    Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", eps=1e-6, tied=True, act=TANH_GELU + ERF_GELU,
-        defaults={"head_dim": 256}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
-    Row("gemma2", A.GEMMA2, GEMMA_BLOCK, eps=1e-6, tied=True, act=TANH_GELU, window="even",
-        defaults={"head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
-                  "final_logit_softcapping": 30.0},
+    Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", fixed=QWEN_FIXED),
+    Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", names=STACKED, keys=MOE_KEYS,
+        fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", act=TANH_GELU + ERF_GELU, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
+    Row("gemma2", A.GEMMA2, GEMMA_BLOCK, act=TANH_GELU, window="even",
         keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
-    Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", eps=1e-6, tied=True, theta=1e6, act=TANH_GELU,
+    Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", act=TANH_GELU,
         window="5of6", ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
-        defaults={"head_dim": 256, "sliding_window": 4096, "num_attention_heads": 8, "num_key_value_heads": 4,
-                  "vocab_size": 262208, "max_position_embeddings": 131072},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
         shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
-    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", eps=1e-6,
-        keys={"attention.scale": "attention_multiplier|1.0", "embedding_scale": "embedding_multiplier|1.0",
-              "residual_scale": "residual_multiplier|1.0", "logit_scale": "logits_scaling|1.0"}),
-    Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", tied=True, theta=2e6, eps=1e-6, fixed=QWEN_FIXED),
+    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap",
+        keys={"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+              "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}),
+    Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", fixed=QWEN_FIXED),
     Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
-        tied=True, theta=5e5, shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale|0.0625"}),
+        shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale"}),
     Row("gpt_oss", A.GPT_OSS, f"attn_norm post_attention_norm attn_sinks {QKV_BIAS} attn_output+ ffn_gate_inp+ "
-        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", theta=150000.0, window="even", names=OSS_NAMES,
-        shapes=WIDE_EXPERTS, defaults={"head_dim": 64, "sliding_window": 128},
-        keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
+        "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", window="even", names=OSS_NAMES,
+        shapes=WIDE_EXPERTS, keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
         fixed={"attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)}),
 ]
 
+
+# What transformers takes for a key that config.json lacks, by model_type under the names of ALIASES; "" is the others'.
+# There is none for a model's width, layers and heads: without them a file is refused.
+def _defaults(ffn, context, kv_heads=None, **more):
+    return {"intermediate_size": ffn, "max_position_embeddings": context, "num_key_value_heads": kv_heads, **more}
+
+
+DEFAULTS = {
+    "": {"norm_eps": 1e-5, "rope_theta": 10000.0, "partial_rotary_factor": 1.0, "tie_word_embeddings": False,
+         "rope_parameters": {}},
+    "gpt2": _defaults(None, 1024, tie_word_embeddings=True),
+    "gpt_bigcode": _defaults(None, 1024, multi_query=True, tie_word_embeddings=True),
+    "gpt_neox": _defaults(24576, 2048, partial_rotary_factor=0.25, use_parallel_residual=True),
+    "gptj": _defaults(None, 2048, rope_dim=64),
+    "bloom": _defaults(None, 2048, tie_word_embeddings=True, max_alibi_bias=8.0),
+    "falcon": _defaults(None, 2048, multi_query=True, tie_word_embeddings=True),
+    "starcoder2": _defaults(12288, 4096, 2, tie_word_embeddings=True),
+    "stablelm": _defaults(6912, 4096, 32, partial_rotary_factor=0.25, use_parallel_residual=False),
+    "phi": _defaults(8192, 2048, partial_rotary_factor=0.5),
+    "phi3": _defaults(8192, 4096, original_max_position_embeddings=4096),
+    "llama": _defaults(11008, 2048, norm_eps=1e-6),
+    "mistral": _defaults(14336, 131072, 8, norm_eps=1e-6, sliding_window=4096),
+    "mixtral": _defaults(14336, 131072, 8, num_experts=8, num_experts_per_tok=2, rope_theta=1e6),
+    "qwen2": _defaults(22016, 32768, 32, norm_eps=1e-6),
+    "qwen2_moe": _defaults(5632, 32768, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
+                           moe_intermediate_size=1408, shared_expert_intermediate_size=5632),
+    "qwen3": _defaults(22016, 32768, 32, norm_eps=1e-6, head_dim=128),
+    "qwen3_moe": _defaults(6144, 32768, 4, norm_eps=1e-6, num_experts=128, num_experts_per_tok=8,
+                           moe_intermediate_size=768, norm_topk_prob=False),
+    "gemma": _defaults(24576, 8192, 16, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True),
+    "gemma2": _defaults(9216, 8192, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True, sliding_window=4096,
+                        query_pre_attn_scalar=256, attn_logit_softcapping=50.0, final_logit_softcapping=30.0),
+    "gemma3_text": _defaults(9216, 131072, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True,
+                             sliding_window=4096, query_pre_attn_scalar=256, rope_theta=1e6,
+                             rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
+    "olmo": _defaults(11008, 2048),
+    "olmo2": _defaults(11008, 2048),
+    "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
+                         residual_multiplier=1.0, logits_scaling=1.0),
+    "smollm3": _defaults(11008, 32768, 4, norm_eps=1e-6, tie_word_embeddings=True, rope_theta=2e6),
+    "cohere": _defaults(22528, 8192, tie_word_embeddings=True, rope_theta=5e5, logit_scale=0.0625),
+    "gpt_oss": _defaults(2880, 131072, 8, head_dim=64, sliding_window=128, num_experts=128, num_experts_per_tok=4,
+                         rope_theta=150000.0, rope_parameters={
+                             "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                             "truncate": False, "original_max_position_embeddings": 4096}),
+}
+DEFAULTS["gemma3"] = DEFAULTS["gemma3_text"]
 
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split()))
 
@@ -245,7 +289,8 @@ OPS = {
 }
 
 # Buffers that old checkpoints carry and no model needs.
-NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\.")
+NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
+                         r"|^rope\.freqs$")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
 KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|ffn_gate_inp\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
@@ -373,7 +418,20 @@ def join_mxfp4(tensors):
     return tensors
 
 
+def hint(path):
+    """What a file that lies in a folder in the place of weights may be for."""
+    for pattern, text in (("*.gguf", "is a GGUF file already, it needs no conversion"),
+                          ("*.bin", "may be a file of llama2.c or llm.c: give it as SOURCE"),
+                          ("*.pt", "may be a nanoGPT or minGPT checkpoint: give it as SOURCE"),
+                          ("*.pth", "is a checkpoint as Meta published it; take the model from Hugging Face")):
+        for f in sorted(path.glob(pattern)):
+            return f"; {f.name} {text}"
+    return ""
+
+
 def open_folder(path, args):
+    if not (path / "config.json").is_file():
+        raise Refused(f"{path}: no config.json in this folder{hint(path)}")
     config = read_json(path / "config.json")
     if "text_config" in config:     # the language half of a model that also sees
         config = {**config, **config["text_config"], "model_type": config.get("model_type")}
@@ -408,8 +466,9 @@ def open_folder(path, args):
                 raise Refused(f"{index}: {n} is listed but in none of the files")
             break
     if not tensors:
-        raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it")
-    return Source(path.resolve().name, config, join_mxfp4(tensors), path)
+        raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it{hint(path)}")
+    pairs = any(re.match(r"layers\.\d+\.attention\.w[qk]\.", n) for n in tensors)     # Meta's names and layout
+    return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs)
 
 
 def gpt2_config(layers, heads, width, context, vocab, act="gelu_new"):
@@ -549,9 +608,10 @@ def open_source(path, args):
     if path.suffix in (".pt", ".pth", ".ckpt"):
         return open_pt(path, args)
     with open(path, "rb") as f:
-        if f.read(4) == b"PK\x03\x04":
-            return open_pt(path, args)
-    return open_bin(path, args)
+        magic = f.read(4)
+    if magic == b"GGUF":
+        raise Refused(f"{path}: is a GGUF file already, it needs no conversion")
+    return open_pt(path, args) if magic == b"PK\x03\x04" else open_bin(path, args)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -566,20 +626,13 @@ def find_row(config, where):
 
 
 def canonical(config, row):
+    """config.json under one name for each thing, with transformers' values for what it lacks."""
     out = {}
     for k, v in config.items():     # of two names for one thing the one that has a value
         if v is not None or ALIASES.get(k, k) not in out:
             out[ALIASES.get(k, k)] = v
-    return {**row.defaults, **out}
-
-
-def pick(c, spec):
-    """The first of `name|name|literal` that config.json has."""
-    for alt in spec.split("|"):
-        v = c.get(alt) if re.match(r"[A-Za-z_]", alt) and alt not in ("true", "false") else json.loads(alt)
-        if v is not None:
-            return v
-    return None
+    out = {k: v for k, v in out.items() if v is not None or k not in DEFAULTS[""]}
+    return {**DEFAULTS[""], **DEFAULTS[config["model_type"]], **out}
 
 
 def integer(c, name, default=None):
@@ -598,7 +651,7 @@ def dimensions(c, row):
         raise Refused(f"config: {d['H']} heads do not divide the width {d['D']} and there is no head_dim")
     d["K"] = integer(c, "head_dim", d["D"] // d["H"])
     if row.multi_query and not c.get("new_decoder_architecture"):
-        d["G"] = 1 if pick(c, "multi_query|true") else d["H"]
+        d["G"] = 1 if c["multi_query"] else d["H"]
     else:
         d["G"] = integer(c, "num_key_value_heads", d["H"])
     if d["H"] % d["G"]:
@@ -612,7 +665,7 @@ def dimensions(c, row):
 
 def check_fixed(c, row, d):
     for name, allowed in row.fixed.items():
-        if (name in c or name in row.needs) and c.get(name) not in allowed:
+        if name in c and c[name] not in allowed:
             raise Refused(f"config: {name} = {c.get(name)!r} changes the computation and has no place in a "
                           f"{gguf.MODEL_ARCH_NAMES[row.arch]} file (expected {' or '.join(map(repr, allowed))})")
     act = c.get("hidden_act") or row.act[0]
@@ -627,9 +680,10 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
-    if row.window == "5of6" and pick(c, "sliding_window_pattern|_sliding_window_pattern|6") != 6:
-        raise Refused(f"config: sliding_window_pattern {c['sliding_window_pattern']}, expected 6")
-    if c.get("tie_word_embeddings") is False and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
+    pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
+    if row.window == "5of6" and pattern not in (None, 6):
+        raise Refused(f"config: sliding_window_pattern {pattern!r}, expected 6")
+    if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
         raise Refused("config: tie_word_embeddings = False has no place in this architecture's files")
 
 
@@ -641,18 +695,15 @@ def layer_windows(c, row, d):
 def rope_parameters(c, row):
     """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
     Returns (parameters, base of the window layers or None)."""
-    p = {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}
-    p = {k: v for k, v in p.items() if v is not None}
-    local = c.get("rope_local_base_freq")
-    if "full_attention" in p:
-        inner = p.get("sliding_attention") or {}
+    p, local = c.get("rope_scaling") or c["rope_parameters"], None
+    if row.window == "5of6":
+        inner, local = p.get("sliding_attention") or {}, c["rope_local_base_freq"]
         if inner.get("rope_type", "default") != "default":
             raise Refused(f"config: rope_type {inner['rope_type']!r} on window layers, expected 'default'")
         local = inner.get("rope_theta", local)
-        p = p["full_attention"]
-    p.setdefault("rope_theta", c.get("rope_theta") or c.get("rotary_emb_base") or row.theta)
-    p.setdefault("partial_rotary_factor", c.get("partial_rotary_factor") or row.partial)
-    return p, (local or 10000.0) if row.window == "5of6" else None
+        p = p.get("full_attention", p)
+    p = {k: v for k, v in p.items() if v is not None}
+    return {**{k: c[k] for k in ("rope_theta", "partial_rotary_factor")}, **p}, local
 
 
 def add_rope(put, extra, c, row, d):
@@ -668,12 +719,13 @@ def add_rope(put, extra, c, row, d):
     if local:
         put("rope.freq_base_swa", float(local))
     kind = p.get("rope_type") or p.get("type") or "default"
-    kind = {"su": "longrope"}.get(kind, kind)
+    if kind == "su" or (kind == "yarn" and row.arch == A.PHI3):     # earlier names
+        kind = "longrope"
     if kind == "default":
         return
-    context = p.get("original_max_position_embeddings") or c.get("original_max_position_embeddings")
-    factor = p.get("factor") or (d["T"] / context if context else None)
-    if factor is None or factor <= 0:
+    context = c.get("original_max_position_embeddings") or p.get("original_max_position_embeddings") or d["T"]
+    factor = p.get("factor") or (d["T"] / context if kind in ("yarn", "longrope") else 0)
+    if factor <= 0:
         raise Refused(f"config: rope scaling {kind!r} without a factor")
     if kind == "linear":
         put("rope.scaling.type", "linear")
@@ -684,18 +736,15 @@ def add_rope(put, extra, c, row, d):
         attn = p.get("attention_factor") or (log(factor, m) / log(factor, m_all) if m and m_all else log(factor))
         put("rope.scaling.type", "yarn")
         put("rope.scaling.factor", float(factor))
-        put("rope.scaling.original_context_length", int(context or d["T"]))
+        put("rope.scaling.original_context_length", int(context))
         if abs(attn / log(factor) - 1) > 1e-6:      # readers multiply by 1 + 0.1 ln(factor) themselves
             put("rope.scaling.attn_factor", attn / log(factor))
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
         put("rope.scaling.yarn_beta_slow", float(p.get("beta_slow") or 1))
-        put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ by architecture
+        put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ
     elif kind == "longrope":
         if row.arch != A.PHI3:
             raise Refused("config: rope scaling 'longrope' is known for phi3 only")
-        if not context:
-            raise Refused("config: rope scaling 'longrope' needs original_max_position_embeddings")
-        factor = d["T"] / context
         attn = p.get("attention_factor") or (math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0)
         put("rope.scaling.type", "longrope")
         put("rope.scaling.attn_factor", float(attn))
@@ -706,8 +755,7 @@ def add_rope(put, extra, c, row, d):
                 raise Refused(f"config: {name}_factor: expected {dim // 2} numbers, found shape {list(values.shape)}")
             extra[f"rope_factors_{name}.weight"] = values
     elif kind == "llama3":
-        low, high = p.get("low_freq_factor", 1.0), p.get("high_freq_factor", 4.0)
-        context = context or 8192
+        low, high = p["low_freq_factor"], p["high_freq_factor"]
         wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
         smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
         extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
@@ -724,19 +772,19 @@ def add_config(put, extra, c, row, d):
     put("feed_forward_length", d["F"])
     put("attention.head_count", d["H"])
     put("attention.head_count_kv", d["G"])
-    if d["K"] * d["H"] != d["D"] or c.get("head_dim"):
+    if d["K"] * d["H"] != d["D"]:
         put("attention.key_length", d["K"])
         put("attention.value_length", d["K"])
-    eps = float(c.get("norm_eps") or row.eps)
-    put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon", eps)
+    put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon",
+        float(c["norm_eps"]))
     act = "gelu_pytorch_tanh" if row.arch == A.GEMMA else c.get("hidden_act") or row.act[0]   # its "gelu" was an error
     put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
     if any(layer_windows(c, row, d)):
         put("attention.sliding_window", integer(c, "sliding_window"))
     if row.arch in (A.GEMMA2, A.GEMMA3):
-        put("attention.scale", float(c.get("query_pre_attn_scalar") or 256) ** -0.5)
-    for key, spec in row.keys.items():
-        v = pick(c, spec)
+        put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
+    for key, name in row.keys.items():
+        v = c.get(name)
         if v is not None:
             put(key, float(v) if re.search("scal|soft|clamp|max_alibi", key) else v)
     add_rope(put, extra, c, row, d)
@@ -747,6 +795,9 @@ def add_config(put, extra, c, row, d):
 # ----------------------------------------------------------------------------------------------------------------
 # Tensors
 # ----------------------------------------------------------------------------------------------------------------
+REFUSE, OMIT, ZEROS = range(3)
+
+
 @dataclass
 class Out:
     shape: tuple
@@ -757,15 +808,15 @@ class Out:
 
 
 def wanted(row, layers):
-    """GGUF tensor names -> needed?"""
+    """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS."""
     out = {}
     for prefix, text in [("", row.top)] + [(f"blk.{i}.", row.block) for i in range(layers)]:
         for item in text.split():
-            name = item.rstrip("+*?")
+            name = item.rstrip("+*=?")
             flags = item[len(name):]
-            out[f"{prefix}{name}.weight"] = "?" not in flags
-            if "+" in flags or "*" in flags:
-                out[f"{prefix}{name}.bias"] = "+" in flags and "?" not in flags
+            out[f"{prefix}{name}.weight"] = OMIT if "?" in flags else REFUSE
+            if set(flags) & set("+*="):
+                out[f"{prefix}{name}.bias"] = ZEROS if "=" in flags else REFUSE if flags == "+" else OMIT
     return out
 
 
@@ -801,8 +852,7 @@ def some(names):
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
     want = wanted(row, d["L"])
-    tied = c.get("tie_word_embeddings")
-    tied = row.tied if tied is None else tied
+    tied = c["tie_word_embeddings"]
     outs, left, seen = {}, [], 0
     for hf, t in source.tensors.items():
         if NOT_WEIGHTS.search(hf):
@@ -836,27 +886,32 @@ def plan_tensors(source, row, c, d):
         note(f"{seen} tensors of the vision part are left out")
     if left:
         raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {some(left)}")
-    missing = [n for n, needed in want.items() if needed and n not in outs]
+    missing = [n for n, absent in want.items() if absent == REFUSE and n not in outs]
     if "output.weight" in want and "output.weight" not in outs and not tied:
         missing.append("output.weight (tie_word_embeddings is off)")
     if missing:
         raise Refused(f"{len(missing)} tensors are missing: {some(missing)}")
+    for name, absent in want.items():
+        if absent == ZEROS and name not in outs:
+            shape = tensor_shape(name, row, d)
+            zeros = Tensor(shape, "float32", lambda shape=shape: np.zeros(shape, np.float32))
+            outs[name] = Out(shape, "float32", "same", {0: zeros}, name)
     outs = {n: outs[n] for n in want if n in outs}
     for name, out in outs.items():
         check_shape(name, out, row, d)
     return outs
 
 
-def check_shape(name, out, row, d):
+def tensor_shape(name, row, d):
     base, suffix = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)
-    spec = row.shapes.get(base, SHAPES[base])
-    shape = extents(spec, d)
-    if suffix == "bias" and len(shape) > 1:
-        shape = shape[:-1]
-    n = len(out.parts)
-    found = out.shape
+    shape = extents(row.shapes.get(base, SHAPES[base]), d)
+    return shape[:-1] if suffix == "bias" and len(shape) > 1 else shape
+
+
+def check_shape(name, out, row, d):
+    shape, found, n = tensor_shape(name, row, d), out.shape, len(out.parts)
     if len(shape) == len(found) + 1:
-        if sorted(out.parts) != list(range(shape[0])):
+        if n != shape[0] or max(out.parts) != n - 1:
             raise Refused(f"{name}: expected {shape[0]} parts numbered from 0, found {n} ({out.source})")
         found = (n, *found)
     if found != shape:
@@ -913,6 +968,9 @@ def tensor_bytes(name, out, qtype, d):
 # ----------------------------------------------------------------------------------------------------------------
 # Tokenizers
 # ----------------------------------------------------------------------------------------------------------------
+SPACE = "▁"         # SentencePiece's visible space
+BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+LONGEST = 256       # bytes of a token that is looked for in texts
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) for n in
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
 
@@ -946,6 +1004,7 @@ PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
 PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
                 "Qwen2Tokenizer": "qwen2"}
+WHOLE = ("llama-bpe", "tekken")     # with these, readers look a word up before they merge it
 
 
 # Hugging Face's name -> GGUF's
@@ -965,6 +1024,8 @@ class Vocab:
     flags: dict = field(default_factory=dict)           # add_bos_token ... -> bool
     charsmap: bytes = b""
     template: object = None
+    frame: dict = field(default_factory=dict)           # bos, eos -> the id that the post-processor puts there
+    rstrip: set = field(default_factory=set)            # ids of added tokens that swallow the white space behind them
 
     def ids(self):
         return {t: i for i, t in enumerate(self.tokens) if t is not None}
@@ -982,7 +1043,8 @@ def byte_symbols():
 
 
 def looks_special(text):
-    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|</?s>|<(unk|pad|bos|eos|(start|end)_of_turn)>|<fim_.*>", text))
+    """Markers that chat templates write, whatever a tokenizer's files call them."""
+    return bool(re.fullmatch(r"<\|.*\|>|<｜.*｜>|<(start|end)_of_turn>|<fim_.*>", text))
 
 
 def steps(pre):
@@ -1000,6 +1062,8 @@ def steps(pre):
         return ("punctuation",)
     if pre["type"] == "Split" and (pre["behavior"], pre.get("invert")) in (("Isolated", False), ("Removed", True)):
         text = pre["pattern"].get("Regex") or re.escape(pre["pattern"].get("String", ""))
+        if pre["behavior"] == "Removed" and not text.endswith(r"|\s+"):     # what the pattern does not match is lost
+            return None
         text = text.replace("\r", r"\r").replace("\n", r"\n")
         for form in ("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", "'(?i:[sdmt]|ll|ve|re)"):
             text = text.replace(form, CONTRACTIONS)
@@ -1008,6 +1072,7 @@ def steps(pre):
 
 
 def pre_name(pre, ignore_merges, arch, where):
+    """tokenizer.ggml.pre for a pre-tokenizer."""
     found = steps(pre)
     name = PRE.get(found)
     if found and len(found) == 6 and all(a.startswith(b) for a, b in zip(found, PRE_DEEPSEEK_LLM)):
@@ -1017,8 +1082,6 @@ def pre_name(pre, ignore_merges, arch, where):
                       f"{json.dumps(pre, ensure_ascii=False)[:300]}")
     if name == "dbrx" and ignore_merges:
         name = "llama-bpe"
-    elif ignore_merges and name not in ("tekken",):
-        note(f"{where}: ignore_merges is not represented with pre-tokenizer {name}")
     return PRE_OF_ARCH.get((name, arch), name)
 
 
@@ -1026,6 +1089,8 @@ def place(vocab, i, text, kind, score=-1000.0):
     """Token `i`, growing the list when it lies behind the end."""
     if not isinstance(i, int) or not 0 <= i < 1 << 24:
         raise Refused(f"tokenizer: id {i!r} of {text!r} is not valid")
+    if not isinstance(text, str) or not math.isfinite(score):
+        raise Refused(f"tokenizer: token {i} is {text!r} with the score {score!r}")
     grow = i + 1 - len(vocab.tokens)
     if grow > 0:
         vocab.tokens += [None] * grow
@@ -1037,59 +1102,165 @@ def place(vocab, i, text, kind, score=-1000.0):
     vocab.tokens[i], vocab.types[i] = text, kind
 
 
-def add_tokens(vocab, added):
-    """`added`: (id, text, special?). What no user may write is control, the rest is matched in plain text."""
-    for i, text, special in added:
+def add_tokens(vocab, added, where):
+    """Added tokens as tokenizer.json has them. What no user may write is control, the rest is matched in plain text."""
+    prefix = vocab.flags.get("add_space_prefix", False)
+    for t in added:
+        i, text = t["id"], t["content"]
         known = i < len(vocab.tokens) and vocab.tokens[i] is not None
         if known and vocab.types[i] in (UNKNOWN, BYTE):
             continue
-        control = special or looks_special(text)
-        plain = text if control or vocab.model == "gpt2" else text.replace("▁", " ")
-        place(vocab, i, plain, CONTROL if control else USER)
+        if not isinstance(text, str) or len(text.encode()) > LONGEST:
+            raise Refused(f"{where}: added token {str(text)[:40]!r}: expected a text of at most {LONGEST} bytes")
+        for flag in ("lstrip", "single_word"):
+            if t.get(flag):
+                raise Refused(f"{where}: added token {text!r} has {flag}, for which GGUF has no place")
+        if t.get("rstrip"):
+            vocab.rstrip.add(i)
+        control = t.get("special") or looks_special(text) or (known and vocab.types[i] == CONTROL)
+        if t.get("normalized") and prefix and text not in ("<s>", "</s>", "<unk>", "<pad>"):   # they stand around texts
+            raise Refused(f"{where}: added token {text!r} is found in normalised text, so behind a space only, for "
+                          "which GGUF has no place (expected normalized = false)")
+        if control or vocab.model == "gpt2":
+            place(vocab, i, text, CONTROL if control else USER)
+        elif not (known and SPACE in text and not t.get("normalized")):     # else only a visible space would match
+            place(vocab, i, text.replace(SPACE, " "), USER)
+    # tokenizers looks for normalized tokens in what the others leave, readers for the leftmost of all.
+    first = {t["content"] for t in added if not t.get("normalized")}
+    starts = {t[:k] for t in first for k in range(1, len(t) + 1)}
+    for t in {t["content"] for t in added if t.get("normalized")}:
+        if any(s in t for s in first) or any(t[i:] in starts for i in range(len(t))):
+            raise Refused(f"{where}: added token {t!r} overlaps with one that is not normalized and so comes first, "
+                          "for which GGUF has no place")
+
+
+def check_rstrip(vocab, name):
+    """GGUF has no place for white space that a token swallows. Readers know it of Phi-3's tokens, by the name of the
+    model and SentencePiece's pieces: of every marker but three."""
+    swallow = {i for i in vocab.rstrip if i < len(vocab.tokens)}
+    known = set()
+    if vocab.model == "llama" and re.search("phi-?3", name.lower()):
+        known = {i for i, (t, k) in enumerate(zip(vocab.tokens, vocab.types))
+                 if k in (CONTROL, USER, UNKNOWN) and t not in ("<unk>", "<s>", "<|endoftext|>")}
+    for i in sorted(swallow ^ known):
+        raise Refused(f"tokenizer: added token {vocab.tokens[i]!r} has rstrip = {str(i in swallow).lower()}, GGUF's "
+                      f"readers take {str(i in known).lower()} in a file of the name {name!r}")
 
 
 def from_tokenizer_json(path, arch, pre):
     data = read_json(path)
     model, where = data.get("model") or {}, path.name
     kind = model.get("type") or ("BPE" if "merges" in model else "Unigram")
-    added = [(t["id"], t["content"], t.get("special", False)) for t in data.get("added_tokens") or []]
-    norms = data.get("normalizer") or {}
-    norms = [n["type"] for n in (norms["normalizers"] if norms.get("type") == "Sequence" else [norms] if norms else [])]
-    if kind == "BPE" and not model.get("byte_fallback"):
-        if set(norms) - {"NFC"}:
-            raise Refused(f"{where}: normalizer {'+'.join(norms)} is not known for byte-level BPE")
-        if norms:
-            note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
-        pre = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
-        vocab = Vocab("gpt2", [], [], pre)
-        for text, i in model["vocab"].items():
-            place(vocab, i, text, NORMAL)
-        vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-    elif kind == "BPE":
-        vocab = sentencepiece_from_merges(model, {t for _, t, _ in added}, where)
-        vocab.flags["add_space_prefix"] = "Prepend" in norms or metaspace_prefix(data)
-    elif kind == "Unigram":
-        vocab = Vocab("t5", [], [], scores=[])
-        for i, (text, score) in enumerate(model["vocab"]):
-            place(vocab, i, text, UNKNOWN if i == model.get("unk_id") else NORMAL, float(score))
-        for n in flatten(data.get("normalizer"), "normalizers"):
-            if n["type"] == "Precompiled":
-                vocab.charsmap = base64.b64decode(n["precompiled_charsmap"])
-        vocab.flags["add_space_prefix"] = metaspace_prefix(data)
-    else:
+    if kind not in ("BPE", "Unigram"):
         raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE or Unigram)")
-    add_tokens(vocab, added)
-    ids = vocab.ids()
-    for p in flatten(data.get("post_processor"), "processors"):
-        if p["type"] != "TemplateProcessing":
-            continue
-        names = [s.get("SpecialToken", {}).get("id") for s in p["single"]]
-        middle = names.index(None) if None in names else 0
-        vocab.flags["add_bos_token"] = middle > 0
-        vocab.flags["add_eos_token"] = middle + 1 < len(names)
-        if middle > 0 and names[0] in ids:
-            vocab.special["bos"] = ids[names[0]]
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise Refused(f"{where}: {name} = {model[name]!r} has no place in GGUF (expected none)")
+    if kind == "BPE" and not model.get("byte_fallback"):
+        vocab = byte_level(data, model, arch, pre, where)
+    else:
+        make = sentencepiece_from_merges if kind == "BPE" else unigram
+        vocab = make(model, {t["content"] for t in data.get("added_tokens") or []}, where)
+        vocab.flags["add_space_prefix"] = space_prefix(data, vocab.tokens, where)
+    add_tokens(vocab, data.get("added_tokens") or [], where)
+    add_frame(vocab, data, where)
     return vocab
+
+
+def byte_level(data, model, arch, pre, where):
+    norms = {n["type"] for n in flatten(data.get("normalizer"), "normalizers")}
+    if norms - {"NFC"}:
+        raise Refused(f"{where}: normalizer {'+'.join(sorted(norms))} has no place in GGUF (expected none or NFC)")
+    if norms:
+        note(f"{where}: the normalizer NFC is not represented; text is expected in that form")
+    levels = [p for p in flatten(data.get("pre_tokenizer")) if p["type"] == "ByteLevel"]
+    if not levels:
+        raise Refused(f"{where}: BPE of characters, neither ByteLevel nor byte_fallback, has no place in GGUF")
+    if any(p.get("add_prefix_space") for p in levels):
+        raise Refused(f"{where}: add_prefix_space of ByteLevel has no place in GGUF (expected false)")
+    name = pre or pre_name(data.get("pre_tokenizer"), model.get("ignore_merges"), arch, where)
+    missing = set(byte_symbols().values()) - model["vocab"].keys()
+    if missing and model.get("unk_token"):      # readers leave out what has no token
+        raise Refused(f"{where}: no token for the byte {min(missing)!r}, and unk_token {model['unk_token']!r} in its "
+                      "place is not what GGUF means (expected all bytes, or no unk_token)")
+    vocab = Vocab("gpt2", [], [], name)
+    for text, i in model["vocab"].items():
+        place(vocab, i, text, NORMAL)
+    vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    if any(m.count(" ") != 1 for m in vocab.merges):
+        raise Refused(f"{where}: expected merges of two symbols without spaces")
+    # Readers look whole words up before they merge with the names of WHOLE. That tells only where merging alone does
+    # not make a token.
+    added = {t["content"] for t in data.get("added_tokens") or []}
+    if not pre and bool(model.get("ignore_merges")) != (name in WHOLE) and (token := unmerged(vocab, added)):
+        raise Refused(f"{where}: ignore_merges = {bool(model.get('ignore_merges'))} has no place beside pre-tokenizer "
+                      f"{name}: merging does not make {token!r}")
+    return vocab
+
+
+def unmerged(vocab, added):
+    """A token, none of the added ones, that byte-pair encoding of its own text does not end in; or None."""
+    rank = {m: r for r, m in enumerate(vocab.merges)}
+    for token in vocab.tokens:
+        parts = list(token or "") if token not in added else []
+        while len(parts) > 1:
+            best, k = min((rank.get(f"{a} {b}", len(rank)), k) for k, (a, b) in enumerate(zip(parts, parts[1:])))
+            if best == len(rank):
+                return token
+            parts[k:k + 2] = [parts[k] + parts[k + 1]]
+    return None
+
+
+def space_prefix(data, tokens, where):
+    """Whether a tokenizer.json with visible spaces puts one before a text. Everything else that its normalizer and
+    pre-tokenizer may do has no place in GGUF."""
+    prefix, shown = 0, False
+    for n in flatten(data.get("normalizer"), "normalizers"):
+        if n["type"] == "Prepend" and n["prepend"] == SPACE:
+            prefix += 1
+        elif n["type"] == "Replace" and n["pattern"] == {"String": " "} and n["content"] == SPACE:
+            shown = True
+        else:
+            raise Refused(f"{where}: normalizer {n['type']} has no place in GGUF (expected Prepend and Replace for "
+                          f"visible spaces): {json.dumps(n, ensure_ascii=False)[:200]}")
+    for p in flatten(data.get("pre_tokenizer")):
+        if p["type"] == "Metaspace" and p.get("replacement") == SPACE:
+            shown = True
+            scheme = p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never")
+            if scheme != "never" and not prefix:
+                raise Refused(f"{where}: pre-tokenizer Metaspace with prepend_scheme {scheme!r} puts no space before a "
+                              "text that begins with one, GGUF's readers do; a tokenizer.model is needed")
+            if p.get("split", True) and (SPACE not in tokens or any(SPACE in (t or "")[1:] for t in tokens)):
+                raise Refused(f"{where}: pre-tokenizer Metaspace splits at spaces that tokens contain, for which GGUF "
+                              "has no place (expected split = false)")
+        elif not (p["type"] == "Split" and shown and p["pattern"] == {"String": " "} and not p.get("invert")):
+            raise Refused(f"{where}: pre-tokenizer {p['type']} has no place in GGUF beside visible spaces (expected "
+                          f"Metaspace or none): {json.dumps(p, ensure_ascii=False)[:200]}")
+    if prefix > 1 or not shown:
+        raise Refused(f"{where}: {prefix} spaces before a text, spaces made visible: {shown} (expected at most one, "
+                      "True)")
+    return bool(prefix)
+
+
+def add_frame(vocab, data, where):
+    """What the post-processor puts around a text: at most one token on either side."""
+    vocab.flags.update(add_bos_token=False, add_eos_token=False)
+    for p in flatten(data.get("post_processor"), "processors"):
+        if p["type"] == "ByteLevel":        # it moves offsets, not tokens
+            continue
+        names = [s.get("SpecialToken", {}).get("id") for s in p.get("single") or []]
+        middle = names.index(None) if None in names else 2
+        if p["type"] != "TemplateProcessing" or vocab.frame or names.count(None) != 1 or middle > 1 or \
+                len(names) > middle + 2:
+            raise Refused(f"{where}: post-processor {p['type']} {names or ''} has no place in GGUF (expected one "
+                          "TemplateProcessing with at most one token before and one behind the text)")
+        for side, name in (("bos", names[:middle]), ("eos", names[middle + 1:])):
+            if name:
+                ids = p["special_tokens"][name[0]]["ids"]
+                if len(ids) != 1:
+                    raise Refused(f"{where}: post-processor: {name[0]!r} stands for {len(ids)} tokens, expected 1")
+                vocab.frame[side] = vocab.special[side] = ids[0]
+                vocab.flags[f"add_{side}_token"] = True
 
 
 def flatten(node, inner="pretokenizers"):
@@ -1099,25 +1270,49 @@ def flatten(node, inner="pretokenizers"):
     return [x for p in node[inner] for x in flatten(p, inner)] if node["type"] == "Sequence" else [node]
 
 
-def metaspace_prefix(data):
-    return any(p.get("prepend_scheme", "always" if p.get("add_prefix_space", True) else "never") != "never"
-               for p in flatten(data.get("pre_tokenizer")) if p["type"] == "Metaspace")
+def unigram(model, added, where):
+    vocab, unk = Vocab("t5", [], [], scores=[]), model.get("unk_id")
+    if model.get("byte_fallback"):      # here, and not in SentencePiece, the text "<0x41>" becomes a byte's token
+        raise Refused(f"{where}: byte_fallback of a Unigram model has no place in GGUF; a tokenizer.model is needed")
+    for i, (text, score) in enumerate(model["vocab"]):
+        place(vocab, i, text, UNKNOWN if i == unk else NORMAL, float(score))
+    if not isinstance(unk, int) or not 0 <= unk < len(vocab.tokens):
+        raise Refused(f"{where}: unk_id is {unk!r}, expected the id of a token")
+    vocab.special["unk"] = unk
+    plain = [s for s, k, t in zip(vocab.scores, vocab.types, vocab.tokens) if k == NORMAL and t not in added]
+    if min(vocab.scores) != min([0.0, *plain]):     # what an unknown character costs is counted from the lowest
+        raise Refused(f"{where}: the lowest score, {min(vocab.scores):g}, is no plain token's")
+    return vocab
 
 
 def sentencepiece_from_merges(model, added, where):
     """Byte-fallback BPE in tokenizer.json was made from SentencePiece scores: merges sorted by the piece they make. The
-    piece's first rank is its score again, provided that the merges of one piece stand together."""
-    vocab, rank, last = Vocab("llama", [], [], scores=[]), {}, None
+    piece's first rank is its score again, provided that the merges of one piece stand together and are all the ways to
+    cut it in two."""
+    vocab, ways, last, byte = Vocab("llama", [], [], scores=[]), {}, None, {f"<0x{b:02X}>" for b in range(256)}
+    missing = byte - model["vocab"].keys()
+    if missing:
+        raise Refused(f"{where}: byte_fallback without the token {min(missing)}")
     for r, m in enumerate(model["merges"]):
-        piece = m.replace(" ", "", 1) if isinstance(m, str) else "".join(m)
-        if piece in rank and piece != last and piece not in added:
+        left, right = m.split(" ") if isinstance(m, str) else m
+        piece = left + right
+        if piece in ways and piece != last and piece not in added:
             raise Refused(f"{where}: the merges that make {piece!r} do not stand together, so it has no score; "
                           "a tokenizer.model is needed")
-        rank.setdefault(piece, r)
+        ways.setdefault(piece, (r, set()))[1].add(left)
         last = piece
+    if model.get("ignore_merges"):
+        raise Refused(f"{where}: ignore_merges has no place in GGUF beside byte_fallback (expected false)")
     for text, i in model["vocab"].items():
-        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else UNKNOWN if text == model.get("unk_token") else NORMAL
-        place(vocab, i, text, kind, -float(rank.get(text, len(rank))) if kind == NORMAL else 0.0)
+        kind = UNKNOWN if text == model.get("unk_token") else BYTE if text in byte else NORMAL
+        rank, lefts = ways.get(text, (len(model["merges"]), set()))
+        for k in range(1, len(text)) if kind == NORMAL and text not in added else ():
+            if text[:k] in model["vocab"] and text[k:] in model["vocab"] and text[:k] not in lefts:
+                raise Refused(f"{where}: {text!r} is not made of {text[:k]!r} and {text[k:]!r}, which scores cannot "
+                              "say; a tokenizer.model is needed")
+        place(vocab, i, text, kind, -float(rank) if kind == NORMAL else 0.0)
+        if kind == UNKNOWN:
+            vocab.special["unk"] = i
     return vocab
 
 
@@ -1136,10 +1331,27 @@ def from_sentencepiece(path):
         raise Refused(f"{path}: SentencePiece model type {proto.trainer_spec.model_type} is not known "
                       "(expected BPE or Unigram)")
     vocab = Vocab(kind, [], [], scores=[])
-    types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
+    types = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 6: BYTE}
+    spec, train = proto.normalizer_spec, proto.trainer_spec
+    for wrong, what in ((not spec.escape_whitespaces, "escape_whitespaces = false"),
+                        (train.treat_whitespace_as_suffix, "treat_whitespace_as_suffix"),
+                        (kind == "llama" and spec.precompiled_charsmap, f"normalisation {spec.name!r} of a BPE model"),
+                        (kind == "llama" and spec.remove_extra_whitespaces, "remove_extra_whitespaces of a BPE model")):
+        if wrong:
+            raise Refused(f"{path}: {what} has no place in GGUF")
+    markers = []
     for i, p in enumerate(proto.pieces):
-        place(vocab, i, p.piece.replace("▁", " ") if p.type == 4 else p.piece, types[p.type], p.score)
-    spec = proto.normalizer_spec
+        if p.type not in types:
+            raise Refused(f"{path}: piece {i}, {p.piece!r}, has the type {p.type}, for which GGUF has no place")
+        place(vocab, i, p.piece.replace(SPACE, " ") if p.type == 4 else p.piece, types[p.type], p.score)
+        if p.type == 4 and re.fullmatch(r"\[/?[A-Z0-9_]+\]", p.piece):      # Mistral's
+            markers.append(p.piece)
+            vocab.types[i] = CONTROL
+    if markers:
+        note(f"{path}: {some(markers)} are control tokens, which plain text does not become")
+    if USER in vocab.types and (kind == "t5" or spec.add_dummy_prefix):
+        raise Refused(f"{path}: user-defined symbol {vocab.tokens[vocab.types.index(USER)]!r}: GGUF's readers "
+                      + ("always take it" if kind == "t5" else "put a space behind it") + ", SentencePiece does not")
     vocab.flags = {"add_space_prefix": spec.add_dummy_prefix, "add_bos_token": True, "add_eos_token": False}
     if kind == "t5":
         vocab.charsmap = spec.precompiled_charsmap
@@ -1178,7 +1390,7 @@ def from_llama2c(path, size):
             raise Refused(f"{path}: token {i} of {n} bytes runs over the end of the file")
         text = data[at + 8:at + 8 + n].decode("utf-8", "strict")
         at += 8 + n
-        kind = BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else NORMAL
+        kind = BYTE if BYTE_TOKEN.fullmatch(text) else NORMAL
         if i < 3:
             text, kind = ("<unk>", "<s>", "</s>")[i], (UNKNOWN, CONTROL, CONTROL)[i]
         place(vocab, i, text.replace(" ", "▁"), kind, score)
@@ -1191,8 +1403,7 @@ def from_llama2c(path, size):
 
 
 def from_llmc(path, data):
-    """llm.c's gpt2_tokenizer.bin has the tokens without the merges; a GPT-2 token's id is its rank, so its merge is the
-    last that byte-pair encoding with smaller ranks leaves undone."""
+    """llm.c's gpt2_tokenizer.bin."""
     magic, version, size, *rest = struct.unpack_from("<4i", data)
     at, raw = 1024, []
     for i in range(size):
@@ -1201,27 +1412,64 @@ def from_llmc(path, data):
         at += 1 + n
     if version not in (1, 2) or at != len(data):
         raise Refused(f"{path}: not an llm.c tokenizer of version 1 or 2")
-    symbols = byte_symbols()
     end = rest[0] if version == 2 else size - 1
-    ranks = {t: i for i, t in enumerate(raw) if i != end}
     vocab = Vocab("gpt2", [], [], "gpt-2", merges=[])
-    for i, t in enumerate(raw):
-        if i == end:
-            place(vocab, i, "<|endoftext|>", CONTROL)
-            continue
+    place(vocab, end, "<|endoftext|>", CONTROL)
+    add_ranked(vocab, {i: t for i, t in enumerate(raw) if i != end}, path)
+    vocab.special, vocab.ends, vocab.flags = {"bos": end, "eos": end}, [end], {"add_bos_token": False}
+    return vocab
+
+
+def add_ranked(vocab, raw, path):
+    """Tokens {id: bytes} without merges: the smaller id is merged first, so a token's merge is the last one that
+    merging its bytes with smaller ids leaves undone."""
+    symbols, ranks, none = byte_symbols(), {t: i for i, t in raw.items()}, 1 << 30
+    for i, t in raw.items():
         place(vocab, i, "".join(symbols[b] for b in t), NORMAL)
         if len(t) < 2:
             continue
         parts = [t[k:k + 1] for k in range(len(t))]
-        while len(parts) > 2:
-            r, k = min((ranks.get(parts[k] + parts[k + 1], size), k) for k in range(len(parts) - 1))
+        while len(parts) > 2 and len(t) <= 1024:
+            r, k = min((ranks.get(a + b, none), k) for k, (a, b) in enumerate(zip(parts, parts[1:])))
             if r >= i:
                 break
             parts[k:k + 2] = [parts[k] + parts[k + 1]]
         if len(parts) != 2:
             raise Refused(f"{path}: token {i} is not made of two earlier ones")
         vocab.merges.append(" ".join("".join(symbols[b] for b in p) for p in parts))
-    vocab.special, vocab.ends, vocab.flags = {"bos": end, "eos": end}, [end], {"add_bos_token": False}
+
+
+TEKKEN_SPECIAL = ("<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] "
+                  "[TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] "
+                  "[/SYSTEM_PROMPT] [TOOL_CONTENT]").split()       # of files that do not list theirs
+
+
+def from_tekken(path):
+    """Mistral's tekken.json: special tokens, then the others in the order of their ranks, more than are used."""
+    data = read_json(path)
+    config, vocab = data["config"], Vocab("gpt2", [], [], "tekken", merges=[])
+    pattern = {"type": "Split", "behavior": "Isolated", "invert": False, "pattern": {"Regex": config["pattern"]}}
+    if PRE.get(steps(pattern)) != "tekken":
+        raise Refused(f"{path}: pattern not known (expected Tekken's): {config['pattern'][:200]!r}")
+    n, size = config["default_num_special_tokens"], config["default_vocab_size"]
+    names = data.get("special_tokens")
+    if names is None:
+        names = [{"rank": i, "token_str": t} for i, t in enumerate(TEKKEN_SPECIAL)]
+    if not len(names) <= n <= size <= n + len(data["vocab"]):
+        raise Refused(f"{path}: {n} special tokens of {size} do not go together with the {len(names)} and "
+                      f"{len(data['vocab'])} that are listed")
+    for i in range(len(names), n):
+        place(vocab, i, f"<SPECIAL_{i}>", CONTROL)
+    for t in names:
+        place(vocab, t["rank"], t["token_str"], CONTROL)
+    raw = [base64.b64decode(t["token_bytes"]) for t in data["vocab"][:size - n]]
+    if len(vocab.tokens) != n or None in vocab.tokens or raw[:256] != [bytes([b]) for b in range(256)]:
+        raise Refused(f"{path}: expected special tokens of the ranks below {n}, then others, the 256 bytes first")
+    add_ranked(vocab, {n + i: t for i, t in enumerate(raw)}, path)
+    ids = vocab.ids()
+    named = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+    vocab.special = {k: ids[t] for k, t in named.items() if t in ids}
+    vocab.flags = {"add_bos_token": True, "add_eos_token": False}
     return vocab
 
 
@@ -1247,42 +1495,59 @@ def from_char_meta(path):
     return vocab
 
 
+SP_FILE = re.compile(r"\.model(\.v\d+(m\d+)?)?$")
+
+
 def load_vocab(path, arch, size, pre):
     """The tokenizer in a folder or file."""
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
     if path.is_dir():
-        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "merges.txt",
-                                     "vocab.bpe") if (path / n).is_file()}
+        has = {n: path / n for n in ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "encoder.json",
+                                     "merges.txt", "vocab.bpe") if (path / n).is_file()}
+        versions = sorted(f for f in path.glob("*.model.v*") if SP_FILE.search(f.name))
+        if versions:        # Mistral's names: tokenizer.model.v3
+            if len(versions) > 1 and "tokenizer.model" not in has:
+                raise Refused(f"{path}: {some([f.name for f in versions])}: choose one with --tokenizer")
+            has.setdefault("tokenizer.model", versions[0])
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
-            model = read_json(has["tokenizer.json"]).get("model") or {}
-            byte_level = model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
-            if byte_level or "tokenizer.model" not in has:
+            data = read_json(has["tokenizer.json"])
+            model = data.get("model") or {}
+            byte_bpe = model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
+            split = (data.get("pre_tokenizer") or {}).get("type")
+            if byte_bpe and split == "ByteLevel" and conf.get("add_prefix_space"):
+                raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
+            if byte_bpe or "tokenizer.model" not in has:
                 vocab = from_tokenizer_json(has["tokenizer.json"], arch, pre)
         if vocab is None and "tokenizer.model" in has:
             vocab = from_sentencepiece(has["tokenizer.model"])
             if "tokenizer.json" in has:
-                added = read_json(has["tokenizer.json"]).get("added_tokens") or []
-                add_tokens(vocab, [(t["id"], t["content"], t.get("special", False)) for t in added])
+                add_tokens(vocab, data.get("added_tokens") or [], "tokenizer.json")
+                add_frame(vocab, data, "tokenizer.json")
+        if vocab is None and "tekken.json" in has:
+            vocab = from_tekken(has["tekken.json"])
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
         if vocab is None and words and merges:
             kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+            if conf.get("add_prefix_space"):
+                raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
             if not pre and kind not in PRE_OF_CLASS:
                 raise Refused(f"{path}: tokenizer_class {kind} does not say how text is split; choose with --pre NAME")
             vocab = from_vocab_and_merges(words, merges, pre or PRE_OF_CLASS[kind])
         if vocab is None:
-            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; "
+            raise Refused(f"{path}: no tokenizer.json, tokenizer.model, tekken.json, or vocab.json with "
+                          "merges.txt; "
                           "give --tokenizer PATH or --no-tokenizer")
         add_special(vocab, path, conf)
         return vocab
     data = path.read_bytes()[:1024]
     if path.suffix == ".json":
-        vocab = from_tokenizer_json(path, arch, pre)
+        vocab = from_tekken(path) if "tekken" in path.name else from_tokenizer_json(path, arch, pre)
         add_special(vocab, path.parent, {})
         return vocab
-    if path.suffix == ".model":
+    if SP_FILE.search(path.name):
         return from_sentencepiece(path)
     if path.suffix == ".pkl":
         return from_char_meta(path)
@@ -1290,17 +1555,18 @@ def load_vocab(path, arch, size, pre):
         return from_llmc(path, path.read_bytes())
     if path.suffix == ".bin":
         return from_llama2c(path, size)
-    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, *.model, tok.bin, meta.pkl, or a folder)")
+    raise Refused(f"{path}: not a tokenizer file known here (tokenizer.json, tekken.json, *.model, tok.bin, "
+                  "meta.pkl, or a folder)")
 
 
 def add_special(vocab, folder, conf):
     """Special tokens, end tokens and chat templates from the small files of a Hugging Face folder."""
     for i, t in (conf.get("added_tokens_decoder") or {}).items():
-        add_tokens(vocab, [(int(i), t["content"], t.get("special", False))])
+        add_tokens(vocab, [{**t, "id": int(i)}], "tokenizer_config.json")
     ids = vocab.ids()
     for text, i in read_json(folder / "added_tokens.json", needed=False).items():
         if text not in ids:
-            add_tokens(vocab, [(i, text, False)])
+            add_tokens(vocab, [{"id": i, "content": text}], "added_tokens.json")
     ids = vocab.ids()
     names = read_json(folder / "special_tokens_map.json", needed=False)
     names.update({k: v for k, v in conf.items() if v is not None})
@@ -1338,6 +1604,25 @@ def add_special(vocab, folder, conf):
         for text in ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eom_id|>"):
             if text in vocab.template and text in ids and ids[text] not in vocab.ends:
                 vocab.ends.append(ids[text])
+
+
+# The ids that readers take where a file names none.
+DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2}}
+
+
+def check_special(vocab):
+    if vocab.model != "gpt2":
+        for t, k in zip(vocab.tokens, vocab.types):
+            if k == NORMAL and BYTE_TOKEN.fullmatch(t):
+                raise Refused(f"tokenizer: {t!r} is a piece of text, GGUF's readers take it for a byte")
+    for side, i in vocab.frame.items():
+        named = vocab.special.get(side)
+        if vocab.flags[f"add_{side}_token"] and named != i:
+            raise Refused(f"tokenizer: the post-processor adds token {i}, {side}_token is {named}")
+    for name, i in DEFAULT_IDS[vocab.model].items():
+        if name not in vocab.special and i < len(vocab.tokens) and vocab.types[i] in (NORMAL, USER):
+            raise Refused(f"tokenizer: no {name}_token is named, and GGUF's readers would take token {i}, "
+                          f"{vocab.tokens[i]!r}, for it")
 
 
 def fit_vocab(vocab, size):
@@ -1412,16 +1697,20 @@ FILE_TYPE = {"F32": "ALL_F32"}
 def checked(path, function, *args):
     """What a damaged file makes a parser stumble over, in one line."""
     try:
-        return function(path, *args)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, struct.error) as e:
-        raise Refused(f"{path}: malformed: {type(e).__name__}: {e}") from None
+        return function(*args)
+    except (Refused, OSError, MemoryError):
+        raise
+    except Exception as e:
+        raise Refused(f"{path}: malformed: {type(e).__name__}: {str(e)[:200]}") from None
 
 
 def convert(args):
-    source = checked(args.source, open_source, args)
+    source = open_source(args.source, args)
     row = find_row(source.config, args.source)
     c = canonical(source.config, row)
     d = dimensions(c, row)
+    if d["L"] > len(source.tensors):
+        raise Refused(f"config: num_hidden_layers = {d['L']}, but there are {len(source.tensors)} tensors")
     check_fixed(c, row, d)
     outs = plan_tensors(source, row, c, d)
     vocab = None
@@ -1430,8 +1719,10 @@ def convert(args):
         if where is None:
             raise Refused(f"{args.source}: this kind of file has no tokenizer in it; "
                           "give --tokenizer PATH or --no-tokenizer")
-        vocab = checked(where, load_vocab, row.arch, d["V"], args.pre)
+        vocab = checked(where, load_vocab, where, row.arch, d["V"], args.pre)
         fit_vocab(vocab, d["V"])
+        check_special(vocab)
+        check_rstrip(vocab, args.name or source.name)
 
     arch = gguf.MODEL_ARCH_NAMES[row.arch]
     tmp = args.out.with_name(f".{args.out.name}.{os.getpid()}.tmp")
@@ -1439,6 +1730,9 @@ def convert(args):
     try:
         write(w, tmp, source, row, c, d, outs, vocab, args)
         os.replace(tmp, args.out)
+        words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
+        say(f"wrote {args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
+            f"{args.out.stat().st_size / 1e6:.1f} MB")
     finally:
         w.close()
         tmp.unlink(missing_ok=True)
@@ -1450,6 +1744,8 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
     w.add_name(args.name or source.name)
 
     def put(key, value):
+        if not isinstance(value, str) and not (abs(value) < 3e38 if isinstance(value, float) else 0 <= value < 2**32):
+            raise Refused(f"config: {key} = {value!r} is not a number that GGUF holds")
         add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
         add(f"{arch}.{key}", value)
     add_config(put, extra, c, row, d)
@@ -1496,8 +1792,8 @@ def parse_args():
                         "into blocks become f16")
     p.add_argument("--tokenizer", metavar="PATH", type=Path,
                    help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, "
-                        "tokenizer.model, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's meta.pkl of ASCII "
-                        "characters")
+                        "tokenizer.model, tekken.json, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's "
+                        "meta.pkl of ASCII characters")
     p.add_argument("--no-tokenizer", action="store_true", help="write no tokenizer; token ids go in and come out")
     p.add_argument("--pre", metavar="NAME", default="",
                    help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
@@ -1516,15 +1812,15 @@ def main():
             raise Refused(f"{args.out}: cannot be written: its folder is missing or it is a folder itself")
         if args.out.resolve() == args.source.resolve():
             raise Refused(f"{args.out}: is the source")
-        convert(args)
+        checked(args.source, convert, args)
     except Refused as e:
-        print(f"convert_weights.py: error: {' '.join(str(e).split())}", file=sys.stderr)
+        say(f"error: {e}")
         return 1
     except (OSError, MemoryError) as e:
-        print(f"convert_weights.py: error: {e or 'out of memory'}", file=sys.stderr)
+        say(f"error: {e or 'out of memory'}")
         return 1
     except KeyboardInterrupt:
-        print("convert_weights.py: stopped", file=sys.stderr)
+        say("stopped")
         return 130
     return 0
 
