@@ -5556,12 +5556,22 @@ typedef struct gpti_stream {
     size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and  */
 } gpti_stream;                                            /* have not been given to the host                          */
 
+typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
+
+typedef struct gpti_choice {        /* of a token, step by step: the poll hook is asked between them */
+    int            step;
+    size_t         n_all, n, sorted, n_head;    /* candidates; those left; the best of them, in order; those that make up head */
+    double         sum, head;       /* of the weights of all, of the n_head best */
+    gpti_candidate best;
+} gpti_choice;
+
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     int                 active;
     gpt_generate_params params;
     gpt_text_fn         fn;
     void               *user;
     gpti_stream         stream;
+    gpti_choice         choice;
     gpt_finish          finish;
     size_t              n_prompt, n_generated;
     int                 show;       /* control tokens are handed out as text too */
@@ -5570,7 +5580,6 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              edge_at;    /* the token whose space was taken off */
 } gpti_generation;
 
-typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
 
 enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
 
@@ -6145,11 +6154,19 @@ static size_t gpti_n_computed(const gpt_session *s) {
     return s->n_past + (s->at.active ? s->n_row * layers / n : 0);
 }
 
+/* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. */
+static gpt_result gpti_ask(gpt_session *s) {
+    const gpt_hooks *h = &s->params.hooks;
+    const gpt_poll p = h->poll ? (h->poll)(h->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from) : GPT_GO;
+    if (p == GPT_CANCEL || s->stop)
+        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
+    return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
+}
+
 /* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
  * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
 static gpt_result gpti_pass(void *session) {
     gpt_session *s = (gpt_session *)session;
-    const gpt_hooks *hooks = &s->params.hooks;
     while (s->n_past < s->n_token) {
         if (!s->at.active) {
             memset(&s->at, 0, sizeof s->at);
@@ -6162,16 +6179,13 @@ static gpt_result gpti_pass(void *session) {
         do {
             if (s->at.unit == 0) { s->n_job = s->at.n_unit = 0; s->stage[s->at.stage].begin(s); }
             while (s->at.unit < s->at.n_unit) {
-                gpt_poll p = GPT_GO;
+                gpt_result r;
                 gpti_run_slice(s);
-                if (hooks->poll) p = (hooks->poll)(hooks->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from);
-                if (p == GPT_CANCEL || s->stop) {
-                    gpti_drop_waiting(s);
-                    return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
-                }
-                if (p == GPT_PAUSE && s->can_pause) return GPT_MORE;
+                r = gpti_ask(s);
+                if (r < 0) gpti_drop_waiting(s);
+                if (r) return r;
             }
-            if (hooks->trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
+            if (s->params.hooks.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
         } while (gpti_next_stage(s));
         s->at.active = 0;
         s->n_past += s->n_row;
@@ -6617,64 +6631,80 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* Steps 3 to 5 on c[n], n > 0, whose largest logit is max: top_k, top_p, min_p. Returns how many stay in front; the
- * most likely one always does. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
-static size_t gpti_cut(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
-    size_t i, m, sorted = 0;
-    if (p->top_k > 0 && (size_t)p->top_k < n) { sorted = (size_t)p->top_k; gpti_best(c, n, sorted); n = sorted; }
-    if (p->top_p > 0.0f && p->top_p < 1.0f) {
-        const double sum = gpti_weigh(c, n, max, 1.0f, 0);
-        double head = 0.0;
-        if (!sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
-            const double low = max + gpti_log_d((1.0 - p->top_p) * sum / (double)n) - 0.001;
-            for (i = m = 0; i < n; i++) if (c[i].logit >= low) c[m++] = c[i];
-            n = m;
+/* Steps 3 to 5 on c[t->n]: top_k, top_p, min_p, one at a time and the sorting for top_p in runs. The most likely one always
+ * stays. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
+static void gpti_cut(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
+    const float max = t->best.logit;
+    size_t i, m;
+    if (t->step == 1) {
+        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
+        if (p->top_k > 0 && (size_t)p->top_k < t->n) { t->n = t->sorted = (size_t)p->top_k; gpti_best(c, t->n_all, t->n); }
+    } else if (t->step == 2) {
+        t->step = 3;
+        t->sum = gpti_weigh(c, t->n, max, 1.0f, 0);
+        if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
+            const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
+            for (i = m = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
+            t->n = m;
         }
-        for (i = 0; i < n && head < p->top_p * sum; i++) {
-            if (i == sorted) {      /* some more: mostly few make up p */
-                m = sorted < 16 ? 64 : 3 * sorted;
-                if (m > n - sorted) m = n - sorted;
-                gpti_best(c + sorted, n - sorted, m);
-                sorted += m;
-            }
-            head += gpti_exp(c[i].logit - max);
+    } else if (t->step == 3) {
+        if (t->n_head == t->sorted) {      /* some more: mostly few make up p */
+            m = t->sorted < 16 ? 64 : t->sorted < 5000 ? 3 * t->sorted : 15000;
+            if (m > t->n - t->sorted) m = t->n - t->sorted;
+            gpti_best(c + t->sorted, t->n - t->sorted, m);
+            t->sorted += m;
         }
-        n = i;
-    }
-    if (p->min_p > 0.0f) {
-        for (i = m = 0; i < n; i++) {
+        while (t->n_head < t->sorted && t->head < p->top_p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - max);
+        if (t->n_head < t->n && t->head < p->top_p * t->sum) return;
+        t->n = t->n_head;
+        t->step = 4;
+    } else {
+        t->step = 5;
+        for (i = m = 0; p->min_p > 0.0f && i < t->n; i++) {
             const float w = gpti_exp(c[i].logit - max);
             if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
         }
-        n = m;
+        if (p->min_p > 0.0f) t->n = m;
     }
-    return n;
 }
 
-/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order. c is scratch of n_vocab; history
- * is the whole text so far, whose length picks the number drawn. -1 only when n_vocab is 0. */
+/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of it, 1 while there are more,
+ * else *id. c is scratch of n_vocab; history is the whole text so far, whose length picks the number drawn. */
+static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
+                       const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
+    const int greedy = !p || !(p->temperature > 0.0f);
+    double sum = 0.0, draw;
+    size_t i;
+    if (t->step && t->step < 5) { gpti_cut(t, c, p); return 1; }
+    if (!t->step) {
+        *id = (gpt_token)gpti_largest(logits, n_vocab);
+        if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
+                              p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f))) return 0;
+        t->n = t->n_all = gpti_candidates(c, logits, n_vocab, p, history, n_history);
+        *id = 0;
+        if (!t->n) return 0;
+        t->best = gpti_best_one(c, t->n);
+        t->step = 1;
+        *id = t->best.id;
+        return !greedy;
+    }
+    draw = gpti_uniform(p->seed, n_history) * gpti_weigh(c, t->n, t->best.logit, p->temperature, 1);    /* the best weighs 1 */
+    for (i = 0; i < t->n; i++) {
+        sum += c[i].logit;
+        if (sum > draw) break;
+    }
+    *id = i < t->n ? c[i].id : t->best.id;
+    return 0;
+}
+
+/* The same in one go. -1 only when n_vocab is 0. */
 static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
                                     const gpt_token *history, size_t n_history, gpti_candidate *c) {
-    const int greedy = !p || !(p->temperature > 0.0f);
-    gpti_candidate best;
-    double sum, draw;
-    size_t i, n;
-    if (n_vocab == 0) return -1;
-    if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
-                          p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f)))
-        return (gpt_token)gpti_largest(logits, n_vocab);
-    n = gpti_candidates(c, logits, n_vocab, p, history, n_history);
-    if (n == 0) return 0;
-    best = gpti_best_one(c, n);
-    if (greedy) return best.id;
-    n = gpti_cut(c, n, best.logit, p);
-    sum = gpti_weigh(c, n, best.logit, p->temperature, 1);      /* the best weighs 1 */
-    draw = gpti_uniform(p->seed, n_history) * sum;
-    for (i = 0, sum = 0.0; i < n; i++) {
-        sum += c[i].logit;
-        if (sum > draw) return c[i].id;
-    }
-    return best.id;
+    gpti_choice t;
+    gpt_token id = -1;
+    memset(&t, 0, sizeof t);
+    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, c, &id)) {}
+    return id;
 }
 
 GPTI_COLD
@@ -6850,6 +6880,7 @@ GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpt
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || s->n_past != s->n_token || !s->last_logits || s->busy) return -1;
+    s->gen->choice.step = 0;                    /* one under way begins again: it has the same scratch */
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
@@ -6954,7 +6985,14 @@ static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
     if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
-    id = gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand);
+    while (gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand, &id)) {
+        r = gpti_ask(s);
+        if (r == GPT_MORE) return r;
+        if (r) break;
+    }
+    memset(&g->choice, 0, sizeof g->choice);
+    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
+    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
     if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
     g->n_generated++;

@@ -32,6 +32,15 @@ static gpt_sample_params params(float temperature) {
     return p;
 }
 
+static size_t cut_of(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
+    gpti_choice t;
+    memset(&t, 0, sizeof t);
+    t.n = t.n_all = n;
+    t.best.logit = max;
+    for (t.step = 1; t.step < 5;) gpti_cut(&t, c, p);
+    return t.n;
+}
+
 /* The steps of gpti_sample_logits up to the draw: weights in c, their number returned. */
 static size_t distribution(const float *l, size_t n, const gpt_sample_params *p, const gpt_token *history,
                            size_t n_history, gpti_candidate *c, double *sum) {
@@ -39,7 +48,7 @@ static size_t distribution(const float *l, size_t n, const gpt_sample_params *p,
     n = gpti_candidates(c, l, n, p, history, n_history);
     if (n == 0) return 0;
     max = gpti_best_one(c, n).logit;
-    n = gpti_cut(c, n, max, p);
+    n = cut_of(c, n, max, p);
     *sum = gpti_weigh(c, n, max, p->temperature, 1);
     return n;
 }
@@ -95,7 +104,7 @@ static void test_order(void) {
             p.top_p = 0.001f + (float)(rng() % 998) / 1000.0f;
             for (want = 0; want < n && head < p.top_p * sum; want++) head += exp(naive[want].logit - naive[0].logit);
             if (fabs(head / sum - p.top_p) < 1e-5) continue;    /* rounding decides */
-            i = gpti_cut(cand, n, naive[0].logit, &p);
+            i = cut_of(cand, n, naive[0].logit, &p);
             cut += i != want;
             while (i-- > 0) cut += cand[i].id != naive[i].id;
         }
