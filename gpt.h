@@ -31,7 +31,8 @@
  *   GPT_NO_SIMD              plain C kernels only
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
- * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
+ * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call. Weights that are infinite or NaN
+ * load; what depends on them is NaN, and a logit that is NaN has the same bits everywhere.
  * Licence: MIT No Attribution or the Unlicense, at your choice; full text and change list at the end of this file. */
 #ifndef GPT_H
 #define GPT_H
@@ -656,8 +657,7 @@ typedef struct gpti_pool {
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
     memset(pool, 0, sizeof *pool);
-    pool->host = *host;
-    pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
+    pool->host = *host; pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
 }
 
 #ifdef GPTI_OPENMP
@@ -778,8 +778,7 @@ typedef struct gpti_source {
 
 static void gpti_source_memory(gpti_source *s, const void *data, size_t size) {
     memset(s, 0, sizeof *s);
-    s->map = (const unsigned char *)data;
-    s->r.size = size;
+    s->map = (const unsigned char *)data; s->r.size = size;
 }
 
 static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
@@ -910,9 +909,7 @@ static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_ma
     f = gpti_file_open(path, mem);
     if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", gpti_show_path(shown, path));
     setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
-    s->r.read = gpti_file_read;
-    s->r.user = f;
-    s->r.size = gpti_file_size(f);
+    s->r.read = gpti_file_read; s->r.user = f; s->r.size = gpti_file_size(f);
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
@@ -995,10 +992,7 @@ typedef struct gpti_cursor {
 
 static void gpti_cursor_init(gpti_cursor *c, gpti_source *src, const char *what, gpt_error *err) {
     memset(c, 0, offsetof(gpti_cursor, win));
-    c->src = src;
-    c->end = src->r.size;
-    c->what = what;
-    c->err = err;
+    c->src = src; c->end = src->r.size; c->what = what; c->err = err;
 }
 
 /* Always 0, so that a reading function can return it. */
@@ -1036,8 +1030,7 @@ static int gpti_cursor_bytes(gpti_cursor *c, void *dst, size_t n) {
     } else {
         if (c->pos < c->win_pos || c->pos + n > c->win_pos + c->win_n) {
             uint64_t left = c->end - c->pos;
-            c->win_pos = c->pos;
-            c->win_n = left < sizeof c->win ? (size_t)left : sizeof c->win;
+            c->win_pos = c->pos; c->win_n = left < sizeof c->win ? (size_t)left : sizeof c->win;
             c->fail = gpti_source_read(c->src, c->pos, c->win, c->win_n, c->err);
         }
         if (!c->fail) memcpy(dst, c->win + (size_t)(c->pos - c->win_pos), n);
@@ -1248,8 +1241,7 @@ static void gpti_sincos_d(double x, double *s, double *c) {
     }
     a = r + r * a;
     b = 1.0 + b;
-    *s = (n & 1) ? b : a;
-    *c = (n & 1) ? a : b;
+    *s = (n & 1) ? b : a; *c = (n & 1) ? a : b;
     if (n & 2) *s = -*s;
     if ((n + 1) & 2) *c = -*c;
 }
@@ -1537,8 +1529,7 @@ static void gpti_unpack_q5_k(const gpti_unpackers *u, const unsigned char *p, si
     gpti_scales_k(u, p, t);
     for (i = 0; i < 8 && u->in_place < 2; i += 2) {
         gpti_upper up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
-        up.shift[0] = i;
-        up.shift[1] = i + 1;
+        up.shift[0] = i; up.shift[1] = i + 1;
         u->nibbles(t[i].q, t[i + 1].q, 0, p + 16 * 48 + 256 * i, 0, 1, 8, NULL, &up);
     }
 }
@@ -1553,8 +1544,7 @@ static void gpti_unpack_q6_k(const gpti_unpackers *u, const unsigned char *p, si
     gpti_half_scales(u, p + 16 * 192, 128, d, t);
     for (i = 0; i < 2 && u->in_place < 2; i++) {
         gpti_upper up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
-        up.shift[0] = 2 * i;
-        up.shift[1] = 2 * i + 4;
+        up.shift[0] = 2 * i; up.shift[1] = 2 * i + 4;
         u->nibbles(t[i].q, t[i + 2].q, 4 * GPTI_STEP, p + 512 * i, 1024, 2, 8, NULL, &up);
     }
 }
@@ -2041,9 +2031,7 @@ static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
 
 static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_kv *kv, gpti_cursor *c, gpt_error *err) {
     gpti_cursor_init(c, &g->part[0], "array", err);
-    c->name = kv->key;
-    c->big = g->big;
-    c->pos = kv->offset;
+    c->name = kv->key; c->big = g->big; c->pos = kv->offset;
 }
 
 /* One number and its type: the plain value, or element i of an array, read from the file. 0 when there is none. */
@@ -2051,8 +2039,7 @@ static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uin
     const gpti_kv *kv = gpti_gguf_find(g, key);
     gpti_cursor c;
     if (!kv || kv->type == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY) return 0;
-    *type = kv->type;
-    *v = kv->v;
+    *type = kv->type; *v = kv->v;
     if (kv->type != GPTI_GGUF_ARRAY) return 1;
     if (i >= kv->count) return 0;
     *type = kv->elem;
@@ -2123,8 +2110,7 @@ static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int rea
     gpti_value v;
     int64_t k = 0;
     size_t i, bytes;
-    *out = NULL;
-    *n = 0;
+    *out = NULL; *n = 0;
     if (!kv) return GPT_OK;
     if (kv->type != GPTI_GGUF_ARRAY || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY)
         return gpti_gguf_expected(kv, want, err);
@@ -2163,8 +2149,7 @@ static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_st
     gpti_cursor c;
     size_t i, head, all, left;
     char *text;
-    *out = NULL;
-    *n = 0;
+    *out = NULL; *n = 0;
     if (!kv) return GPT_OK;
     if (kv->type != GPTI_GGUF_ARRAY || kv->elem != GPTI_GGUF_STRING)
         return gpti_gguf_expected(kv, "an array of strings", err);
@@ -2234,23 +2219,19 @@ static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64
         size_t cap = len > 8192 - sizeof *k ? (size_t)len : 8192 - sizeof *k;
         k = (gpti_chunk *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
         if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
-        k->cap = cap;
-        k->used = 0;
-        k->next = g->text;
+        k->cap = cap; k->used = 0; k->next = g->text;
         g->text = k;
     }
     p = (char *)(k + 1) + k->used;
     if (!gpti_cursor_bytes(c, p, (size_t)len)) return 0;
     k->used += (size_t)len;
-    out->p = p;
-    out->n = (size_t)len;
+    out->p = p; out->n = (size_t)len;
     return 1;
 }
 
 /* Type and number of an array's elements, against the bytes that are left. */
 static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
-    *elem = (uint32_t)gpti_cursor_uint(c, 4);
-    *count = gpti_cursor_uint(c, 8);
+    *elem = (uint32_t)gpti_cursor_uint(c, 4); *count = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     if (*elem >= GPTI_GGUF_N_TYPE)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "expected an element type below 13, file has %llu", (gpti_ull)*elem);
@@ -2298,8 +2279,7 @@ static int gpti_gguf_read_kvs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
     c->what = "metadata pair";
     for (g->n_kv = 0; g->n_kv < n; g->n_kv++) {
         void *table = gpti_grow(g->kv, g->n_kv, &g->cap_kv, sizeof *g->kv, g->mem);
-        c->index = g->n_kv + 1;
-        c->name.n = 0;
+        c->index = g->n_kv + 1; c->name.n = 0;
         if (!table) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
         g->kv = (gpti_kv *)table;
         memset(&g->kv[g->n_kv], 0, sizeof *g->kv);
@@ -2364,14 +2344,12 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
     c->what = "tensor info";
     for (; g->n_tensor - first < n; g->n_tensor++) {
         void *table = gpti_grow(g->tensor, g->n_tensor, &g->cap_tensor, sizeof *g->tensor, g->mem);
-        c->index = g->n_tensor - first + 1;
-        c->name.n = 0;
+        c->index = g->n_tensor - first + 1; c->name.n = 0;
         if (!table) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
         g->tensor = (gpti_tensor *)table;
         memset(&g->tensor[g->n_tensor], 0, sizeof *g->tensor);
         if (!gpti_gguf_read_tensor(g, c, align, &g->tensor[g->n_tensor])) return 0;
-        g->tensor[g->n_tensor].part = part;
-        g->tensor[g->n_tensor].big = c->big;
+        g->tensor[g->n_tensor].part = part; g->tensor[g->n_tensor].big = c->big;
     }
     data = (c->pos + align - 1) & ~(align - 1);
     room = data < c->end ? c->end - data : 0;
@@ -2390,8 +2368,7 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_kv) 
     char magic[4] = { 0, 0, 0, 0 }, shown[GPTI_SHOWN];
     gpti_str m;
     uint32_t v;
-    m.p = magic;
-    m.n = 4;
+    m.p = magic; m.n = 4;
     if (!gpti_cursor_bytes(c, magic, 4)) return 0;
     if (memcmp(magic, "GGUF", 4))
         return gpti_cursor_fail(c, GPT_E_FORMAT, "expected the bytes GGUF, found %s (another kind of file?)",
@@ -2403,8 +2380,7 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_kv) 
     }
     if (!c->fail && v != 2 && v != 3)
         return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %lu", (unsigned long)v);
-    *n_tensor = gpti_cursor_uint(c, 8);
-    *n_kv = gpti_cursor_uint(c, 8);
+    *n_tensor = gpti_cursor_uint(c, 8); *n_kv = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     if (*n_kv > (c->end - c->pos) / GPTI_GGUF_KV_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that "
@@ -2445,8 +2421,7 @@ static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt
         return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %lu", g->n_part, (unsigned long)count);
     if (no != (uint32_t)part)
         return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %lu", part, (unsigned long)no);
-    g->big = c.big;
-    g->align = align;
+    g->big = c.big; g->align = align;
     gpti_gguf_read_tensors(g, &c, n_tensor, part, align);
     return c.fail;
 }
@@ -2493,9 +2468,7 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
     char msg[192];
     int i;
     memset(g, 0, sizeof *g);
-    g->part = parts;
-    g->n_part = n_part;
-    g->mem = mem;
+    g->part = parts; g->n_part = n_part; g->mem = mem;
     for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the metadata of the model is in it */
         if (parts[i].r.size > INT64_MAX) r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
         else r = gpti_gguf_read_part(g, i, &all, err);
@@ -2801,8 +2774,7 @@ static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unic
 static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
     static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
     unsigned i;
-    *kinds = 0;
-    *cp = (unsigned char)*p++;
+    *kinds = 0; *cp = (unsigned char)*p++;
     if (*cp != '\\') return p;
     *cp = (unsigned char)*p++;
     if (*cp == 's') *kinds = 1u << GPTI_UNI_SPACE;
@@ -2859,13 +2831,10 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
         if (*p == '$') { it->kind = GPTI_RX_EOP; p++; continue; }
         if (*p == '(' && p[2] == '!') { it->kind = GPTI_RX_NOT_S; p += 6; continue; }
         if (*p == '(') {
-            it->kind = GPTI_RX_WORDS;
-            it->fold = p[2] == 'i';
-            it->words = p += it->fold ? 4 : 3;
+            it->kind = GPTI_RX_WORDS; it->fold = p[2] == 'i'; it->words = p += it->fold ? 4 : 3;
             while (*p++ != ')') { }
         } else if (*p == '[' || (*p == '\\' && (p[1] == 's' || p[1] == 'p'))) {
-            it->kind = GPTI_RX_CLASS;
-            it->cls = (uint8_t)rx->n_cls;
+            it->kind = GPTI_RX_CLASS; it->cls = (uint8_t)rx->n_cls;
             p = gpti_rx_class_at(rx, p, u);
         } else {
             it->kind = GPTI_RX_LITERAL;
@@ -2881,8 +2850,7 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
             p++;
         }
     }
-    rx->alt[rx->n_alt] = (uint16_t)rx->n_item;
-    rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
+    rx->alt[rx->n_alt] = (uint16_t)rx->n_item; rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
 }
 
 /* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:) U+017F is an s. */
@@ -2970,16 +2938,12 @@ typedef struct gpti_cutter {                     /* a text being cut into words 
 
 static void gpti_cut_level(gpti_cutter *c, unsigned depth, const char *p, const char *end) {
     unsigned a;
-    c->depth = depth;
-    c->level[depth].p = p;
-    c->level[depth].end = end;
-    c->level[depth].match = NULL;
+    c->depth = depth; c->level[depth].p = p; c->level[depth].end = end; c->level[depth].match = NULL;
     for (a = c->rx->pass[depth]; a < c->rx->pass[depth + 1]; a++) c->level[depth].dead[a] = p;
 }
 
 static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p, const char *end) {
-    c->rx = rx;
-    c->u = u;
+    c->rx = rx; c->u = u;
     gpti_cut_level(c, 0, p, end);
 }
 
@@ -2992,8 +2956,7 @@ static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
     uint32_t cp;
     *p = s;
     if (c->level[d].match) {
-        *p = c->level[d].match;
-        *end = c->level[d].p = c->level[d].match_end;
+        *p = c->level[d].match; *end = c->level[d].p = c->level[d].match_end;
         c->level[d].match = NULL;
         return 1;
     }
@@ -3008,8 +2971,7 @@ static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
         if (a < rx->pass[d + 1]) break;
     }
     if (s > *p && s < stop) {
-        c->level[d].match = s;
-        c->level[d].match_end = m;
+        c->level[d].match = s; c->level[d].match_end = m;
     }
     *end = c->level[d].p = s > *p || s == stop ? s : m;
     return 1;
@@ -3083,8 +3045,7 @@ typedef struct gpti_tokenizer {                  /* read-only after init, shared
 static gpti_str gpti_tokenizer_piece(const gpti_tokenizer *t, gpt_token id) {
     gpti_str s = { "", 0 };
     if (id < 0 || id >= t->n_token) return s;
-    s.p = t->text + t->at[id];
-    s.n = t->at[id + 1] - t->at[id];
+    s.p = t->text + t->at[id]; s.n = t->at[id + 1] - t->at[id];
     return s;
 }
 
@@ -3254,11 +3215,9 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
                          gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
-    t->family = rows[i].family;
-    t->bos = t->eos = t->eot = t->eom = t->unk = -1;
+    t->family = rows[i].family; t->bos = t->eos = t->eot = t->eom = t->unk = -1;
     if (t->family == GPTI_TOK_NONE) return GPT_OK;
-    t->n_token = (gpt_token)v->n_token;
-    t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
+    t->n_token = (gpt_token)v->n_token; t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
     t->add_eos = v->add_eos < 0 ? rows[i].add_eos : v->add_eos != 0;
     t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
     if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
@@ -3308,8 +3267,7 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
         end = gpti_in_list(gpti_end_tokens, s) || (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s)) ||
             id == t->eos || id == t->eot || id == t->eom;
         if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
-        t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0));
-        t->at[i] = (uint32_t)at;
+        t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0)); t->at[i] = (uint32_t)at;
         if (type == GPTI_TOKEN_BYTE) {
             if (byte < 0)
                 return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%s'",
@@ -3335,8 +3293,7 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
             gpti_tokenizer_is_special(t, id)) t->type[i] |= GPTI_TOKEN_RSTRIP;
         if (type == GPTI_TOKEN_NORMAL && t->score[i] < lowest) lowest = t->score[i];
     }
-    t->at[v->n_token] = (uint32_t)at;
-    t->unk_score = lowest - 10.0f;
+    t->at[v->n_token] = (uint32_t)at; t->unk_score = lowest - 10.0f;
     return GPT_OK;
 }
 
@@ -3392,10 +3349,7 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
             ? "tokenizer.ggml.merges: merge %lu, '%s': expected two tokens that make a third"
             : "tokenizer.ggml.merges: merge %lu, '%s': too many with one hash", (unsigned long)i, gpti_show(shown, m));
         else if (slot->id < 0) {
-            slot->left = left;
-            slot->right = right;
-            slot->id = id;
-            slot->rank = (uint32_t)i;
+            slot->left = left; slot->right = right; slot->id = id; slot->rank = (uint32_t)i;
         }
     }
     gpti_free(mem, s);
@@ -3450,8 +3404,7 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
         }
         bound[side] = a;
     }
-    *lo = bound[0];
-    *hi = bound[1];
+    *lo = bound[0]; *hi = bound[1];
 }
 
 /* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
@@ -3524,8 +3477,7 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     if (m->t->family == GPTI_TOK_BPE) {
         gpti_merge *slot = s->id < 0 || r->id < 0 ? NULL : gpti_merge_slot(m->t, s->id, r->id);
         if (!slot || slot->id < 0) return;
-        s->join = slot->id;
-        s->rank = slot->rank;
+        s->join = slot->id; s->rank = slot->rank;
     } else {
         uint32_t n = (r->next == GPTI_NO_SYM ? m->n : m->sym[r->next].at) - s->at;
         if (n > m->t->max_len) return;
@@ -3555,25 +3507,19 @@ static uint32_t gpti_merge_next(gpti_merger *m) {
 /* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
 static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
     uint32_t i = 0, at = 0, cp;
-    m->t = t;
-    m->w = w;
-    m->n = n;
-    m->n_heap = 0;
-    m->heap = (uint64_t *)buf;
+    m->t = t; m->w = w; m->n = n; m->n_heap = 0; m->heap = (uint64_t *)buf;
     m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
     for (; at < n; i++) {                        /* 1. bytes (BPE) or characters (SentencePiece) */
         m->sym[i].at = at;
         m->sym[i].prev = i - 1;                  /* of the first: GPTI_NO_SYM */
-        m->sym[i].next = i + 1;
-        m->sym[i].id = t->family == GPTI_TOK_BPE ? t->byte[(unsigned char)w[at]] : -1;
+        m->sym[i].next = i + 1; m->sym[i].id = t->family == GPTI_TOK_BPE ? t->byte[(unsigned char)w[at]] : -1;
         at += t->family == GPTI_TOK_BPE ? 1 : (uint32_t)gpti_utf8(w + at, n - at, &cp);
     }
     m->sym[i - 1].next = GPTI_NO_SYM;
     for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);   /* 2. every pair of neighbours */
     while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {   /* 3. the best pair becomes one symbol with new neighbours */
         gpti_sym *s = &m->sym[i], *r = &m->sym[s->next];
-        s->id = s->join;
-        s->next = r->next;
+        s->id = s->join; s->next = r->next;
         r->join = -1;
         if (s->next != GPTI_NO_SYM) m->sym[s->next].prev = i;
         gpti_merge_pair(m, i);
@@ -3659,8 +3605,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
     if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %lu bytes for the tokenizer", (unsigned long)a.used);
-    a.base = gpti_align(t->block, 64);
-    a.used = 0;
+    a.base = gpti_align(t->block, 64); a.used = 0;
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     result = gpti_tokenizer_fill(t, v, pre, mem, err);
     if (result != GPT_OK) gpti_tokenizer_free(t, mem);
@@ -3705,11 +3650,9 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
     if (need <= e->cap) return GPT_OK;
     gpti_free(e->mem, e->own);
-    e->cap = 0;
-    e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
+    e->cap = 0; e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
     if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %lu bytes for a long word", (unsigned long)need);
-    e->buf = (char *)e->own;
-    e->cap = need;
+    e->buf = (char *)e->own; e->cap = need;
     return GPT_OK;
 }
 
@@ -3837,8 +3780,7 @@ static int gpti_normal_next(gpti_normal *m) {      /* the next normalised byte, 
         m->held = c;
         c = ' ';
     }
-    m->started = 1;
-    m->space = 0;
+    m->started = 1; m->space = 0;
     return c;
 }
 
@@ -3868,9 +3810,7 @@ typedef struct gpti_step {                       /* the best way to a place in a
 
 static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token id) {
     if (to->from != GPTI_NO_SYM && score <= to->score) return;
-    to->score = score;
-    to->from = from;
-    to->id = id;
+    to->score = score; to->from = from; to->id = id;
 }
 
 /* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are doubles: as floats,
@@ -3912,11 +3852,7 @@ static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char
     size_t n, room;
     gpt_result result = GPT_OK;
     memset(&m, 0, sizeof m);
-    m.t = e->t;
-    m.p = p;
-    m.end = end;
-    m.started = !e->edge;
-    m.held = -1;
+    m.t = e->t; m.p = p; m.end = end; m.started = !e->edge; m.held = -1;
     for (ahead = m; result == GPT_OK && (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
         room = (n + 7) & ~(size_t)7;
         result = gpti_encoder_room(e, room, n + 1, sizeof(gpti_step));
@@ -3964,8 +3900,7 @@ static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsi
     uint32_t cp;
     int control = (flags & GPTI_TOK_SPECIAL) != 0;
     if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
-    e->last = -1;
-    e->edge = !(flags & GPTI_TOK_CONTINUE);
+    e->last = -1; e->edge = !(flags & GPTI_TOK_CONTINUE);
     if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
     while (p < end && !r) {
         unsigned b = (unsigned char)*p;
@@ -3999,8 +3934,7 @@ static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *tex
     memset(&e, 0, sizeof e);
     e.t = t; e.ids = ids; e.max = max; e.mem = mem; e.err = err;
     if (scratch && scratch_size > skew) {
-        e.buf = (char *)scratch + skew;
-        e.cap = scratch_size - skew;
+        e.buf = (char *)scratch + skew; e.cap = scratch_size - skew;
     }
     result = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
     gpti_free(mem, e.own);
@@ -4342,8 +4276,7 @@ static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int 
 
 static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, const char *absent) {
     char key[128];
-    out->p = absent;
-    out->n = strlen(absent);
+    out->p = absent; out->n = strlen(absent);
     return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
 }
 
@@ -4676,8 +4609,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
         size_t at = (e * n_row + row) * row_bytes;
         gpti_pack_job j;
         j.fmt = t->fmt; j.n_col = lin->w.n_col; j.n_row = n; j.row_bytes = row_bytes;
-        j.rows = data ? data + at : ld->strip;
-        j.panels = out + e * lin->stride + row * row_bytes;
+        j.rows = data ? data + at : ld->strip; j.panels = out + e * lin->stride + row * row_bytes;
         if (!data) GPTI_TRY(gpti_gguf_read(&ld->g, t, at, ld->strip, n * row_bytes, ld->err));
         gpti_parallel_for(&ld->pool, gpti_n_panel(n), GPTI_PANEL * row_bytes, gpti_pack_task, &j);
         ld->done += n * row_bytes;
@@ -4705,8 +4637,7 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         ld->m->quantized |= t->fmt->n_scale > 0;
         lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
         if (!lin->w.packed) {
-            lin->stride = lin->w.n_row * row_bytes;
-            lin->w.data = gpti_tensor_data(ld, t);
+            lin->stride = lin->w.n_row * row_bytes; lin->w.data = gpti_tensor_data(ld, t);
             return GPT_OK;
         }
         if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
@@ -4842,8 +4773,7 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
         return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB",
             (unsigned long)((a->used + ld->strip_bytes) >> 20));
     if (!m->mem.alloc) gpti_huge_pages(m->weights, a->used);
-    a->base = (unsigned char *)gpti_align(m->weights, 64);
-    a->used = 0;
+    a->base = (unsigned char *)gpti_align(m->weights, 64); a->used = 0;
     GPTI_TRY(gpti_together(&ld->pool, gpti_walk_tensors, ld));
     if (!m->head.w.data) m->head.w = m->embd.w;
     ld->done = ld->total;
@@ -4895,8 +4825,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     memset(&v, 0, sizeof v);
     r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
     if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
-    v.chat_template = gpti_str_of(m->text[1]);
-    v.name = gpti_str_of(m->text[0]);
+    v.chat_template = gpti_str_of(m->text[1]); v.name = gpti_str_of(m->text[0]);
     if (ld->params->pretokenizer) v.pre.p = ld->params->pretokenizer, v.pre.n = strlen(v.pre.p);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
@@ -4979,8 +4908,7 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     if (r && (!ld->params->header_only || r == GPT_E_MEMORY || r == GPT_E_IO)) return r;
     gpti_clear(ld->err);                        /* header_only: the tokenizer is of use without the rest */
     info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
-    info->kernels = m->kern.name;
-    info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
+    info->kernels = m->kern.name; info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
     info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = m->hp.d_model; info->d_ff = m->hp.max_ff;
     info->n_head = m->hp.max_head; info->n_kv_head = m->hp.max_kv;
     for (i = 0; i < m->n_part; i++) info->file_bytes += m->part[i].r.size;
@@ -4991,8 +4919,7 @@ static void gpti_close_parts(gpt_model *m) {
     int i;
     for (i = 0; i < m->n_part; i++) gpti_source_close(&m->part[i], &m->mem);
     gpti_free(&m->mem, m->part);
-    m->part = NULL;
-    m->n_part = 0;
+    m->part = NULL; m->n_part = 0;
 }
 
 GPT_API void gpt_model_free(gpt_model *m) {
@@ -5015,10 +4942,8 @@ static gpt_result gpti_model_new(gpt_model **out, const gpt_model_params *params
     if (!mem.alloc != !mem.free) return gpti_fail(err, GPT_E_ARG, "params.alloc: set both functions or none");
     m = (gpt_model *)gpti_alloc(&mem, sizeof *m);
     if (m) {
-        m->mem = mem;
-        m->part = (gpti_source *)gpti_alloc_n(&mem, (size_t)n_part, sizeof *m->part);
-        m->info.bos = m->info.eos = -1;
-        m->header_only = params->header_only;
+        m->mem = mem; m->part = (gpti_source *)gpti_alloc_n(&mem, (size_t)n_part, sizeof *m->part);
+        m->info.bos = m->info.eos = -1; m->header_only = params->header_only;
         if (m->part) { *out = m; return GPT_OK; }
         gpti_free(&mem, m);
     }
@@ -5087,7 +5012,7 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
 GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params,
     gpt_error *err) {
     gpt_model_params p = gpti_model_params_of(params);
-    gpt_model *m;
+    gpt_model *m = NULL;
     if (out) *out = NULL;
     gpti_clear(err);
     if (!out || !data) return gpti_fail(err, GPT_E_ARG, "gpt_model_load_memory: out and data must not be NULL");
@@ -5445,8 +5370,7 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
 /* The keys of a block from base on that a query at position pos sees: lo to hi of it. */
 GPTI_INLINE void gpti_sees(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
     size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-    *lo = base < from ? from - base : 0;
-    *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
+    *lo = base < from ? from - base : 0; *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
 }
 
 /* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
@@ -5669,15 +5593,12 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
                          size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
     gpti_matmul *j = &s->job[s->n_job++];
     memset(j, 0, sizeof *j);
-    j->w = lin->w;
-    j->w.data += expert * lin->stride;
+    j->w = lin->w; j->w.data += expert * lin->stride;
     j->x = x; j->ld_x = ld_x; j->xq = s->xq; j->ld_xq = s->n_slot_row;
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
-    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL;
-    j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
-    s->at.n_unit += gpti_n_panel(lin->w.n_row);
-    s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
+    s->at.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
 static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
@@ -5919,8 +5840,7 @@ static void gpti_group_experts(gpt_session *s) {
     for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
     for (i = 0; i < n; i++) {
         uint32_t at = s->first[s->chosen[i]]++;
-        s->expert_slot[at] = (uint32_t)i;
-        s->expert_tok[at] = (uint32_t)(i / used);
+        s->expert_slot[at] = (uint32_t)i; s->expert_tok[at] = (uint32_t)(i / used);
     }
     for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
     s->first[0] = 0;
@@ -6029,8 +5949,7 @@ static void gpti_begin_out_norm(gpt_session *s) {
     int last = s->n_past + s->n_row == s->n_token;
     s->out_row = s->want == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
     s->n_out = s->want == GPTI_LOGITS_SCORE ? s->n_row : s->want == GPTI_LOGITS_LAST && last ? 1 : 0;
-    s->at.n_unit = s->n_out;
-    s->cost = 8 * s->m->hp.d_model;
+    s->at.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
 }
 static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
     size_t t, D = s->m->hp.d_model;
@@ -6087,7 +6006,8 @@ static void gpti_trace_logits(const gpt_session *s) {
     if (s->n_out) gpti_trace(s, "logits", s->logits, gpti_n_group_row(s), s->m->hp.n_vocab, s->m->hp.n_vocab);
 }
 
-/* The forward pass as the paper's diagram has it, top to bottom. */
+/* The forward pass, from the bottom of the paper's figure (Radford 2018, "Improving Language Understanding by Generative
+ * Pre-Training", fig. 1) to its top. */
 static void gpti_list_stages(gpti_stage *out) {
     const gpti_stage stages[GPTI_N_STAGE] = {
         { gpti_begin_embed,    gpti_run_embed,         gpti_trace_embed },
@@ -6144,8 +6064,7 @@ static int gpti_next_stage(gpt_session *s) {
 
 /* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_keep. */
 static void gpti_drop_waiting(gpt_session *s) {
-    s->at.active = 0;
-    s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
+    s->at.active = 0; s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
 }
 
 /* Tokens that are computed, those of the chunk under way by its layers. */
@@ -6187,9 +6106,7 @@ static gpt_result gpti_pass(void *session) {
             }
             if (s->params.hooks.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
         } while (gpti_next_stage(s));
-        s->at.active = 0;
-        s->n_past += s->n_row;
-        s->lent = 0;
+        s->at.active = 0; s->n_past += s->n_row; s->lent = 0;
         if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
     }
     return GPT_OK;
@@ -6198,8 +6115,7 @@ static gpt_result gpti_pass(void *session) {
 /* The same with the threads of the session, unless no stage of it is worth sharing. */
 static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
     const size_t n = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
-    s->can_pause = can_pause;
-    s->err = err;
+    s->can_pause = can_pause; s->err = err;
     if (s->from > s->n_past) s->from = s->n_past;
     if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
     return gpti_together(&s->pool, gpti_pass, s);
@@ -6276,8 +6192,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (m->header_only && !measure)
         return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
     if (!m->whole) return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
-    plan->m = m;
-    plan->params = *params;
+    plan->m = m; plan->params = *params;
     gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
     plan->n_most = plan->pool.n_worker;
     plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
@@ -6297,8 +6212,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
         gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
-    plan->n_slot_row = plan->n_batch * used;
-    plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
+    plan->n_slot_row = plan->n_batch * used; plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
     if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
     if (plan->n_logit_row > 64) plan->n_logit_row = 64;
     if (plan->n_logit_row < 4) plan->n_logit_row = plan->n_batch < 4 ? plan->n_batch : 4;
@@ -6316,9 +6230,7 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
 
 static void gpti_reset(gpt_session *s) {
     int n;
-    s->n_past = s->n_token = s->n_keep = s->n_high = s->from = 0;
-    s->at.active = 0;
-    s->last_logits = NULL;
+    s->n_past = s->n_token = s->n_keep = s->n_high = s->from = 0; s->at.active = 0; s->last_logits = NULL;
     n = s->gen->active;
     memset(s->gen, 0, sizeof *s->gen);
     if (n) s->gen->finish = GPT_FINISH_HOST;
@@ -6340,8 +6252,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     a.base = (unsigned char *)gpti_align(memory, 64);
     gpti_session_layout(&a, m, &plan, &s);
     gpti_list_stages(s->stage);
-    s->bytes = need;
-    s->gen->active = 0;
+    s->bytes = need; s->gen->active = 0;
     gpti_reset(s);
     *out = s;
     return GPT_OK;
@@ -6408,8 +6319,7 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
     if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
     if (!n) s->n_high = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
-    s->n_token = n;
-    s->at.active = 0;
+    s->n_token = n; s->at.active = 0;
     if (s->gen->active) s->gen->finish = GPT_FINISH_HOST;
     s->gen->active = 0;
     return GPT_OK;
@@ -6428,8 +6338,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     if (info) memset(info, 0, sizeof *info);
     if (!info || !s) return;
     info->n_ctx = s->n_ctx; info->n_batch = s->n_batch;
-    info->n_threads = s->pool.host.run ? 0 : s->pool.n_worker;
-    info->kernels = s->m->kern.name;
+    info->n_threads = s->pool.host.run ? 0 : s->pool.n_worker; info->kernels = s->m->kern.name;
     info->bytes = s->bytes; info->n_token = s->n_token;
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
@@ -6445,8 +6354,7 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     if (pool.n_worker > s->n_most)
         return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d", pool.n_worker,
             s->n_most));
-    s->pool = pool;
-    s->params.hooks = *hooks;
+    s->pool = pool; s->params.hooks = *hooks;
     return gpti_leave(s, GPT_OK);
 }
 
@@ -6462,9 +6370,7 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
             return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i,
                 (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
     if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
-    s->n_keep = s->n_token;
-    s->from = s->n_past;
-    s->n_token += n;
+    s->n_keep = s->n_token; s->from = s->n_past; s->n_token += n;
     return GPT_OK;
 }
 
@@ -6493,9 +6399,7 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
         if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;      /* they are gone, or the host's */
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
-        s->want = GPTI_LOGITS_SCORE;
-        s->score = logprob;
-        s->score_base = base;
+        s->want = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
         r = gpti_forward(s, 0, err);
     }
     return gpti_leave(s, r);
@@ -6640,8 +6544,7 @@ static void gpti_cut(gpti_choice *t, gpti_candidate *c, const gpt_sample_params 
         t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
         if (p->top_k > 0 && (size_t)p->top_k < t->n) { t->n = t->sorted = (size_t)p->top_k; gpti_best(c, t->n_all, t->n); }
     } else if (t->step == 2) {
-        t->step = 3;
-        t->sum = gpti_weigh(c, t->n, max, 1.0f, 0);
+        t->step = 3; t->sum = gpti_weigh(c, t->n, max, 1.0f, 0);
         if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
             const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
             for (i = m = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
@@ -6656,8 +6559,7 @@ static void gpti_cut(gpti_choice *t, gpti_candidate *c, const gpt_sample_params 
         }
         while (t->n_head < t->sorted && t->head < p->top_p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - max);
         if (t->n_head < t->n && t->head < p->top_p * t->sum) return;
-        t->n = t->n_head;
-        t->step = 4;
+        t->n = t->n_head; t->step = 4;
     } else {
         t->step = 5;
         for (i = m = 0; p->min_p > 0.0f && i < t->n; i++) {
@@ -6683,8 +6585,7 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
         t->n = t->n_all = gpti_candidates(c, logits, n_vocab, p, history, n_history);
         *id = 0;
         if (!t->n) return 0;
-        t->best = gpti_best_one(c, t->n);
-        t->step = 1;
+        t->best = gpti_best_one(c, t->n); t->step = 1;
         *id = t->best.id;
         return !greedy;
     }
@@ -6763,8 +6664,7 @@ static void gpti_stream_flush(gpti_stream *st, gpt_text_fn fn, void *user) {
 static void gpti_stream_char(gpti_stream *st, const void *bytes, size_t n, size_t n_raw, gpt_text_fn fn, void *user) {
     if (st->n_out + n > GPTI_PIECE) gpti_stream_flush(st, fn, user);
     memcpy(st->out + st->n_out, bytes, n);
-    st->n_out += n;
-    st->n_raw += n_raw;
+    st->n_out += n; st->n_raw += n_raw;
 }
 
 /* A character that will not be completed, if there is one. */
@@ -6778,14 +6678,12 @@ static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, v
     if (st->need > 0 && (b < st->low || b > st->high)) gpti_stream_broken(st, fn, user);
     if (st->need > 0) {
         st->part[st->n_part++] = b;
-        st->low = 0x80;
-        st->high = 0xBF;
+        st->low = 0x80; st->high = 0xBF;
         if (--st->need == 0) gpti_stream_char(st, st->part, st->n_part, st->n_part, fn, user);
     } else if (b < 0x80) {
         gpti_stream_char(st, &b, 1, 1, fn, user);
     } else {
-        st->part[0] = b;
-        st->n_part = 1;
+        st->part[0] = b; st->n_part = 1;
         st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : b < 0xE0 ? 1 : b < 0xF0 ? 2 : 3);
         st->low = (unsigned char)(b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80);
         st->high = (unsigned char)(b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF);
@@ -6910,8 +6808,7 @@ static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     if (why != GPT_FINISH_LENGTH)
         gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_cut_text(s, st->behind);
-    g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
-    g->active = 0;
+    g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why; g->active = 0;
     return GPT_OK;
 }
 
@@ -6954,14 +6851,11 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
         g->stream.behind = 0;
     }
     if (n) s->from = s->n_past;
-    s->n_keep = s->n_token;
-    s->n_token += n;
+    s->n_keep = s->n_token; s->n_token += n;
     gpti_want_last(s);
     g->edge = t->add_space_prefix;
     for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
-    g->edge_at = SIZE_MAX;
-    g->n_prompt = n;
-    g->active = 1;
+    g->edge_at = SIZE_MAX; g->n_prompt = n; g->active = 1;
     return GPT_OK;
 }
 
@@ -7243,8 +7137,7 @@ static int gpti_jinja_next(gpti_jinja *j) {
             const char *q = p + (*p == '-');
             j->p++;
             if ((*q == '}' || *q == '%') && q[1] == '}') {
-                j->p = q + 2;
-                j->inside = 0;
+                j->p = q + 2; j->inside = 0;
                 j->line = q == p && c == '}';
                 return *q;
             }
@@ -7266,8 +7159,7 @@ static int gpti_jinja_next(gpti_jinja *j) {
                 j->p = *p ? p + 2 : p;
                 continue;
             }
-            j->p = p + 2 + (p[2] == '-');
-            j->inside = 1;
+            j->p = p + 2 + (p[2] == '-'); j->inside = 1;
             return p[1];
         }
         if (p > j->p) { j->p = p; if (nl && j->line) { j->line = 0; return '\n'; } continue; }
@@ -7493,8 +7385,7 @@ static void gpti_chat_literal(gpti_chat *c) {
     while (gpti_jinja_find(&at, begin, sizeof begin - 1)) {
         for (j = at, n = 0; j.quote && strncmp(j.p, "<|im_end|>", 10) && gpti_jinja_next(&j); n++) {}
         if (!j.quote || !n) continue;
-        c->literal = at;
-        c->n_literal = n;
+        c->literal = at; c->n_literal = n;
         return;
     }
 }
@@ -7509,11 +7400,8 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
     c->file = m->info.chat_template ? m->info.chat_template : "";
-    c->msg = msg;
-    c->n_msg = n_msg;
-    c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
-    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos);
-    c->date = params->date;
+    c->msg = msg; c->n_msg = n_msg; c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
+    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos); c->date = params->date;
     for (i = 0; c->date && i < 10; i++)
         if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
     if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
@@ -7542,8 +7430,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     if (params->user) c->row.user = params->user, c->row.first = NULL;
     if (params->assistant) c->row.assistant = params->assistant;
     if (params->system) {
-        c->row.system = params->system;
-        c->row.preset = NULL;
+        c->row.system = params->system; c->row.preset = NULL;
         c->row.flags &= ~(GPTI_CHAT_PRESET | GPTI_CHAT_HEAD);
     }
     if (params->generation) c->row.generation = params->generation;
@@ -7554,11 +7441,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
 /* Writes the conversation to out[size]; returns its length. */
 static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size_t size) {
     size_t i, begin = !gpti_chat_role(c->msg[0].role), target;
-    c->out = out;
-    c->own = own;
-    c->size = size;
-    c->n = 0;
-    c->strip = c->fold = 0;
+    c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
     target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
@@ -7798,10 +7681,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
         : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->most_q ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
-    run.scratch = scratch;
-    run.zero = fmt->zero;
-    run.has_min = fmt->has_min;
-    run.ld = job->ld_xq;
+    run.scratch = scratch; run.zero = fmt->zero; run.has_min = fmt->has_min; run.ld = job->ld_xq;
     run.n_next = single && w->packed && !job->in_cache ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
     for (panel = panel_begin; panel < last; panel += two ? 1 : n_strip) {
@@ -7827,8 +7707,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                     if (single) run.next[np] = run.n_next > 0 ? p + 3072 : p;
                     ahead[np] = p + bytes;
                 }
-                run.n = n;
-                run.n_panel = set->n_panel || single ? n_panel : n_here;
+                run.n = n; run.n_panel = set->n_panel || single ? n_panel : n_here;
                 for (t = 0; t < n_tok; t += per) {
                     run.in_row = job->in_row == NULL && t + per <= n_tok;
                     if (!single && w->packed && k + n < w->n_col) for (np = 0; np < n_here; np++)
@@ -7843,9 +7722,7 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
                                 GPTI_PANEL * (panel + np));
                     }
                     for (first = 0; first < n_here; first += run.n_panel) {
-                        run.t = tile[first];
-                        run.q = q + first;
-                        run.acc = acc + t * ld_acc + 16 * first;
+                        run.t = tile[first]; run.q = q + first; run.acc = acc + t * ld_acc + 16 * first;
                         product(&run);
                     }
                 }
