@@ -2710,7 +2710,8 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
           "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
         { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
           { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "dbrx smaug-bpe glm4 chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "dbrx smaug-bpe chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "glm4 glm5", GPTI_PRE_WHOLE, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
         { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
           { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
         { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"

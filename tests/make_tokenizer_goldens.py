@@ -60,6 +60,7 @@ FAMILIES = {
     "gpt-2": GPT2,
     "llama-bpe": Sequence([split(LLAMA % r"\p{N}{1,3}"), PLAIN]),
     "dbrx": Sequence([split(LLAMA % r"\p{N}{1,3}"), PLAIN]),
+    "glm4": Sequence([split(LLAMA % r"\p{N}{1,3}"), PLAIN]),
     "qwen2": Sequence([split(LLAMA % r"\p{N}"), PLAIN]),
     "qwen35": Sequence([split(TAIL + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
                               r"|\s+(?!\S)|\s+"), PLAIN]),
@@ -215,7 +216,7 @@ def bpe_goldens(texts, lines):
     write("tokenizer_bpe.txt", "".join("%s %s\n" % m for m in merges))
     out = []
     for name, pre in FAMILIES.items():
-        whole = name in ("llama-bpe", "tekken", "minicpm5")
+        whole = name in ("llama-bpe", "tekken", "minicpm5", "glm4")
         tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=whole))
         tokenizer.pre_tokenizer = pre
         if name in ("gpt-2", "gpt-4o", "qwen2"):     # families that tiktoken can express; ranks are ids here

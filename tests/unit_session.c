@@ -907,6 +907,19 @@ static void test_saturate(void) {
     }
 }
 
+/* Rows that hardly vary: their mean must not be lost in rounding. */
+static void test_constant_rows(void) {
+    enum { WIDE = 576 };
+    static float x[WIDE], y[WIDE];
+    double mean = 0, var = 0, worst = 0;
+    size_t i;
+    for (i = 0; i < WIDE; i++) { x[i] = 3e4f + (float)(i % 7) / 256.0f; mean += (double)x[i] / WIDE; }
+    for (i = 0; i < WIDE; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean) / WIDE;
+    gpti_norm_ref(y, x, WIDE, NULL, NULL, GPTI_NORM_LAYER, 1e-5f);
+    for (i = 0; i < WIDE; i++) worst = fmax(worst, fabs((double)y[i] - ((double)x[i] - mean) / sqrt(var + 1e-5)));
+    CHECK(worst < 0.15, "LayerNorm of a nearly constant row at 3e4: off by %g", worst);      /* half a step of f32 at 3e4 is 0.12 of it */
+}
+
 int main(void) {
     static const struct { const char *name; int window; } toys[] = { { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 } };
     size_t i;
@@ -932,6 +945,7 @@ int main(void) {
 #endif
     test_log_p();
     test_saturate();
+    test_constant_rows();
     m = text_model();
     if (m) {
         test_score_after_begin(m);
