@@ -110,13 +110,15 @@ typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
-typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed                   */
-    const char  *name;          /* "embd" (layer -1), then of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" */
-    int          layer;         /* "attn_out" "resid" "ffn_norm" and, without experts, "ffn_gate" "ffn_up" "ffn_act"     */
-    float       *data;          /* "ffn_down", then "out"; at the end "norm" "logits" (layer -1). Row r begins at data   */
-    size_t       n_row, n_col, stride;      /* + r * stride                                                              */
+typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed, in this order:   */
+    const char  *name;          /* "embd"; of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out"      */
+                                /* "resid" "ffn_norm" "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits".   */
+                                /* Experts: a row of ffn_gate, _up, _act for each one of a token, and no ffn_down        */
+    int          layer;         /* -1 for embd, norm and logits                                                          */
+    float       *data;          /* row r begins at data + r * stride                                                     */
+    size_t       n_row, n_col, stride;
     size_t       position;      /* of row 0 in the text                                                                  */
-    const gpt_session *session;
+    const gpt_session *session; /* whose                                                                                 */
 } gpt_trace;
 
 typedef struct gpt_hooks {
@@ -293,15 +295,17 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
 } gpt_generate_params;
 
 /* Append the prompt to the session's text (with the file's BOS if the text is empty), generate, hand the text to fn as it
- * comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. The session keeps the whole text, so a second
- * call goes on from there. A prompt that does not fit is GPT_E_CONTEXT and changes nothing. */
+ * comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt that does not fit is GPT_E_CONTEXT and
+ * changes nothing. Several calls make one text: a second one goes on where the first ended. The session holds what fn was
+ * given: its text ends before a stop string, and behind the piece at which fn said stop. Only GPT_FINISH_LENGTH leaves a
+ * little more, half a character or the beginning of a stop string, which fn gets in the next call. */
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err);
 
 /* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else than GPT_MORE. A step
  * returns when poll says GPT_PAUSE (in the middle of a forward pass if need be) or, at the latest, after one token.
- * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early; what was computed stays. From a
- * hook it has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
+ * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early: fn gets what was held back, the
+ * text stays. From a hook it has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
@@ -4029,28 +4033,43 @@ static const gpti_arch gpti_archs[] = {
     /* name         norm             position          activation      window rope wide  flags */
     { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
     { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_READ_PARALLEL | GPTI_OWN_HEAD },
-    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_FFN_BIAS | GPTI_PARALLEL },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
+        | GPTI_READ_PARALLEL | GPTI_OWN_HEAD },
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
+        | GPTI_FFN_BIAS | GPTI_PARALLEL },
     { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_PARALLEL | GPTI_FULL_ROPE },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
+        | GPTI_PARALLEL | GPTI_FULL_ROPE },
     { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM | GPTI_OWN_HEAD },
-    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_PARALLEL | GPTI_OWN_HEAD | GPTI_HEAD_BIAS },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
+        | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM | GPTI_OWN_HEAD },
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
+        | GPTI_PARALLEL | GPTI_OWN_HEAD | GPTI_HEAD_BIAS },
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT | GPTI_FULL_ROPE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT
+        | GPTI_FULL_ROPE },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_QKV_BIAS | GPTI_MAY_EXPERT | GPTI_SHARED_EXPERT | GPTI_OWN_HEAD },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
+        | GPTI_QKV_BIAS | GPTI_MAY_EXPERT | GPTI_SHARED_EXPERT | GPTI_OWN_HEAD },
     { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
-    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM | GPTI_MAY_EXPERT },
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM
+        | GPTI_MAY_EXPERT },
     { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
-    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_READ_QUERY | GPTI_READ_CAPS },
-    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_READ_QUERY },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN | GPTI_READ_CLAMP },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         4, 0,  0, GPTI_GATED | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_OWN_HEAD },
-    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV | GPTI_READ_SCALES | GPTI_READ_LOGIT_SCALE },
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
+        | GPTI_POST_NORM | GPTI_READ_QUERY | GPTI_READ_CAPS },
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
+        | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_READ_QUERY },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN
+        | GPTI_READ_CLAMP },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         4, 0,  0, GPTI_GATED | GPTI_POST_NORM
+        | GPTI_QK_NORM | GPTI_OWN_HEAD },
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV
+        | GPTI_READ_SCALES | GPTI_READ_LOGIT_SCALE },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED | GPTI_PARALLEL | GPTI_MAY_QK_NORM | GPTI_READ_LOGIT_SCALE },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT | GPTI_OWN_HEAD }
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
+        | GPTI_PARALLEL | GPTI_MAY_QK_NORM | GPTI_READ_LOGIT_SCALE },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS
+        | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT | GPTI_OWN_HEAD }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
