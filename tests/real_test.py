@@ -224,7 +224,8 @@ def compare_tokens(name, peer, ours):
 
 # llama.cpp multiplies weights of 4 to 6 bits with activations that it rounds to 8 bits, so its own logits have an error. The
 # differences for PROSE, measured with SmolLM2 Q4_1 and Gemma 3 Q4_K_M, in nats: of the means 0.007 and 0.008, root mean
-# square 0.08 and 0.12, largest 0.31 and 0.56. A wrong epsilon, rope base or scale moves the mean by far more than 0.03.
+# square 0.08 and 0.12, largest 0.31 and 0.56. The bounds
+# are about twice that and more for the mean; they are for PROSE, as other texts hold single tokens that are further off.
 MEAN, RMS, LARGEST = 0.03, 0.2, 1.2
 # Of two logits each may be off, so the loser of a near tie may win by as much: 0.44 is the largest of 960 that was measured.
 TIE = 0.7
