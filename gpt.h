@@ -124,8 +124,9 @@ typedef struct gpt_trace {      /* one intermediate result, handed to the trace 
 typedef struct gpt_hooks {
     gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
     gpt_poll   (*poll)(void *user, size_t done, size_t total);  /* asked between slices of work of a few milliseconds at */
-    void        *poll_user;     /* most; done of the call's total tokens are computed. GPT_PAUSE makes gpt_step return,  */
-                                /* and is ignored by calls that block                                                    */
+    void        *poll_user;     /* most; done of total tokens are computed: of the prompt, then of one new token after   */
+                                /* the other. GPT_PAUSE makes gpt_step return, and is ignored by calls that block;       */
+                                /* GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation with GPT_FINISH_HOST too  */
     int        (*trace)(void *user, const gpt_trace *t);        /* returns 0                                             */
     void        *trace_user;
 } gpt_hooks;
@@ -239,8 +240,8 @@ GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty tex
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
-/* Other hooks, from the next call on, also between two gpt_steps. GPT_E_ARG for a parallel of more workers than the session was
- * made for. */
+/* These hooks instead of all before (NULL: none), from the next call on, also between two gpt_steps. GPT_E_ARG for a parallel
+ * of more workers than the session was made for. */
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
 /* ---- Numbers ------------------------------------------------------------------------------------------------------- */
@@ -294,11 +295,11 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     int                ignore_end;      /* go on after an end token                                                      */
 } gpt_generate_params;
 
-/* Append the prompt to the session's text (with the file's BOS if the text is empty), generate, hand the text to fn as it
- * comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt that does not fit is GPT_E_CONTEXT and
- * changes nothing. Several calls make one text: a second one goes on where the first ended. The session holds what fn was
- * given: its text ends before a stop string, and behind the piece at which fn said stop. Only GPT_FINISH_LENGTH leaves a
- * little more, half a character or the beginning of a stop string, which fn gets in the next call. */
+/* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is empty), generate, hand
+ * the text to fn as it comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt that does not fit is
+ * GPT_E_CONTEXT and changes nothing. Several calls make one text: a second one goes on where the first ended. The session
+ * holds what fn was given: its text ends before a stop string, and behind the piece at which fn said stop. Only
+ * GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string: fn gets it in the next call. */
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err);
 
@@ -322,7 +323,10 @@ typedef struct gpt_message {        /* role is "system", "user" or "assistant"; 
  * user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the white space off its ends, "{bos}" and "{eos}" are the
  * file's tokens. Own user and assistant strings without a family stand alone; otherwise they replace the family's. */
 typedef struct gpt_chat_params {    /* NULL or {0}: all from the file                                                    */
-    const char *family;             /* "chatml", "llama3", "gemma", ...; NULL = recognised from the file's template      */
+    const char *family;             /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1    */
+                                    /* mistral-v1 mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2  */
+                                    /* deepseek-v2 deepseek-v3 deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3       */
+                                    /* smollm2 openchat vicuna and their kin                                             */
     const char *user, *assistant;   /* a turn                                                                            */
     const char *system;             /* a system turn; without a family NULL puts it and an empty line before the user's  */
     const char *generation;         /* what the answer goes on from, as "<|assistant|>\n"                                */
@@ -6383,8 +6387,8 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
     size_t i;
     if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
     if (n > s->n_ctx - s->n_token)
-        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: the context of %lu holds %lu already",
-            (unsigned long)n, (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: %lu of a context of %lu are free",
+            (unsigned long)n, (unsigned long)(s->n_ctx - s->n_token), (unsigned long)s->n_ctx);
     for (i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i,
@@ -6853,8 +6857,8 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             sizeof *s->scratch, &s->m->mem, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT,
-            "the prompt's %lu tokens do not fit: the context of %lu holds %lu already", (unsigned long)n,
-            (unsigned long)s->n_ctx, (unsigned long)s->n_token);
+            "the prompt's %lu tokens do not fit: %lu of a context of %lu are free", (unsigned long)n, (unsigned long)room,
+            (unsigned long)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
     n_pending = gpti_stream_pending(&g->stream, pending);
