@@ -3558,9 +3558,8 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
 static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, unsigned pre, const gpti_mem *mem,
                                       gpt_error *err) {
     gpt_result result = gpti_tokenizer_tokens(t, v, err);
-    const char *p;
     gpt_token id, end;
-    size_t k;
+    size_t i, k;
     if (result == GPT_OK) result = gpti_tokenizer_texts(t, err);
     if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_merges(t, v, mem, err);
     if (result != GPT_OK) return result;
@@ -3575,8 +3574,8 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
     gpti_sorted_build(t, &t->piece);
     if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
-    for (p = v->chat_template.p; t->special.n && p < v->chat_template.p + v->chat_template.n; p++) {
-        id = gpti_special_at(t, p, v->chat_template.p + v->chat_template.n, 1, &k);
+    for (i = 0; t->special.n && i < v->chat_template.n; i++) {
+        id = gpti_special_at(t, v->chat_template.p + i, v->chat_template.p + v->chat_template.n, 1, &k);
         if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
     }
     end = gpti_tokenizer_find(t, "<|end|>", 7);

@@ -76,6 +76,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     name = rows[data[1] % gpti_list_pretokenizers(rows)].names;
     v.pre.p = name;
     v.pre.n = strcspn(name, " ");
+    v.name.p = "Phi-3";                                          /* whose markers swallow white space */
+    v.name.n = switches & 1 ? 0 : 5;
+    v.chat_template.p = (const char *)data;
+    v.chat_template.n = size;
     if (switches & 1)                                            /* every byte has a token: any text has a way back */
         for (; v.n_token < 256; v.n_token++) {
             unsigned byte = (unsigned)v.n_token, cp = byte < 33 ? 256 + byte : byte >= 127 && byte < 161 ? 162 + byte
