@@ -48,6 +48,12 @@ static inline void *args_need(void *p) { if (!p) args_die("out of memory"); retu
 static inline void args_close_stdout(void) {
     if (fflush(stdout) || ferror(stdout)) args_die("cannot write to stdout: %s", strerror(errno));
 }
+/* Prints a piece of text at once. It fails here and not at the end: errno would say something else by then. */
+static inline int args_print(const char *text, size_t n) {
+    fwrite(text, 1, n, stdout);
+    args_close_stdout();
+    return 0;
+}
 
 /* ---- Options: one row each, the last row all zero ------------------------------------------------------------------- */
 

@@ -53,7 +53,7 @@ static int take(void *user, const char *text, size_t n) {
     if (a->n + n > a->max) a->text = (char *)args_need(realloc(a->text, a->max = 2 * (a->n + n)));
     memcpy(a->text + a->n, text, n);
     a->n += n;
-    return fwrite(text, 1, n, stdout) != n || fflush(stdout);
+    return args_print(text, n);
 }
 
 /* A conversation as a file: each message is a line "ROLE:" and its own lines, a tab ahead of each. */

@@ -21,9 +21,9 @@ static int print(void *user, const char *text, size_t n) {
     if (o->first == 0) {
         o->first = args_seconds();
         args_progress_end(&o->progress);
-        fputs(o->prompt, stdout);
+        args_print(o->prompt, strlen(o->prompt));
     }
-    return fwrite(text, 1, n, stdout) != n || fflush(stdout);
+    return args_print(text, n);
 }
 
 static gpt_poll ask(void *user, size_t done, size_t total) {

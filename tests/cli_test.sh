@@ -256,7 +256,7 @@ fails "a zero byte"            '^generate: the prompt holds a zero byte' generat
 if [ -w /dev/full ]; then
     "$bin/generate" -m "$model" -p "$prompt" -n 8 >/dev/full 2>"$tmp/err"
     same "a full disk: exit status" 1 $?
-    like "a full disk" '^generate: cannot write' "$(cat "$tmp/err")"
+    like "a full disk" '^generate: cannot write to stdout: No space left' "$(cat "$tmp/err")"
 fi
 
 if [ -f examples/models/stories.gguf ]; then
@@ -391,6 +391,7 @@ like "chat: -p is the first message" . "$(talk -p "One day" </dev/null)"
 if [ -w /dev/full ]; then
     printf 'One day\n' | talk >/dev/full
     same "chat, a full disk: exit status" 1 $?
+    like "chat, a full disk" '^chat: cannot write to stdout: No space left' "$(cat "$tmp/err")"
     "$bin/hello" "$model" "One day" >/dev/full
     same "hello, a full disk: exit status" 1 $?
 fi
