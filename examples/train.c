@@ -2115,7 +2115,7 @@ static gpt_model *tokenizer_of(const metadata *meta) {
 }
 
 typedef struct command {
-    const char *text, *out, *init, *name, *type; /* NULL: not given; only out is settled */
+    const char *text, *out, *init, *name, *type; /* NULL: not given; text and out are settled */
     int eval, resume, threads, stop;
     double opt[N_OPTION]; /* NaN: not given */
 } command;
@@ -2149,13 +2149,14 @@ static void check_given(const command *c) {
 
 static command parse_command(int argc, char **argv) {
     command c;
+    const char *file = NULL;
     enum { N_FIXED = 10 };
     arg table[N_FIXED + N_OPTION + 1];
     char help[N_OPTION][200];
     memset(&c, 0, sizeof c);
     const arg fixed[N_FIXED] = {
         {"TEXT", ARG_TEXT, &c.text, "", ""},
-        {"-f, --file", ARG_TEXT, &c.text, "TEXT", "the text, as the argument without an option is"},
+        {"-f, --file", ARG_TEXT, &file, "TEXT", "the text, as the argument without an option is"},
         {"-o, --out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
         {"--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
         {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
@@ -2175,6 +2176,8 @@ static command parse_command(int argc, char **argv) {
     }
     memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
     args_parse(argc, argv, "train", table, about);
+    if (c.text && file) args_die("the text is named twice: %s, and -f %s", c.text, file);
+    if (file) c.text = file;
     if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
     check_given(&c);
     if (!c.out) c.out = "out.gguf";

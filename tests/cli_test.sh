@@ -79,6 +79,7 @@ like    "train --help: usage" '^usage: train TEXT' "$out"
 refuses "no text"                "no text" -o "$gg"
 refuses "no such text"           "$tmp/none.txt: " "$tmp/none.txt" -o "$gg"
 refuses "two texts"              "unexpected argument 'y', after " "$x" y
+refuses "a text and -f"          "the text is named twice: $x, and -f y" "$x" -f y
 refuses "a folder for a text"    "$tmp: a folder" "$tmp" -o "$gg"
 refuses "a folder for OUT"       "-o $tmp: a folder, expected the name of a file" "$x" -o "$tmp"
 refuses "no name for OUT"        "-o: the name is empty" "$x" -o ""
