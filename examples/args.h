@@ -237,7 +237,7 @@ static inline void args_progress_end(args_progress *p) {
 
 /* Ctrl-C asks to stop, and the hooks pass that on; a second Ctrl-C ends the program the hard way. */
 static volatile sig_atomic_t args_stopped;
-static inline void args_on_interrupt(int sig) { args_stopped = sig; signal(sig, SIG_DFL); }
+static inline void args_on_interrupt(int sig) { POOL_SWAP(&args_stopped, sig); signal(sig, SIG_DFL); }
 static inline void args_interrupted(const char *doing, const char *what) {
     fflush(stdout);
     fprintf(stderr, "%s%s: interrupted while %s%s\n", args_line_open ? "\n" : "", args_program, doing, what);

@@ -69,11 +69,16 @@ static int thread_count(void) {
     return n > 1 ? n : 1;
 }
 
+/* Ctrl-C need not wait for the end of a long step: while droppable is set, the rest of the work is left out after it. */
+static int droppable;
+static int dropped(void) { return droppable && POOL_LOAD(&args_stopped); }
+
 /* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at once; it
  * returns when all are done. worker is below thread_count(), and no two ranges at work have the same. cost: what one of
  * n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
 enum { LITTLE_WORK = 1 << 16 };
 static void parallel_for(size_t n, size_t cost, gpt_task task, void *data) {
+    if (dropped()) return;
     if (!threads || n * cost < LITTLE_WORK) task(data, 0, n, 0);
     else pool_run(threads, n, cost, task, data);
 }
@@ -572,7 +577,7 @@ static void attention_task(void *data, size_t begin, size_t end_bh, int worker) 
     for (size_t bh = begin; bh < end_bh; bh++) {
         const float *q = job->qkv + bh / H * T * W + bh % H * d, *k = q + D, *v = k + D;
         float *out = job->y + bh / H * T * D + bh % H * d;
-        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+        for (size_t t0 = 0; t0 < T && !dropped(); t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
             product_here(make_job(out + t0 * D, D, rows, d, end, by_rows(p, T), by_rows(v, W), 0, pack));
@@ -613,7 +618,7 @@ static void attention_back_task(void *data, size_t begin, size_t end_bh, int wor
         size_t at = bh / H * T * W + bh % H * d;
         const float *q = job->qkv + at, *k = q + D, *v = k + D, *dout = job->dy + bh / H * T * D + bh % H * d;
         float *dq = job->dqkv + at, *dk = dq + D, *dv = dk + D;
-        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+        for (size_t t0 = 0; t0 < T && !dropped(); t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
             product_here(make_job(dv, W, end, d, rows, transposed(p, T), by_rows(dout + t0 * D, D), 1, pack));
@@ -1826,7 +1831,7 @@ static void save_out(training *t) {
 enum { LOSS_MAX = 1000 };
 
 /* One step of training; returns the loss of its batch before the step, or NaN and changes nothing where the training
- * has run away. */
+ * has run away. Ctrl-C drops the step: t->step is what it was, and the weights. */
 static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
     model *m = t->m;
     uint64_t seed = (uint64_t)t->opt[SEED];
@@ -1834,8 +1839,11 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     adamw a;
     double loss, norm, n = (double)(t->step + 1);
     order_batch(o, &t->train, t->step, m->B, m->T, seed, token, target);
+    droppable = 1;
     loss = model_loss(m, token, target, z, 1);
     norm = gradient_norm(m, part);
+    droppable = 0;
+    if (args_stopped) return 0;
     if (!(loss < LOSS_MAX && norm < DBL_MAX)) return NAN;
     a.rate = learning_rate(t->step, opt_size(t, STEPS), opt_size(t, WARMUP), (float)t->opt[RATE], (float)t->opt[LAST]);
     a.beta1 = 0.9f, a.beta2 = (float)t->opt[BETA2], a.eps = 1e-8f, a.decay = (float)t->opt[DECAY];
@@ -1945,20 +1953,22 @@ static void train(training *t) {
     signal(SIGINT, args_on_interrupt);
     signal(SIGTERM, args_on_interrupt); /* of timeout, for example */
     while (t->step < steps && !args_stopped && t->step < t->stop) {
+        size_t before = t->step;
         double now, rate, left, one = train_step(t, &o, token, target, part);
-        int stock, end;
+        int whole = t->step > before, stock, end;
         if (!(one < LOSS_MAX)) diverged(t);
         loss += one;
-        n += 1;
+        n += whole;
         now = args_seconds() - start;
         end = args_stopped || t->step >= t->stop;
-        stock = t->step % every == 0 || t->step == steps;
+        stock = whole && (t->step % every == 0 || t->step == steps);
         if (stock) valid = take_stock(t);
         else if (end || (!saved && now > first_save)) {
             save_checkpoint(t); /* no validation: resuming must find what an undisturbed run would */
             if (!t->has_out) save_out(t);
         }
         saved = saved || stock || now > first_save;
+        if (n < 1) break; /* dropped, with nothing new to show */
         if (!stock && !end && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
@@ -2266,13 +2276,29 @@ static void set_options(training *t, const command *c, const loaded *file) {
     t->type = type;
 }
 
+/* Says what a step takes where that is much: the arrays of model_make_room and of the model, and the multiply-adds at
+ * 10^10 a second and thread. */
+static void warn_of_size(const model *m, size_t B, size_t T) {
+    double N = (double)B * (double)T, L = (double)m->s.layers, D = (double)m->s.width, P = (double)m->n_param,
+           bytes = 4 * (4 * P + N * (L * (16 * D + 4) + 9 * D + (double)m->s.vocab)),
+           work = 3 * N * (P - (double)m->s.context * D + L * (double)T * D),
+           minutes = work / 1e10 / thread_count() / 60;
+    if (bytes < 4e9 && minutes < 1) return;
+    fprintf(stderr, "train: that is about %.1f GB of memory and %.1f minutes a step; less with a smaller --context%s\n",
+            bytes / 1e9, minutes, B > 1 ? " or --batch" : "");
+}
+
 /* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
 static model *start_model(training *t, const command *c, const loaded *file, const char *from, shape s) {
     size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context;
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
     if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
+    if (!isnan(c->opt[CONTEXT_SIZE]) && T > t->train.n - 1 && !c->eval)
+        args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
+                 (unsigned)t->train.n - 1);
     m = model_new(s);
+    if (!c->eval) warn_of_size(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
     if (file) read_tensors(file, from, m, m->param, "");
     else model_init(m, (uint64_t)t->opt[SEED]);
     model_make_room(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));

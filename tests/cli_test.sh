@@ -89,6 +89,7 @@ refuses "a part of a step"       "--steps: expected a whole number, 0 to 1e.09, 
 refuses "no batch"               "--batch: expected a whole number, 1 to" "$x" -o "$gg" --batch 0
 refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
 refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
+refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 300 --context 100000
 refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
 refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
 refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
