@@ -166,6 +166,8 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         if (f) fclose(f);
         if (!f) fprintf(stderr, "%s: there is no such file\n", line + 6);
         else load_file(c, line + 6);
+    } else if (!strcmp(line, "/save") || !strcmp(line, "/load") || !strcmp(line, "/save ") || !strcmp(line, "/load ")) {
+        fprintf(stderr, "%.5s needs a file\n", line);
     } else if (!strcmp(line, "/reset")) {
         restart(c, has_system ? c->item[0].content : "");
     } else if (!strncmp(line, "/system", 7) && (!line[7] || line[7] == ' ')) {
@@ -179,6 +181,16 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         fprintf(stderr, "unknown command %s: /help lists them\n", line);
     }
     return 1;
+}
+
+/* Why there is no way to write a message for this model: the library's words, with the options of this program. */
+static void no_template(const gpt_error *err, const gpt_chat_params *chat) {
+    const char *why = strncmp(err->msg, "chat: ", 6) ? err->msg : err->msg + 6;
+    int end = (int)strcspn(why, ";");
+    if (err->code != GPT_E_UNSUPPORTED) args_die("%s", why);
+    if (chat->user) args_die("--assistant-turn TEXT is needed beside --user-turn: %.*s", end, why);
+    if (chat->assistant) args_die("--user-turn TEXT is needed beside --assistant-turn: %.*s", end, why);
+    args_die("--chat-template NAME, or --user-turn TEXT and --assistant-turn TEXT, is needed: %.*s", end, why);
 }
 
 int main(int argc, char **argv) {
@@ -219,9 +231,7 @@ int main(int argc, char **argv) {
     signal(SIGINT, interrupted);
     line_begin();
     m = args_load(&c, 0);
-    if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err))
-        args_die("%s%s", err.msg, err.code != GPT_E_UNSUPPORTED ? "" :
-                 " (here: --chat-template, or --user-turn and --assistant-turn)");
+    if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err)) no_template(&err, &chat);
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {

@@ -402,7 +402,11 @@ if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2>/dev/null; then
 else
     skip "cli: no Python 3.9 with ptys, so no terminal is played"
 fi
-fails "chat without a template" '^chat: .*--chat-template' chat -m "$model"
+fails "chat without a template" '^chat: --chat-template NAME, or --user-turn .*: the file has no' chat -m "$model"
+fails "chat without an assistant turn" '^chat: --assistant-turn TEXT is needed' chat -m "$model" --user-turn "{text}"
+fails "chat, a turn without {text}" '^chat: user: expected' chat -m "$model" --user-turn x --assistant-turn "{text}"
+printf '/load\n/save \n' | talk >"$tmp/out"
+same "chat: /load and /save without a name" "/load needs a file|/save needs a file|" "$(tr '\n' '|' <"$tmp/err")"
 
 # ---- hello
 run hello "$model" "$prompt"
