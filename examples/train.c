@@ -2171,7 +2171,7 @@ static command parse_command(int argc, char **argv) {
         {"--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
         {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
         {"--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
-        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
+        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q4_0, q8_0 (default; f32 where 32 does not divide the width)"},
         {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
         {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
         {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
@@ -2218,6 +2218,9 @@ static void check_width(const training *t, const command *c, size_t width) {
     unsigned block = (unsigned)gpti_format_find(t->type)->block_len;
     if (c->type && width % block)
         args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
+    if (width % block && !c->eval)
+        fprintf(stderr, "train: OUT is written as f32: the blocks of %u numbers of its type do not divide the width, %u\n",
+                block, (unsigned)width);
 }
 
 /* Metadata of a model to be trained from scratch. */

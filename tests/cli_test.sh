@@ -135,6 +135,8 @@ run train "$x" -o "$tmp/q4.gguf" $toy --steps 60 --every 30 --type q4_0
 best=$(sed -n 's/^best validation loss \([0-9.]*\) .*/\1/p' "$tmp/err")
 run train "$x" --init "$tmp/q4.gguf" -o "$tmp/q4.gguf" --steps 1
 like  "train: the loss shown is that of OUT, rounded as it is" "^the start: validation $best\$" "$err"
+run train "$x" -o "$tmp/w48.gguf" $toy --width 48 --steps 1
+like  "train: a width for no block of the default type" '^train: OUT is written as f32: the blocks of 32 numbers' "$err"
 run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
 same  "train, no numbers any more: exit status" 1 $status
 like  "train, no numbers any more: what helps" '^train: after step [0-9]+ the loss is beyond 1000 or not a number any more: a smaller --lr than 10, or --clip 1, will help. Nothing was written$' "$err"
