@@ -2240,7 +2240,7 @@ static metadata new_metadata(const training *t, const command *c, const char *te
     return meta;
 }
 
-/* OUT and OUT.ckpt can be written, and hold nothing that would be lost. */
+/* OUT and OUT.ckpt can be written. */
 static void check_out(const command *c, const char *checkpoint) {
     args_out probe;
     int kind = args_kind(c->out);
@@ -2253,15 +2253,20 @@ static void check_out(const command *c, const char *checkpoint) {
     fclose(probe.f);
     remove(probe.part);
     if (!lock_out(c->out)) args_die("-o %s: another run writes this file", c->out);
-    if (!c->resume && args_kind(checkpoint)) {
-        loaded *f = load_gguf(checkpoint);
-        double step = file_f64(f, checkpoint, "train.state", 0),
-               steps = file_f64(f, checkpoint, "train.options", STEPS);
-        if (step < steps)
-            args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, or remove the file",
-                     checkpoint, step, steps);
-        loaded_free(f);
-    }
+}
+
+/* A new training does not take the place of one that has more to do. */
+static void check_left_over(const char *checkpoint) {
+    loaded *f;
+    double step, steps;
+    if (!args_kind(checkpoint)) return;
+    f = load_gguf(checkpoint);
+    step = file_f64(f, checkpoint, "train.state", 0);
+    steps = file_f64(f, checkpoint, "train.options", STEPS);
+    if (step < steps)
+        args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, remove the file, or give "
+                 "another -o", checkpoint, step, steps);
+    loaded_free(f);
 }
 
 /* The options of the checkpoint or the defaults, and over them what was given. */
@@ -2381,6 +2386,7 @@ int main(int argc, char **argv) {
     set_options(&t, &c, file);
     text = args_read(c.text, &n);
     if (n >= 4 && !memcmp(text, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", c.text);
+    if (!c.eval && !c.resume) check_left_over(checkpoint);
     split = c.eval ? n : split_at(text, n, t.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
     if (file && gpti_gguf_tensor(&file->g, "output.weight"))

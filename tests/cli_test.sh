@@ -101,7 +101,8 @@ same  "train: stdout" "" "$(cat "$tmp/out")"
 like  "train: a validation" '^step 20/40  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ nats/byte\)  [0-9]+ tok/s  0:0[0-9] left $' "$err"
 like  "train: a sample" '^    .*[a-z]' "$err"
 like  "train --stop: how to go on" "^stopped; go on with: train $x -o $gg --resume\$" "$err"
-refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume" "$x" -o "$gg" $toy
+refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume, remove the file, or give another -o" "$x" -o "$gg" $toy
+refuses "... but other mistakes first" "$tmp/none.gguf: there is no such file" "$x" -o "$gg" --init "$tmp/none.gguf"
 refuses "--width at --resume"    "--width: cannot be given with --resume" "$x" -o "$gg" --resume --width 64
 refuses "--init at --resume"     "--init and --resume exclude each other" "$x" -o "$gg" --resume --init "$gg"
 was=$(size "$gg")
