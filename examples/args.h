@@ -369,8 +369,8 @@ typedef struct {
 
 static inline void args_within(const char *name, double v, double low, double high) {
     if (v >= low && v <= high) return;
-    if (high > 1e29) args_die("%s: expected %g or more, got %g", name, low, v);
-    args_die("%s: expected %g to %g, got %g", name, low, high, v);
+    if (high > 1e29) args_die("%s: expected %.15g or more, got %.15g", name, low, v);
+    args_die("%s: expected %.15g to %.15g, got %.15g", name, low, high, v);
 }
 
 static inline gpt_generate_params args_generation(args_sampling *s) {

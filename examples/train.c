@@ -1768,8 +1768,8 @@ static const option options[N_OPTION] = {
 static const char *option_error(int i, double x) {
     static char words[96];
     const option *o = &options[i];
-    snprintf(words, sizeof words, "expected %s%g to %g, got %.9g", o->whole ? "a whole number, " : "", o->low, o->high,
-             x);
+    snprintf(words, sizeof words, o->whole ? "expected a whole number, %.0f to %.0f, got %.15g" : "expected %.15g to %.15g, got %.15g",
+             o->low, o->high, x);
     return x >= o->low && x <= o->high && (!o->whole || x == floor(x)) ? NULL : words;
 }
 

@@ -85,8 +85,8 @@ refuses "a folder for OUT"       "-o $tmp: a folder, expected the name of a file
 refuses "no name for OUT"        "-o: the name is empty" "$x" -o ""
 refuses "OUT in no folder"       "-o $tmp/none/x: cannot write: " "$x" -o "$tmp/none/x"
 refuses "the text for OUT"       "-o .*/./train.txt: that is the text" "$x" -o "$tmp/./train.txt"
-refuses "a part of a step"       "--steps: expected a whole number, 0 to 1e.09, got 10.5" "$x" -o "$gg" --steps 10.5
-refuses "no batch"               "--batch: expected a whole number, 1 to" "$x" -o "$gg" --batch 0
+refuses "a part of a step"       "--steps: expected a whole number, 0 to 1000000000, got 10.5" "$x" -o "$gg" --steps 10.5
+refuses "no batch"               "--batch: expected a whole number, 1 to 1048576, got 0" "$x" -o "$gg" --batch 0
 refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
 refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
 refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 300 --context 100000
