@@ -343,6 +343,9 @@ same  "... counts the same bytes" "$("$bin/perplexity" -m "$model" -f "$tmp/no_z
       "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
 fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
 fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
+fails "one token"         '^perplexity: the text has 1 token:' perplexity -m "$model" -p Once
+works "perplexity of two tokens" perplexity -m "$model" -p "Once upon"
+like  "perplexity of two tokens: of one value, without an error" '^ppl [0-9.]+ over 1 token$' "$out"
 
 yes "$prompt there was a dog." | head -n 50000 >"$tmp/long"
 "$bin/perplexity" -m "$model" -f "$tmp/long" -t 1 -c 64 --stride 2 >"$tmp/out" 2>"$tmp/err" &
