@@ -311,6 +311,10 @@ same  "--special: one control token" 1 "$(printf '%s\n' "$out" | wc -w | tr -d '
 works "without --special" tokenize -m "$model" -p "$end"
 check "without --special: plain text" test "$(printf '%s\n' "$out" | wc -w)" -gt 1
 echo 99999999 >"$tmp/ids"
+fails "no ids" '^tokenize: no ids found' tokenize -m "$model" --decode -p "no numbers"
+works "tokenize --show: bytes" tokenize -m "$model" --show -p "$(printf '\346\n\346')"
+like  "tokenize --show: a byte that is no character" '\\xE6' "$out"
+like  "tokenize --show: a line end" '\\x0A' "$out"
 fails "an id out of range" '^tokenize: no token 99999999' tokenize -m "$model" --decode -f "$tmp/ids"
 
 # ---- perplexity
