@@ -2136,7 +2136,8 @@ static const char about[] =
     "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
     "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
     "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
-    "bit, whatever the threads.";
+    "bit, whatever the threads. With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type,\n"
+    "--name, --stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {

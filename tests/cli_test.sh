@@ -89,10 +89,17 @@ refuses "a part of a step"       "--steps: expected a whole number, 0 to 1000000
 refuses "no batch"               "--batch: expected a whole number, 1 to 1048576, got 0" "$x" -o "$gg" --batch 0
 refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
 refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
-refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 300 --context 100000
+refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 260 --context 100000
 refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
 refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
 refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
+run train --help
+with_resume=$(tr '\n' ' ' <"$tmp/out" | sed 's/.*With --resume go \([^;]*\);.*/\1/; s/ and /, /')
+for option in $(sed -n 's/^  \(--[a-z0-9-]*\) N .*/\1/p' "$tmp/out"); do
+    case $option in --vocab) value=257 ;; --dropout | --held-out) value=0 ;; *) value=1 ;; esac
+    case "$with_resume," in *$option,*) reason="$gg.ckpt: there is no such file" ;; *) reason="$option: cannot be given with --resume" ;; esac
+    refuses "$option with --resume, as --help says" "$reason" "$x" -o "$gg" --resume $option $value
+done
 check   "train, refusals leave no file" test ! -e "$gg" -a ! -e "$gg.ckpt" -a ! -e "$gg.lock" -a ! -e "$gg.part"
 
 run train "$x" -o "$gg" $toy --type f32 --steps 40 --every 20 --stop 25
