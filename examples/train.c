@@ -1595,14 +1595,15 @@ static int lock_out(const char *path) {
     memset(&whole, 0, sizeof whole);
     whole.l_type = F_WRLCK, whole.l_whence = SEEK_SET;
     snprintf(lock_name, sizeof lock_name, "%s.lock", path);
+    signal(SIGINT, on_kill); /* before there is a file to remove */
+    signal(SIGTERM, on_kill);
     lock = open(lock_name, O_CREAT | O_RDWR, 0666);
     if (lock >= 0 && fcntl(lock, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
         close(lock);
         lock = -1;
+        lock_name[0] = 0; /* it is not ours */
         return 0;
     }
-    signal(SIGINT, on_kill);
-    signal(SIGTERM, on_kill);
     return 1;
 }
 #endif
