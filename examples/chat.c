@@ -170,8 +170,10 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         fprintf(stderr, "%.5s needs a file\n", line);
     } else if (!strcmp(line, "/reset")) {
         restart(c, has_system ? c->item[0].content : "");
+        if (isatty(2)) fputs("[conversation forgotten]\n", stderr);
     } else if (!strncmp(line, "/system", 7) && (!line[7] || line[7] == ' ')) {
         restart(c, line + 7 + (line[7] == ' '));
+        if (isatty(2)) fputs("[conversation forgotten]\n", stderr);
     } else if (!strcmp(line, "/regen")) {
         if (c->n && !strcmp(c->item[c->n - 1].role, "assistant")) drop(c, c->n - 1);
         if (!c->n || strcmp(c->item[c->n - 1].role, "user")) { fputs("there is no message to answer\n", stderr); return 1; }
