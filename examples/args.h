@@ -117,6 +117,28 @@ static inline const arg *args_find(const arg *table, const char *name) {
     return NULL;
 }
 
+/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first. */
+static inline void args_unknown(const arg *table, const char *opt) {
+    const char *best = NULL;
+    char name[64];
+    size_t most = 9, n_opt = strcspn(opt, "=");
+    snprintf(name, sizeof name, "%.*s", (int)n_opt, opt);
+    if (opt[n_opt] && n_opt > 1 && args_find(table, name))
+        args_die("unknown option '%s': did you mean %s %s, with a space?", opt, name, opt + n_opt + 1);
+    for (; table->names; table++) {
+        const char *p = table->names;
+        do {
+            size_t n = 0, alike;
+            p += strspn(p, ", ");
+            while (p[n] && p[n] != ',' && p[n] == opt[n]) n++;
+            alike = 2 * n + (!p[n] || p[n] == ',');
+            if (alike > most) most = alike, best = p;
+        } while ((p = strchr(p, ',')) != NULL);
+    }
+    if (!best) args_die("unknown option '%s' (--help lists them)", opt);
+    args_die("unknown option '%s': did you mean %.*s? (--help lists them)", opt, (int)strcspn(best, ","), best);
+}
+
 /* Text is bytes: Windows would write a line end as two and take the byte 26 for the end of the input. */
 static inline void args_binary(FILE *f) {
 #ifdef _WIN32
@@ -143,7 +165,7 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
             args_close_stdout();
             exit(0);
         }
-        if (!a && *opt == '-') args_die("unknown option '%s' (--help lists them)", opt);
+        if (!a && *opt == '-') args_unknown(table, opt);
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
         if (*a->names != '-') {

@@ -44,6 +44,10 @@ for p in $programs; do
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
     fails "$p, no GGUF file" "^$p: .*$tmp/bad.gguf: GGUF" $p -m "$tmp/bad.gguf" $text
 done
+fails "an option alike"      "^generate: unknown option '--temperature': did you mean --temp\?" generate --temperature 1
+fails "an option with ="     "^generate: unknown option '--predict=3': did you mean --predict 3, with a space\?" generate --predict=3
+fails "... and a short one"  "^chat: unknown option '-n=3': did you mean -n 3, with a space\?" chat -n=3
+fails "two options alike"    "^chat: unknown option '--temperature': did you mean --temp\?" chat --temperature 1
 fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
 fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
 fails "a temperature below 0" "^generate: --temp: expected 0 or more, got -1"      generate -m "$tmp/bad.gguf" -p x --temp -1
