@@ -103,18 +103,31 @@ static inline void args_help(const arg *table, const char *about) {
     printf("  %-30s %s\n  %-30s %s\n", "-h, --help", "this page", "--version", "the version of gpt.h");
 }
 
+static inline int args_has(const char *names, const char *name) {
+    size_t n = strlen(name);
+    do {
+        names += strspn(names, ", ");
+        if (!strncmp(names, name, n) && (!names[n] || names[n] == ',')) return 1;
+    } while ((names = strchr(names, ',')) != NULL);
+    return 0;
+}
 /* The row that has the name, or the one for an argument that is no option. */
 static inline const arg *args_find(const arg *table, const char *name) {
-    size_t n = strlen(name);
     for (; table->names; table++) {
-        const char *p = table->names;
-        if (*p != '-' && (*name != '-' || !name[1])) return table;
-        do {
-            p += strspn(p, ", ");
-            if (!strncmp(p, name, n) && (!p[n] || p[n] == ',')) return table;
-        } while ((p = strchr(p, ',')) != NULL);
+        if (*table->names != '-' && (*name != '-' || !name[1])) return table;
+        if (args_has(table->names, name)) return table;
     }
     return NULL;
+}
+
+/* Errors call an option what the command line called it: args_name("-r") may be "--stop". */
+static struct { const char *names, *typed; } args_typed[64];
+static int args_n_typed;
+static inline const char *args_name(const char *name) {
+    for (int i = args_n_typed; i-- > 0; ) {
+        if (args_has(args_typed[i].names, name)) return args_typed[i].typed;
+    }
+    return name;
 }
 
 /* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first. */
@@ -167,6 +180,10 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
         }
         if (!a && *opt == '-') args_unknown(table, opt);
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
+        if (*a->names == '-' && args_n_typed < 64) {
+            args_typed[args_n_typed].names = a->names;
+            args_typed[args_n_typed++].typed = opt;
+        }
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
         if (*a->names != '-') {
             if (*(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
@@ -210,7 +227,7 @@ typedef struct {
     { "--pre",            ARG_TEXT,  &(c).pre,     "NAME", "pre-tokenizer, where the file names an unknown one" }
 #define ARGS_COMMON(c) \
     ARGS_MODEL(c), \
-    { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads; 0 = one for each processor (default)" }, \
+    { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads, at most 256; 0 = one for each processor (default)" }, \
     { "-c, --ctx-size",   ARG_COUNT, &(c).context, "N",    "context in tokens; 0 = the model's, at most 4096 (default)" }, \
     { "-b, --batch-size", ARG_COUNT, &(c).batch,   "N",    "prompt tokens computed together; 0 = 256 (default)" }, \
     { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0" }, \
@@ -357,11 +374,11 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.hooks.poll = args_poll;
     params.beyond_training = c->beyond;
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
-    if (c->values && strcmp(c->values, kv)) args_die("-ctv: expected %s, the type of the keys, got '%s'", kv, c->values);
+    if (c->values && strcmp(c->values, kv)) args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
     if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;
     else if (!strcmp(kv, "f32"))  params.kv = GPT_KV_F32;
     else if (!strcmp(kv, "q8_0")) params.kv = GPT_KV_Q8_0;
-    else args_die("--kv: expected f16, f32 or q8_0, got '%s'", kv);
+    else args_die("%s: expected f16, f32 or q8_0, got '%s'", args_name(c->kv ? "--kv" : "-ctv"), kv);
     return params;
 }
 
@@ -398,15 +415,15 @@ static inline void args_within(const char *name, double v, double low, double hi
 static inline gpt_generate_params args_generation(args_sampling *s) {
     gpt_generate_params params;
     memset(&params, 0, sizeof params);
-    if (s->n_predict < -1) args_die("-n: expected -1 or more, got %lld", s->n_predict);
-    if (s->seed < -1) args_die("--seed: expected -1 or more, got %lld", s->seed);
+    if (s->n_predict < -1) args_die("%s: expected -1 or more, got %lld", args_name("-n"), s->n_predict);
+    if (s->seed < -1) args_die("%s: expected -1 or more, got %lld", args_name("--seed"), s->seed);
     if (s->last_n < -1) args_die("--repeat-last-n: expected -1 or more, got %lld", s->last_n);
     args_within("--temp", s->temp, 0, 1e30);
     args_within("--top-p", s->top_p, 0, 1);
     args_within("--min-p", s->min_p, 0, 1);
     args_within("--repeat-penalty", s->repeat, 0, 1e30);
     for (size_t i = 0; i < s->stop.n; i++) {
-        if (!*s->stop.item[i]) args_die("-r: the text is empty");
+        if (!*s->stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
         if (s->escape) s->stop.item[i] = args_unescape(s->stop.item[i]);    /* to the end of the program */
     }
     params.max_tokens = s->n_predict > 0 ? (size_t)s->n_predict : 0;
@@ -475,7 +492,7 @@ static inline int args_out_end(args_out *o) {
 /* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The
  * caller frees it. */
 static inline char *args_text(const char *prompt, const char *file, int escape, size_t *n) {
-    if (prompt && file) args_die("-p and -f exclude each other");
+    if (prompt && file) args_die("%s and %s exclude each other", args_name("-p"), args_name("-f"));
     if (prompt && strcmp(prompt, "-")) {
         char *text = (char *)memcpy(args_need(malloc(strlen(prompt) + 1)), prompt, strlen(prompt) + 1);
         if (escape) { free(text); text = args_unescape(prompt); }

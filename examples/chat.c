@@ -226,7 +226,7 @@ int main(int argc, char **argv) {
 
     sampling.seed = -1;
     args_parse(argc, argv, "chat", table, about);
-    if (sampling.n_predict == 0) args_die("-n: expected -1, or 1 or more, got 0");
+    if (sampling.n_predict == 0) args_die("%s: expected -1, or 1 or more, got 0", args_name("-n"));
     params = args_generation(&sampling);
     if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
 

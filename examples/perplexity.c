@@ -71,7 +71,7 @@ int main(int argc, char **argv) {
     ids = args_tokenize(m, text, n_text, GPT_TOKENIZE_SPECIAL, &n);
     if (n < 2) args_die("the text has %lu token%s: two are the least that can be scored", (unsigned long)n, n ? "" : "s");
     width = info.n_ctx - n_bos;                                 /* tokens of the text in a window */
-    if (info.n_ctx < 2 + n_bos) args_die("-c: a context of %lu tokens is too short", (unsigned long)info.n_ctx);
+    if (info.n_ctx < 2 + n_bos) args_die("%s: a context of %lu tokens is too short", args_name("-c"), (unsigned long)info.n_ctx);
     if (!stride) stride = (int)((width + 1) / 2);
     if ((size_t)stride >= width) args_die("--stride: expected less than %lu", (unsigned long)width);
     window = (gpt_token *)args_need(malloc(info.n_ctx * sizeof *window));

@@ -1769,7 +1769,8 @@ static const option options[N_OPTION] = {
 static const char *option_error(int i, double x) {
     static char words[96];
     const option *o = &options[i];
-    snprintf(words, sizeof words, o->whole ? "expected a whole number, %.0f to %.0f, got %.15g" : "expected %.15g to %.15g, got %.15g",
+    snprintf(words, sizeof words,
+             o->whole ? "expected a whole number, %.0f to %.0f, got %.15g" : "expected %.15g to %.15g, got %.15g",
              o->low, o->high, x);
     return x >= o->low && x <= o->high && (!o->whole || x == floor(x)) ? NULL : words;
 }
@@ -2175,7 +2176,7 @@ static command parse_command(int argc, char **argv) {
         {"--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
         {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q4_0, q8_0 (default; f32 where 32 does not divide the width)"},
         {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
-        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
+        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads, at most 256; 0 = one for each processor (default)"},
         {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
     };
     memcpy(table, fixed, sizeof fixed);
@@ -2188,7 +2189,7 @@ static command parse_command(int argc, char **argv) {
     }
     memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
     args_parse(argc, argv, "train", table, about);
-    if (c.text && file) args_die("the text is named twice: %s, and -f %s", c.text, file);
+    if (c.text && file) args_die("the text is named twice: %s, and %s %s", c.text, args_name("-f"), file);
     if (file) c.text = file;
     if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
     check_given(&c);
@@ -2246,15 +2247,17 @@ static metadata new_metadata(const training *t, const command *c, const char *te
 static void check_out(const command *c, const char *checkpoint) {
     args_out probe;
     int kind = args_kind(c->out);
-    if (!*c->out) args_die("-o: the name is empty");
+    if (!*c->out) args_die("%s: the name is empty", args_name("-o"));
     if (kind && kind != 'f')
-        args_die("-o %s: %s, expected the name of a file", c->out, kind == 'd' ? "a folder" : "no file");
-    if (args_same(c->out, c->text) || args_same(checkpoint, c->text)) args_die("-o %s: that is the text", c->out);
+        args_die("%s %s: %s, expected the name of a file", args_name("-o"), c->out,
+                 kind == 'd' ? "a folder" : "no file");
+    if (args_same(c->out, c->text) || args_same(checkpoint, c->text))
+        args_die("%s %s: that is the text", args_name("-o"), c->out);
     args_out_begin(&probe, c->out);
-    if (probe.error) args_die("-o %s: cannot write: %s", c->out, strerror(probe.error));
+    if (probe.error) args_die("%s %s: cannot write: %s", args_name("-o"), c->out, strerror(probe.error));
     fclose(probe.f);
     remove(probe.part);
-    if (!lock_out(c->out)) args_die("-o %s: another run writes this file", c->out);
+    if (!lock_out(c->out)) args_die("%s %s: another run writes this file", args_name("-o"), c->out);
 }
 
 /* A new training does not take the place of one that has more to do. */
@@ -2382,7 +2385,7 @@ int main(int argc, char **argv) {
     memset(&t, 0, sizeof t);
     t.best = DBL_MAX, t.out = c.out, t.checkpoint = checkpoint, t.stop = c.stop ? (size_t)c.stop : SIZE_MAX;
     if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8)
-        args_die("-o: the name is too long");
+        args_die("%s: the name is too long", args_name("-o"));
     if (!c.eval) check_out(&c, checkpoint);
     if (from) file = load_gguf(from);
     set_options(&t, &c, file);

@@ -53,6 +53,8 @@ fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'" 
 fails "a temperature below 0" "^generate: --temp: expected 0 or more, got -1"      generate -m "$tmp/bad.gguf" -p x --temp -1
 fails "a number too large"   "^generate: -t: expected 0 to"                       generate -t 99999999999
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
+fails "an option as it was typed" "^generate: --stop: the text is empty"          generate -m "$tmp/bad.gguf" -p x --stop ""
+fails "two prompts as typed" "^generate: --prompt and --file exclude each other"  generate -m "$tmp/bad.gguf" --prompt x --file y
 fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
 fails "no such prompt file"  "^generate: $tmp/none.txt: "                         generate -m "$tmp/bad.gguf" -f "$tmp/none.txt"
 fails "an empty argument"    "^generate: unexpected argument ''"                  generate "" x
