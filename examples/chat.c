@@ -106,6 +106,8 @@ static void interrupted(int sig) {
     args_stopped = 1;
 }
 
+static int failed;      /* some message had no answer */
+
 /* Answers the last message and adds the answer to the conversation; what was said before Ctrl-C counts. */
 static void reply(gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params, int chatty) {
     gpt_session_info info;
@@ -122,6 +124,7 @@ static void reply(gpt_session *s, conversation *c, const gpt_chat_params *chat, 
     if (r && r != GPT_E_CANCELLED) {
         fprintf(stderr, "%s%s\n", err.msg, r == GPT_E_CONTEXT ? " (/reset begins a new conversation)" : "");
         drop(c, c->n - 1);
+        failed = 1;
     } else {
         if (info.finish == GPT_FINISH_CONTEXT) fputs("[the context is full: /reset begins a new conversation]\n", stderr);
         else if (args_stopped) fputs("[stopped]\n", stderr);
@@ -257,5 +260,5 @@ int main(int argc, char **argv) {
     free(talk.item);
     gpt_session_free(s);
     gpt_model_free(m);
-    return 0;
+    return failed && !isatty(0);        /* who talks has read it; a script looks at the status */
 }

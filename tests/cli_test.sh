@@ -412,6 +412,9 @@ like "chat: /load of another file" "bad.txt: not a conversation" "$(cat "$tmp/er
 like "chat: /load of no file" "none.txt: there is no such file" "$(cat "$tmp/err")"
 like "chat: /save where it cannot" "none/x: No such" "$(cat "$tmp/err")"
 like "chat: /help" "^  /regen" "$(cat "$tmp/err")"
+printf 'Once upon a time there was a dog and a cat and a bird\nOne\n' | talk -c 12 >"$tmp/out"
+same "chat: a message too long: exit status" 1 $?
+like "chat: a message too long: says so" 'begins a new conversation' "$(cat "$tmp/err")"
 like "chat: -p is the first message" . "$(talk -p "One day" </dev/null)"
 if [ -w /dev/full ]; then
     printf 'One day\n' | talk >/dev/full
