@@ -374,7 +374,8 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.hooks.poll = args_poll;
     params.beyond_training = c->beyond;
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
-    if (c->values && strcmp(c->values, kv)) args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
+    if (c->values && strcmp(c->values, kv))
+        args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
     if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;
     else if (!strcmp(kv, "f32"))  params.kv = GPT_KV_F32;
     else if (!strcmp(kv, "q8_0")) params.kv = GPT_KV_Q8_0;

@@ -38,7 +38,8 @@ int main(int argc, char **argv) {
         { "-f, --file",   ARG_TEXT,  &file,    "FILE",    "the text; - or none: read from stdin" },
         { "-p, --prompt", ARG_TEXT,  &prompt,  "TEXT",    "the text itself" },
         { "--stride", ARG_COUNT, &stride,  "N",       "tokens from window to window; 0 = half the context (default)" },
-        { "--tail",   ARG_FLOAT, &percent, "PERCENT", "only the end of the text, cut at a <|endoftext|> or, without one, a line's end (100)" },
+        { "--tail",   ARG_FLOAT, &percent, "PERCENT",
+          "only the end of the text, cut at a <|endoftext|> or, without one, a line's end (100)" },
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m;

@@ -69,7 +69,7 @@ static int thread_count(void) {
     return n > 1 ? n : 1;
 }
 
-/* Ctrl-C need not wait for the end of a long step: while droppable is set, the rest of the work is left out after it. */
+/* Ctrl-C need not wait for the end of a long step: while droppable is set, the work that is left is left out. */
 static int droppable;
 static int dropped(void) { return droppable && POOL_LOAD(&args_stopped); }
 
@@ -2138,8 +2138,8 @@ static const char about[] =
     "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
     "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
     "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
-    "bit, whatever the threads. With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type,\n"
-    "--name, --stop and -t; the others are those that the training began with.";
+    "bit, whatever the threads. With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
+    "--type, --name, --stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
@@ -2174,7 +2174,8 @@ static command parse_command(int argc, char **argv) {
         {"--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
         {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
         {"--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
-        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q4_0, q8_0 (default; f32 where 32 does not divide the width)"},
+        {"--type", ARG_TEXT, &c.type, "T",
+         "number format of OUT: f32, f16, q4_0, q8_0 (default; f32 where 32 does not divide the width)"},
         {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
         {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads, at most 256; 0 = one for each processor (default)"},
         {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
@@ -2222,7 +2223,8 @@ static void check_width(const training *t, const command *c, size_t width) {
     if (c->type && width % block)
         args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
     if (width % block && !c->eval)
-        fprintf(stderr, "train: OUT is written as f32: the blocks of %u numbers of its type do not divide the width, %u\n",
+        fprintf(stderr,
+                "train: OUT is written as f32: the blocks of %u numbers of its type do not divide the width, %u\n",
                 block, (unsigned)width);
 }
 
@@ -2307,7 +2309,7 @@ static model *start_model(training *t, const command *c, const loaded *file, con
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
     if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
-    if (!isnan(c->opt[CONTEXT_SIZE]) && T > t->train.n - 1 && !c->eval)
+    if (c->opt[CONTEXT_SIZE] > 0 && T > t->train.n - 1 && !c->eval)
         args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
                  (unsigned)t->train.n - 1);
     m = model_new(s);
