@@ -58,6 +58,7 @@ static void *allocate(size_t n, size_t size) {
 }
 
 static float *floats(size_t n) { return (float *)allocate(n, sizeof(float)); }
+static int no_number(double x) { return x != x; } /* isnan is a macro, which not every compiler takes quietly */
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t chunks(size_t n, size_t size) { return (n + size - 1) / size; }
@@ -2153,9 +2154,9 @@ static void check_given(const command *c) {
     if (c->eval && (c->out || c->name || c->type || c->stop))
         args_die("-o, --name, --type and --stop: cannot be given with --eval, which writes no model");
     for (int i = 0; i < N_OPTION; i++) {
-        const char *wrong = isnan(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
+        const char *wrong = no_number(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
         if (wrong) args_die("%s: %s", options[i].name, wrong);
-        if (!isnan(c->opt[i]) && use && !(options[i].also & use))
+        if (!no_number(c->opt[i]) && use && !(options[i].also & use))
             args_die("%s: cannot be given with %s", options[i].name, why);
     }
 }
@@ -2283,7 +2284,7 @@ static void set_options(training *t, const command *c, const loaded *file) {
         t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
         if (option_error(i, t->opt[i]))
             args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
-        if (!isnan(c->opt[i])) t->opt[i] = c->opt[i];
+        if (!no_number(c->opt[i])) t->opt[i] = c->opt[i];
     }
     if (c->resume && !c->type) gpti_gguf_u32(&file->g, "train.type", &type);
     if (type != 0 && type != 1 && type != 2 && type != 8)
@@ -2333,7 +2334,7 @@ static void resume(training *t, const loaded *file) {
     read_tensors(file, path, t->m, t->m->m, "adamw.m.");
     read_tensors(file, path, t->m, t->m->v, "adamw.v.");
     t->best = file_f64(file, path, "train.state", 1);
-    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || isnan(t->best))
+    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || no_number(t->best))
         args_die("%s: damaged: train.state", path);
     if (file_f64(file, path, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", path);
     t->step = (size_t)step;
