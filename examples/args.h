@@ -48,6 +48,12 @@ static inline void *args_need(void *p) { if (!p) args_die("out of memory"); retu
 static inline void args_close_stdout(void) {
     if (fflush(stdout) || ferror(stdout)) args_die("cannot write to stdout: %s", strerror(errno));
 }
+/* Prints a piece of text at once. It fails here and not at the end: errno would say something else by then. */
+static inline int args_print(const char *text, size_t n) {
+    fwrite(text, 1, n, stdout);
+    args_close_stdout();
+    return 0;
+}
 
 /* ---- Options: one row each, the last row all zero ------------------------------------------------------------------- */
 
@@ -97,18 +103,53 @@ static inline void args_help(const arg *table, const char *about) {
     printf("  %-30s %s\n  %-30s %s\n", "-h, --help", "this page", "--version", "the version of gpt.h");
 }
 
+static inline int args_has(const char *names, const char *name) {
+    size_t n = strlen(name);
+    do {
+        names += strspn(names, ", ");
+        if (!strncmp(names, name, n) && (!names[n] || names[n] == ',')) return 1;
+    } while ((names = strchr(names, ',')) != NULL);
+    return 0;
+}
 /* The row that has the name, or the one for an argument that is no option. */
 static inline const arg *args_find(const arg *table, const char *name) {
-    size_t n = strlen(name);
     for (; table->names; table++) {
-        const char *p = table->names;
-        if (*p != '-' && (*name != '-' || !name[1])) return table;
-        do {
-            p += strspn(p, ", ");
-            if (!strncmp(p, name, n) && (!p[n] || p[n] == ',')) return table;
-        } while ((p = strchr(p, ',')) != NULL);
+        if (*table->names != '-' && (*name != '-' || !name[1])) return table;
+        if (args_has(table->names, name)) return table;
     }
     return NULL;
+}
+
+/* Errors call an option what the command line called it: args_name("-r") may be "--stop". */
+static struct { const char *names, *typed; } args_typed[64];
+static int args_n_typed;
+static inline const char *args_name(const char *name) {
+    for (int i = args_n_typed; i-- > 0; ) {
+        if (args_has(args_typed[i].names, name)) return args_typed[i].typed;
+    }
+    return name;
+}
+
+/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first. */
+static inline void args_unknown(const arg *table, const char *opt) {
+    const char *best = NULL;
+    char name[64];
+    size_t most = 9, n_opt = strcspn(opt, "=");
+    snprintf(name, sizeof name, "%.*s", (int)n_opt, opt);
+    if (opt[n_opt] && n_opt > 1 && args_find(table, name))
+        args_die("unknown option '%s': did you mean %s %s, with a space?", opt, name, opt + n_opt + 1);
+    for (; table->names; table++) {
+        const char *p = table->names;
+        do {
+            size_t n = 0, alike;
+            p += strspn(p, ", ");
+            while (p[n] && p[n] != ',' && p[n] == opt[n]) n++;
+            alike = 2 * n + (!p[n] || p[n] == ',');
+            if (alike > most) most = alike, best = p;
+        } while ((p = strchr(p, ',')) != NULL);
+    }
+    if (!best) args_die("unknown option '%s' (--help lists them)", opt);
+    args_die("unknown option '%s': did you mean %.*s? (--help lists them)", opt, (int)strcspn(best, ","), best);
 }
 
 /* Text is bytes: Windows would write a line end as two and take the byte 26 for the end of the input. */
@@ -137,8 +178,12 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
             args_close_stdout();
             exit(0);
         }
-        if (!a && *opt == '-') args_die("unknown option '%s' (--help lists them)", opt);
+        if (!a && *opt == '-') args_unknown(table, opt);
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
+        if (*a->names == '-' && args_n_typed < 64) {
+            args_typed[args_n_typed].names = a->names;
+            args_typed[args_n_typed++].typed = opt;
+        }
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
         if (*a->names != '-') {
             if (*(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
@@ -182,7 +227,7 @@ typedef struct {
     { "--pre",            ARG_TEXT,  &(c).pre,     "NAME", "pre-tokenizer, where the file names an unknown one" }
 #define ARGS_COMMON(c) \
     ARGS_MODEL(c), \
-    { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads; 0 = one for each processor (default)" }, \
+    { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads, at most 256; 0 = one for each processor (default)" }, \
     { "-c, --ctx-size",   ARG_COUNT, &(c).context, "N",    "context in tokens; 0 = the model's, at most 4096 (default)" }, \
     { "-b, --batch-size", ARG_COUNT, &(c).batch,   "N",    "prompt tokens computed together; 0 = 256 (default)" }, \
     { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0" }, \
@@ -231,7 +276,7 @@ static inline void args_progress_end(args_progress *p) {
 
 /* Ctrl-C asks to stop, and the hooks pass that on; a second Ctrl-C ends the program the hard way. */
 static volatile sig_atomic_t args_stopped;
-static inline void args_on_interrupt(int sig) { args_stopped = sig; signal(sig, SIG_DFL); }
+static inline void args_on_interrupt(int sig) { POOL_SWAP(&args_stopped, sig); signal(sig, SIG_DFL); }
 static inline void args_interrupted(const char *doing, const char *what) {
     fflush(stdout);
     fprintf(stderr, "%s%s: interrupted while %s%s\n", args_line_open ? "\n" : "", args_program, doing, what);
@@ -329,11 +374,12 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.hooks.poll = args_poll;
     params.beyond_training = c->beyond;
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
-    if (c->values && strcmp(c->values, kv)) args_die("-ctv: expected %s, the type of the keys, got '%s'", kv, c->values);
+    if (c->values && strcmp(c->values, kv))
+        args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
     if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;
     else if (!strcmp(kv, "f32"))  params.kv = GPT_KV_F32;
     else if (!strcmp(kv, "q8_0")) params.kv = GPT_KV_Q8_0;
-    else args_die("--kv: expected f16, f32 or q8_0, got '%s'", kv);
+    else args_die("%s: expected f16, f32 or q8_0, got '%s'", args_name(c->kv ? "--kv" : "-ctv"), kv);
     return params;
 }
 
@@ -363,22 +409,22 @@ typedef struct {
 
 static inline void args_within(const char *name, double v, double low, double high) {
     if (v >= low && v <= high) return;
-    if (high > 1e29) args_die("%s: expected %g or more, got %g", name, low, v);
-    args_die("%s: expected %g to %g, got %g", name, low, high, v);
+    if (high > 1e29) args_die("%s: expected %.15g or more, got %.15g", name, low, v);
+    args_die("%s: expected %.15g to %.15g, got %.15g", name, low, high, v);
 }
 
 static inline gpt_generate_params args_generation(args_sampling *s) {
     gpt_generate_params params;
     memset(&params, 0, sizeof params);
-    if (s->n_predict < -1) args_die("-n: expected -1 or more, got %lld", s->n_predict);
-    if (s->seed < -1) args_die("--seed: expected -1 or more, got %lld", s->seed);
+    if (s->n_predict < -1) args_die("%s: expected -1 or more, got %lld", args_name("-n"), s->n_predict);
+    if (s->seed < -1) args_die("%s: expected -1 or more, got %lld", args_name("--seed"), s->seed);
     if (s->last_n < -1) args_die("--repeat-last-n: expected -1 or more, got %lld", s->last_n);
     args_within("--temp", s->temp, 0, 1e30);
     args_within("--top-p", s->top_p, 0, 1);
     args_within("--min-p", s->min_p, 0, 1);
     args_within("--repeat-penalty", s->repeat, 0, 1e30);
     for (size_t i = 0; i < s->stop.n; i++) {
-        if (!*s->stop.item[i]) args_die("-r: the text is empty");
+        if (!*s->stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
         if (s->escape) s->stop.item[i] = args_unescape(s->stop.item[i]);    /* to the end of the program */
     }
     params.max_tokens = s->n_predict > 0 ? (size_t)s->n_predict : 0;
@@ -447,7 +493,7 @@ static inline int args_out_end(args_out *o) {
 /* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The
  * caller frees it. */
 static inline char *args_text(const char *prompt, const char *file, int escape, size_t *n) {
-    if (prompt && file) args_die("-p and -f exclude each other");
+    if (prompt && file) args_die("%s and %s exclude each other", args_name("-p"), args_name("-f"));
     if (prompt && strcmp(prompt, "-")) {
         char *text = (char *)memcpy(args_need(malloc(strlen(prompt) + 1)), prompt, strlen(prompt) + 1);
         if (escape) { free(text); text = args_unescape(prompt); }

@@ -53,7 +53,7 @@ static int take(void *user, const char *text, size_t n) {
     if (a->n + n > a->max) a->text = (char *)args_need(realloc(a->text, a->max = 2 * (a->n + n)));
     memcpy(a->text + a->n, text, n);
     a->n += n;
-    return fwrite(text, 1, n, stdout) != n || fflush(stdout);
+    return args_print(text, n);
 }
 
 /* A conversation as a file: each message is a line "ROLE:" and its own lines, a tab ahead of each. */
@@ -106,6 +106,8 @@ static void interrupted(int sig) {
     args_stopped = 1;
 }
 
+static int failed;      /* some message had no answer */
+
 /* Answers the last message and adds the answer to the conversation; what was said before Ctrl-C counts. */
 static void reply(gpt_session *s, conversation *c, const gpt_chat_params *chat, gpt_generate_params *params, int chatty) {
     gpt_session_info info;
@@ -122,6 +124,7 @@ static void reply(gpt_session *s, conversation *c, const gpt_chat_params *chat, 
     if (r && r != GPT_E_CANCELLED) {
         fprintf(stderr, "%s%s\n", err.msg, r == GPT_E_CONTEXT ? " (/reset begins a new conversation)" : "");
         drop(c, c->n - 1);
+        failed = 1;
     } else {
         if (info.finish == GPT_FINISH_CONTEXT) fputs("[the context is full: /reset begins a new conversation]\n", stderr);
         else if (args_stopped) fputs("[stopped]\n", stderr);
@@ -166,10 +169,14 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         if (f) fclose(f);
         if (!f) fprintf(stderr, "%s: there is no such file\n", line + 6);
         else load_file(c, line + 6);
+    } else if (!strcmp(line, "/save") || !strcmp(line, "/load") || !strcmp(line, "/save ") || !strcmp(line, "/load ")) {
+        fprintf(stderr, "%.5s needs a file\n", line);
     } else if (!strcmp(line, "/reset")) {
         restart(c, has_system ? c->item[0].content : "");
+        if (isatty(2)) fputs("[conversation forgotten]\n", stderr);
     } else if (!strncmp(line, "/system", 7) && (!line[7] || line[7] == ' ')) {
         restart(c, line + 7 + (line[7] == ' '));
+        if (isatty(2)) fputs("[conversation forgotten]\n", stderr);
     } else if (!strcmp(line, "/regen")) {
         if (c->n && !strcmp(c->item[c->n - 1].role, "assistant")) drop(c, c->n - 1);
         if (!c->n || strcmp(c->item[c->n - 1].role, "user")) { fputs("there is no message to answer\n", stderr); return 1; }
@@ -179,6 +186,16 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
         fprintf(stderr, "unknown command %s: /help lists them\n", line);
     }
     return 1;
+}
+
+/* Why there is no way to write a message for this model: the library's words, with the options of this program. */
+static void no_template(const gpt_error *err, const gpt_chat_params *chat) {
+    const char *why = strncmp(err->msg, "chat: ", 6) ? err->msg : err->msg + 6;
+    int end = (int)strcspn(why, ";");
+    if (err->code != GPT_E_UNSUPPORTED) args_die("%s", why);
+    if (chat->user) args_die("--assistant-turn TEXT is needed beside --user-turn: %.*s", end, why);
+    if (chat->assistant) args_die("--user-turn TEXT is needed beside --assistant-turn: %.*s", end, why);
+    args_die("--chat-template NAME, or --user-turn TEXT and --assistant-turn TEXT, is needed: %.*s", end, why);
 }
 
 int main(int argc, char **argv) {
@@ -212,16 +229,14 @@ int main(int argc, char **argv) {
 
     sampling.seed = -1;
     args_parse(argc, argv, "chat", table, about);
-    if (sampling.n_predict == 0) args_die("-n: expected -1, or 1 or more, got 0");
+    if (sampling.n_predict == 0) args_die("%s: expected -1, or 1 or more, got 0", args_name("-n"));
     params = args_generation(&sampling);
     if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
 
     signal(SIGINT, interrupted);
     line_begin();
     m = args_load(&c, 0);
-    if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err))
-        args_die("%s%s", err.msg, err.code != GPT_E_UNSUPPORTED ? "" :
-                 " (here: --chat-template, or --user-turn and --assistant-turn)");
+    if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err)) no_template(&err, &chat);
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {
@@ -245,5 +260,5 @@ int main(int argc, char **argv) {
     free(talk.item);
     gpt_session_free(s);
     gpt_model_free(m);
-    return 0;
+    return failed && !isatty(0);        /* who talks has read it; a script looks at the status */
 }

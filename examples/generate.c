@@ -21,9 +21,9 @@ static int print(void *user, const char *text, size_t n) {
     if (o->first == 0) {
         o->first = args_seconds();
         args_progress_end(&o->progress);
-        fputs(o->prompt, stdout);
+        args_print(o->prompt, strlen(o->prompt));
     }
-    return fwrite(text, 1, n, stdout) != n || fflush(stdout);
+    return args_print(text, n);
 }
 
 static gpt_poll ask(void *user, size_t done, size_t total) {
@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
     int ignore_eos = 0, special = 0, no_prompt = 0;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-p, --prompt", ARG_TEXT,  &text,       "TEXT", "the text to continue; - or none: read from stdin" },
+        { "-p, --prompt", ARG_TEXT,  &text,       "TEXT", "the text to continue, \"\" begins one; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT,  &file,       "FILE", "a file with that text (its last line end is dropped)" },
         ARGS_SAMPLING(sampling, "seed (default 0); -1 = from the clock"),
         { "--ignore-eos", ARG_FLAG,  &ignore_eos, "",     "go on after the model has ended the text" },

@@ -38,7 +38,8 @@ int main(int argc, char **argv) {
         { "-f, --file",   ARG_TEXT,  &file,    "FILE",    "the text; - or none: read from stdin" },
         { "-p, --prompt", ARG_TEXT,  &prompt,  "TEXT",    "the text itself" },
         { "--stride", ARG_COUNT, &stride,  "N",       "tokens from window to window; 0 = half the context (default)" },
-        { "--tail",   ARG_FLOAT, &percent, "PERCENT", "only the end of the text, cut at a <|endoftext|> (100)" },
+        { "--tail",   ARG_FLOAT, &percent, "PERCENT",
+          "only the end of the text, cut at a <|endoftext|> or, without one, a line's end (100)" },
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     gpt_model *m;
@@ -69,9 +70,9 @@ int main(int argc, char **argv) {
     n_bos = n_bos > 0 && ids[0] == model.bos;
     free(ids);
     ids = args_tokenize(m, text, n_text, GPT_TOKENIZE_SPECIAL, &n);
-    if (n < 2) args_die("the text has %lu tokens: two are the least that can be scored", (unsigned long)n);
+    if (n < 2) args_die("the text has %lu token%s: two are the least that can be scored", (unsigned long)n, n ? "" : "s");
     width = info.n_ctx - n_bos;                                 /* tokens of the text in a window */
-    if (info.n_ctx < 2 + n_bos) args_die("-c: a context of %lu tokens is too short", (unsigned long)info.n_ctx);
+    if (info.n_ctx < 2 + n_bos) args_die("%s: a context of %lu tokens is too short", args_name("-c"), (unsigned long)info.n_ctx);
     if (!stride) stride = (int)((width + 1) / 2);
     if ((size_t)stride >= width) args_die("--stride: expected less than %lu", (unsigned long)width);
     window = (gpt_token *)args_need(malloc(info.n_ctx * sizeof *window));
@@ -98,8 +99,12 @@ int main(int argc, char **argv) {
     args_progress_end(&progress);
 
     mean = sum / (double)n_scored;
-    error = n_scored > 1 ? sqrt(fmax(0, squares / (double)n_scored - mean * mean) / (double)(n_scored - 1)) : 0;
-    printf("ppl %.4f +- %.4f over %lu tokens\n", exp(mean), exp(mean) * error, (unsigned long)n_scored);
+    printf("ppl %.4f ", exp(mean));
+    if (n_scored > 1) {
+        error = sqrt(fmax(0, squares / (double)n_scored - mean * mean) / (double)(n_scored - 1));
+        printf("+- %.4f ", exp(mean) * error);
+    }
+    printf("over %lu token%s\n", (unsigned long)n_scored, n_scored > 1 ? "s" : "");
     printf("%.4f nats per token, %.4f nats per byte over %lu bytes\n", mean, sum / (double)n_text, (unsigned long)n_text);
     args_close_stdout();
     free(window);

@@ -26,6 +26,10 @@ static void decode(const gpt_model *m, const char *text, int special) {
         ids[n++] = (gpt_token)id;
         text = end;
     }
+    if (!n) {
+        free(ids);
+        args_die("no ids found: --decode reads numbers");
+    }
     size = gpt_detokenize(m, ids, n, special, NULL, 0);
     out = (char *)args_need(malloc(size + 1));
     gpt_detokenize(m, ids, n, special, out, size);
@@ -34,13 +38,23 @@ static void decode(const gpt_model *m, const char *text, int special) {
     free(ids);
 }
 
+/* How many of the n bytes are one character of UTF-8 that can be printed; 0: the first byte is none. */
+static size_t character(const unsigned char *p, size_t n) {
+    size_t size = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0, i;
+    if (size > n || *p < 32 || *p == 127) return 0;
+    for (i = 1; i < size; i++) {
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    }
+    return size;
+}
+
 static void show(const gpt_model *m, gpt_token id) {    /* one line: the id, and its bytes with \xNN for the unprintable */
-    size_t n, i;
-    const char *p = gpt_token_text(m, id, &n);
+    size_t n, i, size;
+    const unsigned char *p = (const unsigned char *)gpt_token_text(m, id, &n);
     printf("%ld\t'", (long)id);
-    for (i = 0; i < n; i++) {
-        unsigned char b = (unsigned char)p[i];
-        if (b < 32 || b == 127) printf("\\x%02x", b); else putchar(b);
+    for (i = 0; i < n; i += size ? size : 1) {
+        size = character(p + i, n - i);
+        if (size) fwrite(p + i, 1, size, stdout); else printf("\\x%02X", p[i]);
     }
     printf("'%s\n", gpt_token_is_control(m, id) ? "\tcontrol" : "");
 }

@@ -58,6 +58,7 @@ static void *allocate(size_t n, size_t size) {
 }
 
 static float *floats(size_t n) { return (float *)allocate(n, sizeof(float)); }
+static int no_number(double x) { return x != x; } /* isnan is a macro, which not every compiler takes quietly */
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t chunks(size_t n, size_t size) { return (n + size - 1) / size; }
@@ -69,11 +70,16 @@ static int thread_count(void) {
     return n > 1 ? n : 1;
 }
 
+/* Ctrl-C need not wait for the end of a long step: while droppable is set, the work that is left is left out. */
+static int droppable;
+static int dropped(void) { return droppable && POOL_LOAD(&args_stopped); }
+
 /* The one way to be parallel: task(data, begin, end, worker) on ranges that cover [0, n), on all threads at once; it
  * returns when all are done. worker is below thread_count(), and no two ranges at work have the same. cost: what one of
  * n takes, in multiply-adds, about. Little work is done here: asking the others would take longer. */
 enum { LITTLE_WORK = 1 << 16 };
 static void parallel_for(size_t n, size_t cost, gpt_task task, void *data) {
+    if (dropped()) return;
     if (!threads || n * cost < LITTLE_WORK) task(data, 0, n, 0);
     else pool_run(threads, n, cost, task, data);
 }
@@ -572,7 +578,7 @@ static void attention_task(void *data, size_t begin, size_t end_bh, int worker) 
     for (size_t bh = begin; bh < end_bh; bh++) {
         const float *q = job->qkv + bh / H * T * W + bh % H * d, *k = q + D, *v = k + D;
         float *out = job->y + bh / H * T * D + bh % H * d;
-        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+        for (size_t t0 = 0; t0 < T && !dropped(); t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
             product_here(make_job(out + t0 * D, D, rows, d, end, by_rows(p, T), by_rows(v, W), 0, pack));
@@ -613,7 +619,7 @@ static void attention_back_task(void *data, size_t begin, size_t end_bh, int wor
         size_t at = bh / H * T * W + bh % H * d;
         const float *q = job->qkv + at, *k = q + D, *v = k + D, *dout = job->dy + bh / H * T * D + bh % H * d;
         float *dq = job->dqkv + at, *dk = dq + D, *dv = dk + D;
-        for (size_t t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
+        for (size_t t0 = 0; t0 < T && !dropped(); t0 += QUERY_BLOCK) {
             size_t rows = smaller(QUERY_BLOCK, T - t0), end = t0 + rows;
             attention_weights(p, q, k, t0, rows, T, D, d, pack);
             product_here(make_job(dv, W, end, d, rows, transposed(p, T), by_rows(dout + t0 * D, D), 1, pack));
@@ -1590,14 +1596,15 @@ static int lock_out(const char *path) {
     memset(&whole, 0, sizeof whole);
     whole.l_type = F_WRLCK, whole.l_whence = SEEK_SET;
     snprintf(lock_name, sizeof lock_name, "%s.lock", path);
+    signal(SIGINT, on_kill); /* before there is a file to remove */
+    signal(SIGTERM, on_kill);
     lock = open(lock_name, O_CREAT | O_RDWR, 0666);
     if (lock >= 0 && fcntl(lock, F_SETLK, &whole) && (errno == EACCES || errno == EAGAIN)) {
         close(lock);
         lock = -1;
+        lock_name[0] = 0; /* it is not ours */
         return 0;
     }
-    signal(SIGINT, on_kill);
-    signal(SIGTERM, on_kill);
     return 1;
 }
 #endif
@@ -1763,8 +1770,9 @@ static const option options[N_OPTION] = {
 static const char *option_error(int i, double x) {
     static char words[96];
     const option *o = &options[i];
-    snprintf(words, sizeof words, "expected %s%g to %g, got %.9g", o->whole ? "a whole number, " : "", o->low, o->high,
-             x);
+    snprintf(words, sizeof words,
+             o->whole ? "expected a whole number, %.0f to %.0f, got %.15g" : "expected %.15g to %.15g, got %.15g",
+             o->low, o->high, x);
     return x >= o->low && x <= o->high && (!o->whole || x == floor(x)) ? NULL : words;
 }
 
@@ -1826,7 +1834,7 @@ static void save_out(training *t) {
 enum { LOSS_MAX = 1000 };
 
 /* One step of training; returns the loss of its batch before the step, or NaN and changes nothing where the training
- * has run away. */
+ * has run away. Ctrl-C drops the step: t->step is what it was, and the weights. */
 static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
     model *m = t->m;
     uint64_t seed = (uint64_t)t->opt[SEED];
@@ -1834,8 +1842,11 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     adamw a;
     double loss, norm, n = (double)(t->step + 1);
     order_batch(o, &t->train, t->step, m->B, m->T, seed, token, target);
+    droppable = 1;
     loss = model_loss(m, token, target, z, 1);
     norm = gradient_norm(m, part);
+    droppable = 0;
+    if (args_stopped) return 0;
     if (!(loss < LOSS_MAX && norm < DBL_MAX)) return NAN;
     a.rate = learning_rate(t->step, opt_size(t, STEPS), opt_size(t, WARMUP), (float)t->opt[RATE], (float)t->opt[LAST]);
     a.beta1 = 0.9f, a.beta2 = (float)t->opt[BETA2], a.eps = 1e-8f, a.decay = (float)t->opt[DECAY];
@@ -1945,20 +1956,22 @@ static void train(training *t) {
     signal(SIGINT, args_on_interrupt);
     signal(SIGTERM, args_on_interrupt); /* of timeout, for example */
     while (t->step < steps && !args_stopped && t->step < t->stop) {
+        size_t before = t->step;
         double now, rate, left, one = train_step(t, &o, token, target, part);
-        int stock, end;
+        int whole = t->step > before, stock, end;
         if (!(one < LOSS_MAX)) diverged(t);
         loss += one;
-        n += 1;
+        n += whole;
         now = args_seconds() - start;
         end = args_stopped || t->step >= t->stop;
-        stock = t->step % every == 0 || t->step == steps;
+        stock = whole && (t->step % every == 0 || t->step == steps);
         if (stock) valid = take_stock(t);
         else if (end || (!saved && now > first_save)) {
             save_checkpoint(t); /* no validation: resuming must find what an undisturbed run would */
             if (!t->has_out) save_out(t);
         }
         saved = saved || stock || now > first_save;
+        if (n < 1) break; /* dropped, with nothing new to show */
         if (!stock && !end && !(terminal && now > shown + 0.5)) continue;
         rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
         left = (double)(steps - t->step) * (double)N / rate;
@@ -2115,7 +2128,7 @@ static gpt_model *tokenizer_of(const metadata *meta) {
 }
 
 typedef struct command {
-    const char *text, *out, *init, *name, *type; /* NULL: not given; only out is settled */
+    const char *text, *out, *init, *name, *type; /* NULL: not given; text and out are settled */
     int eval, resume, threads, stop;
     double opt[N_OPTION]; /* NaN: not given */
 } command;
@@ -2126,7 +2139,8 @@ static const char about[] =
     "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
     "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
     "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
-    "bit, whatever the threads.";
+    "bit, whatever the threads. With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
+    "--type, --name, --stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
@@ -2140,29 +2154,31 @@ static void check_given(const command *c) {
     if (c->eval && (c->out || c->name || c->type || c->stop))
         args_die("-o, --name, --type and --stop: cannot be given with --eval, which writes no model");
     for (int i = 0; i < N_OPTION; i++) {
-        const char *wrong = isnan(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
+        const char *wrong = no_number(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
         if (wrong) args_die("%s: %s", options[i].name, wrong);
-        if (!isnan(c->opt[i]) && use && !(options[i].also & use))
+        if (!no_number(c->opt[i]) && use && !(options[i].also & use))
             args_die("%s: cannot be given with %s", options[i].name, why);
     }
 }
 
 static command parse_command(int argc, char **argv) {
     command c;
+    const char *file = NULL;
     enum { N_FIXED = 10 };
     arg table[N_FIXED + N_OPTION + 1];
     char help[N_OPTION][200];
     memset(&c, 0, sizeof c);
     const arg fixed[N_FIXED] = {
         {"TEXT", ARG_TEXT, &c.text, "", ""},
-        {"-f, --file", ARG_TEXT, &c.text, "TEXT", "the text, as the argument without an option is"},
+        {"-f, --file", ARG_TEXT, &file, "TEXT", "the text, as the argument without an option is"},
         {"-o, --out", ARG_TEXT, &c.out, "FILE", "the model to write (out.gguf)"},
         {"--init", ARG_TEXT, &c.init, "MODEL", "go on from a gpt2-architecture model: weights, vocabulary and shape"},
         {"--resume", ARG_FLAG, &c.resume, "", "go on from OUT.ckpt, to the bit as if never interrupted"},
         {"--eval", ARG_FLAG, &c.eval, "", "train nothing: loss, perplexity and accuracy of the --init model on TEXT"},
-        {"--type", ARG_TEXT, &c.type, "T", "number format of OUT: f32, f16, q8_0 (default), q4_0"},
+        {"--type", ARG_TEXT, &c.type, "T",
+         "number format of OUT: f32, f16, q4_0, q8_0 (default; f32 where 32 does not divide the width)"},
         {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
-        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads; 0 = one for each processor (default)"},
+        {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads, at most 256; 0 = one for each processor (default)"},
         {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
     };
     memcpy(table, fixed, sizeof fixed);
@@ -2175,6 +2191,8 @@ static command parse_command(int argc, char **argv) {
     }
     memset(&table[N_FIXED + N_OPTION], 0, sizeof *table);
     args_parse(argc, argv, "train", table, about);
+    if (c.text && file) args_die("the text is named twice: %s, and %s %s", c.text, args_name("-f"), file);
+    if (file) c.text = file;
     if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
     check_given(&c);
     if (!c.out) c.out = "out.gguf";
@@ -2205,6 +2223,10 @@ static void check_width(const training *t, const command *c, size_t width) {
     unsigned block = (unsigned)gpti_format_find(t->type)->block_len;
     if (c->type && width % block)
         args_die("--type %s: its blocks of %u numbers do not divide the width, %u", c->type, block, (unsigned)width);
+    if (width % block && !c->eval)
+        fprintf(stderr,
+                "train: OUT is written as f32: the blocks of %u numbers of its type do not divide the width, %u\n",
+                block, (unsigned)width);
 }
 
 /* Metadata of a model to be trained from scratch. */
@@ -2224,28 +2246,35 @@ static metadata new_metadata(const training *t, const command *c, const char *te
     return meta;
 }
 
-/* OUT and OUT.ckpt can be written, and hold nothing that would be lost. */
+/* OUT and OUT.ckpt can be written. */
 static void check_out(const command *c, const char *checkpoint) {
     args_out probe;
     int kind = args_kind(c->out);
-    if (!*c->out) args_die("-o: the name is empty");
+    if (!*c->out) args_die("%s: the name is empty", args_name("-o"));
     if (kind && kind != 'f')
-        args_die("-o %s: %s, expected the name of a file", c->out, kind == 'd' ? "a folder" : "no file");
-    if (args_same(c->out, c->text) || args_same(checkpoint, c->text)) args_die("-o %s: that is the text", c->out);
+        args_die("%s %s: %s, expected the name of a file", args_name("-o"), c->out,
+                 kind == 'd' ? "a folder" : "no file");
+    if (args_same(c->out, c->text) || args_same(checkpoint, c->text))
+        args_die("%s %s: that is the text", args_name("-o"), c->out);
     args_out_begin(&probe, c->out);
-    if (probe.error) args_die("-o %s: cannot write: %s", c->out, strerror(probe.error));
+    if (probe.error) args_die("%s %s: cannot write: %s", args_name("-o"), c->out, strerror(probe.error));
     fclose(probe.f);
     remove(probe.part);
-    if (!lock_out(c->out)) args_die("-o %s: another run writes this file", c->out);
-    if (!c->resume && args_kind(checkpoint)) {
-        loaded *f = load_gguf(checkpoint);
-        double step = file_f64(f, checkpoint, "train.state", 0),
-               steps = file_f64(f, checkpoint, "train.options", STEPS);
-        if (step < steps)
-            args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, or remove the file",
-                     checkpoint, step, steps);
-        loaded_free(f);
-    }
+    if (!lock_out(c->out)) args_die("%s %s: another run writes this file", args_name("-o"), c->out);
+}
+
+/* A new training does not take the place of one that has more to do. */
+static void check_left_over(const char *checkpoint) {
+    loaded *f;
+    double step, steps;
+    if (!args_kind(checkpoint)) return;
+    f = load_gguf(checkpoint);
+    step = file_f64(f, checkpoint, "train.state", 0);
+    steps = file_f64(f, checkpoint, "train.options", STEPS);
+    if (step < steps)
+        args_die("%s holds a training that stopped at step %.0f of %.0f: go on with --resume, remove the file, or give "
+                 "another -o", checkpoint, step, steps);
+    loaded_free(f);
 }
 
 /* The options of the checkpoint or the defaults, and over them what was given. */
@@ -2255,12 +2284,24 @@ static void set_options(training *t, const command *c, const loaded *file) {
         t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
         if (option_error(i, t->opt[i]))
             args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
-        if (!isnan(c->opt[i])) t->opt[i] = c->opt[i];
+        if (!no_number(c->opt[i])) t->opt[i] = c->opt[i];
     }
     if (c->resume && !c->type) gpti_gguf_u32(&file->g, "train.type", &type);
     if (type != 0 && type != 1 && type != 2 && type != 8)
         args_die("%s: damaged: train.type is %u", t->checkpoint, (unsigned)type);
     t->type = type;
+}
+
+/* Says what a step takes where that is much: the arrays of model_make_room and of the model, and the multiply-adds at
+ * 10^10 a second and thread. */
+static void warn_of_size(const model *m, size_t B, size_t T) {
+    double N = (double)B * (double)T, L = (double)m->s.layers, D = (double)m->s.width, P = (double)m->n_param,
+           bytes = 4 * (4 * P + N * (L * (16 * D + 4) + 9 * D + (double)m->s.vocab)),
+           work = 3 * N * (P - (double)m->s.context * D + L * (double)T * D),
+           minutes = work / 1e10 / thread_count() / 60;
+    if (bytes < 4e9 && minutes < 1) return;
+    fprintf(stderr, "train: that is about %.1f GB of memory and %.1f minutes a step; less with a smaller --context%s\n",
+            bytes / 1e9, minutes, B > 1 ? " or --batch" : "");
 }
 
 /* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
@@ -2269,7 +2310,11 @@ static model *start_model(training *t, const command *c, const loaded *file, con
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
     if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
+    if (c->opt[CONTEXT_SIZE] > 0 && T > t->train.n - 1 && !c->eval)
+        args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
+                 (unsigned)t->train.n - 1);
     m = model_new(s);
+    if (!c->eval) warn_of_size(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
     if (file) read_tensors(file, from, m, m->param, "");
     else model_init(m, (uint64_t)t->opt[SEED]);
     model_make_room(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
@@ -2289,7 +2334,7 @@ static void resume(training *t, const loaded *file) {
     read_tensors(file, path, t->m, t->m->m, "adamw.m.");
     read_tensors(file, path, t->m, t->m->v, "adamw.v.");
     t->best = file_f64(file, path, "train.state", 1);
-    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || isnan(t->best))
+    if (!(step >= 0 && step <= 1e9 && step == floor(step)) || no_number(t->best))
         args_die("%s: damaged: train.state", path);
     if (file_f64(file, path, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", path);
     t->step = (size_t)step;
@@ -2343,12 +2388,13 @@ int main(int argc, char **argv) {
     memset(&t, 0, sizeof t);
     t.best = DBL_MAX, t.out = c.out, t.checkpoint = checkpoint, t.stop = c.stop ? (size_t)c.stop : SIZE_MAX;
     if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8)
-        args_die("-o: the name is too long");
+        args_die("%s: the name is too long", args_name("-o"));
     if (!c.eval) check_out(&c, checkpoint);
     if (from) file = load_gguf(from);
     set_options(&t, &c, file);
     text = args_read(c.text, &n);
     if (n >= 4 && !memcmp(text, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", c.text);
+    if (!c.eval && !c.resume) check_left_over(checkpoint);
     split = c.eval ? n : split_at(text, n, t.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
     if (file && gpti_gguf_tensor(&file->g, "output.weight"))

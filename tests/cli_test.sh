@@ -44,11 +44,17 @@ for p in $programs; do
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
     fails "$p, no GGUF file" "^$p: .*$tmp/bad.gguf: GGUF" $p -m "$tmp/bad.gguf" $text
 done
+fails "an option alike"      "^generate: unknown option '--temperature': did you mean --temp\?" generate --temperature 1
+fails "an option with ="     "^generate: unknown option '--predict=3': did you mean --predict 3, with a space\?" generate --predict=3
+fails "... and a short one"  "^chat: unknown option '-n=3': did you mean -n 3, with a space\?" chat -n=3
+fails "two options alike"    "^chat: unknown option '--temperature': did you mean --temp\?" chat --temperature 1
 fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
 fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
 fails "a temperature below 0" "^generate: --temp: expected 0 or more, got -1"      generate -m "$tmp/bad.gguf" -p x --temp -1
 fails "a number too large"   "^generate: -t: expected 0 to"                       generate -t 99999999999
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
+fails "an option as it was typed" "^generate: --stop: the text is empty"          generate -m "$tmp/bad.gguf" -p x --stop ""
+fails "two prompts as typed" "^generate: --prompt and --file exclude each other"  generate -m "$tmp/bad.gguf" --prompt x --file y
 fails "two prompts"          "^generate: -p and -f exclude each other"            generate -m "$tmp/bad.gguf" -p x -f y
 fails "no such prompt file"  "^generate: $tmp/none.txt: "                         generate -m "$tmp/bad.gguf" -f "$tmp/none.txt"
 fails "an empty argument"    "^generate: unexpected argument ''"                  generate "" x
@@ -79,18 +85,27 @@ like    "train --help: usage" '^usage: train TEXT' "$out"
 refuses "no text"                "no text" -o "$gg"
 refuses "no such text"           "$tmp/none.txt: " "$tmp/none.txt" -o "$gg"
 refuses "two texts"              "unexpected argument 'y', after " "$x" y
+refuses "a text and -f"          "the text is named twice: $x, and -f y" "$x" -f y
 refuses "a folder for a text"    "$tmp: a folder" "$tmp" -o "$gg"
 refuses "a folder for OUT"       "-o $tmp: a folder, expected the name of a file" "$x" -o "$tmp"
 refuses "no name for OUT"        "-o: the name is empty" "$x" -o ""
 refuses "OUT in no folder"       "-o $tmp/none/x: cannot write: " "$x" -o "$tmp/none/x"
 refuses "the text for OUT"       "-o .*/./train.txt: that is the text" "$x" -o "$tmp/./train.txt"
-refuses "a part of a step"       "--steps: expected a whole number, 0 to 1e.09, got 10.5" "$x" -o "$gg" --steps 10.5
-refuses "no batch"               "--batch: expected a whole number, 1 to" "$x" -o "$gg" --batch 0
+refuses "a part of a step"       "--steps: expected a whole number, 0 to 1000000000, got 10.5" "$x" -o "$gg" --steps 10.5
+refuses "no batch"               "--batch: expected a whole number, 1 to 1048576, got 0" "$x" -o "$gg" --batch 0
 refuses "heads that do not fit"  "--heads: 3 does not divide --width 32" "$x" -o "$gg" --heads 3 --width 32
 refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not divide the width, 48" "$x" -o "$gg" --width 48 --type q8_0
+refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 260 --context 100000
 refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
 refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
 refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
+run train --help
+with_resume=$(tr '\n' ' ' <"$tmp/out" | sed 's/.*With --resume go \([^;]*\);.*/\1/; s/ and /, /')
+for option in $(sed -n 's/^  \(--[a-z0-9-]*\) N .*/\1/p' "$tmp/out"); do
+    case $option in --vocab) value=257 ;; --dropout | --held-out) value=0 ;; *) value=1 ;; esac
+    case "$with_resume," in *$option,*) reason="$gg.ckpt: there is no such file" ;; *) reason="$option: cannot be given with --resume" ;; esac
+    refuses "$option with --resume, as --help says" "$reason" "$x" -o "$gg" --resume $option $value
+done
 check   "train, refusals leave no file" test ! -e "$gg" -a ! -e "$gg.ckpt" -a ! -e "$gg.lock" -a ! -e "$gg.part"
 
 run train "$x" -o "$gg" $toy --type f32 --steps 40 --every 20 --stop 25
@@ -99,7 +114,8 @@ same  "train: stdout" "" "$(cat "$tmp/out")"
 like  "train: a validation" '^step 20/40  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ nats/byte\)  [0-9]+ tok/s  0:0[0-9] left $' "$err"
 like  "train: a sample" '^    .*[a-z]' "$err"
 like  "train --stop: how to go on" "^stopped; go on with: train $x -o $gg --resume\$" "$err"
-refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume" "$x" -o "$gg" $toy
+refuses "a forgotten --resume"   "$gg.ckpt holds a training that stopped at step 25 of 40: go on with --resume, remove the file, or give another -o" "$x" -o "$gg" $toy
+refuses "... but other mistakes first" "$tmp/none.gguf: there is no such file" "$x" -o "$gg" --init "$tmp/none.gguf"
 refuses "--width at --resume"    "--width: cannot be given with --resume" "$x" -o "$gg" --resume --width 64
 refuses "--init at --resume"     "--init and --resume exclude each other" "$x" -o "$gg" --resume --init "$gg"
 was=$(size "$gg")
@@ -133,6 +149,8 @@ run train "$x" -o "$tmp/q4.gguf" $toy --steps 60 --every 30 --type q4_0
 best=$(sed -n 's/^best validation loss \([0-9.]*\) .*/\1/p' "$tmp/err")
 run train "$x" --init "$tmp/q4.gguf" -o "$tmp/q4.gguf" --steps 1
 like  "train: the loss shown is that of OUT, rounded as it is" "^the start: validation $best\$" "$err"
+run train "$x" -o "$tmp/w48.gguf" $toy --width 48 --steps 1
+like  "train: a width for no block of the default type" '^train: OUT is written as f32: the blocks of 32 numbers' "$err"
 run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
 same  "train, no numbers any more: exit status" 1 $status
 like  "train, no numbers any more: what helps" '^train: after step [0-9]+ the loss is beyond 1000 or not a number any more: a smaller --lr than 10, or --clip 1, will help. Nothing was written$' "$err"
@@ -256,7 +274,7 @@ fails "a zero byte"            '^generate: the prompt holds a zero byte' generat
 if [ -w /dev/full ]; then
     "$bin/generate" -m "$model" -p "$prompt" -n 8 >/dev/full 2>"$tmp/err"
     same "a full disk: exit status" 1 $?
-    like "a full disk" '^generate: cannot write' "$(cat "$tmp/err")"
+    like "a full disk" '^generate: cannot write to stdout: No space left' "$(cat "$tmp/err")"
 fi
 
 if [ -f examples/models/stories.gguf ]; then
@@ -306,6 +324,10 @@ same  "--special: one control token" 1 "$(printf '%s\n' "$out" | wc -w | tr -d '
 works "without --special" tokenize -m "$model" -p "$end"
 check "without --special: plain text" test "$(printf '%s\n' "$out" | wc -w)" -gt 1
 echo 99999999 >"$tmp/ids"
+fails "no ids" '^tokenize: no ids found' tokenize -m "$model" --decode -p "no numbers"
+works "tokenize --show: bytes" tokenize -m "$model" --show -p "$(printf '\346\n\346')"
+like  "tokenize --show: a byte that is no character" '\\xE6' "$out"
+like  "tokenize --show: a line end" '\\x0A' "$out"
 fails "an id out of range" '^tokenize: no token 99999999' tokenize -m "$model" --decode -f "$tmp/ids"
 
 # ---- perplexity
@@ -338,6 +360,9 @@ same  "... counts the same bytes" "$("$bin/perplexity" -m "$model" -f "$tmp/no_z
       "$(sed -n 's/.* over \([0-9]*\) bytes/\1/p' "$tmp/out")"
 fails "a stride too long" '^perplexity: --stride: expected less than' perplexity -m "$model" -p "$prompt" -c 16 --stride 16
 fails "no text to score"  '^perplexity: the text has 0 tokens' perplexity -m "$model" -p ""
+fails "one token"         '^perplexity: the text has 1 token:' perplexity -m "$model" -p Once
+works "perplexity of two tokens" perplexity -m "$model" -p "Once upon"
+like  "perplexity of two tokens: of one value, without an error" '^ppl [0-9.]+ over 1 token$' "$out"
 
 yes "$prompt there was a dog." | head -n 50000 >"$tmp/long"
 "$bin/perplexity" -m "$model" -f "$tmp/long" -t 1 -c 64 --stride 2 >"$tmp/out" 2>"$tmp/err" &
@@ -387,10 +412,14 @@ like "chat: /load of another file" "bad.txt: not a conversation" "$(cat "$tmp/er
 like "chat: /load of no file" "none.txt: there is no such file" "$(cat "$tmp/err")"
 like "chat: /save where it cannot" "none/x: No such" "$(cat "$tmp/err")"
 like "chat: /help" "^  /regen" "$(cat "$tmp/err")"
+printf 'Once upon a time there was a dog and a cat and a bird\nOne\n' | talk -c 12 >"$tmp/out"
+same "chat: a message too long: exit status" 1 $?
+like "chat: a message too long: says so" 'begins a new conversation' "$(cat "$tmp/err")"
 like "chat: -p is the first message" . "$(talk -p "One day" </dev/null)"
 if [ -w /dev/full ]; then
     printf 'One day\n' | talk >/dev/full
     same "chat, a full disk: exit status" 1 $?
+    like "chat, a full disk" '^chat: cannot write to stdout: No space left' "$(cat "$tmp/err")"
     "$bin/hello" "$model" "One day" >/dev/full
     same "hello, a full disk: exit status" 1 $?
 fi
@@ -399,7 +428,11 @@ if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2>/dev/null; then
 else
     skip "cli: no Python 3.9 with ptys, so no terminal is played"
 fi
-fails "chat without a template" '^chat: .*--chat-template' chat -m "$model"
+fails "chat without a template" '^chat: --chat-template NAME, or --user-turn .*: the file has no' chat -m "$model"
+fails "chat without an assistant turn" '^chat: --assistant-turn TEXT is needed' chat -m "$model" --user-turn "{text}"
+fails "chat, a turn without {text}" '^chat: user: expected' chat -m "$model" --user-turn x --assistant-turn "{text}"
+printf '/load\n/save \n' | talk >"$tmp/out"
+same "chat: /load and /save without a name" "/load needs a file|/save needs a file|" "$(tr '\n' '|' <"$tmp/err")"
 
 # ---- hello
 run hello "$model" "$prompt"

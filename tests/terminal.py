@@ -67,6 +67,8 @@ with tempfile.TemporaryDirectory() as folder:
     check("Ctrl-C twice between answers", status in (130, -signal.SIGINT), status)
     out, status = talk(short, (b"> ", b"\x04"))
     check("Ctrl-D is the end", status == 0, status)
+    out, status = talk(short, (b"> ", b"/reset\n"), (b"[conversation forgotten]", b"/system Be brief.\n"), (b"[conversation forgotten]", b"/quit\n"))
+    check("/reset and /system say what they do", status == 0, status)
     out, status = talk(short + ["-p", "Once"], (b"> Once", b""), (b"\n> ", b"/help\n"), (b"/regen", b"/quit\n"))
     check("-p is the first message", status == 0, status)
 

@@ -410,9 +410,9 @@ static void test_torch(const char *path) {
     free(golden), free(want), model_free(m);
 }
 
-/* ---- A step that cannot be ---- */
+/* ---- A step that Ctrl-C drops, and one that cannot be ---- */
 
-static void test_no_numbers(void) {
+static void test_no_step(void) {
     enum { N = 200 };
     const double run_away[] = {(double)NAN, (double)INFINITY, 1e30};
     for (int i = 0; i < 3; i++) {
@@ -432,8 +432,13 @@ static void test_no_numbers(void) {
         loss = train_step(&t, &o, token, target, part);
         CHECK(loss > 3 && loss < 4 && t.step == 1, "the first step of a new model: loss %g, step %u", loss,
               (unsigned)t.step);
-        t.m->param[t.m->tensors[OUTPUT_NORM_W].at] = (float)run_away[i]; /* as too large steps leave it */
         before = floats(t.m->n_param);
+        memcpy(before, t.m->param, t.m->n_param * sizeof *before);
+        args_stopped = SIGINT;
+        train_step(&t, &o, token, target, part);
+        args_stopped = 0;
+        CHECK(t.step == 1 && !memcmp(before, t.m->param, t.m->n_param * sizeof *before), "a dropped step was taken");
+        t.m->param[t.m->tensors[OUTPUT_NORM_W].at] = (float)run_away[i]; /* as too large steps leave it */
         memcpy(before, t.m->param, t.m->n_param * sizeof *before);
         loss = train_step(&t, &o, token, target, part);
         CHECK(isnan(loss) && t.step == 1, "a weight of %g: loss %g, step %u", run_away[i], loss, (unsigned)t.step);
@@ -572,7 +577,7 @@ int main(int argc, char **argv) {
     test_products();
     test_naive();
     test_threads();
-    test_no_numbers();
+    test_no_step();
     test_vocabulary();
     test_torch(argc > 1 ? argv[1] : "tests/golden/train_toy.bin");
     pool_free(threads);
