@@ -734,7 +734,9 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_
 #ifdef GPTI_OPENMP
     if (pool->crew) {
         gpti_crew *c = pool->crew;
-        const size_t most = (size_t)pool->n_worker * GPTI_PIECES, k = most < (n + 1) / 2 ? most : (n + 1) / 2;
+        const size_t workers = (size_t)pool->n_worker, half = (n + 1) / 2, worth = n * cost / GPTI_SHARE * 2;
+        const size_t most = worth < workers ? workers : worth < workers * GPTI_PIECES ? worth : workers * GPTI_PIECES;
+        const size_t k = most < half ? most : half;         /* few pieces of little work: each costs a trip between cores */
         double since = 0;
         int idle;
         c->n = n; c->task = task; c->arg = arg;

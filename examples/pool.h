@@ -69,7 +69,8 @@ typedef pthread_cond_t     pool_signal;
 enum {
     POOL_SPIN = 4000,           /* looks for work before a thread sleeps: some hundred microseconds */
     POOL_PATIENCE = 1000,       /* looks at a piece that another thread has, before the core is lent to whoever wants it */
-    POOL_PIECES = 4,            /* pieces for each thread */
+    POOL_PIECES = 4,            /* pieces for each thread, where each is worth a trip between cores: */
+    POOL_PIECE = 1 << 17,       /* multiply-adds */
     POOL_QUIT = 1 << 15
 };
 
@@ -129,9 +130,10 @@ static inline void pool_post(pool *p, uint32_t word) {
 
 static inline void pool_run(void *user, size_t n, size_t cost, gpt_task task, void *arg) {
     pool *p = (pool *)user;
-    size_t k = (size_t)p->n_started * POOL_PIECES;
+    size_t threads = (size_t)p->n_started, k = n * cost / POOL_PIECE;
     int idle;
-    (void)cost;
+    if (k < threads) k = threads;
+    if (k > threads * POOL_PIECES) k = threads * POOL_PIECES;
     if (k > (n + 1) / 2) k = (n + 1) / 2;
     if (k < 2 || p->n_started < 2 || POOL_SWAP(&p->busy, 1)) { task(arg, 0, n, 0); return; }
     p->n = n; p->task = task; p->arg = arg;
