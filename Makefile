@@ -45,8 +45,10 @@ DEPEND = $(if $(MMD),$(MMD) -MF $@.d -MT $@)
 COMPILE = $(CC) $(1) $(OPENMP) $(PTHREAD) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $<
 BUILD  = $(COMPILE) $(2) $(LDFLAGS) -lm
 
-# The longest compilations first: they run side by side with make -j.
-all: $(B)/gpt.o $(B)/train$(EXE) $(EXAMPLES:%=$(B)/%$(EXE))
+# Side by side, the longest compilations first.
+all:
+	@$(MAKE) --no-print-directory $(JOBS) example_programs
+example_programs: $(B)/gpt.o $(B)/train$(EXE) $(EXAMPLES:%=$(B)/%$(EXE))
 
 $(B) $(B)/t:
 	@mkdir -p $@
@@ -185,5 +187,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
+.PHONY: all example_programs run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
 .SECONDARY:
