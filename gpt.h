@@ -6489,6 +6489,21 @@ static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, i, 0); }
 }
 
+/* A heap from the end of an array backwards, element i at end[-1 - i], the best on top: what is taken from it goes to the
+ * front, in order. Moves element i down. */
+static void gpti_sift_back(gpti_candidate *end, size_t n, size_t i) {
+    gpti_candidate *const top = end - 1;
+    const gpti_candidate x = top[-(ptrdiff_t)i];
+    size_t k;
+    while ((k = 2 * i + 1) < n) {
+        if (k + 1 < n && gpti_worse(&top[-(ptrdiff_t)k], &top[-(ptrdiff_t)k - 1])) k++;
+        if (!gpti_worse(&x, &top[-(ptrdiff_t)k])) break;
+        top[-(ptrdiff_t)i] = top[-(ptrdiff_t)k];
+        i = k;
+    }
+    top[-(ptrdiff_t)i] = x;
+}
+
 /* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger than those before. */
 static size_t gpti_largest(const float *x, size_t n) {
     float max = -INFINITY;
@@ -6577,10 +6592,12 @@ static void gpti_cut(gpti_choice *t, gpti_candidate *c, const gpt_sample_params 
         }
     } else if (t->step == 3) {
         if (t->n_head == t->sorted) {      /* some more: mostly few make up p */
-            m = t->sorted < 16 ? 64 : t->sorted < 5000 ? 3 * t->sorted : 15000;
-            if (m > t->n - t->sorted) m = t->n - t->sorted;
-            gpti_best(c + t->sorted, t->n - t->sorted, m);
-            t->sorted += m;
+            if (!t->sorted) for (i = t->n / 2; i-- > 0;) gpti_sift_back(c + t->n, t->n, i);
+            m = t->sorted < 16 ? 64 : t->sorted < 3000 ? 3 * t->sorted : 9000;
+            for (i = 0; i < m && t->sorted < t->n; i++) {
+                gpti_exchange(&c[t->sorted++], &c[t->n - 1]);
+                gpti_sift_back(c + t->n, t->n - t->sorted, 0);
+            }
         }
         while (t->n_head < t->sorted && t->head < p->top_p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - max);
         if (t->n_head < t->n && t->head < p->top_p * t->sum) return;
