@@ -665,7 +665,8 @@ typedef struct gpti_pool {
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
     memset(pool, 0, sizeof *pool);
-    pool->host = *host; pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
+    pool->host = *host;
+    pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
 }
 
 #ifdef GPTI_OPENMP
@@ -3228,7 +3229,8 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = rows[i].family; t->bos = t->eos = t->eot = t->eom = t->unk = -1;
     if (t->family == GPTI_TOK_NONE) return GPT_OK;
-    t->n_token = (gpt_token)v->n_token; t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
+    t->n_token = (gpt_token)v->n_token;
+    t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
     t->add_eos = v->add_eos < 0 ? rows[i].add_eos : v->add_eos != 0;
     t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
     if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
@@ -6237,7 +6239,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
         gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
-    plan->n_slot_row = plan->n_batch * used; plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
+    plan->n_slot_row = plan->n_batch * used;
+    plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
     if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
     if (plan->n_logit_row > 64) plan->n_logit_row = 64;
     if (plan->n_logit_row < 4) plan->n_logit_row = plan->n_batch < 4 ? plan->n_batch : 4;

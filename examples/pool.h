@@ -2,7 +2,8 @@
  * C++11; include it after gpt.h, which needs no more than the gpt_parallel that it fills in:
  *
  *     pool *p = pool_new(0);                   // as many threads as the machine has processors, the caller included
- *     params.parallel = pool_parallel(p);      // of a session, of a load: of as many as you like
+ *     session.hooks.parallel = pool_parallel(p);       // gpt_session_params, of as many sessions as you like
+ *     model.parallel = pool_parallel(p);       // gpt_model_params: a load
  *     ...
  *     pool_free(p);                            // after them; NULL is fine
  *

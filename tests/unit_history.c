@@ -270,10 +270,6 @@ static void edges(const gpt_model *m) {
     gpt_session_info_get(s, &a);
     CHECK(a.finish == GPT_FINISH_NONE, "a reset of a session at rest: %d", (int)a.finish);
     /* two prompts are one text: no space is put between them */
-    gpt_begin(s, "a", &p, NULL, NULL, &err); gpt_end(s);
-    gpt_session_tokens(s, &n);
-    if (n < 2) { gpt_eval(s, NULL, 0, &err); gpt_begin(s, "a", &p, NULL, NULL, &err); }
-    gpt_session_reset(s);
     p.max_tokens = 1;
     gpt_begin(s, "a", &p, NULL, NULL, &err); gpt_step(s, &err); gpt_session_tokens(s, &n); gpt_end(s);
     gpt_session_rewind(s, n - 1, &err);
