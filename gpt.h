@@ -375,7 +375,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * Notation: [T, D] is row-major, last index contiguous, f32 unless stated. T rows of a chunk of text, D = d_model.
  * ==================================================================================================================== */
 #ifdef GPT_IMPLEMENTATION
-#ifndef GPTI_BODY     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
+#ifndef GPTI_KERNEL_SET     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
 
 #include <float.h>
 #include <math.h>
@@ -553,6 +553,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 
 typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
 typedef gpt_alloc gpti_mem;
+typedef unsigned long long gpti_ull;    /* what %llu takes: sizes and counts in messages */
 
 static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
 
@@ -594,6 +595,7 @@ static int gpti_add(size_t *out, size_t a, size_t b) {
 }
 
 static size_t gpti_max(size_t a, size_t b) { return a > b ? a : b; }
+GPTI_INLINE size_t gpti_min(size_t a, size_t b) { return a < b ? a : b; }
 
 /* n bytes, or NULL; n == 0 gives memory too, so NULL always means failure. */
 static void *gpti_alloc_raw(const gpti_mem *mem, size_t n) {
@@ -684,7 +686,7 @@ static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece afte
     while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
         const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;      /* cut where strips begin */
         const size_t begin = all * (w & 0xFFFF) / (w >> 16) * unit, end = all * ((w & 0xFFFF) + 1) / (w >> 16) * unit;
-        if (begin < end) c->task(c->arg, begin, end < c->n ? end : c->n, worker);
+        if (begin < end) c->task(c->arg, begin, gpti_min(end, c->n), worker);
         GPTI_FETCH_ADD(&c->done, 1);
     }
 }
@@ -737,7 +739,7 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_
         gpti_crew *c = pool->crew;
         const size_t workers = (size_t)pool->n_worker, half = (n + 1) / 2, worth = n * cost / GPTI_SHARE * 2;
         const size_t most = worth < workers ? workers : worth < workers * GPTI_PIECES ? worth : workers * GPTI_PIECES;
-        const size_t k = most < half ? most : half;         /* few pieces of little work: each costs a trip between cores */
+        const size_t k = gpti_min(most, half);         /* few pieces of little work: each costs a trip between cores */
         double since = 0;
         int idle;
         c->n = n; c->task = task; c->arg = arg;
@@ -777,8 +779,6 @@ GPTI_COLD
 #    include <unistd.h>
 #  endif
 #endif
-
-typedef unsigned long long gpti_ull;    /* for %llu */
 
 /* A file, a block of memory or the host's reader. Reads never overlap in time: a FILE has one position. */
 typedef struct gpti_source {
@@ -1062,7 +1062,7 @@ static uint64_t gpti_cursor_uint(gpti_cursor *c, int bytes) {          /* 1 to 8
 /* ---- [PLATFORM], sorted tables ---- */
 
 static int gpti_str_cmp(gpti_str a, gpti_str b) {
-    size_t n = a.n < b.n ? a.n : b.n;
+    size_t n = gpti_min(a.n, b.n);
     int c = n ? memcmp(a.p, b.p, n) : 0;
     return c ? c : a.n < b.n ? -1 : a.n > b.n;
 }
@@ -1273,7 +1273,7 @@ static void gpti_sincos_d(double x, double *s, double *c) {
  */
 #define GPTI_PANEL 16     /* rows of a panel, lanes of a kernel                                          */
 #define GPTI_Q8_0 8       /* ggml's number of the one format whose q need no unpacking                   */
-#define GPTI_CHUNK 256    /* columns a kernel unpacks at a time: a multiple of every block length        */
+#define GPTI_COLUMNS 256    /* columns a kernel unpacks at a time: a multiple of every block length        */
 
 /* 32 columns of 16 rows: weight(row, k) = (q - zero) * d - m, where d and m are those of the half k/16 when the format has
  * two scales per 32 columns, else [0]. q - zero lies in [-128, 127]. */
@@ -1284,12 +1284,12 @@ typedef struct gpti_tile {
 } gpti_tile;
 
 /* Bits above the nibbles: groups of 64 bytes from p (the next group `by` bytes on, the next time `step` bytes); each low
- * nibble gets the bits (p >> shift[0] & mask) << 4, each high one those of shift[1], and a group shifts by `turn` more. */
-typedef struct gpti_upper { const unsigned char *p; size_t step, by; int shift[2], turn, mask; } gpti_upper;
+ * nibble gets the bits (p >> shift[0] & mask) << 4, each high one those of shift[1], and a group shifts by `shift_step` more. */
+typedef struct gpti_high_bits { const unsigned char *p; size_t step, by; int shift[2], shift_step, mask; } gpti_high_bits;
 
 /* The steps that unpacking is made of: each kernel set has its own. All work on groups of 64 bytes or rows of 16, do the
  * same n times, and move their pointers on by the given steps (in elements) after each time. */
-typedef struct gpti_unpackers {
+typedef struct gpti_unpack_steps {
     /* out[16] = the half floats p[16] */
     void (*halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n);
     /* out[16] = (c[16] - bias) * d[16], exact */
@@ -1299,12 +1299,12 @@ typedef struct gpti_unpackers {
     /* low[64 * n_group], high[64 * n_group] = the nibbles of p[64 * n_group], looked up in codes[16] unless NULL, and with
      * upper bits unless NULL (never both) */
     void (*nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n, size_t n_group,
-                    const uint8_t *codes, const gpti_upper *up);
+                    const uint8_t *codes, const gpti_high_bits *up);
     /* one block of 256 pairs of bits of 16 rows, p[2][512]: tile 4h + i = (p[h] >> 2i & 3), with bit 4h + i of third[512]
      * above it unless NULL */
     void (*pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third);
     int in_place;    /* q stays where it lies: 0 never, 1 that of Q8_0, 2 wherever it is fetched from there */
-} gpti_unpackers;
+} gpti_unpack_steps;
 
 typedef struct gpti_field {
     uint8_t offset, bytes;    /* place in the file's block                                               */
@@ -1404,14 +1404,14 @@ static void gpti_bits_ref(uint8_t *q, const unsigned char *p, int shift, int mas
 }
 
 static void gpti_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
-                             size_t n_group, const uint8_t *codes, const gpti_upper *up) {
+                             size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
     size_t j, i;
     for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
         for (i = 0; i < 64 * n_group; i++) {
             low[i] = (uint8_t)(codes != NULL ? codes[p[i] & 15] : p[i] & 15);
             high[i] = (uint8_t)(codes != NULL ? codes[p[i] >> 4] : p[i] >> 4);
             if (up != NULL) {
-                unsigned b = (unsigned)up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->turn);
+                unsigned b = (unsigned)up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->shift_step);
                 low[i] = (uint8_t)(low[i] | (b >> up->shift[0] & (unsigned)up->mask) << 4);
                 high[i] = (uint8_t)(high[i] | (b >> up->shift[1] & (unsigned)up->mask) << 4);
             }
@@ -1429,8 +1429,8 @@ static void gpti_pairs_ref(gpti_tile *t, const unsigned char *p, const unsigned 
     }
 }
 
-static gpti_unpackers gpti_unpackers_ref(void) {
-    const gpti_unpackers steps = { gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref, 0 };
+static gpti_unpack_steps gpti_unpack_steps_ref(void) {
+    const gpti_unpack_steps steps = { gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref, 0 };
     return steps;
 }
 
@@ -1450,10 +1450,10 @@ static const uint8_t *gpti_codes(const gpti_format *fmt) {
 
 /* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, then nibbles: the low ones are columns
  * 0-15, the high ones 16-31. Bit g of the dealt byte k%4 is the fifth bit of column 4g + k%4. */
-static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_32(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     size_t i, step = 16 * (size_t)fmt->block_bytes, at = step - 16 * 16;
     int r, fifth = fmt->q_max == 31;
-    gpti_upper up = { p + at - 16 * 4, step, 0, { 0, 4 }, 1, 1 };
+    gpti_high_bits up = { p + at - 16 * 4, step, 0, { 0, 4 }, 1, 1 };
     u->halves(t->d[0], GPTI_FSTEP, p, step, n);
     if (fmt->has_min) u->halves(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
     for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
@@ -1461,13 +1461,13 @@ static void gpti_unpack_32(const gpti_unpackers *u, const unsigned char *p, size
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fifth ? &up : NULL);
 }
 
-static void gpti_unpack_q8_0(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q8_0(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     (void)fmt;
     u->halves(t->d[0], GPTI_FSTEP, p, 16 * 34, n);
     for (; n > 0 && !u->in_place; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
 }
 
-static void gpti_unpack_mxfp4(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_mxfp4(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     size_t i;
     for (i = 0; i < n; i++) {    /* 2^(e - 128): half of the E8M0 scale, for the doubled codes; the two smallest are subnormal */
         uint8_t e[16];
@@ -1481,12 +1481,12 @@ static void gpti_unpack_mxfp4(const gpti_unpackers *u, const unsigned char *p, s
 }
 
 /* d of all halves = (c[16][16 rows] - bias) * d */
-static void gpti_half_scales(const gpti_unpackers *u, const uint8_t *c, int bias, const float *d, gpti_tile *t) {
+static void gpti_half_scales(const gpti_unpack_steps *u, const uint8_t *c, int bias, const float *d, gpti_tile *t) {
     u->scales(t->d[0], GPTI_FSTEP, c, 32, 8, bias, d);
     u->scales(t->d[1], GPTI_FSTEP, c + 16, 32, 8, bias, d);
 }
 
-static void gpti_unpack_q2_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q2_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     float d[2][16];
     uint8_t s[256], m[256];
     (void)n; (void)fmt;
@@ -1498,7 +1498,7 @@ static void gpti_unpack_q2_k(const gpti_unpackers *u, const unsigned char *p, si
     u->pairs(t, p + 16 * 16, NULL);
 }
 
-static void gpti_unpack_q3_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q3_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     float d[16];
     uint8_t s[256];
     int i;
@@ -1513,7 +1513,7 @@ static void gpti_unpack_q3_k(const gpti_unpackers *u, const unsigned char *p, si
 /* Scales and minima of Q4_K and Q5_K, p = d, dmin, then [12][16 rows]: eight pairs of six bits. The first four pairs are
  * the low six bits of bytes 0-3 and 4-7; the other four have their low nibbles in bytes 8-11, their upper pairs on top
  * of 0-7. */
-static void gpti_scales_k(const gpti_unpackers *u, const unsigned char *p, gpti_tile *t) {
+static void gpti_scales_k(const gpti_unpack_steps *u, const unsigned char *p, gpti_tile *t) {
     const unsigned char *sc = p + 16 * 4;
     float d[2][16];
     uint8_t s[128], m[128];
@@ -1527,19 +1527,19 @@ static void gpti_scales_k(const gpti_unpackers *u, const unsigned char *p, gpti_
     u->scales(t->m[0], GPTI_FSTEP, m, 16, 8, 0, d[1]);
 }
 
-static void gpti_unpack_q4_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q4_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     (void)n; (void)fmt;
     gpti_scales_k(u, p, t);
     if (u->in_place > 1) return;
     u->nibbles(t[0].q, t[1].q, 2 * GPTI_STEP, p + 16 * 16, 512, 4, 8, NULL, NULL);
 }
 
-static void gpti_unpack_q5_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q5_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     int i;
     (void)n; (void)fmt;
     gpti_scales_k(u, p, t);
     for (i = 0; i < 8 && u->in_place < 2; i += 2) {
-        gpti_upper up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
+        gpti_high_bits up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
         up.shift[0] = i; up.shift[1] = i + 1;
         u->nibbles(t[i].q, t[i + 1].q, 0, p + 16 * 48 + 256 * i, 0, 1, 8, NULL, &up);
     }
@@ -1547,20 +1547,20 @@ static void gpti_unpack_q5_k(const gpti_unpackers *u, const unsigned char *p, si
 
 /* Each half block of 128 columns: 64 bytes with the low nibbles of columns 0-63, on top those of 64-127; 32 bytes with the
  * upper two bits of columns 0-31, 32-63, 64-95, 96-127. */
-static void gpti_unpack_q6_k(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q6_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     float d[16];
     int i;
     (void)n; (void)fmt;
     u->halves(d, 0, p + 16 * 208, 0, 1);
     gpti_half_scales(u, p + 16 * 192, 128, d, t);
     for (i = 0; i < 2 && u->in_place < 2; i++) {
-        gpti_upper up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
+        gpti_high_bits up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
         up.shift[0] = 2 * i; up.shift[1] = 2 * i + 4;
         u->nibbles(t[i].q, t[i + 2].q, 4 * GPTI_STEP, p + 512 * i, 1024, 2, 8, NULL, &up);
     }
 }
 
-static void gpti_unpack_iq4_xs(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t,
+static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t,
     const gpti_format *fmt) {
     float d[16];
     uint8_t s[2][64], h[3][64];
@@ -1600,7 +1600,7 @@ static const gpti_format gpti_formats[] = {
 };
 
 /* What the rows do: unpack n panel blocks to tiles (n = 1 when blocks are 256 long) ... */
-static void gpti_unpack(const gpti_unpackers *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
     switch (fmt->type) {
         case 8: gpti_unpack_q8_0(u, p, n, t, fmt); break;
         case 10: gpti_unpack_q2_k(u, p, n, t, fmt); break;
@@ -1667,7 +1667,7 @@ static void gpti_pack_field(const unsigned char *src, size_t stride, size_t n_ro
     uint16_t h;
     for (at = 0; at < bytes; at += n, src += n, dst += 16 * n) {
         const unsigned char *p = src;
-        n = bytes - at < 64 ? bytes - at : 64;
+        n = gpti_min(bytes - at, 64);
         for (r = 0; r < n_row; r++, p += stride) switch (unit & ~GPTI_FLIP) {
         case 1: for (u = 0; u < n; u++) dst[16 * u + r] = (unsigned char)(p[u] ^ (flip & 255));
             break;
@@ -1708,9 +1708,9 @@ static void gpti_pack(const gpti_format *fmt, size_t n_col, const unsigned char 
     gpti_pack_rows(fmt, n_col, rows, gpti_row_bytes(fmt, n_col), n_row, panel);
 }
 
-/* Columns [k, k + n) of a panel in packed form, n <= GPTI_CHUNK and whole blocks: a pointer into the matrix, or scratch
- * [16 * 4 * GPTI_CHUNK bytes] filled from the rows of a matrix that is used as mapped. */
-static const unsigned char *gpti_panel_chunk(const gpti_matrix *w, size_t panel, size_t k, size_t n, unsigned char *scratch) {
+/* Columns [k, k + n) of a panel in packed form, n <= GPTI_COLUMNS and whole blocks: a pointer into the matrix, or scratch
+ * [16 * 4 * GPTI_COLUMNS bytes] filled from the rows of a matrix that is used as mapped. */
+static const unsigned char *gpti_panel_columns(const gpti_matrix *w, size_t panel, size_t k, size_t n, unsigned char *scratch) {
     size_t row = panel * GPTI_PANEL, row_bytes = gpti_row_bytes(w->fmt, w->n_col), n_row = w->n_row - row;
     const unsigned char *p = w->data + row * row_bytes;
     if (w->packed) return p + GPTI_PANEL * gpti_row_bytes(w->fmt, k);
@@ -1726,10 +1726,10 @@ enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,       /* that a kernel takes at on
 /* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
 typedef union gpti_scratch {
     struct {
-        union { gpti_tile t[GPTI_STRIP][GPTI_CHUNK / 32]; float w[2][GPTI_CHUNK][16]; } u;     /* weights, unpacked */
+        union { gpti_tile t[GPTI_STRIP][GPTI_COLUMNS / 32]; float w[2][GPTI_COLUMNS][16]; } u;     /* weights, unpacked */
         float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP][16];
-        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_CHUNK];     /* of a matrix that is used as mapped */
-        unsigned char amx[GPTI_CHUNK / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
+        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];     /* of a matrix that is used as mapped */
+        unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
     } product;
     struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
@@ -1739,14 +1739,14 @@ typedef union gpti_scratch {
 
 /* out[n_col] = row `row`, dequantised. */
 static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_scratch *scratch) {
-    const gpti_unpackers steps = gpti_unpackers_ref();
+    const gpti_unpack_steps steps = gpti_unpack_steps_ref();
     const gpti_tile *tiles = scratch->product.u.t[0];
     const gpti_format *fmt = w->fmt;
     size_t k, i, n, lane = row % GPTI_PANEL;
     for (k = 0; k < w->n_col; k += n) {
         const unsigned char *p;
-        n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
-        p = gpti_panel_chunk(w, row / GPTI_PANEL, k, n, scratch->product.packed);
+        n = gpti_min(w->n_col - k, GPTI_COLUMNS);
+        p = gpti_panel_columns(w, row / GPTI_PANEL, k, n, scratch->product.packed);
         if (fmt->n_scale == 0) {
             size_t bytes = fmt->block_bytes;
             for (i = 0; i < n; i++) gpti_widen(fmt, p + (GPTI_PANEL * i + lane) * bytes, 1, out + k + i);
@@ -1806,7 +1806,7 @@ typedef struct gpti_kernels {
     int (*usable)(void);                                                            /* on this processor   */
     void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);     /* any split */
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
-    void (*shorten)(float *x, size_t n);                                            /* to 13 bits          */
+    void (*round13)(float *x, size_t n);                                            /* to 13 bits          */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
@@ -1895,10 +1895,10 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
     for (r = 0; r < 16; r++) acc[r] = acc[r] + sum[r];
 }
 
-/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_CHUNK */
-static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
+/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_COLUMNS */
+static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
                            gpti_scratch *scratch) {
-    const gpti_unpackers steps = gpti_unpackers_ref();
+    const gpti_unpack_steps steps = gpti_unpack_steps_ref();
     gpti_tile *tile = scratch->product.u.t[0];
     float (*w)[16] = scratch->product.u.w[0], (*acc)[16] = scratch->product.acc;
     const gpti_format *fmt = job->w.fmt;
@@ -1910,7 +1910,7 @@ static void gpti_chunk_ref(const gpti_matmul *job, const unsigned char *p, size_
         for (i = 0; i < n; i += 32) {
             if (fmt->n_scale == 0)
                 gpti_floats_ref((const float (*)[16])(w + i), job->x + row * job->ld_x + k + i,
-                    n - i < 32 ? n - i : 32, acc[t]);
+                    gpti_min(n - i, 32), acc[t]);
             else
                 gpti_tile_ref(fmt, &tile[i / 32], job->xq + (k + i) / 32 * job->ld_xq + row, acc[t]);
         }
@@ -1941,11 +1941,11 @@ static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t p
     size_t panel, t0, n_tok, k, n;
     for (panel = panel_begin; panel < panel_end; panel++) {
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
-            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
+            n_tok = gpti_min(job->n_tok - t0, GPTI_TOKENS);
             memset(acc, 0, n_tok * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
-                n = w->n_col - k < GPTI_CHUNK ? w->n_col - k : GPTI_CHUNK;
-                gpti_chunk_ref(job, gpti_panel_chunk(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok, scratch);
+                n = gpti_min(w->n_col - k, GPTI_COLUMNS);
+                gpti_columns_ref(job, gpti_panel_columns(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok, scratch);
             }
             gpti_matmul_store(job, panel, t0, n_tok, acc[0], 16);
         }
@@ -1968,7 +1968,7 @@ enum {
     GPTI_GGUF_BOOL = 7, GPTI_GGUF_STRING = 8, GPTI_GGUF_ARRAY = 9, GPTI_GGUF_N_TYPE = 13,
     GPTI_GGUF_NAME_MAX = 65535, GPTI_GGUF_DEPTH = 8, GPTI_GGUF_ALIGN_MAX = 1 << 20,
     GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* keys, and tensors of all parts: sorting hostile names must end in a second */
-    GPTI_GGUF_KV_MIN = 14, GPTI_GGUF_TENSOR_MIN = 33    /* bytes of the shortest possible entry */
+    GPTI_GGUF_PAIR_MIN = 14, GPTI_GGUF_TENSOR_MIN = 33    /* bytes of the shortest possible entry */
 };
 
 static const struct { char name[8]; unsigned char bytes; char kind; } gpti_gguf_type[GPTI_GGUF_N_TYPE] = {
@@ -1979,12 +1979,12 @@ static const struct { char name[8]; unsigned char bytes; char kind; } gpti_gguf_
 
 typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by the type's kind */
 
-typedef struct gpti_kv {
+typedef struct gpti_meta_pair {
     gpti_str key;                       /* first: the table is sorted by it */
     uint32_t type, elem;                /* of the value; of an array's elements */
     uint64_t count, offset, bytes;      /* array: its elements, where they start in part 0, how long they are there */
     gpti_value v;                       /* no array */
-} gpti_kv;
+} gpti_meta_pair;
 
 typedef struct gpti_tensor {
     gpti_str name;                      /* first: the table is sorted by it */
@@ -1994,37 +1994,37 @@ typedef struct gpti_tensor {
     uint64_t offset, size;              /* bytes, from the start of its part; size fits size_t */
 } gpti_tensor;
 
-typedef struct gpti_chunk { struct gpti_chunk *next; size_t used, cap; } gpti_chunk;   /* its text follows */
+typedef struct gpti_text_block { struct gpti_text_block *next; size_t used, cap; } gpti_text_block;   /* its text follows */
 
 typedef struct gpti_gguf {              /* tables are ours, sources the caller's; all strings live in text */
     gpti_source *part;
     int          n_part, big;           /* big: part 0 is big-endian */
     uint64_t     align;                 /* of tensor offsets in part 0; below 4, data in place may be misaligned */
-    gpti_kv     *kv;                    /* metadata of part 0, by key */
-    size_t       n_kv, cap_kv;
+    gpti_meta_pair     *pair;                    /* metadata of part 0, by key */
+    size_t       n_pair, cap_pair;
     gpti_tensor *tensor;                /* tensors of all parts, by name */
     size_t       n_tensor, cap_tensor;
-    gpti_chunk  *text;
+    gpti_text_block  *text;
     const gpti_mem *mem;
 } gpti_gguf;
 
 /* -- looking things up -- */
 
-static const gpti_kv *gpti_gguf_find(const gpti_gguf *g, const char *key) {
-    return (const gpti_kv *)gpti_find(g->kv, g->n_kv, sizeof *g->kv, gpti_str_of(key));
+static const gpti_meta_pair *gpti_gguf_find(const gpti_gguf *g, const char *key) {
+    return (const gpti_meta_pair *)gpti_find(g->pair, g->n_pair, sizeof *g->pair, gpti_str_of(key));
 }
 
 static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
     return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, gpti_str_of(name));
 }
 
-static gpt_result gpti_gguf_expected(const gpti_kv *kv, const char *what, gpt_error *err) {
+static gpt_result gpti_gguf_expected(const gpti_meta_pair *pair, const char *what, gpt_error *err) {
     char key[GPTI_SHOWN];
-    const char *found = gpti_gguf_type[kv->type].name;
-    if (kv->type != GPTI_GGUF_ARRAY) return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s",
-                                                      gpti_show(key, kv->key), what, found);
-    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", gpti_show(key, kv->key), what,
-                     (gpti_ull)kv->count, gpti_gguf_type[kv->elem].name);
+    const char *found = gpti_gguf_type[pair->type].name;
+    if (pair->type != GPTI_GGUF_ARRAY) return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s",
+                                                      gpti_show(key, pair->key), what, found);
+    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", gpti_show(key, pair->key), what,
+                     (gpti_ull)pair->count, gpti_gguf_type[pair->elem].name);
 }
 
 static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
@@ -2040,23 +2040,23 @@ static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
     else memcpy(&v->f, &u, sizeof u);
 }
 
-static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_kv *kv, gpti_cursor *c, gpt_error *err) {
+static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *pair, gpti_cursor *c, gpt_error *err) {
     gpti_cursor_init(c, &g->part[0], "array", err);
-    c->name = kv->key; c->big = g->big; c->pos = kv->offset;
+    c->name = pair->key; c->big = g->big; c->pos = pair->offset;
 }
 
 /* One number and its type: the plain value, or element i of an array, read from the file. 0 when there is none. */
 static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type, gpti_value *v) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
-    if (!kv || kv->type == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY) return 0;
-    *type = kv->type; *v = kv->v;
-    if (kv->type != GPTI_GGUF_ARRAY) return 1;
-    if (i >= kv->count) return 0;
-    *type = kv->elem;
-    gpti_gguf_element_cursor(g, kv, &c, NULL);
-    c.pos += i * gpti_gguf_type[kv->elem].bytes;
-    gpti_gguf_scalar(&c, kv->elem, v);
+    if (!pair || pair->type == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY) return 0;
+    *type = pair->type; *v = pair->v;
+    if (pair->type != GPTI_GGUF_ARRAY) return 1;
+    if (i >= pair->count) return 0;
+    *type = pair->elem;
+    gpti_gguf_element_cursor(g, pair, &c, NULL);
+    c.pos += i * gpti_gguf_type[pair->elem].bytes;
+    gpti_gguf_scalar(&c, pair->elem, v);
     return c.fail == GPT_OK ? 1 : -1;
 }
 
@@ -2099,40 +2099,40 @@ static int gpti_gguf_f32(const gpti_gguf *g, const char *key, float *out) {
 }
 
 static int gpti_gguf_bool(const gpti_gguf *g, const char *key, int *out) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
-    if (!kv || kv->type != GPTI_GGUF_BOOL) return 0;
-    *out = kv->v.u != 0;
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
+    if (!pair || pair->type != GPTI_GGUF_BOOL) return 0;
+    *out = pair->v.u != 0;
     return 1;
 }
 
 static int gpti_gguf_str(const gpti_gguf *g, const char *key, gpti_str *out) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
-    if (!kv || kv->type != GPTI_GGUF_STRING) return 0;
-    *out = kv->v.s;
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
+    if (!pair || pair->type != GPTI_GGUF_STRING) return 0;
+    *out = pair->v.s;
     return 1;
 }
 
 /* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and is no error. */
 static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out, size_t *n,
                                     gpt_error *err) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     const char *want = real ? "an array of numbers" : "an array of 32-bit integers";
     gpti_cursor c;
     gpti_value v;
     int64_t k = 0;
     size_t i, bytes;
     *out = NULL; *n = 0;
-    if (!kv) return GPT_OK;
-    if (kv->type != GPTI_GGUF_ARRAY || kv->elem == GPTI_GGUF_STRING || kv->elem == GPTI_GGUF_ARRAY)
-        return gpti_gguf_expected(kv, want, err);
-    if (kv->count > (size_t)-1 || !gpti_mul(&bytes, (size_t)kv->count, 4) || !(*out = gpti_alloc(g->mem, bytes)))
+    if (!pair) return GPT_OK;
+    if (pair->type != GPTI_GGUF_ARRAY || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY)
+        return gpti_gguf_expected(pair, want, err);
+    if (pair->count > (size_t)-1 || !gpti_mul(&bytes, (size_t)pair->count, 4) || !(*out = gpti_alloc(g->mem, bytes)))
         return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
-    gpti_gguf_element_cursor(g, kv, &c, err);
-    for (i = 0; i < (size_t)kv->count && !c.fail; i++) {
-        gpti_gguf_scalar(&c, kv->elem, &v);
-        if (real) ((float *)*out)[i] = gpti_gguf_to_f32(kv->elem, &v);
-        else if (gpti_gguf_to_int(kv->elem, &v, INT32_MIN, INT32_MAX, &k)) ((int32_t *)*out)[i] = (int32_t)k;
-        else c.fail = gpti_gguf_expected(kv, want, err);
+    gpti_gguf_element_cursor(g, pair, &c, err);
+    for (i = 0; i < (size_t)pair->count && !c.fail; i++) {
+        gpti_gguf_scalar(&c, pair->elem, &v);
+        if (real) ((float *)*out)[i] = gpti_gguf_to_f32(pair->elem, &v);
+        else if (gpti_gguf_to_int(pair->elem, &v, INT32_MIN, INT32_MAX, &k)) ((int32_t *)*out)[i] = (int32_t)k;
+        else c.fail = gpti_gguf_expected(pair, want, err);
     }
     if (!c.fail) { *n = i; return GPT_OK; }
     gpti_free(g->mem, *out);
@@ -2156,19 +2156,19 @@ static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **ou
 
 /* The strings lie behind the array, in the same block, without terminators. */
 static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n, gpt_error *err) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
     size_t i, head, all, left;
     char *text;
     *out = NULL; *n = 0;
-    if (!kv) return GPT_OK;
-    if (kv->type != GPTI_GGUF_ARRAY || kv->elem != GPTI_GGUF_STRING)
-        return gpti_gguf_expected(kv, "an array of strings", err);
-    left = (size_t)(kv->bytes - 8 * kv->count);
-    if (kv->bytes > (size_t)-1 || !gpti_mul(&head, (size_t)kv->count, sizeof **out) || !gpti_add(&all, head, left) ||
+    if (!pair) return GPT_OK;
+    if (pair->type != GPTI_GGUF_ARRAY || pair->elem != GPTI_GGUF_STRING)
+        return gpti_gguf_expected(pair, "an array of strings", err);
+    left = (size_t)(pair->bytes - 8 * pair->count);
+    if (pair->bytes > (size_t)-1 || !gpti_mul(&head, (size_t)pair->count, sizeof **out) || !gpti_add(&all, head, left) ||
         !(*out = (gpti_str *)gpti_alloc(g->mem, all))) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
-    gpti_gguf_element_cursor(g, kv, &c, err);
-    for (i = 0, text = (char *)*out + head; i < (size_t)kv->count && !c.fail; i++) {
+    gpti_gguf_element_cursor(g, pair, &c, err);
+    for (i = 0, text = (char *)*out + head; i < (size_t)pair->count && !c.fail; i++) {
         uint64_t len = gpti_cursor_uint(&c, 8);
         if (len > left) { gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read"); break; }
         gpti_cursor_bytes(&c, text, (size_t)len);
@@ -2220,7 +2220,7 @@ static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint6
 
 static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi, gpti_str *out) {
     uint64_t len = gpti_cursor_uint(c, 8);
-    gpti_chunk *k = g->text;
+    gpti_text_block *k = g->text;
     char *p;
     if (c->fail) return 0;
     if (len < lo || len > hi) return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
@@ -2228,7 +2228,7 @@ static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64
     if (!gpti_cursor_want(c, len)) return 0;
     if (!k || len > k->cap - k->used) {
         size_t cap = len > 8192 - sizeof *k ? (size_t)len : 8192 - sizeof *k;
-        k = (gpti_chunk *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
+        k = (gpti_text_block *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
         if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
         k->cap = cap; k->used = 0; k->next = g->text;
         g->text = k;
@@ -2268,38 +2268,38 @@ static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
     }
 }
 
-static int gpti_gguf_read_kv(gpti_gguf *g, gpti_cursor *c, gpti_kv *kv) {
-    if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &kv->key)) return 0;
-    c->name = kv->key;
-    kv->type = (uint32_t)gpti_cursor_uint(c, 4);
+static int gpti_gguf_read_pair(gpti_gguf *g, gpti_cursor *c, gpti_meta_pair *pair) {
+    if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &pair->key)) return 0;
+    c->name = pair->key;
+    pair->type = (uint32_t)gpti_cursor_uint(c, 4);
     if (c->fail) return 0;
-    if (kv->type >= GPTI_GGUF_N_TYPE)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected a value type below 13, file has %llu", (gpti_ull)kv->type);
-    if (kv->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, (size_t)-1 / 4, &kv->v.s);
-    if (kv->type != GPTI_GGUF_ARRAY) { gpti_gguf_scalar(c, kv->type, &kv->v); return !c->fail; }
-    if (!gpti_gguf_array(c, &kv->elem, &kv->count)) return 0;
-    kv->offset = c->pos;
-    if (!gpti_gguf_skip(c, kv->elem, kv->count)) return 0;
-    kv->bytes = c->pos - kv->offset;
+    if (pair->type >= GPTI_GGUF_N_TYPE)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected a value type below 13, file has %llu", (gpti_ull)pair->type);
+    if (pair->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, (size_t)-1 / 4, &pair->v.s);
+    if (pair->type != GPTI_GGUF_ARRAY) { gpti_gguf_scalar(c, pair->type, &pair->v); return !c->fail; }
+    if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
+    pair->offset = c->pos;
+    if (!gpti_gguf_skip(c, pair->elem, pair->count)) return 0;
+    pair->bytes = c->pos - pair->offset;
     return 1;
 }
 
 /* Replace the metadata by the n pairs that come next. */
-static int gpti_gguf_read_kvs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
+static int gpti_gguf_read_pairs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
     size_t i;
     c->what = "metadata pair";
-    for (g->n_kv = 0; g->n_kv < n; g->n_kv++) {
-        void *table = gpti_grow(g->kv, g->n_kv, &g->cap_kv, sizeof *g->kv, g->mem);
-        c->index = g->n_kv + 1; c->name.n = 0;
+    for (g->n_pair = 0; g->n_pair < n; g->n_pair++) {
+        void *table = gpti_grow(g->pair, g->n_pair, &g->cap_pair, sizeof *g->pair, g->mem);
+        c->index = g->n_pair + 1; c->name.n = 0;
         if (!table) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
-        g->kv = (gpti_kv *)table;
-        memset(&g->kv[g->n_kv], 0, sizeof *g->kv);
-        if (!gpti_gguf_read_kv(g, c, &g->kv[g->n_kv])) return 0;
+        g->pair = (gpti_meta_pair *)table;
+        memset(&g->pair[g->n_pair], 0, sizeof *g->pair);
+        if (!gpti_gguf_read_pair(g, c, &g->pair[g->n_pair])) return 0;
     }
-    gpti_sort(g->kv, g->n_kv, sizeof *g->kv, gpti_name_cmp);
-    for (i = 1; i < g->n_kv; i++)
-        if (gpti_str_cmp(g->kv[i - 1].key, g->kv[i].key) == 0) {
-            c->name = g->kv[i].key;
+    gpti_sort(g->pair, g->n_pair, sizeof *g->pair, gpti_name_cmp);
+    for (i = 1; i < g->n_pair; i++)
+        if (gpti_str_cmp(g->pair[i - 1].key, g->pair[i].key) == 0) {
+            c->name = g->pair[i].key;
             return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
         }
     return 1;
@@ -2334,7 +2334,7 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     t->offset = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     t->fmt = gpti_format_find(type);
-    if (!t->fmt) return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %lu", (unsigned long)type);
+    if (!t->fmt) return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %llu", (gpti_ull)type);
     gpti_gguf_extents(shape, t);
     if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
     if (t->ne[0] % (uint64_t)t->fmt->block_len)
@@ -2375,7 +2375,7 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
     return 1;
 }
 
-static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_kv) {
+static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair) {
     char magic[4] = { 0, 0, 0, 0 }, shown[GPTI_SHOWN];
     gpti_str m;
     uint32_t v;
@@ -2390,48 +2390,48 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_kv) 
         v = v >> 24 | (v >> 8 & 0xff00);
     }
     if (!c->fail && v != 2 && v != 3)
-        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %lu", (unsigned long)v);
-    *n_tensor = gpti_cursor_uint(c, 8); *n_kv = gpti_cursor_uint(c, 8);
+        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu", (gpti_ull)v);
+    *n_tensor = gpti_cursor_uint(c, 8); *n_pair = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
-    if (*n_kv > (c->end - c->pos) / GPTI_GGUF_KV_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
+    if (*n_pair > (c->end - c->pos) / GPTI_GGUF_PAIR_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that "
-                                "follow", (gpti_ull)*n_tensor, (gpti_ull)*n_kv, (gpti_ull)(c->end - c->pos));
+                                "follow", (gpti_ull)*n_tensor, (gpti_ull)*n_pair, (gpti_ull)(c->end - c->pos));
     return 1;
 }
 
 /* Absent is fine, another kind of value is not. */
 static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out, gpt_error *err) {
-    const gpti_kv *kv = gpti_gguf_find(g, key);
-    return !kv || gpti_gguf_u32(g, key, out) ? GPT_OK : gpti_gguf_expected(kv, "an integer from 0 to 4294967295", err);
+    const gpti_meta_pair *pair = gpti_gguf_find(g, key);
+    return !pair || gpti_gguf_u32(g, key, out) ? GPT_OK : gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
 }
 
 /* One part: its metadata replaces what g had, its tensors are added. *all: tensors of all parts, if it says. */
 static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
     gpti_cursor c;
-    uint64_t n_tensor = 0, n_kv = 0;
+    uint64_t n_tensor = 0, n_pair = 0;
     uint32_t no = 0, count = 0, align = 32;
     gpt_result r;
     gpti_cursor_init(&c, &g->part[part], "GGUF header", err);
-    if (!gpti_gguf_header(&c, &n_tensor, &n_kv)) return c.fail;
-    if (n_kv > GPTI_GGUF_ENTRY_MAX || n_tensor > GPTI_GGUF_ENTRY_MAX - g->n_tensor)
+    if (!gpti_gguf_header(&c, &n_tensor, &n_pair)) return c.fail;
+    if (n_pair > GPTI_GGUF_ENTRY_MAX || n_tensor > GPTI_GGUF_ENTRY_MAX - g->n_tensor)
         return gpti_fail(err, GPT_E_UNSUPPORTED, "GGUF header: %llu tensors and %llu metadata pairs, at most %d are "
-                         "read", (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_kv, (int)GPTI_GGUF_ENTRY_MAX);
-    if (!gpti_gguf_read_kvs(g, &c, n_kv)) return c.fail;
+                         "read", (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_pair, (int)GPTI_GGUF_ENTRY_MAX);
+    if (!gpti_gguf_read_pairs(g, &c, n_pair)) return c.fail;
     if ((r = gpti_gguf_setting(g, "general.alignment", &align, err)) != GPT_OK) return r;
     if (align < 1 || align > GPTI_GGUF_ALIGN_MAX || (align & (align - 1)))
-        return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %lu",
-                         (int)GPTI_GGUF_ALIGN_MAX, (unsigned long)align);
+        return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %llu",
+                         (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
     if ((r = gpti_gguf_setting(g, "split.no", &no, err)) != GPT_OK) return r;
     if ((r = gpti_gguf_setting(g, "split.count", &count, err)) != GPT_OK) return r;
     if ((r = gpti_gguf_setting(g, "split.tensors.count", all, err)) != GPT_OK) return r;
     if (count <= 1 && g->n_part == 1) *all = UINT32_MAX, no = 0;         /* left over from when it was split */
     if (count > 1 && g->n_part == 1)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %lu of %lu, named NAME-%05lu-of-%05lu.gguf when "
-                         "split", no + 1ul, (unsigned long)count, no + 1ul, (unsigned long)count);
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %llu of %llu, named NAME-%05llu-of-%05llu.gguf when "
+                         "split", (gpti_ull)no + 1, (gpti_ull)count, (gpti_ull)no + 1, (gpti_ull)count);
     if (g->n_part > 1 && count != (uint32_t)g->n_part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %lu", g->n_part, (unsigned long)count);
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part, (gpti_ull)count);
     if (no != (uint32_t)part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %lu", part, (unsigned long)no);
+        return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
     g->big = c.big; g->align = align;
     gpti_gguf_read_tensors(g, &c, n_tensor, part, align);
     return c.fail;
@@ -2461,12 +2461,12 @@ static gpt_result gpti_gguf_check_tensors(gpti_gguf *g, gpt_error *err) {
 }
 
 static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {       /* a zeroed one and a second close are fine */
-    gpti_chunk *k, *next;
+    gpti_text_block *k, *next;
     for (k = g->text; k; k = next) {
         next = k->next;
         gpti_free(mem, k);
     }
-    gpti_free(mem, g->kv);
+    gpti_free(mem, g->pair);
     gpti_free(mem, g->tensor);
     memset(g, 0, sizeof *g);
 }
@@ -2488,8 +2488,8 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
         gpti_fail(err, r, "part %d of %d: %s", i + 1, n_part, msg);
     }
     if (!r && all != UINT32_MAX && all != g->n_tensor)
-        r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %lu",
-                      (gpti_ull)g->n_tensor, (unsigned long)all);
+        r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %llu",
+                      (gpti_ull)g->n_tensor, (gpti_ull)all);
     if (!r) r = gpti_gguf_check_tensors(g, err);
     if (r) gpti_gguf_close(g, mem);
     return r;
@@ -3351,7 +3351,7 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
         gpti_merge *slot;
         int raw = 0;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        n_left = gpti_bytes_of_bpe(s, m.p, cut < m.n ? cut : m.n, &raw);
+        n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
         n = n_left + (cut < m.n ? gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1, &raw) : 0);
         left = gpti_token_find(t, s, n_left, 0);
         right = gpti_token_find(t, s + n_left, n - n_left, 0);
@@ -3359,8 +3359,8 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
         if (raw && cut < m.n) continue;
         slot = left < 0 || right < 0 || id < 0 ? NULL : gpti_merge_slot(t, left, right);
         if (!slot) r = gpti_fail(err, GPT_E_FORMAT, left < 0 || right < 0 || id < 0
-            ? "tokenizer.ggml.merges: merge %lu, '%s': expected two tokens that make a third"
-            : "tokenizer.ggml.merges: merge %lu, '%s': too many with one hash", (unsigned long)i, gpti_show(shown, m));
+            ? "tokenizer.ggml.merges: merge %llu, '%s': expected two tokens that make a third"
+            : "tokenizer.ggml.merges: merge %llu, '%s': too many with one hash", (gpti_ull)i, gpti_show(shown, m));
         else if (slot->id < 0) {
             slot->left = left; slot->right = right; slot->id = id; slot->rank = (uint32_t)i;
         }
@@ -3371,7 +3371,7 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
 
 static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b) {
     gpti_str x = gpti_tokenizer_piece(t, a), y = gpti_tokenizer_piece(t, b);
-    int c = memcmp(x.p, y.p, x.n < y.n ? x.n : y.n);
+    int c = memcmp(x.p, y.p, gpti_min(x.n, y.n));
     return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
 }
 
@@ -3616,7 +3616,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     memset(&a, 0, sizeof a);
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
-    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %lu bytes for the tokenizer", (unsigned long)a.used);
+    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer", (gpti_ull)a.used);
     a.base = gpti_align(t->block, 64); a.used = 0;
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     result = gpti_tokenizer_fill(t, v, pre, mem, err);
@@ -3663,7 +3663,7 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     if (need <= e->cap) return GPT_OK;
     gpti_free(e->mem, e->own);
     e->cap = 0; e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
-    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %lu bytes for a long word", (unsigned long)need);
+    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word", (gpti_ull)need);
     e->buf = (char *)e->own; e->cap = need;
     return GPT_OK;
 }
@@ -4271,15 +4271,15 @@ static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, u
         GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
     if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %lu to %lu, file has %lu", key, (unsigned long)min,
-        (unsigned long)max, (unsigned long)*out);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min,
+        (gpti_ull)max, (gpti_ull)*out);
 }
 
 /* The same for the whole model. */
 static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
     char key[128];
-    const gpti_kv *kv = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
-    if (kv && kv->type == GPTI_GGUF_ARRAY) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
+    const gpti_meta_pair *pair = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
+    if (pair && pair->type == GPTI_GGUF_ARRAY) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
@@ -4313,7 +4313,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     uint32_t i, windowed, period = m->arch.window_period;
-    const gpti_kv *pattern;
+    const gpti_meta_pair *pattern;
     char key[128];
     int rope = 1;
     if (m->arch.flags & GPTI_READ_SCALES) GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.finetuned", &rope, 1));    /* false: no rope */
@@ -4328,8 +4328,8 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
         if (l->n_head % l->n_kv)
-            return gpti_fail(ld->err, GPT_E_FORMAT, "layer %lu: %lu heads cannot share %lu key/value heads evenly",
-                             (unsigned long)i, (unsigned long)l->n_head, (unsigned long)l->n_kv);
+            return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
+                             (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         period = m->arch.window_period;
         windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
@@ -4385,14 +4385,14 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
     if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
     if (hp->n_rope & 1 || (m->arch.flags & GPTI_FULL_ROPE && hp->n_rope != hp->d_k))
-        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %lu", m->arch.name,
-            hp->n_rope & 1 ? "an even number" : "the width of a head", (unsigned long)hp->n_rope);
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %llu", m->arch.name,
+            hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
     for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
         uint32_t want = i == 0 ? hp->n_rope : i == 1 ? hp->d_k : hp->d_v, has;
         if (!want) continue;                    /* no rope */
         GPTI_TRY(gpti_hp_u32(ld, same[i], &has, want, 0, 0xffffffffu));
-        if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %lu as in the other layers, file has %lu",
-            m->arch.name, same[i], (unsigned long)want, (unsigned long)has);
+        if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
+            m->arch.name, same[i], (gpti_ull)want, (gpti_ull)has);
     }
     GPTI_TRY(gpti_hp_bool(ld, ".attention.causal", &causal, 1));
     if (!causal) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", m->arch.name);
@@ -4560,8 +4560,8 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     if (!t) return GPT_OK;
     ld->used[t - ld->g.tensor] = 1;
     if (t->ne[0] != n || t->n_dim != 1)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%lu], file has [%lu]", name, (unsigned long)n,
-            (unsigned long)t->ne[0]);
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%llu], file has [%llu]", name, (gpti_ull)n,
+            (gpti_ull)t->ne[0]);
     if (ld->params->header_only) return GPT_OK;
     *out = (float *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
@@ -4603,10 +4603,10 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     }
     for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
     if (!same)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%lu, %lu, %lu], file has %s [%lu, %lu, %lu]", name,
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]", name,
             row->kind == 'M' ? "a matrix" : "a vector",
-                         (unsigned long)want[0], (unsigned long)want[1], (unsigned long)want[2], t->fmt->name,
-                         (unsigned long)t->ne[0], (unsigned long)t->ne[1], (unsigned long)t->ne[2]);
+                         (gpti_ull)want[0], (gpti_ull)want[1], (gpti_ull)want[2], t->fmt->name,
+                         (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
     return GPT_OK;
 }
@@ -4620,7 +4620,7 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end, int worker) {
     (void)worker;
     for (p = begin; p < end; p++) {
         size_t n = j->n_row - p * GPTI_PANEL;
-        gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, n < GPTI_PANEL ? n : GPTI_PANEL,
+        gpti_pack(j->fmt, j->n_col, j->rows + p * GPTI_PANEL * j->row_bytes, gpti_min(n, GPTI_PANEL),
             j->panels + p * GPTI_PANEL * j->row_bytes);
     }
 }
@@ -4632,7 +4632,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
     size_t step = ld->strip_bytes / (GPTI_PANEL * row_bytes) * GPTI_PANEL;
     const unsigned char *data = gpti_tensor_data(ld, t);
     for (e = 0; e < n_matrix; e++) for (row = 0; row < n_row; row += step) {
-        size_t n = n_row - row < step ? n_row - row : step;
+        size_t n = gpti_min(n_row - row, step);
         size_t at = (e * n_row + row) * row_bytes;
         gpti_pack_job j;
         j.fmt = t->fmt; j.n_col = lin->w.n_col; j.n_row = n; j.row_bytes = row_bytes;
@@ -4710,7 +4710,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
     }
     for (i = 0; i < m->hp.n_layer; i++) for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) {
         const gpti_tensor_row *row = &gpti_layer_tensors[j];
-        snprintf(name, sizeof name, "blk.%lu.%.27s", (unsigned long)i, row->name);
+        snprintf(name, sizeof name, "blk.%llu.%.27s", (gpti_ull)i, row->name);
         GPTI_TRY(gpti_find_tensor(ld, row, name, &m->layer[i], &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, &m->layer[i], a));
         if (j == GPTI_N_LAYER_TENSOR - 1) gpti_fuse_bias(m, &m->layer[i], a);
@@ -4759,7 +4759,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
             if (v->b && !v->w) what = norms[k].weight;
             else if (v->w && !v->b && flags & norms[k].bias) what = norms[k].weight;
         }
-        if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%lu: %s needs %s", (unsigned long)i, m->arch.name, what);
+        if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, what);
         if (experts) routed = 1;
         else if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
     }
@@ -4797,8 +4797,8 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     m->weights = gpti_alloc_raw(&m->mem, a->used + 64);
     ld->strip = (unsigned char *)gpti_alloc_raw(&m->mem, ld->strip_bytes);
     if (!m->weights || !ld->strip)
-        return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %lu MiB",
-            (unsigned long)((a->used + ld->strip_bytes) >> 20));
+        return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %llu MiB",
+            (gpti_ull)((a->used + ld->strip_bytes) >> 20));
     if (!m->mem.alloc) gpti_huge_pages(m->weights, a->used);
     a->base = (unsigned char *)gpti_align(m->weights, 64); a->used = 0;
     GPTI_TRY(gpti_together(&ld->pool, gpti_walk_tensors, ld));
@@ -4858,12 +4858,12 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
     if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
     if (!r && score && n < v.n_token)
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %lu or more, file has %lu",
-        (unsigned long)v.n_token, (unsigned long)n);
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.scores: expected %llu or more, file has %llu",
+        (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.token_type", &type, &n, ld->err);
     if (!r && type && n < v.n_token)
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %lu or more, file has %lu",
-        (unsigned long)v.n_token, (unsigned long)n);
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %llu or more, file has %llu",
+        (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
     if (!r && gpti_str_is(v.model, "gpt2") && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
         r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
@@ -5168,7 +5168,7 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
 static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 
 /* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
-GPTI_INLINE void gpti_turn(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
+GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
     float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];
     size_t j;       /* products first, sums in loops of their own: gcc 12 at -O3 fuses them otherwise */
     for (j = 0; j < m; j++) a[j] = x[j * step], b[j] = x[j * step + other];
@@ -5184,10 +5184,10 @@ GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, con
     size_t h, i;
     n /= 2;
     for (h = 0; h < n_head; h++, x += d) {
-        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES) gpti_turn(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
-        for (; half && i < n; i++) gpti_turn(x + i, 1, n, cs + i, cs + n + i, 1);
-        for (; i + GPTI_LANES <= n; i += GPTI_LANES) gpti_turn(x + 2 * i, 2, 1, cs + i, cs + n + i, GPTI_LANES);
-        for (; i < n; i++) gpti_turn(x + 2 * i, 2, 1, cs + i, cs + n + i, 1);
+        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
+        for (; half && i < n; i++) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, 1);
+        for (; i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, GPTI_LANES);
+        for (; i < n; i++) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, 1);
     }
 }
 static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
@@ -5201,7 +5201,7 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
 
 typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
 
-GPTI_INLINE size_t gpti_slot(const gpti_cache *c, size_t position) {    /* seldom a division */
+GPTI_INLINE size_t gpti_cache_row(const gpti_cache *c, size_t position) {    /* seldom a division */
     return position < c->cap ? position : position % c->cap;
 }
 
@@ -5227,7 +5227,7 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
  * as F16 has; matrices of F16 do the same with the rows they meet. Such products are exact in f32, so a fused multiply-add
  * gives the bits of a product and a sum, and sets with and without one agree. Nothing may leave f32's normal range on the
  * way: below 2^-64 is 0, from 2^64 on infinite. */
-GPTI_INLINE float gpti_short(float x) {
+GPTI_INLINE float gpti_round13(float x) {
     const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
     const float y = gpti_bits_f32((u + 0x400u) & 0xFFFFF800u);
     return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
@@ -5235,7 +5235,7 @@ GPTI_INLINE float gpti_short(float x) {
 
 /* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within 2.7e-6. -44.3614f: 2^-64
  * and not less */
-GPTI_INLINE float gpti_weight(float x) {
+GPTI_INLINE float gpti_exp13(float x) {
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float r = x - (gpti_bits_f32(t) - 12582912.0f) * 0.693147182f;
     float y = 4.14584018e-2f;
@@ -5269,7 +5269,7 @@ GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, s
     size_t i, j, n;
     for (i = 0; i < d; i += n, x += n) {
         unsigned char *to = p + (i * lanes + lane) * 2;
-        n = d - i < GPTI_LANES ? d - i : (size_t)GPTI_LANES;
+        n = gpti_min(d - i, GPTI_LANES);
         if (n < GPTI_LANES) x = (const float *)memcpy(rest, x, n * sizeof *rest);
         for (j = 0; j < GPTI_LANES; j++) h[j] = gpti_f32_f16(gpti_within_f16(x[j]));
         if (lanes == 1) for (j = 0; j < n; j++) gpti_store_u16(to + 2 * j, h[j]);
@@ -5282,7 +5282,7 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
     else if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
     else for (i = 0; i < d; i += n) {
         float top = 0.0f, scale, id;
-        n = d - i < 32 ? d - i : 32;
+        n = gpti_min(d - i, 32);
         for (j = 0; j < n; j++) top = gpti_abs(x[i + j]) > top || x[i + j] != x[i + j] ? gpti_abs(x[i + j]) : top;
         top = gpti_within_f16(top / 127.0f);
         gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top));
@@ -5305,19 +5305,19 @@ static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
 }
 
 /* x [n] to 13 bits */
-GPTI_INLINE void gpti_shorten(float *x, size_t n) {
+GPTI_INLINE void gpti_round13_body(float *x, size_t n) {
     size_t i = 0, j;
-    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] = gpti_short(x[i + j]);
-    for (; i < n; i++) x[i] = gpti_short(x[i]);
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) x[i + j] = gpti_round13(x[i + j]);
+    for (; i < n; i++) x[i] = gpti_round13(x[i]);
 }
-static void gpti_shorten_ref(float *x, size_t n) { gpti_shorten(x, n); }
+static void gpti_round13_ref(float *x, size_t n) { gpti_round13_body(x, n); }
 
 /* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two,
  * for n queries. exact: the products are. */
 typedef struct gpti_attend_steps {
     void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
     void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact);
-    void (*weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo, size_t hi,
+    void (*add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo, size_t hi,
                   int exact);
 } gpti_attend_steps;
 
@@ -5340,12 +5340,12 @@ static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, 
 
 /* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j. o and values may be
  * read and o written up to the end of a vector of 16. */
-static void gpti_weigh_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
                            size_t hi, int exact) {
     size_t i, j, e, m, k;
     for (k = 0; k < n; k++) for (i = 0; i < d; i += m) {
         float v[2][16] = { { 0 } };
-        m = d - i < 16 ? d - i : 16;
+        m = gpti_min(d - i, 16);
         for (j = lo; j <= hi; j++) {
             if (m == 16) for (e = 0; e < 16; e++) v[j % 2][e] += p[k][j] * values[j * d + i + e];
             else for (e = 0; e < m; e++) v[j % 2][e] += p[k][j] * values[j * d + i + e];
@@ -5368,7 +5368,7 @@ typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
  * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
  * on return. */
-GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
+GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
     size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
@@ -5390,12 +5390,12 @@ GPTI_INLINE void gpti_soften(const gpti_attend *a, gpti_softmax *sm, float *s, f
         sm->top = top;
     }
     if (a->kv == GPT_KV_F32) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp(s[j] - sm->top);
-    else for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_weight(s[j] - sm->top);
+    else for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = gpti_exp13(s[j] - sm->top);
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
 /* The keys of a block from base on that a query at position pos sees: lo to hi of it. */
-GPTI_INLINE void gpti_sees(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
+GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
     size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     *lo = base < from ? from - base : 0; *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
 }
@@ -5419,7 +5419,7 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (i = 0, row = r0; row < r1; row++) {
         float *x = a->q + row * a->stride + head * a->d_k;
         gpti_scale(x, x, n_head * a->d_k, a->scale);
-        if (exact) gpti_shorten(x, n_head * a->d_k);
+        if (exact) gpti_round13_body(x, n_head * a->d_k);
         for (h = 0; h < n_head; h++, i++) {
             q[i] = x + h * a->d_k;
             o[i] = sums + i * ld_o;
@@ -5431,8 +5431,8 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
         size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
         for (i = 0; i < n_key; i += n) {        /* of plain floats, as many keys as lie in one piece */
-            const size_t slot = gpti_slot(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
-            n = a->kv == GPT_KV_Q8_0 ? 16 : left < a->cache.cap - slot ? left : a->cache.cap - slot;
+            const size_t slot = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
+            n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - slot);
             steps->load(a->kv, k + slot * k_bytes, n / 16 * a->d_k, 16, key + i * a->d_k);
             if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + slot * v_bytes, n * a->d_v, 1, value + i * a->d_v);
             else for (j = i; j < i + n && j < n_key; j++)
@@ -5445,16 +5445,16 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
         if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
         row = base > pos ? base : pos;
         for (j = i; j < end; row++) {
-            gpti_sees(a, row, base, &lo, &hi);
-            for (h = 0; h < n_head; h++, j++) gpti_soften(a, &sm[j], s[j], o[j], slope[h], row - base, lo, hi);
+            gpti_visible_keys(a, row, base, &lo, &hi);
+            for (h = 0; h < n_head; h++, j++) gpti_softmax_block(a, &sm[j], s[j], o[j], slope[h], row - base, lo, hi);
         }
         for (row = base > pos ? base : pos; i < end; i = j) {       /* rows that see the same keys */
             size_t l, m;
-            gpti_sees(a, row, base, &lo, &hi);
+            gpti_visible_keys(a, row, base, &lo, &hi);
             j = i;
-            do row++, j += n_head, gpti_sees(a, row, base, &l, &m);
+            do row++, j += n_head, gpti_visible_keys(a, row, base, &l, &m);
             while (j < end && l == lo && m == hi);
-            steps->weigh(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
+            steps->add_values(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
         }
     }
     for (i = 0, row = r0; row < r1; row++) for (h = 0; h < n_head; h++, i++) {
@@ -5467,7 +5467,7 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
 /* Unit: a kv head and a tile of rows. Tiles of a head are taken from both ends, as late ones see more keys: any range of units
  * costs about the same. */
 GPTI_INLINE size_t gpti_attend_rows(const gpti_attend *a) {
-    return GPTI_ATT_QUERIES / (a->n_head / a->n_kv < GPTI_ATT_HEADS ? a->n_head / a->n_kv : (size_t)GPTI_ATT_HEADS);
+    return GPTI_ATT_QUERIES / gpti_min(a->n_head / a->n_kv, GPTI_ATT_HEADS);
 }
 static size_t gpti_attend_units(const gpti_attend *a) {
     return a->n_kv * ((a->n_row + gpti_attend_rows(a) - 1) / gpti_attend_rows(a));
@@ -5478,14 +5478,14 @@ GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end
     size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
     for (unit = begin; unit < end; unit++) {
         size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
-        size_t r1 = r0 + rows < a->n_row ? r0 + rows : a->n_row;
+        size_t r1 = gpti_min(r0 + rows, a->n_row);
         for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, group - h < GPTI_ATT_HEADS ? group - h
-                : (size_t)GPTI_ATT_HEADS, scratch, steps);
+            gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, gpti_min(group - h, GPTI_ATT_HEADS),
+                             scratch, steps);
     }
 }
 static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
-    const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_weigh_ref };
+    const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_add_values_ref };
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
 
@@ -5547,17 +5547,17 @@ struct gpt_session {
     /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
-    size_t             n_keep;      /* a cancel takes back the waiting tokens from here on: those of the call */
-    size_t             n_high;      /* positions ever written: a window layer still holds those from n_high - cap on */
+    size_t             n_committed;      /* a cancel takes back the waiting tokens from here on: those of the call */
+    size_t             n_written;      /* positions ever written: a window layer still holds those from n_written - cap on */
     float             *last_logits; /* [n_vocab] after token[n_past - 1], or NULL */
     int                lent;        /* the host has had a pointer to them */
     size_t             from;        /* n_past when the work at hand came */
     int                n_most;      /* workers that there is scratch for */
     gpti_stage        *stage;       /* [GPTI_N_STAGE] */
     /* the forward pass under way */
-    gpti_progress         at;
+    gpti_progress      cursor;
     size_t             n_row;       /* T of this chunk */
-    int                want;        /* GPTI_LOGITS_ */
+    int                logits_wanted;        /* GPTI_LOGITS_ */
     float             *score;       /* GPTI_LOGITS_SCORE: of token[score_base] and on */
     size_t             score_base;
     size_t             out_row, n_out;      /* rows of x that get logits, n_logit_row at a time */
@@ -5586,15 +5586,15 @@ struct gpti_stage {                 /* begin sets at.n_unit and cost, run comput
     void (*trace)(const gpt_session *s);        /* or NULL */
 };
 
-static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->at.layer]; }
+static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
 
 static void gpti_trace(const gpt_session *s, const char *name, float *data, size_t n_row, size_t n_col, size_t stride) {
     gpt_trace t;
     if (!s->params.hooks.trace) return;
     t.session = s;
     t.name = name; t.data = data; t.n_row = n_row; t.n_col = n_col; t.stride = stride;
-    t.layer = s->at.layer < s->m->hp.n_layer ? (int)s->at.layer : -1;
-    t.position = s->n_past + (s->at.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->at.group * s->n_logit_row;
+    t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
+    t.position = s->n_past + (s->cursor.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->cursor.group * s->n_logit_row;
     s->params.hooks.trace(s->params.hooks.trace_user, &t);
 }
 
@@ -5606,12 +5606,12 @@ static int gpti_is_half(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fet
 
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
  * quantised matrices, then cut to 13 bits where (half) one of these matrices is F16. */
-static void gpti_ready_rows(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int half) {
+static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int half) {
     const gpt_model *m = s->m;
     size_t t;
     for (t = begin; t < end; t++) {
         if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
-        if (half) m->kern.shorten(x + t * ld, n_col);
+        if (half) m->kern.round13(x + t * ld, n_col);
     }
 }
 
@@ -5625,14 +5625,14 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
-    s->at.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+    s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
 static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < s->n_job && first < u->end; i++) {
         size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
-        size_t e = u->end - first < n ? u->end - first : n;
+        size_t e = gpti_min(u->end - first, n);
         if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
         first += n;
     }
@@ -5640,10 +5640,10 @@ static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
 
 /* ---- The stages. begin_ sets at.n_unit and cost; run_ works on a share of them; trace_ shows what came out. ----------- */
 
-static void gpti_begin_rows(gpt_session *s) { s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
+static void gpti_begin_rows(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
 
 static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
-    s->at.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
+    s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
 }
 /* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
 static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
@@ -5684,7 +5684,7 @@ static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
             gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->qkv) | gpti_is_half(&l->q) | gpti_is_half(&l->k) |
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->qkv) | gpti_is_half(&l->q) | gpti_is_half(&l->k) |
         gpti_is_half(&l->v));
 }
 static void gpti_trace_attn_norm(const gpt_session *s) {
@@ -5725,12 +5725,12 @@ static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_
 static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_hparams *hp = &s->m->hp;
-    const gpti_cache *c = &s->cache[s->at.layer];
+    const gpti_cache *c = &s->cache[s->cursor.layer];
     int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
     size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
     for (t = u->begin; t < u->end; t++) {
         float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
-        size_t slot = gpti_slot(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
+        size_t slot = gpti_cache_row(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
         if (hp->clamp_qkv > 0.0f)
             for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
         if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
@@ -5758,11 +5758,11 @@ static void gpti_begin_attend(gpt_session *s) {
     const gpti_hparams *hp = &s->m->hp;
     gpti_attend *a = &s->attend;
     memset(a, 0, sizeof *a);
-    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->at.layer];
+    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
     a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
-    s->at.n_unit = gpti_attend_units(a);
+    s->cursor.n_unit = gpti_attend_units(a);
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
         * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
 }
@@ -5775,8 +5775,8 @@ static void gpti_trace_attend(const gpt_session *s) {
     gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
 }
 
-static void gpti_run_ready_att(gpt_session *s, const gpti_share *u) {
-    gpti_ready_rows(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end, gpti_is_half(&gpti_at_layer(s)->o));
+static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
+    gpti_prepare_input(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end, gpti_is_half(&gpti_at_layer(s)->o));
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
@@ -5814,7 +5814,7 @@ static void gpti_run_attn_residual(gpt_session *s, const gpti_share *u) {
         if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->gate) | gpti_is_half(&l->up) | gpti_is_half(&l->router) |
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->gate) | gpti_is_half(&l->up) | gpti_is_half(&l->router) |
         gpti_is_half(&l->gate_exps) | gpti_is_half(&l->up_exps) | gpti_is_half(&l->gate_shexp) | gpti_is_half(&l->up_shexp));
 }
 static void gpti_trace_attn_residual(const gpt_session *s) {
@@ -5833,7 +5833,7 @@ static void gpti_begin_router(gpt_session *s) {
 /* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
  * kept, which is the same as making them sum to 1). Weights and experts end in route and chosen [T, n_used]. */
 static void gpti_begin_route(gpt_session *s) {
-    s->at.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
+    s->cursor.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
 }
 static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
@@ -5915,7 +5915,7 @@ static void gpti_trace_ffn_up(const gpt_session *s) {
 }
 
 static void gpti_begin_ffn_act(gpt_session *s) {
-    s->at.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
+    s->cursor.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
 }
 static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
@@ -5924,7 +5924,7 @@ static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
         size_t F = gpti_slot_width(s, i);
         float *h = s->ffn + i * ld;
         s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
-        gpti_ready_rows(s, s->ffn, F, ld, i, i + 1, i >= gpti_n_slot(s) ? gpti_is_half(&l->down_shexp)
+        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, i >= gpti_n_slot(s) ? gpti_is_half(&l->down_shexp)
             : gpti_is_half(&l->down) | gpti_is_half(&l->down_exps));
     }
 }
@@ -5974,25 +5974,25 @@ static void gpti_trace_out(const gpt_session *s) { gpti_trace(s, "out", s->x, s-
 /* The last norm and the vocabulary, only for the rows that somebody asked for */
 static void gpti_begin_out_norm(gpt_session *s) {
     int last = s->n_past + s->n_row == s->n_token;
-    s->out_row = s->want == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
-    s->n_out = s->want == GPTI_LOGITS_SCORE ? s->n_row : s->want == GPTI_LOGITS_LAST && last ? 1 : 0;
-    s->at.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
+    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
+    s->n_out = s->logits_wanted == GPTI_LOGITS_SCORE ? s->n_row : s->logits_wanted == GPTI_LOGITS_LAST && last ? 1 : 0;
+    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
 }
 static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
     size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_ready_rows(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&s->m->head));
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&s->m->head));
 }
 static void gpti_trace_out_norm(const gpt_session *s) {
     if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
 }
 
 static size_t gpti_n_group_row(const gpt_session *s) {      /* rows of the group of logits at hand */
-    size_t done = s->at.group * s->n_logit_row;
-    return s->n_out - done < s->n_logit_row ? s->n_out - done : s->n_logit_row;
+    size_t done = s->cursor.group * s->n_logit_row;
+    return gpti_min(s->n_out - done, s->n_logit_row);
 }
 static void gpti_begin_logits(gpt_session *s) {
-    size_t first = s->at.group * s->n_logit_row, D = s->m->hp.d_model;
+    size_t first = s->cursor.group * s->n_logit_row, D = s->m->hp.d_model;
     if (!s->n_out) return;
     gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_group_row(s), NULL, NULL);
     s->job[0].xq += first;
@@ -6009,23 +6009,23 @@ static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
 }
 
 static void gpti_begin_scores(gpt_session *s) {
-    s->at.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
+    s->cursor.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
 }
 static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, i, j, n, V = hp->n_vocab;
     for (t = u->begin; t < u->end; t++) {
         float *z = s->logits + t * V;
-        size_t next = s->n_past + s->out_row + s->at.group * s->n_logit_row + t + 1;
+        size_t next = s->n_past + s->out_row + s->cursor.group * s->n_logit_row + t + 1;
         if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
         if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
         for (i = 0; i < V; i += n) {            /* one NaN: its bits would be each kernel set's own */
             int bad = 0;
-            n = V - i < 16 ? V - i : 16;
+            n = gpti_min(V - i, 16);
             for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
             for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
         }
-        if (s->want == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
+        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
             s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, V, (size_t)s->token[next]);
     }
 }
@@ -6042,7 +6042,7 @@ static void gpti_list_stages(gpti_stage *out) {
         { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
         { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
         { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
-        { gpti_begin_rows,     gpti_run_ready_att,     NULL },
+        { gpti_begin_rows,     gpti_run_att_input,     NULL },
         { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
         { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
         { gpti_begin_router,   gpti_run_jobs,          NULL },
@@ -6062,22 +6062,22 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
     gpt_session *s = (gpt_session *)arg;
     gpti_share u;
     u.begin = s->slice + begin; u.end = s->slice + end; u.scratch = &s->scratch[worker];
-    s->stage[s->at.stage].run(s, &u);
+    s->stage[s->cursor.stage].run(s, &u);
 }
 
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_session *s) {
-    const size_t left = s->at.n_unit - s->at.unit, cost = s->cost ? s->cost : 1;
+    const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
     const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;    /* plain C takes its time */
     const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll && left > most ? most : left;
-    s->slice = s->at.unit;
+    s->slice = s->cursor.unit;
     gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
-    s->at.unit += n;
+    s->cursor.unit += n;
 }
 
 /* Where to go after a stage; 0 when the chunk is done. */
 static int gpti_next_stage(gpt_session *s) {
-    gpti_progress *at = &s->at;
+    gpti_progress *at = &s->cursor;
     at->unit = at->n_unit = 0;
     at->stage++;
     if (at->stage == GPTI_STAGE_LAYER) at->layer = 0;
@@ -6089,15 +6089,15 @@ static int gpti_next_stage(gpt_session *s) {
     return 1;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_keep. */
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
 static void gpti_drop_waiting(gpt_session *s) {
-    s->at.active = 0; s->n_token = s->n_past > s->n_keep ? s->n_past : s->n_keep;
+    s->cursor.active = 0; s->n_token = s->n_past > s->n_committed ? s->n_past : s->n_committed;
 }
 
 /* Tokens that are computed, those of the chunk under way by its layers. */
 static size_t gpti_n_computed(const gpt_session *s) {
-    const size_t n = s->m->hp.n_layer, layers = s->at.stage >= GPTI_STAGE_OUT ? n : s->at.stage ? s->at.layer : 0;
-    return s->n_past + (s->at.active ? s->n_row * layers / n : 0);
+    const size_t n = s->m->hp.n_layer, layers = s->cursor.stage >= GPTI_STAGE_OUT ? n : s->cursor.stage ? s->cursor.layer : 0;
+    return s->n_past + (s->cursor.active ? s->n_row * layers / n : 0);
 }
 
 /* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. */
@@ -6105,7 +6105,7 @@ static gpt_result gpti_ask(gpt_session *s) {
     const gpt_hooks *h = &s->params.hooks;
     const gpt_poll p = h->poll ? (h->poll)(h->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from) : GPT_GO;
     if (p == GPT_CANCEL || s->stop)
-        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %lu", (unsigned long)s->n_past);
+        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %llu", (gpti_ull)s->n_past);
     return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
 }
 
@@ -6114,26 +6114,26 @@ static gpt_result gpti_ask(gpt_session *s) {
 static gpt_result gpti_pass(void *session) {
     gpt_session *s = (gpt_session *)session;
     while (s->n_past < s->n_token) {
-        if (!s->at.active) {
-            memset(&s->at, 0, sizeof s->at);
-            s->at.active = 1;
-            s->at.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
-            s->n_row = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
-            if (s->n_past + s->n_row > s->n_high) s->n_high = s->n_past + s->n_row;
+        if (!s->cursor.active) {
+            memset(&s->cursor, 0, sizeof s->cursor);
+            s->cursor.active = 1;
+            s->cursor.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
+            s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
+            if (s->n_past + s->n_row > s->n_written) s->n_written = s->n_past + s->n_row;
             s->last_logits = NULL;
         }
         do {
-            if (s->at.unit == 0) { s->n_job = s->at.n_unit = 0; s->stage[s->at.stage].begin(s); }
-            while (s->at.unit < s->at.n_unit) {
+            if (s->cursor.unit == 0) { s->n_job = s->cursor.n_unit = 0; s->stage[s->cursor.stage].begin(s); }
+            while (s->cursor.unit < s->cursor.n_unit) {
                 gpt_result r;
                 gpti_run_slice(s);
                 r = gpti_ask(s);
                 if (r < 0) gpti_drop_waiting(s);
                 if (r) return r;
             }
-            if (s->params.hooks.trace && s->stage[s->at.stage].trace) s->stage[s->at.stage].trace(s);
+            if (s->params.hooks.trace && s->stage[s->cursor.stage].trace) s->stage[s->cursor.stage].trace(s);
         } while (gpti_next_stage(s));
-        s->at.active = 0; s->n_past += s->n_row; s->lent = 0;
+        s->cursor.active = 0; s->n_past += s->n_row; s->lent = 0;
         if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
     }
     return GPT_OK;
@@ -6141,7 +6141,7 @@ static gpt_result gpti_pass(void *session) {
 
 /* The same with the threads of the session, unless no stage of it is worth sharing. */
 static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
-    const size_t n = s->n_token - s->n_past < s->n_batch ? s->n_token - s->n_past : s->n_batch;
+    const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
     s->can_pause = can_pause; s->err = err;
     if (s->from > s->n_past) s->from = s->n_past;
     if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
@@ -6154,9 +6154,9 @@ GPTI_COLD
  * ==================================================================== */
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
-static size_t gpti_cache_rows(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
+static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
     size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
-    return l->window && w < n ? w : n;
+    return l->window ? gpti_min(w, n) : n;
 }
 
 /* Lay the session out in a: with a->base NULL this only measures. s itself is the first piece. */
@@ -6194,7 +6194,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
         const gpti_layer *l = &m->layer[i];
         gpti_cache c;
         size_t k, v;
-        c.cap = gpti_cache_rows(l, plan->n_ctx, B);
+        c.cap = gpti_cache_capacity(l, plan->n_ctx, B);
         if (c.cap > SIZE_MAX / GPTI_MAX_HEAD) a->overflow = 1;
         else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) ||
             !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
@@ -6225,20 +6225,20 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
-    if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %lu is more than %lu",
-        (unsigned long)plan->n_ctx, (unsigned long)GPTI_MAX_CTX);
+    if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
+        (gpti_ull)plan->n_ctx, (gpti_ull)GPTI_MAX_CTX);
     if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
-        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model has positions for %lu only",
-            (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
+        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model has positions for %llu only",
+            (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if (plan->n_ctx > m->hp.n_ctx && m->arch.pos != GPTI_POS_ALIBI && !params->beyond_training)
-        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %lu, but the model was trained for %lu; beyond_training allows more",
-            (unsigned long)plan->n_ctx, (unsigned long)m->hp.n_ctx);
+        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
+            (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
         gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
         (uint64_t)plan->n_batch * used > UINT32_MAX)
-        return gpti_fail(err, GPT_E_ARG, "session: n_batch %lu is too large for this model", (unsigned long)plan->n_batch);
+        return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
     plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
     if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
@@ -6258,7 +6258,7 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
 
 static void gpti_reset(gpt_session *s) {
     int n;
-    s->n_past = s->n_token = s->n_keep = s->n_high = s->from = 0; s->at.active = 0; s->last_logits = NULL;
+    s->n_past = s->n_token = s->n_committed = s->n_written = s->from = 0; s->cursor.active = 0; s->last_logits = NULL;
     n = s->gen->active;
     memset(s->gen, 0, sizeof *s->gen);
     if (n) s->gen->finish = GPT_FINISH_HOST;
@@ -6275,7 +6275,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     if (!need || size < need)
-        return gpti_fail(err, GPT_E_MEMORY, "session: needs %lu bytes, given %lu", (unsigned long)need, (unsigned long)size);
+        return gpti_fail(err, GPT_E_MEMORY, "session: needs %llu bytes, given %llu", (gpti_ull)need, (gpti_ull)size);
     memset(&a, 0, sizeof a);
     a.base = (unsigned char *)gpti_align(memory, 64);
     gpti_session_layout(&a, m, &plan, &s);
@@ -6297,7 +6297,7 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     block = need ? gpti_alloc_raw(&m->mem, need) : NULL;
-    if (!block) return gpti_fail(err, GPT_E_MEMORY, "session: out of memory for %lu KiB", (unsigned long)(need >> 10));
+    if (!block) return gpti_fail(err, GPT_E_MEMORY, "session: out of memory for %llu KiB", (gpti_ull)(need >> 10));
     r = gpt_session_init(out, m, params, block, need, err);
     if (r) gpti_free(&m->mem, block);
     else (*out)->block = block;
@@ -6336,18 +6336,18 @@ GPT_API void gpt_session_reset(gpt_session *s) { if (s && !s->busy) gpti_reset(s
 
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
     uint32_t i;
-    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %lu of a text of %lu", (unsigned long)n,
-        (unsigned long)s->n_token);
+    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
+        (gpti_ull)s->n_token);
     for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
         size_t window = s->m->layer[i].window;
-        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < s->n_high + window)
-            return gpti_fail(err, GPT_E_STATE, "rewind: to token %lu of %lu, whose sliding window is no longer kept",
-                (unsigned long)n, (unsigned long)s->n_past);
+        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < s->n_written + window)
+            return gpti_fail(err, GPT_E_STATE, "rewind: to token %llu of %llu, whose sliding window is no longer kept",
+                (gpti_ull)n, (gpti_ull)s->n_past);
     }
     if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
-    if (!n) s->n_high = 0;
+    if (!n) s->n_written = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
-    s->n_token = n; s->at.active = 0;
+    s->n_token = n; s->cursor.active = 0;
     if (s->gen->active) s->gen->finish = GPT_FINISH_HOST;
     s->gen->active = 0;
     return GPT_OK;
@@ -6391,14 +6391,14 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
     size_t i;
     if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
     if (n > s->n_ctx - s->n_token)
-        return gpti_fail(err, GPT_E_CONTEXT, "%lu tokens do not fit: %lu of a context of %lu are free",
-            (unsigned long)n, (unsigned long)(s->n_ctx - s->n_token), (unsigned long)s->n_ctx);
+        return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens do not fit: %llu of a context of %llu are free",
+            (gpti_ull)n, (gpti_ull)(s->n_ctx - s->n_token), (gpti_ull)s->n_ctx);
     for (i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
-            return gpti_fail(err, GPT_E_ARG, "token %lu of the call: id %ld is not in 0 to %lu", (unsigned long)i,
-                (long)ids[i], (unsigned long)s->m->hp.n_vocab - 1);
+            return gpti_fail(err, GPT_E_ARG, "token %llu of the call: id %ld is not in 0 to %llu", (gpti_ull)i,
+                (long)ids[i], (gpti_ull)s->m->hp.n_vocab - 1);
     if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
-    s->n_keep = s->n_token; s->from = s->n_past; s->n_token += n;
+    s->n_committed = s->n_token; s->from = s->n_past; s->n_token += n;
     return GPT_OK;
 }
 
@@ -6411,7 +6411,7 @@ GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_
     r = gpti_append(s, ids, n, err);
     if (!r) {
         gpti_want_last(s);
-        s->want = GPTI_LOGITS_LAST;
+        s->logits_wanted = GPTI_LOGITS_LAST;
         r = gpti_forward(s, 0, err);
     }
     return gpti_leave(s, r);
@@ -6427,7 +6427,7 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
         if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;      /* they are gone, or the host's */
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
-        s->want = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
+        s->logits_wanted = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
         r = gpti_forward(s, 0, err);
     }
     return gpti_leave(s, r);
@@ -6513,7 +6513,7 @@ static size_t gpti_largest(const float *x, size_t n) {
     size_t i, j, m, best = 0;
     for (i = 0; i < n; i += m) {
         int more = 0;
-        m = n - i < 16 ? n - i : 16;
+        m = gpti_min(n - i, 16);
         if (m == 16) for (j = 0; j < 16; j++) more |= x[i + j] > max;
         if (more || m < 16) for (j = i; j < i + m; j++) if (x[j] > max) max = x[best = j];
     }
@@ -6529,7 +6529,7 @@ static gpti_candidate gpti_best_one(const gpti_candidate *c, size_t n) {
 }
 
 /* Sum of e^((logit - max) / t) over c[n] in order. With keep, each weight replaces its logit. */
-static double gpti_weigh(gpti_candidate *c, size_t n, float max, float t, int keep) {
+static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, int keep) {
     double sum = 0.0;
     size_t i, j;
     for (i = 0; i < n; i += 16) {
@@ -6580,14 +6580,14 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
 
 /* Steps 3 to 5 on c[t->n]: top_k, top_p, min_p, one at a time and the sorting for top_p in runs. The most likely one always
  * stays. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
-static void gpti_cut(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
+static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
     const float max = t->best.logit;
     size_t i, m;
     if (t->step == 1) {
         t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
         if (p->top_k > 0 && (size_t)p->top_k < t->n) { t->n = t->sorted = (size_t)p->top_k; gpti_best(c, t->n_all, t->n); }
     } else if (t->step == 2) {
-        t->step = 3; t->sum = gpti_weigh(c, t->n, max, 1.0f, 0);
+        t->step = 3; t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
         if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
             const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
             for (i = m = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
@@ -6622,7 +6622,7 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     const int greedy = !p || !(p->temperature > 0.0f);
     double sum = 0.0, draw;
     size_t i;
-    if (t->step && t->step < 5) { gpti_cut(t, c, p); return 1; }
+    if (t->step && t->step < 5) { gpti_truncate(t, c, p); return 1; }
     if (!t->step) {
         *id = (gpt_token)gpti_largest(logits, n_vocab);
         if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
@@ -6634,7 +6634,7 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
         *id = t->best.id;
         return !greedy;
     }
-    draw = gpti_uniform(p->seed, n_history) * gpti_weigh(c, t->n, t->best.logit, p->temperature, 1);    /* the best weighs 1 */
+    draw = gpti_uniform(p->seed, n_history) * gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);    /* the best weighs 1 */
     for (i = 0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
@@ -6828,7 +6828,7 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they begin is cut into tokens anew. */
-static void gpti_cut_text(gpt_session *s, size_t n) {
+static void gpti_take_back(gpt_session *s, size_t n) {
     const gpti_tokenizer *t = &s->m->tok;
     size_t at = s->n_token, kept = 0, room;
     gpti_str piece = { "", 0 };
@@ -6838,11 +6838,11 @@ static void gpti_cut_text(gpt_session *s, size_t n) {
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
-    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_high = 0, s->n_token = at;   /* computed anew */
+    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_written = 0, s->n_token = at;   /* computed anew */
     room = s->n_ctx - at;
     if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
-    s->n_keep = s->n_token = at + (n < room ? n : room);
+    s->n_committed = s->n_token = at + gpti_min(n, room);
 }
 
 /* The session's text is then what the host was given: all of it, or what comes before the stop string, or before the callback
@@ -6852,7 +6852,7 @@ static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_stream *st = &g->stream;
     if (why != GPT_FINISH_LENGTH)
         gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
-    if (st->state != GPTI_STREAM_GO && st->behind) gpti_cut_text(s, st->behind);
+    if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why; g->active = 0;
     return GPT_OK;
 }
@@ -6878,8 +6878,8 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             sizeof *s->scratch, &s->m->mem, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT,
-            "the prompt's %lu tokens do not fit: %lu of a context of %lu are free", (unsigned long)n, (unsigned long)room,
-            (unsigned long)s->n_ctx);
+            "the prompt's %llu tokens do not fit: %llu of a context of %llu are free", (gpti_ull)n, (gpti_ull)room,
+            (gpti_ull)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
     n_pending = gpti_stream_pending(&g->stream, pending);
@@ -6896,7 +6896,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
         g->stream.behind = 0;
     }
     if (n) s->from = s->n_past;
-    s->n_keep = s->n_token; s->n_token += n;
+    s->n_committed = s->n_token; s->n_token += n;
     gpti_want_last(s);
     g->edge = t->add_space_prefix;
     for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
@@ -6918,7 +6918,7 @@ static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     int edge = g->edge;
     if (g->stream.state == GPTI_STREAM_HOST) return gpti_finish(s, GPT_FINISH_HOST);
     if (g->stream.state == GPTI_STREAM_STOP) return gpti_finish(s, GPT_FINISH_STOP);
-    s->want = GPTI_LOGITS_LAST;
+    s->logits_wanted = GPTI_LOGITS_LAST;
     r = gpti_forward(s, 1, err);
     if (r == GPT_MORE) return r;
     if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
@@ -6939,7 +6939,7 @@ static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
-    s->n_keep = s->n_token;             /* the host sees it */
+    s->n_committed = s->n_token;             /* the host sees it */
     r = (gpt_result)gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
     if (r || s->stop) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
     if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
@@ -7266,7 +7266,7 @@ typedef struct gpti_chat {          /* a conversation being rendered */
 } gpti_chat;
 
 static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
-    size_t room = c->n < c->size ? c->size - c->n : 0, k = n < room ? n : room;
+    size_t room = c->n < c->size ? c->size - c->n : 0, k = gpti_min(n, room);
     if (k) memcpy(c->out + c->n, p, k);
     if (k && c->own) memset(c->own + c->n, own, k);
     c->n += n;
@@ -7402,19 +7402,19 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
         const gpt_message *m = &c->msg[i];
         int role;
         if (!m->role || !m->content) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %lu: role and content must not be NULL", (unsigned long)i);
+            "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
         role = gpti_chat_role(m->role);
         if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %lu: expected the role system, user or assistant, found \"%s\"", (unsigned long)i, m->role);
+            "chat: message %llu: expected the role system, user or assistant, found \"%s\"", (gpti_ull)i, m->role);
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
             return gpti_fail(err, GPT_E_ARG,
-                "chat: message %lu: this model's template demands that user and assistant alternate, found \"%s\"",
-                    (unsigned long)i, m->role);
+                "chat: message %llu: this model's template demands that user and assistant alternate, found \"%s\"",
+                    (gpti_ull)i, m->role);
         if (!role && !c->row.system)
             return gpti_fail(err, GPT_E_ARG,
-                "chat: message %lu: this model's template takes a system message only at the beginning",
-                    (unsigned long)i);
+                "chat: message %llu: this model's template takes a system message only at the beginning",
+                    (gpti_ull)i);
     }
     return GPT_OK;
 }
@@ -7562,7 +7562,7 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
     GPTI_TRY(gpti_chat_settle(&c, m, messages, n_message, chat, err));
     len = gpti_chat_render(&c, NULL, NULL, 0);
     text = (char *)gpti_alloc_n(&m->mem, len, 2);
-    if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+    if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
     gpti_chat_render(&c, text, (unsigned char *)text + len, len);
     r = gpti_chat_encode(&c, &m->tok, text, (unsigned char *)text + len, len, ids, max, n, NULL, &m->mem, err);
     gpti_free(&m->mem, text);
@@ -7579,15 +7579,15 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     gpt_result r;
     *own = NULL;
     if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token)))
-        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
     *ids = (gpt_token *)(void *)s->x;
     if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
-        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %lu bytes of text", (unsigned long)len);
+        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
     text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
     r = gpti_chat_encode(c, &s->m->tok, text, (unsigned char *)text + len, len, *ids, most, n, s->scratch, &s->m->mem, err);
     if (!r && *n > most) r = gpti_fail(err, GPT_E_CONTEXT,
-        "the conversation's %lu tokens do not fit the context of %lu", (unsigned long)*n, (unsigned long)s->n_ctx);
+        "the conversation's %llu tokens do not fit the context of %llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
     if (!r && !*n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
     return r;
 }
@@ -7608,7 +7608,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         r = gpti_append(s, ids + keep, n - keep, err);
         memset(&s->gen->stream, 0, sizeof s->gen->stream);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
-        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_keep = 0;
+        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_committed = 0;
         /* a space behind the generation prompt's marker is that marker's, as for a content: no answer begins with it */
         if (!r && s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
             gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1])) s->gen->edge = 1;
@@ -7639,7 +7639,7 @@ GPTI_COLD_END
  * ====================================================================
  * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
  * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
- * once per set by including this file again with GPTI_BODY = the set's number. What sets have no better way of, they share:
+ * once per set by including this file again with GPTI_KERNEL_SET = the set's number. What sets have no better way of, they share:
  * those of one vector width the unpacking, attention and elementwise stages, some also the products of one token, which wait
  * for memory in any case.
  */
@@ -7655,8 +7655,8 @@ GPTI_COLD_END
 static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
 /* A product of a few panels and a few tokens. */
-typedef struct gpti_run {
-    const gpti_tile *t;                  /* [panels][GPTI_CHUNK / 32]                        */
+typedef struct gpti_product_args {
+    const gpti_tile *t;                  /* [panels][GPTI_COLUMNS / 32]                        */
     const uint8_t *const *q;             /* first q of each panel, q_step to the next tile's */
     size_t q_step;
     const float *w[GPTI_STRIP];          /* floats: [columns][16] of each panel              */
@@ -7669,10 +7669,10 @@ typedef struct gpti_run {
     size_t n_next;                       /* so many bytes per 32 columns                     */
     int has_min, zero;
     gpti_scratch *scratch;
-} gpti_run;
+} gpti_product_args;
 
 /* Memory is idle while a chunk is multiplied unless the next one is asked for: what the tile of n_panel panels has ahead. */
-GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_panel) {
+GPTI_UNUSED static void gpti_prefetch(const gpti_product_args *run, size_t tile, int n_panel) {
     const size_t at = tile * run->n_next;
     size_t i;
     int v;
@@ -7681,26 +7681,26 @@ GPTI_UNUSED static void gpti_prefetch(const gpti_run *run, size_t tile, int n_pa
 
 /* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
  * repetitions that go nowhere. */
-typedef struct gpti_products {
+typedef struct gpti_matmul_steps {
     int n_panel, n_tok, most_q;          /* n_panel 0: any number of them; most_q: the most q of `narrow`     */
     /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
-    void (*floats)(const gpti_run *run);
-    void (*halves)(const gpti_run *run);         /* the same, from F16: exact products     */
-    void (*narrow)(const gpti_run *run);         /* one scale per 32 columns               */
-    void (*halved)(const gpti_run *run);         /* two scales                             */
-    void (*five)(const gpti_run *run);           /* one scale, five bits without a zero    */
-    void (*wide)(const gpti_run *run);           /* one scale, q above `most_q`            */
+    void (*floats)(const gpti_product_args *run);
+    void (*halves)(const gpti_product_args *run);         /* the same, from F16: exact products     */
+    void (*narrow)(const gpti_product_args *run);         /* one scale per 32 columns               */
+    void (*halved)(const gpti_product_args *run);         /* two scales                             */
+    void (*five)(const gpti_product_args *run);           /* one scale, five bits without a zero    */
+    void (*wide)(const gpti_product_args *run);           /* one scale, q above `most_q`            */
     /* of the family */
-    gpti_unpackers steps;
+    gpti_unpack_steps steps;
     const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
-    void (*one[GPTI_N_FETCH])(const gpti_run *run);      /* one token */
+    void (*one[GPTI_N_FETCH])(const gpti_product_args *run);      /* one token */
     int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
-} gpti_products;
+} gpti_matmul_steps;
 
-static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end,
+static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end,
                             gpti_scratch *scratch) {
-    gpti_tile (*tile)[GPTI_CHUNK / 32] = scratch->product.u.t;
+    gpti_tile (*tile)[GPTI_COLUMNS / 32] = scratch->product.u.t;
     float *acc = scratch->product.acc[0];
     const gpti_matrix *w = &job->w;
     const gpti_format *fmt = w->fmt;
@@ -7714,35 +7714,35 @@ static void gpti_matmul_set(const gpti_products *set, const gpti_matmul *job, si
     const size_t apart = two ? (panel_end - panel_begin + 1) / 2 : 1, last = two ? panel_begin + apart : panel_end;
     const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP,
         slice = sizeof scratch->product.packed / (floats ? 2 : GPTI_STRIP);
-    const size_t chunk = direct && w->packed ? w->n_col : GPTI_CHUNK;
+    const size_t chunk = direct && w->packed ? w->n_col : GPTI_COLUMNS;
     const size_t panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, w->n_col);
-    const size_t chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_CHUNK);
+    const size_t chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_COLUMNS);
     size_t panel, t0, n_tok, k, n, t, i, np, first, before, bytes;
     const uint8_t *q[GPTI_STRIP];
     const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
-    gpti_unpackers steps = set->steps;
-    gpti_run run;
-    void (*product)(const gpti_run *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves
+    gpti_unpack_steps steps = set->steps;
+    gpti_product_args run;
+    void (*product)(const gpti_product_args *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves
         : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->most_q ? set->wide
         : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
     steps.in_place = single ? 2 : 1;
     run.scratch = scratch; run.zero = fmt->zero; run.has_min = fmt->has_min; run.ld = job->ld_xq;
-    run.n_next = single && w->packed && !job->in_cache ? chunk_bytes / (GPTI_CHUNK / 32) : 0;
+    run.n_next = single && w->packed && !job->in_cache ? chunk_bytes / (GPTI_COLUMNS / 32) : 0;
     run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
     for (panel = panel_begin; panel < last; panel += two ? 1 : n_strip) {
         const size_t n_here = two || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
-            n_tok = job->n_tok - t0 < GPTI_TOKENS ? job->n_tok - t0 : GPTI_TOKENS;
+            n_tok = gpti_min(job->n_tok - t0, GPTI_TOKENS);
             memset(acc, 0, (n_tok + per - 1) * ld_acc * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
-                n = w->n_col - k < chunk ? w->n_col - k : chunk;
-                before = k / GPTI_CHUNK * chunk_bytes;
+                n = gpti_min(w->n_col - k, chunk);
+                before = k / GPTI_COLUMNS * chunk_bytes;
                 bytes = k + n < w->n_col ? chunk_bytes : panel_bytes - before;
                 for (np = 0; np < n_here; np++) {
                     /* the odd one out is computed twice */
                     const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
                     const unsigned char *p = w->packed ? w->data + at * panel_bytes + before
-                        : gpti_panel_chunk(w, at, k, n, scratch->product.packed + np * slice);
+                        : gpti_panel_columns(w, at, k, n, scratch->product.packed + np * slice);
                     if (floats && !direct) run.w[np] = set->widen(fmt, p, n, scratch->product.u.w[np][0]);
                     else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, tile[np], fmt);
                     if (centre && fmt->type == GPTI_Q8_0)
@@ -7920,16 +7920,16 @@ GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size
     for (; n_col >= 32; n_col -= 32, x += 32, out += ld) gpti_quantize_one(out, x);
 }
 
-#define GPTI_BODY 1
+#define GPTI_KERNEL_SET 1
 #include GPT_SELF
-#define GPTI_BODY 3
+#define GPTI_KERNEL_SET 3
 #include GPT_SELF
 #if GPTI_X86_VNNI
 static int gpti_cpu_avx_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX_VNNI) != 0; }
 static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512_VNNI) != 0; }
-#define GPTI_BODY 2
+#define GPTI_KERNEL_SET 2
 #include GPT_SELF
-#define GPTI_BODY 4
+#define GPTI_KERNEL_SET 4
 #include GPT_SELF
 #endif
 
@@ -7982,7 +7982,7 @@ GPTI_FN GPTI_INLINE void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_
 }
 
 /* Pieces [0, held) of all panels; the sums of two steps are under way while those of another are scaled. */
-GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t, const gpti_xblock *x, size_t ld,
+GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_product_args *run, const gpti_tile *t, const gpti_xblock *x, size_t ld,
     const size_t held, const int n_half, int32_t (*sum)[16][16]) {
     const size_t n = run->n_panel;
     float *acc = run->acc;
@@ -7996,7 +7996,7 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
         else GPTI_AMX_LOAD(5, q);
     }
     if (held == GPTI_AMX_HELD) GPTI_UNROLL for (k = 0; k < 2; k++) gpti_amx_sum(t, k, n_half, sum[k]);
-    for (np = 0; np < n; np++, t += GPTI_CHUNK / 32, acc += 16) {
+    for (np = 0; np < n; np++, t += GPTI_COLUMNS / 32, acc += 16) {
         __m512 f[16];
         GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(acc + 16 * GPTI_STRIP * i);
         GPTI_UNROLL for (k = 0; k < held; k++) {
@@ -8007,7 +8007,7 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
             __asm__("" : "+r"(at));       /* one address, not 16 that gcc would keep */
             if (held < GPTI_AMX_HELD) gpti_amx_sum(t, k, n_half, sum[k]);
             else if (k < 2) gpti_amx_sum(t, k + 2, n_half, sum[k + 2]);
-            else if (np + 1 < n) gpti_amx_sum(t + GPTI_CHUNK / 32, k - 2, n_half, sum[k - 2]);
+            else if (np + 1 < n) gpti_amx_sum(t + GPTI_COLUMNS / 32, k - 2, n_half, sum[k - 2]);
             GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
                 _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(at[i].d))));
             if (run->has_min && h + 1 == (size_t)n_half) for (m = 0; m < n_half; m++) {
@@ -8020,7 +8020,7 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_run *run, const gpti_tile *t
     }
 }
 
-GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half) {
+GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_product_args *run, const int n_half) {
     /* the sums have a page of their own, as what is loaded meanwhile then seldom ends alike */
     int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(run->scratch->product.amx, 4096);
     gpti_xblock (*copy)[16] = (gpti_xblock (*)[16])(void *)(sum + GPTI_AMX_HELD);
@@ -8031,8 +8031,8 @@ GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_run *run, const int n_half)
     for (j = 0; j + many <= n; j += many) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, GPTI_AMX_HELD, n_half, sum);
     for (; j < n; j++) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, (size_t)n_half, n_half, sum);
 }
-GPTI_FN static void gpti_amx_narrow(const gpti_run *run) { gpti_amx_product(run, 1); }
-GPTI_FN static void gpti_amx_halved(const gpti_run *run) { gpti_amx_product(run, 2); }
+GPTI_FN static void gpti_amx_narrow(const gpti_product_args *run) { gpti_amx_product(run, 1); }
+GPTI_FN static void gpti_amx_halved(const gpti_product_args *run) { gpti_amx_product(run, 2); }
 GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero) {
     const __m512i z = _mm512_set1_epi8((char)zero);
     size_t i;
@@ -8041,7 +8041,7 @@ GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step,
 }
 
 static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
-    const gpti_products set = { 0, 16, 255, gpti_amx_centre, NULL, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
+    const gpti_matmul_steps set = { 0, 16, 255, gpti_amx_centre, NULL, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
         { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
         NULL, { NULL }, { 0, 0 } };
     if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end, scratch); return; }
@@ -8085,7 +8085,7 @@ static int32x4x2_t gpti_zero_neon(int unused) {
     z.val[0] = z.val[1] = vdupq_n_s32(0);
     return z;
 }
-#define GPTI_BODY 5
+#define GPTI_KERNEL_SET 5
 #include GPT_SELF
 #ifdef GPTI_NEON_DOT
 static int gpti_cpu_neon_dot(void) {
@@ -8097,7 +8097,7 @@ static int gpti_cpu_neon_dot(void) {
     return 0;
 #  endif
 }
-#define GPTI_BODY 6
+#define GPTI_KERNEL_SET 6
 #include GPT_SELF
 #endif
 #ifdef GPTI_NEON_I8MM
@@ -8110,7 +8110,7 @@ static int gpti_cpu_neon_i8mm(void) {
     return 0;
 #  endif
 }
-#define GPTI_BODY 8
+#define GPTI_KERNEL_SET 8
 #include GPT_SELF
 #endif
 #endif /* GPTI_NEON */
@@ -8167,14 +8167,14 @@ static gpti_wasm2 gpti_zero_wasm(int unused) {
     z.lo = z.hi = wasm_i32x4_splat(0);
     return z;
 }
-#define GPTI_BODY 7
+#define GPTI_KERNEL_SET 7
 #include GPT_SELF
 #endif /* GPTI_WASM */
 
 enum { GPTI_MAX_SET = 8 };
 
 /* A set's own name, product, and the vector width whose other kernels it takes. */
-#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_shorten_##width, \
+#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_round13_##width, \
     gpti_attend_##width, gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
 
 /* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
@@ -8232,7 +8232,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #elif defined(_MSC_VER)
 #  pragma float_control(pop)
 #endif
-#else /* GPTI_BODY: what follows is compiled once per kernel set */
+#else /* GPTI_KERNEL_SET: what follows is compiled once per kernel set */
 
 /* The instructions of a set:
  *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
@@ -8243,7 +8243,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
  *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
  *   GPTI_PAIRS         in place of DOT: adds eight columns w, u of two tokens, GPTI_PAIR, to two sums that GPTI_APART sorts
  */
-#if GPTI_BODY == 1 || GPTI_BODY == 2
+#if GPTI_KERNEL_SET == 1 || GPTI_KERNEL_SET == 2
 #  define GPTI_WIDTH(name) gpti_##name##_avx2
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
@@ -8282,7 +8282,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_FLOAT(i) _mm256_cvtepi32_ps(i)
 #  define GPTI_A(p) _mm256_set1_epi32(gpti_load_i32(p))
 #endif
-#if GPTI_BODY == 1
+#if GPTI_KERNEL_SET == 1
 #  define GPTI_SUFFIX _avx2
 #  define GPTI_FN GPTI_TARGET("avx2,fma,f16c")
 /* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so what wraps on the way
@@ -8299,7 +8299,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_DOT_WIDE(s, w, a) s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16( \
     _mm256_abs_epi8(GPTI_SIGNED(w)), _mm256_sign_epi8(a, GPTI_SIGNED(w))), _mm256_set1_epi16(1)))
 #  define GPTI_SUM_WIDE(s) (s)
-#elif GPTI_BODY == 2
+#elif GPTI_KERNEL_SET == 2
 #  define GPTI_SUFFIX _avx_vnni
 #  define GPTI_FN GPTI_TARGET("avx2,fma,f16c,avxvnni")
 #  define GPTI_SMALL 255
@@ -8308,7 +8308,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_SUM(s) (s)
 #endif
 
-#if GPTI_BODY == 3 || GPTI_BODY == 4
+#if GPTI_KERNEL_SET == 3 || GPTI_KERNEL_SET == 4
 #  define GPTI_WIDTH(name) gpti_##name##_avx512
 #  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
 #  define GPTI_NP 2
@@ -8345,7 +8345,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_FLOAT(i) _mm512_cvtepi32_ps(i)
 #  define GPTI_A(p) _mm512_set1_epi32(gpti_load_i32(p))
 #endif
-#if GPTI_BODY == 3
+#if GPTI_KERNEL_SET == 3
 #  define GPTI_SUFFIX _avx512
 #  define GPTI_ONE(name) gpti_one_##name##_avx2
 #  define GPTI_SCALED_NP 1
@@ -8361,7 +8361,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_DOT_WIDE(s, w, a) s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(GPTI_SIGNED(w)), \
     _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(GPTI_SIGNED(w)), _mm512_setzero_si512(), a)), _mm512_set1_epi16(1)))
 #  define GPTI_SUM_WIDE(s) (s)
-#elif GPTI_BODY == 4
+#elif GPTI_KERNEL_SET == 4
 #  define GPTI_SUFFIX _avx512_vnni
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_SCALED_NP 2
@@ -8372,7 +8372,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_SUM(s) (s)
 #endif
 
-#if GPTI_BODY == 5 || GPTI_BODY == 6 || GPTI_BODY == 8
+#if GPTI_KERNEL_SET == 5 || GPTI_KERNEL_SET == 6 || GPTI_KERNEL_SET == 8
 #  define GPTI_WIDTH(name) gpti_##name##_neon
 #  define GPTI_ONE_NP 1
 #  define GPTI_SCALED_NP 1
@@ -8410,7 +8410,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_AI int8x16_t
 #  define GPTI_SIGN(w, zero) vreinterpretq_s8_u8(vsubq_u8(w, vdupq_n_u8((uint8_t)(zero))))
 #endif
-#if GPTI_BODY == 5
+#if GPTI_KERNEL_SET == 5
 #  define GPTI_SUFFIX _neon
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  define GPTI_FN
@@ -8428,7 +8428,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
     (s.val[0] = vpadalq_s16(s.val[0], vmull_s8(vget_low_s8(GPTI_SIGN(w, 128)), vget_low_s8(a))), \
      s.val[1] = vpadalq_s16(s.val[1], vmull_high_s8(GPTI_SIGN(w, 128), a)))
 #  define GPTI_SUM_WIDE(s) vpaddq_s32(s.val[0], s.val[1])
-#elif GPTI_BODY == 6
+#elif GPTI_KERNEL_SET == 6
 #  define GPTI_SUFFIX _neon_dot
 #  define GPTI_ONE(name) GPTI_K(one_##name)
 #  ifdef __ARM_FEATURE_DOTPROD
@@ -8441,7 +8441,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
 #  define GPTI_DOT(s, w, a, zero) s = vdotq_s32(s, GPTI_SIGN(w, zero), a)
 #  define GPTI_SUM(s) (s)
-#elif GPTI_BODY == 8
+#elif GPTI_KERNEL_SET == 8
 #  define GPTI_SUFFIX _neon_i8mm
 #  define GPTI_ONE(name) gpti_one_##name##_neon_dot
 #  ifdef __ARM_FEATURE_MATMUL_INT8
@@ -8462,7 +8462,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #  define GPTI_SUM(s) (s)
 #endif
 
-#if GPTI_BODY == 7
+#if GPTI_KERNEL_SET == 7
 #  define GPTI_SUFFIX _wasm
 #  define GPTI_WIDTH(name) gpti_##name##_wasm
 #  define GPTI_ONE(name) GPTI_K(one_##name)
@@ -8528,7 +8528,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #define GPTI_N1 (GPTI_ONE_NP * GPTI_NV)         /* the same for one token */
 #define GPTI_MOST (GPTI_NR > GPTI_N1 ? GPTI_NR : GPTI_N1)
 #define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
-#define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_CHUNK / 32))    /* of the panel of vector v  */
+#define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_COLUMNS / 32))    /* of the panel of vector v  */
 #define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
 #define GPTI_AT16(q, v, k) ((q)[(v) / GPTI_NV] + 32 * (k) + 2 * GPTI_LANE(v))       /* 16-bit weights of column k */
 #define GPTI_WHICH(h) (n_half == 2 ? (h) + 1 : 0)                    /* sums of half h or of all  */
@@ -8544,7 +8544,7 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 
 /* acc += tiles times blocks of GPTI_NT tokens. All but run are constants: halves of a tile with their own scale; whether q has
  * eight bits; whether sums start from q - 16 and end at q. */
-GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, const int wide, const int five) {
+GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_product_args *run, const int n_half, const int wide, const int five) {
     GPTI_F f[GPTI_NR][GPTI_NT];
     const gpti_xblock *x[GPTI_NT];
     const gpti_tile *t = run->t, *end = t + run->n / 32;
@@ -8619,20 +8619,20 @@ GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_run *run, const int n_half, 
     GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
         GPTI_STOREF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v, f[v][i]);
 }
-GPTI_FN static void GPTI_K(narrow)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 0); }
-GPTI_FN static void GPTI_K(halved)(const gpti_run *r) { GPTI_K(product)(r, 2, 0, 0); }
+GPTI_FN static void GPTI_K(narrow)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 0, 0); }
+GPTI_FN static void GPTI_K(halved)(const gpti_product_args *r) { GPTI_K(product)(r, 2, 0, 0); }
 #if GPTI_BIASED
-GPTI_FN static void GPTI_K(five)(const gpti_run *r) { GPTI_K(product)(r, 1, 0, 1); }
+GPTI_FN static void GPTI_K(five)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 0, 1); }
 #endif
 #if GPTI_SMALL < 255
-GPTI_FN static void GPTI_K(wide)(const gpti_run *r) { GPTI_K(product)(r, 1, 1, 0); }
+GPTI_FN static void GPTI_K(wide)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 1, 0); }
 #endif
 
-#if GPTI_BODY % 2      /* sets that differ in the integer product only have the rest in common */
+#if GPTI_KERNEL_SET % 2      /* sets that differ in the integer product only have the rest in common */
 /* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a
  * partial sum over 32 and, where k1 - k = 64, one over each 32 (nb = 2): a single token would wait for its additions
  * otherwise. exact: the products are. */
-GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1, const int np, const int nt,
+GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_product_args *run, size_t k, size_t k1, const int np, const int nt,
     const int nb, const int fetch, const int exact) {
     GPTI_F s[GPTI_MOST][2 * GPTI_NT];
     const float *w[GPTI_MOST], *x[GPTI_NT];
@@ -8668,15 +8668,15 @@ GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_run *run, size_t k, size_t k1
         }
     }
 }
-GPTI_FN GPTI_INLINE void GPTI_K(many_of)(const gpti_run *r, const int exact) {
+GPTI_FN GPTI_INLINE void GPTI_K(many_of)(const gpti_product_args *r, const int exact) {
     size_t k;
     for (k = 0; k < r->n; k += 32)
         GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, GPTI_FETCH_FLOATS, exact);
 }
-GPTI_FN static void GPTI_K(many_floats)(const gpti_run *r) { GPTI_K(many_of)(r, 0); }
-GPTI_FN static void GPTI_K(many_halves)(const gpti_run *r) { GPTI_K(many_of)(r, 1); }
+GPTI_FN static void GPTI_K(many_floats)(const gpti_product_args *r) { GPTI_K(many_of)(r, 0); }
+GPTI_FN static void GPTI_K(many_halves)(const gpti_product_args *r) { GPTI_K(many_of)(r, 1); }
 /* one token, two blocks of columns at a time */
-GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const int fetch) {
+GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_product_args *r, const int np, const int fetch) {
     size_t k = 0;
     for (; k + 64 <= r->n; k += 64) {
         gpti_prefetch(r, k / 32, np);
@@ -8686,14 +8686,14 @@ GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_run *r, const int np, const i
     for (; k < r->n; k += 32)
         GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch, fetch == GPTI_FETCH_HALVES);
 }
-GPTI_FN static void GPTI_K(one_floats)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_FLOATS); }
-GPTI_FN static void GPTI_K(one_halves)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
-GPTI_FN static void GPTI_K(one_bf16)(const gpti_run *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_BF16); }
+GPTI_FN static void GPTI_K(one_floats)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_FLOATS); }
+GPTI_FN static void GPTI_K(one_halves)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
+GPTI_FN static void GPTI_K(one_bf16)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_BF16); }
 #endif
 
-#if GPTI_BODY == 1 || (GPTI_BODY > 3 && GPTI_BODY < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
+#if GPTI_KERNEL_SET == 1 || (GPTI_KERNEL_SET > 3 && GPTI_KERNEL_SET < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
-GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
+GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_product_args *run, const int kind) {
     const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
     const int six = kind == GPTI_FETCH_SIX64, five_bits = kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64;
     const int by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32, n_half = six || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1;
@@ -8767,18 +8767,18 @@ GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_run *run, const int kind) {
     }
     GPTI_UNROLL for (v = 0; v < n_vec; v++) GPTI_STOREF(run->acc + GPTI_VF * v, f[v]);
 }
-GPTI_FN static void GPTI_K(one_bytes)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
-GPTI_FN static void GPTI_K(one_32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
-GPTI_FN static void GPTI_K(one_five32)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE32); }
-GPTI_FN static void GPTI_K(one_64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_64); }
-GPTI_FN static void GPTI_K(one_five64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE64); }
-GPTI_FN static void GPTI_K(one_six64)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_SIX64); }
-GPTI_FN static void GPTI_K(one_tile)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE); }
-GPTI_FN static void GPTI_K(one_wide)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_WIDE); }
-GPTI_FN static void GPTI_K(one_halved)(const gpti_run *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_HALVED); }
+GPTI_FN static void GPTI_K(one_bytes)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
+GPTI_FN static void GPTI_K(one_32)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
+GPTI_FN static void GPTI_K(one_five32)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE32); }
+GPTI_FN static void GPTI_K(one_64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_64); }
+GPTI_FN static void GPTI_K(one_five64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE64); }
+GPTI_FN static void GPTI_K(one_six64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_SIX64); }
+GPTI_FN static void GPTI_K(one_tile)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE); }
+GPTI_FN static void GPTI_K(one_wide)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_WIDE); }
+GPTI_FN static void GPTI_K(one_halved)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_HALVED); }
 #endif
 
-#if GPTI_BODY % 2      /* the first set of a vector width has these for the second too */
+#if GPTI_KERNEL_SET % 2      /* the first set of a vector width has these for the second too */
 GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
     int r;
     for (; n > 0; n--, out += step, p += p_step) for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_HALVES(p + 2 * r));
@@ -8803,13 +8803,13 @@ GPTI_FN static void GPTI_K(bits)(uint8_t *q, const unsigned char *p, int shift, 
 }
 
 /* 64 * n_group bytes with upper bits */
-GPTI_FN static void GPTI_K(upper)(uint8_t *low, uint8_t *high, const unsigned char *p, size_t n_group, const gpti_upper *up,
+GPTI_FN static void GPTI_K(high_bits)(uint8_t *low, uint8_t *high, const unsigned char *p, size_t n_group, const gpti_high_bits *up,
                                   const unsigned char *b) {
     const GPTI_I mask = GPTI_SET8(15), keep = GPTI_SET8(up->mask << 4);
     const GPTI_SHIFT four = GPTI_COUNT(4);
     size_t g, i;
     for (g = 0; g < n_group; g++, b += up->by) {
-        const GPTI_SHIFT s0 = GPTI_COUNT(up->shift[0] + (int)g * up->turn), s1 = GPTI_COUNT(up->shift[1] + (int)g * up->turn);
+        const GPTI_SHIFT s0 = GPTI_COUNT(up->shift[0] + (int)g * up->shift_step), s1 = GPTI_COUNT(up->shift[1] + (int)g * up->shift_step);
         for (i = 0; i < 64; i += GPTI_VB, p += GPTI_VB, low += GPTI_VB, high += GPTI_VB) {
             GPTI_I v = GPTI_LOADI(p), h = GPTI_LOADI(b + i);
             GPTI_STOREI(low, GPTI_OR(GPTI_AND(v, mask), GPTI_AND(GPTI_SHL(GPTI_SHR(h, s0), four), keep)));
@@ -8819,13 +8819,13 @@ GPTI_FN static void GPTI_K(upper)(uint8_t *low, uint8_t *high, const unsigned ch
 }
 
 GPTI_FN static void GPTI_K(nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
-                                    size_t n_group, const uint8_t *codes, const gpti_upper *up) {
+                                    size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
     const GPTI_I mask = GPTI_SET8(15), table = codes != NULL ? GPTI_TABLE(codes) : mask;
     const GPTI_SHIFT four = GPTI_COUNT(4);
     size_t j, i;
     for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
         if (up != NULL) {
-            GPTI_K(upper)(low, high, p, n_group, up, up->p + j * up->step);
+            GPTI_K(high_bits)(low, high, p, n_group, up, up->p + j * up->step);
             continue;
         }
         for (i = 0; i < 64 * n_group && codes == NULL; i += GPTI_VB) {
@@ -8869,7 +8869,7 @@ GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned
     else for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_BF16(p + 2 * i));
     return out;
 }
-#if GPTI_BODY != 3
+#if GPTI_KERNEL_SET != 3
 GPTI_FN static void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
     for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
         uint32_t top = GPTI_K(top)(x);
@@ -8922,7 +8922,7 @@ GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float 
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
 /* nv vectors of values for nq queries */
-GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS],
+GPTI_FN GPTI_INLINE void GPTI_K(add_values_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS],
                                             const float *values, size_t lo, size_t hi, const int nq, const int nv, const int exact) {
     GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
     int v, k;
@@ -8950,28 +8950,28 @@ GPTI_FN GPTI_INLINE void GPTI_K(weigh_part)(float *const *o, size_t at, size_t d
         GPTI_STOREF(out, GPTI_ADD(GPTI_LOADF(out), GPTI_ADD(a[k][v], b[k][v])));
     }
 }
-GPTI_FN GPTI_INLINE void GPTI_K(weigh_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+GPTI_FN GPTI_INLINE void GPTI_K(add_values_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
                                           size_t hi, const int nq, const int exact) {
     size_t i = 0;
     for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
-        GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
-    for (; i < d; i += GPTI_VF) GPTI_K(weigh_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
+        GPTI_K(add_values_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
+    for (; i < d; i += GPTI_VF) GPTI_K(add_values_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
 }
-GPTI_FN static void GPTI_K(weigh)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+GPTI_FN static void GPTI_K(add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                   size_t lo, size_t hi, int exact) {
     size_t i = 0;
 #if GPTI_VF == 16      /* a vector that spans two stored ones would wait for them */
-    if (d < 16) { gpti_weigh_avx2(o, n, d, p, values, lo, hi, exact); return; }
+    if (d < 16) { gpti_add_values_avx2(o, n, d, p, values, lo, hi, exact); return; }
 #endif
-    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
-    if (exact) for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 1);
-    for (; i < n; i++) GPTI_K(weigh_of)(o + i, d, p + i, values, lo, hi, 1, 0);
+    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
+    if (exact) for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 1);
+    for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
 GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
-    const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(weigh) };
+    const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(add_values) };
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
-GPTI_FN static void GPTI_K(shorten)(float *x, size_t n) { gpti_shorten(x, n); }
+GPTI_FN static void GPTI_K(round13)(float *x, size_t n) { gpti_round13_body(x, n); }
 GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
@@ -8986,7 +8986,7 @@ GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, s
 #endif
 
 GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
-    const gpti_products set = {
+    const gpti_matmul_steps set = {
         GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(many_floats), GPTI_WIDTH(many_halves), GPTI_K(narrow), GPTI_K(halved),
 #if GPTI_BIASED
         GPTI_K(five),
@@ -9007,7 +9007,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
     gpti_matmul_set(&set, job, panel_begin, panel_end, scratch);
 }
 
-#undef GPTI_BODY
+#undef GPTI_KERNEL_SET
 #undef GPTI_A
 #undef GPTI_ADD
 #undef GPTI_AI
@@ -9063,7 +9063,7 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 #undef GPTI_WIDTH
 #undef GPTI_ZERO
 
-#endif /* !GPTI_BODY */
+#endif /* !GPTI_KERNEL_SET */
 #endif /* GPT_IMPLEMENTATION */
 
 /* ======================================================================

@@ -2029,7 +2029,7 @@ static size_t file_u32(const loaded *f, const char *key, uint32_t otherwise) {
 static shape file_shape(const loaded *f, const char *path) {
     shape s;
     gpti_str arch = {NULL, 0};
-    const gpti_kv *ids = gpti_gguf_find(&f->g, "tokenizer.ggml.tokens");
+    const gpti_meta_pair *ids = gpti_gguf_find(&f->g, "tokenizer.ggml.tokens");
     if (!gpti_gguf_str(&f->g, "general.architecture", &arch) || arch.n != 4 || memcmp(arch.p, "gpt2", 4))
         args_die("%s: not of the gpt2 architecture", path);
     s.vocab = ids ? (size_t)ids->count : 0;
@@ -2051,8 +2051,8 @@ static metadata file_metadata(const loaded *f, const char *name) {
     static const char *const drop[] = {"general.alignment", "general.file_type", "general.quantization_version",
                                        "train.", "split."};
     metadata m = {0};
-    for (size_t i = 0; i < f->g.n_kv; i++) {
-        const gpti_kv *kv = &f->g.kv[i];
+    for (size_t i = 0; i < f->g.n_pair; i++) {
+        const gpti_meta_pair *kv = &f->g.pair[i];
         size_t j, n_drop = sizeof drop / sizeof *drop;
         for (j = 0; j < n_drop && (kv->key.n < strlen(drop[j]) || memcmp(kv->key.p, drop[j], strlen(drop[j]))); j++) {}
         if (j < n_drop) continue;

@@ -51,7 +51,7 @@ if build "$B/law/b" i686-linux-gnu-gcc -O1 -static -msse2 -mfpmath=sse; then emu
 # the sets that need a newer processor than this one, their instructions in plain C
 if echo '#include <simde/x86/avx512.h>' | gcc -fsyntax-only -w -x c - 2>/dev/null; then
     mkdir -p "$B/law/simde"
-    awk '/^#ifndef GPTI_BODY/ && !done { print; print "#include \"tests/simde.h\""; done = 1; next }
+    awk '/^#ifndef GPTI_KERNEL_SET/ && !done { print; print "#include \"tests/simde.h\""; done = 1; next }
          /!defined\(GPT_NO_SIMD\) && !defined\(__TINYC__\)/ { sub(/#if .*/, "#if 0") }
          { print }' gpt.h | sed -e 's/^    return has;$/    return 15;/' -e 's/^\(#  define GPTI_TARGET(t)\) __attr.*/\1/' \
         -e 's/^\(#  define GPTI_KEEP(v)\) __asm__.*/\1/' >"$B/law/simde/gpt.h"

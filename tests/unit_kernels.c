@@ -62,7 +62,7 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
 static void make_activations(const gpti_kernels *set, const gpti_format *fmt, size_t n_col) {
     size_t i;
     for (i = 0; i < MAX_TOK * n_col; i++) x[i] = rng_float();
-    if (fmt->type == 1) set->shorten(x, MAX_TOK * n_col);
+    if (fmt->type == 1) set->round13(x, MAX_TOK * n_col);
     if (n_col % 32 == 0) for (i = 0; i < MAX_TOK; i++) set->quantize(xq + i, MAX_TOK, x + i * n_col, n_col);
 }
 
@@ -320,8 +320,8 @@ static void test_rows(const gpti_kernels *set) {
         set->kv_store(kv, entry, x, odd, lanes, lane);
         check(memcmp(entry, entry_want, sizeof entry) == 0, "a cache entry differs from ref", set->name, "", (long)odd, kv);
         memcpy(want, x, (odd + 1) * sizeof *x);
-        gpti_shorten_ref(want, odd);
-        set->shorten(x, odd);
+        gpti_round13_ref(want, odd);
+        set->round13(x, odd);
         check(same_floats(x, want, odd + 1), "13 bits differ from ref", set->name, "", (long)odd, round);
     }
 }

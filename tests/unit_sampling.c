@@ -37,7 +37,7 @@ static size_t cut_of(gpti_candidate *c, size_t n, float max, const gpt_sample_pa
     memset(&t, 0, sizeof t);
     t.n = t.n_all = n;
     t.best.logit = max;
-    for (t.step = 1; t.step < 5;) gpti_cut(&t, c, p);
+    for (t.step = 1; t.step < 5;) gpti_truncate(&t, c, p);
     return t.n;
 }
 
@@ -49,7 +49,7 @@ static size_t distribution(const float *l, size_t n, const gpt_sample_params *p,
     if (n == 0) return 0;
     max = gpti_best_one(c, n).logit;
     n = cut_of(c, n, max, p);
-    *sum = gpti_weigh(c, n, max, p->temperature, 1);
+    *sum = gpti_softmax_sum(c, n, max, p->temperature, 1);
     return n;
 }
 
@@ -79,7 +79,7 @@ static int by_preference(const void *a, const void *b) {
     return gpti_worse((const gpti_candidate *)a, (const gpti_candidate *)b) ? 1 : -1;
 }
 
-/* gpti_best and gpti_cut against sorting everything, with many ties. */
+/* gpti_best and gpti_truncate against sorting everything, with many ties. */
 static void test_order(void) {
     static const size_t sizes[] = { 1, 2, 3, 7, 16, 17, 100, 1000 };
     size_t s, i, k, t, bad = 0, cut = 0;
