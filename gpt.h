@@ -170,6 +170,28 @@ GPT_API uint32_t gpt_version(void);             /* GPT_VERSION_NUMBER of the cod
 GPT_API void gpt_model_free(gpt_model *m);      /* NULL is fine; free the sessions first */
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info);
 
+typedef struct gpt_meta {       /* one value of a file's metadata; strings live as long as the model */
+    const char *key, *text;     /* text: of a string, n_text bytes and a NUL; else NULL */
+    size_t      n_text, n;      /* n: elements of an array; 1 of a plain value */
+    double      number;
+    int         type;           /* GGUF's number of it: 6 = f32, 8 = string ...; of an array its elements' */
+} gpt_meta;
+
+typedef struct gpt_tensor {     /* of the file; strings live as long as the model */
+    const char *name, *type;    /* such as "blk.0.attn_q.weight", "Q8_0" */
+    uint64_t    shape[4];       /* as in the file: neighbours in memory first, 1 beyond the last */
+    uint64_t    n_row, n_col;   /* the same as rows: n_col = shape[0] */
+} gpt_tensor;
+
+/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG: there is none. GPT_E_STATE:
+ * an element, but the file is at hand only in a model that uses it as mapped. */
+GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
+
+/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor. info: NULL is fine. Takes
+ * 120 KiB from the model's allocator and gives them back. GPT_E_STATE: the model was opened for its header alone. */
+GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
+                                    gpt_tensor *info, gpt_error *err);
+
 /* ---- Tokens -------------------------------------------------------------------------------------------------------- */
 
 enum {
@@ -2067,9 +2089,13 @@ static int gpti_gguf_to_int(uint32_t type, const gpti_value *v, int64_t lo, int6
     return *out >= lo && *out <= hi;
 }
 
-static float gpti_gguf_to_f32(uint32_t type, const gpti_value *v) {
+static double gpti_gguf_to_double(uint32_t type, const gpti_value *v) {
     char kind = gpti_gguf_type[type].kind;
-    double f = kind == 'f' ? v->f : kind == 'i' ? (double)v->i : (double)v->u;
+    return kind == 'f' ? v->f : kind == 'i' ? (double)v->i : (double)v->u;
+}
+
+static float gpti_gguf_to_f32(uint32_t type, const gpti_value *v) {
+    double f = gpti_gguf_to_double(type, v);
     return f > (double)FLT_MAX ? (float)INFINITY : f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
 }
 
@@ -2226,8 +2252,8 @@ static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64
     if (len < lo || len > hi) return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
                                                       (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
     if (!gpti_cursor_want(c, len)) return 0;
-    if (!k || len > k->cap - k->used) {
-        size_t cap = len > 8192 - sizeof *k ? (size_t)len : 8192 - sizeof *k;
+    if (!k || len >= k->cap - k->used) {
+        size_t cap = len >= 8192 - sizeof *k ? (size_t)len + 1 : 8192 - sizeof *k;
         k = (gpti_text_block *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
         if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
         k->cap = cap; k->used = 0; k->next = g->text;
@@ -2235,7 +2261,8 @@ static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64
     }
     p = (char *)(k + 1) + k->used;
     if (!gpti_cursor_bytes(c, p, (size_t)len)) return 0;
-    k->used += (size_t)len;
+    p[(size_t)len] = 0;                 /* for gpt_model_meta's callers: nothing here reads it */
+    k->used += (size_t)len + 1;
     out->p = p; out->n = (size_t)len;
     return 1;
 }
@@ -4125,6 +4152,7 @@ struct gpt_model {
     int              quantized;             /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
+    gpti_gguf        gguf;      /* names of metadata and tensors; arrays and data only while parts are open */
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
     int              header_only, whole;    /* whole: the file has all tensors of a model that can be computed */
@@ -4946,7 +4974,8 @@ static void gpti_close_parts(gpt_model *m) {
     int i;
     for (i = 0; i < m->n_part; i++) gpti_source_close(&m->part[i], &m->mem);
     gpti_free(&m->mem, m->part);
-    m->part = NULL; m->n_part = 0;
+    m->part = m->gguf.part = NULL;
+    m->n_part = 0;
 }
 
 GPT_API void gpt_model_free(gpt_model *m) {
@@ -4958,6 +4987,7 @@ GPT_API void gpt_model_free(gpt_model *m) {
     for (i = 0; i < 3; i++) { gpti_free(&mem, m->rope_freq[i]); gpti_free(&mem, m->text[i]); }
     gpti_free(&mem, m->layer);
     gpti_free(&mem, m->weights);
+    gpti_gguf_close(&m->gguf, &mem);
     gpti_close_parts(m);
     gpti_free(&mem, m);
 }
@@ -4985,7 +5015,7 @@ static gpt_result gpti_model_finish(gpt_model **out, gpt_model *m, const gpt_mod
     ld.m = m; ld.params = params; ld.err = err;
     gpti_pool_init(&ld.pool, &params->parallel, params->n_threads);
     r = gpti_load_parts(&ld);
-    gpti_gguf_close(&ld.g, &m->mem);
+    m->gguf = ld.g;
     gpti_free(&m->mem, ld.used);
     gpti_free(&m->mem, ld.strip);
     if (r) { gpt_model_free(m); return r; }
@@ -5071,6 +5101,82 @@ GPT_API uint32_t gpt_version(void) { return GPT_VERSION_NUMBER; }
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
     if (info) memset(info, 0, sizeof *info);
     if (info && m) *info = m->info;
+}
+
+GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out) {
+    const gpti_gguf *g = m ? &m->gguf : NULL;
+    const gpti_meta_pair *pair = !g ? NULL : key ? gpti_gguf_find(g, key) : i < g->n_pair ? &g->pair[i] : NULL;
+    gpti_value v;
+    if (out) memset(out, 0, sizeof *out);
+    if (!pair || !out) return GPT_E_ARG;
+    out->key = pair->key.p; out->n = 1; out->type = (int)pair->type;
+    v = pair->v;
+    if (pair->type == GPTI_GGUF_STRING) { out->text = v.s.p; out->n_text = v.s.n; return GPT_OK; }
+    if (pair->type == GPTI_GGUF_ARRAY) {
+        uint32_t type;
+        out->n = (size_t)pair->count; out->type = (int)pair->elem;
+        if (!key) return GPT_OK;                /* the list of keys has no elements */
+        if (i >= out->n || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY) return GPT_E_ARG;
+        if (!g->part || gpti_gguf_number(g, key, i, &type, &v) != 1) return GPT_E_STATE;
+    }
+    out->number = gpti_gguf_to_double((uint32_t)out->type, &v);
+    return GPT_OK;
+}
+
+/* Where the model keeps a tensor of the tables: its row, and the layer or model that the row's offset counts from. */
+static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **object) {
+    const gpti_tensor_row *rows = gpti_model_tensors;
+    size_t i = 0, n = GPTI_N_MODEL_TENSOR;
+    *object = (const char *)m;
+    if (!strncmp(name, "blk.", 4)) {
+        for (name += 4; *name >= '0' && *name <= '9' && i < m->hp.n_layer; name++) i = 10 * i + (size_t)(*name - '0');
+        if (*name++ != '.' || i >= m->hp.n_layer) return NULL;
+        *object = (const char *)&m->layer[i];
+        rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
+    }
+    for (i = 0; i < n; i++) if (!strcmp(rows[i].name, name)) return &rows[i];
+    return NULL;
+}
+
+GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
+                                    gpt_tensor *info, gpt_error *err) {
+    const gpti_tensor *t = !m ? NULL : name ? gpti_gguf_tensor(&m->gguf, name)
+        : i < m->gguf.n_tensor ? &m->gguf.tensor[i] : NULL;
+    const gpti_tensor_row *place;
+    const char *object;
+    char shown[GPTI_SHOWN];
+    size_t n_col, n_row;
+    gpti_clear(err);
+    if (info) memset(info, 0, sizeof *info);
+    if (!t) return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s", name ? name : "of that number");
+    n_col = (size_t)t->ne[0]; n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
+    if (info) {
+        info->name = t->name.p; info->type = t->fmt->name; info->n_row = n_row; info->n_col = n_col;
+        memcpy(info->shape, t->ne, sizeof info->shape);
+    }
+    if (!n) return GPT_OK;
+    gpti_show(shown, t->name);
+    if (!rows || row > n_row || n > n_row - row)
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them", (gpti_ull)n_row,
+                         shown);
+    place = m->weights ? gpti_tensor_place(m, t->name.p, &object) : NULL;
+    if (!place || place->kind == 'F') return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
+    if (place->kind == 'V') {
+        const float *v = *(const float *const *)(const void *)(object + place->offset);
+        if (!v) return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
+        memcpy(rows, v + row * n_col, n * n_col * sizeof *rows);
+    } else {
+        const gpti_linear *lin = (const gpti_linear *)(const void *)(object + place->offset);
+        gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&m->mem, sizeof *scratch);
+        if (!scratch) return gpti_fail(err, GPT_E_MEMORY, "gpt_model_tensor: out of memory");
+        for (i = 0; i < n; i++) {
+            gpti_matrix w = lin->w;
+            w.data += (row + i) / w.n_row * lin->stride;        /* experts lie one after the other */
+            gpti_matrix_row(&w, (row + i) % w.n_row, rows + i * n_col, scratch);
+        }
+        gpti_free(&m->mem, scratch);
+    }
+    return GPT_OK;
 }
 
 GPTI_COLD_END
