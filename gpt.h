@@ -570,6 +570,191 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #endif
 
 /* ======================================================================
+ * [STORY] One token's way: prompt, pass, choice, text
+ * ====================================================================
+ * gpt_generate takes a prompt apart into tokens and then goes one step after the other. A step computes what waits (the prompt,
+ * then each time the newest token), chooses the next token from the logits and hands out its text. */
+
+#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
+
+typedef struct gpti_pool {              /* who works: the host's threads, OpenMP's, or the caller alone */
+    gpt_parallel host;
+    int          n_worker;              /* the caller included */
+    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    struct gpti_crew *crew;             /* OpenMP's helpers that are here now, or NULL */
+} gpti_pool;
+
+typedef struct gpti_pass_cursor {    /* how far a pass has come: it can stop between any two slices of units */
+    int active;
+    size_t stage, unit, n_unit, logits_group;   /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
+    uint32_t layer;
+} gpti_pass_cursor;
+
+/* Units [begin, end) of a stage, for one worker. */
+typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
+typedef struct gpti_stage {
+    uint8_t id, kinds;                                  /* GPTI_STAGE_; of layers that have it */
+    void (*begin)(gpt_session *s);                      /* sets cursor.n_unit and cost */
+    void (*run)(gpt_session *s, const gpti_share *u);   /* computes a share of the units, which do not depend on each other */
+} gpti_stage;
+
+enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
+
+struct gpt_session {
+    const gpt_model   *m;
+    gpt_session_params params;
+    gpti_pool          pool;
+    int                n_most;          /* workers that there is scratch for */
+    size_t             bytes;
+    void              *block;           /* what to free; NULL: the caller's */
+    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;     /* rows of x; rows of y, ffn and xq; rows of logits */
+
+    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
+    gpt_token         *token;
+    size_t             n_past, n_token;
+    size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
+    size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
+    struct gpti_cache *cache;           /* [n_layer] */
+    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL */
+    int                lent;            /* the host has had a pointer to them */
+    size_t             from;            /* n_past when the work at hand came */
+    struct gpti_generation *gen;
+    struct gpti_candidate  *cand;       /* [n_vocab] */
+
+    /* the pass under way */
+    gpti_stage        *stage;           /* [GPTI_N_STAGE] */
+    gpti_pass_cursor   cursor;
+    size_t             n_row, cost;     /* T of this chunk; multiply-adds of one unit */
+    size_t             slice;           /* first unit of the slice under way */
+    struct gpti_matmul *job;            /* [n_job] the products of this stage, together n_unit panels */
+    size_t             n_job;
+    struct gpti_attend *attend;
+    size_t             n_slot, d_slot, n_shared;    /* rows of the feed-forward and their width; of the shared expert */
+    int                logits_wanted;   /* GPTI_LOGITS_ */
+    float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
+    size_t             score_base;
+    size_t             out_row, n_out;  /* rows of x that get logits */
+
+    /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the feed-forward, S = n_slot rows */
+    float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
+    float             *att, *y, *ffn;   /* [T, heads * d_v]; [S, D] what is added to x; [S, 2F] gate, then up */
+    struct gpti_xblock *xq;             /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
+    float             *rope[2], *logits;    /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
+    float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
+    uint32_t          *chosen;          /* [T, n_used] experts of each token */
+    uint32_t          *expert_tok, *expert_slot, *first;    /* grouped by expert, expert e's from first[e] to first[e + 1] */
+    union gpti_scratch *scratch;        /* [n_worker]; the tokenizer uses it too */
+
+    int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
+    gpt_error         *err;             /* of that call */
+};
+
+/* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language Understanding by Generative
+ * Pre-Training", fig. 1) to its top: buffers in -> out. gpti_list_stages says how each is computed. */
+enum {
+    GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
+
+    GPTI_STAGE_ATTN_NORM,       /* x -> xn, xq                  norm; from here on for each layer */
+    GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
+    GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
+    GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
+    GPTI_STAGE_ATT_INPUT,       /* att -> xq */
+    GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
+    GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
+
+    GPTI_STAGE_FFN_UP,          /* xn, xq -> ffn                layers with one feed-forward: products */
+    GPTI_STAGE_FFN_ACT,         /* ffn -> ffn, xq               activation */
+    GPTI_STAGE_FFN_DOWN,        /* ffn, xq -> y                 product */
+    GPTI_STAGE_FFN_ADD,         /* x, y -> x */
+
+    GPTI_STAGE_ROUTER,          /* xn, xq -> route              layers of experts: a score for each expert */
+    GPTI_STAGE_ROUTE,           /* route -> chosen, gate        the best of them, and their weights */
+    GPTI_STAGE_EXPERTS_UP,      /* xn, xq -> ffn                as above, a row for each expert of a token */
+    GPTI_STAGE_EXPERTS_ACT,     /* ffn -> ffn, xq */
+    GPTI_STAGE_EXPERTS_DOWN,    /* ffn, xq -> y */
+    GPTI_STAGE_EXPERTS_ADD,     /* x, y, gate -> x              to here */
+
+    GPTI_STAGE_OUT_NORM,        /* x -> xn, xq                  only rows whose logits somebody wants */
+    GPTI_STAGE_LOGITS,          /* xn, xq -> logits             product with the vocabulary */
+    GPTI_STAGE_SCORES,          /* logits -> logits, score      scale and cap */
+    GPTI_N_STAGE
+};
+
+static void gpti_begin_chunk(gpt_session *s);                               /* [FORWARD] */
+static void gpti_begin_stage(gpt_session *s);
+static void gpti_run_slice(gpt_session *s);
+static void gpti_trace_stage(const gpt_session *s);
+static int gpti_next_stage(gpt_session *s);
+static void gpti_end_chunk(gpt_session *s);
+static gpt_result gpti_ask(gpt_session *s);
+static void gpti_drop_waiting(gpt_session *s);
+static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err);
+static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err);     /* [SESSION] */
+static gpt_result gpti_leave(gpt_session *s, gpt_result r);
+static gpt_result gpti_draw(gpt_session *s, gpt_token *id);                 /* [SAMPLING] */
+static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                             void *user, gpt_error *err);                   /* [GENERATE] */
+static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
+static gpt_finish gpti_enough(const gpt_session *s);
+static gpt_result gpti_finish(gpt_session *s, gpt_finish why);
+
+/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by layer. The cursor lives in the
+ * session. So one loop serves the calls that block, the slices of gpt_step (GPT_MORE: the poll hook asked for a pause and
+ * can_pause is set; the next call goes on there), a cancel (finished chunks stay, the rest is dropped) and the trace hook. */
+static gpt_result gpti_pass(void *session) {
+    gpt_session *s = (gpt_session *)session;
+    while (s->n_past < s->n_token) {
+        if (!s->cursor.active) gpti_begin_chunk(s);
+        do {
+            if (s->cursor.unit == 0) gpti_begin_stage(s);
+            while (s->cursor.unit < s->cursor.n_unit) {
+                gpt_result r;
+                gpti_run_slice(s);              /* some milliseconds of work, shared by the threads */
+                r = gpti_ask(s);                /* the poll hook */
+                if (r < 0) gpti_drop_waiting(s);
+                if (r) return r;
+            }
+            gpti_trace_stage(s);
+        } while (gpti_next_stage(s));
+        gpti_end_chunk(s);
+    }
+    return GPT_OK;
+}
+
+/* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the generation. */
+static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
+    gpt_token id = -1;
+    gpt_finish why = gpti_enough(s);            /* what was handed out last may have ended the text */
+    gpt_result r;
+    if (why == GPT_FINISH_STOP || why == GPT_FINISH_HOST) return gpti_finish(s, why);
+    s->logits_wanted = GPTI_LOGITS_LAST;
+    r = gpti_forward(s, 1, err);
+    if (!r && !s->stop) r = gpti_draw(s, &id);
+    if (r == GPT_MORE) return r;
+    if (s->stop) {                              /* gpt_end from a hook */
+        if (err) { err->code = GPT_OK; err->msg[0] = 0; }
+        return gpti_finish(s, GPT_FINISH_HOST);
+    }
+    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
+    why = gpti_append_token(s, id);
+    return why == GPT_FINISH_NONE ? GPT_MORE : gpti_finish(s, why);
+}
+
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
+    return gpti_leave(s, gpti_advance(s, err));
+}
+
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                                void *user, gpt_error *err) {
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
+    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
+    do r = gpt_step(s, err); while (r == GPT_MORE);
+    return r;
+}
+
+/* ======================================================================
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
  * ==================================================================== */
 
@@ -679,12 +864,6 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
 enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
        GPTI_MAX_WORKER = 256, GPTI_PIECES = 4,      /* pieces of a job for each; looks for work before the core is lent away: */
        GPTI_SPIN = 2000, GPTI_QUIT = 1 << 15 };
-typedef struct gpti_pool {
-    gpt_parallel host;
-    int          n_worker;      /* the caller included */
-    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
-    struct gpti_crew *crew;     /* the helpers that are here now, or NULL */
-} gpti_pool;
 
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
@@ -4012,134 +4191,139 @@ static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *id
  * [MODEL] The architecture table, hyper-parameters, loading
  * ==================================================================== */
 
-enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };                        /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019)   */
-enum { GPTI_POS_LEARNED, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };  /* rope on pairs (2i, 2i+1) or (i, i + d/2)      */
+enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };    /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019) */
+enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope on pairs (2i, 2i+1) or (i, i + d/2) */
 enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
+enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
-enum {                              /* what else sets an architecture apart                                              */
-    GPTI_ALWAYS     = 1 << 0,       /* (in the tensor tables: every architecture needs it)                               */
-    GPTI_NORM_BIAS  = 1 << 1,       /* norms have a bias                                                                 */
-    GPTI_QKV_BIAS   = 1 << 2,       /* the q, k, v projections have one                                                  */
-    GPTI_OUT_BIAS   = 1 << 3,       /* the attention's output projection has one                                         */
-    GPTI_FFN_BIAS   = 1 << 4,       /* the feed-forward layers have one                                                  */
-    GPTI_BIAS       = GPTI_NORM_BIAS | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_FFN_BIAS,
-    GPTI_GATED      = 1 << 5,       /* down(act(gate x) * up x) instead of down(act(up x))                               */
-    GPTI_PARALLEL   = 1 << 6,       /* x + attention(norm x) + ffn(norm x)                                               */
-    GPTI_MAY_PARALLEL = 1 << 7,     /* parallel where the file has no ffn_norm                                           */
-    GPTI_PRE_NORM   = 1 << 8,       /* norms before attention and feed-forward                                           */
-    GPTI_POST_NORM  = 1 << 9,       /* norms after them, before the residual sum                                         */
-    GPTI_QK_NORM    = 1 << 10,      /* norms on q and k before rope, per head or whole: the tensor's shape says          */
-    GPTI_EMBD_NORM  = 1 << 11,      /* a norm right after the embedding                                                  */
-    GPTI_EMBD_SQRT  = 1 << 12,      /* embeddings times sqrt(d_model)                                                    */
-    GPTI_NORM_PLAIN = 1 << 13,      /* norms without weights                                                             */
-    GPTI_LOGIT_DIV  = 1 << 14,      /* logit_scale divides                                                               */
-    GPTI_MOE_NORM   = 1 << 15,      /* the chosen experts' weights are made to sum to 1                                  */
-    GPTI_SINKS      = 1 << 16,      /* attention sinks: one more score per head with no value behind it                  */
-    GPTI_POST_AS_FFN = 1 << 17,     /* post_attention_norm is the feed-forward's norm                                    */
-    GPTI_MAY_QK_NORM = 1 << 18,     /* GPTI_QK_NORM where the file has the weights                                       */
-    GPTI_MAY_EXPERT = 1 << 19,      /* mixture of experts where the file has a router                                    */
-    GPTI_POSITIONS  = 1 << 20,      /* learned position embeddings                                                       */
-    GPTI_OWN_HEAD   = 1 << 21,      /* output.weight is there: never the embedding's                                     */
-    GPTI_HEAD_BIAS  = 1 << 22,      /* so is output.bias                                                                 */
-    GPTI_SHARED_EXPERT = 1 << 23,   /* one expert that all tokens use, with a gate of its own                            */
-    GPTI_FULL_ROPE  = 1 << 24,      /* rope turns the whole head                                                         */
-    GPTI_READ_PARALLEL = 1 << 25,   /* the keys of the row: use_parallel_residual                                        */
-    GPTI_READ_SCALES = 1 << 26,     /* attention.scale, embedding_scale, residual_scale, rope.scaling.finetuned          */
-    GPTI_READ_LOGIT_SCALE = 1 << 27,    /* logit_scale                                                                   */
-    GPTI_READ_CAPS  = 1 << 28,      /* attn_logit_softcapping; without it 50, 30 for the last one and a window of 4096   */
-    GPTI_READ_QUERY = 1 << 29,      /* attention.scale, final_logit_softcapping                                          */
-    GPTI_READ_CLAMP = 1 << 30,      /* attention.clamp_kqv                                                               */
-    GPTI_ANY        = 0             /* (in the tensor tables: every architecture may have it)                            */
-};
-
-/* One row per architecture: the dozen choices in which GPT-family decoders differ. */
-typedef struct gpti_arch {              /* names stand in the rows of all tables: rows without pointers are truly constant */
-    char        name[12];
-    uint8_t     norm, pos, act;
-    uint8_t     window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer   */
-    uint8_t     rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere              */
-    uint8_t     wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head)             */
-    uint32_t    flags;
+/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what its models have; with a
+ * question mark: have where the file has the tensors.
+ *   pre_norm     norms before attention and feed-forward         qkv_bias      the q, k, v projections have a bias
+ *   post_norm    norms after them, before the residual sum       out_bias      the attention's output projection
+ *   plain_norm   norms without weights                           ffn_bias      the feed-forward
+ *   norm_bias    norms have a bias                               own_head      output.weight is there, never the embedding's
+ *   qk_norm      norms on q and k before rope                    head_bias     so is output.bias
+ *   embd_norm    a norm right after the embedding                experts       layers of GPTI_EXPERTS kind
+ *   embd_sqrt    embeddings times sqrt(d_model)                  shared_expert one that all tokens use, with its own gate
+ *   positions    learned position embeddings                     sum_to_1      the chosen experts' weights are made to
+ *   full_rope    rope turns the whole head                       logit_div     logit_scale divides
+ *   gated        down(act(gate x) * up x), not down(act(up x))   sinks         one more score per head, without a value
+ *   parallel     x + attention(norm x) + ffn(norm x);            post_is_ffn   post_attention_norm is the feed-forward's
+ *                with ?: where the file has no ffn_norm
+ * and whose keys it reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
+ *
+ * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other has; 3. its name in
+ * tests/make_goldens.py, which has transformers say what is right. What the words cannot say is a new layer kind. */
+typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
+    char    name[12];
+    uint8_t norm, pos, act;
+    uint8_t window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer */
+    uint8_t rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere */
+    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
+    float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
+    char    has[104];
 } gpti_arch;
 
-#define GPTI_LLAMA_LIKE (GPTI_PRE_NORM | GPTI_GATED | GPTI_MOE_NORM)
+#define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
+#define GPTI_LLAMA_LIKE "pre_norm gated "
 static const gpti_arch gpti_archs[] = {
-    /* name         norm             position          activation      window rope wide  flags */
-    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
-        | GPTI_READ_PARALLEL | GPTI_OWN_HEAD },
-    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_FFN_BIAS | GPTI_PARALLEL },
-    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_PARALLEL | GPTI_FULL_ROPE },
-    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM | GPTI_OWN_HEAD },
-    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
-        | GPTI_PARALLEL | GPTI_OWN_HEAD | GPTI_HEAD_BIAS },
-    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT
-        | GPTI_FULL_ROPE },
-    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
-        | GPTI_QKV_BIAS | GPTI_MAY_EXPERT | GPTI_SHARED_EXPERT | GPTI_OWN_HEAD },
-    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
-    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM
-        | GPTI_MAY_EXPERT },
-    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
-    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
-        | GPTI_POST_NORM | GPTI_READ_QUERY | GPTI_READ_CAPS },
-    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
-        | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_READ_QUERY },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN
-        | GPTI_READ_CLAMP },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         4, 0,  0, GPTI_GATED | GPTI_POST_NORM
-        | GPTI_QK_NORM | GPTI_OWN_HEAD },
-    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV
-        | GPTI_READ_SCALES | GPTI_READ_LOGIT_SCALE },
-    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
-        | GPTI_PARALLEL | GPTI_MAY_QK_NORM | GPTI_READ_LOGIT_SCALE },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS
-        | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT | GPTI_OWN_HEAD }
+    /* name         norm             position       activation     window rope wide local_base */
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "positions" },
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "positions" },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0, GPTI_GPT2_LIKE "k_parallel own_head" },
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, 0, 0,  0, 0, "pre_norm norm_bias ffn_bias parallel" },
+    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "embd_norm" },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0, "pre_norm norm_bias parallel full_rope" },
+    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        "pre_norm norm_bias gated parallel? qk_norm? own_head" },
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "parallel own_head head_bias" },
+    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
+    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE "qkv_bias" },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias experts? shared_expert own_head" },
+    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1, GPTI_LLAMA_LIKE "qk_norm" },
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+        GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
+    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_LLAMA_LIKE "embd_sqrt" },
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 2, 0, 46, 0,
+        GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 6, 0, 62, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE "plain_norm k_clamp" },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      4, 0,  0, 1, "post_norm gated qk_norm own_head" },
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
+    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 4,  0, 0, GPTI_LLAMA_LIKE },
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, 2, 0, 0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
-enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };          /* q/k norm per head, same weights; own weights; all heads   */
+/* Has the architecture what the word says? "" stands for all of them: GPTI_IF_PRESENT. */
+static int gpti_has(const gpti_arch *a, const char *word) {
+    const size_t n = strlen(word);
+    const char *p = a->has;
+    if (!n) return GPTI_IF_PRESENT;
+    for (; *p; p += strcspn(p, " "), p += *p == ' ') {
+        if (strncmp(p, word, n)) continue;
+        if (p[n] == '?') return GPTI_IF_PRESENT;
+        if (!p[n] || p[n] == ' ') return GPTI_YES;
+    }
+    return GPTI_NO;
+}
 
-typedef struct gpti_vector { const float *w, *b; } gpti_vector;             /* weight and bias of a norm, or NULL        */
+/* Kinds of layers, a bit each. Tensors and stages carry a mask of the kinds that have them.
+ *
+ * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below; 3. its stages, in the story
+ * and in gpti_list_stages. */
+enum { GPTI_DENSE = 1,          /* one feed-forward */
+       GPTI_EXPERTS = 2,        /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 3 };
+
+enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
+
+typedef struct gpti_vector { const float *w, *b; } gpti_vector;     /* weight and bias of a norm, or NULL */
 typedef struct gpti_linear {
-    gpti_matrix  w;             /* w.data NULL = absent                                                                  */
-    const float *b;             /* [n_row] or NULL; experts: [n_expert, n_row]                                           */
-    size_t       stride;        /* experts: bytes from one expert's matrix to the next                                   */
+    gpti_matrix  w;             /* w.data NULL = absent */
+    const float *b;             /* [n_row] or NULL; experts: [n_expert, n_row] */
+    size_t       stride;        /* experts: bytes from one expert's matrix to the next */
 } gpti_linear;
 
 typedef struct gpti_layer {
+    int          kind;          /* GPTI_DENSE or GPTI_EXPERTS */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks;
     uint32_t     n_head, n_kv, d_ff;
-    uint32_t     window;        /* 0 = sees everything                                                                   */
-    int          rope;          /* -1 none, else which of the model's two frequency tables                               */
-    int          qk_norm;       /* GPTI_QK_: what the q and k norms run over                                             */
+    uint32_t     window;        /* 0 = sees everything */
+    int          rope;          /* -1 none, else which of the model's two frequency tables */
+    int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
 } gpti_layer;
 
 typedef struct gpti_hparams {
-    uint32_t n_layer, n_vocab, n_ctx, d_model, d_k, d_v, n_rope;        /* d_k, d_v: per head; n_rope: rotated part of d_k */
-    uint32_t max_head, max_kv, max_ff, max_qkv, max_att;                /* over the layers, for scratch sizes            */
-    size_t   ld_ffn;                                                    /* floats of a row that holds gate and up        */
+    uint32_t n_layer, n_vocab, n_ctx, d_model;
+    uint32_t d_k, d_v, n_rope;          /* of a head: width of q and k, of v; rotated part of d_k */
+    uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
+    size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
-    float    rope_mscale;
+    int      causal, with_rope, parallel, yarn_truncate;
+    float    rope_base, local_base, rope_scale, rope_attn, yarn_fast, yarn_slow, yarn_attn;
+    float    rope_mscale;               /* what cosines and sines are multiplied with */
 } gpti_hparams;
 
 struct gpt_model {
     gpti_mem         mem;
-    gpti_arch        arch;      /* the row, copied: the file may settle what the row leaves open */
+    gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
+    int              pre_norm, plain_norm, gated, parallel, sum_to_1;   /* of its words, those that a pass asks for */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
@@ -4149,84 +4333,85 @@ struct gpt_model {
     gpti_layer      *layer;     /* [n_layer] */
     float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     void            *weights;   /* one block: packed matrices and vectors */
-    int              quantized;             /* some matrix is: what the rows that it multiplies become */
+    int              quantized; /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
     gpti_gguf        gguf;      /* names of metadata and tensors; arrays and data only while parts are open */
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
     int              header_only, whole;    /* whole: the file has all tensors of a model that can be computed */
-    uint32_t         n_busy;    /* calls at work on sessions of it, on all threads: gpt_model_free from a hook does nothing */
+    uint32_t         n_busy;    /* calls at work on its sessions, on all threads: gpt_model_free from a hook does nothing */
 };
 
-/* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ------------------------------ */
+/* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ---- */
 
 typedef struct gpti_tensor_row {
-    char        name[28];
-    size_t      offset;         /* in gpti_layer or gpt_model */
-    char        kind;           /* 'M' matrix (gpti_matrix inside gpti_linear), 'V' vector (const float *), 'F' rope factors */
-    char        extents[4];
-    uint32_t    need, only;     /* flags that require it; flags of which one must be there to have a use for it */
+    char     name[28];
+    size_t   offset;            /* in gpti_layer or gpt_model */
+    char     type;              /* 'M' matrix (gpti_linear's w), 'V' vector (const float *), 'F' rope factors */
+    char     extents[4];
+    uint8_t  kinds;             /* of layers that have it */
+    char     need[14], only[14];    /* words: who must have it, "" nobody, "all"; who may, "" all */
 } gpti_tensor_row;
 
 #define GPTI_L(field) offsetof(gpti_layer, field)
 static const gpti_tensor_row gpti_layer_tensors[] = {
-    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_PRE_NORM,                  GPTI_PRE_NORM },
-    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_NORM_BIAS,                 GPTI_PRE_NORM },
-    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   0,                              GPTI_PARALLEL },
-    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   0,                              GPTI_PARALLEL },
-    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  0,                              GPTI_ANY },
-    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   0,                              GPTI_ANY },
-    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  0,                              GPTI_ANY },
-    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   0,                              GPTI_ANY },
-    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  0,                              GPTI_ANY },
-    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   0,                              GPTI_ANY },
-    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  0,                              GPTI_ANY },
-    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   0,                              GPTI_ANY },
-    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS,                    GPTI_ANY },
-    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS,                  GPTI_ANY },
-    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS,                     GPTI_SINKS },
-    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
-    { "post_attention_norm.weight", GPTI_L(ffn_norm.w),       'V', "D",   GPTI_POST_AS_FFN,               GPTI_POST_AS_FFN },
-    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0,                              GPTI_PRE_NORM },
-    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0,                              GPTI_PRE_NORM },
-    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
-    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  0,                              GPTI_GATED },
-    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   0,                              GPTI_GATED },
-    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  0,                              GPTI_ANY },
-    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   0,                              GPTI_ANY },
-    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  0,                              GPTI_ANY },
-    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   0,                              GPTI_ANY },
-    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT }
+    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_EVERY,   "pre_norm",      "pre_norm" },
+    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_EVERY,   "norm_bias",     "pre_norm" },
+    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   GPTI_EVERY,   "",              "parallel" },
+    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   GPTI_EVERY,   "",              "parallel" },
+    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  GPTI_EVERY,   "",              "" },
+    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   GPTI_EVERY,   "",              "" },
+    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  GPTI_EVERY,   "",              "" },
+    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   GPTI_EVERY,   "",              "" },
+    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  GPTI_EVERY,   "",              "" },
+    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   GPTI_EVERY,   "",              "" },
+    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  GPTI_EVERY,   "",              "" },
+    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   GPTI_EVERY,   "",              "" },
+    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_EVERY,   "qk_norm",       "qk_norm" },
+    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   GPTI_EVERY,   "",              "qk_norm" },
+    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_EVERY,   "qk_norm",       "qk_norm" },
+    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   GPTI_EVERY,   "",              "qk_norm" },
+    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_EVERY,   "all",           "" },
+    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_EVERY,   "out_bias",      "" },
+    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_EVERY,   "sinks",         "sinks" },
+    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_EVERY,   "post_norm",     "post_norm" },
+    { "post_attention_norm.weight", GPTI_L(ffn_norm.w),       'V', "D",   GPTI_EVERY,   "post_is_ffn",   "post_is_ffn" },
+    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   GPTI_EVERY,   "",              "pre_norm" },
+    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   GPTI_EVERY,   "",              "pre_norm" },
+    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_EVERY,   "post_norm",     "post_norm" },
+    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  GPTI_DENSE,   "",              "gated" },
+    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   GPTI_DENSE,   "",              "gated" },
+    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  GPTI_DENSE,   "all",           "" },
+    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   GPTI_DENSE,   "ffn_bias",      "" },
+    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  GPTI_DENSE,   "all",           "" },
+    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   GPTI_DENSE,   "ffn_bias",      "" },
+    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  GPTI_EXPERTS, "all",           "" },
+    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   GPTI_EXPERTS, "",              "" },
+    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", GPTI_EXPERTS, "all",           "" },
+    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  GPTI_EXPERTS, "",              "" },
+    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", GPTI_EXPERTS, "all",           "" },
+    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  GPTI_EXPERTS, "",              "" },
+    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", GPTI_EXPERTS, "all",           "" },
+    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  GPTI_EXPERTS, "",              "" },
+    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  GPTI_EXPERTS, "shared_expert", "" },
+    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  GPTI_EXPERTS, "shared_expert", "" },
+    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  GPTI_EXPERTS, "shared_expert", "" },
+    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  GPTI_EXPERTS, "shared_expert", "" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
-    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_ALWAYS,                    GPTI_ANY },
-    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  GPTI_POSITIONS,                 GPTI_POSITIONS },
-    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
-    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
-    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS,                    GPTI_ANY },
-    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS,                 GPTI_ANY },
-    { "output.weight",              GPTI_M(head.w),           'M', "DN",  GPTI_OWN_HEAD,                  GPTI_ANY },
-    { "output.bias",                GPTI_M(head.b),           'V', "N",   GPTI_HEAD_BIAS,                 GPTI_ANY },
-    { "rope_freqs.weight",          0,                        'F', "R",   0,                              GPTI_ANY },
-    { "rope_factors_long.weight",   0,                        'F', "R",   0,                              GPTI_ANY },
-    { "rope_factors_short.weight",  0,                        'F', "R",   0,                              GPTI_ANY }
+    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_EVERY,   "all",           "" },
+    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  GPTI_EVERY,   "positions",     "positions" },
+    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm" },
+    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm" },
+    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_EVERY,   "all",           "" },
+    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_EVERY,   "norm_bias",     "" },
+    { "output.weight",              GPTI_M(head.w),           'M', "DN",  GPTI_EVERY,   "own_head",      "" },
+    { "output.bias",                GPTI_M(head.b),           'V', "N",   GPTI_EVERY,   "head_bias",     "" },
+    { "rope_freqs.weight",          0,                        'F', "R",   GPTI_EVERY,   "",              "" },
+    { "rope_factors_long.weight",   0,                        'F', "R",   GPTI_EVERY,   "",              "" },
+    { "rope_factors_short.weight",  0,                        'F', "R",   GPTI_EVERY,   "",              "" }
 };
 enum {
     GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
@@ -4235,8 +4420,8 @@ enum {
 
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
-    uint64_t q = l ? (uint64_t)l->n_head * hp->d_k : 0, k = l ? (uint64_t)l->n_kv * hp->d_k : 0;
-    uint64_t v = l ? (uint64_t)l->n_kv * hp->d_v : 0, f = l ? l->d_ff : 0;
+    const uint64_t n_head = l ? l->n_head : 0, n_kv = l ? l->n_kv : 0;
+    const uint64_t q = n_head * hp->d_k, k = n_kv * hp->d_k, v = n_kv * hp->d_v;
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
@@ -4246,9 +4431,9 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return q + k + v;
-        case 'O': return (uint64_t)(l ? l->n_head : 0) * hp->d_v;
-        case 'H': return l ? l->n_head : 0;
-        case 'F': return f;
+        case 'O': return n_head * hp->d_v;
+        case 'H': return n_head;
+        case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
         case 'E': return hp->d_ff_exp;
         case 'Z': return hp->d_ff_shexp;
@@ -4256,7 +4441,7 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
     }
 }
 
-/* ---- Hyper-parameters ---------------------------------------------------------------------------------------------- */
+/* ---- Hyper-parameters ---- */
 
 typedef struct gpti_loader {        /* what loading needs and a loaded model does not */
     gpt_model              *m;
@@ -4272,12 +4457,14 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
     char                    shown[GPTI_SHOWN];      /* for gpti_show */
 } gpti_loader;
 
-#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
-
 /* ".name" is "ARCH.name" in buf; any other key stands for itself */
 static const char *gpti_key(const gpti_loader *ld, const char *name, char buf[128]) {
     snprintf(buf, 128, "%.11s%.100s", name[0] == '.' ? ld->m->arch.name : "", name);
     return buf;
+}
+
+static gpt_result gpti_key_missing(gpti_loader *ld, const char *key) {
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
 }
 
 /* What to say when a getter found nothing: fine where the key is absent, an error where it holds something else. */
@@ -4289,25 +4476,25 @@ static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *
 /* An integer for layer i, where the file may have one for all layers or an array with one for each. Absent gives the
  * default, or an error if that is not within min..max itself. */
 static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent,
-    uint32_t min, uint32_t max) {
+                                uint32_t min, uint32_t max) {
     char key[128];
     int got;
     *out = absent;
     got = gpti_gguf_u32_at(&ld->g, gpti_key(ld, name, key), i, out);
     if (got < 0) return gpti_fail(ld->err, GPT_E_IO, "%s: read error", key);
-    if (!got)
-        GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
+    if (!got) GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
-    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min,
-        (gpti_ull)max, (gpti_ull)*out);
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min, (gpti_ull)max,
+                     (gpti_ull)*out);
 }
 
 /* The same for the whole model. */
 static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
     char key[128];
     const gpti_meta_pair *pair = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
-    if (pair && pair->type == GPTI_GGUF_ARRAY) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
+    if (pair && pair->type == GPTI_GGUF_ARRAY)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
@@ -4319,7 +4506,7 @@ static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, flo
     if (!gpti_gguf_f32(&ld->g, gpti_key(ld, name, key), out)) GPTI_TRY(gpti_key_absent(ld, key, "a number"));
     if (*out == 0.0f) *out = absent;
     if (*out >= min && *out <= max) return GPT_OK;
-    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
     return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max, (double)*out);
 }
 
@@ -4331,142 +4518,217 @@ static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int 
 
 static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, const char *absent) {
     char key[128];
-    out->p = absent; out->n = strlen(absent);
+    *out = gpti_str_of(absent);
     return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
 }
 
-enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256, GPTI_MAX_CTX = 1 << 24 };
+enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256,
+       GPTI_MAX_CTX = 1 << 24 };
 
+/* Keys of single values. absent: the value without the key; where that is not from min to max, the file must have it. */
+typedef struct gpti_key_row {
+    char   key[44];
+    char   type;            /* 'u' uint32_t, 'f' float, 'b' int 0 or 1, 't' gpt_token */
+    char   only[12];        /* a word of the architectures that read it, "" for all */
+    size_t offset;          /* of the field */
+    double absent, min, max;
+} gpti_key_row;
+
+#define GPTI_H(field) offsetof(gpti_hparams, field)
+#define GPTI_U32_MAX 4294967295.0
+static const gpti_key_row gpti_shape_keys[] = {
+    { ".block_count",               'u', "",           GPTI_H(n_layer),        0,                1, GPTI_MAX_LAYER },
+    { ".embedding_length",          'u', "",           GPTI_H(d_model),        0,                1, GPTI_MAX_WIDTH },
+    { ".context_length",            'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX,     0, GPTI_U32_MAX - 1 },
+    { ".attention.causal",          'b', "",           GPTI_H(causal),         1,                0, 1 },
+    { ".use_parallel_residual",     'b', "k_parallel", GPTI_H(parallel),       -1,               0, 1 },
+    { ".rope.scaling.finetuned",    'b', "k_scales",   GPTI_H(with_rope),      1,                0, 1 }
+};
+/* Where two rows fill one field, the later one counts. */
+static const gpti_key_row gpti_keys[] = {
+    { ".attention.clamp_kqv",       'f', "k_clamp",    GPTI_H(clamp_qkv),      0,                0, 1e6 },
+    { ".attn_logit_softcapping",    'f', "k_caps",     GPTI_H(attn_cap),       50,               0, 1e6 },
+    { ".final_logit_softcapping",   'f', "k_query",    GPTI_H(logit_cap),      0,                0, 1e6 },
+    { ".final_logit_softcapping",   'f', "k_caps",     GPTI_H(logit_cap),      30,               0, 1e6 },
+    { ".attention.scale",           'f', "k_scales",   GPTI_H(attn_scale),     0,                0, 1e6 },
+    { ".attention.scale",           'f', "k_query",    GPTI_H(attn_scale),     0,                0, 1e6 },
+    { ".embedding_scale",           'f', "k_scales",   GPTI_H(embd_scale),     1,                0, 1e6 },
+    { ".residual_scale",            'f', "k_scales",   GPTI_H(residual_scale), 1,                0, 1e6 },
+    { ".logit_scale",               'f', "k_logit",    GPTI_H(logit_scale),    1,                0, 1e6 },
+    { ".logit_scale",               'f', "logit_div",  GPTI_H(logit_scale),    -1,               0, 1e6 },
+    { ".attention.sliding_window",  'u', "",           GPTI_H(window),         0,                0, GPTI_U32_MAX },
+    { ".attention.sliding_window",  'u', "k_oss",      GPTI_H(window),         0,                1, GPTI_U32_MAX },
+    { ".rope.scale_linear",         'f', "",           GPTI_H(rope_scale),     1,                1e-3, 1e6 },
+    { ".rope.scaling.attn_factor",  'f', "",           GPTI_H(rope_attn),      1,                1e-3, 1e3 },
+    { ".rope.scaling.yarn_beta_fast", 'f', "",         GPTI_H(yarn_fast),      32,               1e-3, 1e6 },
+    { ".rope.scaling.yarn_beta_slow", 'f', "",         GPTI_H(yarn_slow),      1,                1e-3, 1e6 },
+    { ".rope.scaling.yarn_attn_factor", 'f', "",       GPTI_H(yarn_attn),      1,                0, 1e6 },
+    { ".rope.scaling.yarn_truncate", 'b', "",          GPTI_H(yarn_truncate),  1,                0, 1 },
+    { ".rope.scaling.yarn_truncate", 'b', "k_oss",     GPTI_H(yarn_truncate),  0,                0, 1 },
+    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig),    0,                0, GPTI_U32_MAX },
+    { ".rope.global.freq_base",     'f', "",           GPTI_H(rope_base),      10000,            1, 1e12 }  /* Ollama's */
+};
+
+static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_t n, void *object) {
+    char key[128];
+    for (; n > 0; n--, row++) {
+        void *field = (char *)object + row->offset;
+        uint32_t id = UINT32_MAX;
+        if (row->only[0] && !gpti_has(&ld->m->arch, row->only)) continue;
+        switch (row->type) {
+        case 'u': GPTI_TRY(gpti_hp_u32(ld, row->key, (uint32_t *)field, (uint32_t)row->absent, (uint32_t)row->min,
+                                       (uint32_t)row->max));
+            break;
+        case 'f': GPTI_TRY(gpti_hp_f32(ld, row->key, (float *)field, (float)row->absent, (float)row->min, (float)row->max));
+            break;
+        case 'b': GPTI_TRY(gpti_hp_bool(ld, row->key, (int *)field, (int)row->absent));
+            if (*(int *)field < row->min) return gpti_key_missing(ld, gpti_key(ld, row->key, key));
+            break;
+        default:
+            if (!gpti_gguf_u32(&ld->g, row->key, &id)) GPTI_TRY(gpti_key_absent(ld, row->key, "a token id"));
+            *(gpt_token *)field = id < 0x7fffffffu ? (gpt_token)id : -1;
+        }
+    }
+    return GPT_OK;
+}
+
+/* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    uint32_t i, windowed, period = m->arch.window_period;
+    const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
+    uint32_t i, windowed, period = m->arch.window_period, last = m->arch.rope_period;
     const gpti_meta_pair *pattern;
     char key[128];
-    int rope = 1;
-    if (m->arch.flags & GPTI_READ_SCALES) GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.finetuned", &rope, 1));    /* false: no rope */
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
     if (pattern && pattern->type != GPTI_GGUF_ARRAY)
         GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
     m->arch.window_period = (uint8_t)period;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
-        uint32_t qkv, att;
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
         if (l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
-        period = m->arch.window_period;
+        snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
+        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_EXPERTS : GPTI_DENSE;
         windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = windowed ? hp->window : 0;
-        l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
-        if (!rope || (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u)) l->rope = -1;
-        if (l->rope == 0 && l->window && m->rope_freq[1]) l->rope = 1;
-        qkv = l->n_head * hp->d_k + l->n_kv * (hp->d_k + hp->d_v);
-        att = l->n_head * hp->d_v;
-        if (l->n_head > hp->max_head) hp->max_head = l->n_head;
-        if (l->n_kv > hp->max_kv) hp->max_kv = l->n_kv;
-        if (l->d_ff > hp->max_ff) hp->max_ff = l->d_ff;
-        if (qkv > hp->max_qkv) hp->max_qkv = qkv;
-        if (att > hp->max_att) hp->max_att = att;
+        l->rope = l->window && m->rope_freq[1] ? 1 : 0;
+        if (!rope || (last && i % last == last - 1)) l->rope = -1;
+        hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
+        hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
+        hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
+        hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'S'));
+        hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, 'O'));
     }
-    return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon",
-                       &hp->eps, 0.0f, 1e-30f, 1.0f);
+    return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
+                           : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
 }
 
-/* Numbers that some rows read, and the rows: by flags. The others' stay 0, or 1 for a scale. */
-typedef struct gpti_number_key { char key[32]; size_t offset; uint32_t only; float absent; } gpti_number_key;
-#define GPTI_H(field) offsetof(gpti_hparams, field)
-static const gpti_number_key gpti_number_keys[] = {
-    { ".attention.clamp_kqv",     GPTI_H(clamp_qkv),      GPTI_READ_CLAMP,                   0.0f },
-    { ".attn_logit_softcapping",  GPTI_H(attn_cap),       GPTI_READ_CAPS,                   50.0f },
-    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_QUERY,                   0.0f },
-    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_CAPS,                   30.0f },
-    { ".attention.scale",         GPTI_H(attn_scale),     GPTI_READ_SCALES | GPTI_READ_QUERY, 0.0f },
-    { ".embedding_scale",         GPTI_H(embd_scale),     GPTI_READ_SCALES,                  1.0f },
-    { ".residual_scale",          GPTI_H(residual_scale), GPTI_READ_SCALES,                  1.0f },
-    { ".logit_scale",             GPTI_H(logit_scale),    GPTI_READ_LOGIT_SCALE,             1.0f }
-};
-
-static gpt_result gpti_load_hparams(gpti_loader *ld) {
-    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa", ".attention.value_length_swa" };
+/* Widths of a head. d_head: what they are where the file does not say. */
+static gpt_result gpti_load_head_widths(gpti_loader *ld, uint32_t d_head) {
+    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa",
+                                     ".attention.value_length_swa" };
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    uint32_t n_head, d_head;
-    int parallel = 0, causal = 1;
-    size_t n = 0, i;
-    gpti_str act;
-    GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
-    GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
-    GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0xffffffffu, 0, 0xffffffffu));
-    if (hp->n_ctx == 0xffffffffu) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.context_length: missing from the file", m->arch.name);
-    if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
-    if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
-    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
-    d_head = hp->d_model / n_head;
+    const int full = gpti_has(&m->arch, "full_rope") == GPTI_YES;
+    size_t i;
     GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
-    if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
-    if (hp->n_rope & 1 || (m->arch.flags & GPTI_FULL_ROPE && hp->n_rope != hp->d_k))
+    if (m->arch.pos != GPTI_POS_PAIR && m->arch.pos != GPTI_POS_HALF) hp->n_rope = 0;
+    if (hp->n_rope & 1 || (full && hp->n_rope != hp->d_k))
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %llu", m->arch.name,
-            hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
+                         hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
     for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
-        uint32_t want = i == 0 ? hp->n_rope : i == 1 ? hp->d_k : hp->d_v, has;
-        if (!want) continue;                    /* no rope */
-        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, want, 0, 0xffffffffu));
-        if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
-            m->arch.name, same[i], (gpti_ull)want, (gpti_ull)has);
+        const uint32_t widths[] = { hp->n_rope, hp->d_k, hp->d_v };
+        uint32_t has;
+        if (!widths[i]) continue;               /* no rope */
+        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, widths[i], 0, UINT32_MAX));
+        if (has != widths[i])
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
+                             m->arch.name, same[i], (gpti_ull)widths[i], (gpti_ull)has);
     }
-    GPTI_TRY(gpti_hp_bool(ld, ".attention.causal", &causal, 1));
-    if (!causal) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", m->arch.name);
-    n = (size_t)m->tok.n_token;
-    if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
-    else hp->n_vocab = (uint32_t)n;
-    GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
-    if (m->arch.act == GPTI_SWIGLU_CLAMP) act.n = 0;        /* its files say silu, and mean that with the clamps */
-    if (gpti_str_is(act, "silu")) m->arch.act = GPTI_SILU;
-    else if (gpti_str_is(act, "gelu")) m->arch.act = GPTI_GELU_ERF;
-    else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
-    else if (act.n)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
-            gpti_show(ld->shown, act));
-    if (m->arch.flags & GPTI_MAY_EXPERT) GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
-    if (hp->n_expert) {
-        uint32_t d_ff = 0;
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
-        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, GPTI_MAX_WIDTH));
-        if (!hp->d_ff_exp) hp->d_ff_exp = m->arch.flags & GPTI_FULL_ROPE ? d_ff : d_ff / hp->n_expert_used;     /* llama: its own */
-        if (!hp->d_ff_exp) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_feed_forward_length: missing from the file", m->arch.name);
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-        if (!hp->d_ff_shexp && m->arch.flags & GPTI_SHARED_EXPERT) hp->d_ff_shexp = d_ff;
-    }
-    hp->embd_scale = m->arch.flags & GPTI_EMBD_SQRT ? sqrtf((float)hp->d_model) : 1.0f;
-    hp->residual_scale = hp->logit_scale = 1.0f;
-    for (i = 0; i < sizeof gpti_number_keys / sizeof *gpti_number_keys; i++) {
-        const gpti_number_key *k = &gpti_number_keys[i];
-        const int need = m->arch.flags & GPTI_LOGIT_DIV && k->offset == GPTI_H(logit_scale);
-        if (m->arch.flags & k->only)
-            GPTI_TRY(gpti_hp_f32(ld, k->key, (float *)(void *)((char *)hp + k->offset), need ? -1.0f : k->absent, 0.0f, 1e6f));
-    }
-    if (m->arch.flags & GPTI_LOGIT_DIV) hp->logit_scale = 1.0f / hp->logit_scale;
-    if (hp->attn_scale == 0.0f) hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == m->arch.wide_at_layer ? d_head : hp->d_k));
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window", &hp->window, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, 0xffffffffu));
-    if (!hp->window && m->arch.flags & GPTI_READ_CAPS) hp->window = 4096;
-    if (m->arch.flags & GPTI_READ_PARALLEL) GPTI_TRY(gpti_hp_bool(ld, ".use_parallel_residual", &parallel, -1));
-    if (parallel < 0) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.use_parallel_residual: missing from the file", m->arch.name);
-    if (parallel) m->arch.flags |= GPTI_PARALLEL;
-    hp->ld_ffn = 2 * (size_t)(hp->d_ff_exp > hp->d_ff_shexp ? hp->d_ff_exp : hp->d_ff_shexp);
     return GPT_OK;
 }
 
-/* ---- Rope frequencies, with the scaling schemes that stretch a context ---------------------------------------------- */
+static gpt_result gpti_load_activation(gpti_loader *ld) {
+    static const struct { char name[20]; uint8_t act; } rows[] = {
+        { "silu", GPTI_SILU }, { "gelu", GPTI_GELU_ERF }, { "gelu_pytorch_tanh", GPTI_GELU_TANH } };
+    gpt_model *m = ld->m;
+    gpti_str act;
+    size_t i;
+    GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
+    if (!act.n || gpti_has(&m->arch, "k_oss")) return GPT_OK;      /* gpt-oss says silu, and means that with clamps */
+    for (i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (gpti_str_is(act, rows[i].name)) { m->arch.act = rows[i].act; return GPT_OK; }
+    return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s",
+                     m->arch.name, gpti_show(ld->shown, act));
+}
+
+static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
+    const gpti_arch *a = &ld->m->arch;
+    gpti_hparams *hp = &ld->m->hp;
+    uint32_t d_ff = 0;
+    char key[128];
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
+    if (!hp->n_expert) return GPT_OK;
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
+    GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
+    if (!gpti_has(a, "full_rope")) d_ff /= hp->n_expert_used;       /* not llama's */
+    if (gpti_has(a, "k_oss")) d_ff = 0;
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 0, GPTI_MAX_WIDTH));
+    if (!hp->d_ff_exp) hp->d_ff_exp = d_ff;
+    if (!hp->d_ff_exp) return gpti_key_missing(ld, gpti_key(ld, ".expert_feed_forward_length", key));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    if (!hp->d_ff_shexp && gpti_has(a, "shared_expert"))
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_hparams(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_hparams *hp = &m->hp;
+    const gpti_arch *a = &m->arch;
+    uint32_t n_head;
+    hp->with_rope = 1;
+    GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
+    if (!hp->causal)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", a->name);
+    if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
+    if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
+    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
+    GPTI_TRY(gpti_load_head_widths(ld, hp->d_model / n_head));
+    hp->n_vocab = (uint32_t)m->tok.n_token;
+    if (!hp->n_vocab) GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24));
+    GPTI_TRY(gpti_load_activation(ld));
+    if (gpti_has(a, "experts")) GPTI_TRY(gpti_load_expert_hparams(ld));
+    hp->embd_scale = gpti_has(a, "embd_sqrt") ? sqrtf((float)hp->d_model) : 1.0f;
+    hp->residual_scale = hp->logit_scale = 1.0f;
+    GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
+    if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
+    if (hp->attn_scale == 0.0f)
+        hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
+    if (!hp->window && gpti_has(a, "k_caps")) hp->window = 4096;
+    if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &hp->rope_base, hp->rope_base, 1.0f, 1e12f));
+    hp->local_base = hp->window ? a->local_base : 0.0f;
+    if (hp->local_base == 1.0f) hp->local_base = hp->rope_base;
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &hp->local_base, hp->local_base, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
+    m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
+    m->sum_to_1 = gpti_has(a, "sum_to_1"); m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
+    hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
+    return GPT_OK;
+}
+
+/* ---- Rope frequencies, with the scaling schemes that stretch a context ---- */
 
 /* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within the original context */
 static double gpti_yarn_dim(double n_turn, double n_rope, double base, double n_ctx) {
@@ -4482,72 +4744,70 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, const float *factor, double scale, double fast,
-    double slow, int whole) {
-    double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig),
-        high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
+/* YaRN: low dimensions keep their frequency, high ones are divided by the scale, those between the two get a mixture. */
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, const float *factor) {
+    const double base = hp->rope_base, scale = hp->rope_scale;
+    double low = gpti_yarn_dim(hp->yarn_fast, hp->n_rope, base, hp->n_ctx_orig);
+    double high = gpti_yarn_dim(hp->yarn_slow, hp->n_rope, base, hp->n_ctx_orig);
     uint32_t i;
-    if (whole) low = floor(low), high = ceil(high);
+    if (hp->yarn_truncate) { low = floor(low); high = ceil(high); }
     if (low < 0) low = 0;
     if (high > hp->n_rope - 1) high = hp->n_rope - 1;
     for (i = 0; i < hp->n_rope / 2; i++) {
         double f = gpti_pow_d(base, -2.0 * i / hp->n_rope) / (factor ? (double)factor[i] : 1.0);
         double ramp = ((double)i - low) / (high - low > 0.001 ? high - low : 0.001);
-        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        if (ramp < 0) ramp = 0;
+        if (ramp > 1) ramp = 1;
         freq[i] = (float)(f / scale * ramp + f * (1 - ramp));
     }
 }
 
 static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out);
 
+/* factor: rope_freqs, rope_factors_long, rope_factors_short; NULL where the file has none */
+static gpt_result gpti_build_rope(gpti_loader *ld, gpti_str type, float *const factor[3]) {
+    gpt_model *m = ld->m;
+    const gpti_hparams *hp = &m->hp;
+    const int has[3] = { 1, hp->local_base != 0.0f, factor[1] != NULL };
+    int i;
+    if (gpti_str_is(type, "longrope") && !(factor[1] && factor[2]) && !ld->params->header_only)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short", m->arch.name);
+    for (i = 0; i < 3; i++) {
+        if (!has[i]) continue;
+        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
+        if (!m->rope_freq[i]) return gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
+    }
+    if (gpti_str_is(type, "yarn")) gpti_rope_yarn(m->rope_freq[0], hp, factor[0]);
+    else gpti_rope_base(m->rope_freq[0], hp->n_rope, hp->rope_base, factor[2] ? factor[2] : factor[0],
+                        gpti_str_is(type, "linear") ? hp->rope_scale : 1.0);
+    if (has[1]) gpti_rope_base(m->rope_freq[1], hp->n_rope, hp->local_base, NULL, 1.0);
+    if (has[2]) gpti_rope_base(m->rope_freq[2], hp->n_rope, hp->rope_base, factor[1], 1.0);
+    return GPT_OK;
+}
+
 static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
-    float base, base_swa, scale, attn, fast, slow, stretch, given, *llama3 = NULL, *lng = NULL, *shrt = NULL;
-    int i, yarn, whole;
+    float stretch, *factor[3] = { NULL, NULL, NULL };
+    int yarn, i;
     gpt_result r = GPT_OK;
-    if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.global.freq_base", &base, 10000.0f, 1.0f, 1e12f));     /* Ollama's name */
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, base, 1.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &base_swa, !(m->arch.flags & GPTI_QK_NORM && hp->window) ? 0.0f
-        : m->arch.flags & GPTI_EMBD_SQRT ? 10000.0f : base, 0.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, base_swa, 0.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f, 1e-3f, 1e3f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.yarn_truncate", &whole, !(m->arch.flags & GPTI_SINKS)));
-    GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, 0, 0, 0xffffffffu));
-    if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
-    GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
+    if (!hp->n_rope) return GPT_OK;
+    GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, hp->rope_scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
-    stretch = (float)(1.0 + (yarn && scale > 1.0f ? 0.1 * gpti_log_d(scale) : 0.0));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_attn_factor", &given, 1.0f, 0.0f, 1e6f));
-    if (given != 1.0f && !(gpti_abs(given - stretch) < 1e-4f))
+    stretch = (float)(1.0 + (yarn && hp->rope_scale > 1.0f ? 0.1 * gpti_log_d(hp->rope_scale) : 0.0));
+    if (hp->yarn_attn != 1.0f && !(gpti_abs(hp->yarn_attn - stretch) < 1e-4f))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g", m->arch.name,
-            (double)stretch, (double)given);
+                         (double)stretch, (double)hp->yarn_attn);
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
-            gpti_show(ld->shown, type));
-    r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
-    if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &lng);
-    if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &shrt);
-    if (!r && gpti_str_is(type, "longrope") && !(lng && shrt) && !ld->params->header_only)
-        r = gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short", m->arch.name);
-    for (i = 0; i < 3 && !r; i++) {
-        if ((i == 1 && base_swa == 0.0f) || (i == 2 && !lng)) continue;
-        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
-        if (!m->rope_freq[i]) r = gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
-        else if (i == 1) gpti_rope_base(m->rope_freq[1], hp->n_rope, base_swa, NULL, 1.0);
-        else if (i == 2) gpti_rope_base(m->rope_freq[2], hp->n_rope, base, lng, 1.0);
-        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, llama3, scale, fast, slow, whole);
-        else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
-    }
-    hp->rope_mscale = attn * stretch;
-    gpti_free(&m->mem, llama3); gpti_free(&m->mem, lng); gpti_free(&m->mem, shrt);
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s",
+                         m->arch.name, gpti_show(ld->shown, type));
+    hp->rope_mscale = hp->rope_attn * stretch;
+    r = gpti_rope_factors(ld, "rope_freqs.weight", &factor[0]);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &factor[1]);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &factor[2]);
+    if (!r) r = gpti_build_rope(ld, type, factor);
+    for (i = 0; i < 3; i++) gpti_free(&m->mem, factor[i]);
     return r;
 }
 
@@ -4599,43 +4859,51 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     return GPT_OK;
 }
 
+/* Extents that a tensor must have. l: NULL for a tensor of the whole model */
+static void gpti_want_extents(const gpt_model *m, const gpti_tensor_row *row, gpti_layer *l, const gpti_tensor *t,
+                              uint64_t want[4]) {
+    const size_t n = strlen(row->extents);
+    const uint64_t d_k = m->hp.d_k, has = t->ne[0] * t->ne[1];
+    uint64_t heads;
+    size_t i;
+    int style = GPTI_QK_WHOLE;
+    for (i = 0; i < 4; i++) want[i] = i < n ? gpti_extent(&m->hp, l, row->extents[i]) : 1;
+    if (row->extents[n - 1] == 'U') want[n - 1] = l->d_ff;     /* with gate and up in one: twice as much */
+    if (row->extents[n - 1] == 'U' && m->gated && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff)
+        want[n - 1] = t->ne[n - 1];
+    if (row->extents[0] != 'q' && row->extents[0] != 'k') return;
+    /* shared by the heads, one per head, or one over the whole projection: all fit, but one of them in a layer */
+    heads = row->extents[0] == 'q' ? l->n_head : l->n_kv;
+    if (t->n_dim == 2) style = GPTI_QK_EACH;
+    if (has == d_k) style = GPTI_QK_SHARED;
+    if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
+    want[0] = d_k;
+    if (t->n_dim > 2 || (has != d_k && has != heads * d_k) || (t->n_dim == 2 && t->ne[0] != d_k)) return;
+    if (style == l->qk_norm || heads == 1) { want[0] = t->ne[0]; want[1] = t->ne[1]; }
+    else if (l->qk_norm != GPTI_QK_SHARED) want[1] = heads;
+}
+
 /* Find one row's tensor and check its extents. *found is NULL when it is absent and not needed. */
 static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
-    const gpti_tensor **found) {
+                                   const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
-    gpt_model *m = ld->m;
-    uint64_t want[4] = { 1, 1, 1, 1 };
-    int i, n = (int)strlen(row->extents), same = 1, style;
-    *found = t;
-    if (t && row->only && !(m->arch.flags & row->only)) { *found = NULL; return GPT_OK; }     /* left over: gpti_check_layers names it */
+    const gpt_model *m = ld->m;
+    uint64_t want[4];
+    *found = NULL;
+    if ((l && !(l->kind & row->kinds)) || (row->only[0] && !gpti_has(&m->arch, row->only)))
+        return GPT_OK;                          /* if it is there, gpti_check_layers names it */
     if (!t) {
-        uint32_t need = m->arch.flags | GPTI_ALWAYS;
-        if (m->arch.flags & GPTI_NORM_PLAIN && strstr(name, "norm.")) need = 0;
-        return row->need & need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
+        int need = !strcmp(row->need, "all") || (row->need[0] && gpti_has(&m->arch, row->need) == GPTI_YES);
+        if (m->plain_norm && strstr(name, "norm.")) need = 0;
+        return need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
     }
-    for (i = 0; i < n; i++) {
-        char c = row->extents[i];
-        if (c == 'U') want[i] = l->d_ff * (m->arch.flags & GPTI_GATED && !l->gate.w.fmt &&
-            t->ne[n - 1] == 2 * (uint64_t)l->d_ff ? 2u : 1u);
-        else if (c == 'q' || c == 'k') {    /* shared by the heads, one per head, or one over the whole projection: all fit */
-            uint64_t heads = c == 'q' ? l->n_head : l->n_kv, all = heads * m->hp.d_k, has = t->ne[0] * t->ne[1];
-            want[0] = t->ne[0]; want[1] = t->ne[1];
-            if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k))
-                want[0] = m->hp.d_k, want[1] = 1;
-            style = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
-            if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
-            /* one kind in a layer */
-            else if (style != l->qk_norm && heads > 1) want[0] = m->hp.d_k, want[1] = l->qk_norm == GPTI_QK_SHARED ? 1
-                : heads;
-        } else want[i] = gpti_extent(&m->hp, l, c);
-    }
-    for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
-    if (!same)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]", name,
-            row->kind == 'M' ? "a matrix" : "a vector",
-                         (gpti_ull)want[0], (gpti_ull)want[1], (gpti_ull)want[2], t->fmt->name,
-                         (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
+    gpti_want_extents(m, row, l, t, want);
+    if (memcmp(t->ne, want, sizeof want))
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected a %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]", name,
+                         row->type == 'M' ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1], (gpti_ull)want[2],
+                         t->fmt->name, (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
+    *found = t;
     return GPT_OK;
 }
 
@@ -4678,7 +4946,7 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
     gpti_arena *a) {
     char *field = (char *)object + row->offset;
     size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
-    if (row->kind == 'V') {
+    if (row->type == 'V') {
         float *v = (float *)gpti_carve(a, n, sizeof(float));
         *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;     /* measuring: anything but NULL */
         if (!a->base) return GPT_OK;
@@ -4732,7 +5000,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
     int j;
     for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) {
         const gpti_tensor_row *row = &gpti_model_tensors[j];
-        if (row->kind == 'F') continue;
+        if (row->type == 'F') continue;
         GPTI_TRY(gpti_find_tensor(ld, row, row->name, NULL, &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, m, a));
     }
@@ -4747,59 +5015,59 @@ static gpt_result gpti_walk_tensors(void *loader) {
     return GPT_OK;
 }
 
-/* What no single tensor can show: the set must make a block that this library computes exactly as the model means it. */
+/* What a layer lacks so that this library computes exactly what the model means: what no single tensor can show. NULL: nothing */
+static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
+    static const struct { size_t offset; int may_lack_bias; char what[32]; } norms[] = {
+        { GPTI_L(attn_norm), 0, "attn_norm.weight and .bias" }, { GPTI_L(ffn_norm), 0, "ffn_norm.weight and .bias" },
+        { GPTI_L(attn_norm_2), 0, "attn_norm_2.weight and .bias" }, { GPTI_L(q_norm), 1, "attn_q_norm.weight" },
+        { GPTI_L(k_norm), 1, "attn_k_norm.weight" } };
+    const gpti_arch *a = &m->arch;
+    const int q = l->q.w.fmt != NULL, k = l->k.w.fmt != NULL, v = l->v.w.fmt != NULL, fused = l->qkv.w.fmt != NULL;
+    const int some_bias = l->q.b || l->k.b || l->v.b;
+    const int two_norms = m->pre_norm && (gpti_has(a, "k_parallel") || !(gpti_has(a, "parallel") || m->plain_norm ||
+        gpti_has(a, "post_is_ffn")));
+    size_t i;
+    if (!fused && !(q && k && v)) return "attn_qkv, or attn_q, attn_k and attn_v";
+    if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
+        return "either attn_qkv, or attn_q, attn_k and attn_v";
+    if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
+    if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (!l->ffn_norm.w && two_norms) return "ffn_norm";
+    if (l->kind == GPTI_EXPERTS && m->hp.d_ff_shexp && !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
+        return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
+    if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
+        return "ffn_norm, as another layer has it, or none has";
+    if (!l->q_norm.w != !l->k_norm.w) return "both attn_q_norm and attn_k_norm";
+    for (i = 0; i < sizeof norms / sizeof norms[0]; i++) {
+        const gpti_vector *n = (const gpti_vector *)(const void *)((const char *)l + norms[i].offset);
+        const int must = n->w && gpti_has(a, "norm_bias") && !norms[i].may_lack_bias;
+        if ((n->b && !n->w) || (must && !n->b)) return norms[i].what;
+    }
+    return NULL;
+}
+
 static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    static const struct { size_t offset; uint32_t bias; char weight[40]; } norms[] = {
-        { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" },
-            { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
-        { GPTI_L(attn_norm_2), GPTI_NORM_BIAS, "attn_norm_2.weight and .bias" },
-            { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
-    };
-    uint32_t i, flags = m->arch.flags;
     int routed = 0;
-    size_t k;
+    size_t i;
     for (i = 0; i < hp->n_layer; i++) {
-        gpti_layer *l = &m->layer[i];
-        const char *what = NULL;
-        int experts = l->router.w.fmt != NULL;
-        if (!l->qkv.w.fmt && (!l->q.w.fmt || !l->k.w.fmt || !l->v.w.fmt)) what = "attn_qkv, or attn_q, attn_k and attn_v";
-        else if (l->qkv.w.fmt ? l->q.w.fmt || l->k.w.fmt || l->v.w.fmt || (l->qkv.b && (l->q.b || l->k.b || l->v.b)) : l->qkv.b != NULL)
-            what = "either attn_qkv, or attn_q, attn_k and attn_v";
-        else if (l->qkv.w.fmt && flags & GPTI_QKV_BIAS && !l->qkv.b && !l->q.b && !l->k.b && !l->v.b) what = "attn_qkv.bias";
-        else if (experts && (l->up.w.fmt || l->down.w.fmt || l->gate.w.fmt)) what = "either experts or one feed-forward in a layer";
-        else if (!experts && (!l->up.w.fmt || !l->down.w.fmt)) what = "ffn_up and ffn_down";
-        else if (!experts && flags & GPTI_FFN_BIAS && (!l->up.b || !l->down.b)) what = "biases of ffn_up and ffn_down";
-        else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
-        else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt))
-            what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
-        else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM &&
-            (flags & GPTI_READ_PARALLEL || !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))))
-            what = "ffn_norm";
-        else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt))
-            what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
-        else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
-            what = "ffn_norm, as another layer has it, or none has";
-        else if (!l->q_norm.w != !l->k_norm.w) what = "both attn_q_norm and attn_k_norm";
-        for (k = 0; k < sizeof norms / sizeof norms[0] && !what; k++) {
-            const gpti_vector *v = (const gpti_vector *)(const void *)((const char *)l + norms[k].offset);
-            if (v->b && !v->w) what = norms[k].weight;
-            else if (v->w && !v->b && flags & norms[k].bias) what = norms[k].weight;
-        }
-        if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, what);
-        if (experts) routed = 1;
-        else if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
+        const gpti_layer *l = &m->layer[i];
+        const char *lacks = gpti_layer_lacks(m, l);
+        if (lacks)
+            return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
+        if (l->kind == GPTI_EXPERTS) routed = 1;
+        else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
-    if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
+    if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
     if (hp->n_expert && !routed)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s.expert_count: no layer has ffn_gate_inp", m->arch.name);
     if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)     /* a session has such rows */
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file", m->arch.name);
-    for (k = 0; k < ld->g.n_tensor; k++)
-        if (!ld->used[k])
+    for (i = 0; i < ld->g.n_tensor; i++)
+        if (!ld->used[i])
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
-                gpti_show(ld->shown, ld->g.tensor[k].name), m->arch.name);
+                             gpti_show(ld->shown, ld->g.tensor[i].name), m->arch.name);
     return GPT_OK;
 }
 
@@ -4837,36 +5105,13 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
 
 /* ---- Tokenizer metadata -------------------------------------------------------------------------------------------- */
 
-/* Metadata keys of single tokens and of yes-or-no settings; -1 stays where the file has none. */
-typedef struct gpti_key_row { char key[44]; size_t offset; } gpti_key_row;
-static const gpti_key_row gpti_token_keys[] = {
-    { "tokenizer.ggml.bos_token_id", offsetof(gpti_vocab, bos) },
-        { "tokenizer.ggml.eos_token_id", offsetof(gpti_vocab, eos) },
-    { "tokenizer.ggml.eot_token_id", offsetof(gpti_vocab, eot) },
-        { "tokenizer.ggml.eom_token_id", offsetof(gpti_vocab, eom) },
-    { "tokenizer.ggml.unknown_token_id", offsetof(gpti_vocab, unk) }
+#define GPTI_T(name, type, field) { "tokenizer.ggml." name, type, "", offsetof(gpti_vocab, field), -1, -1, 1 }
+static const gpti_key_row gpti_vocab_keys[] = {
+    GPTI_T("bos_token_id", 't', bos), GPTI_T("eos_token_id", 't', eos), GPTI_T("eot_token_id", 't', eot),
+    GPTI_T("eom_token_id", 't', eom), GPTI_T("unknown_token_id", 't', unk),
+    GPTI_T("add_bos_token", 'b', add_bos), GPTI_T("add_eos_token", 'b', add_eos),
+    GPTI_T("add_space_prefix", 'b', add_space_prefix), GPTI_T("remove_extra_whitespaces", 'b', remove_extra_whitespaces)
 };
-static const gpti_key_row gpti_flag_keys[] = {
-    { "tokenizer.ggml.add_bos_token", offsetof(gpti_vocab, add_bos) },
-    { "tokenizer.ggml.add_eos_token", offsetof(gpti_vocab, add_eos) },
-    { "tokenizer.ggml.add_space_prefix", offsetof(gpti_vocab, add_space_prefix) },
-    { "tokenizer.ggml.remove_extra_whitespaces", offsetof(gpti_vocab, remove_extra_whitespaces) }
-};
-
-static gpt_result gpti_load_vocab_keys(gpti_loader *ld, gpti_vocab *v) {
-    size_t i;
-    for (i = 0; i < sizeof gpti_token_keys / sizeof gpti_token_keys[0]; i++) {
-        uint32_t id = 0xffffffffu;
-        if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id))
-            GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
-        *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < 0x7fffffffu ? (gpt_token)id : -1;
-    }
-    for (i = 0; i < sizeof gpti_flag_keys / sizeof gpti_flag_keys[0]; i++) {
-        int *flag = (int *)(void *)((char *)v + gpti_flag_keys[i].offset);
-        GPTI_TRY(gpti_hp_bool(ld, gpti_flag_keys[i].key, flag, -1));
-    }
-    return GPT_OK;
-}
 
 static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     gpt_model *m = ld->m;
@@ -4899,7 +5144,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
         v.charsmap.p = (const char *)charsmap;
         v.token = token; v.merge = merge; v.score = score; v.type = type;
-        r = gpti_load_vocab_keys(ld, &v);
+        r = gpti_load_keys(ld, gpti_vocab_keys, sizeof gpti_vocab_keys / sizeof *gpti_vocab_keys, &v);
         if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
         m->info.bos = m->tok.bos; m->info.eos = m->tok.eos;
     }
@@ -5160,8 +5405,8 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
         return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them", (gpti_ull)n_row,
                          shown);
     place = m->weights ? gpti_tensor_place(m, t->name.p, &object) : NULL;
-    if (!place || place->kind == 'F') return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
-    if (place->kind == 'V') {
+    if (!place || place->type == 'F') return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
+    if (place->type == 'V') {
         const float *v = *(const float *const *)(const void *)(object + place->offset);
         if (!v) return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
         memcpy(rows, v + row * n_col, n * n_col * sizeof *rows);
@@ -5185,13 +5430,8 @@ GPTI_COLD_END
  * [FORWARD] Transformer stages: norm, rope, attention, feed-forward
  * ==================================================================== */
 
-/* A chunk of T rows (tokens) goes through a list of stages, layer by layer, all listed by gpti_list_stages at the end of the
- * chapter. A stage is work over n units (rows, heads or weight panels) that do not depend on each other, so
- * gpti_parallel_for may split them anyhow. gpti_forward walks the list with a cursor that lives in the session: it can
- * stop between any two slices of units and go on later. Buffers, per row of the chunk, f32, last index contiguous:
- *   x [T, D] residual stream    xn [T, D] normed    qkv [T, Q + K + V]    att [T, H * d_v]    y [S, D] what is added to x
- *   ffn [S, 2F] gate then up, activated in place    xq the quantised input of the next product, S rows
- * S = T, or one row for each expert a token goes to: slot t * n_used + j, the shared expert's slots behind them all. */
+/* First the functions of one row that stages are made of, then the stages in the order of the story. A stage is work over n units
+ * (rows, heads or weight panels) that do not depend on each other, so gpti_parallel_for may split them anyhow. */
 
 enum { GPTI_LANES = 16 };       /* sums run over 16 lanes, then fold in halves: the same order in every kernel set */
 
@@ -5595,10 +5835,596 @@ static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
 
-/* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
+/* ---- The stages: begin_ sets cursor.n_unit and cost, run_ computes a share of the units. ---- */
 
-enum { GPTI_STAGE_LAYER = 1, GPTI_STAGE_OUT = 14, GPTI_STAGE_LOGITS = 15, GPTI_N_STAGE = 17 };  /* of the list: first of
-                                                                         * each layer, first after them, the vocabulary, end */
+static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
+
+/* A width of this layer by its letter, as in the tensor tables: Q K W O are the rows' of q, k, v and att */
+static size_t gpti_width(const gpt_session *s, char letter) {
+    return (size_t)gpti_extent(&s->m->hp, gpti_at_layer(s), letter);
+}
+
+static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
+    s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
+}
+
+static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
+
+/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
+ * quantised matrices, then rounded to 13 bits where one of these matrices is F16. */
+static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
+    const gpt_model *m = s->m;
+    size_t t;
+    for (t = begin; t < end; t++) {
+        if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+        if (f16) m->kern.round13(x + t * ld, n_col);
+    }
+}
+
+/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
+static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
+                         size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
+    gpti_matmul *j = &s->job[s->n_job++];
+    memset(j, 0, sizeof *j);
+    j->w = lin->w; j->w.data += expert * lin->stride;
+    j->x = x; j->ld_x = ld_x; j->xq = s->xq; j->ld_xq = s->n_slot_row;
+    j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
+    j->out = out; j->ld_out = ld_out;
+    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
+    s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+}
+
+static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
+    size_t i, first = 0;
+    for (i = 0; i < s->n_job && first < u->end; i++) {
+        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
+        size_t e = gpti_min(u->end - first, n);
+        if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
+        first += n;
+    }
+}
+
+static void gpti_begin_rows(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
+
+static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
+    s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
+}
+
+/* The rope's cosines and sines of row t of the chunk, for both tables of frequencies */
+static void gpti_rope_angles(gpt_session *s, size_t t) {
+    const gpt_model *m = s->m;
+    const size_t n = m->hp.n_rope / 2;
+    size_t table, i;
+    for (table = 0; table < 2; table++) {
+        const int lng = table == 0 && m->rope_freq[2] && s->n_ctx > m->hp.n_ctx_orig;      /* LongRoPE */
+        const float *freq = m->rope_freq[lng ? 2 : table], scale = table == 0 ? m->hp.rope_mscale : 1.0f;
+        float *cs = s->rope[table] + t * m->hp.n_rope;
+        for (i = 0; freq && i < n; i++) {
+            double c, si;
+            gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
+            cs[i] = (float)c * scale; cs[n + i] = (float)si * scale;
+        }
+    }
+}
+
+static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
+    const gpt_model *m = s->m;
+    const gpti_hparams *hp = &m->hp;
+    size_t t, i, D = hp->d_model;
+    for (t = u->begin; t < u->end; t++) {
+        float *x = s->x + t * D, *p = s->xn + t * D;
+        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x, u->scratch);
+        if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
+        if (m->pos_embd.w.data) {
+            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p, u->scratch);
+            for (i = 0; i < D; i++) x[i] += p[i];
+        }
+        if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
+        gpti_rope_angles(s, t);
+    }
+}
+
+static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
+    size_t t, D = s->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) {
+        if (s->m->pre_norm) gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
+        else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
+    }
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
+}
+
+static void gpti_begin_qkv(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_width(s, 'Q'), k = gpti_width(s, 'K');
+    if (l->qkv.w.data) { gpti_add_job(s, &l->qkv, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL); return; }
+    gpti_add_job(s, &l->q, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->k, 0, s->xn, D, s->qkv + q, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->v, 0, s->xn, D, s->qkv + q + k, ld, s->n_row, NULL, NULL);
+}
+
+/* A norm over each head of x, or over all of them at once */
+static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
+    size_t h;
+    if (style == GPTI_QK_WHOLE) { gpti_norm(s, x, x, n_head * d, v); return; }
+    for (h = 0; h < n_head; h++) {
+        gpti_vector vh = v;
+        if (style == GPTI_QK_EACH) vh.w += h * d;
+        if (style == GPTI_QK_EACH && vh.b) vh.b += h * d;
+        gpti_norm(s, x + h * d, x + h * d, d, vh);
+    }
+}
+
+/* q and k: clamp, norm, rope; k and v into the cache */
+static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpti_kernels *kern = &s->m->kern;
+    const gpti_hparams *hp = &s->m->hp;
+    const gpti_cache *c = &s->cache[s->cursor.layer];
+    const int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
+    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(s, 'Q'), n_k = gpti_width(s, 'K'), n = gpti_width(s, 'S');
+    size_t t, h, i;
+    for (t = u->begin; t < u->end; t++) {
+        float *q = s->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
+        const size_t row = gpti_cache_row(c, s->n_past + t);
+        for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
+            if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
+            if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
+        }
+        if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
+        if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
+        if (l->rope >= 0) {
+            const float *cs = s->rope[l->rope] + t * hp->n_rope;
+            kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
+            kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+        }
+        for (h = 0; h < l->n_kv; h++) {
+            unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
+            kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
+            kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
+        }
+    }
+}
+
+static void gpti_begin_attend(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpti_hparams *hp = &s->m->hp;
+    gpti_attend *a = s->attend;
+    memset(a, 0, sizeof *a);
+    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
+    a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
+    a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
+    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
+    s->cursor.n_unit = gpti_attend_units(a);
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * gpti_min(s->n_row, gpti_attend_rows(a));
+}
+static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
+    s->m->kern.attend(s->attend, u->begin, u->end, u->scratch);
+}
+
+static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
+    const size_t n = gpti_width(s, 'O');
+    gpti_prepare_input(s, s->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(s)->o));
+}
+
+static void gpti_begin_attn_out(gpt_session *s) {
+    gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_width(s, 'O'), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
+}
+
+/* x += scale * norm(y), the norm where the layer has one */
+static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
+    const float scale = s->m->hp.residual_scale;
+    float v[GPTI_LANES];
+    size_t i = 0, j, D = s->m->hp.d_model;
+    if (post.w) gpti_norm(s, y, y, D, post);
+    for (; i + GPTI_LANES <= D; i += GPTI_LANES) {
+        for (j = 0; j < GPTI_LANES; j++) v[j] = y[i + j] * scale;
+        for (j = 0; j < GPTI_LANES; j++) x[i + j] += v[j];
+    }
+    for (; i < D; i++) x[i] += y[i] * scale;
+}
+
+/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
+ * one norm for both halves, it is xn as it stands. */
+static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
+        gpti_is_f16(&l->up_exps) | gpti_is_f16(&l->gate_shexp) | gpti_is_f16(&l->up_shexp);
+    const int parallel = s->m->parallel;
+    const gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
+    size_t t, D = s->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) {
+        float *x = s->x + t * D, *xn = s->xn + t * D;
+        if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
+        gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
+        if (!parallel && (norm.w || s->m->plain_norm)) gpti_norm(s, xn, x, D, norm);
+        else if (!parallel) memcpy(xn, x, D * sizeof(float));
+    }
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
+}
+
+/* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then the shared expert's. ---- */
+
+static void gpti_begin_ffn_up(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn;
+    s->n_slot = s->n_row; s->d_slot = l->d_ff; s->n_shared = 0;
+    if (l->gate.w.data) gpti_add_job(s, &l->gate, 0, s->xn, D, s->ffn, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->up, 0, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld, s->n_row, NULL, NULL);
+}
+
+static void gpti_begin_act(gpt_session *s) { s->cursor.n_unit = s->n_slot + s->n_shared; s->cost = 16 * s->d_slot; }
+static void gpti_run_act(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t ld = s->m->hp.ld_ffn;
+    size_t i;
+    for (i = u->begin; i < u->end; i++) {
+        const int shared = i >= s->n_slot;
+        const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
+        const size_t F = shared ? s->m->hp.d_ff_shexp : s->d_slot;
+        float *h = s->ffn + i * ld;
+        s->m->kern.activate(h, s->m->gated ? h + F : NULL, F, s->m->arch.act);
+        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, f16);
+    }
+}
+
+static void gpti_begin_ffn_down(gpt_session *s) {
+    gpti_add_job(s, &gpti_at_layer(s)->down, 0, s->ffn, s->m->hp.ld_ffn, s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
+}
+
+static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
+    const size_t D = s->m->hp.d_model;
+    size_t t;
+    for (t = u->begin; t < u->end; t++) gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post_norm);
+}
+
+/* ---- Mixture of experts ---- */
+
+static void gpti_begin_router(gpt_session *s) {
+    gpti_add_job(s, &gpti_at_layer(s)->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row, NULL, NULL);
+}
+
+/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
+ * kept, which is the same as making them sum to 1). */
+static void gpti_begin_route(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 16 * s->m->hp.n_expert; }
+static void gpti_run_route(gpt_session *s, const gpti_share *u) {
+    const gpti_hparams *hp = &s->m->hp;
+    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
+    for (t = u->begin; t < u->end; t++) {
+        float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
+        uint32_t *chosen = s->chosen + t * used;
+        int bad = 0;
+        for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
+        bad |= !(top > -INFINITY && top < INFINITY);
+        if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
+        for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
+        for (j = 0; j < used; j++) {
+            size_t best = 0;
+            for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
+            chosen[j] = (uint32_t)best;
+            w[j] = p[best];
+            sum += w[j];
+            p[best] = -1.0f;
+        }
+        if (!s->m->sum_to_1) sum = all;
+        for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / sum;
+    }
+}
+
+/* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
+static void gpti_group_by_expert(gpt_session *s) {
+    size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
+    for (e = 0; e <= n_expert; e++) s->first[e] = 0;
+    for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
+    for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
+    for (i = 0; i < n; i++) {
+        uint32_t at = s->first[s->chosen[i]]++;
+        s->expert_slot[at] = (uint32_t)i; s->expert_tok[at] = (uint32_t)(i / used);
+    }
+    for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
+    s->first[0] = 0;
+}
+
+static void gpti_begin_experts_up(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const gpti_hparams *hp = &s->m->hp;
+    const size_t D = hp->d_model, ld = hp->ld_ffn, n = s->n_row * hp->n_expert_used;
+    size_t e;
+    s->n_slot = n; s->d_slot = hp->d_ff_exp; s->n_shared = l->up_shexp.w.data ? s->n_row : 0;
+    gpti_group_by_expert(s);
+    for (e = 0; e < hp->n_expert; e++) {
+        const uint32_t *tok = s->expert_tok + s->first[e], *slot = s->expert_slot + s->first[e];
+        const size_t count = s->first[e + 1] - s->first[e];
+        if (!count) continue;
+        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, tok, slot);
+        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + hp->d_ff_exp, ld, count, tok, slot);
+    }
+    if (!s->n_shared) return;
+    gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
+    gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + hp->d_ff_shexp, ld, s->n_row, NULL, NULL);
+    if (l->shexp_gate.w.data) gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
+}
+
+static void gpti_begin_experts_down(gpt_session *s) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn, n = s->n_slot;
+    size_t e;
+    for (e = 0; e < s->m->hp.n_expert; e++) {
+        const uint32_t *slot = s->expert_slot + s->first[e];
+        const size_t count = s->first[e + 1] - s->first[e];
+        if (count) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, count, slot, slot);
+    }
+    if (!s->n_shared) return;
+    gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
+    s->job[s->n_job - 1].xq += n;
+}
+
+/* The experts' outputs, weighted, become one row; x += it */
+static void gpti_run_experts_add(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+    size_t t, i, j;
+    for (t = u->begin; t < u->end; t++) {
+        const float *w = s->gate + t * used, *row = s->y + t * used * D, *shared = s->y + (s->n_slot + t) * D;
+        float *y = s->xn + t * D;               /* xn has done its work */
+        for (i = 0; i < D; i++) y[i] = row[i] * w[0];
+        for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += row[j * D + i] * w[j];
+        if (s->n_shared) {
+            const float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
+            for (i = 0; i < D; i++) y[i] += shared[i] * g;
+        }
+        gpti_add_residual(s, s->x + t * D, y, l->ffn_post_norm);
+    }
+}
+
+/* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
+
+static void gpti_begin_out_norm(gpt_session *s) {
+    const int last = s->n_past + s->n_row == s->n_token;
+    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
+    s->n_out = 0;
+    if (s->logits_wanted == GPTI_LOGITS_SCORE) s->n_out = s->n_row;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && last) s->n_out = 1;
+    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
+}
+static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
+    size_t t, D = s->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_f16(&s->m->head));
+}
+
+/* Rows whose logits are computed together now */
+static size_t gpti_n_logits_here(const gpt_session *s) {
+    return gpti_min(s->n_out - s->cursor.logits_group * s->n_logit_row, s->n_logit_row);
+}
+static void gpti_begin_logits(gpt_session *s) {
+    const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
+    if (!s->n_out) return;
+    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL, NULL);
+    s->job[0].xq += first;
+}
+
+/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1 keeps its digits */
+static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
+    double lane[GPTI_LANES] = { 0 }, rest = 0;
+    size_t best = 0, j;
+    for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
+    for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
+    for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
+    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
+}
+
+static void gpti_begin_scores(gpt_session *s) {
+    s->cursor.n_unit = gpti_n_logits_here(s); s->cost = 8 * (size_t)s->m->hp.n_vocab;
+}
+static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
+    const gpti_hparams *hp = &s->m->hp;
+    size_t t, i, j, n, n_vocab = hp->n_vocab;
+    for (t = u->begin; t < u->end; t++) {
+        float *z = s->logits + t * n_vocab;
+        const size_t next = s->n_past + s->out_row + s->cursor.logits_group * s->n_logit_row + t + 1;
+        if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
+        if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+        for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
+            int bad = 0;
+            n = gpti_min(n_vocab - i, 16);
+            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
+            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
+        }
+        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
+            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
+    }
+}
+
+/* How each stage of the story is computed: its name, the kinds of layers that have it, what sets its units, what computes them. */
+static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
+    const gpti_stage rows[GPTI_N_STAGE] = {
+        { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
+        { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
+        { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
+        { GPTI_STAGE_ROPE,         GPTI_EVERY,   gpti_begin_rows,         gpti_run_rope },
+        { GPTI_STAGE_ATTEND,       GPTI_EVERY,   gpti_begin_attend,       gpti_run_attend },
+        { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
+        { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
+        { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
+        { GPTI_STAGE_FFN_UP,       GPTI_DENSE,   gpti_begin_ffn_up,       gpti_run_jobs },
+        { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,   gpti_begin_act,          gpti_run_act },
+        { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,   gpti_begin_ffn_down,     gpti_run_jobs },
+        { GPTI_STAGE_FFN_ADD,      GPTI_DENSE,   gpti_begin_rows,         gpti_run_ffn_add },
+        { GPTI_STAGE_ROUTER,       GPTI_EXPERTS, gpti_begin_router,       gpti_run_jobs },
+        { GPTI_STAGE_ROUTE,        GPTI_EXPERTS, gpti_begin_route,        gpti_run_route },
+        { GPTI_STAGE_EXPERTS_UP,   GPTI_EXPERTS, gpti_begin_experts_up,   gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ACT,  GPTI_EXPERTS, gpti_begin_act,          gpti_run_act },
+        { GPTI_STAGE_EXPERTS_DOWN, GPTI_EXPERTS, gpti_begin_experts_down, gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ADD,  GPTI_EXPERTS, gpti_begin_rows,         gpti_run_experts_add },
+        { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
+        { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
+        { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
+    };
+    size_t i;
+    for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
+}
+
+/* ---- What the trace hook sees: after which stage, the name, the buffer, how many rows, which columns, floats of a row.
+ * Rows: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of logits. Columns: letters of widths
+ * (as gpti_extent, f: d_slot, g: where up begins, l: ld_ffn, m: max_qkv); those that lie ahead come first. ---- */
+#define GPTI_BUFFER(field) offsetof(gpt_session, field)
+static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
+    { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
+    { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
+    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "QK", 'W', 'm' },
+    { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
+    { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
+    { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_FFN_UP,       "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_FFN_UP,       "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
+    { GPTI_STAGE_FFN_ACT,      "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_FFN_DOWN,     "ffn_down",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
+    { GPTI_STAGE_FFN_ADD,      "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_EXPERTS_UP,   "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_EXPERTS_UP,   "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
+    { GPTI_STAGE_EXPERTS_ACT,  "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_EXPERTS_ADD,  "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_OUT_NORM,     "norm",      'O', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_SCORES,       "logits",    'L', GPTI_BUFFER(logits), "",   'N', 'N' }
+};
+
+static size_t gpti_trace_width(const gpt_session *s, char letter) {
+    const gpti_hparams *hp = &s->m->hp;
+    switch (letter) {
+        case 'f': return s->d_slot;
+        case 'g': return s->m->gated ? s->d_slot : 0;
+        case 'l': return hp->ld_ffn;
+        case 'm': return hp->max_qkv;
+        default:  return (size_t)gpti_extent(hp, s->cursor.layer < hp->n_layer ? gpti_at_layer(s) : NULL, letter);
+    }
+}
+
+static size_t gpti_trace_rows(const gpt_session *s, char letter) {
+    switch (letter) {
+        case 'S': return s->n_slot;
+        case 's': return s->m->gated ? s->n_slot : 0;
+        case 'O': return s->n_out;
+        case 'L': return gpti_n_logits_here(s);
+        default:  return s->n_row;
+    }
+}
+
+static void gpti_trace_stage(const gpt_session *s) {
+    const gpt_hooks *hooks = &s->params.hooks;
+    size_t i, j;
+    for (i = 0; hooks->trace && i < sizeof gpti_traces / sizeof *gpti_traces; i++) {
+        gpt_trace t;
+        if (gpti_traces[i].stage != s->cursor.stage) continue;
+        t.session = s; t.name = gpti_traces[i].name;
+        t.data = *(float *const *)(const void *)((const char *)s + gpti_traces[i].buffer);
+        for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(s, gpti_traces[i].ahead[j]);
+        t.n_row = gpti_trace_rows(s, gpti_traces[i].rows);
+        t.n_col = gpti_trace_width(s, gpti_traces[i].col); t.stride = gpti_trace_width(s, gpti_traces[i].stride);
+        t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
+        t.position = s->n_past + s->cursor.logits_group * s->n_logit_row;
+        if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) t.position += s->out_row;
+        if (t.n_row) hooks->trace(hooks->trace_user, &t);
+    }
+}
+
+/* ---- What the pass of the story is made of ---- */
+
+static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
+    gpt_session *s = (gpt_session *)arg;
+    gpti_share u;
+    u.begin = s->slice + begin; u.end = s->slice + end; u.scratch = &s->scratch[worker];
+    s->stage[s->cursor.stage].run(s, &u);
+}
+
+/* Units of the stage up to the next look at the poll hook. */
+static void gpti_run_slice(gpt_session *s) {
+    const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
+    /* plain C takes its time */
+    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
+    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll ? gpti_min(left, most) : left;
+    s->slice = s->cursor.unit;
+    gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
+    s->cursor.unit += n;
+}
+
+static void gpti_begin_stage(gpt_session *s) {
+    s->n_job = s->cursor.n_unit = 0;
+    s->stage[s->cursor.stage].begin(s);
+}
+
+/* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */
+static int gpti_next_stage(gpt_session *s) {
+    gpti_pass_cursor *c = &s->cursor;
+    const uint32_t n_layer = s->m->hp.n_layer;
+    c->unit = c->n_unit = 0;
+    do {
+        c->stage++;
+        if (c->stage == GPTI_STAGE_ATTN_NORM) c->layer = 0;
+        if (c->stage == GPTI_STAGE_OUT_NORM && ++c->layer < n_layer) c->stage = GPTI_STAGE_ATTN_NORM;
+        if (c->stage == GPTI_N_STAGE) {
+            if (++c->logits_group * s->n_logit_row >= s->n_out) return 0;
+            c->stage = GPTI_STAGE_LOGITS;
+        }
+    } while (c->layer < n_layer && !(s->stage[c->stage].kinds & s->m->layer[c->layer].kind));
+    return 1;
+}
+
+static void gpti_begin_chunk(gpt_session *s) {
+    memset(&s->cursor, 0, sizeof s->cursor);
+    s->cursor.active = 1;
+    s->cursor.layer = s->m->hp.n_layer;         /* none */
+    s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
+    s->n_written = gpti_max(s->n_written, s->n_past + s->n_row);
+    s->last_logits = NULL;
+}
+
+static void gpti_end_chunk(gpt_session *s) {
+    s->cursor.active = s->lent = 0;
+    s->n_past += s->n_row;
+    if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
+}
+
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
+static void gpti_drop_waiting(gpt_session *s) { s->cursor.active = 0; s->n_token = gpti_max(s->n_past, s->n_committed); }
+
+/* Tokens that are computed, those of the chunk under way by its layers. */
+static size_t gpti_n_computed(const gpt_session *s) {
+    const size_t n = s->m->hp.n_layer;
+    size_t layers = s->cursor.stage ? s->cursor.layer : 0;
+    if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) layers = n;
+    return s->n_past + (s->cursor.active ? s->n_row * layers / n : 0);
+}
+
+/* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. */
+static gpt_result gpti_ask(gpt_session *s) {
+    const gpt_hooks *h = &s->params.hooks;
+    const gpt_poll p = h->poll ? (h->poll)(h->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from) : GPT_GO;
+    if (p == GPT_CANCEL || s->stop)
+        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %llu", (gpti_ull)s->n_past);
+    return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
+}
+
+/* A pass with the threads of the session, unless no stage of it is worth sharing. */
+static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
+    const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
+    s->can_pause = can_pause; s->err = err;
+    s->from = gpti_min(s->from, s->n_past);
+    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
+    return gpti_together(&s->pool, gpti_pass, s);
+}
+
+GPTI_COLD
+/* ======================================================================
+ * [SESSION] One running text: its tokens, cache and scratch
+ * ==================================================================== */
+
 enum { GPTI_STOP_MAX = 16, GPTI_STOP_BYTES = 256, GPTI_PIECE = 512 };
 enum { GPTI_STREAM_GO = 0, GPTI_STREAM_STOP = 1, GPTI_STREAM_HOST = 2 };
 
@@ -5637,628 +6463,6 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              edge_at;    /* the token whose space was taken off */
 } gpti_generation;
 
-
-enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
-
-typedef struct gpti_progress { int active; size_t stage, unit, n_unit, group; uint32_t layer; } gpti_progress;
-
-typedef struct gpti_stage gpti_stage;
-struct gpt_session {
-    const gpt_model   *m;
-    gpt_session_params params;
-    gpti_pool          pool;
-    size_t             bytes;
-    void              *block;       /* what to free; NULL: the caller's */
-    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;     /* rows of x; rows of y, ffn and xq; rows of logits */
-    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
-    gpt_token         *token;
-    size_t             n_past, n_token;
-    size_t             n_committed;      /* a cancel takes back the waiting tokens from here on: those of the call */
-    size_t             n_written;      /* positions ever written: a window layer still holds those from n_written - cap on */
-    float             *last_logits; /* [n_vocab] after token[n_past - 1], or NULL */
-    int                lent;        /* the host has had a pointer to them */
-    size_t             from;        /* n_past when the work at hand came */
-    int                n_most;      /* workers that there is scratch for */
-    gpti_stage        *stage;       /* [GPTI_N_STAGE] */
-    /* the forward pass under way */
-    gpti_progress      cursor;
-    size_t             n_row;       /* T of this chunk */
-    int                logits_wanted;        /* GPTI_LOGITS_ */
-    float             *score;       /* GPTI_LOGITS_SCORE: of token[score_base] and on */
-    size_t             score_base;
-    size_t             out_row, n_out;      /* rows of x that get logits, n_logit_row at a time */
-    gpti_matmul       *job;         /* the products of this stage, together n_unit panels */
-    size_t             n_job, cost; /* cost: multiply-adds of one unit */
-    size_t             slice;       /* first unit of the slice under way */
-    gpti_attend        attend;
-    /* buffers, see the head of [FORWARD] */
-    float             *x, *xn, *qkv, *att, *y, *ffn, *rope[2], *logits;
-    gpti_xblock       *xq;          /* [blocks of the widest input][n_slot_row] */
-    float             *route, *gate, *shared_gate;      /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
-    uint32_t          *chosen, *expert_tok, *expert_slot, *first;   /* [T, n_used]; the next two grouped by expert, expert
-                                                                     * e's from first[e] to first[e + 1] */
-    gpti_cache        *cache;       /* [n_layer] */
-    gpti_candidate    *cand;        /* [n_vocab] */
-    gpti_scratch      *scratch;     /* [n_worker]; the tokenizer uses it too */
-    gpti_generation   *gen;
-    int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
-    gpt_error         *err;         /* of that call */
-};
-
-typedef struct gpti_share { size_t begin, end; gpti_scratch *scratch; } gpti_share;     /* of a stage's units, for one worker */
-struct gpti_stage {                 /* begin sets at.n_unit and cost, run computes a share of them, trace shows the result */
-    void (*begin)(gpt_session *s);
-    void (*run)(gpt_session *s, const gpti_share *u);
-    void (*trace)(const gpt_session *s);        /* or NULL */
-};
-
-static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
-
-static void gpti_trace(const gpt_session *s, const char *name, float *data, size_t n_row, size_t n_col, size_t stride) {
-    gpt_trace t;
-    if (!s->params.hooks.trace) return;
-    t.session = s;
-    t.name = name; t.data = data; t.n_row = n_row; t.n_col = n_col; t.stride = stride;
-    t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
-    t.position = s->n_past + (s->cursor.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->cursor.group * s->n_logit_row;
-    s->params.hooks.trace(s->params.hooks.trace_user, &t);
-}
-
-static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
-    s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
-}
-
-static int gpti_is_half(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
-
-/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
- * quantised matrices, then cut to 13 bits where (half) one of these matrices is F16. */
-static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int half) {
-    const gpt_model *m = s->m;
-    size_t t;
-    for (t = begin; t < end; t++) {
-        if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
-        if (half) m->kern.round13(x + t * ld, n_col);
-    }
-}
-
-/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
-static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
-                         size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
-    gpti_matmul *j = &s->job[s->n_job++];
-    memset(j, 0, sizeof *j);
-    j->w = lin->w; j->w.data += expert * lin->stride;
-    j->x = x; j->ld_x = ld_x; j->xq = s->xq; j->ld_xq = s->n_slot_row;
-    j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
-    j->out = out; j->ld_out = ld_out;
-    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
-    s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
-}
-
-static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
-    size_t i, first = 0;
-    for (i = 0; i < s->n_job && first < u->end; i++) {
-        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
-        size_t e = gpti_min(u->end - first, n);
-        if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
-        first += n;
-    }
-}
-
-/* ---- The stages. begin_ sets at.n_unit and cost; run_ works on a share of them; trace_ shows what came out. ----------- */
-
-static void gpti_begin_rows(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
-
-static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
-    s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
-}
-/* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
-static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
-    const gpt_model *m = s->m;
-    const gpti_hparams *hp = &m->hp;
-    size_t t, i, D = hp->d_model, set;
-    for (t = u->begin; t < u->end; t++) {
-        float *x = s->x + t * D, *p = s->xn + t * D;
-        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x, u->scratch);
-        if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
-        if (m->pos_embd.w.data) {
-            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p, u->scratch);
-            for (i = 0; i < D; i++) x[i] += p[i];
-        }
-        if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
-        for (set = 0; set < 2; set++) {
-            const float *freq = set == 0 && m->rope_freq[2] && s->n_ctx > hp->n_ctx_orig ? m->rope_freq[2] : m->rope_freq[set];
-            float *cs = s->rope[set] + t * hp->n_rope, scale = set == 0 ? hp->rope_mscale : 1.0f;
-            if (freq) for (i = 0; i < hp->n_rope / 2; i++) {
-                double c, si;
-                gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
-                cs[i] = (float)c * scale; cs[hp->n_rope / 2 + i] = (float)si * scale;
-            }
-        }
-    }
-}
-static void gpti_trace_embed(const gpt_session *s) {
-    gpti_trace(s, "embd", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-
-/* xn = norm(x), the attention's input */
-static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpt_model *m = s->m;
-    size_t t, D = m->hp.d_model;
-    for (t = u->begin; t < u->end; t++) {
-        if (m->arch.flags & GPTI_PRE_NORM)
-            gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
-        else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
-    }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->qkv) | gpti_is_half(&l->q) | gpti_is_half(&l->k) |
-        gpti_is_half(&l->v));
-}
-static void gpti_trace_attn_norm(const gpt_session *s) {
-    gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-
-static size_t gpti_q_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_k; }
-static size_t gpti_k_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_k; }
-static size_t gpti_v_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_v; }
-
-static void gpti_begin_qkv(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
-    if (l->qkv.w.data) { gpti_add_job(s, &l->qkv, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL); return; }
-    gpti_add_job(s, &l->q, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->k, 0, s->xn, D, s->qkv + q, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->v, 0, s->xn, D, s->qkv + q + k, ld, s->n_row, NULL, NULL);
-}
-static void gpti_trace_qkv(const gpt_session *s) {
-    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
-    gpti_trace(s, "q", s->qkv, s->n_row, q, ld);
-    gpti_trace(s, "k", s->qkv + q, s->n_row, k, ld);
-    gpti_trace(s, "v", s->qkv + q + k, s->n_row, gpti_v_width(s), ld);
-}
-
-/* RMSNorm or LayerNorm over each head of x, or over all of them at once */
-static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
-    size_t h;
-    if (style == GPTI_QK_WHOLE) { gpti_norm(s, x, x, n_head * d, v); return; }
-    for (h = 0; h < n_head; h++) {
-        gpti_vector vh = v;
-        if (style == GPTI_QK_EACH) { vh.w += h * d; if (vh.b) vh.b += h * d; }
-        gpti_norm(s, x + h * d, x + h * d, d, vh);
-    }
-}
-
-/* q and k: clamp, norm, rope; k and v into the cache */
-static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpti_hparams *hp = &s->m->hp;
-    const gpti_cache *c = &s->cache[s->cursor.layer];
-    int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
-    size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
-    for (t = u->begin; t < u->end; t++) {
-        float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
-        size_t slot = gpti_cache_row(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
-        if (hp->clamp_qkv > 0.0f)
-            for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
-        if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
-        if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
-        if (l->rope >= 0) {
-            const float *cs = s->rope[l->rope] + t * hp->n_rope;
-            s->m->kern.rope(q, l->n_head, d_k, hp->n_rope, cs, half);
-            s->m->kern.rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
-        }
-        for (h = 0; h < l->n_kv; h++) {
-            unsigned char *kp = c->k + (h * c->cap + (slot & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
-            s->m->kern.kv_store(kv, kp, k + h * d_k, d_k, 16, slot & 15);
-            s->m->kern.kv_store(kv, c->v + (h * c->cap + slot) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
-        }
-    }
-}
-static void gpti_trace_rope(const gpt_session *s) {
-    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s);
-    gpti_trace(s, "q_rope", s->qkv, s->n_row, q, ld);
-    gpti_trace(s, "k_rope", s->qkv + q, s->n_row, gpti_k_width(s), ld);
-}
-
-static void gpti_begin_attend(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpti_hparams *hp = &s->m->hp;
-    gpti_attend *a = &s->attend;
-    memset(a, 0, sizeof *a);
-    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
-    a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
-    a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
-    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
-    s->cursor.n_unit = gpti_attend_units(a);
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
-        * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
-}
-static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
-    s->m->kern.attend(&s->attend, u->begin, u->end, u->scratch);
-}
-
-static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
-static void gpti_trace_attend(const gpt_session *s) {
-    gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
-}
-
-static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
-    gpti_prepare_input(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end, gpti_is_half(&gpti_at_layer(s)->o));
-}
-
-static void gpti_begin_attn_out(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_att_width(s), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
-}
-static void gpti_trace_attn_out(const gpt_session *s) {
-    gpti_trace(s, "attn_out", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-
-/* x += scale * norm(y), the norm where the layer has one */
-static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
-    const float scale = s->m->hp.residual_scale;
-    float v[GPTI_LANES];
-    size_t i = 0, j, D = s->m->hp.d_model;
-    if (post.w) gpti_norm(s, y, y, D, post);
-    for (; i + GPTI_LANES <= D; i += GPTI_LANES) {
-        for (j = 0; j < GPTI_LANES; j++) v[j] = y[i + j] * scale;
-        for (j = 0; j < GPTI_LANES; j++) x[i + j] += v[j];
-    }
-    for (; i < D; i++) x[i] += y[i] * scale;
-}
-
-/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
- * one norm for both halves, it is xn as it stands. */
-static void gpti_run_attn_residual(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpt_model *m = s->m;
-    size_t t, D = m->hp.d_model;
-    int parallel = (m->arch.flags & GPTI_PARALLEL) != 0, plain = (m->arch.flags & GPTI_NORM_PLAIN) != 0;
-    gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
-    for (t = u->begin; t < u->end; t++) {
-        float *x = s->x + t * D, *xn = s->xn + t * D;
-        if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
-        gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
-        if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
-        else if (!parallel) memcpy(xn, x, D * sizeof(float));
-    }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->gate) | gpti_is_half(&l->up) | gpti_is_half(&l->router) |
-        gpti_is_half(&l->gate_exps) | gpti_is_half(&l->up_exps) | gpti_is_half(&l->gate_shexp) | gpti_is_half(&l->up_shexp));
-}
-static void gpti_trace_attn_residual(const gpt_session *s) {
-    size_t D = s->m->hp.d_model;
-    gpti_trace(s, "resid", s->x, s->n_row, D, D);
-    gpti_trace(s, "ffn_norm", s->xn, s->n_row, D, D);
-}
-
-/* Mixture of experts: the router scores each token against each expert */
-static void gpti_begin_router(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    if (l->router.w.data) gpti_add_job(s, &l->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row,
-        NULL, NULL);
-}
-
-/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
- * kept, which is the same as making them sum to 1). Weights and experts end in route and chosen [T, n_used]. */
-static void gpti_begin_route(gpt_session *s) {
-    s->cursor.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
-}
-static void gpti_run_route(gpt_session *s, const gpti_share *u) {
-    const gpti_hparams *hp = &s->m->hp;
-    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
-    for (t = u->begin; t < u->end; t++) {
-        float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
-        uint32_t *chosen = s->chosen + t * used;
-        int bad = 0;
-        for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
-        bad |= !(top > -INFINITY && top < INFINITY);
-        if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
-        for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
-        for (j = 0; j < used; j++) {
-            size_t best = 0;
-            for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
-            chosen[j] = (uint32_t)best;
-            w[j] = p[best];
-            sum += w[j];
-            p[best] = -1.0f;
-        }
-        if (!(s->m->arch.flags & GPTI_MOE_NORM)) sum = all;
-        for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / sum;
-    }
-}
-
-/* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
-static void gpti_group_experts(gpt_session *s) {
-    size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
-    for (e = 0; e <= n_expert; e++) s->first[e] = 0;
-    for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
-    for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
-    for (i = 0; i < n; i++) {
-        uint32_t at = s->first[s->chosen[i]]++;
-        s->expert_slot[at] = (uint32_t)i; s->expert_tok[at] = (uint32_t)(i / used);
-    }
-    for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
-    s->first[0] = 0;
-}
-
-static int gpti_is_gated(const gpt_session *s) { return (s->m->arch.flags & GPTI_GATED) != 0; }
-static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
-
-/* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
-static size_t gpti_n_slot(const gpt_session *s) {
-    return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row;
-}
-static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
-static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
-    const gpti_layer *l = gpti_at_layer(s);
-    return slot >= gpti_n_slot(s) ? s->m->hp.d_ff_shexp : l->router.w.data ? s->m->hp.d_ff_exp : l->d_ff;
-}
-
-static void gpti_begin_ffn_up(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
-    if (!l->router.w.data) {
-        if (l->gate.w.data) gpti_add_job(s, &l->gate, 0, s->xn, D, s->ffn, ld, s->n_row, NULL, NULL);
-        gpti_add_job(s, &l->up, 0, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld, s->n_row, NULL, NULL);
-        return;
-    }
-    gpti_group_experts(s);
-    for (e = 0; e < s->m->hp.n_expert; e++) {
-        size_t first = s->first[e], count = s->first[e + 1] - first;
-        if (!count) continue;
-        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, s->expert_tok + first, s->expert_slot + first);
-        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + s->m->hp.d_ff_exp, ld, count, s->expert_tok + first,
-            s->expert_slot + first);
-    }
-    if (gpti_n_shared(s)) {
-        gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
-        gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + s->m->hp.d_ff_shexp, ld, s->n_row, NULL, NULL);
-        if (l->shexp_gate.w.data) gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
-    }
-}
-static void gpti_trace_ffn_up(const gpt_session *s) {
-    size_t F = gpti_slot_width(s, 0), ld = gpti_ld_ffn(s);
-    if (gpti_is_gated(s)) gpti_trace(s, "ffn_gate", s->ffn, gpti_n_slot(s), F, ld);
-    gpti_trace(s, "ffn_up", s->ffn + (gpti_is_gated(s) ? F : 0), gpti_n_slot(s), F, ld);
-}
-
-static void gpti_begin_ffn_act(gpt_session *s) {
-    s->cursor.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
-}
-static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t i, ld = gpti_ld_ffn(s);
-    for (i = u->begin; i < u->end; i++) {
-        size_t F = gpti_slot_width(s, i);
-        float *h = s->ffn + i * ld;
-        s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
-        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, i >= gpti_n_slot(s) ? gpti_is_half(&l->down_shexp)
-            : gpti_is_half(&l->down) | gpti_is_half(&l->down_exps));
-    }
-}
-static void gpti_trace_ffn_act(const gpt_session *s) {
-    gpti_trace(s, "ffn_act", s->ffn, gpti_n_slot(s), gpti_slot_width(s, 0), gpti_ld_ffn(s));
-}
-
-static void gpti_begin_ffn_down(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
-    if (!l->router.w.data) { gpti_add_job(s, &l->down, 0, s->ffn, ld, s->y, D, s->n_row, NULL, NULL); return; }
-    for (e = 0; e < s->m->hp.n_expert; e++) {
-        const uint32_t *slot = s->expert_slot + s->first[e];
-        if (s->first[e + 1] > s->first[e]) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D,
-            s->first[e + 1] - s->first[e], slot, slot);
-    }
-    if (gpti_n_shared(s)) {
-        gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
-        s->job[s->n_job - 1].xq += n;
-    }
-}
-
-/* The experts' outputs, weighted, become one row; x += it */
-static void gpti_run_ffn_residual(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
-    for (t = u->begin; t < u->end; t++) {
-        float *y = s->y + t * D;
-        if (l->router.w.data) {
-            const float *w = s->gate + t * used;
-            y = s->xn + t * D;                  /* xn has done its work */
-            for (i = 0; i < D; i++) y[i] = s->y[t * used * D + i] * w[0];
-            for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += s->y[(t * used + j) * D + i] * w[j];
-            if (gpti_n_shared(s)) {
-                float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
-                for (i = 0; i < D; i++) y[i] += s->y[(gpti_n_slot(s) + t) * D + i] * g;
-            }
-        }
-        gpti_add_residual(s, s->x + t * D, y, l->ffn_post_norm);
-    }
-}
-static void gpti_trace_ffn_down(const gpt_session *s) {
-    if (!gpti_at_layer(s)->router.w.data) gpti_trace(s, "ffn_down", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-static void gpti_trace_out(const gpt_session *s) { gpti_trace(s, "out", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
-
-/* The last norm and the vocabulary, only for the rows that somebody asked for */
-static void gpti_begin_out_norm(gpt_session *s) {
-    int last = s->n_past + s->n_row == s->n_token;
-    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
-    s->n_out = s->logits_wanted == GPTI_LOGITS_SCORE ? s->n_row : s->logits_wanted == GPTI_LOGITS_LAST && last ? 1 : 0;
-    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
-}
-static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
-    size_t t, D = s->m->hp.d_model;
-    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&s->m->head));
-}
-static void gpti_trace_out_norm(const gpt_session *s) {
-    if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
-}
-
-static size_t gpti_n_group_row(const gpt_session *s) {      /* rows of the group of logits at hand */
-    size_t done = s->cursor.group * s->n_logit_row;
-    return gpti_min(s->n_out - done, s->n_logit_row);
-}
-static void gpti_begin_logits(gpt_session *s) {
-    size_t first = s->cursor.group * s->n_logit_row, D = s->m->hp.d_model;
-    if (!s->n_out) return;
-    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_group_row(s), NULL, NULL);
-    s->job[0].xq += first;
-}
-
-/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1 keeps its digits */
-static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
-    double lane[GPTI_LANES] = { 0 }, rest = 0;
-    size_t best = 0, j;
-    for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
-    for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
-    for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
-    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
-}
-
-static void gpti_begin_scores(gpt_session *s) {
-    s->cursor.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
-}
-static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
-    const gpti_hparams *hp = &s->m->hp;
-    size_t t, i, j, n, V = hp->n_vocab;
-    for (t = u->begin; t < u->end; t++) {
-        float *z = s->logits + t * V;
-        size_t next = s->n_past + s->out_row + s->cursor.group * s->n_logit_row + t + 1;
-        if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
-        if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
-        for (i = 0; i < V; i += n) {            /* one NaN: its bits would be each kernel set's own */
-            int bad = 0;
-            n = gpti_min(V - i, 16);
-            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
-            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
-        }
-        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
-            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, V, (size_t)s->token[next]);
-    }
-}
-static void gpti_trace_logits(const gpt_session *s) {
-    if (s->n_out) gpti_trace(s, "logits", s->logits, gpti_n_group_row(s), s->m->hp.n_vocab, s->m->hp.n_vocab);
-}
-
-/* The forward pass, from the bottom of the paper's figure (Radford 2018, "Improving Language Understanding by Generative
- * Pre-Training", fig. 1) to its top. */
-static void gpti_list_stages(gpti_stage *out) {
-    const gpti_stage stages[GPTI_N_STAGE] = {
-        { gpti_begin_embed,    gpti_run_embed,         gpti_trace_embed },
-        { gpti_begin_rows,     gpti_run_attn_norm,     gpti_trace_attn_norm },         /* from here for each layer */
-        { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
-        { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
-        { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
-        { gpti_begin_rows,     gpti_run_att_input,     NULL },
-        { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
-        { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
-        { gpti_begin_router,   gpti_run_jobs,          NULL },
-        { gpti_begin_route,    gpti_run_route,         NULL },
-        { gpti_begin_ffn_up,   gpti_run_jobs,          gpti_trace_ffn_up },
-        { gpti_begin_ffn_act,  gpti_run_ffn_act,       gpti_trace_ffn_act },
-        { gpti_begin_ffn_down, gpti_run_jobs,          gpti_trace_ffn_down },
-        { gpti_begin_rows,     gpti_run_ffn_residual,  gpti_trace_out },               /* to here */
-        { gpti_begin_out_norm, gpti_run_out_norm,      gpti_trace_out_norm },
-        { gpti_begin_logits,   gpti_run_jobs,          NULL },
-        { gpti_begin_scores,   gpti_run_scores,        gpti_trace_logits }
-    };
-    memcpy(out, stages, sizeof stages);
-}
-
-static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
-    gpt_session *s = (gpt_session *)arg;
-    gpti_share u;
-    u.begin = s->slice + begin; u.end = s->slice + end; u.scratch = &s->scratch[worker];
-    s->stage[s->cursor.stage].run(s, &u);
-}
-
-/* Units of the stage up to the next look at the poll hook. */
-static void gpti_run_slice(gpt_session *s) {
-    const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
-    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;    /* plain C takes its time */
-    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll && left > most ? most : left;
-    s->slice = s->cursor.unit;
-    gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
-    s->cursor.unit += n;
-}
-
-/* Where to go after a stage; 0 when the chunk is done. */
-static int gpti_next_stage(gpt_session *s) {
-    gpti_progress *at = &s->cursor;
-    at->unit = at->n_unit = 0;
-    at->stage++;
-    if (at->stage == GPTI_STAGE_LAYER) at->layer = 0;
-    else if (at->stage == GPTI_STAGE_OUT && ++at->layer < s->m->hp.n_layer) at->stage = GPTI_STAGE_LAYER;
-    else if (at->stage == GPTI_N_STAGE) {
-        if (++at->group * s->n_logit_row >= s->n_out) return 0;
-        at->stage = GPTI_STAGE_LOGITS;
-    }
-    return 1;
-}
-
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
-static void gpti_drop_waiting(gpt_session *s) {
-    s->cursor.active = 0; s->n_token = s->n_past > s->n_committed ? s->n_past : s->n_committed;
-}
-
-/* Tokens that are computed, those of the chunk under way by its layers. */
-static size_t gpti_n_computed(const gpt_session *s) {
-    const size_t n = s->m->hp.n_layer, layers = s->cursor.stage >= GPTI_STAGE_OUT ? n : s->cursor.stage ? s->cursor.layer : 0;
-    return s->n_past + (s->cursor.active ? s->n_row * layers / n : 0);
-}
-
-/* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. */
-static gpt_result gpti_ask(gpt_session *s) {
-    const gpt_hooks *h = &s->params.hooks;
-    const gpt_poll p = h->poll ? (h->poll)(h->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from) : GPT_GO;
-    if (p == GPT_CANCEL || s->stop)
-        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %llu", (gpti_ull)s->n_past);
-    return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
-}
-
-/* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
- * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
-static gpt_result gpti_pass(void *session) {
-    gpt_session *s = (gpt_session *)session;
-    while (s->n_past < s->n_token) {
-        if (!s->cursor.active) {
-            memset(&s->cursor, 0, sizeof s->cursor);
-            s->cursor.active = 1;
-            s->cursor.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
-            s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
-            if (s->n_past + s->n_row > s->n_written) s->n_written = s->n_past + s->n_row;
-            s->last_logits = NULL;
-        }
-        do {
-            if (s->cursor.unit == 0) { s->n_job = s->cursor.n_unit = 0; s->stage[s->cursor.stage].begin(s); }
-            while (s->cursor.unit < s->cursor.n_unit) {
-                gpt_result r;
-                gpti_run_slice(s);
-                r = gpti_ask(s);
-                if (r < 0) gpti_drop_waiting(s);
-                if (r) return r;
-            }
-            if (s->params.hooks.trace && s->stage[s->cursor.stage].trace) s->stage[s->cursor.stage].trace(s);
-        } while (gpti_next_stage(s));
-        s->cursor.active = 0; s->n_past += s->n_row; s->lent = 0;
-        if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
-    }
-    return GPT_OK;
-}
-
-/* The same with the threads of the session, unless no stage of it is worth sharing. */
-static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
-    const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
-    s->can_pause = can_pause; s->err = err;
-    if (s->from > s->n_past) s->from = s->n_past;
-    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
-    return gpti_together(&s->pool, gpti_pass, s);
-}
-
-GPTI_COLD
-/* ======================================================================
- * [SESSION] One running text: its tokens, cache and scratch
- * ==================================================================== */
-
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
 static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
     size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
@@ -6284,6 +6488,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     s->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
     s->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *s->xq);
     s->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *s->job);
+    s->attend = (gpti_attend *)gpti_carve(a, 1, sizeof *s->attend);
     s->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
     s->gate = (float *)gpti_carve(a, used, sizeof(float));
     s->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
@@ -6333,7 +6538,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
         (gpti_ull)plan->n_ctx, (gpti_ull)GPTI_MAX_CTX);
-    if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
+    if (m->pos_embd.w.fmt && plan->n_ctx > m->hp.n_ctx)
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model has positions for %llu only",
             (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if (plan->n_ctx > m->hp.n_ctx && m->arch.pos != GPTI_POS_ALIBI && !params->beyond_training)
@@ -6749,6 +6954,16 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     return 0;
 }
 
+/* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go on with the next call. */
+static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
+    gpti_generation *g = s->gen;
+    gpt_result r = GPT_OK;
+    while (!r && gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand,
+                             id)) r = gpti_ask(s);
+    if (r != GPT_MORE) memset(&g->choice, 0, sizeof g->choice);
+    return r;
+}
+
 /* The same in one go. -1 only when n_vocab is 0. */
 static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
                                     const gpt_token *history, size_t n_history, gpti_candidate *c) {
@@ -7016,45 +7231,31 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
     return gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err));
 }
 
-static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
+/* Has the text handed out so far ended the generation? */
+static gpt_finish gpti_enough(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    if (g->stream.state == GPTI_STREAM_HOST) return GPT_FINISH_HOST;
+    if (g->stream.state == GPTI_STREAM_STOP) return GPT_FINISH_STOP;
+    return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
+}
+
+/* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing more fits. */
+static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
+    const int edge = g->edge;
     gpti_str piece;
-    gpt_token id;
-    gpt_result r;
-    int edge = g->edge;
-    if (g->stream.state == GPTI_STREAM_HOST) return gpti_finish(s, GPT_FINISH_HOST);
-    if (g->stream.state == GPTI_STREAM_STOP) return gpti_finish(s, GPT_FINISH_STOP);
-    s->logits_wanted = GPTI_LOGITS_LAST;
-    r = gpti_forward(s, 1, err);
-    if (r == GPT_MORE) return r;
-    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
-    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
-    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
-    while (gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand, &id)) {
-        r = gpti_ask(s);
-        if (r == GPT_MORE) return r;
-        if (r) break;
-    }
-    memset(&g->choice, 0, sizeof g->choice);
-    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
-    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
-    if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
-    if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
+    gpt_finish why;
+    if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
+    if (s->n_token == s->n_ctx) return GPT_FINISH_CONTEXT;
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
-    s->n_committed = s->n_token;             /* the host sees it */
-    r = (gpt_result)gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
-    if (r || s->stop) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
-    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
-    return GPT_MORE;
-}
-
-GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
-    return gpti_leave(s, gpti_advance(s, err));
+    s->n_committed = s->n_token;                /* the host sees it */
+    gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+    why = gpti_enough(s);
+    return s->stop && why != GPT_FINISH_STOP ? GPT_FINISH_HOST : why;
 }
 
 GPT_API void gpt_end(gpt_session *s) {
@@ -7063,15 +7264,6 @@ GPT_API void gpt_end(gpt_session *s) {
     gpti_finish(s, GPT_FINISH_HOST);
     gpti_drop_waiting(s);
     gpti_leave(s, GPT_OK);
-}
-
-GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
-    void *user, gpt_error *err) {
-    gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
-    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
-    do r = gpt_step(s, err); while (r == GPT_MORE);
-    return r;
 }
 
 /* ---- Chat: messages to text ----------------------------------------------------------------------------------------
