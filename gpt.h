@@ -384,18 +384,54 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #endif
 #endif /* GPT_H : the API ends here */
 
-/* ======================================================================================================================
- * Implementation. Chapters, in the order in which text flows through them (grep -n '\[NAME\]'):
- *   [PLATFORM]   memory, errors, checked sizes, parallel_for, files       [FORWARD]    norm, rope, attention, feed-forward
- *   [MATH]       exp, tanh, erf, log, sin and cos of our own              [SESSION]    tokens, cache and scratch of a text
- *   [FORMATS]    the table of number formats                              [SAMPLING]   from logits to a token
- *   [KERNELS]    matrix products in plain C                               [GENERATE]   text in, text out
- *   [GGUF]       the file                                                 [SIMD]       the same kernels, faster
- *   [TOKENIZER]  text to tokens and back                                  licence and change list
- *   [MODEL]      the architecture table, loading
+/* ====================================================================================================
+ * The map: what happens to a text, and where (grep -n '\[NAME\]' finds a chapter)
  *
- * Notation: [T, D] is row-major, last index contiguous, f32 unless stated. T rows of a chunk of text, D = d_model.
- * ==================================================================================================================== */
+ *   text  "Once upon a"                         gpt_generate, gpti_begin                    [STORY] [GENERATE]
+ *    |  tokenizer                               gpti_encode_text                            [TOKENIZER]
+ *   ids  7454 2402 257
+ *    |  for each id a row of a table            gpti_run_embed                              [FORWARD]
+ *   x [T, D]  the residual stream
+ *    |---> norm                                 gpti_run_attn_norm: gpti_norm_body            \
+ *    |     q, k, v: products                    gpti_begin_qkv: gpti_matmul_ref, [KERNELS]     |
+ *    |     rope: q, k turn by their position    gpti_run_rope: gpti_rope_body                  |
+ *    |     attention: each token looks back     gpti_run_attend: gpti_attend_tile              |
+ *    |     product                              gpti_begin_attn_out                            | n_layer
+ *    + <--                                      gpti_run_attn_add                              | times
+ *    |---> norm                                 the same                                       |
+ *    |     feed-forward: up, activation, down   gpti_begin_ffn_up, gpti_run_act, ..._down      |
+ *    + <--                                      gpti_run_ffn_add                              /
+ *    |  norm                                    gpti_run_out_norm
+ *    |  product with the vocabulary             gpti_begin_logits
+ *   logits [n_vocab]
+ *    |  choose one                              gpti_choose                                 [SAMPLING]
+ *   id  640
+ *    |  bytes, stop strings, whole characters   gpti_append_token, gpti_stream_push         [GENERATE]
+ *   text  " time"
+ *
+ * To follow it, read in this order, always downwards: [STORY], [PLAIN] (the arithmetic as the papers write it), in [FORWARD] from
+ * "The stages" to "Mixture of experts", in [SAMPLING] from "Choose" on, in [GENERATE] gpti_begin to gpti_append_token:
+ * about 700 lines. examples/naive.c is the same once more in one page, and examples/train_naive.c how such a model learns.
+ *
+ * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own; [FORMATS] how weights of few
+ * bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the file; [MODEL] the table of architectures, loading;
+ * [SESSION] making, rewinding, evaluating; [SIMD] the same kernels, faster; [LICENCE] with the list of changes.
+ *
+ * Letters      T rows of a chunk; D d_model; Q K W widths of q, k, v over all heads; F width of the feed-forward;
+ *              [T, D] is row-major, last index contiguous, f32 unless stated
+ * chunk        the tokens that go through the layers together, at most n_batch
+ * stage, unit, slice    a line of the story's list; a row, head or panel of it; the units between two looks at the poll hook
+ * job, piece   a product of a stage; the part of a slice that one thread takes at once
+ * panel, tile  16 rows of a matrix that lie interleaved; 32 columns of a panel, unpacked to bytes
+ * row, column  of a matrix: output, input. A format's block is some columns of one row with their scale
+ * slot         a row of the feed-forward: a token's, or that of one expert of a token
+ * cap          positions that a layer's cache has room for; a window layer's wraps around
+ * scratch      what one worker unpacks and sums in; carve: to take a piece of a block that is laid out (or only measured)
+ * piece (text) the bytes of a token;  word: what the pre-tokenizer cuts off for merging
+ *
+ * gpt.h is not for GPUs, not for serving many users from many machines, and not for training large models: for those the same
+ * GGUF file moves to llama.cpp or vLLM.
+ * ==================================================================================================== */
 #ifdef GPT_IMPLEMENTATION
 #ifndef GPTI_KERNEL_SET     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
 
@@ -752,6 +788,59 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
     GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
     do r = gpt_step(s, err); while (r == GPT_MORE);
     return r;
+}
+
+/* ======================================================================
+ * [PLAIN] The arithmetic of a layer as the papers write it
+ * ====================================================================
+ * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms with. A fast form adds an
+ * order of sums that is the same everywhere, and more than one number at a time. */
+
+/* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16 rows at a time, from weights of
+ * few bits. */
+GPTI_UNUSED static void gpti_plain_product(double *y, const float *w, const float *x, const float *b, size_t n_row,
+                                           size_t n_col) {
+    size_t i, k;
+    for (i = 0; i < n_row; i++) {
+        y[i] = b ? (double)b[i] : 0.0;
+        for (k = 0; k < n_col; k++) y[i] += (double)w[i * n_col + k] * (double)x[k];
+    }
+}
+
+/* Norm: x minus its mean (LayerNorm; RMSNorm takes no mean), divided by the root of its mean square. Fast: gpti_norm_body. */
+GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, const float *w, const float *b, int layer_norm,
+                                        double eps) {
+    double mean = 0.0, square = 0.0;
+    size_t i;
+    for (i = 0; layer_norm && i < n; i++) mean += (double)x[i] / (double)n;
+    for (i = 0; i < n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
+    for (i = 0; i < n; i++)
+        y[i] = ((double)x[i] - mean) / sqrt(square + eps) * (w ? (double)w[i] : 1.0) + (b ? (double)b[i] : 0.0);
+}
+
+/* Rope: the pair (a, b) turns like the hand of a clock, by position * frequency. Fast: gpti_rope_body. */
+GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
+    const double x = *a * cos(angle) - *b * sin(angle);
+    *b = *a * sin(angle) + *b * cos(angle);
+    *a = x;
+}
+
+/* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q . key), divided by the sum of all:
+ * softmax, here as it goes: when a larger score comes up, what was summed before is scaled down. Fast: gpti_attend_tile. */
+GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values, size_t n,
+                                             size_t d_k, size_t d_v, double scale) {
+    double largest = -INFINITY, sum = 0.0, score, weight, keep;
+    size_t i, j;
+    for (i = 0; i < d_v; i++) out[i] = 0.0;
+    for (j = 0; j < n; j++) {
+        for (score = 0.0, i = 0; i < d_k; i++) score += scale * (double)q[i] * (double)keys[j * d_k + i];
+        keep = score > largest ? exp(largest - score) : 1.0;
+        largest = score > largest ? score : largest;
+        weight = exp(score - largest);
+        sum = sum * keep + weight;
+        for (i = 0; i < d_v; i++) out[i] = out[i] * keep + weight * (double)values[j * d_v + i];
+    }
+    for (i = 0; i < d_v; i++) out[i] /= sum;
 }
 
 /* ======================================================================
