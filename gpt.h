@@ -55,20 +55,20 @@
 extern "C" {
 #endif
 
-/* ---- Results. Every fallible call returns a gpt_result and fills the caller's gpt_error if one is passed. ---------- */
+/* ---- Results. Every fallible call returns a gpt_result and fills the caller's gpt_error if one is passed. ---- */
 
 typedef enum gpt_result {
     GPT_OK            =   0,
-    GPT_MORE          =   1,    /* gpt_step: not finished, call again                                     */
-    GPT_E_ARG         =  -1,    /* an argument makes no sense                                             */
-    GPT_E_MEMORY      =  -2,    /* out of memory                                                          */
-    GPT_E_IO          =  -3,    /* a file or reader could not be opened or read                           */
-    GPT_E_FORMAT      =  -4,    /* a malformed file                                                       */
-    GPT_E_UNSUPPORTED =  -5,    /* a valid file that this library cannot compute correctly                */
-    GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands        */
-    GPT_E_CONTEXT     =  -7,    /* does not fit the context                                               */
-    GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk   */
-    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call                     */
+    GPT_MORE          =   1,    /* gpt_step: not finished, call again */
+    GPT_E_ARG         =  -1,    /* an argument makes no sense */
+    GPT_E_MEMORY      =  -2,    /* out of memory */
+    GPT_E_IO          =  -3,    /* a file or reader could not be opened or read */
+    GPT_E_FORMAT      =  -4,    /* a malformed file */
+    GPT_E_UNSUPPORTED =  -5,    /* a valid file that this library cannot compute correctly */
+    GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands */
+    GPT_E_CONTEXT     =  -7,    /* does not fit the context */
+    GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk */
+    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call */
 } gpt_result;
 
 typedef struct gpt_error {      /* always valid to read after a call that was given it; msg is "" on success */
@@ -79,18 +79,22 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 /* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call works on a session, calls from its
  * hooks that only read work (info, tokens, ready logits); those that would change it answer GPT_E_STATE, void ones do
  * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must
- * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ----------------- */
+ * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ---- */
 
-typedef struct gpt_alloc {      /* both functions or none. Called while a model or session is made or freed, and while text   */
-    void *(*alloc)(void *user, size_t n);  /* is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and         */
-    void  (*free)(void *user, void *p);    /* gpt_begin take at most 240 times the text (or rendered conversation) and 1 KiB, */
-    void   *user;                          /* and give it back before they return. All else never allocates.                  */
+/* Memory: both functions or none. Called while a model or session is made or freed, and while text is
+ * taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most 240 times
+ * the text (or rendered conversation) and 1 KiB, and give it back before they return. gpt_model_tensor
+ * does likewise. All else never allocates. */
+typedef struct gpt_alloc {
+    void *(*alloc)(void *user, size_t n);
+    void  (*free)(void *user, void *p);
+    void   *user;
 } gpt_alloc;
 
-typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host                     */
-    size_t (*read)(void *user, uint64_t offset, void *dst, size_t n);   /* bytes read; fewer than n is an error          */
+typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host */
+    size_t (*read)(void *user, uint64_t offset, void *dst, size_t n);   /* bytes read; fewer: an error */
     void    *user;
-    uint64_t size;              /* bytes in all                                                                          */
+    uint64_t size;              /* bytes in all */
 } gpt_reader;
 
 typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
@@ -101,7 +105,7 @@ typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 typedef struct gpt_parallel {
     void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
     void  *user;
-    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each                                             */
+    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each */
 } gpt_parallel;
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
@@ -110,49 +114,56 @@ typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
-typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed, in this order:   */
-    const char  *name;          /* "embd"; of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out"      */
-                                /* "resid" "ffn_norm" "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits".   */
-                                /* Experts: a row of ffn_gate, _up, _act for each one of a token, and no ffn_down        */
-    int          layer;         /* -1 for embd, norm and logits                                                          */
-    float       *data;          /* row r begins at data + r * stride                                                     */
+/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd"; of each
+ * layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm" "ffn_gate" "ffn_up"
+ * "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate, _up and _act have a row for
+ * each expert of a token, and there is no ffn_down. */
+typedef struct gpt_trace {
+    const char  *name;
+    int          layer;         /* -1 for embd, norm and logits */
+    float       *data;          /* row r begins at data + r * stride */
     size_t       n_row, n_col, stride;
-    size_t       position;      /* of row 0 in the text                                                                  */
-    const gpt_session *session; /* whose                                                                                 */
+    size_t       position;      /* of row 0 in the text */
+    const gpt_session *session; /* whose */
 } gpt_trace;
 
+/* poll is asked between slices of work of a few milliseconds at most: done of total tokens are computed, of
+ * the prompt, then of one new token after the other. GPT_PAUSE makes gpt_step return, and is ignored by calls
+ * that block; GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation with GPT_FINISH_HOST too. */
 typedef struct gpt_hooks {
-    gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
-    gpt_poll   (*poll)(void *user, size_t done, size_t total);  /* asked between slices of work of a few milliseconds at */
-    void        *poll_user;     /* most; done of total tokens are computed: of the prompt, then of one new token after   */
-                                /* the other. GPT_PAUSE makes gpt_step return, and is ignored by calls that block;       */
-                                /* GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation with GPT_FINISH_HOST too  */
-    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0                                             */
+    gpt_parallel parallel;      /* the host's threads instead of OpenMP */
+    gpt_poll   (*poll)(void *user, size_t done, size_t total);
+    void        *poll_user;
+    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0 */
     void        *trace_user;
 } gpt_hooks;
 
-/* ---- Model: weights and tokenizer, read-only after loading --------------------------------------------------------- */
+/* ---- Model: weights and tokenizer, read-only after loading ---- */
 
-typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults                                                    */
-    gpt_alloc    alloc;         /* memory of the model and of every session on it                                        */
-    gpt_parallel parallel;      /* threads for loading                                                                   */
-    int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers                              */
-    int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
-                                /* or as given in memory: starts at once, runs slower; same bits                         */
-    int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
-    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. "amx" is taken only
-                                 * by name, as it has Linux lend its registers to the whole process: a signal stack
-                                 * (sigaltstack) that is made later then needs room for them, 8 KiB                       */
-    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre name such as "llama-bpe"           */
-    int        (*progress)(void *user, uint64_t done, uint64_t total);   /* bytes of weights; not 0 cancels the load     */
+typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults */
+    gpt_alloc    alloc;         /* memory of the model and of every session on it */
+    gpt_parallel parallel;      /* threads for loading */
+    int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers */
+
+    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as given in
+     * memory: starts at once, runs slower; same bits */
+    int          mapped;
+    int          header_only;   /* 1 = no weights: tokenize, gpt_model_*, gpt_session_bytes work */
+
+    /* NULL = the best set for this processor; "ref", "avx2" ... forces one. "amx" is taken only by name, as it
+     * has Linux lend its registers to the whole process: a signal stack (sigaltstack) that is made later then
+     * needs room for them, 8 KiB. */
+    const char  *kernels;
+    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre such as "llama-bpe" */
+    int        (*progress)(void *user, uint64_t done, uint64_t total);  /* bytes; not 0 cancels the load */
     void        *progress_user;
 } gpt_model_params;
 
-typedef struct gpt_model_info { /* strings live as long as the model                                                     */
-    const char *architecture, *name, *kernels, *chat_template;   /* "" where the file has none                           */
-    uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for    */
-    uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory                      */
-    gpt_token   bos, eos;                                        /* -1 = none                                            */
+typedef struct gpt_model_info { /* strings live as long as the model */
+    const char *architecture, *name, *kernels, *chat_template;   /* "" where the file has none */
+    uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for */
+    uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory */
+    gpt_token   bos, eos;                                        /* -1 = none */
 } gpt_model_info;
 
 /* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing to free. */
@@ -192,12 +203,12 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
 
-/* ---- Tokens -------------------------------------------------------------------------------------------------------- */
+/* ---- Tokens ---- */
 
 enum {
-    GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for                                  */
-    GPT_TOKENIZE_SPECIAL = 2,   /* text that spells a control token becomes it: never for text from a user               */
-    GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it          */
+    GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for */
+    GPT_TOKENIZE_SPECIAL = 2,   /* text that spells a control token becomes it: never for text from a user */
+    GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it */
 };
 
 /* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0 asks for it. */
@@ -210,52 +221,59 @@ GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n
 
 /* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of range. */
 GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n);
-GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1        */
+GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1 */
 GPT_API int         gpt_token_is_control(const gpt_model *m, gpt_token id);
-GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn                   */
+GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn */
 
-/* ---- Session: one running text ------------------------------------------------------------------------------------- */
+/* ---- Session: one running text ---- */
 
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 
-typedef struct gpt_session_params { /* NULL or {0}: sensible defaults                                                    */
-    uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096.    */
-                                /* Where a file has factors for long texts (Phi-3 128k), more tokens than the original   */
-                                /* context take them from the first on, as in llama.cpp: what is computed stays valid    */
-    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
-    gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
-                                /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
-    int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as     */
-                                /* nobody waits for a thread that does not run. Without OpenMP and parallel: always 1     */
+typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
+    /* Tokens the session can hold; 0 = what the model was trained for, but at most 4096. Where a file has
+     * factors for long texts (Phi-3 128k), more tokens than the original context take them from the first
+     * on, as in llama.cpp: what is computed stays valid. */
+    uint32_t     n_ctx;
+    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Never changes results */
+
+    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies with F16
+     * and Q8_0, and all 24 with F32. */
+    gpt_kv       kv;
+
+    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody waits for
+     * a thread that does not run. Without OpenMP and parallel: always 1. */
+    int          n_threads;
     gpt_hooks    hooks;
-    int          beyond_training;   /* 1 = n_ctx may be more than the model was trained for: texts get worse from there  */
+    int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
 } gpt_session_params;
 
 typedef enum gpt_finish {
-    GPT_FINISH_NONE    = 0,     /* nothing generated yet, or still going            */
-    GPT_FINISH_END     = 1,     /* the model ended the text                         */
-    GPT_FINISH_STOP    = 2,     /* a stop string came up                            */
-    GPT_FINISH_LENGTH  = 3,     /* max_tokens reached                               */
-    GPT_FINISH_CONTEXT = 4,     /* the context is full                              */
-    GPT_FINISH_HOST    = 5      /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
+    GPT_FINISH_NONE    = 0,     /* nothing generated yet, or still going */
+    GPT_FINISH_END     = 1,     /* the model ended the text */
+    GPT_FINISH_STOP    = 2,     /* a stop string came up */
+    GPT_FINISH_LENGTH  = 3,     /* max_tokens reached */
+    GPT_FINISH_CONTEXT = 4,     /* the context is full */
+    /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
+    GPT_FINISH_HOST    = 5
 } gpt_finish;
 
 typedef struct gpt_session_info {
     uint32_t    n_ctx, n_batch;
-    int         n_threads;      /* 0 = the host's own                               */
+    int         n_threads;      /* 0 = the host's own */
     const char *kernels;
     size_t      bytes, n_token; /* memory of the session; tokens of the running text */
-    gpt_finish  finish;         /* of the last generation                           */
-    size_t      n_prompt, n_generated;   /* tokens of the last generation           */
+    gpt_finish  finish;         /* of the last generation */
+    size_t      n_prompt, n_generated;   /* tokens of the last generation */
     size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
-GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err);
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                   gpt_error *err);
 /* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
-GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params, void *memory,
-                                    size_t size, gpt_error *err);
+GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                    void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text */
 /* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what that needs. */
@@ -266,7 +284,7 @@ GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *
  * of more workers than the session was made for. */
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------------- */
+/* ---- Evaluate and sample ---- */
 
 /* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one. On GPT_E_CANCELLED
  * whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
@@ -283,18 +301,18 @@ GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
 
-typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order                                        */
-    const gpt_bias *bias;           /* added to logits; -INFINITY bans a token                                           */
+typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order */
+    const gpt_bias *bias;           /* added to logits; -INFINITY bans a token */
     size_t   n_bias;
-    int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text         */
-    float    repeat_penalty;        /* logits of seen tokens / this (if > 0) or * this; 0 or 1 = off                     */
-    float    frequency_penalty;     /* minus this times the count                                                        */
-    float    presence_penalty;      /* minus this once                                                                   */
-    int      top_k;                 /* keep the k most likely; 0 = off                                                   */
-    float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off                  */
-    float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off        */
-    float    temperature;           /* 0 or less = greedy                                                                */
-    uint64_t seed;                  /* 0 is a seed like any other, never "use the clock"                                 */
+    int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text */
+    float    repeat_penalty;        /* logits of seen tokens / this (if > 0) or * this; 0 or 1 = off */
+    float    frequency_penalty;     /* minus this times the count */
+    float    presence_penalty;      /* minus this once */
+    int      top_k;                 /* keep the k most likely; 0 = off */
+    float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off */
+    float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off */
+    float    temperature;           /* 0 or less = greedy */
+    uint64_t seed;                  /* 0 is a seed like any other, never "use the clock" */
 } gpt_sample_params;
 
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens in the text alone, so
@@ -303,18 +321,18 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
  * token: gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
-/* ---- Text ---------------------------------------------------------------------------------------------------------- */
+/* ---- Text ---- */
 
 /* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the generation. */
 typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
 
-typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full      */
+typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full */
     gpt_sample_params  sample;
-    size_t             max_tokens;      /* 0 = no limit of its own                                                       */
-    const char *const *stop;            /* strings that end the text and are not part of it                              */
-    size_t             n_stop;          /* at most 16, each at most 256 bytes                                            */
-    int                special;         /* control tokens may be spelled in the prompt: never for text from a user       */
-    int                ignore_end;      /* go on after an end token                                                      */
+    size_t             max_tokens;      /* 0 = no limit of its own */
+    const char *const *stop;            /* strings that end the text and are not part of it */
+    size_t             n_stop;          /* at most 16, each at most 256 bytes */
+    int                special;         /* control tokens may be spelled in the prompt: never for text from a user */
+    int                ignore_end;      /* go on after an end token */
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is empty), generate, hand
@@ -334,9 +352,9 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
 
-/* ---- Chat ---------------------------------------------------------------------------------------------------------- */
+/* ---- Chat ---- */
 
-typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL            */
+typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL */
     const char *role, *content;
 } gpt_message;
 
@@ -344,16 +362,19 @@ typedef struct gpt_message {        /* role is "system", "user" or "assistant"; 
  * from the chat template in its file. The caller's own strings have the message stand for "{text}", for example
  * user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the white space off its ends, "{bos}" and "{eos}" are the
  * file's tokens. Own user and assistant strings without a family stand alone; otherwise they replace the family's. */
-typedef struct gpt_chat_params {    /* NULL or {0}: all from the file                                                    */
-    const char *family;             /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1    */
-                                    /* mistral-v1 mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2  */
-                                    /* deepseek-v2 deepseek-v3 deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3       */
-                                    /* smollm2 openchat vicuna and their kin                                             */
-    const char *user, *assistant;   /* a turn                                                                            */
-    const char *system;             /* a system turn; without a family NULL puts it and an empty line before the user's  */
-    const char *generation;         /* what the answer goes on from, as "<|assistant|>\n"                                */
-    const char *date;               /* today as "2025-01-31" for templates that ask for it; NULL = the template's own    */
-} gpt_chat_params;                  /* fixed date, or no date at all: the library has no clock                           */
+typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
+    /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1 mistral-v1 mistral-v3
+     * mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3 deepseek-r1 granite
+     * command-r gpt-oss qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
+    const char *family;
+    const char *user, *assistant;   /* a turn */
+    const char *system;         /* a system turn; without a family NULL puts it ahead of the user's */
+    const char *generation;     /* what the answer goes on from, as "<|assistant|>\n" */
+
+    /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or no date at
+     * all: the library has no clock. */
+    const char *date;
+} gpt_chat_params;
 
 /* The name of the family that the model's template belongs to; NULL when it is none of the table's. */
 GPT_API const char *gpt_chat_family(const gpt_model *m);
@@ -366,7 +387,8 @@ GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messag
 
 /* The same to tokens. Only the template's own strings become control tokens: no content can, whatever it spells. */
 GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
-                                     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err);
+                                     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n,
+                                     gpt_error *err);
 
 /* Answer the last message. The session's text becomes the whole conversation: as far as it is the same already (earlier
  * turns, answers included), nothing is computed again. The host appends the answer to its messages for the next turn.
@@ -616,13 +638,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 typedef struct gpti_pool {              /* who works: the host's threads, OpenMP's, or the caller alone */
     gpt_parallel host;
     int          n_worker;              /* the caller included */
-    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    unsigned     alone, more;
     struct gpti_crew *crew;             /* OpenMP's helpers that are here now, or NULL */
 } gpti_pool;
 
 typedef struct gpti_pass_cursor {    /* how far a pass has come: it can stop between any two slices of units */
     int active;
-    size_t stage, unit, n_unit, logits_group;   /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
+    /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
+    size_t stage, unit, n_unit, logits_group;
     uint32_t layer;
 } gpti_pass_cursor;
 
@@ -631,7 +655,8 @@ typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gp
 typedef struct gpti_stage {
     uint8_t id, kinds;                                  /* GPTI_STAGE_; of layers that have it */
     void (*begin)(gpt_session *s);                      /* sets cursor.n_unit and cost */
-    void (*run)(gpt_session *s, const gpti_share *u);   /* computes a share of the units, which do not depend on each other */
+    /* computes a share of the units, which do not depend on each other */
+    void (*run)(gpt_session *s, const gpti_share *u);
 } gpti_stage;
 
 enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
@@ -643,7 +668,8 @@ struct gpt_session {
     int                n_most;          /* workers that there is scratch for */
     size_t             bytes;
     void              *block;           /* what to free; NULL: the caller's */
-    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;     /* rows of x; rows of y, ffn and xq; rows of logits */
+    /* rows of x; rows of y, ffn and xq; rows of logits */
+    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;
 
     /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
@@ -674,11 +700,14 @@ struct gpt_session {
     /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the feed-forward, S = n_slot rows */
     float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
     float             *att, *y, *ffn;   /* [T, heads * d_v]; [S, D] what is added to x; [S, 2F] gate, then up */
-    struct gpti_xblock *xq;             /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
-    float             *rope[2], *logits;    /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
+    /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
+    struct gpti_xblock *xq;
+    /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
+    float             *rope[2], *logits;
     float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
-    uint32_t          *expert_tok, *expert_slot, *first;    /* grouped by expert, expert e's from first[e] to first[e + 1] */
+    /* grouped by expert, expert e's from first[e] to first[e + 1] */
+    uint32_t          *expert_tok, *expert_slot, *first;
     union gpti_scratch *scratch;        /* [n_worker]; the tokenizer uses it too */
 
     int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
@@ -808,8 +837,8 @@ GPTI_UNUSED static void gpti_plain_product(double *y, const float *w, const floa
 }
 
 /* Norm: x minus its mean (LayerNorm; RMSNorm takes no mean), divided by the root of its mean square. Fast: gpti_norm_body. */
-GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, const float *w, const float *b, int layer_norm,
-                                        double eps) {
+GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, const float *w, const float *b,
+                                        int layer_norm, double eps) {
     double mean = 0.0, square = 0.0;
     size_t i;
     for (i = 0; layer_norm && i < n; i++) mean += (double)x[i] / (double)n;
@@ -827,8 +856,8 @@ GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
 
 /* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q . key), divided by the sum of all:
  * softmax, here as it goes: when a larger score comes up, what was summed before is scaled down. Fast: gpti_attend_tile. */
-GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values, size_t n,
-                                             size_t d_k, size_t d_v, double scale) {
+GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values,
+                                             size_t n, size_t d_k, size_t d_v, double scale) {
     double largest = -INFINITY, sum = 0.0, score, weight, keep;
     size_t i, j;
     for (i = 0; i < d_v; i++) out[i] = 0.0;
@@ -2067,25 +2096,26 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
 
 /* 32 columns of one row of activations: x = q * d. A cache line, so that a kernel streams it. */
 typedef struct gpti_xblock {
-    int8_t q[32];             /* in [-127, 127]                                                          */
-    int16_t sum[3][2];        /* sums of q over all columns, columns 0-15, 16-31; [0] those with k%4 < 2, [1] the others */
+    int8_t q[32];             /* in [-127, 127] */
+    /* sums of q over all columns, columns 0-15, 16-31; [0] those with k%4 < 2, [1] the others */
+    int16_t sum[3][2];
     float s[3];               /* d * (float)sum, the same three ranges: what a minimum is multiplied with */
-    float d;                  /* max |x| / 127; NaN when an x is not finite (then q = 0)                  */
+    float d;                  /* max |x| / 127; NaN when an x is not finite (then q = 0) */
     uint32_t pad;
 } gpti_xblock;
 
 typedef struct gpti_matmul {
     gpti_matrix w;
-    const float *x;           /* [*, n_col], read by float formats; by F16 with at most 13 bits          */
-    const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major!     */
-    size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq                                    */
+    const float *x;           /* [*, n_col], read by float formats; by F16 with at most 13 bits */
+    const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major! */
+    size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq */
     size_t n_tok;
-    const uint32_t *in_row;   /* [n_tok] row of x or xq for each token, NULL = 0, 1, 2 ...               */
-    const uint32_t *out_row;  /* [n_tok] row of out, NULL = 0, 1, 2 ...                                  */
-    float *out;               /* overwritten                                                             */
-    size_t ld_out;            /* floats between rows of out                                              */
-    const float *bias;        /* [n_row] or NULL                                                         */
-    int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead       */
+    const uint32_t *in_row;   /* [n_tok] row of x or xq for each token, NULL = 0, 1, 2 ... */
+    const uint32_t *out_row;  /* [n_tok] row of out, NULL = 0, 1, 2 ... */
+    float *out;               /* overwritten */
+    size_t ld_out;            /* floats between rows of out */
+    const float *bias;        /* [n_row] or NULL */
+    int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead */
 } gpti_matmul;
 
 #define GPTI_CACHED (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
@@ -2093,10 +2123,11 @@ typedef struct gpti_matmul {
 typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
     const char *name;
-    int (*usable)(void);                                                            /* on this processor   */
-    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);     /* any split */
+    int (*usable)(void);                                                            /* on this processor */
+    /* any split */
+    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
-    void (*round13)(float *x, size_t n);                                            /* to 13 bits          */
+    void (*round13)(float *x, size_t n);                                            /* to 13 bits */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
@@ -2186,8 +2217,8 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
 }
 
 /* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_COLUMNS */
-static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
-                           gpti_scratch *scratch) {
+static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0,
+                             size_t n_tok, gpti_scratch *scratch) {
     const gpti_unpack_steps steps = gpti_unpack_steps_ref();
     gpti_tile *tile = scratch->product.u.t[0];
     float (*w)[16] = scratch->product.u.w[0], (*acc)[16] = scratch->product.acc;
@@ -2208,7 +2239,8 @@ static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, siz
 }
 
 /* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to the next. */
-static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc, size_t ld_acc) {
+static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc,
+                              size_t ld_acc) {
     size_t row = panel * GPTI_PANEL, n_row = job->w.n_row - row, t, r;
     float bias[GPTI_PANEL] = { 0.0f }, sum[GPTI_PANEL];
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
@@ -2235,7 +2267,8 @@ static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t p
             memset(acc, 0, n_tok * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = gpti_min(w->n_col - k, GPTI_COLUMNS);
-                gpti_columns_ref(job, gpti_panel_columns(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok, scratch);
+                gpti_columns_ref(job, gpti_panel_columns(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok,
+                                 scratch);
             }
             gpti_matmul_store(job, panel, t0, n_tok, acc[0], 16);
         }
@@ -4420,7 +4453,8 @@ struct gpt_model {
     gpti_linear      pos_embd;
     gpti_vector      embd_norm, out_norm;
     gpti_layer      *layer;     /* [n_layer] */
-    float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
+    /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
+    float           *rope_freq[3];
     void            *weights;   /* one block: packed matrices and vectors */
     int              quantized; /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
@@ -4429,7 +4463,8 @@ struct gpt_model {
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
     int              header_only, whole;    /* whole: the file has all tensors of a model that can be computed */
-    uint32_t         n_busy;    /* calls at work on its sessions, on all threads: gpt_model_free from a hook does nothing */
+    /* calls at work on its sessions, on all threads: gpt_model_free from a hook does nothing */
+    uint32_t         n_busy;
 };
 
 /* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ---- */
@@ -4574,12 +4609,13 @@ static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, u
     if (!got) GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
     if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min, (gpti_ull)max,
-                     (gpti_ull)*out);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min,
+                     (gpti_ull)max, (gpti_ull)*out);
 }
 
 /* The same for the whole model. */
-static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min,
+                              uint32_t max) {
     char key[128];
     const gpti_meta_pair *pair = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
     if (pair && pair->type == GPTI_GGUF_ARRAY)
@@ -4596,7 +4632,8 @@ static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, flo
     if (*out == 0.0f) *out = absent;
     if (*out >= min && *out <= max) return GPT_OK;
     if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max, (double)*out);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max,
+                     (double)*out);
 }
 
 static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int absent) {
@@ -4668,7 +4705,8 @@ static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_
         case 'u': GPTI_TRY(gpti_hp_u32(ld, row->key, (uint32_t *)field, (uint32_t)row->absent, (uint32_t)row->min,
                                        (uint32_t)row->max));
             break;
-        case 'f': GPTI_TRY(gpti_hp_f32(ld, row->key, (float *)field, (float)row->absent, (float)row->min, (float)row->max));
+        case 'f':
+            GPTI_TRY(gpti_hp_f32(ld, row->key, (float *)field, (float)row->absent, (float)row->min, (float)row->max));
             break;
         case 'b': GPTI_TRY(gpti_hp_bool(ld, row->key, (int *)field, (int)row->absent));
             if (*(int *)field < row->min) return gpti_key_missing(ld, gpti_key(ld, row->key, key));
@@ -4756,8 +4794,9 @@ static gpt_result gpti_load_activation(gpti_loader *ld) {
     if (!act.n || gpti_has(&m->arch, "k_oss")) return GPT_OK;      /* gpt-oss says silu, and means that with clamps */
     for (i = 0; i < sizeof rows / sizeof *rows; i++)
         if (gpti_str_is(act, rows[i].name)) { m->arch.act = rows[i].act; return GPT_OK; }
-    return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s",
-                     m->arch.name, gpti_show(ld->shown, act));
+    return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+                     "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
+                     gpti_show(ld->shown, act));
 }
 
 static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
@@ -4860,7 +4899,8 @@ static gpt_result gpti_build_rope(gpti_loader *ld, gpti_str type, float *const f
     const int has[3] = { 1, hp->local_base != 0.0f, factor[1] != NULL };
     int i;
     if (gpti_str_is(type, "longrope") && !(factor[1] && factor[2]) && !ld->params->header_only)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short", m->arch.name);
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short",
+                         m->arch.name);
     for (i = 0; i < 3; i++) {
         if (!has[i]) continue;
         m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
@@ -4886,11 +4926,12 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     yarn = gpti_str_is(type, "yarn");
     stretch = (float)(1.0 + (yarn && hp->rope_scale > 1.0f ? 0.1 * gpti_log_d(hp->rope_scale) : 0.0));
     if (hp->yarn_attn != 1.0f && !(gpti_abs(hp->yarn_attn - stretch) < 1e-4f))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g", m->arch.name,
-                         (double)stretch, (double)hp->yarn_attn);
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g",
+                         m->arch.name, (double)stretch, (double)hp->yarn_attn);
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s",
-                         m->arch.name, gpti_show(ld->shown, type));
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+                         "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
+                         gpti_show(ld->shown, type));
     hp->rope_mscale = hp->rope_attn * stretch;
     r = gpti_rope_factors(ld, "rope_freqs.weight", &factor[0]);
     if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &factor[1]);
@@ -4900,7 +4941,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     return r;
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------------------------- */
+/* ---- Weights ---- */
 
 static gpt_result gpti_load_canceled(gpti_loader *ld) {
     if (ld->params->progress && ld->params->progress(ld->params->progress_user, ld->done, ld->total))
@@ -4916,11 +4957,13 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 
 /* [n] floats of a tensor of any format, [n_row, n_col] flattened */
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
-    size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
+    size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]),
+           row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
     gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
     unsigned char *bytes = (unsigned char *)(scratch + 1);
-    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
+    gpt_result r =
+        scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -4944,7 +4987,8 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
     GPTI_TRY(gpti_load_floats(ld, t, *out));
     for (i = 0; i < n; i++)
-        if (!((*out)[i] >= 1e-3f)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers of 0.001 or more", name);
+        if (!((*out)[i] >= 1e-3f))
+            return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers of 0.001 or more", name);
     return GPT_OK;
 }
 
@@ -4988,9 +5032,9 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     }
     gpti_want_extents(m, row, l, t, want);
     if (memcmp(t->ne, want, sizeof want))
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected a %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]", name,
-                         row->type == 'M' ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1], (gpti_ull)want[2],
-                         t->fmt->name, (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected a %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]",
+                         name, row->type == 'M' ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1],
+                         (gpti_ull)want[2], t->fmt->name, (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
     *found = t;
     return GPT_OK;
@@ -5034,10 +5078,12 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
 static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object,
     gpti_arena *a) {
     char *field = (char *)object + row->offset;
-    size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
+    /* weights: bounded by the file */
+    size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;
     if (row->type == 'V') {
         float *v = (float *)gpti_carve(a, n, sizeof(float));
-        *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;     /* measuring: anything but NULL */
+        /* measuring: anything but NULL */
+        *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;
         if (!a->base) return GPT_OK;
         ld->done += t->size;
         return gpti_load_floats(ld, t, v);
@@ -5055,7 +5101,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
         {
             unsigned char *p = (unsigned char *)gpti_carve(a, n_matrix, lin->stride);
-            size_t strip = gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
+            size_t strip =
+                gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
             ld->strip_bytes = gpti_max(ld->strip_bytes, strip);
             if (!a->base) return GPT_OK;
             lin->w.data = p;
@@ -5122,7 +5169,8 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
     if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
     if (!l->ffn_norm.w && two_norms) return "ffn_norm";
-    if (l->kind == GPTI_EXPERTS && m->hp.d_ff_shexp && !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
+    if (l->kind == GPTI_EXPERTS && m->hp.d_ff_shexp &&
+        !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
         return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
         return "ffn_norm, as another layer has it, or none has";
@@ -5151,8 +5199,10 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
     if (hp->n_expert && !routed)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s.expert_count: no layer has ffn_gate_inp", m->arch.name);
-    if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)     /* a session has such rows */
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file", m->arch.name);
+    /* a session has such rows */
+    if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file",
+                         m->arch.name);
     for (i = 0; i < ld->g.n_tensor; i++)
         if (!ld->used[i])
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
@@ -5192,7 +5242,7 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     return gpti_load_canceled(ld);
 }
 
-/* ---- Tokenizer metadata -------------------------------------------------------------------------------------------- */
+/* ---- Tokenizer metadata ---- */
 
 #define GPTI_T(name, type, field) { "tokenizer.ggml." name, type, "", offsetof(gpti_vocab, field), -1, -1, 1 }
 static const gpti_key_row gpti_vocab_keys[] = {
@@ -5228,9 +5278,11 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
     if (!r && gpti_str_is(v.model, "gpt2") && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
+        r = gpti_fail(ld->err, GPT_E_FORMAT,
+                      "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
     if (!r) {
-        for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
+        /* in place: bytes from 32-bit integers */
+        for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];
         v.charsmap.p = (const char *)charsmap;
         v.token = token; v.merge = merge; v.score = score; v.type = type;
         r = gpti_load_keys(ld, gpti_vocab_keys, sizeof gpti_vocab_keys / sizeof *gpti_vocab_keys, &v);
@@ -5238,7 +5290,8 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         m->info.bos = m->tok.bos; m->info.eos = m->tok.eos;
     }
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.eos_token_ids", &ends, &n, ld->err);
-    for (; ends && n > 0; n--) if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
+    for (; ends && n > 0; n--)
+        if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
     gpti_free(&m->mem, ends);
     gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type);
         gpti_free(&m->mem, charsmap);
@@ -5247,7 +5300,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
 
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err);
 
-/* ---- Load ---------------------------------------------------------------------------------------------------------- */
+/* ---- Load ---- */
 
 static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
     gpti_str s = { "", 0 };
@@ -5395,7 +5448,8 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
     n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
     r = gpti_load_files(out, path, n, &p, err);
-    if (r == GPT_E_IO && n > 1 && !gpti_load_files(out, path, 1, &p, NULL)) r = GPT_OK, gpti_clear(err);  /* whole, but named so */
+    /* whole, but named so */
+    if (r == GPT_E_IO && n > 1 && !gpti_load_files(out, path, 1, &p, NULL)) r = GPT_OK, gpti_clear(err);
     return r;
 }
 #endif
@@ -5482,7 +5536,9 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
     size_t n_col, n_row;
     gpti_clear(err);
     if (info) memset(info, 0, sizeof *info);
-    if (!t) return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s", name ? name : "of that number");
+    if (!t)
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s",
+                         name ? name : "of that number");
     n_col = (size_t)t->ne[0]; n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
     if (info) {
         info->name = t->name.p; info->type = t->fmt->name; info->n_row = n_row; info->n_col = n_col;
@@ -5491,10 +5547,11 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
     if (!n) return GPT_OK;
     gpti_show(shown, t->name);
     if (!rows || row > n_row || n > n_row - row)
-        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them", (gpti_ull)n_row,
-                         shown);
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them",
+                         (gpti_ull)n_row, shown);
     place = m->weights ? gpti_tensor_place(m, t->name.p, &object) : NULL;
-    if (!place || place->type == 'F') return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
+    if (!place || place->type == 'F')
+        return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
     if (place->type == 'V') {
         const float *v = *(const float *const *)(const void *)(object + place->offset);
         if (!v) return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
@@ -5544,9 +5601,11 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
 /* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b.
  * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x.
  * The SIMD sets are this same body, compiled for their processors: hence always inline, hence the loops over 16 lanes. */
-GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind,
+                                float eps) {
     float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
-    float mean = kind == GPTI_NORM_LAYER ? first + gpti_sum(x, first, n, 1) / (float)n : 0.0f;     /* what rounding took */
+    /* what rounding took */
+    float mean = kind == GPTI_NORM_LAYER ? first + gpti_sum(x, first, n, 1) / (float)n : 0.0f;
     float scale = 1.0f / sqrtf(gpti_sum(x, mean, n, 2) / (float)n + eps), v[GPTI_LANES];
     size_t i = 0, j;
     for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
@@ -5603,7 +5662,8 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
 static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 
 /* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
-GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
+GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s,
+                                   const size_t m) {
     float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];
     size_t j;       /* products first, sums in loops of their own: gcc 12 at -O3 fuses them otherwise */
     for (j = 0; j < m; j++) a[j] = x[j * step], b[j] = x[j * step + other];
@@ -5619,7 +5679,8 @@ GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, con
     size_t h, i;
     n /= 2;
     for (h = 0; h < n_head; h++, x += d) {
-        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
+        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES)
+            gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
         for (; half && i < n; i++) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, 1);
         for (; i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, GPTI_LANES);
         for (; i < n; i++) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, 1);
@@ -5646,7 +5707,8 @@ struct gpti_attend {                /* one layer's attention for the rows of a c
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;
     size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    float        scale, cap, alibi; /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
+    /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
+    float        scale, cap, alibi;
     int          kv;                /* gpt_kv */
 };
 
@@ -5723,9 +5785,15 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
         gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top));
         scale = gpti_f16_f32(gpti_f32_f16(top));
         id = scale > 0.0f && scale < INFINITY ? 1.0f / scale : 0.0f;
-        for (j = 0; j < n; j++) {       /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
+        /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
+        for (j = 0; j < n; j++) {
             float y = id > 0.0f ? x[i + j] * id : 0.0f;
-            int q = (int)(gpti_f32_bits((y > 127.0f ? 127.0f : y < -127.0f ? -127.0f : y) + 12582912.0f) & 0x7fffff) - 0x400000;
+            int q = (int)(gpti_f32_bits((y > 127.0f        ? 127.0f
+                                             : y < -127.0f ? -127.0f
+                                                           : y) +
+                                        12582912.0f) &
+                          0x7fffff) -
+                0x400000;
             p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
         }
     }
@@ -5751,9 +5819,10 @@ static void gpti_round13_ref(float *x, size_t n) { gpti_round13_body(x, n); }
  * for n queries. exact: the products are. */
 typedef struct gpti_attend_steps {
     void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
-    void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact);
-    void (*add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo, size_t hi,
-                  int exact);
+    void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+                   int exact);
+    void (*add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+                       size_t hi, int exact);
 } gpti_attend_steps;
 
 /* s [n, 2 * 16] = q [n, d_k] . keys [2, d_k, 16]: two partial sums, over even and odd d */
@@ -5775,8 +5844,8 @@ static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, 
 
 /* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j. o and values may be
  * read and o written up to the end of a vector of 16. */
-static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
-                           size_t hi, int exact) {
+static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+                                size_t lo, size_t hi, int exact) {
     size_t i, j, e, m, k;
     for (k = 0; k < n; k++) for (i = 0; i < d; i += m) {
         float v[2][16] = { { 0 } };
@@ -5803,8 +5872,8 @@ typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
  * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
  * on return. */
-GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
-    size_t lo, size_t hi) {
+GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope,
+                                    size_t behind, size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
     if (a->cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
@@ -5874,7 +5943,8 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
                 steps->load(a->kv, v + (slot + j - i) * v_bytes, a->d_v, 1, value + j * a->d_v);
         }
         if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
-        i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
+        /* the queries at base and after, up to the last whose window reaches */
+        i = base > pos ? (base - pos) * n_head : 0;
         end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
             ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
         if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
@@ -6018,7 +6088,8 @@ static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
     const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
     size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        if (s->m->pre_norm) gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
+        if (s->m->pre_norm)
+            gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
     gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
@@ -6052,7 +6123,8 @@ static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
     const gpti_cache *c = &s->cache[s->cursor.layer];
     const int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
-    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(s, 'Q'), n_k = gpti_width(s, 'K'), n = gpti_width(s, 'S');
+    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(s, 'Q'), n_k = gpti_width(s, 'K'),
+                 n = gpti_width(s, 'S');
     size_t t, h, i;
     for (t = u->begin; t < u->end; t++) {
         float *q = s->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
@@ -6086,7 +6158,8 @@ static void gpti_begin_attend(gpt_session *s) {
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
     s->cursor.n_unit = gpti_attend_units(a);
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * gpti_min(s->n_row, gpti_attend_rows(a));
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) *
+        gpti_min(s->n_row, gpti_attend_rows(a));
 }
 static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
     s->m->kern.attend(s->attend, u->begin, u->end, u->scratch);
@@ -6165,13 +6238,15 @@ static void gpti_begin_ffn_down(gpt_session *s) {
 static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
     const size_t D = s->m->hp.d_model;
     size_t t;
-    for (t = u->begin; t < u->end; t++) gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post_norm);
+    for (t = u->begin; t < u->end; t++)
+        gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post_norm);
 }
 
 /* ---- Mixture of experts ---- */
 
 static void gpti_begin_router(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row, NULL, NULL);
+    gpti_add_job(s, &gpti_at_layer(s)->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row,
+                 NULL, NULL);
 }
 
 /* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
@@ -6290,7 +6365,8 @@ static size_t gpti_n_logits_here(const gpt_session *s) {
 static void gpti_begin_logits(gpt_session *s) {
     const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
     if (!s->n_out) return;
-    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL, NULL);
+    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
+                 NULL);
     s->job[0].xq += first;
 }
 
@@ -6437,7 +6513,8 @@ static void gpti_run_slice(gpt_session *s) {
     const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
     /* plain C takes its time */
     const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
-    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll ? gpti_min(left, most) : left;
+    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1,
+                 n = s->params.hooks.poll ? gpti_min(left, most) : left;
     s->slice = s->cursor.unit;
     gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
     s->cursor.unit += n;
@@ -6481,7 +6558,10 @@ static void gpti_end_chunk(gpt_session *s) {
 }
 
 /* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
-static void gpti_drop_waiting(gpt_session *s) { s->cursor.active = 0; s->n_token = gpti_max(s->n_past, s->n_committed); }
+static void gpti_drop_waiting(gpt_session *s) {
+    s->cursor.active = 0;
+    s->n_token = gpti_max(s->n_past, s->n_committed);
+}
 
 /* Tokens that are computed, those of the chunk under way by its layers. */
 static size_t gpti_n_computed(const gpt_session *s) {
@@ -6520,19 +6600,20 @@ enum { GPTI_STREAM_GO = 0, GPTI_STREAM_STOP = 1, GPTI_STREAM_HOST = 2 };
 typedef struct gpti_stream {
     unsigned char stop[GPTI_STOP_MAX][GPTI_STOP_BYTES];
     unsigned char border[GPTI_STOP_MAX][GPTI_STOP_BYTES];   /* of the first k + 1 bytes: longest prefix that ends it */
-    uint16_t      len[GPTI_STOP_MAX], at[GPTI_STOP_MAX];  /* bytes in all; bytes matched at the end of the text       */
-    int           n_stop, longest;                        /* longest: the one with the most bytes matched             */
-    int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped    */
-    unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the  */
-    char          out[GPTI_PIECE];                        /* next one may be                                          */
-    size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and  */
-} gpti_stream;                                            /* have not been given to the host                          */
+    uint16_t      len[GPTI_STOP_MAX], at[GPTI_STOP_MAX];  /* bytes in all; bytes matched at the end of the text */
+    int           n_stop, longest;                        /* longest: the one with the most bytes matched */
+    int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped */
+    unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the */
+    char          out[GPTI_PIECE];                        /* next one may be */
+    size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and */
+} gpti_stream;                                            /* have not been given to the host */
 
 typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
 
 typedef struct gpti_choice {        /* of a token, step by step: the poll hook is asked between them */
     int            step;
-    size_t         n_all, n, sorted, n_head;    /* candidates; those left; the best of them, in order; those that make up head */
+    /* candidates; those left; the best of them, in order; those that make up head */
+    size_t         n_all, n, sorted, n_head;
     double         sum, head;       /* of the weights of all, of the n_head best */
     gpti_candidate best;
 } gpti_choice;
@@ -6608,17 +6689,19 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
 }
 
 /* Settle the parameters; the plan is a session without memory. measure: not even the model's weights are needed. */
-static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, int measure,
-                                    gpt_error *err) {
+static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params,
+                                    int measure, gpt_error *err) {
     gpt_session_params none;
-    uint64_t limit = SIZE_MAX / 16;         /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
+    /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
+    uint64_t limit = SIZE_MAX / 16;
     uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     memset(plan, 0, sizeof *plan);
     if (m->header_only && !measure)
         return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
-    if (!m->whole) return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
+    if (!m->whole)
+        return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
     plan->m = m; plan->params = *params;
     gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
     plan->n_most = plan->pool.n_worker;
@@ -6631,8 +6714,9 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model has positions for %llu only",
             (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if (plan->n_ctx > m->hp.n_ctx && m->arch.pos != GPTI_POS_ALIBI && !params->beyond_training)
-        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
-            (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
+        return gpti_fail(err, GPT_E_CONTEXT,
+                         "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
+                         (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
@@ -6671,7 +6755,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     size_t need;
     gpti_clear(err);
     if (out) *out = NULL;
-    if (!out || !m || !memory) return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
+    if (!out || !m || !memory)
+        return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
     GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     if (!need || size < need)
@@ -6686,7 +6771,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     return GPT_OK;
 }
 
-GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                   gpt_error *err) {
     gpt_session plan;
     size_t need;
     void *block;
@@ -6709,7 +6795,8 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
 static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
     gpti_clear(err);
     if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
-    if (s->busy) return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
+    if (s->busy)
+        return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
     if (generating == 1 && !s->gen->active) return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
     if (!generating && s->gen->active)
         return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
@@ -6780,8 +6867,9 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     GPTI_TRY(gpti_enter(s, "gpt_session_hooks", -1, err));
     gpti_pool_init(&pool, &hooks->parallel, s->n_most);
     if (pool.n_worker > s->n_most)
-        return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d", pool.n_worker,
-            s->n_most));
+        return gpti_leave(s,
+                          gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d",
+                                    pool.n_worker, s->n_most));
     s->pool = pool; s->params.hooks = *hooks;
     return gpti_leave(s, GPT_OK);
 }
@@ -6803,7 +6891,9 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
 }
 
 /* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be computed again. */
-static void gpti_want_last(gpt_session *s) { if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--; }
+static void gpti_want_last(gpt_session *s) {
+    if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--;
+}
 
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
     gpt_result r;
@@ -6824,7 +6914,8 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     base = s->n_token;
     r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") : gpti_append(s, ids, n, err);
     if (!r && n) {
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;      /* they are gone, or the host's */
+        /* they are gone, or the host's */
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->logits_wanted = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
@@ -6985,7 +7076,10 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
     size_t i, m;
     if (t->step == 1) {
         t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
-        if (p->top_k > 0 && (size_t)p->top_k < t->n) { t->n = t->sorted = (size_t)p->top_k; gpti_best(c, t->n_all, t->n); }
+        if (p->top_k > 0 && (size_t)p->top_k < t->n) {
+            t->n = t->sorted = (size_t)p->top_k;
+            gpti_best(c, t->n_all, t->n);
+        }
     } else if (t->step == 2) {
         t->step = 3; t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
         if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
@@ -7034,7 +7128,8 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
         *id = t->best.id;
         return !greedy;
     }
-    draw = gpti_uniform(p->seed, n_history) * gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);    /* the best weighs 1 */
+    /* the best weighs 1 */
+    draw = gpti_uniform(p->seed, n_history) * gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
     for (i = 0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
@@ -7047,8 +7142,10 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     gpti_generation *g = s->gen;
     gpt_result r = GPT_OK;
-    while (!r && gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand,
-                             id)) r = gpti_ask(s);
+    while (!r &&
+           gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand,
+                       id))
+        r = gpti_ask(s);
     if (r != GPT_MORE) memset(&g->choice, 0, sizeof g->choice);
     return r;
 }
@@ -7215,7 +7312,8 @@ GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_t
     return r;
 }
 
-GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size) {
+GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text,
+                              size_t size) {
     return m && (ids || !n) && (text || !size) ? gpti_tokenizer_decode(&m->tok, ids, n, special, text, size) : 0;
 }
 
@@ -7228,7 +7326,9 @@ GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n) 
 GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text) {
     return m && text ? gpti_tokenizer_find(&m->tok, text, strlen(text)) : -1;
 }
-GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_control(&m->tok, id); }
+GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) {
+    return m && gpti_tokenizer_is_control(&m->tok, id);
+}
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
@@ -7248,7 +7348,8 @@ static void gpti_take_back(gpt_session *s, size_t n) {
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
-    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_written = 0, s->n_token = at;   /* computed anew */
+    /* computed anew */
+    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_written = 0, s->n_token = at;
     room = s->n_ctx - at;
     if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
@@ -7898,7 +7999,7 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     return c->n;
 }
 
-/* ---- Chat: tokens and the API -------------------------------------------------------------------------------------- */
+/* ---- Chat: tokens and the API ---- */
 
 /* The rendered text[n] with its marks own[n] to ids. */
 static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, const unsigned char *own,
