@@ -5265,7 +5265,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
     if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
     v.chat_template = gpti_str_of(m->text[1]); v.name = gpti_str_of(m->text[0]);
-    if (ld->params->pretokenizer) v.pre.p = ld->params->pretokenizer, v.pre.n = strlen(v.pre.p);
+    if (ld->params->pretokenizer) v.pre = gpti_str_of(ld->params->pretokenizer);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
     if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
@@ -5448,9 +5448,9 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
     n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
     r = gpti_load_files(out, path, n, &p, err);
-    /* whole, but named so */
-    if (r == GPT_E_IO && n > 1 && !gpti_load_files(out, path, 1, &p, NULL)) r = GPT_OK, gpti_clear(err);
-    return r;
+    if (r != GPT_E_IO || n == 1 || gpti_load_files(out, path, 1, &p, NULL)) return r;
+    gpti_clear(err);                            /* whole, but named like a part */
+    return GPT_OK;
 }
 #endif
 
@@ -5493,9 +5493,11 @@ GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
 
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out) {
     const gpti_gguf *g = m ? &m->gguf : NULL;
-    const gpti_meta_pair *pair = !g ? NULL : key ? gpti_gguf_find(g, key) : i < g->n_pair ? &g->pair[i] : NULL;
+    const gpti_meta_pair *pair = NULL;
     gpti_value v;
     if (out) memset(out, 0, sizeof *out);
+    if (g && key) pair = gpti_gguf_find(g, key);
+    else if (g && i < g->n_pair) pair = &g->pair[i];
     if (!pair || !out) return GPT_E_ARG;
     out->key = pair->key.p; out->n = 1; out->type = (int)pair->type;
     v = pair->v;
@@ -5528,14 +5530,15 @@ static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *
 
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err) {
-    const gpti_tensor *t = !m ? NULL : name ? gpti_gguf_tensor(&m->gguf, name)
-        : i < m->gguf.n_tensor ? &m->gguf.tensor[i] : NULL;
+    const gpti_tensor *t = NULL;
     const gpti_tensor_row *place;
     const char *object;
     char shown[GPTI_SHOWN];
     size_t n_col, n_row;
     gpti_clear(err);
     if (info) memset(info, 0, sizeof *info);
+    if (m && name) t = gpti_gguf_tensor(&m->gguf, name);
+    else if (m && i < m->gguf.n_tensor) t = &m->gguf.tensor[i];
     if (!t)
         return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s",
                          name ? name : "of that number");
@@ -5714,7 +5717,8 @@ struct gpti_attend {                /* one layer's attention for the rows of a c
 
 /* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of them. */
 static size_t gpti_kv_bytes(int kv, size_t d) {
-    return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+    if (kv == GPT_KV_F32) return 4 * d;
+    return kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
 #define GPTI_ATT_SLACK 32.0f    /* by how much a score may exceed the one that weights are measured against: so much that it
@@ -5757,9 +5761,10 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
-GPTI_INLINE float gpti_within_f16(float x) {     /* the nearest that F16 holds; NaN stays */
-    return gpti_select(x > 65504.0f, 65504.0f, gpti_select(x < -65504.0f, -65504.0f, x));
+GPTI_INLINE float gpti_clamp(float x, float most) {     /* NaN stays */
+    return gpti_select(x > most, most, gpti_select(x < -most, -most, x));
 }
+GPTI_INLINE float gpti_within_f16(float x) { return gpti_clamp(x, 65504.0f); }  /* the nearest that F16 holds */
 GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
@@ -5785,15 +5790,9 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
         gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top));
         scale = gpti_f16_f32(gpti_f32_f16(top));
         id = scale > 0.0f && scale < INFINITY ? 1.0f / scale : 0.0f;
-        /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
-        for (j = 0; j < n; j++) {
-            float y = id > 0.0f ? x[i + j] * id : 0.0f;
-            int q = (int)(gpti_f32_bits((y > 127.0f        ? 127.0f
-                                             : y < -127.0f ? -127.0f
-                                                           : y) +
-                                        12582912.0f) &
-                          0x7fffff) -
-                0x400000;
+        for (j = 0; j < n; j++) {       /* adding 1.5 * 2^23 rounds; at most 127.06, as F16 rounds the scale */
+            const float y = id > 0.0f ? gpti_clamp(x[i + j] * id, 127.0f) : 0.0f;
+            const int q = (int)(gpti_f32_bits(y + 12582912.0f) & 0x7fffff) - 0x400000;
             p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
         }
     }
@@ -5957,8 +5956,11 @@ GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, si
             size_t l, m;
             gpti_visible_keys(a, row, base, &lo, &hi);
             j = i;
-            do row++, j += n_head, gpti_visible_keys(a, row, base, &l, &m);
-            while (j < end && l == lo && m == hi);
+            do {
+                row++;
+                j += n_head;
+                gpti_visible_keys(a, row, base, &l, &m);
+            } while (j < end && l == lo && m == hi);
             steps->add_values(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
         }
     }
@@ -6705,7 +6707,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
     plan->m = m; plan->params = *params;
     gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
     plan->n_most = plan->pool.n_worker;
-    plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
+    plan->n_ctx = params->n_ctx ? params->n_ctx : (uint32_t)gpti_min(m->hp.n_ctx, 4096);
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
@@ -6831,7 +6833,8 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
             return gpti_fail(err, GPT_E_STATE, "rewind: to token %llu of %llu, whose sliding window is no longer kept",
                 (gpti_ull)n, (gpti_ull)s->n_past);
     }
-    if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
+    if (n < s->n_past) s->last_logits = NULL;
+    s->n_past = gpti_min(s->n_past, n);
     if (!n) s->n_written = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n; s->cursor.active = 0;
@@ -6885,7 +6888,7 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %llu of the call: id %ld is not in 0 to %llu", (gpti_ull)i,
                 (long)ids[i], (gpti_ull)s->m->hp.n_vocab - 1);
-    if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
+    if (n) { memcpy(s->token + s->n_token, ids, n * sizeof *ids); s->gen->stale = 1; }
     s->n_committed = s->n_token; s->from = s->n_past; s->n_token += n;
     return GPT_OK;
 }
@@ -6959,17 +6962,18 @@ static int gpti_worse(const gpti_candidate *a, const gpti_candidate *b) {
     return a->logit < b->logit || (a->logit == b->logit && a->id > b->id);
 }
 
-/* Move h[i] down until no child in the heap h[n] is worse than its parent. */
-static void gpti_sift(gpti_candidate *h, size_t n, size_t i) {
-    const gpti_candidate x = h[i];
+/* Move element i of a heap of n down to its place. Elements lie `step` apart, 1 or -1; on top is the best or the worst. */
+static void gpti_sift(gpti_candidate *h, ptrdiff_t step, int best_on_top, size_t n, size_t i) {
+    const gpti_candidate x = h[(ptrdiff_t)i * step];
     size_t c;
     while ((c = 2 * i + 1) < n) {
-        if (c + 1 < n && gpti_worse(&h[c + 1], &h[c])) c++;
-        if (!gpti_worse(&h[c], &x)) break;
-        h[i] = h[c];
+        const gpti_candidate *child = &h[(ptrdiff_t)c * step];
+        if (c + 1 < n && gpti_worse(child, child + step) == best_on_top) { c++; child += step; }
+        if (gpti_worse(&x, child) != best_on_top) break;
+        h[(ptrdiff_t)i * step] = *child;
         i = c;
     }
-    h[i] = x;
+    h[(ptrdiff_t)i * step] = x;
 }
 
 static void gpti_exchange(gpti_candidate *a, gpti_candidate *b) { const gpti_candidate x = *a; *a = *b; *b = x; }
@@ -6978,24 +6982,9 @@ static void gpti_exchange(gpti_candidate *a, gpti_candidate *b) { const gpti_can
  * is small. The heap holds the k best so far with the worst of them on top. */
 static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     size_t i;
-    for (i = k / 2; i-- > 0;) gpti_sift(c, k, i);
-    for (i = k; i < n; i++) if (gpti_worse(&c[0], &c[i])) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, k, 0); }
-    for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, i, 0); }
-}
-
-/* A heap from the end of an array backwards, element i at end[-1 - i], the best on top: what is taken from it goes to the
- * front, in order. Moves element i down. */
-static void gpti_sift_back(gpti_candidate *end, size_t n, size_t i) {
-    gpti_candidate *const top = end - 1;
-    const gpti_candidate x = top[-(ptrdiff_t)i];
-    size_t k;
-    while ((k = 2 * i + 1) < n) {
-        if (k + 1 < n && gpti_worse(&top[-(ptrdiff_t)k], &top[-(ptrdiff_t)k - 1])) k++;
-        if (!gpti_worse(&x, &top[-(ptrdiff_t)k])) break;
-        top[-(ptrdiff_t)i] = top[-(ptrdiff_t)k];
-        i = k;
-    }
-    top[-(ptrdiff_t)i] = x;
+    for (i = k / 2; i-- > 0;) gpti_sift(c, 1, 0, k, i);
+    for (i = k; i < n; i++) if (gpti_worse(&c[0], &c[i])) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, 1, 0, k, 0); }
+    for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, 1, 0, i, 0); }
 }
 
 /* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger than those before. */
@@ -7038,24 +7027,30 @@ static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, 
 
 static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
 
-/* Steps 1 and 2: copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN. Returns the
- * number of candidates left, in order of id. Until the last loop c[i] is token i and c[i].id counts its occurrences. */
+/* Does a step change logits, so that greedy is more than the largest? All shortcuts ask here: a new penalty is added here. */
+static int gpti_penalises(const gpt_sample_params *p) {
+    return (p->repeat_penalty > 0.0f && p->repeat_penalty != 1.0f) || gpti_or_zero(p->frequency_penalty) != 0.0f ||
+        gpti_or_zero(p->presence_penalty) != 0.0f;
+}
+static int gpti_changes_logits(const gpt_sample_params *p) { return p->n_bias > 0 || gpti_penalises(p); }
+
+/* Copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN. Returns the number of
+ * candidates left, in order of id. Until the last loop c[i] is token i and c[i].id counts its occurrences. */
 static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                               const gpt_token *history, size_t n_history) {
     const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
     const float frequency = gpti_or_zero(p->frequency_penalty), presence = gpti_or_zero(p->presence_penalty);
-    size_t last = p->penalty_last_n == 0 ? 64 : p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n;
-    size_t i, n = 0;
+    size_t last = p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n, i, n = 0;
+    if (!last) last = 64;
+    if (!gpti_penalises(p)) last = 0;
+    last = gpti_min(last, n_history);
     for (i = 0; i < n_vocab; i++) { c[i].logit = logits[i]; c[i].id = 0; }
     for (i = 0; p->bias && i < p->n_bias; i++) {
         const gpt_token id = p->bias[i].token;
         if (id >= 0 && (size_t)id < n_vocab) c[id].logit += p->bias[i].bias;
     }
-    if (last > n_history) last = n_history;
-    if (repeat == 1.0f && frequency == 0.0f && presence == 0.0f) last = 0;
-    for (i = n_history - last; i < n_history; i++) {
+    for (i = n_history - last; i < n_history; i++)
         if (history[i] >= 0 && (size_t)history[i] < n_vocab) c[history[i]].id++;
-    }
     for (i = 0; i < n_vocab; i++) {
         float x = c[i].logit;
         if (c[i].id > 0) {
@@ -7069,39 +7064,58 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* Steps 3 to 5 on c[t->n]: top_k, top_p, min_p, one at a time and the sorting for top_p in runs. The most likely one always
- * stays. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
+/* The steps of a choice, in the order of gpt_sample_params. The most likely one always stays. top_p and min_p judge by
+ * probabilities at temperature 1, top_p by those among the top k.
+ *
+ * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in gpti_candidates and in the predicate
+ * above; what leaves candidates out: a step here and its case in gpti_truncate; 3. a test in tests/unit_sampling.c. */
+enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
+
+/* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
+static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
+    size_t i, more = 9000;
+    if (t->n_head == t->sorted) {               /* some more: mostly few make up p */
+        if (t->sorted < 3000) more = 3 * t->sorted;
+        if (t->sorted < 16) more = 64;
+        /* a heap from the end backwards: what is taken from it goes to the front, in order */
+        if (!t->sorted) for (i = t->n / 2; i-- > 0;) gpti_sift(c + t->n - 1, -1, 1, t->n, i);
+        for (i = 0; i < more && t->sorted < t->n; i++) {
+            gpti_exchange(&c[t->sorted++], &c[t->n - 1]);
+            gpti_sift(c + t->n - 1, -1, 1, t->n - t->sorted, 0);
+        }
+    }
+    while (t->n_head < t->sorted && t->head < p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - t->best.logit);
+    if (t->n_head < t->n && t->head < p * t->sum) return 0;
+    t->n = t->n_head;
+    return 1;
+}
+
+/* One of the steps that leave candidates out of c[t->n]. */
 static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
     const float max = t->best.logit;
-    size_t i, m;
-    if (t->step == 1) {
-        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
-        if (p->top_k > 0 && (size_t)p->top_k < t->n) {
-            t->n = t->sorted = (size_t)p->top_k;
-            gpti_best(c, t->n_all, t->n);
-        }
-    } else if (t->step == 2) {
-        t->step = 3; t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
+    size_t i, m = 0;
+    switch (t->step) {
+    case GPTI_CHOOSE_TOP_K:
+        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? GPTI_CHOOSE_SUM : GPTI_CHOOSE_MIN_P;
+        if (p->top_k <= 0 || (size_t)p->top_k >= t->n) break;
+        t->n = t->sorted = (size_t)p->top_k;
+        gpti_best(c, t->n_all, t->n);
+        break;
+    case GPTI_CHOOSE_SUM:
+        t->step = GPTI_CHOOSE_TOP_P;
+        t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
         if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
             const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
-            for (i = m = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
+            for (i = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
             t->n = m;
         }
-    } else if (t->step == 3) {
-        if (t->n_head == t->sorted) {      /* some more: mostly few make up p */
-            if (!t->sorted) for (i = t->n / 2; i-- > 0;) gpti_sift_back(c + t->n, t->n, i);
-            m = t->sorted < 16 ? 64 : t->sorted < 3000 ? 3 * t->sorted : 9000;
-            for (i = 0; i < m && t->sorted < t->n; i++) {
-                gpti_exchange(&c[t->sorted++], &c[t->n - 1]);
-                gpti_sift_back(c + t->n, t->n - t->sorted, 0);
-            }
-        }
-        while (t->n_head < t->sorted && t->head < p->top_p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - max);
-        if (t->n_head < t->n && t->head < p->top_p * t->sum) return;
-        t->n = t->n_head; t->step = 4;
-    } else {
-        t->step = 5;
-        for (i = m = 0; p->min_p > 0.0f && i < t->n; i++) {
+        break;
+    case GPTI_CHOOSE_TOP_P:
+        if (gpti_truncate_top_p(t, c, p->top_p)) t->step = GPTI_CHOOSE_MIN_P;
+        break;
+    default:
+        t->step = GPTI_CHOOSE_DRAW;
+        for (i = 0; p->min_p > 0.0f && i < t->n; i++) {
             const float w = gpti_exp(c[i].logit - max);
             if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
         }
@@ -7116,21 +7130,20 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     const int greedy = !p || !(p->temperature > 0.0f);
     double sum = 0.0, draw;
     size_t i;
-    if (t->step && t->step < 5) { gpti_truncate(t, c, p); return 1; }
-    if (!t->step) {
+    if (t->step == GPTI_CHOOSE_BEGIN) {
         *id = (gpt_token)gpti_largest(logits, n_vocab);
-        if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
-                              p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f))) return 0;
+        if (greedy && !(p && gpti_changes_logits(p))) return 0;
         t->n = t->n_all = gpti_candidates(c, logits, n_vocab, p, history, n_history);
         *id = 0;
         if (!t->n) return 0;
-        t->best = gpti_best_one(c, t->n); t->step = 1;
+        t->best = gpti_best_one(c, t->n); t->step = GPTI_CHOOSE_TOP_K;
         *id = t->best.id;
         return !greedy;
     }
-    /* the best weighs 1 */
-    draw = gpti_uniform(p->seed, n_history) * gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
-    for (i = 0; i < t->n; i++) {
+    if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
+    sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);  /* the best weighs 1 */
+    draw = gpti_uniform(p->seed, n_history) * sum;
+    for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
     }
@@ -7236,9 +7249,12 @@ static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, v
         gpti_stream_char(st, &b, 1, 1, fn, user);
     } else {
         st->part[0] = b; st->n_part = 1;
-        st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : b < 0xE0 ? 1 : b < 0xF0 ? 2 : 3);
-        st->low = (unsigned char)(b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80);
-        st->high = (unsigned char)(b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF);
+        st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : 1 + (b >= 0xE0) + (b >= 0xF0));
+        st->low = 0x80; st->high = 0xBF;
+        if (b == 0xE0) st->low = 0xA0;
+        if (b == 0xF0) st->low = 0x90;
+        if (b == 0xED) st->high = 0x9F;
+        if (b == 0xF4) st->high = 0x8F;
         if (st->need == 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, 1, fn, user);
     }
 }
@@ -7349,7 +7365,7 @@ static void gpti_take_back(gpt_session *s, size_t n) {
         n -= piece.n - kept;
     }
     /* computed anew */
-    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_written = 0, s->n_token = at;
+    if (gpti_rewind(s, at, NULL)) { s->last_logits = NULL; s->n_past = s->n_written = 0; s->n_token = at; }
     room = s->n_ctx - at;
     if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
