@@ -417,7 +417,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *    |---> norm                                 gpti_run_attn_norm: gpti_norm_body            \
  *    |     q, k, v: products                    gpti_begin_qkv: gpti_matmul_ref, [KERNELS]     |
  *    |     rope: q, k turn by their position    gpti_run_rope: gpti_rope_body                  |
- *    |     attention: each token looks back     gpti_run_attend: gpti_attend_tile              |
+ *    |     attention: each token looks back     gpti_run_attend: gpti_attend_band              |
  *    |     product                              gpti_begin_attn_out                            | n_layer
  *    + <--                                      gpti_run_attn_add                              | times
  *    |---> norm                                 the same                                       |
@@ -445,6 +445,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * stage, unit, slice    a line of the story's list; a row, head or panel of it; the units between two looks at the poll hook
  * job, piece   a product of a stage; the part of a slice that one thread takes at once
  * panel, tile  16 rows of a matrix that lie interleaved; 32 columns of a panel, unpacked to bytes
+ * band         rows of a chunk and heads of one kv head that meet their keys together
  * row, column  of a matrix: output, input. A format's block is some columns of one row with their scale
  * slot         a row of the feed-forward: a token's, or that of one expert of a token
  * cap          positions that a layer's cache has room for; a window layer's wraps around
@@ -855,7 +856,7 @@ GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
 }
 
 /* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q . key), divided by the sum of all:
- * softmax, here as it goes: when a larger score comes up, what was summed before is scaled down. Fast: gpti_attend_tile. */
+ * softmax, here as it goes: when a larger score comes up, what was summed before is scaled down. Fast: gpti_attend_band. */
 GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values,
                                              size_t n, size_t d_k, size_t d_v, double scale) {
     double largest = -INFINITY, sum = 0.0, score, weight, keep;
@@ -2050,7 +2051,7 @@ typedef union gpti_scratch {
         unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];     /* of a matrix that is used as mapped */
         unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
     } product;
-    struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
+    struct {                                       /* see gpti_attend_band; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
         float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
     } attend;
@@ -5865,8 +5866,9 @@ GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
     for (; i < n; i++) out[i] = x[i] * f;
 }
 
-typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: its weights are e^(score - top);
-                                                                        * lanes of their sum */
+/* Of one query, while it meets block after block: the running maximum of its scores, from which weights are measured as
+ * e^(score - top), and their sum in 16 lanes. */
+typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;
 
 /* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
  * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
@@ -5897,98 +5899,132 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
-/* The keys of a block from base on that a query at position pos sees: lo to hi of it. */
+/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4 lets a query at 10 see
+ * keys 7 to 10. */
 GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
-    size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-    *lo = base < from ? from - base : 0; *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
+    const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    *lo = base < from ? from - base : 0;
+    *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
 }
 
-/* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
- * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. In scratch are one
- * block as f32, key [2, d_k, 16] and value [keys, d_v], the scores s and the weighted sums of values. */
-GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t kvh, size_t head, size_t n_head,
-                                  gpti_scratch *scratch, const gpti_attend_steps *steps) {
+/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries meet their keys in blocks that
+ * are cut at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. */
+typedef struct gpti_band {
+    size_t       r0, r1, kv_head, head, n_head, ld_o;       /* ld_o: floats from one query's sums to the next's */
     gpti_softmax sm[GPTI_ATT_QUERIES];
     const float *q[GPTI_ATT_QUERIES];
-    float (*s)[GPTI_ATT_KEYS] = scratch->attend.s, *sums = scratch->attend.sums;
-    float *key = scratch->attend.key, *value = scratch->attend.value, *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    float       *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    float       *key, *value;                   /* one block as f32, [2, d_k, 16] and [keys, d_v] */
+} gpti_band;
+
+GPTI_INLINE void gpti_band_begin(const gpti_attend *a, gpti_band *b, gpti_scratch *scratch) {
+    const size_t width = b->n_head * a->d_k;
+    size_t row, h, i = 0, j;
+    b->ld_o = (a->d_v + 15) & ~(size_t)15;
+    b->key = scratch->attend.key; b->value = scratch->attend.value;
+    for (h = 0; h < b->n_head; h++)
+        b->slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(b->head + h, a->n_head, a->alibi) : 0.0f;
+    for (row = b->r0; row < b->r1; row++) {
+        float *x = a->q + row * a->stride + b->head * a->d_k;
+        gpti_scale(x, x, width, a->scale);      /* in place: nothing reads q again */
+        if (a->kv != GPT_KV_F32) gpti_round13_body(x, width);
+        for (h = 0; h < b->n_head; h++, i++) {
+            b->q[i] = x + h * a->d_k;
+            b->o[i] = scratch->attend.sums + i * b->ld_o;
+            b->sm[i].top = -INFINITY;
+            for (j = 0; j < 16; j++) b->sm[i].sum[j] = 0.0f;
+        }
+    }
+    memset(scratch->attend.sums, 0, i * b->ld_o * sizeof(float));
+}
+
+/* Keys and values of the block from base on, n_key of them, as f32 */
+GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps, size_t base,
+                                size_t n_key) {
+    const size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
+    const unsigned char *k = a->cache.k + b->kv_head * a->cache.cap * k_bytes;
+    const unsigned char *v = a->cache.v + b->kv_head * a->cache.cap * v_bytes;
+    size_t i, j, n;
+    for (i = 0; i < n_key; i += n) {            /* of plain floats, as many keys as lie in one piece */
+        const size_t at = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
+        n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - at);
+        steps->load(a->kv, k + at * k_bytes, n / 16 * a->d_k, 16, b->key + i * a->d_k);
+        if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + at * v_bytes, n * a->d_v, 1, b->value + i * a->d_v);
+        else for (j = i; j < i + n && j < n_key; j++)
+            steps->load(a->kv, v + (at + j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
+    }
+    if (i < GPTI_ATT_KEYS) memset(b->key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
+}
+
+/* Queries [i, end) of the band meet the block from base on that is loaded. */
+GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps,
+                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t i, size_t end) {
     const int exact = a->kv != GPT_KV_F32;
-    const size_t ld_o = (a->d_v + 15) & ~(size_t)15;
-    size_t n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
-    size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
-    size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
-    const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
-    for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-    for (i = 0, row = r0; row < r1; row++) {
-        float *x = a->q + row * a->stride + head * a->d_k;
-        gpti_scale(x, x, n_head * a->d_k, a->scale);
-        if (exact) gpti_round13_body(x, n_head * a->d_k);
-        for (h = 0; h < n_head; h++, i++) {
-            q[i] = x + h * a->d_k;
-            o[i] = sums + i * ld_o;
-            sm[i].top = -INFINITY;
-            for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
-        }
+    const size_t first = gpti_max(base, a->position + b->r0);   /* position of query i */
+    size_t row = first, j, h, lo, hi, l, m;
+    if (i < end) steps->scores(b->q + i, end - i, b->key, a->d_k, s + i, exact);
+    for (j = i; j < end; row++) {
+        gpti_visible_keys(a, row, base, &lo, &hi);
+        for (h = 0; h < b->n_head; h++, j++)
+            gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h], row - base, lo, hi);
     }
-    memset(sums, 0, n_query * ld_o * sizeof *sums);
-    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
-        for (i = 0; i < n_key; i += n) {        /* of plain floats, as many keys as lie in one piece */
-            const size_t slot = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
-            n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - slot);
-            steps->load(a->kv, k + slot * k_bytes, n / 16 * a->d_k, 16, key + i * a->d_k);
-            if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + slot * v_bytes, n * a->d_v, 1, value + i * a->d_v);
-            else for (j = i; j < i + n && j < n_key; j++)
-                steps->load(a->kv, v + (slot + j - i) * v_bytes, a->d_v, 1, value + j * a->d_v);
-        }
-        if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
-        /* the queries at base and after, up to the last whose window reaches */
-        i = base > pos ? (base - pos) * n_head : 0;
-        end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
-            ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
-        if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
-        row = base > pos ? base : pos;
-        for (j = i; j < end; row++) {
-            gpti_visible_keys(a, row, base, &lo, &hi);
-            for (h = 0; h < n_head; h++, j++) gpti_softmax_block(a, &sm[j], s[j], o[j], slope[h], row - base, lo, hi);
-        }
-        for (row = base > pos ? base : pos; i < end; i = j) {       /* rows that see the same keys */
-            size_t l, m;
-            gpti_visible_keys(a, row, base, &lo, &hi);
-            j = i;
-            do {
-                row++;
-                j += n_head;
-                gpti_visible_keys(a, row, base, &l, &m);
-            } while (j < end && l == lo && m == hi);
-            steps->add_values(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
-        }
-    }
-    for (i = 0, row = r0; row < r1; row++) for (h = 0; h < n_head; h++, i++) {
-        float sum = gpti_fold(sm[i].sum);
-        if (a->sinks) sum += gpti_exp(a->sinks[head + h] - sm[i].top);      /* a score that attends to nothing */
-        gpti_scale(a->out + (row * a->n_head + head + h) * a->d_v, o[i], a->d_v, 1.0f / sum);
+    for (row = first; i < end; i = j) {         /* rows that see the same keys */
+        gpti_visible_keys(a, row, base, &lo, &hi);
+        j = i;
+        do {
+            row++;
+            j += b->n_head;
+            gpti_visible_keys(a, row, base, &l, &m);
+        } while (j < end && l == lo && m == hi);
+        steps->add_values(b->o + i, j - i, a->d_v, s + i, b->value, lo, hi, exact);
     }
 }
 
-/* Unit: a kv head and a tile of rows. Tiles of a head are taken from both ends, as late ones see more keys: any range of units
- * costs about the same. */
-GPTI_INLINE size_t gpti_attend_rows(const gpti_attend *a) {
+GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scratch *scratch,
+                                  const gpti_attend_steps *steps) {
+    const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
+    const size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    size_t base, i, h, row;
+    gpti_band_begin(a, b, scratch);
+    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
+        /* queries at base and after; the block's last key, base + 31, is seen up to base + 30 + window */
+        const size_t begin = base > pos ? (base - pos) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
+        const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
+        gpti_band_load(a, b, steps, base, gpti_min(last - base + 1, GPTI_ATT_KEYS));
+        gpti_band_block(a, b, steps, scratch->attend.s, base, begin, end);
+    }
+    for (i = 0, row = b->r0; row < b->r1; row++) for (h = 0; h < b->n_head; h++, i++) {
+        float sum = gpti_fold(b->sm[i].sum);
+        /* a sink is a score that attends to nothing */
+        if (a->sinks) sum += gpti_exp(a->sinks[b->head + h] - b->sm[i].top);
+        gpti_scale(a->out + (row * a->n_head + b->head + h) * a->d_v, b->o[i], a->d_v, 1.0f / sum);
+    }
+}
+
+/* Unit: a kv head and a band of rows. Bands of a head are taken from both ends, as late ones see more keys: any range of
+ * units costs about the same. */
+GPTI_INLINE size_t gpti_band_rows(const gpti_attend *a) {
     return GPTI_ATT_QUERIES / gpti_min(a->n_head / a->n_kv, GPTI_ATT_HEADS);
 }
 static size_t gpti_attend_units(const gpti_attend *a) {
-    return a->n_kv * ((a->n_row + gpti_attend_rows(a) - 1) / gpti_attend_rows(a));
+    return a->n_kv * ((a->n_row + gpti_band_rows(a) - 1) / gpti_band_rows(a));
 }
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch,
                                   const gpti_attend_steps *steps) {
-    size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
+    const size_t per_kv = a->n_head / a->n_kv, rows = gpti_band_rows(a), n_band = (a->n_row + rows - 1) / rows;
+    gpti_band b;
+    size_t unit, h;
     for (unit = begin; unit < end; unit++) {
-        size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
-        size_t r1 = gpti_min(r0 + rows, a->n_row);
-        for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, gpti_min(group - h, GPTI_ATT_HEADS),
-                             scratch, steps);
+        const size_t i = unit % n_band;
+        b.r0 = (i % 2 ? n_band - 1 - i / 2 : i / 2) * rows;
+        b.r1 = gpti_min(b.r0 + rows, a->n_row);
+        b.kv_head = unit / n_band;
+        for (h = 0; h < per_kv; h += GPTI_ATT_HEADS) {
+            b.head = b.kv_head * per_kv + h;
+            b.n_head = gpti_min(per_kv - h, GPTI_ATT_HEADS);
+            gpti_attend_band(a, &b, scratch, steps);
+        }
     }
 }
 static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
@@ -6161,7 +6197,7 @@ static void gpti_begin_attend(gpt_session *s) {
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
     s->cursor.n_unit = gpti_attend_units(a);
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) *
-        gpti_min(s->n_row, gpti_attend_rows(a));
+        gpti_min(s->n_row, gpti_band_rows(a));
 }
 static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
     s->m->kern.attend(s->attend, u->begin, u->end, u->scratch);
