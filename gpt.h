@@ -1,4 +1,5 @@
-/* gpt.h 0.2.0 - GPT-family language models on the CPU, inside any program. One C99 header, no dependency.
+/* gpt.h 0.2.0 - GPT-family language models on the CPU, inside any program. One C99 header, no
+ * dependency.
  *
  *     #define GPT_IMPLEMENTATION              // in exactly one file of the program
  *     #include "gpt.h"
@@ -14,13 +15,15 @@
  *
  * Build: cc -O2 app.c -lm            (add -fopenmp to use more than one thread)
  *
- * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model never changes after
- * loading and may be used by any number of threads at once; a gpt_session holds one running text and belongs to one
- * thread at a time. The library prints nothing, never exits, keeps no global state and reads no environment: every
- * failure is a code and a message. The same tokens give the same logits, to the bit, whatever the thread count, the
- * chunking of the prompt, the kernel set or the processor.
+ * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model
+ * never changes after loading and may be used by any number of threads at once; a gpt_session holds
+ * one running text and belongs to one thread at a time. The library prints nothing, never exits,
+ * keeps no global state and reads no environment: every failure is a code and a message. The same
+ * tokens give the same logits, to the bit, whatever the thread count, the chunking of the prompt,
+ * the kernel set or the processor.
  *
- * Macros, all optional, seen only where GPT_IMPLEMENTATION is defined (GPT_STATIC and GPT_API: everywhere alike):
+ * Macros, all optional, seen only where GPT_IMPLEMENTATION is defined (GPT_STATIC and GPT_API:
+ * everywhere alike):
  *   GPT_STATIC               every function static: the library private to one file
  *   GPT_API                  what stands before each public function (default: extern, or static)
  *   GPT_MALLOC(n) GPT_FREE(p)  the default allocator (both or none; a gpt_alloc in the params wins)
@@ -31,9 +34,10 @@
  *   GPT_NO_SIMD              plain C kernels only
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
- * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call. Weights that are infinite or NaN
- * load; what depends on them is NaN, and a logit that is NaN has the same bits everywhere.
- * Licence: MIT No Attribution or the Unlicense, at your choice; full text and change list at the end of this file. */
+ * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
+ * Weights that are infinite or NaN load; what depends on them is NaN, and a logit that is NaN has
+ * the same bits everywhere. Licence: MIT No Attribution or the Unlicense, at your choice; full text
+ * and change list at the end of this file. */
 #ifndef GPT_H
 #define GPT_H
 
@@ -81,10 +85,10 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
  * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must
  * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ---- */
 
-/* Memory: both functions or none. Called while a model or session is made or freed, and while text is
- * taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most 240 times
- * the text (or rendered conversation) and 1 KiB, and give it back before they return. gpt_model_tensor
- * does likewise. All else never allocates. */
+/* Memory: both functions or none. Called while a model or session is made or freed, and while text
+ * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
+ * 240 times the text (or rendered conversation) and 1 KiB, and give it back before they return.
+ * gpt_model_tensor does likewise. All else never allocates. */
 typedef struct gpt_alloc {
     void *(*alloc)(void *user, size_t n);
     void  (*free)(void *user, void *p);
@@ -99,9 +103,10 @@ typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an
 
 typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 
-/* The host's own threads, as in examples/pool.h: run calls task(arg, begin, end, worker) on ranges that cover [0, n) once, on
- * any threads, and returns when all are done. No worker, 0 to n_worker - 1, runs twice at once. cost is about the
- * multiply-adds of one of n. Sessions of several threads may call run at the same time. */
+/* The host's own threads, as in examples/pool.h: run calls task(arg, begin, end, worker) on ranges
+ * that cover [0, n) once, on any threads, and returns when all are done. No worker, 0 to n_worker -
+ * 1, runs twice at once. cost is about the multiply-adds of one of n. Sessions of several threads
+ * may call run at the same time. */
 typedef struct gpt_parallel {
     void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
     void  *user;
@@ -114,10 +119,10 @@ typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
-/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd"; of each
- * layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm" "ffn_gate" "ffn_up"
- * "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate, _up and _act have a row for
- * each expert of a token, and there is no ffn_down. */
+/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd";
+ * of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"
+ * "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate,
+ * _up and _act have a row for each expert of a token, and there is no ffn_down. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
@@ -127,9 +132,10 @@ typedef struct gpt_trace {
     const gpt_session *session; /* whose */
 } gpt_trace;
 
-/* poll is asked between slices of work of a few milliseconds at most: done of total tokens are computed, of
- * the prompt, then of one new token after the other. GPT_PAUSE makes gpt_step return, and is ignored by calls
- * that block; GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation with GPT_FINISH_HOST too. */
+/* poll is asked between slices of work of a few milliseconds at most: done of total tokens are
+ * computed, of the prompt, then of one new token after the other. GPT_PAUSE makes gpt_step return,
+ * and is ignored by calls that block; GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation
+ * with GPT_FINISH_HOST too. */
 typedef struct gpt_hooks {
     gpt_parallel parallel;      /* the host's threads instead of OpenMP */
     gpt_poll   (*poll)(void *user, size_t done, size_t total);
@@ -145,14 +151,14 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults */
     gpt_parallel parallel;      /* threads for loading */
     int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers */
 
-    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as given in
-     * memory: starts at once, runs slower; same bits */
+    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as
+     * given in memory: starts at once, runs slower; same bits */
     int          mapped;
     int          header_only;   /* 1 = no weights: tokenize, gpt_model_*, gpt_session_bytes work */
 
-    /* NULL = the best set for this processor; "ref", "avx2" ... forces one. "amx" is taken only by name, as it
-     * has Linux lend its registers to the whole process: a signal stack (sigaltstack) that is made later then
-     * needs room for them, 8 KiB. */
+    /* NULL = the best set for this processor; "ref", "avx2" ... forces one. "amx" is taken only by
+     * name, as it has Linux lend its registers to the whole process: a signal stack (sigaltstack)
+     * that is made later then needs room for them, 8 KiB. */
     const char  *kernels;
     const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre such as "llama-bpe" */
     int        (*progress)(void *user, uint64_t done, uint64_t total);  /* bytes; not 0 cancels the load */
@@ -166,14 +172,17 @@ typedef struct gpt_model_info { /* strings live as long as the model */
     gpt_token   bos, eos;                                        /* -1 = none */
 } gpt_model_info;
 
-/* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing to free. */
+/* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing
+ * to free. */
 GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err);
 
-/* The same from bytes in memory. With params->mapped the bytes are borrowed and must outlive the model. */
+/* The same from bytes in memory. With params->mapped the bytes are borrowed and must outlive the
+ * model. */
 GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params,
                                          gpt_error *err);
 
-/* The same through the host's own reader, one per part of a split model in order (n_part is 1 otherwise). */
+/* The same through the host's own reader, one per part of a split model in order (n_part is 1
+ * otherwise). */
 GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part,
                                          const gpt_model_params *params, gpt_error *err);
 
@@ -194,12 +203,14 @@ typedef struct gpt_tensor {     /* of the file; strings live as long as the mode
     uint64_t    n_row, n_col;   /* the same as rows: n_col = shape[0] */
 } gpt_tensor;
 
-/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG: there is none. GPT_E_STATE:
- * an element, but the file is at hand only in a model that uses it as mapped. */
+/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG:
+ * there is none. GPT_E_STATE: an element, but the file is at hand only in a model that uses it as
+ * mapped. */
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
 
-/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor. info: NULL is fine. Takes
- * 120 KiB from the model's allocator and gives them back. GPT_E_STATE: the model was opened for its header alone. */
+/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th
+ * tensor. info: NULL is fine. Takes 120 KiB from the model's allocator and gives them back.
+ * GPT_E_STATE: the model was opened for its header alone. */
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
 
@@ -211,15 +222,17 @@ enum {
     GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it */
 };
 
-/* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0 asks for it. */
+/* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0
+ * asks for it. */
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
                                 size_t max, size_t *n, gpt_error *err);
 
-/* Tokens to text: writes at most size bytes (no terminator) and returns the number the whole text needs. Control tokens
- * give nothing unless special is set; ids out of range give nothing. */
+/* Tokens to text: writes at most size bytes (no terminator) and returns the number the whole text
+ * needs. Control tokens give nothing unless special is set; ids out of range give nothing. */
 GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size);
 
-/* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of range. */
+/* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of
+ * range. */
 GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n);
 GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1 */
 GPT_API int         gpt_token_is_control(const gpt_model *m, gpt_token id);
@@ -230,18 +243,18 @@ GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* e
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 
 typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
-    /* Tokens the session can hold; 0 = what the model was trained for, but at most 4096. Where a file has
-     * factors for long texts (Phi-3 128k), more tokens than the original context take them from the first
-     * on, as in llama.cpp: what is computed stays valid. */
+    /* Tokens the session can hold; 0 = what the model was trained for, but at most 4096. Where a
+     * file has factors for long texts (Phi-3 128k), more tokens than the original context take them
+     * from the first on, as in llama.cpp: what is computed stays valid. */
     uint32_t     n_ctx;
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Never changes results */
 
-    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies with F16
-     * and Q8_0, and all 24 with F32. */
+    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies
+     * with F16 and Q8_0, and all 24 with F32. */
     gpt_kv       kv;
 
-    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody waits for
-     * a thread that does not run. Without OpenMP and parallel: always 1. */
+    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
+     * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
     int          n_threads;
     gpt_hooks    hooks;
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
@@ -267,36 +280,40 @@ typedef struct gpt_session_info {
     size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
 } gpt_session_info;
 
-/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
+/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
+ * lacks tensors of it. */
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
 GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                    gpt_error *err);
-/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
+/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free
+ * then does nothing. */
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                     void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text */
-/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what that needs. */
+/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what
+ * that needs. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
-/* These hooks instead of all before (NULL: none), from the next call on, also between two gpt_steps. GPT_E_ARG for a parallel
- * of more workers than the session was made for. */
+/* These hooks instead of all before (NULL: none), from the next call on, also between two
+ * gpt_steps. GPT_E_ARG for a parallel of more workers than the session was made for. */
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
 /* ---- Evaluate and sample ---- */
 
-/* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one. On GPT_E_CANCELLED
- * whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
+/* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one.
+ * On GPT_E_CANCELLED whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err);
 
-/* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The first token of an empty
- * text has no prediction: its entry is 0. */
+/* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The
+ * first token of an empty text has no prediction: its entry is 0. */
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
 
-/* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before gpt_sample. Valid until the
- * next evaluation. NULL before the first one, and while the last token waits to be computed, as it does after gpt_generate
- * and mostly after gpt_session_rewind: gpt_eval of no tokens computes it. */
+/* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before
+ * gpt_sample. Valid until the next evaluation. NULL before the first one, and while the last token
+ * waits to be computed, as it does after gpt_generate and mostly after gpt_session_rewind: gpt_eval
+ * of no tokens computes it. */
 GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
@@ -315,15 +332,16 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
     uint64_t seed;                  /* 0 is a seed like any other, never "use the clock" */
 } gpt_sample_params;
 
-/* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens in the text alone, so
- * it needs no state: a text that is rewound, saved or generated in slices comes out the same. Never fails on strange
- * logits (NaN counts as -infinity; if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the
- * token: gpt_eval does. */
+/* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
+ * in the text alone, so it needs no state: a text that is rewound, saved or generated in slices
+ * comes out the same. Never fails on strange logits (NaN counts as -infinity; if nothing is left,
+ * the lowest id wins); -1 where gpt_logits is NULL. Does not append the token: gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
 /* ---- Text ---- */
 
-/* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the generation. */
+/* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the
+ * generation. */
 typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
 
 typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full */
@@ -335,18 +353,21 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     int                ignore_end;      /* go on after an end token */
 } gpt_generate_params;
 
-/* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is empty), generate, hand
- * the text to fn as it comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt that does not fit is
- * GPT_E_CONTEXT and changes nothing. Several calls make one text: a second one goes on where the first ended. The session
- * holds what fn was given: its text ends before a stop string, and behind the piece at which fn said stop. Only
- * GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string: fn gets it in the next call. */
+/* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
+ * empty), generate, hand the text to fn as it comes. GPT_OK whatever the finish reason:
+ * gpt_session_info_get tells it. A prompt that does not fit is GPT_E_CONTEXT and changes nothing.
+ * Several calls make one text: a second one goes on where the first ended. The session holds what
+ * fn was given: its text ends before a stop string, and behind the piece at which fn said stop.
+ * Only GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string:
+ * fn gets it in the next call. */
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err);
 
-/* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else than GPT_MORE. A step
- * returns when poll says GPT_PAUSE (in the middle of a forward pass if need be) or, at the latest, after one token.
- * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early: fn gets what was held back, the
- * text stays. From a hook it has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
+/* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else
+ * than GPT_MORE. A step returns when poll says GPT_PAUSE (in the middle of a forward pass if need
+ * be) or, at the latest, after one token. Stop strings are copied; fn and the sampling bias must
+ * stay valid. gpt_end gives up early: fn gets what was held back, the text stays. From a hook it
+ * has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
@@ -358,45 +379,51 @@ typedef struct gpt_message {        /* role is "system", "user" or "assistant"; 
     const char *role, *content;
 } gpt_message;
 
-/* How messages become one text. The known families are rows of a table; which one a model was trained with is recognised
- * from the chat template in its file. The caller's own strings have the message stand for "{text}", for example
- * user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the white space off its ends, "{bos}" and "{eos}" are the
- * file's tokens. Own user and assistant strings without a family stand alone; otherwise they replace the family's. */
+/* How messages become one text. The known families are rows of a table; which one a model was
+ * trained with is recognised from the chat template in its file. The caller's own strings have the
+ * message stand for "{text}", for example user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes
+ * the white space off its ends, "{bos}" and "{eos}" are the file's tokens. Own user and assistant
+ * strings without a family stand alone; otherwise they replace the family's. */
 typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
-    /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1 mistral-v1 mistral-v3
-     * mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3 deepseek-r1 granite
-     * command-r gpt-oss qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
+    /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1 mistral-v1
+     * mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3
+     * deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
     const char *family;
     const char *user, *assistant;   /* a turn */
     const char *system;         /* a system turn; without a family NULL puts it ahead of the user's */
     const char *generation;     /* what the answer goes on from, as "<|assistant|>\n" */
 
-    /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or no date at
-     * all: the library has no clock. */
+    /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or
+     * no date at all: the library has no clock. */
     const char *date;
 } gpt_chat_params;
 
-/* The name of the family that the model's template belongs to; NULL when it is none of the table's. */
+/* The name of the family that the model's template belongs to; NULL when it is none of the
+ * table's. */
 GPT_API const char *gpt_chat_family(const gpt_model *m);
 
-/* Messages to text, ready for an answer, as the model's template renders them. For looking at: gpt_chat does not need it.
- * Writes at most size bytes (no terminator) and sets *n to the number the whole text needs. GPT_E_UNSUPPORTED when the
- * template is not known, GPT_E_ARG for messages that it has no place for. */
+/* Messages to text, ready for an answer, as the model's template renders them. For looking at:
+ * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
+ * the whole text needs. GPT_E_UNSUPPORTED when the template is not known, GPT_E_ARG for messages
+ * that it has no place for. */
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
                                    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err);
 
-/* The same to tokens. Only the template's own strings become control tokens: no content can, whatever it spells. */
+/* The same to tokens. Only the template's own strings become control tokens: no content can,
+ * whatever it spells. */
 GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
                                      const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n,
                                      gpt_error *err);
 
-/* Answer the last message. The session's text becomes the whole conversation: as far as it is the same already (earlier
- * turns, answers included), nothing is computed again. The host appends the answer to its messages for the next turn.
- * GPT_E_CONTEXT when the conversation does not fit, GPT_E_ARG as above; then the session is as before. */
+/* Answer the last message. The session's text becomes the whole conversation: as far as it is the
+ * same already (earlier turns, answers included), nothing is computed again. The host appends the
+ * answer to its messages for the next turn. GPT_E_CONTEXT when the conversation does not fit,
+ * GPT_E_ARG as above; then the session is as before. */
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message, const gpt_chat_params *chat,
                             const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err);
 
-/* The same in slices: gpt_chat_begin, then gpt_step as after gpt_begin. The messages need not stay valid. */
+/* The same in slices: gpt_chat_begin, then gpt_step as after gpt_begin. The messages need not stay
+ * valid. */
 GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
                                   const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn,
                                   void *user, gpt_error *err);
@@ -465,8 +492,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #include <stdlib.h>
 #include <string.h>
 
-/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their inline functions need
- * the options they were written for. */
+/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their
+ * inline functions need the options they were written for. */
 #if !defined(GPT_NO_SIMD) && !defined(__TINYC__) && (defined(__GNUC__) || defined(_MSC_VER))
 #  if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
 #    define GPTI_X86 1
@@ -511,7 +538,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  endif
 #endif
 
-/* Compiler dialects. GPTI_TARGET: the function may use these instructions, whatever the flags say. */
+/* Compiler dialects. GPTI_TARGET: the function may use these instructions, whatever the flags
+ * say. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #  define GPTI_TARGET(t)
 #  define GPTI_UNROLL
@@ -536,8 +564,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_ALIGN64
 #endif
 
-/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
- * default: told not to here, for everything below. -ffast-math would undo that silently. */
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b
+ * + c into one rounding by default: told not to here, for everything below. -ffast-math would undo
+ * that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
 #  error "gpt.h: compile GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
 #endif
@@ -560,7 +589,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
-/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size by clang. */
+/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size
+ * by clang. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
@@ -698,7 +728,8 @@ struct gpt_session {
     size_t             score_base;
     size_t             out_row, n_out;  /* rows of x that get logits */
 
-    /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the feed-forward, S = n_slot rows */
+    /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the
+     * feed-forward, S = n_slot rows */
     float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
     float             *att, *y, *ffn;   /* [T, heads * d_v]; [S, D] what is added to x; [S, 2F] gate, then up */
     /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
@@ -715,8 +746,9 @@ struct gpt_session {
     gpt_error         *err;             /* of that call */
 };
 
-/* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language Understanding by Generative
- * Pre-Training", fig. 1) to its top: buffers in -> out. gpti_list_stages says how each is computed. */
+/* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language
+ * Understanding by Generative Pre-Training", fig. 1) to its top: buffers in -> out.
+ * gpti_list_stages says how each is computed. */
 enum {
     GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
 
@@ -764,9 +796,10 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why);
 
-/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by layer. The cursor lives in the
- * session. So one loop serves the calls that block, the slices of gpt_step (GPT_MORE: the poll hook asked for a pause and
- * can_pause is set; the next call goes on there), a cancel (finished chunks stay, the rest is dropped) and the trace hook. */
+/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by
+ * layer. The cursor lives in the session. So one loop serves the calls that block, the slices of
+ * gpt_step (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on
+ * there), a cancel (finished chunks stay, the rest is dropped) and the trace hook. */
 static gpt_result gpti_pass(void *session) {
     gpt_session *s = (gpt_session *)session;
     while (s->n_past < s->n_token) {
@@ -787,7 +820,8 @@ static gpt_result gpti_pass(void *session) {
     return GPT_OK;
 }
 
-/* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the generation. */
+/* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the
+ * generation. */
 static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     gpt_token id = -1;
     gpt_finish why = gpti_enough(s);            /* what was handed out last may have ended the text */
@@ -826,8 +860,8 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
  * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms with. A fast form adds an
  * order of sums that is the same everywhere, and more than one number at a time. */
 
-/* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16 rows at a time, from weights of
- * few bits. */
+/* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16
+ * rows at a time, from weights of few bits. */
 GPTI_UNUSED static void gpti_plain_product(double *y, const float *w, const float *x, const float *b, size_t n_row,
                                            size_t n_col) {
     size_t i, k;
@@ -837,7 +871,8 @@ GPTI_UNUSED static void gpti_plain_product(double *y, const float *w, const floa
     }
 }
 
-/* Norm: x minus its mean (LayerNorm; RMSNorm takes no mean), divided by the root of its mean square. Fast: gpti_norm_body. */
+/* Norm: x minus its mean (LayerNorm; RMSNorm takes no mean), divided by the root of its mean
+ * square. Fast: gpti_norm_body. */
 GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, const float *w, const float *b,
                                         int layer_norm, double eps) {
     double mean = 0.0, square = 0.0;
@@ -848,15 +883,17 @@ GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, con
         y[i] = ((double)x[i] - mean) / sqrt(square + eps) * (w ? (double)w[i] : 1.0) + (b ? (double)b[i] : 0.0);
 }
 
-/* Rope: the pair (a, b) turns like the hand of a clock, by position * frequency. Fast: gpti_rope_body. */
+/* Rope: the pair (a, b) turns like the hand of a clock, by position * frequency. Fast:
+ * gpti_rope_body. */
 GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
     const double x = *a * cos(angle) - *b * sin(angle);
     *b = *a * sin(angle) + *b * cos(angle);
     *a = x;
 }
 
-/* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q . key), divided by the sum of all:
- * softmax, here as it goes: when a larger score comes up, what was summed before is scaled down. Fast: gpti_attend_band. */
+/* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q .
+ * key), divided by the sum of all: softmax, here as it goes: when a larger score comes up, what was
+ * summed before is scaled down. Fast: gpti_attend_band. */
 GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values,
                                              size_t n, size_t d_k, size_t d_v, double scale) {
     double largest = -INFINITY, sum = 0.0, score, weight, keep;
@@ -2136,8 +2173,9 @@ typedef struct gpti_kernels {
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
 } gpti_kernels;
 
-/* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles on some processors.)
- * Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
+/* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles
+ * on some processors.) Clears a block and sets its scale; 0 when that was all: the largest |x| is
+ * next to nothing, or not finite. */
 GPTI_INLINE int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
     memset(out, 0, sizeof *out);
     if (top >= 0x7F800000u) out->d = out->s[0] = out->s[1] = out->s[2] = gpti_bits_f32(0x7FC00000u);
@@ -2217,7 +2255,8 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
     for (r = 0; r < 16; r++) acc[r] = acc[r] + sum[r];
 }
 
-/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_COLUMNS */
+/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <=
+ * GPTI_COLUMNS */
 static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0,
                              size_t n_tok, gpti_scratch *scratch) {
     const gpti_unpack_steps steps = gpti_unpack_steps_ref();
@@ -2239,7 +2278,8 @@ static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, siz
     }
 }
 
-/* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to the next. */
+/* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to
+ * the next. */
 static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc,
                               size_t ld_acc) {
     size_t row = panel * GPTI_PANEL, n_row = job->w.n_row - row, t, r;
@@ -4319,8 +4359,8 @@ enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope 
 enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
 enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
-/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what its models have; with a
- * question mark: have where the file has the tensors.
+/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words
+ * what its models have; with a question mark: have where the file has the tensors.
  *   pre_norm     norms before attention and feed-forward         qkv_bias      the q, k, v projections have a bias
  *   post_norm    norms after them, before the residual sum       out_bias      the attention's output projection
  *   plain_norm   norms without weights                           ffn_bias      the feed-forward
@@ -4335,8 +4375,9 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *                with ?: where the file has no ffn_norm
  * and whose keys it reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
  *
- * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other has; 3. its name in
- * tests/make_goldens.py, which has transformers say what is right. What the words cannot say is a new layer kind. */
+ * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no
+ * other has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What
+ * the words cannot say is a new layer kind. */
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[12];
     uint8_t norm, pos, act;
@@ -4403,8 +4444,8 @@ static int gpti_has(const gpti_arch *a, const char *word) {
 
 /* Kinds of layers, a bit each. Tensors and stages carry a mask of the kinds that have them.
  *
- * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below; 3. its stages, in the story
- * and in gpti_list_stages. */
+ * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
+ * 3. its stages, in the story and in gpti_list_stages. */
 enum { GPTI_DENSE = 1,          /* one feed-forward */
        GPTI_EXPERTS = 2,        /* mixture of experts: the layers whose file has a router */
        GPTI_EVERY = 3 };
@@ -4592,14 +4633,15 @@ static gpt_result gpti_key_missing(gpti_loader *ld, const char *key) {
     return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
 }
 
-/* What to say when a getter found nothing: fine where the key is absent, an error where it holds something else. */
+/* What to say when a getter found nothing: fine where the key is absent, an error where it holds
+ * something else. */
 static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *expected) {
     if (!gpti_gguf_find(&ld->g, key)) return GPT_OK;
     return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %s, file has something else", key, expected);
 }
 
-/* An integer for layer i, where the file may have one for all layers or an array with one for each. Absent gives the
- * default, or an error if that is not within min..max itself. */
+/* An integer for layer i, where the file may have one for all layers or an array with one for each.
+ * Absent gives the default, or an error if that is not within min..max itself. */
 static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent,
                                 uint32_t min, uint32_t max) {
     char key[128];
@@ -4624,8 +4666,8 @@ static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, 
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
-/* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has saved say so. Where the
- * default is no such number itself, the file must have the key. */
+/* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has
+ * saved say so. Where the default is no such number itself, the file must have the key. */
 static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent, float min, float max) {
     char key[128];
     *out = 0.0f;
@@ -4652,7 +4694,8 @@ static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, 
 enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256,
        GPTI_MAX_CTX = 1 << 24 };
 
-/* Keys of single values. absent: the value without the key; where that is not from min to max, the file must have it. */
+/* Keys of single values. absent: the value without the key; where that is not from min to max, the
+ * file must have it. */
 typedef struct gpti_key_row {
     char   key[44];
     char   type;            /* 'u' uint32_t, 'f' float, 'b' int 0 or 1, 't' gpt_token */
@@ -4859,12 +4902,14 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
 
 /* ---- Rope frequencies, with the scaling schemes that stretch a context ---- */
 
-/* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within the original context */
+/* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within
+ * the original context */
 static double gpti_yarn_dim(double n_turn, double n_rope, double base, double n_ctx) {
     return n_rope * gpti_log_d(n_ctx / (n_turn * 6.283185307179586)) / (2.0 * gpti_log_d(base));
 }
 
-/* freq[i] = base^(-2i / n_rope), i < n_rope / 2, then divided by factor [n_rope / 2] (or NULL) and by scale */
+/* freq[i] = base^(-2i / n_rope), i < n_rope / 2, then divided by factor [n_rope / 2] (or NULL) and
+ * by scale */
 static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const float *factor, double scale) {
     uint32_t i;
     for (i = 0; i < n_rope / 2; i++) {
@@ -4873,7 +4918,8 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-/* YaRN: low dimensions keep their frequency, high ones are divided by the scale, those between the two get a mixture. */
+/* YaRN: low dimensions keep their frequency, high ones are divided by the scale, those between the
+ * two get a mixture. */
 static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, const float *factor) {
     const double base = hp->rope_base, scale = hp->rope_scale;
     double low = gpti_yarn_dim(hp->yarn_fast, hp->n_rope, base, hp->n_ctx_orig);
@@ -5006,7 +5052,8 @@ static void gpti_want_extents(const gpt_model *m, const gpti_tensor_row *row, gp
     if (row->extents[n - 1] == 'U' && m->gated && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff)
         want[n - 1] = t->ne[n - 1];
     if (row->extents[0] != 'q' && row->extents[0] != 'k') return;
-    /* shared by the heads, one per head, or one over the whole projection: all fit, but one of them in a layer */
+    /* shared by the heads, one per head, or one over the whole projection: all fit, but one of them
+     * in a layer */
     heads = row->extents[0] == 'q' ? l->n_head : l->n_kv;
     if (t->n_dim == 2) style = GPTI_QK_EACH;
     if (has == d_k) style = GPTI_QK_SHARED;
@@ -5055,7 +5102,8 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end, int worker) {
     }
 }
 
-/* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
+/* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each
+ * strip. */
 static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix,
     unsigned char *out) {
     size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
@@ -5075,7 +5123,8 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
     return GPT_OK;
 }
 
-/* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is counted. */
+/* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is
+ * counted. */
 static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object,
     gpti_arena *a) {
     char *field = (char *)object + row->offset;
@@ -5152,7 +5201,8 @@ static gpt_result gpti_walk_tensors(void *loader) {
     return GPT_OK;
 }
 
-/* What a layer lacks so that this library computes exactly what the model means: what no single tensor can show. NULL: nothing */
+/* What a layer lacks so that this library computes exactly what the model means: what no single
+ * tensor can show. NULL: nothing */
 static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     static const struct { size_t offset; int may_lack_bias; char what[32]; } norms[] = {
         { GPTI_L(attn_norm), 0, "attn_norm.weight and .bias" }, { GPTI_L(ffn_norm), 0, "ffn_norm.weight and .bias" },
@@ -5514,7 +5564,8 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
     return GPT_OK;
 }
 
-/* Where the model keeps a tensor of the tables: its row, and the layer or model that the row's offset counts from. */
+/* Where the model keeps a tensor of the tables: its row, and the layer or model that the row's
+ * offset counts from. */
 static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **object) {
     const gpti_tensor_row *rows = gpti_model_tensors;
     size_t i = 0, n = GPTI_N_MODEL_TENSOR;
@@ -5580,8 +5631,9 @@ GPTI_COLD_END
  * [FORWARD] Transformer stages: norm, rope, attention, feed-forward
  * ==================================================================== */
 
-/* First the functions of one row that stages are made of, then the stages in the order of the story. A stage is work over n units
- * (rows, heads or weight panels) that do not depend on each other, so gpti_parallel_for may split them anyhow. */
+/* First the functions of one row that stages are made of, then the stages in the order of the
+ * story. A stage is work over n units (rows, heads or weight panels) that do not depend on each
+ * other, so gpti_parallel_for may split them anyhow. */
 
 enum { GPTI_LANES = 16 };       /* sums run over 16 lanes, then fold in halves: the same order in every kernel set */
 
@@ -5602,9 +5654,10 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
     return gpti_fold(lane);
 }
 
-/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b.
- * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x.
- * The SIMD sets are this same body, compiled for their processors: hence always inline, hence the loops over 16 lanes. */
+/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang &
+ * Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be
+ * x. The SIMD sets are this same body, compiled for their processors: hence always inline, hence
+ * the loops over 16 lanes. */
 GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind,
                                 float eps) {
     float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
@@ -5629,9 +5682,9 @@ static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, 
     gpti_norm_body(out, x, n, w, b, kind, eps);
 }
 
-/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x sigmoid(2u), with which GPT-2
- * was trained; the erf form differs by up to 4.8e-4. SiLU = x sigmoid(x). gpt-oss: gate at most 7, up within 7,
- * (up + 1) gate sigmoid(1.702 gate). */
+/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x
+ * sigmoid(2u), with which GPT-2 was trained; the erf form differs by up to 4.8e-4. SiLU = x
+ * sigmoid(x). gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate). */
 GPTI_INLINE float gpti_act(float x, float up, const int kind) {
     float u = 1.5957691216f * (x + 0.044715f * (x * x * x));
     switch (kind) {
@@ -5677,8 +5730,8 @@ GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t oth
     for (j = 0; j < m; j++) x[j * step + other] = p[j] + q[j];
 }
 
-/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cosines [n / 2], sines [n / 2];
- * half: a number's partner is n / 2 further on, else next to it */
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs =
+ * cosines [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it */
 GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     size_t h, i;
     n /= 2;
@@ -5716,7 +5769,8 @@ struct gpti_attend {                /* one layer's attention for the rows of a c
     int          kv;                /* gpt_kv */
 };
 
-/* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of them. */
+/* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of
+ * them. */
 static size_t gpti_kv_bytes(int kv, size_t d) {
     if (kv == GPT_KV_F32) return 4 * d;
     return kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
@@ -5725,18 +5779,19 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
 #define GPTI_ATT_SLACK 32.0f    /* by how much a score may exceed the one that weights are measured against: so much that it
                                  * seldom happens, so little that e^32 times any number of F16 is far from infinite */
 
-/* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
- * as F16 has; matrices of F16 do the same with the rows they meet. Such products are exact in f32, so a fused multiply-add
- * gives the bits of a product and a sum, and sets with and without one agree. Nothing may leave f32's normal range on the
- * way: below 2^-64 is 0, from 2^64 on infinite. */
+/* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries,
+ * weights) by numbers of 11, as F16 has; matrices of F16 do the same with the rows they meet. Such
+ * products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and
+ * sets with and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is
+ * 0, from 2^64 on infinite. */
 GPTI_INLINE float gpti_round13(float x) {
     const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
     const float y = gpti_bits_f32((u + 0x400u) & 0xFFFFF800u);
     return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
 }
 
-/* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within 2.7e-6. -44.3614f: 2^-64
- * and not less */
+/* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within
+ * 2.7e-6. -44.3614f: 2^-64 and not less */
 GPTI_INLINE float gpti_exp13(float x) {
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float r = x - (gpti_bits_f32(t) - 12582912.0f) * 0.693147182f;
@@ -5799,7 +5854,8 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
     }
 }
 
-/* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <= n_head, the rest in between */
+/* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <=
+ * n_head, the rest in between */
 static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
     size_t n = 1;
     while (n * 2 <= n_head) n *= 2;
@@ -5815,8 +5871,8 @@ GPTI_INLINE void gpti_round13_body(float *x, size_t n) {
 }
 static void gpti_round13_ref(float *x, size_t n) { gpti_round13_body(x, n); }
 
-/* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two,
- * for n queries. exact: the products are. */
+/* The steps of attention that a kernel set may have its own of, with the same result to the bit:
+ * gpti_kv_load, and these two, for n queries. exact: the products are. */
 typedef struct gpti_attend_steps {
     void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
     void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
@@ -5842,8 +5898,8 @@ static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, 
     (void)exact;
 }
 
-/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j. o and values may be
- * read and o written up to the end of a vector of 16. */
+/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd
+ * j. o and values may be read and o written up to the end of a vector of 16. */
 static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
                                 size_t lo, size_t hi, int exact) {
     size_t i, j, e, m, k;
@@ -5866,13 +5922,13 @@ GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
     for (; i < n; i++) out[i] = x[i] * f;
 }
 
-/* Of one query, while it meets block after block: the running maximum of its scores, from which weights are measured as
- * e^(score - top), and their sum in 16 lanes. */
+/* Of one query, while it meets block after block: the running maximum of its scores, from which
+ * weights are measured as e^(score - top), and their sum in 16 lanes. */
 typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;
 
-/* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
- * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
- * on return. */
+/* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov &
+ * Gimelshein 2018, arXiv:1805.02867): when a much larger score comes up, what was summed so far is
+ * scaled down. s: products on entry, weights on return. */
 GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope,
                                     size_t behind, size_t lo, size_t hi) {
     float top, m[16];
@@ -5899,16 +5955,17 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
-/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4 lets a query at 10 see
- * keys 7 to 10. */
+/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4
+ * lets a query at 10 see keys 7 to 10. */
 GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
     const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     *lo = base < from ? from - base : 0;
     *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
 }
 
-/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries meet their keys in blocks that
- * are cut at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. */
+/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
+ * meet their keys in blocks that are cut at absolute positions and taken in ascending order, so
+ * that nothing depends on how the text was chunked. */
 typedef struct gpti_band {
     size_t       r0, r1, kv_head, head, n_head, ld_o;       /* ld_o: floats from one query's sums to the next's */
     gpti_softmax sm[GPTI_ATT_QUERIES];
@@ -5987,7 +6044,8 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
     size_t base, i, h, row;
     gpti_band_begin(a, b, scratch);
     for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        /* queries at base and after; the block's last key, base + 31, is seen up to base + 30 + window */
+        /* queries at base and after; the block's last key, base + 31, is seen up to base + 30 +
+         * window */
         const size_t begin = base > pos ? (base - pos) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
         const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
         gpti_band_load(a, b, steps, base, gpti_min(last - base + 1, GPTI_ATT_KEYS));
@@ -6001,8 +6059,8 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
     }
 }
 
-/* Unit: a kv head and a band of rows. Bands of a head are taken from both ends, as late ones see more keys: any range of
- * units costs about the same. */
+/* Unit: a kv head and a band of rows. Bands of a head are taken from both ends, as late ones see
+ * more keys: any range of units costs about the same. */
 GPTI_INLINE size_t gpti_band_rows(const gpti_attend *a) {
     return GPTI_ATT_QUERIES / gpti_min(a->n_head / a->n_kv, GPTI_ATT_HEADS);
 }
@@ -6036,7 +6094,8 @@ static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti
 
 static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
 
-/* A width of this layer by its letter, as in the tensor tables: Q K W O are the rows' of q, k, v and att */
+/* A width of this layer by its letter, as in the tensor tables: Q K W O are the rows' of q, k, v
+ * and att */
 static size_t gpti_width(const gpt_session *s, char letter) {
     return (size_t)gpti_extent(&s->m->hp, gpti_at_layer(s), letter);
 }
@@ -6047,8 +6106,9 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
 
 static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
 
-/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
- * quantised matrices, then rounded to 13 bits where one of these matrices is F16. */
+/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
+ * where the model has quantised matrices, then rounded to 13 bits where one of these matrices is
+ * F16. */
 static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
     const gpt_model *m = s->m;
     size_t t;
@@ -6058,7 +6118,8 @@ static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld
     }
 }
 
-/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
+/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where
+ * they are not NULL. */
 static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
                          size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
     gpti_matmul *j = &s->job[s->n_job++];
@@ -6225,8 +6286,8 @@ static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vec
     for (; i < D; i++) x[i] += y[i] * scale;
 }
 
-/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
- * one norm for both halves, it is xn as it stands. */
+/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the
+ * sum; where the block has one norm for both halves, it is xn as it stands. */
 static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
@@ -6287,8 +6348,8 @@ static void gpti_begin_router(gpt_session *s) {
                  NULL, NULL);
 }
 
-/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
- * kept, which is the same as making them sum to 1). */
+/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
+ * experts (or over those kept, which is the same as making them sum to 1). */
 static void gpti_begin_route(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 16 * s->m->hp.n_expert; }
 static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
@@ -6314,7 +6375,8 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     }
 }
 
-/* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
+/* Each expert's tokens stand together, so that its weights are read once: expert e has those of
+ * [first[e], first[e + 1]) */
 static void gpti_group_by_expert(gpt_session *s) {
     size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
     for (e = 0; e <= n_expert; e++) s->first[e] = 0;
@@ -6408,7 +6470,8 @@ static void gpti_begin_logits(gpt_session *s) {
     s->job[0].xq += first;
 }
 
-/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1 keeps its digits */
+/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
+ * keeps its digits */
 static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
     double lane[GPTI_LANES] = { 0 }, rest = 0;
     size_t best = 0, j;
@@ -6440,7 +6503,8 @@ static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
     }
 }
 
-/* How each stage of the story is computed: its name, the kinds of layers that have it, what sets its units, what computes them. */
+/* How each stage of the story is computed: its name, the kinds of layers that have it, what sets
+ * its units, what computes them. */
 static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     const gpti_stage rows[GPTI_N_STAGE] = {
         { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
@@ -6595,7 +6659,8 @@ static void gpti_end_chunk(gpt_session *s) {
     if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so
+ * do the first n_committed. */
 static void gpti_drop_waiting(gpt_session *s) {
     s->cursor.active = 0;
     s->n_token = gpti_max(s->n_past, s->n_committed);
@@ -6671,7 +6736,8 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              edge_at;    /* the token whose space was taken off */
 } gpti_generation;
 
-/* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
+/* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
+ * overwrites what it sees */
 static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
     size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
     return l->window ? gpti_min(w, n) : n;
@@ -6726,7 +6792,8 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     if (a->base && out) *out = s;
 }
 
-/* Settle the parameters; the plan is a session without memory. measure: not even the model's weights are needed. */
+/* Settle the parameters; the plan is a session without memory. measure: not even the model's
+ * weights are needed. */
 static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params,
                                     int measure, gpt_error *err) {
     gpt_session_params none;
@@ -6828,8 +6895,8 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     return r;
 }
 
-/* The beginning and the end of every call that changes a session. generating: what the call needs to be under way, 0 nothing,
- * 1 a generation, -1 either. */
+/* The beginning and the end of every call that changes a session. generating: what the call needs
+ * to be under way, 0 nothing, 1 a generation, -1 either. */
 static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
     gpti_clear(err);
     if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
@@ -6929,7 +6996,8 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
     return GPT_OK;
 }
 
-/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be computed again. */
+/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
+ * computed again. */
 static void gpti_want_last(gpt_session *s) {
     if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--;
 }
@@ -6975,13 +7043,15 @@ GPTI_COLD_END
  * [SAMPLING] From logits to a token
  * ==================================================================== */
 
-/* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter that makes no sense as
- * "off". Sums run over the candidates in a stated order in f64 and e^x is our own, so a seed draws the same token on
- * every machine. The three cuts keep a head of the candidates sorted by logit, ties by id, so equal logits never depend
- * on how the sort went about it. */
+/* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter
+ * that makes no sense as "off". Sums run over the candidates in a stated order in f64 and e^x is
+ * our own, so a seed draws the same token on every machine. The three cuts keep a head of the
+ * candidates sorted by logit, ties by id, so equal logits never depend on how the sort went about
+ * it. */
 
-/* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood 2014), whose state
- * is a counter, so its n-th output needs no steps. The seed is mixed once beforehand: neighbouring seeds share nothing. */
+/* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood
+ * 2014), whose state is a counter, so its n-th output needs no steps. The seed is mixed once
+ * beforehand: neighbouring seeds share nothing. */
 static uint64_t gpti_mix64(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -6998,7 +7068,8 @@ static int gpti_worse(const gpti_candidate *a, const gpti_candidate *b) {
     return a->logit < b->logit || (a->logit == b->logit && a->id > b->id);
 }
 
-/* Move element i of a heap of n down to its place. Elements lie `step` apart, 1 or -1; on top is the best or the worst. */
+/* Move element i of a heap of n down to its place. Elements lie `step` apart, 1 or -1; on top is
+ * the best or the worst. */
 static void gpti_sift(gpti_candidate *h, ptrdiff_t step, int best_on_top, size_t n, size_t i) {
     const gpti_candidate x = h[(ptrdiff_t)i * step];
     size_t c;
@@ -7014,8 +7085,9 @@ static void gpti_sift(gpti_candidate *h, ptrdiff_t step, int best_on_top, size_t
 
 static void gpti_exchange(gpti_candidate *a, gpti_candidate *b) { const gpti_candidate x = *a; *a = *b; *b = x; }
 
-/* Bring the k best of c[n] to the front, best first; the rest follow in any order. n log k at worst, about n compares when k
- * is small. The heap holds the k best so far with the worst of them on top. */
+/* Bring the k best of c[n] to the front, best first; the rest follow in any order. n log k at
+ * worst, about n compares when k is small. The heap holds the k best so far with the worst of them
+ * on top. */
 static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     size_t i;
     for (i = k / 2; i-- > 0;) gpti_sift(c, 1, 0, k, i);
@@ -7023,7 +7095,8 @@ static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, 1, 0, i, 0); }
 }
 
-/* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger than those before. */
+/* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger
+ * than those before. */
 static size_t gpti_largest(const float *x, size_t n) {
     float max = -INFINITY;
     size_t i, j, m, best = 0;
@@ -7063,15 +7136,17 @@ static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, 
 
 static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
 
-/* Does a step change logits, so that greedy is more than the largest? All shortcuts ask here: a new penalty is added here. */
+/* Does a step change logits, so that greedy is more than the largest? All shortcuts ask here: a new
+ * penalty is added here. */
 static int gpti_penalises(const gpt_sample_params *p) {
     return (p->repeat_penalty > 0.0f && p->repeat_penalty != 1.0f) || gpti_or_zero(p->frequency_penalty) != 0.0f ||
         gpti_or_zero(p->presence_penalty) != 0.0f;
 }
 static int gpti_changes_logits(const gpt_sample_params *p) { return p->n_bias > 0 || gpti_penalises(p); }
 
-/* Copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN. Returns the number of
- * candidates left, in order of id. Until the last loop c[i] is token i and c[i].id counts its occurrences. */
+/* Copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN.
+ * Returns the number of candidates left, in order of id. Until the last loop c[i] is token i and
+ * c[i].id counts its occurrences. */
 static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                               const gpt_token *history, size_t n_history) {
     const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
@@ -7100,11 +7175,12 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* The steps of a choice, in the order of gpt_sample_params. The most likely one always stays. top_p and min_p judge by
- * probabilities at temperature 1, top_p by those among the top k.
+/* The steps of a choice, in the order of gpt_sample_params. The most likely one always stays. top_p
+ * and min_p judge by probabilities at temperature 1, top_p by those among the top k.
  *
- * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in gpti_candidates and in the predicate
- * above; what leaves candidates out: a step here and its case in gpti_truncate; 3. a test in tests/unit_sampling.c. */
+ * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in
+ * gpti_candidates and in the predicate above; what leaves candidates out: a step here and its case
+ * in gpti_truncate; 3. a test in tests/unit_sampling.c. */
 enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
 
 /* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
@@ -7159,8 +7235,9 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
     }
 }
 
-/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of it, 1 while there are more,
- * else *id. c is scratch of n_vocab; history is the whole text so far, whose length picks the number drawn. */
+/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of
+ * it, 1 while there are more, else *id. c is scratch of n_vocab; history is the whole text so far,
+ * whose length picks the number drawn. */
 static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                        const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
     const int greedy = !p || !(p->temperature > 0.0f);
@@ -7187,7 +7264,8 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     return 0;
 }
 
-/* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go on with the next call. */
+/* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go
+ * on with the next call. */
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     gpti_generation *g = s->gen;
     gpt_result r = GPT_OK;
@@ -7214,16 +7292,19 @@ GPTI_COLD
  * [GENERATE] Text in, text out
  * ==================================================================== */
 
-/* Generated text on its way to the host: bytes pass the stop strings, then become whole characters, then pieces.
+/* Generated text on its way to the host: bytes pass the stop strings, then become whole characters,
+ * then pieces.
  *
- * Stop strings are compared byte by byte, so how the text was cut into tokens changes nothing. The first one to be
- * complete ends the text; of several that are complete at the same byte, the longest, which began first. What precedes
- * it has been or is handed out, the rest is dropped. Each stop string has its own automaton (Knuth, Morris & Pratt
- * 1977), so the work is linear in the text, and what must be held back is the longest prefix that any of them has
- * matched: no buffer, the stop string itself is the copy.
+ * Stop strings are compared byte by byte, so how the text was cut into tokens changes nothing. The
+ * first one to be complete ends the text; of several that are complete at the same byte, the
+ * longest, which began first. What precedes it has been or is handed out, the rest is dropped. Each
+ * stop string has its own automaton (Knuth, Morris & Pratt 1977), so the work is linear in the
+ * text, and what must be held back is the longest prefix that any of them has matched: no buffer,
+ * the stop string itself is the copy.
  *
- * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal subpart (Unicode 15,
- * sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character that the end of the text cuts short. */
+ * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal
+ * subpart (Unicode 15, sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character
+ * that the end of the text cuts short. */
 
 static gpt_result gpti_stop_check(const char *const *stop, size_t n_stop, gpt_error *err) {
     size_t i, n;
@@ -7274,7 +7355,8 @@ static void gpti_stream_broken(gpti_stream *st, gpt_text_fn fn, void *user) {
     st->need = 0;
 }
 
-/* One byte that is past the stop strings (Unicode 15, table 3-7: only the second byte's bounds depend on the first). */
+/* One byte that is past the stop strings (Unicode 15, table 3-7: only the second byte's bounds
+ * depend on the first). */
 static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, void *user) {
     if (st->need > 0 && (b < st->low || b > st->high)) gpti_stream_broken(st, fn, user);
     if (st->need > 0) {
@@ -7303,7 +7385,8 @@ static void gpti_stream_release(gpti_stream *st, const unsigned char *held, size
     if (b >= 0 && n > n_held) gpti_stream_byte(st, (unsigned char)b, fn, user);
 }
 
-/* Take the bytes of one token. GPTI_STREAM_GO, _STOP when a stop string is complete, _HOST when fn returned not 0. */
+/* Take the bytes of one token. GPTI_STREAM_GO, _STOP when a stop string is complete, _HOST when fn
+ * returned not 0. */
 static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_text_fn fn, void *user) {
     size_t i, k;
     int j;
@@ -7330,8 +7413,8 @@ static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_te
     return st->state;
 }
 
-/* The call is over: what was held back goes out; a character that is not whole only where the text is over too. Harmless after
- * a stop string. */
+/* The call is over: what was held back goes out; a character that is not whole only where the text
+ * is over too. Harmless after a stop string. */
 static void gpti_stream_finish(gpti_stream *st, int over, gpt_text_fn fn, void *user) {
     if (st->state != GPTI_STREAM_GO) return;
     gpti_stream_release(st, st->stop[st->longest], st->at[st->longest], -1, st->at[st->longest], fn, user);
@@ -7340,8 +7423,8 @@ static void gpti_stream_finish(gpti_stream *st, int over, gpt_text_fn fn, void *
     memset(st->at, 0, sizeof st->at);
 }
 
-/* What has not been given yet goes on to the next call: the bytes of a character that is not whole, then those that may begin
- * a stop string. */
+/* What has not been given yet goes on to the next call: the bytes of a character that is not whole,
+ * then those that may begin a stop string. */
 static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTES + 4]) {
     const size_t part = st->need ? st->n_part : 0;
     if (st->state != GPTI_STREAM_GO) return 0;
@@ -7389,7 +7472,8 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
-/* Take the last n bytes of the generated text off again. What stays of the token in which they begin is cut into tokens anew. */
+/* Take the last n bytes of the generated text off again. What stays of the token in which they
+ * begin is cut into tokens anew. */
 static void gpti_take_back(gpt_session *s, size_t n) {
     const gpti_tokenizer *t = &s->m->tok;
     size_t at = s->n_token, kept = 0, room;
@@ -7408,8 +7492,9 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     s->n_committed = s->n_token = at + gpti_min(n, room);
 }
 
-/* The session's text is then what the host was given: all of it, or what comes before the stop string, or before the callback
- * said stop. Only GPT_FINISH_LENGTH, where the next call may go on, leaves more: what was held back. */
+/* The session's text is then what the host was given: all of it, or what comes before the stop
+ * string, or before the callback said stop. Only GPT_FINISH_LENGTH, where the next call may go on,
+ * leaves more: what was held back. */
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
@@ -7481,7 +7566,8 @@ static gpt_finish gpti_enough(const gpt_session *s) {
     return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
 }
 
-/* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing more fits. */
+/* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
+ * more fits. */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     const int edge = g->edge;
