@@ -674,7 +674,7 @@ typedef struct gpti_pool {              /* who works: the host's threads, OpenMP
     struct gpti_crew *crew;             /* OpenMP's helpers that are here now, or NULL */
 } gpti_pool;
 
-typedef struct gpti_pass_cursor {    /* how far a pass has come: it can stop between any two slices of units */
+typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop between any two slices of units */
     int active;
     /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
     size_t stage, unit, n_unit, logits_group;
@@ -5747,10 +5747,11 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
 
-/* ---- Attention over the cache ----------------------------------------------------------------------------------------
- * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one lane is one key and a
- * score is summed without crossing lanes; values lie plainly, [kv head][position][d_v]. A window layer keeps `cap`
- * positions and wraps around; cap is a multiple of 16, so groups never straddle the seam. */
+/* ---- Attention over the cache ----
+ * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one
+ * lane is one key and a score is summed without crossing lanes; values lie plainly, [kv head]
+ * [position][d_v]. A window layer keeps `cap` positions and wraps around; cap is a multiple of 16, so
+ * the 16 never straddle the seam. */
 
 typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
 
@@ -6132,6 +6133,11 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
+static void gpti_add_product(gpt_session *s, const gpti_linear *lin, const float *x, size_t ld_x, float *out,
+                             size_t ld_out) {
+    gpti_add_job(s, lin, 0, x, ld_x, out, ld_out, s->n_row, NULL, NULL);
+}
+
 static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < s->n_job && first < u->end; i++) {
@@ -6197,10 +6203,10 @@ static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
 static void gpti_begin_qkv(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
     const size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_width(s, 'Q'), k = gpti_width(s, 'K');
-    if (l->qkv.w.data) { gpti_add_job(s, &l->qkv, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL); return; }
-    gpti_add_job(s, &l->q, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->k, 0, s->xn, D, s->qkv + q, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->v, 0, s->xn, D, s->qkv + q + k, ld, s->n_row, NULL, NULL);
+    if (l->qkv.w.data) { gpti_add_product(s, &l->qkv, s->xn, D, s->qkv, ld); return; }
+    gpti_add_product(s, &l->q, s->xn, D, s->qkv, ld);
+    gpti_add_product(s, &l->k, s->xn, D, s->qkv + q, ld);
+    gpti_add_product(s, &l->v, s->xn, D, s->qkv + q + k, ld);
 }
 
 /* A norm over each head of x, or over all of them at once */
@@ -6270,7 +6276,7 @@ static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_width(s, 'O'), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
+    gpti_add_product(s, &gpti_at_layer(s)->o, s->att, gpti_width(s, 'O'), s->y, s->m->hp.d_model);
 }
 
 /* x += scale * norm(y), the norm where the layer has one */
@@ -6305,14 +6311,15 @@ static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
     gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
 }
 
-/* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then the shared expert's. ---- */
+/* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then
+ * the shared expert's. ---- */
 
 static void gpti_begin_ffn_up(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
     const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn;
     s->n_slot = s->n_row; s->d_slot = l->d_ff; s->n_shared = 0;
-    if (l->gate.w.data) gpti_add_job(s, &l->gate, 0, s->xn, D, s->ffn, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->up, 0, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld, s->n_row, NULL, NULL);
+    if (l->gate.w.data) gpti_add_product(s, &l->gate, s->xn, D, s->ffn, ld);
+    gpti_add_product(s, &l->up, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld);
 }
 
 static void gpti_begin_act(gpt_session *s) { s->cursor.n_unit = s->n_slot + s->n_shared; s->cost = 16 * s->d_slot; }
@@ -6331,7 +6338,7 @@ static void gpti_run_act(gpt_session *s, const gpti_share *u) {
 }
 
 static void gpti_begin_ffn_down(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->down, 0, s->ffn, s->m->hp.ld_ffn, s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
+    gpti_add_product(s, &gpti_at_layer(s)->down, s->ffn, s->m->hp.ld_ffn, s->y, s->m->hp.d_model);
 }
 
 static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
@@ -6344,8 +6351,7 @@ static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
 /* ---- Mixture of experts ---- */
 
 static void gpti_begin_router(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row,
-                 NULL, NULL);
+    gpti_add_product(s, &gpti_at_layer(s)->router, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert);
 }
 
 /* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
@@ -6405,9 +6411,9 @@ static void gpti_begin_experts_up(gpt_session *s) {
         gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + hp->d_ff_exp, ld, count, tok, slot);
     }
     if (!s->n_shared) return;
-    gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + hp->d_ff_shexp, ld, s->n_row, NULL, NULL);
-    if (l->shexp_gate.w.data) gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
+    gpti_add_product(s, &l->gate_shexp, s->xn, D, s->ffn + n * ld, ld);
+    gpti_add_product(s, &l->up_shexp, s->xn, D, s->ffn + n * ld + hp->d_ff_shexp, ld);
+    if (l->shexp_gate.w.data) gpti_add_product(s, &l->shexp_gate, s->xn, D, s->shared_gate, 1);
 }
 
 static void gpti_begin_experts_down(gpt_session *s) {
@@ -6420,7 +6426,7 @@ static void gpti_begin_experts_down(gpt_session *s) {
         if (count) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, count, slot, slot);
     }
     if (!s->n_shared) return;
-    gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
+    gpti_add_product(s, &l->down_shexp, s->ffn + n * ld, ld, s->y + n * D, D);
     s->job[s->n_job - 1].xq += n;
 }
 
@@ -6533,9 +6539,10 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
 }
 
-/* ---- What the trace hook sees: after which stage, the name, the buffer, how many rows, which columns, floats of a row.
- * Rows: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of logits. Columns: letters of widths
- * (as gpti_extent, f: d_slot, g: where up begins, l: ld_ffn, m: max_qkv); those that lie ahead come first. ---- */
+/* ---- What the trace hook sees: after which stage, the name, how many rows, the buffer, which columns,
+ * floats of a row. Rows: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last
+ * norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn,
+ * m max_qkv); those that lie ahead come first. ---- */
 #define GPTI_BUFFER(field) offsetof(gpt_session, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
