@@ -4511,73 +4511,55 @@ struct gpt_model {
 
 /* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ---- */
 
-typedef struct gpti_tensor_row {
-    char     name[28];
-    size_t   offset;            /* in gpti_layer or gpt_model */
-    char     type;              /* 'M' matrix (gpti_linear's w), 'V' vector (const float *), 'F' rope factors */
-    char     extents[4];
-    uint8_t  kinds;             /* of layers that have it */
+typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
+    char     name[20];
+    size_t   offset;                /* in gpti_layer or gpt_model */
+    char     type;                  /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'F' rope factors */
+    char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
+    uint8_t  kinds;                 /* of layers that have it */
     char     need[14], only[14];    /* words: who must have it, "" nobody, "all"; who may, "" all */
+    char     bias[12];              /* who must have the bias, "" nobody; "none": there is no bias */
 } gpti_tensor_row;
 
 #define GPTI_L(field) offsetof(gpti_layer, field)
 static const gpti_tensor_row gpti_layer_tensors[] = {
-    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_EVERY,   "pre_norm",      "pre_norm" },
-    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_EVERY,   "norm_bias",     "pre_norm" },
-    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   GPTI_EVERY,   "",              "parallel" },
-    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   GPTI_EVERY,   "",              "parallel" },
-    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  GPTI_EVERY,   "",              "" },
-    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   GPTI_EVERY,   "",              "" },
-    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  GPTI_EVERY,   "",              "" },
-    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   GPTI_EVERY,   "",              "" },
-    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  GPTI_EVERY,   "",              "" },
-    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   GPTI_EVERY,   "",              "" },
-    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  GPTI_EVERY,   "",              "" },
-    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   GPTI_EVERY,   "",              "" },
-    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_EVERY,   "qk_norm",       "qk_norm" },
-    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   GPTI_EVERY,   "",              "qk_norm" },
-    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_EVERY,   "qk_norm",       "qk_norm" },
-    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   GPTI_EVERY,   "",              "qk_norm" },
-    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_EVERY,   "all",           "" },
-    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_EVERY,   "out_bias",      "" },
-    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_EVERY,   "sinks",         "sinks" },
-    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_EVERY,   "post_norm",     "post_norm" },
-    { "post_attention_norm.weight", GPTI_L(ffn_norm.w),       'V', "D",   GPTI_EVERY,   "post_is_ffn",   "post_is_ffn" },
-    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   GPTI_EVERY,   "",              "pre_norm" },
-    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   GPTI_EVERY,   "",              "pre_norm" },
-    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_EVERY,   "post_norm",     "post_norm" },
-    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  GPTI_DENSE,   "",              "gated" },
-    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   GPTI_DENSE,   "",              "gated" },
-    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  GPTI_DENSE,   "all",           "" },
-    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   GPTI_DENSE,   "ffn_bias",      "" },
-    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  GPTI_DENSE,   "all",           "" },
-    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   GPTI_DENSE,   "ffn_bias",      "" },
-    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  GPTI_EXPERTS, "all",           "" },
-    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   GPTI_EXPERTS, "",              "" },
-    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", GPTI_EXPERTS, "all",           "" },
-    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  GPTI_EXPERTS, "",              "" },
-    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", GPTI_EXPERTS, "all",           "" },
-    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  GPTI_EXPERTS, "",              "" },
-    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", GPTI_EXPERTS, "all",           "" },
-    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  GPTI_EXPERTS, "",              "" },
-    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  GPTI_EXPERTS, "shared_expert", "" },
-    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  GPTI_EXPERTS, "shared_expert", "" },
-    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  GPTI_EXPERTS, "shared_expert", "" },
-    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  GPTI_EXPERTS, "shared_expert", "" }
+    /* name                offset                    type ext.  kinds         need             only           bias */
+    { "attn_norm",           GPTI_L(attn_norm),         'N', "D",   GPTI_EVERY,   "pre_norm",      "pre_norm",    "norm_bias" },
+    { "attn_norm_2",         GPTI_L(attn_norm_2),       'N', "D",   GPTI_EVERY,   "",              "parallel",    "" },
+    { "attn_qkv",            GPTI_L(qkv),               'M', "DS",  GPTI_EVERY,   "",              "",            "" },
+    { "attn_q",              GPTI_L(q),                 'M', "DQ",  GPTI_EVERY,   "",              "",            "" },
+    { "attn_k",              GPTI_L(k),                 'M', "DK",  GPTI_EVERY,   "",              "",            "" },
+    { "attn_v",              GPTI_L(v),                 'M', "DW",  GPTI_EVERY,   "",              "",            "" },
+    { "attn_q_norm",         GPTI_L(q_norm),            'N', "q",   GPTI_EVERY,   "qk_norm",       "qk_norm",     "" },
+    { "attn_k_norm",         GPTI_L(k_norm),            'N', "k",   GPTI_EVERY,   "qk_norm",       "qk_norm",     "" },
+    { "attn_output",         GPTI_L(o),                 'M', "OD",  GPTI_EVERY,   "all",           "",            "out_bias" },
+    { "attn_sinks",          GPTI_L(sinks),             'V', "H",   GPTI_EVERY,   "sinks",         "sinks",       "none" },
+    { "post_attention_norm", GPTI_L(attn_post_norm),    'N', "D",   GPTI_EVERY,   "post_norm",     "post_norm",   "none" },
+    { "post_attention_norm", GPTI_L(ffn_norm),          'N', "D",   GPTI_EVERY,   "post_is_ffn",   "post_is_ffn", "none" },
+    { "ffn_norm",            GPTI_L(ffn_norm),          'N', "D",   GPTI_EVERY,   "",              "pre_norm",    "" },
+    { "post_ffw_norm",       GPTI_L(ffn_post_norm),     'N', "D",   GPTI_EVERY,   "post_norm",     "post_norm",   "none" },
+    { "ffn_gate",            GPTI_L(gate),              'M', "DF",  GPTI_DENSE,   "",              "gated",       "" },
+    { "ffn_up",              GPTI_L(up),                'M', "DU",  GPTI_DENSE,   "all",           "",            "ffn_bias" },
+    { "ffn_down",            GPTI_L(down),              'M', "FD",  GPTI_DENSE,   "all",           "",            "ffn_bias" },
+    { "ffn_gate_inp",        GPTI_L(router),            'M', "DX",  GPTI_EXPERTS, "all",           "",            "" },
+    { "ffn_gate_exps",       GPTI_L(gate_exps),         'M', "DEX", GPTI_EXPERTS, "all",           "",            "" },
+    { "ffn_up_exps",         GPTI_L(up_exps),           'M', "DEX", GPTI_EXPERTS, "all",           "",            "" },
+    { "ffn_down_exps",       GPTI_L(down_exps),         'M', "EDX", GPTI_EXPERTS, "all",           "",            "" },
+    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),        'M', "D1",  GPTI_EXPERTS, "shared_expert", "",            "none" },
+    { "ffn_gate_shexp",      GPTI_L(gate_shexp),        'M', "DZ",  GPTI_EXPERTS, "shared_expert", "",            "none" },
+    { "ffn_up_shexp",        GPTI_L(up_shexp),          'M', "DZ",  GPTI_EXPERTS, "shared_expert", "",            "none" },
+    { "ffn_down_shexp",      GPTI_L(down_shexp),        'M', "ZD",  GPTI_EXPERTS, "shared_expert", "",            "none" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
-    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_EVERY,   "all",           "" },
-    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  GPTI_EVERY,   "positions",     "positions" },
-    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm" },
-    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm" },
-    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_EVERY,   "all",           "" },
-    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_EVERY,   "norm_bias",     "" },
-    { "output.weight",              GPTI_M(head.w),           'M', "DN",  GPTI_EVERY,   "own_head",      "" },
-    { "output.bias",                GPTI_M(head.b),           'V', "N",   GPTI_EVERY,   "head_bias",     "" },
-    { "rope_freqs.weight",          0,                        'F', "R",   GPTI_EVERY,   "",              "" },
-    { "rope_factors_long.weight",   0,                        'F', "R",   GPTI_EVERY,   "",              "" },
-    { "rope_factors_short.weight",  0,                        'F', "R",   GPTI_EVERY,   "",              "" }
+    { "token_embd",          GPTI_M(embd),              'M', "DN",  GPTI_EVERY,   "all",           "",            "none" },
+    { "position_embd",       GPTI_M(pos_embd),          'M', "DC",  GPTI_EVERY,   "positions",     "positions",   "none" },
+    { "token_embd_norm",     GPTI_M(embd_norm),         'N', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm",   "embd_norm" },
+    { "output_norm",         GPTI_M(out_norm),          'N', "D",   GPTI_EVERY,   "all",           "",            "norm_bias" },
+    { "output",              GPTI_M(head),              'M', "DN",  GPTI_EVERY,   "own_head",      "",            "head_bias" },
+    { "rope_freqs",          0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" },
+    { "rope_factors_long",   0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" },
+    { "rope_factors_short",  0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" }
 };
 enum {
     GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
@@ -5039,25 +5021,25 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     return GPT_OK;
 }
 
-/* Extents that a tensor must have. l: NULL for a tensor of the whole model */
-static void gpti_want_extents(const gpt_model *m, const gpti_tensor_row *row, gpti_layer *l, const gpti_tensor *t,
-                              uint64_t want[4]) {
-    const size_t n = strlen(row->extents);
+/* Extents that a tensor must have, by letters. l: NULL for a tensor of the whole model */
+static void gpti_want_extents(const gpt_model *m, const char *extents, gpti_layer *l, const gpti_tensor *t,
+                              int sets_style, uint64_t want[4]) {
+    const size_t n = strlen(extents);
     const uint64_t d_k = m->hp.d_k, has = t->ne[0] * t->ne[1];
     uint64_t heads;
     size_t i;
     int style = GPTI_QK_WHOLE;
-    for (i = 0; i < 4; i++) want[i] = i < n ? gpti_extent(&m->hp, l, row->extents[i]) : 1;
-    if (row->extents[n - 1] == 'U') want[n - 1] = l->d_ff;     /* with gate and up in one: twice as much */
-    if (row->extents[n - 1] == 'U' && m->gated && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff)
+    for (i = 0; i < 4; i++) want[i] = i < n ? gpti_extent(&m->hp, l, extents[i]) : 1;
+    if (extents[n - 1] == 'U') want[n - 1] = l->d_ff;     /* with gate and up in one: twice as much */
+    if (extents[n - 1] == 'U' && m->gated && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff)
         want[n - 1] = t->ne[n - 1];
-    if (row->extents[0] != 'q' && row->extents[0] != 'k') return;
+    if (extents[0] != 'q' && extents[0] != 'k') return;
     /* shared by the heads, one per head, or one over the whole projection: all fit, but one of them
      * in a layer */
-    heads = row->extents[0] == 'q' ? l->n_head : l->n_kv;
+    heads = extents[0] == 'q' ? l->n_head : l->n_kv;
     if (t->n_dim == 2) style = GPTI_QK_EACH;
     if (has == d_k) style = GPTI_QK_SHARED;
-    if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
+    if (sets_style) l->qk_norm = style;
     want[0] = d_k;
     if (t->n_dim > 2 || (has != d_k && has != heads * d_k) || (t->n_dim == 2 && t->ne[0] != d_k)) return;
     if (style == l->qk_norm || heads == 1) { want[0] = t->ne[0]; want[1] = t->ne[1]; }
@@ -5065,23 +5047,26 @@ static void gpti_want_extents(const gpt_model *m, const gpti_tensor_row *row, gp
 }
 
 /* Find one row's tensor and check its extents. *found is NULL when it is absent and not needed. */
-static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
-                                   const gpti_tensor **found) {
+static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const char *name,
+                                   gpti_layer *l, const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     const gpt_model *m = ld->m;
+    const char *who = bias ? row->bias : row->need;
     uint64_t want[4];
     *found = NULL;
     if ((l && !(l->kind & row->kinds)) || (row->only[0] && !gpti_has(&m->arch, row->only)))
         return GPT_OK;                          /* if it is there, gpti_check_layers names it */
     if (!t) {
-        int need = !strcmp(row->need, "all") || (row->need[0] && gpti_has(&m->arch, row->need) == GPTI_YES);
+        int need = !strcmp(who, "all") || (who[0] && gpti_has(&m->arch, who) == GPTI_YES);
+        if (bias && row->only[0] && gpti_has(&m->arch, row->only) != GPTI_YES) need = 0;
         if (m->plain_norm && strstr(name, "norm.")) need = 0;
         return need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
     }
-    gpti_want_extents(m, row, l, t, want);
+    gpti_want_extents(m, row->extents + (bias && row->type == 'M'), l, t, !bias && !strcmp(row->name, "attn_q_norm"),
+                      want);
     if (memcmp(t->ne, want, sizeof want))
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected a %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]",
-                         name, row->type == 'M' ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1],
+                         name, row->type == 'M' && !bias ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1],
                          (gpti_ull)want[2], t->fmt->name, (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
     *found = t;
@@ -5123,14 +5108,19 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
     return GPT_OK;
 }
 
+static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
+    if (!bias) return row->offset;
+    return row->offset + (row->type == 'M' ? offsetof(gpti_linear, b) : offsetof(gpti_vector, b));
+}
+
 /* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is
  * counted. */
-static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object,
+static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const gpti_tensor *t, void *object,
     gpti_arena *a) {
-    char *field = (char *)object + row->offset;
+    char *field = (char *)object + gpti_field_offset(row, bias);
     /* weights: bounded by the file */
     size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;
-    if (row->type == 'V') {
+    if (bias || row->type != 'M') {
         float *v = (float *)gpti_carve(a, n, sizeof(float));
         /* measuring: anything but NULL */
         *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;
@@ -5175,30 +5165,34 @@ static void gpti_fuse_bias(const gpt_model *m, gpti_layer *l, gpti_arena *a) {
     l->qkv.b = b;
 }
 
+/* One row's weight and bias, of a layer or (l NULL) of the model: find them, give them their places. */
+static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpti_layer *l) {
+    const gpti_tensor *t;
+    char name[64], layer[24] = "";
+    int bias, n = row->type == 'F' || !strcmp(row->bias, "none") ? 1 : 2;
+    if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
+    if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
+    for (bias = 0; bias < n; bias++) {
+        snprintf(name, sizeof name, "%s%.19s.%s", layer, row->name, bias ? "bias" : "weight");
+        GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
+        if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
+    }
+    return GPT_OK;
+}
+
 /* Walk all tensors of the tables once: to measure, then to load. */
 static gpt_result gpti_walk_tensors(void *loader) {
     gpti_loader *ld = (gpti_loader *)loader;
-    gpti_arena *a = &ld->arena;
     gpt_model *m = ld->m;
-    const gpti_tensor *t;
-    char name[160];
     uint32_t i;
     int j;
-    for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) {
-        const gpti_tensor_row *row = &gpti_model_tensors[j];
-        if (row->type == 'F') continue;
-        GPTI_TRY(gpti_find_tensor(ld, row, row->name, NULL, &t));
-        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, m, a));
+    for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_model_tensors[j], NULL));
+    for (i = 0; i < m->hp.n_layer; i++) {
+        for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_layer_tensors[j], &m->layer[i]));
+        gpti_fuse_bias(m, &m->layer[i], &ld->arena);
     }
-    for (i = 0; i < m->hp.n_layer; i++) for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) {
-        const gpti_tensor_row *row = &gpti_layer_tensors[j];
-        snprintf(name, sizeof name, "blk.%llu.%.27s", (gpti_ull)i, row->name);
-        GPTI_TRY(gpti_find_tensor(ld, row, name, &m->layer[i], &t));
-        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, &m->layer[i], a));
-        if (j == GPTI_N_LAYER_TENSOR - 1) gpti_fuse_bias(m, &m->layer[i], a);
-    }
-    if (a->overflow) return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
-    return GPT_OK;
+    if (!ld->arena.overflow) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
 }
 
 /* What a layer lacks so that this library computes exactly what the model means: what no single
@@ -5564,19 +5558,23 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
     return GPT_OK;
 }
 
-/* Where the model keeps a tensor of the tables: its row, and the layer or model that the row's
- * offset counts from. */
-static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **object) {
+/* Where the model keeps a tensor of the tables: its row, and its field; NULL: nowhere */
+static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **field) {
     const gpti_tensor_row *rows = gpti_model_tensors;
+    const char *object = (const char *)m, *dot;
     size_t i = 0, n = GPTI_N_MODEL_TENSOR;
-    *object = (const char *)m;
     if (!strncmp(name, "blk.", 4)) {
         for (name += 4; *name >= '0' && *name <= '9' && i < m->hp.n_layer; name++) i = 10 * i + (size_t)(*name - '0');
         if (*name++ != '.' || i >= m->hp.n_layer) return NULL;
-        *object = (const char *)&m->layer[i];
+        object = (const char *)&m->layer[i];
         rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
     }
-    for (i = 0; i < n; i++) if (!strcmp(rows[i].name, name)) return &rows[i];
+    dot = strrchr(name, '.');
+    for (i = 0; dot && i < n; i++) {
+        if (strncmp(rows[i].name, name, (size_t)(dot - name)) || rows[i].name[dot - name]) continue;
+        *field = object + gpti_field_offset(&rows[i], !strcmp(dot, ".bias"));
+        if (rows[i].type == 'F' || *(const void *const *)(const void *)*field) return &rows[i];
+    }
     return NULL;
 }
 
@@ -5584,7 +5582,7 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
                                     gpt_tensor *info, gpt_error *err) {
     const gpti_tensor *t = NULL;
     const gpti_tensor_row *place;
-    const char *object;
+    const char *field;
     char shown[GPTI_SHOWN];
     size_t n_col, n_row;
     gpti_clear(err);
@@ -5604,15 +5602,13 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
     if (!rows || row > n_row || n > n_row - row)
         return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them",
                          (gpti_ull)n_row, shown);
-    place = m->weights ? gpti_tensor_place(m, t->name.p, &object) : NULL;
+    place = m->weights ? gpti_tensor_place(m, t->name.p, &field) : NULL;
     if (!place || place->type == 'F')
         return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
-    if (place->type == 'V') {
-        const float *v = *(const float *const *)(const void *)(object + place->offset);
-        if (!v) return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
-        memcpy(rows, v + row * n_col, n * n_col * sizeof *rows);
+    if (place->type != 'M' || strstr(t->name.p, ".bias")) {
+        memcpy(rows, *(const float *const *)(const void *)field + row * n_col, n * n_col * sizeof *rows);
     } else {
-        const gpti_linear *lin = (const gpti_linear *)(const void *)(object + place->offset);
+        const gpti_linear *lin = (const gpti_linear *)(const void *)field;
         gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&m->mem, sizeof *scratch);
         if (!scratch) return gpti_fail(err, GPT_E_MEMORY, "gpt_model_tensor: out of memory");
         for (i = 0; i < n; i++) {
