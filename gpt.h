@@ -4366,8 +4366,8 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   plain_norm   norms without weights                           ffn_bias      the feed-forward
  *   norm_bias    norms have a bias                               own_head      output.weight is there, never the embedding's
  *   qk_norm      norms on q and k before rope                    head_bias     so is output.bias
- *   embd_norm    a norm right after the embedding                experts       layers of GPTI_EXPERTS kind
- *   embd_sqrt    embeddings times sqrt(d_model)                  shared_expert one that all tokens use, with its own gate
+ *   embd_norm    a norm right after the embedding                experts       layers of GPTI_MOE kind
+ *   embd_sqrt    embeddings times sqrt(d_model)                  shared one that all tokens use, with its own gate
  *   positions    learned position embeddings                     sum_to_1      the chosen experts' weights are made to
  *   full_rope    rope turns the whole head                       logit_div     logit_scale divides
  *   gated        down(act(gate x) * up x), not down(act(up x))   sinks         one more score per head, without a value
@@ -4408,7 +4408,7 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE "qkv_bias" },
     { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias experts? shared_expert own_head" },
+        GPTI_LLAMA_LIKE "qkv_bias experts? shared own_head" },
     { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1, GPTI_LLAMA_LIKE "qk_norm" },
     { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
@@ -4447,7 +4447,7 @@ static int gpti_has(const gpti_arch *a, const char *word) {
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
 enum { GPTI_DENSE = 1,          /* one feed-forward */
-       GPTI_EXPERTS = 2,        /* mixture of experts: the layers whose file has a router */
+       GPTI_MOE = 2,        /* mixture of experts: the layers whose file has a router */
        GPTI_EVERY = 3 };
 
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
@@ -4460,8 +4460,8 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_DENSE or GPTI_EXPERTS */
-    gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    int          kind;          /* GPTI_DENSE or GPTI_MOE */
+    gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks;
@@ -4517,49 +4517,50 @@ typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
     char     type;                  /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'F' rope factors */
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
     uint8_t  kinds;                 /* of layers that have it */
-    char     need[14], only[14];    /* words: who must have it, "" nobody, "all"; who may, "" all */
-    char     bias[12];              /* who must have the bias, "" nobody; "none": there is no bias */
+
+    /* Words. who has it: "=word" these must and no others may, "!word" these must, "?word" only these may,
+     * "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
+    char     who[14], bias[12];
 } gpti_tensor_row;
 
 #define GPTI_L(field) offsetof(gpti_layer, field)
 static const gpti_tensor_row gpti_layer_tensors[] = {
-    /* name                offset                    type ext.  kinds         need             only           bias */
-    { "attn_norm",           GPTI_L(attn_norm),         'N', "D",   GPTI_EVERY,   "pre_norm",      "pre_norm",    "norm_bias" },
-    { "attn_norm_2",         GPTI_L(attn_norm_2),       'N', "D",   GPTI_EVERY,   "",              "parallel",    "" },
-    { "attn_qkv",            GPTI_L(qkv),               'M', "DS",  GPTI_EVERY,   "",              "",            "" },
-    { "attn_q",              GPTI_L(q),                 'M', "DQ",  GPTI_EVERY,   "",              "",            "" },
-    { "attn_k",              GPTI_L(k),                 'M', "DK",  GPTI_EVERY,   "",              "",            "" },
-    { "attn_v",              GPTI_L(v),                 'M', "DW",  GPTI_EVERY,   "",              "",            "" },
-    { "attn_q_norm",         GPTI_L(q_norm),            'N', "q",   GPTI_EVERY,   "qk_norm",       "qk_norm",     "" },
-    { "attn_k_norm",         GPTI_L(k_norm),            'N', "k",   GPTI_EVERY,   "qk_norm",       "qk_norm",     "" },
-    { "attn_output",         GPTI_L(o),                 'M', "OD",  GPTI_EVERY,   "all",           "",            "out_bias" },
-    { "attn_sinks",          GPTI_L(sinks),             'V', "H",   GPTI_EVERY,   "sinks",         "sinks",       "none" },
-    { "post_attention_norm", GPTI_L(attn_post_norm),    'N', "D",   GPTI_EVERY,   "post_norm",     "post_norm",   "none" },
-    { "post_attention_norm", GPTI_L(ffn_norm),          'N', "D",   GPTI_EVERY,   "post_is_ffn",   "post_is_ffn", "none" },
-    { "ffn_norm",            GPTI_L(ffn_norm),          'N', "D",   GPTI_EVERY,   "",              "pre_norm",    "" },
-    { "post_ffw_norm",       GPTI_L(ffn_post_norm),     'N', "D",   GPTI_EVERY,   "post_norm",     "post_norm",   "none" },
-    { "ffn_gate",            GPTI_L(gate),              'M', "DF",  GPTI_DENSE,   "",              "gated",       "" },
-    { "ffn_up",              GPTI_L(up),                'M', "DU",  GPTI_DENSE,   "all",           "",            "ffn_bias" },
-    { "ffn_down",            GPTI_L(down),              'M', "FD",  GPTI_DENSE,   "all",           "",            "ffn_bias" },
-    { "ffn_gate_inp",        GPTI_L(router),            'M', "DX",  GPTI_EXPERTS, "all",           "",            "" },
-    { "ffn_gate_exps",       GPTI_L(gate_exps),         'M', "DEX", GPTI_EXPERTS, "all",           "",            "" },
-    { "ffn_up_exps",         GPTI_L(up_exps),           'M', "DEX", GPTI_EXPERTS, "all",           "",            "" },
-    { "ffn_down_exps",       GPTI_L(down_exps),         'M', "EDX", GPTI_EXPERTS, "all",           "",            "" },
-    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),        'M', "D1",  GPTI_EXPERTS, "shared_expert", "",            "none" },
-    { "ffn_gate_shexp",      GPTI_L(gate_shexp),        'M', "DZ",  GPTI_EXPERTS, "shared_expert", "",            "none" },
-    { "ffn_up_shexp",        GPTI_L(up_shexp),          'M', "DZ",  GPTI_EXPERTS, "shared_expert", "",            "none" },
-    { "ffn_down_shexp",      GPTI_L(down_shexp),        'M', "ZD",  GPTI_EXPERTS, "shared_expert", "",            "none" }
+    { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
+    { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
+    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_EVERY, "",             "" },
+    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_EVERY, "",             "" },
+    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_EVERY, "",             "" },
+    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_EVERY, "",             "" },
+    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_EVERY, "=qk_norm",     "" },
+    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_EVERY, "=qk_norm",     "" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_EVERY, "!",            "out_bias" },
+    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_EVERY, "=sinks",       "none" },
+    { "post_attention_norm", GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
+    { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
+    { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
+    { "post_ffw_norm",       GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
+    { "ffn_gate",            GPTI_L(gate),          'M', "DF",  GPTI_DENSE, "?gated",       "" },
+    { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
+    { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
+    { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
+    { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
+    { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
+    { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
+    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_gate_shexp",      GPTI_L(gate_shexp),    'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_up_shexp",        GPTI_L(up_shexp),      'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_down_shexp",      GPTI_L(down_shexp),    'M', "ZD",  GPTI_MOE,   "!shared",      "none" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
-    { "token_embd",          GPTI_M(embd),              'M', "DN",  GPTI_EVERY,   "all",           "",            "none" },
-    { "position_embd",       GPTI_M(pos_embd),          'M', "DC",  GPTI_EVERY,   "positions",     "positions",   "none" },
-    { "token_embd_norm",     GPTI_M(embd_norm),         'N', "D",   GPTI_EVERY,   "embd_norm",     "embd_norm",   "embd_norm" },
-    { "output_norm",         GPTI_M(out_norm),          'N', "D",   GPTI_EVERY,   "all",           "",            "norm_bias" },
-    { "output",              GPTI_M(head),              'M', "DN",  GPTI_EVERY,   "own_head",      "",            "head_bias" },
-    { "rope_freqs",          0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" },
-    { "rope_factors_long",   0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" },
-    { "rope_factors_short",  0,                         'F', "R",   GPTI_EVERY,   "",              "",            "none" }
+    { "token_embd",          GPTI_M(embd),          'M', "DN",  GPTI_EVERY, "!",            "none" },
+    { "position_embd",       GPTI_M(pos_embd),      'M', "DC",  GPTI_EVERY, "=positions",   "none" },
+    { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
+    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "!",            "norm_bias" },
+    { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
+    { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
+    { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
+    { "rope_factors_short",  0,                     'F', "R",   GPTI_EVERY, "",             "none" }
 };
 enum {
     GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
@@ -4689,36 +4690,36 @@ typedef struct gpti_key_row {
 #define GPTI_H(field) offsetof(gpti_hparams, field)
 #define GPTI_U32_MAX 4294967295.0
 static const gpti_key_row gpti_shape_keys[] = {
-    { ".block_count",               'u', "",           GPTI_H(n_layer),        0,                1, GPTI_MAX_LAYER },
-    { ".embedding_length",          'u', "",           GPTI_H(d_model),        0,                1, GPTI_MAX_WIDTH },
-    { ".context_length",            'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX,     0, GPTI_U32_MAX - 1 },
-    { ".attention.causal",          'b', "",           GPTI_H(causal),         1,                0, 1 },
-    { ".use_parallel_residual",     'b', "k_parallel", GPTI_H(parallel),       -1,               0, 1 },
-    { ".rope.scaling.finetuned",    'b', "k_scales",   GPTI_H(with_rope),      1,                0, 1 }
+    { ".block_count",            'u', "",           GPTI_H(n_layer),        0,            1,    GPTI_MAX_LAYER },
+    { ".embedding_length",       'u', "",           GPTI_H(d_model),        0,            1,    GPTI_MAX_WIDTH },
+    { ".context_length",         'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
+    { ".attention.causal",       'b', "",           GPTI_H(causal),         1,            0,    1 },
+    { ".use_parallel_residual",  'b', "k_parallel", GPTI_H(parallel),       -1,           0,    1 },
+    { ".rope.scaling.finetuned", 'b', "k_scales",   GPTI_H(with_rope),      1,            0,    1 }
 };
 /* Where two rows fill one field, the later one counts. */
 static const gpti_key_row gpti_keys[] = {
-    { ".attention.clamp_kqv",       'f', "k_clamp",    GPTI_H(clamp_qkv),      0,                0, 1e6 },
-    { ".attn_logit_softcapping",    'f', "k_caps",     GPTI_H(attn_cap),       50,               0, 1e6 },
-    { ".final_logit_softcapping",   'f', "k_query",    GPTI_H(logit_cap),      0,                0, 1e6 },
-    { ".final_logit_softcapping",   'f', "k_caps",     GPTI_H(logit_cap),      30,               0, 1e6 },
-    { ".attention.scale",           'f', "k_scales",   GPTI_H(attn_scale),     0,                0, 1e6 },
-    { ".attention.scale",           'f', "k_query",    GPTI_H(attn_scale),     0,                0, 1e6 },
-    { ".embedding_scale",           'f', "k_scales",   GPTI_H(embd_scale),     1,                0, 1e6 },
-    { ".residual_scale",            'f', "k_scales",   GPTI_H(residual_scale), 1,                0, 1e6 },
-    { ".logit_scale",               'f', "k_logit",    GPTI_H(logit_scale),    1,                0, 1e6 },
-    { ".logit_scale",               'f', "logit_div",  GPTI_H(logit_scale),    -1,               0, 1e6 },
-    { ".attention.sliding_window",  'u', "",           GPTI_H(window),         0,                0, GPTI_U32_MAX },
-    { ".attention.sliding_window",  'u', "k_oss",      GPTI_H(window),         0,                1, GPTI_U32_MAX },
-    { ".rope.scale_linear",         'f', "",           GPTI_H(rope_scale),     1,                1e-3, 1e6 },
-    { ".rope.scaling.attn_factor",  'f', "",           GPTI_H(rope_attn),      1,                1e-3, 1e3 },
-    { ".rope.scaling.yarn_beta_fast", 'f', "",         GPTI_H(yarn_fast),      32,               1e-3, 1e6 },
-    { ".rope.scaling.yarn_beta_slow", 'f', "",         GPTI_H(yarn_slow),      1,                1e-3, 1e6 },
-    { ".rope.scaling.yarn_attn_factor", 'f', "",       GPTI_H(yarn_attn),      1,                0, 1e6 },
-    { ".rope.scaling.yarn_truncate", 'b', "",          GPTI_H(yarn_truncate),  1,                0, 1 },
-    { ".rope.scaling.yarn_truncate", 'b', "k_oss",     GPTI_H(yarn_truncate),  0,                0, 1 },
-    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig),    0,                0, GPTI_U32_MAX },
-    { ".rope.global.freq_base",     'f', "",           GPTI_H(rope_base),      10000,            1, 1e12 }  /* Ollama's */
+    { ".attention.clamp_kqv",    'f', "k_clamp",    GPTI_H(clamp_qkv),      0,            0,    1e6 },
+    { ".attn_logit_softcapping", 'f', "k_caps",     GPTI_H(attn_cap),       50,           0,    1e6 },
+    { ".final_logit_softcapping", 'f', "k_query", GPTI_H(logit_cap), 0, 0, 1e6 },
+    { ".final_logit_softcapping", 'f', "k_caps", GPTI_H(logit_cap), 30, 0, 1e6 },
+    { ".attention.scale",        'f', "k_scales",   GPTI_H(attn_scale),     0,            0,    1e6 },
+    { ".attention.scale",        'f', "k_query",    GPTI_H(attn_scale),     0,            0,    1e6 },
+    { ".embedding_scale",        'f', "k_scales",   GPTI_H(embd_scale),     1,            0,    1e6 },
+    { ".residual_scale",         'f', "k_scales",   GPTI_H(residual_scale), 1,            0,    1e6 },
+    { ".logit_scale",            'f', "k_logit",    GPTI_H(logit_scale),    1,            0,    1e6 },
+    { ".logit_scale",            'f', "logit_div",  GPTI_H(logit_scale),    -1,           0,    1e6 },
+    { ".attention.sliding_window", 'u', "", GPTI_H(window), 0, 0, GPTI_U32_MAX },
+    { ".attention.sliding_window", 'u', "k_oss", GPTI_H(window), 0, 1, GPTI_U32_MAX },
+    { ".rope.scale_linear",      'f', "",           GPTI_H(rope_scale),     1,            1e-3, 1e6 },
+    { ".rope.scaling.attn_factor", 'f', "", GPTI_H(rope_attn), 1, 1e-3, 1e3 },
+    { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast), 32, 1e-3, 1e6 },
+    { ".rope.scaling.yarn_beta_slow", 'f', "", GPTI_H(yarn_slow), 1, 1e-3, 1e6 },
+    { ".rope.scaling.yarn_attn_factor", 'f', "", GPTI_H(yarn_attn), 1, 0, 1e6 },
+    { ".rope.scaling.yarn_truncate", 'b', "", GPTI_H(yarn_truncate), 1, 0, 1 },
+    { ".rope.scaling.yarn_truncate", 'b', "k_oss", GPTI_H(yarn_truncate), 0, 0, 1 },
+    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig), 0, 0, GPTI_U32_MAX },
+    { ".rope.global.freq_base",  'f', "",           GPTI_H(rope_base),      10000,        1,    1e12 }  /* Ollama's */
 };
 
 static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_t n, void *object) {
@@ -4766,7 +4767,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
-        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_EXPERTS : GPTI_DENSE;
+        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
         windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
@@ -4840,7 +4841,7 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     if (!hp->d_ff_exp) hp->d_ff_exp = d_ff;
     if (!hp->d_ff_exp) return gpti_key_missing(ld, gpti_key(ld, ".expert_feed_forward_length", key));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-    if (!hp->d_ff_shexp && gpti_has(a, "shared_expert"))
+    if (!hp->d_ff_shexp && gpti_has(a, "shared"))
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
     return GPT_OK;
 }
@@ -5051,16 +5052,18 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
                                    gpti_layer *l, const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     const gpt_model *m = ld->m;
-    const char *who = bias ? row->bias : row->need;
+    const char *word = row->who + (row->who[0] != 0);
+    const int may = row->who[0] == '=' || row->who[0] == '?' ? gpti_has(&m->arch, word) : GPTI_YES;
     uint64_t want[4];
+    int must = row->who[0] == '=' || row->who[0] == '!';
     *found = NULL;
-    if ((l && !(l->kind & row->kinds)) || (row->only[0] && !gpti_has(&m->arch, row->only)))
-        return GPT_OK;                          /* if it is there, gpti_check_layers names it */
+    /* if it is there, gpti_check_layers names it */
+    if ((l && !(l->kind & row->kinds)) || may == GPTI_NO) return GPT_OK;
     if (!t) {
-        int need = !strcmp(who, "all") || (who[0] && gpti_has(&m->arch, who) == GPTI_YES);
-        if (bias && row->only[0] && gpti_has(&m->arch, row->only) != GPTI_YES) need = 0;
-        if (m->plain_norm && strstr(name, "norm.")) need = 0;
-        return need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
+        if (word[0]) must &= gpti_has(&m->arch, word) == GPTI_YES;
+        if (bias) must = may == GPTI_YES && row->bias[0] && gpti_has(&m->arch, row->bias) == GPTI_YES;
+        if (m->plain_norm && row->type == 'N') must = 0;
+        return must ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
     }
     gpti_want_extents(m, row->extents + (bias && row->type == 'M'), l, t, !bias && !strcmp(row->name, "attn_q_norm"),
                       want);
@@ -5115,8 +5118,8 @@ static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
 
 /* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is
  * counted. */
-static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const gpti_tensor *t, void *object,
-    gpti_arena *a) {
+static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const gpti_tensor *t,
+                                    void *object, gpti_arena *a) {
     char *field = (char *)object + gpti_field_offset(row, bias);
     /* weights: bounded by the file */
     size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;
@@ -5214,7 +5217,7 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
     if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
     if (!l->ffn_norm.w && two_norms) return "ffn_norm";
-    if (l->kind == GPTI_EXPERTS && m->hp.d_ff_shexp &&
+    if (l->kind == GPTI_MOE && m->hp.d_ff_shexp &&
         !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
         return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
@@ -5238,7 +5241,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         const char *lacks = gpti_layer_lacks(m, l);
         if (lacks)
             return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
-        if (l->kind == GPTI_EXPERTS) routed = 1;
+        if (l->kind == GPTI_MOE) routed = 1;
         else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
@@ -6300,7 +6303,7 @@ static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
     for (t = u->begin; t < u->end; t++) {
         float *x = s->x + t * D, *xn = s->xn + t * D;
         if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
-        gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
+        gpti_add_residual(s, x, s->y + t * D, l->attn_post);
         if (!parallel && (norm.w || s->m->plain_norm)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
@@ -6341,7 +6344,7 @@ static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
     const size_t D = s->m->hp.d_model;
     size_t t;
     for (t = u->begin; t < u->end; t++)
-        gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post_norm);
+        gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post);
 }
 
 /* ---- Mixture of experts ---- */
@@ -6440,7 +6443,7 @@ static void gpti_run_experts_add(gpt_session *s, const gpti_share *u) {
             const float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
             for (i = 0; i < D; i++) y[i] += shared[i] * g;
         }
-        gpti_add_residual(s, s->x + t * D, y, l->ffn_post_norm);
+        gpti_add_residual(s, s->x + t * D, y, l->ffn_post);
     }
 }
 
@@ -6521,12 +6524,12 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,   gpti_begin_act,          gpti_run_act },
         { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,   gpti_begin_ffn_down,     gpti_run_jobs },
         { GPTI_STAGE_FFN_ADD,      GPTI_DENSE,   gpti_begin_rows,         gpti_run_ffn_add },
-        { GPTI_STAGE_ROUTER,       GPTI_EXPERTS, gpti_begin_router,       gpti_run_jobs },
-        { GPTI_STAGE_ROUTE,        GPTI_EXPERTS, gpti_begin_route,        gpti_run_route },
-        { GPTI_STAGE_EXPERTS_UP,   GPTI_EXPERTS, gpti_begin_experts_up,   gpti_run_jobs },
-        { GPTI_STAGE_EXPERTS_ACT,  GPTI_EXPERTS, gpti_begin_act,          gpti_run_act },
-        { GPTI_STAGE_EXPERTS_DOWN, GPTI_EXPERTS, gpti_begin_experts_down, gpti_run_jobs },
-        { GPTI_STAGE_EXPERTS_ADD,  GPTI_EXPERTS, gpti_begin_rows,         gpti_run_experts_add },
+        { GPTI_STAGE_ROUTER,       GPTI_MOE, gpti_begin_router,       gpti_run_jobs },
+        { GPTI_STAGE_ROUTE,        GPTI_MOE, gpti_begin_route,        gpti_run_route },
+        { GPTI_STAGE_EXPERTS_UP,   GPTI_MOE, gpti_begin_experts_up,   gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ACT,  GPTI_MOE, gpti_begin_act,          gpti_run_act },
+        { GPTI_STAGE_EXPERTS_DOWN, GPTI_MOE, gpti_begin_experts_down, gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ADD,  GPTI_MOE, gpti_begin_rows,         gpti_run_experts_add },
         { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
         { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
         { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
