@@ -458,32 +458,37 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *    |  bytes, stop strings, whole characters   gpti_append_token, gpti_stream_push         [GENERATE]
  *   text  " time"
  *
- * To follow it, read in this order, always downwards: [STORY], [PLAIN] (the arithmetic as the papers write it), in [FORWARD] from
- * "The stages" to "Mixture of experts", in [SAMPLING] from "Choose" on, in [GENERATE] gpti_begin to gpti_append_token:
- * about 700 lines. examples/naive.c is the same once more in one page, and examples/train_naive.c how such a model learns.
+ * To follow it, read in this order, always downwards: [STORY]; [PLAIN], the arithmetic as the papers
+ * write it; in [FORWARD] from "The stages" to "Mixture of experts"; in [SAMPLING] from "Does a step" on;
+ * in [GENERATE] gpti_begin to gpti_append_token: about 700 lines. examples/naive.c is the same once more
+ * in one page, examples/train_naive.c how such a model learns.
  *
- * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own; [FORMATS] how weights of few
- * bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the file; [MODEL] the table of architectures, loading;
- * [SESSION] making, rewinding, evaluating; [SIMD] the same kernels, faster; [LICENCE] with the list of changes.
+ * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
+ * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
+ * file; [MODEL] the table of architectures, loading; [SESSION] making, rewinding, evaluating; [SIMD] the
+ * same kernels, faster; [LICENCE] with the list of changes.
  *
- * Letters      T rows of a chunk; D d_model; Q K W widths of q, k, v over all heads; F width of the feed-forward;
- *              [T, D] is row-major, last index contiguous, f32 unless stated
+ * Letters      T rows of a chunk; D d_model; Q K W widths of q, k, v over all heads; F width of the
+ *              feed-forward; [T, D] is row-major, last index contiguous, f32 unless stated
  * chunk        the tokens that go through the layers together, at most n_batch
- * stage, unit, slice    a line of the story's list; a row, head or panel of it; the units between two looks at the poll hook
+ * stage        a line of the story's list;  unit: a row, head or panel of it;  slice: the units between
+ *              two looks at the poll hook
  * job, piece   a product of a stage; the part of a slice that one thread takes at once
  * panel, tile  16 rows of a matrix that lie interleaved; 32 columns of a panel, unpacked to bytes
  * band         rows of a chunk and heads of one kv head that meet their keys together
- * row, column  of a matrix: output, input. A format's block is some columns of one row with their scale
+ * row, column  of a matrix: output, input. A block is some columns of one row with their scale
  * slot         a row of the feed-forward: a token's, or that of one expert of a token
  * cap          positions that a layer's cache has room for; a window layer's wraps around
- * scratch      what one worker unpacks and sums in; carve: to take a piece of a block that is laid out (or only measured)
- * piece (text) the bytes of a token;  word: what the pre-tokenizer cuts off for merging
+ * scratch      what one worker unpacks and sums in
+ * carve        to take a piece of a block of memory that is laid out, or only measured
+ * word         what the pre-tokenizer cuts off for merging
  *
- * gpt.h is not for GPUs, not for serving many users from many machines, and not for training large models: for those the same
- * GGUF file moves to llama.cpp or vLLM.
+ * gpt.h is not for GPUs, not for serving many users from many machines, and not for training large
+ * models: for those the same GGUF file moves to llama.cpp or vLLM.
  * ==================================================================================================== */
 #ifdef GPT_IMPLEMENTATION
-#ifndef GPTI_KERNEL_SET     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
+/* The end of [SIMD] includes this file again for each kernel set, and means its last part alone. */
+#ifndef GPTI_KERNEL_SET
 
 #include <float.h>
 #include <math.h>
@@ -661,8 +666,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 /* ======================================================================
  * [STORY] One token's way: prompt, pass, choice, text
  * ====================================================================
- * gpt_generate takes a prompt apart into tokens and then goes one step after the other. A step computes what waits (the prompt,
- * then each time the newest token), chooses the next token from the logits and hands out its text. */
+ * gpt_generate takes a prompt apart into tokens and then goes one step after the other. A step computes
+ * what waits (the prompt, then each time the newest token), chooses the next token from the logits and
+ * hands out its text. */
 
 #define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
 
@@ -857,8 +863,8 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
 /* ======================================================================
  * [PLAIN] The arithmetic of a layer as the papers write it
  * ====================================================================
- * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms with. A fast form adds an
- * order of sums that is the same everywhere, and more than one number at a time. */
+ * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms
+ * with. A fast form adds an order of sums that is the same everywhere, and more numbers at a time. */
 
 /* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16
  * rows at a time, from weights of few bits. */
@@ -2124,11 +2130,13 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
  * ====================================================================
  * out[T, n_row] = x[T, n_col] * w[n_row, n_col]^T (+ bias)
  *
- * What is computed is fixed to the last bit, so that kernel sets, thread counts and chunkings cannot differ: every named
- * operation is one IEEE rounding, nothing is fused or reassociated. For each output, over its tiles in ascending columns:
- *   quantised   for each scale half h:  acc = acc + (float)isum * (d[h] * xd)     isum = sum (q - zero) * xq, exact
+ * What is computed is fixed to the last bit, so that kernel sets, thread counts and chunkings cannot
+ * differ: every named operation is one IEEE rounding, nothing is fused or reassociated. For each output,
+ * over its tiles in ascending columns:
+ *   quantised   for each scale half h:  acc = acc + (float)isum * (d[h] * xd)
+ *               where isum = sum (q - zero) * xq, exact
  *               then, with minima, for each h:  acc = acc - m[h] * xs[h]
- *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)                         over up to 32 columns
+ *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)        over up to 32 columns
  * and at the end out = acc, or acc + bias.
  */
 
@@ -4359,25 +4367,26 @@ enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope 
 enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
 enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
-/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words
- * what its models have; with a question mark: have where the file has the tensors.
- *   pre_norm     norms before attention and feed-forward         qkv_bias      the q, k, v projections have a bias
- *   post_norm    norms after them, before the residual sum       out_bias      the attention's output projection
- *   plain_norm   norms without weights                           ffn_bias      the feed-forward
- *   norm_bias    norms have a bias                               own_head      output.weight is there, never the embedding's
- *   qk_norm      norms on q and k before rope                    head_bias     so is output.bias
- *   embd_norm    a norm right after the embedding                experts       layers of GPTI_MOE kind
- *   embd_sqrt    embeddings times sqrt(d_model)                  shared one that all tokens use, with its own gate
- *   positions    learned position embeddings                     sum_to_1      the chosen experts' weights are made to
- *   full_rope    rope turns the whole head                       logit_div     logit_scale divides
- *   gated        down(act(gate x) * up x), not down(act(up x))   sinks         one more score per head, without a value
- *   parallel     x + attention(norm x) + ffn(norm x);            post_is_ffn   post_attention_norm is the feed-forward's
- *                with ?: where the file has no ffn_norm
+/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what
+ * its models have; with a question mark: have where the file has the tensors.
+ *   pre_norm     norms before attention and feed-forward     qkv_bias   q, k, v have a bias
+ *   post_norm    norms after them, before the sum            out_bias   attention's output has one
+ *   plain_norm   norms without weights                       ffn_bias   the feed-forward has one
+ *   norm_bias    norms have a bias                           own_head   output.weight is there
+ *   qk_norm      norms on q and k before rope                head_bias  so is output.bias
+ *   embd_norm    a norm right after the embedding            experts    layers of kind GPTI_MOE
+ *   embd_sqrt    embeddings times sqrt(d_model)              shared     an expert that all tokens use
+ *   positions    learned position embeddings                 sum_to_1   the experts' weights do
+ *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
+ *   gated        down(act(gate x) * up x), not down(act(up x))
+ *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
+ *   sinks        one more score per head, with no value behind it
+ *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * and whose keys it reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
  *
- * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no
- * other has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What
- * the words cannot say is a new layer kind. */
+ * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other
+ * has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What the words
+ * cannot say is a new layer kind. */
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[12];
     uint8_t norm, pos, act;
@@ -4392,12 +4401,18 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
 #define GPTI_LLAMA_LIKE "pre_norm gated "
 static const gpti_arch gpti_archs[] = {
     /* name         norm             position       activation     window rope wide local_base */
-    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "positions" },
-    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "positions" },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0, GPTI_GPT2_LIKE "k_parallel own_head" },
-    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, 0, 0,  0, 0, "pre_norm norm_bias ffn_bias parallel" },
-    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE "embd_norm" },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0, "pre_norm norm_bias parallel full_rope" },
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "positions" },
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "positions" },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+        GPTI_GPT2_LIKE "k_parallel own_head" },
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        "pre_norm norm_bias ffn_bias parallel" },
+    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "embd_norm" },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+        "pre_norm norm_bias parallel full_rope" },
     { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE },
     { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
         "pre_norm norm_bias gated parallel? qk_norm? own_head" },
@@ -4406,19 +4421,24 @@ static const gpti_arch gpti_archs[] = {
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE },
     { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
         GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
-    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE "qkv_bias" },
+    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias" },
     { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
         GPTI_LLAMA_LIKE "qkv_bias experts? shared own_head" },
-    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1, GPTI_LLAMA_LIKE "qk_norm" },
+    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+        GPTI_LLAMA_LIKE "qk_norm" },
     { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
-    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_LLAMA_LIKE "embd_sqrt" },
+    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "embd_sqrt" },
     { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 2, 0, 46, 0,
         GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
     { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 6, 0, 62, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE "plain_norm k_clamp" },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      4, 0,  0, 1, "post_norm gated qk_norm own_head" },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "plain_norm k_clamp" },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      4, 0,  0, 1,
+        "post_norm gated qk_norm own_head" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 4,  0, 0, GPTI_LLAMA_LIKE },
@@ -4690,36 +4710,36 @@ typedef struct gpti_key_row {
 #define GPTI_H(field) offsetof(gpti_hparams, field)
 #define GPTI_U32_MAX 4294967295.0
 static const gpti_key_row gpti_shape_keys[] = {
-    { ".block_count",            'u', "",           GPTI_H(n_layer),        0,            1,    GPTI_MAX_LAYER },
-    { ".embedding_length",       'u', "",           GPTI_H(d_model),        0,            1,    GPTI_MAX_WIDTH },
-    { ".context_length",         'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
-    { ".attention.causal",       'b', "",           GPTI_H(causal),         1,            0,    1 },
-    { ".use_parallel_residual",  'b', "k_parallel", GPTI_H(parallel),       -1,           0,    1 },
-    { ".rope.scaling.finetuned", 'b', "k_scales",   GPTI_H(with_rope),      1,            0,    1 }
+    { ".block_count",              'u', "",           GPTI_H(n_layer),        0,      1,    GPTI_MAX_LAYER },
+    { ".embedding_length",         'u', "",           GPTI_H(d_model),        0,      1,    GPTI_MAX_WIDTH },
+    { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
+    { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
+    { ".use_parallel_residual",    'b', "k_parallel", GPTI_H(parallel),       -1,     0,    1 },
+    { ".rope.scaling.finetuned",   'b', "k_scales",   GPTI_H(with_rope),      1,      0,    1 }
 };
-/* Where two rows fill one field, the later one counts. */
+/* Where two rows fill one field, the later one counts. rope.global.freq_base is Ollama's name. */
 static const gpti_key_row gpti_keys[] = {
-    { ".attention.clamp_kqv",    'f', "k_clamp",    GPTI_H(clamp_qkv),      0,            0,    1e6 },
-    { ".attn_logit_softcapping", 'f', "k_caps",     GPTI_H(attn_cap),       50,           0,    1e6 },
-    { ".final_logit_softcapping", 'f', "k_query", GPTI_H(logit_cap), 0, 0, 1e6 },
-    { ".final_logit_softcapping", 'f', "k_caps", GPTI_H(logit_cap), 30, 0, 1e6 },
-    { ".attention.scale",        'f', "k_scales",   GPTI_H(attn_scale),     0,            0,    1e6 },
-    { ".attention.scale",        'f', "k_query",    GPTI_H(attn_scale),     0,            0,    1e6 },
-    { ".embedding_scale",        'f', "k_scales",   GPTI_H(embd_scale),     1,            0,    1e6 },
-    { ".residual_scale",         'f', "k_scales",   GPTI_H(residual_scale), 1,            0,    1e6 },
-    { ".logit_scale",            'f', "k_logit",    GPTI_H(logit_scale),    1,            0,    1e6 },
-    { ".logit_scale",            'f', "logit_div",  GPTI_H(logit_scale),    -1,           0,    1e6 },
-    { ".attention.sliding_window", 'u', "", GPTI_H(window), 0, 0, GPTI_U32_MAX },
-    { ".attention.sliding_window", 'u', "k_oss", GPTI_H(window), 0, 1, GPTI_U32_MAX },
-    { ".rope.scale_linear",      'f', "",           GPTI_H(rope_scale),     1,            1e-3, 1e6 },
-    { ".rope.scaling.attn_factor", 'f', "", GPTI_H(rope_attn), 1, 1e-3, 1e3 },
-    { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast), 32, 1e-3, 1e6 },
-    { ".rope.scaling.yarn_beta_slow", 'f', "", GPTI_H(yarn_slow), 1, 1e-3, 1e6 },
-    { ".rope.scaling.yarn_attn_factor", 'f', "", GPTI_H(yarn_attn), 1, 0, 1e6 },
-    { ".rope.scaling.yarn_truncate", 'b', "", GPTI_H(yarn_truncate), 1, 0, 1 },
-    { ".rope.scaling.yarn_truncate", 'b', "k_oss", GPTI_H(yarn_truncate), 0, 0, 1 },
-    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig), 0, 0, GPTI_U32_MAX },
-    { ".rope.global.freq_base",  'f', "",           GPTI_H(rope_base),      10000,        1,    1e12 }  /* Ollama's */
+    { ".attention.clamp_kqv",      'f', "k_clamp",    GPTI_H(clamp_qkv),      0,      0,    1e6 },
+    { ".attn_logit_softcapping",   'f', "k_caps",     GPTI_H(attn_cap),       50,     0,    1e6 },
+    { ".final_logit_softcapping",  'f', "k_query",    GPTI_H(logit_cap),      0,      0,    1e6 },
+    { ".final_logit_softcapping",  'f', "k_caps",     GPTI_H(logit_cap),      30,     0,    1e6 },
+    { ".attention.scale",          'f', "k_scales",   GPTI_H(attn_scale),     0,      0,    1e6 },
+    { ".attention.scale",          'f', "k_query",    GPTI_H(attn_scale),     0,      0,    1e6 },
+    { ".embedding_scale",          'f', "k_scales",   GPTI_H(embd_scale),     1,      0,    1e6 },
+    { ".residual_scale",           'f', "k_scales",   GPTI_H(residual_scale), 1,      0,    1e6 },
+    { ".logit_scale",              'f', "k_logit",    GPTI_H(logit_scale),    1,      0,    1e6 },
+    { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
+    { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
+    { ".attention.sliding_window", 'u', "k_oss",      GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
+    { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
+    { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast),      32,     1e-3, 1e6 },
+    { ".rope.scaling.yarn_beta_slow", 'f', "", GPTI_H(yarn_slow),      1,      1e-3, 1e6 },
+    { ".rope.scaling.yarn_attn_factor", 'f', "", GPTI_H(yarn_attn),      1,      0,    1e6 },
+    { ".rope.scaling.yarn_truncate", 'b', "", GPTI_H(yarn_truncate),  1,      0,    1 },
+    { ".rope.scaling.yarn_truncate", 'b', "k_oss", GPTI_H(yarn_truncate),  0,      0,    1 },
+    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig),     0,      0,    GPTI_U32_MAX },
+    { ".rope.global.freq_base",    'f', "",           GPTI_H(rope_base),      10000,  1,    1e12 }
 };
 
 static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_t n, void *object) {
@@ -5367,8 +5387,8 @@ static gpt_result gpti_load_arch(gpti_loader *ld) {
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(ld->shown, gpti_str_of(m->text[2])),
-        GPTI_N_ARCH);
+                     "general.architecture: \"%s\" is not among the %d this version computes",
+                     gpti_show(ld->shown, gpti_str_of(m->text[2])), GPTI_N_ARCH);
 }
 
 /* All that a model has and a vocabulary may lack. */
@@ -5776,8 +5796,9 @@ static size_t gpti_kv_bytes(int kv, size_t d) {
     return kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
-#define GPTI_ATT_SLACK 32.0f    /* by how much a score may exceed the one that weights are measured against: so much that it
-                                 * seldom happens, so little that e^32 times any number of F16 is far from infinite */
+/* By how much a score may exceed the one that weights are measured against: so much that it seldom
+ * happens, so little that e^32 times any number of F16 is far from infinite. */
+#define GPTI_ATT_SLACK 32.0f
 
 /* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries,
  * weights) by numbers of 11, as F16 has; matrices of F16 do the same with the rows they meet. Such
