@@ -4382,7 +4382,8 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
- * and whose keys it reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
+ * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
+ * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
  *
  * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other
  * has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What the words
@@ -4390,8 +4391,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[12];
     uint8_t norm, pos, act;
-    uint8_t window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer */
-    uint8_t rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere */
+    char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see below */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
     char    has[104];
@@ -4400,51 +4400,51 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
 #define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
 #define GPTI_LLAMA_LIKE "pre_norm gated "
 static const gpti_arch gpti_archs[] = {
-    /* name         norm             position       activation     window rope wide local_base */
-    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+    /* name         norm             position       activation    pattern  wide local_base */
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_GPT2_LIKE "positions" },
-    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_GPT2_LIKE "positions" },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  "w", 0, 0,
         GPTI_GPT2_LIKE "k_parallel own_head" },
-    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, 0, 0,  0, 0,
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, "w", 0, 0,
         "pre_norm norm_bias ffn_bias parallel" },
-    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, 0, 0,  0, 0,
+    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, "w", 0, 0,
         GPTI_GPT2_LIKE "embd_norm" },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  "w", 0, 0,
         "pre_norm norm_bias parallel full_rope" },
-    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0, GPTI_GPT2_LIKE },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         "pre_norm norm_bias gated parallel? qk_norm? own_head" },
-    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_GPT2_LIKE "parallel own_head head_bias" },
-    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
-    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias" },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias experts? shared own_head" },
-    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm" },
-    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
-    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_LLAMA_LIKE "embd_sqrt" },
-    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 2, 0, 46, 0,
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wg", 46, 0,
         GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
-    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 6, 0, 62, 10000,
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 62, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "plain_norm k_clamp" },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      4, 0,  0, 1,
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
         "post_norm gated qk_norm own_head" },
-    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
-    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 4,  0, 0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, 2, 0, 0, 0,
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
@@ -4771,13 +4771,14 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
-    uint32_t i, windowed, period = m->arch.window_period, last = m->arch.rope_period;
+    const char *letters = m->arch.pattern;
+    const uint32_t n_letter = (uint32_t)strlen(letters);
+    uint32_t i, windowed, period = 0;
     const gpti_meta_pair *pattern;
     char key[128];
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
     if (pattern && pattern->type != GPTI_GGUF_ARRAY)
-        GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
-    m->arch.window_period = (uint8_t)period;
+        GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, 0, 0, 255));
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
@@ -4788,12 +4789,13 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
         l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
-        windowed = !(period && i % period == period - 1);
+        windowed = letters[i % n_letter] != 'g';
+        if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = windowed ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
-        if (!rope || (last && i % last == last - 1)) l->rope = -1;
+        if (!rope || letters[i % n_letter] == 'n') l->rope = -1;
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
