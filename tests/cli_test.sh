@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat"
+programs="generate tokenize perplexity bench chat naive"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -433,6 +433,18 @@ fails "chat without an assistant turn" '^chat: --assistant-turn TEXT is needed' 
 fails "chat, a turn without {text}" '^chat: user: expected' chat -m "$model" --user-turn x --assistant-turn "{text}"
 printf '/load\n/save \n' | talk >"$tmp/out"
 same "chat: /load and /save without a name" "/load needs a file|/save needs a file|" "$(tr '\n' '|' <"$tmp/err")"
+
+# ---- naive
+works "naive" naive -m "$model"
+same  "naive: a line for each stage, all of them ok" "16 16" "$(grep -cE '^[a-z_]+ +[0-9.e-]+ +[0-9.e-]+  ' "$tmp/out") $(grep -c '  ok' "$tmp/out")"
+same  "naive: both choose the same token" 1 "$(sed -n 's/^next token, by [^:]*: //p' "$tmp/out" | sort -u | wc -l | tr -d ' ')"
+works "naive, a model of F32" naive -m "$gg" -p "The cat sees the dog. The"
+like  "naive, a model of F32: the bound is that of sums" '^logits .* 1.00e-05  ok' "$out"
+run naive -m tests/golden/model/llama.gguf
+same  "naive, another architecture: exit status" 2 $status
+like  "naive, another architecture" "^naive: the architecture is 'llama': " "$err"
+same  "naive, another architecture: stdout" "" "$out"
+fails "naive, an empty text" "^naive: -p: the text is empty" naive -m "$model" -p ""
 
 # ---- hello
 run hello "$model" "$prompt"
