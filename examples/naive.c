@@ -2,8 +2,8 @@
  *
  * For readers who know C and no transformers. Read forward() below from top to bottom: that page is all that
  * happens between one token and the next. The rest of the file reads the weights and compares. gpt.h computes
- * the same, only faster; its trace hook hands out every intermediate result under a name, and stage() compares
- * it with what the loops have under the same name.
+ * the same, only faster; its trace hook hands out every intermediate result under a name, and stage()
+ * compares it with what the loops have under the same name.
  *
  *     build/naive -m examples/models/stories.gguf -p "Once upon a time"
  *
@@ -162,11 +162,11 @@ static void forward(size_t token, size_t t) {
  *               addition. Measured 3e-7; a forgotten bias or a wrong scale is 1e-2 and more.
  *   F16         gpt.h rounds what such a matrix multiplies to 13 bits, an error of 2^-14 at most in each
  *               product, about a dozen times in a row.
- *   otherwise   gpt.h rounds what a quantised matrix multiplies to 8 bits: steps of 1/127 of the largest of 32
- *               numbers. A step's error has the root mean square 1/sqrt(12) of it: 0.5 % of the numbers' size
- *               where the largest is twice that size, 1.3 % where one of the 32 is all of it. Errors of the
- *               products in a row add up like random ones: with the root of their number. Mistakes smaller
- *               than that stay unseen, such as the other form of GELU; files written by
+ *   otherwise   gpt.h rounds what a quantised matrix multiplies to 8 bits: steps of 1/127 of the largest of
+ *               32 numbers. A step's error has the root mean square 1/sqrt(12) of it: 0.5 % of the numbers'
+ *               size where the largest is twice that size, 1.3 % where one of the 32 is all of it. Errors of
+ *               the products in a row add up like random ones: with the root of their number. Mistakes
+ *               smaller than that stay unseen, such as the other form of GELU; files written by
  *               `build/train --type f32` show them. */
 static const struct { const char *types; double bound; } bounds[] = {
     { " F32 BF16 ",     1e-5 },
@@ -355,7 +355,8 @@ int main(int argc, char **argv) {
     ids = args_tokenize(m, text, strlen(text), GPT_TOKENIZE_BOS, &n);
     if (!n) args_die("%s: the text is empty", args_name("-p"));
     if (n > g.T)
-        args_die("the text has %lu tokens: the model has positions for %lu", (unsigned long)n, (unsigned long)g.T);
+        args_die("the text has %lu tokens, the model has positions for %lu", (unsigned long)n,
+                 (unsigned long)g.T);
     params = args_session(&c);
     params.n_ctx = (uint32_t)n;
     params.kv = GPT_KV_F32;             /* the loops round no keys and values */

@@ -196,6 +196,22 @@ if [ -w /dev/full ]; then
     same "train --eval, a full disk: exit status" 1 $?
 fi
 
+# ---- train_naive
+works "train_naive --help" train_naive --help
+like  "train_naive --help: usage" '^usage: train_naive TEXT' "$out"
+fails "train_naive, no text" "^train_naive: no text" train_naive
+fails "train_naive, no such text" "^train_naive: cannot read" train_naive "$tmp/none.txt"
+fails "train_naive, no steps" "^train_naive: --steps: expected" train_naive "$x" --steps
+fails "train_naive, part of a step" "^train_naive: --steps: expected" train_naive "$x" --steps 1.5
+fails "train_naive, unknown option" "^train_naive: expected one TEXT" train_naive "$x" --nonsense
+printf 'short' >"$tmp/short.txt"
+fails "train_naive, a short text" "^train_naive: the text is too short" train_naive "$tmp/short.txt"
+run train_naive "$x" --steps 20
+same  "train_naive: exit status" 0 $status
+check "train_naive: a sample of 200 bytes and a line's end" test "$(size "$tmp/out")" = 201
+like  "train_naive: the loss begins at ln 256" '^step 1  loss 5\.[4-6][0-9]* nats per byte$' "$err"
+like  "train_naive: 20 steps lower it" '^step 20  loss [1-3]\.[0-9]* nats per byte$' "$err"
+
 if [ -z "$model" ]; then
     skip "cli: no model in the repository yet, so the programs are only tested without one"
     report cli
