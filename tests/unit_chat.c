@@ -743,26 +743,36 @@ static void memory(const gb *g) {
     CHECK(n_alloc == n_free, "%lu blocks taken, %lu given back", (unsigned long)n_alloc, (unsigned long)n_free);
 }
 
-int main(void) {
-    gb g[3];
-    gpt_model *m = toy(&g[0], chatml, 0), *bare = toy(&g[1], NULL, 0), *windowed = toy(&g[2], chatml, 8);
+/* The toys that most tests work on: with a template, without one, and with a window of 8 tokens. */
+static gb toys[3];
+static gpt_model *plain, *bare, *windowed;
+
+static void test_forging(void) { forging(plain); }
+static void test_own_strings(void) { own_strings(plain); }
+static void test_errors(void) { errors(plain, bare); }
+static void test_strings(void) { strings(plain, bare); }
+static void test_dates(void) { dates(bare); }
+static void test_turns(void) { turns(plain); }
+static void test_window(void) { window(windowed); }
+static void test_given_up(void) { given_up(plain); }
+static void test_memory(void) { memory(&toys[0]); }
+
+static const test tests[] = {
+    { "goldens", goldens }, { "trims", trims }, { "forging", test_forging },
+    { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
+    { "dates", test_dates }, { "turns", test_turns }, { "window", test_window },
+    { "given_up", test_given_up }, { "memory", test_memory }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
     int i;
-    goldens();
-    trims();
-    if (m && bare && windowed) {
-        forging(m);
-        own_strings(m);
-        errors(m, bare);
-        strings(m, bare);
-        dates(bare);
-        turns(m);
-        window(windowed);
-        given_up(m);
-        memory(&g[0]);
-    }
-    gpt_model_free(m);
+    plain = toy(&toys[0], chatml, 0);
+    bare = toy(&toys[1], NULL, 0);
+    windowed = toy(&toys[2], chatml, 8);
+    if (plain && bare && windowed) test_run(tests, argc, argv);
+    gpt_model_free(plain);
     gpt_model_free(bare);
     gpt_model_free(windowed);
-    for (i = 0; i < 3; i++) gb_free(&g[i]);
+    for (i = 0; i < 3; i++) gb_free(&toys[i]);
     return test_report("unit_chat");
 }

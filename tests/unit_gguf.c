@@ -627,6 +627,22 @@ static void test_order(void) {
     }
 }
 
+static const char *program;     /* a file that is there, and no GGUF */
+#ifndef GPT_NO_STDIO
+static void test_program(void) { test_files(program); }
+#endif
+
+static const test tests[] = {
+    { "whole", test_whole },
+#ifndef GPT_NO_STDIO
+    { "files", test_program }, { "split_names", test_split_names },
+#endif
+    { "bad", test_bad }, { "other_kinds", test_other_kinds }, { "truncated", test_truncated },
+    { "mutated", test_mutated }, { "failures", test_failures }, { "split", test_split }, { "far", test_far },
+    { "many", test_many }, { "too_many", test_too_many }, { "sort", test_sort }, { "order", test_order },
+    { NULL, NULL }
+};
+
 int main(int argc, char **argv) {
     int i;
     if (argc == 3 && !strcmp(argv[1], "--write")) {
@@ -642,21 +658,7 @@ int main(int argc, char **argv) {
         }
         return 0;
     }
-    test_whole();
-#ifndef GPT_NO_STDIO
-    test_files(argc > 0 ? argv[0] : "unit_gguf");
-    test_split_names();
-#endif
-    test_bad();
-    test_other_kinds();
-    test_truncated();
-    test_mutated();
-    test_failures();
-    test_split();
-    test_far();
-    test_many();
-    test_too_many();
-    test_sort();
-    test_order();
+    program = argc > 0 ? argv[0] : "unit_gguf";
+    test_run(tests, argc, argv);
     return test_report("unit_gguf");
 }

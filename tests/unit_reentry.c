@@ -4,7 +4,8 @@
  *
  * On the session at work, calls that only read answer as always, calls that change are GPT_E_STATE, void ones do nothing,
  * and gpt_end asks the work to stop; what comes out of the work afterwards is what comes out of it undisturbed. Everything
- * else works as if no hook were there. Runs from the repository's root; an argument: only the cases whose name contains it. */
+ * else works as if no hook were there. Runs from the repository's root.
+ *     unit_reentry --case TEXT     only the cases whose name contains TEXT */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
@@ -1051,22 +1052,35 @@ static void test_null(void) {
     gpt_session_free(null_s);
 }
 
-int main(int argc, char **argv) {
+/* What each call gives outside of hooks; every test compares with it. */
+static void outside_of_hooks(void) {
     size_t i;
-    if (argc > 1) filter = argv[1];
-    load_model();
     for (i = 0; i < N_CALL; i++) {
         snprintf(now.name, sizeof now.name, "%s, outside of hooks", calls[i].name);
         prepare_other();
         make(&calls[i], now.other, &quiet[i]);
-        CHECK(quiet[i].code == (strcmp(calls[i].name, "gpt_step") ? GPT_OK : GPT_MORE), "%s: %d (%s)", now.name,
+        CHECK(quiet[i].code == (strcmp(calls[i].name, "gpt_step") ? GPT_OK : GPT_MORE), "%s: code %d (%s)", now.name,
               (int)quiet[i].code, quiet[i].msg);
         gpt_session_free(now.other);
         now.other = NULL;
     }
-    for (i = 0; i < sizeof works / sizeof *works; i++) every_hook(&works[i]);
+}
+
+static void one_work(void) { every_hook(&works[test_at]); }
+
+/* A test for each work, and one for NULL. */
+int main(int argc, char **argv) {
+    enum { N_WORK = sizeof works / sizeof *works };
+    static test tests[N_WORK + 2];
+    size_t i;
+    if (argc > 2 && !strcmp(argv[1], "--case")) { filter = argv[2]; argv += 2; argc -= 2; }
+    for (i = 0; i < N_WORK; i++) { tests[i].name = works[i].name; tests[i].run = one_work; }
+    tests[N_WORK].name = "NULL";
+    tests[N_WORK].run = test_null;
+    load_model();
+    outside_of_hooks();
+    test_run(tests, argc, argv);
     printf("unit_reentry: %u pairs of a call and a hook, %u cases\n", pairs, cases);
-    test_null();
     gpt_model_free(model);
     CHECK(n_live == 0, "%u blocks left", (unsigned)n_live);
     gb_free(&file);

@@ -286,14 +286,13 @@ static void test_large(void) {
     CHECK(bad == 0, "%d draws failed", bad);
 }
 
-int main(void) {
-    test_goldens();
-    test_order();
-    test_greedy();
-    test_penalty_formula();
-    test_hostile();
-    test_draw();
-    test_large();
-    test_largest();
+static const test tests[] = {
+    { "goldens", test_goldens }, { "order", test_order }, { "greedy", test_greedy },
+    { "penalty_formula", test_penalty_formula }, { "hostile", test_hostile }, { "draw", test_draw },
+    { "large", test_large }, { "largest", test_largest }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_sampling");
 }

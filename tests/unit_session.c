@@ -920,45 +920,58 @@ static void test_constant_rows(void) {
     CHECK(worst < 0.15, "LayerNorm of a nearly constant row at 3e4: off by %g", worst);      /* half a step of f32 at 3e4 is 0.12 of it */
 }
 
-int main(void) {
-    static const struct { const char *name; int window; } toys[] = { { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 } };
-    size_t i;
-    gpt_model *m;
-    for (i = 0; i < sizeof toys / sizeof toys[0]; i++) {
-        gpt_kv kv;
-        int k;
-        m = load_toy(toys[i].name);
-        for (k = 0; m && k < 3; k++) {
-            float *want;
-            kv = (gpt_kv)k;
-            want = reference(m, kv);
-            if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
-            if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
-            if (k == 1) test_score(m, kv, want);
-            if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
-            free(want);
-        }
-        gpt_model_free(m);
+static const struct { const char *name; int window; } toys[] = {
+    { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 }
+};
+
+/* Every cache type has its turn with each test, not with every toy. */
+static void one_toy(void) {
+    const size_t i = test_at;
+    gpt_model *m = load_toy(toys[i].name);
+    int k;
+    for (k = 0; m && k < 3; k++) {
+        const gpt_kv kv = (gpt_kv)k;
+        float *want = reference(m, kv);
+        if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
+        if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
+        if (k == 1) test_score(m, kv, want);
+        if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
+        free(want);
     }
+    gpt_model_free(m);
+}
+
+/* A test on a model of its own that has a tokenizer. */
+static void on_text_model(void (*run)(const gpt_model *m)) {
+    gpt_model *m = text_model();
+    if (m) run(m);
+    gpt_model_free(m);
+}
+static void with_score_after_begin(void) { on_text_model(test_score_after_begin); }
+static void with_text(void) { on_text_model(test_text); }
+static void with_finish(void) { on_text_model(test_finish); }
+static void with_steps(void) { on_text_model(test_steps); }
+static void with_logits_after_text(void) { on_text_model(test_logits_after_text); }
+static void with_errors(void) { on_text_model(test_errors); }
+static void with_hooks(void) { on_text_model(test_hooks); }
+static void with_lent(void) { on_text_model(test_lent); }
+static void with_beyond(void) { on_text_model(test_beyond); }
+
+/* The toys come first, in their order: one_toy goes by its place. */
+static const test tests[] = {
+    { "llama", one_toy }, { "gemma3", one_toy }, { "gpt_oss", one_toy }, { "mixtral", one_toy },
+    { "llama_q8_0", one_toy }, { "gpt2", one_toy }, { "log_p", test_log_p },
+    { "saturate", test_saturate }, { "constant_rows", test_constant_rows },
+    { "score_after_begin", with_score_after_begin }, { "text", with_text }, { "finish", with_finish },
+    { "steps", with_steps }, { "logits_after_text", with_logits_after_text }, { "errors", with_errors },
+    { "hooks", with_hooks }, { "lent", with_lent }, { "beyond", with_beyond }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
 #ifndef HAVE_THREADS
     printf("unit_session: the host's threads were run one after the other, there is no pthread here\n");
 #endif
-    test_log_p();
-    test_saturate();
-    test_constant_rows();
-    m = text_model();
-    if (m) {
-        test_score_after_begin(m);
-        test_text(m);
-        test_finish(m);
-        test_steps(m);
-        test_logits_after_text(m);
-        test_errors(m);
-        test_hooks(m);
-        test_lent(m);
-        test_beyond(m);
-        gpt_model_free(m);
-    }
+    test_run(tests, argc, argv);
     CHECK(counted.live == 0, "%u blocks left", (unsigned)counted.live);
     return test_report("unit_session");
 }

@@ -327,12 +327,12 @@ static void test_kuhn(void) {
     }
 }
 
-int main(void) {
-    test_all_splits();
-    test_two_letters();
-    test_bytes();
-    test_long();
-    test_refusal();
-    test_kuhn();
+static const test tests[] = {
+    { "all_splits", test_all_splits }, { "two_letters", test_two_letters }, { "bytes", test_bytes },
+    { "long", test_long }, { "refusal", test_refusal }, { "kuhn", test_kuhn }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_stream");
 }

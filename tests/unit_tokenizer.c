@@ -1037,34 +1037,41 @@ static int bench(const char *vocab, const char *file) {
     return 0;
 }
 
+static size_t run_length = 30000;       /* 3e4 squared is a second and more */
+
+static const char *const vocabularies[] = { "gpt-2", "llama-spm", "phi-3" };
+static void all_published(void) {
+    size_t i;
+    for (i = 0; i < 3; i++) published(vocabularies[i], unicode_texts, sizeof unicode_texts / sizeof *unicode_texts);
+}
+static void spm(void)           { sentencepiece("spm"); }
+static void spm_unk(void)       { sentencepiece("spm_unk"); }
+static void unigram(void)       { sentencepiece("unigram"); }
+static void unigram_bytes(void) { sentencepiece("unigram_bytes"); }
+static void all_long_runs(void) { long_runs(run_length, 1.0); }
+
+static const test tests[] = {
+    { "published", all_published }, { "names", names }, { "families", families },
+    { "sentencepiece_spm", spm }, { "sentencepiece_spm_unk", spm_unk },
+    { "sentencepiece_unigram", unigram }, { "sentencepiece_unigram_bytes", unigram_bytes },
+    { "specials_bpe", specials_bpe }, { "specials_spm", specials_spm }, { "spelled_bpe", spelled_bpe },
+    { "spelled_spm", spelled_spm }, { "hostile", hostile }, { "equal_spellings", equal_spellings },
+    { "failing_memory", failing_memory }, { "long_runs", all_long_runs }, { NULL, NULL }
+};
+
 int main(int argc, char **argv) {
-    static const char *const vocabularies[] = { "gpt-2", "llama-spm", "phi-3" };
     size_t i;
     mem.alloc = count_alloc;
     mem.free = count_free;
     mem.user = &heap;
     if (argc == 4 && strcmp(argv[1], "--bench") == 0) return bench(argv[2], argv[3]);
     n_pretokenizer = gpti_list_pretokenizers(pretokenizer);
-    for (i = 0; i < 3; i++) {
-        if (argc > 2) published(vocabularies[i], (const char *const *)argv + 2, (size_t)argc - 2);
-        else published(vocabularies[i], unicode_texts, sizeof unicode_texts / sizeof *unicode_texts);
+    if (argc > 2 && strcmp(argv[1], "--texts") == 0) {
+        for (i = 0; i < 3; i++) published(vocabularies[i], (const char *const *)argv + 2, (size_t)argc - 2);
+        return test_report("unit_tokenizer");
     }
-    if (argc > 2) return test_report("unit_tokenizer");
-    names();
-    families();
-    sentencepiece("spm");
-    sentencepiece("spm_unk");
-    sentencepiece("unigram");
-    sentencepiece("unigram_bytes");
-    specials_bpe();
-    specials_spm();
-    spelled_bpe();
-    spelled_spm();
-    hostile();
-    equal_spellings();
-    failing_memory();
-    if (argc == 2 && strcmp(argv[1], "--long") == 0) long_runs(1000000, 1.0);   /* the promise itself */
-    else long_runs(30000, 1.0);                                 /* 3e4 squared is a second and more */
+    if (argc > 1 && strcmp(argv[1], "--long") == 0) { run_length = 1000000; argv++; argc--; }      /* the promise itself */
+    test_run(tests, argc, argv);
     CHECK(heap.live == 0, "%ld blocks are left", heap.live);
     return test_report("unit_tokenizer");
 }
