@@ -382,7 +382,7 @@ static void test_failures(void) {
         mem = counted(&c);
         c.fail_at = i;
         r = read_all(&s, 1, &mem, &err);
-        CHECK(r == (c.calls >= i ? GPT_E_MEMORY : GPT_OK) && c.live == 0, "allocation %ld fails: %d %s, %ld leaked", i, r, err.msg, c.live);
+        CHECK(r == (c.calls >= i ? GPT_E_MEMORY : GPT_OK) && c.live == 0, "allocation %ld fails: code %d, %s, %ld blocks leaked", i, r, err.msg, c.live);
         CHECK(!r || strstr(err.msg, "out of memory"), "%s", err.msg);
     }
     CHECK(i > 4 && i < 1000, "%ld allocations", i);
@@ -392,7 +392,7 @@ static void test_failures(void) {
         gpti_source_reader(&s, &reader);
         mem = counted(&c);
         r = read_all(&s, 1, &mem, &err);
-        CHECK(r == (f.reads >= i ? GPT_E_IO : GPT_OK) && c.live == 0, "read %ld fails: %d %s, %ld leaked", i, r, err.msg, c.live);
+        CHECK(r == (f.reads >= i ? GPT_E_IO : GPT_OK) && c.live == 0, "read %ld fails: code %d, %s, %ld blocks leaked", i, r, err.msg, c.live);
         CHECK(!r || strstr(err.msg, "read error"), "%s", err.msg);
     }
     CHECK(i > 4 && i < 1000, "%ld reads", i);

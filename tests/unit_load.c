@@ -247,7 +247,7 @@ static gpt_result load_bytes(const char *what, const unsigned char *p, size_t n,
         gpt_model_free(m);
         CHECK(h.live == 0, "%s: %u blocks left (%s)", what, (unsigned)h.live, e.msg);
         if (!mapped) { first = r; if (err) *err = e; }
-        else CHECK(r == first, "%s: %d mapped, %d otherwise (%s)", what, (int)r, (int)first, e.msg);
+        else CHECK(r == first, "%s: code %d mapped, code %d otherwise (%s)", what, (int)r, (int)first, e.msg);
     }
     return first;
 }
@@ -963,7 +963,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             gpt_model_free(m);
             break;
         }
-        CHECK(r == GPT_E_MEMORY && !s && strstr(err.msg, "memory"), "%s: allocation %u fails: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+        CHECK(r == GPT_E_MEMORY && !s && strstr(err.msg, "memory"), "%s: allocation %u fails: code %d (%s)", name, (unsigned)k, (int)r, err.msg);
         gpt_model_free(m);
         CHECK(h.live == 0, "%s: allocation %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
     }
@@ -981,7 +981,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             rd.read = read_bytes; rd.user = &b; rd.size = n;
             r = gpt_model_load_reader(&m, &rd, 1, &mp, &err);
             if (k == 0) total = b.n_read;
-            CHECK(r == (k ? GPT_E_IO : GPT_OK), "%s: read %u of %u fails: %d (%s)", name, (unsigned)k, (unsigned)total, (int)r, err.msg);
+            CHECK(r == (k ? GPT_E_IO : GPT_OK), "%s: read %u of %u fails: code %d (%s)", name, (unsigned)k, (unsigned)total, (int)r, err.msg);
             gpt_model_free(m);
             CHECK(h.live == 0, "%s: read %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
         }
@@ -1002,7 +1002,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             gpt_model_free(m);
             break;
         }
-        CHECK(r == GPT_E_CANCELLED && !m && h.live == 0, "%s: cancelled at %u: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+        CHECK(r == GPT_E_CANCELLED && !m && h.live == 0, "%s: cancelled at %u: code %d (%s)", name, (unsigned)k, (int)r, err.msg);
     }
 }
 
@@ -1027,7 +1027,7 @@ static void test_truncated(const unsigned char *p, size_t n, const char *name) {
         CHECK(!m, "%s: loads though cut at %u", name, (unsigned)cut);
         r2 = gpt_model_load_reader(&m, &rd, 1, &mp, &e2);
         CHECK(!m && h.live == 0, "%s: cut at %u: %u blocks left", name, (unsigned)cut, (unsigned)h.live);
-        CHECK((r1 == GPT_E_FORMAT || r1 == GPT_E_IO) && r1 == r2 && !strcmp(e1.msg, e2.msg), "%s: cut at %u: %d (%s), by a reader %d (%s)", name, (unsigned)cut, (int)r1, e1.msg, (int)r2, e2.msg);
+        CHECK((r1 == GPT_E_FORMAT || r1 == GPT_E_IO) && r1 == r2 && !strcmp(e1.msg, e2.msg), "%s: cut at %u: code %d (%s), by a reader code %d (%s)", name, (unsigned)cut, (int)r1, e1.msg, (int)r2, e2.msg);
         free(copy);
         step = cut < 40 ? 1 : cut < 3000 ? 7 : n / 60 + 1;
     }
@@ -1390,7 +1390,7 @@ static void test_gigantic(const char *name) {
         CHECK(!need || need >= last, "%s: n_ctx %lu n_batch %lu: %lu bytes, fewer than with less context", name, (unsigned long)sizes[i], (unsigned long)sizes[j], (unsigned long)need);
         if (need) last = need;
         r = gpt_session_new(&s, m, &sp, &err);
-        CHECK((r == GPT_OK) == (s != NULL) && (r == GPT_OK) == (need > 0 && need <= h.cap), "%s: n_ctx %lu n_batch %lu: %lu bytes, %d (%s)", name, (unsigned long)sizes[i],
+        CHECK((r == GPT_OK) == (s != NULL) && (r == GPT_OK) == (need > 0 && need <= h.cap), "%s: n_ctx %lu n_batch %lu: %lu bytes, code %d (%s)", name, (unsigned long)sizes[i],
               (unsigned long)sizes[j], (unsigned long)need, (int)r, err.msg);
         CHECK(r == GPT_OK || err.msg[0], "%s: no message", name);
         gpt_session_free(s);

@@ -116,7 +116,7 @@ static void call_with(const char *name, job f, int fails) {
         note(name, used);
     } else if (where == ON_SMALL) ran = on_thread(f, NULL, SMALL);
     else f();
-    CHECK(ran && (fails ? result < GPT_OK : result == GPT_OK), "%s, %s, %s: %d (%s)", name, model_name, set_name, (int)result,
+    CHECK(ran && (fails ? result < GPT_OK : result == GPT_OK), "%s, %s, %s: code %d (%s)", name, model_name, set_name, (int)result,
           err.msg);
 }
 static void call(const char *name, job f) { call_with(name, f, 0); }

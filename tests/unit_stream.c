@@ -200,7 +200,7 @@ static void test_two_letters(void) {
             faults += run(text, 8, sets[s], 3, ~(uint64_t)0);
         }
     }
-    CHECK(faults == 0, "%d faults", faults);
+    CHECK(faults == 0, "%d texts of two letters came out otherwise", faults);
 }
 
 /* All pairs and, around the borders of the ranges, all triples and quadruples of bytes. */
@@ -289,7 +289,7 @@ static void test_refusal(void) {
         got.refuse_at = at;
         CHECK(gpti_stream_push(&st, big, sizeof big, take, &got) == GPTI_STREAM_HOST, "refused at piece %d", at);
         CHECK(gpti_stream_push(&st, "more", 4, take, &got) == GPTI_STREAM_HOST, "stays refused");
-        CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls", got.calls);
+        CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls of the callback", got.calls);
     }
     (void)stream_init(&st, stop, 1, NULL);
     reset();

@@ -177,7 +177,7 @@ static size_t encode(const gpti_tokenizer *t, const char *text, size_t n, unsign
     CHECK(r == GPT_OK, "encode: %s", err.msg);
     *ids = (gpt_token *)malloc((count + 1) * sizeof **ids);
     r = gpti_tokenizer_encode(t, text, n, flags, *ids, count, &again, scratch, sizeof scratch, &mem, &err);
-    CHECK(r == GPT_OK && again == count, "encode: %lu ids, then %lu", (unsigned long)count, (unsigned long)again);
+    CHECK(r == GPT_OK && again == count, "encode: %lu ids at first, then %lu", (unsigned long)count, (unsigned long)again);
     return count;
 }
 
@@ -219,7 +219,7 @@ static void check_ids(const char *what, size_t index, const gpti_tokenizer *t, g
     for (i = 0; p < end; i++) {
         char *next;
         long want = strtol(p, &next, 10);
-        CHECK(i < count && ids[i] == want, "%s, text %lu, id %lu: %ld, expected %ld", what, (unsigned long)index,
+        CHECK(i < count && ids[i] == want, "%s, text %lu, id %lu: found %ld, expected %ld", what, (unsigned long)index,
               (unsigned long)i, i < count ? (long)ids[i] : -1L, want);
         p = next;
     }
@@ -832,7 +832,7 @@ static void spelled_spm(void) {
         decodes(t, "\n a", 0, 0, "\n a");
         CHECK(!gpti_tokenizer_is_end(t, 3) && gpti_tokenizer_is_end(t, 2) && gpti_tokenizer_is_end(t, 5), "</s> is a tag here");
         CHECK(gpti_tokenizer_find(t, "\n", 1) == 24 && gpti_tokenizer_find(t, "\r", 1) == 27 && gpti_tokenizer_find(t, "a", 1) == 7,
-              "bytes are found: %ld", (long)gpti_tokenizer_find(t, "\n", 1));
+              "bytes are found as token %ld", (long)gpti_tokenizer_find(t, "\n", 1));
         done(t);
     }
 }
@@ -942,18 +942,18 @@ static void failing_memory(void) {
             heap.fail_at = k;
             r = gpti_tokenizer_init(t, &b.v, &mem, &err);
             CHECK(r == GPT_OK || (r == GPT_E_MEMORY && heap.live == before && !t->block),
-                  "allocation %ld: %d, %ld left", k, (int)r,
+                  "allocation %ld fails: code %d, %ld blocks left", k, (int)r,
                   heap.live - before);
         }
-        CHECK(r == GPT_OK && k > 2, "init: %d after %ld", (int)r, k);
+        CHECK(r == GPT_OK && k > 2, "init: code %d after %ld allocations", (int)r, k);
         heap.calls = 0;
         heap.fail_at = 1;
         r = gpti_tokenizer_encode(t, text, 5000, 0, NULL, 0, &n, NULL, 0, &mem, &err);
-        CHECK(r == GPT_E_MEMORY && strstr(err.msg, "long word"), "encode: %d %s", (int)r, err.msg);
+        CHECK(r == GPT_E_MEMORY && strstr(err.msg, "long word"), "encode: code %d: %s", (int)r, err.msg);
         for (i = 5; i < 5000; i += 5) text[i] = ' ';            /* short words fit into the scratch */
         heap.calls = 0;
         r = gpti_tokenizer_encode(t, text, 5000, 0, NULL, 0, &n, scratch, sizeof scratch, &mem, NULL);
-        CHECK(r == GPT_OK && heap.calls == 0, "encode in scratch: %d, %ld allocations", (int)r, heap.calls);
+        CHECK(r == GPT_OK && heap.calls == 0, "encode in scratch: code %d, %ld allocations", (int)r, heap.calls);
         heap.fail_at = 0;
         gpti_tokenizer_free(t, &mem);
         free_bpe(&b);
