@@ -41,7 +41,7 @@ typedef struct naive {
 
 #define NAIVE_W(which)      (z->w + z->at[which])
 #define NAIVE_G(which)      (z->g + z->at[which])
-#define NAIVE_OF(l, which)   (FRONT + (l) * BLOCK + (size_t)(which))
+#define NAIVE_OF(l, which)  (FRONT + (l) * BLOCK + (size_t)(which))
 
 static void naive_die(const char *what) { fprintf(stderr, "train_naive: %s\n", what); exit(1); }
 
@@ -97,9 +97,9 @@ static void naive_norm(float *y, float *stat, const float *x, const float *w, co
 }
 
 /* db = dy, dw = dy * h, dh = dy * w. h has the mean 0 and the variance 1 whatever x is: moving all of x, or
- * stretching it, changes nothing. So dx is dh without those two directions:  dx = r * (dh - mean(dh) - h *
- * mean(dh * h)). Adds to all three: x goes on around the norm as well, and w and b are used by every
- * token. */
+ * stretching it, changes nothing. So dx is dh without those two directions:
+ *     dx = r * (dh - mean(dh) - h * mean(dh * h))
+ * Adds to all three: x goes on around the norm as well, and w and b are used by every token. */
 static void naive_norm_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
                             const float *stat, size_t N, size_t D) {
     for (size_t n = 0; n < N; n++, x += D, dx += D, dy += D) {
@@ -173,9 +173,10 @@ static void naive_attention(float *y, float *p, const float *qkv, size_t B, size
 }
 
 /* From the end to the start: dv[s] = p[s] * dy and dp[s] = dy . v[s]. Softmax shares out a whole of 1, so
- * what one weight gains the others lose:  dscore[s] = p[s] * (dp[s] - sum over u of p[u] * dp[u]). Then dq =
- * dscore[s] * k[s] and dk[s] = dscore[s] * q, both times the scale. A key is seen by all later tokens, so
- * its gradients add up. dp: [T]. */
+ * what one weight gains the others lose:
+ *     dscore[s] = p[s] * (dp[s] - sum over u of p[u] * dp[u])
+ * Then dq = dscore[s] * k[s], summed over s, and dk[s] = dscore[s] * q, both times the scale. All later
+ * tokens see a key and a value, so the gradients of those add up. dp: room for T numbers. */
 static void naive_attention_back(float *dqkv, const float *dy, const float *p, const float *qkv, size_t B,
                                  size_t T, size_t D, size_t H, float *dp) {
     size_t d = D / H;
