@@ -452,7 +452,7 @@ same "chat: /load and /save without a name" "/load needs a file|/save needs a fi
 
 # ---- naive
 works "naive" naive -m "$model"
-same  "naive: a line for each stage, all of them ok" "16 16" "$(grep -cE '^[a-z_]+ +[0-9.e-]+ +[0-9.e-]+  ' "$tmp/out") $(grep -c '  ok' "$tmp/out")"
+same  "naive: a line for each stage, all of them ok" "16 16" "$(grep -cE '^[a-z_]+ +[0-9.e+-]+ +[0-9.e+-]+  ' "$tmp/out") $(grep -c '  ok' "$tmp/out")"
 same  "naive: both choose the same token" 1 "$(sed -n 's/^next token, by [^:]*: //p' "$tmp/out" | sort -u | wc -l | tr -d ' ')"
 works "naive, a model of F32" naive -m "$gg" -p "The cat sees the dog. The"
 like  "naive, a model of F32: the bound is that of sums" '^logits .* 1.00e-05  ok' "$out"
