@@ -1,4 +1,5 @@
-/* gpt.h 0.2.0 - GPT-family language models on the CPU, inside any program. One C99 header, no dependency.
+/* gpt.h 0.2.0 - GPT-family language models on the CPU, inside any program. One C99 header, no
+ * dependency.
  *
  *     #define GPT_IMPLEMENTATION              // in exactly one file of the program
  *     #include "gpt.h"
@@ -14,13 +15,15 @@
  *
  * Build: cc -O2 app.c -lm            (add -fopenmp to use more than one thread)
  *
- * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model never changes after
- * loading and may be used by any number of threads at once; a gpt_session holds one running text and belongs to one
- * thread at a time. The library prints nothing, never exits, keeps no global state and reads no environment: every
- * failure is a code and a message. The same tokens give the same logits, to the bit, whatever the thread count, the
- * chunking of the prompt, the kernel set or the processor.
+ * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model
+ * never changes after loading and may be used by any number of threads at once; a gpt_session holds
+ * one running text and belongs to one thread at a time. The library prints nothing, never exits,
+ * keeps no global state and reads no environment: every failure is a code and a message. The same
+ * tokens give the same logits, to the bit, whatever the thread count, the chunking of the prompt,
+ * the kernel set or the processor.
  *
- * Macros, all optional, seen only where GPT_IMPLEMENTATION is defined (GPT_STATIC and GPT_API: everywhere alike):
+ * Macros, all optional, seen only where GPT_IMPLEMENTATION is defined (GPT_STATIC and GPT_API:
+ * everywhere alike):
  *   GPT_STATIC               every function static: the library private to one file
  *   GPT_API                  what stands before each public function (default: extern, or static)
  *   GPT_MALLOC(n) GPT_FREE(p)  the default allocator (both or none; a gpt_alloc in the params wins)
@@ -31,9 +34,10 @@
  *   GPT_NO_SIMD              plain C kernels only
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
- * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call. Weights that are infinite or NaN
- * load; what depends on them is NaN, and a logit that is NaN has the same bits everywhere.
- * Licence: MIT No Attribution or the Unlicense, at your choice; full text and change list at the end of this file. */
+ * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
+ * Weights that are infinite or NaN load; what depends on them is NaN, and a logit that is NaN has
+ * the same bits everywhere. Licence: MIT No Attribution or the Unlicense, at your choice; full text
+ * and change list at the end of this file. */
 #ifndef GPT_H
 #define GPT_H
 
@@ -55,20 +59,20 @@
 extern "C" {
 #endif
 
-/* ---- Results. Every fallible call returns a gpt_result and fills the caller's gpt_error if one is passed. ---------- */
+/* ---- Results. Every fallible call returns a gpt_result and fills the caller's gpt_error if one is passed. ---- */
 
 typedef enum gpt_result {
     GPT_OK            =   0,
-    GPT_MORE          =   1,    /* gpt_step: not finished, call again                                     */
-    GPT_E_ARG         =  -1,    /* an argument makes no sense                                             */
-    GPT_E_MEMORY      =  -2,    /* out of memory                                                          */
-    GPT_E_IO          =  -3,    /* a file or reader could not be opened or read                           */
-    GPT_E_FORMAT      =  -4,    /* a malformed file                                                       */
-    GPT_E_UNSUPPORTED =  -5,    /* a valid file that this library cannot compute correctly                */
-    GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands        */
-    GPT_E_CONTEXT     =  -7,    /* does not fit the context                                               */
-    GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk   */
-    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call                     */
+    GPT_MORE          =   1,    /* gpt_step: not finished, call again */
+    GPT_E_ARG         =  -1,    /* an argument makes no sense */
+    GPT_E_MEMORY      =  -2,    /* out of memory */
+    GPT_E_IO          =  -3,    /* a file or reader could not be opened or read */
+    GPT_E_FORMAT      =  -4,    /* a malformed file */
+    GPT_E_UNSUPPORTED =  -5,    /* a valid file that this library cannot compute correctly */
+    GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands */
+    GPT_E_CONTEXT     =  -7,    /* does not fit the context */
+    GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk */
+    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call */
 } gpt_result;
 
 typedef struct gpt_error {      /* always valid to read after a call that was given it; msg is "" on success */
@@ -79,29 +83,34 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 /* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call works on a session, calls from its
  * hooks that only read work (info, tokens, ready logits); those that would change it answer GPT_E_STATE, void ones do
  * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must
- * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ----------------- */
+ * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ---- */
 
-typedef struct gpt_alloc {      /* both functions or none. Called while a model or session is made or freed, and while text   */
-    void *(*alloc)(void *user, size_t n);  /* is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and         */
-    void  (*free)(void *user, void *p);    /* gpt_begin take at most 240 times the text (or rendered conversation) and 1 KiB, */
-    void   *user;                          /* and give it back before they return. All else never allocates.                  */
+/* Memory: both functions or none. Called while a model or session is made or freed, and while text
+ * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
+ * 240 times the text (or rendered conversation) and 1 KiB, and give it back before they return.
+ * gpt_model_tensor does likewise. All else never allocates. */
+typedef struct gpt_alloc {
+    void *(*alloc)(void *user, size_t n);
+    void  (*free)(void *user, void *p);
+    void   *user;
 } gpt_alloc;
 
-typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host                     */
-    size_t (*read)(void *user, uint64_t offset, void *dst, size_t n);   /* bytes read; fewer than n is an error          */
+typedef struct gpt_reader {     /* where the bytes of a model come from, e.g. an archive of the host */
+    size_t (*read)(void *user, uint64_t offset, void *dst, size_t n);   /* bytes read; fewer: an error */
     void    *user;
-    uint64_t size;              /* bytes in all                                                                          */
+    uint64_t size;              /* bytes in all */
 } gpt_reader;
 
 typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 
-/* The host's own threads, as in examples/pool.h: run calls task(arg, begin, end, worker) on ranges that cover [0, n) once, on
- * any threads, and returns when all are done. No worker, 0 to n_worker - 1, runs twice at once. cost is about the
- * multiply-adds of one of n. Sessions of several threads may call run at the same time. */
+/* The host's own threads, as in examples/pool.h: run calls task(arg, begin, end, worker) on ranges
+ * that cover [0, n) once, on any threads, and returns when all are done. No worker, 0 to n_worker -
+ * 1, runs twice at once. cost is about the multiply-adds of one of n. Sessions of several threads
+ * may call run at the same time. */
 typedef struct gpt_parallel {
     void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
     void  *user;
-    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each                                             */
+    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each */
 } gpt_parallel;
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
@@ -110,59 +119,70 @@ typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
-typedef struct gpt_trace {      /* one intermediate result, handed to the trace hook as it is computed, in this order:   */
-    const char  *name;          /* "embd"; of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out"      */
-                                /* "resid" "ffn_norm" "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits".   */
-                                /* Experts: a row of ffn_gate, _up, _act for each one of a token, and no ffn_down        */
-    int          layer;         /* -1 for embd, norm and logits                                                          */
-    float       *data;          /* row r begins at data + r * stride                                                     */
+/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd";
+ * of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"
+ * "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate,
+ * _up and _act have a row for each expert of a token, and there is no ffn_down. */
+typedef struct gpt_trace {
+    const char  *name;
+    int          layer;         /* -1 for embd, norm and logits */
+    float       *data;          /* row r begins at data + r * stride */
     size_t       n_row, n_col, stride;
-    size_t       position;      /* of row 0 in the text                                                                  */
-    const gpt_session *session; /* whose                                                                                 */
+    size_t       position;      /* of row 0 in the text */
+    const gpt_session *session; /* whose */
 } gpt_trace;
 
+/* poll is asked between slices of work of a few milliseconds at most: done of total tokens are
+ * computed, of the prompt, then of one new token after the other. GPT_PAUSE makes gpt_step return,
+ * and is ignored by calls that block; GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation
+ * with GPT_FINISH_HOST too. */
 typedef struct gpt_hooks {
-    gpt_parallel parallel;      /* the host's threads instead of OpenMP                                                  */
-    gpt_poll   (*poll)(void *user, size_t done, size_t total);  /* asked between slices of work of a few milliseconds at */
-    void        *poll_user;     /* most; done of total tokens are computed: of the prompt, then of one new token after   */
-                                /* the other. GPT_PAUSE makes gpt_step return, and is ignored by calls that block;       */
-                                /* GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation with GPT_FINISH_HOST too  */
-    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0                                             */
+    gpt_parallel parallel;      /* the host's threads instead of OpenMP */
+    gpt_poll   (*poll)(void *user, size_t done, size_t total);
+    void        *poll_user;
+    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0 */
     void        *trace_user;
 } gpt_hooks;
 
-/* ---- Model: weights and tokenizer, read-only after loading --------------------------------------------------------- */
+/* ---- Model: weights and tokenizer, read-only after loading ---- */
 
-typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults                                                    */
-    gpt_alloc    alloc;         /* memory of the model and of every session on it                                        */
-    gpt_parallel parallel;      /* threads for loading                                                                   */
-    int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers                              */
-    int          mapped;        /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped */
-                                /* or as given in memory: starts at once, runs slower; same bits                         */
-    int          header_only;   /* 1 = metadata and tokenizer alone: tokenize, gpt_model_info, gpt_session_bytes work    */
-    const char  *kernels;       /* NULL = the best set for this processor; "ref", "avx2", ... forces one. "amx" is taken only
-                                 * by name, as it has Linux lend its registers to the whole process: a signal stack
-                                 * (sigaltstack) that is made later then needs room for them, 8 KiB                       */
-    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre name such as "llama-bpe"           */
-    int        (*progress)(void *user, uint64_t done, uint64_t total);   /* bytes of weights; not 0 cancels the load     */
+typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults */
+    gpt_alloc    alloc;         /* memory of the model and of every session on it */
+    gpt_parallel parallel;      /* threads for loading */
+    int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers */
+
+    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as
+     * given in memory: starts at once, runs slower; same bits */
+    int          mapped;
+    int          header_only;   /* 1 = no weights: tokenize, gpt_model_*, gpt_session_bytes work */
+
+    /* NULL = the best set for this processor; "ref", "avx2" ... forces one. "amx" is taken only by
+     * name, as it has Linux lend its registers to the whole process: a signal stack (sigaltstack)
+     * that is made later then needs room for them, 8 KiB. */
+    const char  *kernels;
+    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre such as "llama-bpe" */
+    int        (*progress)(void *user, uint64_t done, uint64_t total);  /* bytes; not 0 cancels the load */
     void        *progress_user;
 } gpt_model_params;
 
-typedef struct gpt_model_info { /* strings live as long as the model                                                     */
-    const char *architecture, *name, *kernels, *chat_template;   /* "" where the file has none                           */
-    uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for    */
-    uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory                      */
-    gpt_token   bos, eos;                                        /* -1 = none                                            */
+typedef struct gpt_model_info { /* strings live as long as the model */
+    const char *architecture, *name, *kernels, *chat_template;   /* "" where the file has none */
+    uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for */
+    uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory */
+    gpt_token   bos, eos;                                        /* -1 = none */
 } gpt_model_info;
 
-/* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing to free. */
+/* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing
+ * to free. */
 GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_model_params *params, gpt_error *err);
 
-/* The same from bytes in memory. With params->mapped the bytes are borrowed and must outlive the model. */
+/* The same from bytes in memory. With params->mapped the bytes are borrowed and must outlive the
+ * model. */
 GPT_API gpt_result gpt_model_load_memory(gpt_model **out, const void *data, size_t size, const gpt_model_params *params,
                                          gpt_error *err);
 
-/* The same through the host's own reader, one per part of a split model in order (n_part is 1 otherwise). */
+/* The same through the host's own reader, one per part of a split model in order (n_part is 1
+ * otherwise). */
 GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *parts, int n_part,
                                          const gpt_model_params *params, gpt_error *err);
 
@@ -183,198 +203,227 @@ typedef struct gpt_tensor {     /* of the file; strings live as long as the mode
     uint64_t    n_row, n_col;   /* the same as rows: n_col = shape[0] */
 } gpt_tensor;
 
-/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG: there is none. GPT_E_STATE:
- * an element, but the file is at hand only in a model that uses it as mapped. */
+/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG:
+ * there is none. GPT_E_STATE: an element, but the file is at hand only in a model that uses it as
+ * mapped. */
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
 
-/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor. info: NULL is fine. Takes
- * 120 KiB from the model's allocator and gives them back. GPT_E_STATE: the model was opened for its header alone. */
+/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th
+ * tensor. info: NULL is fine. Takes 120 KiB from the model's allocator and gives them back.
+ * GPT_E_STATE: the model was opened for its header alone. */
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
 
-/* ---- Tokens -------------------------------------------------------------------------------------------------------- */
+/* ---- Tokens ---- */
 
 enum {
-    GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for                                  */
-    GPT_TOKENIZE_SPECIAL = 2,   /* text that spells a control token becomes it: never for text from a user               */
-    GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it          */
+    GPT_TOKENIZE_BOS     = 1,   /* add the begin (and end) token that the file asks for */
+    GPT_TOKENIZE_SPECIAL = 2,   /* text that spells a control token becomes it: never for text from a user */
+    GPT_TOKENIZE_CONTINUE = 4   /* the text goes on from other text: SentencePiece puts no space in front of it */
 };
 
-/* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0 asks for it. */
+/* Text to tokens. Writes at most max ids and sets *n to the number the whole text needs, so max 0
+ * asks for it. */
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
                                 size_t max, size_t *n, gpt_error *err);
 
-/* Tokens to text: writes at most size bytes (no terminator) and returns the number the whole text needs. Control tokens
- * give nothing unless special is set; ids out of range give nothing. */
+/* Tokens to text: writes at most size bytes (no terminator) and returns the number the whole text
+ * needs. Control tokens give nothing unless special is set; ids out of range give nothing. */
 GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size);
 
-/* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of range. */
+/* The bytes of one token, not NUL-terminated, perhaps part of a character; NULL and 0 when out of
+ * range. */
 GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n);
-GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1        */
+GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a token by its exact text, or -1 */
 GPT_API int         gpt_token_is_control(const gpt_model *m, gpt_token id);
-GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn                   */
+GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn */
 
-/* ---- Session: one running text ------------------------------------------------------------------------------------- */
+/* ---- Session: one running text ---- */
 
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 
-typedef struct gpt_session_params { /* NULL or {0}: sensible defaults                                                    */
-    uint32_t     n_ctx;         /* tokens the session can hold; 0 = what the model was trained for, but at most 4096.    */
-                                /* Where a file has factors for long texts (Phi-3 128k), more tokens than the original   */
-                                /* context take them from the first on, as in llama.cpp: what is computed stays valid    */
-    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Speed and memory only, never results     */
-    gpt_kv       kv;            /* number format of the key and value cache; attention takes 13 significant bits of what */
-                                /* it multiplies with F16 and Q8_0, and all 24 with F32                                  */
-    int          n_threads;     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as     */
-                                /* nobody waits for a thread that does not run. Without OpenMP and parallel: always 1     */
+typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
+    /* Tokens the session can hold; 0 = what the model was trained for, but at most 4096. Where a
+     * file has factors for long texts (Phi-3 128k), more tokens than the original context take them
+     * from the first on, as in llama.cpp: what is computed stays valid. */
+    uint32_t     n_ctx;
+    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Never changes results */
+
+    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies
+     * with F16 and Q8_0, and all 24 with F32. */
+    gpt_kv       kv;
+
+    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
+     * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
+    int          n_threads;
     gpt_hooks    hooks;
-    int          beyond_training;   /* 1 = n_ctx may be more than the model was trained for: texts get worse from there  */
+    int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
 } gpt_session_params;
 
 typedef enum gpt_finish {
-    GPT_FINISH_NONE    = 0,     /* nothing generated yet, or still going            */
-    GPT_FINISH_END     = 1,     /* the model ended the text                         */
-    GPT_FINISH_STOP    = 2,     /* a stop string came up                            */
-    GPT_FINISH_LENGTH  = 3,     /* max_tokens reached                               */
-    GPT_FINISH_CONTEXT = 4,     /* the context is full                              */
-    GPT_FINISH_HOST    = 5      /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
+    GPT_FINISH_NONE    = 0,     /* nothing generated yet, or still going */
+    GPT_FINISH_END     = 1,     /* the model ended the text */
+    GPT_FINISH_STOP    = 2,     /* a stop string came up */
+    GPT_FINISH_LENGTH  = 3,     /* max_tokens reached */
+    GPT_FINISH_CONTEXT = 4,     /* the context is full */
+    /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
+    GPT_FINISH_HOST    = 5
 } gpt_finish;
 
 typedef struct gpt_session_info {
     uint32_t    n_ctx, n_batch;
-    int         n_threads;      /* 0 = the host's own                               */
+    int         n_threads;      /* 0 = the host's own */
     const char *kernels;
     size_t      bytes, n_token; /* memory of the session; tokens of the running text */
-    gpt_finish  finish;         /* of the last generation                           */
-    size_t      n_prompt, n_generated;   /* tokens of the last generation           */
+    gpt_finish  finish;         /* of the last generation */
+    size_t      n_prompt, n_generated;   /* tokens of the last generation */
     size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
 } gpt_session_info;
 
-/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file lacks tensors of it. */
+/* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
+ * lacks tensors of it. */
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
-GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err);
-/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free then does nothing. */
-GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params, void *memory,
-                                    size_t size, gpt_error *err);
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                   gpt_error *err);
+/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free
+ * then does nothing. */
+GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                    void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text */
-/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what that needs. */
+/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what
+ * that needs. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
-/* These hooks instead of all before (NULL: none), from the next call on, also between two gpt_steps. GPT_E_ARG for a parallel
- * of more workers than the session was made for. */
+/* These hooks instead of all before (NULL: none), from the next call on, also between two
+ * gpt_steps. GPT_E_ARG for a parallel of more workers than the session was made for. */
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------------- */
+/* ---- Evaluate and sample ---- */
 
-/* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one. On GPT_E_CANCELLED
- * whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
+/* Append tokens to the text and compute. Afterwards gpt_logits speaks of what follows the last one.
+ * On GPT_E_CANCELLED whole chunks stay, the rest is not appended; gpt_session_tokens tells. */
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err);
 
-/* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The first token of an empty
- * text has no prediction: its entry is 0. */
+/* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The
+ * first token of an empty text has no prediction: its entry is 0. */
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
 
-/* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before gpt_sample. Valid until the
- * next evaluation. NULL before the first one, and while the last token waits to be computed, as it does after gpt_generate
- * and mostly after gpt_session_rewind: gpt_eval of no tokens computes it. */
+/* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before
+ * gpt_sample. Valid until the next evaluation. NULL before the first one, and while the last token
+ * waits to be computed, as it does after gpt_generate and mostly after gpt_session_rewind: gpt_eval
+ * of no tokens computes it. */
 GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
 
-typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order                                        */
-    const gpt_bias *bias;           /* added to logits; -INFINITY bans a token                                           */
+typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order */
+    const gpt_bias *bias;           /* added to logits; -INFINITY bans a token */
     size_t   n_bias;
-    int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text         */
-    float    repeat_penalty;        /* logits of seen tokens / this (if > 0) or * this; 0 or 1 = off                     */
-    float    frequency_penalty;     /* minus this times the count                                                        */
-    float    presence_penalty;      /* minus this once                                                                   */
-    int      top_k;                 /* keep the k most likely; 0 = off                                                   */
-    float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off                  */
-    float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off        */
-    float    temperature;           /* 0 or less = greedy                                                                */
-    uint64_t seed;                  /* 0 is a seed like any other, never "use the clock"                                 */
+    int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text */
+    float    repeat_penalty;        /* logits of seen tokens / this (if > 0) or * this; 0 or 1 = off */
+    float    frequency_penalty;     /* minus this times the count */
+    float    presence_penalty;      /* minus this once */
+    int      top_k;                 /* keep the k most likely; 0 = off */
+    float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off */
+    float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off */
+    float    temperature;           /* 0 or less = greedy */
+    uint64_t seed;                  /* 0 is a seed like any other, never "use the clock" */
 } gpt_sample_params;
 
-/* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens in the text alone, so
- * it needs no state: a text that is rewound, saved or generated in slices comes out the same. Never fails on strange
- * logits (NaN counts as -infinity; if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the
- * token: gpt_eval does. */
+/* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
+ * in the text alone, so it needs no state: a text that is rewound, saved or generated in slices
+ * comes out the same. Never fails on strange logits (NaN counts as -infinity; if nothing is left,
+ * the lowest id wins); -1 where gpt_logits is NULL. Does not append the token: gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
-/* ---- Text ---------------------------------------------------------------------------------------------------------- */
+/* ---- Text ---- */
 
-/* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the generation. */
+/* Receives generated text in pieces of whole UTF-8 characters, not NUL-terminated; not 0 stops the
+ * generation. */
 typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
 
-typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full      */
+typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full */
     gpt_sample_params  sample;
-    size_t             max_tokens;      /* 0 = no limit of its own                                                       */
-    const char *const *stop;            /* strings that end the text and are not part of it                              */
-    size_t             n_stop;          /* at most 16, each at most 256 bytes                                            */
-    int                special;         /* control tokens may be spelled in the prompt: never for text from a user       */
-    int                ignore_end;      /* go on after an end token                                                      */
+    size_t             max_tokens;      /* 0 = no limit of its own */
+    const char *const *stop;            /* strings that end the text and are not part of it */
+    size_t             n_stop;          /* at most 16, each at most 256 bytes */
+    int                special;         /* control tokens may be spelled in the prompt: never for text from a user */
+    int                ignore_end;      /* go on after an end token */
 } gpt_generate_params;
 
-/* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is empty), generate, hand
- * the text to fn as it comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt that does not fit is
- * GPT_E_CONTEXT and changes nothing. Several calls make one text: a second one goes on where the first ended. The session
- * holds what fn was given: its text ends before a stop string, and behind the piece at which fn said stop. Only
- * GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string: fn gets it in the next call. */
+/* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
+ * empty), generate, hand the text to fn as it comes. GPT_OK whatever the finish reason:
+ * gpt_session_info_get tells it. A prompt that does not fit is GPT_E_CONTEXT and changes nothing.
+ * Several calls make one text: a second one goes on where the first ended. The session holds what
+ * fn was given: its text ends before a stop string, and behind the piece at which fn said stop.
+ * Only GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string:
+ * fn gets it in the next call. */
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err);
 
-/* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else than GPT_MORE. A step
- * returns when poll says GPT_PAUSE (in the middle of a forward pass if need be) or, at the latest, after one token.
- * Stop strings are copied; fn and the sampling bias must stay valid. gpt_end gives up early: fn gets what was held back, the
- * text stays. From a hook it has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
+/* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else
+ * than GPT_MORE. A step returns when poll says GPT_PAUSE (in the middle of a forward pass if need
+ * be) or, at the latest, after one token. Stop strings are copied; fn and the sampling bias must
+ * stay valid. gpt_end gives up early: fn gets what was held back, the text stays. From a hook it
+ * has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
 
-/* ---- Chat ---------------------------------------------------------------------------------------------------------- */
+/* ---- Chat ---- */
 
-typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL            */
+typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL */
     const char *role, *content;
 } gpt_message;
 
-/* How messages become one text. The known families are rows of a table; which one a model was trained with is recognised
- * from the chat template in its file. The caller's own strings have the message stand for "{text}", for example
- * user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the white space off its ends, "{bos}" and "{eos}" are the
- * file's tokens. Own user and assistant strings without a family stand alone; otherwise they replace the family's. */
-typedef struct gpt_chat_params {    /* NULL or {0}: all from the file                                                    */
-    const char *family;             /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1    */
-                                    /* mistral-v1 mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2  */
-                                    /* deepseek-v2 deepseek-v3 deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3       */
-                                    /* smollm2 openchat vicuna and their kin                                             */
-    const char *user, *assistant;   /* a turn                                                                            */
-    const char *system;             /* a system turn; without a family NULL puts it and an empty line before the user's  */
-    const char *generation;         /* what the answer goes on from, as "<|assistant|>\n"                                */
-    const char *date;               /* today as "2025-01-31" for templates that ask for it; NULL = the template's own    */
-} gpt_chat_params;                  /* fixed date, or no date at all: the library has no clock                           */
+/* How messages become one text. The known families are rows of a table; which one a model was
+ * trained with is recognised from the chat template in its file. The caller's own strings have the
+ * message stand for "{text}", for example user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes
+ * the white space off its ends, "{bos}" and "{eos}" are the file's tokens. Own user and assistant
+ * strings without a family stand alone; otherwise they replace the family's. */
+typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
+    /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1 mistral-v1
+     * mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3
+     * deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
+    const char *family;
+    const char *user, *assistant;   /* a turn */
+    const char *system;         /* a system turn; without a family NULL puts it ahead of the user's */
+    const char *generation;     /* what the answer goes on from, as "<|assistant|>\n" */
 
-/* The name of the family that the model's template belongs to; NULL when it is none of the table's. */
+    /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or
+     * no date at all: the library has no clock. */
+    const char *date;
+} gpt_chat_params;
+
+/* The name of the family that the model's template belongs to; NULL when it is none of the
+ * table's. */
 GPT_API const char *gpt_chat_family(const gpt_model *m);
 
-/* Messages to text, ready for an answer, as the model's template renders them. For looking at: gpt_chat does not need it.
- * Writes at most size bytes (no terminator) and sets *n to the number the whole text needs. GPT_E_UNSUPPORTED when the
- * template is not known, GPT_E_ARG for messages that it has no place for. */
+/* Messages to text, ready for an answer, as the model's template renders them. For looking at:
+ * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
+ * the whole text needs. GPT_E_UNSUPPORTED when the template is not known, GPT_E_ARG for messages
+ * that it has no place for. */
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
                                    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err);
 
-/* The same to tokens. Only the template's own strings become control tokens: no content can, whatever it spells. */
+/* The same to tokens. Only the template's own strings become control tokens: no content can,
+ * whatever it spells. */
 GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
-                                     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err);
+                                     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n,
+                                     gpt_error *err);
 
-/* Answer the last message. The session's text becomes the whole conversation: as far as it is the same already (earlier
- * turns, answers included), nothing is computed again. The host appends the answer to its messages for the next turn.
- * GPT_E_CONTEXT when the conversation does not fit, GPT_E_ARG as above; then the session is as before. */
+/* Answer the last message. The session's text becomes the whole conversation: as far as it is the
+ * same already (earlier turns, answers included), nothing is computed again. The host appends the
+ * answer to its messages for the next turn. GPT_E_CONTEXT when the conversation does not fit,
+ * GPT_E_ARG as above; then the session is as before. */
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message, const gpt_chat_params *chat,
                             const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err);
 
-/* The same in slices: gpt_chat_begin, then gpt_step as after gpt_begin. The messages need not stay valid. */
+/* The same in slices: gpt_chat_begin, then gpt_step as after gpt_begin. The messages need not stay
+ * valid. */
 GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
                                   const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn,
                                   void *user, gpt_error *err);
@@ -384,20 +433,62 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #endif
 #endif /* GPT_H : the API ends here */
 
-/* ======================================================================================================================
- * Implementation. Chapters, in the order in which text flows through them (grep -n '\[NAME\]'):
- *   [PLATFORM]   memory, errors, checked sizes, parallel_for, files       [FORWARD]    norm, rope, attention, feed-forward
- *   [MATH]       exp, tanh, erf, log, sin and cos of our own              [SESSION]    tokens, cache and scratch of a text
- *   [FORMATS]    the table of number formats                              [SAMPLING]   from logits to a token
- *   [KERNELS]    matrix products in plain C                               [GENERATE]   text in, text out
- *   [GGUF]       the file                                                 [SIMD]       the same kernels, faster
- *   [TOKENIZER]  text to tokens and back                                  licence and change list
- *   [MODEL]      the architecture table, loading
+/* ====================================================================================================
+ * The map: what happens to a text, and where (grep -n '\[NAME\]' finds a chapter)
  *
- * Notation: [T, D] is row-major, last index contiguous, f32 unless stated. T rows of a chunk of text, D = d_model.
- * ==================================================================================================================== */
+ *   text  "Once upon a"                         gpt_generate, gpti_begin                    [STORY] [GENERATE]
+ *    |  tokenizer                               gpti_encode_text                            [TOKENIZER]
+ *   ids  7454 2402 257
+ *    |  for each id a row of a table            gpti_run_embed                              [FORWARD]
+ *   x [T, D]  the residual stream
+ *    |---> norm                                 gpti_run_attn_norm: gpti_norm_body            \
+ *    |     q, k, v: products                    gpti_begin_qkv: gpti_matmul_ref, [KERNELS]     |
+ *    |     rope: q, k turn by their position    gpti_run_rope: gpti_rope_body                  |
+ *    |     attention: each token looks back     gpti_run_attend: gpti_attend_band              |
+ *    |     product                              gpti_begin_attn_out                            | n_layer
+ *    + <--                                      gpti_run_attn_add                              | times
+ *    |---> norm                                 the same                                       |
+ *    |     feed-forward: up, activation, down   gpti_begin_ffn_up, gpti_run_act, ..._down      |
+ *    + <--                                      gpti_run_ffn_add                              /
+ *    |  norm                                    gpti_run_out_norm
+ *    |  product with the vocabulary             gpti_begin_logits
+ *   logits [n_vocab]
+ *    |  choose one                              gpti_choose                                 [SAMPLING]
+ *   id  640
+ *    |  bytes, stop strings, whole characters   gpti_append_token, gpti_stream_push         [GENERATE]
+ *   text  " time"
+ *
+ * To follow it, read in this order, always downwards: [STORY]; [PLAIN], the arithmetic as the papers
+ * write it; in [FORWARD] from "The stages" to "Mixture of experts"; in [SAMPLING] from "Does a step" on;
+ * in [GENERATE] gpti_begin to gpti_append_token: about 700 lines. examples/naive.c is the same once more
+ * in one page, examples/train_naive.c how such a model learns.
+ *
+ * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
+ * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
+ * file; [MODEL] the table of architectures, loading; [SESSION] making, rewinding, evaluating; [SIMD] the
+ * same kernels, faster; [LICENCE] with the list of changes.
+ *
+ * Letters      T rows of a chunk; D d_model; Q K W widths of q, k, v over all heads; F width of the
+ *              feed-forward; [T, D] is row-major, last index contiguous, f32 unless stated
+ * chunk        the tokens that go through the layers together, at most n_batch
+ * stage        a line of the story's list;  unit: a row, head or panel of it;  slice: the units between
+ *              two looks at the poll hook
+ * job, piece   a product of a stage; the part of a slice that one thread takes at once
+ * panel, tile  16 rows of a matrix that lie interleaved; 32 columns of a panel, unpacked to bytes
+ * band         rows of a chunk and heads of one kv head that meet their keys together
+ * row, column  of a matrix: output, input. A block is some columns of one row with their scale
+ * slot         a row of the feed-forward: a token's, or that of one expert of a token
+ * cap          positions that a layer's cache has room for; a window layer's wraps around
+ * scratch      what one worker unpacks and sums in
+ * carve        to take a piece of a block of memory that is laid out, or only measured
+ * word         what the pre-tokenizer cuts off for merging
+ *
+ * gpt.h is not for GPUs, not for serving many users from many machines, and not for training large
+ * models: for those the same GGUF file moves to llama.cpp or vLLM.
+ * ==================================================================================================== */
 #ifdef GPT_IMPLEMENTATION
-#ifndef GPTI_KERNEL_SET     /* the end of [SIMD] includes this file again for each kernel set, and means its last part alone */
+/* The end of [SIMD] includes this file again for each kernel set, and means its last part alone. */
+#ifndef GPTI_KERNEL_SET
 
 #include <float.h>
 #include <math.h>
@@ -406,8 +497,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #include <stdlib.h>
 #include <string.h>
 
-/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their inline functions need
- * the options they were written for. */
+/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their
+ * inline functions need the options they were written for. */
 #if !defined(GPT_NO_SIMD) && !defined(__TINYC__) && (defined(__GNUC__) || defined(_MSC_VER))
 #  if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
 #    define GPTI_X86 1
@@ -452,7 +543,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  endif
 #endif
 
-/* Compiler dialects. GPTI_TARGET: the function may use these instructions, whatever the flags say. */
+/* Compiler dialects. GPTI_TARGET: the function may use these instructions, whatever the flags
+ * say. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #  define GPTI_TARGET(t)
 #  define GPTI_UNROLL
@@ -477,8 +569,9 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_ALIGN64
 #endif
 
-/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
- * default: told not to here, for everything below. -ffast-math would undo that silently. */
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b
+ * + c into one rounding by default: told not to here, for everything below. -ffast-math would undo
+ * that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
 #  error "gpt.h: compile GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
 #endif
@@ -501,7 +594,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
-/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size by clang. */
+/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size
+ * by clang. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
@@ -568,6 +662,259 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #ifndef GPT_ASSERT
 #  define GPT_ASSERT(x) ((void)0)
 #endif
+
+/* ======================================================================
+ * [STORY] One token's way: prompt, pass, choice, text
+ * ====================================================================
+ * gpt_generate takes a prompt apart into tokens and then goes one step after the other. A step computes
+ * what waits (the prompt, then each time the newest token), chooses the next token from the logits and
+ * hands out its text. */
+
+#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
+
+typedef struct gpti_pool {              /* who works: the host's threads, OpenMP's, or the caller alone */
+    gpt_parallel host;
+    int          n_worker;              /* the caller included */
+    /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    unsigned     alone, more;
+    struct gpti_crew *crew;             /* OpenMP's helpers that are here now, or NULL */
+} gpti_pool;
+
+typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop between any two slices of units */
+    int active;
+    /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
+    size_t stage, unit, n_unit, logits_group;
+    uint32_t layer;
+} gpti_pass_cursor;
+
+/* Units [begin, end) of a stage, for one worker. */
+typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
+typedef struct gpti_stage {
+    uint8_t id, kinds;                                  /* GPTI_STAGE_; of layers that have it */
+    void (*begin)(gpt_session *s);                      /* sets cursor.n_unit and cost */
+    /* computes a share of the units, which do not depend on each other */
+    void (*run)(gpt_session *s, const gpti_share *u);
+} gpti_stage;
+
+enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
+
+struct gpt_session {
+    const gpt_model   *m;
+    gpt_session_params params;
+    gpti_pool          pool;
+    int                n_most;          /* workers that there is scratch for */
+    size_t             bytes;
+    void              *block;           /* what to free; NULL: the caller's */
+    /* rows of x; rows of y, ffn and xq; rows of logits */
+    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;
+
+    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
+    gpt_token         *token;
+    size_t             n_past, n_token;
+    size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
+    size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
+    struct gpti_cache *cache;           /* [n_layer] */
+    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL */
+    int                lent;            /* the host has had a pointer to them */
+    size_t             from;            /* n_past when the work at hand came */
+    struct gpti_generation *gen;
+    struct gpti_candidate  *cand;       /* [n_vocab] */
+
+    /* the pass under way */
+    gpti_stage        *stage;           /* [GPTI_N_STAGE] */
+    gpti_pass_cursor   cursor;
+    size_t             n_row, cost;     /* T of this chunk; multiply-adds of one unit */
+    size_t             slice;           /* first unit of the slice under way */
+    struct gpti_matmul *job;            /* [n_job] the products of this stage, together n_unit panels */
+    size_t             n_job;
+    struct gpti_attend *attend;
+    size_t             n_slot, d_slot, n_shared;    /* rows of the feed-forward and their width; of the shared expert */
+    int                logits_wanted;   /* GPTI_LOGITS_ */
+    float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
+    size_t             score_base;
+    size_t             out_row, n_out;  /* rows of x that get logits */
+
+    /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the
+     * feed-forward, S = n_slot rows */
+    float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
+    float             *att, *y, *ffn;   /* [T, heads * d_v]; [S, D] what is added to x; [S, 2F] gate, then up */
+    /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
+    struct gpti_xblock *xq;
+    /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
+    float             *rope[2], *logits;
+    float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
+    uint32_t          *chosen;          /* [T, n_used] experts of each token */
+    /* grouped by expert, expert e's from first[e] to first[e + 1] */
+    uint32_t          *expert_tok, *expert_slot, *first;
+    union gpti_scratch *scratch;        /* [n_worker]; the tokenizer uses it too */
+
+    int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
+    gpt_error         *err;             /* of that call */
+};
+
+/* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language
+ * Understanding by Generative Pre-Training", fig. 1) to its top: buffers in -> out.
+ * gpti_list_stages says how each is computed. */
+enum {
+    GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
+
+    GPTI_STAGE_ATTN_NORM,       /* x -> xn, xq                  norm; from here on for each layer */
+    GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
+    GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
+    GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
+    GPTI_STAGE_ATT_INPUT,       /* att -> xq */
+    GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
+    GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
+
+    GPTI_STAGE_FFN_UP,          /* xn, xq -> ffn                layers with one feed-forward: products */
+    GPTI_STAGE_FFN_ACT,         /* ffn -> ffn, xq               activation */
+    GPTI_STAGE_FFN_DOWN,        /* ffn, xq -> y                 product */
+    GPTI_STAGE_FFN_ADD,         /* x, y -> x */
+
+    GPTI_STAGE_ROUTER,          /* xn, xq -> route              layers of experts: a score for each expert */
+    GPTI_STAGE_ROUTE,           /* route -> chosen, gate        the best of them, and their weights */
+    GPTI_STAGE_EXPERTS_UP,      /* xn, xq -> ffn                as above, a row for each expert of a token */
+    GPTI_STAGE_EXPERTS_ACT,     /* ffn -> ffn, xq */
+    GPTI_STAGE_EXPERTS_DOWN,    /* ffn, xq -> y */
+    GPTI_STAGE_EXPERTS_ADD,     /* x, y, gate -> x              to here */
+
+    GPTI_STAGE_OUT_NORM,        /* x -> xn, xq                  only rows whose logits somebody wants */
+    GPTI_STAGE_LOGITS,          /* xn, xq -> logits             product with the vocabulary */
+    GPTI_STAGE_SCORES,          /* logits -> logits, score      scale and cap */
+    GPTI_N_STAGE
+};
+
+static void gpti_begin_chunk(gpt_session *s);                               /* [FORWARD] */
+static void gpti_begin_stage(gpt_session *s);
+static void gpti_run_slice(gpt_session *s);
+static void gpti_trace_stage(const gpt_session *s);
+static int gpti_next_stage(gpt_session *s);
+static void gpti_end_chunk(gpt_session *s);
+static gpt_result gpti_ask(gpt_session *s);
+static void gpti_drop_waiting(gpt_session *s);
+static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err);
+static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err);     /* [SESSION] */
+static gpt_result gpti_leave(gpt_session *s, gpt_result r);
+static gpt_result gpti_draw(gpt_session *s, gpt_token *id);                 /* [SAMPLING] */
+static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                             void *user, gpt_error *err);                   /* [GENERATE] */
+static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
+static gpt_finish gpti_enough(const gpt_session *s);
+static gpt_result gpti_finish(gpt_session *s, gpt_finish why);
+
+/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by
+ * layer. The cursor lives in the session. So one loop serves the calls that block, the slices of
+ * gpt_step (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on
+ * there), a cancel (finished chunks stay, the rest is dropped) and the trace hook. */
+static gpt_result gpti_pass(void *session) {
+    gpt_session *s = (gpt_session *)session;
+    while (s->n_past < s->n_token) {
+        if (!s->cursor.active) gpti_begin_chunk(s);
+        do {
+            if (s->cursor.unit == 0) gpti_begin_stage(s);
+            while (s->cursor.unit < s->cursor.n_unit) {
+                gpt_result r;
+                gpti_run_slice(s);              /* some milliseconds of work, shared by the threads */
+                r = gpti_ask(s);                /* the poll hook */
+                if (r < 0) gpti_drop_waiting(s);
+                if (r) return r;
+            }
+            gpti_trace_stage(s);
+        } while (gpti_next_stage(s));
+        gpti_end_chunk(s);
+    }
+    return GPT_OK;
+}
+
+/* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the
+ * generation. */
+static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
+    gpt_token id = -1;
+    gpt_finish why = gpti_enough(s);            /* what was handed out last may have ended the text */
+    gpt_result r;
+    if (why == GPT_FINISH_STOP || why == GPT_FINISH_HOST) return gpti_finish(s, why);
+    s->logits_wanted = GPTI_LOGITS_LAST;
+    r = gpti_forward(s, 1, err);
+    if (!r && !s->stop) r = gpti_draw(s, &id);
+    if (r == GPT_MORE) return r;
+    if (s->stop) {                              /* gpt_end from a hook */
+        if (err) { err->code = GPT_OK; err->msg[0] = 0; }
+        return gpti_finish(s, GPT_FINISH_HOST);
+    }
+    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
+    why = gpti_append_token(s, id);
+    return why == GPT_FINISH_NONE ? GPT_MORE : gpti_finish(s, why);
+}
+
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
+    return gpti_leave(s, gpti_advance(s, err));
+}
+
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                                void *user, gpt_error *err) {
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
+    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
+    do r = gpt_step(s, err); while (r == GPT_MORE);
+    return r;
+}
+
+/* ======================================================================
+ * [PLAIN] The arithmetic of a layer as the papers write it
+ * ====================================================================
+ * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms
+ * with. A fast form adds an order of sums that is the same everywhere, and more numbers at a time. */
+
+/* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16
+ * rows at a time, from weights of few bits. */
+GPTI_UNUSED static void gpti_plain_product(double *y, const float *w, const float *x, const float *b, size_t n_row,
+                                           size_t n_col) {
+    size_t i, k;
+    for (i = 0; i < n_row; i++) {
+        y[i] = b ? (double)b[i] : 0.0;
+        for (k = 0; k < n_col; k++) y[i] += (double)w[i * n_col + k] * (double)x[k];
+    }
+}
+
+/* Norm: x minus its mean (LayerNorm; RMSNorm takes no mean), divided by the root of its mean
+ * square. Fast: gpti_norm_body. */
+GPTI_UNUSED static void gpti_plain_norm(double *y, const float *x, size_t n, const float *w, const float *b,
+                                        int layer_norm, double eps) {
+    double mean = 0.0, square = 0.0;
+    size_t i;
+    for (i = 0; layer_norm && i < n; i++) mean += (double)x[i] / (double)n;
+    for (i = 0; i < n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
+    for (i = 0; i < n; i++)
+        y[i] = ((double)x[i] - mean) / sqrt(square + eps) * (w ? (double)w[i] : 1.0) + (b ? (double)b[i] : 0.0);
+}
+
+/* Rope: the pair (a, b) turns like the hand of a clock, by position * frequency. Fast:
+ * gpti_rope_body. */
+GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
+    const double x = *a * cos(angle) - *b * sin(angle);
+    *b = *a * sin(angle) + *b * cos(angle);
+    *a = x;
+}
+
+/* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q .
+ * key), divided by the sum of all: softmax, here as it goes: when a larger score comes up, what was
+ * summed before is scaled down. Fast: gpti_attend_band. */
+GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values,
+                                             size_t n, size_t d_k, size_t d_v, double scale) {
+    double largest = -INFINITY, sum = 0.0, score, weight, keep;
+    size_t i, j;
+    for (i = 0; i < d_v; i++) out[i] = 0.0;
+    for (j = 0; j < n; j++) {
+        for (score = 0.0, i = 0; i < d_k; i++) score += scale * (double)q[i] * (double)keys[j * d_k + i];
+        keep = score > largest ? exp(largest - score) : 1.0;
+        largest = score > largest ? score : largest;
+        weight = exp(score - largest);
+        sum = sum * keep + weight;
+        for (i = 0; i < d_v; i++) out[i] = out[i] * keep + weight * (double)values[j * d_v + i];
+    }
+    for (i = 0; i < d_v; i++) out[i] /= sum;
+}
 
 /* ======================================================================
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
@@ -679,12 +1026,6 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
 enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
        GPTI_MAX_WORKER = 256, GPTI_PIECES = 4,      /* pieces of a job for each; looks for work before the core is lent away: */
        GPTI_SPIN = 2000, GPTI_QUIT = 1 << 15 };
-typedef struct gpti_pool {
-    gpt_parallel host;
-    int          n_worker;      /* the caller included */
-    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
-    struct gpti_crew *crew;     /* the helpers that are here now, or NULL */
-} gpti_pool;
 
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
@@ -1753,7 +2094,7 @@ typedef union gpti_scratch {
         unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];     /* of a matrix that is used as mapped */
         unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
     } product;
-    struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
+    struct {                                       /* see gpti_attend_band; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
         float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
     } attend;
@@ -1789,35 +2130,38 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
  * ====================================================================
  * out[T, n_row] = x[T, n_col] * w[n_row, n_col]^T (+ bias)
  *
- * What is computed is fixed to the last bit, so that kernel sets, thread counts and chunkings cannot differ: every named
- * operation is one IEEE rounding, nothing is fused or reassociated. For each output, over its tiles in ascending columns:
- *   quantised   for each scale half h:  acc = acc + (float)isum * (d[h] * xd)     isum = sum (q - zero) * xq, exact
+ * What is computed is fixed to the last bit, so that kernel sets, thread counts and chunkings cannot
+ * differ: every named operation is one IEEE rounding, nothing is fused or reassociated. For each output,
+ * over its tiles in ascending columns:
+ *   quantised   for each scale half h:  acc = acc + (float)isum * (d[h] * xd)
+ *               where isum = sum (q - zero) * xq, exact
  *               then, with minima, for each h:  acc = acc - m[h] * xs[h]
- *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)                         over up to 32 columns
+ *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)        over up to 32 columns
  * and at the end out = acc, or acc + bias.
  */
 
 /* 32 columns of one row of activations: x = q * d. A cache line, so that a kernel streams it. */
 typedef struct gpti_xblock {
-    int8_t q[32];             /* in [-127, 127]                                                          */
-    int16_t sum[3][2];        /* sums of q over all columns, columns 0-15, 16-31; [0] those with k%4 < 2, [1] the others */
+    int8_t q[32];             /* in [-127, 127] */
+    /* sums of q over all columns, columns 0-15, 16-31; [0] those with k%4 < 2, [1] the others */
+    int16_t sum[3][2];
     float s[3];               /* d * (float)sum, the same three ranges: what a minimum is multiplied with */
-    float d;                  /* max |x| / 127; NaN when an x is not finite (then q = 0)                  */
+    float d;                  /* max |x| / 127; NaN when an x is not finite (then q = 0) */
     uint32_t pad;
 } gpti_xblock;
 
 typedef struct gpti_matmul {
     gpti_matrix w;
-    const float *x;           /* [*, n_col], read by float formats; by F16 with at most 13 bits          */
-    const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major!     */
-    size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq                                    */
+    const float *x;           /* [*, n_col], read by float formats; by F16 with at most 13 bits */
+    const gpti_xblock *xq;    /* [n_col / 32][ld_xq], read by quantised formats: column blocks major! */
+    size_t ld_x, ld_xq;       /* floats between rows of x; rows of xq */
     size_t n_tok;
-    const uint32_t *in_row;   /* [n_tok] row of x or xq for each token, NULL = 0, 1, 2 ...               */
-    const uint32_t *out_row;  /* [n_tok] row of out, NULL = 0, 1, 2 ...                                  */
-    float *out;               /* overwritten                                                             */
-    size_t ld_out;            /* floats between rows of out                                              */
-    const float *bias;        /* [n_row] or NULL                                                         */
-    int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead       */
+    const uint32_t *in_row;   /* [n_tok] row of x or xq for each token, NULL = 0, 1, 2 ... */
+    const uint32_t *out_row;  /* [n_tok] row of out, NULL = 0, 1, 2 ... */
+    float *out;               /* overwritten */
+    size_t ld_out;            /* floats between rows of out */
+    const float *bias;        /* [n_row] or NULL */
+    int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead */
 } gpti_matmul;
 
 #define GPTI_CACHED (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
@@ -1825,10 +2169,11 @@ typedef struct gpti_matmul {
 typedef struct gpti_attend gpti_attend;
 typedef struct gpti_kernels {
     const char *name;
-    int (*usable)(void);                                                            /* on this processor   */
-    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);     /* any split */
+    int (*usable)(void);                                                            /* on this processor */
+    /* any split */
+    void (*matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch);
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
-    void (*round13)(float *x, size_t n);                                            /* to 13 bits          */
+    void (*round13)(float *x, size_t n);                                            /* to 13 bits */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
     void (*activate)(float *h, const float *up, size_t n, int kind);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
@@ -1836,8 +2181,9 @@ typedef struct gpti_kernels {
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
 } gpti_kernels;
 
-/* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles on some processors.)
- * Clears a block and sets its scale; 0 when that was all: the largest |x| is next to nothing, or not finite. */
+/* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles
+ * on some processors.) Clears a block and sets its scale; 0 when that was all: the largest |x| is
+ * next to nothing, or not finite. */
 GPTI_INLINE int gpti_quantize_scale(gpti_xblock *out, uint32_t top) {
     memset(out, 0, sizeof *out);
     if (top >= 0x7F800000u) out->d = out->s[0] = out->s[1] = out->s[2] = gpti_bits_f32(0x7FC00000u);
@@ -1917,9 +2263,10 @@ static void gpti_floats_ref(const float (*w)[16], const float *x, size_t n, floa
     for (r = 0; r < 16; r++) acc[r] = acc[r] + sum[r];
 }
 
-/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <= GPTI_COLUMNS */
-static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0, size_t n_tok,
-                           gpti_scratch *scratch) {
+/* scratch's acc[n_tok][16] += columns [k, k + n) of a panel times tokens [t0, t0 + n_tok), n <=
+ * GPTI_COLUMNS */
+static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, size_t k, size_t n, size_t t0,
+                             size_t n_tok, gpti_scratch *scratch) {
     const gpti_unpack_steps steps = gpti_unpack_steps_ref();
     gpti_tile *tile = scratch->product.u.t[0];
     float (*w)[16] = scratch->product.u.w[0], (*acc)[16] = scratch->product.acc;
@@ -1939,8 +2286,10 @@ static void gpti_columns_ref(const gpti_matmul *job, const unsigned char *p, siz
     }
 }
 
-/* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to the next. */
-static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc, size_t ld_acc) {
+/* Writes the sums of one panel for tokens [t0, t0 + n_tok); acc [16], ld_acc floats from a token to
+ * the next. */
+static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, size_t n_tok, const float *acc,
+                              size_t ld_acc) {
     size_t row = panel * GPTI_PANEL, n_row = job->w.n_row - row, t, r;
     float bias[GPTI_PANEL] = { 0.0f }, sum[GPTI_PANEL];
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
@@ -1967,7 +2316,8 @@ static void gpti_matmul_ref(const gpti_matmul *job, size_t panel_begin, size_t p
             memset(acc, 0, n_tok * sizeof *acc);
             for (k = 0; k < w->n_col; k += n) {
                 n = gpti_min(w->n_col - k, GPTI_COLUMNS);
-                gpti_columns_ref(job, gpti_panel_columns(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok, scratch);
+                gpti_columns_ref(job, gpti_panel_columns(w, panel, k, n, scratch->product.packed), k, n, t0, n_tok,
+                                 scratch);
             }
             gpti_matmul_store(job, panel, t0, n_tok, acc[0], 16);
         }
@@ -4012,134 +4362,152 @@ static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *id
  * [MODEL] The architecture table, hyper-parameters, loading
  * ==================================================================== */
 
-enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };                        /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019)   */
-enum { GPTI_POS_LEARNED, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };  /* rope on pairs (2i, 2i+1) or (i, i + d/2)      */
+enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };    /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019) */
+enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope on pairs (2i, 2i+1) or (i, i + d/2) */
 enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
+enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
-enum {                              /* what else sets an architecture apart                                              */
-    GPTI_ALWAYS     = 1 << 0,       /* (in the tensor tables: every architecture needs it)                               */
-    GPTI_NORM_BIAS  = 1 << 1,       /* norms have a bias                                                                 */
-    GPTI_QKV_BIAS   = 1 << 2,       /* the q, k, v projections have one                                                  */
-    GPTI_OUT_BIAS   = 1 << 3,       /* the attention's output projection has one                                         */
-    GPTI_FFN_BIAS   = 1 << 4,       /* the feed-forward layers have one                                                  */
-    GPTI_BIAS       = GPTI_NORM_BIAS | GPTI_QKV_BIAS | GPTI_OUT_BIAS | GPTI_FFN_BIAS,
-    GPTI_GATED      = 1 << 5,       /* down(act(gate x) * up x) instead of down(act(up x))                               */
-    GPTI_PARALLEL   = 1 << 6,       /* x + attention(norm x) + ffn(norm x)                                               */
-    GPTI_MAY_PARALLEL = 1 << 7,     /* parallel where the file has no ffn_norm                                           */
-    GPTI_PRE_NORM   = 1 << 8,       /* norms before attention and feed-forward                                           */
-    GPTI_POST_NORM  = 1 << 9,       /* norms after them, before the residual sum                                         */
-    GPTI_QK_NORM    = 1 << 10,      /* norms on q and k before rope, per head or whole: the tensor's shape says          */
-    GPTI_EMBD_NORM  = 1 << 11,      /* a norm right after the embedding                                                  */
-    GPTI_EMBD_SQRT  = 1 << 12,      /* embeddings times sqrt(d_model)                                                    */
-    GPTI_NORM_PLAIN = 1 << 13,      /* norms without weights                                                             */
-    GPTI_LOGIT_DIV  = 1 << 14,      /* logit_scale divides                                                               */
-    GPTI_MOE_NORM   = 1 << 15,      /* the chosen experts' weights are made to sum to 1                                  */
-    GPTI_SINKS      = 1 << 16,      /* attention sinks: one more score per head with no value behind it                  */
-    GPTI_POST_AS_FFN = 1 << 17,     /* post_attention_norm is the feed-forward's norm                                    */
-    GPTI_MAY_QK_NORM = 1 << 18,     /* GPTI_QK_NORM where the file has the weights                                       */
-    GPTI_MAY_EXPERT = 1 << 19,      /* mixture of experts where the file has a router                                    */
-    GPTI_POSITIONS  = 1 << 20,      /* learned position embeddings                                                       */
-    GPTI_OWN_HEAD   = 1 << 21,      /* output.weight is there: never the embedding's                                     */
-    GPTI_HEAD_BIAS  = 1 << 22,      /* so is output.bias                                                                 */
-    GPTI_SHARED_EXPERT = 1 << 23,   /* one expert that all tokens use, with a gate of its own                            */
-    GPTI_FULL_ROPE  = 1 << 24,      /* rope turns the whole head                                                         */
-    GPTI_READ_PARALLEL = 1 << 25,   /* the keys of the row: use_parallel_residual                                        */
-    GPTI_READ_SCALES = 1 << 26,     /* attention.scale, embedding_scale, residual_scale, rope.scaling.finetuned          */
-    GPTI_READ_LOGIT_SCALE = 1 << 27,    /* logit_scale                                                                   */
-    GPTI_READ_CAPS  = 1 << 28,      /* attn_logit_softcapping; without it 50, 30 for the last one and a window of 4096   */
-    GPTI_READ_QUERY = 1 << 29,      /* attention.scale, final_logit_softcapping                                          */
-    GPTI_READ_CLAMP = 1 << 30,      /* attention.clamp_kqv                                                               */
-    GPTI_ANY        = 0             /* (in the tensor tables: every architecture may have it)                            */
-};
-
-/* One row per architecture: the dozen choices in which GPT-family decoders differ. */
-typedef struct gpti_arch {              /* names stand in the rows of all tables: rows without pointers are truly constant */
-    char        name[12];
-    uint8_t     norm, pos, act;
-    uint8_t     window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer   */
-    uint8_t     rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere              */
-    uint8_t     wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head)             */
-    uint32_t    flags;
+/* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what
+ * its models have; with a question mark: have where the file has the tensors.
+ *   pre_norm     norms before attention and feed-forward     qkv_bias   q, k, v have a bias
+ *   post_norm    norms after them, before the sum            out_bias   attention's output has one
+ *   plain_norm   norms without weights                       ffn_bias   the feed-forward has one
+ *   norm_bias    norms have a bias                           own_head   output.weight is there
+ *   qk_norm      norms on q and k before rope                head_bias  so is output.bias
+ *   embd_norm    a norm right after the embedding            experts    layers of kind GPTI_MOE
+ *   embd_sqrt    embeddings times sqrt(d_model)              shared     an expert that all tokens use
+ *   positions    learned position embeddings                 sum_to_1   the experts' weights do
+ *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
+ *   gated        down(act(gate x) * up x), not down(act(up x))
+ *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
+ *   sinks        one more score per head, with no value behind it
+ *   post_is_ffn  post_attention_norm is the feed-forward's norm
+ * and whose keys it reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
+ *
+ * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other
+ * has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What the words
+ * cannot say is a new layer kind. */
+typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
+    char    name[12];
+    uint8_t norm, pos, act;
+    uint8_t window_period;      /* layer i has the sliding window unless i % period == period - 1; 0 = every layer */
+    uint8_t rope_period;        /* layer i has no rope if i % period == period - 1; 0 = rope everywhere */
+    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
+    float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
+    char    has[104];
 } gpti_arch;
 
-#define GPTI_LLAMA_LIKE (GPTI_PRE_NORM | GPTI_GATED | GPTI_MOE_NORM)
+#define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
+#define GPTI_LLAMA_LIKE "pre_norm gated "
 static const gpti_arch gpti_archs[] = {
-    /* name         norm             position          activation      window rope wide  flags */
-    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_LEARNED, GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_POSITIONS },
-    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
-        | GPTI_READ_PARALLEL | GPTI_OWN_HEAD },
-    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_FFN_BIAS | GPTI_PARALLEL },
-    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI,   GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS | GPTI_EMBD_NORM },
-    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_ERF,     0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_PARALLEL | GPTI_FULL_ROPE },
-    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS },
-    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_NORM_BIAS
-        | GPTI_GATED | GPTI_MAY_PARALLEL | GPTI_MAY_QK_NORM | GPTI_OWN_HEAD },
-    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_PRE_NORM | GPTI_BIAS
-        | GPTI_PARALLEL | GPTI_OWN_HEAD | GPTI_HEAD_BIAS },
-    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE },
-    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_MAY_EXPERT
-        | GPTI_FULL_ROPE },
-    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS },
-    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
-        | GPTI_QKV_BIAS | GPTI_MAY_EXPERT | GPTI_SHARED_EXPERT | GPTI_OWN_HEAD },
-    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM },
-    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_QK_NORM
-        | GPTI_MAY_EXPERT },
-    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    0, 0,  0, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT },
-    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    2, 0, 46, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
-        | GPTI_POST_NORM | GPTI_READ_QUERY | GPTI_READ_CAPS },
-    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_GELU_TANH,    6, 0, 62, GPTI_LLAMA_LIKE | GPTI_EMBD_SQRT
-        | GPTI_POST_NORM | GPTI_QK_NORM | GPTI_READ_QUERY },
-    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_NORM_PLAIN
-        | GPTI_READ_CLAMP },
-    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SILU,         4, 0,  0, GPTI_GATED | GPTI_POST_NORM
-        | GPTI_QK_NORM | GPTI_OWN_HEAD },
-    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_LLAMA_LIKE | GPTI_LOGIT_DIV
-        | GPTI_READ_SCALES | GPTI_READ_LOGIT_SCALE },
-    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,    GPTI_SILU,         0, 4,  0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,    GPTI_SILU,         0, 0,  0, GPTI_PRE_NORM | GPTI_GATED
-        | GPTI_PARALLEL | GPTI_MAY_QK_NORM | GPTI_READ_LOGIT_SCALE },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,    GPTI_SWIGLU_CLAMP, 2, 0,  0, GPTI_LLAMA_LIKE | GPTI_QKV_BIAS
-        | GPTI_OUT_BIAS | GPTI_SINKS | GPTI_POST_AS_FFN | GPTI_MAY_EXPERT | GPTI_OWN_HEAD }
+    /* name         norm             position       activation     window rope wide local_base */
+    { "gpt2",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "positions" },
+    { "starcoder",  GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "positions" },
+    { "gptneox",    GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+        GPTI_GPT2_LIKE "k_parallel own_head" },
+    { "gptj",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        "pre_norm norm_bias ffn_bias parallel" },
+    { "bloom",      GPTI_NORM_LAYER, GPTI_POS_ALIBI, GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "embd_norm" },
+    { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  0, 0,  0, 0,
+        "pre_norm norm_bias parallel full_rope" },
+    { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0, GPTI_GPT2_LIKE },
+    { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        "pre_norm norm_bias gated parallel? qk_norm? own_head" },
+    { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_GPT2_LIKE "parallel own_head head_bias" },
+    { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0, GPTI_LLAMA_LIKE },
+    { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
+    { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias" },
+    { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias experts? shared own_head" },
+    { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+        GPTI_LLAMA_LIKE "qk_norm" },
+    { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      0, 0,  0, 1,
+        GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
+    { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "embd_sqrt" },
+    { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 2, 0, 46, 0,
+        GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
+    { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, 6, 0, 62, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
+    { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "plain_norm k_clamp" },
+    { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      4, 0,  0, 1,
+        "post_norm gated qk_norm own_head" },
+    { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
+    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      0, 4,  0, 0, GPTI_LLAMA_LIKE },
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      0, 0,  0, 0,
+        GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, 2, 0, 0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
-enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };          /* q/k norm per head, same weights; own weights; all heads   */
+/* Has the architecture what the word says? "" stands for all of them: GPTI_IF_PRESENT. */
+static int gpti_has(const gpti_arch *a, const char *word) {
+    const size_t n = strlen(word);
+    const char *p = a->has;
+    if (!n) return GPTI_IF_PRESENT;
+    for (; *p; p += strcspn(p, " "), p += *p == ' ') {
+        if (strncmp(p, word, n)) continue;
+        if (p[n] == '?') return GPTI_IF_PRESENT;
+        if (!p[n] || p[n] == ' ') return GPTI_YES;
+    }
+    return GPTI_NO;
+}
 
-typedef struct gpti_vector { const float *w, *b; } gpti_vector;             /* weight and bias of a norm, or NULL        */
+/* Kinds of layers, a bit each. Tensors and stages carry a mask of the kinds that have them.
+ *
+ * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
+ * 3. its stages, in the story and in gpti_list_stages. */
+enum { GPTI_DENSE = 1,          /* one feed-forward */
+       GPTI_MOE = 2,        /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 3 };
+
+enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
+
+typedef struct gpti_vector { const float *w, *b; } gpti_vector;     /* weight and bias of a norm, or NULL */
 typedef struct gpti_linear {
-    gpti_matrix  w;             /* w.data NULL = absent                                                                  */
-    const float *b;             /* [n_row] or NULL; experts: [n_expert, n_row]                                           */
-    size_t       stride;        /* experts: bytes from one expert's matrix to the next                                   */
+    gpti_matrix  w;             /* w.data NULL = absent */
+    const float *b;             /* [n_row] or NULL; experts: [n_expert, n_row] */
+    size_t       stride;        /* experts: bytes from one expert's matrix to the next */
 } gpti_linear;
 
 typedef struct gpti_layer {
-    gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    int          kind;          /* GPTI_DENSE or GPTI_MOE */
+    gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks;
     uint32_t     n_head, n_kv, d_ff;
-    uint32_t     window;        /* 0 = sees everything                                                                   */
-    int          rope;          /* -1 none, else which of the model's two frequency tables                               */
-    int          qk_norm;       /* GPTI_QK_: what the q and k norms run over                                             */
+    uint32_t     window;        /* 0 = sees everything */
+    int          rope;          /* -1 none, else which of the model's two frequency tables */
+    int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
 } gpti_layer;
 
 typedef struct gpti_hparams {
-    uint32_t n_layer, n_vocab, n_ctx, d_model, d_k, d_v, n_rope;        /* d_k, d_v: per head; n_rope: rotated part of d_k */
-    uint32_t max_head, max_kv, max_ff, max_qkv, max_att;                /* over the layers, for scratch sizes            */
-    size_t   ld_ffn;                                                    /* floats of a row that holds gate and up        */
+    uint32_t n_layer, n_vocab, n_ctx, d_model;
+    uint32_t d_k, d_v, n_rope;          /* of a head: width of q and k, of v; rotated part of d_k */
+    uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
+    size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
-    float    rope_mscale;
+    int      causal, with_rope, parallel, yarn_truncate;
+    float    rope_base, local_base, rope_scale, rope_attn, yarn_fast, yarn_slow, yarn_attn;
+    float    rope_mscale;               /* what cosines and sines are multiplied with */
 } gpti_hparams;
 
 struct gpt_model {
     gpti_mem         mem;
-    gpti_arch        arch;      /* the row, copied: the file may settle what the row leaves open */
+    gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
+    int              pre_norm, plain_norm, gated, parallel, sum_to_1;   /* of its words, those that a pass asks for */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
@@ -4147,86 +4515,72 @@ struct gpt_model {
     gpti_linear      pos_embd;
     gpti_vector      embd_norm, out_norm;
     gpti_layer      *layer;     /* [n_layer] */
-    float           *rope_freq[3];          /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
+    /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
+    float           *rope_freq[3];
     void            *weights;   /* one block: packed matrices and vectors */
-    int              quantized;             /* some matrix is: what the rows that it multiplies become */
+    int              quantized; /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
     gpti_gguf        gguf;      /* names of metadata and tensors; arrays and data only while parts are open */
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
     int              header_only, whole;    /* whole: the file has all tensors of a model that can be computed */
-    uint32_t         n_busy;    /* calls at work on sessions of it, on all threads: gpt_model_free from a hook does nothing */
+    /* calls at work on its sessions, on all threads: gpt_model_free from a hook does nothing */
+    uint32_t         n_busy;
 };
 
-/* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ------------------------------ */
+/* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ---- */
 
-typedef struct gpti_tensor_row {
-    char        name[28];
-    size_t      offset;         /* in gpti_layer or gpt_model */
-    char        kind;           /* 'M' matrix (gpti_matrix inside gpti_linear), 'V' vector (const float *), 'F' rope factors */
-    char        extents[4];
-    uint32_t    need, only;     /* flags that require it; flags of which one must be there to have a use for it */
+typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
+    char     name[20];
+    size_t   offset;                /* in gpti_layer or gpt_model */
+    char     type;                  /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'F' rope factors */
+    char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
+    uint8_t  kinds;                 /* of layers that have it */
+
+    /* Words. who has it: "=word" these must and no others may, "!word" these must, "?word" only these may,
+     * "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
+    char     who[14], bias[12];
 } gpti_tensor_row;
 
 #define GPTI_L(field) offsetof(gpti_layer, field)
 static const gpti_tensor_row gpti_layer_tensors[] = {
-    { "attn_norm.weight",           GPTI_L(attn_norm.w),      'V', "D",   GPTI_PRE_NORM,                  GPTI_PRE_NORM },
-    { "attn_norm.bias",             GPTI_L(attn_norm.b),      'V', "D",   GPTI_NORM_BIAS,                 GPTI_PRE_NORM },
-    { "attn_norm_2.weight",         GPTI_L(attn_norm_2.w),    'V', "D",   0,                              GPTI_PARALLEL },
-    { "attn_norm_2.bias",           GPTI_L(attn_norm_2.b),    'V', "D",   0,                              GPTI_PARALLEL },
-    { "attn_qkv.weight",            GPTI_L(qkv.w),            'M', "DS",  0,                              GPTI_ANY },
-    { "attn_qkv.bias",              GPTI_L(qkv.b),            'V', "S",   0,                              GPTI_ANY },
-    { "attn_q.weight",              GPTI_L(q.w),              'M', "DQ",  0,                              GPTI_ANY },
-    { "attn_q.bias",                GPTI_L(q.b),              'V', "Q",   0,                              GPTI_ANY },
-    { "attn_k.weight",              GPTI_L(k.w),              'M', "DK",  0,                              GPTI_ANY },
-    { "attn_k.bias",                GPTI_L(k.b),              'V', "K",   0,                              GPTI_ANY },
-    { "attn_v.weight",              GPTI_L(v.w),              'M', "DW",  0,                              GPTI_ANY },
-    { "attn_v.bias",                GPTI_L(v.b),              'V', "W",   0,                              GPTI_ANY },
-    { "attn_q_norm.weight",         GPTI_L(q_norm.w),         'V', "q",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_q_norm.bias",           GPTI_L(q_norm.b),         'V', "q",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_k_norm.weight",         GPTI_L(k_norm.w),         'V', "k",   GPTI_QK_NORM,                   GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_k_norm.bias",           GPTI_L(k_norm.b),         'V', "k",   0,                              GPTI_QK_NORM | GPTI_MAY_QK_NORM },
-    { "attn_output.weight",         GPTI_L(o.w),              'M', "OD",  GPTI_ALWAYS,                    GPTI_ANY },
-    { "attn_output.bias",           GPTI_L(o.b),              'V', "D",   GPTI_OUT_BIAS,                  GPTI_ANY },
-    { "attn_sinks.weight",          GPTI_L(sinks),            'V', "H",   GPTI_SINKS,                     GPTI_SINKS },
-    { "post_attention_norm.weight", GPTI_L(attn_post_norm.w), 'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
-    { "post_attention_norm.weight", GPTI_L(ffn_norm.w),       'V', "D",   GPTI_POST_AS_FFN,               GPTI_POST_AS_FFN },
-    { "ffn_norm.weight",            GPTI_L(ffn_norm.w),       'V', "D",   0,                              GPTI_PRE_NORM },
-    { "ffn_norm.bias",              GPTI_L(ffn_norm.b),       'V', "D",   0,                              GPTI_PRE_NORM },
-    { "post_ffw_norm.weight",       GPTI_L(ffn_post_norm.w),  'V', "D",   GPTI_POST_NORM,                 GPTI_POST_NORM },
-    { "ffn_gate.weight",            GPTI_L(gate.w),           'M', "DF",  0,                              GPTI_GATED },
-    { "ffn_gate.bias",              GPTI_L(gate.b),           'V', "F",   0,                              GPTI_GATED },
-    { "ffn_up.weight",              GPTI_L(up.w),             'M', "DU",  0,                              GPTI_ANY },
-    { "ffn_up.bias",                GPTI_L(up.b),             'V', "U",   0,                              GPTI_ANY },
-    { "ffn_down.weight",            GPTI_L(down.w),           'M', "FD",  0,                              GPTI_ANY },
-    { "ffn_down.bias",              GPTI_L(down.b),           'V', "D",   0,                              GPTI_ANY },
-    { "ffn_gate_inp.weight",        GPTI_L(router.w),         'M', "DX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_inp.bias",          GPTI_L(router.b),         'V', "X",   0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_exps.weight",       GPTI_L(gate_exps.w),      'M', "DEX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_exps.bias",         GPTI_L(gate_exps.b),      'V', "EX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_up_exps.weight",         GPTI_L(up_exps.w),        'M', "DEX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_up_exps.bias",           GPTI_L(up_exps.b),        'V', "EX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_down_exps.weight",       GPTI_L(down_exps.w),      'M', "EDX", 0,                              GPTI_MAY_EXPERT },
-    { "ffn_down_exps.bias",         GPTI_L(down_exps.b),      'V', "DX",  0,                              GPTI_MAY_EXPERT },
-    { "ffn_gate_inp_shexp.weight",  GPTI_L(shexp_gate.w),     'M', "D1",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_gate_shexp.weight",      GPTI_L(gate_shexp.w),     'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_up_shexp.weight",        GPTI_L(up_shexp.w),       'M', "DZ",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT },
-    { "ffn_down_shexp.weight",      GPTI_L(down_shexp.w),     'M', "ZD",  GPTI_SHARED_EXPERT,             GPTI_MAY_EXPERT }
+    { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
+    { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
+    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_EVERY, "",             "" },
+    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_EVERY, "",             "" },
+    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_EVERY, "",             "" },
+    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_EVERY, "",             "" },
+    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_EVERY, "=qk_norm",     "" },
+    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_EVERY, "=qk_norm",     "" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_EVERY, "!",            "out_bias" },
+    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_EVERY, "=sinks",       "none" },
+    { "post_attention_norm", GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
+    { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
+    { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
+    { "post_ffw_norm",       GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
+    { "ffn_gate",            GPTI_L(gate),          'M', "DF",  GPTI_DENSE, "?gated",       "" },
+    { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
+    { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
+    { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
+    { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
+    { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
+    { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
+    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_gate_shexp",      GPTI_L(gate_shexp),    'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_up_shexp",        GPTI_L(up_shexp),      'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_down_shexp",      GPTI_L(down_shexp),    'M', "ZD",  GPTI_MOE,   "!shared",      "none" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
-    { "token_embd.weight",          GPTI_M(embd.w),           'M', "DN",  GPTI_ALWAYS,                    GPTI_ANY },
-    { "position_embd.weight",       GPTI_M(pos_embd.w),       'M', "DC",  GPTI_POSITIONS,                 GPTI_POSITIONS },
-    { "token_embd_norm.weight",     GPTI_M(embd_norm.w),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
-    { "token_embd_norm.bias",       GPTI_M(embd_norm.b),      'V', "D",   GPTI_EMBD_NORM,                 GPTI_EMBD_NORM },
-    { "output_norm.weight",         GPTI_M(out_norm.w),       'V', "D",   GPTI_ALWAYS,                    GPTI_ANY },
-    { "output_norm.bias",           GPTI_M(out_norm.b),       'V', "D",   GPTI_NORM_BIAS,                 GPTI_ANY },
-    { "output.weight",              GPTI_M(head.w),           'M', "DN",  GPTI_OWN_HEAD,                  GPTI_ANY },
-    { "output.bias",                GPTI_M(head.b),           'V', "N",   GPTI_HEAD_BIAS,                 GPTI_ANY },
-    { "rope_freqs.weight",          0,                        'F', "R",   0,                              GPTI_ANY },
-    { "rope_factors_long.weight",   0,                        'F', "R",   0,                              GPTI_ANY },
-    { "rope_factors_short.weight",  0,                        'F', "R",   0,                              GPTI_ANY }
+    { "token_embd",          GPTI_M(embd),          'M', "DN",  GPTI_EVERY, "!",            "none" },
+    { "position_embd",       GPTI_M(pos_embd),      'M', "DC",  GPTI_EVERY, "=positions",   "none" },
+    { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
+    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "!",            "norm_bias" },
+    { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
+    { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
+    { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
+    { "rope_factors_short",  0,                     'F', "R",   GPTI_EVERY, "",             "none" }
 };
 enum {
     GPTI_N_LAYER_TENSOR = (int)(sizeof gpti_layer_tensors / sizeof gpti_layer_tensors[0]),
@@ -4235,8 +4589,8 @@ enum {
 
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
-    uint64_t q = l ? (uint64_t)l->n_head * hp->d_k : 0, k = l ? (uint64_t)l->n_kv * hp->d_k : 0;
-    uint64_t v = l ? (uint64_t)l->n_kv * hp->d_v : 0, f = l ? l->d_ff : 0;
+    const uint64_t n_head = l ? l->n_head : 0, n_kv = l ? l->n_kv : 0;
+    const uint64_t q = n_head * hp->d_k, k = n_kv * hp->d_k, v = n_kv * hp->d_v;
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
@@ -4246,9 +4600,9 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return q + k + v;
-        case 'O': return (uint64_t)(l ? l->n_head : 0) * hp->d_v;
-        case 'H': return l ? l->n_head : 0;
-        case 'F': return f;
+        case 'O': return n_head * hp->d_v;
+        case 'H': return n_head;
+        case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
         case 'E': return hp->d_ff_exp;
         case 'Z': return hp->d_ff_shexp;
@@ -4256,7 +4610,7 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
     }
 }
 
-/* ---- Hyper-parameters ---------------------------------------------------------------------------------------------- */
+/* ---- Hyper-parameters ---- */
 
 typedef struct gpti_loader {        /* what loading needs and a loaded model does not */
     gpt_model              *m;
@@ -4272,55 +4626,60 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
     char                    shown[GPTI_SHOWN];      /* for gpti_show */
 } gpti_loader;
 
-#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
-
 /* ".name" is "ARCH.name" in buf; any other key stands for itself */
 static const char *gpti_key(const gpti_loader *ld, const char *name, char buf[128]) {
     snprintf(buf, 128, "%.11s%.100s", name[0] == '.' ? ld->m->arch.name : "", name);
     return buf;
 }
 
-/* What to say when a getter found nothing: fine where the key is absent, an error where it holds something else. */
+static gpt_result gpti_key_missing(gpti_loader *ld, const char *key) {
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
+}
+
+/* What to say when a getter found nothing: fine where the key is absent, an error where it holds
+ * something else. */
 static gpt_result gpti_key_absent(gpti_loader *ld, const char *key, const char *expected) {
     if (!gpti_gguf_find(&ld->g, key)) return GPT_OK;
     return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %s, file has something else", key, expected);
 }
 
-/* An integer for layer i, where the file may have one for all layers or an array with one for each. Absent gives the
- * default, or an error if that is not within min..max itself. */
+/* An integer for layer i, where the file may have one for all layers or an array with one for each.
+ * Absent gives the default, or an error if that is not within min..max itself. */
 static gpt_result gpti_hp_layer(gpti_loader *ld, const char *name, uint32_t i, uint32_t *out, uint32_t absent,
-    uint32_t min, uint32_t max) {
+                                uint32_t min, uint32_t max) {
     char key[128];
     int got;
     *out = absent;
     got = gpti_gguf_u32_at(&ld->g, gpti_key(ld, name, key), i, out);
     if (got < 0) return gpti_fail(ld->err, GPT_E_IO, "%s: read error", key);
-    if (!got)
-        GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
+    if (!got) GPTI_TRY(gpti_key_absent(ld, key, "an integer from 0 to 4294967295, or one for each layer"));
     if (*out >= min && *out <= max) return GPT_OK;
-    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
     return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %llu to %llu, file has %llu", key, (gpti_ull)min,
-        (gpti_ull)max, (gpti_ull)*out);
+                     (gpti_ull)max, (gpti_ull)*out);
 }
 
 /* The same for the whole model. */
-static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min, uint32_t max) {
+static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, uint32_t absent, uint32_t min,
+                              uint32_t max) {
     char key[128];
     const gpti_meta_pair *pair = gpti_gguf_find(&ld->g, gpti_key(ld, name, key));
-    if (pair && pair->type == GPTI_GGUF_ARRAY) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
+    if (pair && pair->type == GPTI_GGUF_ARRAY)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected one number, file has an array", key);
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
-/* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has saved say so. Where the
- * default is no such number itself, the file must have the key. */
+/* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has
+ * saved say so. Where the default is no such number itself, the file must have the key. */
 static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent, float min, float max) {
     char key[128];
     *out = 0.0f;
     if (!gpti_gguf_f32(&ld->g, gpti_key(ld, name, key), out)) GPTI_TRY(gpti_key_absent(ld, key, "a number"));
     if (*out == 0.0f) *out = absent;
     if (*out >= min && *out <= max) return GPT_OK;
-    if (!gpti_gguf_find(&ld->g, key)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: missing from the file", key);
-    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max, (double)*out);
+    if (!gpti_gguf_find(&ld->g, key)) return gpti_key_missing(ld, key);
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g", key, (double)min, (double)max,
+                     (double)*out);
 }
 
 static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int absent) {
@@ -4331,149 +4690,229 @@ static gpt_result gpti_hp_bool(gpti_loader *ld, const char *name, int *out, int 
 
 static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, const char *absent) {
     char key[128];
-    out->p = absent; out->n = strlen(absent);
+    *out = gpti_str_of(absent);
     return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
 }
 
-enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256, GPTI_MAX_CTX = 1 << 24 };
+enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256,
+       GPTI_MAX_CTX = 1 << 24 };
 
+/* Keys of single values. absent: the value without the key; where that is not from min to max, the
+ * file must have it. */
+typedef struct gpti_key_row {
+    char   key[44];
+    char   type;            /* 'u' uint32_t, 'f' float, 'b' int 0 or 1, 't' gpt_token */
+    char   only[12];        /* a word of the architectures that read it, "" for all */
+    size_t offset;          /* of the field */
+    double absent, min, max;
+} gpti_key_row;
+
+#define GPTI_H(field) offsetof(gpti_hparams, field)
+#define GPTI_U32_MAX 4294967295.0
+static const gpti_key_row gpti_shape_keys[] = {
+    { ".block_count",              'u', "",           GPTI_H(n_layer),        0,      1,    GPTI_MAX_LAYER },
+    { ".embedding_length",         'u', "",           GPTI_H(d_model),        0,      1,    GPTI_MAX_WIDTH },
+    { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
+    { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
+    { ".use_parallel_residual",    'b', "k_parallel", GPTI_H(parallel),       -1,     0,    1 },
+    { ".rope.scaling.finetuned",   'b', "k_scales",   GPTI_H(with_rope),      1,      0,    1 }
+};
+/* Where two rows fill one field, the later one counts. rope.global.freq_base is Ollama's name. */
+static const gpti_key_row gpti_keys[] = {
+    { ".attention.clamp_kqv",      'f', "k_clamp",    GPTI_H(clamp_qkv),      0,      0,    1e6 },
+    { ".attn_logit_softcapping",   'f', "k_caps",     GPTI_H(attn_cap),       50,     0,    1e6 },
+    { ".final_logit_softcapping",  'f', "k_query",    GPTI_H(logit_cap),      0,      0,    1e6 },
+    { ".final_logit_softcapping",  'f', "k_caps",     GPTI_H(logit_cap),      30,     0,    1e6 },
+    { ".attention.scale",          'f', "k_scales",   GPTI_H(attn_scale),     0,      0,    1e6 },
+    { ".attention.scale",          'f', "k_query",    GPTI_H(attn_scale),     0,      0,    1e6 },
+    { ".embedding_scale",          'f', "k_scales",   GPTI_H(embd_scale),     1,      0,    1e6 },
+    { ".residual_scale",           'f', "k_scales",   GPTI_H(residual_scale), 1,      0,    1e6 },
+    { ".logit_scale",              'f', "k_logit",    GPTI_H(logit_scale),    1,      0,    1e6 },
+    { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
+    { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
+    { ".attention.sliding_window", 'u', "k_oss",      GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
+    { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
+    { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast),      32,     1e-3, 1e6 },
+    { ".rope.scaling.yarn_beta_slow", 'f', "", GPTI_H(yarn_slow),      1,      1e-3, 1e6 },
+    { ".rope.scaling.yarn_attn_factor", 'f', "", GPTI_H(yarn_attn),      1,      0,    1e6 },
+    { ".rope.scaling.yarn_truncate", 'b', "", GPTI_H(yarn_truncate),  1,      0,    1 },
+    { ".rope.scaling.yarn_truncate", 'b', "k_oss", GPTI_H(yarn_truncate),  0,      0,    1 },
+    { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig),     0,      0,    GPTI_U32_MAX },
+    { ".rope.global.freq_base",    'f', "",           GPTI_H(rope_base),      10000,  1,    1e12 }
+};
+
+static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_t n, void *object) {
+    char key[128];
+    for (; n > 0; n--, row++) {
+        void *field = (char *)object + row->offset;
+        uint32_t id = UINT32_MAX;
+        if (row->only[0] && !gpti_has(&ld->m->arch, row->only)) continue;
+        switch (row->type) {
+        case 'u': GPTI_TRY(gpti_hp_u32(ld, row->key, (uint32_t *)field, (uint32_t)row->absent, (uint32_t)row->min,
+                                       (uint32_t)row->max));
+            break;
+        case 'f':
+            GPTI_TRY(gpti_hp_f32(ld, row->key, (float *)field, (float)row->absent, (float)row->min, (float)row->max));
+            break;
+        case 'b': GPTI_TRY(gpti_hp_bool(ld, row->key, (int *)field, (int)row->absent));
+            if (*(int *)field < row->min) return gpti_key_missing(ld, gpti_key(ld, row->key, key));
+            break;
+        default:
+            if (!gpti_gguf_u32(&ld->g, row->key, &id)) GPTI_TRY(gpti_key_absent(ld, row->key, "a token id"));
+            *(gpt_token *)field = id < 0x7fffffffu ? (gpt_token)id : -1;
+        }
+    }
+    return GPT_OK;
+}
+
+/* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    uint32_t i, windowed, period = m->arch.window_period;
+    const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
+    uint32_t i, windowed, period = m->arch.window_period, last = m->arch.rope_period;
     const gpti_meta_pair *pattern;
     char key[128];
-    int rope = 1;
-    if (m->arch.flags & GPTI_READ_SCALES) GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.finetuned", &rope, 1));    /* false: no rope */
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
     if (pattern && pattern->type != GPTI_GGUF_ARRAY)
         GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, period, 0, 255));
     m->arch.window_period = (uint8_t)period;
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
-        uint32_t qkv, att;
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
         if (l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
-        period = m->arch.window_period;
+        snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
+        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
         windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = windowed ? hp->window : 0;
-        l->rope = m->arch.pos == GPTI_POS_PAIR || m->arch.pos == GPTI_POS_HALF ? 0 : -1;
-        if (!rope || (m->arch.rope_period && i % m->arch.rope_period == m->arch.rope_period - 1u)) l->rope = -1;
-        if (l->rope == 0 && l->window && m->rope_freq[1]) l->rope = 1;
-        qkv = l->n_head * hp->d_k + l->n_kv * (hp->d_k + hp->d_v);
-        att = l->n_head * hp->d_v;
-        if (l->n_head > hp->max_head) hp->max_head = l->n_head;
-        if (l->n_kv > hp->max_kv) hp->max_kv = l->n_kv;
-        if (l->d_ff > hp->max_ff) hp->max_ff = l->d_ff;
-        if (qkv > hp->max_qkv) hp->max_qkv = qkv;
-        if (att > hp->max_att) hp->max_att = att;
+        l->rope = l->window && m->rope_freq[1] ? 1 : 0;
+        if (!rope || (last && i % last == last - 1)) l->rope = -1;
+        hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
+        hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
+        hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
+        hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'S'));
+        hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, 'O'));
     }
-    return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon",
-                       &hp->eps, 0.0f, 1e-30f, 1.0f);
+    return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
+                           : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
 }
 
-/* Numbers that some rows read, and the rows: by flags. The others' stay 0, or 1 for a scale. */
-typedef struct gpti_number_key { char key[32]; size_t offset; uint32_t only; float absent; } gpti_number_key;
-#define GPTI_H(field) offsetof(gpti_hparams, field)
-static const gpti_number_key gpti_number_keys[] = {
-    { ".attention.clamp_kqv",     GPTI_H(clamp_qkv),      GPTI_READ_CLAMP,                   0.0f },
-    { ".attn_logit_softcapping",  GPTI_H(attn_cap),       GPTI_READ_CAPS,                   50.0f },
-    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_QUERY,                   0.0f },
-    { ".final_logit_softcapping", GPTI_H(logit_cap),      GPTI_READ_CAPS,                   30.0f },
-    { ".attention.scale",         GPTI_H(attn_scale),     GPTI_READ_SCALES | GPTI_READ_QUERY, 0.0f },
-    { ".embedding_scale",         GPTI_H(embd_scale),     GPTI_READ_SCALES,                  1.0f },
-    { ".residual_scale",          GPTI_H(residual_scale), GPTI_READ_SCALES,                  1.0f },
-    { ".logit_scale",             GPTI_H(logit_scale),    GPTI_READ_LOGIT_SCALE,             1.0f }
-};
-
-static gpt_result gpti_load_hparams(gpti_loader *ld) {
-    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa", ".attention.value_length_swa" };
+/* Widths of a head. d_head: what they are where the file does not say. */
+static gpt_result gpti_load_head_widths(gpti_loader *ld, uint32_t d_head) {
+    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa",
+                                     ".attention.value_length_swa" };
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    uint32_t n_head, d_head;
-    int parallel = 0, causal = 1;
-    size_t n = 0, i;
-    gpti_str act;
-    GPTI_TRY(gpti_hp_u32(ld, ".block_count", &hp->n_layer, 0, 1, GPTI_MAX_LAYER));
-    GPTI_TRY(gpti_hp_u32(ld, ".embedding_length", &hp->d_model, 0, 1, GPTI_MAX_WIDTH));
-    GPTI_TRY(gpti_hp_u32(ld, ".context_length", &hp->n_ctx, 0xffffffffu, 0, 0xffffffffu));
-    if (hp->n_ctx == 0xffffffffu) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.context_length: missing from the file", m->arch.name);
-    if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
-    if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
-    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
-    d_head = hp->d_model / n_head;
+    const int full = gpti_has(&m->arch, "full_rope") == GPTI_YES;
+    size_t i;
     GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
     GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
-    if (m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) hp->n_rope = 0;
-    if (hp->n_rope & 1 || (m->arch.flags & GPTI_FULL_ROPE && hp->n_rope != hp->d_k))
+    if (m->arch.pos != GPTI_POS_PAIR && m->arch.pos != GPTI_POS_HALF) hp->n_rope = 0;
+    if (hp->n_rope & 1 || (full && hp->n_rope != hp->d_k))
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %llu", m->arch.name,
-            hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
+                         hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
     for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
-        uint32_t want = i == 0 ? hp->n_rope : i == 1 ? hp->d_k : hp->d_v, has;
-        if (!want) continue;                    /* no rope */
-        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, want, 0, 0xffffffffu));
-        if (has != want) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
-            m->arch.name, same[i], (gpti_ull)want, (gpti_ull)has);
+        const uint32_t widths[] = { hp->n_rope, hp->d_k, hp->d_v };
+        uint32_t has;
+        if (!widths[i]) continue;               /* no rope */
+        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, widths[i], 0, UINT32_MAX));
+        if (has != widths[i])
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
+                             m->arch.name, same[i], (gpti_ull)widths[i], (gpti_ull)has);
     }
-    GPTI_TRY(gpti_hp_bool(ld, ".attention.causal", &causal, 1));
-    if (!causal) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", m->arch.name);
-    n = (size_t)m->tok.n_token;
-    if (!n) { GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24)); }
-    else hp->n_vocab = (uint32_t)n;
-    GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
-    if (m->arch.act == GPTI_SWIGLU_CLAMP) act.n = 0;        /* its files say silu, and mean that with the clamps */
-    if (gpti_str_is(act, "silu")) m->arch.act = GPTI_SILU;
-    else if (gpti_str_is(act, "gelu")) m->arch.act = GPTI_GELU_ERF;
-    else if (gpti_str_is(act, "gelu_pytorch_tanh")) m->arch.act = GPTI_GELU_TANH;
-    else if (act.n)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
-            gpti_show(ld->shown, act));
-    if (m->arch.flags & GPTI_MAY_EXPERT) GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
-    if (hp->n_expert) {
-        uint32_t d_ff = 0;
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
-        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, GPTI_MAX_WIDTH));
-        if (!hp->d_ff_exp) hp->d_ff_exp = m->arch.flags & GPTI_FULL_ROPE ? d_ff : d_ff / hp->n_expert_used;     /* llama: its own */
-        if (!hp->d_ff_exp) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_feed_forward_length: missing from the file", m->arch.name);
-        GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-        if (!hp->d_ff_shexp && m->arch.flags & GPTI_SHARED_EXPERT) hp->d_ff_shexp = d_ff;
-    }
-    hp->embd_scale = m->arch.flags & GPTI_EMBD_SQRT ? sqrtf((float)hp->d_model) : 1.0f;
-    hp->residual_scale = hp->logit_scale = 1.0f;
-    for (i = 0; i < sizeof gpti_number_keys / sizeof *gpti_number_keys; i++) {
-        const gpti_number_key *k = &gpti_number_keys[i];
-        const int need = m->arch.flags & GPTI_LOGIT_DIV && k->offset == GPTI_H(logit_scale);
-        if (m->arch.flags & k->only)
-            GPTI_TRY(gpti_hp_f32(ld, k->key, (float *)(void *)((char *)hp + k->offset), need ? -1.0f : k->absent, 0.0f, 1e6f));
-    }
-    if (m->arch.flags & GPTI_LOGIT_DIV) hp->logit_scale = 1.0f / hp->logit_scale;
-    if (hp->attn_scale == 0.0f) hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == m->arch.wide_at_layer ? d_head : hp->d_k));
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window", &hp->window, 0, m->arch.flags & GPTI_SINKS ? 1 : 0, 0xffffffffu));
-    if (!hp->window && m->arch.flags & GPTI_READ_CAPS) hp->window = 4096;
-    if (m->arch.flags & GPTI_READ_PARALLEL) GPTI_TRY(gpti_hp_bool(ld, ".use_parallel_residual", &parallel, -1));
-    if (parallel < 0) return gpti_fail(ld->err, GPT_E_FORMAT, "%s.use_parallel_residual: missing from the file", m->arch.name);
-    if (parallel) m->arch.flags |= GPTI_PARALLEL;
-    hp->ld_ffn = 2 * (size_t)(hp->d_ff_exp > hp->d_ff_shexp ? hp->d_ff_exp : hp->d_ff_shexp);
     return GPT_OK;
 }
 
-/* ---- Rope frequencies, with the scaling schemes that stretch a context ---------------------------------------------- */
+static gpt_result gpti_load_activation(gpti_loader *ld) {
+    static const struct { char name[20]; uint8_t act; } rows[] = {
+        { "silu", GPTI_SILU }, { "gelu", GPTI_GELU_ERF }, { "gelu_pytorch_tanh", GPTI_GELU_TANH } };
+    gpt_model *m = ld->m;
+    gpti_str act;
+    size_t i;
+    GPTI_TRY(gpti_hp_str(ld, ".hidden_activation", &act, ""));
+    if (!act.n || gpti_has(&m->arch, "k_oss")) return GPT_OK;      /* gpt-oss says silu, and means that with clamps */
+    for (i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (gpti_str_is(act, rows[i].name)) { m->arch.act = rows[i].act; return GPT_OK; }
+    return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
+                     "%s.hidden_activation: expected silu, gelu or gelu_pytorch_tanh, file has %s", m->arch.name,
+                     gpti_show(ld->shown, act));
+}
 
-/* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within the original context */
+static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
+    const gpti_arch *a = &ld->m->arch;
+    gpti_hparams *hp = &ld->m->hp;
+    uint32_t d_ff = 0;
+    char key[128];
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
+    if (!hp->n_expert) return GPT_OK;
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
+    GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
+    if (!gpti_has(a, "full_rope")) d_ff /= hp->n_expert_used;       /* not llama's */
+    if (gpti_has(a, "k_oss")) d_ff = 0;
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 0, GPTI_MAX_WIDTH));
+    if (!hp->d_ff_exp) hp->d_ff_exp = d_ff;
+    if (!hp->d_ff_exp) return gpti_key_missing(ld, gpti_key(ld, ".expert_feed_forward_length", key));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    if (!hp->d_ff_shexp && gpti_has(a, "shared"))
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    return GPT_OK;
+}
+
+static gpt_result gpti_load_hparams(gpti_loader *ld) {
+    gpt_model *m = ld->m;
+    gpti_hparams *hp = &m->hp;
+    const gpti_arch *a = &m->arch;
+    uint32_t n_head;
+    hp->with_rope = 1;
+    GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
+    if (!hp->causal)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", a->name);
+    if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
+    if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
+    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
+    GPTI_TRY(gpti_load_head_widths(ld, hp->d_model / n_head));
+    hp->n_vocab = (uint32_t)m->tok.n_token;
+    if (!hp->n_vocab) GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24));
+    GPTI_TRY(gpti_load_activation(ld));
+    if (gpti_has(a, "experts")) GPTI_TRY(gpti_load_expert_hparams(ld));
+    hp->embd_scale = gpti_has(a, "embd_sqrt") ? sqrtf((float)hp->d_model) : 1.0f;
+    hp->residual_scale = hp->logit_scale = 1.0f;
+    GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
+    if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
+    if (hp->attn_scale == 0.0f)
+        hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
+    if (!hp->window && gpti_has(a, "k_caps")) hp->window = 4096;
+    if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &hp->rope_base, hp->rope_base, 1.0f, 1e12f));
+    hp->local_base = hp->window ? a->local_base : 0.0f;
+    if (hp->local_base == 1.0f) hp->local_base = hp->rope_base;
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &hp->local_base, hp->local_base, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
+    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
+    m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
+    m->sum_to_1 = gpti_has(a, "sum_to_1"); m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
+    hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
+    return GPT_OK;
+}
+
+/* ---- Rope frequencies, with the scaling schemes that stretch a context ---- */
+
+/* YaRN (Peng 2023, arXiv:2309.00071, sec. 3.2): the dimension at which a wave turns n times within
+ * the original context */
 static double gpti_yarn_dim(double n_turn, double n_rope, double base, double n_ctx) {
     return n_rope * gpti_log_d(n_ctx / (n_turn * 6.283185307179586)) / (2.0 * gpti_log_d(base));
 }
 
-/* freq[i] = base^(-2i / n_rope), i < n_rope / 2, then divided by factor [n_rope / 2] (or NULL) and by scale */
+/* freq[i] = base^(-2i / n_rope), i < n_rope / 2, then divided by factor [n_rope / 2] (or NULL) and
+ * by scale */
 static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const float *factor, double scale) {
     uint32_t i;
     for (i = 0; i < n_rope / 2; i++) {
@@ -4482,76 +4921,77 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
     }
 }
 
-static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, double base, const float *factor, double scale, double fast,
-    double slow, int whole) {
-    double low = gpti_yarn_dim(fast, hp->n_rope, base, hp->n_ctx_orig),
-        high = gpti_yarn_dim(slow, hp->n_rope, base, hp->n_ctx_orig);
+/* YaRN: low dimensions keep their frequency, high ones are divided by the scale, those between the
+ * two get a mixture. */
+static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, const float *factor) {
+    const double base = hp->rope_base, scale = hp->rope_scale;
+    double low = gpti_yarn_dim(hp->yarn_fast, hp->n_rope, base, hp->n_ctx_orig);
+    double high = gpti_yarn_dim(hp->yarn_slow, hp->n_rope, base, hp->n_ctx_orig);
     uint32_t i;
-    if (whole) low = floor(low), high = ceil(high);
+    if (hp->yarn_truncate) { low = floor(low); high = ceil(high); }
     if (low < 0) low = 0;
     if (high > hp->n_rope - 1) high = hp->n_rope - 1;
     for (i = 0; i < hp->n_rope / 2; i++) {
         double f = gpti_pow_d(base, -2.0 * i / hp->n_rope) / (factor ? (double)factor[i] : 1.0);
         double ramp = ((double)i - low) / (high - low > 0.001 ? high - low : 0.001);
-        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        if (ramp < 0) ramp = 0;
+        if (ramp > 1) ramp = 1;
         freq[i] = (float)(f / scale * ramp + f * (1 - ramp));
     }
 }
 
 static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out);
 
+/* factor: rope_freqs, rope_factors_long, rope_factors_short; NULL where the file has none */
+static gpt_result gpti_build_rope(gpti_loader *ld, gpti_str type, float *const factor[3]) {
+    gpt_model *m = ld->m;
+    const gpti_hparams *hp = &m->hp;
+    const int has[3] = { 1, hp->local_base != 0.0f, factor[1] != NULL };
+    int i;
+    if (gpti_str_is(type, "longrope") && !(factor[1] && factor[2]) && !ld->params->header_only)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short",
+                         m->arch.name);
+    for (i = 0; i < 3; i++) {
+        if (!has[i]) continue;
+        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
+        if (!m->rope_freq[i]) return gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
+    }
+    if (gpti_str_is(type, "yarn")) gpti_rope_yarn(m->rope_freq[0], hp, factor[0]);
+    else gpti_rope_base(m->rope_freq[0], hp->n_rope, hp->rope_base, factor[2] ? factor[2] : factor[0],
+                        gpti_str_is(type, "linear") ? hp->rope_scale : 1.0);
+    if (has[1]) gpti_rope_base(m->rope_freq[1], hp->n_rope, hp->local_base, NULL, 1.0);
+    if (has[2]) gpti_rope_base(m->rope_freq[2], hp->n_rope, hp->rope_base, factor[1], 1.0);
+    return GPT_OK;
+}
+
 static gpt_result gpti_load_rope(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     gpti_str type;
-    float base, base_swa, scale, attn, fast, slow, stretch, given, *llama3 = NULL, *lng = NULL, *shrt = NULL;
-    int i, yarn, whole;
+    float stretch, *factor[3] = { NULL, NULL, NULL };
+    int yarn, i;
     gpt_result r = GPT_OK;
-    if (!hp->n_rope || m->arch.pos == GPTI_POS_LEARNED || m->arch.pos == GPTI_POS_ALIBI) return GPT_OK;
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.global.freq_base", &base, 10000.0f, 1.0f, 1e12f));     /* Ollama's name */
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &base, base, 1.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &base_swa, !(m->arch.flags & GPTI_QK_NORM && hp->window) ? 0.0f
-        : m->arch.flags & GPTI_EMBD_SQRT ? 10000.0f : base, 0.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &base_swa, base_swa, 0.0f, 1e12f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scale_linear", &scale, 1.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &scale, scale, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.attn_factor", &attn, 1.0f, 1e-3f, 1e3f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_fast", &fast, 32.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_beta_slow", &slow, 1.0f, 1e-3f, 1e6f));
-    GPTI_TRY(gpti_hp_bool(ld, ".rope.scaling.yarn_truncate", &whole, !(m->arch.flags & GPTI_SINKS)));
-    GPTI_TRY(gpti_hp_u32(ld, ".rope.scaling.original_context_length", &hp->n_ctx_orig, 0, 0, 0xffffffffu));
-    if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
-    GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, scale != 1.0f ? "linear" : "none"));
+    if (!hp->n_rope) return GPT_OK;
+    GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, hp->rope_scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
-    stretch = (float)(1.0 + (yarn && scale > 1.0f ? 0.1 * gpti_log_d(scale) : 0.0));
-    GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.yarn_attn_factor", &given, 1.0f, 0.0f, 1e6f));
-    if (given != 1.0f && !(gpti_abs(given - stretch) < 1e-4f))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g", m->arch.name,
-            (double)stretch, (double)given);
+    stretch = (float)(1.0 + (yarn && hp->rope_scale > 1.0f ? 0.1 * gpti_log_d(hp->rope_scale) : 0.0));
+    if (hp->yarn_attn != 1.0f && !(gpti_abs(hp->yarn_attn - stretch) < 1e-4f))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g",
+                         m->arch.name, (double)stretch, (double)hp->yarn_attn);
     if (!yarn && !gpti_str_is(type, "none") && !gpti_str_is(type, "linear") && !gpti_str_is(type, "longrope"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-            "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
-            gpti_show(ld->shown, type));
-    r = gpti_rope_factors(ld, "rope_freqs.weight", &llama3);
-    if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &lng);
-    if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &shrt);
-    if (!r && gpti_str_is(type, "longrope") && !(lng && shrt) && !ld->params->header_only)
-        r = gpti_fail(ld->err, GPT_E_SHAPE, "%s.rope.scaling.type: longrope needs rope_factors_long and _short", m->arch.name);
-    for (i = 0; i < 3 && !r; i++) {
-        if ((i == 1 && base_swa == 0.0f) || (i == 2 && !lng)) continue;
-        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
-        if (!m->rope_freq[i]) r = gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
-        else if (i == 1) gpti_rope_base(m->rope_freq[1], hp->n_rope, base_swa, NULL, 1.0);
-        else if (i == 2) gpti_rope_base(m->rope_freq[2], hp->n_rope, base, lng, 1.0);
-        else if (yarn) gpti_rope_yarn(m->rope_freq[0], hp, base, llama3, scale, fast, slow, whole);
-        else gpti_rope_base(m->rope_freq[0], hp->n_rope, base, shrt ? shrt : llama3, gpti_str_is(type, "linear") ? scale : 1.0);
-    }
-    hp->rope_mscale = attn * stretch;
-    gpti_free(&m->mem, llama3); gpti_free(&m->mem, lng); gpti_free(&m->mem, shrt);
+                         "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
+                         gpti_show(ld->shown, type));
+    hp->rope_mscale = hp->rope_attn * stretch;
+    r = gpti_rope_factors(ld, "rope_freqs.weight", &factor[0]);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &factor[1]);
+    if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &factor[2]);
+    if (!r) r = gpti_build_rope(ld, type, factor);
+    for (i = 0; i < 3; i++) gpti_free(&m->mem, factor[i]);
     return r;
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------------------------- */
+/* ---- Weights ---- */
 
 static gpt_result gpti_load_canceled(gpti_loader *ld) {
     if (ld->params->progress && ld->params->progress(ld->params->progress_user, ld->done, ld->total))
@@ -4567,11 +5007,13 @@ static const unsigned char *gpti_tensor_data(const gpti_loader *ld, const gpti_t
 
 /* [n] floats of a tensor of any format, [n_row, n_col] flattened */
 static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float *out) {
-    size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]), row_bytes = (size_t)(t->size / n_row), i;
+    size_t n = (size_t)t->ne[0], n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]),
+           row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
     gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
     unsigned char *bytes = (unsigned char *)(scratch + 1);
-    gpt_result r = scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
+    gpt_result r =
+        scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -4595,47 +5037,62 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
     if (!*out) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", name);
     GPTI_TRY(gpti_load_floats(ld, t, *out));
     for (i = 0; i < n; i++)
-        if (!((*out)[i] >= 1e-3f)) return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers of 0.001 or more", name);
+        if (!((*out)[i] >= 1e-3f))
+            return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected numbers of 0.001 or more", name);
     return GPT_OK;
 }
 
+/* Extents that a tensor must have, by letters. l: NULL for a tensor of the whole model */
+static void gpti_want_extents(const gpt_model *m, const char *extents, gpti_layer *l, const gpti_tensor *t,
+                              int sets_style, uint64_t want[4]) {
+    const size_t n = strlen(extents);
+    const uint64_t d_k = m->hp.d_k, has = t->ne[0] * t->ne[1];
+    uint64_t heads;
+    size_t i;
+    int style = GPTI_QK_WHOLE;
+    for (i = 0; i < 4; i++) want[i] = i < n ? gpti_extent(&m->hp, l, extents[i]) : 1;
+    if (extents[n - 1] == 'U') want[n - 1] = l->d_ff;     /* with gate and up in one: twice as much */
+    if (extents[n - 1] == 'U' && m->gated && !l->gate.w.fmt && t->ne[n - 1] == 2 * (uint64_t)l->d_ff)
+        want[n - 1] = t->ne[n - 1];
+    if (extents[0] != 'q' && extents[0] != 'k') return;
+    /* shared by the heads, one per head, or one over the whole projection: all fit, but one of them
+     * in a layer */
+    heads = extents[0] == 'q' ? l->n_head : l->n_kv;
+    if (t->n_dim == 2) style = GPTI_QK_EACH;
+    if (has == d_k) style = GPTI_QK_SHARED;
+    if (sets_style) l->qk_norm = style;
+    want[0] = d_k;
+    if (t->n_dim > 2 || (has != d_k && has != heads * d_k) || (t->n_dim == 2 && t->ne[0] != d_k)) return;
+    if (style == l->qk_norm || heads == 1) { want[0] = t->ne[0]; want[1] = t->ne[1]; }
+    else if (l->qk_norm != GPTI_QK_SHARED) want[1] = heads;
+}
+
 /* Find one row's tensor and check its extents. *found is NULL when it is absent and not needed. */
-static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, const char *name, gpti_layer *l,
-    const gpti_tensor **found) {
+static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const char *name,
+                                   gpti_layer *l, const gpti_tensor **found) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
-    gpt_model *m = ld->m;
-    uint64_t want[4] = { 1, 1, 1, 1 };
-    int i, n = (int)strlen(row->extents), same = 1, style;
-    *found = t;
-    if (t && row->only && !(m->arch.flags & row->only)) { *found = NULL; return GPT_OK; }     /* left over: gpti_check_layers names it */
+    const gpt_model *m = ld->m;
+    const char *word = row->who + (row->who[0] != 0);
+    const int may = row->who[0] == '=' || row->who[0] == '?' ? gpti_has(&m->arch, word) : GPTI_YES;
+    uint64_t want[4];
+    int must = row->who[0] == '=' || row->who[0] == '!';
+    *found = NULL;
+    /* if it is there, gpti_check_layers names it */
+    if ((l && !(l->kind & row->kinds)) || may == GPTI_NO) return GPT_OK;
     if (!t) {
-        uint32_t need = m->arch.flags | GPTI_ALWAYS;
-        if (m->arch.flags & GPTI_NORM_PLAIN && strstr(name, "norm.")) need = 0;
-        return row->need & need ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
+        if (word[0]) must &= gpti_has(&m->arch, word) == GPTI_YES;
+        if (bias) must = may == GPTI_YES && row->bias[0] && gpti_has(&m->arch, row->bias) == GPTI_YES;
+        if (m->plain_norm && row->type == 'N') must = 0;
+        return must ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
     }
-    for (i = 0; i < n; i++) {
-        char c = row->extents[i];
-        if (c == 'U') want[i] = l->d_ff * (m->arch.flags & GPTI_GATED && !l->gate.w.fmt &&
-            t->ne[n - 1] == 2 * (uint64_t)l->d_ff ? 2u : 1u);
-        else if (c == 'q' || c == 'k') {    /* shared by the heads, one per head, or one over the whole projection: all fit */
-            uint64_t heads = c == 'q' ? l->n_head : l->n_kv, all = heads * m->hp.d_k, has = t->ne[0] * t->ne[1];
-            want[0] = t->ne[0]; want[1] = t->ne[1];
-            if (t->n_dim > 2 || (has != m->hp.d_k && has != all) || (t->n_dim == 2 && t->ne[0] != m->hp.d_k))
-                want[0] = m->hp.d_k, want[1] = 1;
-            style = has == m->hp.d_k ? GPTI_QK_SHARED : t->n_dim == 2 ? GPTI_QK_EACH : GPTI_QK_WHOLE;
-            if (!strcmp(row->name, "attn_q_norm.weight")) l->qk_norm = style;
-            /* one kind in a layer */
-            else if (style != l->qk_norm && heads > 1) want[0] = m->hp.d_k, want[1] = l->qk_norm == GPTI_QK_SHARED ? 1
-                : heads;
-        } else want[i] = gpti_extent(&m->hp, l, c);
-    }
-    for (i = 0; i < 4; i++) if (t->ne[i] != want[i]) same = 0;
-    if (!same)
-        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]", name,
-            row->kind == 'M' ? "a matrix" : "a vector",
-                         (gpti_ull)want[0], (gpti_ull)want[1], (gpti_ull)want[2], t->fmt->name,
-                         (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
+    gpti_want_extents(m, row->extents + (bias && row->type == 'M'), l, t, !bias && !strcmp(row->name, "attn_q_norm"),
+                      want);
+    if (memcmp(t->ne, want, sizeof want))
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected a %s [%llu, %llu, %llu], file has %s [%llu, %llu, %llu]",
+                         name, row->type == 'M' && !bias ? "matrix" : "vector", (gpti_ull)want[0], (gpti_ull)want[1],
+                         (gpti_ull)want[2], t->fmt->name, (gpti_ull)t->ne[0], (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
     ld->used[t - ld->g.tensor] = 1;
+    *found = t;
     return GPT_OK;
 }
 
@@ -4653,7 +5110,8 @@ static void gpti_pack_task(void *arg, size_t begin, size_t end, int worker) {
     }
 }
 
-/* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each strip. */
+/* Read a matrix (or n of them, one after the other) in strips of whole panels and rearrange each
+ * strip. */
 static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const gpti_linear *lin, size_t n_matrix,
     unsigned char *out) {
     size_t n_row = lin->w.n_row, row_bytes = (size_t)(t->size / (n_row * n_matrix)), e, row;
@@ -4673,14 +5131,22 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
     return GPT_OK;
 }
 
-/* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is counted. */
-static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, const gpti_tensor *t, void *object,
-    gpti_arena *a) {
-    char *field = (char *)object + row->offset;
-    size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;    /* weights: bounded by the file */
-    if (row->kind == 'V') {
+static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
+    if (!bias) return row->offset;
+    return row->offset + (row->type == 'M' ? offsetof(gpti_linear, b) : offsetof(gpti_vector, b));
+}
+
+/* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is
+ * counted. */
+static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const gpti_tensor *t,
+                                    void *object, gpti_arena *a) {
+    char *field = (char *)object + gpti_field_offset(row, bias);
+    /* weights: bounded by the file */
+    size_t n = (size_t)(t->size / (uint64_t)t->fmt->block_bytes) * (size_t)t->fmt->block_len;
+    if (bias || row->type != 'M') {
         float *v = (float *)gpti_carve(a, n, sizeof(float));
-        *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;     /* measuring: anything but NULL */
+        /* measuring: anything but NULL */
+        *(const float **)(void *)field = a->base ? v : (const float *)(const void *)t;
         if (!a->base) return GPT_OK;
         ld->done += t->size;
         return gpti_load_floats(ld, t, v);
@@ -4698,7 +5164,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         if (!gpti_packed_bytes(t->fmt, lin->w.n_row, lin->w.n_col, &lin->stride)) a->overflow = 1;
         {
             unsigned char *p = (unsigned char *)gpti_carve(a, n_matrix, lin->stride);
-            size_t strip = gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
+            size_t strip =
+                gpti_max(GPTI_PANEL * row_bytes, lin->stride < (size_t)1 << 20 ? lin->stride : (size_t)1 << 20);
             ld->strip_bytes = gpti_max(ld->strip_bytes, strip);
             if (!a->base) return GPT_OK;
             lin->w.data = p;
@@ -4721,85 +5188,93 @@ static void gpti_fuse_bias(const gpt_model *m, gpti_layer *l, gpti_arena *a) {
     l->qkv.b = b;
 }
 
-/* Walk all tensors of the tables once: to measure, then to load. */
-static gpt_result gpti_walk_tensors(void *loader) {
-    gpti_loader *ld = (gpti_loader *)loader;
-    gpti_arena *a = &ld->arena;
-    gpt_model *m = ld->m;
+/* One row's weight and bias, of a layer or (l NULL) of the model: find them, give them their places. */
+static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpti_layer *l) {
     const gpti_tensor *t;
-    char name[160];
-    uint32_t i;
-    int j;
-    for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) {
-        const gpti_tensor_row *row = &gpti_model_tensors[j];
-        if (row->kind == 'F') continue;
-        GPTI_TRY(gpti_find_tensor(ld, row, row->name, NULL, &t));
-        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, m, a));
+    char name[64], layer[24] = "";
+    int bias, n = row->type == 'F' || !strcmp(row->bias, "none") ? 1 : 2;
+    if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
+    if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
+    for (bias = 0; bias < n; bias++) {
+        snprintf(name, sizeof name, "%s%.19s.%s", layer, row->name, bias ? "bias" : "weight");
+        GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
+        if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
     }
-    for (i = 0; i < m->hp.n_layer; i++) for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) {
-        const gpti_tensor_row *row = &gpti_layer_tensors[j];
-        snprintf(name, sizeof name, "blk.%llu.%.27s", (gpti_ull)i, row->name);
-        GPTI_TRY(gpti_find_tensor(ld, row, name, &m->layer[i], &t));
-        if (t) GPTI_TRY(gpti_place_tensor(ld, row, t, &m->layer[i], a));
-        if (j == GPTI_N_LAYER_TENSOR - 1) gpti_fuse_bias(m, &m->layer[i], a);
-    }
-    if (a->overflow) return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
     return GPT_OK;
 }
 
-/* What no single tensor can show: the set must make a block that this library computes exactly as the model means it. */
+/* Walk all tensors of the tables once: to measure, then to load. */
+static gpt_result gpti_walk_tensors(void *loader) {
+    gpti_loader *ld = (gpti_loader *)loader;
+    gpt_model *m = ld->m;
+    uint32_t i;
+    int j;
+    for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_model_tensors[j], NULL));
+    for (i = 0; i < m->hp.n_layer; i++) {
+        for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_layer_tensors[j], &m->layer[i]));
+        gpti_fuse_bias(m, &m->layer[i], &ld->arena);
+    }
+    if (!ld->arena.overflow) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
+}
+
+/* What a layer lacks so that this library computes exactly what the model means: what no single
+ * tensor can show. NULL: nothing */
+static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
+    static const struct { size_t offset; int may_lack_bias; char what[32]; } norms[] = {
+        { GPTI_L(attn_norm), 0, "attn_norm.weight and .bias" }, { GPTI_L(ffn_norm), 0, "ffn_norm.weight and .bias" },
+        { GPTI_L(attn_norm_2), 0, "attn_norm_2.weight and .bias" }, { GPTI_L(q_norm), 1, "attn_q_norm.weight" },
+        { GPTI_L(k_norm), 1, "attn_k_norm.weight" } };
+    const gpti_arch *a = &m->arch;
+    const int q = l->q.w.fmt != NULL, k = l->k.w.fmt != NULL, v = l->v.w.fmt != NULL, fused = l->qkv.w.fmt != NULL;
+    const int some_bias = l->q.b || l->k.b || l->v.b;
+    const int two_norms = m->pre_norm && (gpti_has(a, "k_parallel") || !(gpti_has(a, "parallel") || m->plain_norm ||
+        gpti_has(a, "post_is_ffn")));
+    size_t i;
+    if (!fused && !(q && k && v)) return "attn_qkv, or attn_q, attn_k and attn_v";
+    if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
+        return "either attn_qkv, or attn_q, attn_k and attn_v";
+    if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
+    if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (!l->ffn_norm.w && two_norms) return "ffn_norm";
+    if (l->kind == GPTI_MOE && m->hp.d_ff_shexp &&
+        !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
+        return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
+    if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
+        return "ffn_norm, as another layer has it, or none has";
+    if (!l->q_norm.w != !l->k_norm.w) return "both attn_q_norm and attn_k_norm";
+    for (i = 0; i < sizeof norms / sizeof norms[0]; i++) {
+        const gpti_vector *n = (const gpti_vector *)(const void *)((const char *)l + norms[i].offset);
+        const int must = n->w && gpti_has(a, "norm_bias") && !norms[i].may_lack_bias;
+        if ((n->b && !n->w) || (must && !n->b)) return norms[i].what;
+    }
+    return NULL;
+}
+
 static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    static const struct { size_t offset; uint32_t bias; char weight[40]; } norms[] = {
-        { GPTI_L(attn_norm), GPTI_NORM_BIAS, "attn_norm.weight and .bias" },
-            { GPTI_L(ffn_norm), GPTI_NORM_BIAS, "ffn_norm.weight and .bias" },
-        { GPTI_L(attn_norm_2), GPTI_NORM_BIAS, "attn_norm_2.weight and .bias" },
-            { GPTI_L(q_norm), 0, "attn_q_norm.weight" }, { GPTI_L(k_norm), 0, "attn_k_norm.weight" }
-    };
-    uint32_t i, flags = m->arch.flags;
     int routed = 0;
-    size_t k;
+    size_t i;
     for (i = 0; i < hp->n_layer; i++) {
-        gpti_layer *l = &m->layer[i];
-        const char *what = NULL;
-        int experts = l->router.w.fmt != NULL;
-        if (!l->qkv.w.fmt && (!l->q.w.fmt || !l->k.w.fmt || !l->v.w.fmt)) what = "attn_qkv, or attn_q, attn_k and attn_v";
-        else if (l->qkv.w.fmt ? l->q.w.fmt || l->k.w.fmt || l->v.w.fmt || (l->qkv.b && (l->q.b || l->k.b || l->v.b)) : l->qkv.b != NULL)
-            what = "either attn_qkv, or attn_q, attn_k and attn_v";
-        else if (l->qkv.w.fmt && flags & GPTI_QKV_BIAS && !l->qkv.b && !l->q.b && !l->k.b && !l->v.b) what = "attn_qkv.bias";
-        else if (experts && (l->up.w.fmt || l->down.w.fmt || l->gate.w.fmt)) what = "either experts or one feed-forward in a layer";
-        else if (!experts && (!l->up.w.fmt || !l->down.w.fmt)) what = "ffn_up and ffn_down";
-        else if (!experts && flags & GPTI_FFN_BIAS && (!l->up.b || !l->down.b)) what = "biases of ffn_up and ffn_down";
-        else if (!experts && flags & GPTI_GATED && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) what = "ffn_gate";
-        else if (experts && (!l->gate_exps.w.fmt || !l->up_exps.w.fmt || !l->down_exps.w.fmt))
-            what = "ffn_gate_exps, ffn_up_exps and ffn_down_exps";
-        else if (!l->ffn_norm.w && flags & GPTI_PRE_NORM &&
-            (flags & GPTI_READ_PARALLEL || !(flags & (GPTI_PARALLEL | GPTI_NORM_PLAIN | GPTI_POST_AS_FFN | GPTI_MAY_PARALLEL))))
-            what = "ffn_norm";
-        else if (experts && hp->d_ff_shexp && (!l->gate_shexp.w.fmt || !l->up_shexp.w.fmt || !l->down_shexp.w.fmt))
-            what = "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
-        else if (flags & GPTI_MAY_PARALLEL && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
-            what = "ffn_norm, as another layer has it, or none has";
-        else if (!l->q_norm.w != !l->k_norm.w) what = "both attn_q_norm and attn_k_norm";
-        for (k = 0; k < sizeof norms / sizeof norms[0] && !what; k++) {
-            const gpti_vector *v = (const gpti_vector *)(const void *)((const char *)l + norms[k].offset);
-            if (v->b && !v->w) what = norms[k].weight;
-            else if (v->w && !v->b && flags & norms[k].bias) what = norms[k].weight;
-        }
-        if (what) return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, what);
-        if (experts) routed = 1;
-        else if (l->d_ff > hp->ld_ffn / 2) hp->ld_ffn = 2 * (size_t)l->d_ff;
+        const gpti_layer *l = &m->layer[i];
+        const char *lacks = gpti_layer_lacks(m, l);
+        if (lacks)
+            return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
+        if (l->kind == GPTI_MOE) routed = 1;
+        else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
-    if (flags & GPTI_MAY_PARALLEL && !m->layer[0].ffn_norm.w) m->arch.flags |= GPTI_PARALLEL;
+    if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
     if (hp->n_expert && !routed)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s.expert_count: no layer has ffn_gate_inp", m->arch.name);
-    if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)     /* a session has such rows */
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file", m->arch.name);
-    for (k = 0; k < ld->g.n_tensor; k++)
-        if (!ld->used[k])
+    /* a session has such rows */
+    if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file",
+                         m->arch.name);
+    for (i = 0; i < ld->g.n_tensor; i++)
+        if (!ld->used[i])
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
-                gpti_show(ld->shown, ld->g.tensor[k].name), m->arch.name);
+                             gpti_show(ld->shown, ld->g.tensor[i].name), m->arch.name);
     return GPT_OK;
 }
 
@@ -4835,38 +5310,15 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     return gpti_load_canceled(ld);
 }
 
-/* ---- Tokenizer metadata -------------------------------------------------------------------------------------------- */
+/* ---- Tokenizer metadata ---- */
 
-/* Metadata keys of single tokens and of yes-or-no settings; -1 stays where the file has none. */
-typedef struct gpti_key_row { char key[44]; size_t offset; } gpti_key_row;
-static const gpti_key_row gpti_token_keys[] = {
-    { "tokenizer.ggml.bos_token_id", offsetof(gpti_vocab, bos) },
-        { "tokenizer.ggml.eos_token_id", offsetof(gpti_vocab, eos) },
-    { "tokenizer.ggml.eot_token_id", offsetof(gpti_vocab, eot) },
-        { "tokenizer.ggml.eom_token_id", offsetof(gpti_vocab, eom) },
-    { "tokenizer.ggml.unknown_token_id", offsetof(gpti_vocab, unk) }
+#define GPTI_T(name, type, field) { "tokenizer.ggml." name, type, "", offsetof(gpti_vocab, field), -1, -1, 1 }
+static const gpti_key_row gpti_vocab_keys[] = {
+    GPTI_T("bos_token_id", 't', bos), GPTI_T("eos_token_id", 't', eos), GPTI_T("eot_token_id", 't', eot),
+    GPTI_T("eom_token_id", 't', eom), GPTI_T("unknown_token_id", 't', unk),
+    GPTI_T("add_bos_token", 'b', add_bos), GPTI_T("add_eos_token", 'b', add_eos),
+    GPTI_T("add_space_prefix", 'b', add_space_prefix), GPTI_T("remove_extra_whitespaces", 'b', remove_extra_whitespaces)
 };
-static const gpti_key_row gpti_flag_keys[] = {
-    { "tokenizer.ggml.add_bos_token", offsetof(gpti_vocab, add_bos) },
-    { "tokenizer.ggml.add_eos_token", offsetof(gpti_vocab, add_eos) },
-    { "tokenizer.ggml.add_space_prefix", offsetof(gpti_vocab, add_space_prefix) },
-    { "tokenizer.ggml.remove_extra_whitespaces", offsetof(gpti_vocab, remove_extra_whitespaces) }
-};
-
-static gpt_result gpti_load_vocab_keys(gpti_loader *ld, gpti_vocab *v) {
-    size_t i;
-    for (i = 0; i < sizeof gpti_token_keys / sizeof gpti_token_keys[0]; i++) {
-        uint32_t id = 0xffffffffu;
-        if (!gpti_gguf_u32(&ld->g, gpti_token_keys[i].key, &id))
-            GPTI_TRY(gpti_key_absent(ld, gpti_token_keys[i].key, "a token id"));
-        *(gpt_token *)(void *)((char *)v + gpti_token_keys[i].offset) = id < 0x7fffffffu ? (gpt_token)id : -1;
-    }
-    for (i = 0; i < sizeof gpti_flag_keys / sizeof gpti_flag_keys[0]; i++) {
-        int *flag = (int *)(void *)((char *)v + gpti_flag_keys[i].offset);
-        GPTI_TRY(gpti_hp_bool(ld, gpti_flag_keys[i].key, flag, -1));
-    }
-    return GPT_OK;
-}
 
 static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     gpt_model *m = ld->m;
@@ -4881,7 +5333,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
     if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
     v.chat_template = gpti_str_of(m->text[1]); v.name = gpti_str_of(m->text[0]);
-    if (ld->params->pretokenizer) v.pre.p = ld->params->pretokenizer, v.pre.n = strlen(v.pre.p);
+    if (ld->params->pretokenizer) v.pre = gpti_str_of(ld->params->pretokenizer);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.tokens", &token, &v.n_token, ld->err);
     if (!r) r = gpti_gguf_strings(g, "tokenizer.ggml.merges", &merge, &v.n_merge, ld->err);
     if (!r) r = gpti_gguf_f32s(g, "tokenizer.ggml.scores", &score, &n, ld->err);
@@ -4894,17 +5346,20 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
     if (!r && gpti_str_is(v.model, "gpt2") && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
-        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
+        r = gpti_fail(ld->err, GPT_E_FORMAT,
+                      "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
     if (!r) {
-        for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];     /* in place: bytes from 32-bit integers */
+        /* in place: bytes from 32-bit integers */
+        for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];
         v.charsmap.p = (const char *)charsmap;
         v.token = token; v.merge = merge; v.score = score; v.type = type;
-        r = gpti_load_vocab_keys(ld, &v);
+        r = gpti_load_keys(ld, gpti_vocab_keys, sizeof gpti_vocab_keys / sizeof *gpti_vocab_keys, &v);
         if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
         m->info.bos = m->tok.bos; m->info.eos = m->tok.eos;
     }
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.eos_token_ids", &ends, &n, ld->err);
-    for (; ends && n > 0; n--) if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
+    for (; ends && n > 0; n--)
+        if (ends[n - 1] >= 0 && ends[n - 1] < m->tok.n_token) m->tok.type[ends[n - 1]] |= GPTI_TOKEN_END;
     gpti_free(&m->mem, ends);
     gpti_free(&m->mem, token); gpti_free(&m->mem, merge); gpti_free(&m->mem, score); gpti_free(&m->mem, type);
         gpti_free(&m->mem, charsmap);
@@ -4913,7 +5368,7 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
 
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err);
 
-/* ---- Load ---------------------------------------------------------------------------------------------------------- */
+/* ---- Load ---- */
 
 static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
     gpti_str s = { "", 0 };
@@ -4932,8 +5387,8 @@ static gpt_result gpti_load_arch(gpti_loader *ld) {
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-        "general.architecture: \"%s\" is not among the %d this version computes", gpti_show(ld->shown, gpti_str_of(m->text[2])),
-        GPTI_N_ARCH);
+                     "general.architecture: \"%s\" is not among the %d this version computes",
+                     gpti_show(ld->shown, gpti_str_of(m->text[2])), GPTI_N_ARCH);
 }
 
 /* All that a model has and a vocabulary may lack. */
@@ -5061,8 +5516,9 @@ GPT_API gpt_result gpt_model_load(gpt_model **out, const char *path, const gpt_m
     if (!out || !path) return gpti_fail(err, GPT_E_ARG, "gpt_model_load: out and path must not be NULL");
     n = gpti_split_count(path);                 /* 1 for a file that is no part of a split model */
     r = gpti_load_files(out, path, n, &p, err);
-    if (r == GPT_E_IO && n > 1 && !gpti_load_files(out, path, 1, &p, NULL)) r = GPT_OK, gpti_clear(err);  /* whole, but named so */
-    return r;
+    if (r != GPT_E_IO || n == 1 || gpti_load_files(out, path, 1, &p, NULL)) return r;
+    gpti_clear(err);                            /* whole, but named like a part */
+    return GPT_OK;
 }
 #endif
 
@@ -5105,9 +5561,11 @@ GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
 
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out) {
     const gpti_gguf *g = m ? &m->gguf : NULL;
-    const gpti_meta_pair *pair = !g ? NULL : key ? gpti_gguf_find(g, key) : i < g->n_pair ? &g->pair[i] : NULL;
+    const gpti_meta_pair *pair = NULL;
     gpti_value v;
     if (out) memset(out, 0, sizeof *out);
+    if (g && key) pair = gpti_gguf_find(g, key);
+    else if (g && i < g->n_pair) pair = &g->pair[i];
     if (!pair || !out) return GPT_E_ARG;
     out->key = pair->key.p; out->n = 1; out->type = (int)pair->type;
     v = pair->v;
@@ -5123,32 +5581,40 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
     return GPT_OK;
 }
 
-/* Where the model keeps a tensor of the tables: its row, and the layer or model that the row's offset counts from. */
-static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **object) {
+/* Where the model keeps a tensor of the tables: its row, and its field; NULL: nowhere */
+static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **field) {
     const gpti_tensor_row *rows = gpti_model_tensors;
+    const char *object = (const char *)m, *dot;
     size_t i = 0, n = GPTI_N_MODEL_TENSOR;
-    *object = (const char *)m;
     if (!strncmp(name, "blk.", 4)) {
         for (name += 4; *name >= '0' && *name <= '9' && i < m->hp.n_layer; name++) i = 10 * i + (size_t)(*name - '0');
         if (*name++ != '.' || i >= m->hp.n_layer) return NULL;
-        *object = (const char *)&m->layer[i];
+        object = (const char *)&m->layer[i];
         rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
     }
-    for (i = 0; i < n; i++) if (!strcmp(rows[i].name, name)) return &rows[i];
+    dot = strrchr(name, '.');
+    for (i = 0; dot && i < n; i++) {
+        if (strncmp(rows[i].name, name, (size_t)(dot - name)) || rows[i].name[dot - name]) continue;
+        *field = object + gpti_field_offset(&rows[i], !strcmp(dot, ".bias"));
+        if (rows[i].type == 'F' || *(const void *const *)(const void *)*field) return &rows[i];
+    }
     return NULL;
 }
 
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err) {
-    const gpti_tensor *t = !m ? NULL : name ? gpti_gguf_tensor(&m->gguf, name)
-        : i < m->gguf.n_tensor ? &m->gguf.tensor[i] : NULL;
+    const gpti_tensor *t = NULL;
     const gpti_tensor_row *place;
-    const char *object;
+    const char *field;
     char shown[GPTI_SHOWN];
     size_t n_col, n_row;
     gpti_clear(err);
     if (info) memset(info, 0, sizeof *info);
-    if (!t) return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s", name ? name : "of that number");
+    if (m && name) t = gpti_gguf_tensor(&m->gguf, name);
+    else if (m && i < m->gguf.n_tensor) t = &m->gguf.tensor[i];
+    if (!t)
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: the model has no tensor %s",
+                         name ? name : "of that number");
     n_col = (size_t)t->ne[0]; n_row = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
     if (info) {
         info->name = t->name.p; info->type = t->fmt->name; info->n_row = n_row; info->n_col = n_col;
@@ -5157,16 +5623,15 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
     if (!n) return GPT_OK;
     gpti_show(shown, t->name);
     if (!rows || row > n_row || n > n_row - row)
-        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them", (gpti_ull)n_row,
-                         shown);
-    place = m->weights ? gpti_tensor_place(m, t->name.p, &object) : NULL;
-    if (!place || place->kind == 'F') return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
-    if (place->kind == 'V') {
-        const float *v = *(const float *const *)(const void *)(object + place->offset);
-        if (!v) return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
-        memcpy(rows, v + row * n_col, n * n_col * sizeof *rows);
+        return gpti_fail(err, GPT_E_ARG, "gpt_model_tensor: expected rows within the %llu of %s, and room for them",
+                         (gpti_ull)n_row, shown);
+    place = m->weights ? gpti_tensor_place(m, t->name.p, &field) : NULL;
+    if (!place || place->type == 'F')
+        return gpti_fail(err, GPT_E_STATE, "gpt_model_tensor: %s is not kept in memory", shown);
+    if (place->type != 'M' || strstr(t->name.p, ".bias")) {
+        memcpy(rows, *(const float *const *)(const void *)field + row * n_col, n * n_col * sizeof *rows);
     } else {
-        const gpti_linear *lin = (const gpti_linear *)(const void *)(object + place->offset);
+        const gpti_linear *lin = (const gpti_linear *)(const void *)field;
         gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&m->mem, sizeof *scratch);
         if (!scratch) return gpti_fail(err, GPT_E_MEMORY, "gpt_model_tensor: out of memory");
         for (i = 0; i < n; i++) {
@@ -5185,13 +5650,9 @@ GPTI_COLD_END
  * [FORWARD] Transformer stages: norm, rope, attention, feed-forward
  * ==================================================================== */
 
-/* A chunk of T rows (tokens) goes through a list of stages, layer by layer, all listed by gpti_list_stages at the end of the
- * chapter. A stage is work over n units (rows, heads or weight panels) that do not depend on each other, so
- * gpti_parallel_for may split them anyhow. gpti_forward walks the list with a cursor that lives in the session: it can
- * stop between any two slices of units and go on later. Buffers, per row of the chunk, f32, last index contiguous:
- *   x [T, D] residual stream    xn [T, D] normed    qkv [T, Q + K + V]    att [T, H * d_v]    y [S, D] what is added to x
- *   ffn [S, 2F] gate then up, activated in place    xq the quantised input of the next product, S rows
- * S = T, or one row for each expert a token goes to: slot t * n_used + j, the shared expert's slots behind them all. */
+/* First the functions of one row that stages are made of, then the stages in the order of the
+ * story. A stage is work over n units (rows, heads or weight panels) that do not depend on each
+ * other, so gpti_parallel_for may split them anyhow. */
 
 enum { GPTI_LANES = 16 };       /* sums run over 16 lanes, then fold in halves: the same order in every kernel set */
 
@@ -5212,12 +5673,15 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
     return gpti_fold(lane);
 }
 
-/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b.
- * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x.
- * The SIMD sets are this same body, compiled for their processors: hence always inline, hence the loops over 16 lanes. */
-GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang &
+ * Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be
+ * x. The SIMD sets are this same body, compiled for their processors: hence always inline, hence
+ * the loops over 16 lanes. */
+GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind,
+                                float eps) {
     float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
-    float mean = kind == GPTI_NORM_LAYER ? first + gpti_sum(x, first, n, 1) / (float)n : 0.0f;     /* what rounding took */
+    /* what rounding took */
+    float mean = kind == GPTI_NORM_LAYER ? first + gpti_sum(x, first, n, 1) / (float)n : 0.0f;
     float scale = 1.0f / sqrtf(gpti_sum(x, mean, n, 2) / (float)n + eps), v[GPTI_LANES];
     size_t i = 0, j;
     for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
@@ -5237,9 +5701,9 @@ static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, 
     gpti_norm_body(out, x, n, w, b, kind, eps);
 }
 
-/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x sigmoid(2u), with which GPT-2
- * was trained; the erf form differs by up to 4.8e-4. SiLU = x sigmoid(x). gpt-oss: gate at most 7, up within 7,
- * (up + 1) gate sigmoid(1.702 gate). */
+/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x
+ * sigmoid(2u), with which GPT-2 was trained; the erf form differs by up to 4.8e-4. SiLU = x
+ * sigmoid(x). gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate). */
 GPTI_INLINE float gpti_act(float x, float up, const int kind) {
     float u = 1.5957691216f * (x + 0.044715f * (x * x * x));
     switch (kind) {
@@ -5274,7 +5738,8 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
 static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 
 /* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
-GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s, const size_t m) {
+GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s,
+                                   const size_t m) {
     float a[GPTI_LANES], b[GPTI_LANES], p[GPTI_LANES], q[GPTI_LANES];
     size_t j;       /* products first, sums in loops of their own: gcc 12 at -O3 fuses them otherwise */
     for (j = 0; j < m; j++) a[j] = x[j * step], b[j] = x[j * step + other];
@@ -5284,13 +5749,14 @@ GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t oth
     for (j = 0; j < m; j++) x[j * step + other] = p[j] + q[j];
 }
 
-/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cosines [n / 2], sines [n / 2];
- * half: a number's partner is n / 2 further on, else next to it */
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs =
+ * cosines [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it */
 GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     size_t h, i;
     n /= 2;
     for (h = 0; h < n_head; h++, x += d) {
-        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
+        for (i = 0; half && i + GPTI_LANES <= n; i += GPTI_LANES)
+            gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, GPTI_LANES);
         for (; half && i < n; i++) gpti_rotate_pairs(x + i, 1, n, cs + i, cs + n + i, 1);
         for (; i + GPTI_LANES <= n; i += GPTI_LANES) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, GPTI_LANES);
         for (; i < n; i++) gpti_rotate_pairs(x + 2 * i, 2, 1, cs + i, cs + n + i, 1);
@@ -5300,10 +5766,11 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
 
-/* ---- Attention over the cache ----------------------------------------------------------------------------------------
- * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one lane is one key and a
- * score is summed without crossing lanes; values lie plainly, [kv head][position][d_v]. A window layer keeps `cap`
- * positions and wraps around; cap is a multiple of 16, so groups never straddle the seam. */
+/* ---- Attention over the cache ----
+ * Keys of 16 neighbouring positions lie interleaved, [kv head][position / 16][d_k][16], so that one
+ * lane is one key and a score is summed without crossing lanes; values lie plainly, [kv head]
+ * [position][d_v]. A window layer keeps `cap` positions and wraps around; cap is a multiple of 16, so
+ * the 16 never straddle the seam. */
 
 typedef struct gpti_cache { unsigned char *k, *v; size_t cap; } gpti_cache;
 
@@ -5317,30 +5784,35 @@ struct gpti_attend {                /* one layer's attention for the rows of a c
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;
     size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    float        scale, cap, alibi; /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
+    /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
+    float        scale, cap, alibi;
     int          kv;                /* gpt_kv */
 };
 
-/* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of them. */
+/* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of
+ * them. */
 static size_t gpti_kv_bytes(int kv, size_t d) {
-    return kv == GPT_KV_F32 ? 4 * d : kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+    if (kv == GPT_KV_F32) return 4 * d;
+    return kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
 }
 
-#define GPTI_ATT_SLACK 32.0f    /* by how much a score may exceed the one that weights are measured against: so much that it
-                                 * seldom happens, so little that e^32 times any number of F16 is far from infinite */
+/* By how much a score may exceed the one that weights are measured against: so much that it seldom
+ * happens, so little that e^32 times any number of F16 is far from infinite. */
+#define GPTI_ATT_SLACK 32.0f
 
-/* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries, weights) by numbers of 11,
- * as F16 has; matrices of F16 do the same with the rows they meet. Such products are exact in f32, so a fused multiply-add
- * gives the bits of a product and a sum, and sets with and without one agree. Nothing may leave f32's normal range on the
- * way: below 2^-64 is 0, from 2^64 on infinite. */
+/* Where keys and values are no F32, attention multiplies numbers of 13 significant bits (queries,
+ * weights) by numbers of 11, as F16 has; matrices of F16 do the same with the rows they meet. Such
+ * products are exact in f32, so a fused multiply-add gives the bits of a product and a sum, and
+ * sets with and without one agree. Nothing may leave f32's normal range on the way: below 2^-64 is
+ * 0, from 2^64 on infinite. */
 GPTI_INLINE float gpti_round13(float x) {
     const uint32_t u = gpti_f32_bits(x), a = u & 0x7FFFFFFFu;
     const float y = gpti_bits_f32((u + 0x400u) & 0xFFFFF800u);
     return gpti_select(a < 0x1F800000u, 0.0f, gpti_select(a < 0x5F800000u, y, x * INFINITY));
 }
 
-/* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within 2.7e-6. -44.3614f: 2^-64
- * and not less */
+/* e^x to 13 bits for x <= GPTI_ATT_SLACK, as gpti_exp, but e^r, a minimax polynomial, only within
+ * 2.7e-6. -44.3614f: 2^-64 and not less */
 GPTI_INLINE float gpti_exp13(float x) {
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float r = x - (gpti_bits_f32(t) - 12582912.0f) * 0.693147182f;
@@ -5366,9 +5838,10 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
-GPTI_INLINE float gpti_within_f16(float x) {     /* the nearest that F16 holds; NaN stays */
-    return gpti_select(x > 65504.0f, 65504.0f, gpti_select(x < -65504.0f, -65504.0f, x));
+GPTI_INLINE float gpti_clamp(float x, float most) {     /* NaN stays */
+    return gpti_select(x > most, most, gpti_select(x < -most, -most, x));
 }
+GPTI_INLINE float gpti_within_f16(float x) { return gpti_clamp(x, 65504.0f); }  /* the nearest that F16 holds */
 GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
@@ -5394,15 +5867,16 @@ static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d
         gpti_store_u16(p + d * lanes + 2 * (i / 32 * lanes + lane), gpti_f32_f16(top));
         scale = gpti_f16_f32(gpti_f32_f16(top));
         id = scale > 0.0f && scale < INFINITY ? 1.0f / scale : 0.0f;
-        for (j = 0; j < n; j++) {       /* 1.5 * 2^23 rounds to the nearest integer; at most 127.06, as F16 rounds the scale */
-            float y = id > 0.0f ? x[i + j] * id : 0.0f;
-            int q = (int)(gpti_f32_bits((y > 127.0f ? 127.0f : y < -127.0f ? -127.0f : y) + 12582912.0f) & 0x7fffff) - 0x400000;
+        for (j = 0; j < n; j++) {       /* adding 1.5 * 2^23 rounds; at most 127.06, as F16 rounds the scale */
+            const float y = id > 0.0f ? gpti_clamp(x[i + j] * id, 127.0f) : 0.0f;
+            const int q = (int)(gpti_f32_bits(y + 12582912.0f) & 0x7fffff) - 0x400000;
             p[(i + j) * lanes + lane] = (unsigned char)(q & 255);
         }
     }
 }
 
-/* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <= n_head, the rest in between */
+/* ALiBi (Press 2021, arXiv:2108.12409): slopes 2^(-max i / n) for the largest power of two n <=
+ * n_head, the rest in between */
 static float gpti_alibi_slope(size_t head, size_t n_head, float max) {
     size_t n = 1;
     while (n * 2 <= n_head) n *= 2;
@@ -5418,13 +5892,14 @@ GPTI_INLINE void gpti_round13_body(float *x, size_t n) {
 }
 static void gpti_round13_ref(float *x, size_t n) { gpti_round13_body(x, n); }
 
-/* The steps of attention that a kernel set may have its own of, with the same result to the bit: gpti_kv_load, and these two,
- * for n queries. exact: the products are. */
+/* The steps of attention that a kernel set may have its own of, with the same result to the bit:
+ * gpti_kv_load, and these two, for n queries. exact: the products are. */
 typedef struct gpti_attend_steps {
     void (*load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out);
-    void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS], int exact);
-    void (*add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo, size_t hi,
-                  int exact);
+    void (*scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+                   int exact);
+    void (*add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
+                       size_t hi, int exact);
 } gpti_attend_steps;
 
 /* s [n, 2 * 16] = q [n, d_k] . keys [2, d_k, 16]: two partial sums, over even and odd d */
@@ -5444,10 +5919,10 @@ static void gpti_scores_ref(const float *const *q, size_t n, const float *keys, 
     (void)exact;
 }
 
-/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd j. o and values may be
- * read and o written up to the end of a vector of 16. */
-static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
-                           size_t hi, int exact) {
+/* o [n, d] += sum of p[n, j] * values [j, d], j from lo to hi: two partial sums, over even and odd
+ * j. o and values may be read and o written up to the end of a vector of 16. */
+static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+                                size_t lo, size_t hi, int exact) {
     size_t i, j, e, m, k;
     for (k = 0; k < n; k++) for (i = 0; i < d; i += m) {
         float v[2][16] = { { 0 } };
@@ -5468,14 +5943,15 @@ GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
     for (; i < n; i++) out[i] = x[i] * f;
 }
 
-typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;      /* of one query so far: its weights are e^(score - top);
-                                                                        * lanes of their sum */
+/* Of one query, while it meets block after block: the running maximum of its scores, from which
+ * weights are measured as e^(score - top), and their sum in 16 lanes. */
+typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;
 
-/* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov & Gimelshein 2018,
- * arXiv:1805.02867): when a much larger score comes up, what was summed so far is scaled down. s: products on entry, weights
- * on return. */
-GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope, size_t behind,
-    size_t lo, size_t hi) {
+/* One query meets a block of keys, of which it sees lo to hi. Softmax as it goes (Milakov &
+ * Gimelshein 2018, arXiv:1805.02867): when a much larger score comes up, what was summed so far is
+ * scaled down. s: products on entry, weights on return. */
+GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope,
+                                    size_t behind, size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
     if (a->cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
@@ -5500,94 +5976,134 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
-/* The keys of a block from base on that a query at position pos sees: lo to hi of it. */
+/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4
+ * lets a query at 10 see keys 7 to 10. */
 GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
-    size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-    *lo = base < from ? from - base : 0; *hi = pos - base < GPTI_ATT_KEYS ? pos - base : (size_t)GPTI_ATT_KEYS - 1;
+    const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    *lo = base < from ? from - base : 0;
+    *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
 }
 
-/* Rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head, against their keys in blocks that are cut
- * at absolute positions and taken in ascending order, so that nothing depends on how the text was chunked. In scratch are one
- * block as f32, key [2, d_k, 16] and value [keys, d_v], the scores s and the weighted sums of values. */
-GPTI_INLINE void gpti_attend_tile(const gpti_attend *a, size_t r0, size_t r1, size_t kvh, size_t head, size_t n_head,
-                                  gpti_scratch *scratch, const gpti_attend_steps *steps) {
+/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
+ * meet their keys in blocks that are cut at absolute positions and taken in ascending order, so
+ * that nothing depends on how the text was chunked. */
+typedef struct gpti_band {
+    size_t       r0, r1, kv_head, head, n_head, ld_o;       /* ld_o: floats from one query's sums to the next's */
     gpti_softmax sm[GPTI_ATT_QUERIES];
     const float *q[GPTI_ATT_QUERIES];
-    float (*s)[GPTI_ATT_KEYS] = scratch->attend.s, *sums = scratch->attend.sums;
-    float *key = scratch->attend.key, *value = scratch->attend.value, *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    float       *o[GPTI_ATT_QUERIES], slope[GPTI_ATT_HEADS];
+    float       *key, *value;                   /* one block as f32, [2, d_k, 16] and [keys, d_v] */
+} gpti_band;
+
+GPTI_INLINE void gpti_band_begin(const gpti_attend *a, gpti_band *b, gpti_scratch *scratch) {
+    const size_t width = b->n_head * a->d_k;
+    size_t row, h, i = 0, j;
+    b->ld_o = (a->d_v + 15) & ~(size_t)15;
+    b->key = scratch->attend.key; b->value = scratch->attend.value;
+    for (h = 0; h < b->n_head; h++)
+        b->slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(b->head + h, a->n_head, a->alibi) : 0.0f;
+    for (row = b->r0; row < b->r1; row++) {
+        float *x = a->q + row * a->stride + b->head * a->d_k;
+        gpti_scale(x, x, width, a->scale);      /* in place: nothing reads q again */
+        if (a->kv != GPT_KV_F32) gpti_round13_body(x, width);
+        for (h = 0; h < b->n_head; h++, i++) {
+            b->q[i] = x + h * a->d_k;
+            b->o[i] = scratch->attend.sums + i * b->ld_o;
+            b->sm[i].top = -INFINITY;
+            for (j = 0; j < 16; j++) b->sm[i].sum[j] = 0.0f;
+        }
+    }
+    memset(scratch->attend.sums, 0, i * b->ld_o * sizeof(float));
+}
+
+/* Keys and values of the block from base on, n_key of them, as f32 */
+GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps, size_t base,
+                                size_t n_key) {
+    const size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
+    const unsigned char *k = a->cache.k + b->kv_head * a->cache.cap * k_bytes;
+    const unsigned char *v = a->cache.v + b->kv_head * a->cache.cap * v_bytes;
+    size_t i, j, n;
+    for (i = 0; i < n_key; i += n) {            /* of plain floats, as many keys as lie in one piece */
+        const size_t at = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
+        n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - at);
+        steps->load(a->kv, k + at * k_bytes, n / 16 * a->d_k, 16, b->key + i * a->d_k);
+        if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + at * v_bytes, n * a->d_v, 1, b->value + i * a->d_v);
+        else for (j = i; j < i + n && j < n_key; j++)
+            steps->load(a->kv, v + (at + j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
+    }
+    if (i < GPTI_ATT_KEYS) memset(b->key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
+}
+
+/* Queries [i, end) of the band meet the block from base on that is loaded. */
+GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps,
+                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t i, size_t end) {
     const int exact = a->kv != GPT_KV_F32;
-    const size_t ld_o = (a->d_v + 15) & ~(size_t)15;
-    size_t n_query = (r1 - r0) * n_head, pos = a->position + r0, last = a->position + r1 - 1, row;
-    size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0, base, h, i, j, n, end, lo, hi;
-    size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
-    const unsigned char *k = a->cache.k + kvh * a->cache.cap * k_bytes, *v = a->cache.v + kvh * a->cache.cap * v_bytes;
-    for (h = 0; h < n_head; h++) slope[h] = a->alibi > 0.0f ? gpti_alibi_slope(head + h, a->n_head, a->alibi) : 0.0f;
-    for (i = 0, row = r0; row < r1; row++) {
-        float *x = a->q + row * a->stride + head * a->d_k;
-        gpti_scale(x, x, n_head * a->d_k, a->scale);
-        if (exact) gpti_round13_body(x, n_head * a->d_k);
-        for (h = 0; h < n_head; h++, i++) {
-            q[i] = x + h * a->d_k;
-            o[i] = sums + i * ld_o;
-            sm[i].top = -INFINITY;
-            for (j = 0; j < 16; j++) sm[i].sum[j] = 0.0f;
-        }
+    const size_t first = gpti_max(base, a->position + b->r0);   /* position of query i */
+    size_t row = first, j, h, lo, hi, l, m;
+    if (i < end) steps->scores(b->q + i, end - i, b->key, a->d_k, s + i, exact);
+    for (j = i; j < end; row++) {
+        gpti_visible_keys(a, row, base, &lo, &hi);
+        for (h = 0; h < b->n_head; h++, j++)
+            gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h], row - base, lo, hi);
     }
-    memset(sums, 0, n_query * ld_o * sizeof *sums);
-    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        size_t n_key = last - base < GPTI_ATT_KEYS ? last - base + 1 : (size_t)GPTI_ATT_KEYS;
-        for (i = 0; i < n_key; i += n) {        /* of plain floats, as many keys as lie in one piece */
-            const size_t slot = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
-            n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - slot);
-            steps->load(a->kv, k + slot * k_bytes, n / 16 * a->d_k, 16, key + i * a->d_k);
-            if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + slot * v_bytes, n * a->d_v, 1, value + i * a->d_v);
-            else for (j = i; j < i + n && j < n_key; j++)
-                steps->load(a->kv, v + (slot + j - i) * v_bytes, a->d_v, 1, value + j * a->d_v);
-        }
-        if (i < GPTI_ATT_KEYS) memset(key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
-        i = base > pos ? (base - pos) * n_head : 0;     /* the queries at base and after, up to the last whose window reaches */
-        end = a->window && last + 1 > base + GPTI_ATT_KEYS - 1 + a->window
-            ? n_query - (last + 1 - (base + GPTI_ATT_KEYS - 1 + a->window)) * n_head : n_query;
-        if (i < end) steps->scores(q + i, end - i, key, a->d_k, s + i, exact);
-        row = base > pos ? base : pos;
-        for (j = i; j < end; row++) {
-            gpti_visible_keys(a, row, base, &lo, &hi);
-            for (h = 0; h < n_head; h++, j++) gpti_softmax_block(a, &sm[j], s[j], o[j], slope[h], row - base, lo, hi);
-        }
-        for (row = base > pos ? base : pos; i < end; i = j) {       /* rows that see the same keys */
-            size_t l, m;
-            gpti_visible_keys(a, row, base, &lo, &hi);
-            j = i;
-            do row++, j += n_head, gpti_visible_keys(a, row, base, &l, &m);
-            while (j < end && l == lo && m == hi);
-            steps->add_values(o + i, j - i, a->d_v, s + i, value, lo, hi, exact);
-        }
-    }
-    for (i = 0, row = r0; row < r1; row++) for (h = 0; h < n_head; h++, i++) {
-        float sum = gpti_fold(sm[i].sum);
-        if (a->sinks) sum += gpti_exp(a->sinks[head + h] - sm[i].top);      /* a score that attends to nothing */
-        gpti_scale(a->out + (row * a->n_head + head + h) * a->d_v, o[i], a->d_v, 1.0f / sum);
+    for (row = first; i < end; i = j) {         /* rows that see the same keys */
+        gpti_visible_keys(a, row, base, &lo, &hi);
+        j = i;
+        do {
+            row++;
+            j += b->n_head;
+            gpti_visible_keys(a, row, base, &l, &m);
+        } while (j < end && l == lo && m == hi);
+        steps->add_values(b->o + i, j - i, a->d_v, s + i, b->value, lo, hi, exact);
     }
 }
 
-/* Unit: a kv head and a tile of rows. Tiles of a head are taken from both ends, as late ones see more keys: any range of units
- * costs about the same. */
-GPTI_INLINE size_t gpti_attend_rows(const gpti_attend *a) {
+GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scratch *scratch,
+                                  const gpti_attend_steps *steps) {
+    const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
+    const size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    size_t base, i, h, row;
+    gpti_band_begin(a, b, scratch);
+    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
+        /* queries at base and after; the block's last key, base + 31, is seen up to base + 30 +
+         * window */
+        const size_t begin = base > pos ? (base - pos) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
+        const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
+        gpti_band_load(a, b, steps, base, gpti_min(last - base + 1, GPTI_ATT_KEYS));
+        gpti_band_block(a, b, steps, scratch->attend.s, base, begin, end);
+    }
+    for (i = 0, row = b->r0; row < b->r1; row++) for (h = 0; h < b->n_head; h++, i++) {
+        float sum = gpti_fold(b->sm[i].sum);
+        /* a sink is a score that attends to nothing */
+        if (a->sinks) sum += gpti_exp(a->sinks[b->head + h] - b->sm[i].top);
+        gpti_scale(a->out + (row * a->n_head + b->head + h) * a->d_v, b->o[i], a->d_v, 1.0f / sum);
+    }
+}
+
+/* Unit: a kv head and a band of rows. Bands of a head are taken from both ends, as late ones see
+ * more keys: any range of units costs about the same. */
+GPTI_INLINE size_t gpti_band_rows(const gpti_attend *a) {
     return GPTI_ATT_QUERIES / gpti_min(a->n_head / a->n_kv, GPTI_ATT_HEADS);
 }
 static size_t gpti_attend_units(const gpti_attend *a) {
-    return a->n_kv * ((a->n_row + gpti_attend_rows(a) - 1) / gpti_attend_rows(a));
+    return a->n_kv * ((a->n_row + gpti_band_rows(a) - 1) / gpti_band_rows(a));
 }
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch,
                                   const gpti_attend_steps *steps) {
-    size_t unit, h, group = a->n_head / a->n_kv, rows = gpti_attend_rows(a), n_tile = (a->n_row + rows - 1) / rows;
+    const size_t per_kv = a->n_head / a->n_kv, rows = gpti_band_rows(a), n_band = (a->n_row + rows - 1) / rows;
+    gpti_band b;
+    size_t unit, h;
     for (unit = begin; unit < end; unit++) {
-        size_t i = unit % n_tile, r0 = (i % 2 ? n_tile - 1 - i / 2 : i / 2) * rows;
-        size_t r1 = gpti_min(r0 + rows, a->n_row);
-        for (h = 0; h < group; h += GPTI_ATT_HEADS)
-            gpti_attend_tile(a, r0, r1, unit / n_tile, unit / n_tile * group + h, gpti_min(group - h, GPTI_ATT_HEADS),
-                             scratch, steps);
+        const size_t i = unit % n_band;
+        b.r0 = (i % 2 ? n_band - 1 - i / 2 : i / 2) * rows;
+        b.r1 = gpti_min(b.r0 + rows, a->n_row);
+        b.kv_head = unit / n_band;
+        for (h = 0; h < per_kv; h += GPTI_ATT_HEADS) {
+            b.head = b.kv_head * per_kv + h;
+            b.n_head = gpti_min(per_kv - h, GPTI_ATT_HEADS);
+            gpti_attend_band(a, &b, scratch, steps);
+        }
     }
 }
 static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
@@ -5595,133 +6111,36 @@ static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
 
-/* ---- The session's insides that the stages work on ------------------------------------------------------------------ */
-
-enum { GPTI_STAGE_LAYER = 1, GPTI_STAGE_OUT = 14, GPTI_STAGE_LOGITS = 15, GPTI_N_STAGE = 17 };  /* of the list: first of
-                                                                         * each layer, first after them, the vocabulary, end */
-enum { GPTI_STOP_MAX = 16, GPTI_STOP_BYTES = 256, GPTI_PIECE = 512 };
-enum { GPTI_STREAM_GO = 0, GPTI_STREAM_STOP = 1, GPTI_STREAM_HOST = 2 };
-
-typedef struct gpti_stream {
-    unsigned char stop[GPTI_STOP_MAX][GPTI_STOP_BYTES];
-    unsigned char border[GPTI_STOP_MAX][GPTI_STOP_BYTES];   /* of the first k + 1 bytes: longest prefix that ends it */
-    uint16_t      len[GPTI_STOP_MAX], at[GPTI_STOP_MAX];  /* bytes in all; bytes matched at the end of the text       */
-    int           n_stop, longest;                        /* longest: the one with the most bytes matched             */
-    int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped    */
-    unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the  */
-    char          out[GPTI_PIECE];                        /* next one may be                                          */
-    size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and  */
-} gpti_stream;                                            /* have not been given to the host                          */
-
-typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
-
-typedef struct gpti_choice {        /* of a token, step by step: the poll hook is asked between them */
-    int            step;
-    size_t         n_all, n, sorted, n_head;    /* candidates; those left; the best of them, in order; those that make up head */
-    double         sum, head;       /* of the weights of all, of the n_head best */
-    gpti_candidate best;
-} gpti_choice;
-
-typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
-    int                 active;
-    gpt_generate_params params;
-    gpt_text_fn         fn;
-    void               *user;
-    gpti_stream         stream;
-    gpti_choice         choice;
-    gpt_finish          finish;
-    size_t              n_prompt, n_generated;
-    int                 show;       /* control tokens are handed out as text too */
-    int                 edge;       /* as of gpti_tokenizer_shown */
-    int                 stale;      /* other tokens have been appended since */
-    size_t              edge_at;    /* the token whose space was taken off */
-} gpti_generation;
-
-
-enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
-
-typedef struct gpti_progress { int active; size_t stage, unit, n_unit, group; uint32_t layer; } gpti_progress;
-
-typedef struct gpti_stage gpti_stage;
-struct gpt_session {
-    const gpt_model   *m;
-    gpt_session_params params;
-    gpti_pool          pool;
-    size_t             bytes;
-    void              *block;       /* what to free; NULL: the caller's */
-    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;     /* rows of x; rows of y, ffn and xq; rows of logits */
-    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
-    gpt_token         *token;
-    size_t             n_past, n_token;
-    size_t             n_committed;      /* a cancel takes back the waiting tokens from here on: those of the call */
-    size_t             n_written;      /* positions ever written: a window layer still holds those from n_written - cap on */
-    float             *last_logits; /* [n_vocab] after token[n_past - 1], or NULL */
-    int                lent;        /* the host has had a pointer to them */
-    size_t             from;        /* n_past when the work at hand came */
-    int                n_most;      /* workers that there is scratch for */
-    gpti_stage        *stage;       /* [GPTI_N_STAGE] */
-    /* the forward pass under way */
-    gpti_progress      cursor;
-    size_t             n_row;       /* T of this chunk */
-    int                logits_wanted;        /* GPTI_LOGITS_ */
-    float             *score;       /* GPTI_LOGITS_SCORE: of token[score_base] and on */
-    size_t             score_base;
-    size_t             out_row, n_out;      /* rows of x that get logits, n_logit_row at a time */
-    gpti_matmul       *job;         /* the products of this stage, together n_unit panels */
-    size_t             n_job, cost; /* cost: multiply-adds of one unit */
-    size_t             slice;       /* first unit of the slice under way */
-    gpti_attend        attend;
-    /* buffers, see the head of [FORWARD] */
-    float             *x, *xn, *qkv, *att, *y, *ffn, *rope[2], *logits;
-    gpti_xblock       *xq;          /* [blocks of the widest input][n_slot_row] */
-    float             *route, *gate, *shared_gate;      /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
-    uint32_t          *chosen, *expert_tok, *expert_slot, *first;   /* [T, n_used]; the next two grouped by expert, expert
-                                                                     * e's from first[e] to first[e + 1] */
-    gpti_cache        *cache;       /* [n_layer] */
-    gpti_candidate    *cand;        /* [n_vocab] */
-    gpti_scratch      *scratch;     /* [n_worker]; the tokenizer uses it too */
-    gpti_generation   *gen;
-    int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
-    gpt_error         *err;         /* of that call */
-};
-
-typedef struct gpti_share { size_t begin, end; gpti_scratch *scratch; } gpti_share;     /* of a stage's units, for one worker */
-struct gpti_stage {                 /* begin sets at.n_unit and cost, run computes a share of them, trace shows the result */
-    void (*begin)(gpt_session *s);
-    void (*run)(gpt_session *s, const gpti_share *u);
-    void (*trace)(const gpt_session *s);        /* or NULL */
-};
+/* ---- The stages: begin_ sets cursor.n_unit and cost, run_ computes a share of the units. ---- */
 
 static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
 
-static void gpti_trace(const gpt_session *s, const char *name, float *data, size_t n_row, size_t n_col, size_t stride) {
-    gpt_trace t;
-    if (!s->params.hooks.trace) return;
-    t.session = s;
-    t.name = name; t.data = data; t.n_row = n_row; t.n_col = n_col; t.stride = stride;
-    t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
-    t.position = s->n_past + (s->cursor.stage >= GPTI_STAGE_OUT ? s->out_row : 0) + s->cursor.group * s->n_logit_row;
-    s->params.hooks.trace(s->params.hooks.trace_user, &t);
+/* A width of this layer by its letter, as in the tensor tables: Q K W O are the rows' of q, k, v
+ * and att */
+static size_t gpti_width(const gpt_session *s, char letter) {
+    return (size_t)gpti_extent(&s->m->hp, gpti_at_layer(s), letter);
 }
 
 static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
     s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
 }
 
-static int gpti_is_half(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
+static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
 
-/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised where the model has
- * quantised matrices, then cut to 13 bits where (half) one of these matrices is F16. */
-static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int half) {
+/* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
+ * where the model has quantised matrices, then rounded to 13 bits where one of these matrices is
+ * F16. */
+static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
     const gpt_model *m = s->m;
     size_t t;
     for (t = begin; t < end; t++) {
         if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
-        if (half) m->kern.round13(x + t * ld, n_col);
+        if (f16) m->kern.round13(x + t * ld, n_col);
     }
 }
 
-/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where they are not NULL. */
+/* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where
+ * they are not NULL. */
 static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
                          size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
     gpti_matmul *j = &s->job[s->n_job++];
@@ -5734,6 +6153,11 @@ static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, 
     s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
+static void gpti_add_product(gpt_session *s, const gpti_linear *lin, const float *x, size_t ld_x, float *out,
+                             size_t ld_out) {
+    gpti_add_job(s, lin, 0, x, ld_x, out, ld_out, s->n_row, NULL, NULL);
+}
+
 static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < s->n_job && first < u->end; i++) {
@@ -5744,18 +6168,33 @@ static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
     }
 }
 
-/* ---- The stages. begin_ sets at.n_unit and cost; run_ works on a share of them; trace_ shows what came out. ----------- */
-
 static void gpti_begin_rows(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
 
 static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
     s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
 }
-/* x = token embedding (+ position embedding); the rope's cosines and sines for the chunk */
+
+/* The rope's cosines and sines of row t of the chunk, for both tables of frequencies */
+static void gpti_rope_angles(gpt_session *s, size_t t) {
+    const gpt_model *m = s->m;
+    const size_t n = m->hp.n_rope / 2;
+    size_t table, i;
+    for (table = 0; table < 2; table++) {
+        const int lng = table == 0 && m->rope_freq[2] && s->n_ctx > m->hp.n_ctx_orig;      /* LongRoPE */
+        const float *freq = m->rope_freq[lng ? 2 : table], scale = table == 0 ? m->hp.rope_mscale : 1.0f;
+        float *cs = s->rope[table] + t * m->hp.n_rope;
+        for (i = 0; freq && i < n; i++) {
+            double c, si;
+            gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
+            cs[i] = (float)c * scale; cs[n + i] = (float)si * scale;
+        }
+    }
+}
+
 static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
     const gpt_model *m = s->m;
     const gpti_hparams *hp = &m->hp;
-    size_t t, i, D = hp->d_model, set;
+    size_t t, i, D = hp->d_model;
     for (t = u->begin; t < u->end; t++) {
         float *x = s->x + t * D, *p = s->xn + t * D;
         gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x, u->scratch);
@@ -5765,64 +6204,39 @@ static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
             for (i = 0; i < D; i++) x[i] += p[i];
         }
         if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
-        for (set = 0; set < 2; set++) {
-            const float *freq = set == 0 && m->rope_freq[2] && s->n_ctx > hp->n_ctx_orig ? m->rope_freq[2] : m->rope_freq[set];
-            float *cs = s->rope[set] + t * hp->n_rope, scale = set == 0 ? hp->rope_mscale : 1.0f;
-            if (freq) for (i = 0; i < hp->n_rope / 2; i++) {
-                double c, si;
-                gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
-                cs[i] = (float)c * scale; cs[hp->n_rope / 2 + i] = (float)si * scale;
-            }
-        }
+        gpti_rope_angles(s, t);
     }
 }
-static void gpti_trace_embed(const gpt_session *s) {
-    gpti_trace(s, "embd", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
 
-/* xn = norm(x), the attention's input */
 static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
-    const gpt_model *m = s->m;
-    size_t t, D = m->hp.d_model;
+    const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
+    size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        if (m->arch.flags & GPTI_PRE_NORM)
+        if (s->m->pre_norm)
             gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
         else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
     }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->qkv) | gpti_is_half(&l->q) | gpti_is_half(&l->k) |
-        gpti_is_half(&l->v));
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
 }
-static void gpti_trace_attn_norm(const gpt_session *s) {
-    gpti_trace(s, "attn_norm", s->xn, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-
-static size_t gpti_q_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_k; }
-static size_t gpti_k_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_k; }
-static size_t gpti_v_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_kv * s->m->hp.d_v; }
 
 static void gpti_begin_qkv(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
-    if (l->qkv.w.data) { gpti_add_job(s, &l->qkv, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL); return; }
-    gpti_add_job(s, &l->q, 0, s->xn, D, s->qkv, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->k, 0, s->xn, D, s->qkv + q, ld, s->n_row, NULL, NULL);
-    gpti_add_job(s, &l->v, 0, s->xn, D, s->qkv + q + k, ld, s->n_row, NULL, NULL);
-}
-static void gpti_trace_qkv(const gpt_session *s) {
-    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s), k = gpti_k_width(s);
-    gpti_trace(s, "q", s->qkv, s->n_row, q, ld);
-    gpti_trace(s, "k", s->qkv + q, s->n_row, k, ld);
-    gpti_trace(s, "v", s->qkv + q + k, s->n_row, gpti_v_width(s), ld);
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_width(s, 'Q'), k = gpti_width(s, 'K');
+    if (l->qkv.w.data) { gpti_add_product(s, &l->qkv, s->xn, D, s->qkv, ld); return; }
+    gpti_add_product(s, &l->q, s->xn, D, s->qkv, ld);
+    gpti_add_product(s, &l->k, s->xn, D, s->qkv + q, ld);
+    gpti_add_product(s, &l->v, s->xn, D, s->qkv + q + k, ld);
 }
 
-/* RMSNorm or LayerNorm over each head of x, or over all of them at once */
+/* A norm over each head of x, or over all of them at once */
 static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
     size_t h;
     if (style == GPTI_QK_WHOLE) { gpti_norm(s, x, x, n_head * d, v); return; }
     for (h = 0; h < n_head; h++) {
         gpti_vector vh = v;
-        if (style == GPTI_QK_EACH) { vh.w += h * d; if (vh.b) vh.b += h * d; }
+        if (style == GPTI_QK_EACH) vh.w += h * d;
+        if (style == GPTI_QK_EACH && vh.b) vh.b += h * d;
         gpti_norm(s, x + h * d, x + h * d, d, vh);
     }
 }
@@ -5830,66 +6244,59 @@ static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_
 /* q and k: clamp, norm, rope; k and v into the cache */
 static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
+    const gpti_kernels *kern = &s->m->kern;
     const gpti_hparams *hp = &s->m->hp;
     const gpti_cache *c = &s->cache[s->cursor.layer];
-    int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
-    size_t t, h, i, d_k = hp->d_k, d_v = hp->d_v;
+    const int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
+    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(s, 'Q'), n_k = gpti_width(s, 'K'),
+                 n = gpti_width(s, 'S');
+    size_t t, h, i;
     for (t = u->begin; t < u->end; t++) {
-        float *q = s->qkv + t * hp->max_qkv, *k = q + gpti_q_width(s), *v = k + gpti_k_width(s);
-        size_t slot = gpti_cache_row(c, s->n_past + t), n = gpti_q_width(s) + gpti_k_width(s) + gpti_v_width(s);
-        if (hp->clamp_qkv > 0.0f)
-            for (i = 0; i < n; i++) q[i] = q[i] > hp->clamp_qkv ? hp->clamp_qkv : q[i] < -hp->clamp_qkv ? -hp->clamp_qkv : q[i];
+        float *q = s->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
+        const size_t row = gpti_cache_row(c, s->n_past + t);
+        for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
+            if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
+            if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
+        }
         if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
         if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
         if (l->rope >= 0) {
             const float *cs = s->rope[l->rope] + t * hp->n_rope;
-            s->m->kern.rope(q, l->n_head, d_k, hp->n_rope, cs, half);
-            s->m->kern.rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+            kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
+            kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
         }
         for (h = 0; h < l->n_kv; h++) {
-            unsigned char *kp = c->k + (h * c->cap + (slot & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
-            s->m->kern.kv_store(kv, kp, k + h * d_k, d_k, 16, slot & 15);
-            s->m->kern.kv_store(kv, c->v + (h * c->cap + slot) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
+            unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
+            kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
+            kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
         }
     }
-}
-static void gpti_trace_rope(const gpt_session *s) {
-    size_t ld = s->m->hp.max_qkv, q = gpti_q_width(s);
-    gpti_trace(s, "q_rope", s->qkv, s->n_row, q, ld);
-    gpti_trace(s, "k_rope", s->qkv + q, s->n_row, gpti_k_width(s), ld);
 }
 
 static void gpti_begin_attend(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_hparams *hp = &s->m->hp;
-    gpti_attend *a = &s->attend;
+    gpti_attend *a = s->attend;
     memset(a, 0, sizeof *a);
     a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
     a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
     a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
     s->cursor.n_unit = gpti_attend_units(a);
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv)
-        * (s->n_row < gpti_attend_rows(a) ? s->n_row : gpti_attend_rows(a));
+    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) *
+        gpti_min(s->n_row, gpti_band_rows(a));
 }
 static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
-    s->m->kern.attend(&s->attend, u->begin, u->end, u->scratch);
-}
-
-static size_t gpti_att_width(const gpt_session *s) { return (size_t)gpti_at_layer(s)->n_head * s->m->hp.d_v; }
-static void gpti_trace_attend(const gpt_session *s) {
-    gpti_trace(s, "att", s->att, s->n_row, gpti_att_width(s), gpti_att_width(s));
+    s->m->kern.attend(s->attend, u->begin, u->end, u->scratch);
 }
 
 static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
-    gpti_prepare_input(s, s->att, gpti_att_width(s), gpti_att_width(s), u->begin, u->end, gpti_is_half(&gpti_at_layer(s)->o));
+    const size_t n = gpti_width(s, 'O');
+    gpti_prepare_input(s, s->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(s)->o));
 }
 
 static void gpti_begin_attn_out(gpt_session *s) {
-    gpti_add_job(s, &gpti_at_layer(s)->o, 0, s->att, gpti_att_width(s), s->y, s->m->hp.d_model, s->n_row, NULL, NULL);
-}
-static void gpti_trace_attn_out(const gpt_session *s) {
-    gpti_trace(s, "attn_out", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
+    gpti_add_product(s, &gpti_at_layer(s)->o, s->att, gpti_width(s, 'O'), s->y, s->m->hp.d_model);
 }
 
 /* x += scale * norm(y), the norm where the layer has one */
@@ -5905,42 +6312,71 @@ static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vec
     for (; i < D; i++) x[i] += y[i] * scale;
 }
 
-/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the sum; where the block has
- * one norm for both halves, it is xn as it stands. */
-static void gpti_run_attn_residual(gpt_session *s, const gpti_share *u) {
+/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the
+ * sum; where the block has one norm for both halves, it is xn as it stands. */
+static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
-    const gpt_model *m = s->m;
-    size_t t, D = m->hp.d_model;
-    int parallel = (m->arch.flags & GPTI_PARALLEL) != 0, plain = (m->arch.flags & GPTI_NORM_PLAIN) != 0;
-    gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
+    const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
+        gpti_is_f16(&l->up_exps) | gpti_is_f16(&l->gate_shexp) | gpti_is_f16(&l->up_shexp);
+    const int parallel = s->m->parallel;
+    const gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
+    size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
         float *x = s->x + t * D, *xn = s->xn + t * D;
         if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
-        gpti_add_residual(s, x, s->y + t * D, l->attn_post_norm);
-        if (!parallel && (norm.w || plain)) gpti_norm(s, xn, x, D, norm);
+        gpti_add_residual(s, x, s->y + t * D, l->attn_post);
+        if (!parallel && (norm.w || s->m->plain_norm)) gpti_norm(s, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&l->gate) | gpti_is_half(&l->up) | gpti_is_half(&l->router) |
-        gpti_is_half(&l->gate_exps) | gpti_is_half(&l->up_exps) | gpti_is_half(&l->gate_shexp) | gpti_is_half(&l->up_shexp));
-}
-static void gpti_trace_attn_residual(const gpt_session *s) {
-    size_t D = s->m->hp.d_model;
-    gpti_trace(s, "resid", s->x, s->n_row, D, D);
-    gpti_trace(s, "ffn_norm", s->xn, s->n_row, D, D);
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
 }
 
-/* Mixture of experts: the router scores each token against each expert */
-static void gpti_begin_router(gpt_session *s) {
+/* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then
+ * the shared expert's. ---- */
+
+static void gpti_begin_ffn_up(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
-    if (l->router.w.data) gpti_add_job(s, &l->router, 0, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert, s->n_row,
-        NULL, NULL);
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn;
+    s->n_slot = s->n_row; s->d_slot = l->d_ff; s->n_shared = 0;
+    if (l->gate.w.data) gpti_add_product(s, &l->gate, s->xn, D, s->ffn, ld);
+    gpti_add_product(s, &l->up, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld);
 }
 
-/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all experts (or over those
- * kept, which is the same as making them sum to 1). Weights and experts end in route and chosen [T, n_used]. */
-static void gpti_begin_route(gpt_session *s) {
-    s->cursor.n_unit = gpti_at_layer(s)->router.w.data ? s->n_row : 0; s->cost = 16 * s->m->hp.n_expert;
+static void gpti_begin_act(gpt_session *s) { s->cursor.n_unit = s->n_slot + s->n_shared; s->cost = 16 * s->d_slot; }
+static void gpti_run_act(gpt_session *s, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(s);
+    const size_t ld = s->m->hp.ld_ffn;
+    size_t i;
+    for (i = u->begin; i < u->end; i++) {
+        const int shared = i >= s->n_slot;
+        const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
+        const size_t F = shared ? s->m->hp.d_ff_shexp : s->d_slot;
+        float *h = s->ffn + i * ld;
+        s->m->kern.activate(h, s->m->gated ? h + F : NULL, F, s->m->arch.act);
+        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, f16);
+    }
 }
+
+static void gpti_begin_ffn_down(gpt_session *s) {
+    gpti_add_product(s, &gpti_at_layer(s)->down, s->ffn, s->m->hp.ld_ffn, s->y, s->m->hp.d_model);
+}
+
+static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
+    const size_t D = s->m->hp.d_model;
+    size_t t;
+    for (t = u->begin; t < u->end; t++)
+        gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post);
+}
+
+/* ---- Mixture of experts ---- */
+
+static void gpti_begin_router(gpt_session *s) {
+    gpti_add_product(s, &gpti_at_layer(s)->router, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert);
+}
+
+/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
+ * experts (or over those kept, which is the same as making them sum to 1). */
+static void gpti_begin_route(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 16 * s->m->hp.n_expert; }
 static void gpti_run_route(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
     size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
@@ -5960,13 +6396,14 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
             sum += w[j];
             p[best] = -1.0f;
         }
-        if (!(s->m->arch.flags & GPTI_MOE_NORM)) sum = all;
+        if (!s->m->sum_to_1) sum = all;
         for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / sum;
     }
 }
 
-/* Each expert's tokens stand together, so that its weights are read once: expert e has those of [first[e], first[e + 1]) */
-static void gpti_group_experts(gpt_session *s) {
+/* Each expert's tokens stand together, so that its weights are read once: expert e has those of
+ * [first[e], first[e + 1]) */
+static void gpti_group_by_expert(gpt_session *s) {
     size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
     for (e = 0; e <= n_expert; e++) s->first[e] = 0;
     for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
@@ -5979,132 +6416,88 @@ static void gpti_group_experts(gpt_session *s) {
     s->first[0] = 0;
 }
 
-static int gpti_is_gated(const gpt_session *s) { return (s->m->arch.flags & GPTI_GATED) != 0; }
-static size_t gpti_ld_ffn(const gpt_session *s) { return s->m->hp.ld_ffn; }
-
-/* Slots of this layer's feed-forward: [0, n) of width F, shared expert's [n, n + T) of width Z */
-static size_t gpti_n_slot(const gpt_session *s) {
-    return gpti_at_layer(s)->router.w.data ? s->n_row * s->m->hp.n_expert_used : s->n_row;
-}
-static size_t gpti_n_shared(const gpt_session *s) { return gpti_at_layer(s)->up_shexp.w.data ? s->n_row : 0; }
-static size_t gpti_slot_width(const gpt_session *s, size_t slot) {
+static void gpti_begin_experts_up(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
-    return slot >= gpti_n_slot(s) ? s->m->hp.d_ff_shexp : l->router.w.data ? s->m->hp.d_ff_exp : l->d_ff;
-}
-
-static void gpti_begin_ffn_up(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
-    if (!l->router.w.data) {
-        if (l->gate.w.data) gpti_add_job(s, &l->gate, 0, s->xn, D, s->ffn, ld, s->n_row, NULL, NULL);
-        gpti_add_job(s, &l->up, 0, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld, s->n_row, NULL, NULL);
-        return;
-    }
-    gpti_group_experts(s);
-    for (e = 0; e < s->m->hp.n_expert; e++) {
-        size_t first = s->first[e], count = s->first[e + 1] - first;
+    const gpti_hparams *hp = &s->m->hp;
+    const size_t D = hp->d_model, ld = hp->ld_ffn, n = s->n_row * hp->n_expert_used;
+    size_t e;
+    s->n_slot = n; s->d_slot = hp->d_ff_exp; s->n_shared = l->up_shexp.w.data ? s->n_row : 0;
+    gpti_group_by_expert(s);
+    for (e = 0; e < hp->n_expert; e++) {
+        const uint32_t *tok = s->expert_tok + s->first[e], *slot = s->expert_slot + s->first[e];
+        const size_t count = s->first[e + 1] - s->first[e];
         if (!count) continue;
-        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, s->expert_tok + first, s->expert_slot + first);
-        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + s->m->hp.d_ff_exp, ld, count, s->expert_tok + first,
-            s->expert_slot + first);
+        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, tok, slot);
+        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + hp->d_ff_exp, ld, count, tok, slot);
     }
-    if (gpti_n_shared(s)) {
-        gpti_add_job(s, &l->gate_shexp, 0, s->xn, D, s->ffn + n * ld, ld, s->n_row, NULL, NULL);
-        gpti_add_job(s, &l->up_shexp, 0, s->xn, D, s->ffn + n * ld + s->m->hp.d_ff_shexp, ld, s->n_row, NULL, NULL);
-        if (l->shexp_gate.w.data) gpti_add_job(s, &l->shexp_gate, 0, s->xn, D, s->shared_gate, 1, s->n_row, NULL, NULL);
-    }
-}
-static void gpti_trace_ffn_up(const gpt_session *s) {
-    size_t F = gpti_slot_width(s, 0), ld = gpti_ld_ffn(s);
-    if (gpti_is_gated(s)) gpti_trace(s, "ffn_gate", s->ffn, gpti_n_slot(s), F, ld);
-    gpti_trace(s, "ffn_up", s->ffn + (gpti_is_gated(s) ? F : 0), gpti_n_slot(s), F, ld);
+    if (!s->n_shared) return;
+    gpti_add_product(s, &l->gate_shexp, s->xn, D, s->ffn + n * ld, ld);
+    gpti_add_product(s, &l->up_shexp, s->xn, D, s->ffn + n * ld + hp->d_ff_shexp, ld);
+    if (l->shexp_gate.w.data) gpti_add_product(s, &l->shexp_gate, s->xn, D, s->shared_gate, 1);
 }
 
-static void gpti_begin_ffn_act(gpt_session *s) {
-    s->cursor.n_unit = gpti_n_slot(s) + gpti_n_shared(s); s->cost = 16 * gpti_slot_width(s, 0);
-}
-static void gpti_run_ffn_act(gpt_session *s, const gpti_share *u) {
+static void gpti_begin_experts_down(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
-    size_t i, ld = gpti_ld_ffn(s);
-    for (i = u->begin; i < u->end; i++) {
-        size_t F = gpti_slot_width(s, i);
-        float *h = s->ffn + i * ld;
-        s->m->kern.activate(h, gpti_is_gated(s) ? h + F : NULL, F, s->m->arch.act);
-        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, i >= gpti_n_slot(s) ? gpti_is_half(&l->down_shexp)
-            : gpti_is_half(&l->down) | gpti_is_half(&l->down_exps));
-    }
-}
-static void gpti_trace_ffn_act(const gpt_session *s) {
-    gpti_trace(s, "ffn_act", s->ffn, gpti_n_slot(s), gpti_slot_width(s, 0), gpti_ld_ffn(s));
-}
-
-static void gpti_begin_ffn_down(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    size_t D = s->m->hp.d_model, ld = gpti_ld_ffn(s), e, n = gpti_n_slot(s);
-    if (!l->router.w.data) { gpti_add_job(s, &l->down, 0, s->ffn, ld, s->y, D, s->n_row, NULL, NULL); return; }
+    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn, n = s->n_slot;
+    size_t e;
     for (e = 0; e < s->m->hp.n_expert; e++) {
         const uint32_t *slot = s->expert_slot + s->first[e];
-        if (s->first[e + 1] > s->first[e]) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D,
-            s->first[e + 1] - s->first[e], slot, slot);
+        const size_t count = s->first[e + 1] - s->first[e];
+        if (count) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, count, slot, slot);
     }
-    if (gpti_n_shared(s)) {
-        gpti_add_job(s, &l->down_shexp, 0, s->ffn + n * ld, ld, s->y + n * D, D, s->n_row, NULL, NULL);
-        s->job[s->n_job - 1].xq += n;
-    }
+    if (!s->n_shared) return;
+    gpti_add_product(s, &l->down_shexp, s->ffn + n * ld, ld, s->y + n * D, D);
+    s->job[s->n_job - 1].xq += n;
 }
 
 /* The experts' outputs, weighted, become one row; x += it */
-static void gpti_run_ffn_residual(gpt_session *s, const gpti_share *u) {
+static void gpti_run_experts_add(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
-    size_t t, i, j, D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+    const size_t D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+    size_t t, i, j;
     for (t = u->begin; t < u->end; t++) {
-        float *y = s->y + t * D;
-        if (l->router.w.data) {
-            const float *w = s->gate + t * used;
-            y = s->xn + t * D;                  /* xn has done its work */
-            for (i = 0; i < D; i++) y[i] = s->y[t * used * D + i] * w[0];
-            for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += s->y[(t * used + j) * D + i] * w[j];
-            if (gpti_n_shared(s)) {
-                float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
-                for (i = 0; i < D; i++) y[i] += s->y[(gpti_n_slot(s) + t) * D + i] * g;
-            }
+        const float *w = s->gate + t * used, *row = s->y + t * used * D, *shared = s->y + (s->n_slot + t) * D;
+        float *y = s->xn + t * D;               /* xn has done its work */
+        for (i = 0; i < D; i++) y[i] = row[i] * w[0];
+        for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += row[j * D + i] * w[j];
+        if (s->n_shared) {
+            const float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
+            for (i = 0; i < D; i++) y[i] += shared[i] * g;
         }
-        gpti_add_residual(s, s->x + t * D, y, l->ffn_post_norm);
+        gpti_add_residual(s, s->x + t * D, y, l->ffn_post);
     }
 }
-static void gpti_trace_ffn_down(const gpt_session *s) {
-    if (!gpti_at_layer(s)->router.w.data) gpti_trace(s, "ffn_down", s->y, s->n_row, s->m->hp.d_model, s->m->hp.d_model);
-}
-static void gpti_trace_out(const gpt_session *s) { gpti_trace(s, "out", s->x, s->n_row, s->m->hp.d_model, s->m->hp.d_model); }
 
-/* The last norm and the vocabulary, only for the rows that somebody asked for */
+/* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
+
 static void gpti_begin_out_norm(gpt_session *s) {
-    int last = s->n_past + s->n_row == s->n_token;
+    const int last = s->n_past + s->n_row == s->n_token;
     s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
-    s->n_out = s->logits_wanted == GPTI_LOGITS_SCORE ? s->n_row : s->logits_wanted == GPTI_LOGITS_LAST && last ? 1 : 0;
+    s->n_out = 0;
+    if (s->logits_wanted == GPTI_LOGITS_SCORE) s->n_out = s->n_row;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && last) s->n_out = 1;
     s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
 }
 static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
     size_t t, D = s->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_half(&s->m->head));
-}
-static void gpti_trace_out_norm(const gpt_session *s) {
-    if (s->n_out) gpti_trace(s, "norm", s->xn, s->n_out, s->m->hp.d_model, s->m->hp.d_model);
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_f16(&s->m->head));
 }
 
-static size_t gpti_n_group_row(const gpt_session *s) {      /* rows of the group of logits at hand */
-    size_t done = s->cursor.group * s->n_logit_row;
-    return gpti_min(s->n_out - done, s->n_logit_row);
+/* Rows whose logits are computed together now */
+static size_t gpti_n_logits_here(const gpt_session *s) {
+    return gpti_min(s->n_out - s->cursor.logits_group * s->n_logit_row, s->n_logit_row);
 }
 static void gpti_begin_logits(gpt_session *s) {
-    size_t first = s->cursor.group * s->n_logit_row, D = s->m->hp.d_model;
+    const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
     if (!s->n_out) return;
-    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_group_row(s), NULL, NULL);
+    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
+                 NULL);
     s->job[0].xq += first;
 }
 
-/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1 keeps its digits */
+/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
+ * keeps its digits */
 static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
     double lane[GPTI_LANES] = { 0 }, rest = 0;
     size_t best = 0, j;
@@ -6115,54 +6508,127 @@ static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
 }
 
 static void gpti_begin_scores(gpt_session *s) {
-    s->cursor.n_unit = s->n_out ? gpti_n_group_row(s) : 0; s->cost = 8 * (size_t)s->m->hp.n_vocab;
+    s->cursor.n_unit = gpti_n_logits_here(s); s->cost = 8 * (size_t)s->m->hp.n_vocab;
 }
 static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
     const gpti_hparams *hp = &s->m->hp;
-    size_t t, i, j, n, V = hp->n_vocab;
+    size_t t, i, j, n, n_vocab = hp->n_vocab;
     for (t = u->begin; t < u->end; t++) {
-        float *z = s->logits + t * V;
-        size_t next = s->n_past + s->out_row + s->cursor.group * s->n_logit_row + t + 1;
-        if (hp->logit_scale != 1.0f) for (i = 0; i < V; i++) z[i] *= hp->logit_scale;
-        if (hp->logit_cap > 0.0f) for (i = 0; i < V; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
-        for (i = 0; i < V; i += n) {            /* one NaN: its bits would be each kernel set's own */
+        float *z = s->logits + t * n_vocab;
+        const size_t next = s->n_past + s->out_row + s->cursor.logits_group * s->n_logit_row + t + 1;
+        if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
+        if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+        for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
             int bad = 0;
-            n = gpti_min(V - i, 16);
+            n = gpti_min(n_vocab - i, 16);
             for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
             for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
         }
         if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
-            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, V, (size_t)s->token[next]);
+            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
     }
 }
-static void gpti_trace_logits(const gpt_session *s) {
-    if (s->n_out) gpti_trace(s, "logits", s->logits, gpti_n_group_row(s), s->m->hp.n_vocab, s->m->hp.n_vocab);
+
+/* How each stage of the story is computed: its name, the kinds of layers that have it, what sets
+ * its units, what computes them. */
+static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
+    const gpti_stage rows[GPTI_N_STAGE] = {
+        { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
+        { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
+        { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
+        { GPTI_STAGE_ROPE,         GPTI_EVERY,   gpti_begin_rows,         gpti_run_rope },
+        { GPTI_STAGE_ATTEND,       GPTI_EVERY,   gpti_begin_attend,       gpti_run_attend },
+        { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
+        { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
+        { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
+        { GPTI_STAGE_FFN_UP,       GPTI_DENSE,   gpti_begin_ffn_up,       gpti_run_jobs },
+        { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,   gpti_begin_act,          gpti_run_act },
+        { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,   gpti_begin_ffn_down,     gpti_run_jobs },
+        { GPTI_STAGE_FFN_ADD,      GPTI_DENSE,   gpti_begin_rows,         gpti_run_ffn_add },
+        { GPTI_STAGE_ROUTER,       GPTI_MOE, gpti_begin_router,       gpti_run_jobs },
+        { GPTI_STAGE_ROUTE,        GPTI_MOE, gpti_begin_route,        gpti_run_route },
+        { GPTI_STAGE_EXPERTS_UP,   GPTI_MOE, gpti_begin_experts_up,   gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ACT,  GPTI_MOE, gpti_begin_act,          gpti_run_act },
+        { GPTI_STAGE_EXPERTS_DOWN, GPTI_MOE, gpti_begin_experts_down, gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ADD,  GPTI_MOE, gpti_begin_rows,         gpti_run_experts_add },
+        { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
+        { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
+        { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
+    };
+    size_t i;
+    for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
 }
 
-/* The forward pass, from the bottom of the paper's figure (Radford 2018, "Improving Language Understanding by Generative
- * Pre-Training", fig. 1) to its top. */
-static void gpti_list_stages(gpti_stage *out) {
-    const gpti_stage stages[GPTI_N_STAGE] = {
-        { gpti_begin_embed,    gpti_run_embed,         gpti_trace_embed },
-        { gpti_begin_rows,     gpti_run_attn_norm,     gpti_trace_attn_norm },         /* from here for each layer */
-        { gpti_begin_qkv,      gpti_run_jobs,          gpti_trace_qkv },
-        { gpti_begin_rows,     gpti_run_rope,          gpti_trace_rope },
-        { gpti_begin_attend,   gpti_run_attend,        gpti_trace_attend },
-        { gpti_begin_rows,     gpti_run_att_input,     NULL },
-        { gpti_begin_attn_out, gpti_run_jobs,          gpti_trace_attn_out },
-        { gpti_begin_rows,     gpti_run_attn_residual, gpti_trace_attn_residual },
-        { gpti_begin_router,   gpti_run_jobs,          NULL },
-        { gpti_begin_route,    gpti_run_route,         NULL },
-        { gpti_begin_ffn_up,   gpti_run_jobs,          gpti_trace_ffn_up },
-        { gpti_begin_ffn_act,  gpti_run_ffn_act,       gpti_trace_ffn_act },
-        { gpti_begin_ffn_down, gpti_run_jobs,          gpti_trace_ffn_down },
-        { gpti_begin_rows,     gpti_run_ffn_residual,  gpti_trace_out },               /* to here */
-        { gpti_begin_out_norm, gpti_run_out_norm,      gpti_trace_out_norm },
-        { gpti_begin_logits,   gpti_run_jobs,          NULL },
-        { gpti_begin_scores,   gpti_run_scores,        gpti_trace_logits }
-    };
-    memcpy(out, stages, sizeof stages);
+/* ---- What the trace hook sees: after which stage, the name, how many rows, the buffer, which columns,
+ * floats of a row. Rows: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last
+ * norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn,
+ * m max_qkv); those that lie ahead come first. ---- */
+#define GPTI_BUFFER(field) offsetof(gpt_session, field)
+static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
+    { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
+    { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
+    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "QK", 'W', 'm' },
+    { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
+    { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
+    { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_FFN_UP,       "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_FFN_UP,       "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
+    { GPTI_STAGE_FFN_ACT,      "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_FFN_DOWN,     "ffn_down",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
+    { GPTI_STAGE_FFN_ADD,      "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_EXPERTS_UP,   "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_EXPERTS_UP,   "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
+    { GPTI_STAGE_EXPERTS_ACT,  "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
+    { GPTI_STAGE_EXPERTS_ADD,  "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_OUT_NORM,     "norm",      'O', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_SCORES,       "logits",    'L', GPTI_BUFFER(logits), "",   'N', 'N' }
+};
+
+static size_t gpti_trace_width(const gpt_session *s, char letter) {
+    const gpti_hparams *hp = &s->m->hp;
+    switch (letter) {
+        case 'f': return s->d_slot;
+        case 'g': return s->m->gated ? s->d_slot : 0;
+        case 'l': return hp->ld_ffn;
+        case 'm': return hp->max_qkv;
+        default:  return (size_t)gpti_extent(hp, s->cursor.layer < hp->n_layer ? gpti_at_layer(s) : NULL, letter);
+    }
 }
+
+static size_t gpti_trace_rows(const gpt_session *s, char letter) {
+    switch (letter) {
+        case 'S': return s->n_slot;
+        case 's': return s->m->gated ? s->n_slot : 0;
+        case 'O': return s->n_out;
+        case 'L': return gpti_n_logits_here(s);
+        default:  return s->n_row;
+    }
+}
+
+static void gpti_trace_stage(const gpt_session *s) {
+    const gpt_hooks *hooks = &s->params.hooks;
+    size_t i, j;
+    for (i = 0; hooks->trace && i < sizeof gpti_traces / sizeof *gpti_traces; i++) {
+        gpt_trace t;
+        if (gpti_traces[i].stage != s->cursor.stage) continue;
+        t.session = s; t.name = gpti_traces[i].name;
+        t.data = *(float *const *)(const void *)((const char *)s + gpti_traces[i].buffer);
+        for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(s, gpti_traces[i].ahead[j]);
+        t.n_row = gpti_trace_rows(s, gpti_traces[i].rows);
+        t.n_col = gpti_trace_width(s, gpti_traces[i].col); t.stride = gpti_trace_width(s, gpti_traces[i].stride);
+        t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
+        t.position = s->n_past + s->cursor.logits_group * s->n_logit_row;
+        if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) t.position += s->out_row;
+        if (t.n_row) hooks->trace(hooks->trace_user, &t);
+    }
+}
+
+/* ---- What the pass of the story is made of ---- */
 
 static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
     gpt_session *s = (gpt_session *)arg;
@@ -6174,35 +6640,64 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_session *s) {
     const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
-    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;    /* plain C takes its time */
-    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1, n = s->params.hooks.poll && left > most ? most : left;
+    /* plain C takes its time */
+    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
+    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1,
+                 n = s->params.hooks.poll ? gpti_min(left, most) : left;
     s->slice = s->cursor.unit;
     gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
     s->cursor.unit += n;
 }
 
-/* Where to go after a stage; 0 when the chunk is done. */
+static void gpti_begin_stage(gpt_session *s) {
+    s->n_job = s->cursor.n_unit = 0;
+    s->stage[s->cursor.stage].begin(s);
+}
+
+/* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */
 static int gpti_next_stage(gpt_session *s) {
-    gpti_progress *at = &s->cursor;
-    at->unit = at->n_unit = 0;
-    at->stage++;
-    if (at->stage == GPTI_STAGE_LAYER) at->layer = 0;
-    else if (at->stage == GPTI_STAGE_OUT && ++at->layer < s->m->hp.n_layer) at->stage = GPTI_STAGE_LAYER;
-    else if (at->stage == GPTI_N_STAGE) {
-        if (++at->group * s->n_logit_row >= s->n_out) return 0;
-        at->stage = GPTI_STAGE_LOGITS;
-    }
+    gpti_pass_cursor *c = &s->cursor;
+    const uint32_t n_layer = s->m->hp.n_layer;
+    c->unit = c->n_unit = 0;
+    do {
+        c->stage++;
+        if (c->stage == GPTI_STAGE_ATTN_NORM) c->layer = 0;
+        if (c->stage == GPTI_STAGE_OUT_NORM && ++c->layer < n_layer) c->stage = GPTI_STAGE_ATTN_NORM;
+        if (c->stage == GPTI_N_STAGE) {
+            if (++c->logits_group * s->n_logit_row >= s->n_out) return 0;
+            c->stage = GPTI_STAGE_LOGITS;
+        }
+    } while (c->layer < n_layer && !(s->stage[c->stage].kinds & s->m->layer[c->layer].kind));
     return 1;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so do the first n_committed. */
+static void gpti_begin_chunk(gpt_session *s) {
+    memset(&s->cursor, 0, sizeof s->cursor);
+    s->cursor.active = 1;
+    s->cursor.layer = s->m->hp.n_layer;         /* none */
+    s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
+    s->n_written = gpti_max(s->n_written, s->n_past + s->n_row);
+    s->last_logits = NULL;
+}
+
+static void gpti_end_chunk(gpt_session *s) {
+    s->cursor.active = s->lent = 0;
+    s->n_past += s->n_row;
+    if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
+}
+
+/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so
+ * do the first n_committed. */
 static void gpti_drop_waiting(gpt_session *s) {
-    s->cursor.active = 0; s->n_token = s->n_past > s->n_committed ? s->n_past : s->n_committed;
+    s->cursor.active = 0;
+    s->n_token = gpti_max(s->n_past, s->n_committed);
 }
 
 /* Tokens that are computed, those of the chunk under way by its layers. */
 static size_t gpti_n_computed(const gpt_session *s) {
-    const size_t n = s->m->hp.n_layer, layers = s->cursor.stage >= GPTI_STAGE_OUT ? n : s->cursor.stage ? s->cursor.layer : 0;
+    const size_t n = s->m->hp.n_layer;
+    size_t layers = s->cursor.stage ? s->cursor.layer : 0;
+    if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) layers = n;
     return s->n_past + (s->cursor.active ? s->n_row * layers / n : 0);
 }
 
@@ -6215,41 +6710,11 @@ static gpt_result gpti_ask(gpt_session *s) {
     return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
 }
 
-/* Compute all waiting tokens: chunks of n_batch, stages, slices. GPT_MORE when the poll hook asked for a pause and can_pause
- * is set: the next call goes on there. GPT_E_CANCELLED leaves finished chunks in the text and drops the rest. */
-static gpt_result gpti_pass(void *session) {
-    gpt_session *s = (gpt_session *)session;
-    while (s->n_past < s->n_token) {
-        if (!s->cursor.active) {
-            memset(&s->cursor, 0, sizeof s->cursor);
-            s->cursor.active = 1;
-            s->cursor.layer = s->m->hp.n_layer;         /* "no layer" for the trace */
-            s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
-            if (s->n_past + s->n_row > s->n_written) s->n_written = s->n_past + s->n_row;
-            s->last_logits = NULL;
-        }
-        do {
-            if (s->cursor.unit == 0) { s->n_job = s->cursor.n_unit = 0; s->stage[s->cursor.stage].begin(s); }
-            while (s->cursor.unit < s->cursor.n_unit) {
-                gpt_result r;
-                gpti_run_slice(s);
-                r = gpti_ask(s);
-                if (r < 0) gpti_drop_waiting(s);
-                if (r) return r;
-            }
-            if (s->params.hooks.trace && s->stage[s->cursor.stage].trace) s->stage[s->cursor.stage].trace(s);
-        } while (gpti_next_stage(s));
-        s->cursor.active = 0; s->n_past += s->n_row; s->lent = 0;
-        if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
-    }
-    return GPT_OK;
-}
-
-/* The same with the threads of the session, unless no stage of it is worth sharing. */
+/* A pass with the threads of the session, unless no stage of it is worth sharing. */
 static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
     const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
     s->can_pause = can_pause; s->err = err;
-    if (s->from > s->n_past) s->from = s->n_past;
+    s->from = gpti_min(s->from, s->n_past);
     if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
     return gpti_together(&s->pool, gpti_pass, s);
 }
@@ -6259,7 +6724,47 @@ GPTI_COLD
  * [SESSION] One running text: its tokens, cache and scratch
  * ==================================================================== */
 
-/* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never overwrites what it sees */
+enum { GPTI_STOP_MAX = 16, GPTI_STOP_BYTES = 256, GPTI_PIECE = 512 };
+enum { GPTI_STREAM_GO = 0, GPTI_STREAM_STOP = 1, GPTI_STREAM_HOST = 2 };
+
+typedef struct gpti_stream {
+    unsigned char stop[GPTI_STOP_MAX][GPTI_STOP_BYTES];
+    unsigned char border[GPTI_STOP_MAX][GPTI_STOP_BYTES];   /* of the first k + 1 bytes: longest prefix that ends it */
+    uint16_t      len[GPTI_STOP_MAX], at[GPTI_STOP_MAX];  /* bytes in all; bytes matched at the end of the text */
+    int           n_stop, longest;                        /* longest: the one with the most bytes matched */
+    int           state;                                  /* GPTI_STREAM_*; once it is not GO, the rest is dropped */
+    unsigned char part[4], n_part, need, low, high;       /* a character's bytes so far, those to come, and what the */
+    char          out[GPTI_PIECE];                        /* next one may be */
+    size_t        n_out, n_raw, behind;                   /* bytes of the text that out stands for; that came in and */
+} gpti_stream;                                            /* have not been given to the host */
+
+typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
+
+typedef struct gpti_choice {        /* of a token, step by step: the poll hook is asked between them */
+    int            step;
+    /* candidates; those left; the best of them, in order; those that make up head */
+    size_t         n_all, n, sorted, n_head;
+    double         sum, head;       /* of the weights of all, of the n_head best */
+    gpti_candidate best;
+} gpti_choice;
+
+typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
+    int                 active;
+    gpt_generate_params params;
+    gpt_text_fn         fn;
+    void               *user;
+    gpti_stream         stream;
+    gpti_choice         choice;
+    gpt_finish          finish;
+    size_t              n_prompt, n_generated;
+    int                 show;       /* control tokens are handed out as text too */
+    int                 edge;       /* as of gpti_tokenizer_shown */
+    int                 stale;      /* other tokens have been appended since */
+    size_t              edge_at;    /* the token whose space was taken off */
+} gpti_generation;
+
+/* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
+ * overwrites what it sees */
 static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
     size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
     return l->window ? gpti_min(w, n) : n;
@@ -6284,6 +6789,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     s->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
     s->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *s->xq);
     s->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *s->job);
+    s->attend = (gpti_attend *)gpti_carve(a, 1, sizeof *s->attend);
     s->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
     s->gate = (float *)gpti_carve(a, used, sizeof(float));
     s->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
@@ -6313,32 +6819,36 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
     if (a->base && out) *out = s;
 }
 
-/* Settle the parameters; the plan is a session without memory. measure: not even the model's weights are needed. */
-static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params, int measure,
-                                    gpt_error *err) {
+/* Settle the parameters; the plan is a session without memory. measure: not even the model's
+ * weights are needed. */
+static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params,
+                                    int measure, gpt_error *err) {
     gpt_session_params none;
-    uint64_t limit = SIZE_MAX / 16;         /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
+    /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
+    uint64_t limit = SIZE_MAX / 16;
     uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     memset(plan, 0, sizeof *plan);
     if (m->header_only && !measure)
         return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
-    if (!m->whole) return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
+    if (!m->whole)
+        return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
     plan->m = m; plan->params = *params;
     gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
     plan->n_most = plan->pool.n_worker;
-    plan->n_ctx = params->n_ctx ? params->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096;
+    plan->n_ctx = params->n_ctx ? params->n_ctx : (uint32_t)gpti_min(m->hp.n_ctx, 4096);
     plan->n_batch = params->n_batch ? params->n_batch : 256;
     if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
         (gpti_ull)plan->n_ctx, (gpti_ull)GPTI_MAX_CTX);
-    if (m->arch.pos == GPTI_POS_LEARNED && plan->n_ctx > m->hp.n_ctx)
+    if (m->pos_embd.w.fmt && plan->n_ctx > m->hp.n_ctx)
         return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model has positions for %llu only",
             (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if (plan->n_ctx > m->hp.n_ctx && m->arch.pos != GPTI_POS_ALIBI && !params->beyond_training)
-        return gpti_fail(err, GPT_E_CONTEXT, "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
-            (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
+        return gpti_fail(err, GPT_E_CONTEXT,
+                         "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
+                         (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
@@ -6377,7 +6887,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     size_t need;
     gpti_clear(err);
     if (out) *out = NULL;
-    if (!out || !m || !memory) return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
+    if (!out || !m || !memory)
+        return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
     GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     if (!need || size < need)
@@ -6392,7 +6903,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     return GPT_OK;
 }
 
-GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params, gpt_error *err) {
+GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
+                                   gpt_error *err) {
     gpt_session plan;
     size_t need;
     void *block;
@@ -6410,12 +6922,13 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     return r;
 }
 
-/* The beginning and the end of every call that changes a session. generating: what the call needs to be under way, 0 nothing,
- * 1 a generation, -1 either. */
+/* The beginning and the end of every call that changes a session. generating: what the call needs
+ * to be under way, 0 nothing, 1 a generation, -1 either. */
 static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
     gpti_clear(err);
     if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
-    if (s->busy) return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
+    if (s->busy)
+        return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
     if (generating == 1 && !s->gen->active) return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
     if (!generating && s->gen->active)
         return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
@@ -6450,7 +6963,8 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
             return gpti_fail(err, GPT_E_STATE, "rewind: to token %llu of %llu, whose sliding window is no longer kept",
                 (gpti_ull)n, (gpti_ull)s->n_past);
     }
-    if (n < s->n_past) s->last_logits = NULL, s->n_past = n;
+    if (n < s->n_past) s->last_logits = NULL;
+    s->n_past = gpti_min(s->n_past, n);
     if (!n) s->n_written = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n; s->cursor.active = 0;
@@ -6486,8 +7000,9 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     GPTI_TRY(gpti_enter(s, "gpt_session_hooks", -1, err));
     gpti_pool_init(&pool, &hooks->parallel, s->n_most);
     if (pool.n_worker > s->n_most)
-        return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d", pool.n_worker,
-            s->n_most));
+        return gpti_leave(s,
+                          gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d",
+                                    pool.n_worker, s->n_most));
     s->pool = pool; s->params.hooks = *hooks;
     return gpti_leave(s, GPT_OK);
 }
@@ -6503,13 +7018,16 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %llu of the call: id %ld is not in 0 to %llu", (gpti_ull)i,
                 (long)ids[i], (gpti_ull)s->m->hp.n_vocab - 1);
-    if (n) memcpy(s->token + s->n_token, ids, n * sizeof *ids), s->gen->stale = 1;
+    if (n) { memcpy(s->token + s->n_token, ids, n * sizeof *ids); s->gen->stale = 1; }
     s->n_committed = s->n_token; s->from = s->n_past; s->n_token += n;
     return GPT_OK;
 }
 
-/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be computed again. */
-static void gpti_want_last(gpt_session *s) { if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--; }
+/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
+ * computed again. */
+static void gpti_want_last(gpt_session *s) {
+    if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--;
+}
 
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
     gpt_result r;
@@ -6530,7 +7048,8 @@ GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, flo
     base = s->n_token;
     r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") : gpti_append(s, ids, n, err);
     if (!r && n) {
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;      /* they are gone, or the host's */
+        /* they are gone, or the host's */
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->logits_wanted = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
@@ -6551,13 +7070,15 @@ GPTI_COLD_END
  * [SAMPLING] From logits to a token
  * ==================================================================== */
 
-/* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter that makes no sense as
- * "off". Sums run over the candidates in a stated order in f64 and e^x is our own, so a seed draws the same token on
- * every machine. The three cuts keep a head of the candidates sorted by logit, ties by id, so equal logits never depend
- * on how the sort went about it. */
+/* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter
+ * that makes no sense as "off". Sums run over the candidates in a stated order in f64 and e^x is
+ * our own, so a seed draws the same token on every machine. The three cuts keep a head of the
+ * candidates sorted by logit, ties by id, so equal logits never depend on how the sort went about
+ * it. */
 
-/* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood 2014), whose state
- * is a counter, so its n-th output needs no steps. The seed is mixed once beforehand: neighbouring seeds share nothing. */
+/* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood
+ * 2014), whose state is a counter, so its n-th output needs no steps. The seed is mixed once
+ * beforehand: neighbouring seeds share nothing. */
 static uint64_t gpti_mix64(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -6574,46 +7095,35 @@ static int gpti_worse(const gpti_candidate *a, const gpti_candidate *b) {
     return a->logit < b->logit || (a->logit == b->logit && a->id > b->id);
 }
 
-/* Move h[i] down until no child in the heap h[n] is worse than its parent. */
-static void gpti_sift(gpti_candidate *h, size_t n, size_t i) {
-    const gpti_candidate x = h[i];
+/* Move element i of a heap of n down to its place. Elements lie `step` apart, 1 or -1; on top is
+ * the best or the worst. */
+static void gpti_sift(gpti_candidate *h, ptrdiff_t step, int best_on_top, size_t n, size_t i) {
+    const gpti_candidate x = h[(ptrdiff_t)i * step];
     size_t c;
     while ((c = 2 * i + 1) < n) {
-        if (c + 1 < n && gpti_worse(&h[c + 1], &h[c])) c++;
-        if (!gpti_worse(&h[c], &x)) break;
-        h[i] = h[c];
+        const gpti_candidate *child = &h[(ptrdiff_t)c * step];
+        if (c + 1 < n && gpti_worse(child, child + step) == best_on_top) { c++; child += step; }
+        if (gpti_worse(&x, child) != best_on_top) break;
+        h[(ptrdiff_t)i * step] = *child;
         i = c;
     }
-    h[i] = x;
+    h[(ptrdiff_t)i * step] = x;
 }
 
 static void gpti_exchange(gpti_candidate *a, gpti_candidate *b) { const gpti_candidate x = *a; *a = *b; *b = x; }
 
-/* Bring the k best of c[n] to the front, best first; the rest follow in any order. n log k at worst, about n compares when k
- * is small. The heap holds the k best so far with the worst of them on top. */
+/* Bring the k best of c[n] to the front, best first; the rest follow in any order. n log k at
+ * worst, about n compares when k is small. The heap holds the k best so far with the worst of them
+ * on top. */
 static void gpti_best(gpti_candidate *c, size_t n, size_t k) {
     size_t i;
-    for (i = k / 2; i-- > 0;) gpti_sift(c, k, i);
-    for (i = k; i < n; i++) if (gpti_worse(&c[0], &c[i])) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, k, 0); }
-    for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, i, 0); }
+    for (i = k / 2; i-- > 0;) gpti_sift(c, 1, 0, k, i);
+    for (i = k; i < n; i++) if (gpti_worse(&c[0], &c[i])) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, 1, 0, k, 0); }
+    for (i = k; i-- > 1;) { gpti_exchange(&c[0], &c[i]); gpti_sift(c, 1, 0, i, 0); }
 }
 
-/* A heap from the end of an array backwards, element i at end[-1 - i], the best on top: what is taken from it goes to the
- * front, in order. Moves element i down. */
-static void gpti_sift_back(gpti_candidate *end, size_t n, size_t i) {
-    gpti_candidate *const top = end - 1;
-    const gpti_candidate x = top[-(ptrdiff_t)i];
-    size_t k;
-    while ((k = 2 * i + 1) < n) {
-        if (k + 1 < n && gpti_worse(&top[-(ptrdiff_t)k], &top[-(ptrdiff_t)k - 1])) k++;
-        if (!gpti_worse(&x, &top[-(ptrdiff_t)k])) break;
-        top[-(ptrdiff_t)i] = top[-(ptrdiff_t)k];
-        i = k;
-    }
-    top[-(ptrdiff_t)i] = x;
-}
-
-/* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger than those before. */
+/* The first of the largest of x[n]; NaN is never one. Most blocks of 16 have none that is larger
+ * than those before. */
 static size_t gpti_largest(const float *x, size_t n) {
     float max = -INFINITY;
     size_t i, j, m, best = 0;
@@ -6653,24 +7163,32 @@ static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, 
 
 static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
 
-/* Steps 1 and 2: copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN. Returns the
- * number of candidates left, in order of id. Until the last loop c[i] is token i and c[i].id counts its occurrences. */
+/* Does a step change logits, so that greedy is more than the largest? All shortcuts ask here: a new
+ * penalty is added here. */
+static int gpti_penalises(const gpt_sample_params *p) {
+    return (p->repeat_penalty > 0.0f && p->repeat_penalty != 1.0f) || gpti_or_zero(p->frequency_penalty) != 0.0f ||
+        gpti_or_zero(p->presence_penalty) != 0.0f;
+}
+static int gpti_changes_logits(const gpt_sample_params *p) { return p->n_bias > 0 || gpti_penalises(p); }
+
+/* Copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN.
+ * Returns the number of candidates left, in order of id. Until the last loop c[i] is token i and
+ * c[i].id counts its occurrences. */
 static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                               const gpt_token *history, size_t n_history) {
     const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
     const float frequency = gpti_or_zero(p->frequency_penalty), presence = gpti_or_zero(p->presence_penalty);
-    size_t last = p->penalty_last_n == 0 ? 64 : p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n;
-    size_t i, n = 0;
+    size_t last = p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n, i, n = 0;
+    if (!last) last = 64;
+    if (!gpti_penalises(p)) last = 0;
+    last = gpti_min(last, n_history);
     for (i = 0; i < n_vocab; i++) { c[i].logit = logits[i]; c[i].id = 0; }
     for (i = 0; p->bias && i < p->n_bias; i++) {
         const gpt_token id = p->bias[i].token;
         if (id >= 0 && (size_t)id < n_vocab) c[id].logit += p->bias[i].bias;
     }
-    if (last > n_history) last = n_history;
-    if (repeat == 1.0f && frequency == 0.0f && presence == 0.0f) last = 0;
-    for (i = n_history - last; i < n_history; i++) {
+    for (i = n_history - last; i < n_history; i++)
         if (history[i] >= 0 && (size_t)history[i] < n_vocab) c[history[i]].id++;
-    }
     for (i = 0; i < n_vocab; i++) {
         float x = c[i].logit;
         if (c[i].id > 0) {
@@ -6684,36 +7202,59 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* Steps 3 to 5 on c[t->n]: top_k, top_p, min_p, one at a time and the sorting for top_p in runs. The most likely one always
- * stays. top_p and min_p judge by probabilities at temperature 1, top_p by those among the top k. */
+/* The steps of a choice, in the order of gpt_sample_params. The most likely one always stays. top_p
+ * and min_p judge by probabilities at temperature 1, top_p by those among the top k.
+ *
+ * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in
+ * gpti_candidates and in the predicate above; what leaves candidates out: a step here and its case
+ * in gpti_truncate; 3. a test in tests/unit_sampling.c. */
+enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
+
+/* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
+static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
+    size_t i, more = 9000;
+    if (t->n_head == t->sorted) {               /* some more: mostly few make up p */
+        if (t->sorted < 3000) more = 3 * t->sorted;
+        if (t->sorted < 16) more = 64;
+        /* a heap from the end backwards: what is taken from it goes to the front, in order */
+        if (!t->sorted) for (i = t->n / 2; i-- > 0;) gpti_sift(c + t->n - 1, -1, 1, t->n, i);
+        for (i = 0; i < more && t->sorted < t->n; i++) {
+            gpti_exchange(&c[t->sorted++], &c[t->n - 1]);
+            gpti_sift(c + t->n - 1, -1, 1, t->n - t->sorted, 0);
+        }
+    }
+    while (t->n_head < t->sorted && t->head < p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - t->best.logit);
+    if (t->n_head < t->n && t->head < p * t->sum) return 0;
+    t->n = t->n_head;
+    return 1;
+}
+
+/* One of the steps that leave candidates out of c[t->n]. */
 static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
     const float max = t->best.logit;
-    size_t i, m;
-    if (t->step == 1) {
-        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? 2 : 4;
-        if (p->top_k > 0 && (size_t)p->top_k < t->n) { t->n = t->sorted = (size_t)p->top_k; gpti_best(c, t->n_all, t->n); }
-    } else if (t->step == 2) {
-        t->step = 3; t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
+    size_t i, m = 0;
+    switch (t->step) {
+    case GPTI_CHOOSE_TOP_K:
+        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? GPTI_CHOOSE_SUM : GPTI_CHOOSE_MIN_P;
+        if (p->top_k <= 0 || (size_t)p->top_k >= t->n) break;
+        t->n = t->sorted = (size_t)p->top_k;
+        gpti_best(c, t->n_all, t->n);
+        break;
+    case GPTI_CHOOSE_SUM:
+        t->step = GPTI_CHOOSE_TOP_P;
+        t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
         if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
             const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
-            for (i = m = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
+            for (i = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
             t->n = m;
         }
-    } else if (t->step == 3) {
-        if (t->n_head == t->sorted) {      /* some more: mostly few make up p */
-            if (!t->sorted) for (i = t->n / 2; i-- > 0;) gpti_sift_back(c + t->n, t->n, i);
-            m = t->sorted < 16 ? 64 : t->sorted < 3000 ? 3 * t->sorted : 9000;
-            for (i = 0; i < m && t->sorted < t->n; i++) {
-                gpti_exchange(&c[t->sorted++], &c[t->n - 1]);
-                gpti_sift_back(c + t->n, t->n - t->sorted, 0);
-            }
-        }
-        while (t->n_head < t->sorted && t->head < p->top_p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - max);
-        if (t->n_head < t->n && t->head < p->top_p * t->sum) return;
-        t->n = t->n_head; t->step = 4;
-    } else {
-        t->step = 5;
-        for (i = m = 0; p->min_p > 0.0f && i < t->n; i++) {
+        break;
+    case GPTI_CHOOSE_TOP_P:
+        if (gpti_truncate_top_p(t, c, p->top_p)) t->step = GPTI_CHOOSE_MIN_P;
+        break;
+    default:
+        t->step = GPTI_CHOOSE_DRAW;
+        for (i = 0; p->min_p > 0.0f && i < t->n; i++) {
             const float w = gpti_exp(c[i].logit - max);
             if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
         }
@@ -6721,32 +7262,46 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
     }
 }
 
-/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of it, 1 while there are more,
- * else *id. c is scratch of n_vocab; history is the whole text so far, whose length picks the number drawn. */
+/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of
+ * it, 1 while there are more, else *id. c is scratch of n_vocab; history is the whole text so far,
+ * whose length picks the number drawn. */
 static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                        const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
     const int greedy = !p || !(p->temperature > 0.0f);
     double sum = 0.0, draw;
     size_t i;
-    if (t->step && t->step < 5) { gpti_truncate(t, c, p); return 1; }
-    if (!t->step) {
+    if (t->step == GPTI_CHOOSE_BEGIN) {
         *id = (gpt_token)gpti_largest(logits, n_vocab);
-        if (greedy && (!p || (p->n_bias == 0 && (!(p->repeat_penalty > 0.0f) || p->repeat_penalty == 1.0f) &&
-                              p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f))) return 0;
+        if (greedy && !(p && gpti_changes_logits(p))) return 0;
         t->n = t->n_all = gpti_candidates(c, logits, n_vocab, p, history, n_history);
         *id = 0;
         if (!t->n) return 0;
-        t->best = gpti_best_one(c, t->n); t->step = 1;
+        t->best = gpti_best_one(c, t->n); t->step = GPTI_CHOOSE_TOP_K;
         *id = t->best.id;
         return !greedy;
     }
-    draw = gpti_uniform(p->seed, n_history) * gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);    /* the best weighs 1 */
-    for (i = 0; i < t->n; i++) {
+    if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
+    sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);  /* the best weighs 1 */
+    draw = gpti_uniform(p->seed, n_history) * sum;
+    for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
     }
     *id = i < t->n ? c[i].id : t->best.id;
     return 0;
+}
+
+/* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go
+ * on with the next call. */
+static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
+    gpti_generation *g = s->gen;
+    gpt_result r = GPT_OK;
+    while (!r &&
+           gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand,
+                       id))
+        r = gpti_ask(s);
+    if (r != GPT_MORE) memset(&g->choice, 0, sizeof g->choice);
+    return r;
 }
 
 /* The same in one go. -1 only when n_vocab is 0. */
@@ -6764,16 +7319,19 @@ GPTI_COLD
  * [GENERATE] Text in, text out
  * ==================================================================== */
 
-/* Generated text on its way to the host: bytes pass the stop strings, then become whole characters, then pieces.
+/* Generated text on its way to the host: bytes pass the stop strings, then become whole characters,
+ * then pieces.
  *
- * Stop strings are compared byte by byte, so how the text was cut into tokens changes nothing. The first one to be
- * complete ends the text; of several that are complete at the same byte, the longest, which began first. What precedes
- * it has been or is handed out, the rest is dropped. Each stop string has its own automaton (Knuth, Morris & Pratt
- * 1977), so the work is linear in the text, and what must be held back is the longest prefix that any of them has
- * matched: no buffer, the stop string itself is the copy.
+ * Stop strings are compared byte by byte, so how the text was cut into tokens changes nothing. The
+ * first one to be complete ends the text; of several that are complete at the same byte, the
+ * longest, which began first. What precedes it has been or is handed out, the rest is dropped. Each
+ * stop string has its own automaton (Knuth, Morris & Pratt 1977), so the work is linear in the
+ * text, and what must be held back is the longest prefix that any of them has matched: no buffer,
+ * the stop string itself is the copy.
  *
- * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal subpart (Unicode 15,
- * sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character that the end of the text cuts short. */
+ * The host always receives valid UTF-8: bytes that are not become U+FFFD, one for each maximal
+ * subpart (Unicode 15, sec. 3.9, "U+FFFD Substitution of Maximal Subparts"); so does a character
+ * that the end of the text cuts short. */
 
 static gpt_result gpti_stop_check(const char *const *stop, size_t n_stop, gpt_error *err) {
     size_t i, n;
@@ -6824,7 +7382,8 @@ static void gpti_stream_broken(gpti_stream *st, gpt_text_fn fn, void *user) {
     st->need = 0;
 }
 
-/* One byte that is past the stop strings (Unicode 15, table 3-7: only the second byte's bounds depend on the first). */
+/* One byte that is past the stop strings (Unicode 15, table 3-7: only the second byte's bounds
+ * depend on the first). */
 static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, void *user) {
     if (st->need > 0 && (b < st->low || b > st->high)) gpti_stream_broken(st, fn, user);
     if (st->need > 0) {
@@ -6835,9 +7394,12 @@ static void gpti_stream_byte(gpti_stream *st, unsigned char b, gpt_text_fn fn, v
         gpti_stream_char(st, &b, 1, 1, fn, user);
     } else {
         st->part[0] = b; st->n_part = 1;
-        st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : b < 0xE0 ? 1 : b < 0xF0 ? 2 : 3);
-        st->low = (unsigned char)(b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80);
-        st->high = (unsigned char)(b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF);
+        st->need = (unsigned char)(b < 0xC2 || b > 0xF4 ? 0 : 1 + (b >= 0xE0) + (b >= 0xF0));
+        st->low = 0x80; st->high = 0xBF;
+        if (b == 0xE0) st->low = 0xA0;
+        if (b == 0xF0) st->low = 0x90;
+        if (b == 0xED) st->high = 0x9F;
+        if (b == 0xF4) st->high = 0x8F;
         if (st->need == 0) gpti_stream_char(st, "\xEF\xBF\xBD", 3, 1, fn, user);
     }
 }
@@ -6850,7 +7412,8 @@ static void gpti_stream_release(gpti_stream *st, const unsigned char *held, size
     if (b >= 0 && n > n_held) gpti_stream_byte(st, (unsigned char)b, fn, user);
 }
 
-/* Take the bytes of one token. GPTI_STREAM_GO, _STOP when a stop string is complete, _HOST when fn returned not 0. */
+/* Take the bytes of one token. GPTI_STREAM_GO, _STOP when a stop string is complete, _HOST when fn
+ * returned not 0. */
 static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_text_fn fn, void *user) {
     size_t i, k;
     int j;
@@ -6877,8 +7440,8 @@ static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_te
     return st->state;
 }
 
-/* The call is over: what was held back goes out; a character that is not whole only where the text is over too. Harmless after
- * a stop string. */
+/* The call is over: what was held back goes out; a character that is not whole only where the text
+ * is over too. Harmless after a stop string. */
 static void gpti_stream_finish(gpti_stream *st, int over, gpt_text_fn fn, void *user) {
     if (st->state != GPTI_STREAM_GO) return;
     gpti_stream_release(st, st->stop[st->longest], st->at[st->longest], -1, st->at[st->longest], fn, user);
@@ -6887,8 +7450,8 @@ static void gpti_stream_finish(gpti_stream *st, int over, gpt_text_fn fn, void *
     memset(st->at, 0, sizeof st->at);
 }
 
-/* What has not been given yet goes on to the next call: the bytes of a character that is not whole, then those that may begin
- * a stop string. */
+/* What has not been given yet goes on to the next call: the bytes of a character that is not whole,
+ * then those that may begin a stop string. */
 static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTES + 4]) {
     const size_t part = st->need ? st->n_part : 0;
     if (st->state != GPTI_STREAM_GO) return 0;
@@ -6911,7 +7474,8 @@ GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_t
     return r;
 }
 
-GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text, size_t size) {
+GPT_API size_t gpt_detokenize(const gpt_model *m, const gpt_token *ids, size_t n, int special, char *text,
+                              size_t size) {
     return m && (ids || !n) && (text || !size) ? gpti_tokenizer_decode(&m->tok, ids, n, special, text, size) : 0;
 }
 
@@ -6924,7 +7488,9 @@ GPT_API const char *gpt_token_text(const gpt_model *m, gpt_token id, size_t *n) 
 GPT_API gpt_token gpt_token_find(const gpt_model *m, const char *text) {
     return m && text ? gpti_tokenizer_find(&m->tok, text, strlen(text)) : -1;
 }
-GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_control(&m->tok, id); }
+GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) {
+    return m && gpti_tokenizer_is_control(&m->tok, id);
+}
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
@@ -6933,7 +7499,8 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
 }
 
-/* Take the last n bytes of the generated text off again. What stays of the token in which they begin is cut into tokens anew. */
+/* Take the last n bytes of the generated text off again. What stays of the token in which they
+ * begin is cut into tokens anew. */
 static void gpti_take_back(gpt_session *s, size_t n) {
     const gpti_tokenizer *t = &s->m->tok;
     size_t at = s->n_token, kept = 0, room;
@@ -6944,15 +7511,17 @@ static void gpti_take_back(gpt_session *s, size_t n) {
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
-    if (gpti_rewind(s, at, NULL)) s->last_logits = NULL, s->n_past = s->n_written = 0, s->n_token = at;   /* computed anew */
+    /* computed anew */
+    if (gpti_rewind(s, at, NULL)) { s->last_logits = NULL; s->n_past = s->n_written = 0; s->n_token = at; }
     room = s->n_ctx - at;
     if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
     s->n_committed = s->n_token = at + gpti_min(n, room);
 }
 
-/* The session's text is then what the host was given: all of it, or what comes before the stop string, or before the callback
- * said stop. Only GPT_FINISH_LENGTH, where the next call may go on, leaves more: what was held back. */
+/* The session's text is then what the host was given: all of it, or what comes before the stop
+ * string, or before the callback said stop. Only GPT_FINISH_LENGTH, where the next call may go on,
+ * leaves more: what was held back. */
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
@@ -7016,45 +7585,32 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
     return gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err));
 }
 
-static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
+/* Has the text handed out so far ended the generation? */
+static gpt_finish gpti_enough(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    if (g->stream.state == GPTI_STREAM_HOST) return GPT_FINISH_HOST;
+    if (g->stream.state == GPTI_STREAM_STOP) return GPT_FINISH_STOP;
+    return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
+}
+
+/* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
+ * more fits. */
+static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
+    const int edge = g->edge;
     gpti_str piece;
-    gpt_token id;
-    gpt_result r;
-    int edge = g->edge;
-    if (g->stream.state == GPTI_STREAM_HOST) return gpti_finish(s, GPT_FINISH_HOST);
-    if (g->stream.state == GPTI_STREAM_STOP) return gpti_finish(s, GPT_FINISH_STOP);
-    s->logits_wanted = GPTI_LOGITS_LAST;
-    r = gpti_forward(s, 1, err);
-    if (r == GPT_MORE) return r;
-    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
-    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
-    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
-    while (gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand, &id)) {
-        r = gpti_ask(s);
-        if (r == GPT_MORE) return r;
-        if (r) break;
-    }
-    memset(&g->choice, 0, sizeof g->choice);
-    if (s->stop) { gpti_clear(err); return gpti_finish(s, GPT_FINISH_HOST); }
-    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
-    if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return gpti_finish(s, GPT_FINISH_END);
-    if (s->n_token == s->n_ctx) return gpti_finish(s, GPT_FINISH_CONTEXT);
+    gpt_finish why;
+    if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
+    if (s->n_token == s->n_ctx) return GPT_FINISH_CONTEXT;
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
-    s->n_committed = s->n_token;             /* the host sees it */
-    r = (gpt_result)gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
-    if (r || s->stop) return gpti_finish(s, (int)r == GPTI_STREAM_STOP ? GPT_FINISH_STOP : GPT_FINISH_HOST);
-    if (g->params.max_tokens && g->n_generated >= g->params.max_tokens) return gpti_finish(s, GPT_FINISH_LENGTH);
-    return GPT_MORE;
-}
-
-GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
-    return gpti_leave(s, gpti_advance(s, err));
+    s->n_committed = s->n_token;                /* the host sees it */
+    gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+    why = gpti_enough(s);
+    return s->stop && why != GPT_FINISH_STOP ? GPT_FINISH_HOST : why;
 }
 
 GPT_API void gpt_end(gpt_session *s) {
@@ -7063,15 +7619,6 @@ GPT_API void gpt_end(gpt_session *s) {
     gpti_finish(s, GPT_FINISH_HOST);
     gpti_drop_waiting(s);
     gpti_leave(s, GPT_OK);
-}
-
-GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
-    void *user, gpt_error *err) {
-    gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
-    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
-    do r = gpt_step(s, err); while (r == GPT_MORE);
-    return r;
 }
 
 /* ---- Chat: messages to text ----------------------------------------------------------------------------------------
@@ -7617,7 +8164,7 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     return c->n;
 }
 
-/* ---- Chat: tokens and the API -------------------------------------------------------------------------------------- */
+/* ---- Chat: tokens and the API ---- */
 
 /* The rendered text[n] with its marks own[n] to ids. */
 static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, const unsigned char *own,

@@ -1,0 +1,118 @@
+/* Every kernel set against the plain forms of [PLAIN], which are written as the papers write them, in double precision. */
+#define GPT_IMPLEMENTATION
+#include "gpt.h"
+#include "test.h"
+
+enum { D = 72, MAX_ROW = 40, N_KEY = 83, D_K = 24, D_V = 40 };
+
+static gpti_kernels sets[GPTI_MAX_SET];
+static size_t n_set;
+static gpti_scratch scratch;
+
+static uint32_t rng_state = 7;
+static float rng_float(void) {                  /* [-2, 2) */
+    rng_state = rng_state * 1664525u + 1013904223u;
+    return (float)((int32_t)(rng_state >> 8) - 0x800000) * (1.0f / 4194304.0f);
+}
+static void fill(float *x, size_t n) { while (n > 0) x[--n] = rng_float(); }
+
+static void compare(const char *set, const char *what, const float *found, const double *expected, size_t n, double bound) {
+    size_t i;
+    for (i = 0; i < n; i++)
+        CHECK(fabs((double)found[i] - expected[i]) <= bound, "%s, %s[%d]: expected %.9g within %g, found %.9g", set, what,
+              (int)i, expected[i], bound, (double)found[i]);
+}
+
+/* 72 products of numbers below 2, summed in f32: within 72 * 4 * 72 * 2^-24 */
+static void test_product(void) {
+    static float w[MAX_ROW * D], x[D], b[MAX_ROW], out[MAX_ROW];
+    static unsigned char panels[4 * D * (MAX_ROW + 8)];
+    double expected[MAX_ROW];
+    gpti_matmul job;
+    size_t i, k;
+    fill(w, MAX_ROW * D); fill(x, D); fill(b, MAX_ROW);
+    gpti_plain_product(expected, w, x, b, MAX_ROW, D);
+    memset(&job, 0, sizeof job);
+    job.w.fmt = gpti_format_find(0); job.w.n_row = MAX_ROW; job.w.n_col = D; job.w.data = panels; job.w.packed = 1;
+    for (i = 0; i < MAX_ROW; i += GPTI_PANEL)
+        gpti_pack(job.w.fmt, D, (const unsigned char *)(w + i * D), gpti_min(MAX_ROW - i, GPTI_PANEL), panels + 4 * i * D);
+    job.x = x; job.ld_x = D; job.n_tok = 1; job.out = out; job.ld_out = MAX_ROW; job.bias = b;
+    for (k = 0; k < n_set; k++) {
+        memset(out, 0, sizeof out);
+        sets[k].matmul(&job, 0, gpti_n_panel(MAX_ROW), &scratch);
+        compare(sets[k].name, "product", out, expected, MAX_ROW, 1.3e-3);
+    }
+}
+
+static void test_norm(void) {
+    float x[D], w[D], b[D], out[D];
+    double expected[D];
+    size_t n, k;
+    int layer;
+    for (layer = 0; layer < 2; layer++) for (n = 1; n <= D; n += 7) {
+        fill(x, n); fill(w, n); fill(b, n);
+        for (k = 0; k < n; k++) x[k] += 3.0f;   /* a mean to take off */
+        gpti_plain_norm(expected, x, n, w, layer ? b : NULL, layer, 1e-5);
+        for (k = 0; k < n_set; k++) {
+            sets[k].norm(out, x, n, w, layer ? b : NULL, layer ? GPTI_NORM_LAYER : GPTI_NORM_RMS, 1e-5f);
+            compare(sets[k].name, layer ? "LayerNorm" : "RMSNorm", out, expected, n, 2e-4 * (n < 8 ? 20 : 1));
+        }
+    }
+}
+
+static void test_rope(void) {
+    enum { N = 20, N_HEAD = 2 };                /* 20 of a head's 24 numbers turn */
+    float x[N_HEAD * D_K], y[N_HEAD * D_K], cs[N];
+    double expected[N_HEAD * D_K];
+    size_t h, i, k;
+    int half;
+    for (i = 0; i < N / 2; i++) {
+        cs[i] = (float)cos(11.0 / (double)(i + 1)); cs[N / 2 + i] = (float)sin(11.0 / (double)(i + 1));
+    }
+    for (half = 0; half < 2; half++) {
+        fill(x, N_HEAD * D_K);
+        for (i = 0; i < N_HEAD * D_K; i++) expected[i] = (double)x[i];
+        for (h = 0; h < N_HEAD; h++) for (i = 0; i < N / 2; i++) {
+            double *pair = expected + h * D_K + (half ? i : 2 * i);
+            gpti_plain_rope(pair, pair + (half ? N / 2 : 1), 11.0 / (double)(i + 1));
+        }
+        for (k = 0; k < n_set; k++) {
+            memcpy(y, x, sizeof y);
+            sets[k].rope(y, N_HEAD, D_K, N, cs, half);
+            compare(sets[k].name, half ? "rope of halves" : "rope of pairs", y, expected, N_HEAD * D_K, 1e-6);
+        }
+    }
+}
+
+/* 83 keys in the cache: its keys lie in groups of 16, see [FORWARD] */
+static void test_attention(void) {
+    static float keys[N_KEY * D_K], values[N_KEY * D_V], k_cache[96 * D_K], v_cache[96 * D_V];
+    float q[D_K], scaled[D_K], out[D_V];
+    double expected[D_V];
+    gpti_attend a;
+    size_t i, j, k;
+    fill(keys, N_KEY * D_K); fill(values, N_KEY * D_V); fill(q, D_K);
+    for (j = 0; j < N_KEY; j++) for (i = 0; i < D_K; i++) k_cache[(j & ~(size_t)15) * D_K + 16 * i + j % 16] = keys[j * D_K + i];
+    memcpy(v_cache, values, sizeof values);
+    gpti_plain_attention(expected, q, keys, values, N_KEY, D_K, D_V, 0.7);
+    memset(&a, 0, sizeof a);
+    a.q = scaled; a.out = out; a.cache.k = (unsigned char *)k_cache; a.cache.v = (unsigned char *)v_cache; a.cache.cap = 96;
+    a.stride = D_K; a.n_row = a.n_head = a.n_kv = 1; a.d_k = D_K; a.d_v = D_V; a.position = N_KEY - 1;
+    a.scale = 0.7f; a.kv = GPT_KV_F32;
+    for (k = 0; k < n_set; k++) {
+        memcpy(scaled, q, sizeof scaled);
+        sets[k].attend(&a, 0, 1, &scratch);
+        compare(sets[k].name, "attention", out, expected, D_V, 2e-5);
+    }
+}
+
+int main(void) {
+    gpti_kernels all[GPTI_MAX_SET];
+    size_t i, n = gpti_kernels_list(all);
+    for (i = 0; i < n; i++) if (all[i].usable()) sets[n_set++] = all[i];
+    test_product();
+    test_norm();
+    test_rope();
+    test_attention();
+    return test_report("unit_plain");
+}
