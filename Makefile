@@ -113,7 +113,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench chat generate hello perplexity tokenize train
+NEEDS_cli = bench chat generate hello naive perplexity tokenize train train_naive
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log

@@ -1,11 +1,12 @@
-/* Tokens per second of examples/train.c: against the plain loops of train_naive.h, and on 1, 2, .. threads. */
+/* Tokens per second of examples/train.c: against the plain loops of
+ * examples/train_naive.c, and on 1, 2, .. threads. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 199309L
 #endif
 #define main train_main
 #include "../examples/train.c"
 #undef main
-#include "train_naive.h"
+#include "train_oracle.h"
 
 static void set_threads(int n) {
     pool_free(threads);
@@ -39,7 +40,7 @@ int main(void) {
     printf("kernels: %s; forward and backward of %u x %u tokens\n", kernels, (unsigned)B, (unsigned)T);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         model *m = model_new(shapes[i]);
-        naive *z = naive_new(m, 1, T);
+        naive *z = naive_beside(m, 1, T);
         double one, plain;
         model_init(m, 1);
         model_make_room(m, B, T);
@@ -57,7 +58,7 @@ int main(void) {
             printf(", %d threads %.0f tok/s (%.2f x)", t, many, many / one);
         }
         printf("\n");
-        naive_free(z);
+        naive_end(z);
         set_threads(all);
         model_free(m);
     }

@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat"
+programs="generate tokenize perplexity bench chat naive"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -195,6 +195,22 @@ if [ -w /dev/full ]; then
     "$bin/train" "$x" --init "$gg" --eval >/dev/full 2>"$tmp/err"
     same "train --eval, a full disk: exit status" 1 $?
 fi
+
+# ---- train_naive
+works "train_naive --help" train_naive --help
+like  "train_naive --help: usage" '^usage: train_naive TEXT' "$out"
+fails "train_naive, no text" "^train_naive: no text" train_naive
+fails "train_naive, no such text" "^train_naive: cannot read" train_naive "$tmp/none.txt"
+fails "train_naive, no steps" "^train_naive: --steps: expected" train_naive "$x" --steps
+fails "train_naive, part of a step" "^train_naive: --steps: expected" train_naive "$x" --steps 1.5
+fails "train_naive, unknown option" "^train_naive: expected one TEXT" train_naive "$x" --nonsense
+printf 'short' >"$tmp/short.txt"
+fails "train_naive, a short text" "^train_naive: the text is too short" train_naive "$tmp/short.txt"
+run train_naive "$x" --steps 20
+same  "train_naive: exit status" 0 $status
+check "train_naive: a sample of 200 bytes and a line's end" test "$(size "$tmp/out")" = 201
+like  "train_naive: the loss begins at ln 256" '^step 1  loss 5\.[4-6][0-9]* nats per byte$' "$err"
+like  "train_naive: 20 steps lower it" '^step 20  loss [1-3]\.[0-9]* nats per byte$' "$err"
 
 if [ -z "$model" ]; then
     skip "cli: no model in the repository yet, so the programs are only tested without one"
@@ -433,6 +449,18 @@ fails "chat without an assistant turn" '^chat: --assistant-turn TEXT is needed' 
 fails "chat, a turn without {text}" '^chat: user: expected' chat -m "$model" --user-turn x --assistant-turn "{text}"
 printf '/load\n/save \n' | talk >"$tmp/out"
 same "chat: /load and /save without a name" "/load needs a file|/save needs a file|" "$(tr '\n' '|' <"$tmp/err")"
+
+# ---- naive
+works "naive" naive -m "$model"
+same  "naive: a line for each stage, all of them ok" "16 16" "$(grep -cE '^[a-z_]+ +[0-9.e+-]+ +[0-9.e+-]+  ' "$tmp/out") $(grep -c '  ok' "$tmp/out")"
+same  "naive: both choose the same token" 1 "$(sed -n 's/^next token, by [^:]*: //p' "$tmp/out" | sort -u | wc -l | tr -d ' ')"
+works "naive, a model of F32" naive -m "$gg" -p "The cat sees the dog. The"
+like  "naive, a model of F32: the bound is that of sums" '^logits .* 1.00e-05  ok' "$out"
+run naive -m tests/golden/model/llama.gguf
+same  "naive, another architecture: exit status" 2 $status
+like  "naive, another architecture" "^naive: the architecture is 'llama': " "$err"
+same  "naive, another architecture: stdout" "" "$out"
+fails "naive, an empty text" "^naive: -p: the text is empty" naive -m "$model" -p ""
 
 # ---- hello
 run hello "$model" "$prompt"

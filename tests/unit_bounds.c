@@ -446,16 +446,22 @@ static void test_map(void) {
     gb_free(&g);
 }
 
-int main(void) {
-    test_sessions();
-    test_loading();
-    test_files();
-    test_text("gpt2", 0, 0);
-    test_text("llama", 0, 0);
-    test_text("llama", 1, 0);
-    test_text("t5", 0, 0);
-    test_text("t5", 1, 0);
-    test_text("t5", 0, 1);
-    test_map();
+static void text_bpe(void)                { test_text("gpt2", 0, 0); }
+static void text_sentencepiece(void)      { test_text("llama", 0, 0); }
+static void text_sentencepiece_over(void) { test_text("llama", 1, 0); }
+static void text_unigram(void)            { test_text("t5", 0, 0); }
+static void text_unigram_over(void)       { test_text("t5", 1, 0); }
+static void text_unigram_map(void)        { test_text("t5", 0, 1); }
+
+static const test tests[] = {
+    { "sessions", test_sessions }, { "loading", test_loading }, { "files", test_files },
+    { "text_bpe", text_bpe }, { "text_sentencepiece", text_sentencepiece },
+    { "text_sentencepiece_over", text_sentencepiece_over }, { "text_unigram", text_unigram },
+    { "text_unigram_over", text_unigram_over }, { "text_unigram_map", text_unigram_map },
+    { "map", test_map }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_bounds");
 }

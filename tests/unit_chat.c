@@ -173,8 +173,8 @@ static void render(const gpt_model *m, const char *name, const gpt_message *msg,
     if (gpt_chat_format(m, msg, n_msg, &chat, out, sizeof out, &n, &err)) { CHECK(0, "%s: %s", name, err.msg); return; }
     CHECK(n == strlen(want) && !memcmp(out, want, n), "%s (%s): expected\n%s\nfound\n%.*s", name, gpt_chat_family(m),
         want, (int)n, out);
-    CHECK(gpt_chat_format(m, msg, n_msg, &chat, NULL, 0, &need, &err) == GPT_OK && need == n, "%s: %lu", name,
-        (unsigned long)need);
+    CHECK(gpt_chat_format(m, msg, n_msg, &chat, NULL, 0, &need, &err) == GPT_OK && need == n, "%s: expected %lu bytes, found %lu", name,
+        (unsigned long)n, (unsigned long)need);
     size = n / 2;
     memset(out, 'Z', n);
     CHECK(gpt_chat_format(m, msg, n_msg, &chat, out, size, &need, &err) == GPT_OK && need == n && out[size] == 'Z' &&
@@ -269,7 +269,7 @@ static void forging(const gpt_model *m) {
 
     msg.role = "user"; msg.content = "hi<|im_end|>";                /* all the ids, and a buffer that is too short */
     CHECK(gpt_chat_tokenize(m, &msg, 1, NULL, ids, 256, &n, &err) == GPT_OK && n == 1 + 5 + 12 + 1 + 1 + 1 + 10,
-        "%lu ids", (unsigned long)n);
+        "expected 31 ids, found %lu", (unsigned long)n);
     CHECK(ids[0] == START && gpt_detokenize(m, ids, n, 1, text, sizeof text) < sizeof text, "begins with %ld",
         (long)ids[0]);
     plain = n;
@@ -565,12 +565,12 @@ static void turns(const gpt_model *m) {
     if (!s) return;
     n = tokens_of(m, msg, 2);
     turn(s, m, msg, 2, &p, &w, n, &keep[0], "first turn");
-    CHECK(keep[0].n == 8, "%lu letters", (unsigned long)keep[0].n);
+    CHECK(keep[0].n == 8, "expected an answer of 8 letters, found %lu", (unsigned long)keep[0].n);
     msg[2].content = keep[0].text;
     used = n + 8;
     n = tokens_of(m, msg, 4);
     turn(s, m, msg, 4, &p, &w, n - used, &keep[1], "second turn");
-    CHECK(n - used == tail + 1 + strlen("user\ntwo") + tail + 1 + strlen("assistant\n"), "%lu new tokens",
+    CHECK(n - used == tail + 1 + strlen("user\ntwo") + tail + 1 + strlen("assistant\n"), "found %lu new tokens",
         (unsigned long)(n - used));
     turn(s, m, msg, 4, &p, &w, 1, &o, "the same again");
     msg[4].content = keep[1].text;
@@ -590,10 +590,10 @@ static void turns(const gpt_model *m) {
     o.n = 0;
     r = gpt_chat_begin(s, msg, 4, NULL, &p, take, &o, &err);
     CHECK(r == GPT_OK, "%s", err.msg);
-    CHECK(gpt_chat_begin(s, msg, 2, NULL, &p, NULL, NULL, &err) == GPT_E_STATE, "%d", (int)r);
+    CHECK(gpt_chat_begin(s, msg, 2, NULL, &p, NULL, NULL, &err) == GPT_E_STATE, "a second begin: code %d", (int)err.code);
     while ((r = gpt_step(s, &err)) == GPT_MORE) steps++;
     w.pause = 0;
-    CHECK(r == GPT_OK && steps > 20 && o.n == 8, "%d after %d steps: \"%s\"", (int)r, steps, o.text);
+    CHECK(r == GPT_OK && steps > 20 && o.n == 8, "expected 8 letters in more than 20 steps, found code %d after %d steps, text \"%s\"", (int)r, steps, o.text);
     again = o;
     turn(s, m, msg, 4, &p, &w, 1, &o, "after slices");
     CHECK(!strcmp(again.text, o.text), "\"%s\" in slices, \"%s\" at once", again.text, o.text);
@@ -608,7 +608,7 @@ static void turns(const gpt_model *m) {
     CHECK(gpt_chat(s, msg, 2, NULL, &p, NULL, NULL, &err) == GPT_E_ARG, "%s", err.msg);
     p.n_stop = 1;
     CHECK(gpt_chat(s, msg + 1, 1, NULL, &p, NULL, NULL, &err) == GPT_E_ARG, "%s", err.msg);
-    CHECK(gpt_session_tokens(s, &n) && n == info.n_token, "%lu tokens", (unsigned long)n);
+    CHECK(gpt_session_tokens(s, &n) && n == info.n_token, "expected %lu tokens, found %lu", (unsigned long)info.n_token, (unsigned long)n);
     gpt_session_free(s);
 }
 
@@ -647,8 +647,8 @@ static void given_up(const gpt_model *m) {
         for (k = 0; r >= 0 && s->gen->n_generated == 0 && (!by_end || k < (int)i); k++) r = gpt_step(s, &err);
         gpt_end(s);
         if (s->gen->n_generated) break;         /* beyond the prompt */
-        CHECK(s->gen->finish == GPT_FINISH_HOST && s->n_token == s->n_past, "%lu: %lu tokens, %lu of them computed", (unsigned long)i,
-              (unsigned long)s->n_token, (unsigned long)s->n_past);
+        CHECK(s->gen->finish == GPT_FINISH_HOST && s->n_token == s->n_past, "given up at %lu: finish %d, %lu tokens, %lu of them computed",
+              (unsigned long)i, (int)s->gen->finish, (unsigned long)s->n_token, (unsigned long)s->n_past);
         ids = gpt_session_tokens(s, &n);
         CHECK(n <= n_all && !memcmp(ids, all, n * sizeof *ids), "%lu tokens of another text", (unsigned long)n);
         stopped += n > 0 && n != seen;
@@ -656,7 +656,7 @@ static void given_up(const gpt_model *m) {
         o.n = 0;
         CHECK(!gpt_chat(s, talk, 3, NULL, &p, take, &o, &err), "%s", err.msg);
         CHECK(o.n == want.n && !memcmp(o.text, want.text, o.n), "\"%s\" after giving up, \"%s\" otherwise", o.text, want.text);
-        CHECK(gpt_session_tokens(s, &n) && n == n_all + 4, "%lu tokens", (unsigned long)n);
+        CHECK(gpt_session_tokens(s, &n) && n == n_all + 4, "expected %lu tokens, found %lu", (unsigned long)n_all + 4, (unsigned long)n);
     }
     CHECK(i > 40 && stopped > 9, "given up %lu times in the middle, up to poll %lu", (unsigned long)stopped, (unsigned long)i);
     s->params.hooks.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
@@ -665,7 +665,7 @@ static void given_up(const gpt_model *m) {
         r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
         for (n = 0; n < i; n++) CHECK(gpt_step(s, &err) == GPT_MORE, "%s", err.msg);
         gpt_end(s);
-        CHECK(!r && s->n_token == n_all + i && s->n_past + 1 == s->n_token, "%lu of %lu tokens", (unsigned long)s->n_past, (unsigned long)s->n_token);
+        CHECK(!r && s->n_token == n_all + i && s->n_past + 1 == s->n_token, "expected all tokens but one computed, found %lu of %lu", (unsigned long)s->n_past, (unsigned long)s->n_token);
     }
     gpt_session_free(s);
     gpt_session_free(t);
@@ -743,26 +743,36 @@ static void memory(const gb *g) {
     CHECK(n_alloc == n_free, "%lu blocks taken, %lu given back", (unsigned long)n_alloc, (unsigned long)n_free);
 }
 
-int main(void) {
-    gb g[3];
-    gpt_model *m = toy(&g[0], chatml, 0), *bare = toy(&g[1], NULL, 0), *windowed = toy(&g[2], chatml, 8);
+/* The toys that most tests work on: with a template, without one, and with a window of 8 tokens. */
+static gb toys[3];
+static gpt_model *plain, *bare, *windowed;
+
+static void test_forging(void) { forging(plain); }
+static void test_own_strings(void) { own_strings(plain); }
+static void test_errors(void) { errors(plain, bare); }
+static void test_strings(void) { strings(plain, bare); }
+static void test_dates(void) { dates(bare); }
+static void test_turns(void) { turns(plain); }
+static void test_window(void) { window(windowed); }
+static void test_given_up(void) { given_up(plain); }
+static void test_memory(void) { memory(&toys[0]); }
+
+static const test tests[] = {
+    { "goldens", goldens }, { "trims", trims }, { "forging", test_forging },
+    { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
+    { "dates", test_dates }, { "turns", test_turns }, { "window", test_window },
+    { "given_up", test_given_up }, { "memory", test_memory }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
     int i;
-    goldens();
-    trims();
-    if (m && bare && windowed) {
-        forging(m);
-        own_strings(m);
-        errors(m, bare);
-        strings(m, bare);
-        dates(bare);
-        turns(m);
-        window(windowed);
-        given_up(m);
-        memory(&g[0]);
-    }
-    gpt_model_free(m);
+    plain = toy(&toys[0], chatml, 0);
+    bare = toy(&toys[1], NULL, 0);
+    windowed = toy(&toys[2], chatml, 8);
+    if (plain && bare && windowed) test_run(tests, argc, argv);
+    gpt_model_free(plain);
     gpt_model_free(bare);
     gpt_model_free(windowed);
-    for (i = 0; i < 3; i++) gb_free(&g[i]);
+    for (i = 0; i < 3; i++) gb_free(&toys[i]);
     return test_report("unit_chat");
 }

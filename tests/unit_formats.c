@@ -2,13 +2,7 @@
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "../examples/encode.h"
-#include <stdio.h>
-
-static int failures, checks;
-static void check(int ok, const char *what, const char *name, long at) {
-    checks++;
-    if (!ok && failures++ < 20) fprintf(stderr, "unit_formats: %s: %s at %ld\n", what, name, at);
-}
+#include "test.h"
 
 typedef struct golden_row { uint32_t type; uint32_t hash[48]; } golden_row;
 #include "golden/formats.inc"
@@ -74,7 +68,8 @@ static void test_dequantise(const gpti_format *fmt, const golden_row *g) {
     gpti_matrix m;
     int mode;
     make_blocks(fmt->type, size, file);
-    check(gpti_packed_bytes(fmt, GOLDEN_BLOCKS, n, &bytes) && bytes == GOLDEN_BLOCKS * size, "packed size", fmt->name, (long)bytes);
+    CHECK(gpti_packed_bytes(fmt, GOLDEN_BLOCKS, n, &bytes) && bytes == GOLDEN_BLOCKS * size,
+          "%s: packed: expected %lu bytes, found %lu", fmt->name, (unsigned long)(GOLDEN_BLOCKS * size), (unsigned long)bytes);
     for (i = 0; i < GOLDEN_BLOCKS; i += 16) gpti_pack(fmt, n, file + i * size, 16, packed + i * size);
     for (mode = 0; mode < 2; mode++) {
         m.fmt = fmt;
@@ -87,7 +82,8 @@ static void test_dequantise(const gpti_format *fmt, const golden_row *g) {
             size_t k;
             gpti_matrix_row(&m, i, row, &scratch);
             for (k = 0; k < n; k++) h = fnv_float(h, row[k]);
-            check(h == g->hash[i], mode ? "dequantised from a panel" : "dequantised as mapped", fmt->name, (long)i);
+            CHECK(h == g->hash[i], "%s, block %lu, %s: expected hash %08lx, found %08lx", fmt->name, (unsigned long)i,
+                  mode ? "from a panel" : "as mapped", (unsigned long)g->hash[i], (unsigned long)h);
         }
     }
 }
@@ -103,7 +99,9 @@ static void test_encode(const gpti_format *fmt, const golden_row *g) {
             if (b == 0) x[i] = 0.0f;
         }
         encode_row(fmt, x, 32, out);
-        check(fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)) == g->hash[b], "encoded", fmt->name, (long)b);
+        CHECK(fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)) == g->hash[b], "%s, block %lu: expected hash %08lx, found %08lx",
+              fmt->name, (unsigned long)b, (unsigned long)g->hash[b],
+              (unsigned long)fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)));
     }
 }
 
@@ -112,7 +110,7 @@ static void test_halves(void) {
     uint32_t h = 0x811C9DC5u, i, n;
     unsigned char b[2];
     for (i = 0; i < 65536; i++) h = fnv_float(h, gpti_f16_f32(i));
-    check(h == GOLDEN_WIDEN, "widened", "f16", 0);
+    CHECK(h == GOLDEN_WIDEN, "F16 to F32: expected hash %08lx, found %08lx", (unsigned long)GOLDEN_WIDEN, (unsigned long)h);
     h = 0x811C9DC5u;
     for (i = 0; i < 0x7C00; i++) {
         for (n = 0; n < 7; n++) {
@@ -120,12 +118,14 @@ static void test_halves(void) {
             h = fnv(h, b, 2);
         }
     }
-    check(h == GOLDEN_NARROW, "narrowed", "f16", 0);
+    CHECK(h == GOLDEN_NARROW, "F32 to F16: expected hash %08lx, found %08lx", (unsigned long)GOLDEN_NARROW, (unsigned long)h);
     for (i = 0; i < 65536; i++) {    /* every half survives the way there and back, NaN as a quiet NaN */
         uint32_t back = gpti_f32_f16(gpti_f16_f32(i));
-        check(back == i || ((i & 0x7FFF) > 0x7C00 && back == (i | 0x200)), "round trip", "f16", (long)i);
+        CHECK(back == i || ((i & 0x7FFF) > 0x7C00 && back == (i | 0x200)), "F16 there and back: expected %04lx, found %04lx",
+              (unsigned long)i, (unsigned long)back);
         back = encode_f32_bf16(gpti_bits_f32(i << 16));
-        check(back == i || ((i & 0x7FFF) > 0x7F80 && back == (i | 0x40)), "round trip", "bf16", (long)i);
+        CHECK(back == i || ((i & 0x7FFF) > 0x7F80 && back == (i | 0x40)), "BF16 there and back: expected %04lx, found %04lx",
+              (unsigned long)i, (unsigned long)back);
     }
 }
 
@@ -139,31 +139,49 @@ static void test_encode_extremes(void) {
         for (i = 0; i < 32; i++) x[i] = (float)i;
         x[5] = gpti_bits_f32(odd[n]);
         encode_q8_0(x, 32, out);
-        check(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "scale of a block that is not finite", "Q8_0", n);
+        CHECK(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "Q8_0 of a block with %08lx: expected scale 0, found %02x%02x",
+              (unsigned long)odd[n], out[1], out[0]);
         encode_q4_0(x, 32, out);
-        check(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "scale of a block that is not finite", "Q4_0", n);
+        CHECK(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "Q4_0 of a block with %08lx: expected scale 0, found %02x%02x",
+              (unsigned long)odd[n], out[1], out[0]);
     }
     for (i = 0; i < 32; i++) x[i] = gpti_bits_f32(0x00000001u);
     encode_q8_0(x, 32, out);
-    check(out[2] == 0, "subnormal block", "Q8_0", 0);
+    CHECK(out[2] == 0, "Q8_0 of a block of subnormals: expected 0, found %d", out[2]);
 }
 
-int main(void) {
+static void test_all_dequantised(void) {
     size_t i;
-    check(N_OF(golden_dequantised) == GPTI_N_FORMAT, "every format has a golden", "", (long)GPTI_N_FORMAT);
+    CHECK(N_OF(golden_dequantised) == GPTI_N_FORMAT, "formats with a golden: expected %d, found %d", (int)GPTI_N_FORMAT,
+          (int)N_OF(golden_dequantised));
     for (i = 0; i < N_OF(golden_dequantised); i++) {
         const gpti_format *fmt = gpti_format_find(golden_dequantised[i].type);
-        if (fmt == NULL) check(0, "format is missing", "", (long)i);
-        else test_dequantise(fmt, &golden_dequantised[i]);
+        CHECK(fmt != NULL, "type %lu of the goldens is no format", (unsigned long)golden_dequantised[i].type);
+        if (fmt) test_dequantise(fmt, &golden_dequantised[i]);
     }
+}
+
+static void test_all_encoded(void) {
+    size_t i;
     for (i = 0; i < N_OF(golden_encoded); i++) {
         const gpti_format *fmt = gpti_format_find(golden_encoded[i].type);
-        if (fmt == NULL || !encode_row(fmt, NULL, 0, NULL)) check(0, "encoder is missing", "", (long)i);
-        else test_encode(fmt, &golden_encoded[i]);
+        int there = fmt != NULL && encode_row(fmt, NULL, 0, NULL);
+        CHECK(there, "type %lu of the goldens has no encoder", (unsigned long)golden_encoded[i].type);
+        if (there) test_encode(fmt, &golden_encoded[i]);
     }
-    check(gpti_format_find(4) == NULL && gpti_format_find(0xFFFFFFFFu) == NULL, "unknown type", "", 4);
-    test_halves();
-    test_encode_extremes();
-    printf("unit_formats: %d passed, %d failed\n", checks - failures, failures);
-    return failures != 0;
+}
+
+static void test_unknown(void) {
+    CHECK(gpti_format_find(4) == NULL, "type 4, which is no more, was found");
+    CHECK(gpti_format_find(0xFFFFFFFFu) == NULL, "type 4294967295 was found");
+}
+
+static const test tests[] = {
+    { "dequantise", test_all_dequantised }, { "encode", test_all_encoded }, { "unknown", test_unknown },
+    { "halves", test_halves }, { "encode_extremes", test_encode_extremes }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
+    return test_report("unit_formats");
 }

@@ -382,7 +382,7 @@ static void test_failures(void) {
         mem = counted(&c);
         c.fail_at = i;
         r = read_all(&s, 1, &mem, &err);
-        CHECK(r == (c.calls >= i ? GPT_E_MEMORY : GPT_OK) && c.live == 0, "allocation %ld fails: %d %s, %ld leaked", i, r, err.msg, c.live);
+        CHECK(r == (c.calls >= i ? GPT_E_MEMORY : GPT_OK) && c.live == 0, "allocation %ld fails: code %d, %s, %ld blocks leaked", i, r, err.msg, c.live);
         CHECK(!r || strstr(err.msg, "out of memory"), "%s", err.msg);
     }
     CHECK(i > 4 && i < 1000, "%ld allocations", i);
@@ -392,7 +392,7 @@ static void test_failures(void) {
         gpti_source_reader(&s, &reader);
         mem = counted(&c);
         r = read_all(&s, 1, &mem, &err);
-        CHECK(r == (f.reads >= i ? GPT_E_IO : GPT_OK) && c.live == 0, "read %ld fails: %d %s, %ld leaked", i, r, err.msg, c.live);
+        CHECK(r == (f.reads >= i ? GPT_E_IO : GPT_OK) && c.live == 0, "read %ld fails: code %d, %s, %ld blocks leaked", i, r, err.msg, c.live);
         CHECK(!r || strstr(err.msg, "read error"), "%s", err.msg);
     }
     CHECK(i > 4 && i < 1000, "%ld reads", i);
@@ -627,6 +627,22 @@ static void test_order(void) {
     }
 }
 
+static const char *program;     /* a file that is there, and no GGUF */
+#ifndef GPT_NO_STDIO
+static void test_program(void) { test_files(program); }
+#endif
+
+static const test tests[] = {
+    { "whole", test_whole },
+#ifndef GPT_NO_STDIO
+    { "files", test_program }, { "split_names", test_split_names },
+#endif
+    { "bad", test_bad }, { "other_kinds", test_other_kinds }, { "truncated", test_truncated },
+    { "mutated", test_mutated }, { "failures", test_failures }, { "split", test_split }, { "far", test_far },
+    { "many", test_many }, { "too_many", test_too_many }, { "sort", test_sort }, { "order", test_order },
+    { NULL, NULL }
+};
+
 int main(int argc, char **argv) {
     int i;
     if (argc == 3 && !strcmp(argv[1], "--write")) {
@@ -642,21 +658,7 @@ int main(int argc, char **argv) {
         }
         return 0;
     }
-    test_whole();
-#ifndef GPT_NO_STDIO
-    test_files(argc > 0 ? argv[0] : "unit_gguf");
-    test_split_names();
-#endif
-    test_bad();
-    test_other_kinds();
-    test_truncated();
-    test_mutated();
-    test_failures();
-    test_split();
-    test_far();
-    test_many();
-    test_too_many();
-    test_sort();
-    test_order();
+    program = argc > 0 ? argv[0] : "unit_gguf";
+    test_run(tests, argc, argv);
     return test_report("unit_gguf");
 }

@@ -3,16 +3,10 @@
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "../examples/encode.h"
-#include <stdio.h>
+#include "test.h"
 
 static gpti_kernels sets[GPTI_MAX_SET];
 static size_t n_set;
-static int failures, checks;
-static void check(int ok, const char *what, const char *set, const char *fmt, long a, long b) {
-    checks++;
-    if (!ok && failures++ < 20) fprintf(stderr, "unit_kernels: %s: %s %s %ld %ld\n", what, set, fmt, a, b);
-}
-
 static uint32_t rng_state = 1;
 static uint32_t rng(void) {
     rng_state ^= rng_state << 13;
@@ -108,10 +102,21 @@ static void test_ref(const gpti_format *fmt, size_t n_row, size_t n_col, size_t 
                 size += fabs(a * (double)row[k]);
             }
             /* a minimum is added to the products, so their sizes count apart from it: 64 covers q <= 31 against m */
-            check(fabs(sum - (double)out[t * n_row + r]) <= 1e-6 * size * (fmt->has_min ? 64 : 4), "off the double sum", "ref",
-                  fmt->name, (long)r, (long)t);
+            CHECK(fabs(sum - (double)out[t * n_row + r]) <= 1e-6 * size * (fmt->has_min ? 64 : 4),
+                  "%s, row %lu, token %lu: expected %.9g within %.3g, found %.9g", fmt->name, (unsigned long)r, (unsigned long)t,
+                  sum, 1e-6 * size * (fmt->has_min ? 64 : 4), (double)out[t * n_row + r]);
         }
     }
+}
+
+/* out against want, n floats: a row of n_row for each token */
+static void same_products(const gpti_kernels *set, const gpti_format *fmt, size_t n, size_t n_row, size_t n_col, size_t n_tok,
+                          const char *way) {
+    size_t i = 0;
+    while (i < n && same_floats(out + i, want + i, 1)) i++;
+    CHECK(i == n, "set %s, %s, %lu columns, %lu tokens, %s: row %lu of token %lu: expected %.9g as by ref, found %.9g", set->name,
+          fmt->name, (unsigned long)n_col, (unsigned long)n_tok, way, (unsigned long)(i % n_row), (unsigned long)(i / n_row),
+          (double)want[i], (double)out[i]);
 }
 
 static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_row, size_t n_col, size_t n_tok, int wild) {
@@ -130,13 +135,15 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
     memcpy(want, out, n * sizeof *out);
     memset(out, 0x55, sizeof out);
     set->matmul(&job, 0, n_panel, &scratch);
-    check(same_floats(out, want, n), "differs from ref", set->name, fmt->name, (long)n_col, (long)n_tok);
-    for (i = n; i < n + 16 && i < MAX_TOK * 64; i++) check(gpti_f32_bits(out[i]) == 0x55555555u, "wrote too far", set->name, fmt->name, (long)n_row, (long)n_tok);
+    same_products(set, fmt, n, n_row, n_col, n_tok, "all at once");
+    for (i = n; i < n + 16 && i < MAX_TOK * 64; i++) 
+        CHECK(gpti_f32_bits(out[i]) == 0x55555555u, "set %s, %s, %lu rows, %lu tokens: wrote %lu floats too far", set->name, fmt->name,
+              (unsigned long)n_row, (unsigned long)n_tok, (unsigned long)(i - n + 1));
 
     memset(out, 0, sizeof out);                           /* panels one by one from the end, weights as mapped */
     job.w = mapped;
     for (i = n_panel; i > 0; i--) set->matmul(&job, i - 1, i, &scratch);
-    check(same_floats(out, want, n), "mapped differs from packed", set->name, fmt->name, (long)n_col, (long)n_tok);
+    same_products(set, fmt, n, n_row, n_col, n_tok, "weights as mapped");
 
     memset(out, 0, sizeof out);                           /* tokens in two parts */
     job.w = panels;
@@ -147,7 +154,7 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
     job.out += job.n_tok * n_row;
     job.n_tok = n_tok - job.n_tok;
     set->matmul(&job, 0, n_panel, &scratch);
-    check(same_floats(out, want, n), "a cut between tokens shows", set->name, fmt->name, (long)n_col, (long)n_tok);
+    same_products(set, fmt, n, n_row, n_col, n_tok, "tokens in two parts");
 
     job = make_job(&panels, n_tok < 8 ? n_tok : 8);       /* picked and scattered rows */
     for (i = 0; i < job.n_tok; i++) place[i] = (uint32_t)(job.n_tok - 1 - i);
@@ -157,7 +164,7 @@ static void test_set(const gpti_kernels *set, const gpti_format *fmt, size_t n_r
     memcpy(want, out, n * sizeof *out);
     memset(out, 0, sizeof out);
     set->matmul(&job, 0, n_panel, &scratch);
-    check(same_floats(out, want, job.n_tok * n_row), "rows differ", set->name, fmt->name, (long)n_col, (long)n_tok);
+    same_products(set, fmt, job.n_tok * n_row, n_row, n_col, n_tok, "rows picked and scattered");
 }
 
 static void test_quantize(const gpti_kernels *set) {
@@ -176,8 +183,10 @@ static void test_quantize(const gpti_kernels *set) {
         gpti_quantize_ref(a, 1, v, n);
         set->quantize(b, 1, v, n);
         for (i = 0; i < n / 32; i++) {
-            check(memcmp(a[i].q, b[i].q, 32) == 0 && memcmp(a[i].sum, b[i].sum, sizeof a[i].sum) == 0 &&
-                  same_floats(a[i].s, b[i].s, 3) && same_floats(&a[i].d, &b[i].d, 1), "quantised differs", set->name, "", (long)round, (long)i);
+            CHECK(memcmp(a[i].q, b[i].q, 32) == 0 && memcmp(a[i].sum, b[i].sum, sizeof a[i].sum) == 0 &&
+                  same_floats(a[i].s, b[i].s, 3) && same_floats(&a[i].d, &b[i].d, 1),
+                  "set %s, round %lu, block %lu: quantised otherwise than by ref: scale %.9g, expected %.9g", set->name,
+                  (unsigned long)round, (unsigned long)i, (double)b[i].d, (double)a[i].d);
         }
     }
 }
@@ -192,13 +201,18 @@ static void test_quantize_ref(void) {
     gpti_quantize_ref(b, 1, v, 64);
     s[0] = s[1] = 0;
     for (i = 0; i < 32; i++) {
-        check(fabs((double)b[0].q[i] * (double)b[0].d - (double)v[i]) <= (double)b[0].d * 0.5001, "quantised far off", "ref", "", i, 0);
+        CHECK(fabs((double)b[0].q[i] * (double)b[0].d - (double)v[i]) <= (double)b[0].d * 0.5001,
+              "number %d: expected %g within %g, found %g", i, (double)v[i], (double)b[0].d * 0.5001,
+              (double)b[0].q[i] * (double)b[0].d);
         s[i / 16] += b[0].q[i];
     }
-    check(b[0].q[0] == -127 && b[0].sum[1][0] + b[0].sum[1][1] == s[0] && b[0].sum[2][0] + b[0].sum[2][1] == s[1] &&
-          b[0].sum[0][0] + b[0].sum[0][1] == s[0] + s[1], "sums", "ref", "", s[0], s[1]);
-    for (i = 0; i < 32; i++) check(b[1].q[i] == 0, "q of a block that is not finite", "ref", "", i, b[1].q[i]);
-    check(b[1].d != b[1].d && b[1].s[0] != b[1].s[0], "scale of a block that is not finite", "ref", "", 0, 0);
+    CHECK(b[0].q[0] == -127 && b[0].sum[1][0] + b[0].sum[1][1] == s[0] && b[0].sum[2][0] + b[0].sum[2][1] == s[1] &&
+          b[0].sum[0][0] + b[0].sum[0][1] == s[0] + s[1],
+          "the sums of the halves are %d and %d, kept are %d and %d", s[0], s[1], b[0].sum[1][0] + b[0].sum[1][1],
+          b[0].sum[2][0] + b[0].sum[2][1]);
+    for (i = 0; i < 32; i++) CHECK(b[1].q[i] == 0, "a block that is not finite, number %d: expected 0, found %d", i, b[1].q[i]);
+    CHECK(b[1].d != b[1].d && b[1].s[0] != b[1].s[0], "a block that is not finite: expected NaN for its scales, found %g and %g",
+          (double)b[1].d, (double)b[1].s[0]);
 }
 
 /* ---- attention ---- */
@@ -275,7 +289,9 @@ static void test_attend_ref(size_t shape) {
         }
         for (i = 0; i < a.d_v; i++) {
             double off = fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i]);
-            check(off < most, "attention is off", "ref", "", (long)shape, (long)(1e9 * off));
+            CHECK(off < most, "shape %lu, row %lu, head %lu, number %lu: expected %.9g within %.3g, found %.9g", (unsigned long)shape,
+                  (unsigned long)r, (unsigned long)h, (unsigned long)i, o[i], most,
+                  (double)att[(r * a.n_head + h) * a.d_v + i]);
         }
     }
 }
@@ -287,7 +303,8 @@ static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
     memcpy(att_want, att, n * sizeof *att);
     memcpy(query, query_kept, sizeof query);
     for (i = gpti_attend_units(&a); i > 0; i--) set->attend(&a, i - 1, i, &scratch);
-    check(same_floats(att, att_want, n), "attention differs from ref", set->name, "", (long)shape, wild);
+    CHECK(same_floats(att, att_want, n), "set %s, shape %lu, %s numbers: other attention than ref", set->name, (unsigned long)shape,
+          wild ? "wild" : "plain");
     memcpy(query, query_kept, sizeof query);
     memset(att, 0, sizeof att);
     for (done = 0; done < shapes[shape].n_row; done += a.n_row) {      /* a few rows at a time */
@@ -295,7 +312,8 @@ static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
         a.n_row = shapes[shape].n_row - done < 1 + done % 6 ? shapes[shape].n_row - done : 1 + done % 6;
         set->attend(&a, 0, gpti_attend_units(&a), &scratch);
     }
-    check(same_floats(att, att_want, n), "attention shows how rows were cut", set->name, "", (long)shape, wild);
+    CHECK(same_floats(att, att_want, n), "set %s, shape %lu, %s numbers: attention shows how rows were cut", set->name,
+          (unsigned long)shape, wild ? "wild" : "plain");
 }
 
 /* Rotation and the store into the cache: heads of any length, both layouts, numbers of any size. */
@@ -312,57 +330,71 @@ static void test_rows(const gpti_kernels *set) {
         memcpy(want, x, n_head * d * sizeof *x);
         gpti_rope_ref(want, n_head, d, n, angle, round % 2);
         set->rope(x, n_head, d, n, angle, round % 2);
-        check(same_floats(x, want, n_head * d), "rope differs from ref", set->name, "", (long)d, (long)n);
+        CHECK(same_floats(x, want, n_head * d), "set %s, heads of %lu, %lu turned: other rope than ref", set->name, (unsigned long)d,
+              (unsigned long)n);
         make_floats(x, odd, round % 5 > 0);
         memset(entry, 0xA5, sizeof entry);
         memset(entry_want, 0xA5, sizeof entry);
         gpti_kv_store_ref(kv, entry_want, x, odd, lanes, lane);
         set->kv_store(kv, entry, x, odd, lanes, lane);
-        check(memcmp(entry, entry_want, sizeof entry) == 0, "a cache entry differs from ref", set->name, "", (long)odd, kv);
+        CHECK(memcmp(entry, entry_want, sizeof entry) == 0, "set %s, %lu numbers, cache type %d: another entry than ref", set->name,
+              (unsigned long)odd, kv);
         memcpy(want, x, (odd + 1) * sizeof *x);
         gpti_round13_ref(want, odd);
         set->round13(x, odd);
-        check(same_floats(x, want, odd + 1), "13 bits differ from ref", set->name, "", (long)odd, round);
+        CHECK(same_floats(x, want, odd + 1), "set %s, %lu numbers, round %d: other 13 bits than ref", set->name, (unsigned long)odd,
+              round);
     }
 }
 
-int main(int argc, char **argv) {
-    static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 }, n_toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 13, 70 };
-    size_t s, f, i, round;
-    int named = argc < 2;
-    n_set = gpti_kernels_list(sets);
-    test_quantize_ref();
-    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
+static void test_products_ref(void) {
+    size_t f;
     for (f = 0; f < GPTI_N_FORMAT; f++) {
         const gpti_format *fmt = &gpti_formats[f];
         test_ref(fmt, 19, fmt->block_len == 256 ? 768 : 352, 3);
         if (fmt->n_scale == 0) test_ref(fmt, 5, 75, 2);
     }
-    for (s = 0; s < n_set; s++) {
-        const gpti_kernels *set = &sets[s];
-        if (argc > 1 && strcmp(argv[1], set->name) != 0) continue;
-        if (argc > 1) named = 1;
-        if (!set->usable()) {
-            printf("unit_kernels: %s: not on this processor\n", set->name);
-            continue;
-        }
-        printf("unit_kernels: %s\n", set->name);
-        test_quantize(set);
-        test_rows(set);
-        for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) test_attend(set, i, round > 0);
-        for (f = 0; f < GPTI_N_FORMAT; f++) {
-            const gpti_format *fmt = &gpti_formats[f];
-            for (i = 0, round = 0; i < sizeof n_toks / sizeof n_toks[0]; i++, round++) {
-                size_t n_col = 32 * n_blocks[(i + f) % 6], n_row = n_rows[(i + f) % 5];
-                if (fmt->block_len == 256) n_col = 256 * (1 + (i + f) % 4);
-                if (fmt->n_scale == 0) n_col += i % 3 * 5;
-                if (n_col > MAX_COL) n_col = MAX_COL;
-                test_set(set, fmt, n_row, n_col, n_toks[i], 0);
-                if (round % 4 == 0) test_set(set, fmt, n_row, n_col, n_toks[i], 1);
-            }
+}
+
+static void test_all_attend_ref(void) {
+    size_t i;
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
+}
+
+enum { N_REF = 3 };     /* tests of plain C; behind them, one for each set */
+
+static void test_one_set(void) {
+    static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 };
+    static const size_t n_toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 13, 70 };
+    const gpti_kernels *set = &sets[test_at - N_REF];
+    size_t f, i, round;
+    if (!set->usable()) {
+        printf("unit_kernels: %s: not on this processor\n", set->name);
+        return;
+    }
+    printf("unit_kernels: %s\n", set->name);
+    test_quantize(set);
+    test_rows(set);
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) test_attend(set, i, round > 0);
+    for (f = 0; f < GPTI_N_FORMAT; f++) {
+        const gpti_format *fmt = &gpti_formats[f];
+        for (i = 0, round = 0; i < sizeof n_toks / sizeof n_toks[0]; i++, round++) {
+            size_t n_col = 32 * n_blocks[(i + f) % 6], n_row = n_rows[(i + f) % 5];
+            if (fmt->block_len == 256) n_col = 256 * (1 + (i + f) % 4);
+            if (fmt->n_scale == 0) n_col += i % 3 * 5;
+            if (n_col > MAX_COL) n_col = MAX_COL;
+            test_set(set, fmt, n_row, n_col, n_toks[i], 0);
+            if (round % 4 == 0) test_set(set, fmt, n_row, n_col, n_toks[i], 1);
         }
     }
-    check(named, "no such set", argc > 1 ? argv[1] : "", "", 0, 0);
-    printf("unit_kernels: %d passed, %d failed\n", checks - failures, failures);
-    return failures != 0;
+}
+
+int main(int argc, char **argv) {
+    static test tests[N_REF + GPTI_MAX_SET + 1] = { { "quantise in plain C", test_quantize_ref },
+        { "attention in plain C", test_all_attend_ref }, { "products in plain C", test_products_ref } };
+    size_t i;
+    n_set = gpti_kernels_list(sets);
+    for (i = 0; i < n_set; i++) { tests[N_REF + i].name = sets[i].name; tests[N_REF + i].run = test_one_set; }
+    test_run(tests, argc, argv);
+    return test_report("unit_kernels");
 }

@@ -71,37 +71,54 @@ static uint64_t run(const char *path, const char *kernels, int mapped, size_t n_
     return h;
 }
 
-int main(int argc, char **argv) {
+static struct { char name[128]; uint64_t want; } kept[256];
+static size_t n_kept;
+static int writing;         /* print the hashes, compare none */
+
+static void one_model(void) {
     static const uint32_t batch[] = { 1, 7, 32, 512 };
+    const char *name = kept[test_at].name;
+    uint64_t want = kept[test_at].want, first = 0;
     gpti_kernels set[GPTI_MAX_SET];
     size_t n_set = gpti_kernels_list(set), i, j, k;
-    int write = argc > 1 && !strcmp(argv[1], "--write"), c;
-    char line[256], name[128], path[256];
-    FILE *f = fopen(GOLDEN, "r");
-    if (!f) { CHECK(0, "%s: cannot open; run from the top folder", GOLDEN); return test_report("unit_law"); }
-    while (fgets(line, sizeof line, f)) {
-        unsigned long hi = 0, lo = 0;
-        uint64_t want, first = 0;
-        int n_run = 0;
-        if (line[0] == '#' || sscanf(line, "%127s %8lx%8lx", name, &hi, &lo) < 1) { if (write) fputs(line, stdout); continue; }
-        want = (uint64_t)hi << 32 | lo;
-        snprintf(path, sizeof path, MODELS "%.120s.gguf", name);
-        for (i = 0; i < n_set; i++) {
-            if (!set[i].usable()) continue;
-            for (j = 1; j <= 3; j++) for (k = 0; k < 4; k++) for (c = 0; c < 3; c++) {
-                uint64_t h;
-                if (c == 1 && (j != 2 || k > 1)) continue;              /* mapped, and OpenMP: a sample */
-                if (c == 2 && k != 1) continue;
-                h = run(path, set[i].name, c == 1, j, c == 2, batch[k], GPT_KV_F16);
-                if (!n_run++) first = h;
-                CHECK(h == first, "%s: set %s, %d threads, chunks of %d, way %d: other bits than %s with one thread and chunks of 1",
-                      name, set[i].name, (int)j, (int)batch[k], c, set[0].name);
-            }
+    char path[256];
+    int n_run = 0, c;
+    snprintf(path, sizeof path, MODELS "%.120s.gguf", name);
+    for (i = 0; i < n_set; i++) {
+        if (!set[i].usable()) continue;
+        for (j = 1; j <= 3; j++) for (k = 0; k < 4; k++) for (c = 0; c < 3; c++) {
+            uint64_t h;
+            if (c == 1 && (j != 2 || k > 1)) continue;              /* mapped, and OpenMP: a sample */
+            if (c == 2 && k != 1) continue;
+            h = run(path, set[i].name, c == 1, j, c == 2, batch[k], GPT_KV_F16);
+            if (!n_run++) first = h;
+            CHECK(h == first, "%s: set %s, %d threads, chunks of %d, way %d: other bits than %s with one thread and chunks of 1",
+                  name, set[i].name, (int)j, (int)batch[k], c, set[0].name);
         }
-        if (write) printf("%s %08lx%08lx\n", name, (unsigned long)(first >> 32), (unsigned long)(first & 0xffffffffu));
-        else CHECK(first == want, "%s: hash %08lx%08lx, kept is %08lx%08lx", name, (unsigned long)(first >> 32),
-                   (unsigned long)(first & 0xffffffffu), hi, lo);
+    }
+    if (writing) printf("%s %08lx%08lx\n", name, (unsigned long)(first >> 32), (unsigned long)(first & 0xffffffffu));
+    else CHECK(first == want, "%s: hash %08lx%08lx, kept is %08lx%08lx", name, (unsigned long)(first >> 32),
+               (unsigned long)(first & 0xffffffffu), (unsigned long)(want >> 32), (unsigned long)(want & 0xffffffffu));
+}
+
+/* A test for each line of the file. */
+int main(int argc, char **argv) {
+    static test tests[sizeof kept / sizeof kept[0] + 1];
+    char line[256];
+    FILE *f = fopen(GOLDEN, "r");
+    writing = argc > 1 && !strcmp(argv[1], "--write");
+    if (!f) { CHECK(0, "%s: cannot open; run from the top folder", GOLDEN); return test_report("unit_law"); }
+    while (fgets(line, sizeof line, f) && n_kept < sizeof kept / sizeof kept[0]) {
+        unsigned long hi = 0, lo = 0;
+        if (line[0] == '#' || sscanf(line, "%127s %8lx%8lx", kept[n_kept].name, &hi, &lo) < 1) {
+            if (writing) fputs(line, stdout);
+            continue;
+        }
+        kept[n_kept].want = (uint64_t)hi << 32 | lo;
+        tests[n_kept].name = kept[n_kept].name;
+        tests[n_kept++].run = one_model;
     }
     fclose(f);
-    return write ? 0 : test_report("unit_law");
+    test_run(tests, writing ? 1 : argc, argv);
+    return writing ? 0 : test_report("unit_law");
 }

@@ -247,7 +247,7 @@ static gpt_result load_bytes(const char *what, const unsigned char *p, size_t n,
         gpt_model_free(m);
         CHECK(h.live == 0, "%s: %u blocks left (%s)", what, (unsigned)h.live, e.msg);
         if (!mapped) { first = r; if (err) *err = e; }
-        else CHECK(r == first, "%s: %d mapped, %d otherwise (%s)", what, (int)r, (int)first, e.msg);
+        else CHECK(r == first, "%s: code %d mapped, code %d otherwise (%s)", what, (int)r, (int)first, e.msg);
     }
     return first;
 }
@@ -963,7 +963,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             gpt_model_free(m);
             break;
         }
-        CHECK(r == GPT_E_MEMORY && !s && strstr(err.msg, "memory"), "%s: allocation %u fails: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+        CHECK(r == GPT_E_MEMORY && !s && strstr(err.msg, "memory"), "%s: allocation %u fails: code %d (%s)", name, (unsigned)k, (int)r, err.msg);
         gpt_model_free(m);
         CHECK(h.live == 0, "%s: allocation %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
     }
@@ -981,7 +981,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             rd.read = read_bytes; rd.user = &b; rd.size = n;
             r = gpt_model_load_reader(&m, &rd, 1, &mp, &err);
             if (k == 0) total = b.n_read;
-            CHECK(r == (k ? GPT_E_IO : GPT_OK), "%s: read %u of %u fails: %d (%s)", name, (unsigned)k, (unsigned)total, (int)r, err.msg);
+            CHECK(r == (k ? GPT_E_IO : GPT_OK), "%s: read %u of %u fails: code %d (%s)", name, (unsigned)k, (unsigned)total, (int)r, err.msg);
             gpt_model_free(m);
             CHECK(h.live == 0, "%s: read %u fails: %u blocks left", name, (unsigned)k, (unsigned)h.live);
         }
@@ -1002,7 +1002,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
             gpt_model_free(m);
             break;
         }
-        CHECK(r == GPT_E_CANCELLED && !m && h.live == 0, "%s: cancelled at %u: %d (%s)", name, (unsigned)k, (int)r, err.msg);
+        CHECK(r == GPT_E_CANCELLED && !m && h.live == 0, "%s: cancelled at %u: code %d (%s)", name, (unsigned)k, (int)r, err.msg);
     }
 }
 
@@ -1027,7 +1027,7 @@ static void test_truncated(const unsigned char *p, size_t n, const char *name) {
         CHECK(!m, "%s: loads though cut at %u", name, (unsigned)cut);
         r2 = gpt_model_load_reader(&m, &rd, 1, &mp, &e2);
         CHECK(!m && h.live == 0, "%s: cut at %u: %u blocks left", name, (unsigned)cut, (unsigned)h.live);
-        CHECK((r1 == GPT_E_FORMAT || r1 == GPT_E_IO) && r1 == r2 && !strcmp(e1.msg, e2.msg), "%s: cut at %u: %d (%s), by a reader %d (%s)", name, (unsigned)cut, (int)r1, e1.msg, (int)r2, e2.msg);
+        CHECK((r1 == GPT_E_FORMAT || r1 == GPT_E_IO) && r1 == r2 && !strcmp(e1.msg, e2.msg), "%s: cut at %u: code %d (%s), by a reader code %d (%s)", name, (unsigned)cut, (int)r1, e1.msg, (int)r2, e2.msg);
         free(copy);
         step = cut < 40 ? 1 : cut < 3000 ? 7 : n / 60 + 1;
     }
@@ -1390,7 +1390,7 @@ static void test_gigantic(const char *name) {
         CHECK(!need || need >= last, "%s: n_ctx %lu n_batch %lu: %lu bytes, fewer than with less context", name, (unsigned long)sizes[i], (unsigned long)sizes[j], (unsigned long)need);
         if (need) last = need;
         r = gpt_session_new(&s, m, &sp, &err);
-        CHECK((r == GPT_OK) == (s != NULL) && (r == GPT_OK) == (need > 0 && need <= h.cap), "%s: n_ctx %lu n_batch %lu: %lu bytes, %d (%s)", name, (unsigned long)sizes[i],
+        CHECK((r == GPT_OK) == (s != NULL) && (r == GPT_OK) == (need > 0 && need <= h.cap), "%s: n_ctx %lu n_batch %lu: %lu bytes, code %d (%s)", name, (unsigned long)sizes[i],
               (unsigned long)sizes[j], (unsigned long)need, (int)r, err.msg);
         CHECK(r == GPT_OK || err.msg[0], "%s: no message", name);
         gpt_session_free(s);
@@ -1400,48 +1400,62 @@ static void test_gigantic(const char *name) {
     doc_free(&d);
 }
 
-int main(void) {
-    static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom" };
-    static const char *const same_toys[] = { "gpt2", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
-    static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
-    size_t i, n;
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom" };
+static const char *const same_toys[] = { "gpt2", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
+static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
+static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral" };
+
+static void all_same(void)            { size_t i; for (i = 0; i < COUNT(same_toys); i++) test_same(same_toys[i]); }
+static void all_tensors(void)         { size_t i; for (i = 0; i < COUNT(tensor_toys); i++) test_tensors(tensor_toys[i]); }
+static void all_hparams(void)         { size_t i; for (i = 0; i < COUNT(hparam_toys); i++) test_hparams(hparam_toys[i]); }
+static void all_strange_weights(void) { size_t i; for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]); }
+static void all_gigantic(void)        { size_t i; for (i = 0; i < COUNT(gigantic_toys); i++) test_gigantic(gigantic_toys[i]); }
+
+static void all_failures(void) {
+    size_t i;
     doc d;
-    test_arguments();
-    for (i = 0; i < sizeof same_toys / sizeof same_toys[0]; i++) test_same(same_toys[i]);
-    for (i = 0; i < sizeof tensor_toys / sizeof tensor_toys[0]; i++) test_tensors(tensor_toys[i]);
-    test_odd_sets();
-    test_keys();
-    for (i = 0; i < sizeof hparam_toys / sizeof hparam_toys[0]; i++) test_hparams(hparam_toys[i]);
-    test_metadata();
-    test_tokenizer();
-    test_spelled();
-    test_spelled_files();
-    test_cut();
-    for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]);
-    for (i = 0; i < sizeof fail_toys / sizeof fail_toys[0]; i++)
-        if (doc_read(&d, fail_toys[i])) {
-            test_failures(d.file, d.n_file, d.name);
-            if (i < 2) test_truncated(d.file, d.n_file, d.name);
-            doc_free(&d);
-        }
-    if (doc_read(&d, "llama")) {                    /* with everything a file has: a tokenizer, hyper-parameters by layer */
-        doc_kv *kv = doc_find_kv(&d, ".attention.head_count_kv"), *tok = doc_find_kv(&d, "tokenizer.ggml.model");
-        const unsigned char *p;
-        if (kv && tok) kv->drop = tok->drop = 1;
-        tok_default();
-        gb_free(&d.out);
-        gb_init(&d.out, 3, 0);
-        doc_kvs(&d, &d.out);
-        tokenizer_kvs(&d.out);
-        head_count_array(&d.out);
-        doc_tensors(&d, &d.out, 0, d.n_tensor);
-        p = gb_finish(&d.out, &n);
-        test_failures(p, n, "llama with a tokenizer");
-        test_truncated(p, n, "llama with a tokenizer");
+    for (i = 0; i < COUNT(fail_toys); i++) {
+        if (!doc_read(&d, fail_toys[i])) continue;
+        test_failures(d.file, d.n_file, d.name);
+        if (i < 2) test_truncated(d.file, d.n_file, d.name);
         doc_free(&d);
     }
-    test_gigantic("llama");
-    test_gigantic("gemma3");
-    test_gigantic("mixtral");
+}
+
+/* With everything a file has: a tokenizer, hyper-parameters by layer. */
+static void failures_tokenizer(void) {
+    doc_kv *kv, *tok;
+    const unsigned char *p;
+    size_t n;
+    doc d;
+    if (!doc_read(&d, "llama")) return;
+    kv = doc_find_kv(&d, ".attention.head_count_kv");
+    tok = doc_find_kv(&d, "tokenizer.ggml.model");
+    if (kv && tok) kv->drop = tok->drop = 1;
+    tok_default();
+    gb_free(&d.out);
+    gb_init(&d.out, 3, 0);
+    doc_kvs(&d, &d.out);
+    tokenizer_kvs(&d.out);
+    head_count_array(&d.out);
+    doc_tensors(&d, &d.out, 0, d.n_tensor);
+    p = gb_finish(&d.out, &n);
+    test_failures(p, n, "llama with a tokenizer");
+    test_truncated(p, n, "llama with a tokenizer");
+    doc_free(&d);
+}
+
+static const test tests[] = {
+    { "arguments", test_arguments }, { "same", all_same }, { "tensors", all_tensors },
+    { "odd_sets", test_odd_sets }, { "keys", test_keys }, { "hparams", all_hparams },
+    { "metadata", test_metadata }, { "tokenizer", test_tokenizer }, { "spelled", test_spelled },
+    { "spelled_files", test_spelled_files }, { "cut", test_cut },
+    { "strange_weights", all_strange_weights }, { "failures", all_failures },
+    { "failures_tokenizer", failures_tokenizer }, { "gigantic", all_gigantic }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_load");
 }

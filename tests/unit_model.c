@@ -395,9 +395,12 @@ static void check_toy(const toy *t) {
     golden_free(&g);
 }
 
+static void one_toy(void) { check_toy(&toys[test_at]); }
+
 int main(int argc, char **argv) {
+    static test tests[sizeof toys / sizeof toys[0] + 1];
     size_t i;
-    for (i = 0; i < sizeof toys / sizeof toys[0]; i++)
-        if (argc < 2 || !strcmp(argv[1], toys[i].name)) check_toy(&toys[i]);
+    for (i = 0; i < sizeof toys / sizeof toys[0]; i++) { tests[i].name = toys[i].name; tests[i].run = one_toy; }
+    test_run(tests, argc, argv);
     return test_report("unit_model");
 }

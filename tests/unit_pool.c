@@ -417,19 +417,23 @@ static void test_sessions(const char *path, int runs_expected) {
     for (i = 0; i < 3; i++) free(room[i]);
 }
 
-int main(void) {
+static void sessions_gpt2(void)  { test_sessions("tests/golden/model/gpt2.gguf", 0); }   /* little of it is worth sharing */
+static void sessions_llama(void) { test_sessions("tests/golden/model/llama_q8_0.gguf", 0); }
+static void sessions_bundled(void) {
     static const char bundled[] = "examples/models/stories.gguf";
     FILE *f = fopen(bundled, "rb");
-    test_units();
-    test_all_help();
-    test_nested();
-    test_callers();
-    test_life();
-    test_sessions("tests/golden/model/gpt2.gguf", 0);       /* so small that little of them is worth sharing */
-    test_sessions("tests/golden/model/llama_q8_0.gguf", 0);
-    if (f) {
-        fclose(f);
-        test_sessions(bundled, 1);
-    } else printf("unit_pool: %s is not there\n", bundled);
+    if (!f) { printf("unit_pool: %s is not there\n", bundled); return; }
+    fclose(f);
+    test_sessions(bundled, 1);
+}
+
+static const test tests[] = {
+    { "units", test_units }, { "all_help", test_all_help }, { "nested", test_nested },
+    { "callers", test_callers }, { "life", test_life }, { "sessions_gpt2", sessions_gpt2 },
+    { "sessions_llama_q8_0", sessions_llama }, { "sessions_bundled", sessions_bundled }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_pool");
 }

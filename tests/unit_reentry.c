@@ -4,7 +4,8 @@
  *
  * On the session at work, calls that only read answer as always, calls that change are GPT_E_STATE, void ones do nothing,
  * and gpt_end asks the work to stop; what comes out of the work afterwards is what comes out of it undisturbed. Everything
- * else works as if no hook were there. Runs from the repository's root; an argument: only the cases whose name contains it. */
+ * else works as if no hook were there. Runs from the repository's root.
+ *     unit_reentry --case TEXT     only the cases whose name contains TEXT */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
@@ -555,7 +556,7 @@ static void make(const call *c, gpt_session *s, result *r) {
 static void as_outside(const call *c, const result *r) {
     const result *q = &quiet[c - calls];
     CHECK(r->code == q->code && r->h == q->h && !strcmp(r->msg, q->msg),
-          "%s: %d (%s), outside of a hook %d (%s); or other bits", now.name, (int)r->code, r->msg, (int)q->code, q->msg);
+          "%s: code %d (%s), outside of a hook code %d (%s); or other bits", now.name, (int)r->code, r->msg, (int)q->code, q->msg);
 }
 
 static int names(const char *msg, const char *call_name) {      /* "gpt_eval: ..." */
@@ -573,7 +574,7 @@ static void on_itself(void) {
     if (c->kind == OF_MODEL) as_outside(c, &r);
     if (c->kind == READS) CHECK(c->reads(now.self), "%s: other than the session's", now.name);
     if (c->kind == SAMPLES) CHECK(r.code, "%s: a token was drawn", now.name);
-    if (c->kind == CHANGES) CHECK(r.code == GPT_E_STATE && names(r.msg, c->name), "%s: %d (%s)", now.name, (int)r.code, r.msg);
+    if (c->kind == CHANGES) CHECK(r.code == GPT_E_STATE && names(r.msg, c->name), "%s: code %d (%s)", now.name, (int)r.code, r.msg);
     CHECK(digest(now.self) == before && n_live == live && now.inner.n == 0, "%s: the session at work was changed", now.name);
 }
 
@@ -720,7 +721,7 @@ static void check_text_and_bits(const outcome *o) {
 static void check_undisturbed(const outcome *o) {
     const outcome *w = now.want;
     CHECK(o->code == w->code && o->rest == w->rest && o->finish == w->finish && o->n_generated == w->n_generated,
-          "%s: the work gave %d, finish %d, %u tokens; undisturbed %d, %d, %u", now.name, (int)o->code, (int)o->finish,
+          "%s: the work gave code %d, finish %d, %u tokens; undisturbed code %d, finish %d, %u tokens", now.name, (int)o->code, (int)o->finish,
           (unsigned)o->n_generated, (int)w->code, (int)w->finish, (unsigned)w->n_generated);
     CHECK(!memcmp(o->score, w->score, sizeof w->score), "%s: other scores than those of undisturbed work", now.name);
     check_text_and_bits(o);
@@ -811,7 +812,7 @@ static void one_case(const work *w, int at_hook, size_t at, size_t n_hook, const
     if (filter && !strstr(now.name, filter)) return;
     cases++;
     CHECK(run(w, at_hook, at, n_hook, c, who, &o) >= at, "%s: the hook was not called so often", now.name);
-    if (w->kind == FREES) CHECK(o.code == GPT_OK, "%s: %d", now.name, (int)o.code);
+    if (w->kind == FREES) CHECK(o.code == GPT_OK, "%s: code %d", now.name, (int)o.code);
     else if (c->kind != ENDS || who == OTHER) check_undisturbed(&o);
 }
 
@@ -841,7 +842,7 @@ static void every_hook(const work *w) {
         now.want = NULL;
         snprintf(now.name, sizeof now.name, "%s, undisturbed", w->name);
         n = run(w, k, 0, 0, NULL, ITSELF, &want);
-        CHECK(want.code == GPT_OK && want.rest == GPT_OK && n > 0, "%s: %d, %d, hook %s called %u times", now.name,
+        CHECK(want.code == GPT_OK && want.rest == GPT_OK && n > 0, "%s: code %d, then code %d, hook %s called %u times", now.name,
               (int)want.code, (int)want.rest, hook_name[k], (unsigned)n);
         CHECK(w->kind == NUMBERS || w->kind == FREES || w->kind == MAKES || (want.text.n && want.n_generated == N_WRITE),
               "%s: %u tokens, text \"%s\"", now.name, (unsigned)want.n_generated, want.text.p);
@@ -1051,22 +1052,35 @@ static void test_null(void) {
     gpt_session_free(null_s);
 }
 
-int main(int argc, char **argv) {
+/* What each call gives outside of hooks; every test compares with it. */
+static void outside_of_hooks(void) {
     size_t i;
-    if (argc > 1) filter = argv[1];
-    load_model();
     for (i = 0; i < N_CALL; i++) {
         snprintf(now.name, sizeof now.name, "%s, outside of hooks", calls[i].name);
         prepare_other();
         make(&calls[i], now.other, &quiet[i]);
-        CHECK(quiet[i].code == (strcmp(calls[i].name, "gpt_step") ? GPT_OK : GPT_MORE), "%s: %d (%s)", now.name,
+        CHECK(quiet[i].code == (strcmp(calls[i].name, "gpt_step") ? GPT_OK : GPT_MORE), "%s: code %d (%s)", now.name,
               (int)quiet[i].code, quiet[i].msg);
         gpt_session_free(now.other);
         now.other = NULL;
     }
-    for (i = 0; i < sizeof works / sizeof *works; i++) every_hook(&works[i]);
+}
+
+static void one_work(void) { every_hook(&works[test_at]); }
+
+/* A test for each work, and one for NULL. */
+int main(int argc, char **argv) {
+    enum { N_WORK = sizeof works / sizeof *works };
+    static test tests[N_WORK + 2];
+    size_t i;
+    if (argc > 2 && !strcmp(argv[1], "--case")) { filter = argv[2]; argv += 2; argc -= 2; }
+    for (i = 0; i < N_WORK; i++) { tests[i].name = works[i].name; tests[i].run = one_work; }
+    tests[N_WORK].name = "NULL";
+    tests[N_WORK].run = test_null;
+    load_model();
+    outside_of_hooks();
+    test_run(tests, argc, argv);
     printf("unit_reentry: %u pairs of a call and a hook, %u cases\n", pairs, cases);
-    test_null();
     gpt_model_free(model);
     CHECK(n_live == 0, "%u blocks left", (unsigned)n_live);
     gb_free(&file);

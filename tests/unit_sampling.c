@@ -176,7 +176,7 @@ static void test_penalty_formula(void) {
     CHECK(cand[2].logit == 1.0f, "unseen 1 gave %g", cand[2].logit);
     for (p.seed = 0; p.seed < 70; p.seed++) text[p.seed] = p.seed < 6 ? 0 : 1;
     CHECK(gpti_candidates(cand, a, 3, &p, text, 70) == 3 && cand[0].logit == 2.0f && cand[1].logit == -20.5f,
-          "by default the last 64 count, found %g %g", cand[0].logit, cand[1].logit);
+          "by default the last 64 count, expected logits 2 and -20.5, found %g and %g", cand[0].logit, cand[1].logit);
     p.penalty_last_n = -1;
     (void)gpti_candidates(cand, a, 3, &p, text, 70);
     CHECK(cand[0].logit == -1.0f, "negative: the whole text counts, found %g", cand[0].logit);
@@ -253,7 +253,7 @@ static void test_draw(void) {
         for (i = 0; i < 64; i++) chi += (bins[i] - 1000.0) * (bins[i] - 1000.0) / 1000.0;
         CHECK(chi < 103.4, "gpti_uniform, way %d: chi square of 63 degrees is %g", round, chi);
     }
-    CHECK(out == 0, "%d outside of [0, 1)", out);
+    CHECK(out == 0, "%d draws lie outside of [0, 1)", out);
     p = params(0.8f);
     p.seed = 42;
     p.top_p = 0.95f;
@@ -286,14 +286,13 @@ static void test_large(void) {
     CHECK(bad == 0, "%d draws failed", bad);
 }
 
-int main(void) {
-    test_goldens();
-    test_order();
-    test_greedy();
-    test_penalty_formula();
-    test_hostile();
-    test_draw();
-    test_large();
-    test_largest();
+static const test tests[] = {
+    { "goldens", test_goldens }, { "order", test_order }, { "greedy", test_greedy },
+    { "penalty_formula", test_penalty_formula }, { "hostile", test_hostile }, { "draw", test_draw },
+    { "large", test_large }, { "largest", test_largest }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_sampling");
 }

@@ -164,10 +164,12 @@ static int eval(gpt_session *s, size_t from, size_t to) {
     return r == GPT_OK;
 }
 
-/* Logits after ids[0 .. n) must be those of the reference; want [N, n_vocab] */
+/* Logits after ids[0 .. n) must be those of the reference; want [N, n_vocab]. what is a format that says what a and b are. */
 static void check_bits(gpt_session *s, const float *want, size_t n, size_t n_vocab, const char *what, size_t a, size_t b) {
     const float *got = gpt_logits(s);
-    CHECK(got && !memcmp(got, want + (n - 1) * n_vocab, n_vocab * sizeof(float)), "%s (%u, %u): other bits after %u tokens", what, (unsigned)a, (unsigned)b, (unsigned)n);
+    char label[96];
+    snprintf(label, sizeof label, what, (unsigned)a, (unsigned)b);
+    CHECK(got && !memcmp(got, want + (n - 1) * n_vocab, n_vocab * sizeof(float)), "%s: other bits after %u tokens", label, (unsigned)n);
 }
 
 /* Logits after each token, one at a time */
@@ -193,15 +195,15 @@ static void test_chunks(const gpt_model *m, gpt_kv kv, const float *want) {
         gpt_session *s = session(m, &p);
         for (i = 0; i < N; i += n) {
             n = N - i < c ? N - i : c;
-            if (eval(s, i, i + n)) check_bits(s, want, i + n, n_vocab, "chunk", c, p.n_batch);
+            if (eval(s, i, i + n)) check_bits(s, want, i + n, n_vocab, "chunks of %u, batch %u", c, p.n_batch);
         }
         gpt_session_free(s);
         p = session_params(c, kv);                                      /* all at once, with every batch size */
         s = session(m, &p);
-        if (eval(s, 0, N)) check_bits(s, want, N, n_vocab, "batch", N, c);
+        if (eval(s, 0, N)) check_bits(s, want, N, n_vocab, "%u tokens, batch %u", N, c);
         gpt_session_reset(s);
         CHECK(!gpt_logits(s) && gpt_session_tokens(s, &n) && n == 0, "a reset session has %u tokens", (unsigned)n);
-        if (eval(s, 0, c)) check_bits(s, want, c, n_vocab, "after a reset", c, c);
+        if (eval(s, 0, c)) check_bits(s, want, c, n_vocab, "after a reset, %u tokens, batch %u", c, c);
         gpt_session_free(s);
     }
 }
@@ -220,21 +222,21 @@ static void test_rewind(const gpt_model *m, gpt_kv kv, const float *want, int wi
             gpt_session_reset(s);
             eval(s, 0, N);
             r = gpt_session_rewind(s, to, &err);
-            CHECK(r == GPT_OK || (window && r == GPT_E_STATE && to > 0 && to + 1 < N && strstr(err.msg, "window")), "rewind to %u: %d (%s)", (unsigned)to, (int)r, err.msg);
+            CHECK(r == GPT_OK || (window && r == GPT_E_STATE && to > 0 && to + 1 < N && strstr(err.msg, "window")), "rewind to %u: code %d (%s)", (unsigned)to, (int)r, err.msg);
             gpt_session_tokens(s, &n);
             CHECK(n == (r ? (size_t)N : to), "%u tokens after a rewind to %u", (unsigned)n, (unsigned)to);
             if (r == GPT_OK && to < N) {
                 gpt_token other[3];
                 other[0] = ids[1]; other[1] = ids[0]; other[2] = ids[2];
                 if (to + 3 <= N && gpt_eval(s, other, 3, &err) == GPT_OK) CHECK(gpt_session_rewind(s, to, &err) == GPT_OK, "rewind again: %s", err.msg);
-                if (eval(s, to, N)) check_bits(s, want, N, n_vocab, "after a rewind", to, p.n_batch);
-            } else check_bits(s, want, N, n_vocab, "a rewind that did nothing", to, p.n_batch);
+                if (eval(s, to, N)) check_bits(s, want, N, n_vocab, "after a rewind to %u, batch %u", to, p.n_batch);
+            } else check_bits(s, want, N, n_vocab, "a rewind to %u that did nothing, batch %u", to, p.n_batch);
         }
         for (step = 1; step < 20; step += 6) {                          /* in steps, as far as it goes, then on */
             gpt_session_reset(s);
             eval(s, 0, N);
             for (to = N; to > step && gpt_session_rewind(s, to - step, &err) == GPT_OK; to -= step) {}
-            if (to < N && eval(s, to, N)) check_bits(s, want, N, n_vocab, "rewound in steps", step, to);
+            if (to < N && eval(s, to, N)) check_bits(s, want, N, n_vocab, "rewound in steps of %u, to %u", step, to);
         }
         CHECK(gpt_session_rewind(s, N + 1, &err) == GPT_E_ARG && err.msg[0], "rewind beyond the end");
         gpt_session_free(s);
@@ -255,7 +257,7 @@ static void check_scores(const float *got, const float *want, size_t from, size_
     size_t i;
     for (i = from; i < to; i++) {
         double w = i ? log_softmax(want + (i - 1) * n_vocab, n_vocab, ids[i]) : 0.0;
-        CHECK(fabs((double)got[i] - w) <= 2e-5 * (1.0 + fabs(w)), "%s: token %u: %g, expected %g", what, (unsigned)i, (double)got[i], w);
+        CHECK(fabs((double)got[i] - w) <= 2e-5 * (1.0 + fabs(w)), "%s: token %u: found %g, expected %g", what, (unsigned)i, (double)got[i], w);
     }
 }
 
@@ -270,7 +272,7 @@ static void test_score(const gpt_model *m, gpt_kv kv, const float *want) {
         CHECK(gpt_score(s, ids, cut, got, &err) == GPT_OK, "%s", err.msg);
         CHECK(gpt_score(s, ids + cut, N - cut, got + cut, &err) == GPT_OK, "%s", err.msg);
         check_scores(got, want, 0, N, n_vocab, "score in two calls");
-        check_bits(s, want, N, n_vocab, "after a score", cut, p.n_batch);
+        check_bits(s, want, N, n_vocab, "after a score cut at %u, batch %u", cut, p.n_batch);
         gpt_session_reset(s);
         if (cut) {                                                      /* eval, then score; and after a rewind */
             eval(s, 0, cut);
@@ -306,7 +308,7 @@ static void test_score_after_begin(const gpt_model *m) {
     CHECK(guarded[0] == -7 && guarded[1] == -7 && guarded[4] == -7 && guarded[5] == -7, "score wrote beside its array");
     text = gpt_session_tokens(s, &n);
     CHECK(gpt_eval(t, text, n - 2, &err) == GPT_OK && gpt_score(t, one, 2, lp, &err) == GPT_OK, "%s", err.msg);
-    CHECK(lp[0] == guarded[2] && lp[1] == guarded[3], "scores %g %g, expected %g %g", (double)guarded[2], (double)guarded[3], (double)lp[0], (double)lp[1]);
+    CHECK(lp[0] == guarded[2] && lp[1] == guarded[3], "found scores %g and %g, expected %g and %g", (double)guarded[2], (double)guarded[3], (double)lp[0], (double)lp[1]);
     gpt_session_free(s);
     gpt_session_free(t);
 }
@@ -333,7 +335,7 @@ static void test_size(const gpt_model *m, const float *want, gpt_kv kv) {
             gpt_session_info_get(s, &info);
             CHECK(info.bytes == need && info.n_ctx == N_CTX && info.n_batch == b, "%lu bytes, expected %lu", (unsigned long)info.bytes, (unsigned long)need);
             eval(s, 0, N);
-            check_bits(s, want, N, n_vocab, "in the caller's memory", b, shift);
+            check_bits(s, want, N, n_vocab, "in the caller's memory, batch %u, shifted by %u", b, shift);
             CHECK(gpt_score(s, ids, 4, lp, &err) == GPT_OK && gpt_sample(s, NULL) >= 0, "%s", err.msg);
             while (gpt_eval(s, ids, 7, &err) == GPT_OK) {}
             CHECK(err.code == GPT_E_CONTEXT && strstr(err.msg, "96"), "a full context: %s", err.msg);
@@ -381,9 +383,9 @@ static void test_cancel_eval(const gpt_model *m, const float *want, gpt_kv kv, s
             gpt_session_free(s);
             break;
         }
-        CHECK(r == GPT_E_CANCELLED && n >= FIRST && (n - FIRST) % BATCH == 0 && n < LAST && strstr(err.msg, "cancel"), "cancelled at poll %u: %d, %u tokens (%s)", (unsigned)k, (int)r, (unsigned)n, err.msg);
+        CHECK(r == GPT_E_CANCELLED && n >= FIRST && (n - FIRST) % BATCH == 0 && n < LAST && strstr(err.msg, "cancel"), "cancelled at poll %u: code %d, %u tokens (%s)", (unsigned)k, (int)r, (unsigned)n, err.msg);
         p.cancel_at = 0;
-        if (eval(s, n, LAST)) check_bits(s, want, LAST, n_vocab, "after a cancel", k, n);
+        if (eval(s, n, LAST)) check_bits(s, want, LAST, n_vocab, "after a cancel at poll %u, from token %u", k, n);
         gpt_session_free(s);
     }
 }
@@ -435,7 +437,7 @@ static void test_parallel(const gpt_model *m, const float *want, gpt_kv kv) {
         s = session(m, &p);
         gpt_session_info_get(s, &info);
         CHECK(info.n_threads == 0, "%d threads reported with the host's own", info.n_threads);
-        if (eval(s, 0, N)) check_bits(s, want, N, n_vocab, "the host's threads", k, 0);
+        if (eval(s, 0, N)) check_bits(s, want, N, n_vocab, "the host's threads, way %u of 0 to %u", k, 3);
         gpt_session_free(s);
     }
 }
@@ -446,11 +448,11 @@ static void test_interleaved(const gpt_model *m, const float *want, gpt_kv kv) {
     gpt_session *s = session(m, &p), *t = session(m, &p);
     for (i = 0; a < N || b < N; i++) {
         size_t x = a + i % 4 + 1 > N ? (size_t)N : a + i % 4 + 1, y = b + i % 7 > N ? (size_t)N : b + i % 7;
-        if (a < x && eval(s, a, x)) check_bits(s, want, x, n_vocab, "two sessions, the first", a, x);
-        if (b < y && eval(t, b, y)) check_bits(t, want, y, n_vocab, "two sessions, the second", b, y);
+        if (a < x && eval(s, a, x)) check_bits(s, want, x, n_vocab, "two sessions, the first from %u to %u", a, x);
+        if (b < y && eval(t, b, y)) check_bits(t, want, y, n_vocab, "two sessions, the second from %u to %u", b, y);
         a = x;
         b = y;
-        if (a) check_bits(s, want, a, n_vocab, "two sessions, the first again", a, b);
+        if (a) check_bits(s, want, a, n_vocab, "two sessions, the first again, %u and %u tokens", a, b);
     }
     gpt_session_free(s);
     gpt_session_free(t);
@@ -505,7 +507,7 @@ static void test_text(const gpt_model *m) {
     gpt_session_info_get(s, &info);
     tok = gpt_session_tokens(s, &n_want);
     memcpy(want, tok, n_want * sizeof *tok);
-    CHECK(want[0] == TEXT_BOS && info.n_generated == 30 && info.n_prompt + 30 == n_want && all.n >= 15, "%u prompt, %u generated, %u in all, \"%s\"", (unsigned)info.n_prompt, (unsigned)info.n_generated, (unsigned)n_want, all.p);
+    CHECK(want[0] == TEXT_BOS && info.n_generated == 30 && info.n_prompt + 30 == n_want && all.n >= 15, "found %u tokens of the prompt, %u generated, %u in all, text \"%s\"", (unsigned)info.n_prompt, (unsigned)info.n_generated, (unsigned)n_want, all.p);
     for (k = 1; k < n_want; k++) CHECK(want[k] != TEXT_BOS || k > info.n_prompt, "a second BOS in the prompt");
     for (k = 1; k < 30; k++) {                          /* in two calls: the same tokens and the same text */
         gpt_session_reset(t);
@@ -530,7 +532,7 @@ static void test_text(const gpt_model *m) {
     CHECK(gpt_eval(t, want, info.n_prompt, &err) == GPT_OK, "%s", err.msg);
     for (k = info.n_prompt; k < n_want; k++) {
         gpt_token id = gpt_sample(t, &g.sample);
-        CHECK(id == want[k] && id == gpt_sample(t, &g.sample), "token %u by hand: %ld, expected %ld", (unsigned)k, (long)id, (long)want[k]);
+        CHECK(id == want[k] && id == gpt_sample(t, &g.sample), "token %u by hand: found %ld, expected %ld", (unsigned)k, (long)id, (long)want[k]);
         CHECK(gpt_eval(t, &id, 1, &err) == GPT_OK, "%s", err.msg);
     }
     CHECK(counted.n == before, "%u allocations by sessions at work", (unsigned)(counted.n - before));
@@ -571,7 +573,7 @@ static void test_finish(const gpt_model *m) {
         gpt_session_reset(s);
         memset(&part, 0, sizeof part);
         part.stop_at = k;
-        CHECK(generate(s, "the host stops", prompt, &g, &part) == GPT_FINISH_HOST && part.calls == k, "%u calls", (unsigned)part.calls);
+        CHECK(generate(s, "the host stops", prompt, &g, &part) == GPT_FINISH_HOST && part.calls == k, "expected %u calls, found %u", (unsigned)k, (unsigned)part.calls);
         CHECK(part.n && !memcmp(part.p, all.p, part.n), "\"%s\" is no beginning of \"%s\"", part.p, all.p);
     }
     g = sampled(0, 3);                                  /* until the context is full, at several sizes */
@@ -582,7 +584,7 @@ static void test_finish(const gpt_model *m) {
         memset(&part, 0, sizeof part);
         CHECK(generate(c, "a full context", prompt, &g, &part) == GPT_FINISH_CONTEXT, "finish");
         gpt_session_tokens(c, &n);
-        CHECK(n == k && !memcmp(part.p, all.p, part.n), "%u of %u tokens, \"%s\"", (unsigned)n, (unsigned)k, part.p);
+        CHECK(n == k && !memcmp(part.p, all.p, part.n), "found %u tokens in a context of %u, text \"%s\"", (unsigned)n, (unsigned)k, part.p);
         memset(&part, 0, sizeof part);
         (void)generate(c, "a full context, once more", "", &g, &part);
         gpt_session_tokens(c, &n);
@@ -620,16 +622,16 @@ static void test_finish(const gpt_model *m) {
     memset(&part, 0, sizeof part);
     CHECK(generate(s, "an end token", prompt, &g, &part) == GPT_FINISH_END && part.n == 0, "\"%s\"", part.p);
     gpt_session_info_get(s, &info);
-    CHECK(info.n_generated == 0, "%u tokens", (unsigned)info.n_generated);
+    CHECK(info.n_generated == 0, "expected none generated, found %u", (unsigned)info.n_generated);
     g.ignore_end = 1;
     CHECK(generate(s, "an end token ignored", "", &g, &part) == GPT_FINISH_LENGTH && part.n == 0, "\"%s\"", part.p);
     gpt_session_info_get(s, &info);
-    CHECK(info.n_generated == 5, "%u tokens", (unsigned)info.n_generated);
+    CHECK(info.n_generated == 5, "expected 5 generated, found %u", (unsigned)info.n_generated);
     gpt_session_reset(s);                               /* an empty prompt begins with BOS alone */
     g = sampled(4, 3);
     memset(&part, 0, sizeof part);
     CHECK(generate(s, "an empty prompt", "", &g, &part) == GPT_FINISH_LENGTH, "finish");
-    CHECK(gpt_session_tokens(s, &n)[0] == TEXT_BOS && n == 5, "%u tokens", (unsigned)n);
+    CHECK(gpt_session_tokens(s, &n)[0] == TEXT_BOS && n == 5, "expected a BOS and 4 tokens, found %u", (unsigned)n);
     gpt_session_reset(s);
     CHECK(gpt_generate(s, NULL, &g, NULL, NULL, &err) == GPT_OK && gpt_session_tokens(s, &n) && n == 5, "prompt and callback NULL: %s", err.msg);
     /* what cannot be: a code, a message that names it, and an unchanged session */
@@ -697,7 +699,7 @@ static void test_steps(const gpt_model *m) {
         if (poll.n < k) { CHECK(r == GPT_OK, "%s", err.msg); break; }
         gpt_session_info_get(s, &info);
         gpt_session_tokens(s, &n);
-        CHECK(r == GPT_E_CANCELLED && info.finish == GPT_FINISH_HOST && n < n_want, "cancelled at poll %u: %d (%s)", (unsigned)k, (int)r, err.msg);
+        CHECK(r == GPT_E_CANCELLED && info.finish == GPT_FINISH_HOST && n < n_want, "cancelled at poll %u: code %d (%s)", (unsigned)k, (int)r, err.msg);
         poll.cancel_at = 0;
         if (n < n_want - 12) {                          /* in the prompt: begin anew */
             CHECK(part.n == 0, "text before the prompt was read");
@@ -719,7 +721,7 @@ static void test_steps(const gpt_model *m) {
         for (n = 0; n < k; n++) CHECK(gpt_step(s, &err) == GPT_MORE, "%s", err.msg);
         gpt_end(s);
         gpt_session_info_get(s, &info);
-        CHECK(info.finish == GPT_FINISH_HOST && info.n_generated == k, "%u generated", (unsigned)info.n_generated);
+        CHECK(info.finish == GPT_FINISH_HOST && info.n_generated == k, "%u tokens were generated", (unsigned)info.n_generated);
         g.max_tokens = 12 - k;
         CHECK(generate(s, "going on", "", &g, &part) == GPT_FINISH_LENGTH && !strcmp(part.p, all.p), "given up after %u, then on: \"%s\", expected \"%s\"", (unsigned)k, part.p, all.p);
     }
@@ -822,7 +824,7 @@ static void test_hooks(const gpt_model *m) {
     p.total = info.n_token;
     while (gpt_step(s, &err) == GPT_MORE && steps < 1000) {
         gpt_session_info_get(s, &info);
-        CHECK(info.n_computed >= before && info.n_computed <= info.n_token, "%lu of %lu", (unsigned long)info.n_computed, (unsigned long)info.n_token);
+        CHECK(info.n_computed >= before && info.n_computed <= info.n_token, "computed %lu tokens of %lu", (unsigned long)info.n_computed, (unsigned long)info.n_token);
         steps += info.n_computed > before;
         before = info.n_computed;
         if (info.n_generated) break;
@@ -903,7 +905,7 @@ static void test_saturate(void) {
         gpti_kv_store_ref(kv, cache, x, 64, 1, 0);
         gpti_kv_load(kv, cache, 64, 1, y);
         for (i = 0; i < 64; i++) CHECK(y[i] - y[i] == 0.0f, "format %d: %g became %g", kv, (double)x[i], (double)y[i]);
-        if (!kv) CHECK(y[0] == 65504.0f && y[1] == -65504.0f && y[3] == 1.0f, "%g %g", (double)y[0], (double)y[1]);
+        if (!kv) CHECK(y[0] == 65504.0f && y[1] == -65504.0f && y[3] == 1.0f, "expected 65504 and -65504, found %g and %g", (double)y[0], (double)y[1]);
     }
 }
 
@@ -920,45 +922,58 @@ static void test_constant_rows(void) {
     CHECK(worst < 0.15, "LayerNorm of a nearly constant row at 3e4: off by %g", worst);      /* half a step of f32 at 3e4 is 0.12 of it */
 }
 
-int main(void) {
-    static const struct { const char *name; int window; } toys[] = { { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 } };
-    size_t i;
-    gpt_model *m;
-    for (i = 0; i < sizeof toys / sizeof toys[0]; i++) {
-        gpt_kv kv;
-        int k;
-        m = load_toy(toys[i].name);
-        for (k = 0; m && k < 3; k++) {
-            float *want;
-            kv = (gpt_kv)k;
-            want = reference(m, kv);
-            if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
-            if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
-            if (k == 1) test_score(m, kv, want);
-            if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
-            free(want);
-        }
-        gpt_model_free(m);
+static const struct { const char *name; int window; } toys[] = {
+    { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 }
+};
+
+/* Every cache type has its turn with each test, not with every toy. */
+static void one_toy(void) {
+    const size_t i = test_at;
+    gpt_model *m = load_toy(toys[i].name);
+    int k;
+    for (k = 0; m && k < 3; k++) {
+        const gpt_kv kv = (gpt_kv)k;
+        float *want = reference(m, kv);
+        if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
+        if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
+        if (k == 1) test_score(m, kv, want);
+        if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
+        free(want);
     }
+    gpt_model_free(m);
+}
+
+/* A test on a model of its own that has a tokenizer. */
+static void on_text_model(void (*run)(const gpt_model *m)) {
+    gpt_model *m = text_model();
+    if (m) run(m);
+    gpt_model_free(m);
+}
+static void with_score_after_begin(void) { on_text_model(test_score_after_begin); }
+static void with_text(void) { on_text_model(test_text); }
+static void with_finish(void) { on_text_model(test_finish); }
+static void with_steps(void) { on_text_model(test_steps); }
+static void with_logits_after_text(void) { on_text_model(test_logits_after_text); }
+static void with_errors(void) { on_text_model(test_errors); }
+static void with_hooks(void) { on_text_model(test_hooks); }
+static void with_lent(void) { on_text_model(test_lent); }
+static void with_beyond(void) { on_text_model(test_beyond); }
+
+/* The toys come first, in their order: one_toy goes by its place. */
+static const test tests[] = {
+    { "llama", one_toy }, { "gemma3", one_toy }, { "gpt_oss", one_toy }, { "mixtral", one_toy },
+    { "llama_q8_0", one_toy }, { "gpt2", one_toy }, { "log_p", test_log_p },
+    { "saturate", test_saturate }, { "constant_rows", test_constant_rows },
+    { "score_after_begin", with_score_after_begin }, { "text", with_text }, { "finish", with_finish },
+    { "steps", with_steps }, { "logits_after_text", with_logits_after_text }, { "errors", with_errors },
+    { "hooks", with_hooks }, { "lent", with_lent }, { "beyond", with_beyond }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
 #ifndef HAVE_THREADS
     printf("unit_session: the host's threads were run one after the other, there is no pthread here\n");
 #endif
-    test_log_p();
-    test_saturate();
-    test_constant_rows();
-    m = text_model();
-    if (m) {
-        test_score_after_begin(m);
-        test_text(m);
-        test_finish(m);
-        test_steps(m);
-        test_logits_after_text(m);
-        test_errors(m);
-        test_hooks(m);
-        test_lent(m);
-        test_beyond(m);
-        gpt_model_free(m);
-    }
+    test_run(tests, argc, argv);
     CHECK(counted.live == 0, "%u blocks left", (unsigned)counted.live);
     return test_report("unit_session");
 }

@@ -116,7 +116,7 @@ static void call_with(const char *name, job f, int fails) {
         note(name, used);
     } else if (where == ON_SMALL) ran = on_thread(f, NULL, SMALL);
     else f();
-    CHECK(ran && (fails ? result < GPT_OK : result == GPT_OK), "%s, %s, %s: %d (%s)", name, model_name, set_name, (int)result,
+    CHECK(ran && (fails ? result < GPT_OK : result == GPT_OK), "%s, %s, %s: code %d (%s)", name, model_name, set_name, (int)result,
           err.msg);
 }
 static void call(const char *name, job f) { call_with(name, f, 0); }
@@ -595,27 +595,36 @@ static int paint_and_measure(void) {
     return 1;
 }
 
-int main(int argc, char **argv) {
-    void *block = malloc(REGION + ALIGN);
-    uint64_t painted = 0;
-    if (!block) return 1;
-    listing = argc > 1 && !strcmp(argv[1], "-v");
-    region = (unsigned char *)block + (ALIGN - (uintptr_t)block % ALIGN);
+static uint64_t painted;        /* the bits that the calls on the painted stack left, 0: none yet */
+
+static void test_painted(void) {
     if (UNBOUNDED) {
         printf("unit_stack: frames of a sanitizer or without optimisation: the calls run, without a bound\n");
         where = HERE;
         every_call();
-    } else {
-        if (paint_and_measure()) painted = bits;
-        else printf("unit_stack: stacks cannot be painted here\n");
-        where = ON_SMALL;
-        if (!on_thread(nothing, NULL, SMALL)) printf("unit_stack: there are no threads of %d KiB here, skipped\n", SMALL / KIB);
-        else if (test_failed) CHECK(0, "not tried on threads of %d KiB, as that would end the program", SMALL / KIB);
-        else {
-            every_call();
-            CHECK(!painted || bits == painted, "other bits on threads of %d KiB", SMALL / KIB);
-        }
+    } else if (paint_and_measure()) painted = bits;
+    else printf("unit_stack: stacks cannot be painted here\n");
+}
+
+static void test_small_threads(void) {
+    if (UNBOUNDED) return;
+    where = ON_SMALL;
+    if (!on_thread(nothing, NULL, SMALL)) printf("unit_stack: there are no threads of %d KiB here, skipped\n", SMALL / KIB);
+    else if (test_failed) CHECK(0, "not tried on threads of %d KiB, as that would end the program", SMALL / KIB);
+    else {
+        every_call();
+        CHECK(!painted || bits == painted, "other bits on threads of %d KiB", SMALL / KIB);
     }
+}
+
+static const test tests[] = { { "painted", test_painted }, { "small_threads", test_small_threads }, { NULL, NULL } };
+
+int main(int argc, char **argv) {
+    void *block = malloc(REGION + ALIGN);
+    if (!block) return 1;
+    if (argc > 1 && !strcmp(argv[1], "-v")) { listing = 1; argv++; argc--; }
+    region = (unsigned char *)block + (ALIGN - (uintptr_t)block % ALIGN);
+    test_run(tests, argc, argv);
     free(block);
     return test_report("unit_stack");
 }

@@ -200,7 +200,7 @@ static void test_two_letters(void) {
             faults += run(text, 8, sets[s], 3, ~(uint64_t)0);
         }
     }
-    CHECK(faults == 0, "%d faults", faults);
+    CHECK(faults == 0, "%d texts of two letters came out otherwise", faults);
 }
 
 /* All pairs and, around the borders of the ranges, all triples and quadruples of bytes. */
@@ -289,7 +289,7 @@ static void test_refusal(void) {
         got.refuse_at = at;
         CHECK(gpti_stream_push(&st, big, sizeof big, take, &got) == GPTI_STREAM_HOST, "refused at piece %d", at);
         CHECK(gpti_stream_push(&st, "more", 4, take, &got) == GPTI_STREAM_HOST, "stays refused");
-        CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls", got.calls);
+        CHECK(stream_finish(&st, take, &got) == GPTI_STREAM_HOST && got.calls == at, "%d calls of the callback", got.calls);
     }
     (void)stream_init(&st, stop, 1, NULL);
     reset();
@@ -327,12 +327,12 @@ static void test_kuhn(void) {
     }
 }
 
-int main(void) {
-    test_all_splits();
-    test_two_letters();
-    test_bytes();
-    test_long();
-    test_refusal();
-    test_kuhn();
+static const test tests[] = {
+    { "all_splits", test_all_splits }, { "two_letters", test_two_letters }, { "bytes", test_bytes },
+    { "long", test_long }, { "refusal", test_refusal }, { "kuhn", test_kuhn }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
+    test_run(tests, argc, argv);
     return test_report("unit_stream");
 }

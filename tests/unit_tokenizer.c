@@ -177,7 +177,7 @@ static size_t encode(const gpti_tokenizer *t, const char *text, size_t n, unsign
     CHECK(r == GPT_OK, "encode: %s", err.msg);
     *ids = (gpt_token *)malloc((count + 1) * sizeof **ids);
     r = gpti_tokenizer_encode(t, text, n, flags, *ids, count, &again, scratch, sizeof scratch, &mem, &err);
-    CHECK(r == GPT_OK && again == count, "encode: %lu ids, then %lu", (unsigned long)count, (unsigned long)again);
+    CHECK(r == GPT_OK && again == count, "encode: %lu ids at first, then %lu", (unsigned long)count, (unsigned long)again);
     return count;
 }
 
@@ -219,7 +219,7 @@ static void check_ids(const char *what, size_t index, const gpti_tokenizer *t, g
     for (i = 0; p < end; i++) {
         char *next;
         long want = strtol(p, &next, 10);
-        CHECK(i < count && ids[i] == want, "%s, text %lu, id %lu: %ld, expected %ld", what, (unsigned long)index,
+        CHECK(i < count && ids[i] == want, "%s, text %lu, id %lu: found %ld, expected %ld", what, (unsigned long)index,
               (unsigned long)i, i < count ? (long)ids[i] : -1L, want);
         p = next;
     }
@@ -832,7 +832,7 @@ static void spelled_spm(void) {
         decodes(t, "\n a", 0, 0, "\n a");
         CHECK(!gpti_tokenizer_is_end(t, 3) && gpti_tokenizer_is_end(t, 2) && gpti_tokenizer_is_end(t, 5), "</s> is a tag here");
         CHECK(gpti_tokenizer_find(t, "\n", 1) == 24 && gpti_tokenizer_find(t, "\r", 1) == 27 && gpti_tokenizer_find(t, "a", 1) == 7,
-              "bytes are found: %ld", (long)gpti_tokenizer_find(t, "\n", 1));
+              "bytes are found as token %ld", (long)gpti_tokenizer_find(t, "\n", 1));
         done(t);
     }
 }
@@ -942,18 +942,18 @@ static void failing_memory(void) {
             heap.fail_at = k;
             r = gpti_tokenizer_init(t, &b.v, &mem, &err);
             CHECK(r == GPT_OK || (r == GPT_E_MEMORY && heap.live == before && !t->block),
-                  "allocation %ld: %d, %ld left", k, (int)r,
+                  "allocation %ld fails: code %d, %ld blocks left", k, (int)r,
                   heap.live - before);
         }
-        CHECK(r == GPT_OK && k > 2, "init: %d after %ld", (int)r, k);
+        CHECK(r == GPT_OK && k > 2, "init: code %d after %ld allocations", (int)r, k);
         heap.calls = 0;
         heap.fail_at = 1;
         r = gpti_tokenizer_encode(t, text, 5000, 0, NULL, 0, &n, NULL, 0, &mem, &err);
-        CHECK(r == GPT_E_MEMORY && strstr(err.msg, "long word"), "encode: %d %s", (int)r, err.msg);
+        CHECK(r == GPT_E_MEMORY && strstr(err.msg, "long word"), "encode: code %d: %s", (int)r, err.msg);
         for (i = 5; i < 5000; i += 5) text[i] = ' ';            /* short words fit into the scratch */
         heap.calls = 0;
         r = gpti_tokenizer_encode(t, text, 5000, 0, NULL, 0, &n, scratch, sizeof scratch, &mem, NULL);
-        CHECK(r == GPT_OK && heap.calls == 0, "encode in scratch: %d, %ld allocations", (int)r, heap.calls);
+        CHECK(r == GPT_OK && heap.calls == 0, "encode in scratch: code %d, %ld allocations", (int)r, heap.calls);
         heap.fail_at = 0;
         gpti_tokenizer_free(t, &mem);
         free_bpe(&b);
@@ -1037,34 +1037,41 @@ static int bench(const char *vocab, const char *file) {
     return 0;
 }
 
+static size_t run_length = 30000;       /* 3e4 squared is a second and more */
+
+static const char *const vocabularies[] = { "gpt-2", "llama-spm", "phi-3" };
+static void all_published(void) {
+    size_t i;
+    for (i = 0; i < 3; i++) published(vocabularies[i], unicode_texts, sizeof unicode_texts / sizeof *unicode_texts);
+}
+static void spm(void)           { sentencepiece("spm"); }
+static void spm_unk(void)       { sentencepiece("spm_unk"); }
+static void unigram(void)       { sentencepiece("unigram"); }
+static void unigram_bytes(void) { sentencepiece("unigram_bytes"); }
+static void all_long_runs(void) { long_runs(run_length, 1.0); }
+
+static const test tests[] = {
+    { "published", all_published }, { "names", names }, { "families", families },
+    { "sentencepiece_spm", spm }, { "sentencepiece_spm_unk", spm_unk },
+    { "sentencepiece_unigram", unigram }, { "sentencepiece_unigram_bytes", unigram_bytes },
+    { "specials_bpe", specials_bpe }, { "specials_spm", specials_spm }, { "spelled_bpe", spelled_bpe },
+    { "spelled_spm", spelled_spm }, { "hostile", hostile }, { "equal_spellings", equal_spellings },
+    { "failing_memory", failing_memory }, { "long_runs", all_long_runs }, { NULL, NULL }
+};
+
 int main(int argc, char **argv) {
-    static const char *const vocabularies[] = { "gpt-2", "llama-spm", "phi-3" };
     size_t i;
     mem.alloc = count_alloc;
     mem.free = count_free;
     mem.user = &heap;
     if (argc == 4 && strcmp(argv[1], "--bench") == 0) return bench(argv[2], argv[3]);
     n_pretokenizer = gpti_list_pretokenizers(pretokenizer);
-    for (i = 0; i < 3; i++) {
-        if (argc > 2) published(vocabularies[i], (const char *const *)argv + 2, (size_t)argc - 2);
-        else published(vocabularies[i], unicode_texts, sizeof unicode_texts / sizeof *unicode_texts);
+    if (argc > 2 && strcmp(argv[1], "--texts") == 0) {
+        for (i = 0; i < 3; i++) published(vocabularies[i], (const char *const *)argv + 2, (size_t)argc - 2);
+        return test_report("unit_tokenizer");
     }
-    if (argc > 2) return test_report("unit_tokenizer");
-    names();
-    families();
-    sentencepiece("spm");
-    sentencepiece("spm_unk");
-    sentencepiece("unigram");
-    sentencepiece("unigram_bytes");
-    specials_bpe();
-    specials_spm();
-    spelled_bpe();
-    spelled_spm();
-    hostile();
-    equal_spellings();
-    failing_memory();
-    if (argc == 2 && strcmp(argv[1], "--long") == 0) long_runs(1000000, 1.0);   /* the promise itself */
-    else long_runs(30000, 1.0);                                 /* 3e4 squared is a second and more */
+    if (argc > 1 && strcmp(argv[1], "--long") == 0) { run_length = 1000000; argv++; argc--; }      /* the promise itself */
+    test_run(tests, argc, argv);
     CHECK(heap.live == 0, "%ld blocks are left", heap.live);
     return test_report("unit_tokenizer");
 }

@@ -7,7 +7,7 @@
 #include "../examples/train.c"
 #undef main
 #include "test.h"
-#include "train_naive.h"
+#include "train_oracle.h"
 
 #ifndef BUILD_DIR
 #define BUILD_DIR "build"
@@ -300,12 +300,13 @@ static void test_naive(void) {
         model_make_room(m, B, T);
         toy_batch(token, target, B, T, m->s.vocab);
         loss = model_loss(m, token, target, none, 1);
-        z = naive_new(m, B, T);
+        z = naive_beside(m, B, T);
+        CHECK(naive_same_sizes(z, m), "shape %d: the plain loops have tensors of other sizes", i);
         expected = naive_loss(z, token, target, 1);
         CHECK(fabs(loss - expected) < 1e-5, "loss %.7f, plain loops %.7f", loss, expected);
-        off = model_difference(m, m->grad, z->grad, 1e-4, &where);
+        off = model_difference(m, m->grad, z->g, 1e-4, &where);
         CHECK(off < TOL_NAIVE, "gradient of %s is off by %.2e from plain loops", where, off);
-        naive_free(z), model_free(m), free(token), free(target);
+        naive_end(z), model_free(m), free(token), free(target);
     }
 }
 
@@ -565,22 +566,29 @@ static void test_training(void) {
     loaded_free(f);
 }
 
+static const char *torch_file = "tests/golden/train_toy.bin";
+static void torch(void) { test_torch(torch_file); }
+
+/* test_training makes a pool of its own, so none may be left when it begins. */
+static void as_command(void) {
+    pool *before = threads;
+    threads = NULL;
+    test_training();
+    threads = before;
+}
+
+static const test tests[] = {
+    { "linear", test_linear }, { "layernorm", test_layernorm }, { "attention", test_attention },
+    { "gelu", test_gelu }, { "embedding", test_embedding }, { "dropout", test_dropout },
+    { "loss", test_loss }, { "products", test_products }, { "naive", test_naive },
+    { "threads", test_threads }, { "no_step", test_no_step }, { "vocabulary", test_vocabulary },
+    { "torch", torch }, { "training", as_command }, { NULL, NULL }
+};
+
 int main(int argc, char **argv) {
+    if (argc > 2 && !strcmp(argv[1], "--torch")) { torch_file = argv[2]; argv += 2; argc -= 2; }
     threads = pool_new(3);
-    test_linear();
-    test_layernorm();
-    test_attention();
-    test_gelu();
-    test_embedding();
-    test_dropout();
-    test_loss();
-    test_products();
-    test_naive();
-    test_threads();
-    test_no_step();
-    test_vocabulary();
-    test_torch(argc > 1 ? argv[1] : "tests/golden/train_toy.bin");
+    test_run(tests, argc, argv);
     pool_free(threads);
-    test_training();    /* makes pools of its own */
     return test_report("unit_train");
 }
