@@ -477,10 +477,11 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_ALIGN64
 #endif
 
-/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b + c into one rounding by
- * default: told not to here, for everything below. -ffast-math would undo that silently. */
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse
+ * a * b + c into one rounding by default: told not to here, for everything below. -ffast-math would
+ * undo that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
-#  error "gpt.h: compile GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
+#  error "gpt.h: GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results depend on the compiler"
 #endif
 #if defined(__i386__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
 #  error "gpt.h: on 32-bit x86 compile with -msse2 -mfpmath=sse: x87 arithmetic rounds differently on every run"
@@ -492,8 +493,10 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  ifndef __OPTIMIZE__          /* a debug build without it would compute 20 times slower */
 #    pragma GCC optimize ("O2")
 #  endif
-#  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")     /* gcc 12 forgets the first where it does the second */
-#  if defined(__x86_64__) || defined(__i386__)      /* processors that choose their own order: quicker to compile, no slower */
+   /* gcc 12 forgets the first where it does the second */
+#  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")
+   /* these processors choose their own order: quicker to compile, no slower */
+#  if defined(__x86_64__) || defined(__i386__)
 #    pragma GCC optimize ("no-schedule-insns2")
 #  endif
 #elif defined(_MSC_VER)
@@ -501,7 +504,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
-/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size by clang. */
+/* Chapters that run once or wait for a user: at -O1 by gcc, for size by clang, in half the time. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
@@ -513,17 +516,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_COLD_END
 #endif
 
+/* GPTI_INLINE: gcc at -O2 makes SIMD code of a loop around a function only where it must inline it */
 #if defined(__GNUC__)
 #  define GPTI_UNUSED __attribute__((unused))
-#else
-#  define GPTI_UNUSED
-#endif
-#if defined(__GNUC__)
-#  define GPTI_INLINE static inline __attribute__((always_inline, unused))     /* gcc at -O2 makes SIMD code of a loop around a
-                                                                         * function only where it must inline it */
+#  define GPTI_INLINE static inline __attribute__((always_inline, unused))
 #elif defined(_MSC_VER)
+#  define GPTI_UNUSED
 #  define GPTI_INLINE static __forceinline
 #else
+#  define GPTI_UNUSED
 #  define GPTI_INLINE static inline
 #endif
 
@@ -573,13 +574,28 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
  * ==================================================================== */
 
-typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
+/* Errors. Functions that can fail return a gpt_result, and none of them prints or ends the program.
+ * A public function clears the caller's err (which may be NULL) when it begins; whoever finds the
+ * fault fills it and returns: return gpti_fail(err, CODE, "thing: expected X, file has Y"). So err
+ * is filled once, and those in between hand the result on as it is: GPTI_TRY(call) where they hold
+ * nothing, r = call and a common end where memory or a file must be given back. A message names the
+ * thing (a key, a tensor, a function), what was expected and what was found; what a file spells
+ * goes into it through gpti_show. Readers of a file's bytes return 1 or 0 instead and keep the
+ * result in their cursor: its first failure sticks, see gpti_cursor. A failed call leaves what it
+ * was given as it was, and nothing to free. */
+#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
+
+typedef struct gpti_str { const char *p; size_t n; } gpti_str;  /* bytes, borrowed, no NUL behind */
 typedef gpt_alloc gpti_mem;
 typedef unsigned long long gpti_ull;    /* what %llu takes: sizes and counts in messages */
 
-static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
+static gpti_str gpti_str_of(const char *text) {
+    gpti_str s;
+    s.p = text; s.n = strlen(text);
+    return s;
+}
 
-/* A message that does not fit ends in "...". What a file spells goes into it through gpti_show. */
+/* A message that does not fit ends in "...". */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
     va_list args;
     if (!err) return code;
@@ -593,11 +609,14 @@ static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ..
 
 enum { GPTI_SHOWN = 72 };
 
-/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for what is cut off. */
+/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for
+ * what is cut off. */
 static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
     size_t i, n = 0;
-    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++)
-        n += (size_t)snprintf(buf + n, 5, s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
+    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++) {
+        const unsigned char b = (unsigned char)s.p[i];
+        n += (size_t)snprintf(buf + n, 5, b >= ' ' && b <= '~' ? "%c" : "\\x%02x", b);
+    }
     memcpy(buf + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
     return buf;
 }
@@ -633,17 +652,20 @@ static void *gpti_alloc(const gpti_mem *mem, size_t n) {
 
 static void gpti_free(const gpti_mem *mem, void *p) {
     if (!p) return;
-    if (mem->free) (mem->free)(mem->user, p);     /* in parentheses: to some hosts free, read and poll are macros */
+    /* in parentheses: to some hosts free, read and poll are macros */
+    if (mem->free) (mem->free)(mem->user, p);
     else GPT_FREE(p);
 }
 
-/* [n, m] elements of `size` bytes, all products checked */
+/* n elements of `size` bytes, the product checked; zeroed */
 static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
     size_t bytes;
     return gpti_mul(&bytes, n, size) ? gpti_alloc(mem, bytes) : NULL;
 }
 
-static unsigned char *gpti_align(void *p, size_t n) { return (unsigned char *)p + (n - (uintptr_t)p % n) % n; }
+static unsigned char *gpti_align(void *p, size_t n) {
+    return (unsigned char *)p + (n - (uintptr_t)p % n) % n;
+}
 
 /* Little-endian bytes to numbers */
 #if defined(_MSC_VER) || (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
@@ -655,34 +677,45 @@ static uint32_t gpti_load_u16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8;
 }
-static uint32_t gpti_load_u32(const void *p) { return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16; }
+static uint32_t gpti_load_u32(const void *p) {
+    return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16;
+}
 
-static int gpti_str_is(gpti_str s, const char *text) { return strlen(text) == s.n && !memcmp(s.p, text, s.n); }
+static int gpti_str_is(gpti_str s, const char *text) {
+    return strlen(text) == s.n && !memcmp(s.p, text, s.n);
+}
 
-/* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so the code that lays an
- * object out is also the code that says how large it is. */
+/* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so
+ * the code that lays an object out is also the code that says how large it is. */
 typedef struct gpti_arena { unsigned char *base; size_t used; int overflow; } gpti_arena;
 
 static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     size_t bytes, end;
     void *p = a->base ? a->base + a->used : NULL;
-    if (!gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63)) {
-        a->overflow = 1; return NULL;
-    }
+    a->overflow |= !gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes)
+        || !gpti_add(&end, end, 63);
+    if (a->overflow) return NULL;
     a->used = end & ~(size_t)63;
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut into pieces, which the caller
- * and its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system
- * does not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
-enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
-       GPTI_MAX_WORKER = 256, GPTI_PIECES = 4,      /* pieces of a job for each; looks for work before the core is lent away: */
-       GPTI_SPIN = 2000, GPTI_QUIT = 1 << 15 };
+/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut
+ * into pieces, which the caller and its helpers claim one by one; the caller waits for claimed
+ * pieces, never for a thread, so that a helper which the system does not run costs next to nothing.
+ * gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
+enum {
+    GPTI_SHARE = 1 << 18,       /* multiply-adds of a job that are worth another thread */
+    GPTI_SLICE = 1 << 23,       /* multiply-adds of a slice (see gpt_step), for each worker */
+    GPTI_MAX_WORKER = 256,
+    GPTI_PIECES = 4,            /* pieces of a job for each worker */
+    GPTI_SPIN = 2000,           /* a waiting thread looks so often before it yields its core */
+    GPTI_QUIT = 1 << 15         /* the helpers' work is over; as a count of pieces: never reached */
+};
 typedef struct gpti_pool {
     gpt_parallel host;
     int          n_worker;      /* the caller included */
-    unsigned     alone, more;   /* calls of gpti_together to come that do without helpers; as many again after a late one */
+    unsigned     alone;         /* the next calls of gpti_together that do without helpers */
+    unsigned     more;          /* how many those were after the last late one; 0: none was late */
     struct gpti_crew *crew;     /* the helpers that are here now, or NULL */
 } gpti_pool;
 
@@ -690,42 +723,71 @@ static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked)
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
     memset(pool, 0, sizeof *pool);
     pool->host = *host;
-    pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
+    pool->n_worker = n < 1 ? 1 : n;
+    if (n > GPTI_MAX_WORKER && !host->run) pool->n_worker = GPTI_MAX_WORKER;
 }
 
 #ifdef GPTI_OPENMP
 typedef struct gpti_crew {
-    GPTI_ALIGN64 uint32_t word;     /* the job's pieces << 16 | the next to be claimed: all that claiming needs, so that a word
-                                     * read long ago cannot be taken for another; or GPTI_QUIT */
+    GPTI_ALIGN64 uint32_t word;     /* n_piece << 16 | the next piece to be claimed; or GPTI_QUIT */
     GPTI_ALIGN64 uint32_t done;     /* finished pieces */
     GPTI_ALIGN64 size_t n;
     gpt_task task;
     void    *arg;
     double   late;                  /* seconds that the caller waited for others */
 } gpti_crew;
-static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece after the other, until none is left */
-    uint32_t w;
-    while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
-        const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;      /* cut where strips begin */
-        const size_t begin = all * (w & 0xFFFF) / (w >> 16) * unit, end = all * ((w & 0xFFFF) + 1) / (w >> 16) * unit;
-        if (begin < end) c->task(c->arg, begin, gpti_min(end, c->n), worker);
+
+/* Claims and does one piece after the other, until none is left. One word says all that claiming
+ * needs, so that nothing a slow thread read long ago can be taken for the job of now. Pieces begin
+ * at a multiple of 4 (2 where they are short): matrix products compute so many panels at once. */
+static void gpti_claim(gpti_crew *c, int worker) {
+    for (;;) {
+        const uint32_t word = GPTI_FETCH_ADD(&c->word, 1), n_piece = word >> 16, i = word & 0xFFFF;
+        size_t unit, n_unit, end;
+        if (i >= n_piece) return;
+        unit = c->n / n_piece >= 8 ? 4 : 2;
+        n_unit = (c->n + unit - 1) / unit;
+        end = gpti_min(n_unit * (i + 1) / n_piece * unit, c->n);
+        if (n_unit * i / n_piece * unit < end)
+            c->task(c->arg, n_unit * i / n_piece * unit, end, worker);
         GPTI_FETCH_ADD(&c->done, 1);
     }
 }
 
+static void gpti_wait(int idle) {       /* a moment, in a loop that has looked idle times for news */
+    if (idle < GPTI_SPIN) GPTI_RELAX();
+    else GPTI_YIELD();
+}
+
 static void gpti_help(gpti_crew *c, int worker) {
-    uint32_t w;
+    uint32_t word;
     int idle = 0;
-    while (w = GPTI_LOAD(&c->word), !(w & GPTI_QUIT)) {
-        if ((w & 0xFFFF) < w >> 16) { gpti_claim(c, worker); idle = 0; }
-        else if (++idle < GPTI_SPIN) GPTI_RELAX();
-        else GPTI_YIELD();
+    while (!((word = GPTI_LOAD(&c->word)) & GPTI_QUIT)) {
+        if ((word & 0xFFFF) >= word >> 16) { gpti_wait(++idle); continue; }
+        gpti_claim(c, worker);
+        idle = 0;
     }
+}
+
+/* The job for the caller and its helpers, in n_piece pieces: few where there is little work, as
+ * each costs a trip between cores. */
+static void gpti_crew_run(gpti_crew *c, size_t n_piece) {
+    double since = 0;
+    int idle;
+    GPTI_STORE(&c->done, 0);
+    GPTI_STORE(&c->word, (uint32_t)n_piece << 16);
+    gpti_claim(c, 0);
+    for (idle = 0; GPTI_LOAD(&c->done) != n_piece; idle++) {
+        if (idle == GPTI_SPIN) since = omp_get_wtime();
+        gpti_wait(idle);
+    }
+    if (idle > GPTI_SPIN) c->late += omp_get_wtime() - since;
 }
 #endif
 
-/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or finish late again and again, as
- * other programs have the cores, the caller does without them for a while. */
+/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or
+ * finish late again and again, as other programs have the cores, the caller does without them for a
+ * while: for 1 call, then 2, 4 ... 64. */
 static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), void *arg) {
 #ifdef GPTI_OPENMP
     if (!pool->host.run && pool->n_worker > 1 && !pool->crew && !pool->alone) {
@@ -744,7 +806,7 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
         pool->crew = NULL;
         crew.late += omp_get_wtime() - end;
         if (crew.late < 0.1 * (end - begin)) pool->more = 0;
-        else pool->alone = pool->more = pool->more ? pool->more < 64 ? 2 * pool->more : 64 : 1;
+        else pool->alone = pool->more = (unsigned)gpti_min(pool->more ? 2 * pool->more : 1, 64);
         return r;
     }
     if (pool->alone) pool->alone--;
@@ -754,35 +816,27 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
 }
 
 static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_task task, void *arg) {
-    if (n < 2 || cost < GPTI_SHARE / n) { if (n) task(arg, 0, n, 0); return; }      /* stays on the caller's thread */
-    if (pool->host.run) { pool->host.run(pool->host.user, n, cost, task, arg); return; }
+    const int alone = n < 2 || cost < GPTI_SHARE / n;           /* stays on the caller's thread */
+    if (!alone && pool->host.run) {
+        pool->host.run(pool->host.user, n, cost, task, arg);
+        return;
+    }
 #ifdef GPTI_OPENMP
-    if (pool->crew) {
-        gpti_crew *c = pool->crew;
-        const size_t workers = (size_t)pool->n_worker, half = (n + 1) / 2, worth = n * cost / GPTI_SHARE * 2;
-        const size_t most = worth < workers ? workers : worth < workers * GPTI_PIECES ? worth : workers * GPTI_PIECES;
-        const size_t k = gpti_min(most, half);         /* few pieces of little work: each costs a trip between cores */
-        double since = 0;
-        int idle;
-        c->n = n; c->task = task; c->arg = arg;
-        GPTI_STORE(&c->done, 0);
-        GPTI_STORE(&c->word, (uint32_t)k << 16);
-        gpti_claim(c, 0);
-        for (idle = 0; GPTI_LOAD(&c->done) != k; idle++) {
-            if (idle == GPTI_SPIN) since = omp_get_wtime();
-            if (idle < GPTI_SPIN) GPTI_RELAX();
-            else GPTI_YIELD();
-        }
-        if (idle > GPTI_SPIN) c->late += omp_get_wtime() - since;
+    if (!alone && pool->crew) {
+        const size_t n_worker = (size_t)pool->n_worker, worth = n * cost / GPTI_SHARE * 2;
+        const size_t n_piece = gpti_max(n_worker, gpti_min(worth, n_worker * GPTI_PIECES));
+        pool->crew->n = n; pool->crew->task = task; pool->crew->arg = arg;
+        gpti_crew_run(pool->crew, gpti_min(n_piece, (n + 1) / 2));
         return;
     }
 #endif
-    task(arg, 0, n, 0);
+    if (n) task(arg, 0, n, 0);
 }
 
 GPTI_COLD
 /* ---- Files: where the bytes of a model come from ----
- * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves plain C behind. */
+ * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves
+ * plain C behind. */
 
 #ifndef GPT_NO_STDIO
 #  include <limits.h>
@@ -802,10 +856,10 @@ GPTI_COLD
 #  endif
 #endif
 
-/* A file, a block of memory or the host's reader. Reads never overlap in time: a FILE has one position. */
+/* A file, a block of memory or the host's reader. Never read twice at a time: a FILE has one position. */
 typedef struct gpti_source {
     gpt_reader r;
-    const unsigned char *map;           /* all r.size bytes, when they can be addressed; else NULL and r.read is used */
+    const unsigned char *map;           /* all r.size bytes; NULL where r.read must be called */
     int mapped;                         /* 1: map is a mapping of our own */
 } gpti_source;
 
@@ -819,25 +873,30 @@ static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
     s->r = *r;
 }
 
-static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n, gpt_error *err) {
+static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n,
+                                   gpt_error *err) {
     if (offset > s->r.size || n > s->r.size - offset)
-        return gpti_fail(err, GPT_E_FORMAT, "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
+        return gpti_fail(err, GPT_E_FORMAT,
+                         "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
                          (gpti_ull)offset, (gpti_ull)s->r.size);
     if (n == 0) return GPT_OK;
     if (s->map) memcpy(dst, s->map + (size_t)offset, n);
     else if ((s->r.read)(s->r.user, offset, dst, n) != n)
-        return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n, (gpti_ull)offset);
+        return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n,
+                         (gpti_ull)offset);
     return GPT_OK;
 }
 
 #ifndef GPT_NO_STDIO
 
-/* Files above 2 GiB where long has 32 bits: Windows has its own calls, POSIX hides fseeko from strict ISO modes. */
+/* Files above 2 GiB where long has 32 bits: Windows has its own calls, POSIX hides fseeko from
+ * strict ISO modes. */
 #if defined(_WIN32)
 typedef long long gpti_off;
 #  define GPTI_SEEK _fseeki64
 #  define GPTI_TELL _ftelli64
-#elif LONG_MAX <= 0x7fffffffL && (!defined(__STRICT_ANSI__) || (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 200112L))
+#elif LONG_MAX <= 0x7fffffffL && \
+    (!defined(__STRICT_ANSI__) || (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 200112L))
 typedef off_t gpti_off;
 #  define GPTI_SEEK fseeko
 #  define GPTI_TELL ftello
@@ -860,7 +919,8 @@ static uint64_t gpti_file_size(FILE *f) {       /* 0 when it cannot be told */
 }
 
 #ifdef _WIN32
-static wchar_t *gpti_wide(const char *path, const gpti_mem *mem) {     /* UTF-8 for the wide calls; NULL on failure */
+/* A path in UTF-8 for the calls of Windows that take UTF-16; NULL on failure. */
+static wchar_t *gpti_wide(const char *path, const gpti_mem *mem) {
     int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     wchar_t *w = n > 0 ? (wchar_t *)gpti_alloc(mem, (size_t)n * sizeof *w) : NULL;
     if (w) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, w, n);
@@ -881,51 +941,57 @@ static FILE *gpti_file_open(const char *path, const gpti_mem *mem) {
 #endif
 }
 
-/* Map the whole file read-only. 0 when that is impossible, for whatever reason: reading remains. Whoever cuts a mapped
- * file short takes the pages away from under the program, on every system. */
-static int gpti_source_map(gpti_source *s, const char *path, const gpti_mem *mem) {
-    const void *map = NULL;
-    uint64_t size = 0;
-#if defined(GPT_NO_MMAP)
-    (void)path; (void)mem;
-#elif defined(_WIN32)
+/* gpti_map: the whole file, read-only, and its size; NULL when that is impossible, for whatever
+ * reason: reading remains. Whoever cuts a mapped file short takes the pages away from under the
+ * program, on every system. gpti_unmap: what it gave. */
+#if !defined(GPT_NO_MMAP) && defined(_WIN32)
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
     wchar_t *w = gpti_wide(path, mem);
-    HANDLE view, file = INVALID_HANDLE_VALUE;
+    HANDLE view = NULL, file = INVALID_HANDLE_VALUE;
     LARGE_INTEGER end;
-    if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    void *map = NULL;
+    if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
+                              FILE_ATTRIBUTE_NORMAL, NULL);
     gpti_free(mem, w);
-    if (file == INVALID_HANDLE_VALUE) return 0;
-    if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= (size_t)-1 / 2) {
-        size = (uint64_t)end.QuadPart;
+    if (file == INVALID_HANDLE_VALUE) return NULL;
+    if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= SIZE_MAX / 2)
         view = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
-        if (view) {
-            map = MapViewOfFile(view, FILE_MAP_READ, 0, 0, 0);          /* keeps file and view open by itself */
-            CloseHandle(view);
-        }
+    if (view) {
+        *size = (size_t)end.QuadPart;
+        map = MapViewOfFile(view, FILE_MAP_READ, 0, 0, 0);
+        CloseHandle(view);              /* the mapping keeps what it needs open by itself */
     }
     CloseHandle(file);
-#elif defined(PROT_READ)
-    int fd = open(path, O_RDONLY);
-    off_t end;
-    (void)mem;
-    if (fd < 0) return 0;
-    end = lseek(fd, 0, SEEK_END);
-    if (end > 0 && (uint64_t)end <= (size_t)-1 / 2) {
-        size = (uint64_t)end;
-        map = mmap(NULL, (size_t)end, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) map = NULL;
-    }
-    close(fd);
-#else
-    (void)path; (void)mem;
-#endif
-    if (!map) return 0;
-    gpti_source_memory(s, map, (size_t)size);
-    s->mapped = 1;
-    return 1;
+    return map;
 }
 
-/* A path made fit for a message: its end, where the name is, from the start of a character on; "..." for what is cut off. */
+static void gpti_unmap(const void *map, size_t size) { (void)size; UnmapViewOfFile((void *)map); }
+#elif !defined(GPT_NO_MMAP) && defined(PROT_READ)
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
+    int fd = open(path, O_RDONLY);
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    void *map = MAP_FAILED;
+    (void)mem;
+    if (end > 0 && (uint64_t)end <= SIZE_MAX / 2) {
+        *size = (size_t)end;
+        map = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    if (fd >= 0) close(fd);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void gpti_unmap(const void *map, size_t size) { munmap((void *)map, size); }
+#else
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
+    (void)path; (void)size; (void)mem;
+    return NULL;
+}
+
+static void gpti_unmap(const void *map, size_t size) { (void)map; (void)size; }
+#endif
+
+/* A path made fit for a message: its end, where the name is, from the start of a character on;
+ * "..." for what is cut off. */
 static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
     size_t n = strlen(path), cut = n < GPTI_SHOWN ? 0 : n - (GPTI_SHOWN - 4);
     while (cut && (path[cut] & 0xC0) == 0x80) cut++;
@@ -933,23 +999,29 @@ static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
     return buf;
 }
 
-static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map, const gpti_mem *mem,
-                                   gpt_error *err) {
+static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map,
+                                   const gpti_mem *mem, gpt_error *err) {
     char shown[GPTI_SHOWN];
+    size_t size = 0;
+    void *map = want_map ? gpti_map(path, &size, mem) : NULL;
     FILE *f;
-    memset(s, 0, sizeof *s);
-    if (want_map && gpti_source_map(s, path, mem)) return GPT_OK;
+    gpti_source_memory(s, map, map ? size : 0);
+    s->mapped = map != NULL;
+    if (map) return GPT_OK;
     f = gpti_file_open(path, mem);
-    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", gpti_show_path(shown, path));
+    gpti_show_path(shown, path);
+    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", shown);
     setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
     s->r.read = gpti_file_read; s->r.user = f; s->r.size = gpti_file_size(f);
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
-    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", gpti_show_path(shown, path));
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build",
+                     shown);
 }
 
-/* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for any other name. */
+/* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for
+ * any other name. */
 static int gpti_split_count(const char *path) {
     static const char form[] = "-#####-of-#####.gguf";
     size_t i, n = strlen(path), k = sizeof form - 1;
@@ -976,11 +1048,13 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of the address translation. */
+/* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of
+ * the address translation. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
-    const uintptr_t page = (uintptr_t)1 << 21, first = ((uintptr_t)p + page - 1) & ~(page - 1),
-        end = ((uintptr_t)p + n) & ~(page - 1);
+    const uintptr_t page = (uintptr_t)1 << 21;
+    const uintptr_t first = ((uintptr_t)p + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)p + n) & ~(page - 1);
 #  ifndef MADV_HUGEPAGE               /* strict ISO modes hide both */
     extern int madvise(void *, size_t, int);
     enum { MADV_HUGEPAGE = 14 };
@@ -991,32 +1065,28 @@ static void gpti_huge_pages(void *p, size_t n) {
 #endif
 }
 
-static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zeroed source and a second close are fine */
+/* A zeroed source and a second close are fine. */
+static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {
     (void)mem;
 #ifndef GPT_NO_STDIO
     if (s->r.read == gpti_file_read) fclose((FILE *)s->r.user);
-#endif
-#if !defined(GPT_NO_MMAP) && !defined(GPT_NO_STDIO)
-#  if defined(_WIN32)
-    if (s->mapped) UnmapViewOfFile((void *)s->map);
-#  elif defined(PROT_READ)
-    if (s->mapped) munmap((void *)s->map, (size_t)s->r.size);
-#  endif
+    if (s->mapped) gpti_unmap(s->map, (size_t)s->r.size);
 #endif
     memset(s, 0, sizeof *s);
 }
 
 /* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
 
-/* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and then asks once. */
+/* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and
+ * then asks once. */
 typedef struct gpti_cursor {
     gpti_source *src;
     uint64_t pos, end;                  /* from the start of the source; end lies within it */
     int big;                            /* numbers are big-endian */
     gpt_result fail;
     gpt_error *err;
-    const char *what;                   /* what is being read, for messages: name if it has one, else "what index" */
-    uint64_t index;
+    const char *what;                   /* for messages, what is being read: */
+    uint64_t index;                     /* its name if it has one, else "what index" */
     gpti_str name;
     uint64_t win_pos;                   /* win[0 .. win_n) holds the bytes from win_pos on */
     size_t win_n;
@@ -1036,17 +1106,19 @@ static int gpti_cursor_fail(gpti_cursor *c, gpt_result code, const char *fmt, ..
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    if (c->name.n) c->fail = gpti_fail(c->err, code, "%s: %s", gpti_show(name, c->name), msg);
-    else if (c->index) c->fail = gpti_fail(c->err, code, "%s %llu: %s", c->what, (gpti_ull)c->index, msg);
-    else c->fail = gpti_fail(c->err, code, "%s: %s", c->what, msg);
+    if (c->name.n) gpti_show(name, c->name);
+    else if (c->index) snprintf(name, sizeof name, "%s %llu", c->what, (gpti_ull)c->index);
+    else snprintf(name, sizeof name, "%s", c->what);
+    c->fail = gpti_fail(c->err, code, "%s: %s", name, msg);
     return 0;
 }
 
 static int gpti_cursor_want(gpti_cursor *c, uint64_t n) {              /* are n more bytes there? */
     if (c->fail) return 0;
     if (n <= c->end - c->pos) return 1;
-    return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes expected at offset %llu, %llu are left (cut short?)",
-                            (gpti_ull)n, (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
+    return gpti_cursor_fail(c, GPT_E_FORMAT,
+        "%llu bytes expected at offset %llu, %llu are left (cut short?)", (gpti_ull)n,
+        (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
 }
 
 static int gpti_cursor_skip(gpti_cursor *c, uint64_t n) {
@@ -1062,8 +1134,9 @@ static int gpti_cursor_bytes(gpti_cursor *c, void *dst, size_t n) {
         c->fail = gpti_source_read(c->src, c->pos, dst, n, c->err);
     } else {
         if (c->pos < c->win_pos || c->pos + n > c->win_pos + c->win_n) {
-            uint64_t left = c->end - c->pos;
-            c->win_pos = c->pos; c->win_n = left < sizeof c->win ? (size_t)left : sizeof c->win;
+            c->win_pos = c->pos;
+            c->win_n = sizeof c->win;
+            if (c->win_n > c->end - c->pos) c->win_n = (size_t)(c->end - c->pos);
             c->fail = gpti_source_read(c->src, c->pos, c->win, c->win_n, c->err);
         }
         if (!c->fail) memcpy(dst, c->win + (size_t)(c->pos - c->win_pos), n);
@@ -1086,10 +1159,15 @@ static uint64_t gpti_cursor_uint(gpti_cursor *c, int bytes) {          /* 1 to 8
 static int gpti_str_cmp(gpti_str a, gpti_str b) {
     size_t n = gpti_min(a.n, b.n);
     int c = n ? memcmp(a.p, b.p, n) : 0;
-    return c ? c : a.n < b.n ? -1 : a.n > b.n;
+    return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-static int gpti_name_cmp(const void *a, const void *b) {               /* of records that begin with a gpti_str */
+/* What sorts a table: two records, and the ctx that was given to gpti_sort. */
+typedef int gpti_cmp(const void *a, const void *b, const void *ctx);
+
+/* Records that begin with a gpti_str, by that name. */
+static int gpti_name_cmp(const void *a, const void *b, const void *ctx) {
+    (void)ctx;
     return gpti_str_cmp(*(const gpti_str *)a, *(const gpti_str *)b);
 }
 
@@ -1097,18 +1175,20 @@ static void gpti_swap(unsigned char *a, unsigned char *b, size_t n) {
     while (n--) { unsigned char t = a[n]; a[n] = b[n]; b[n] = t; }
 }
 
-/* Heapsort: n log n on any input, no recursion, no memory. libc's qsort promises none of the three. */
-static void gpti_sort(void *base, size_t n, size_t size, int (*cmp)(const void *, const void *)) {
-    unsigned char *a = (unsigned char *)base;
-    size_t start = n / 2, end = n, root, child;
+/* Heapsort: n log n on any input, no recursion, no memory. libc's qsort promises none of the three.
+ * Bottom up (Wegener 1993): a record that sinks into the heap is small as a rule, so the way of the
+ * larger children is gone to its end and then back to where the record belongs: half the compares. */
+static void gpti_sort(void *base, size_t n, size_t size, gpti_cmp *cmp, const void *ctx) {
+    unsigned char *a = (unsigned char *)base, *sinks;
+    size_t start = n / 2, end = n, at, child;
     while (end > 1) {
-        if (start > 0) start--;                                         /* first make the heap, */
-        else gpti_swap(a, a + --end * size, size);                      /* then take the largest away */
-        for (root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && cmp(a + child * size, a + (child + 1) * size) < 0) child++;
-            if (cmp(a + root * size, a + child * size) >= 0) break;
-            gpti_swap(a + root * size, a + child * size, size);
-        }
+        if (start > 0) start--;                                 /* first make the heap, */
+        else gpti_swap(a, a + --end * size, size);              /* then take the largest away */
+        sinks = a + start * size;
+        for (at = start; (child = 2 * at + 1) < end; at = child)
+            if (child + 1 < end && cmp(a + child * size, a + (child + 1) * size, ctx) < 0) child++;
+        while (at > start && cmp(a + at * size, sinks, ctx) < 0) at = (at - 1) / 2;
+        for (; at > start; at = (at - 1) / 2) gpti_swap(sinks, a + at * size, size);
     }
 }
 
@@ -1118,7 +1198,7 @@ static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str n
     size_t lo = 0;
     while (lo < n) {
         size_t mid = lo + (n - lo) / 2;
-        int c = gpti_name_cmp(a + mid * size, &name);
+        int c = gpti_name_cmp(a + mid * size, &name, NULL);
         if (c == 0) return a + mid * size;
         if (c < 0) lo = mid + 1;
         else n = mid;
@@ -1126,7 +1206,8 @@ static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str n
     return NULL;
 }
 
-/* Room for one more record behind the n of a table: the table, moved if it had to grow, or NULL (the old one stays). */
+/* Room for one more record behind the n of a table: the table, moved if it had to grow, or NULL
+ * (the old one stays). */
 static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti_mem *mem) {
     size_t more = *cap ? *cap : 32, want, bytes;
     void *p;
@@ -1981,30 +2062,31 @@ GPTI_COLD
  * [GGUF] The model file: metadata and the places of the tensors
  * ====================================================================== */
 
-/* A file is: "GGUF", version, number of tensors, number of metadata pairs; the pairs; the tensor infos; padding; data.
- * Everything is checked here once, so that the rest of the library can trust names, extents and places. Memory grows
- * with the bytes really read, never with a count that the file claims. Specification: github.com/ggml-org/ggml,
- * docs/gguf.md. */
+/* A file is: "GGUF", version, number of tensors, number of metadata pairs; the pairs; the tensor
+ * infos; padding; data. Everything is checked here once, so that the rest of the library can trust
+ * names, extents and places. Memory grows with the bytes really read, never with a count that the
+ * file claims. Specification: github.com/ggml-org/ggml, docs/gguf.md. */
 
 enum {
     GPTI_GGUF_BOOL = 7, GPTI_GGUF_STRING = 8, GPTI_GGUF_ARRAY = 9, GPTI_GGUF_N_TYPE = 13,
     GPTI_GGUF_NAME_MAX = 65535, GPTI_GGUF_DEPTH = 8, GPTI_GGUF_ALIGN_MAX = 1 << 20,
-    GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* keys, and tensors of all parts: sorting hostile names must end in a second */
+    GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* of keys, of tensors: hostile names are sorted in a second */
     GPTI_GGUF_PAIR_MIN = 14, GPTI_GGUF_TENSOR_MIN = 33    /* bytes of the shortest possible entry */
 };
 
+/* bytes: of a string or an array, those of an empty one */
 static const struct { char name[8]; unsigned char bytes; char kind; } gpti_gguf_type[GPTI_GGUF_N_TYPE] = {
-    { "u8", 1, 'u' },   { "i8", 1, 'i' },   { "u16", 2, 'u' },    { "i16", 2, 'i' },    { "u32", 4, 'u' },
-    { "i32", 4, 'i' },  { "f32", 4, 'f' },  { "bool", 1, 'u' },   { "string", 8, 's' }, { "array", 12, 'a' },
-    { "u64", 8, 'u' },  { "i64", 8, 'i' },  { "f64", 8, 'f' }     /* string and array: bytes of an empty one */
+    { "u8", 1, 'u' },  { "i8", 1, 'i' },  { "u16", 2, 'u' },  { "i16", 2, 'i' },
+    { "u32", 4, 'u' }, { "i32", 4, 'i' }, { "f32", 4, 'f' },  { "bool", 1, 'u' },
+    { "string", 8, 's' }, { "array", 12, 'a' }, { "u64", 8, 'u' }, { "i64", 8, 'i' }, { "f64", 8, 'f' }
 };
 
-typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by the type's kind */
+typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by kind */
 
 typedef struct gpti_meta_pair {
     gpti_str key;                       /* first: the table is sorted by it */
     uint32_t type, elem;                /* of the value; of an array's elements */
-    uint64_t count, offset, bytes;      /* array: its elements, where they start in part 0, how long they are there */
+    uint64_t count, offset, bytes;      /* array: elements; where they start in part 0; their bytes */
     gpti_value v;                       /* no array */
 } gpti_meta_pair;
 
@@ -2012,22 +2094,23 @@ typedef struct gpti_tensor {
     gpti_str name;                      /* first: the table is sorted by it */
     const gpti_format *fmt;
     int      n_dim, part, big;          /* big: the data is big-endian, gpti_gguf_read turns it */
-    uint64_t ne[4];                     /* extents, fastest first, 1 beyond n_dim; their product fits size_t */
+    uint64_t ne[4];                     /* extents, fastest first, 1 beyond n_dim; product fits size_t */
     uint64_t offset, size;              /* bytes, from the start of its part; size fits size_t */
 } gpti_tensor;
 
-typedef struct gpti_text_block { struct gpti_text_block *next; size_t used, cap; } gpti_text_block;   /* its text follows */
+/* Strings of the file, packed; the text follows the block's head. */
+typedef struct gpti_text_block { struct gpti_text_block *next; size_t used, cap; } gpti_text_block;
 
-typedef struct gpti_gguf {              /* tables are ours, sources the caller's; all strings live in text */
-    gpti_source *part;
-    int          n_part, big;           /* big: part 0 is big-endian */
-    uint64_t     align;                 /* of tensor offsets in part 0; below 4, data in place may be misaligned */
-    gpti_meta_pair     *pair;                    /* metadata of part 0, by key */
-    size_t       n_pair, cap_pair;
-    gpti_tensor *tensor;                /* tensors of all parts, by name */
-    size_t       n_tensor, cap_tensor;
-    gpti_text_block  *text;
-    const gpti_mem *mem;
+typedef struct gpti_gguf {              /* the sources are the caller's, all else is owned */
+    gpti_source     *part;
+    int              n_part, big;       /* big: part 0 is big-endian */
+    uint64_t         align;             /* of tensors in part 0; below 4, data may lie misaligned */
+    gpti_meta_pair  *pair;              /* metadata of part 0, by key */
+    size_t           n_pair, cap_pair;
+    gpti_tensor     *tensor;            /* tensors of all parts, by name */
+    size_t           n_tensor, cap_tensor;
+    gpti_text_block *text;              /* keys, names and values of strings */
+    const gpti_mem  *mem;
 } gpti_gguf;
 
 /* -- looking things up -- */
@@ -2037,16 +2120,22 @@ static const gpti_meta_pair *gpti_gguf_find(const gpti_gguf *g, const char *key)
 }
 
 static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
-    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, gpti_str_of(name));
+    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor,
+                                          gpti_str_of(name));
 }
 
 static gpt_result gpti_gguf_expected(const gpti_meta_pair *pair, const char *what, gpt_error *err) {
     char key[GPTI_SHOWN];
-    const char *found = gpti_gguf_type[pair->type].name;
-    if (pair->type != GPTI_GGUF_ARRAY) return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s",
-                                                      gpti_show(key, pair->key), what, found);
-    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", gpti_show(key, pair->key), what,
+    gpti_show(key, pair->key);
+    if (pair->type != GPTI_GGUF_ARRAY)
+        return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s", key, what,
+                         gpti_gguf_type[pair->type].name);
+    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", key, what,
                      (gpti_ull)pair->count, gpti_gguf_type[pair->elem].name);
+}
+
+static int gpti_gguf_is_number(uint32_t type) {
+    return type != GPTI_GGUF_STRING && type != GPTI_GGUF_ARRAY;
 }
 
 static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
@@ -2062,16 +2151,19 @@ static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
     else memcpy(&v->f, &u, sizeof u);
 }
 
-static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *pair, gpti_cursor *c, gpt_error *err) {
+static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *pair, gpti_cursor *c,
+                                     gpt_error *err) {
     gpti_cursor_init(c, &g->part[0], "array", err);
     c->name = pair->key; c->big = g->big; c->pos = pair->offset;
 }
 
-/* One number and its type: the plain value, or element i of an array, read from the file. 0 when there is none. */
-static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type, gpti_value *v) {
+/* One number and its type: the plain value, or element i of an array, read from the file. 0 when
+ * there is none, -1 when it could not be read. */
+static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type,
+                            gpti_value *v) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
-    if (!pair || pair->type == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY) return 0;
+    if (!pair || pair->type == GPTI_GGUF_STRING || !gpti_gguf_is_number(pair->elem)) return 0;
     *type = pair->type; *v = pair->v;
     if (pair->type != GPTI_GGUF_ARRAY) return 1;
     if (i >= pair->count) return 0;
@@ -2091,23 +2183,26 @@ static int gpti_gguf_to_int(uint32_t type, const gpti_value *v, int64_t lo, int6
 
 static double gpti_gguf_to_double(uint32_t type, const gpti_value *v) {
     char kind = gpti_gguf_type[type].kind;
-    return kind == 'f' ? v->f : kind == 'i' ? (double)v->i : (double)v->u;
+    if (kind == 'f') return v->f;
+    return kind == 'i' ? (double)v->i : (double)v->u;
 }
 
 static float gpti_gguf_to_f32(uint32_t type, const gpti_value *v) {
     double f = gpti_gguf_to_double(type, v);
-    return f > (double)FLT_MAX ? (float)INFINITY : f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
+    if (f > (double)FLT_MAX) return (float)INFINITY;
+    return f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
 }
 
-/* Getters give 1 and the value, or 0 and leave *out alone: the key is absent (gpti_gguf_find tells) or its value is of
- * another kind or out of range. _at: element i of an array with one for each layer, or the plain value for every i. */
+/* Getters give 1 and the value, or 0 and leave *out alone: the key is absent (gpti_gguf_find tells)
+ * or its value is of another kind or out of range. _at: element i of an array with one for each
+ * layer, or the plain value for every i; -1 when it could not be read. */
 static int gpti_gguf_u32_at(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *out) {
     uint32_t type;
     int64_t n;
     gpti_value v;
     int got = gpti_gguf_number(g, key, i, &type, &v);
-    if (got < 0) return -1;                                             /* the array could not be read */
-    if (!got || !gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
+    if (got != 1) return got;
+    if (!gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
     *out = (uint32_t)n;
     return 1;
 }
@@ -2138,26 +2233,27 @@ static int gpti_gguf_str(const gpti_gguf *g, const char *key, gpti_str *out) {
     return 1;
 }
 
-/* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and is no error. */
-static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out, size_t *n,
-                                    gpt_error *err) {
+/* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and no error. */
+static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out,
+                                    size_t *n, gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     const char *want = real ? "an array of numbers" : "an array of 32-bit integers";
     gpti_cursor c;
     gpti_value v;
     int64_t k = 0;
-    size_t i, bytes;
+    size_t i;
     *out = NULL; *n = 0;
     if (!pair) return GPT_OK;
-    if (pair->type != GPTI_GGUF_ARRAY || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY)
+    if (pair->type != GPTI_GGUF_ARRAY || !gpti_gguf_is_number(pair->elem))
         return gpti_gguf_expected(pair, want, err);
-    if (pair->count > (size_t)-1 || !gpti_mul(&bytes, (size_t)pair->count, 4) || !(*out = gpti_alloc(g->mem, bytes)))
-        return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    if (pair->count <= SIZE_MAX) *out = gpti_alloc_n(g->mem, (size_t)pair->count, 4);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
     gpti_gguf_element_cursor(g, pair, &c, err);
     for (i = 0; i < (size_t)pair->count && !c.fail; i++) {
         gpti_gguf_scalar(&c, pair->elem, &v);
         if (real) ((float *)*out)[i] = gpti_gguf_to_f32(pair->elem, &v);
-        else if (gpti_gguf_to_int(pair->elem, &v, INT32_MIN, INT32_MAX, &k)) ((int32_t *)*out)[i] = (int32_t)k;
+        else if (gpti_gguf_to_int(pair->elem, &v, INT32_MIN, INT32_MAX, &k))
+            ((int32_t *)*out)[i] = (int32_t)k;
         else c.fail = gpti_gguf_expected(pair, want, err);
     }
     if (!c.fail) { *n = i; return GPT_OK; }
@@ -2166,14 +2262,16 @@ static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int rea
     return c.fail;
 }
 
-static gpt_result gpti_gguf_i32s(const gpti_gguf *g, const char *key, int32_t **out, size_t *n, gpt_error *err) {
+static gpt_result gpti_gguf_i32s(const gpti_gguf *g, const char *key, int32_t **out, size_t *n,
+                                 gpt_error *err) {
     void *p;
     gpt_result r = gpti_gguf_numbers(g, key, 0, &p, n, err);
     *out = (int32_t *)p;
     return r;
 }
 
-static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **out, size_t *n, gpt_error *err) {
+static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **out, size_t *n,
+                                 gpt_error *err) {
     void *p;
     gpt_result r = gpti_gguf_numbers(g, key, 1, &p, n, err);
     *out = (float *)p;
@@ -2181,7 +2279,8 @@ static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **ou
 }
 
 /* The strings lie behind the array, in the same block, without terminators. */
-static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n, gpt_error *err) {
+static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n,
+                                    gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
     size_t i, head, all, left;
@@ -2191,17 +2290,17 @@ static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_st
     if (pair->type != GPTI_GGUF_ARRAY || pair->elem != GPTI_GGUF_STRING)
         return gpti_gguf_expected(pair, "an array of strings", err);
     left = (size_t)(pair->bytes - 8 * pair->count);
-    if (pair->bytes > (size_t)-1 || !gpti_mul(&head, (size_t)pair->count, sizeof **out) || !gpti_add(&all, head, left) ||
-        !(*out = (gpti_str *)gpti_alloc(g->mem, all))) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    if (pair->bytes <= SIZE_MAX && gpti_mul(&head, (size_t)pair->count, sizeof **out) &&
+        gpti_add(&all, head, left)) *out = (gpti_str *)gpti_alloc(g->mem, all);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
     gpti_gguf_element_cursor(g, pair, &c, err);
     for (i = 0, text = (char *)*out + head; i < (size_t)pair->count && !c.fail; i++) {
         uint64_t len = gpti_cursor_uint(&c, 8);
-        if (len > left) { gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read"); break; }
-        gpti_cursor_bytes(&c, text, (size_t)len);
-        (*out)[i].p = text;
-        (*out)[i].n = (size_t)len;
-        text += (size_t)len;
-        left -= (size_t)len;
+        if (len > left) gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read");
+        else gpti_cursor_bytes(&c, text, (size_t)len);
+        if (c.fail) break;
+        (*out)[i].p = text; (*out)[i].n = (size_t)len;
+        text += (size_t)len; left -= (size_t)len;
     }
     if (!c.fail) { *n = i; return GPT_OK; }
     gpti_free(g->mem, *out);
@@ -2244,50 +2343,63 @@ static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint6
 
 /* -- reading the file -- */
 
-static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi, gpti_str *out) {
+/* A string of lo to hi bytes, kept until gpti_gguf_close. */
+static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi,
+                          gpti_str *out) {
     uint64_t len = gpti_cursor_uint(c, 8);
-    gpti_text_block *k = g->text;
+    gpti_text_block *block = g->text;
     char *p;
     if (c->fail) return 0;
-    if (len < lo || len > hi) return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
-                                                      (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
+    if (len < lo || len > hi)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
+                                (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
     if (!gpti_cursor_want(c, len)) return 0;
-    if (!k || len >= k->cap - k->used) {
-        size_t cap = len >= 8192 - sizeof *k ? (size_t)len + 1 : 8192 - sizeof *k;
-        k = (gpti_text_block *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
-        if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
-        k->cap = cap; k->used = 0; k->next = g->text;
-        g->text = k;
+    if (!block || len >= block->cap - block->used) {        /* len <= hi: no overflow */
+        const size_t cap = gpti_max((size_t)len + 1, 8192 - sizeof *block);
+        block = (gpti_text_block *)gpti_alloc(g->mem, sizeof *block + cap);
+        if (!block) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
+        block->cap = cap; block->next = g->text;
+        g->text = block;
     }
-    p = (char *)(k + 1) + k->used;
+    p = (char *)(block + 1) + block->used;
     if (!gpti_cursor_bytes(c, p, (size_t)len)) return 0;
     p[(size_t)len] = 0;                 /* for gpt_model_meta's callers: nothing here reads it */
-    k->used += (size_t)len + 1;
+    block->used += (size_t)len + 1;
     out->p = p; out->n = (size_t)len;
     return 1;
 }
 
+/* Reads the type of a value or of an array's elements. */
+static int gpti_gguf_read_type(gpti_cursor *c, const char *what, uint32_t *type) {
+    *type = (uint32_t)gpti_cursor_uint(c, 4);
+    if (c->fail || *type < GPTI_GGUF_N_TYPE) return c->fail == GPT_OK;
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "expected %s type below %d, file has %llu", what,
+                            (int)GPTI_GGUF_N_TYPE, (gpti_ull)*type);
+}
+
 /* Type and number of an array's elements, against the bytes that are left. */
 static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
-    *elem = (uint32_t)gpti_cursor_uint(c, 4); *count = gpti_cursor_uint(c, 8);
+    if (!gpti_gguf_read_type(c, "an element", elem)) return 0;
+    *count = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
-    if (*elem >= GPTI_GGUF_N_TYPE)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected an element type below 13, file has %llu", (gpti_ull)*elem);
     if (*count > (c->end - c->pos) / gpti_gguf_type[*elem].bytes)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu elements of type %s cannot fit the %llu bytes that are left",
-                                (gpti_ull)*count, gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "%llu elements of type %s cannot fit the %llu bytes that are left", (gpti_ull)*count,
+            gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
     return 1;
 }
 
-/* Go over the elements of an array: plain ones at once, strings one by one, arrays with their own counts on a stack. */
+/* Go over the elements of an array: plain ones at once, strings one by one, arrays with their own
+ * counts on a stack. */
 static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
     uint64_t left[GPTI_GGUF_DEPTH];
     int depth = 0;
     for (;;) {
-        if (elem == GPTI_GGUF_STRING) while (count-- && gpti_cursor_skip(c, gpti_cursor_uint(c, 8))) {}
-        else if (elem != GPTI_GGUF_ARRAY) gpti_cursor_skip(c, count * gpti_gguf_type[elem].bytes);
-        else if (depth == GPTI_GGUF_DEPTH) gpti_cursor_fail(c, GPT_E_FORMAT, "arrays nested deeper than %d", depth);
-        else left[depth++] = count;
+        if (gpti_gguf_is_number(elem)) gpti_cursor_skip(c, count * gpti_gguf_type[elem].bytes);
+        else if (elem == GPTI_GGUF_STRING)
+            while (count-- && gpti_cursor_skip(c, gpti_cursor_uint(c, 8))) {}
+        else if (depth < GPTI_GGUF_DEPTH) left[depth++] = count;
+        else gpti_cursor_fail(c, GPT_E_FORMAT, "arrays nested deeper than %d", depth);
         while (depth && !left[depth - 1]) depth--;
         if (c->fail || !depth) return c->fail == GPT_OK;
         left[depth - 1]--;
@@ -2298,17 +2410,24 @@ static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
 static int gpti_gguf_read_pair(gpti_gguf *g, gpti_cursor *c, gpti_meta_pair *pair) {
     if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &pair->key)) return 0;
     c->name = pair->key;
-    pair->type = (uint32_t)gpti_cursor_uint(c, 4);
-    if (c->fail) return 0;
-    if (pair->type >= GPTI_GGUF_N_TYPE)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected a value type below 13, file has %llu", (gpti_ull)pair->type);
-    if (pair->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, (size_t)-1 / 4, &pair->v.s);
-    if (pair->type != GPTI_GGUF_ARRAY) { gpti_gguf_scalar(c, pair->type, &pair->v); return !c->fail; }
-    if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
-    pair->offset = c->pos;
-    if (!gpti_gguf_skip(c, pair->elem, pair->count)) return 0;
-    pair->bytes = c->pos - pair->offset;
-    return 1;
+    if (!gpti_gguf_read_type(c, "a value", &pair->type)) return 0;
+    if (pair->type == GPTI_GGUF_STRING)
+        return gpti_gguf_text(g, c, "string", 0, SIZE_MAX / 4, &pair->v.s);
+    if (pair->type == GPTI_GGUF_ARRAY) {
+        if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
+        pair->offset = c->pos;
+        gpti_gguf_skip(c, pair->elem, pair->count);
+        pair->bytes = c->pos - pair->offset;
+    } else gpti_gguf_scalar(c, pair->type, &pair->v);
+    return c->fail == GPT_OK;
+}
+
+/* The first record of a sorted table that has the name of the one before; n when there is none. */
+static size_t gpti_gguf_twice(const void *base, size_t n, size_t size) {
+    const char *a = (const char *)base;
+    size_t i = 1;
+    while (i < n && gpti_name_cmp(a + (i - 1) * size, a + i * size, NULL)) i++;
+    return i < n ? i : n;
 }
 
 /* Replace the metadata by the n pairs that come next. */
@@ -2323,13 +2442,11 @@ static int gpti_gguf_read_pairs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
         memset(&g->pair[g->n_pair], 0, sizeof *g->pair);
         if (!gpti_gguf_read_pair(g, c, &g->pair[g->n_pair])) return 0;
     }
-    gpti_sort(g->pair, g->n_pair, sizeof *g->pair, gpti_name_cmp);
-    for (i = 1; i < g->n_pair; i++)
-        if (gpti_str_cmp(g->pair[i - 1].key, g->pair[i].key) == 0) {
-            c->name = g->pair[i].key;
-            return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
-        }
-    return 1;
+    gpti_sort(g->pair, g->n_pair, sizeof *g->pair, gpti_name_cmp, NULL);
+    i = gpti_gguf_twice(g->pair, g->n_pair, sizeof *g->pair);
+    if (i == g->n_pair) return 1;
+    c->name = g->pair[i].key;
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
 }
 
 /* "[64, 32, 1]" */
@@ -2350,7 +2467,8 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     c->name = t->name;
     n = (size_t)gpti_cursor_uint(c, 4);
     if (c->fail) return 0;
-    if (n < 1 || n > 4) return gpti_cursor_fail(c, GPT_E_FORMAT, "expected 1 to 4 extents, file has %llu", (gpti_ull)n);
+    if (n < 1 || n > 4)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected 1 to 4 extents, file has %llu", (gpti_ull)n);
     t->n_dim = (int)n;
     for (i = 0, n = 1; i < 4; i++) {
         t->ne[i] = i < t->n_dim ? gpti_cursor_uint(c, 8) : 1;
@@ -2361,22 +2479,30 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     t->offset = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     t->fmt = gpti_format_find(type);
-    if (!t->fmt) return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %llu", (gpti_ull)type);
+    if (!t->fmt)
+        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %llu", (gpti_ull)type);
     gpti_gguf_extents(shape, t);
-    if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
+    if (empty)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s",
+                                t->fmt->name, shape);
     if (t->ne[0] % (uint64_t)t->fmt->block_len)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "%s rows need a multiple of %d columns, file has %llu in %s",
-                                t->fmt->name, t->fmt->block_len, (gpti_ull)t->ne[0], shape);
-    if (!fits || !gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes) || bytes > (size_t)-1 / 2)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s", t->fmt->name, shape);
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "%s rows need a multiple of %d columns, file has %llu in %s", t->fmt->name,
+            t->fmt->block_len, (gpti_ull)t->ne[0], shape);
+    fits = fits && gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes);
+    if (!fits || bytes > SIZE_MAX / 2)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s",
+                                t->fmt->name, shape);
     t->size = bytes;
-    if (t->offset & (align - 1)) return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
-                                                         (gpti_ull)t->offset, (gpti_ull)align);
+    if (t->offset & (align - 1))
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
+                                (gpti_ull)t->offset, (gpti_ull)align);
     return 1;
 }
 
 /* Append the n tensor infos that come next, then find their data. */
-static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int part, uint64_t align) {
+static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int part,
+                                  uint64_t align) {
     size_t first = g->n_tensor, i;
     uint64_t data, room;
     c->what = "tensor info";
@@ -2395,8 +2521,9 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
         gpti_tensor *t = &g->tensor[i];
         c->name = t->name;
         if (t->offset > room || t->size > room - t->offset)
-            return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes of data at %llu, but the file has %llu there "
-                                    "(cut short?)", (gpti_ull)t->size, (gpti_ull)t->offset, (gpti_ull)room);
+            return gpti_cursor_fail(c, GPT_E_FORMAT,
+                "%llu bytes of data at %llu, but the file has %llu there (cut short?)",
+                (gpti_ull)t->size, (gpti_ull)t->offset, (gpti_ull)room);
         t->offset += data;
     }
     return 1;
@@ -2405,69 +2532,89 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
 static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair) {
     char magic[4] = { 0, 0, 0, 0 }, shown[GPTI_SHOWN];
     gpti_str m;
+    uint64_t left;
     uint32_t v;
     m.p = magic; m.n = 4;
     if (!gpti_cursor_bytes(c, magic, 4)) return 0;
     if (memcmp(magic, "GGUF", 4))
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected the bytes GGUF, found %s (another kind of file?)",
-                                gpti_show(shown, m));
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "expected the bytes GGUF, found %s (another kind of file?)", gpti_show(shown, m));
     v = (uint32_t)gpti_cursor_uint(c, 4);
     if (v && (v & 0xffff) == 0) {       /* a small number, turned round: a big-endian file */
         c->big = 1;
         v = v >> 24 | (v >> 8 & 0xff00);
     }
     if (!c->fail && v != 2 && v != 3)
-        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu", (gpti_ull)v);
+        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu",
+                                (gpti_ull)v);
     *n_tensor = gpti_cursor_uint(c, 8); *n_pair = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
-    if (*n_pair > (c->end - c->pos) / GPTI_GGUF_PAIR_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that "
-                                "follow", (gpti_ull)*n_tensor, (gpti_ull)*n_pair, (gpti_ull)(c->end - c->pos));
+    left = c->end - c->pos;
+    if (*n_pair > left / GPTI_GGUF_PAIR_MIN || *n_tensor > left / GPTI_GGUF_TENSOR_MIN)
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that follow",
+            (gpti_ull)*n_tensor, (gpti_ull)*n_pair, (gpti_ull)left);
     return 1;
 }
 
 /* Absent is fine, another kind of value is not. */
-static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out, gpt_error *err) {
+static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out,
+                                    gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
-    return !pair || gpti_gguf_u32(g, key, out) ? GPT_OK : gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
+    if (!pair || gpti_gguf_u32(g, key, out)) return GPT_OK;
+    return gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
 }
 
-/* One part: its metadata replaces what g had, its tensors are added. *all: tensors of all parts, if it says. */
+/* What a file says of the model that it is a part of, against the parts there are. *all: tensors of
+ * all parts, if it says. */
+static gpt_result gpti_gguf_check_split(const gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
+    uint32_t no = 0, count = 0;
+    GPTI_TRY(gpti_gguf_setting(g, "split.no", &no, err));
+    GPTI_TRY(gpti_gguf_setting(g, "split.count", &count, err));
+    GPTI_TRY(gpti_gguf_setting(g, "split.tensors.count", all, err));
+    if (g->n_part == 1 && count <= 1) {         /* left over from when it was split */
+        *all = UINT32_MAX;
+        return GPT_OK;
+    }
+    if (g->n_part == 1)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %llu of %llu, named "
+            "NAME-%05llu-of-%05llu.gguf when split", (gpti_ull)no + 1, (gpti_ull)count,
+            (gpti_ull)no + 1, (gpti_ull)count);
+    if (count != (uint32_t)g->n_part)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part,
+                         (gpti_ull)count);
+    if (no == (uint32_t)part) return GPT_OK;
+    return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
+}
+
+/* One part: its metadata replaces what g had, its tensors are added. */
 static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
     gpti_cursor c;
     uint64_t n_tensor = 0, n_pair = 0;
-    uint32_t no = 0, count = 0, align = 32;
-    gpt_result r;
+    uint32_t align = 32;
     gpti_cursor_init(&c, &g->part[part], "GGUF header", err);
     if (!gpti_gguf_header(&c, &n_tensor, &n_pair)) return c.fail;
     if (n_pair > GPTI_GGUF_ENTRY_MAX || n_tensor > GPTI_GGUF_ENTRY_MAX - g->n_tensor)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "GGUF header: %llu tensors and %llu metadata pairs, at most %d are "
-                         "read", (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_pair, (int)GPTI_GGUF_ENTRY_MAX);
+        return gpti_fail(err, GPT_E_UNSUPPORTED,
+            "GGUF header: %llu tensors and %llu metadata pairs, at most %d are read",
+            (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_pair, (int)GPTI_GGUF_ENTRY_MAX);
     if (!gpti_gguf_read_pairs(g, &c, n_pair)) return c.fail;
-    if ((r = gpti_gguf_setting(g, "general.alignment", &align, err)) != GPT_OK) return r;
+    GPTI_TRY(gpti_gguf_setting(g, "general.alignment", &align, err));
     if (align < 1 || align > GPTI_GGUF_ALIGN_MAX || (align & (align - 1)))
-        return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %llu",
-                         (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
-    if ((r = gpti_gguf_setting(g, "split.no", &no, err)) != GPT_OK) return r;
-    if ((r = gpti_gguf_setting(g, "split.count", &count, err)) != GPT_OK) return r;
-    if ((r = gpti_gguf_setting(g, "split.tensors.count", all, err)) != GPT_OK) return r;
-    if (count <= 1 && g->n_part == 1) *all = UINT32_MAX, no = 0;         /* left over from when it was split */
-    if (count > 1 && g->n_part == 1)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %llu of %llu, named NAME-%05llu-of-%05llu.gguf when "
-                         "split", (gpti_ull)no + 1, (gpti_ull)count, (gpti_ull)no + 1, (gpti_ull)count);
-    if (g->n_part > 1 && count != (uint32_t)g->n_part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part, (gpti_ull)count);
-    if (no != (uint32_t)part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
+        return gpti_fail(err, GPT_E_FORMAT,
+            "general.alignment: expected a power of two up to %d, file has %llu",
+            (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
+    GPTI_TRY(gpti_gguf_check_split(g, part, all, err));
     g->big = c.big; g->align = align;
     gpti_gguf_read_tensors(g, &c, n_tensor, part, align);
     return c.fail;
 }
 
-static int gpti_tensor_place_cmp(const void *a, const void *b) {
+static int gpti_tensor_place_cmp(const void *a, const void *b, const void *ctx) {
     const gpti_tensor *x = (const gpti_tensor *)a, *y = (const gpti_tensor *)b;
-    if (x->part != y->part) return x->part < y->part ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    (void)ctx;
+    if (x->part != y->part) return x->part - y->part;
+    return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
 /* No two tensors share bytes or a name. Leaves the table sorted by name. */
@@ -2475,48 +2622,51 @@ static gpt_result gpti_gguf_check_tensors(gpti_gguf *g, gpt_error *err) {
     char a[GPTI_SHOWN], b[GPTI_SHOWN];
     gpti_tensor *t = g->tensor;
     size_t i;
-    gpti_sort(t, g->n_tensor, sizeof *t, gpti_tensor_place_cmp);
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_tensor_place_cmp, NULL);
     for (i = 1; i < g->n_tensor; i++)
         if (t[i].part == t[i - 1].part && t[i].offset < t[i - 1].offset + t[i - 1].size)
-            return gpti_fail(err, GPT_E_FORMAT, "%s: its data overlaps that of %s", gpti_show(a, t[i].name),
-                             gpti_show(b, t[i - 1].name));
-    gpti_sort(t, g->n_tensor, sizeof *t, gpti_name_cmp);
-    for (i = 1; i < g->n_tensor; i++)
-        if (gpti_str_cmp(t[i - 1].name, t[i].name) == 0)
-            return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
-    return GPT_OK;
+            return gpti_fail(err, GPT_E_FORMAT, "%s: its data overlaps that of %s",
+                             gpti_show(a, t[i].name), gpti_show(b, t[i - 1].name));
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_name_cmp, NULL);
+    i = gpti_gguf_twice(t, g->n_tensor, sizeof *t);
+    if (i == g->n_tensor) return GPT_OK;
+    return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
 }
 
-static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {       /* a zeroed one and a second close are fine */
-    gpti_text_block *k, *next;
-    for (k = g->text; k; k = next) {
-        next = k->next;
-        gpti_free(mem, k);
+/* A zeroed one and a second close are fine. */
+static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
+    gpti_text_block *block, *next;
+    for (block = g->text; block; block = next) {
+        next = block->next;
+        gpti_free(mem, block);
     }
     gpti_free(mem, g->pair);
     gpti_free(mem, g->tensor);
     memset(g, 0, sizeof *g);
 }
 
-/* Read and check the headers of a model, given its parts in order. parts must stay until gpti_gguf_close; so must what
- * they read from while arrays and tensors are asked for. On failure g is closed. */
-static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
+/* Read and check the headers of a model, given its parts in order. parts must stay until
+ * gpti_gguf_close; so must what they read from while arrays and tensors are asked for. On failure g
+ * is closed. */
+static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem,
+                                 gpt_error *err) {
     gpt_result r = GPT_OK;
     uint32_t all = UINT32_MAX;
     char msg[192];
     int i;
     memset(g, 0, sizeof *g);
     g->part = parts; g->n_part = n_part; g->mem = mem;
-    for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the metadata of the model is in it */
-        if (parts[i].r.size > INT64_MAX) r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
-        else r = gpti_gguf_read_part(g, i, &all, err);
+    for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the model's metadata is in it */
+        if (parts[i].r.size <= INT64_MAX) r = gpti_gguf_read_part(g, i, &all, err);
+        else r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
         if (!r || !err || n_part == 1) continue;
         memcpy(msg, err->msg, sizeof msg);
         gpti_fail(err, r, "part %d of %d: %s", i + 1, n_part, msg);
     }
     if (!r && all != UINT32_MAX && all != g->n_tensor)
-        r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %llu",
-                      (gpti_ull)g->n_tensor, (gpti_ull)all);
+        r = gpti_fail(err, GPT_E_FORMAT,
+            "split.tensors.count: expected the %llu tensors there are, file has %llu",
+            (gpti_ull)g->n_tensor, (gpti_ull)all);
     if (!r) r = gpti_gguf_check_tensors(g, err);
     if (r) gpti_gguf_close(g, mem);
     return r;
@@ -4271,8 +4421,6 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
     gpti_arena              arena;
     char                    shown[GPTI_SHOWN];      /* for gpti_show */
 } gpti_loader;
-
-#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
 
 /* ".name" is "ARCH.name" in buf; any other key stands for itself */
 static const char *gpti_key(const gpti_loader *ld, const char *name, char buf[128]) {
