@@ -2675,23 +2675,25 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text goes through
+/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text goes
+ * through
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
- * and every stage is a loop over the text from left to right: no recursion, n log n at worst, total on any bytes.
- * Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and SentencePiece's U+2581 are undone
- * once, when the vocabulary is read), so words are matched where they lie and a token's piece of text is simply its
- * bytes. */
+ * and every stage is a loop over the text from left to right: no recursion, n log n at worst, total
+ * on any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
+ * SentencePiece's U+2581 are undone once, when the vocabulary is read), so words are matched where
+ * they lie and a token's piece of text is simply its bytes. */
 
-/* Length in bytes of the character at p, n >= 1 bytes before the end; *cp gets its code point. A byte that begins no
- * well-formed character (RFC 3629: no surrogates, nothing overlong) is a character by itself, U+FFFD of length 1. */
+/* Length in bytes of the character at p, n >= 1 bytes before the end; *cp gets its code point. A
+ * byte that begins no well-formed character (RFC 3629: no surrogates, nothing overlong) is a
+ * character by itself, U+FFFD of length 1. */
 static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
     const unsigned char *s = (const unsigned char *)p;
     uint32_t c = s[0];
-    size_t len = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0, i;
+    size_t len = (size_t)2 + (c >= 0xE0) + (c >= 0xF0), i;
     *cp = c;
-    if (len == 1) return 1;
+    if (c < 0x80) return 1;
     *cp = 0xFFFD;
-    if (len == 0 || len > n) return 1;
+    if (c < 0xC2 || c > 0xF4 || len > n) return 1;
     if ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F)) return 1;
     if ((c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F)) return 1;
     c &= 0xFFu >> (len + 1);
@@ -2703,7 +2705,7 @@ static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
     return len;
 }
 
-/* Length of the character that ends at p, at most n >= 1 bytes of text before it: the inverse step of gpti_utf8. */
+/* Length of the character that ends at p, n >= 1 bytes behind the start: gpti_utf8 backwards. */
 static size_t gpti_utf8_back(const char *p, size_t n) {
     size_t len = 1;
     uint32_t cp;
@@ -2711,132 +2713,35 @@ static size_t gpti_utf8_back(const char *p, size_t n) {
     return gpti_utf8(p - len, len, &cp) == len ? len : 1;
 }
 
-/* General categories, as the engine of tokenizers 0.23.3 has them (10294 code points differ from Unicode 14.0.0):
- * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next k - 12
- * bytes, low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
-#define GPTI_UNI_RUNS 2582
-static const unsigned char gpti_uni_data[3213] = {
-    8,164,13,17,160,130,144,133,144,131,121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,5,160,13,25,160,
-    128,148,128,145,80,128,144,0,147,113,144,32,129,144,112,80,128,114,128,29,22,144,22,45,23,144,39,253,55,32,253,15,
-    32,253,46,245,33,17,32,242,242,17,33,19,32,17,32,18,34,17,32,17,32,244,243,32,242,242,17,32,242,16,33,80,16,34,83,
-    16,48,32,16,48,32,16,48,32,253,15,32,253,17,32,16,48,32,242,17,32,253,57,37,17,32,17,33,242,18,32,247,45,67,80,45,
-    26,77,17,147,75,157,13,68,150,64,144,64,157,16,109,111,243,64,144,16,32,1,64,34,128,16,3,145,16,128,18,0,16,0,17,
-    32,29,16,0,24,45,34,16,33,18,34,253,23,35,16,32,144,242,16,33,29,50,45,47,253,33,144,102,253,54,253,13,32,253,95,
-    0,29,37,1,64,133,45,40,129,1,146,0,109,44,128,96,128,97,128,97,128,96,7,93,26,3,83,129,13,16,146,129,144,129,145,
-    106,128,0,130,93,31,64,89,109,20,121,131,81,96,93,98,128,80,102,0,144,101,65,97,144,99,81,121,82,145,80,141,13,1,
-    80,96,93,29,109,26,1,93,88,106,80,13,13,121,93,32,104,65,144,130,64,1,96,145,93,21,99,64,104,64,98,64,100,1,141,
-    14,0,93,24,98,1,128,0,90,4,93,23,144,85,7,104,93,40,64,109,23,0,109,32,93,53,98,80,109,17,80,102,89,97,129,121,
-    128,64,93,14,98,0,87,1,81,1,93,21,0,86,0,80,2,83,1,96,80,102,1,97,1,98,80,7,96,3,81,0,82,97,1,121,81,145,117,145,
-    80,128,96,1,98,0,85,3,81,1,93,21,0,86,0,81,0,81,0,81,1,96,0,100,3,97,1,98,2,96,6,83,0,80,6,121,97,82,96,128,9,98,
-    0,88,0,82,0,93,21,0,86,0,81,0,84,1,96,80,103,0,98,0,98,1,80,13,14,81,97,1,121,128,144,6,80,101,0,98,0,87,1,81,1,
-    93,21,0,86,0,81,0,84,1,96,80,102,1,97,1,98,6,98,3,81,0,82,97,1,121,144,80,117,9,96,80,0,85,2,82,0,83,2,81,0,80,0,
-    81,2,81,2,82,2,91,3,100,2,98,0,99,1,80,5,96,13,13,124,151,4,100,87,0,82,0,93,22,0,93,15,1,96,80,102,0,98,0,99,6,
-    97,0,82,1,80,1,81,97,1,121,6,128,118,144,80,98,128,87,0,82,0,93,22,0,89,0,84,1,96,80,102,0,98,0,99,6,97,5,81,0,81,
-    97,1,121,0,81,96,11,99,88,0,82,0,93,40,97,80,102,0,98,0,99,80,144,3,82,96,118,82,97,1,125,18,144,85,0,98,0,93,17,
-    2,93,23,0,88,0,80,1,86,2,96,3,101,0,96,0,103,5,121,1,97,128,11,93,47,96,81,102,3,144,85,64,103,128,121,129,13,36,
-    81,0,80,0,84,0,93,23,0,80,0,89,96,81,104,80,1,84,0,64,0,102,0,121,1,83,13,31,80,146,141,14,144,128,146,97,149,125,
-    19,144,96,144,96,144,96,131,97,87,0,93,35,3,109,19,128,97,84,106,0,109,35,0,151,96,149,0,145,132,147,129,13,36,93,
-    42,109,19,80,121,133,85,99,83,98,80,98,81,102,82,99,92,107,80,96,121,99,145,29,37,0,16,4,16,1,45,42,128,64,34,94,
-    72,1,0,83,1,86,0,80,0,83,1,93,40,0,83,1,93,32,0,83,1,86,0,80,0,83,1,93,14,0,93,56,0,83,1,93,66,1,98,136,125,19,2,
-    93,15,153,5,29,85,1,37,1,128,94,107,2,144,128,93,16,160,93,25,129,2,93,74,130,114,87,6,93,17,99,8,93,18,98,129,8,
-    93,17,97,11,92,0,82,0,97,11,93,51,109,31,130,64,130,144,80,96,1,121,5,121,5,138,98,0,96,121,5,93,34,64,93,52,6,84,
-    97,93,33,96,80,4,93,69,9,93,30,0,107,3,107,3,144,2,129,121,93,29,1,84,10,93,43,3,93,25,5,122,2,157,33,93,22,100,1,
-    129,93,52,105,0,109,28,1,96,121,5,121,5,134,64,133,1,109,30,13,48,100,93,46,109,16,87,0,129,121,134,153,104,152,
-    130,98,93,29,108,81,121,93,43,109,13,7,131,93,35,109,19,2,132,121,2,82,121,93,29,69,129,40,16,32,4,29,42,1,18,135,
-    7,98,128,109,20,83,96,85,96,81,98,80,4,45,43,77,62,44,64,45,33,77,36,109,63,253,149,39,253,97,39,23,37,1,21,1,39,
-    23,39,23,37,1,21,1,39,0,16,0,16,0,16,0,16,39,23,45,13,1,39,55,39,55,39,55,36,0,33,19,48,144,32,146,34,0,33,19,48,
-    146,35,1,33,19,0,146,39,20,146,1,34,0,33,19,48,145,0,170,4,141,23,161,4,160,141,19,144,140,144,139,160,13,15,112,
-    64,1,117,146,129,64,121,146,129,0,76,2,157,32,13,14,109,32,13,14,145,16,147,16,145,32,18,33,18,32,144,16,146,20,
-    149,16,144,16,144,16,144,19,144,32,19,32,83,32,145,33,17,148,16,35,147,32,144,125,50,16,32,116,145,3,158,119,1,
-    131,157,28,129,157,254,13,21,154,13,20,125,59,157,77,125,21,158,103,2,141,13,125,29,157,48,129,157,30,137,158,146,
-    1,141,21,157,62,131,157,31,129,158,117,1,1,157,31,0,157,104,29,47,45,47,242,17,33,246,18,32,16,33,16,37,65,18,32,
-    253,97,32,149,243,98,16,32,4,131,112,129,45,37,0,32,4,32,1,93,55,6,64,128,13,13,96,93,22,8,86,0,86,0,86,0,86,0,86,
-    0,86,0,86,0,86,0,109,31,141,46,64,141,31,145,139,13,33,157,25,0,157,88,11,157,213,13,25,157,15,160,130,144,64,80,
-    112,137,145,139,144,120,101,128,68,145,114,64,80,128,145,0,93,85,1,97,145,65,80,128,93,89,128,66,80,4,93,42,0,93,
-    93,0,145,115,153,93,31,157,37,8,144,93,15,157,30,0,121,157,29,119,144,125,14,157,31,121,157,38,125,14,158,63,1,94,
-    191,25,157,63,94,20,82,64,94,118,4,2,157,54,8,93,39,69,129,94,11,1,64,130,93,15,121,81,13,19,253,45,80,99,128,105,
-    128,64,253,27,65,97,93,69,121,97,133,7,157,22,72,145,253,13,33,253,61,64,39,244,249,64,145,243,80,243,33,253,20,
-    19,32,20,32,253,14,18,32,242,16,32,1,16,32,0,32,0,32,246,13,20,66,16,32,80,65,32,86,96,82,96,83,96,93,22,100,147,
-    96,2,117,147,5,93,51,131,7,97,93,49,109,17,7,129,121,5,109,17,85,130,80,128,81,96,121,93,27,103,129,93,22,108,10,
-    128,93,28,2,99,93,46,109,13,140,0,64,121,3,129,84,96,64,88,121,84,0,93,40,109,13,8,82,96,87,97,1,121,1,131,93,15,
-    64,85,146,80,98,93,49,96,80,98,81,97,84,97,80,96,80,13,23,81,64,129,90,100,129,80,65,97,9,85,1,85,1,85,8,86,0,86,
-    0,45,42,144,67,40,64,145,3,45,79,93,34,103,128,97,1,121,5,94,163,43,11,93,22,3,93,48,14,3,33,94,109,1,1,93,105,13,
-    37,38,11,36,4,80,96,89,144,92,0,84,0,80,0,81,0,81,0,93,107,157,16,13,15,94,106,1,129,157,15,93,63,1,93,53,6,144,
-    13,31,91,147,109,15,137,5,109,15,141,34,0,141,13,144,128,146,0,128,144,129,3,84,0,93,134,3,130,144,133,144,131,
-    121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,134,89,64,93,44,65,93,30,2,85,1,85,1,85,1,82,2,150,0,
-    150,12,145,1,91,0,93,25,0,93,18,0,81,0,93,14,1,93,13,13,33,93,122,4,130,3,125,44,2,152,125,56,157,16,113,146,0,
-    156,2,144,13,46,157,44,96,13,129,93,28,2,93,48,13,14,96,125,26,3,93,31,115,8,93,19,112,87,112,4,93,37,100,4,93,29,
-    0,128,93,35,3,87,128,116,13,41,29,39,45,39,93,77,1,121,5,29,35,3,45,35,3,93,39,7,93,51,10,128,26,0,29,14,0,22,0,
-    17,0,42,0,45,14,0,38,0,33,2,93,51,11,94,54,1,8,93,21,9,87,13,23,69,0,77,41,0,72,13,68,85,1,80,0,93,43,0,81,2,80,1,
-    93,22,0,128,119,93,22,145,118,93,30,7,120,13,47,93,18,0,81,4,116,93,21,117,2,128,93,25,4,128,13,63,93,55,3,113,81,
-    125,15,1,125,45,80,98,0,97,4,99,83,0,82,0,93,28,1,98,3,96,120,6,136,6,93,28,113,128,93,28,114,13,31,87,144,93,27,
-    97,3,116,134,8,93,53,2,134,93,21,1,119,93,18,4,119,93,17,6,131,11,118,13,79,93,72,13,54,29,50,12,45,50,6,117,93,
-    35,99,7,121,5,121,83,64,80,29,21,2,100,128,64,45,21,7,145,13,207,125,30,0,93,41,0,97,128,1,81,13,15,82,13,54,99,
-    93,28,121,80,7,93,21,106,115,132,13,21,93,17,99,131,13,37,93,20,118,13,19,93,22,8,98,93,52,109,14,134,3,125,29,96,
-    81,97,80,8,99,93,44,106,129,0,131,96,12,93,24,6,121,5,98,93,35,109,13,0,121,131,80,97,80,7,93,34,96,129,80,8,98,
-    93,47,109,13,83,131,99,128,97,121,80,128,80,130,0,125,19,10,93,17,0,93,24,107,133,96,81,96,13,61,86,0,80,0,83,0,
-    93,14,0,89,128,5,93,46,107,4,121,5,99,0,87,1,81,1,93,21,0,86,0,81,0,84,0,97,80,102,1,97,1,98,1,80,5,96,4,84,97,1,
-    102,2,100,10,89,0,80,1,80,0,93,37,0,80,104,0,96,1,96,0,99,0,100,80,96,80,129,0,129,7,97,13,28,93,52,109,17,83,132,
-    121,129,0,128,96,82,13,29,93,47,109,19,81,128,80,7,121,13,165,93,46,102,1,104,141,22,83,97,13,33,93,47,109,16,130,
-    80,10,121,5,140,13,18,93,42,108,80,128,5,121,5,125,19,13,27,93,26,1,109,14,3,123,130,144,86,13,184,93,43,109,14,
-    128,13,99,29,31,45,31,125,18,11,87,1,80,1,87,0,81,0,93,23,101,0,97,1,99,80,96,80,97,130,8,121,13,69,87,1,93,38,
-    102,1,102,80,128,80,96,13,26,80,105,93,39,102,80,99,135,96,7,80,106,93,45,109,15,130,80,132,12,93,72,6,137,13,181,
-    93,32,128,13,13,121,5,88,0,93,36,103,0,103,80,132,9,125,28,2,129,93,29,1,109,21,0,109,13,13,72,86,0,81,0,93,37,
-    101,2,96,0,97,0,102,80,96,7,121,5,85,0,81,0,93,31,100,0,97,0,100,80,6,121,14,53,1,93,18,99,129,6,97,80,96,92,0,93,
-    33,102,2,100,140,121,96,13,84,80,13,14,125,20,157,28,12,128,94,153,3,13,101,125,110,0,132,10,93,195,14,75,10,93,
-    96,129,12,94,47,4,13,15,96,85,109,14,9,94,154,15,4,94,70,2,14,184,26,93,29,109,17,121,14,197,6,94,56,2,6,93,30,0,
-    121,3,129,93,78,0,121,5,93,29,1,100,128,9,93,47,102,132,147,67,128,144,9,121,0,118,0,93,20,4,93,18,14,175,1,66,93,
-    39,65,130,121,13,197,29,31,45,31,125,22,131,13,100,93,74,3,96,80,109,54,6,99,76,13,63,65,128,64,96,10,97,13,13,94,
-    247,23,7,94,213,4,13,40,89,14,230,34,67,0,70,0,65,0,94,34,1,13,14,80,13,28,82,1,80,13,13,83,7,94,139,1,14,3,9,93,
-    106,4,92,2,88,6,89,1,144,97,128,14,95,15,157,239,121,5,158,179,1,13,75,109,45,1,109,22,8,157,115,13,59,157,245,9,
-    157,38,1,157,59,100,146,101,7,103,145,102,157,29,99,157,60,13,20,157,65,98,144,13,121,125,19,11,125,19,11,157,86,
-    8,125,24,13,134,29,25,45,25,29,25,38,0,45,17,29,25,45,25,16,0,17,1,16,1,17,1,19,0,23,35,0,32,0,38,0,42,29,25,45,
-    25,17,0,19,1,23,0,22,0,45,25,17,0,19,0,20,0,16,2,22,0,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,
-    45,25,29,25,45,27,1,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,
-    29,24,144,45,24,144,37,16,32,1,125,49,158,255,1,109,54,147,109,49,151,96,157,13,96,145,132,13,14,100,0,109,14,14,
-    79,4,41,80,45,19,5,37,13,212,102,0,109,16,1,102,0,97,0,100,4,77,61,13,32,96,13,111,93,44,2,102,70,1,121,3,80,144,
-    14,63,1,93,29,96,13,16,93,43,99,121,4,144,14,207,1,93,26,64,99,121,13,213,93,29,97,80,121,3,128,14,223,1,86,0,83,
-    0,81,0,93,14,0,93,196,1,120,102,13,40,29,33,45,33,102,64,3,121,3,129,14,16,3,125,58,144,114,144,115,13,75,125,44,
-    144,125,14,13,193,83,0,93,26,0,81,0,80,1,80,0,89,0,83,0,80,0,80,5,80,3,80,0,80,0,80,0,82,0,81,0,80,1,80,0,80,0,80,
-    0,80,0,80,0,81,0,80,1,83,0,86,0,83,0,83,0,80,0,89,0,93,16,4,82,0,84,0,93,16,13,51,145,14,13,1,157,43,3,157,99,11,
-    157,14,1,157,14,0,157,14,0,157,36,9,124,157,160,13,55,157,28,12,157,43,3,152,6,145,13,13,149,13,153,158,215,3,3,
-    157,16,2,156,2,157,118,3,157,94,5,155,3,144,13,14,155,3,157,55,7,153,5,157,39,7,157,29,1,155,3,145,13,61,158,83,1,
-    11,157,13,1,156,2,153,4,157,55,6,157,14,1,154,5,152,6,157,146,0,157,91,121,14,5,4,94,223,166,13,31,94,57,16,5,93,
-    221,1,94,129,22,13,13,94,48,29,13,14,94,109,2,14,161,9,94,29,2,14,225,5,94,74,19,4,94,95,16,15,79,221,10,109,239
-};
-
-enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_N,
-       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };   /* SPACE: White_Space */
+/* General categories of code points, and SPACE: White_Space. */
+enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M,
+       GPTI_UNI_N, GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
+enum { GPTI_UNI_RUNS = 2583 };
 #define GPTI_UNI_PAGES (0x110000 >> 8)
 
-typedef struct gpti_unicode {                    /* the table above, unpacked for look-up */
-    uint32_t run[GPTI_UNI_RUNS + 1];             /* first code point << 4 | class; the last run reaches to the end */
-    uint16_t page[GPTI_UNI_PAGES + 1];           /* the run that holds the first code point of each 256 */
+typedef struct gpti_unicode {           /* the table under "data", unpacked for look-up */
+    uint32_t run[GPTI_UNI_RUNS];        /* first code point << 4 | class */
+    uint16_t page[GPTI_UNI_PAGES + 1];  /* the run that holds the first code point of each 256 */
 } gpti_unicode;
 
+static const char *gpti_unicode_row(unsigned i);
+
 static void gpti_unicode_init(gpti_unicode *u) {
-    const unsigned char *p = gpti_uni_data;
-    uint32_t cp = 0, page = 0, i, k, n;
-    for (i = 0; i <= GPTI_UNI_RUNS; i++) {
-        u->run[i] = cp << 4 | (i < GPTI_UNI_RUNS ? (uint32_t)*p >> 4 : 0u);
-        n = 0x110000 - cp;
-        if (i < GPTI_UNI_RUNS) {
-            k = *p++ & 15u;
-            n = k < 13 ? k : p[0];
-            if (k > 13) n |= (uint32_t)p[1] << 8;
-            if (k > 14) n |= (uint32_t)p[2] << 16;
-            p += k < 13 ? 0 : k - 12;
-            n++;
-        }
-        cp += n;
-        while (page <= GPTI_UNI_PAGES && page << 8 < cp) u->page[page++] = (uint16_t)i;
+    const char *p = "";
+    uint32_t cp = 0, page = 0, row = 0, i, n;
+    for (i = 0; i < GPTI_UNI_RUNS; i++) {
+        if (!*p) p = gpti_unicode_row(row++);
+        u->run[i] = cp << 4 | (uint32_t)(*p++ - 'a');
+        for (n = 0; *p >= '0' && *p <= '9'; p++) n = n * 10 + (uint32_t)(*p - '0');
+        cp += n ? n : 1;
+        while (page << 8 < cp) u->page[page++] = (uint16_t)i;
     }
-    u->page[GPTI_UNI_PAGES] = GPTI_UNI_RUNS;
+    u->page[GPTI_UNI_PAGES] = GPTI_UNI_RUNS - 1;
 }
 
 static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
     uint32_t lo = u->page[cp >> 8], hi = u->page[(cp >> 8) + 1], mid, kind;
-    while (lo < hi) {                            /* the last run that begins at or before cp */
+    while (lo < hi) {                   /* the last run that begins at or before cp */
         mid = (lo + hi + 1) / 2;
         if (u->run[mid] >> 4 <= cp) lo = mid; else hi = mid - 1;
     }
@@ -2846,109 +2751,47 @@ static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
 }
 
 /* ---- Pre-tokenizer patterns: a small regular expression matcher ---- */
-/* Byte-level BPE merges inside words only, and what a word is differs from model to model. The table below keeps
- * each family's own expressions, in the order in which they are applied: every match becomes a piece, and so does
- * every stretch between two matches; the next expression then cuts each piece further. The matcher knows exactly
- * what these expressions need:
- *     alternatives  a|b        sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
+
+/* Byte-level BPE merges inside words only, and what a word is differs from model to model. A table
+ * (under "data") keeps each family's own expressions, in the order in which they are applied: every
+ * match becomes a piece, and so does every stretch between two matches; the next expression then
+ * cuts each piece further. The matcher knows exactly what these expressions need:
+ *     alternatives  a|b    sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
  *     c: a character, \r \n \t \s \p{L} \p{Lu} ... \x{hex}, a class [a-z\s] or [^...]
- *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried        (?!\S)   $ (end of the piece)
- * A class that repeats without limit in front of an alternative is not scanned again from inside a run that has
- * failed, so a piece of any content is cut in linear time. */
-#define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
-#define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
-#define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
-#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
-#define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
-    "|[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "+" GPTI_RX_LOWER "*" tail "|" number \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+" GPTI_RX_END
-#define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-#define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
-#define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
-#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
-    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
-#define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
-#define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
-    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
-    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
-    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
-    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
-    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
-    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
-    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
-    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
-    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
-    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
-    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
-    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
-    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
-    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
-
-enum { GPTI_PRE_WHOLE = 1, GPTI_PRE_BOS = 2 };   /* a word that is a token is not merged; BOS is the default */
-typedef struct gpti_pretokenizer { const char *names; unsigned flags; const char *pass[6]; } gpti_pretokenizer;
+ *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried
+ *     (?!\S)   $ (end of the piece)
+ * A class that repeats without limit in front of an alternative is not scanned again from inside a
+ * run that has failed, so a piece of any content is cut in linear time. */
+typedef struct gpti_pretokenizer {
+    const char *names;
+    int         bos, whole;             /* BOS is the default; a word that is a token is not merged */
+    const char *pass[6];                /* the expressions */
+} gpti_pretokenizer;
 enum { GPTI_N_PRE = 32 };
-
-/* The table of families, copied out: a constant with pointers in it would need relocation, and so be no constant. */
-static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
-    const gpti_pretokenizer rows[] = {
-        { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
-          "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
-        { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
-          { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "dbrx smaug-bpe chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "glm4 glm5", GPTI_PRE_WHOLE, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
-          { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
-        { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
-          "|\\s*[\\r\\n]+" GPTI_RX_END } },
-        { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, { "\\p{N}", GPTI_RX_GPT2 } },
-        { "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
-        { "default", 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
-        { "deepseek-llm", 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
-          "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
-        { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
-        { "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
-        { "tekken", GPTI_PRE_WHOLE | GPTI_PRE_BOS, { GPTI_RX_CASED("", "\\p{N}") } },
-        { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
-        { "bloom gpt3-finnish poro-chat", 0, { GPTI_RX_BLOOM } },
-        { "viking", 0, { GPTI_RX_BLOOM, "\\p{N}" } },
-        { "jais-2", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
-          "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
-        { "bailingmoe bailingmoe2 llada-moe", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-          "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
-        { "seed-coder", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
-          GPTI_RX_END } },
-        { "minicpm5", GPTI_PRE_WHOLE, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
-    };
-    memcpy(out, rows, sizeof rows);
-    return sizeof rows / sizeof *rows;
-}
-
+static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]);
 enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
-enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24, GPTI_RX_PASSES = 6,
-       GPTI_RX_SEQ = 8 };                        /* the most that a family of the table needs; a test compares */
+/* The most that a row of the table needs; a test compares. */
+enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24,
+       GPTI_RX_PASSES = 6, GPTI_RX_SEQ = 8 };
 
-typedef struct gpti_rx_class {                   /* a set of code points */
-    uint32_t ascii[4];                           /* the answer for code points below 128 */
-    uint16_t kinds, range, n_range;              /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
+typedef struct gpti_rx_class {          /* a set of code points */
+    uint32_t ascii[4];                  /* the answer for code points below 128 */
+    uint16_t kinds, range, n_range;     /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
     uint8_t  negate;
 } gpti_rx_class;
 
 typedef struct gpti_rx_item {
-    uint8_t     kind, cls, fold;                 /* CLASS: index; WORDS: compare without case */
-    uint32_t    min, max, literal;               /* max = UINT32_MAX: no limit */
-    const char *words;                           /* WORDS: behind "(?:" in the pattern */
+    uint8_t     kind, cls, fold;        /* CLASS: index; WORDS: compare without case */
+    uint32_t    min, max, literal;      /* max = UINT32_MAX: no limit */
+    const char *words;                  /* WORDS: behind "(?:" in the pattern */
 } gpti_rx_item;
 
-typedef struct gpti_rx {                         /* the expressions of one family */
+typedef struct gpti_rx {                /* the expressions of one row */
     gpti_rx_item  item[GPTI_RX_ITEMS];
     gpti_rx_class cls[GPTI_RX_CLASSES];
     uint32_t      range[GPTI_RX_RANGES][2];
-    uint16_t      alt[GPTI_RX_ALTS + 1];         /* first item of each alternative, and the end */
-    uint16_t      pass[GPTI_RX_PASSES + 1];      /* first alternative of each pass, and the end */
+    uint16_t      alt[GPTI_RX_ALTS + 1];        /* first item of each alternative, and the end */
+    uint16_t      pass[GPTI_RX_PASSES + 1];     /* first alternative of each pass, and the end */
     unsigned      n_item, n_cls, n_range, n_alt, n_pass;
 } gpti_rx;
 
@@ -2959,7 +2802,7 @@ static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unic
     return (int)(in ^ c->negate);
 }
 
-/* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..} and is 0 for a character. */
+/* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..}, or 0. */
 static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
     static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
     unsigned i;
@@ -2970,15 +2813,21 @@ static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
     if (*cp == 'r') *cp = '\r';
     if (*cp == 'n') *cp = '\n';
     if (*cp == 't') *cp = '\t';
-    if (*cp == 'p') {                            /* \p{L} is every class whose name begins with L */
+    if (*cp == 'p') {                   /* \p{L} is every class whose name begins with L */
         for (i = 1; i < sizeof names / sizeof *names; i++)
             if (p[1] == names[i][0] && (p[2] == '}' || p[2] == names[i][1])) *kinds |= 1u << i;
         p += p[2] == '}' ? 3 : 4;
     }
     if (*cp == 'x') {
-        for (*cp = 0, p++; *p != '}'; p++) *cp = *cp << 4 | (uint32_t)(*p <= '9' ? *p - '0' : (*p | 32) - 'a' + 10);
+        for (*cp = 0, p++; *p != '}'; p++)
+            *cp = *cp << 4 | (uint32_t)(*p <= '9' ? *p - '0' : (*p | 32) - 'a' + 10);
         p++;
     }
+    return p;
+}
+
+static const char *gpti_rx_number(const char *p, uint32_t *n) {
+    for (*n = 0; *p >= '0' && *p <= '9'; p++) *n = *n * 10 + (uint32_t)(*p - '0');
     return p;
 }
 
@@ -3033,22 +2882,24 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
         if (*p == '*' || *p == '+') it->max = UINT32_MAX;
         if (*p == '?' || *p == '*' || *p == '+') p++;
         if (*p == '{') {
-            for (it->min = 0, p++; *p >= '0' && *p <= '9'; p++) it->min = it->min * 10 + (uint32_t)(*p - '0');
+            p = gpti_rx_number(p + 1, &it->min);
             it->max = it->min;
-            if (*p == ',') for (it->max = 0, p++; *p != '}'; p++) it->max = it->max * 10 + (uint32_t)(*p - '0');
+            if (*p == ',') p = gpti_rx_number(p + 1, &it->max);
             p++;
         }
     }
     rx->alt[rx->n_alt] = (uint16_t)rx->n_item; rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
 }
 
-/* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:) U+017F is an s. */
+/* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:)
+ * U+017F is an s. */
 static size_t gpti_rx_words(const char *w, const char *p, const char *end, int fold) {
     const char *s = p;
     for (;;) {
         uint32_t cp = 0;
         size_t len = s < end ? gpti_utf8(s, (size_t)(end - s), &cp) : 0;
-        if (fold && ((cp >= 'A' && cp <= 'Z') || cp == 0x17F)) cp = cp == 0x17F ? 's' : cp + 32;
+        if (fold && cp == 0x17F) cp = 's';
+        if (fold && cp >= 'A' && cp <= 'Z') cp += 32;
         if (len && cp == (unsigned char)*w) {
             s += len;
             if (*++w != '|' && *w != ')') continue;
@@ -3060,51 +2911,49 @@ static size_t gpti_rx_words(const char *w, const char *p, const char *end, int f
     }
 }
 
-/* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On failure *ran is how
- * far an unlimited class in front of the alternative reached, else p. */
-static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unicode *u, const char *p, const char *end,
-                                 const char **ran) {
-    const char *low[GPTI_RX_SEQ], *top[GPTI_RX_SEQ];   /* per item: where its repetition may end at least, and ends */
+/* The end of an item's repetition from p on, as far as it goes; *low is where it may end at the
+ * least, NULL when the item does not match. */
+static const char *gpti_rx_repeat(const gpti_rx *rx, const gpti_rx_item *it, const gpti_unicode *u,
+                                  const char *p, const char *end, const char **low) {
+    const gpti_rx_class *c = &rx->cls[it->cls];
+    uint32_t count = 0, cp;
+    size_t len;
+    *low = it->min ? NULL : p;
+    if (it->kind == GPTI_RX_WORDS) {
+        len = gpti_rx_words(it->words, p, end, it->fold);
+        if (len) *low = p + len;
+        return p + len;
+    }
+    if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
+        cp = 0;                         /* no space */
+        if (p < end && it->kind == GPTI_RX_NOT_S) gpti_utf8(p, (size_t)(end - p), &cp);
+        if (p == end || gpti_unicode_class(u, cp) == GPTI_UNI_SPACE) *low = p;
+        return p;
+    }
+    while (count < it->max && p < end) {
+        cp = (unsigned char)*p;
+        len = cp < 128 ? 1 : gpti_utf8(p, (size_t)(end - p), &cp);
+        if (it->kind == GPTI_RX_LITERAL) { if (cp != it->literal) break; }
+        else if (cp < 128 ? !(c->ascii[cp >> 5] >> (cp & 31) & 1) : !gpti_rx_in(rx, c, u, cp)) break;
+        p += len;
+        if (++count == it->min) *low = p;
+    }
+    return p;
+}
+
+/* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On
+ * failure *ran is how far an unlimited class in front of the alternative reached, else p. */
+static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unicode *u, const char *p,
+                                 const char *end, const char **ran) {
+    const char *low[GPTI_RX_SEQ], *top[GPTI_RX_SEQ];    /* of each item: gpti_rx_repeat */
     unsigned first = rx->alt[a], n = rx->alt[a + 1] - first, i = 0;
     *ran = p;
     while (i < n) {
         const gpti_rx_item *it = &rx->item[first + i];
-        const gpti_rx_class *c = &rx->cls[it->cls];
-        uint32_t count = 0, cp;
-        size_t len;
-        int ok = 1;
-        low[i] = it->min ? NULL : p;
-        if (it->kind == GPTI_RX_WORDS) {
-            len = gpti_rx_words(it->words, p, end, it->fold);
-            ok = len > 0 || it->min == 0;
-            p += len;
-            low[i] = p;
-        } else if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
-            ok = p == end;
-            if (!ok && it->kind == GPTI_RX_NOT_S) {
-                gpti_utf8(p, (size_t)(end - p), &cp);
-                ok = gpti_unicode_class(u, cp) == GPTI_UNI_SPACE;
-            }
-            low[i] = p;
-        } else {
-            while (count < it->max && p < end) {
-                unsigned b = (unsigned char)*p;
-                if (b < 128) {
-                    if (it->kind == GPTI_RX_LITERAL ? b != it->literal : !(c->ascii[b >> 5] >> (b & 31) & 1)) break;
-                    p++;
-                } else {
-                    len = gpti_utf8(p, (size_t)(end - p), &cp);
-                    if (it->kind == GPTI_RX_LITERAL ? cp != it->literal : !gpti_rx_in(rx, c, u, cp)) break;
-                    p += len;
-                }
-                if (++count == it->min) low[i] = p;
-            }
-            ok = count >= it->min;
-            if (i == 0 && it->max == UINT32_MAX && it->min <= 1) *ran = p;
-        }
-        top[i] = p;
-        if (ok) { i++; continue; }
-        do {                                     /* the nearest earlier repetition that can give a character back */
+        p = top[i] = gpti_rx_repeat(rx, it, u, p, end, &low[i]);
+        if (i == 0 && it->kind <= GPTI_RX_LITERAL && it->max == UINT32_MAX && it->min <= 1) *ran = p;
+        if (low[i]) { i++; continue; }
+        do {                            /* the nearest earlier repetition that can give a character back */
             if (i == 0) return NULL;
             i--;
         } while (top[i] <= low[i]);
@@ -3114,14 +2963,14 @@ static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unico
     return p;
 }
 
-typedef struct gpti_cutter {                     /* a text being cut into words */
+typedef struct gpti_cutter {            /* a text being cut into words */
     const gpti_rx *rx;
     const gpti_unicode *u;
-    unsigned depth;                              /* the pass that has a piece to cut */
+    unsigned depth;                     /* the pass that has a piece to cut */
     struct {
-        const char *p, *end;                     /* what is left of the piece */
-        const char *match, *match_end;           /* found, but the stretch in front of it was handed out first */
-        const char *dead[GPTI_RX_ALTS];          /* per alternative: it cannot match before this place */
+        const char *p, *end;            /* what is left of the piece */
+        const char *match, *match_end;  /* found, but the stretch in front of it went out first */
+        const char *dead[GPTI_RX_ALTS]; /* per alternative: it cannot match before this place */
     } level[GPTI_RX_PASSES];
 } gpti_cutter;
 
@@ -3131,13 +2980,14 @@ static void gpti_cut_level(gpti_cutter *c, unsigned depth, const char *p, const 
     for (a = c->rx->pass[depth]; a < c->rx->pass[depth + 1]; a++) c->level[depth].dead[a] = p;
 }
 
-static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p, const char *end) {
+static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p,
+                           const char *end) {
     c->rx = rx; c->u = u;
     gpti_cut_level(c, 0, p, end);
 }
 
-/* The next piece of the current pass in [*p, *end): a match, or the stretch in front of the next match. 0 when used
- * up. */
+/* The next piece of the current pass in [*p, *end): a match, or the stretch in front of the next
+ * match. 0 when used up. */
 static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
     const gpti_rx *rx = c->rx;
     unsigned d = c->depth, a;
@@ -3180,53 +3030,79 @@ static int gpti_cut_word(gpti_cutter *c, const char **p, const char **end) {
 }
 
 /* ---- The vocabulary ---- */
-enum { GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN = 2, GPTI_TOKEN_CONTROL = 3, GPTI_TOKEN_USER_DEFINED = 4,
-       GPTI_TOKEN_UNUSED = 5, GPTI_TOKEN_BYTE = 6 };         /* tokenizer.ggml.token_type */
-enum { GPTI_TOKEN_TYPE = 7, GPTI_TOKEN_END = 8, GPTI_TOKEN_WHOLE = 16,       /* the type and marks in one byte; */
-       GPTI_TOKEN_RAW = 32,                      /* BPE: not spelled in byte letters, so no text becomes it; */
-       GPTI_TOKEN_RSTRIP = 64,                   /* swallows the white space behind it; */
-       GPTI_TOKEN_MARKER = 128 };                /* user-defined, but of a chat template: no message's content becomes it */
-enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_CONTINUE = 4, GPTI_TOK_NO_EOS = 8 };     /* of encode; as GPT_TOKENIZE_* */
-enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
-#define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
-#define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
-#define GPTI_TOK_GROW 11                         /* times what it replaces, at most, as in NFKC: U+FDFA's 3 bytes become 33 */
 
-typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
-    gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
+enum {                                  /* tokenizer.ggml.token_type; marks are in the same byte */
+    GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN, GPTI_TOKEN_CONTROL, GPTI_TOKEN_USER_DEFINED,
+    GPTI_TOKEN_UNUSED, GPTI_TOKEN_BYTE, GPTI_TOKEN_TYPE /* the mask of these */,
+    GPTI_TOKEN_END    = 8,              /* ends a text or an answer */
+    GPTI_TOKEN_WHOLE  = 16,             /* a word with its text becomes this token, without merging */
+    GPTI_TOKEN_RAW    = 32,             /* BPE: not spelled in byte letters, so no text becomes it */
+    GPTI_TOKEN_RSTRIP = 64,             /* swallows the white space behind it */
+    GPTI_TOKEN_MARKER = 128             /* of a chat template: no message's content becomes it */
+};
+/* What encoding is asked for; as GPT_TOKENIZE_*. */
+enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_CONTINUE = 4, GPTI_TOK_NO_EOS = 8 };
+enum {
+    GPTI_TOK_SPAN = 256,                /* bytes; longer tokens have an id but no text becomes them */
+    GPTI_TOK_PROBES = 512,              /* buckets a look-up may visit until a file counts as hostile */
+    GPTI_TOK_GROW = 11                  /* a replacement is at most so many times what it replaces, */
+};                                      /* as in NFKC: U+FDFA's 3 bytes become 33 */
+
+enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
+typedef struct gpti_family {            /* what the families differ in */
+    char        name[16];               /* tokenizer.ggml.model */
+    signed char kind;                   /* GPTI_TOK_* */
+    signed char letters;                /* tokens are spelled in GPT-2's byte letters, merges are listed; */
+                                        /* 0: bytes as <0x41>, spaces as U+2581, scores */
+    signed char add_bos, add_eos, add_space;    /* unless the file says otherwise */
+    signed char bos, eos, unk;          /* ids, unless the file has its own; -1 = none */
+} gpti_family;
+static const gpti_family gpti_families[] = {
+    { "gpt2",          GPTI_TOK_BPE,     1, 0, 0, 0, -1, -1, -1 },
+    { "llama",         GPTI_TOK_SPM,     0, 1, 0, 1,  1,  2,  0 },
+    { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 1, 1, -1,  1,  2 },
+    { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, -1, -1, -1 }
+};
+
+typedef struct gpti_vocab {             /* what the file says; borrowed by gpti_tokenizer_init */
+    gpti_str        model, pre;         /* tokenizer.ggml.model; .pre, or the caller's choice */
     size_t          n_token, n_merge;
     const gpti_str *token, *merge;
-    const float    *score;                       /* NULL when the file has none */
-    const int32_t  *type;                        /* the same */
-    gpti_str        charsmap;                    /* tokenizer.ggml.precompiled_charsmap; SentencePiece's normaliser */
-    gpti_str        chat_template, name;         /* tokenizer.chat_template; general.name */
-    gpt_token       bos, eos, eot, eom, unk;     /* -1 = absent */
-    int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* -1 = absent: the family's */
+    const float    *score;              /* NULL when the file has none */
+    const int32_t  *type;               /* the same */
+    gpti_str        charsmap;           /* .precompiled_charsmap: SentencePiece's normaliser */
+    gpti_str        chat_template, name;        /* tokenizer.chat_template; general.name */
+    gpt_token       bos, eos, eot, eom, unk;    /* -1 = absent */
+    int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* the same */
 } gpti_vocab;
 
-typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free slot */
+typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free */
 
-typedef struct gpti_sorted {                     /* tokens in the order of their bytes, of at most GPTI_TOK_SPAN */
+typedef struct gpti_sorted {            /* tokens of at most GPTI_TOK_SPAN bytes, in their order */
     gpt_token *id;
-    uint32_t   n, first[257];                    /* where the tokens that begin with each byte begin, and the end */
+    uint32_t   n, first[257];           /* where the tokens of each first byte begin, and the end */
 } gpti_sorted;
 
-typedef struct gpti_tokenizer {                  /* read-only after init, shared by threads; owns one block */
-    int            family, cut;                  /* GPTI_TOK_*; words begin at spaces: no token goes on over one */
+typedef struct gpti_tokenizer {         /* read-only after init, shared by threads; owns one block */
+    int            family, letters;     /* GPTI_TOK_*; as in gpti_family */
     int            add_bos, add_eos, add_space_prefix, merge_spaces;
+    int            words_begin_at_spaces;       /* no token goes on over a space */
+    int            whole_words;         /* BPE: a word that is a token is not merged */
     gpt_token      bos, eos, eot, eom, unk, n_token;
-    gpt_token      byte[256];                    /* the token of a byte, or -1 */
+    gpt_token      filler;              /* stands for what no token spells; -1: nothing does */
+    gpt_token      byte[256];           /* the token of a byte, or -1 */
     void          *block;
-    char          *text;                         /* the tokens' bytes, one after the other */
-    uint32_t      *at;                           /* [n_token + 1] offset of each token in text */
-    uint8_t       *type;                         /* [n_token] GPTI_TOKEN_* and marks */
-    float         *score;                        /* [n_token] SPM and Unigram */
-    gpt_token     *slot;                         /* [n_slot] hash of the texts, -1 = free; n_slot is a power of two */
-    gpti_merge    *merge;                        /* [n_bucket] hash of the pairs, BPE */
-    gpti_sorted    special, piece;               /* what may become a token as a whole; Unigram's pieces */
-    char          *charsmap;                     /* [n_charsmap] */
-    uint32_t       n_slot, n_bucket, n_charsmap, max_len;   /* max_len: bytes of the longest plain token, <= SPAN */
-    float          unk_score;                    /* Unigram: ten below the lowest */
+    char          *text;                /* the tokens' bytes, one after the other */
+    uint32_t      *at;                  /* [n_token + 1] offset of each token in text */
+    uint8_t       *type;                /* [n_token] GPTI_TOKEN_* and marks */
+    float         *score;               /* [n_token] SPM and Unigram */
+    gpt_token     *text_bucket;         /* [n_text_bucket, a power of two] hash of the texts, -1 = free */
+    gpti_merge    *merge_bucket;        /* [n_merge_bucket] hash of the pairs, BPE */
+    gpti_sorted    special, piece;      /* found by text alone; Unigram's pieces */
+    char          *charsmap;            /* [n_charsmap] */
+    uint32_t       n_text_bucket, n_merge_bucket, n_charsmap;
+    uint32_t       max_len;             /* bytes of the longest plain token, <= GPTI_TOK_SPAN */
+    float          unk_score;           /* Unigram: ten below the lowest */
     gpti_unicode   unicode;
     gpti_rx        rx;
 } gpti_tokenizer;
@@ -3265,12 +3141,14 @@ static uint32_t gpti_hash(const char *p, size_t n, uint32_t seed) {   /* FNV-1a 
     return h ^ h >> 13;
 }
 
-/* The slot of a text among the special (control, unknown, user-defined) or the plain tokens: the one that holds it,
- * or the free one where it belongs; n_slot when too many other texts are in the way. */
-static uint32_t gpti_token_slot(const gpti_tokenizer *t, const char *p, size_t n, int special) {
-    uint32_t mask = t->n_slot - 1, i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask, probe;
+/* The bucket of a text among the special (control, unknown, user-defined) or the plain tokens: the
+ * one that holds it, or the free one where it belongs; n_text_bucket when too many other texts are
+ * in the way. */
+static uint32_t gpti_text_bucket(const gpti_tokenizer *t, const char *p, size_t n, int special) {
+    uint32_t mask = t->n_text_bucket - 1, probe;
+    uint32_t i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask;
     for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, i = (i + 1) & mask) {
-        gpt_token id = t->slot[i];
+        gpt_token id = t->text_bucket[i];
         uint32_t at;
         if (id == -1) return i;
         if ((id < 0) != special) continue;
@@ -3278,43 +3156,48 @@ static uint32_t gpti_token_slot(const gpti_tokenizer *t, const char *p, size_t n
         at = t->at[id];
         if (t->at[id + 1] - at == n && memcmp(t->text + at, p, n) == 0) return i;
     }
-    return t->n_slot;
+    return t->n_text_bucket;
 }
 
 static gpt_token gpti_token_find(const gpti_tokenizer *t, const char *p, size_t n, int special) {
-    uint32_t i = n ? gpti_token_slot(t, p, n, special) : t->n_slot;
-    gpt_token id = i < t->n_slot ? t->slot[i] : -1;
+    uint32_t i = n ? gpti_text_bucket(t, p, n, special) : t->n_text_bucket;
+    gpt_token id = i < t->n_text_bucket ? t->text_bucket[i] : -1;
     return id < -1 ? -2 - id : id;
 }
 
-/* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first; -1 when there is none. */
+/* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first, or -1. */
 static gpt_token gpti_tokenizer_find(const gpti_tokenizer *t, const char *text, size_t n) {
-    gpt_token id = t->n_slot ? gpti_token_find(t, text, n, 1) : -1;
-    if (id < 0 && t->n_slot) id = gpti_token_find(t, text, n, 0);
-    return id < 0 && n == 1 && t->n_slot ? t->byte[(unsigned char)*text] : id;
+    gpt_token id;
+    if (!t->n_text_bucket) return -1;
+    id = gpti_token_find(t, text, n, 1);
+    if (id < 0) id = gpti_token_find(t, text, n, 0);
+    return id < 0 && n == 1 ? t->byte[(unsigned char)*text] : id;
 }
 
-static gpti_merge *gpti_merge_slot(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
-    uint32_t mask = t->n_bucket - 1, h = (uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u, probe;
+static gpti_merge *gpti_merge_bucket(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
+    uint32_t mask = t->n_merge_bucket - 1, probe;
+    uint32_t h = (uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u;
     h ^= h >> 15;
     h *= 0x2C1B3C6Du;
     h ^= h >> 12;
     for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, h++) {
-        gpti_merge *m = &t->merge[h & mask];
+        gpti_merge *m = &t->merge_bucket[h & mask];
         if (m->id < 0 || (m->left == left && m->right == right)) return m;
     }
     return NULL;
 }
 
-/* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand for themselves,
- * the other 68 bytes follow in order from U+0100. What is not of that alphabet stays as it is and sets *raw. out has
- * room for n bytes; returns its length. */
+/* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand
+ * for themselves, the other 68 bytes follow in order from U+0100 (0 to 32, 127 to 160, 173). What is
+ * not of that alphabet stays as it is and sets *raw. out has room for n bytes; returns its length. */
 static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n, int *raw) {
     size_t i = 0, len, o = 0;
     uint32_t cp;
     for (; i < n; i += len) {
         len = gpti_utf8(p + i, n - i, &cp);
-        if (cp >= 256 && cp < 256 + 68) cp = cp - 256 < 33 ? cp - 256 : cp - 256 < 67 ? cp - 256 + 94 : 173;
+        if (cp >= 256 && cp < 256 + 33) cp -= 256;
+        else if (cp >= 256 + 33 && cp < 256 + 67) cp -= 256 + 33 - 127;
+        else if (cp == 256 + 67) cp = 173;
         else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
             memcpy(out + o, p + i, len);
             o += len;
@@ -3336,17 +3219,17 @@ static size_t gpti_bytes_of_spm(char *out, const char *p, size_t n) {
     return o;
 }
 
-static int gpti_byte_token(gpti_str s) {           /* the byte that "<0x41>" names, or -1 */
-    static const char digits[] = "0123456789ABCDEFabcdef";
+static int gpti_byte_token(gpti_str s) {        /* the byte that "<0x41>" names, or -1 */
+    static const char digits[] = "00112233445566778899AaBbCcDdEeFf";
     const char *hi, *lo;
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
-    hi = (const char *)memchr(digits, s.p[3], 22);
-    lo = (const char *)memchr(digits, s.p[4], 22);
-    if (!hi || !lo) return -1;
-    return (int)(hi - digits - (hi - digits > 15 ? 6 : 0)) * 16 + (int)(lo - digits - (lo - digits > 15 ? 6 : 0));
+    hi = (const char *)memchr(digits, s.p[3], 32);
+    lo = (const char *)memchr(digits, s.p[4], 32);
+    return hi && lo ? (int)((hi - digits) / 2 * 16 + (lo - digits) / 2) : -1;
 }
 
-static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the words of a list that spaces separate? */
+/* Is s one of the words of a list that spaces separate? */
+static int gpti_in_list(const char *list, gpti_str s) {
     size_t n;
     for (; *list; list += n + (list[n] == ' ')) {
         n = strcspn(list, " ");
@@ -3370,207 +3253,227 @@ static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
 }
 
 /* Lays out what the tokenizer owns; with a measuring arena this only counts. */
-static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special, size_t n_piece) {
+static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special,
+                                  size_t n_piece) {
     size_t n = (size_t)t->n_token;
     t->text = (char *)gpti_carve(a, n_text, 1);
     t->at = (uint32_t *)gpti_carve(a, n + 1, sizeof *t->at);
     t->type = (uint8_t *)gpti_carve(a, n, 1);
     t->score = (float *)gpti_carve(a, n, sizeof *t->score);
-    t->slot = (gpt_token *)gpti_carve(a, t->n_slot, sizeof *t->slot);
-    t->merge = (gpti_merge *)gpti_carve(a, t->n_bucket, sizeof *t->merge);
+    t->text_bucket = (gpt_token *)gpti_carve(a, t->n_text_bucket, sizeof *t->text_bucket);
+    t->merge_bucket = (gpti_merge *)gpti_carve(a, t->n_merge_bucket, sizeof *t->merge_bucket);
     t->special.id = (gpt_token *)gpti_carve(a, n_special, sizeof(gpt_token));
     t->piece.id = (gpt_token *)gpti_carve(a, n_piece, sizeof(gpt_token));
     t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
 }
 
-/* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as control is corrected, as a
- * user's text must not be able to end a turn. The others may be words of a text and end it as control tokens only. */
-static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> "
-    "<end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
-    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> <|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
+/* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as
+ * control is corrected, as a user's text must not be able to end a turn. Those of the second list
+ * may be words of a text: they end it as control tokens only. */
+static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> "
+    "<|calls|> <end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
+    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> "
+    "<|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
 static const char gpti_control_ends[] = "</s> <eos> [EOS] [EOT]";
+
+/* A special token's id: the file's, or the family's where that is absent or out of range, as in
+ * some published files; -1 where neither is a token. */
+static gpt_token gpti_special_id(gpt_token id, gpt_token preset, size_t n_token) {
+    if (id < 0 || (size_t)id >= n_token) id = preset;
+    return id >= 0 && (size_t)id < n_token ? id : -1;
+}
 
 /* Step 1 of init: family, special ids and switches. */
 static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
-    static const struct { char name[16]; int family, add_bos, add_eos, add_space, id[3]; } rows[] = {   /* id: bos, eos, unk */
-        { "gpt2", GPTI_TOK_BPE, 0, 0, 0, { -1, -1, -1 } }, { "llama", GPTI_TOK_SPM, 1, 0, 1, { 1, 2, 0 } },
-        { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, { -1, 1, 2 } }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, { -1, -1, -1 } } };
-    gpt_token *ids[5];
+    const size_t n_row = sizeof gpti_families / sizeof *gpti_families;
+    const gpti_family *row = gpti_families;
     char shown[GPTI_SHOWN];
-    size_t i, k, n_row = sizeof rows / sizeof *rows;
-    for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
-    if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
-                         gpti_show(shown, v->model));
+    while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
+    if (row == gpti_families + n_row)
+        return gpti_fail(err, GPT_E_UNSUPPORTED,
+            "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
+            gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
-    t->family = rows[i].family; t->bos = t->eos = t->eot = t->eom = t->unk = -1;
+    t->family = row->kind; t->letters = row->letters;
+    t->n_token = t->family == GPTI_TOK_NONE ? 0 : (gpt_token)v->n_token;
+    t->bos = gpti_special_id(v->bos, row->bos, (size_t)t->n_token);
+    t->eos = gpti_special_id(v->eos, row->eos, (size_t)t->n_token);
+    t->unk = gpti_special_id(v->unk, row->unk, (size_t)t->n_token);
+    t->eot = gpti_special_id(v->eot, -1, (size_t)t->n_token);
+    t->eom = gpti_special_id(v->eom, -1, (size_t)t->n_token);
+    t->filler = t->letters ? -1 : t->unk;
     if (t->family == GPTI_TOK_NONE) return GPT_OK;
-    t->n_token = (gpt_token)v->n_token;
-    t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
-    t->add_eos = v->add_eos < 0 ? rows[i].add_eos : v->add_eos != 0;
-    t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
-    if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
+    t->add_bos = v->add_bos < 0 ? row->add_bos : v->add_bos != 0;
+    t->add_eos = v->add_eos < 0 ? row->add_eos : v->add_eos != 0;
+    t->add_space_prefix = !t->letters && (v->add_space_prefix < 0 ? row->add_space : v->add_space_prefix);
     t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
-    t->bos = v->bos; t->eos = v->eos; t->eot = v->eot; t->eom = v->eom; t->unk = v->unk;
-    ids[0] = &t->bos; ids[1] = &t->eos; ids[2] = &t->unk; ids[3] = &t->eot; ids[4] = &t->eom;
-    for (k = 0; k < 5; k++) {                    /* absent, or out of range as in published files: the family's, or none */
-        if (*ids[k] < 0 || *ids[k] >= t->n_token) *ids[k] = k < 3 ? rows[i].id[k] : -1;
-        if (*ids[k] >= t->n_token) *ids[k] = -1;
-    }
     return GPT_OK;
 }
 
 /* Step 2: the pre-tokenizer of a byte-level BPE file. */
-static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
-    gpti_pretokenizer row[GPTI_N_PRE];
-    size_t i, n_row = gpti_list_pretokenizers(row);
+static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    gpti_pretokenizer rows[GPTI_N_PRE], *row = rows;
+    const gpti_str name = v->pre.n ? v->pre : gpti_str_of("default");
+    const size_t n_row = gpti_list_pretokenizers(rows);
     char shown[GPTI_SHOWN];
-    for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre.n ? v->pre : gpti_str_of("default")); i++) { }
-    if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED,
-            "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
-    *flags = row[i].flags;
-    if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
-    for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
-        gpti_rx_compile(&t->rx, row[i].pass[n_row], &t->unicode);
+    int i;
+    while (row < rows + n_row && !gpti_in_list(row->names, name)) row++;
+    if (row == rows + n_row)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.pre '%s' is not known; "
+            "the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
+    t->whole_words = row->whole;
+    if (v->add_bos < 0) t->add_bos = row->bos && t->bos >= 0;
+    for (i = 0; i < GPTI_RX_PASSES && row->pass[i]; i++)
+        gpti_rx_compile(&t->rx, row->pass[i], &t->unicode);
     return GPT_OK;
+}
+
+/* The type of a token and its marks: what the file says, with the faults of published files put
+ * right. byte: the one that its text names, or -1. */
+static unsigned gpti_token_marks(const gpti_tokenizer *t, const gpti_vocab *v, gpt_token id, int byte) {
+    const gpti_str s = v->token[id];
+    int32_t type = v->type ? v->type[id] : GPTI_TOKEN_NORMAL;
+    int end;
+    if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE || (t->letters && type == GPTI_TOKEN_BYTE))
+        type = GPTI_TOKEN_NORMAL;
+    if (byte >= 0 && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_BYTE;
+    if (id == t->unk && type == GPTI_TOKEN_NORMAL && !t->letters) type = GPTI_TOKEN_UNKNOWN;
+    end = id == t->eos || id == t->eot || id == t->eom || gpti_in_list(gpti_end_tokens, s) ||
+        (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s));
+    if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
+    if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) &&
+        !memcmp(s.p + s.n - 2, "|>", 2)) return GPTI_TOKEN_USER_DEFINED | GPTI_TOKEN_MARKER;
+    return (unsigned)type | (end ? GPTI_TOKEN_END : 0u);
 }
 
 /* Step 3: bytes, type and score of every token. */
 static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
     char shown[GPTI_SHOWN];
-    size_t at = 0, i, k, n;
+    size_t at = 0, i;
     float lowest = 0;
-    /* Phi-3's tokenizer.json has rstrip, for which a GGUF file has no place: known by its name, as in llama.cpp */
-    const int phi3 = t->family == GPTI_TOK_SPM && (gpti_names(v->name, "phi-3") || gpti_names(v->name, "phi3"));
     for (i = 0; i < 256; i++) t->byte[i] = -1;
     for (i = 0; i < v->n_token; i++) {
-        gpt_token id = (gpt_token)i;
-        gpti_str s = v->token[i];
-        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
-        int byte = t->family == GPTI_TOK_BPE ? -1 : gpti_byte_token(s), end, raw = 0;
-        if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
-        if (t->family == GPTI_TOK_BPE && type == GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
-        if (byte >= 0 && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_BYTE;     /* some files type them so */
-        if (id == t->unk && type == GPTI_TOKEN_NORMAL && t->family != GPTI_TOK_BPE) type = GPTI_TOKEN_UNKNOWN;
-        end = gpti_in_list(gpti_end_tokens, s) || (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s)) ||
-            id == t->eos || id == t->eot || id == t->eom;
-        if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
-        t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0)); t->at[i] = (uint32_t)at;
+        const gpt_token id = (gpt_token)i;
+        const gpti_str s = v->token[i];
+        int byte = t->letters ? -1 : gpti_byte_token(s), raw = 0, type;
+        char *text = t->text + at;
+        size_t n = s.n;
+        t->at[i] = (uint32_t)at;
+        t->type[i] = (uint8_t)gpti_token_marks(t, v, id, byte);
+        type = gpti_tokenizer_type(t, id);
+        if (type == GPTI_TOKEN_BYTE && byte < 0)
+            return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: "
+                "expected <0xHH>, found '%s'", (long)id, gpti_show(shown, s));
         if (type == GPTI_TOKEN_BYTE) {
-            if (byte < 0)
-                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%s'",
-                                 (long)id, gpti_show(shown, s));
-            t->text[at++] = (char)(unsigned char)byte;
-            if (t->byte[byte] < 0) t->byte[byte] = id;
-        } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
-            at += n = gpti_bytes_of_bpe(t->text + at, s.p, s.n, &raw);
-            k = (unsigned char)t->text[t->at[i]];
-            if (n == 1 && t->byte[k] < 0) t->byte[k] = id;
+            *text = (char)(unsigned char)byte;
+            n = 1;
+        } else if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN ||
+                   (t->letters && type == GPTI_TOKEN_USER_DEFINED)) {
+            memcpy(text, s.p, n);
+            byte = -1;
+        } else if (t->letters) {
+            n = gpti_bytes_of_bpe(text, s.p, n, &raw);
+            if (n == 1) byte = (unsigned char)*text;
             if (raw) t->type[i] |= GPTI_TOKEN_RAW;
-        } else if (t->family != GPTI_TOK_BPE && type != GPTI_TOKEN_CONTROL && type != GPTI_TOKEN_UNKNOWN) {
-            at += gpti_bytes_of_spm(t->text + at, s.p, s.n);
         } else {
-            memcpy(t->text + at, s.p, s.n);
-            at += s.n;
+            n = gpti_bytes_of_spm(text, s.p, n);
+            byte = -1;
         }
+        at += n;
+        if (byte >= 0 && t->byte[byte] < 0) t->byte[byte] = id;
         t->score[i] = v->score ? v->score[i] : 0.0f;
         if (!(t->score[i] > -1e30f && t->score[i] < 1e30f)) t->score[i] = -1e30f;   /* NaN, infinities */
-        if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) && !memcmp(s.p + s.n - 2, "|>", 2))
-            t->type[i] |= GPTI_TOKEN_MARKER;
-        if (phi3 && id != t->bos && id != t->unk && !gpti_str_is(s, "<|endoftext|>") &&
-            gpti_tokenizer_is_special(t, id)) t->type[i] |= GPTI_TOKEN_RSTRIP;
         if (type == GPTI_TOKEN_NORMAL && t->score[i] < lowest) lowest = t->score[i];
     }
     t->at[v->n_token] = (uint32_t)at; t->unk_score = lowest - 10.0f;
     return GPT_OK;
 }
 
-/* Step 4: the hash of the texts. Of several tokens with one text the first is found. */
+/* Step 4: the hash of the texts. Of several tokens with one text the first is found. User-defined
+ * tokens come twice: as special ones, and then as plain ones where no plain one has their text. */
 static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     gpt_token id;
     uint32_t i;
-    int special, pass, prev;
+    int pass;
     size_t k;
-    t->cut = 1;
-    for (i = 0; i < t->n_slot; i++) t->slot[i] = -1;
-    for (pass = 0; pass < 2; pass++)             /* pass 1: user-defined tokens are plain too, if no other is */
+    t->words_begin_at_spaces = 1;
+    for (i = 0; i < t->n_text_bucket; i++) t->text_bucket[i] = -1;
+    for (pass = 0; pass < 2; pass++)
         for (id = 0; id < t->n_token; id++) {
-            gpti_str s = gpti_tokenizer_piece(t, id);
-            int type = gpti_tokenizer_type(t, id);
-            special = gpti_tokenizer_is_control(t, id) || (type == GPTI_TOKEN_USER_DEFINED && pass == 0);
-            if (s.n == 0 || type == GPTI_TOKEN_BYTE || t->type[id] & GPTI_TOKEN_RAW || (pass == 1 && type != GPTI_TOKEN_USER_DEFINED)) continue;
-            i = gpti_token_slot(t, s.p, s.n, special);
-            if (i == t->n_slot)
-                return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
-            if (t->slot[i] == -1) t->slot[i] = special ? -2 - id : id;
+            const gpti_str s = gpti_tokenizer_piece(t, id);
+            const int type = gpti_tokenizer_type(t, id), user = type == GPTI_TOKEN_USER_DEFINED;
+            const int special = gpti_tokenizer_is_control(t, id) || (user && pass == 0);
+            if (s.n == 0 || type == GPTI_TOKEN_BYTE || (pass == 1 && !user)) continue;
+            if (t->type[id] & GPTI_TOKEN_RAW) continue;
+            i = gpti_text_bucket(t, s.p, s.n, special);
+            if (i == t->n_text_bucket)
+                return gpti_fail(err, GPT_E_FORMAT,
+                    "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
+            if (t->text_bucket[i] == -1) t->text_bucket[i] = special ? -2 - id : id;
             if (special || s.n > GPTI_TOK_SPAN) continue;
             if (s.n > t->max_len) t->max_len = (uint32_t)s.n;
-            for (k = 1, prev = s.p[0]; t->cut && k < s.n; prev = s.p[k++])
-                if (s.p[k] == ' ' && prev != ' ') t->cut = 0;
+            for (k = 1; t->words_begin_at_spaces && k < s.n; k++)
+                if (s.p[k] == ' ' && s.p[k - 1] != ' ') t->words_begin_at_spaces = 0;
         }
     return GPT_OK;
 }
 
-/* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be used. */
-static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
+/* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be
+ * used. */
+static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
+                                        gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
     char shown[GPTI_SHOWN], *s;
     gpt_result r = GPT_OK;
     for (i = 0; i < v->n_merge; i++) longest = gpti_max(longest, v->merge[i].n);
     s = (char *)gpti_alloc_raw(mem, longest);
     if (!s) return gpti_fail(err, GPT_E_MEMORY, "tokenizer: out of memory");
-    for (i = 0; i < t->n_bucket; i++) t->merge[i].id = -1;
+    for (i = 0; i < t->n_merge_bucket; i++) t->merge_bucket[i].id = -1;
     for (i = 0; i < v->n_merge && !r; i++) {
-        gpti_str m = v->merge[i];
-        gpt_token left, right, id;
-        gpti_merge *slot;
-        int raw = 0;
+        const gpti_str m = v->merge[i];
+        gpti_merge *bucket = NULL, made;
+        int raw = 0, tokens;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
-        n = n_left + (cut < m.n ? gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1, &raw) : 0);
-        left = gpti_token_find(t, s, n_left, 0);
-        right = gpti_token_find(t, s + n_left, n - n_left, 0);
-        id = gpti_token_find(t, s, n, 0);
+        n = n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
+        if (cut < m.n) n += gpti_bytes_of_bpe(s + n, m.p + cut + 1, m.n - cut - 1, &raw);
         if (raw && cut < m.n) continue;
-        slot = left < 0 || right < 0 || id < 0 ? NULL : gpti_merge_slot(t, left, right);
-        if (!slot) r = gpti_fail(err, GPT_E_FORMAT, left < 0 || right < 0 || id < 0
-            ? "tokenizer.ggml.merges: merge %llu, '%s': expected two tokens that make a third"
-            : "tokenizer.ggml.merges: merge %llu, '%s': too many with one hash", (gpti_ull)i, gpti_show(shown, m));
-        else if (slot->id < 0) {
-            slot->left = left; slot->right = right; slot->id = id; slot->rank = (uint32_t)i;
-        }
+        made.left = gpti_token_find(t, s, n_left, 0);
+        made.right = gpti_token_find(t, s + n_left, n - n_left, 0);
+        made.id = gpti_token_find(t, s, n, 0);
+        made.rank = (uint32_t)i;
+        tokens = made.left >= 0 && made.right >= 0 && made.id >= 0;
+        if (tokens) bucket = gpti_merge_bucket(t, made.left, made.right);
+        if (!bucket)
+            r = gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.merges: merge %llu, '%s': %s", (gpti_ull)i,
+                          gpti_show(shown, m), tokens ? "too many with one hash"
+                                                      : "expected two tokens that make a third");
+        else if (bucket->id < 0) *bucket = made;
     }
     gpti_free(mem, s);
     return r;
 }
 
-static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b) {
-    gpti_str x = gpti_tokenizer_piece(t, a), y = gpti_tokenizer_piece(t, b);
-    int c = memcmp(x.p, y.p, gpti_min(x.n, y.n));
-    return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
+/* Two tokens by their bytes, those with one text by id. */
+static int gpti_token_cmp(const void *a, const void *b, const void *tokenizer) {
+    const gpti_tokenizer *t = (const gpti_tokenizer *)tokenizer;
+    const gpt_token x = *(const gpt_token *)a, y = *(const gpt_token *)b;
+    const int c = gpti_str_cmp(gpti_tokenizer_piece(t, x), gpti_tokenizer_piece(t, y));
+    return c ? c : (x > y) - (x < y);
 }
 
-/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. Of one text the
- * first token stands for all, and the first user-defined one where that is another: the one that plain text may become. */
+/* Step 6: puts a set of tokens into the order of their bytes and indexes it by the first byte. Of
+ * one text the first token stands for all, and the first user-defined one where that is another:
+ * the one that plain text may become. */
 static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
-    gpt_token *id = set->id, tmp;
-    uint32_t start = set->n / 2, end = set->n, i, child, b;
-    while (end > 1) {
-        if (start > 0) tmp = id[--start];
-        else { tmp = id[--end]; id[end] = id[0]; }
-        for (i = start; (child = 2 * i + 1) < end; i = child) {
-            if (child + 1 < end && gpti_sorted_before(t, id[child], id[child + 1])) child++;
-            if (!gpti_sorted_before(t, tmp, id[child])) break;
-            id[i] = id[child];
-        }
-        id[i] = tmp;
-    }
-    for (i = end = 0; i < set->n; i++) {
-        gpt_token last = end ? id[end - 1] : -1;
-        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) || (gpti_tokenizer_type(t, last) !=
-            GPTI_TOKEN_USER_DEFINED && gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED)) id[end++] = id[i];
+    gpt_token *id = set->id;
+    uint32_t end = 0, i, b;
+    gpti_sort(id, set->n, sizeof *id, gpti_token_cmp, t);
+    for (i = 0; i < set->n; i++) {
+        const gpt_token last = end ? id[end - 1] : -1;
+        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) ||
+            (gpti_tokenizer_type(t, last) != GPTI_TOKEN_USER_DEFINED &&
+             gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED)) id[end++] = id[i];
     }
     set->n = end;
     for (i = 0, b = 0; b <= 256; b++) {
@@ -3580,11 +3483,11 @@ static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
 }
 
 /* Narrows [*lo, *hi), tokens that agree in their first depth >= 1 bytes, to those whose next byte is c. */
-static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, uint32_t *lo, uint32_t *hi,
-                               size_t depth, int c) {
+static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, uint32_t *lo,
+                               uint32_t *hi, size_t depth, int c) {
     uint32_t bound[2] = { *lo, *hi };
     int side;
-    for (side = 0; side < 2; side++) {           /* the first token whose byte at depth is >= c, then > c */
+    for (side = 0; side < 2; side++) {  /* the first token whose byte at depth is >= c, then > c */
         uint32_t a = bound[0], b = *hi;
         while (a < b) {
             uint32_t mid = a + (b - a) / 2;
@@ -3597,16 +3500,19 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
     *lo = bound[0]; *hi = bound[1];
 }
 
-/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
- * are asked for. */
-static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
-    uint32_t lo = t->special.first[(unsigned char)*p], hi = t->special.first[(unsigned char)*p + 1], i;
+/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens
+ * only where they are asked for. */
+static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end,
+                                 int control, size_t *len) {
+    const gpt_token *id = t->special.id;
+    const uint32_t *first = &t->special.first[(unsigned char)*p];
+    uint32_t lo = first[0], hi = first[1], i;
     gpt_token best = -1;
     size_t depth;
     for (depth = 1; lo < hi; depth++) {
-        for (i = lo; i < hi && gpti_tokenizer_piece(t, t->special.id[i]).n == depth; i++)
-            if (control || gpti_tokenizer_type(t, t->special.id[i]) == GPTI_TOKEN_USER_DEFINED) {
-                best = t->special.id[i];
+        for (i = lo; i < hi && gpti_tokenizer_piece(t, id[i]).n == depth; i++)
+            if (control || gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED) {
+                best = id[i];
                 *len = depth;
                 break;
             }
@@ -3617,21 +3523,22 @@ static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const c
 }
 
 /* ---- Merging: BPE of one word ---- */
+
 #define GPTI_NO_SYM 0xFFFFFFFFu
-typedef struct gpti_sym {                        /* a part of a word, in a list from left to right */
-    uint32_t  at, prev, next, rank;              /* first byte; neighbours or GPTI_NO_SYM; rank of join */
-    gpt_token id, join;                          /* its token, the token it makes with the next; or -1 */
+typedef struct gpti_sym {               /* a part of a word, in a list from left to right */
+    uint32_t  at, prev, next, rank;     /* first byte; neighbours or GPTI_NO_SYM; rank of join */
+    gpt_token id, join;                 /* its token, the token it makes with the next; or -1 */
 } gpti_sym;
 
 typedef struct gpti_merger {
     const gpti_tokenizer *t;
     const char *w;
-    uint32_t    n, n_heap;                       /* bytes of the word */
-    uint64_t   *heap;                            /* [2 n] rank << 32 | symbol, the least on top; may be stale */
-    gpti_sym   *sym;                             /* [n] symbol 0 is always the first of the list */
+    uint32_t    n, n_heap;              /* bytes of the word */
+    uint64_t   *heap;                   /* [2 n] rank << 32 | symbol, least on top; may be stale */
+    gpti_sym   *sym;                    /* [n] symbol 0 is always the first of the list */
 } gpti_merger;
-#define GPTI_MERGE_SCAN 24                       /* words up to this length are searched instead of keeping a heap */
-#define GPTI_MERGE_BYTES (2 * sizeof(uint64_t) + sizeof(gpti_sym))   /* per byte of a word */
+#define GPTI_MERGE_SCAN 24              /* words up to this length are searched, without a heap */
+#define GPTI_MERGE_BYTES (2 * sizeof(uint64_t) + sizeof(gpti_sym))      /* per byte of a word */
 
 static void gpti_heap_push(uint64_t *heap, uint32_t *n, uint64_t key) {
     uint32_t i = (*n)++, up;
@@ -3664,10 +3571,10 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     s->join = -1;
     if (s->next == GPTI_NO_SYM) return;
     r = &m->sym[s->next];
-    if (m->t->family == GPTI_TOK_BPE) {
-        gpti_merge *slot = s->id < 0 || r->id < 0 ? NULL : gpti_merge_slot(m->t, s->id, r->id);
-        if (!slot || slot->id < 0) return;
-        s->join = slot->id; s->rank = slot->rank;
+    if (m->t->letters) {
+        const gpti_merge *merge = s->id < 0 || r->id < 0 ? NULL : gpti_merge_bucket(m->t, s->id, r->id);
+        if (!merge || merge->id < 0) return;
+        s->join = merge->id; s->rank = merge->rank;
     } else {
         uint32_t n = (r->next == GPTI_NO_SYM ? m->n : m->sym[r->next].at) - s->at;
         if (n > m->t->max_len) return;
@@ -3678,12 +3585,13 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     if (m->n > GPTI_MERGE_SCAN) gpti_heap_push(m->heap, &m->n_heap, (uint64_t)s->rank << 32 | i);
 }
 
-/* The symbol whose merge comes next: the least rank, the leftmost of equals; GPTI_NO_SYM when none is left. */
+/* The symbol whose merge comes next: the least rank, the leftmost of equals; or GPTI_NO_SYM. */
 static uint32_t gpti_merge_next(gpti_merger *m) {
     uint32_t i = 0, best = GPTI_NO_SYM;
     if (m->n <= GPTI_MERGE_SCAN) {
         for (; i != GPTI_NO_SYM; i = m->sym[i].next)
-            if (m->sym[i].join >= 0 && (best == GPTI_NO_SYM || m->sym[i].rank < m->sym[best].rank)) best = i;
+            if (m->sym[i].join >= 0 && (best == GPTI_NO_SYM || m->sym[i].rank < m->sym[best].rank))
+                best = i;
         return best;
     }
     while (m->n_heap) {
@@ -3694,20 +3602,28 @@ static uint32_t gpti_merge_next(gpti_merger *m) {
     return best;
 }
 
+/* Bytes of the symbol that p begins with, before anything is merged. */
+static size_t gpti_sym_bytes(const gpti_tokenizer *t, const char *p, size_t n) {
+    uint32_t cp;
+    return t->letters ? 1 : gpti_utf8(p, n, &cp);
+}
+
 /* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
-static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
-    uint32_t i = 0, at = 0, cp;
+static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n,
+                            void *buf) {
+    uint32_t i = 0, at = 0;
     m->t = t; m->w = w; m->n = n; m->n_heap = 0; m->heap = (uint64_t *)buf;
     m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
-    for (; at < n; i++) {                        /* 1. bytes (BPE) or characters (SentencePiece) */
+    for (; at < n; i++) {               /* 1. bytes (BPE) or characters (SentencePiece) */
         m->sym[i].at = at;
-        m->sym[i].prev = i - 1;                  /* of the first: GPTI_NO_SYM */
-        m->sym[i].next = i + 1; m->sym[i].id = t->family == GPTI_TOK_BPE ? t->byte[(unsigned char)w[at]] : -1;
-        at += t->family == GPTI_TOK_BPE ? 1 : (uint32_t)gpti_utf8(w + at, n - at, &cp);
+        m->sym[i].prev = i - 1;         /* of the first: GPTI_NO_SYM */
+        m->sym[i].next = i + 1;
+        m->sym[i].id = t->letters ? t->byte[(unsigned char)w[at]] : -1;
+        at += (uint32_t)gpti_sym_bytes(t, w + at, n - at);
     }
     m->sym[i - 1].next = GPTI_NO_SYM;
-    for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);   /* 2. every pair of neighbours */
-    while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {   /* 3. the best pair becomes one symbol with new neighbours */
+    for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);     /* 2. every pair of neighbours */
+    while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {           /* 3. the best pair becomes one symbol */
         gpti_sym *s = &m->sym[i], *r = &m->sym[s->next];
         s->id = s->join; s->next = r->next;
         r->join = -1;
@@ -3717,17 +3633,17 @@ static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char 
     }
 }
 
-/* Step 7: marks the tokens that a word with their text always becomes, so that most words need one look-up and no
- * merging. */
-static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
+/* Step 7: marks the tokens that a word with their text always becomes, so that most words need one
+ * look-up and no merging. */
+static void gpti_tokenizer_whole(gpti_tokenizer *t) {
     uint64_t buf[32 * GPTI_MERGE_BYTES / sizeof(uint64_t)];
     gpti_merger m;
     gpt_token id;
     for (id = 0; id < t->n_token; id++) {
-        gpti_str s = gpti_tokenizer_piece(t, id);
-        int type = gpti_tokenizer_type(t, id);
-        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED) || t->type[id] & GPTI_TOKEN_RAW) continue;
-        if (!all) {
+        const gpti_str s = gpti_tokenizer_piece(t, id);
+        const int type = t->type[id] & (GPTI_TOKEN_TYPE | GPTI_TOKEN_RAW);
+        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED)) continue;
+        if (!t->whole_words) {
             if (s.n > 32) continue;
             gpti_merge_word(&m, t, s.p, (uint32_t)s.n, buf);
             if (m.sym[0].next != GPTI_NO_SYM || (m.sym[0].id != id && m.sym[0].id >= 0)) continue;
@@ -3736,14 +3652,34 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
     }
 }
 
-static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, unsigned pre, const gpti_mem *mem,
+/* Step 8: what files do not say of their special tokens. */
+static void gpti_tokenizer_special(gpti_tokenizer *t, const gpti_vocab *v) {
+    const char *p = v->chat_template.p, *stop = p + v->chat_template.n;
+    const gpt_token end = gpti_tokenizer_find(t, "<|end|>", 7);
+    gpt_token id;
+    size_t k;
+    for (; t->special.n && p < stop; p++) {
+        id = gpti_special_at(t, p, stop, 1, &k);
+        if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
+    }
+    /* gpt-oss: it ends a message, the answer goes on with the next */
+    if (end >= 0 && end != t->eos &&
+        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
+        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
+        t->type[end] &= (uint8_t)~GPTI_TOKEN_END;
+    /* Phi-3: tokenizer.json's rstrip has no place in a GGUF file; known by name, as in llama.cpp */
+    if (t->family != GPTI_TOK_SPM || (!gpti_names(v->name, "phi-3") && !gpti_names(v->name, "phi3"))) return;
+    for (id = 0; id < t->n_token; id++)
+        if (gpti_tokenizer_is_special(t, id) && id != t->bos && id != t->unk &&
+            !gpti_str_is(v->token[id], "<|endoftext|>")) t->type[id] |= GPTI_TOKEN_RSTRIP;
+}
+
+static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
                                       gpt_error *err) {
-    gpt_result result = gpti_tokenizer_tokens(t, v, err);
-    gpt_token id, end;
-    size_t i, k;
-    if (result == GPT_OK) result = gpti_tokenizer_texts(t, err);
-    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_merges(t, v, mem, err);
-    if (result != GPT_OK) return result;
+    gpt_token id;
+    GPTI_TRY(gpti_tokenizer_tokens(t, v, err));
+    GPTI_TRY(gpti_tokenizer_texts(t, err));
+    if (t->letters) GPTI_TRY(gpti_tokenizer_merges(t, v, mem, err));
     for (id = 0; id < t->n_token; id++) {
         gpti_str s = gpti_tokenizer_piece(t, id);
         int type = gpti_tokenizer_type(t, id);
@@ -3753,63 +3689,64 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
     }
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
-    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
+    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
-    for (i = 0; t->special.n && i < v->chat_template.n; i++) {
-        id = gpti_special_at(t, v->chat_template.p + i, v->chat_template.p + v->chat_template.n, 1, &k);
-        if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
-    }
-    end = gpti_tokenizer_find(t, "<|end|>", 7);
-    if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
-        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
-        t->type[end] &= (uint8_t)~GPTI_TOKEN_END;   /* gpt-oss: it ends a message, the answer goes on with the next */
+    gpti_tokenizer_special(t, v);
     return GPT_OK;
 }
 
+static uint32_t gpti_buckets(size_t n) {        /* a power of two, twice n or more where that fits */
+    uint32_t buckets = 16;
+    while (buckets < 2 * n && buckets < 1u << 31) buckets *= 2;
+    return buckets;
+}
+
 /* Reads a vocabulary; afterwards v is no longer needed. On failure nothing is left to free. */
-static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
-    size_t n_text = 0, n_user = 0, n_special = 0, n_piece, i;
-    unsigned pre = 0;
+static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
+                                      gpt_error *err) {
+    size_t n_text = 0, n_user = 0, n_special = 8, n_piece = 0, i;   /* 8: bos, eos ... typed otherwise */
     gpti_arena a;
-    gpt_result result;
+    gpt_result r;
     memset(t, 0, sizeof *t);
     gpti_unicode_init(&t->unicode);
-    result = gpti_tokenizer_head(t, v, err);
-    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_pre(t, v, &pre, err);
-    if (result != GPT_OK || t->family == GPTI_TOK_NONE) return result;
+    GPTI_TRY(gpti_tokenizer_head(t, v, err));
+    if (t->family == GPTI_TOK_NONE) return GPT_OK;
+    if (t->letters) GPTI_TRY(gpti_tokenizer_pre(t, v, err));
     for (i = 0; i < v->n_token; i++) {
-        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
+        const int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
         if (!gpti_add(&n_text, n_text, v->token[i].n) || n_text > 0xFFFFFF00u)
             return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: the texts have more than 4 GB");
         n_user += type == GPTI_TOKEN_USER_DEFINED;
-        n_special += type == GPTI_TOKEN_USER_DEFINED || type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN;
+        n_special += type >= GPTI_TOKEN_UNKNOWN && type <= GPTI_TOKEN_USER_DEFINED;
     }
-    for (t->n_slot = 16; t->n_slot < 2 * (v->n_token + n_user) && t->n_slot < 1u << 31; ) t->n_slot *= 2;
-    for (t->n_bucket = 16; t->n_bucket < 2 * v->n_merge && t->n_bucket < 1u << 31; ) t->n_bucket *= 2;
-    if (t->family != GPTI_TOK_BPE) t->n_bucket = 0;
-    if (t->family == GPTI_TOK_UNIGRAM && v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
-    n_piece = t->family == GPTI_TOK_UNIGRAM ? v->n_token : 0;
-    n_special += 8;                              /* bos, eos ... may be typed otherwise */
+    t->n_text_bucket = gpti_buckets(v->n_token + n_user);
+    if (t->letters) t->n_merge_bucket = gpti_buckets(v->n_merge);
+    if (t->family == GPTI_TOK_UNIGRAM) {
+        n_piece = v->n_token;
+        if (v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
+    }
     memset(&a, 0, sizeof a);
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
-    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer", (gpti_ull)a.used);
+    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer",
+                                    (gpti_ull)a.used);
     a.base = gpti_align(t->block, 64); a.used = 0;
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
-    result = gpti_tokenizer_fill(t, v, pre, mem, err);
-    if (result != GPT_OK) gpti_tokenizer_free(t, mem);
-    return result;
+    r = gpti_tokenizer_fill(t, v, mem, err);
+    if (r) gpti_tokenizer_free(t, mem);
+    return r;
 }
 
 /* ---- Text to tokens ---- */
+
 typedef struct gpti_encoder {
     const gpti_tokenizer *t;
-    gpt_token *ids;                              /* [max], the caller's */
-    size_t     max, n;                           /* n counts on past max */
+    gpt_token *ids;                     /* [max], the caller's */
+    size_t     max, n;                  /* n counts on past max */
     gpt_token  last;
-    int        edge, tight;                      /* a space is due in front of what follows; none is behind special tokens */
-    const char *const *marker;                   /* [6] or NULL: no content becomes a special token that stands in these */
-    char      *buf;                              /* [cap] the caller's scratch, or own once a word has needed more */
+    int        edge, tight;             /* a space is due next; none is behind special tokens */
+    const char *const *marker;          /* [6] or NULL: no content becomes a token that stands in these */
+    char      *buf;                     /* [cap] the caller's scratch, or own for a longer word */
     size_t     cap;
     void      *own;
     const gpti_mem *mem;
@@ -3822,13 +3759,13 @@ static void gpti_put(gpti_encoder *e, gpt_token id) {
     e->last = id;
 }
 
-/* What no token spells: its bytes, or the unknown token once; byte-level BPE drops a byte without a token. */
+/* What no token spells: its bytes, or the filler once; without a filler a byte is dropped. */
 static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
     size_t i;
     for (i = 0; i < n; i++) {
         gpt_token id = e->t->byte[(unsigned char)p[i]];
         if (id >= 0) gpti_put(e, id);
-        else if (e->t->family != GPTI_TOK_BPE && e->t->unk >= 0 && e->last != e->t->unk) gpti_put(e, e->t->unk);
+        else if (e->t->filler >= 0 && e->last != e->t->filler) gpti_put(e, e->t->filler);
     }
 }
 
@@ -3836,31 +3773,30 @@ static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
 static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count, size_t size) {
     size_t need;
     if (count > 0x7FFFFFFFu) return gpti_fail(e->err, GPT_E_ARG, "tokenize: a word of more than 2 GB");
-    if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
+    if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = SIZE_MAX;
     if (need <= e->cap) return GPT_OK;
     gpti_free(e->mem, e->own);
-    e->cap = 0; e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
-    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word", (gpti_ull)need);
+    e->cap = 0; e->own = need == SIZE_MAX ? NULL : gpti_alloc(e->mem, need);
+    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word",
+                                  (gpti_ull)need);
     e->buf = (char *)e->own; e->cap = need;
     return GPT_OK;
 }
 
-/* One word of the BPE families. The text lies in the caller's text, or it has to be copied: (prefix) with a space in front,
- * (visible) with spaces for U+2581, which sentencepiece takes for them. */
+/* One word of the BPE families. It lies in the caller's text, or it has to be copied: (prefix) with
+ * a space in front, (visible) with spaces for U+2581, which sentencepiece takes for them. */
 static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix, int visible) {
     const gpti_tokenizer *t = e->t;
     const int copy = prefix | visible;
     size_t room = copy ? (n + 8) & ~(size_t)7 : 0;
     gpti_merger m;
-    uint32_t i, cp;
-    gpt_result result;
+    uint32_t i;
     gpt_token id = copy || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
     if (id >= 0 && t->type[id] & GPTI_TOKEN_WHOLE) {
         gpti_put(e, id);
         return GPT_OK;
     }
-    result = gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES);
-    if (result != GPT_OK) return result;
+    GPTI_TRY(gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES));
     if (copy) {
         e->buf[0] = ' ';
         n = (size_t)prefix + gpti_bytes_of_spm(e->buf + prefix, w, n);
@@ -3868,51 +3804,51 @@ static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int
     }
     gpti_merge_word(&m, t, w, (uint32_t)n, e->buf + room);
     for (i = 0; i != GPTI_NO_SYM; i = m.sym[i].next) {
-        size_t at = m.sym[i].at, len = t->family == GPTI_TOK_BPE ? 1 : gpti_utf8(w + at, n - at, &cp);
+        size_t at = m.sym[i].at, len = gpti_sym_bytes(t, w + at, n - at);
         id = m.sym[i].id;
-        if (id < 0 && t->family == GPTI_TOK_SPM) id = gpti_token_find(t, w + at, len, 0);
+        if (id < 0 && !t->letters) id = gpti_token_find(t, w + at, len, 0);
         if (id >= 0) gpti_put(e, id);
         else gpti_put_bytes(e, w + at, len);
     }
     return GPT_OK;
 }
 
-/* SentencePiece BPE: a space in front of a text and of what follows a special token; words begin at spaces where
- * that is exact. */
+/* SentencePiece BPE: a space in front of a text and of what follows a special token; words begin at
+ * spaces where that is exact. */
 static gpt_result gpti_encode_spm(gpti_encoder *e, const char *p, const char *end) {
     int prefix = e->t->add_space_prefix && e->edge;
-    gpt_result result = GPT_OK;
-    while (p < end && result == GPT_OK) {
+    while (p < end) {
         const char *q = p;
         int visible = 0;
         do visible |= end - q > 2 && !memcmp(q, "\xE2\x96\x81", 3);
-        while (++q < end && !(e->t->cut && *q == ' ' && q[-1] != ' '));
-        result = gpti_encode_word(e, p, (size_t)(q - p), prefix, visible);
+        while (++q < end && !(e->t->words_begin_at_spaces && *q == ' ' && q[-1] != ' '));
+        GPTI_TRY(gpti_encode_word(e, p, (size_t)(q - p), prefix, visible));
         prefix = 0;
         p = q;
     }
-    return result;
+    return GPT_OK;
 }
 
 static gpt_result gpti_encode_bpe(gpti_encoder *e, const char *p, const char *end) {
     gpti_cutter c;
-    gpt_result result = GPT_OK;
     gpti_cut_begin(&c, &e->t->rx, &e->t->unicode, p, end);
-    while (result == GPT_OK && gpti_cut_word(&c, &p, &end)) result = gpti_encode_word(e, p, (size_t)(end - p), 0, 0);
-    return result;
+    while (gpti_cut_word(&c, &p, &end)) GPTI_TRY(gpti_encode_word(e, p, (size_t)(end - p), 0, 0));
+    return GPT_OK;
 }
 
 /* ---- Unigram ---- */
-typedef struct gpti_normal {                     /* a text being normalised, byte by byte, as SentencePiece does it */
+
+typedef struct gpti_normal {            /* a text being normalised, byte by byte, as SentencePiece does */
     const gpti_tokenizer *t;
-    const char *p, *end, *rep, *rep_end;         /* the text; the replacement that is being handed out */
-    int held, space, started;                    /* a byte to come next or -1; spaces were skipped; not the start */
+    const char *p, *end, *rep, *rep_end;        /* the text; the replacement being handed out */
+    int held, space, started;           /* the next byte or -1; spaces were skipped; not the start */
 } gpti_normal;
 
-/* Longest key of the file's character map that p begins with: its length, and its replacement. The map is
- * SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value, bits 0-7 and 31:
- * label), zero-terminated texts. */
-static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep, const char **rep_end) {
+/* Longest key of the file's character map that p begins with: its length, and its replacement. The
+ * map is SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value,
+ * bits 0-7 and 31: label), zero-terminated texts. */
+static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep,
+                            const char **rep_end) {
     const char *map = t->charsmap, *zero;
     uint32_t size = t->n_charsmap, table, node = 0, unit, i;
     size_t best = 0;
@@ -3925,11 +3861,12 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
         unit = gpti_load_u32(map + 4 + 4 * (size_t)node);
         if ((unit & 0x800000FFu) != (unsigned char)p[i]) break;
         if (unit >> 8 & 1) {
-            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value, most;
+            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value;
+            size_t most;
             if (leaf >= table / 4) break;
             value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
             if (value >= size) break;
-            most = size - value < GPTI_TOK_GROW * (i + 1) ? size - value : GPTI_TOK_GROW * (i + 1);
+            most = gpti_min(size - value, GPTI_TOK_GROW * ((size_t)i + 1));
             *rep = map + 4 + table + value;
             zero = (const char *)memchr(*rep, 0, most);   /* a longer one is cut, so that texts stay bounded */
             *rep_end = zero ? zero : *rep + most;
@@ -3939,7 +3876,8 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
     return best;
 }
 
-static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the character map, -1 at the end */
+/* The next byte after the character map, -1 at the end. */
+static int gpti_normal_raw(gpti_normal *m) {
     while (m->rep == m->rep_end) {
         uint32_t cp;
         size_t n;
@@ -3947,7 +3885,7 @@ static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the ch
         n = gpti_charsmap(m->t, m->p, (size_t)(m->end - m->p), &m->rep, &m->rep_end);
         if (n == 0) {
             n = gpti_utf8(m->p, (size_t)(m->end - m->p), &cp);
-            m->rep = cp == 0x2581 ? " " : m->p;  /* the visible space of the vocabulary, spelled out in a text */
+            m->rep = cp == 0x2581 ? " " : m->p; /* the vocabulary's visible space, spelled out in a text */
             m->rep_end = m->rep + (cp == 0x2581 ? 1 : n);
         }
         m->p += n;
@@ -3955,7 +3893,7 @@ static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the ch
     return (unsigned char)*m->rep++;
 }
 
-static int gpti_normal_next(gpti_normal *m) {      /* the next normalised byte, -1 at the end */
+static int gpti_normal_next(gpti_normal *m) {   /* the next normalised byte, -1 at the end */
     int c = m->held;
     m->held = -1;
     if (c >= 0) return c;
@@ -3979,7 +3917,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     size_t n = 0;
     int c, prev = ' ';
     while (n < 0x7FFFFFFFu && (c = gpti_normal_next(m)) >= 0) {   /* beyond, gpti_encoder_room refuses it */
-        if (m->t->cut && c == ' ' && prev != ' ') {
+        if (m->t->words_begin_at_spaces && c == ' ' && prev != ' ') {
             *m = before;
             break;
         }
@@ -3991,10 +3929,10 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     return n;
 }
 
-typedef struct gpti_step {                       /* the best way to a place in a word */
+typedef struct gpti_step {              /* the best way to a place in a word */
     double    score;
-    uint32_t  from;                              /* where the last token begins; at the end: where the next one ends */
-    gpt_token id;                                /* that token, -1 for a character without one */
+    uint32_t  from;                     /* where the last token begins; at the end: where the next ends */
+    gpt_token id;                       /* that token, -1 for a character without one */
 } gpti_step;
 
 static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token id) {
@@ -4002,8 +3940,9 @@ static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token 
     to->score = score; to->from = from; to->id = id;
 }
 
-/* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are doubles: as floats,
- * near ties between ways of a long word would depend on the order of adding. step has room for n + 1. */
+/* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are
+ * doubles: as floats, near ties between ways of a long word would depend on the order of adding.
+ * step has room for n + 1. */
 static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *step) {
     const gpti_tokenizer *t = e->t;
     uint32_t at, len, depth, lo, hi, cp;
@@ -4039,33 +3978,31 @@ static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *
 static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char *end) {
     gpti_normal m, ahead;
     size_t n, room;
-    gpt_result result = GPT_OK;
     memset(&m, 0, sizeof m);
     m.t = e->t; m.p = p; m.end = end; m.started = !e->edge; m.held = -1;
-    for (ahead = m; result == GPT_OK && (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
+    for (ahead = m; (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
         room = (n + 7) & ~(size_t)7;
-        result = gpti_encoder_room(e, room, n + 1, sizeof(gpti_step));
-        if (result != GPT_OK) break;
+        GPTI_TRY(gpti_encoder_room(e, room, n + 1, sizeof(gpti_step)));
         gpti_normal_word(&m, e->buf);
         gpti_viterbi(e, e->buf, (uint32_t)n, (gpti_step *)(void *)(e->buf + room));
     }
-    return result;
+    return GPT_OK;
 }
 
 /* ---- Whole texts ---- */
+
 static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const char *end) {
-    gpt_result result = GPT_OK;
     if (p == end) return GPT_OK;
     e->last = -1;
-    if (e->t->family == GPTI_TOK_BPE) result = gpti_encode_bpe(e, p, end);
-    if (e->t->family == GPTI_TOK_SPM) result = gpti_encode_spm(e, p, end);
-    if (e->t->family == GPTI_TOK_UNIGRAM) result = gpti_encode_unigram(e, p, end);
+    if (e->t->family == GPTI_TOK_BPE) GPTI_TRY(gpti_encode_bpe(e, p, end));
+    if (e->t->family == GPTI_TOK_SPM) GPTI_TRY(gpti_encode_spm(e, p, end));
+    if (e->t->family == GPTI_TOK_UNIGRAM) GPTI_TRY(gpti_encode_unigram(e, p, end));
     e->edge = 0;
-    return result;
+    return GPT_OK;
 }
 
-/* May a content become this special token? Not if it is a control token, nor one that the template itself writes, as
- * which many files do not mark them; white space is the content's all the same. */
+/* May a content become this special token? Not if it is a control token, nor one that the template
+ * itself writes, as which many files do not mark them; white space is the content's all the same. */
 static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
     gpti_str s = gpti_tokenizer_piece(e->t, id);
     size_t i, k, n, space = 0;
@@ -4077,27 +4014,31 @@ static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
     return !(e->t->type[id] & GPTI_TOKEN_MARKER);
 }
 
-/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and EOS are added where the
- * file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text goes on from other text. own [n] or NULL: 1 where
- * the text is a template's, with control tokens, 0 where it is a message's content; what no special token separates is one
- * text to the tokenizer, as in training. */
-static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own, size_t n, unsigned flags) {
+/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and
+ * EOS are added where the file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text
+ * goes on from other text. own [n] or NULL: 1 where the text is a template's, with control tokens,
+ * 0 where it is a message's content; what no special token separates is one text to the tokenizer,
+ * as in training. */
+static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own,
+                                   size_t n, unsigned flags) {
     const gpti_tokenizer *t = e->t;
-    const char *p = text, *from = text, *end = text + n, *run = own ? text : end;       /* run: where own changes next */
-    gpt_result r = GPT_OK;
+    const char *p = text, *from = text, *end = text + n;
+    const char *run = own ? text : end;         /* where own changes next */
     size_t len = 0;
     uint32_t cp;
     int control = (flags & GPTI_TOK_SPECIAL) != 0;
-    if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
+    if (t->family == GPTI_TOK_NONE)
+        return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
     e->last = -1; e->edge = !(flags & GPTI_TOK_CONTINUE);
     if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
-    while (p < end && !r) {
-        unsigned b = (unsigned char)*p;
-        gpt_token id;
-        if (p >= run) for (run = p, control = own[p - text]; run < end && own[run - text] == control; run++) { }
-        id = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, p, run, control, &len);
+    while (p < end) {
+        const uint32_t *first = &t->special.first[(unsigned char)*p];
+        gpt_token id = -1;
+        if (p >= run)
+            for (run = p, control = own[p - text]; run < end && own[run - text] == control; run++) { }
+        if (first[0] < first[1]) id = gpti_special_at(t, p, run, control, &len);
         if (id < 0 || (own && !control && !gpti_content_allows(e, id))) { p++; continue; }
-        r = gpti_encode_fragment(e, from, p);
+        GPTI_TRY(gpti_encode_fragment(e, from, p));
         if (!(p == text && e->n == 1 && id == t->bos)) gpti_put(e, id);
         e->edge = !e->tight;
         for (p += len, len = t->type[id] & GPTI_TOKEN_RSTRIP; len && p < end; p += len) {
@@ -4106,18 +4047,19 @@ static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsi
         }
         from = p;
     }
-    if (!r) r = gpti_encode_fragment(e, from, end);
-    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 && e->last != t->eos)
-        gpti_put(e, t->eos);
-    return r;
+    GPTI_TRY(gpti_encode_fragment(e, from, end));
+    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 &&
+        e->last != t->eos) gpti_put(e, t->eos);
+    return GPT_OK;
 }
 
-/* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch, only a longer one
- * allocates, until the call returns. */
-static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text, unsigned flags,
-                                        gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size,
-                                        const gpti_mem *mem, gpt_error *err) {
-    gpt_result result;
+/* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch,
+ * only a longer one allocates, until the call returns. */
+static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text,
+                                        unsigned flags, gpt_token *ids, size_t max, size_t *n,
+                                        void *scratch, size_t scratch_size, const gpti_mem *mem,
+                                        gpt_error *err) {
+    gpt_result r;
     gpti_encoder e;
     size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7;
     memset(&e, 0, sizeof e);
@@ -4125,15 +4067,15 @@ static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *tex
     if (scratch && scratch_size > skew) {
         e.buf = (char *)scratch + skew; e.cap = scratch_size - skew;
     }
-    result = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
+    r = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
     gpti_free(mem, e.own);
     *n = e.n;
-    return result;
+    return r;
 }
 
-/* The text of one token of a text: control tokens show their names only where special asks for it. *edge: the space that
- * encoding puts in front of a text is still to be taken off, as sentencepiece does it: of the first token that is no
- * control token and no byte, and never again. */
+/* The text of one token of a text: control tokens show their names only where special asks for it.
+ * *edge: the space that encoding puts in front of a text is still to be taken off, as sentencepiece
+ * does it: of the first token that is no control token and no byte, and never again. */
 static gpti_str gpti_tokenizer_shown(const gpti_tokenizer *t, gpt_token id, int special, int *edge) {
     gpti_str s = gpti_tokenizer_piece(t, id);
     int type = gpti_tokenizer_type(t, id);
@@ -4146,17 +4088,156 @@ static gpti_str gpti_tokenizer_shown(const gpti_tokenizer *t, gpt_token id, int 
 }
 
 /* Ids to text, at most max bytes of it into buf; returns how many bytes the text has. */
-static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n, int special, char *buf,
-                                    size_t max) {
+static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n,
+                                    int special, char *buf, size_t max) {
     size_t i, used = 0;
     int edge = t->add_space_prefix;
     for (i = 0; i < n; i++) {
         gpti_str s = gpti_tokenizer_shown(t, ids[i], special, &edge);
-        if (used < max) memcpy(buf + used, s.p, s.n < max - used ? s.n : max - used);
+        if (used < max) memcpy(buf + used, s.p, gpti_min(s.n, max - used));
         used += s.n;
     }
     return used;
 }
+
+/* ---- data: classes of code points ---- */
+
+/* General categories, as the engine of tokenizers 0.23.3 has them (10294 code points differ from
+ * Unicode 14.0.0): runs from code point 0 upwards, a letter, 'a' + class, and the length if it is
+ * not 1. Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
+static const char gpti_unicode_rows[][96] = {
+    "a9k5a18ki3ji6ji4h10i2j3i2b26i3jijc26ijija6ka26kij5ij2fijaj4h2jci2jhfih3ib23jb7c24jc8p56cp16c",
+    "p47p6c2b2cp3p3b2c2b4cb2cb3c3b2cb2cp5p4cp3p3b2cp3bc2fbc3f4bdcbdcbdcp16cp18cbdcp3b2cp58c6b2cb2",
+    "c2p3b3cp8c68fc27e18j4e12j14e5j7ejej17g112p4ejbca2ec3iba4j2bib3abab2cb17ab9c35bc2b3c3p24c4bcj",
+    "p3bc2b51c48p34jg7p55p14cp96ab38a2ei6c41i2a2j3ag45igig2ig2iga8f27a4f4i2a17j3i2ji2j2g11iai3f32e",
+    "f10g21h10i4f2gf99ifg7ajg6e2g2jg4f2h10f3j2fi14a2fgf30g27a2f89g11fa14h10f33g9e2ji3ea2gj2f22g4e",
+    "g9eg3eg5a2i15af25g3a2iaf11a5f24jf6a8g9f41eg24ag33f54g3fg18fg7f10g2i2h10ief15g3af8a2f2a2f22af7",
+    "afa3f4a2gfg7a2g2a2g3fa8ga4f2af3g2a2h10f2j2h6j2figa2g3af6a4f2a2f22af7af2af2af2a2gag5a4g2a2g3a3",
+    "ga7f4afa7h10g2f3gia10g3af9af3af22af7af2af5a2gfg8ag3ag3a2fa15f2g2a2h10ija7fg6ag3af8a2f2a2f22a",
+    "f7af2af5a2gfg7a2g2a2g3a7g3a4f2af3g2a2h10jfh6a10gfaf6a3f3af4a3f2afaf2a3f2a3f3a3f12a4g5a3g3ag4",
+    "a2fa6ga14h13j8a5g5f8af3af23af16a2gfg7ag3ag4a7g2af3a2fa2f2g2a2h10a7ih7jfg3if8af3af23af10af5a2g",
+    "fg7ag3ag4a7g2a6f2af2g2a2h10af2ga12g4f9af3af41g2fg7ag3ag4fja4f3gh7f3g2a2h19jf6ag3af18a3f24af9a",
+    "fa2f7a3ga4g6agag8a6h10a2g2ia12f48gf2g7a4jf6eg8ih10i2a37f2afaf5af24afaf10gf2g9fa2f5aeag7ah10a2",
+    "f4a32fj3i15jij3g2j6h20jgjgjgi4g2f8af36a4g20ig2f5g11ag36aj8gj6aj2i5j4i2a37f43g20fh10i6f6g4f4g3",
+    "fg3f2g7f3g4f13g12fgh10g4j2b38aba5ba2c43iec3f329af4a2f7afaf4a2f41af4a2f33af4a2f7afaf4a2f15af57",
+    "af4a2f67a2g3i9h20a3f16j10a6b86a2c6a2if620jif17kf26i2a3f75i3h3f8a7f18g4a9f19g3i2a9f18g2a12f13a",
+    "f3ag2a12f52g32i3ei3jfga2h10a6h10a6i11g3agh10a6f35ef53a7f5g2f34gfa5f70a10f31ag12a4g12a4ja3i2",
+    "h10f30a2f5a11f44a4f26a6h11a3j34f23g5a2i2f53g10ag29a2gh10a6h10a6i7ei6a2g31a49g5f47g17f8ai2h10",
+    "i7j10g9j9i3g3f30g13f2h10f44g14a8i4f36g20a3i5h10a3f3h10f30e6i2c9bca5b43a2b3i8a8g3ig21f4gf6gf2",
+    "g3fa5c44e63c13ec34e37g64p150c8p98c8b8c6a2b6a2c8b8c8b8c6a2b6a2c8ababababc8b8c14a2c8d8c8d8c8d8",
+    "c5ac2b4djcj3c3ac2b4dj3c4a2c2b4aj3c8b5j3a2c3ac2b4dj2ak11a5i24k2a5ki20ji13ji12ka16hea2h6j3i2e",
+    "h10j3i2ae13a3j33a15g33a15j2bj4bj2cb3c2b3cjbj3b5j6bjbjbjb4jcb4cf4cj2c2b2j5bc4j4cjh51bch5j2a4",
+    "j376i4j29i2j255a22j11a21h60j78h22j616i14h30j49i2j31i10j403i22j63i4j32i2j374a2j32aj105b48c48p3",
+    "b2c2p7b3cbc2bc6e2b3cp98cj6p4g3bca5i4hi2c38aca5ca2f56a7eia14gf23a9f7af7af7af7af7af7af7af7ag32",
+    "i47ei32j2i12a34j26aj89a12j214a26j16ki3jefhi10j2i12jh9g6ie5j2h3efij2af86a2g2j2e2fif90ie3fa5f43",
+    "af94aj2h4j10f32j38a9jf16j31ah10j30h8jh15j32h10j39h15j320f6592j64f21013ef1143a3j55a9f40e6i2",
+    "f268ei3f16h10f2a20p46fg4ig10iep28e2g2f70h10g2i6a8j23e9j2p14c2p62ec8p5p10ej2p4fp4c2p21b4cb5c",
+    "p15b3cp3bca2bcacacp7a21e3bcfe2cf7gf3gf4gf23g5j4ga3h6j4a6f52i4a8g2f50g18a8i2h10a6g18f6i3fif2g",
+    "h10f28g8i2f23g13a11if29a3g4f47g14i13aeh10a4i2f5gef9h10f5af41g14a9f3gf8g2a2h10a2i4f16ef6j3fg3",
+    "f50gfg3f2g2f5g2fgfa24f2ei2f11g5i2fe2g2a10f6a2f6a2f6a9f7af7ac43je4c9ej2a4c80f35g8ig2a2h10a6",
+    "f11172a12f23a4f49a8452f366a2f106a38c7a12c5a5fgf10jf13af5afaf2af2af108j17a16f363i2j16f64a2f54",
+    "a7ja32f12j4g16i10a6g16i35ai14jij3aiji2a4f5af135a4i3ji6ji4h10i2j3i2b26i3jijc26ijiji7f10ef45e2",
+    "f31a3f6a2f6a2f6a2f3a3j7aj7a13j2a2f12af26af19af2af15a2f14a34f123a5i3a4h45a3j9h57j17h2j3aj13a3j",
+    "a47j45ga130f29a3f49a15gh27a4f32h4a9f20hf8ha5f38g5a5f30aif36a4f8ih5a42b40c40f78a2h10a6b36a4c36",
+    "a4f40a8f52a11ib11ab15ab7ab2ac11ac15ac7ac2a3f52a12f311a9f22a10f8a24e6ae42ae9a69f6a2faf44af2a3f",
+    "a2f23aih8f23j2h7f31a8h9a48f19af2a5h5f22h6a3if26a5ia64f56a4h2f2h16a2h46fg3ag2a5g4f4af3af29a2g3",
+    "a4gh9a7i9a7f29h2if29h3a32f8jf28g2a4h5i7a9f54a3i7f22a2h8f19a5h8f18a7i4a12h7a80f73a55b51a13c51",
+    "a7h6f36g4a8h10a6h10f4efb22a3g5iec22a8j2a208h31af42ag2ia2f2a16f3a55g4f29h10fa8f22g11h4i5a22f18",
+    "g4i4a38f21h7a20f23a9g3f53g15i7a4h30gf2g2fa9g4f45g11i2ai4ga13f25a7h10a6g3f36g14ah10i4fg2fa8f35",
+    "gi2fa9g3f48g14f4i4g4ig2h10fifi3ah20a11f18af25g12i6gf2ga62f7afaf4af15af10ia6f47g12a5h10a6g4af8",
+    "a2f2a2f22af7af2af5ag2fg7a2g2a2g3a2fa6ga5f5g2a2g7a3g5a11f10afa2faf38afg9aga2gag4ag5fgfi2ai2a8",
+    "g2a29f53g18f4i5h10i2aigf3a30f48g20f2ifa8h10a166f47g7a2g9i23f4g2a34f48g17i3fa11h10a6i13a19f43",
+    "g13fia6h10a6h20a28f27a2g15a4h12i3jf7a185f44g15ia100b32c32h19a12f8a2fa2f8af2af24g6ag2a2g4fgfg2",
+    "i3a9h10a70f8a2f39g7a2g7fifga27fg10f40g7fg4i8ga8fg11f46g16i3fi5a13f73a7i10a182f33ia14h10a6f9a",
+    "f37g8ag8fi5a10h29a3i2f30a2g22ag14a73f7af2af38g6a3gag2ag7fga8h10a6f6af2af32g5ag2ag5fa7h10a310",
+    "f19g4i2a7g2fgf13af34g7a3g5i13h10ga85fa15h21j29a13if922a102h111ai5a11f196a2636f97i2a13f1072a16",
+    "gf6g15a10f3995a5f583a6841f30g18h10a1734f569a7f31ah10a4i2f79ah10a6f30a2g5ia10f48g7i5j4e4ija10",
+    "h10ah7af21a5f19a432e3f40e2i3h10a198b32c32h23i4a101f75a4gfg55a7g4e13a64e2iega11g2a14f6136a8",
+    "f1238a41f10a8935e4ae7ae2af291a15fa29f3a2fa14f4a8f396a2308f107a5f13a3f9a7f10a2jg2ia3936j240h10",
+    "a6j436a76g46a2g23a9j116a60j246a10j39a2j60g5j3g6a8g8j2g7j30g4j61a21j66g3ja122h20a12h20a12j87a9",
+    "h25a135b26c26b26c7ac18b26c26bab2a2ba2b2a2b4ab8c4acac7ac11b26c26b2ab4a2b8ab7ac26b2ab4ab5aba3b7",
+    "ac26b26c26b26c26b26c26b26c26b26c26b26c28a2b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b",
+    "ca2h50j512g55j4g50j8gj14gj2i5a15g5ag15a1104c10fc20a6c6a213g7ag17a2g7ag2ag5a5e62a33ga112f45a3",
+    "g7e7a2h10a4fja320f30ga17f44g4h10a5ja464f27eg4h10a214f30g2fh10a4ia480f7af4af2af15af197a2h9g7",
+    "a41b34c34g7ea4h10a4i2a785h59jh3jh4a76h45jh15a194f4af27af2afa2faf10af4afafa6fa4fafafaf3af2afa2",
+    "fafafafafaf2afa2f4af7af4af4afaf10af17a5f3af5af17a52j2a270j44a4j100a12j15a2j15aj15aj37a10h13",
+    "j161a56j29a13j44a4j9a7j2a14j6a154j984a4j17a3j13a3j119a4j95a6j12a4ja15j12a4j56a8j10a6j40a8j30",
+    "a2j12a4j2a62j340a12j14a2j13a3j10a5j56a7j15a2j11a6j9a7j147aj92h10a1030f42720a32f4154a6f222a2",
+    "f5762a14f7473a15f622a2466f542a1506f4939a5f4192a712016g240a196112"
+};
+static const char *gpti_unicode_row(unsigned i) { return gpti_unicode_rows[i]; }
+
+/* ---- data: pre-tokenizers ---- */
+
+#define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
+#define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
+#define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
+#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
+#define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
+    "|[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "+" GPTI_RX_LOWER "*" tail "|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+#define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
+#define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
+#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
+    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
+    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
+    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
+    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
+    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
+    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
+    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
+    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
+    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
+    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
+    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
+    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
+
+
+/* The table of families, copied out: a constant with pointers in it would need relocation, and so be no constant. */
+static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
+    const gpti_pretokenizer rows[] = {
+        { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
+          "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, 0, { GPTI_RX_GPT2 } },
+        { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", 1, 1,
+          { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "dbrx smaug-bpe chatglm-bpe", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "glm4 glm5", 0, 1, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0, 0,
+          { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
+        { "qwen35", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+          "|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, 0, { "\\p{N}", GPTI_RX_GPT2 } },
+        { "falcon", 0, 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
+        { "default", 0, 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
+        { "deepseek-llm", 0, 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
+          "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
+        { "deepseek-coder", 0, 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
+        { "deepseek-v3 hunyuan-dense joyai-llm", 0, 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
+        { "tekken", 1, 1, { GPTI_RX_CASED("", "\\p{N}") } },
+        { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "bloom gpt3-finnish poro-chat", 0, 0, { GPTI_RX_BLOOM } },
+        { "viking", 0, 0, { GPTI_RX_BLOOM, "\\p{N}" } },
+        { "jais-2", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
+          "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
+        { "bailingmoe bailingmoe2 llada-moe", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+          "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
+        { "seed-coder", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
+          GPTI_RX_END } },
+        { "minicpm5", 0, 1, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
+}
+
 
 /* ======================================================================
  * [MODEL] The architecture table, hyper-parameters, loading
