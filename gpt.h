@@ -1227,28 +1227,31 @@ GPTI_COLD_END
  * [MATH] exp, tanh, erf, log, sin and cos of our own
  * ==================================================================== */
 
-/* libm's exp, log, sin and tanh differ between machines, so logits and draws would too. Here
- * each function is a stated sequence of additions, multiplications, divisions and exact bit moves, each rounded once by
- * IEEE 754, so the bits are the same everywhere. sqrt is libm's: IEEE makes it exact. The f32 ones choose by value and
- * never branch, so that a loop of 16 lanes around them becomes SIMD code; the f64 ones serve tables and sampling. The
- * bounds were measured over every seventh f32; tests/unit_math.c holds them. */
+/* libm's exp, log, sin and tanh differ between machines, so logits and draws would too. Here each
+ * function is a stated sequence of additions, multiplications, divisions and exact bit moves, each
+ * rounded once by IEEE 754, so the bits are the same everywhere. sqrt is libm's: IEEE makes it
+ * exact. The f32 ones choose by value and never branch, so that a loop of 16 lanes around them
+ * becomes SIMD code; the f64 ones serve tables and sampling. The bounds were measured over every
+ * seventh f32; tests/unit_math.c holds them. */
 
 GPTI_INLINE uint32_t gpti_f32_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
 GPTI_INLINE float gpti_bits_f32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
 GPTI_INLINE float gpti_abs(float x) { return gpti_bits_f32(gpti_f32_bits(x) & 0x7FFFFFFFu); }
-GPTI_INLINE float gpti_select(int cond, float a, float b) {      /* cond ? a : b, which gcc would turn into a branch */
+/* cond ? a : b, which gcc would turn into a branch */
+GPTI_INLINE float gpti_select(int cond, float a, float b) {
     const uint32_t m = 0u - (uint32_t)cond;
     return gpti_bits_f32((gpti_f32_bits(a) & m) | (gpti_f32_bits(b) & ~m));
 }
 static uint64_t gpti_f64_bits(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
 static double gpti_bits_f64(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
 
-/* e^x within 1 ulp. x > 88.7228 gives infinity; x < -87.3365, where the result would leave the normal range, gives 0,
- * so that flush-to-zero modes of a host change nothing. NaN stays NaN. x = n ln 2 + r with ln 2 in two parts (Cody &
- * Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2,
- * relative error 3.2e-9. n is rounded by adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from
- * there also holds where a compiler keeps more precision than it should. */
-GPTI_INLINE float gpti_exp_normal(float x) {            /* where the result is a normal number */
+/* e^x within 1 ulp. x > 88.7228 gives infinity; x < -87.3365, where the result would leave the
+ * normal range, gives 0, so that flush-to-zero modes of a host change nothing. NaN stays NaN. x = n
+ * ln 2 + r with ln 2 in two parts (Cody & Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r
+ * + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2, relative error 3.2e-9. n is rounded by
+ * adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from there also holds
+ * where a compiler keeps more precision than it should. */
+GPTI_INLINE float gpti_exp_normal(float x) {    /* where the result is a normal number */
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float n = gpti_bits_f32(t) - 12582912.0f;
     const float r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
@@ -1267,15 +1270,17 @@ GPTI_INLINE float gpti_exp(float x) {
 /* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
 GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
 
-/* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. */
-GPTI_INLINE float gpti_tanh(float x) {            /* small x: its series, as 1 - e has few digits there */
+/* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. Small x: its series,
+ * as 1 - e has few digits there. */
+GPTI_INLINE float gpti_tanh(float x) {
     const float a = gpti_abs(x), z = x * x, e = gpti_exp(-2.0f * a), big = (1.0f - e) / (1.0f + e);
     const float small_x = a + a * z * (-0.33333333f + z * (0.13333333f + z * (-0.053968254f + z * 0.021869489f)));
     const float y = gpti_select(a < 0.25f, small_x, big);
     return gpti_select(x < 0.0f, -y, y);
 }
 
-/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), with Q = -ln(erfc a) / a our own minimax fit. */
+/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), with Q = -ln(erfc a) / a our
+ * own minimax fit. */
 GPTI_INLINE float gpti_erf(float x) {
     float a = gpti_abs(x), y = 3.07636401e-5f;
     a = gpti_select(a > 4.0f, 4.0f, a);
@@ -1290,13 +1295,13 @@ GPTI_INLINE float gpti_erf(float x) {
     return gpti_select(x < 0.0f, -y, y);
 }
 
-/* e^x in f64, relative error under 1e-15; beyond 709.78 infinity, under -708 exactly 0. Taylor to r^13 after the same
- * reduction as gpti_exp. */
+/* e^x in f64, relative error under 1e-15; beyond 709.78 infinity, under -708 exactly 0. Taylor to
+ * r^13 after the same reduction as gpti_exp. */
 static double gpti_exp_d(double x) {
-    /* 1/13! ... 1/0! */
-    static const double c[14] = { 1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08,
-        2.755731922398589e-07, 2.7557319223985893e-06, 2.48015873015873e-05, 1.984126984126984e-04,
-        1.388888888888889e-03, 8.333333333333333e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1.0, 1.0 };
+    static const double c[14] = {               /* 1/13! ... 1/0! */
+        1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08, 2.755731922398589e-07,
+        2.7557319223985893e-06, 2.48015873015873e-05, 1.984126984126984e-04, 1.388888888888889e-03,
+        8.333333333333333e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1.0, 1.0 };
     double r, y = c[0];
     int32_t n;
     int i;
@@ -1309,7 +1314,8 @@ static double gpti_exp_d(double x) {
 }
 
 /* ln x in f64, relative error under 1e-15. 0 gives -infinity, negative numbers and NaN give NaN.
- * x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1), as its series to s^23. */
+ * x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1), as its series
+ * to s^23. */
 static double gpti_log_d(double x) {
     double s, z, y = 0.0;
     int e = -1023, k;
@@ -1340,7 +1346,8 @@ static double gpti_pow_d(double x, double y) {
 }
 
 /* *s = sin x, *c = cos x in f64, absolute error under 1e-15, for |x| < 2^30; NaN beyond.
- * x = n pi/2 + r, with pi/2 as 23 + 23 + 53 bits so that the first two products with n are exact; then Taylor. */
+ * x = n pi/2 + r, with pi/2 as 23 + 23 + 53 bits so that the first two products with n are exact;
+ * then Taylor. */
 static void gpti_sincos_d(double x, double *s, double *c) {
     double r, z, a = 0.0, b = 0.0;
     int32_t n;
@@ -7303,204 +7310,50 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
     return r;
 }
 
-/* ---- Chat: messages to text ----------------------------------------------------------------------------------------
- * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of the table below says in
- * patterns what it writes. In a pattern
- *   {text}  the message           {text|trim}    without white space at its ends, as Jinja's trim does it
- *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning; {final}  what follows
- *             its last "<|channel|>final<|message|>"
+/* ---- Chat: messages to text ------------------------------------------------------------------------
+ * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of a table
+ * (under "data") says in patterns what it writes. In a pattern
+ *   {text}  the message           {text|trim}  without white space at its ends, as Jinja trims
+ *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning
+ *   {final}   what follows its last "<|channel|>final<|message|>"
  *   {system}  {system|trim}       the system message, or the row's preset where there is none
- *   {bos} {eos}                   the file's tokens; {bos?}  only if the file's template speaks of bos_token
+ *   {bos} {eos}                   the file's tokens; {bos?}  only if its template names bos_token
  *   {date}                        in the row's format
  *   {if system} {if date} {end}   what lies between, if there is one that is not empty
  *   {<} {>}                       what lies between is trimmed as a whole
  * All else stands for itself. */
 enum {
-    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands           */
-    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head                                    */
-    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first                   */
-    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text                */
-    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token     */
-    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too  */
+    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands */
+    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head */
+    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first */
+    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text */
+    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token */
+    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too */
 };
 
 typedef struct gpti_chat_row {
-    const char *names;      /* separated by spaces                                                         */
-    const char *find;       /* what the template, as gpti_jinja_next reads it, contains, or with ! does not: */
-                            /* terms separated by tabs; NULL: by name only                                 */
-    const char *head;       /* ahead of the messages                                                       */
-    const char *system;     /* a system message; NULL: only where head or first takes it                   */
-    const char *first;      /* the first user message when there is a system message and no turn for it    */
+    const char *names;      /* separated by spaces */
+    const char *find;       /* what the template has, as gpti_jinja_next reads it, or with ! has not: */
+                            /* terms separated by tabs; NULL: by name only */
+    const char *head;       /* ahead of the messages */
+    const char *system;     /* a system message; NULL: only where head or first takes it */
+    const char *first;      /* the first user message when there is a system message and no turn for it */
     const char *user, *assistant, *generation;
-    const char *preset;     /* the system message of conversations that have none, a pattern               */
-    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none     */
+    const char *preset;     /* the system message of conversations that have none, a pattern */
+    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none */
     int         flags;
 } gpti_chat_row;
 
-#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
-#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
-#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
-#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
-    "<|im_start|>assistant\n"
-#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
-#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
-#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
-#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
-#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
-#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
-    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n# Valid channels: analysis, " \
-    "commentary, final. Channel must be included for every message." calls "<|end|>"
-#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
-
 enum { GPTI_MAX_CHAT = 48 };
-static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
-    const gpti_chat_row rows[] = {
-        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t"
-          "' '+content.strip()+' '+eos_token",
-          "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]", "{bos}[INST] {text|trim} [/INST]",
-          " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "llama3.1 llama3.2 llama3.3",
-          "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\tsetsystem_message=''",
-          "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system|trim}<|eot_id|>",
-          GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL,
-          "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
-        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
-          "!Cutting Knowledge",
-          "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL, NULL,
-          0 },
-        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
-          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '",
-          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}",
-          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' '+message.content|trim+eos_token}",
-          "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]", "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v3-tekken mistral-nemo",
-          "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t{message.content+eos_token}",
-          "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
-          "{' '+message.content+eos_token}",
-          "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL, "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TIGHT },
-        { "mistral-v7-tekken mistral-small",
-          "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t'[INST]'+message.content+'[/INST]'\t"
-          "You are Mistral Small 3, \t2023-10-01. The current date",
-          "{bos}", "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
-          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered in Paris.\n"
-          "Your knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
-          "When you're not sure about some information, you say that you don't have the information and don't make up anything.\n"
-          "If the user's question is not clear, ambiguous, or does not provide enough context for you to accurately answer the "
-          "question, you do not try to answer it right away and you rather ask the user to clarify their request (e.g. \"What are "
-          "some good restaurants around me?\" => \"Where are you?\" or \"When is the next flight to Tokyo\" => \"Where do you "
-          "travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS | GPTI_CHAT_TIGHT },
-        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n",
-          "{bos?}", NULL, "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n",
-          "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
-          "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n", NULL, NULL, GPTI_CHAT_TURNS },
-        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
-          "message.role=='system'andmessage.content",
-          "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL, "<|user|>\n{text}<|end|>\n",
-          "<|assistant|>\n{text}<|end|>\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n'}",
-          "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
-        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'",
-          "{bos?}", "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'",
-          "{bos?}", "<|system|>{system}<|end|>", NULL, "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
-          "<|assistant|>", NULL, NULL, 0 },
-        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>",
-          "{bos?}", "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
-        { "zephyr tinyllama stablelm2",
-          "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n'+message.content+eos_token}\n",
-          "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n", "<|assistant|>\n{text}{eos}\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
-          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
-          "{message.content+'\n\n'}",
-          "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:", NULL, NULL, 0 },
-        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
-          GPTI_DS("Assistant"),
-          NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
-          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant") "<think>\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
-          GPTI_DS("Assistant"),
-          NULL, NULL, GPTI_CHAT_HEAD },
-        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t"
-          " You are a helpful AI assistant.",
-          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>",
-          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}"
-          "You are Granite, developed by IBM. You are a helpful AI assistant.", "%B %d, %Y", 0 },
-        { "granite granite3",
-          "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge Cutoff",
-          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
-        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t!eliftrue==true",
-          "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
-          GPTI_COHERE("CHATBOT", "{text|trim}"),
-          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS },
-        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
-          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t{developer_message}%endif%",
-          GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: 'functions'.")
-              GPTI_OSS_DEVELOPER "<|end|>{end}",
-          NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
-          "!enable_thinking",
-          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
-        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
-          "'<|im_start|>assistant\n'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%",
-          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n",
-          NULL, NULL, 0 },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
-          NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
-          NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>assistant\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL, NULL,
-          GPTI_CHAT_PRESET },
-        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0 },
-        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
-        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0 },
-        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'",
-          "{bos}", "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
-          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
-        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL, NULL,
-          0 }
-    };
-    memcpy(out, rows, sizeof rows);
-    return sizeof rows / sizeof *rows;
-}
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]);
 
-/* A template's text without what its authors wrote this way or that: one character at a time, 0 at the end. White space
- * in code and where Jinja drops it is left out, a tag is { } or % %, a string is in ' with its escapes undone, ['x'] is
- * .x, comments are gone. */
+/* A template's text without what its authors wrote this way or that: one character at a time, 0 at
+ * the end. White space in code and where Jinja drops it is left out, a tag is { } or % %, a string
+ * is in ' with its escapes undone, ['x'] is .x, comments are gone. */
 typedef struct gpti_jinja {
     const char *p;
-    int         inside, quote, key, line;   /* a tag; a string in it and its quote; ['x']; the tag before was {{ }} */
+    int         inside, quote;  /* a tag; a string in it: its quote */
+    int         key, line;      /* ['x']; the tag before was {{ }} */
 } gpti_jinja;
 
 static int gpti_jinja_next(gpti_jinja *j) {
@@ -7584,20 +7437,20 @@ static int gpti_chat_recognise(const char *text, gpti_chat_row *out) {
 }
 
 typedef struct gpti_chat {          /* a conversation being rendered */
-    gpti_chat_row        row;       /* with the caller's strings in place of the family's                    */
-    const char          *file;      /* the file's template, or ""                                            */
+    gpti_chat_row        row;       /* with the caller's strings in place of the family's */
+    const char          *file;      /* the file's template, or "" */
     gpti_str             bos, eos;
-    const char          *date;      /* the caller's, or NULL                                                 */
+    const char          *date;      /* the caller's, or NULL */
     const gpt_message   *msg;
     size_t               n_msg;
-    const char          *text, *system;     /* the message at hand; the system message or NULL               */
-    int                  fold;      /* the system message goes before the message at hand                    */
-    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template             */
-    size_t               n_literal; /* its length                                                            */
-    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space   */
-    char                *out;       /* [size] the text; n counts on past size                                */
-    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL                         */
-    size_t               size, n, end;      /* end: of what stays if nothing but white space comes before {>} */
+    const char          *text, *system;     /* the message at hand; the system message or NULL */
+    int                  fold;      /* the system message goes before the message at hand */
+    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template */
+    size_t               n_literal; /* its length */
+    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space */
+    char                *out;       /* [size] the text; n counts on past size */
+    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL */
+    size_t               size, n, end;  /* end: of what stays if only white space comes before {>} */
 } gpti_chat;
 
 static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
@@ -7607,35 +7460,37 @@ static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
     c->n += n;
 }
 
-/* Bytes of white space that Python's strip() would take off at p (end of text: "white space" in str.isspace). */
+/* Bytes of white space that Python's strip() would take off at p (end of text: "white space" in
+ * str.isspace). */
 static size_t gpti_chat_space(const char *p, size_t n) {
     uint32_t u;
     size_t k = n ? gpti_utf8(p, n, &u) : 0;
     if (!k) return 0;
-    return (u >= 9 && u <= 13) || (u >= 28 && u <= 32) || u == 0x85 || u == 0xA0 || u == 0x1680 ||
-           (u >= 0x2000 && u <= 0x200A) || u == 0x2028 || u == 0x2029 || u == 0x202F || u == 0x205F || u == 0x3000 ? k : 0;
+    if ((u >= 9 && u <= 13) || (u >= 28 && u <= 32) || u == 0x85 || u == 0xA0 || u == 0x1680) return k;
+    if ((u >= 0x2000 && u <= 0x200A) || u == 0x2028 || u == 0x2029 || u == 0x202F) return k;
+    return u == 0x205F || u == 0x3000 ? k : 0;
 }
 
 static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
     size_t i = 0, k;
-    if (c->strip == 1) while ((k = gpti_chat_space(p, n)) > 0) p += k, n -= k;
+    while (c->strip == 1 && (k = gpti_chat_space(p, n)) > 0) { p += k; n -= k; }
     while (c->strip && i < n) {
         uint32_t u;
         k = gpti_chat_space(p + i, n - i);
         i += k ? k : gpti_utf8(p + i, n - i, &u);
-        if (!k) c->strip = 2, c->end = c->n + i;
+        if (!k) { c->strip = 2; c->end = c->n + i; }
     }
     gpti_chat_write(c, p, n, own);
 }
 
 /* The day in the row's format; the caller's date was checked. */
 static void gpti_chat_date(gpti_chat *c) {
-    static const char names[] = "January\0  February\0 March\0    April\0    May\0      June\0     July\0     August\0   "
-                                "September\0October\0  November\0 December";
+    static const char names[12][10] = { "January", "February", "March", "April", "May", "June", "July",
+                                        "August", "September", "October", "November", "December" };
     const char *f = c->row.date ? c->row.date : "%Y-%m-%d", *d = c->date, *bar = strchr(f, '|');
-    if (!d) { if (bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1); return; }
-    for (; *f && *f != '|'; f++) {
-        const char *name = names + 10 * ((d[5] - '0') * 10 + d[6] - '1');
+    if (!d && bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1);
+    for (; d && *f && *f != '|'; f++) {
+        const char *name = names[(d[5] - '0') * 10 + d[6] - '1'];
         if (*f != '%') { gpti_chat_put(c, f, 1, 1); continue; }
         f++;
         if (*f == 'Y') gpti_chat_put(c, d, 4, 1);
@@ -7667,18 +7522,21 @@ static void gpti_chat_system(gpti_chat *c) {
 }
 
 enum { GPTI_N_CHAT_WORD = 16 };
-static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
-    "{system}", "{system|trim}", "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
+static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = {
+    "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{system}", "{system|trim}",
+    "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
 
-/* One of the caller's own strings: of the words only the first four, and in a turn a place for the message. */
+/* One of the caller's own strings: of the words only the first four, and in a turn a place for the
+ * message. */
 static gpt_result gpti_chat_own(const char *what, const char *own, int turn, gpt_error *err) {
     int w;
     if (!own) return GPT_OK;
     if (turn && !strstr(own, "{text}") && !strstr(own, "{text|trim}"))
         return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes", what);
-    for (w = 4; w < GPTI_N_CHAT_WORD; w++) if (strstr(own, gpti_chat_words[w]))
-        return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} and plain text, found %s", what,
-                         gpti_chat_words[w]);
+    for (w = 4; w < GPTI_N_CHAT_WORD; w++)
+        if (strstr(own, gpti_chat_words[w]))
+            return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} "
+                "and plain text, found %s", what, gpti_chat_words[w]);
     return GPT_OK;
 }
 
@@ -7694,10 +7552,11 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         if (skip) continue;
         strip = c->strip;
         end = c->end;
-        if (w == 1 || w == 7 || w == 10) c->strip = 1, c->end = c->n;
+        if (w == 1 || w == 7 || w == 10) { c->strip = 1; c->end = c->n; }
         switch (w) {
         case 0: case 1:
-            if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
+            if (c->fold) gpti_chat_put(c, c->system, strlen(c->system), 0);
+            if (c->fold) gpti_chat_put(c, "\n\n", 2, 1);
             gpti_chat_put(c, c->text, strlen(c->text), 0);
             break;
         case 4: case 5: case 15:
@@ -7725,8 +7584,10 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
     }
 }
 
-static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assistant, -1 none of them */
-    return !strcmp(role, "system") ? 0 : !strcmp(role, "user") ? 1 : !strcmp(role, "assistant") ? 2 : -1;
+static int gpti_chat_role(const char *role) {   /* 0 system, 1 user, 2 assistant, -1 none of them */
+    if (!strcmp(role, "system")) return 0;
+    if (!strcmp(role, "user")) return 1;
+    return strcmp(role, "assistant") ? -1 : 2;
 }
 
 /* Does the row have a place for every message? */
@@ -7736,26 +7597,26 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
     for (i = 0; i < c->n_msg; i++) {
         const gpt_message *m = &c->msg[i];
         int role;
-        if (!m->role || !m->content) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
+        if (!m->role || !m->content)
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL",
+                             (gpti_ull)i);
         role = gpti_chat_role(m->role);
-        if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %llu: expected the role system, user or assistant, found \"%s\"", (gpti_ull)i, m->role);
+        if (role < 0)
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: expected the role system, user or "
+                             "assistant, found \"%s\"", (gpti_ull)i, m->role);
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
-            return gpti_fail(err, GPT_E_ARG,
-                "chat: message %llu: this model's template demands that user and assistant alternate, found \"%s\"",
-                    (gpti_ull)i, m->role);
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template demands that "
+                             "user and assistant alternate, found \"%s\"", (gpti_ull)i, m->role);
         if (!role && !c->row.system)
-            return gpti_fail(err, GPT_E_ARG,
-                "chat: message %llu: this model's template takes a system message only at the beginning",
-                    (gpti_ull)i);
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template takes a "
+                             "system message only at the beginning", (gpti_ull)i);
     }
     return GPT_OK;
 }
 
-/* The system message that a ChatML template writes where there is none: a string such as '<|im_start|>system\nBe
- * helpful.<|im_end|>\n'. */
+/* The system message that a ChatML template writes where there is none: a string such as
+ * '<|im_start|>system\nBe helpful.<|im_end|>\n'. */
 static void gpti_chat_literal(gpti_chat *c) {
     static const char begin[] = "'<|im_start|>system\n";
     gpti_jinja at, j;
@@ -7770,9 +7631,16 @@ static void gpti_chat_literal(gpti_chat *c) {
     }
 }
 
+static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-31; or NULL */
+    size_t i;
+    for (i = 0; date && i < 10; i++)
+        if (i == 4 || i == 7 ? date[i] != '-' : date[i] < '0' || date[i] > '9') return 0;
+    return !date || (!date[10] && memcmp(date + 5, "01", 2) >= 0 && memcmp(date + 5, "12", 2) <= 0);
+}
+
 /* The row for the parameters, and the messages checked against it. */
-static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
-                                   const gpt_chat_params *params, gpt_error *err) {
+static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg,
+                                   size_t n_msg, const gpt_chat_params *params, gpt_error *err) {
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
@@ -7780,34 +7648,35 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
     c->file = m->info.chat_template ? m->info.chat_template : "";
-    c->msg = msg; c->n_msg = n_msg; c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
-    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos); c->date = params->date;
-    for (i = 0; c->date && i < 10; i++)
-        if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
-    if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
+    c->msg = msg; c->n_msg = n_msg; c->date = params->date;
+    c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
+    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos);
+    if (!gpti_chat_date_ok(c->date))
         return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", c->date);
     if (params->family) {
-        for (i = 0; i < n_row && !row; i++) {
-            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) || !strcmp(rows[i].names, params->family)) row = &rows[i];
-        }
-        if (!row) return gpti_fail(err, GPT_E_ARG,
-            "chat: this version does not know the family \"%s\"", params->family);
+        for (i = 0; i < n_row && !row; i++)
+            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) ||
+                !strcmp(rows[i].names, params->family)) row = &rows[i];
+        if (!row)
+            return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"",
+                             params->family);
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
         row = &c->row;
     } else {
-        if (gpti_chat_recognise(c->file, &found)) row = &found;
-        if (!row) return gpti_fail(err, GPT_E_UNSUPPORTED,
-            "chat: the file %s; name a family, or give the turns as user = \"<|user|>{text}<|end|>\" and assistant",
-                                   *c->file ? "has a chat template that is not known" : "has no chat template");
+        if (!gpti_chat_recognise(c->file, &found))
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file %s; name a family, or give the "
+                "turns as user = \"<|user|>{text}<|end|>\" and assistant",
+                *c->file ? "has a chat template that is not known" : "has no chat template");
+        row = &found;
     }
     GPTI_TRY(gpti_chat_own("user", params->user, 1, err));
     GPTI_TRY(gpti_chat_own("assistant", params->assistant, 1, err));
     GPTI_TRY(gpti_chat_own("system", params->system, 1, err));
     GPTI_TRY(gpti_chat_own("generation", params->generation, 0, err));
     if (row != &c->row) c->row = *row;
-    if (params->user) c->row.user = params->user, c->row.first = NULL;
+    if (params->user) { c->row.user = params->user; c->row.first = NULL; }
     if (params->assistant) c->row.assistant = params->assistant;
     if (params->system) {
         c->row.system = params->system; c->row.preset = NULL;
@@ -7824,7 +7693,8 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
-    target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    if (!begin) target = c->n_msg;
     gpti_chat_pattern(c, c->row.head);
     if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
         if (begin) c->text = c->system;
@@ -7846,12 +7716,12 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     return c->n;
 }
 
-/* ---- Chat: tokens and the API -------------------------------------------------------------------------------------- */
+/* ---- Chat: tokens and the API ---------------------------------------------------------------------- */
 
-/* The rendered text[n] with its marks own[n] to ids. */
-static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, const unsigned char *own,
-                                   size_t n, gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch,
-                                   const gpti_mem *mem, gpt_error *err) {
+/* The rendered text[n] with its marks [n] behind it to ids. */
+static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text,
+                                   size_t n, gpt_token *ids, size_t max, size_t *n_id,
+                                   gpti_scratch *scratch, const gpti_mem *mem, gpt_error *err) {
     const char *marker[6];
     gpti_encoder e;
     gpt_result r;
@@ -7861,7 +7731,7 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, 
     e.marker = marker; e.tight = c->row.flags & GPTI_CHAT_TIGHT;
     marker[0] = c->row.head; marker[1] = c->row.system; marker[2] = c->row.first; marker[3] = c->row.user;
     marker[4] = c->row.assistant; marker[5] = c->row.generation;
-    r = gpti_encode_text(&e, text, own, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
+    r = gpti_encode_text(&e, text, (const unsigned char *)text + n, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
     *n_id = e.n;
     return r;
@@ -7869,7 +7739,8 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, 
 
 GPT_API const char *gpt_chat_family(const gpt_model *m) {
     gpti_chat_row row;
-    return m && m->info.chat_template && gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
+    if (!m || !m->info.chat_template) return NULL;
+    return gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
@@ -7899,39 +7770,40 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
     text = (char *)gpti_alloc_n(&m->mem, len, 2);
     if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
     gpti_chat_render(&c, text, (unsigned char *)text + len, len);
-    r = gpti_chat_encode(&c, &m->tok, text, (unsigned char *)text + len, len, ids, max, n, NULL, &m->mem, err);
+    r = gpti_chat_encode(&c, &m->tok, text, len, ids, max, n, NULL, &m->mem, err);
     gpti_free(&m->mem, text);
     return r;
 }
 
-/* The ids of the conversation at s->x: between two evaluations the activations from s->x to s->logits hold nothing, so
- * the ids, the text and its marks are laid out there. A conversation too long for that takes memory until the ids are
- * known, in *own for the caller to free. A byte is at most GPTI_TOK_GROW ids and one for the space put in front of it. */
-static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
-    size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
-    size_t most = len < s->n_ctx / (GPTI_TOK_GROW + 1) ? (GPTI_TOK_GROW + 1) * len + 1 : s->n_ctx;
+/* The ids of the conversation at s->x: between two evaluations the activations from s->x to
+ * s->logits hold nothing, so the ids, the text and its marks are laid out there. A conversation too
+ * long for that takes memory until the ids are known, in *own for the caller to free. A byte is at
+ * most GPTI_TOK_GROW ids and one for the space put in front of it. */
+static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own,
+                                gpt_error *err) {
+    size_t len = gpti_chat_render(c, NULL, NULL, 0), need;
+    size_t room = (size_t)((char *)s->logits - (char *)s->x), most = s->n_ctx;
     char *text;
-    gpt_result r;
-    *own = NULL;
-    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token)))
+    if (len < most / (GPTI_TOK_GROW + 1)) most = (GPTI_TOK_GROW + 1) * len + 1;
+    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token))) need = SIZE_MAX;
+    *own = need <= room || need == SIZE_MAX ? NULL : gpti_alloc_raw(&s->m->mem, need);
+    if (need > room && !*own)
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
-    *ids = (gpt_token *)(void *)s->x;
-    if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
-        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
+    *ids = (gpt_token *)(*own ? *own : (void *)s->x);
     text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
-    r = gpti_chat_encode(c, &s->m->tok, text, (unsigned char *)text + len, len, *ids, most, n, s->scratch, &s->m->mem, err);
-    if (!r && *n > most) r = gpti_fail(err, GPT_E_CONTEXT,
-        "the conversation's %llu tokens do not fit the context of %llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
-    if (!r && !*n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
-    return r;
+    GPTI_TRY(gpti_chat_encode(c, &s->m->tok, text, len, *ids, most, n, s->scratch, &s->m->mem, err));
+    if (*n > most)
+        return gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit the context of "
+                         "%llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
+    return *n ? GPT_OK : gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
 }
 
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
-    size_t n = 0, keep;
+    size_t n = 0, keep = 0;
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
@@ -7939,13 +7811,18 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        if (gpti_rewind(s, keep, err)) gpti_reset(s), keep = 0;     /* its window is gone: all again */
+        if (gpti_rewind(s, keep, err)) {        /* its window is gone: all again */
+            gpti_reset(s);
+            keep = 0;
+        }
         r = gpti_append(s, ids + keep, n - keep, err);
         memset(&s->gen->stream, 0, sizeof s->gen->stream);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
-        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_committed = 0;
-        /* a space behind the generation prompt's marker is that marker's, as for a content: no answer begins with it */
-        if (!r && s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
+    }
+    if (!r) {
+        s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
+        /* a space behind the last marker is the marker's: no answer begins with it */
+        if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
             gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1])) s->gen->edge = 1;
     }
     gpti_free(&s->m->mem, own);
@@ -7965,6 +7842,177 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
     GPTI_TRY(gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err)));
     do r = gpt_step(s, err); while (r == GPT_MORE);
     return r;
+}
+
+/* ---- data: chat families ---- */
+
+#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
+#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
+#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
+#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
+    "<|im_start|>assistant\n"
+#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
+#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
+#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
+#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
+#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
+#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
+    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n" \
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message." \
+    calls "<|end|>"
+#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
+
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
+    const gpti_chat_row rows[] = {
+        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t"
+          "' '+content.strip()+' '+eos_token", "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n"
+          "<</SYS>>\n\n{text}{>} [/INST]", "{bos}[INST] {text|trim} [/INST]", " {text|trim} {eos}",
+          "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "llama3.1 llama3.2 llama3.3", "<|start_header_id|>\tCutting Knowledge Date: December "
+          "2023\n\tsetsystem_message=''", "{bos}" GPTI_L3_HEAD("system")
+          "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system|trim}<|eot_id|>",
+          GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"),
+          NULL, "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
+        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n"
+          "'+message.content|trim+'<|eot_id|>'\t" "!Cutting Knowledge", "{bos?}", GPTI_L3("system"),
+          NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL, NULL, 0 },
+        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' "
+          "'+message.content+eos_token", "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]",
+          " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '",
+          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]",
+          "{text}{eos} ", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t"
+          "{message.content+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]",
+          "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' "
+          "'+message.content|trim+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]",
+          "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS |
+          GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v3-tekken mistral-nemo", "'[INST]'+system_message+'\n\n"
+          "'+message.content+'[/INST]'\t{message.content+eos_token}", "{bos}", NULL,
+          "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]", "{text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] "
+          "'+message.content+'[/INST]'\t" "{' '+message.content+eos_token}", "{bos}",
+          "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL, "[INST] {text}[/INST]", " {text}{eos}",
+          "", NULL, NULL, GPTI_CHAT_TIGHT },
+        { "mistral-v7-tekken mistral-small", "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t"
+          "'[INST]'+message.content+'[/INST]'\t" "You are Mistral Small 3, \t2023-10-01. The "
+          "current date", "{bos}", "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL,
+          "[INST]{text}[/INST]", "{text}{eos}", "", "You are Mistral Small 3, a Large Language "
+          "Model (LLM) created by Mistral AI, a French startup headquartered in Paris.\n"
+          "Your knowledge base was last updated on 2023-10-01.{if date} The current date is "
+          "{date}.{end}\n\n" "When you're not sure about some information, you say that you don't "
+          "have the information and don't make up anything.\n" "If the user's question is not "
+          "clear, ambiguous, or does not provide enough context for you to accurately answer the "
+          "question, you do not try to answer it right away and you rather ask the user to clarify "
+          "their request (e.g. \"What are " "some good restaurants around me?\" => \"Where are "
+          "you?\" or \"When is the next flight to Tokyo\" => \"Where do you " "travel from?\")",
+          "%Y-%m-%d", GPTI_CHAT_TURNS | GPTI_CHAT_TIGHT },
+        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n", "{bos?}", NULL,
+          "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n",
+          "<start_of_turn>user\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n"
+          "{text|trim}<end_of_turn>\n", "<start_of_turn>model\n", NULL, NULL, GPTI_CHAT_TURNS },
+        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n"
+          "'+message.content+'<|end|>\n'\t" "message.role=='system'andmessage.content", "{bos?}",
+          "{if system}<|system|>\n{system}<|end|>\n{end}", NULL, "<|user|>\n{text}<|end|>\n",
+          "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t"
+          "{message.content+'<|end|>'+'\n'}", "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n"
+          "<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
+        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'", "{bos?}",
+          "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n",
+          "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'", "{bos?}",
+          "<|system|>{system}<|end|>", NULL, "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
+          "<|assistant|>", NULL, NULL, 0 },
+        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>", "{bos?}",
+          "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL,
+          "<|im_start|>user<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>",
+          NULL, NULL, 0 },
+        { "zephyr tinyllama stablelm2", "'<|user|>\n'+message.content+eos_token}\n\t"
+          "'<|assistant|>\n'+message.content+eos_token}\n", "{bos?}", "<|system|>\n{system}{eos}\n",
+          NULL, "<|user|>\n{text}{eos}\n", "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL,
+          NULL, 0 },
+        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n"
+          "'+message.content+eos_token+'\n'", "{bos?}", "<|system|>\n{system}\n", NULL,
+          "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: "
+          "'+message.content+eos_token\t" "{message.content+'\n\n'}", "{bos}", "{system}\n\n", NULL,
+          "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:", NULL, NULL, 0 },
+        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant")
+          "'\t!</think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}",
+          GPTI_DS("Assistant") "{text}" GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL,
+          GPTI_CHAT_HEAD },
+        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant")
+          "<think>\n'\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}",
+          GPTI_DS("Assistant") "{answer}" GPTI_DS_END, GPTI_DS("Assistant") "<think>\n", NULL, NULL,
+          GPTI_CHAT_HEAD },
+        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!"
+          GPTI_DS("Assistant") "<think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User")
+          "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL,
+          GPTI_CHAT_HEAD },
+        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, "
+          "developed by IBM.\t" " You are a helpful AI assistant.", "", GPTI_GRANITE("system",
+          "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
+          "<|start_of_role|>assistant<|end_of_role|>", "Knowledge Cutoff Date: April 2024.\n{if "
+          "date}Today's Date: {date}.\n{end}" "You are Granite, developed by IBM. You are a "
+          "helpful AI assistant.", "%B %d, %Y", 0 },
+        { "granite "
+          "granite3", "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t"
+          "!Knowledge Cutoff", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user",
+          "{text}"), GPTI_GRANITE("assistant", "{text}"),
+          "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
+        { "command-r",
+          "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t"
+          "!eliftrue==true", "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER",
+          "{text|trim}"), GPTI_COHERE("CHATBOT", "{text|trim}"),
+          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS },
+        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t"
+          "{developer_message}{'\n\n'}", GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}",
+          NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL,
+          "%Y-%m-%d", GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t"
+          "{developer_message}%endif%", GPTI_OSS_HEAD("\nCalls to these tools must go to the "
+          "commentary channel: 'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}", NULL, NULL,
+          "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL,
+          "%Y-%m-%d", GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
+          "'<|im_start|>assistant\n<think>\n'\t!enable_thinking", "", GPTI_ML_SYSTEM, NULL,
+          GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
+        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
+          "'<|im_start|>assistant\n"
+          "'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n"
+          "'}%endif%", "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n"
+          "{answer|line}<|im_end|>\n", "<|im_start|>assistant\n", NULL, NULL, 0 },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'"
+          GPTI_ML_PLAIN, GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN,
+          GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t"
+          "'<|im_start|>assistant\n'+message.content+'<|im_end|>\n'\t"
+          "'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
+          NULL, GPTI_CHAT_PRESET },
+        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful "
+          "assistant.", NULL, 0 },
+        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
+        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by "
+          "Hugging Face", NULL, 0 },
+        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'",
+          "{bos}", "GPT4 Correct System: {system}<|end_of_turn|>", NULL,
+          "GPT4 Correct User: {text}<|end_of_turn|>", "GPT4 Correct Assistant: "
+          "{text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
+        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}",
+          "ASSISTANT:", NULL, NULL, 0 }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
 }
 
 GPTI_COLD_END
