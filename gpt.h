@@ -589,11 +589,7 @@ typedef struct gpti_str { const char *p; size_t n; } gpti_str;  /* bytes, borrow
 typedef gpt_alloc gpti_mem;
 typedef unsigned long long gpti_ull;    /* what %llu takes: sizes and counts in messages */
 
-static gpti_str gpti_str_of(const char *text) {
-    gpti_str s;
-    s.p = text; s.n = strlen(text);
-    return s;
-}
+static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
 
 /* A message that does not fit ends in "...". */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
@@ -663,9 +659,7 @@ static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
     return gpti_mul(&bytes, n, size) ? gpti_alloc(mem, bytes) : NULL;
 }
 
-static unsigned char *gpti_align(void *p, size_t n) {
-    return (unsigned char *)p + (n - (uintptr_t)p % n) % n;
-}
+static unsigned char *gpti_align(void *p, size_t n) { return (unsigned char *)p + (n - (uintptr_t)p % n) % n; }
 
 /* Little-endian bytes to numbers */
 #if defined(_MSC_VER) || (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
@@ -681,9 +675,7 @@ static uint32_t gpti_load_u32(const void *p) {
     return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16;
 }
 
-static int gpti_str_is(gpti_str s, const char *text) {
-    return strlen(text) == s.n && !memcmp(s.p, text, s.n);
-}
+static int gpti_str_is(gpti_str s, const char *text) { return strlen(text) == s.n && !memcmp(s.p, text, s.n); }
 
 /* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so
  * the code that lays an object out is also the code that says how large it is. */
@@ -692,8 +684,7 @@ typedef struct gpti_arena { unsigned char *base; size_t used; int overflow; } gp
 static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     size_t bytes, end;
     void *p = a->base ? a->base + a->used : NULL;
-    a->overflow |= !gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes)
-        || !gpti_add(&end, end, 63);
+    a->overflow |= !gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63);
     if (a->overflow) return NULL;
     a->used = end & ~(size_t)63;
     return p;
@@ -748,8 +739,7 @@ static void gpti_claim(gpti_crew *c, int worker) {
         unit = c->n / n_piece >= 8 ? 4 : 2;
         n_unit = (c->n + unit - 1) / unit;
         end = gpti_min(n_unit * (i + 1) / n_piece * unit, c->n);
-        if (n_unit * i / n_piece * unit < end)
-            c->task(c->arg, n_unit * i / n_piece * unit, end, worker);
+        if (n_unit * i / n_piece * unit < end) c->task(c->arg, n_unit * i / n_piece * unit, end, worker);
         GPTI_FETCH_ADD(&c->done, 1);
     }
 }
@@ -873,8 +863,7 @@ static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
     s->r = *r;
 }
 
-static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n,
-                                   gpt_error *err) {
+static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n, gpt_error *err) {
     if (offset > s->r.size || n > s->r.size - offset)
         return gpti_fail(err, GPT_E_FORMAT,
                          "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
@@ -882,8 +871,7 @@ static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, s
     if (n == 0) return GPT_OK;
     if (s->map) memcpy(dst, s->map + (size_t)offset, n);
     else if ((s->r.read)(s->r.user, offset, dst, n) != n)
-        return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n,
-                         (gpti_ull)offset);
+        return gpti_fail(err, GPT_E_IO, "read error: %llu bytes at offset %llu", (gpti_ull)n, (gpti_ull)offset);
     return GPT_OK;
 }
 
@@ -950,8 +938,7 @@ static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
     HANDLE view = NULL, file = INVALID_HANDLE_VALUE;
     LARGE_INTEGER end;
     void *map = NULL;
-    if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
-                              FILE_ATTRIBUTE_NORMAL, NULL);
+    if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     gpti_free(mem, w);
     if (file == INVALID_HANDLE_VALUE) return NULL;
     if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= SIZE_MAX / 2)
@@ -1016,8 +1003,7 @@ static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_ma
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
-    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build",
-                     shown);
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", shown);
 }
 
 /* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for
@@ -1116,9 +1102,8 @@ static int gpti_cursor_fail(gpti_cursor *c, gpt_result code, const char *fmt, ..
 static int gpti_cursor_want(gpti_cursor *c, uint64_t n) {              /* are n more bytes there? */
     if (c->fail) return 0;
     if (n <= c->end - c->pos) return 1;
-    return gpti_cursor_fail(c, GPT_E_FORMAT,
-        "%llu bytes expected at offset %llu, %llu are left (cut short?)", (gpti_ull)n,
-        (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes expected at offset %llu, %llu are left (cut short?)",
+        (gpti_ull)n, (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
 }
 
 static int gpti_cursor_skip(gpti_cursor *c, uint64_t n) {
@@ -2127,8 +2112,7 @@ static const gpti_meta_pair *gpti_gguf_find(const gpti_gguf *g, const char *key)
 }
 
 static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name) {
-    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor,
-                                          gpti_str_of(name));
+    return (const gpti_tensor *)gpti_find(g->tensor, g->n_tensor, sizeof *g->tensor, gpti_str_of(name));
 }
 
 static gpt_result gpti_gguf_expected(const gpti_meta_pair *pair, const char *what, gpt_error *err) {
@@ -2158,16 +2142,14 @@ static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
     else memcpy(&v->f, &u, sizeof u);
 }
 
-static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *pair, gpti_cursor *c,
-                                     gpt_error *err) {
+static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *pair, gpti_cursor *c, gpt_error *err) {
     gpti_cursor_init(c, &g->part[0], "array", err);
     c->name = pair->key; c->big = g->big; c->pos = pair->offset;
 }
 
 /* One number and its type: the plain value, or element i of an array, read from the file. 0 when
  * there is none, -1 when it could not be read. */
-static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type,
-                            gpti_value *v) {
+static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type, gpti_value *v) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
     if (!pair || pair->type == GPTI_GGUF_STRING || !gpti_gguf_is_number(pair->elem)) return 0;
@@ -2251,16 +2233,14 @@ static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int rea
     size_t i;
     *out = NULL; *n = 0;
     if (!pair) return GPT_OK;
-    if (pair->type != GPTI_GGUF_ARRAY || !gpti_gguf_is_number(pair->elem))
-        return gpti_gguf_expected(pair, want, err);
+    if (pair->type != GPTI_GGUF_ARRAY || !gpti_gguf_is_number(pair->elem)) return gpti_gguf_expected(pair, want, err);
     if (pair->count <= SIZE_MAX) *out = gpti_alloc_n(g->mem, (size_t)pair->count, 4);
     if (!*out) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
     gpti_gguf_element_cursor(g, pair, &c, err);
     for (i = 0; i < (size_t)pair->count && !c.fail; i++) {
         gpti_gguf_scalar(&c, pair->elem, &v);
         if (real) ((float *)*out)[i] = gpti_gguf_to_f32(pair->elem, &v);
-        else if (gpti_gguf_to_int(pair->elem, &v, INT32_MIN, INT32_MAX, &k))
-            ((int32_t *)*out)[i] = (int32_t)k;
+        else if (gpti_gguf_to_int(pair->elem, &v, INT32_MIN, INT32_MAX, &k)) ((int32_t *)*out)[i] = (int32_t)k;
         else c.fail = gpti_gguf_expected(pair, want, err);
     }
     if (!c.fail) { *n = i; return GPT_OK; }
@@ -2269,16 +2249,14 @@ static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int rea
     return c.fail;
 }
 
-static gpt_result gpti_gguf_i32s(const gpti_gguf *g, const char *key, int32_t **out, size_t *n,
-                                 gpt_error *err) {
+static gpt_result gpti_gguf_i32s(const gpti_gguf *g, const char *key, int32_t **out, size_t *n, gpt_error *err) {
     void *p;
     gpt_result r = gpti_gguf_numbers(g, key, 0, &p, n, err);
     *out = (int32_t *)p;
     return r;
 }
 
-static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **out, size_t *n,
-                                 gpt_error *err) {
+static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **out, size_t *n, gpt_error *err) {
     void *p;
     gpt_result r = gpti_gguf_numbers(g, key, 1, &p, n, err);
     *out = (float *)p;
@@ -2286,8 +2264,7 @@ static gpt_result gpti_gguf_f32s(const gpti_gguf *g, const char *key, float **ou
 }
 
 /* The strings lie behind the array, in the same block, without terminators. */
-static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n,
-                                    gpt_error *err) {
+static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_str **out, size_t *n, gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
     size_t i, head, all, left;
@@ -2351,8 +2328,7 @@ static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint6
 /* -- reading the file -- */
 
 /* A string of lo to hi bytes, kept until gpti_gguf_close. */
-static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi,
-                          gpti_str *out) {
+static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi, gpti_str *out) {
     uint64_t len = gpti_cursor_uint(c, 8);
     gpti_text_block *block = g->text;
     char *p;
@@ -2418,8 +2394,7 @@ static int gpti_gguf_read_pair(gpti_gguf *g, gpti_cursor *c, gpti_meta_pair *pai
     if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &pair->key)) return 0;
     c->name = pair->key;
     if (!gpti_gguf_read_type(c, "a value", &pair->type)) return 0;
-    if (pair->type == GPTI_GGUF_STRING)
-        return gpti_gguf_text(g, c, "string", 0, SIZE_MAX / 4, &pair->v.s);
+    if (pair->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, SIZE_MAX / 4, &pair->v.s);
     if (pair->type == GPTI_GGUF_ARRAY) {
         if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
         pair->offset = c->pos;
@@ -2459,8 +2434,7 @@ static int gpti_gguf_read_pairs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
 /* "[64, 32, 1]" */
 static const char *gpti_gguf_extents(char buf[96], const gpti_tensor *t) {
     int i, n = 0;
-    for (i = 0; i < t->n_dim; i++)
-        n += snprintf(buf + n, (size_t)(96 - n), i ? ", %llu" : "[%llu", (gpti_ull)t->ne[i]);
+    for (i = 0; i < t->n_dim; i++) n += snprintf(buf + n, (size_t)(96 - n), i ? ", %llu" : "[%llu", (gpti_ull)t->ne[i]);
     memcpy(buf + n, "]", 2);
     return buf;
 }
@@ -2474,8 +2448,7 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     c->name = t->name;
     n = (size_t)gpti_cursor_uint(c, 4);
     if (c->fail) return 0;
-    if (n < 1 || n > 4)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected 1 to 4 extents, file has %llu", (gpti_ull)n);
+    if (n < 1 || n > 4) return gpti_cursor_fail(c, GPT_E_FORMAT, "expected 1 to 4 extents, file has %llu", (gpti_ull)n);
     t->n_dim = (int)n;
     for (i = 0, n = 1; i < 4; i++) {
         t->ne[i] = i < t->n_dim ? gpti_cursor_uint(c, 8) : 1;
@@ -2486,12 +2459,9 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     t->offset = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     t->fmt = gpti_format_find(type);
-    if (!t->fmt)
-        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %llu", (gpti_ull)type);
+    if (!t->fmt) return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "unknown tensor type %llu", (gpti_ull)type);
     gpti_gguf_extents(shape, t);
-    if (empty)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s",
-                                t->fmt->name, shape);
+    if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
     if (t->ne[0] % (uint64_t)t->fmt->block_len)
         return gpti_cursor_fail(c, GPT_E_FORMAT,
             "%s rows need a multiple of %d columns, file has %llu in %s", t->fmt->name,
@@ -2508,8 +2478,7 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
 }
 
 /* Append the n tensor infos that come next, then find their data. */
-static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int part,
-                                  uint64_t align) {
+static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int part, uint64_t align) {
     size_t first = g->n_tensor, i;
     uint64_t data, room;
     c->what = "tensor info";
@@ -2565,8 +2534,7 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair
 }
 
 /* Absent is fine, another kind of value is not. */
-static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out,
-                                    gpt_error *err) {
+static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out, gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     if (!pair || gpti_gguf_u32(g, key, out)) return GPT_OK;
     return gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
@@ -2655,8 +2623,7 @@ static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
 /* Read and check the headers of a model, given its parts in order. parts must stay until
  * gpti_gguf_close; so must what they read from while arrays and tensors are asked for. On failure g
  * is closed. */
-static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem,
-                                 gpt_error *err) {
+static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
     gpt_result r = GPT_OK;
     uint32_t all = UINT32_MAX;
     char msg[192];
@@ -2987,8 +2954,7 @@ static void gpti_cut_level(gpti_cutter *c, unsigned depth, const char *p, const 
     for (a = c->rx->pass[depth]; a < c->rx->pass[depth + 1]; a++) c->level[depth].dead[a] = p;
 }
 
-static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p,
-                           const char *end) {
+static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode *u, const char *p, const char *end) {
     c->rx = rx; c->u = u;
     gpti_cut_level(c, 0, p, end);
 }
@@ -3260,8 +3226,7 @@ static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
 }
 
 /* Lays out what the tokenizer owns; with a measuring arena this only counts. */
-static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special,
-                                  size_t n_piece) {
+static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special, size_t n_piece) {
     size_t n = (size_t)t->n_token;
     t->text = (char *)gpti_carve(a, n_text, 1);
     t->at = (uint32_t *)gpti_carve(a, n + 1, sizeof *t->at);
@@ -3331,8 +3296,7 @@ static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, gpt
             "the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
     t->whole_words = row->whole;
     if (v->add_bos < 0) t->add_bos = row->bos && t->bos >= 0;
-    for (i = 0; i < GPTI_RX_PASSES && row->pass[i]; i++)
-        gpti_rx_compile(&t->rx, row->pass[i], &t->unicode);
+    for (i = 0; i < GPTI_RX_PASSES && row->pass[i]; i++) gpti_rx_compile(&t->rx, row->pass[i], &t->unicode);
     return GPT_OK;
 }
 
@@ -3428,8 +3392,7 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
 
 /* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be
  * used. */
-static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
-                                        gpt_error *err) {
+static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
     char shown[GPTI_SHOWN], *s;
     gpt_result r = GPT_OK;
@@ -3509,8 +3472,7 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
 
 /* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens
  * only where they are asked for. */
-static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end,
-                                 int control, size_t *len) {
+static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
     const gpt_token *id = t->special.id;
     const uint32_t *first = &t->special.first[(unsigned char)*p];
     uint32_t lo = first[0], hi = first[1], i;
@@ -3616,8 +3578,7 @@ static size_t gpti_sym_bytes(const gpti_tokenizer *t, const char *p, size_t n) {
 }
 
 /* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
-static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n,
-                            void *buf) {
+static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
     uint32_t i = 0, at = 0;
     m->t = t; m->w = w; m->n = n; m->n_heap = 0; m->heap = (uint64_t *)buf;
     m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
@@ -3670,10 +3631,8 @@ static void gpti_tokenizer_special(gpti_tokenizer *t, const gpti_vocab *v) {
         if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
     }
     /* gpt-oss: it ends a message, the answer goes on with the next */
-    if (end >= 0 && end != t->eos &&
-        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
-        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
-        t->type[end] &= (uint8_t)~GPTI_TOKEN_END;
+    if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
+        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8))) t->type[end] &= (uint8_t)~GPTI_TOKEN_END;
     /* Phi-3: tokenizer.json's rstrip has no place in a GGUF file; known by name, as in llama.cpp */
     if (t->family != GPTI_TOK_SPM || (!gpti_names(v->name, "phi-3") && !gpti_names(v->name, "phi3"))) return;
     for (id = 0; id < t->n_token; id++)
@@ -3681,8 +3640,7 @@ static void gpti_tokenizer_special(gpti_tokenizer *t, const gpti_vocab *v) {
             !gpti_str_is(v->token[id], "<|endoftext|>")) t->type[id] |= GPTI_TOKEN_RSTRIP;
 }
 
-static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
-                                      gpt_error *err) {
+static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     gpt_token id;
     GPTI_TRY(gpti_tokenizer_tokens(t, v, err));
     GPTI_TRY(gpti_tokenizer_texts(t, err));
@@ -3709,8 +3667,7 @@ static uint32_t gpti_buckets(size_t n) {        /* a power of two, twice n or mo
 }
 
 /* Reads a vocabulary; afterwards v is no longer needed. On failure nothing is left to free. */
-static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem,
-                                      gpt_error *err) {
+static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t n_text = 0, n_user = 0, n_special = 8, n_piece = 0, i;   /* 8: bos, eos ... typed otherwise */
     gpti_arena a;
     gpt_result r;
@@ -3735,8 +3692,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     memset(&a, 0, sizeof a);
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
-    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer",
-                                    (gpti_ull)a.used);
+    if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer", (gpti_ull)a.used);
     a.base = gpti_align(t->block, 64); a.used = 0;
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     r = gpti_tokenizer_fill(t, v, mem, err);
@@ -3784,8 +3740,7 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     if (need <= e->cap) return GPT_OK;
     gpti_free(e->mem, e->own);
     e->cap = 0; e->own = need == SIZE_MAX ? NULL : gpti_alloc(e->mem, need);
-    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word",
-                                  (gpti_ull)need);
+    if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word", (gpti_ull)need);
     e->buf = (char *)e->own; e->cap = need;
     return GPT_OK;
 }
@@ -3854,8 +3809,7 @@ typedef struct gpti_normal {            /* a text being normalised, byte by byte
 /* Longest key of the file's character map that p begins with: its length, and its replacement. The
  * map is SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value,
  * bits 0-7 and 31: label), zero-terminated texts. */
-static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep,
-                            const char **rep_end) {
+static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep, const char **rep_end) {
     const char *map = t->charsmap, *zero;
     uint32_t size = t->n_charsmap, table, node = 0, unit, i;
     size_t best = 0;
@@ -4034,8 +3988,7 @@ static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsi
     size_t len = 0;
     uint32_t cp;
     int control = (flags & GPTI_TOK_SPECIAL) != 0;
-    if (t->family == GPTI_TOK_NONE)
-        return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
+    if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
     e->last = -1; e->edge = !(flags & GPTI_TOK_CONTINUE);
     if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
     while (p < end) {
@@ -4062,10 +4015,8 @@ static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsi
 
 /* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch,
  * only a longer one allocates, until the call returns. */
-static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text,
-                                        unsigned flags, gpt_token *ids, size_t max, size_t *n,
-                                        void *scratch, size_t scratch_size, const gpti_mem *mem,
-                                        gpt_error *err) {
+static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text, unsigned flags,
+    gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size, const gpti_mem *mem, gpt_error *err) {
     gpt_result r;
     gpti_encoder e;
     size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7;
@@ -7719,9 +7670,8 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
 /* ---- Chat: tokens and the API ---------------------------------------------------------------------- */
 
 /* The rendered text[n] with its marks [n] behind it to ids. */
-static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text,
-                                   size_t n, gpt_token *ids, size_t max, size_t *n_id,
-                                   gpti_scratch *scratch, const gpti_mem *mem, gpt_error *err) {
+static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, size_t n,
+    gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch, const gpti_mem *mem, gpt_error *err) {
     const char *marker[6];
     gpti_encoder e;
     gpt_result r;
@@ -7779,8 +7729,7 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
  * s->logits hold nothing, so the ids, the text and its marks are laid out there. A conversation too
  * long for that takes memory until the ids are known, in *own for the caller to free. A byte is at
  * most GPTI_TOK_GROW ids and one for the space put in front of it. */
-static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own,
-                                gpt_error *err) {
+static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
     size_t len = gpti_chat_render(c, NULL, NULL, 0), need;
     size_t room = (size_t)((char *)s->logits - (char *)s->x), most = s->n_ctx;
     char *text;
@@ -7865,151 +7814,126 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
 
 static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
     const gpti_chat_row rows[] = {
-        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t"
-          "' '+content.strip()+' '+eos_token", "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n"
-          "<</SYS>>\n\n{text}{>} [/INST]", "{bos}[INST] {text|trim} [/INST]", " {text|trim} {eos}",
-          "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "llama3.1 llama3.2 llama3.3", "<|start_header_id|>\tCutting Knowledge Date: December "
-          "2023\n\tsetsystem_message=''", "{bos}" GPTI_L3_HEAD("system")
-          "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system|trim}<|eot_id|>",
-          GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"),
-          NULL, "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
-        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n"
-          "'+message.content|trim+'<|eot_id|>'\t" "!Cutting Knowledge", "{bos?}", GPTI_L3("system"),
-          NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL, NULL, 0 },
-        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' "
-          "'+message.content+eos_token", "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]",
-          " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '",
-          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]",
-          "{text}{eos} ", "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t"
-          "{message.content+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]",
-          "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t' '+content.strip()+' "
+          "'+eos_token", "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]",
+          "{bos}[INST] {text|trim} [/INST]", " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "llama3.1 llama3.2 llama3.3", "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\t"
+          "setsystem_message=''", "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: "
+          "{date}\n\n{system|trim}<|eot_id|>", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
+          GPTI_L3_HEAD("assistant"), NULL, "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
+        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
+          "!Cutting Knowledge", "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
+          GPTI_L3_HEAD("assistant"), NULL, NULL, 0 },
+        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
+          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '", "{bos}", NULL,
+          "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL, GPTI_CHAT_TURNS
+          },
+        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}", "{bos}",
+          NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
         { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' "
           "'+message.content|trim+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]",
-          "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS |
-          GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v3-tekken mistral-nemo", "'[INST]'+system_message+'\n\n"
-          "'+message.content+'[/INST]'\t{message.content+eos_token}", "{bos}", NULL,
-          "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] "
-          "'+message.content+'[/INST]'\t" "{' '+message.content+eos_token}", "{bos}",
-          "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL, "[INST] {text}[/INST]", " {text}{eos}",
-          "", NULL, NULL, GPTI_CHAT_TIGHT },
+          "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST |
+          GPTI_CHAT_TIGHT },
+        { "mistral-v3-tekken mistral-nemo", "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t"
+          "{message.content+eos_token}", "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]",
+          "{text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
+          "{' '+message.content+eos_token}", "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL,
+          "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL, GPTI_CHAT_TIGHT },
         { "mistral-v7-tekken mistral-small", "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t"
-          "'[INST]'+message.content+'[/INST]'\t" "You are Mistral Small 3, \t2023-10-01. The "
-          "current date", "{bos}", "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL,
-          "[INST]{text}[/INST]", "{text}{eos}", "", "You are Mistral Small 3, a Large Language "
-          "Model (LLM) created by Mistral AI, a French startup headquartered in Paris.\n"
-          "Your knowledge base was last updated on 2023-10-01.{if date} The current date is "
-          "{date}.{end}\n\n" "When you're not sure about some information, you say that you don't "
-          "have the information and don't make up anything.\n" "If the user's question is not "
-          "clear, ambiguous, or does not provide enough context for you to accurately answer the "
-          "question, you do not try to answer it right away and you rather ask the user to clarify "
-          "their request (e.g. \"What are " "some good restaurants around me?\" => \"Where are "
-          "you?\" or \"When is the next flight to Tokyo\" => \"Where do you " "travel from?\")",
-          "%Y-%m-%d", GPTI_CHAT_TURNS | GPTI_CHAT_TIGHT },
+          "'[INST]'+message.content+'[/INST]'\tYou are Mistral Small 3, \t2023-10-01. The current date", "{bos}",
+          "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
+          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered "
+          "in Paris.\nYour knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
+          "When you're not sure about some information, you say that you don't have the information and don't make up "
+          "anything.\nIf the user's question is not clear, ambiguous, or does not provide enough context for you to "
+          "accurately answer the question, you do not try to answer it right away and you rather ask the user to "
+          "clarify their request (e.g. \"What are some good restaurants around me?\" => \"Where are you?\" or \"When "
+          "is the next flight to Tokyo\" => \"Where do you travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS |
+          GPTI_CHAT_TIGHT },
         { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n", "{bos?}", NULL,
-          "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n",
-          "<start_of_turn>user\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n"
-          "{text|trim}<end_of_turn>\n", "<start_of_turn>model\n", NULL, NULL, GPTI_CHAT_TURNS },
-        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n"
-          "'+message.content+'<|end|>\n'\t" "message.role=='system'andmessage.content", "{bos?}",
-          "{if system}<|system|>\n{system}<|end|>\n{end}", NULL, "<|user|>\n{text}<|end|>\n",
-          "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t"
-          "{message.content+'<|end|>'+'\n'}", "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n"
-          "<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
+          "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n", "<start_of_turn>user\n"
+          "{text|trim}<end_of_turn>\n", "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n",
+          NULL, NULL, GPTI_CHAT_TURNS },
+        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
+          "message.role=='system'andmessage.content", "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL,
+          "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n"
+          "'}", "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
         { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'", "{bos?}",
-          "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n",
-          "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'", "{bos?}",
-          "<|system|>{system}<|end|>", NULL, "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
-          "<|assistant|>", NULL, NULL, 0 },
+          "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'", "{bos?}", "<|system|>{system}<|end|>", NULL,
+          "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>", "<|assistant|>", NULL, NULL, 0 },
         { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>", "{bos?}",
-          "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL,
-          "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>",
-          NULL, NULL, 0 },
-        { "zephyr tinyllama stablelm2", "'<|user|>\n'+message.content+eos_token}\n\t"
-          "'<|assistant|>\n'+message.content+eos_token}\n", "{bos?}", "<|system|>\n{system}{eos}\n",
-          NULL, "<|user|>\n{text}{eos}\n", "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL,
-          NULL, 0 },
-        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n"
-          "'+message.content+eos_token+'\n'", "{bos?}", "<|system|>\n{system}\n", NULL,
-          "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL, NULL, 0 },
-        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: "
-          "'+message.content+eos_token\t" "{message.content+'\n\n'}", "{bos}", "{system}\n\n", NULL,
-          "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:", NULL, NULL, 0 },
-        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant")
-          "'\t!</think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}",
-          GPTI_DS("Assistant") "{text}" GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL,
-          GPTI_CHAT_HEAD },
-        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant")
-          "<think>\n'\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}",
-          GPTI_DS("Assistant") "{answer}" GPTI_DS_END, GPTI_DS("Assistant") "<think>\n", NULL, NULL,
-          GPTI_CHAT_HEAD },
-        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!"
-          GPTI_DS("Assistant") "<think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User")
-          "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL,
-          GPTI_CHAT_HEAD },
-        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, "
-          "developed by IBM.\t" " You are a helpful AI assistant.", "", GPTI_GRANITE("system",
-          "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>", "Knowledge Cutoff Date: April 2024.\n{if "
-          "date}Today's Date: {date}.\n{end}" "You are Granite, developed by IBM. You are a "
-          "helpful AI assistant.", "%B %d, %Y", 0 },
-        { "granite "
-          "granite3", "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t"
-          "!Knowledge Cutoff", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user",
-          "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
-        { "command-r",
-          "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t"
-          "!eliftrue==true", "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER",
-          "{text|trim}"), GPTI_COHERE("CHATBOT", "{text|trim}"),
-          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS },
-        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t"
-          "{developer_message}{'\n\n'}", GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}",
-          NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL,
-          "%Y-%m-%d", GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+          "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
+        { "zephyr tinyllama stablelm2", "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n"
+          "'+message.content+eos_token}\n", "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n",
+          "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
+          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
+          "{message.content+'\n\n'}", "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}",
+          "Assistant:", NULL, NULL, 0 },
+        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
+          GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
+          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant")
+          "<think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}"
+          GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
+        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t "
+          "You are a helpful AI assistant.", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user",
+          "{text}"), GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>",
+          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}You are Granite, developed by IBM. "
+          "You are a helpful AI assistant.", "%B %d, %Y", 0 },
+        { "granite granite3", "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge "
+          "Cutoff", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"),
+          GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
+        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t"
+          "!eliftrue==true", "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
+          GPTI_COHERE("CHATBOT", "{text|trim}"), "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS
+          },
+        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
+          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
         { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t"
-          "{developer_message}%endif%", GPTI_OSS_HEAD("\nCalls to these tools must go to the "
-          "commentary channel: 'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}", NULL, NULL,
-          "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL,
-          "%Y-%m-%d", GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
-          "'<|im_start|>assistant\n<think>\n'\t!enable_thinking", "", GPTI_ML_SYSTEM, NULL,
-          GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
-        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
-          "'<|im_start|>assistant\n"
-          "'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n"
-          "'}%endif%", "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n"
-          "{answer|line}<|im_end|>\n", "<|im_start|>assistant\n", NULL, NULL, 0 },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'"
-          GPTI_ML_PLAIN, GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN,
-          GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>assistant\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
+          "{developer_message}%endif%", GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: "
+          "'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
+          "!enable_thinking", "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n"
+          "{answer|line}<|im_end|>\n", "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
+        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n"
+          "'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%", "",
+          GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n", NULL, NULL, 0 },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW,
+          NULL, NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
           NULL, GPTI_CHAT_PRESET },
-        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful "
-          "assistant.", NULL, 0 },
+        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t'<|im_start|>assistant\n"
+          "'+message.content+'<|im_end|>\n'\t'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN,
+          GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
+        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0
+          },
         { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
-        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by "
-          "Hugging Face", NULL, 0 },
-        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'",
-          "{bos}", "GPT4 Correct System: {system}<|end_of_turn|>", NULL,
-          "GPT4 Correct User: {text}<|end_of_turn|>", "GPT4 Correct Assistant: "
-          "{text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
-        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}",
-          "ASSISTANT:", NULL, NULL, 0 }
+        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0
+          },
+        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'", "{bos}",
+          "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
+        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL,
+          NULL, 0 }
     };
     memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;
