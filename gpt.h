@@ -2663,9 +2663,10 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
     const unsigned char *s = (const unsigned char *)p;
     uint32_t c = s[0];
-    size_t len = (size_t)2 + (c >= 0xE0) + (c >= 0xF0), i;
+    size_t len, i;
     *cp = c;
     if (c < 0x80) return 1;
+    len = (size_t)2 + (c >= 0xE0) + (c >= 0xF0);
     *cp = 0xFFFD;
     if (c < 0xC2 || c > 0xF4 || len > n) return 1;
     if ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F)) return 1;
@@ -3168,10 +3169,10 @@ static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n, int *raw) {
     uint32_t cp;
     for (; i < n; i += len) {
         len = gpti_utf8(p + i, n - i, &cp);
-        if (cp >= 256 && cp < 256 + 33) cp -= 256;
-        else if (cp >= 256 + 33 && cp < 256 + 67) cp -= 256 + 33 - 127;
-        else if (cp == 256 + 67) cp = 173;
-        else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
+        if (cp >= 256 && cp < 256 + 68) {
+            cp -= cp < 256 + 33 ? 256 : 256 + 33 - 127;
+            if (cp > 160) cp = 173;
+        } else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
             memcpy(out + o, p + i, len);
             o += len;
             *raw = 1;
