@@ -406,8 +406,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #include <stdlib.h>
 #include <string.h>
 
-/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their inline functions need
- * the options they were written for. */
+/* Which SIMD chapters this compiler can build. The headers come before any option pragma: their
+ * inline functions need the options they were written for. */
 #if !defined(GPT_NO_SIMD) && !defined(__TINYC__) && (defined(__GNUC__) || defined(_MSC_VER))
 #  if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
 #    define GPTI_X86 1
@@ -477,9 +477,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_ALIGN64
 #endif
 
-/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse
- * a * b + c into one rounding by default: told not to here, for everything below. -ffast-math would
- * undo that silently. */
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers like to
+ * fuse a * b + c into one rounding: not below here. -ffast-math would undo that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
 #  error "gpt.h: GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results depend on the compiler"
 #endif
@@ -605,8 +604,7 @@ static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ..
 
 enum { GPTI_SHOWN = 72 };
 
-/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for
- * what is cut off. */
+/* A text made fit for a message: bytes that are not printable ASCII as \x1b, "..." for what is cut. */
 static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
     size_t i, n = 0;
     for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++) {
@@ -759,8 +757,7 @@ static void gpti_help(gpti_crew *c, int worker) {
     }
 }
 
-/* The job for the caller and its helpers, in n_piece pieces: few where there is little work, as
- * each costs a trip between cores. */
+/* The job in n_piece pieces, for the caller and its helpers. Each costs a trip between cores. */
 static void gpti_crew_run(gpti_crew *c, size_t n_piece) {
     double since = 0;
     int idle;
@@ -775,9 +772,8 @@ static void gpti_crew_run(gpti_crew *c, size_t n_piece) {
 }
 #endif
 
-/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or
- * finish late again and again, as other programs have the cores, the caller does without them for a
- * while: for 1 call, then 2, 4 ... 64. */
+/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come late, as
+ * other programs have the cores, the next call does without them; then the next 2, 4 ... 64. */
 static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), void *arg) {
 #ifdef GPTI_OPENMP
     if (!pool->host.run && pool->n_worker > 1 && !pool->crew && !pool->alone) {
@@ -824,9 +820,7 @@ static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_
 }
 
 GPTI_COLD
-/* ---- Files: where the bytes of a model come from ----
- * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves
- * plain C behind. */
+/* ---- Files: where the bytes of a model come from. GPT_NO_MMAP leaves plain C behind. ---- */
 
 #ifndef GPT_NO_STDIO
 #  include <limits.h>
@@ -877,8 +871,7 @@ static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, s
 
 #ifndef GPT_NO_STDIO
 
-/* Files above 2 GiB where long has 32 bits: Windows has its own calls, POSIX hides fseeko from
- * strict ISO modes. */
+/* Files above 2 GiB where long has 32 bits. POSIX hides fseeko from strict ISO modes. */
 #if defined(_WIN32)
 typedef long long gpti_off;
 #  define GPTI_SEEK _fseeki64
@@ -977,8 +970,7 @@ static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
 static void gpti_unmap(const void *map, size_t size) { (void)map; (void)size; }
 #endif
 
-/* A path made fit for a message: its end, where the name is, from the start of a character on;
- * "..." for what is cut off. */
+/* A path made fit for a message: its end, where the name is, after "..." if there was more. */
 static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
     size_t n = strlen(path), cut = n < GPTI_SHOWN ? 0 : n - (GPTI_SHOWN - 4);
     while (cut && (path[cut] & 0xC0) == 0x80) cut++;
@@ -1006,8 +998,7 @@ static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_ma
     return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", shown);
 }
 
-/* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for
- * any other name. */
+/* Parts of a split model are named NAME-00001-of-00003.gguf: 3 for this one, 1 for other names. */
 static int gpti_split_count(const char *path) {
     static const char form[] = "-#####-of-#####.gguf";
     size_t i, n = strlen(path), k = sizeof form - 1;
@@ -1034,8 +1025,7 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of
- * the address translation. */
+/* Every token reads all weights: asks Linux for 2 MiB pages, whose addresses are found sooner. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
     const uintptr_t page = (uintptr_t)1 << 21;
@@ -1063,8 +1053,7 @@ static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {
 
 /* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
 
-/* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and
- * then asks once. */
+/* The first failure sticks and fills err; later reads give zeros: read a record, then ask once. */
 typedef struct gpti_cursor {
     gpti_source *src;
     uint64_t pos, end;                  /* from the start of the source; end lies within it */
@@ -1191,8 +1180,7 @@ static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str n
     return NULL;
 }
 
-/* Room for one more record behind the n of a table: the table, moved if it had to grow, or NULL
- * (the old one stays). */
+/* Room for one more record in a table of n: the table, moved if it grew; NULL: the old one stays. */
 static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti_mem *mem) {
     size_t more = *cap ? *cap : 32, want, bytes;
     void *p;
@@ -1255,8 +1243,7 @@ GPTI_INLINE float gpti_exp(float x) {
 /* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
 GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
 
-/* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. Small x: its series,
- * as 1 - e has few digits there. */
+/* (1 - e^-2|x|) / (1 + e^-2|x|), the series for small x; absolute error under 1e-7. */
 GPTI_INLINE float gpti_tanh(float x) {
     const float a = gpti_abs(x), z = x * x, e = gpti_exp(-2.0f * a), big = (1.0f - e) / (1.0f + e);
     const float small_x = a + a * z * (-0.33333333f + z * (0.13333333f + z * (-0.053968254f + z * 0.021869489f)));
@@ -1264,8 +1251,7 @@ GPTI_INLINE float gpti_tanh(float x) {
     return gpti_select(x < 0.0f, -y, y);
 }
 
-/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), with Q = -ln(erfc a) / a our
- * own minimax fit. */
+/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), Q = -ln(erfc a) / a our fit. */
 GPTI_INLINE float gpti_erf(float x) {
     float a = gpti_abs(x), y = 3.07636401e-5f;
     a = gpti_select(a > 4.0f, 4.0f, a);
@@ -1299,8 +1285,7 @@ static double gpti_exp_d(double x) {
 }
 
 /* ln x in f64, relative error under 1e-15. 0 gives -infinity, negative numbers and NaN give NaN.
- * x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1), as its series
- * to s^23. */
+ * x = m 2^e, m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1): series to s^23. */
 static double gpti_log_d(double x) {
     double s, z, y = 0.0;
     int e = -1023, k;
@@ -1331,8 +1316,7 @@ static double gpti_pow_d(double x, double y) {
 }
 
 /* *s = sin x, *c = cos x in f64, absolute error under 1e-15, for |x| < 2^30; NaN beyond.
- * x = n pi/2 + r, with pi/2 as 23 + 23 + 53 bits so that the first two products with n are exact;
- * then Taylor. */
+ * x = n pi/2 + r, pi/2 as 23 + 23 + 53 bits, so that n's first two products are exact; Taylor. */
 static void gpti_sincos_d(double x, double *s, double *c) {
     double r, z, a = 0.0, b = 0.0;
     int32_t n;
@@ -2372,8 +2356,7 @@ static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
     return 1;
 }
 
-/* Go over the elements of an array: plain ones at once, strings one by one, arrays with their own
- * counts on a stack. */
+/* Go over an array: numbers at once, strings one by one, inner arrays with counts on a stack. */
 static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
     uint64_t left[GPTI_GGUF_DEPTH];
     int depth = 0;
@@ -2540,8 +2523,7 @@ static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_
     return gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
 }
 
-/* What a file says of the model that it is a part of, against the parts there are. *all: tensors of
- * all parts, if it says. */
+/* What a part says of its model, against the parts there are. *all: tensors of all, if it says. */
 static gpt_result gpti_gguf_check_split(const gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
     uint32_t no = 0, count = 0;
     GPTI_TRY(gpti_gguf_setting(g, "split.no", &no, err));
@@ -2620,9 +2602,8 @@ static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
     memset(g, 0, sizeof *g);
 }
 
-/* Read and check the headers of a model, given its parts in order. parts must stay until
- * gpti_gguf_close; so must what they read from while arrays and tensors are asked for. On failure g
- * is closed. */
+/* Read and check the headers of a model, given its parts in order. They must stay until
+ * gpti_gguf_close, what they read from as long as arrays and tensors are asked for. */
 static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
     gpt_result r = GPT_OK;
     uint32_t all = UINT32_MAX;
@@ -2866,8 +2847,7 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
     rx->alt[rx->n_alt] = (uint16_t)rx->n_item; rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
 }
 
-/* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:)
- * U+017F is an s. */
+/* Length of the first of the words "ab|c)" that p begins with, or 0. Under (?i:) U+017F is an s. */
 static size_t gpti_rx_words(const char *w, const char *p, const char *end, int fold) {
     const char *s = p;
     for (;;) {
@@ -2960,8 +2940,7 @@ static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode
     gpti_cut_level(c, 0, p, end);
 }
 
-/* The next piece of the current pass in [*p, *end): a match, or the stretch in front of the next
- * match. 0 when used up. */
+/* The next piece of the current pass: a match, or the stretch in front of it; 0 when used up. */
 static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
     const gpti_rx *rx = c->rx;
     unsigned d = c->depth, a;
@@ -3115,9 +3094,8 @@ static uint32_t gpti_hash(const char *p, size_t n, uint32_t seed) {   /* FNV-1a 
     return h ^ h >> 13;
 }
 
-/* The bucket of a text among the special (control, unknown, user-defined) or the plain tokens: the
- * one that holds it, or the free one where it belongs; n_text_bucket when too many other texts are
- * in the way. */
+/* The bucket of a text among the special (control, unknown, user-defined) or the plain tokens: its
+ * own, or a free one; n_text_bucket when too many other texts are in the way. */
 static uint32_t gpti_text_bucket(const gpti_tokenizer *t, const char *p, size_t n, int special) {
     uint32_t mask = t->n_text_bucket - 1, probe;
     uint32_t i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask;
@@ -3391,8 +3369,7 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     return GPT_OK;
 }
 
-/* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be
- * used. */
+/* Step 5: the merges, "left right" in the byte alphabet. One spelled otherwise is never used. */
 static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
     char shown[GPTI_SHOWN], *s;
@@ -3433,9 +3410,8 @@ static int gpti_token_cmp(const void *a, const void *b, const void *tokenizer) {
     return c ? c : (x > y) - (x < y);
 }
 
-/* Step 6: puts a set of tokens into the order of their bytes and indexes it by the first byte. Of
- * one text the first token stands for all, and the first user-defined one where that is another:
- * the one that plain text may become. */
+/* Step 6: sorts a set of tokens by their bytes and indexes it by the first byte. Of one text the
+ * first token stays, and the first user-defined one, which plain text may become. */
 static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
     gpt_token *id = set->id;
     uint32_t end = 0, i, b;
@@ -3471,8 +3447,7 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
     *lo = bound[0]; *hi = bound[1];
 }
 
-/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens
- * only where they are asked for. */
+/* The longest special token that p begins with: its id and *len, or -1. Control tokens on demand. */
 static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
     const gpt_token *id = t->special.id;
     const uint32_t *first = &t->special.first[(unsigned char)*p];
@@ -3602,8 +3577,7 @@ static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char 
     }
 }
 
-/* Step 7: marks the tokens that a word with their text always becomes, so that most words need one
- * look-up and no merging. */
+/* Step 7: marks tokens that a word with their text always becomes: one look-up, no merging. */
 static void gpti_tokenizer_whole(gpti_tokenizer *t) {
     uint64_t buf[32 * GPTI_MERGE_BYTES / sizeof(uint64_t)];
     gpti_merger m;
@@ -3776,8 +3750,7 @@ static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int
     return GPT_OK;
 }
 
-/* SentencePiece BPE: a space in front of a text and of what follows a special token; words begin at
- * spaces where that is exact. */
+/* SentencePiece BPE: a space first, and behind special tokens; words begin at spaces if none spans. */
 static gpt_result gpti_encode_spm(gpti_encoder *e, const char *p, const char *end) {
     int prefix = e->t->add_space_prefix && e->edge;
     while (p < end) {
@@ -3903,8 +3876,7 @@ static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token 
 }
 
 /* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are
- * doubles: as floats, near ties between ways of a long word would depend on the order of adding.
- * step has room for n + 1. */
+ * doubles: as floats, near ties would depend on the order of adding. step has room for n + 1. */
 static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *step) {
     const gpti_tokenizer *t = e->t;
     uint32_t at, len, depth, lo, hi, cp;
@@ -3979,8 +3951,7 @@ static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
 /* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and
  * EOS are added where the file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text
  * goes on from other text. own [n] or NULL: 1 where the text is a template's, with control tokens,
- * 0 where it is a message's content; what no special token separates is one text to the tokenizer,
- * as in training. */
+ * 0 where it is a message's; what no special token separates is one text, as in training. */
 static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own,
                                    size_t n, unsigned flags) {
     const gpti_tokenizer *t = e->t;
@@ -7412,8 +7383,7 @@ static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
     c->n += n;
 }
 
-/* Bytes of white space that Python's strip() would take off at p (end of text: "white space" in
- * str.isspace). */
+/* Bytes of white space that Python's strip() would take off at p: what str.isspace says of it. */
 static size_t gpti_chat_space(const char *p, size_t n) {
     uint32_t u;
     size_t k = n ? gpti_utf8(p, n, &u) : 0;
@@ -7478,8 +7448,7 @@ static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = {
     "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{system}", "{system|trim}",
     "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
 
-/* One of the caller's own strings: of the words only the first four, and in a turn a place for the
- * message. */
+/* One of the caller's own strings: only the first four words, and in a turn a place for {text}. */
 static gpt_result gpti_chat_own(const char *what, const char *own, int turn, gpt_error *err) {
     int w;
     if (!own) return GPT_OK;
