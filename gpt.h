@@ -2630,11 +2630,10 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text goes
- * through
+/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text is cut:
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
- * and every stage is a loop over the text from left to right: no recursion, n log n at worst, total
- * on any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
+ * Every stage is a loop over the text from left to right: no recursion, n log n at worst, total on
+ * any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
  * SentencePiece's U+2581 are undone once, when the vocabulary is read), so words are matched where
  * they lie and a token's piece of text is simply its bytes. */
 
@@ -2670,10 +2669,10 @@ static size_t gpti_utf8_back(const char *p, size_t n) {
 }
 
 /* General categories of code points, and SPACE: White_Space. */
-enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M,
-       GPTI_UNI_N, GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
+enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_N,
+       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
 enum { GPTI_UNI_RUNS = 2583 };
-#define GPTI_UNI_PAGES (0x110000 >> 8)
+enum { GPTI_UNI_PAGES = 0x110000 >> 8 };
 
 typedef struct gpti_unicode {           /* the table under "data", unpacked for look-up */
     uint32_t run[GPTI_UNI_RUNS];        /* first code point << 4 | class */
@@ -2725,6 +2724,7 @@ typedef struct gpti_pretokenizer {
 } gpti_pretokenizer;
 enum { GPTI_N_PRE = 32 };
 static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]);
+
 enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
 /* The most that a row of the table needs; a test compares. */
 enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24,
@@ -3597,12 +3597,12 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t) {
 
 /* Step 8: what files do not say of their special tokens. */
 static void gpti_tokenizer_special(gpti_tokenizer *t, const gpti_vocab *v) {
-    const char *p = v->chat_template.p, *stop = p + v->chat_template.n;
+    const gpti_str s = v->chat_template;
     const gpt_token end = gpti_tokenizer_find(t, "<|end|>", 7);
     gpt_token id;
-    size_t k;
-    for (; t->special.n && p < stop; p++) {
-        id = gpti_special_at(t, p, stop, 1, &k);
+    size_t i, len;
+    for (i = 0; t->special.n && i < s.n; i++) {
+        id = gpti_special_at(t, s.p + i, s.p + s.n, 1, &len);
         if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
     }
     /* gpt-oss: it ends a message, the answer goes on with the next */
@@ -4143,8 +4143,8 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
         { "glm4 glm5", 0, 1, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
         { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0, 0,
           { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
-        { "qwen35", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
-          "|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "qwen35", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+          "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END } },
         { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, 0, { "\\p{N}", GPTI_RX_GPT2 } },
         { "falcon", 0, 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
         { "default", 0, 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
@@ -4156,12 +4156,12 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
         { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
         { "bloom gpt3-finnish poro-chat", 0, 0, { GPTI_RX_BLOOM } },
         { "viking", 0, 0, { GPTI_RX_BLOOM, "\\p{N}" } },
-        { "jais-2", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
-          "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
+        { "jais-2", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)"
+          "|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
         { "bailingmoe bailingmoe2 llada-moe", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
           "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
-        { "seed-coder", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
-          GPTI_RX_END } },
+        { "seed-coder", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+"
+          "|\\s*[\\r\\n]+" GPTI_RX_END } },
         { "minicpm5", 0, 1, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
     };
     memcpy(out, rows, sizeof rows);
@@ -7287,7 +7287,8 @@ static int gpti_jinja_next(gpti_jinja *j) {
         if (j->quote) {
             j->p += c == '\\' && p[1] ? 2 : 1;
             if (c == j->quote) { j->quote = 0; return '\''; }
-            return c != '\\' || !p[1] ? c : p[1] == 'n' ? '\n' : (unsigned char)p[1];
+            if (c != '\\' || !p[1]) return c;
+            return p[1] == 'n' ? '\n' : (unsigned char)p[1];
         }
         if (j->inside) {
             const char *q = p + (*p == '-');

@@ -30,7 +30,7 @@ static size_t read_bytes(void *user, uint64_t offset, void *dst, size_t n) {
 
 static void ask_everything(const gpti_gguf *g) {
     size_t i, k, n;
-    for (i = 0; i < g->n_kv; i++) {
+    for (i = 0; i < g->n_pair; i++) {
         char key[256];
         uint32_t u;
         float f;
@@ -38,10 +38,10 @@ static void ask_everything(const gpti_gguf *g) {
         gpti_str s, *strings;
         float *floats;
         int32_t *ints;
-        if (g->kv[i].key.n >= sizeof key || memchr(g->kv[i].key.p, 0, g->kv[i].key.n)) continue;
-        memcpy(key, g->kv[i].key.p, g->kv[i].key.n);
-        key[g->kv[i].key.n] = 0;
-        if (gpti_gguf_find(g, key) != &g->kv[i]) abort();
+        if (g->pair[i].key.n >= sizeof key || memchr(g->pair[i].key.p, 0, g->pair[i].key.n)) continue;
+        memcpy(key, g->pair[i].key.p, g->pair[i].key.n);
+        key[g->pair[i].key.n] = 0;
+        if (gpti_gguf_find(g, key) != &g->pair[i]) abort();
         gpti_gguf_u32(g, key, &u);
         gpti_gguf_u32_at(g, key, 1, &u);
         gpti_gguf_f32(g, key, &f);
