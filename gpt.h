@@ -859,9 +859,8 @@ static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
 
 static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n, gpt_error *err) {
     if (offset > s->r.size || n > s->r.size - offset)
-        return gpti_fail(err, GPT_E_FORMAT,
-                         "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
-                         (gpti_ull)offset, (gpti_ull)s->r.size);
+        return gpti_fail(err, GPT_E_FORMAT, "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
+            (gpti_ull)offset, (gpti_ull)s->r.size);
     if (n == 0) return GPT_OK;
     if (s->map) memcpy(dst, s->map + (size_t)offset, n);
     else if ((s->r.read)(s->r.user, offset, dst, n) != n)
@@ -2103,8 +2102,7 @@ static gpt_result gpti_gguf_expected(const gpti_meta_pair *pair, const char *wha
     char key[GPTI_SHOWN];
     gpti_show(key, pair->key);
     if (pair->type != GPTI_GGUF_ARRAY)
-        return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s", key, what,
-                         gpti_gguf_type[pair->type].name);
+        return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s", key, what, gpti_gguf_type[pair->type].name);
     return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", key, what,
                      (gpti_ull)pair->count, gpti_gguf_type[pair->elem].name);
 }
@@ -2350,9 +2348,8 @@ static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
     *count = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     if (*count > (c->end - c->pos) / gpti_gguf_type[*elem].bytes)
-        return gpti_cursor_fail(c, GPT_E_FORMAT,
-            "%llu elements of type %s cannot fit the %llu bytes that are left", (gpti_ull)*count,
-            gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu elements of type %s cannot fit the %llu bytes that are left",
+            (gpti_ull)*count, gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
     return 1;
 }
 
@@ -2446,13 +2443,11 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     gpti_gguf_extents(shape, t);
     if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
     if (t->ne[0] % (uint64_t)t->fmt->block_len)
-        return gpti_cursor_fail(c, GPT_E_FORMAT,
-            "%s rows need a multiple of %d columns, file has %llu in %s", t->fmt->name,
-            t->fmt->block_len, (gpti_ull)t->ne[0], shape);
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%s rows need a multiple of %d columns, file has %llu in %s",
+            t->fmt->name, t->fmt->block_len, (gpti_ull)t->ne[0], shape);
     fits = fits && gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes);
     if (!fits || bytes > SIZE_MAX / 2)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s",
-                                t->fmt->name, shape);
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s", t->fmt->name, shape);
     t->size = bytes;
     if (t->offset & (align - 1))
         return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
@@ -2504,8 +2499,7 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair
         v = v >> 24 | (v >> 8 & 0xff00);
     }
     if (!c->fail && v != 2 && v != 3)
-        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu",
-                                (gpti_ull)v);
+        return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu", (gpti_ull)v);
     *n_tensor = gpti_cursor_uint(c, 8); *n_pair = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
     left = c->end - c->pos;
@@ -2538,8 +2532,7 @@ static gpt_result gpti_gguf_check_split(const gpti_gguf *g, int part, uint32_t *
             "NAME-%05llu-of-%05llu.gguf when split", (gpti_ull)no + 1, (gpti_ull)count,
             (gpti_ull)no + 1, (gpti_ull)count);
     if (count != (uint32_t)g->n_part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part,
-                         (gpti_ull)count);
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part, (gpti_ull)count);
     if (no == (uint32_t)part) return GPT_OK;
     return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
 }
@@ -2558,8 +2551,7 @@ static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt
     if (!gpti_gguf_read_pairs(g, &c, n_pair)) return c.fail;
     GPTI_TRY(gpti_gguf_setting(g, "general.alignment", &align, err));
     if (align < 1 || align > GPTI_GGUF_ALIGN_MAX || (align & (align - 1)))
-        return gpti_fail(err, GPT_E_FORMAT,
-            "general.alignment: expected a power of two up to %d, file has %llu",
+        return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %llu",
             (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
     GPTI_TRY(gpti_gguf_check_split(g, part, all, err));
     g->big = c.big; g->align = align;
@@ -2602,8 +2594,8 @@ static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
     memset(g, 0, sizeof *g);
 }
 
-/* Read and check the headers of a model, given its parts in order. They must stay until
- * gpti_gguf_close, what they read from as long as arrays and tensors are asked for. */
+/* Read and check the headers of a model, given its parts in order. They must stay until gpti_gguf_close,
+ * what they read from as long as arrays and tensors are asked for. On failure g is closed. */
 static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
     gpt_result r = GPT_OK;
     uint32_t all = UINT32_MAX;
@@ -2619,8 +2611,7 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
         gpti_fail(err, r, "part %d of %d: %s", i + 1, n_part, msg);
     }
     if (!r && all != UINT32_MAX && all != g->n_tensor)
-        r = gpti_fail(err, GPT_E_FORMAT,
-            "split.tensors.count: expected the %llu tensors there are, file has %llu",
+        r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %llu",
             (gpti_ull)g->n_tensor, (gpti_ull)all);
     if (!r) r = gpti_gguf_check_tensors(g, err);
     if (r) gpti_gguf_close(g, mem);
@@ -3241,8 +3232,7 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     char shown[GPTI_SHOWN];
     while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
     if (row == gpti_families + n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED,
-            "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
             gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
@@ -3358,8 +3348,7 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
             if (t->type[id] & GPTI_TOKEN_RAW) continue;
             i = gpti_text_bucket(t, s.p, s.n, special);
             if (i == t->n_text_bucket)
-                return gpti_fail(err, GPT_E_FORMAT,
-                    "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
+                return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
             if (t->text_bucket[i] == -1) t->text_bucket[i] = special ? -2 - id : id;
             if (special || s.n > GPTI_TOK_SPAN) continue;
             if (s.n > t->max_len) t->max_len = (uint32_t)s.n;
@@ -3394,8 +3383,7 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
         if (tokens) bucket = gpti_merge_bucket(t, made.left, made.right);
         if (!bucket)
             r = gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.merges: merge %llu, '%s': %s", (gpti_ull)i,
-                          gpti_show(shown, m), tokens ? "too many with one hash"
-                                                      : "expected two tokens that make a third");
+                gpti_show(shown, m), tokens ? "too many with one hash" : "expected two tokens that make a third");
         else if (bucket->id < 0) *bucket = made;
     }
     gpti_free(mem, s);
@@ -3535,8 +3523,7 @@ static uint32_t gpti_merge_next(gpti_merger *m) {
     uint32_t i = 0, best = GPTI_NO_SYM;
     if (m->n <= GPTI_MERGE_SCAN) {
         for (; i != GPTI_NO_SYM; i = m->sym[i].next)
-            if (m->sym[i].join >= 0 && (best == GPTI_NO_SYM || m->sym[i].rank < m->sym[best].rank))
-                best = i;
+            if (m->sym[i].join >= 0 && (best == GPTI_NO_SYM || m->sym[i].rank < m->sym[best].rank)) best = i;
         return best;
     }
     while (m->n_heap) {
@@ -7520,8 +7507,7 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
         const gpt_message *m = &c->msg[i];
         int role;
         if (!m->role || !m->content)
-            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL",
-                             (gpti_ull)i);
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
         role = gpti_chat_role(m->role);
         if (role < 0)
             return gpti_fail(err, GPT_E_ARG, "chat: message %llu: expected the role system, user or "
@@ -7580,8 +7566,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
             if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) ||
                 !strcmp(rows[i].names, params->family)) row = &rows[i];
         if (!row)
-            return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"",
-                             params->family);
+            return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
