@@ -497,7 +497,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #include <stdlib.h>
 #include <string.h>
 
-/* Which SIMD chapters this compiler can build. The headers come before any option pragma, as their
+/* Which SIMD chapters this compiler can build. The headers come before any option pragma: their
  * inline functions need the options they were written for. */
 #if !defined(GPT_NO_SIMD) && !defined(__TINYC__) && (defined(__GNUC__) || defined(_MSC_VER))
 #  if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
@@ -569,11 +569,10 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_ALIGN64
 #endif
 
-/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers fuse a * b
- * + c into one rounding by default: told not to here, for everything below. -ffast-math would undo
- * that silently. */
+/* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers like to
+ * fuse a * b + c into one rounding: not below here. -ffast-math would undo that silently. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)
-#  error "gpt.h: compile GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results would depend on the compiler"
+#  error "gpt.h: GPT_IMPLEMENTATION without -ffast-math (-Ofast, /fp:fast): results depend on the compiler"
 #endif
 #if defined(__i386__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
 #  error "gpt.h: on 32-bit x86 compile with -msse2 -mfpmath=sse: x87 arithmetic rounds differently on every run"
@@ -585,8 +584,10 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  ifndef __OPTIMIZE__          /* a debug build without it would compute 20 times slower */
 #    pragma GCC optimize ("O2")
 #  endif
-#  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")     /* gcc 12 forgets the first where it does the second */
-#  if defined(__x86_64__) || defined(__i386__)      /* processors that choose their own order: quicker to compile, no slower */
+   /* gcc 12 forgets the first where it does the second */
+#  pragma GCC optimize ("fp-contract=off", "no-tree-slp-vectorize")
+   /* these processors choose their own order: quicker to compile, no slower */
+#  if defined(__x86_64__) || defined(__i386__)
 #    pragma GCC optimize ("no-schedule-insns2")
 #  endif
 #elif defined(_MSC_VER)
@@ -594,8 +595,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  pragma fp_contract(off)
 #endif
 
-/* Chapters that run once or wait for a user are compiled in half the time: at -O1 by gcc, for size
- * by clang. */
+/* Chapters that run once or wait for a user: at -O1 by gcc, for size by clang, in half the time. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
@@ -607,17 +607,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPTI_COLD_END
 #endif
 
+/* GPTI_INLINE: gcc at -O2 makes SIMD code of a loop around a function only where it must inline it */
 #if defined(__GNUC__)
 #  define GPTI_UNUSED __attribute__((unused))
-#else
-#  define GPTI_UNUSED
-#endif
-#if defined(__GNUC__)
-#  define GPTI_INLINE static inline __attribute__((always_inline, unused))     /* gcc at -O2 makes SIMD code of a loop around a
-                                                                         * function only where it must inline it */
+#  define GPTI_INLINE static inline __attribute__((always_inline, unused))
 #elif defined(_MSC_VER)
+#  define GPTI_UNUSED
 #  define GPTI_INLINE static __forceinline
 #else
+#  define GPTI_UNUSED
 #  define GPTI_INLINE static inline
 #endif
 
@@ -663,6 +661,17 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 #  define GPT_ASSERT(x) ((void)0)
 #endif
 
+/* Errors. Functions that can fail return a gpt_result, and none of them prints or ends the program.
+ * A public function clears the caller's err (which may be NULL) when it begins; whoever finds the
+ * fault fills it and returns: return gpti_fail(err, CODE, "thing: expected X, file has Y"). So err
+ * is filled once, and those in between hand the result on as it is: GPTI_TRY(call) where they hold
+ * nothing, r = call and a common end where memory or a file must be given back. A message names the
+ * thing (a key, a tensor, a function), what was expected and what was found; what a file spells
+ * goes into it through gpti_show. Readers of a file's bytes return 1 or 0 instead and keep the
+ * result in their cursor: its first failure sticks, see gpti_cursor. A failed call leaves what it
+ * was given as it was, and nothing to free. */
+#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
+
 /* ======================================================================
  * [STORY] One token's way: prompt, pass, choice, text
  * ====================================================================
@@ -670,13 +679,11 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * what waits (the prompt, then each time the newest token), chooses the next token from the logits and
  * hands out its text. */
 
-#define GPTI_TRY(call) do { gpt_result gpti_r_ = (call); if (gpti_r_) return gpti_r_; } while (0)
-
 typedef struct gpti_pool {              /* who works: the host's threads, OpenMP's, or the caller alone */
     gpt_parallel host;
     int          n_worker;              /* the caller included */
-    /* calls of gpti_together to come that do without helpers; as many again after a late one */
-    unsigned     alone, more;
+    unsigned     alone;                 /* the next calls of gpti_together that do without helpers */
+    unsigned     more;                  /* how many those were after the last late one; 0: none was late */
     struct gpti_crew *crew;             /* OpenMP's helpers that are here now, or NULL */
 } gpti_pool;
 
@@ -920,13 +927,13 @@ GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const 
  * [PLATFORM] Memory, errors, checked sizes, parallel_for
  * ==================================================================== */
 
-typedef struct gpti_str { const char *p; size_t n; } gpti_str;      /* bytes, not NUL-terminated, borrowed */
+typedef struct gpti_str { const char *p; size_t n; } gpti_str;  /* bytes, borrowed, no NUL behind */
 typedef gpt_alloc gpti_mem;
 typedef unsigned long long gpti_ull;    /* what %llu takes: sizes and counts in messages */
 
 static gpti_str gpti_str_of(const char *text) { gpti_str s; s.p = text; s.n = strlen(text); return s; }
 
-/* A message that does not fit ends in "...". What a file spells goes into it through gpti_show. */
+/* A message that does not fit ends in "...". */
 static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ...) {
     va_list args;
     if (!err) return code;
@@ -940,11 +947,13 @@ static gpt_result gpti_fail(gpt_error *err, gpt_result code, const char *fmt, ..
 
 enum { GPTI_SHOWN = 72 };
 
-/* A text made fit for a message: bytes that are no printable ASCII appear as \x1b, "..." stands for what is cut off. */
+/* A text made fit for a message: bytes that are not printable ASCII as \x1b, "..." for what is cut. */
 static const char *gpti_show(char buf[GPTI_SHOWN], gpti_str s) {
     size_t i, n = 0;
-    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++)
-        n += (size_t)snprintf(buf + n, 5, s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
+    for (i = 0; i < s.n && n < GPTI_SHOWN - 8; i++) {
+        const unsigned char b = (unsigned char)s.p[i];
+        n += (size_t)snprintf(buf + n, 5, b >= ' ' && b <= '~' ? "%c" : "\\x%02x", b);
+    }
     memcpy(buf + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
     return buf;
 }
@@ -980,11 +989,12 @@ static void *gpti_alloc(const gpti_mem *mem, size_t n) {
 
 static void gpti_free(const gpti_mem *mem, void *p) {
     if (!p) return;
-    if (mem->free) (mem->free)(mem->user, p);     /* in parentheses: to some hosts free, read and poll are macros */
+    /* in parentheses: to some hosts free, read and poll are macros */
+    if (mem->free) (mem->free)(mem->user, p);
     else GPT_FREE(p);
 }
 
-/* [n, m] elements of `size` bytes, all products checked */
+/* n elements of `size` bytes, the product checked; zeroed */
 static void *gpti_alloc_n(const gpti_mem *mem, size_t n, size_t size) {
     size_t bytes;
     return gpti_mul(&bytes, n, size) ? gpti_alloc(mem, bytes) : NULL;
@@ -1002,71 +1012,104 @@ static uint32_t gpti_load_u16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8;
 }
-static uint32_t gpti_load_u32(const void *p) { return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16; }
+static uint32_t gpti_load_u32(const void *p) {
+    return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16;
+}
 
 static int gpti_str_is(gpti_str s, const char *text) { return strlen(text) == s.n && !memcmp(s.p, text, s.n); }
 
-/* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so the code that lays an
- * object out is also the code that says how large it is. */
+/* A run of memory handed out piece by piece at 64-byte steps. With base NULL it only measures, so
+ * the code that lays an object out is also the code that says how large it is. */
 typedef struct gpti_arena { unsigned char *base; size_t used; int overflow; } gpti_arena;
 
 static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     size_t bytes, end;
     void *p = a->base ? a->base + a->used : NULL;
-    if (!gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63)) {
-        a->overflow = 1; return NULL;
-    }
+    a->overflow |= !gpti_mul(&bytes, n, size) || !gpti_add(&end, a->used, bytes) || !gpti_add(&end, end, 63);
+    if (a->overflow) return NULL;
     a->used = end & ~(size_t)63;
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut into pieces, which the caller
- * and its helpers claim one by one; the caller waits for claimed pieces, never for a thread, so that a helper which the system
- * does not run costs next to nothing. gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
-enum { GPTI_SHARE = 1 << 18, GPTI_SLICE = 1 << 23,  /* multiply-adds: worth another thread; of a slice, for each worker */
-       GPTI_MAX_WORKER = 256, GPTI_PIECES = 4,      /* pieces of a job for each; looks for work before the core is lent away: */
-       GPTI_SPIN = 2000, GPTI_QUIT = 1 << 15 };
+/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut
+ * into pieces, which the caller and its helpers claim one by one; the caller waits for claimed
+ * pieces, never for a thread, so that a helper which the system does not run costs next to nothing.
+ * gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
+enum {
+    GPTI_SHARE = 1 << 18,       /* multiply-adds of a job that are worth another thread */
+    GPTI_SLICE = 1 << 23,       /* multiply-adds of a slice (see gpt_step), for each worker */
+    GPTI_MAX_WORKER = 256,
+    GPTI_PIECES = 4,            /* pieces of a job for each worker */
+    GPTI_SPIN = 2000,           /* a waiting thread looks so often before it yields its core */
+    GPTI_QUIT = 1 << 15         /* the helpers' work is over; as a count of pieces: never reached */
+};
 
 static void gpti_pool_init(gpti_pool *pool, const gpt_parallel *host, int asked) {
     const int n = host->run ? host->n_worker : GPTI_THREADS(asked);
     memset(pool, 0, sizeof *pool);
     pool->host = *host;
-    pool->n_worker = n < 1 ? 1 : n < GPTI_MAX_WORKER || host->run ? n : GPTI_MAX_WORKER;
+    pool->n_worker = n < 1 ? 1 : n;
+    if (n > GPTI_MAX_WORKER && !host->run) pool->n_worker = GPTI_MAX_WORKER;
 }
 
 #ifdef GPTI_OPENMP
 typedef struct gpti_crew {
-    GPTI_ALIGN64 uint32_t word;     /* the job's pieces << 16 | the next to be claimed: all that claiming needs, so that a word
-                                     * read long ago cannot be taken for another; or GPTI_QUIT */
+    GPTI_ALIGN64 uint32_t word;     /* n_piece << 16 | the next piece to be claimed; or GPTI_QUIT */
     GPTI_ALIGN64 uint32_t done;     /* finished pieces */
     GPTI_ALIGN64 size_t n;
     gpt_task task;
     void    *arg;
     double   late;                  /* seconds that the caller waited for others */
 } gpti_crew;
-static void gpti_claim(gpti_crew *c, int worker) {      /* and do one piece after the other, until none is left */
-    uint32_t w;
-    while (w = GPTI_FETCH_ADD(&c->word, 1), (w & 0xFFFF) < w >> 16) {
-        const size_t unit = c->n / (w >> 16) >= 8 ? 4 : 2, all = (c->n + unit - 1) / unit;      /* cut where strips begin */
-        const size_t begin = all * (w & 0xFFFF) / (w >> 16) * unit, end = all * ((w & 0xFFFF) + 1) / (w >> 16) * unit;
-        if (begin < end) c->task(c->arg, begin, gpti_min(end, c->n), worker);
+
+/* Claims and does one piece after the other, until none is left. One word says all that claiming
+ * needs, so that nothing a slow thread read long ago can be taken for the job of now. Pieces begin
+ * at a multiple of 4 (2 where they are short): matrix products compute so many panels at once. */
+static void gpti_claim(gpti_crew *c, int worker) {
+    for (;;) {
+        const uint32_t word = GPTI_FETCH_ADD(&c->word, 1), n_piece = word >> 16, i = word & 0xFFFF;
+        size_t unit, n_unit, end;
+        if (i >= n_piece) return;
+        unit = c->n / n_piece >= 8 ? 4 : 2;
+        n_unit = (c->n + unit - 1) / unit;
+        end = gpti_min(n_unit * (i + 1) / n_piece * unit, c->n);
+        if (n_unit * i / n_piece * unit < end) c->task(c->arg, n_unit * i / n_piece * unit, end, worker);
         GPTI_FETCH_ADD(&c->done, 1);
     }
 }
 
+static void gpti_wait(int idle) {       /* a moment, in a loop that has looked idle times for news */
+    if (idle < GPTI_SPIN) GPTI_RELAX();
+    else GPTI_YIELD();
+}
+
 static void gpti_help(gpti_crew *c, int worker) {
-    uint32_t w;
+    uint32_t word;
     int idle = 0;
-    while (w = GPTI_LOAD(&c->word), !(w & GPTI_QUIT)) {
-        if ((w & 0xFFFF) < w >> 16) { gpti_claim(c, worker); idle = 0; }
-        else if (++idle < GPTI_SPIN) GPTI_RELAX();
-        else GPTI_YIELD();
+    while (!((word = GPTI_LOAD(&c->word)) & GPTI_QUIT)) {
+        if ((word & 0xFFFF) >= word >> 16) { gpti_wait(++idle); continue; }
+        gpti_claim(c, worker);
+        idle = 0;
     }
+}
+
+/* The job in n_piece pieces, for the caller and its helpers. Each costs a trip between cores. */
+static void gpti_crew_run(gpti_crew *c, size_t n_piece) {
+    double since = 0;
+    int idle;
+    GPTI_STORE(&c->done, 0);
+    GPTI_STORE(&c->word, (uint32_t)n_piece << 16);
+    gpti_claim(c, 0);
+    for (idle = 0; GPTI_LOAD(&c->done) != n_piece; idle++) {
+        if (idle == GPTI_SPIN) since = omp_get_wtime();
+        gpti_wait(idle);
+    }
+    if (idle > GPTI_SPIN) c->late += omp_get_wtime() - since;
 }
 #endif
 
-/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come or finish late again and again, as
- * other programs have the cores, the caller does without them for a while. */
+/* work(arg), with OpenMP's threads at hand for all gpti_parallel_for in it. Where they come late, as
+ * other programs have the cores, the next call does without them; then the next 2, 4 ... 64. */
 static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), void *arg) {
 #ifdef GPTI_OPENMP
     if (!pool->host.run && pool->n_worker > 1 && !pool->crew && !pool->alone) {
@@ -1085,7 +1128,7 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
         pool->crew = NULL;
         crew.late += omp_get_wtime() - end;
         if (crew.late < 0.1 * (end - begin)) pool->more = 0;
-        else pool->alone = pool->more = pool->more ? pool->more < 64 ? 2 * pool->more : 64 : 1;
+        else pool->alone = pool->more = (unsigned)gpti_min(pool->more ? 2 * pool->more : 1, 64);
         return r;
     }
     if (pool->alone) pool->alone--;
@@ -1095,35 +1138,25 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
 }
 
 static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_task task, void *arg) {
-    if (n < 2 || cost < GPTI_SHARE / n) { if (n) task(arg, 0, n, 0); return; }      /* stays on the caller's thread */
-    if (pool->host.run) { pool->host.run(pool->host.user, n, cost, task, arg); return; }
+    const int alone = n < 2 || cost < GPTI_SHARE / n;           /* stays on the caller's thread */
+    if (!alone && pool->host.run) {
+        pool->host.run(pool->host.user, n, cost, task, arg);
+        return;
+    }
 #ifdef GPTI_OPENMP
-    if (pool->crew) {
-        gpti_crew *c = pool->crew;
-        const size_t workers = (size_t)pool->n_worker, half = (n + 1) / 2, worth = n * cost / GPTI_SHARE * 2;
-        const size_t most = worth < workers ? workers : worth < workers * GPTI_PIECES ? worth : workers * GPTI_PIECES;
-        const size_t k = gpti_min(most, half);         /* few pieces of little work: each costs a trip between cores */
-        double since = 0;
-        int idle;
-        c->n = n; c->task = task; c->arg = arg;
-        GPTI_STORE(&c->done, 0);
-        GPTI_STORE(&c->word, (uint32_t)k << 16);
-        gpti_claim(c, 0);
-        for (idle = 0; GPTI_LOAD(&c->done) != k; idle++) {
-            if (idle == GPTI_SPIN) since = omp_get_wtime();
-            if (idle < GPTI_SPIN) GPTI_RELAX();
-            else GPTI_YIELD();
-        }
-        if (idle > GPTI_SPIN) c->late += omp_get_wtime() - since;
+    if (!alone && pool->crew) {
+        const size_t n_worker = (size_t)pool->n_worker, worth = n * cost / GPTI_SHARE * 2;
+        const size_t n_piece = gpti_max(n_worker, gpti_min(worth, n_worker * GPTI_PIECES));
+        pool->crew->n = n; pool->crew->task = task; pool->crew->arg = arg;
+        gpti_crew_run(pool->crew, gpti_min(n_piece, (n + 1) / 2));
         return;
     }
 #endif
-    task(arg, 0, n, 0);
+    if (n) task(arg, 0, n, 0);
 }
 
 GPTI_COLD
-/* ---- Files: where the bytes of a model come from ----
- * The only operating system calls of this chapter are those that map a file; GPT_NO_MMAP leaves plain C behind. */
+/* ---- Files: where the bytes of a model come from. GPT_NO_MMAP leaves plain C behind. ---- */
 
 #ifndef GPT_NO_STDIO
 #  include <limits.h>
@@ -1143,10 +1176,10 @@ GPTI_COLD
 #  endif
 #endif
 
-/* A file, a block of memory or the host's reader. Reads never overlap in time: a FILE has one position. */
+/* A file, a block of memory or the host's reader. Never read twice at a time: a FILE has one position. */
 typedef struct gpti_source {
     gpt_reader r;
-    const unsigned char *map;           /* all r.size bytes, when they can be addressed; else NULL and r.read is used */
+    const unsigned char *map;           /* all r.size bytes; NULL where r.read must be called */
     int mapped;                         /* 1: map is a mapping of our own */
 } gpti_source;
 
@@ -1163,7 +1196,7 @@ static void gpti_source_reader(gpti_source *s, const gpt_reader *r) {
 static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, size_t n, gpt_error *err) {
     if (offset > s->r.size || n > s->r.size - offset)
         return gpti_fail(err, GPT_E_FORMAT, "%llu bytes expected at offset %llu, the file ends at %llu", (gpti_ull)n,
-                         (gpti_ull)offset, (gpti_ull)s->r.size);
+            (gpti_ull)offset, (gpti_ull)s->r.size);
     if (n == 0) return GPT_OK;
     if (s->map) memcpy(dst, s->map + (size_t)offset, n);
     else if ((s->r.read)(s->r.user, offset, dst, n) != n)
@@ -1173,12 +1206,13 @@ static gpt_result gpti_source_read(gpti_source *s, uint64_t offset, void *dst, s
 
 #ifndef GPT_NO_STDIO
 
-/* Files above 2 GiB where long has 32 bits: Windows has its own calls, POSIX hides fseeko from strict ISO modes. */
+/* Files above 2 GiB where long has 32 bits. POSIX hides fseeko from strict ISO modes. */
 #if defined(_WIN32)
 typedef long long gpti_off;
 #  define GPTI_SEEK _fseeki64
 #  define GPTI_TELL _ftelli64
-#elif LONG_MAX <= 0x7fffffffL && (!defined(__STRICT_ANSI__) || (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 200112L))
+#elif LONG_MAX <= 0x7fffffffL && \
+    (!defined(__STRICT_ANSI__) || (defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 200112L))
 typedef off_t gpti_off;
 #  define GPTI_SEEK fseeko
 #  define GPTI_TELL ftello
@@ -1201,7 +1235,8 @@ static uint64_t gpti_file_size(FILE *f) {       /* 0 when it cannot be told */
 }
 
 #ifdef _WIN32
-static wchar_t *gpti_wide(const char *path, const gpti_mem *mem) {     /* UTF-8 for the wide calls; NULL on failure */
+/* A path in UTF-8 for the calls of Windows that take UTF-16; NULL on failure. */
+static wchar_t *gpti_wide(const char *path, const gpti_mem *mem) {
     int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     wchar_t *w = n > 0 ? (wchar_t *)gpti_alloc(mem, (size_t)n * sizeof *w) : NULL;
     if (w) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, w, n);
@@ -1222,51 +1257,55 @@ static FILE *gpti_file_open(const char *path, const gpti_mem *mem) {
 #endif
 }
 
-/* Map the whole file read-only. 0 when that is impossible, for whatever reason: reading remains. Whoever cuts a mapped
- * file short takes the pages away from under the program, on every system. */
-static int gpti_source_map(gpti_source *s, const char *path, const gpti_mem *mem) {
-    const void *map = NULL;
-    uint64_t size = 0;
-#if defined(GPT_NO_MMAP)
-    (void)path; (void)mem;
-#elif defined(_WIN32)
+/* gpti_map: the whole file, read-only, and its size; NULL when that is impossible, for whatever
+ * reason: reading remains. Whoever cuts a mapped file short takes the pages away from under the
+ * program, on every system. gpti_unmap: what it gave. */
+#if !defined(GPT_NO_MMAP) && defined(_WIN32)
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
     wchar_t *w = gpti_wide(path, mem);
-    HANDLE view, file = INVALID_HANDLE_VALUE;
+    HANDLE view = NULL, file = INVALID_HANDLE_VALUE;
     LARGE_INTEGER end;
+    void *map = NULL;
     if (w) file = CreateFileW(w, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     gpti_free(mem, w);
-    if (file == INVALID_HANDLE_VALUE) return 0;
-    if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= (size_t)-1 / 2) {
-        size = (uint64_t)end.QuadPart;
+    if (file == INVALID_HANDLE_VALUE) return NULL;
+    if (GetFileSizeEx(file, &end) && end.QuadPart > 0 && (uint64_t)end.QuadPart <= SIZE_MAX / 2)
         view = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
-        if (view) {
-            map = MapViewOfFile(view, FILE_MAP_READ, 0, 0, 0);          /* keeps file and view open by itself */
-            CloseHandle(view);
-        }
+    if (view) {
+        *size = (size_t)end.QuadPart;
+        map = MapViewOfFile(view, FILE_MAP_READ, 0, 0, 0);
+        CloseHandle(view);              /* the mapping keeps what it needs open by itself */
     }
     CloseHandle(file);
-#elif defined(PROT_READ)
-    int fd = open(path, O_RDONLY);
-    off_t end;
-    (void)mem;
-    if (fd < 0) return 0;
-    end = lseek(fd, 0, SEEK_END);
-    if (end > 0 && (uint64_t)end <= (size_t)-1 / 2) {
-        size = (uint64_t)end;
-        map = mmap(NULL, (size_t)end, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) map = NULL;
-    }
-    close(fd);
-#else
-    (void)path; (void)mem;
-#endif
-    if (!map) return 0;
-    gpti_source_memory(s, map, (size_t)size);
-    s->mapped = 1;
-    return 1;
+    return map;
 }
 
-/* A path made fit for a message: its end, where the name is, from the start of a character on; "..." for what is cut off. */
+static void gpti_unmap(const void *map, size_t size) { (void)size; UnmapViewOfFile((void *)map); }
+#elif !defined(GPT_NO_MMAP) && defined(PROT_READ)
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
+    int fd = open(path, O_RDONLY);
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    void *map = MAP_FAILED;
+    (void)mem;
+    if (end > 0 && (uint64_t)end <= SIZE_MAX / 2) {
+        *size = (size_t)end;
+        map = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    if (fd >= 0) close(fd);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void gpti_unmap(const void *map, size_t size) { munmap((void *)map, size); }
+#else
+static void *gpti_map(const char *path, size_t *size, const gpti_mem *mem) {
+    (void)path; (void)size; (void)mem;
+    return NULL;
+}
+
+static void gpti_unmap(const void *map, size_t size) { (void)map; (void)size; }
+#endif
+
+/* A path made fit for a message: its end, where the name is, after "..." if there was more. */
 static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
     size_t n = strlen(path), cut = n < GPTI_SHOWN ? 0 : n - (GPTI_SHOWN - 4);
     while (cut && (path[cut] & 0xC0) == 0x80) cut++;
@@ -1274,23 +1313,27 @@ static const char *gpti_show_path(char buf[GPTI_SHOWN], const char *path) {
     return buf;
 }
 
-static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map, const gpti_mem *mem,
-                                   gpt_error *err) {
+static gpt_result gpti_source_open(gpti_source *s, const char *path, int want_map,
+                                   const gpti_mem *mem, gpt_error *err) {
     char shown[GPTI_SHOWN];
+    size_t size = 0;
+    void *map = want_map ? gpti_map(path, &size, mem) : NULL;
     FILE *f;
-    memset(s, 0, sizeof *s);
-    if (want_map && gpti_source_map(s, path, mem)) return GPT_OK;
+    gpti_source_memory(s, map, map ? size : 0);
+    s->mapped = map != NULL;
+    if (map) return GPT_OK;
     f = gpti_file_open(path, mem);
-    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", gpti_show_path(shown, path));
+    gpti_show_path(shown, path);
+    if (!f) return gpti_fail(err, GPT_E_IO, "%s: cannot open the file", shown);
     setvbuf(f, NULL, _IONBF, 0);        /* gpti_cursor has its own buffer, weights need none */
     s->r.read = gpti_file_read; s->r.user = f; s->r.size = gpti_file_size(f);
     if (s->r.size > 0) return GPT_OK;
     fclose(f);
     memset(s, 0, sizeof *s);
-    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", gpti_show_path(shown, path));
+    return gpti_fail(err, GPT_E_IO, "%s: empty, not a regular file, or too large for this build", shown);
 }
 
-/* Parts of a split model are named NAME-00001-of-00003.gguf: how many there are by that name; 1 for any other name. */
+/* Parts of a split model are named NAME-00001-of-00003.gguf: 3 for this one, 1 for other names. */
 static int gpti_split_count(const char *path) {
     static const char form[] = "-#####-of-#####.gguf";
     size_t i, n = strlen(path), k = sizeof form - 1;
@@ -1317,11 +1360,12 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Weights are read from end to end for every token: asks Linux for 2 MiB pages, which saves most of the address translation. */
+/* Every token reads all weights: asks Linux for 2 MiB pages, whose addresses are found sooner. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
-    const uintptr_t page = (uintptr_t)1 << 21, first = ((uintptr_t)p + page - 1) & ~(page - 1),
-        end = ((uintptr_t)p + n) & ~(page - 1);
+    const uintptr_t page = (uintptr_t)1 << 21;
+    const uintptr_t first = ((uintptr_t)p + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)p + n) & ~(page - 1);
 #  ifndef MADV_HUGEPAGE               /* strict ISO modes hide both */
     extern int madvise(void *, size_t, int);
     enum { MADV_HUGEPAGE = 14 };
@@ -1332,32 +1376,27 @@ static void gpti_huge_pages(void *p, size_t n) {
 #endif
 }
 
-static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {   /* a zeroed source and a second close are fine */
+/* A zeroed source and a second close are fine. */
+static void gpti_source_close(gpti_source *s, const gpti_mem *mem) {
     (void)mem;
 #ifndef GPT_NO_STDIO
     if (s->r.read == gpti_file_read) fclose((FILE *)s->r.user);
-#endif
-#if !defined(GPT_NO_MMAP) && !defined(GPT_NO_STDIO)
-#  if defined(_WIN32)
-    if (s->mapped) UnmapViewOfFile((void *)s->map);
-#  elif defined(PROT_READ)
-    if (s->mapped) munmap((void *)s->map, (size_t)s->r.size);
-#  endif
+    if (s->mapped) gpti_unmap(s->map, (size_t)s->r.size);
 #endif
     memset(s, 0, sizeof *s);
 }
 
 /* ---- The cursor: the one way in for bytes that somebody else wrote ---- */
 
-/* The first failure sticks and fills err; later reads give zeros, so a caller reads a record and then asks once. */
+/* The first failure sticks and fills err; later reads give zeros: read a record, then ask once. */
 typedef struct gpti_cursor {
     gpti_source *src;
     uint64_t pos, end;                  /* from the start of the source; end lies within it */
     int big;                            /* numbers are big-endian */
     gpt_result fail;
     gpt_error *err;
-    const char *what;                   /* what is being read, for messages: name if it has one, else "what index" */
-    uint64_t index;
+    const char *what;                   /* for messages, what is being read: */
+    uint64_t index;                     /* its name if it has one, else "what index" */
     gpti_str name;
     uint64_t win_pos;                   /* win[0 .. win_n) holds the bytes from win_pos on */
     size_t win_n;
@@ -1377,9 +1416,10 @@ static int gpti_cursor_fail(gpti_cursor *c, gpt_result code, const char *fmt, ..
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    if (c->name.n) c->fail = gpti_fail(c->err, code, "%s: %s", gpti_show(name, c->name), msg);
-    else if (c->index) c->fail = gpti_fail(c->err, code, "%s %llu: %s", c->what, (gpti_ull)c->index, msg);
-    else c->fail = gpti_fail(c->err, code, "%s: %s", c->what, msg);
+    if (c->name.n) gpti_show(name, c->name);
+    else if (c->index) snprintf(name, sizeof name, "%s %llu", c->what, (gpti_ull)c->index);
+    else snprintf(name, sizeof name, "%s", c->what);
+    c->fail = gpti_fail(c->err, code, "%s: %s", name, msg);
     return 0;
 }
 
@@ -1387,7 +1427,7 @@ static int gpti_cursor_want(gpti_cursor *c, uint64_t n) {              /* are n 
     if (c->fail) return 0;
     if (n <= c->end - c->pos) return 1;
     return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes expected at offset %llu, %llu are left (cut short?)",
-                            (gpti_ull)n, (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
+        (gpti_ull)n, (gpti_ull)c->pos, (gpti_ull)(c->end - c->pos));
 }
 
 static int gpti_cursor_skip(gpti_cursor *c, uint64_t n) {
@@ -1403,8 +1443,9 @@ static int gpti_cursor_bytes(gpti_cursor *c, void *dst, size_t n) {
         c->fail = gpti_source_read(c->src, c->pos, dst, n, c->err);
     } else {
         if (c->pos < c->win_pos || c->pos + n > c->win_pos + c->win_n) {
-            uint64_t left = c->end - c->pos;
-            c->win_pos = c->pos; c->win_n = left < sizeof c->win ? (size_t)left : sizeof c->win;
+            c->win_pos = c->pos;
+            c->win_n = sizeof c->win;
+            if (c->win_n > c->end - c->pos) c->win_n = (size_t)(c->end - c->pos);
             c->fail = gpti_source_read(c->src, c->pos, c->win, c->win_n, c->err);
         }
         if (!c->fail) memcpy(dst, c->win + (size_t)(c->pos - c->win_pos), n);
@@ -1427,10 +1468,15 @@ static uint64_t gpti_cursor_uint(gpti_cursor *c, int bytes) {          /* 1 to 8
 static int gpti_str_cmp(gpti_str a, gpti_str b) {
     size_t n = gpti_min(a.n, b.n);
     int c = n ? memcmp(a.p, b.p, n) : 0;
-    return c ? c : a.n < b.n ? -1 : a.n > b.n;
+    return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-static int gpti_name_cmp(const void *a, const void *b) {               /* of records that begin with a gpti_str */
+/* What sorts a table: two records, and the ctx that was given to gpti_sort. */
+typedef int gpti_cmp(const void *a, const void *b, const void *ctx);
+
+/* Records that begin with a gpti_str, by that name. */
+static int gpti_name_cmp(const void *a, const void *b, const void *ctx) {
+    (void)ctx;
     return gpti_str_cmp(*(const gpti_str *)a, *(const gpti_str *)b);
 }
 
@@ -1438,18 +1484,20 @@ static void gpti_swap(unsigned char *a, unsigned char *b, size_t n) {
     while (n--) { unsigned char t = a[n]; a[n] = b[n]; b[n] = t; }
 }
 
-/* Heapsort: n log n on any input, no recursion, no memory. libc's qsort promises none of the three. */
-static void gpti_sort(void *base, size_t n, size_t size, int (*cmp)(const void *, const void *)) {
-    unsigned char *a = (unsigned char *)base;
-    size_t start = n / 2, end = n, root, child;
+/* Heapsort: n log n on any input, no recursion, no memory. libc's qsort promises none of the three.
+ * Bottom up (Wegener 1993): a record that sinks into the heap is small as a rule, so the way of the
+ * larger children is gone to its end and then back to where the record belongs: half the compares. */
+static void gpti_sort(void *base, size_t n, size_t size, gpti_cmp *cmp, const void *ctx) {
+    unsigned char *a = (unsigned char *)base, *sinks;
+    size_t start = n / 2, end = n, at, child;
     while (end > 1) {
-        if (start > 0) start--;                                         /* first make the heap, */
-        else gpti_swap(a, a + --end * size, size);                      /* then take the largest away */
-        for (root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && cmp(a + child * size, a + (child + 1) * size) < 0) child++;
-            if (cmp(a + root * size, a + child * size) >= 0) break;
-            gpti_swap(a + root * size, a + child * size, size);
-        }
+        if (start > 0) start--;                                 /* first make the heap, */
+        else gpti_swap(a, a + --end * size, size);              /* then take the largest away */
+        sinks = a + start * size;
+        for (at = start; (child = 2 * at + 1) < end; at = child)
+            if (child + 1 < end && cmp(a + child * size, a + (child + 1) * size, ctx) < 0) child++;
+        while (at > start && cmp(a + at * size, sinks, ctx) < 0) at = (at - 1) / 2;
+        for (; at > start; at = (at - 1) / 2) gpti_swap(sinks, a + at * size, size);
     }
 }
 
@@ -1459,7 +1507,7 @@ static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str n
     size_t lo = 0;
     while (lo < n) {
         size_t mid = lo + (n - lo) / 2;
-        int c = gpti_name_cmp(a + mid * size, &name);
+        int c = gpti_name_cmp(a + mid * size, &name, NULL);
         if (c == 0) return a + mid * size;
         if (c < 0) lo = mid + 1;
         else n = mid;
@@ -1467,7 +1515,7 @@ static const void *gpti_find(const void *base, size_t n, size_t size, gpti_str n
     return NULL;
 }
 
-/* Room for one more record behind the n of a table: the table, moved if it had to grow, or NULL (the old one stays). */
+/* Room for one more record in a table of n: the table, moved if it grew; NULL: the old one stays. */
 static void *gpti_grow(void *old, size_t n, size_t *cap, size_t size, const gpti_mem *mem) {
     size_t more = *cap ? *cap : 32, want, bytes;
     void *p;
@@ -1487,28 +1535,31 @@ GPTI_COLD_END
  * [MATH] exp, tanh, erf, log, sin and cos of our own
  * ==================================================================== */
 
-/* libm's exp, log, sin and tanh differ between machines, so logits and draws would too. Here
- * each function is a stated sequence of additions, multiplications, divisions and exact bit moves, each rounded once by
- * IEEE 754, so the bits are the same everywhere. sqrt is libm's: IEEE makes it exact. The f32 ones choose by value and
- * never branch, so that a loop of 16 lanes around them becomes SIMD code; the f64 ones serve tables and sampling. The
- * bounds were measured over every seventh f32; tests/unit_math.c holds them. */
+/* libm's exp, log, sin and tanh differ between machines, so logits and draws would too. Here each
+ * function is a stated sequence of additions, multiplications, divisions and exact bit moves, each
+ * rounded once by IEEE 754, so the bits are the same everywhere. sqrt is libm's: IEEE makes it
+ * exact. The f32 ones choose by value and never branch, so that a loop of 16 lanes around them
+ * becomes SIMD code; the f64 ones serve tables and sampling. The bounds were measured over every
+ * seventh f32; tests/unit_math.c holds them. */
 
 GPTI_INLINE uint32_t gpti_f32_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
 GPTI_INLINE float gpti_bits_f32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
 GPTI_INLINE float gpti_abs(float x) { return gpti_bits_f32(gpti_f32_bits(x) & 0x7FFFFFFFu); }
-GPTI_INLINE float gpti_select(int cond, float a, float b) {      /* cond ? a : b, which gcc would turn into a branch */
+/* cond ? a : b, which gcc would turn into a branch */
+GPTI_INLINE float gpti_select(int cond, float a, float b) {
     const uint32_t m = 0u - (uint32_t)cond;
     return gpti_bits_f32((gpti_f32_bits(a) & m) | (gpti_f32_bits(b) & ~m));
 }
 static uint64_t gpti_f64_bits(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
 static double gpti_bits_f64(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
 
-/* e^x within 1 ulp. x > 88.7228 gives infinity; x < -87.3365, where the result would leave the normal range, gives 0,
- * so that flush-to-zero modes of a host change nothing. NaN stays NaN. x = n ln 2 + r with ln 2 in two parts (Cody &
- * Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2,
- * relative error 3.2e-9. n is rounded by adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from
- * there also holds where a compiler keeps more precision than it should. */
-GPTI_INLINE float gpti_exp_normal(float x) {            /* where the result is a normal number */
+/* e^x within 1 ulp. x > 88.7228 gives infinity; x < -87.3365, where the result would leave the
+ * normal range, gives 0, so that flush-to-zero modes of a host change nothing. NaN stays NaN. x = n
+ * ln 2 + r with ln 2 in two parts (Cody & Waite 1980, ch. 6): n * 0.693359375 is exact. e^r = 1 + r
+ * + r^2 P(r), P our own minimax fit on |r| <= ln 2 / 2, relative error 3.2e-9. n is rounded by
+ * adding 1.5 * 2^23: it stands in the low bits of the sum, and reading it from there also holds
+ * where a compiler keeps more precision than it should. */
+GPTI_INLINE float gpti_exp_normal(float x) {    /* where the result is a normal number */
     const uint32_t t = gpti_f32_bits(x * 1.44269502f + 12582912.0f);
     const float n = gpti_bits_f32(t) - 12582912.0f;
     const float r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
@@ -1527,15 +1578,15 @@ GPTI_INLINE float gpti_exp(float x) {
 /* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
 GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
 
-/* (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; absolute error under 1e-7. */
-GPTI_INLINE float gpti_tanh(float x) {            /* small x: its series, as 1 - e has few digits there */
+/* (1 - e^-2|x|) / (1 + e^-2|x|), the series for small x; absolute error under 1e-7. */
+GPTI_INLINE float gpti_tanh(float x) {
     const float a = gpti_abs(x), z = x * x, e = gpti_exp(-2.0f * a), big = (1.0f - e) / (1.0f + e);
     const float small_x = a + a * z * (-0.33333333f + z * (0.13333333f + z * (-0.053968254f + z * 0.021869489f)));
     const float y = gpti_select(a < 0.25f, small_x, big);
     return gpti_select(x < 0.0f, -y, y);
 }
 
-/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), with Q = -ln(erfc a) / a our own minimax fit. */
+/* erf x, absolute error under 1e-7: 1 - e^(-a Q(a)), a = min(|x|, 4), Q = -ln(erfc a) / a our fit. */
 GPTI_INLINE float gpti_erf(float x) {
     float a = gpti_abs(x), y = 3.07636401e-5f;
     a = gpti_select(a > 4.0f, 4.0f, a);
@@ -1550,13 +1601,13 @@ GPTI_INLINE float gpti_erf(float x) {
     return gpti_select(x < 0.0f, -y, y);
 }
 
-/* e^x in f64, relative error under 1e-15; beyond 709.78 infinity, under -708 exactly 0. Taylor to r^13 after the same
- * reduction as gpti_exp. */
+/* e^x in f64, relative error under 1e-15; beyond 709.78 infinity, under -708 exactly 0. Taylor to
+ * r^13 after the same reduction as gpti_exp. */
 static double gpti_exp_d(double x) {
-    /* 1/13! ... 1/0! */
-    static const double c[14] = { 1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08,
-        2.755731922398589e-07, 2.7557319223985893e-06, 2.48015873015873e-05, 1.984126984126984e-04,
-        1.388888888888889e-03, 8.333333333333333e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1.0, 1.0 };
+    static const double c[14] = {               /* 1/13! ... 1/0! */
+        1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08, 2.755731922398589e-07,
+        2.7557319223985893e-06, 2.48015873015873e-05, 1.984126984126984e-04, 1.388888888888889e-03,
+        8.333333333333333e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1.0, 1.0 };
     double r, y = c[0];
     int32_t n;
     int i;
@@ -1569,7 +1620,7 @@ static double gpti_exp_d(double x) {
 }
 
 /* ln x in f64, relative error under 1e-15. 0 gives -infinity, negative numbers and NaN give NaN.
- * x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1), as its series to s^23. */
+ * x = m 2^e, m in [sqrt 1/2, sqrt 2); ln m = 2 artanh s, s = (m - 1) / (m + 1): series to s^23. */
 static double gpti_log_d(double x) {
     double s, z, y = 0.0;
     int e = -1023, k;
@@ -1600,7 +1651,7 @@ static double gpti_pow_d(double x, double y) {
 }
 
 /* *s = sin x, *c = cos x in f64, absolute error under 1e-15, for |x| < 2^30; NaN beyond.
- * x = n pi/2 + r, with pi/2 as 23 + 23 + 53 bits so that the first two products with n are exact; then Taylor. */
+ * x = n pi/2 + r, pi/2 as 23 + 23 + 53 bits, so that n's first two products are exact; Taylor. */
 static void gpti_sincos_d(double x, double *s, double *c) {
     double r, z, a = 0.0, b = 0.0;
     int32_t n;
@@ -2331,30 +2382,31 @@ GPTI_COLD
  * [GGUF] The model file: metadata and the places of the tensors
  * ====================================================================== */
 
-/* A file is: "GGUF", version, number of tensors, number of metadata pairs; the pairs; the tensor infos; padding; data.
- * Everything is checked here once, so that the rest of the library can trust names, extents and places. Memory grows
- * with the bytes really read, never with a count that the file claims. Specification: github.com/ggml-org/ggml,
- * docs/gguf.md. */
+/* A file is: "GGUF", version, number of tensors, number of metadata pairs; the pairs; the tensor
+ * infos; padding; data. Everything is checked here once, so that the rest of the library can trust
+ * names, extents and places. Memory grows with the bytes really read, never with a count that the
+ * file claims. Specification: github.com/ggml-org/ggml, docs/gguf.md. */
 
 enum {
     GPTI_GGUF_BOOL = 7, GPTI_GGUF_STRING = 8, GPTI_GGUF_ARRAY = 9, GPTI_GGUF_N_TYPE = 13,
     GPTI_GGUF_NAME_MAX = 65535, GPTI_GGUF_DEPTH = 8, GPTI_GGUF_ALIGN_MAX = 1 << 20,
-    GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* keys, and tensors of all parts: sorting hostile names must end in a second */
+    GPTI_GGUF_ENTRY_MAX = 1 << 17,      /* of keys, of tensors: hostile names are sorted in a second */
     GPTI_GGUF_PAIR_MIN = 14, GPTI_GGUF_TENSOR_MIN = 33    /* bytes of the shortest possible entry */
 };
 
+/* bytes: of a string or an array, those of an empty one */
 static const struct { char name[8]; unsigned char bytes; char kind; } gpti_gguf_type[GPTI_GGUF_N_TYPE] = {
-    { "u8", 1, 'u' },   { "i8", 1, 'i' },   { "u16", 2, 'u' },    { "i16", 2, 'i' },    { "u32", 4, 'u' },
-    { "i32", 4, 'i' },  { "f32", 4, 'f' },  { "bool", 1, 'u' },   { "string", 8, 's' }, { "array", 12, 'a' },
-    { "u64", 8, 'u' },  { "i64", 8, 'i' },  { "f64", 8, 'f' }     /* string and array: bytes of an empty one */
+    { "u8", 1, 'u' },  { "i8", 1, 'i' },  { "u16", 2, 'u' },  { "i16", 2, 'i' },
+    { "u32", 4, 'u' }, { "i32", 4, 'i' }, { "f32", 4, 'f' },  { "bool", 1, 'u' },
+    { "string", 8, 's' }, { "array", 12, 'a' }, { "u64", 8, 'u' }, { "i64", 8, 'i' }, { "f64", 8, 'f' }
 };
 
-typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by the type's kind */
+typedef union gpti_value { uint64_t u; int64_t i; double f; gpti_str s; } gpti_value;  /* by kind */
 
 typedef struct gpti_meta_pair {
     gpti_str key;                       /* first: the table is sorted by it */
     uint32_t type, elem;                /* of the value; of an array's elements */
-    uint64_t count, offset, bytes;      /* array: its elements, where they start in part 0, how long they are there */
+    uint64_t count, offset, bytes;      /* array: elements; where they start in part 0; their bytes */
     gpti_value v;                       /* no array */
 } gpti_meta_pair;
 
@@ -2362,22 +2414,23 @@ typedef struct gpti_tensor {
     gpti_str name;                      /* first: the table is sorted by it */
     const gpti_format *fmt;
     int      n_dim, part, big;          /* big: the data is big-endian, gpti_gguf_read turns it */
-    uint64_t ne[4];                     /* extents, fastest first, 1 beyond n_dim; their product fits size_t */
+    uint64_t ne[4];                     /* extents, fastest first, 1 beyond n_dim; product fits size_t */
     uint64_t offset, size;              /* bytes, from the start of its part; size fits size_t */
 } gpti_tensor;
 
-typedef struct gpti_text_block { struct gpti_text_block *next; size_t used, cap; } gpti_text_block;   /* its text follows */
+/* Strings of the file, packed; the text follows the block's head. */
+typedef struct gpti_text_block { struct gpti_text_block *next; size_t used, cap; } gpti_text_block;
 
-typedef struct gpti_gguf {              /* tables are ours, sources the caller's; all strings live in text */
-    gpti_source *part;
-    int          n_part, big;           /* big: part 0 is big-endian */
-    uint64_t     align;                 /* of tensor offsets in part 0; below 4, data in place may be misaligned */
-    gpti_meta_pair     *pair;                    /* metadata of part 0, by key */
-    size_t       n_pair, cap_pair;
-    gpti_tensor *tensor;                /* tensors of all parts, by name */
-    size_t       n_tensor, cap_tensor;
-    gpti_text_block  *text;
-    const gpti_mem *mem;
+typedef struct gpti_gguf {              /* the sources are the caller's, all else is owned */
+    gpti_source     *part;
+    int              n_part, big;       /* big: part 0 is big-endian */
+    uint64_t         align;             /* of tensors in part 0; below 4, data may lie misaligned */
+    gpti_meta_pair  *pair;              /* metadata of part 0, by key */
+    size_t           n_pair, cap_pair;
+    gpti_tensor     *tensor;            /* tensors of all parts, by name */
+    size_t           n_tensor, cap_tensor;
+    gpti_text_block *text;              /* keys, names and values of strings */
+    const gpti_mem  *mem;
 } gpti_gguf;
 
 /* -- looking things up -- */
@@ -2392,11 +2445,15 @@ static const gpti_tensor *gpti_gguf_tensor(const gpti_gguf *g, const char *name)
 
 static gpt_result gpti_gguf_expected(const gpti_meta_pair *pair, const char *what, gpt_error *err) {
     char key[GPTI_SHOWN];
-    const char *found = gpti_gguf_type[pair->type].name;
-    if (pair->type != GPTI_GGUF_ARRAY) return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s",
-                                                      gpti_show(key, pair->key), what, found);
-    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", gpti_show(key, pair->key), what,
+    gpti_show(key, pair->key);
+    if (pair->type != GPTI_GGUF_ARRAY)
+        return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has %s", key, what, gpti_gguf_type[pair->type].name);
+    return gpti_fail(err, GPT_E_FORMAT, "%s: expected %s, file has an array of %llu %s", key, what,
                      (gpti_ull)pair->count, gpti_gguf_type[pair->elem].name);
+}
+
+static int gpti_gguf_is_number(uint32_t type) {
+    return type != GPTI_GGUF_STRING && type != GPTI_GGUF_ARRAY;
 }
 
 static void gpti_gguf_scalar(gpti_cursor *c, uint32_t type, gpti_value *v) {
@@ -2417,11 +2474,12 @@ static void gpti_gguf_element_cursor(const gpti_gguf *g, const gpti_meta_pair *p
     c->name = pair->key; c->big = g->big; c->pos = pair->offset;
 }
 
-/* One number and its type: the plain value, or element i of an array, read from the file. 0 when there is none. */
+/* One number and its type: the plain value, or element i of an array, read from the file. 0 when
+ * there is none, -1 when it could not be read. */
 static int gpti_gguf_number(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *type, gpti_value *v) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     gpti_cursor c;
-    if (!pair || pair->type == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY) return 0;
+    if (!pair || pair->type == GPTI_GGUF_STRING || !gpti_gguf_is_number(pair->elem)) return 0;
     *type = pair->type; *v = pair->v;
     if (pair->type != GPTI_GGUF_ARRAY) return 1;
     if (i >= pair->count) return 0;
@@ -2441,23 +2499,26 @@ static int gpti_gguf_to_int(uint32_t type, const gpti_value *v, int64_t lo, int6
 
 static double gpti_gguf_to_double(uint32_t type, const gpti_value *v) {
     char kind = gpti_gguf_type[type].kind;
-    return kind == 'f' ? v->f : kind == 'i' ? (double)v->i : (double)v->u;
+    if (kind == 'f') return v->f;
+    return kind == 'i' ? (double)v->i : (double)v->u;
 }
 
 static float gpti_gguf_to_f32(uint32_t type, const gpti_value *v) {
     double f = gpti_gguf_to_double(type, v);
-    return f > (double)FLT_MAX ? (float)INFINITY : f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
+    if (f > (double)FLT_MAX) return (float)INFINITY;
+    return f < -(double)FLT_MAX ? -(float)INFINITY : (float)f;
 }
 
-/* Getters give 1 and the value, or 0 and leave *out alone: the key is absent (gpti_gguf_find tells) or its value is of
- * another kind or out of range. _at: element i of an array with one for each layer, or the plain value for every i. */
+/* Getters give 1 and the value, or 0 and leave *out alone: the key is absent (gpti_gguf_find tells)
+ * or its value is of another kind or out of range. _at: element i of an array with one for each
+ * layer, or the plain value for every i; -1 when it could not be read. */
 static int gpti_gguf_u32_at(const gpti_gguf *g, const char *key, uint64_t i, uint32_t *out) {
     uint32_t type;
     int64_t n;
     gpti_value v;
     int got = gpti_gguf_number(g, key, i, &type, &v);
-    if (got < 0) return -1;                                             /* the array could not be read */
-    if (!got || !gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
+    if (got != 1) return got;
+    if (!gpti_gguf_to_int(type, &v, 0, UINT32_MAX, &n)) return 0;
     *out = (uint32_t)n;
     return 1;
 }
@@ -2488,21 +2549,20 @@ static int gpti_gguf_str(const gpti_gguf *g, const char *key, gpti_str *out) {
     return 1;
 }
 
-/* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and is no error. */
-static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out, size_t *n,
-                                    gpt_error *err) {
+/* Arrays: *out is one block that the caller frees. An absent key gives NULL and 0, and no error. */
+static gpt_result gpti_gguf_numbers(const gpti_gguf *g, const char *key, int real, void **out,
+                                    size_t *n, gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
     const char *want = real ? "an array of numbers" : "an array of 32-bit integers";
     gpti_cursor c;
     gpti_value v;
     int64_t k = 0;
-    size_t i, bytes;
+    size_t i;
     *out = NULL; *n = 0;
     if (!pair) return GPT_OK;
-    if (pair->type != GPTI_GGUF_ARRAY || pair->elem == GPTI_GGUF_STRING || pair->elem == GPTI_GGUF_ARRAY)
-        return gpti_gguf_expected(pair, want, err);
-    if (pair->count > (size_t)-1 || !gpti_mul(&bytes, (size_t)pair->count, 4) || !(*out = gpti_alloc(g->mem, bytes)))
-        return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    if (pair->type != GPTI_GGUF_ARRAY || !gpti_gguf_is_number(pair->elem)) return gpti_gguf_expected(pair, want, err);
+    if (pair->count <= SIZE_MAX) *out = gpti_alloc_n(g->mem, (size_t)pair->count, 4);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
     gpti_gguf_element_cursor(g, pair, &c, err);
     for (i = 0; i < (size_t)pair->count && !c.fail; i++) {
         gpti_gguf_scalar(&c, pair->elem, &v);
@@ -2541,17 +2601,17 @@ static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_st
     if (pair->type != GPTI_GGUF_ARRAY || pair->elem != GPTI_GGUF_STRING)
         return gpti_gguf_expected(pair, "an array of strings", err);
     left = (size_t)(pair->bytes - 8 * pair->count);
-    if (pair->bytes > (size_t)-1 || !gpti_mul(&head, (size_t)pair->count, sizeof **out) || !gpti_add(&all, head, left) ||
-        !(*out = (gpti_str *)gpti_alloc(g->mem, all))) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
+    if (pair->bytes <= SIZE_MAX && gpti_mul(&head, (size_t)pair->count, sizeof **out) &&
+        gpti_add(&all, head, left)) *out = (gpti_str *)gpti_alloc(g->mem, all);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "%s: out of memory", key);
     gpti_gguf_element_cursor(g, pair, &c, err);
     for (i = 0, text = (char *)*out + head; i < (size_t)pair->count && !c.fail; i++) {
         uint64_t len = gpti_cursor_uint(&c, 8);
-        if (len > left) { gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read"); break; }
-        gpti_cursor_bytes(&c, text, (size_t)len);
-        (*out)[i].p = text;
-        (*out)[i].n = (size_t)len;
-        text += (size_t)len;
-        left -= (size_t)len;
+        if (len > left) gpti_cursor_fail(&c, GPT_E_IO, "the file changed while it was read");
+        else gpti_cursor_bytes(&c, text, (size_t)len);
+        if (c.fail) break;
+        (*out)[i].p = text; (*out)[i].n = (size_t)len;
+        text += (size_t)len; left -= (size_t)len;
     }
     if (!c.fail) { *n = i; return GPT_OK; }
     gpti_free(g->mem, *out);
@@ -2594,50 +2654,60 @@ static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint6
 
 /* -- reading the file -- */
 
+/* A string of lo to hi bytes, kept until gpti_gguf_close. */
 static int gpti_gguf_text(gpti_gguf *g, gpti_cursor *c, const char *what, uint64_t lo, uint64_t hi, gpti_str *out) {
     uint64_t len = gpti_cursor_uint(c, 8);
-    gpti_text_block *k = g->text;
+    gpti_text_block *block = g->text;
     char *p;
     if (c->fail) return 0;
-    if (len < lo || len > hi) return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
-                                                      (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
+    if (len < lo || len > hi)
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "%s of %llu bytes, expected %llu to %llu", what,
+                                (gpti_ull)len, (gpti_ull)lo, (gpti_ull)hi);
     if (!gpti_cursor_want(c, len)) return 0;
-    if (!k || len >= k->cap - k->used) {
-        size_t cap = len >= 8192 - sizeof *k ? (size_t)len + 1 : 8192 - sizeof *k;
-        k = (gpti_text_block *)gpti_alloc(g->mem, sizeof *k + cap);          /* len <= hi: no overflow */
-        if (!k) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
-        k->cap = cap; k->used = 0; k->next = g->text;
-        g->text = k;
+    if (!block || len >= block->cap - block->used) {        /* len <= hi: no overflow */
+        const size_t cap = gpti_max((size_t)len + 1, 8192 - sizeof *block);
+        block = (gpti_text_block *)gpti_alloc(g->mem, sizeof *block + cap);
+        if (!block) return gpti_cursor_fail(c, GPT_E_MEMORY, "out of memory");
+        block->cap = cap; block->next = g->text;
+        g->text = block;
     }
-    p = (char *)(k + 1) + k->used;
+    p = (char *)(block + 1) + block->used;
     if (!gpti_cursor_bytes(c, p, (size_t)len)) return 0;
     p[(size_t)len] = 0;                 /* for gpt_model_meta's callers: nothing here reads it */
-    k->used += (size_t)len + 1;
+    block->used += (size_t)len + 1;
     out->p = p; out->n = (size_t)len;
     return 1;
 }
 
+/* Reads the type of a value or of an array's elements. */
+static int gpti_gguf_read_type(gpti_cursor *c, const char *what, uint32_t *type) {
+    *type = (uint32_t)gpti_cursor_uint(c, 4);
+    if (c->fail || *type < GPTI_GGUF_N_TYPE) return c->fail == GPT_OK;
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "expected %s type below %d, file has %llu", what,
+                            (int)GPTI_GGUF_N_TYPE, (gpti_ull)*type);
+}
+
 /* Type and number of an array's elements, against the bytes that are left. */
 static int gpti_gguf_array(gpti_cursor *c, uint32_t *elem, uint64_t *count) {
-    *elem = (uint32_t)gpti_cursor_uint(c, 4); *count = gpti_cursor_uint(c, 8);
+    if (!gpti_gguf_read_type(c, "an element", elem)) return 0;
+    *count = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
-    if (*elem >= GPTI_GGUF_N_TYPE)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected an element type below 13, file has %llu", (gpti_ull)*elem);
     if (*count > (c->end - c->pos) / gpti_gguf_type[*elem].bytes)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu elements of type %s cannot fit the %llu bytes that are left",
-                                (gpti_ull)*count, gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
+            (gpti_ull)*count, gpti_gguf_type[*elem].name, (gpti_ull)(c->end - c->pos));
     return 1;
 }
 
-/* Go over the elements of an array: plain ones at once, strings one by one, arrays with their own counts on a stack. */
+/* Go over an array: numbers at once, strings one by one, inner arrays with counts on a stack. */
 static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
     uint64_t left[GPTI_GGUF_DEPTH];
     int depth = 0;
     for (;;) {
-        if (elem == GPTI_GGUF_STRING) while (count-- && gpti_cursor_skip(c, gpti_cursor_uint(c, 8))) {}
-        else if (elem != GPTI_GGUF_ARRAY) gpti_cursor_skip(c, count * gpti_gguf_type[elem].bytes);
-        else if (depth == GPTI_GGUF_DEPTH) gpti_cursor_fail(c, GPT_E_FORMAT, "arrays nested deeper than %d", depth);
-        else left[depth++] = count;
+        if (gpti_gguf_is_number(elem)) gpti_cursor_skip(c, count * gpti_gguf_type[elem].bytes);
+        else if (elem == GPTI_GGUF_STRING)
+            while (count-- && gpti_cursor_skip(c, gpti_cursor_uint(c, 8))) {}
+        else if (depth < GPTI_GGUF_DEPTH) left[depth++] = count;
+        else gpti_cursor_fail(c, GPT_E_FORMAT, "arrays nested deeper than %d", depth);
         while (depth && !left[depth - 1]) depth--;
         if (c->fail || !depth) return c->fail == GPT_OK;
         left[depth - 1]--;
@@ -2648,17 +2718,23 @@ static int gpti_gguf_skip(gpti_cursor *c, uint32_t elem, uint64_t count) {
 static int gpti_gguf_read_pair(gpti_gguf *g, gpti_cursor *c, gpti_meta_pair *pair) {
     if (!gpti_gguf_text(g, c, "key", 1, GPTI_GGUF_NAME_MAX, &pair->key)) return 0;
     c->name = pair->key;
-    pair->type = (uint32_t)gpti_cursor_uint(c, 4);
-    if (c->fail) return 0;
-    if (pair->type >= GPTI_GGUF_N_TYPE)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected a value type below 13, file has %llu", (gpti_ull)pair->type);
-    if (pair->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, (size_t)-1 / 4, &pair->v.s);
-    if (pair->type != GPTI_GGUF_ARRAY) { gpti_gguf_scalar(c, pair->type, &pair->v); return !c->fail; }
-    if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
-    pair->offset = c->pos;
-    if (!gpti_gguf_skip(c, pair->elem, pair->count)) return 0;
-    pair->bytes = c->pos - pair->offset;
-    return 1;
+    if (!gpti_gguf_read_type(c, "a value", &pair->type)) return 0;
+    if (pair->type == GPTI_GGUF_STRING) return gpti_gguf_text(g, c, "string", 0, SIZE_MAX / 4, &pair->v.s);
+    if (pair->type == GPTI_GGUF_ARRAY) {
+        if (!gpti_gguf_array(c, &pair->elem, &pair->count)) return 0;
+        pair->offset = c->pos;
+        gpti_gguf_skip(c, pair->elem, pair->count);
+        pair->bytes = c->pos - pair->offset;
+    } else gpti_gguf_scalar(c, pair->type, &pair->v);
+    return c->fail == GPT_OK;
+}
+
+/* The first record of a sorted table that has the name of the one before; n when there is none. */
+static size_t gpti_gguf_twice(const void *base, size_t n, size_t size) {
+    const char *a = (const char *)base;
+    size_t i = 1;
+    while (i < n && gpti_name_cmp(a + (i - 1) * size, a + i * size, NULL)) i++;
+    return i < n ? i : n;
 }
 
 /* Replace the metadata by the n pairs that come next. */
@@ -2673,20 +2749,17 @@ static int gpti_gguf_read_pairs(gpti_gguf *g, gpti_cursor *c, uint64_t n) {
         memset(&g->pair[g->n_pair], 0, sizeof *g->pair);
         if (!gpti_gguf_read_pair(g, c, &g->pair[g->n_pair])) return 0;
     }
-    gpti_sort(g->pair, g->n_pair, sizeof *g->pair, gpti_name_cmp);
-    for (i = 1; i < g->n_pair; i++)
-        if (gpti_str_cmp(g->pair[i - 1].key, g->pair[i].key) == 0) {
-            c->name = g->pair[i].key;
-            return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
-        }
-    return 1;
+    gpti_sort(g->pair, g->n_pair, sizeof *g->pair, gpti_name_cmp, NULL);
+    i = gpti_gguf_twice(g->pair, g->n_pair, sizeof *g->pair);
+    if (i == g->n_pair) return 1;
+    c->name = g->pair[i].key;
+    return gpti_cursor_fail(c, GPT_E_FORMAT, "the key is there twice");
 }
 
 /* "[64, 32, 1]" */
 static const char *gpti_gguf_extents(char buf[96], const gpti_tensor *t) {
     int i, n = 0;
-    for (i = 0; i < t->n_dim; i++)
-        n += snprintf(buf + n, (size_t)(96 - n), i ? ", %llu" : "[%llu", (gpti_ull)t->ne[i]);
+    for (i = 0; i < t->n_dim; i++) n += snprintf(buf + n, (size_t)(96 - n), i ? ", %llu" : "[%llu", (gpti_ull)t->ne[i]);
     memcpy(buf + n, "]", 2);
     return buf;
 }
@@ -2716,12 +2789,14 @@ static int gpti_gguf_read_tensor(gpti_gguf *g, gpti_cursor *c, uint64_t align, g
     if (empty) return gpti_cursor_fail(c, GPT_E_FORMAT, "extents must not be 0, file has %s %s", t->fmt->name, shape);
     if (t->ne[0] % (uint64_t)t->fmt->block_len)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "%s rows need a multiple of %d columns, file has %llu in %s",
-                                t->fmt->name, t->fmt->block_len, (gpti_ull)t->ne[0], shape);
-    if (!fits || !gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes) || bytes > (size_t)-1 / 2)
+            t->fmt->name, t->fmt->block_len, (gpti_ull)t->ne[0], shape);
+    fits = fits && gpti_mul(&bytes, n / t->fmt->block_len, t->fmt->block_bytes);
+    if (!fits || bytes > SIZE_MAX / 2)
         return gpti_cursor_fail(c, GPT_E_FORMAT, "extents too large for this machine: %s %s", t->fmt->name, shape);
     t->size = bytes;
-    if (t->offset & (align - 1)) return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
-                                                         (gpti_ull)t->offset, (gpti_ull)align);
+    if (t->offset & (align - 1))
+        return gpti_cursor_fail(c, GPT_E_FORMAT, "offset %llu is not a multiple of %llu",
+                                (gpti_ull)t->offset, (gpti_ull)align);
     return 1;
 }
 
@@ -2745,8 +2820,9 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
         gpti_tensor *t = &g->tensor[i];
         c->name = t->name;
         if (t->offset > room || t->size > room - t->offset)
-            return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu bytes of data at %llu, but the file has %llu there "
-                                    "(cut short?)", (gpti_ull)t->size, (gpti_ull)t->offset, (gpti_ull)room);
+            return gpti_cursor_fail(c, GPT_E_FORMAT,
+                "%llu bytes of data at %llu, but the file has %llu there (cut short?)",
+                (gpti_ull)t->size, (gpti_ull)t->offset, (gpti_ull)room);
         t->offset += data;
     }
     return 1;
@@ -2755,12 +2831,13 @@ static int gpti_gguf_read_tensors(gpti_gguf *g, gpti_cursor *c, uint64_t n, int 
 static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair) {
     char magic[4] = { 0, 0, 0, 0 }, shown[GPTI_SHOWN];
     gpti_str m;
+    uint64_t left;
     uint32_t v;
     m.p = magic; m.n = 4;
     if (!gpti_cursor_bytes(c, magic, 4)) return 0;
     if (memcmp(magic, "GGUF", 4))
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "expected the bytes GGUF, found %s (another kind of file?)",
-                                gpti_show(shown, m));
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "expected the bytes GGUF, found %s (another kind of file?)", gpti_show(shown, m));
     v = (uint32_t)gpti_cursor_uint(c, 4);
     if (v && (v & 0xffff) == 0) {       /* a small number, turned round: a big-endian file */
         c->big = 1;
@@ -2770,54 +2847,68 @@ static int gpti_gguf_header(gpti_cursor *c, uint64_t *n_tensor, uint64_t *n_pair
         return gpti_cursor_fail(c, GPT_E_UNSUPPORTED, "expected version 2 or 3, file has %llu", (gpti_ull)v);
     *n_tensor = gpti_cursor_uint(c, 8); *n_pair = gpti_cursor_uint(c, 8);
     if (c->fail) return 0;
-    if (*n_pair > (c->end - c->pos) / GPTI_GGUF_PAIR_MIN || *n_tensor > (c->end - c->pos) / GPTI_GGUF_TENSOR_MIN)
-        return gpti_cursor_fail(c, GPT_E_FORMAT, "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that "
-                                "follow", (gpti_ull)*n_tensor, (gpti_ull)*n_pair, (gpti_ull)(c->end - c->pos));
+    left = c->end - c->pos;
+    if (*n_pair > left / GPTI_GGUF_PAIR_MIN || *n_tensor > left / GPTI_GGUF_TENSOR_MIN)
+        return gpti_cursor_fail(c, GPT_E_FORMAT,
+            "%llu tensors and %llu metadata pairs cannot fit the %llu bytes that follow",
+            (gpti_ull)*n_tensor, (gpti_ull)*n_pair, (gpti_ull)left);
     return 1;
 }
 
 /* Absent is fine, another kind of value is not. */
 static gpt_result gpti_gguf_setting(const gpti_gguf *g, const char *key, uint32_t *out, gpt_error *err) {
     const gpti_meta_pair *pair = gpti_gguf_find(g, key);
-    return !pair || gpti_gguf_u32(g, key, out) ? GPT_OK : gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
+    if (!pair || gpti_gguf_u32(g, key, out)) return GPT_OK;
+    return gpti_gguf_expected(pair, "an integer from 0 to 4294967295", err);
 }
 
-/* One part: its metadata replaces what g had, its tensors are added. *all: tensors of all parts, if it says. */
+/* What a part says of its model, against the parts there are. *all: tensors of all, if it says. */
+static gpt_result gpti_gguf_check_split(const gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
+    uint32_t no = 0, count = 0;
+    GPTI_TRY(gpti_gguf_setting(g, "split.no", &no, err));
+    GPTI_TRY(gpti_gguf_setting(g, "split.count", &count, err));
+    GPTI_TRY(gpti_gguf_setting(g, "split.tensors.count", all, err));
+    if (g->n_part == 1 && count <= 1) {         /* left over from when it was split */
+        *all = UINT32_MAX;
+        return GPT_OK;
+    }
+    if (g->n_part == 1)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %llu of %llu, named "
+            "NAME-%05llu-of-%05llu.gguf when split", (gpti_ull)no + 1, (gpti_ull)count,
+            (gpti_ull)no + 1, (gpti_ull)count);
+    if (count != (uint32_t)g->n_part)
+        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part, (gpti_ull)count);
+    if (no == (uint32_t)part) return GPT_OK;
+    return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
+}
+
+/* One part: its metadata replaces what g had, its tensors are added. */
 static gpt_result gpti_gguf_read_part(gpti_gguf *g, int part, uint32_t *all, gpt_error *err) {
     gpti_cursor c;
     uint64_t n_tensor = 0, n_pair = 0;
-    uint32_t no = 0, count = 0, align = 32;
-    gpt_result r;
+    uint32_t align = 32;
     gpti_cursor_init(&c, &g->part[part], "GGUF header", err);
     if (!gpti_gguf_header(&c, &n_tensor, &n_pair)) return c.fail;
     if (n_pair > GPTI_GGUF_ENTRY_MAX || n_tensor > GPTI_GGUF_ENTRY_MAX - g->n_tensor)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "GGUF header: %llu tensors and %llu metadata pairs, at most %d are "
-                         "read", (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_pair, (int)GPTI_GGUF_ENTRY_MAX);
+        return gpti_fail(err, GPT_E_UNSUPPORTED,
+            "GGUF header: %llu tensors and %llu metadata pairs, at most %d are read",
+            (gpti_ull)(g->n_tensor + n_tensor), (gpti_ull)n_pair, (int)GPTI_GGUF_ENTRY_MAX);
     if (!gpti_gguf_read_pairs(g, &c, n_pair)) return c.fail;
-    if ((r = gpti_gguf_setting(g, "general.alignment", &align, err)) != GPT_OK) return r;
+    GPTI_TRY(gpti_gguf_setting(g, "general.alignment", &align, err));
     if (align < 1 || align > GPTI_GGUF_ALIGN_MAX || (align & (align - 1)))
         return gpti_fail(err, GPT_E_FORMAT, "general.alignment: expected a power of two up to %d, file has %llu",
-                         (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
-    if ((r = gpti_gguf_setting(g, "split.no", &no, err)) != GPT_OK) return r;
-    if ((r = gpti_gguf_setting(g, "split.count", &count, err)) != GPT_OK) return r;
-    if ((r = gpti_gguf_setting(g, "split.tensors.count", all, err)) != GPT_OK) return r;
-    if (count <= 1 && g->n_part == 1) *all = UINT32_MAX, no = 0;         /* left over from when it was split */
-    if (count > 1 && g->n_part == 1)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: this is part %llu of %llu, named NAME-%05llu-of-%05llu.gguf when "
-                         "split", (gpti_ull)no + 1, (gpti_ull)count, (gpti_ull)no + 1, (gpti_ull)count);
-    if (g->n_part > 1 && count != (uint32_t)g->n_part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.count: expected %d, file has %llu", g->n_part, (gpti_ull)count);
-    if (no != (uint32_t)part)
-        return gpti_fail(err, GPT_E_FORMAT, "split.no: expected %d, file has %llu", part, (gpti_ull)no);
+            (int)GPTI_GGUF_ALIGN_MAX, (gpti_ull)align);
+    GPTI_TRY(gpti_gguf_check_split(g, part, all, err));
     g->big = c.big; g->align = align;
     gpti_gguf_read_tensors(g, &c, n_tensor, part, align);
     return c.fail;
 }
 
-static int gpti_tensor_place_cmp(const void *a, const void *b) {
+static int gpti_tensor_place_cmp(const void *a, const void *b, const void *ctx) {
     const gpti_tensor *x = (const gpti_tensor *)a, *y = (const gpti_tensor *)b;
-    if (x->part != y->part) return x->part < y->part ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    (void)ctx;
+    if (x->part != y->part) return x->part - y->part;
+    return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
 /* No two tensors share bytes or a name. Leaves the table sorted by name. */
@@ -2825,31 +2916,31 @@ static gpt_result gpti_gguf_check_tensors(gpti_gguf *g, gpt_error *err) {
     char a[GPTI_SHOWN], b[GPTI_SHOWN];
     gpti_tensor *t = g->tensor;
     size_t i;
-    gpti_sort(t, g->n_tensor, sizeof *t, gpti_tensor_place_cmp);
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_tensor_place_cmp, NULL);
     for (i = 1; i < g->n_tensor; i++)
         if (t[i].part == t[i - 1].part && t[i].offset < t[i - 1].offset + t[i - 1].size)
-            return gpti_fail(err, GPT_E_FORMAT, "%s: its data overlaps that of %s", gpti_show(a, t[i].name),
-                             gpti_show(b, t[i - 1].name));
-    gpti_sort(t, g->n_tensor, sizeof *t, gpti_name_cmp);
-    for (i = 1; i < g->n_tensor; i++)
-        if (gpti_str_cmp(t[i - 1].name, t[i].name) == 0)
-            return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
-    return GPT_OK;
+            return gpti_fail(err, GPT_E_FORMAT, "%s: its data overlaps that of %s",
+                             gpti_show(a, t[i].name), gpti_show(b, t[i - 1].name));
+    gpti_sort(t, g->n_tensor, sizeof *t, gpti_name_cmp, NULL);
+    i = gpti_gguf_twice(t, g->n_tensor, sizeof *t);
+    if (i == g->n_tensor) return GPT_OK;
+    return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
 }
 
-static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {       /* a zeroed one and a second close are fine */
-    gpti_text_block *k, *next;
-    for (k = g->text; k; k = next) {
-        next = k->next;
-        gpti_free(mem, k);
+/* A zeroed one and a second close are fine. */
+static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
+    gpti_text_block *block, *next;
+    for (block = g->text; block; block = next) {
+        next = block->next;
+        gpti_free(mem, block);
     }
     gpti_free(mem, g->pair);
     gpti_free(mem, g->tensor);
     memset(g, 0, sizeof *g);
 }
 
-/* Read and check the headers of a model, given its parts in order. parts must stay until gpti_gguf_close; so must what
- * they read from while arrays and tensors are asked for. On failure g is closed. */
+/* Read and check the headers of a model, given its parts in order. They must stay until gpti_gguf_close,
+ * what they read from as long as arrays and tensors are asked for. On failure g is closed. */
 static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, const gpti_mem *mem, gpt_error *err) {
     gpt_result r = GPT_OK;
     uint32_t all = UINT32_MAX;
@@ -2857,16 +2948,16 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
     int i;
     memset(g, 0, sizeof *g);
     g->part = parts; g->n_part = n_part; g->mem = mem;
-    for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the metadata of the model is in it */
-        if (parts[i].r.size > INT64_MAX) r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
-        else r = gpti_gguf_read_part(g, i, &all, err);
+    for (i = n_part - 1; i >= 0 && !r; i--) {   /* part 0 last: the model's metadata is in it */
+        if (parts[i].r.size <= INT64_MAX) r = gpti_gguf_read_part(g, i, &all, err);
+        else r = gpti_fail(err, GPT_E_FORMAT, "a file of more than 2^63 bytes");
         if (!r || !err || n_part == 1) continue;
         memcpy(msg, err->msg, sizeof msg);
         gpti_fail(err, r, "part %d of %d: %s", i + 1, n_part, msg);
     }
     if (!r && all != UINT32_MAX && all != g->n_tensor)
         r = gpti_fail(err, GPT_E_FORMAT, "split.tensors.count: expected the %llu tensors there are, file has %llu",
-                      (gpti_ull)g->n_tensor, (gpti_ull)all);
+            (gpti_ull)g->n_tensor, (gpti_ull)all);
     if (!r) r = gpti_gguf_check_tensors(g, err);
     if (r) gpti_gguf_close(g, mem);
     return r;
@@ -2875,23 +2966,25 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text goes through
+/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text is cut:
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
- * and every stage is a loop over the text from left to right: no recursion, n log n at worst, total on any bytes.
- * Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and SentencePiece's U+2581 are undone
- * once, when the vocabulary is read), so words are matched where they lie and a token's piece of text is simply its
- * bytes. */
+ * Every stage is a loop over the text from left to right: no recursion, n log n at worst, total on
+ * any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
+ * SentencePiece's U+2581 are undone once, when the vocabulary is read), so words are matched where
+ * they lie and a token's piece of text is simply its bytes. */
 
-/* Length in bytes of the character at p, n >= 1 bytes before the end; *cp gets its code point. A byte that begins no
- * well-formed character (RFC 3629: no surrogates, nothing overlong) is a character by itself, U+FFFD of length 1. */
+/* Length in bytes of the character at p, n >= 1 bytes before the end; *cp gets its code point. A
+ * byte that begins no well-formed character (RFC 3629: no surrogates, nothing overlong) is a
+ * character by itself, U+FFFD of length 1. */
 static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
     const unsigned char *s = (const unsigned char *)p;
     uint32_t c = s[0];
-    size_t len = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0, i;
+    size_t len, i;
     *cp = c;
-    if (len == 1) return 1;
+    if (c < 0x80) return 1;
+    len = (size_t)2 + (c >= 0xE0) + (c >= 0xF0);
     *cp = 0xFFFD;
-    if (len == 0 || len > n) return 1;
+    if (c < 0xC2 || c > 0xF4 || len > n) return 1;
     if ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F)) return 1;
     if ((c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F)) return 1;
     c &= 0xFFu >> (len + 1);
@@ -2903,7 +2996,7 @@ static size_t gpti_utf8(const char *p, size_t n, uint32_t *cp) {
     return len;
 }
 
-/* Length of the character that ends at p, at most n >= 1 bytes of text before it: the inverse step of gpti_utf8. */
+/* Length of the character that ends at p, n >= 1 bytes behind the start: gpti_utf8 backwards. */
 static size_t gpti_utf8_back(const char *p, size_t n) {
     size_t len = 1;
     uint32_t cp;
@@ -2911,132 +3004,35 @@ static size_t gpti_utf8_back(const char *p, size_t n) {
     return gpti_utf8(p - len, len, &cp) == len ? len : 1;
 }
 
-/* General categories, as the engine of tokenizers 0.23.3 has them (10294 code points differ from Unicode 14.0.0):
- * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next k - 12
- * bytes, low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
-#define GPTI_UNI_RUNS 2582
-static const unsigned char gpti_uni_data[3213] = {
-    8,164,13,17,160,130,144,133,144,131,121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,5,160,13,25,160,
-    128,148,128,145,80,128,144,0,147,113,144,32,129,144,112,80,128,114,128,29,22,144,22,45,23,144,39,253,55,32,253,15,
-    32,253,46,245,33,17,32,242,242,17,33,19,32,17,32,18,34,17,32,17,32,244,243,32,242,242,17,32,242,16,33,80,16,34,83,
-    16,48,32,16,48,32,16,48,32,253,15,32,253,17,32,16,48,32,242,17,32,253,57,37,17,32,17,33,242,18,32,247,45,67,80,45,
-    26,77,17,147,75,157,13,68,150,64,144,64,157,16,109,111,243,64,144,16,32,1,64,34,128,16,3,145,16,128,18,0,16,0,17,
-    32,29,16,0,24,45,34,16,33,18,34,253,23,35,16,32,144,242,16,33,29,50,45,47,253,33,144,102,253,54,253,13,32,253,95,
-    0,29,37,1,64,133,45,40,129,1,146,0,109,44,128,96,128,97,128,97,128,96,7,93,26,3,83,129,13,16,146,129,144,129,145,
-    106,128,0,130,93,31,64,89,109,20,121,131,81,96,93,98,128,80,102,0,144,101,65,97,144,99,81,121,82,145,80,141,13,1,
-    80,96,93,29,109,26,1,93,88,106,80,13,13,121,93,32,104,65,144,130,64,1,96,145,93,21,99,64,104,64,98,64,100,1,141,
-    14,0,93,24,98,1,128,0,90,4,93,23,144,85,7,104,93,40,64,109,23,0,109,32,93,53,98,80,109,17,80,102,89,97,129,121,
-    128,64,93,14,98,0,87,1,81,1,93,21,0,86,0,80,2,83,1,96,80,102,1,97,1,98,80,7,96,3,81,0,82,97,1,121,81,145,117,145,
-    80,128,96,1,98,0,85,3,81,1,93,21,0,86,0,81,0,81,0,81,1,96,0,100,3,97,1,98,2,96,6,83,0,80,6,121,97,82,96,128,9,98,
-    0,88,0,82,0,93,21,0,86,0,81,0,84,1,96,80,103,0,98,0,98,1,80,13,14,81,97,1,121,128,144,6,80,101,0,98,0,87,1,81,1,
-    93,21,0,86,0,81,0,84,1,96,80,102,1,97,1,98,6,98,3,81,0,82,97,1,121,144,80,117,9,96,80,0,85,2,82,0,83,2,81,0,80,0,
-    81,2,81,2,82,2,91,3,100,2,98,0,99,1,80,5,96,13,13,124,151,4,100,87,0,82,0,93,22,0,93,15,1,96,80,102,0,98,0,99,6,
-    97,0,82,1,80,1,81,97,1,121,6,128,118,144,80,98,128,87,0,82,0,93,22,0,89,0,84,1,96,80,102,0,98,0,99,6,97,5,81,0,81,
-    97,1,121,0,81,96,11,99,88,0,82,0,93,40,97,80,102,0,98,0,99,80,144,3,82,96,118,82,97,1,125,18,144,85,0,98,0,93,17,
-    2,93,23,0,88,0,80,1,86,2,96,3,101,0,96,0,103,5,121,1,97,128,11,93,47,96,81,102,3,144,85,64,103,128,121,129,13,36,
-    81,0,80,0,84,0,93,23,0,80,0,89,96,81,104,80,1,84,0,64,0,102,0,121,1,83,13,31,80,146,141,14,144,128,146,97,149,125,
-    19,144,96,144,96,144,96,131,97,87,0,93,35,3,109,19,128,97,84,106,0,109,35,0,151,96,149,0,145,132,147,129,13,36,93,
-    42,109,19,80,121,133,85,99,83,98,80,98,81,102,82,99,92,107,80,96,121,99,145,29,37,0,16,4,16,1,45,42,128,64,34,94,
-    72,1,0,83,1,86,0,80,0,83,1,93,40,0,83,1,93,32,0,83,1,86,0,80,0,83,1,93,14,0,93,56,0,83,1,93,66,1,98,136,125,19,2,
-    93,15,153,5,29,85,1,37,1,128,94,107,2,144,128,93,16,160,93,25,129,2,93,74,130,114,87,6,93,17,99,8,93,18,98,129,8,
-    93,17,97,11,92,0,82,0,97,11,93,51,109,31,130,64,130,144,80,96,1,121,5,121,5,138,98,0,96,121,5,93,34,64,93,52,6,84,
-    97,93,33,96,80,4,93,69,9,93,30,0,107,3,107,3,144,2,129,121,93,29,1,84,10,93,43,3,93,25,5,122,2,157,33,93,22,100,1,
-    129,93,52,105,0,109,28,1,96,121,5,121,5,134,64,133,1,109,30,13,48,100,93,46,109,16,87,0,129,121,134,153,104,152,
-    130,98,93,29,108,81,121,93,43,109,13,7,131,93,35,109,19,2,132,121,2,82,121,93,29,69,129,40,16,32,4,29,42,1,18,135,
-    7,98,128,109,20,83,96,85,96,81,98,80,4,45,43,77,62,44,64,45,33,77,36,109,63,253,149,39,253,97,39,23,37,1,21,1,39,
-    23,39,23,37,1,21,1,39,0,16,0,16,0,16,0,16,39,23,45,13,1,39,55,39,55,39,55,36,0,33,19,48,144,32,146,34,0,33,19,48,
-    146,35,1,33,19,0,146,39,20,146,1,34,0,33,19,48,145,0,170,4,141,23,161,4,160,141,19,144,140,144,139,160,13,15,112,
-    64,1,117,146,129,64,121,146,129,0,76,2,157,32,13,14,109,32,13,14,145,16,147,16,145,32,18,33,18,32,144,16,146,20,
-    149,16,144,16,144,16,144,19,144,32,19,32,83,32,145,33,17,148,16,35,147,32,144,125,50,16,32,116,145,3,158,119,1,
-    131,157,28,129,157,254,13,21,154,13,20,125,59,157,77,125,21,158,103,2,141,13,125,29,157,48,129,157,30,137,158,146,
-    1,141,21,157,62,131,157,31,129,158,117,1,1,157,31,0,157,104,29,47,45,47,242,17,33,246,18,32,16,33,16,37,65,18,32,
-    253,97,32,149,243,98,16,32,4,131,112,129,45,37,0,32,4,32,1,93,55,6,64,128,13,13,96,93,22,8,86,0,86,0,86,0,86,0,86,
-    0,86,0,86,0,86,0,109,31,141,46,64,141,31,145,139,13,33,157,25,0,157,88,11,157,213,13,25,157,15,160,130,144,64,80,
-    112,137,145,139,144,120,101,128,68,145,114,64,80,128,145,0,93,85,1,97,145,65,80,128,93,89,128,66,80,4,93,42,0,93,
-    93,0,145,115,153,93,31,157,37,8,144,93,15,157,30,0,121,157,29,119,144,125,14,157,31,121,157,38,125,14,158,63,1,94,
-    191,25,157,63,94,20,82,64,94,118,4,2,157,54,8,93,39,69,129,94,11,1,64,130,93,15,121,81,13,19,253,45,80,99,128,105,
-    128,64,253,27,65,97,93,69,121,97,133,7,157,22,72,145,253,13,33,253,61,64,39,244,249,64,145,243,80,243,33,253,20,
-    19,32,20,32,253,14,18,32,242,16,32,1,16,32,0,32,0,32,246,13,20,66,16,32,80,65,32,86,96,82,96,83,96,93,22,100,147,
-    96,2,117,147,5,93,51,131,7,97,93,49,109,17,7,129,121,5,109,17,85,130,80,128,81,96,121,93,27,103,129,93,22,108,10,
-    128,93,28,2,99,93,46,109,13,140,0,64,121,3,129,84,96,64,88,121,84,0,93,40,109,13,8,82,96,87,97,1,121,1,131,93,15,
-    64,85,146,80,98,93,49,96,80,98,81,97,84,97,80,96,80,13,23,81,64,129,90,100,129,80,65,97,9,85,1,85,1,85,8,86,0,86,
-    0,45,42,144,67,40,64,145,3,45,79,93,34,103,128,97,1,121,5,94,163,43,11,93,22,3,93,48,14,3,33,94,109,1,1,93,105,13,
-    37,38,11,36,4,80,96,89,144,92,0,84,0,80,0,81,0,81,0,93,107,157,16,13,15,94,106,1,129,157,15,93,63,1,93,53,6,144,
-    13,31,91,147,109,15,137,5,109,15,141,34,0,141,13,144,128,146,0,128,144,129,3,84,0,93,134,3,130,144,133,144,131,
-    121,129,146,129,29,25,130,144,128,144,45,25,128,144,128,144,134,89,64,93,44,65,93,30,2,85,1,85,1,85,1,82,2,150,0,
-    150,12,145,1,91,0,93,25,0,93,18,0,81,0,93,14,1,93,13,13,33,93,122,4,130,3,125,44,2,152,125,56,157,16,113,146,0,
-    156,2,144,13,46,157,44,96,13,129,93,28,2,93,48,13,14,96,125,26,3,93,31,115,8,93,19,112,87,112,4,93,37,100,4,93,29,
-    0,128,93,35,3,87,128,116,13,41,29,39,45,39,93,77,1,121,5,29,35,3,45,35,3,93,39,7,93,51,10,128,26,0,29,14,0,22,0,
-    17,0,42,0,45,14,0,38,0,33,2,93,51,11,94,54,1,8,93,21,9,87,13,23,69,0,77,41,0,72,13,68,85,1,80,0,93,43,0,81,2,80,1,
-    93,22,0,128,119,93,22,145,118,93,30,7,120,13,47,93,18,0,81,4,116,93,21,117,2,128,93,25,4,128,13,63,93,55,3,113,81,
-    125,15,1,125,45,80,98,0,97,4,99,83,0,82,0,93,28,1,98,3,96,120,6,136,6,93,28,113,128,93,28,114,13,31,87,144,93,27,
-    97,3,116,134,8,93,53,2,134,93,21,1,119,93,18,4,119,93,17,6,131,11,118,13,79,93,72,13,54,29,50,12,45,50,6,117,93,
-    35,99,7,121,5,121,83,64,80,29,21,2,100,128,64,45,21,7,145,13,207,125,30,0,93,41,0,97,128,1,81,13,15,82,13,54,99,
-    93,28,121,80,7,93,21,106,115,132,13,21,93,17,99,131,13,37,93,20,118,13,19,93,22,8,98,93,52,109,14,134,3,125,29,96,
-    81,97,80,8,99,93,44,106,129,0,131,96,12,93,24,6,121,5,98,93,35,109,13,0,121,131,80,97,80,7,93,34,96,129,80,8,98,
-    93,47,109,13,83,131,99,128,97,121,80,128,80,130,0,125,19,10,93,17,0,93,24,107,133,96,81,96,13,61,86,0,80,0,83,0,
-    93,14,0,89,128,5,93,46,107,4,121,5,99,0,87,1,81,1,93,21,0,86,0,81,0,84,0,97,80,102,1,97,1,98,1,80,5,96,4,84,97,1,
-    102,2,100,10,89,0,80,1,80,0,93,37,0,80,104,0,96,1,96,0,99,0,100,80,96,80,129,0,129,7,97,13,28,93,52,109,17,83,132,
-    121,129,0,128,96,82,13,29,93,47,109,19,81,128,80,7,121,13,165,93,46,102,1,104,141,22,83,97,13,33,93,47,109,16,130,
-    80,10,121,5,140,13,18,93,42,108,80,128,5,121,5,125,19,13,27,93,26,1,109,14,3,123,130,144,86,13,184,93,43,109,14,
-    128,13,99,29,31,45,31,125,18,11,87,1,80,1,87,0,81,0,93,23,101,0,97,1,99,80,96,80,97,130,8,121,13,69,87,1,93,38,
-    102,1,102,80,128,80,96,13,26,80,105,93,39,102,80,99,135,96,7,80,106,93,45,109,15,130,80,132,12,93,72,6,137,13,181,
-    93,32,128,13,13,121,5,88,0,93,36,103,0,103,80,132,9,125,28,2,129,93,29,1,109,21,0,109,13,13,72,86,0,81,0,93,37,
-    101,2,96,0,97,0,102,80,96,7,121,5,85,0,81,0,93,31,100,0,97,0,100,80,6,121,14,53,1,93,18,99,129,6,97,80,96,92,0,93,
-    33,102,2,100,140,121,96,13,84,80,13,14,125,20,157,28,12,128,94,153,3,13,101,125,110,0,132,10,93,195,14,75,10,93,
-    96,129,12,94,47,4,13,15,96,85,109,14,9,94,154,15,4,94,70,2,14,184,26,93,29,109,17,121,14,197,6,94,56,2,6,93,30,0,
-    121,3,129,93,78,0,121,5,93,29,1,100,128,9,93,47,102,132,147,67,128,144,9,121,0,118,0,93,20,4,93,18,14,175,1,66,93,
-    39,65,130,121,13,197,29,31,45,31,125,22,131,13,100,93,74,3,96,80,109,54,6,99,76,13,63,65,128,64,96,10,97,13,13,94,
-    247,23,7,94,213,4,13,40,89,14,230,34,67,0,70,0,65,0,94,34,1,13,14,80,13,28,82,1,80,13,13,83,7,94,139,1,14,3,9,93,
-    106,4,92,2,88,6,89,1,144,97,128,14,95,15,157,239,121,5,158,179,1,13,75,109,45,1,109,22,8,157,115,13,59,157,245,9,
-    157,38,1,157,59,100,146,101,7,103,145,102,157,29,99,157,60,13,20,157,65,98,144,13,121,125,19,11,125,19,11,157,86,
-    8,125,24,13,134,29,25,45,25,29,25,38,0,45,17,29,25,45,25,16,0,17,1,16,1,17,1,19,0,23,35,0,32,0,38,0,42,29,25,45,
-    25,17,0,19,1,23,0,22,0,45,25,17,0,19,0,20,0,16,2,22,0,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,45,25,29,25,
-    45,25,29,25,45,27,1,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,29,24,144,45,24,144,37,
-    29,24,144,45,24,144,37,16,32,1,125,49,158,255,1,109,54,147,109,49,151,96,157,13,96,145,132,13,14,100,0,109,14,14,
-    79,4,41,80,45,19,5,37,13,212,102,0,109,16,1,102,0,97,0,100,4,77,61,13,32,96,13,111,93,44,2,102,70,1,121,3,80,144,
-    14,63,1,93,29,96,13,16,93,43,99,121,4,144,14,207,1,93,26,64,99,121,13,213,93,29,97,80,121,3,128,14,223,1,86,0,83,
-    0,81,0,93,14,0,93,196,1,120,102,13,40,29,33,45,33,102,64,3,121,3,129,14,16,3,125,58,144,114,144,115,13,75,125,44,
-    144,125,14,13,193,83,0,93,26,0,81,0,80,1,80,0,89,0,83,0,80,0,80,5,80,3,80,0,80,0,80,0,82,0,81,0,80,1,80,0,80,0,80,
-    0,80,0,80,0,81,0,80,1,83,0,86,0,83,0,83,0,80,0,89,0,93,16,4,82,0,84,0,93,16,13,51,145,14,13,1,157,43,3,157,99,11,
-    157,14,1,157,14,0,157,14,0,157,36,9,124,157,160,13,55,157,28,12,157,43,3,152,6,145,13,13,149,13,153,158,215,3,3,
-    157,16,2,156,2,157,118,3,157,94,5,155,3,144,13,14,155,3,157,55,7,153,5,157,39,7,157,29,1,155,3,145,13,61,158,83,1,
-    11,157,13,1,156,2,153,4,157,55,6,157,14,1,154,5,152,6,157,146,0,157,91,121,14,5,4,94,223,166,13,31,94,57,16,5,93,
-    221,1,94,129,22,13,13,94,48,29,13,14,94,109,2,14,161,9,94,29,2,14,225,5,94,74,19,4,94,95,16,15,79,221,10,109,239
-};
-
+/* General categories of code points, and SPACE: White_Space. */
 enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_N,
-       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };   /* SPACE: White_Space */
-#define GPTI_UNI_PAGES (0x110000 >> 8)
+       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
+enum { GPTI_UNI_RUNS = 2583 };
+enum { GPTI_UNI_PAGES = 0x110000 >> 8 };
 
-typedef struct gpti_unicode {                    /* the table above, unpacked for look-up */
-    uint32_t run[GPTI_UNI_RUNS + 1];             /* first code point << 4 | class; the last run reaches to the end */
-    uint16_t page[GPTI_UNI_PAGES + 1];           /* the run that holds the first code point of each 256 */
+typedef struct gpti_unicode {           /* the table under "data", unpacked for look-up */
+    uint32_t run[GPTI_UNI_RUNS];        /* first code point << 4 | class */
+    uint16_t page[GPTI_UNI_PAGES + 1];  /* the run that holds the first code point of each 256 */
 } gpti_unicode;
 
+static const char *gpti_unicode_row(unsigned i);
+
 static void gpti_unicode_init(gpti_unicode *u) {
-    const unsigned char *p = gpti_uni_data;
-    uint32_t cp = 0, page = 0, i, k, n;
-    for (i = 0; i <= GPTI_UNI_RUNS; i++) {
-        u->run[i] = cp << 4 | (i < GPTI_UNI_RUNS ? (uint32_t)*p >> 4 : 0u);
-        n = 0x110000 - cp;
-        if (i < GPTI_UNI_RUNS) {
-            k = *p++ & 15u;
-            n = k < 13 ? k : p[0];
-            if (k > 13) n |= (uint32_t)p[1] << 8;
-            if (k > 14) n |= (uint32_t)p[2] << 16;
-            p += k < 13 ? 0 : k - 12;
-            n++;
-        }
-        cp += n;
-        while (page <= GPTI_UNI_PAGES && page << 8 < cp) u->page[page++] = (uint16_t)i;
+    const char *p = "";
+    uint32_t cp = 0, page = 0, row = 0, i, n;
+    for (i = 0; i < GPTI_UNI_RUNS; i++) {
+        if (!*p) p = gpti_unicode_row(row++);
+        u->run[i] = cp << 4 | (uint32_t)(*p++ - 'a');
+        for (n = 0; *p >= '0' && *p <= '9'; p++) n = n * 10 + (uint32_t)(*p - '0');
+        cp += n ? n : 1;
+        while (page << 8 < cp) u->page[page++] = (uint16_t)i;
     }
-    u->page[GPTI_UNI_PAGES] = GPTI_UNI_RUNS;
+    u->page[GPTI_UNI_PAGES] = GPTI_UNI_RUNS - 1;
 }
 
 static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
     uint32_t lo = u->page[cp >> 8], hi = u->page[(cp >> 8) + 1], mid, kind;
-    while (lo < hi) {                            /* the last run that begins at or before cp */
+    while (lo < hi) {                   /* the last run that begins at or before cp */
         mid = (lo + hi + 1) / 2;
         if (u->run[mid] >> 4 <= cp) lo = mid; else hi = mid - 1;
     }
@@ -3046,109 +3042,48 @@ static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
 }
 
 /* ---- Pre-tokenizer patterns: a small regular expression matcher ---- */
-/* Byte-level BPE merges inside words only, and what a word is differs from model to model. The table below keeps
- * each family's own expressions, in the order in which they are applied: every match becomes a piece, and so does
- * every stretch between two matches; the next expression then cuts each piece further. The matcher knows exactly
- * what these expressions need:
- *     alternatives  a|b        sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
+
+/* Byte-level BPE merges inside words only, and what a word is differs from model to model. A table
+ * (under "data") keeps each family's own expressions, in the order in which they are applied: every
+ * match becomes a piece, and so does every stretch between two matches; the next expression then
+ * cuts each piece further. The matcher knows exactly what these expressions need:
+ *     alternatives  a|b    sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
  *     c: a character, \r \n \t \s \p{L} \p{Lu} ... \x{hex}, a class [a-z\s] or [^...]
- *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried        (?!\S)   $ (end of the piece)
- * A class that repeats without limit in front of an alternative is not scanned again from inside a run that has
- * failed, so a piece of any content is cut in linear time. */
-#define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
-#define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
-#define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
-#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
-#define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
-    "|[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "+" GPTI_RX_LOWER "*" tail "|" number \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+" GPTI_RX_END
-#define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-#define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
-#define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
-#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
-    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
-#define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
-#define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
-    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
-    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
-    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
-    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
-    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
-    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
-    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
-    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
-    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
-    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
-    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
-    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
-    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
-    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
-
-enum { GPTI_PRE_WHOLE = 1, GPTI_PRE_BOS = 2 };   /* a word that is a token is not merged; BOS is the default */
-typedef struct gpti_pretokenizer { const char *names; unsigned flags; const char *pass[6]; } gpti_pretokenizer;
+ *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried
+ *     (?!\S)   $ (end of the piece)
+ * A class that repeats without limit in front of an alternative is not scanned again from inside a
+ * run that has failed, so a piece of any content is cut in linear time. */
+typedef struct gpti_pretokenizer {
+    const char *names;
+    int         bos, whole;             /* BOS is the default; a word that is a token is not merged */
+    const char *pass[6];                /* the expressions */
+} gpti_pretokenizer;
 enum { GPTI_N_PRE = 32 };
-
-/* The table of families, copied out: a constant with pointers in it would need relocation, and so be no constant. */
-static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
-    const gpti_pretokenizer rows[] = {
-        { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
-          "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, { GPTI_RX_GPT2 } },
-        { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", GPTI_PRE_WHOLE | GPTI_PRE_BOS,
-          { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "dbrx smaug-bpe chatglm-bpe", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "glm4 glm5", GPTI_PRE_WHOLE, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
-        { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0,
-          { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
-        { "qwen35", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
-          "|\\s*[\\r\\n]+" GPTI_RX_END } },
-        { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, { "\\p{N}", GPTI_RX_GPT2 } },
-        { "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
-        { "default", 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
-        { "deepseek-llm", 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
-          "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
-        { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
-        { "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
-        { "tekken", GPTI_PRE_WHOLE | GPTI_PRE_BOS, { GPTI_RX_CASED("", "\\p{N}") } },
-        { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
-        { "bloom gpt3-finnish poro-chat", 0, { GPTI_RX_BLOOM } },
-        { "viking", 0, { GPTI_RX_BLOOM, "\\p{N}" } },
-        { "jais-2", 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
-          "|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
-        { "bailingmoe bailingmoe2 llada-moe", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-          "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
-        { "seed-coder", 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+"
-          GPTI_RX_END } },
-        { "minicpm5", GPTI_PRE_WHOLE, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
-    };
-    memcpy(out, rows, sizeof rows);
-    return sizeof rows / sizeof *rows;
-}
+static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]);
 
 enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
-enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24, GPTI_RX_PASSES = 6,
-       GPTI_RX_SEQ = 8 };                        /* the most that a family of the table needs; a test compares */
+/* The most that a row of the table needs; a test compares. */
+enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24,
+       GPTI_RX_PASSES = 6, GPTI_RX_SEQ = 8 };
 
-typedef struct gpti_rx_class {                   /* a set of code points */
-    uint32_t ascii[4];                           /* the answer for code points below 128 */
-    uint16_t kinds, range, n_range;              /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
+typedef struct gpti_rx_class {          /* a set of code points */
+    uint32_t ascii[4];                  /* the answer for code points below 128 */
+    uint16_t kinds, range, n_range;     /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
     uint8_t  negate;
 } gpti_rx_class;
 
 typedef struct gpti_rx_item {
-    uint8_t     kind, cls, fold;                 /* CLASS: index; WORDS: compare without case */
-    uint32_t    min, max, literal;               /* max = UINT32_MAX: no limit */
-    const char *words;                           /* WORDS: behind "(?:" in the pattern */
+    uint8_t     kind, cls, fold;        /* CLASS: index; WORDS: compare without case */
+    uint32_t    min, max, literal;      /* max = UINT32_MAX: no limit */
+    const char *words;                  /* WORDS: behind "(?:" in the pattern */
 } gpti_rx_item;
 
-typedef struct gpti_rx {                         /* the expressions of one family */
+typedef struct gpti_rx {                /* the expressions of one row */
     gpti_rx_item  item[GPTI_RX_ITEMS];
     gpti_rx_class cls[GPTI_RX_CLASSES];
     uint32_t      range[GPTI_RX_RANGES][2];
-    uint16_t      alt[GPTI_RX_ALTS + 1];         /* first item of each alternative, and the end */
-    uint16_t      pass[GPTI_RX_PASSES + 1];      /* first alternative of each pass, and the end */
+    uint16_t      alt[GPTI_RX_ALTS + 1];        /* first item of each alternative, and the end */
+    uint16_t      pass[GPTI_RX_PASSES + 1];     /* first alternative of each pass, and the end */
     unsigned      n_item, n_cls, n_range, n_alt, n_pass;
 } gpti_rx;
 
@@ -3159,7 +3094,7 @@ static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unic
     return (int)(in ^ c->negate);
 }
 
-/* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..} and is 0 for a character. */
+/* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..}, or 0. */
 static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
     static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
     unsigned i;
@@ -3170,15 +3105,21 @@ static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
     if (*cp == 'r') *cp = '\r';
     if (*cp == 'n') *cp = '\n';
     if (*cp == 't') *cp = '\t';
-    if (*cp == 'p') {                            /* \p{L} is every class whose name begins with L */
+    if (*cp == 'p') {                   /* \p{L} is every class whose name begins with L */
         for (i = 1; i < sizeof names / sizeof *names; i++)
             if (p[1] == names[i][0] && (p[2] == '}' || p[2] == names[i][1])) *kinds |= 1u << i;
         p += p[2] == '}' ? 3 : 4;
     }
     if (*cp == 'x') {
-        for (*cp = 0, p++; *p != '}'; p++) *cp = *cp << 4 | (uint32_t)(*p <= '9' ? *p - '0' : (*p | 32) - 'a' + 10);
+        for (*cp = 0, p++; *p != '}'; p++)
+            *cp = *cp << 4 | (uint32_t)(*p <= '9' ? *p - '0' : (*p | 32) - 'a' + 10);
         p++;
     }
+    return p;
+}
+
+static const char *gpti_rx_number(const char *p, uint32_t *n) {
+    for (*n = 0; *p >= '0' && *p <= '9'; p++) *n = *n * 10 + (uint32_t)(*p - '0');
     return p;
 }
 
@@ -3233,22 +3174,23 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
         if (*p == '*' || *p == '+') it->max = UINT32_MAX;
         if (*p == '?' || *p == '*' || *p == '+') p++;
         if (*p == '{') {
-            for (it->min = 0, p++; *p >= '0' && *p <= '9'; p++) it->min = it->min * 10 + (uint32_t)(*p - '0');
+            p = gpti_rx_number(p + 1, &it->min);
             it->max = it->min;
-            if (*p == ',') for (it->max = 0, p++; *p != '}'; p++) it->max = it->max * 10 + (uint32_t)(*p - '0');
+            if (*p == ',') p = gpti_rx_number(p + 1, &it->max);
             p++;
         }
     }
     rx->alt[rx->n_alt] = (uint16_t)rx->n_item; rx->pass[rx->n_pass] = (uint16_t)rx->n_alt;
 }
 
-/* Length of the first of the words "ab|c)" that the text at p begins with, 0 for none. Under (?i:) U+017F is an s. */
+/* Length of the first of the words "ab|c)" that p begins with, or 0. Under (?i:) U+017F is an s. */
 static size_t gpti_rx_words(const char *w, const char *p, const char *end, int fold) {
     const char *s = p;
     for (;;) {
         uint32_t cp = 0;
         size_t len = s < end ? gpti_utf8(s, (size_t)(end - s), &cp) : 0;
-        if (fold && ((cp >= 'A' && cp <= 'Z') || cp == 0x17F)) cp = cp == 0x17F ? 's' : cp + 32;
+        if (fold && cp == 0x17F) cp = 's';
+        if (fold && cp >= 'A' && cp <= 'Z') cp += 32;
         if (len && cp == (unsigned char)*w) {
             s += len;
             if (*++w != '|' && *w != ')') continue;
@@ -3260,51 +3202,49 @@ static size_t gpti_rx_words(const char *w, const char *p, const char *end, int f
     }
 }
 
-/* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On failure *ran is how
- * far an unlimited class in front of the alternative reached, else p. */
-static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unicode *u, const char *p, const char *end,
-                                 const char **ran) {
-    const char *low[GPTI_RX_SEQ], *top[GPTI_RX_SEQ];   /* per item: where its repetition may end at least, and ends */
+/* The end of an item's repetition from p on, as far as it goes; *low is where it may end at the
+ * least, NULL when the item does not match. */
+static const char *gpti_rx_repeat(const gpti_rx *rx, const gpti_rx_item *it, const gpti_unicode *u,
+                                  const char *p, const char *end, const char **low) {
+    const gpti_rx_class *c = &rx->cls[it->cls];
+    uint32_t count = 0, cp;
+    size_t len;
+    *low = it->min ? NULL : p;
+    if (it->kind == GPTI_RX_WORDS) {
+        len = gpti_rx_words(it->words, p, end, it->fold);
+        if (len) *low = p + len;
+        return p + len;
+    }
+    if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
+        cp = 0;                         /* no space */
+        if (p < end && it->kind == GPTI_RX_NOT_S) gpti_utf8(p, (size_t)(end - p), &cp);
+        if (p == end || gpti_unicode_class(u, cp) == GPTI_UNI_SPACE) *low = p;
+        return p;
+    }
+    while (count < it->max && p < end) {
+        cp = (unsigned char)*p;
+        len = cp < 128 ? 1 : gpti_utf8(p, (size_t)(end - p), &cp);
+        if (it->kind == GPTI_RX_LITERAL) { if (cp != it->literal) break; }
+        else if (cp < 128 ? !(c->ascii[cp >> 5] >> (cp & 31) & 1) : !gpti_rx_in(rx, c, u, cp)) break;
+        p += len;
+        if (++count == it->min) *low = p;
+    }
+    return p;
+}
+
+/* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On
+ * failure *ran is how far an unlimited class in front of the alternative reached, else p. */
+static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unicode *u, const char *p,
+                                 const char *end, const char **ran) {
+    const char *low[GPTI_RX_SEQ], *top[GPTI_RX_SEQ];    /* of each item: gpti_rx_repeat */
     unsigned first = rx->alt[a], n = rx->alt[a + 1] - first, i = 0;
     *ran = p;
     while (i < n) {
         const gpti_rx_item *it = &rx->item[first + i];
-        const gpti_rx_class *c = &rx->cls[it->cls];
-        uint32_t count = 0, cp;
-        size_t len;
-        int ok = 1;
-        low[i] = it->min ? NULL : p;
-        if (it->kind == GPTI_RX_WORDS) {
-            len = gpti_rx_words(it->words, p, end, it->fold);
-            ok = len > 0 || it->min == 0;
-            p += len;
-            low[i] = p;
-        } else if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
-            ok = p == end;
-            if (!ok && it->kind == GPTI_RX_NOT_S) {
-                gpti_utf8(p, (size_t)(end - p), &cp);
-                ok = gpti_unicode_class(u, cp) == GPTI_UNI_SPACE;
-            }
-            low[i] = p;
-        } else {
-            while (count < it->max && p < end) {
-                unsigned b = (unsigned char)*p;
-                if (b < 128) {
-                    if (it->kind == GPTI_RX_LITERAL ? b != it->literal : !(c->ascii[b >> 5] >> (b & 31) & 1)) break;
-                    p++;
-                } else {
-                    len = gpti_utf8(p, (size_t)(end - p), &cp);
-                    if (it->kind == GPTI_RX_LITERAL ? cp != it->literal : !gpti_rx_in(rx, c, u, cp)) break;
-                    p += len;
-                }
-                if (++count == it->min) low[i] = p;
-            }
-            ok = count >= it->min;
-            if (i == 0 && it->max == UINT32_MAX && it->min <= 1) *ran = p;
-        }
-        top[i] = p;
-        if (ok) { i++; continue; }
-        do {                                     /* the nearest earlier repetition that can give a character back */
+        p = top[i] = gpti_rx_repeat(rx, it, u, p, end, &low[i]);
+        if (i == 0 && it->kind <= GPTI_RX_LITERAL && it->max == UINT32_MAX && it->min <= 1) *ran = p;
+        if (low[i]) { i++; continue; }
+        do {                            /* the nearest earlier repetition that can give a character back */
             if (i == 0) return NULL;
             i--;
         } while (top[i] <= low[i]);
@@ -3314,14 +3254,14 @@ static const char *gpti_rx_match(const gpti_rx *rx, unsigned a, const gpti_unico
     return p;
 }
 
-typedef struct gpti_cutter {                     /* a text being cut into words */
+typedef struct gpti_cutter {            /* a text being cut into words */
     const gpti_rx *rx;
     const gpti_unicode *u;
-    unsigned depth;                              /* the pass that has a piece to cut */
+    unsigned depth;                     /* the pass that has a piece to cut */
     struct {
-        const char *p, *end;                     /* what is left of the piece */
-        const char *match, *match_end;           /* found, but the stretch in front of it was handed out first */
-        const char *dead[GPTI_RX_ALTS];          /* per alternative: it cannot match before this place */
+        const char *p, *end;            /* what is left of the piece */
+        const char *match, *match_end;  /* found, but the stretch in front of it went out first */
+        const char *dead[GPTI_RX_ALTS]; /* per alternative: it cannot match before this place */
     } level[GPTI_RX_PASSES];
 } gpti_cutter;
 
@@ -3336,8 +3276,7 @@ static void gpti_cut_begin(gpti_cutter *c, const gpti_rx *rx, const gpti_unicode
     gpti_cut_level(c, 0, p, end);
 }
 
-/* The next piece of the current pass in [*p, *end): a match, or the stretch in front of the next match. 0 when used
- * up. */
+/* The next piece of the current pass: a match, or the stretch in front of it; 0 when used up. */
 static int gpti_cut_piece(gpti_cutter *c, const char **p, const char **end) {
     const gpti_rx *rx = c->rx;
     unsigned d = c->depth, a;
@@ -3380,53 +3319,79 @@ static int gpti_cut_word(gpti_cutter *c, const char **p, const char **end) {
 }
 
 /* ---- The vocabulary ---- */
-enum { GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN = 2, GPTI_TOKEN_CONTROL = 3, GPTI_TOKEN_USER_DEFINED = 4,
-       GPTI_TOKEN_UNUSED = 5, GPTI_TOKEN_BYTE = 6 };         /* tokenizer.ggml.token_type */
-enum { GPTI_TOKEN_TYPE = 7, GPTI_TOKEN_END = 8, GPTI_TOKEN_WHOLE = 16,       /* the type and marks in one byte; */
-       GPTI_TOKEN_RAW = 32,                      /* BPE: not spelled in byte letters, so no text becomes it; */
-       GPTI_TOKEN_RSTRIP = 64,                   /* swallows the white space behind it; */
-       GPTI_TOKEN_MARKER = 128 };                /* user-defined, but of a chat template: no message's content becomes it */
-enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_CONTINUE = 4, GPTI_TOK_NO_EOS = 8 };     /* of encode; as GPT_TOKENIZE_* */
-enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
-#define GPTI_TOK_SPAN 256                        /* bytes; longer tokens have an id but are not looked for in texts */
-#define GPTI_TOK_PROBES 512                      /* slots a look-up may visit before the file counts as hostile */
-#define GPTI_TOK_GROW 11                         /* times what it replaces, at most, as in NFKC: U+FDFA's 3 bytes become 33 */
 
-typedef struct gpti_vocab {                      /* what the file says; borrowed while gpti_tokenizer_init runs */
-    gpti_str        model, pre;                  /* tokenizer.ggml.model; .pre, or what the caller chose for it */
+enum {                                  /* tokenizer.ggml.token_type; marks are in the same byte */
+    GPTI_TOKEN_NORMAL = 1, GPTI_TOKEN_UNKNOWN, GPTI_TOKEN_CONTROL, GPTI_TOKEN_USER_DEFINED,
+    GPTI_TOKEN_UNUSED, GPTI_TOKEN_BYTE, GPTI_TOKEN_TYPE /* the mask of these */,
+    GPTI_TOKEN_END    = 8,              /* ends a text or an answer */
+    GPTI_TOKEN_WHOLE  = 16,             /* a word with its text becomes this token, without merging */
+    GPTI_TOKEN_RAW    = 32,             /* BPE: not spelled in byte letters, so no text becomes it */
+    GPTI_TOKEN_RSTRIP = 64,             /* swallows the white space behind it */
+    GPTI_TOKEN_MARKER = 128             /* of a chat template: no message's content becomes it */
+};
+/* What encoding is asked for; as GPT_TOKENIZE_*. */
+enum { GPTI_TOK_BOS = 1, GPTI_TOK_SPECIAL = 2, GPTI_TOK_CONTINUE = 4, GPTI_TOK_NO_EOS = 8 };
+enum {
+    GPTI_TOK_SPAN = 256,                /* bytes; longer tokens have an id but no text becomes them */
+    GPTI_TOK_PROBES = 512,              /* buckets a look-up may visit until a file counts as hostile */
+    GPTI_TOK_GROW = 11                  /* a replacement is at most so many times what it replaces, */
+};                                      /* as in NFKC: U+FDFA's 3 bytes become 33 */
+
+enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
+typedef struct gpti_family {            /* what the families differ in */
+    char        name[16];               /* tokenizer.ggml.model */
+    signed char kind;                   /* GPTI_TOK_* */
+    signed char letters;                /* tokens are spelled in GPT-2's byte letters, merges are listed; */
+                                        /* 0: bytes as <0x41>, spaces as U+2581, scores */
+    signed char add_bos, add_eos, add_space;    /* unless the file says otherwise */
+    signed char bos, eos, unk;          /* ids, unless the file has its own; -1 = none */
+} gpti_family;
+static const gpti_family gpti_families[] = {
+    { "gpt2",          GPTI_TOK_BPE,     1, 0, 0, 0, -1, -1, -1 },
+    { "llama",         GPTI_TOK_SPM,     0, 1, 0, 1,  1,  2,  0 },
+    { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 1, 1, -1,  1,  2 },
+    { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, -1, -1, -1 }
+};
+
+typedef struct gpti_vocab {             /* what the file says; borrowed by gpti_tokenizer_init */
+    gpti_str        model, pre;         /* tokenizer.ggml.model; .pre, or the caller's choice */
     size_t          n_token, n_merge;
     const gpti_str *token, *merge;
-    const float    *score;                       /* NULL when the file has none */
-    const int32_t  *type;                        /* the same */
-    gpti_str        charsmap;                    /* tokenizer.ggml.precompiled_charsmap; SentencePiece's normaliser */
-    gpti_str        chat_template, name;         /* tokenizer.chat_template; general.name */
-    gpt_token       bos, eos, eot, eom, unk;     /* -1 = absent */
-    int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* -1 = absent: the family's */
+    const float    *score;              /* NULL when the file has none */
+    const int32_t  *type;               /* the same */
+    gpti_str        charsmap;           /* .precompiled_charsmap: SentencePiece's normaliser */
+    gpti_str        chat_template, name;        /* tokenizer.chat_template; general.name */
+    gpt_token       bos, eos, eot, eom, unk;    /* -1 = absent */
+    int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* the same */
 } gpti_vocab;
 
-typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free slot */
+typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free */
 
-typedef struct gpti_sorted {                     /* tokens in the order of their bytes, of at most GPTI_TOK_SPAN */
+typedef struct gpti_sorted {            /* tokens of at most GPTI_TOK_SPAN bytes, in their order */
     gpt_token *id;
-    uint32_t   n, first[257];                    /* where the tokens that begin with each byte begin, and the end */
+    uint32_t   n, first[257];           /* where the tokens of each first byte begin, and the end */
 } gpti_sorted;
 
-typedef struct gpti_tokenizer {                  /* read-only after init, shared by threads; owns one block */
-    int            family, cut;                  /* GPTI_TOK_*; words begin at spaces: no token goes on over one */
+typedef struct gpti_tokenizer {         /* read-only after init, shared by threads; owns one block */
+    int            family, letters;     /* GPTI_TOK_*; as in gpti_family */
     int            add_bos, add_eos, add_space_prefix, merge_spaces;
+    int            words_begin_at_spaces;       /* no token goes on over a space */
+    int            whole_words;         /* BPE: a word that is a token is not merged */
     gpt_token      bos, eos, eot, eom, unk, n_token;
-    gpt_token      byte[256];                    /* the token of a byte, or -1 */
+    gpt_token      filler;              /* stands for what no token spells; -1: nothing does */
+    gpt_token      byte[256];           /* the token of a byte, or -1 */
     void          *block;
-    char          *text;                         /* the tokens' bytes, one after the other */
-    uint32_t      *at;                           /* [n_token + 1] offset of each token in text */
-    uint8_t       *type;                         /* [n_token] GPTI_TOKEN_* and marks */
-    float         *score;                        /* [n_token] SPM and Unigram */
-    gpt_token     *slot;                         /* [n_slot] hash of the texts, -1 = free; n_slot is a power of two */
-    gpti_merge    *merge;                        /* [n_bucket] hash of the pairs, BPE */
-    gpti_sorted    special, piece;               /* what may become a token as a whole; Unigram's pieces */
-    char          *charsmap;                     /* [n_charsmap] */
-    uint32_t       n_slot, n_bucket, n_charsmap, max_len;   /* max_len: bytes of the longest plain token, <= SPAN */
-    float          unk_score;                    /* Unigram: ten below the lowest */
+    char          *text;                /* the tokens' bytes, one after the other */
+    uint32_t      *at;                  /* [n_token + 1] offset of each token in text */
+    uint8_t       *type;                /* [n_token] GPTI_TOKEN_* and marks */
+    float         *score;               /* [n_token] SPM and Unigram */
+    gpt_token     *text_bucket;         /* [n_text_bucket, a power of two] hash of the texts, -1 = free */
+    gpti_merge    *merge_bucket;        /* [n_merge_bucket] hash of the pairs, BPE */
+    gpti_sorted    special, piece;      /* found by text alone; Unigram's pieces */
+    char          *charsmap;            /* [n_charsmap] */
+    uint32_t       n_text_bucket, n_merge_bucket, n_charsmap;
+    uint32_t       max_len;             /* bytes of the longest plain token, <= GPTI_TOK_SPAN */
+    float          unk_score;           /* Unigram: ten below the lowest */
     gpti_unicode   unicode;
     gpti_rx        rx;
 } gpti_tokenizer;
@@ -3465,12 +3430,13 @@ static uint32_t gpti_hash(const char *p, size_t n, uint32_t seed) {   /* FNV-1a 
     return h ^ h >> 13;
 }
 
-/* The slot of a text among the special (control, unknown, user-defined) or the plain tokens: the one that holds it,
- * or the free one where it belongs; n_slot when too many other texts are in the way. */
-static uint32_t gpti_token_slot(const gpti_tokenizer *t, const char *p, size_t n, int special) {
-    uint32_t mask = t->n_slot - 1, i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask, probe;
+/* The bucket of a text among the special (control, unknown, user-defined) or the plain tokens: its
+ * own, or a free one; n_text_bucket when too many other texts are in the way. */
+static uint32_t gpti_text_bucket(const gpti_tokenizer *t, const char *p, size_t n, int special) {
+    uint32_t mask = t->n_text_bucket - 1, probe;
+    uint32_t i = gpti_hash(p, n, special ? 0x9E3779B9u : 0) & mask;
     for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, i = (i + 1) & mask) {
-        gpt_token id = t->slot[i];
+        gpt_token id = t->text_bucket[i];
         uint32_t at;
         if (id == -1) return i;
         if ((id < 0) != special) continue;
@@ -3478,44 +3444,49 @@ static uint32_t gpti_token_slot(const gpti_tokenizer *t, const char *p, size_t n
         at = t->at[id];
         if (t->at[id + 1] - at == n && memcmp(t->text + at, p, n) == 0) return i;
     }
-    return t->n_slot;
+    return t->n_text_bucket;
 }
 
 static gpt_token gpti_token_find(const gpti_tokenizer *t, const char *p, size_t n, int special) {
-    uint32_t i = n ? gpti_token_slot(t, p, n, special) : t->n_slot;
-    gpt_token id = i < t->n_slot ? t->slot[i] : -1;
+    uint32_t i = n ? gpti_text_bucket(t, p, n, special) : t->n_text_bucket;
+    gpt_token id = i < t->n_text_bucket ? t->text_bucket[i] : -1;
     return id < -1 ? -2 - id : id;
 }
 
-/* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first; -1 when there is none. */
+/* The token with exactly this text (as gpti_tokenizer_piece gives it), special ones first, or -1. */
 static gpt_token gpti_tokenizer_find(const gpti_tokenizer *t, const char *text, size_t n) {
-    gpt_token id = t->n_slot ? gpti_token_find(t, text, n, 1) : -1;
-    if (id < 0 && t->n_slot) id = gpti_token_find(t, text, n, 0);
-    return id < 0 && n == 1 && t->n_slot ? t->byte[(unsigned char)*text] : id;
+    gpt_token id;
+    if (!t->n_text_bucket) return -1;
+    id = gpti_token_find(t, text, n, 1);
+    if (id < 0) id = gpti_token_find(t, text, n, 0);
+    return id < 0 && n == 1 ? t->byte[(unsigned char)*text] : id;
 }
 
-static gpti_merge *gpti_merge_slot(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
-    uint32_t mask = t->n_bucket - 1, h = (uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u, probe;
+static gpti_merge *gpti_merge_bucket(const gpti_tokenizer *t, gpt_token left, gpt_token right) {
+    uint32_t mask = t->n_merge_bucket - 1, probe;
+    uint32_t h = (uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u;
     h ^= h >> 15;
     h *= 0x2C1B3C6Du;
     h ^= h >> 12;
     for (probe = 0; probe < GPTI_TOK_PROBES && probe <= mask; probe++, h++) {
-        gpti_merge *m = &t->merge[h & mask];
+        gpti_merge *m = &t->merge_bucket[h & mask];
         if (m->id < 0 || (m->left == left && m->right == right)) return m;
     }
     return NULL;
 }
 
-/* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand for themselves,
- * the other 68 bytes follow in order from U+0100. What is not of that alphabet stays as it is and sets *raw. out has
- * room for n bytes; returns its length. */
+/* Undoes GPT-2's byte alphabet, in which every byte is a printable character: those of Latin-1 stand
+ * for themselves, the other 68 bytes follow in order from U+0100 (0 to 32, 127 to 160, 173). What is
+ * not of that alphabet stays as it is and sets *raw. out has room for n bytes; returns its length. */
 static size_t gpti_bytes_of_bpe(char *out, const char *p, size_t n, int *raw) {
     size_t i = 0, len, o = 0;
     uint32_t cp;
     for (; i < n; i += len) {
         len = gpti_utf8(p + i, n - i, &cp);
-        if (cp >= 256 && cp < 256 + 68) cp = cp - 256 < 33 ? cp - 256 : cp - 256 < 67 ? cp - 256 + 94 : 173;
-        else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
+        if (cp >= 256 && cp < 256 + 68) {
+            cp -= cp < 256 + 33 ? 256 : 256 + 33 - 127;
+            if (cp > 160) cp = 173;
+        } else if (!((cp > 32 && cp < 127) || (cp > 160 && cp < 256 && cp != 173))) {
             memcpy(out + o, p + i, len);
             o += len;
             *raw = 1;
@@ -3536,17 +3507,17 @@ static size_t gpti_bytes_of_spm(char *out, const char *p, size_t n) {
     return o;
 }
 
-static int gpti_byte_token(gpti_str s) {           /* the byte that "<0x41>" names, or -1 */
-    static const char digits[] = "0123456789ABCDEFabcdef";
+static int gpti_byte_token(gpti_str s) {        /* the byte that "<0x41>" names, or -1 */
+    static const char digits[] = "00112233445566778899AaBbCcDdEeFf";
     const char *hi, *lo;
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
-    hi = (const char *)memchr(digits, s.p[3], 22);
-    lo = (const char *)memchr(digits, s.p[4], 22);
-    if (!hi || !lo) return -1;
-    return (int)(hi - digits - (hi - digits > 15 ? 6 : 0)) * 16 + (int)(lo - digits - (lo - digits > 15 ? 6 : 0));
+    hi = (const char *)memchr(digits, s.p[3], 32);
+    lo = (const char *)memchr(digits, s.p[4], 32);
+    return hi && lo ? (int)((hi - digits) / 2 * 16 + (lo - digits) / 2) : -1;
 }
 
-static int gpti_in_list(const char *list, gpti_str s) {   /* is s one of the words of a list that spaces separate? */
+/* Is s one of the words of a list that spaces separate? */
+static int gpti_in_list(const char *list, gpti_str s) {
     size_t n;
     for (; *list; list += n + (list[n] == ' ')) {
         n = strcspn(list, " ");
@@ -3576,144 +3547,163 @@ static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_tex
     t->at = (uint32_t *)gpti_carve(a, n + 1, sizeof *t->at);
     t->type = (uint8_t *)gpti_carve(a, n, 1);
     t->score = (float *)gpti_carve(a, n, sizeof *t->score);
-    t->slot = (gpt_token *)gpti_carve(a, t->n_slot, sizeof *t->slot);
-    t->merge = (gpti_merge *)gpti_carve(a, t->n_bucket, sizeof *t->merge);
+    t->text_bucket = (gpt_token *)gpti_carve(a, t->n_text_bucket, sizeof *t->text_bucket);
+    t->merge_bucket = (gpti_merge *)gpti_carve(a, t->n_merge_bucket, sizeof *t->merge_bucket);
     t->special.id = (gpt_token *)gpti_carve(a, n_special, sizeof(gpt_token));
     t->piece.id = (gpt_token *)gpti_carve(a, n_piece, sizeof(gpt_token));
     t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
 }
 
-/* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as control is corrected, as a
- * user's text must not be able to end a turn. The others may be words of a text and end it as control tokens only. */
-static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> "
-    "<end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
-    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> <|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
+/* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as
+ * control is corrected, as a user's text must not be able to end a turn. Those of the second list
+ * may be words of a text: they end it as control tokens only. */
+static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> "
+    "<|calls|> <end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
+    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> "
+    "<|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
 static const char gpti_control_ends[] = "</s> <eos> [EOS] [EOT]";
+
+/* A special token's id: the file's, or the family's where that is absent or out of range, as in
+ * some published files; -1 where neither is a token. */
+static gpt_token gpti_special_id(gpt_token id, gpt_token preset, size_t n_token) {
+    if (id < 0 || (size_t)id >= n_token) id = preset;
+    return id >= 0 && (size_t)id < n_token ? id : -1;
+}
 
 /* Step 1 of init: family, special ids and switches. */
 static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
-    static const struct { char name[16]; int family, add_bos, add_eos, add_space, id[3]; } rows[] = {   /* id: bos, eos, unk */
-        { "gpt2", GPTI_TOK_BPE, 0, 0, 0, { -1, -1, -1 } }, { "llama", GPTI_TOK_SPM, 1, 0, 1, { 1, 2, 0 } },
-        { "t5", GPTI_TOK_UNIGRAM, 0, 1, 1, { -1, 1, 2 } }, { "none no_vocab", GPTI_TOK_NONE, 0, 0, 0, { -1, -1, -1 } } };
-    gpt_token *ids[5];
+    const size_t n_row = sizeof gpti_families / sizeof *gpti_families;
+    const gpti_family *row = gpti_families;
     char shown[GPTI_SHOWN];
-    size_t i, k, n_row = sizeof rows / sizeof *rows;
-    for (i = 0; i < n_row && !gpti_in_list(rows[i].name, v->model); i++) { }
-    if (i == n_row)
+    while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
+    if (row == gpti_families + n_row)
         return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
-                         gpti_show(shown, v->model));
+            gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
-    t->family = rows[i].family; t->bos = t->eos = t->eot = t->eom = t->unk = -1;
+    t->family = row->kind; t->letters = row->letters;
+    t->n_token = t->family == GPTI_TOK_NONE ? 0 : (gpt_token)v->n_token;
+    t->bos = gpti_special_id(v->bos, row->bos, (size_t)t->n_token);
+    t->eos = gpti_special_id(v->eos, row->eos, (size_t)t->n_token);
+    t->unk = gpti_special_id(v->unk, row->unk, (size_t)t->n_token);
+    t->eot = gpti_special_id(v->eot, -1, (size_t)t->n_token);
+    t->eom = gpti_special_id(v->eom, -1, (size_t)t->n_token);
+    t->filler = t->letters ? -1 : t->unk;
     if (t->family == GPTI_TOK_NONE) return GPT_OK;
-    t->n_token = (gpt_token)v->n_token;
-    t->add_bos = v->add_bos < 0 ? rows[i].add_bos : v->add_bos != 0;
-    t->add_eos = v->add_eos < 0 ? rows[i].add_eos : v->add_eos != 0;
-    t->add_space_prefix = v->add_space_prefix < 0 ? rows[i].add_space : v->add_space_prefix != 0;
-    if (t->family == GPTI_TOK_BPE) t->add_space_prefix = 0;
+    t->add_bos = v->add_bos < 0 ? row->add_bos : v->add_bos != 0;
+    t->add_eos = v->add_eos < 0 ? row->add_eos : v->add_eos != 0;
+    t->add_space_prefix = !t->letters && (v->add_space_prefix < 0 ? row->add_space : v->add_space_prefix);
     t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
-    t->bos = v->bos; t->eos = v->eos; t->eot = v->eot; t->eom = v->eom; t->unk = v->unk;
-    ids[0] = &t->bos; ids[1] = &t->eos; ids[2] = &t->unk; ids[3] = &t->eot; ids[4] = &t->eom;
-    for (k = 0; k < 5; k++) {                    /* absent, or out of range as in published files: the family's, or none */
-        if (*ids[k] < 0 || *ids[k] >= t->n_token) *ids[k] = k < 3 ? rows[i].id[k] : -1;
-        if (*ids[k] >= t->n_token) *ids[k] = -1;
-    }
     return GPT_OK;
 }
 
 /* Step 2: the pre-tokenizer of a byte-level BPE file. */
-static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, unsigned *flags, gpt_error *err) {
-    gpti_pretokenizer row[GPTI_N_PRE];
-    size_t i, n_row = gpti_list_pretokenizers(row);
+static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
+    gpti_pretokenizer rows[GPTI_N_PRE], *row = rows;
+    const gpti_str name = v->pre.n ? v->pre : gpti_str_of("default");
+    const size_t n_row = gpti_list_pretokenizers(rows);
     char shown[GPTI_SHOWN];
-    for (i = 0; i < n_row && !gpti_in_list(row[i].names, v->pre.n ? v->pre : gpti_str_of("default")); i++) { }
-    if (i == n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED,
-            "tokenizer.ggml.pre '%s' is not known; the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
-    *flags = row[i].flags;
-    if (v->add_bos < 0) t->add_bos = (*flags & GPTI_PRE_BOS) != 0 && t->bos >= 0;
-    for (n_row = 0; n_row < GPTI_RX_PASSES && row[i].pass[n_row]; n_row++)
-        gpti_rx_compile(&t->rx, row[i].pass[n_row], &t->unicode);
+    int i;
+    while (row < rows + n_row && !gpti_in_list(row->names, name)) row++;
+    if (row == rows + n_row)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.pre '%s' is not known; "
+            "the load option 'pretokenizer' can choose another", gpti_show(shown, v->pre));
+    t->whole_words = row->whole;
+    if (v->add_bos < 0) t->add_bos = row->bos && t->bos >= 0;
+    for (i = 0; i < GPTI_RX_PASSES && row->pass[i]; i++) gpti_rx_compile(&t->rx, row->pass[i], &t->unicode);
     return GPT_OK;
+}
+
+/* The type of a token and its marks: what the file says, with the faults of published files put
+ * right. byte: the one that its text names, or -1. */
+static unsigned gpti_token_marks(const gpti_tokenizer *t, const gpti_vocab *v, gpt_token id, int byte) {
+    const gpti_str s = v->token[id];
+    int32_t type = v->type ? v->type[id] : GPTI_TOKEN_NORMAL;
+    int end;
+    if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE || (t->letters && type == GPTI_TOKEN_BYTE))
+        type = GPTI_TOKEN_NORMAL;
+    if (byte >= 0 && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_BYTE;
+    if (id == t->unk && type == GPTI_TOKEN_NORMAL && !t->letters) type = GPTI_TOKEN_UNKNOWN;
+    end = id == t->eos || id == t->eot || id == t->eom || gpti_in_list(gpti_end_tokens, s) ||
+        (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s));
+    if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
+    if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) &&
+        !memcmp(s.p + s.n - 2, "|>", 2)) return GPTI_TOKEN_USER_DEFINED | GPTI_TOKEN_MARKER;
+    return (unsigned)type | (end ? GPTI_TOKEN_END : 0u);
 }
 
 /* Step 3: bytes, type and score of every token. */
 static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
     char shown[GPTI_SHOWN];
-    size_t at = 0, i, k, n;
+    size_t at = 0, i;
     float lowest = 0;
-    /* Phi-3's tokenizer.json has rstrip, for which a GGUF file has no place: known by its name, as in llama.cpp */
-    const int phi3 = t->family == GPTI_TOK_SPM && (gpti_names(v->name, "phi-3") || gpti_names(v->name, "phi3"));
     for (i = 0; i < 256; i++) t->byte[i] = -1;
     for (i = 0; i < v->n_token; i++) {
-        gpt_token id = (gpt_token)i;
-        gpti_str s = v->token[i];
-        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
-        int byte = t->family == GPTI_TOK_BPE ? -1 : gpti_byte_token(s), end, raw = 0;
-        if (type < GPTI_TOKEN_NORMAL || type > GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
-        if (t->family == GPTI_TOK_BPE && type == GPTI_TOKEN_BYTE) type = GPTI_TOKEN_NORMAL;
-        if (byte >= 0 && type == GPTI_TOKEN_NORMAL) type = GPTI_TOKEN_BYTE;     /* some files type them so */
-        if (id == t->unk && type == GPTI_TOKEN_NORMAL && t->family != GPTI_TOK_BPE) type = GPTI_TOKEN_UNKNOWN;
-        end = gpti_in_list(gpti_end_tokens, s) || (type == GPTI_TOKEN_CONTROL && gpti_in_list(gpti_control_ends, s)) ||
-            id == t->eos || id == t->eot || id == t->eom;
-        if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
-        t->type[i] = (uint8_t)(type | (end ? GPTI_TOKEN_END : 0)); t->at[i] = (uint32_t)at;
+        const gpt_token id = (gpt_token)i;
+        const gpti_str s = v->token[i];
+        int byte = t->letters ? -1 : gpti_byte_token(s), raw = 0, type;
+        char *text = t->text + at;
+        size_t n = s.n;
+        t->at[i] = (uint32_t)at;
+        t->type[i] = (uint8_t)gpti_token_marks(t, v, id, byte);
+        type = gpti_tokenizer_type(t, id);
+        if (type == GPTI_TOKEN_BYTE && byte < 0)
+            return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: "
+                "expected <0xHH>, found '%s'", (long)id, gpti_show(shown, s));
         if (type == GPTI_TOKEN_BYTE) {
-            if (byte < 0)
-                return gpti_fail(err, GPT_E_FORMAT, "token %ld has the type of a byte: expected <0xHH>, found '%s'",
-                                 (long)id, gpti_show(shown, s));
-            t->text[at++] = (char)(unsigned char)byte;
-            if (t->byte[byte] < 0) t->byte[byte] = id;
-        } else if (t->family == GPTI_TOK_BPE && (type == GPTI_TOKEN_NORMAL || type == GPTI_TOKEN_UNUSED)) {
-            at += n = gpti_bytes_of_bpe(t->text + at, s.p, s.n, &raw);
-            k = (unsigned char)t->text[t->at[i]];
-            if (n == 1 && t->byte[k] < 0) t->byte[k] = id;
+            *text = (char)(unsigned char)byte;
+            n = 1;
+        } else if (type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN ||
+                   (t->letters && type == GPTI_TOKEN_USER_DEFINED)) {
+            memcpy(text, s.p, n);
+            byte = -1;
+        } else if (t->letters) {
+            n = gpti_bytes_of_bpe(text, s.p, n, &raw);
+            if (n == 1) byte = (unsigned char)*text;
             if (raw) t->type[i] |= GPTI_TOKEN_RAW;
-        } else if (t->family != GPTI_TOK_BPE && type != GPTI_TOKEN_CONTROL && type != GPTI_TOKEN_UNKNOWN) {
-            at += gpti_bytes_of_spm(t->text + at, s.p, s.n);
         } else {
-            memcpy(t->text + at, s.p, s.n);
-            at += s.n;
+            n = gpti_bytes_of_spm(text, s.p, n);
+            byte = -1;
         }
+        at += n;
+        if (byte >= 0 && t->byte[byte] < 0) t->byte[byte] = id;
         t->score[i] = v->score ? v->score[i] : 0.0f;
         if (!(t->score[i] > -1e30f && t->score[i] < 1e30f)) t->score[i] = -1e30f;   /* NaN, infinities */
-        if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) && !memcmp(s.p + s.n - 2, "|>", 2))
-            t->type[i] |= GPTI_TOKEN_MARKER;
-        if (phi3 && id != t->bos && id != t->unk && !gpti_str_is(s, "<|endoftext|>") &&
-            gpti_tokenizer_is_special(t, id)) t->type[i] |= GPTI_TOKEN_RSTRIP;
         if (type == GPTI_TOKEN_NORMAL && t->score[i] < lowest) lowest = t->score[i];
     }
     t->at[v->n_token] = (uint32_t)at; t->unk_score = lowest - 10.0f;
     return GPT_OK;
 }
 
-/* Step 4: the hash of the texts. Of several tokens with one text the first is found. */
+/* Step 4: the hash of the texts. Of several tokens with one text the first is found. User-defined
+ * tokens come twice: as special ones, and then as plain ones where no plain one has their text. */
 static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     gpt_token id;
     uint32_t i;
-    int special, pass, prev;
+    int pass;
     size_t k;
-    t->cut = 1;
-    for (i = 0; i < t->n_slot; i++) t->slot[i] = -1;
-    for (pass = 0; pass < 2; pass++)             /* pass 1: user-defined tokens are plain too, if no other is */
+    t->words_begin_at_spaces = 1;
+    for (i = 0; i < t->n_text_bucket; i++) t->text_bucket[i] = -1;
+    for (pass = 0; pass < 2; pass++)
         for (id = 0; id < t->n_token; id++) {
-            gpti_str s = gpti_tokenizer_piece(t, id);
-            int type = gpti_tokenizer_type(t, id);
-            special = gpti_tokenizer_is_control(t, id) || (type == GPTI_TOKEN_USER_DEFINED && pass == 0);
-            if (s.n == 0 || type == GPTI_TOKEN_BYTE || t->type[id] & GPTI_TOKEN_RAW || (pass == 1 && type != GPTI_TOKEN_USER_DEFINED)) continue;
-            i = gpti_token_slot(t, s.p, s.n, special);
-            if (i == t->n_slot)
+            const gpti_str s = gpti_tokenizer_piece(t, id);
+            const int type = gpti_tokenizer_type(t, id), user = type == GPTI_TOKEN_USER_DEFINED;
+            const int special = gpti_tokenizer_is_control(t, id) || (user && pass == 0);
+            if (s.n == 0 || type == GPTI_TOKEN_BYTE || (pass == 1 && !user)) continue;
+            if (t->type[id] & GPTI_TOKEN_RAW) continue;
+            i = gpti_text_bucket(t, s.p, s.n, special);
+            if (i == t->n_text_bucket)
                 return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many with one hash, at %ld", (long)id);
-            if (t->slot[i] == -1) t->slot[i] = special ? -2 - id : id;
+            if (t->text_bucket[i] == -1) t->text_bucket[i] = special ? -2 - id : id;
             if (special || s.n > GPTI_TOK_SPAN) continue;
             if (s.n > t->max_len) t->max_len = (uint32_t)s.n;
-            for (k = 1, prev = s.p[0]; t->cut && k < s.n; prev = s.p[k++])
-                if (s.p[k] == ' ' && prev != ' ') t->cut = 0;
+            for (k = 1; t->words_begin_at_spaces && k < s.n; k++)
+                if (s.p[k] == ' ' && s.p[k - 1] != ' ') t->words_begin_at_spaces = 0;
         }
     return GPT_OK;
 }
 
-/* Step 5: the merges, "left right" in the byte alphabet. One that is spelled otherwise can never be used. */
+/* Step 5: the merges, "left right" in the byte alphabet. One spelled otherwise is never used. */
 static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
     char shown[GPTI_SHOWN], *s;
@@ -3721,56 +3711,49 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
     for (i = 0; i < v->n_merge; i++) longest = gpti_max(longest, v->merge[i].n);
     s = (char *)gpti_alloc_raw(mem, longest);
     if (!s) return gpti_fail(err, GPT_E_MEMORY, "tokenizer: out of memory");
-    for (i = 0; i < t->n_bucket; i++) t->merge[i].id = -1;
+    for (i = 0; i < t->n_merge_bucket; i++) t->merge_bucket[i].id = -1;
     for (i = 0; i < v->n_merge && !r; i++) {
-        gpti_str m = v->merge[i];
-        gpt_token left, right, id;
-        gpti_merge *slot;
-        int raw = 0;
+        const gpti_str m = v->merge[i];
+        gpti_merge *bucket = NULL, made;
+        int raw = 0, tokens;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
-        n = n_left + (cut < m.n ? gpti_bytes_of_bpe(s + n_left, m.p + cut + 1, m.n - cut - 1, &raw) : 0);
-        left = gpti_token_find(t, s, n_left, 0);
-        right = gpti_token_find(t, s + n_left, n - n_left, 0);
-        id = gpti_token_find(t, s, n, 0);
+        n = n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
+        if (cut < m.n) n += gpti_bytes_of_bpe(s + n, m.p + cut + 1, m.n - cut - 1, &raw);
         if (raw && cut < m.n) continue;
-        slot = left < 0 || right < 0 || id < 0 ? NULL : gpti_merge_slot(t, left, right);
-        if (!slot) r = gpti_fail(err, GPT_E_FORMAT, left < 0 || right < 0 || id < 0
-            ? "tokenizer.ggml.merges: merge %llu, '%s': expected two tokens that make a third"
-            : "tokenizer.ggml.merges: merge %llu, '%s': too many with one hash", (gpti_ull)i, gpti_show(shown, m));
-        else if (slot->id < 0) {
-            slot->left = left; slot->right = right; slot->id = id; slot->rank = (uint32_t)i;
-        }
+        made.left = gpti_token_find(t, s, n_left, 0);
+        made.right = gpti_token_find(t, s + n_left, n - n_left, 0);
+        made.id = gpti_token_find(t, s, n, 0);
+        made.rank = (uint32_t)i;
+        tokens = made.left >= 0 && made.right >= 0 && made.id >= 0;
+        if (tokens) bucket = gpti_merge_bucket(t, made.left, made.right);
+        if (!bucket)
+            r = gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.merges: merge %llu, '%s': %s", (gpti_ull)i,
+                gpti_show(shown, m), tokens ? "too many with one hash" : "expected two tokens that make a third");
+        else if (bucket->id < 0) *bucket = made;
     }
     gpti_free(mem, s);
     return r;
 }
 
-static int gpti_sorted_before(const gpti_tokenizer *t, gpt_token a, gpt_token b) {
-    gpti_str x = gpti_tokenizer_piece(t, a), y = gpti_tokenizer_piece(t, b);
-    int c = memcmp(x.p, y.p, gpti_min(x.n, y.n));
-    return c ? c < 0 : x.n != y.n ? x.n < y.n : a < b;
+/* Two tokens by their bytes, those with one text by id. */
+static int gpti_token_cmp(const void *a, const void *b, const void *tokenizer) {
+    const gpti_tokenizer *t = (const gpti_tokenizer *)tokenizer;
+    const gpt_token x = *(const gpt_token *)a, y = *(const gpt_token *)b;
+    const int c = gpti_str_cmp(gpti_tokenizer_piece(t, x), gpti_tokenizer_piece(t, y));
+    return c ? c : (x > y) - (x < y);
 }
 
-/* Step 6: puts a set of tokens into the order of their bytes (heap sort) and indexes it by the first byte. Of one text the
- * first token stands for all, and the first user-defined one where that is another: the one that plain text may become. */
+/* Step 6: sorts a set of tokens by their bytes and indexes it by the first byte. Of one text the
+ * first token stays, and the first user-defined one, which plain text may become. */
 static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
-    gpt_token *id = set->id, tmp;
-    uint32_t start = set->n / 2, end = set->n, i, child, b;
-    while (end > 1) {
-        if (start > 0) tmp = id[--start];
-        else { tmp = id[--end]; id[end] = id[0]; }
-        for (i = start; (child = 2 * i + 1) < end; i = child) {
-            if (child + 1 < end && gpti_sorted_before(t, id[child], id[child + 1])) child++;
-            if (!gpti_sorted_before(t, tmp, id[child])) break;
-            id[i] = id[child];
-        }
-        id[i] = tmp;
-    }
-    for (i = end = 0; i < set->n; i++) {
-        gpt_token last = end ? id[end - 1] : -1;
-        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) || (gpti_tokenizer_type(t, last) !=
-            GPTI_TOKEN_USER_DEFINED && gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED)) id[end++] = id[i];
+    gpt_token *id = set->id;
+    uint32_t end = 0, i, b;
+    gpti_sort(id, set->n, sizeof *id, gpti_token_cmp, t);
+    for (i = 0; i < set->n; i++) {
+        const gpt_token last = end ? id[end - 1] : -1;
+        if (gpti_str_cmp(gpti_tokenizer_piece(t, id[i]), gpti_tokenizer_piece(t, last)) ||
+            (gpti_tokenizer_type(t, last) != GPTI_TOKEN_USER_DEFINED &&
+             gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED)) id[end++] = id[i];
     }
     set->n = end;
     for (i = 0, b = 0; b <= 256; b++) {
@@ -3780,11 +3763,11 @@ static void gpti_sorted_build(const gpti_tokenizer *t, gpti_sorted *set) {
 }
 
 /* Narrows [*lo, *hi), tokens that agree in their first depth >= 1 bytes, to those whose next byte is c. */
-static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, uint32_t *lo, uint32_t *hi,
-                               size_t depth, int c) {
+static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, uint32_t *lo,
+                               uint32_t *hi, size_t depth, int c) {
     uint32_t bound[2] = { *lo, *hi };
     int side;
-    for (side = 0; side < 2; side++) {           /* the first token whose byte at depth is >= c, then > c */
+    for (side = 0; side < 2; side++) {  /* the first token whose byte at depth is >= c, then > c */
         uint32_t a = bound[0], b = *hi;
         while (a < b) {
             uint32_t mid = a + (b - a) / 2;
@@ -3797,16 +3780,17 @@ static void gpti_sorted_narrow(const gpti_tokenizer *t, const gpti_sorted *set, 
     *lo = bound[0]; *hi = bound[1];
 }
 
-/* The longest special token that the text at p begins with: its id and *len, or -1. Control tokens only where they
- * are asked for. */
+/* The longest special token that p begins with: its id and *len, or -1. Control tokens on demand. */
 static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const char *end, int control, size_t *len) {
-    uint32_t lo = t->special.first[(unsigned char)*p], hi = t->special.first[(unsigned char)*p + 1], i;
+    const gpt_token *id = t->special.id;
+    const uint32_t *first = &t->special.first[(unsigned char)*p];
+    uint32_t lo = first[0], hi = first[1], i;
     gpt_token best = -1;
     size_t depth;
     for (depth = 1; lo < hi; depth++) {
-        for (i = lo; i < hi && gpti_tokenizer_piece(t, t->special.id[i]).n == depth; i++)
-            if (control || gpti_tokenizer_type(t, t->special.id[i]) == GPTI_TOKEN_USER_DEFINED) {
-                best = t->special.id[i];
+        for (i = lo; i < hi && gpti_tokenizer_piece(t, id[i]).n == depth; i++)
+            if (control || gpti_tokenizer_type(t, id[i]) == GPTI_TOKEN_USER_DEFINED) {
+                best = id[i];
                 *len = depth;
                 break;
             }
@@ -3817,21 +3801,22 @@ static gpt_token gpti_special_at(const gpti_tokenizer *t, const char *p, const c
 }
 
 /* ---- Merging: BPE of one word ---- */
+
 #define GPTI_NO_SYM 0xFFFFFFFFu
-typedef struct gpti_sym {                        /* a part of a word, in a list from left to right */
-    uint32_t  at, prev, next, rank;              /* first byte; neighbours or GPTI_NO_SYM; rank of join */
-    gpt_token id, join;                          /* its token, the token it makes with the next; or -1 */
+typedef struct gpti_sym {               /* a part of a word, in a list from left to right */
+    uint32_t  at, prev, next, rank;     /* first byte; neighbours or GPTI_NO_SYM; rank of join */
+    gpt_token id, join;                 /* its token, the token it makes with the next; or -1 */
 } gpti_sym;
 
 typedef struct gpti_merger {
     const gpti_tokenizer *t;
     const char *w;
-    uint32_t    n, n_heap;                       /* bytes of the word */
-    uint64_t   *heap;                            /* [2 n] rank << 32 | symbol, the least on top; may be stale */
-    gpti_sym   *sym;                             /* [n] symbol 0 is always the first of the list */
+    uint32_t    n, n_heap;              /* bytes of the word */
+    uint64_t   *heap;                   /* [2 n] rank << 32 | symbol, least on top; may be stale */
+    gpti_sym   *sym;                    /* [n] symbol 0 is always the first of the list */
 } gpti_merger;
-#define GPTI_MERGE_SCAN 24                       /* words up to this length are searched instead of keeping a heap */
-#define GPTI_MERGE_BYTES (2 * sizeof(uint64_t) + sizeof(gpti_sym))   /* per byte of a word */
+#define GPTI_MERGE_SCAN 24              /* words up to this length are searched, without a heap */
+#define GPTI_MERGE_BYTES (2 * sizeof(uint64_t) + sizeof(gpti_sym))      /* per byte of a word */
 
 static void gpti_heap_push(uint64_t *heap, uint32_t *n, uint64_t key) {
     uint32_t i = (*n)++, up;
@@ -3864,10 +3849,10 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     s->join = -1;
     if (s->next == GPTI_NO_SYM) return;
     r = &m->sym[s->next];
-    if (m->t->family == GPTI_TOK_BPE) {
-        gpti_merge *slot = s->id < 0 || r->id < 0 ? NULL : gpti_merge_slot(m->t, s->id, r->id);
-        if (!slot || slot->id < 0) return;
-        s->join = slot->id; s->rank = slot->rank;
+    if (m->t->letters) {
+        const gpti_merge *merge = s->id < 0 || r->id < 0 ? NULL : gpti_merge_bucket(m->t, s->id, r->id);
+        if (!merge || merge->id < 0) return;
+        s->join = merge->id; s->rank = merge->rank;
     } else {
         uint32_t n = (r->next == GPTI_NO_SYM ? m->n : m->sym[r->next].at) - s->at;
         if (n > m->t->max_len) return;
@@ -3878,7 +3863,7 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     if (m->n > GPTI_MERGE_SCAN) gpti_heap_push(m->heap, &m->n_heap, (uint64_t)s->rank << 32 | i);
 }
 
-/* The symbol whose merge comes next: the least rank, the leftmost of equals; GPTI_NO_SYM when none is left. */
+/* The symbol whose merge comes next: the least rank, the leftmost of equals; or GPTI_NO_SYM. */
 static uint32_t gpti_merge_next(gpti_merger *m) {
     uint32_t i = 0, best = GPTI_NO_SYM;
     if (m->n <= GPTI_MERGE_SCAN) {
@@ -3894,20 +3879,27 @@ static uint32_t gpti_merge_next(gpti_merger *m) {
     return best;
 }
 
+/* Bytes of the symbol that p begins with, before anything is merged. */
+static size_t gpti_sym_bytes(const gpti_tokenizer *t, const char *p, size_t n) {
+    uint32_t cp;
+    return t->letters ? 1 : gpti_utf8(p, n, &cp);
+}
+
 /* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
 static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
-    uint32_t i = 0, at = 0, cp;
+    uint32_t i = 0, at = 0;
     m->t = t; m->w = w; m->n = n; m->n_heap = 0; m->heap = (uint64_t *)buf;
     m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
-    for (; at < n; i++) {                        /* 1. bytes (BPE) or characters (SentencePiece) */
+    for (; at < n; i++) {               /* 1. bytes (BPE) or characters (SentencePiece) */
         m->sym[i].at = at;
-        m->sym[i].prev = i - 1;                  /* of the first: GPTI_NO_SYM */
-        m->sym[i].next = i + 1; m->sym[i].id = t->family == GPTI_TOK_BPE ? t->byte[(unsigned char)w[at]] : -1;
-        at += t->family == GPTI_TOK_BPE ? 1 : (uint32_t)gpti_utf8(w + at, n - at, &cp);
+        m->sym[i].prev = i - 1;         /* of the first: GPTI_NO_SYM */
+        m->sym[i].next = i + 1;
+        m->sym[i].id = t->letters ? t->byte[(unsigned char)w[at]] : -1;
+        at += (uint32_t)gpti_sym_bytes(t, w + at, n - at);
     }
     m->sym[i - 1].next = GPTI_NO_SYM;
-    for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);   /* 2. every pair of neighbours */
-    while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {   /* 3. the best pair becomes one symbol with new neighbours */
+    for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);     /* 2. every pair of neighbours */
+    while ((i = gpti_merge_next(m)) != GPTI_NO_SYM) {           /* 3. the best pair becomes one symbol */
         gpti_sym *s = &m->sym[i], *r = &m->sym[s->next];
         s->id = s->join; s->next = r->next;
         r->join = -1;
@@ -3917,17 +3909,16 @@ static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char 
     }
 }
 
-/* Step 7: marks the tokens that a word with their text always becomes, so that most words need one look-up and no
- * merging. */
-static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
+/* Step 7: marks tokens that a word with their text always becomes: one look-up, no merging. */
+static void gpti_tokenizer_whole(gpti_tokenizer *t) {
     uint64_t buf[32 * GPTI_MERGE_BYTES / sizeof(uint64_t)];
     gpti_merger m;
     gpt_token id;
     for (id = 0; id < t->n_token; id++) {
-        gpti_str s = gpti_tokenizer_piece(t, id);
-        int type = gpti_tokenizer_type(t, id);
-        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED) || t->type[id] & GPTI_TOKEN_RAW) continue;
-        if (!all) {
+        const gpti_str s = gpti_tokenizer_piece(t, id);
+        const int type = t->type[id] & (GPTI_TOKEN_TYPE | GPTI_TOKEN_RAW);
+        if (s.n == 0 || (type != GPTI_TOKEN_NORMAL && type != GPTI_TOKEN_UNUSED)) continue;
+        if (!t->whole_words) {
             if (s.n > 32) continue;
             gpti_merge_word(&m, t, s.p, (uint32_t)s.n, buf);
             if (m.sym[0].next != GPTI_NO_SYM || (m.sym[0].id != id && m.sym[0].id >= 0)) continue;
@@ -3936,14 +3927,31 @@ static void gpti_tokenizer_whole(gpti_tokenizer *t, int all) {
     }
 }
 
-static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, unsigned pre, const gpti_mem *mem,
-                                      gpt_error *err) {
-    gpt_result result = gpti_tokenizer_tokens(t, v, err);
-    gpt_token id, end;
-    size_t i, k;
-    if (result == GPT_OK) result = gpti_tokenizer_texts(t, err);
-    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_merges(t, v, mem, err);
-    if (result != GPT_OK) return result;
+/* Step 8: what files do not say of their special tokens. */
+static void gpti_tokenizer_special(gpti_tokenizer *t, const gpti_vocab *v) {
+    const gpti_str s = v->chat_template;
+    const gpt_token end = gpti_tokenizer_find(t, "<|end|>", 7);
+    gpt_token id;
+    size_t i, len;
+    for (i = 0; t->special.n && i < s.n; i++) {
+        id = gpti_special_at(t, s.p + i, s.p + s.n, 1, &len);
+        if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
+    }
+    /* gpt-oss: it ends a message, the answer goes on with the next */
+    if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
+        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8))) t->type[end] &= (uint8_t)~GPTI_TOKEN_END;
+    /* Phi-3: tokenizer.json's rstrip has no place in a GGUF file; known by name, as in llama.cpp */
+    if (t->family != GPTI_TOK_SPM || (!gpti_names(v->name, "phi-3") && !gpti_names(v->name, "phi3"))) return;
+    for (id = 0; id < t->n_token; id++)
+        if (gpti_tokenizer_is_special(t, id) && id != t->bos && id != t->unk &&
+            !gpti_str_is(v->token[id], "<|endoftext|>")) t->type[id] |= GPTI_TOKEN_RSTRIP;
+}
+
+static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
+    gpt_token id;
+    GPTI_TRY(gpti_tokenizer_tokens(t, v, err));
+    GPTI_TRY(gpti_tokenizer_texts(t, err));
+    if (t->letters) GPTI_TRY(gpti_tokenizer_merges(t, v, mem, err));
     for (id = 0; id < t->n_token; id++) {
         gpti_str s = gpti_tokenizer_piece(t, id);
         int type = gpti_tokenizer_type(t, id);
@@ -3953,63 +3961,62 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, un
     }
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
-    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t, (pre & GPTI_PRE_WHOLE) != 0);
+    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
-    for (i = 0; t->special.n && i < v->chat_template.n; i++) {
-        id = gpti_special_at(t, v->chat_template.p + i, v->chat_template.p + v->chat_template.n, 1, &k);
-        if (id >= 0) t->type[id] |= GPTI_TOKEN_MARKER;
-    }
-    end = gpti_tokenizer_find(t, "<|end|>", 7);
-    if (end >= 0 && end != t->eos && gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|return|>", 10)) &&
-        gpti_tokenizer_is_end(t, gpti_tokenizer_find(t, "<|call|>", 8)))
-        t->type[end] &= (uint8_t)~GPTI_TOKEN_END;   /* gpt-oss: it ends a message, the answer goes on with the next */
+    gpti_tokenizer_special(t, v);
     return GPT_OK;
+}
+
+static uint32_t gpti_buckets(size_t n) {        /* a power of two, twice n or more where that fits */
+    uint32_t buckets = 16;
+    while (buckets < 2 * n && buckets < 1u << 31) buckets *= 2;
+    return buckets;
 }
 
 /* Reads a vocabulary; afterwards v is no longer needed. On failure nothing is left to free. */
 static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
-    size_t n_text = 0, n_user = 0, n_special = 0, n_piece, i;
-    unsigned pre = 0;
+    size_t n_text = 0, n_user = 0, n_special = 8, n_piece = 0, i;   /* 8: bos, eos ... typed otherwise */
     gpti_arena a;
-    gpt_result result;
+    gpt_result r;
     memset(t, 0, sizeof *t);
     gpti_unicode_init(&t->unicode);
-    result = gpti_tokenizer_head(t, v, err);
-    if (result == GPT_OK && t->family == GPTI_TOK_BPE) result = gpti_tokenizer_pre(t, v, &pre, err);
-    if (result != GPT_OK || t->family == GPTI_TOK_NONE) return result;
+    GPTI_TRY(gpti_tokenizer_head(t, v, err));
+    if (t->family == GPTI_TOK_NONE) return GPT_OK;
+    if (t->letters) GPTI_TRY(gpti_tokenizer_pre(t, v, err));
     for (i = 0; i < v->n_token; i++) {
-        int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
+        const int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
         if (!gpti_add(&n_text, n_text, v->token[i].n) || n_text > 0xFFFFFF00u)
             return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: the texts have more than 4 GB");
         n_user += type == GPTI_TOKEN_USER_DEFINED;
-        n_special += type == GPTI_TOKEN_USER_DEFINED || type == GPTI_TOKEN_CONTROL || type == GPTI_TOKEN_UNKNOWN;
+        n_special += type >= GPTI_TOKEN_UNKNOWN && type <= GPTI_TOKEN_USER_DEFINED;
     }
-    for (t->n_slot = 16; t->n_slot < 2 * (v->n_token + n_user) && t->n_slot < 1u << 31; ) t->n_slot *= 2;
-    for (t->n_bucket = 16; t->n_bucket < 2 * v->n_merge && t->n_bucket < 1u << 31; ) t->n_bucket *= 2;
-    if (t->family != GPTI_TOK_BPE) t->n_bucket = 0;
-    if (t->family == GPTI_TOK_UNIGRAM && v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
-    n_piece = t->family == GPTI_TOK_UNIGRAM ? v->n_token : 0;
-    n_special += 8;                              /* bos, eos ... may be typed otherwise */
+    t->n_text_bucket = gpti_buckets(v->n_token + n_user);
+    if (t->letters) t->n_merge_bucket = gpti_buckets(v->n_merge);
+    if (t->family == GPTI_TOK_UNIGRAM) {
+        n_piece = v->n_token;
+        if (v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
+    }
     memset(&a, 0, sizeof a);
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
     t->block = a.overflow ? NULL : gpti_alloc(mem, a.used + 64);
     if (!t->block) return gpti_fail(err, GPT_E_MEMORY, "out of memory: %llu bytes for the tokenizer", (gpti_ull)a.used);
     a.base = gpti_align(t->block, 64); a.used = 0;
     gpti_tokenizer_layout(t, &a, n_text, n_special, n_piece);
-    result = gpti_tokenizer_fill(t, v, pre, mem, err);
-    if (result != GPT_OK) gpti_tokenizer_free(t, mem);
-    return result;
+    r = gpti_tokenizer_fill(t, v, mem, err);
+    if (r) gpti_tokenizer_free(t, mem);
+    return r;
 }
 
 /* ---- Text to tokens ---- */
+
 typedef struct gpti_encoder {
     const gpti_tokenizer *t;
-    gpt_token *ids;                              /* [max], the caller's */
-    size_t     max, n;                           /* n counts on past max */
+    gpt_token *ids;                     /* [max], the caller's */
+    size_t     max, n;                  /* n counts on past max */
     gpt_token  last;
-    int        edge, tight;                      /* a space is due in front of what follows; none is behind special tokens */
-    const char *const *marker;                   /* [6] or NULL: no content becomes a special token that stands in these */
-    char      *buf;                              /* [cap] the caller's scratch, or own once a word has needed more */
+    int        edge, tight;             /* a space is due next; none is behind special tokens */
+    const char *const *marker;          /* [6] or NULL: no content becomes a token that stands in these */
+    char      *buf;                     /* [cap] the caller's scratch, or own for a longer word */
     size_t     cap;
     void      *own;
     const gpti_mem *mem;
@@ -4022,13 +4029,13 @@ static void gpti_put(gpti_encoder *e, gpt_token id) {
     e->last = id;
 }
 
-/* What no token spells: its bytes, or the unknown token once; byte-level BPE drops a byte without a token. */
+/* What no token spells: its bytes, or the filler once; without a filler a byte is dropped. */
 static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
     size_t i;
     for (i = 0; i < n; i++) {
         gpt_token id = e->t->byte[(unsigned char)p[i]];
         if (id >= 0) gpti_put(e, id);
-        else if (e->t->family != GPTI_TOK_BPE && e->t->unk >= 0 && e->last != e->t->unk) gpti_put(e, e->t->unk);
+        else if (e->t->filler >= 0 && e->last != e->t->filler) gpti_put(e, e->t->filler);
     }
 }
 
@@ -4036,31 +4043,29 @@ static void gpti_put_bytes(gpti_encoder *e, const char *p, size_t n) {
 static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count, size_t size) {
     size_t need;
     if (count > 0x7FFFFFFFu) return gpti_fail(e->err, GPT_E_ARG, "tokenize: a word of more than 2 GB");
-    if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = (size_t)-1;
+    if (!gpti_mul(&need, count, size) || !gpti_add(&need, need, extra)) need = SIZE_MAX;
     if (need <= e->cap) return GPT_OK;
     gpti_free(e->mem, e->own);
-    e->cap = 0; e->own = need == (size_t)-1 ? NULL : gpti_alloc(e->mem, need);
+    e->cap = 0; e->own = need == SIZE_MAX ? NULL : gpti_alloc(e->mem, need);
     if (!e->own) return gpti_fail(e->err, GPT_E_MEMORY, "tokenize: no %llu bytes for a long word", (gpti_ull)need);
     e->buf = (char *)e->own; e->cap = need;
     return GPT_OK;
 }
 
-/* One word of the BPE families. The text lies in the caller's text, or it has to be copied: (prefix) with a space in front,
- * (visible) with spaces for U+2581, which sentencepiece takes for them. */
+/* One word of the BPE families. It lies in the caller's text, or it has to be copied: (prefix) with
+ * a space in front, (visible) with spaces for U+2581, which sentencepiece takes for them. */
 static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix, int visible) {
     const gpti_tokenizer *t = e->t;
     const int copy = prefix | visible;
     size_t room = copy ? (n + 8) & ~(size_t)7 : 0;
     gpti_merger m;
-    uint32_t i, cp;
-    gpt_result result;
+    uint32_t i;
     gpt_token id = copy || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
     if (id >= 0 && t->type[id] & GPTI_TOKEN_WHOLE) {
         gpti_put(e, id);
         return GPT_OK;
     }
-    result = gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES);
-    if (result != GPT_OK) return result;
+    GPTI_TRY(gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES));
     if (copy) {
         e->buf[0] = ' ';
         n = (size_t)prefix + gpti_bytes_of_spm(e->buf + prefix, w, n);
@@ -4068,50 +4073,48 @@ static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int
     }
     gpti_merge_word(&m, t, w, (uint32_t)n, e->buf + room);
     for (i = 0; i != GPTI_NO_SYM; i = m.sym[i].next) {
-        size_t at = m.sym[i].at, len = t->family == GPTI_TOK_BPE ? 1 : gpti_utf8(w + at, n - at, &cp);
+        size_t at = m.sym[i].at, len = gpti_sym_bytes(t, w + at, n - at);
         id = m.sym[i].id;
-        if (id < 0 && t->family == GPTI_TOK_SPM) id = gpti_token_find(t, w + at, len, 0);
+        if (id < 0 && !t->letters) id = gpti_token_find(t, w + at, len, 0);
         if (id >= 0) gpti_put(e, id);
         else gpti_put_bytes(e, w + at, len);
     }
     return GPT_OK;
 }
 
-/* SentencePiece BPE: a space in front of a text and of what follows a special token; words begin at spaces where
- * that is exact. */
+/* SentencePiece BPE: a space first, and behind special tokens; words begin at spaces if none spans. */
 static gpt_result gpti_encode_spm(gpti_encoder *e, const char *p, const char *end) {
     int prefix = e->t->add_space_prefix && e->edge;
-    gpt_result result = GPT_OK;
-    while (p < end && result == GPT_OK) {
+    while (p < end) {
         const char *q = p;
         int visible = 0;
         do visible |= end - q > 2 && !memcmp(q, "\xE2\x96\x81", 3);
-        while (++q < end && !(e->t->cut && *q == ' ' && q[-1] != ' '));
-        result = gpti_encode_word(e, p, (size_t)(q - p), prefix, visible);
+        while (++q < end && !(e->t->words_begin_at_spaces && *q == ' ' && q[-1] != ' '));
+        GPTI_TRY(gpti_encode_word(e, p, (size_t)(q - p), prefix, visible));
         prefix = 0;
         p = q;
     }
-    return result;
+    return GPT_OK;
 }
 
 static gpt_result gpti_encode_bpe(gpti_encoder *e, const char *p, const char *end) {
     gpti_cutter c;
-    gpt_result result = GPT_OK;
     gpti_cut_begin(&c, &e->t->rx, &e->t->unicode, p, end);
-    while (result == GPT_OK && gpti_cut_word(&c, &p, &end)) result = gpti_encode_word(e, p, (size_t)(end - p), 0, 0);
-    return result;
+    while (gpti_cut_word(&c, &p, &end)) GPTI_TRY(gpti_encode_word(e, p, (size_t)(end - p), 0, 0));
+    return GPT_OK;
 }
 
 /* ---- Unigram ---- */
-typedef struct gpti_normal {                     /* a text being normalised, byte by byte, as SentencePiece does it */
+
+typedef struct gpti_normal {            /* a text being normalised, byte by byte, as SentencePiece does */
     const gpti_tokenizer *t;
-    const char *p, *end, *rep, *rep_end;         /* the text; the replacement that is being handed out */
-    int held, space, started;                    /* a byte to come next or -1; spaces were skipped; not the start */
+    const char *p, *end, *rep, *rep_end;        /* the text; the replacement being handed out */
+    int held, space, started;           /* the next byte or -1; spaces were skipped; not the start */
 } gpti_normal;
 
-/* Longest key of the file's character map that p begins with: its length, and its replacement. The map is
- * SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value, bits 0-7 and 31:
- * label), zero-terminated texts. */
+/* Longest key of the file's character map that p begins with: its length, and its replacement. The
+ * map is SentencePiece's: a length, a double array of 32-bit units (XOR offsets; bit 8: has a value,
+ * bits 0-7 and 31: label), zero-terminated texts. */
 static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, const char **rep, const char **rep_end) {
     const char *map = t->charsmap, *zero;
     uint32_t size = t->n_charsmap, table, node = 0, unit, i;
@@ -4125,11 +4128,12 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
         unit = gpti_load_u32(map + 4 + 4 * (size_t)node);
         if ((unit & 0x800000FFu) != (unsigned char)p[i]) break;
         if (unit >> 8 & 1) {
-            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value, most;
+            uint32_t leaf = node ^ (unit >> 10 << (unit >> 6 & 8)), value;
+            size_t most;
             if (leaf >= table / 4) break;
             value = gpti_load_u32(map + 4 + 4 * (size_t)leaf) & 0x7FFFFFFFu;
             if (value >= size) break;
-            most = size - value < GPTI_TOK_GROW * (i + 1) ? size - value : GPTI_TOK_GROW * (i + 1);
+            most = gpti_min(size - value, GPTI_TOK_GROW * ((size_t)i + 1));
             *rep = map + 4 + table + value;
             zero = (const char *)memchr(*rep, 0, most);   /* a longer one is cut, so that texts stay bounded */
             *rep_end = zero ? zero : *rep + most;
@@ -4139,7 +4143,8 @@ static size_t gpti_charsmap(const gpti_tokenizer *t, const char *p, size_t n, co
     return best;
 }
 
-static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the character map, -1 at the end */
+/* The next byte after the character map, -1 at the end. */
+static int gpti_normal_raw(gpti_normal *m) {
     while (m->rep == m->rep_end) {
         uint32_t cp;
         size_t n;
@@ -4147,7 +4152,7 @@ static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the ch
         n = gpti_charsmap(m->t, m->p, (size_t)(m->end - m->p), &m->rep, &m->rep_end);
         if (n == 0) {
             n = gpti_utf8(m->p, (size_t)(m->end - m->p), &cp);
-            m->rep = cp == 0x2581 ? " " : m->p;  /* the visible space of the vocabulary, spelled out in a text */
+            m->rep = cp == 0x2581 ? " " : m->p; /* the vocabulary's visible space, spelled out in a text */
             m->rep_end = m->rep + (cp == 0x2581 ? 1 : n);
         }
         m->p += n;
@@ -4155,7 +4160,7 @@ static int gpti_normal_raw(gpti_normal *m) {       /* the next byte after the ch
     return (unsigned char)*m->rep++;
 }
 
-static int gpti_normal_next(gpti_normal *m) {      /* the next normalised byte, -1 at the end */
+static int gpti_normal_next(gpti_normal *m) {   /* the next normalised byte, -1 at the end */
     int c = m->held;
     m->held = -1;
     if (c >= 0) return c;
@@ -4179,7 +4184,7 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     size_t n = 0;
     int c, prev = ' ';
     while (n < 0x7FFFFFFFu && (c = gpti_normal_next(m)) >= 0) {   /* beyond, gpti_encoder_room refuses it */
-        if (m->t->cut && c == ' ' && prev != ' ') {
+        if (m->t->words_begin_at_spaces && c == ' ' && prev != ' ') {
             *m = before;
             break;
         }
@@ -4191,10 +4196,10 @@ static size_t gpti_normal_word(gpti_normal *m, char *out) {
     return n;
 }
 
-typedef struct gpti_step {                       /* the best way to a place in a word */
+typedef struct gpti_step {              /* the best way to a place in a word */
     double    score;
-    uint32_t  from;                              /* where the last token begins; at the end: where the next one ends */
-    gpt_token id;                                /* that token, -1 for a character without one */
+    uint32_t  from;                     /* where the last token begins; at the end: where the next ends */
+    gpt_token id;                       /* that token, -1 for a character without one */
 } gpti_step;
 
 static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token id) {
@@ -4202,8 +4207,8 @@ static void gpti_step_try(gpti_step *to, double score, uint32_t from, gpt_token 
     to->score = score; to->from = from; to->id = id;
 }
 
-/* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are doubles: as floats,
- * near ties between ways of a long word would depend on the order of adding. step has room for n + 1. */
+/* The most probable tokens of a normalised word (Viterbi; Kudo 2018, arXiv:1804.10959). Sums are
+ * doubles: as floats, near ties would depend on the order of adding. step has room for n + 1. */
 static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *step) {
     const gpti_tokenizer *t = e->t;
     uint32_t at, len, depth, lo, hi, cp;
@@ -4239,33 +4244,31 @@ static void gpti_viterbi(gpti_encoder *e, const char *w, uint32_t n, gpti_step *
 static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char *end) {
     gpti_normal m, ahead;
     size_t n, room;
-    gpt_result result = GPT_OK;
     memset(&m, 0, sizeof m);
     m.t = e->t; m.p = p; m.end = end; m.started = !e->edge; m.held = -1;
-    for (ahead = m; result == GPT_OK && (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
+    for (ahead = m; (n = gpti_normal_word(&ahead, NULL)) > 0; ahead = m) {
         room = (n + 7) & ~(size_t)7;
-        result = gpti_encoder_room(e, room, n + 1, sizeof(gpti_step));
-        if (result != GPT_OK) break;
+        GPTI_TRY(gpti_encoder_room(e, room, n + 1, sizeof(gpti_step)));
         gpti_normal_word(&m, e->buf);
         gpti_viterbi(e, e->buf, (uint32_t)n, (gpti_step *)(void *)(e->buf + room));
     }
-    return result;
+    return GPT_OK;
 }
 
 /* ---- Whole texts ---- */
+
 static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const char *end) {
-    gpt_result result = GPT_OK;
     if (p == end) return GPT_OK;
     e->last = -1;
-    if (e->t->family == GPTI_TOK_BPE) result = gpti_encode_bpe(e, p, end);
-    if (e->t->family == GPTI_TOK_SPM) result = gpti_encode_spm(e, p, end);
-    if (e->t->family == GPTI_TOK_UNIGRAM) result = gpti_encode_unigram(e, p, end);
+    if (e->t->family == GPTI_TOK_BPE) GPTI_TRY(gpti_encode_bpe(e, p, end));
+    if (e->t->family == GPTI_TOK_SPM) GPTI_TRY(gpti_encode_spm(e, p, end));
+    if (e->t->family == GPTI_TOK_UNIGRAM) GPTI_TRY(gpti_encode_unigram(e, p, end));
     e->edge = 0;
-    return result;
+    return GPT_OK;
 }
 
-/* May a content become this special token? Not if it is a control token, nor one that the template itself writes, as
- * which many files do not mark them; white space is the content's all the same. */
+/* May a content become this special token? Not if it is a control token, nor one that the template
+ * itself writes, as which many files do not mark them; white space is the content's all the same. */
 static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
     gpti_str s = gpti_tokenizer_piece(e->t, id);
     size_t i, k, n, space = 0;
@@ -4277,27 +4280,29 @@ static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
     return !(e->t->type[id] & GPTI_TOKEN_MARKER);
 }
 
-/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and EOS are added where the
- * file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text goes on from other text. own [n] or NULL: 1 where
- * the text is a template's, with control tokens, 0 where it is a message's content; what no special token separates is one
- * text to the tokenizer, as in training. */
-static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own, size_t n, unsigned flags) {
+/* Text to ids. GPTI_TOK_SPECIAL: text that spells a control token becomes it. GPTI_TOK_BOS: BOS and
+ * EOS are added where the file asks for them, unless they are there. GPTI_TOK_CONTINUE: the text
+ * goes on from other text. own [n] or NULL: 1 where the text is a template's, with control tokens,
+ * 0 where it is a message's; what no special token separates is one text, as in training. */
+static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsigned char *own,
+                                   size_t n, unsigned flags) {
     const gpti_tokenizer *t = e->t;
-    const char *p = text, *from = text, *end = text + n, *run = own ? text : end;       /* run: where own changes next */
-    gpt_result r = GPT_OK;
+    const char *p = text, *from = text, *end = text + n;
+    const char *run = own ? text : end;         /* where own changes next */
     size_t len = 0;
     uint32_t cp;
     int control = (flags & GPTI_TOK_SPECIAL) != 0;
     if (t->family == GPTI_TOK_NONE) return gpti_fail(e->err, GPT_E_UNSUPPORTED, "the model file has no tokenizer");
     e->last = -1; e->edge = !(flags & GPTI_TOK_CONTINUE);
     if (flags & GPTI_TOK_BOS && t->add_bos && t->bos >= 0) gpti_put(e, t->bos);
-    while (p < end && !r) {
-        unsigned b = (unsigned char)*p;
-        gpt_token id;
-        if (p >= run) for (run = p, control = own[p - text]; run < end && own[run - text] == control; run++) { }
-        id = t->special.first[b] == t->special.first[b + 1] ? -1 : gpti_special_at(t, p, run, control, &len);
+    while (p < end) {
+        const uint32_t *first = &t->special.first[(unsigned char)*p];
+        gpt_token id = -1;
+        if (p >= run)
+            for (run = p, control = own[p - text]; run < end && own[run - text] == control; run++) { }
+        if (first[0] < first[1]) id = gpti_special_at(t, p, run, control, &len);
         if (id < 0 || (own && !control && !gpti_content_allows(e, id))) { p++; continue; }
-        r = gpti_encode_fragment(e, from, p);
+        GPTI_TRY(gpti_encode_fragment(e, from, p));
         if (!(p == text && e->n == 1 && id == t->bos)) gpti_put(e, id);
         e->edge = !e->tight;
         for (p += len, len = t->type[id] & GPTI_TOKEN_RSTRIP; len && p < end; p += len) {
@@ -4306,18 +4311,17 @@ static gpt_result gpti_encode_text(gpti_encoder *e, const char *text, const unsi
         }
         from = p;
     }
-    if (!r) r = gpti_encode_fragment(e, from, end);
-    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 && e->last != t->eos)
-        gpti_put(e, t->eos);
-    return r;
+    GPTI_TRY(gpti_encode_fragment(e, from, end));
+    if ((flags & (GPTI_TOK_BOS | GPTI_TOK_NO_EOS)) == GPTI_TOK_BOS && t->add_eos && t->eos >= 0 &&
+        e->last != t->eos) gpti_put(e, t->eos);
+    return GPT_OK;
 }
 
-/* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch, only a longer one
- * allocates, until the call returns. */
+/* The same to at most max ids; *n is how many the text has. Words that fit are merged in scratch,
+ * only a longer one allocates, until the call returns. */
 static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *text, size_t n_text, unsigned flags,
-                                        gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size,
-                                        const gpti_mem *mem, gpt_error *err) {
-    gpt_result result;
+    gpt_token *ids, size_t max, size_t *n, void *scratch, size_t scratch_size, const gpti_mem *mem, gpt_error *err) {
+    gpt_result r;
     gpti_encoder e;
     size_t skew = (size_t)(0 - (uintptr_t)scratch) & 7;
     memset(&e, 0, sizeof e);
@@ -4325,15 +4329,15 @@ static gpt_result gpti_tokenizer_encode(const gpti_tokenizer *t, const char *tex
     if (scratch && scratch_size > skew) {
         e.buf = (char *)scratch + skew; e.cap = scratch_size - skew;
     }
-    result = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
+    r = gpti_encode_text(&e, n_text ? text : "", NULL, n_text, flags);
     gpti_free(mem, e.own);
     *n = e.n;
-    return result;
+    return r;
 }
 
-/* The text of one token of a text: control tokens show their names only where special asks for it. *edge: the space that
- * encoding puts in front of a text is still to be taken off, as sentencepiece does it: of the first token that is no
- * control token and no byte, and never again. */
+/* The text of one token of a text: control tokens show their names only where special asks for it.
+ * *edge: the space that encoding puts in front of a text is still to be taken off, as sentencepiece
+ * does it: of the first token that is no control token and no byte, and never again. */
 static gpti_str gpti_tokenizer_shown(const gpti_tokenizer *t, gpt_token id, int special, int *edge) {
     gpti_str s = gpti_tokenizer_piece(t, id);
     int type = gpti_tokenizer_type(t, id);
@@ -4346,17 +4350,156 @@ static gpti_str gpti_tokenizer_shown(const gpti_tokenizer *t, gpt_token id, int 
 }
 
 /* Ids to text, at most max bytes of it into buf; returns how many bytes the text has. */
-static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n, int special, char *buf,
-                                    size_t max) {
+static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *ids, size_t n,
+                                    int special, char *buf, size_t max) {
     size_t i, used = 0;
     int edge = t->add_space_prefix;
     for (i = 0; i < n; i++) {
         gpti_str s = gpti_tokenizer_shown(t, ids[i], special, &edge);
-        if (used < max) memcpy(buf + used, s.p, s.n < max - used ? s.n : max - used);
+        if (used < max) memcpy(buf + used, s.p, gpti_min(s.n, max - used));
         used += s.n;
     }
     return used;
 }
+
+/* ---- data: classes of code points ---- */
+
+/* General categories, as the engine of tokenizers 0.23.3 has them (10294 code points differ from
+ * Unicode 14.0.0): runs from code point 0 upwards, a letter, 'a' + class, and the length if it is
+ * not 1. Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
+static const char gpti_unicode_rows[][96] = {
+    "a9k5a18ki3ji6ji4h10i2j3i2b26i3jijc26ijija6ka26kij5ij2fijaj4h2jci2jhfih3ib23jb7c24jc8p56cp16c",
+    "p47p6c2b2cp3p3b2c2b4cb2cb3c3b2cb2cp5p4cp3p3b2cp3bc2fbc3f4bdcbdcbdcp16cp18cbdcp3b2cp58c6b2cb2",
+    "c2p3b3cp8c68fc27e18j4e12j14e5j7ejej17g112p4ejbca2ec3iba4j2bib3abab2cb17ab9c35bc2b3c3p24c4bcj",
+    "p3bc2b51c48p34jg7p55p14cp96ab38a2ei6c41i2a2j3ag45igig2ig2iga8f27a4f4i2a17j3i2ji2j2g11iai3f32e",
+    "f10g21h10i4f2gf99ifg7ajg6e2g2jg4f2h10f3j2fi14a2fgf30g27a2f89g11fa14h10f33g9e2ji3ea2gj2f22g4e",
+    "g9eg3eg5a2i15af25g3a2iaf11a5f24jf6a8g9f41eg24ag33f54g3fg18fg7f10g2i2h10ief15g3af8a2f2a2f22af7",
+    "afa3f4a2gfg7a2g2a2g3fa8ga4f2af3g2a2h10f2j2h6j2figa2g3af6a4f2a2f22af7af2af2af2a2gag5a4g2a2g3a3",
+    "ga7f4afa7h10g2f3gia10g3af9af3af22af7af2af5a2gfg8ag3ag3a2fa15f2g2a2h10ija7fg6ag3af8a2f2a2f22a",
+    "f7af2af5a2gfg7a2g2a2g3a7g3a4f2af3g2a2h10jfh6a10gfaf6a3f3af4a3f2afaf2a3f2a3f3a3f12a4g5a3g3ag4",
+    "a2fa6ga14h13j8a5g5f8af3af23af16a2gfg7ag3ag4a7g2af3a2fa2f2g2a2h10a7ih7jfg3if8af3af23af10af5a2g",
+    "fg7ag3ag4a7g2a6f2af2g2a2h10af2ga12g4f9af3af41g2fg7ag3ag4fja4f3gh7f3g2a2h19jf6ag3af18a3f24af9a",
+    "fa2f7a3ga4g6agag8a6h10a2g2ia12f48gf2g7a4jf6eg8ih10i2a37f2afaf5af24afaf10gf2g9fa2f5aeag7ah10a2",
+    "f4a32fj3i15jij3g2j6h20jgjgjgi4g2f8af36a4g20ig2f5g11ag36aj8gj6aj2i5j4i2a37f43g20fh10i6f6g4f4g3",
+    "fg3f2g7f3g4f13g12fgh10g4j2b38aba5ba2c43iec3f329af4a2f7afaf4a2f41af4a2f33af4a2f7afaf4a2f15af57",
+    "af4a2f67a2g3i9h20a3f16j10a6b86a2c6a2if620jif17kf26i2a3f75i3h3f8a7f18g4a9f19g3i2a9f18g2a12f13a",
+    "f3ag2a12f52g32i3ei3jfga2h10a6h10a6i11g3agh10a6f35ef53a7f5g2f34gfa5f70a10f31ag12a4g12a4ja3i2",
+    "h10f30a2f5a11f44a4f26a6h11a3j34f23g5a2i2f53g10ag29a2gh10a6h10a6i7ei6a2g31a49g5f47g17f8ai2h10",
+    "i7j10g9j9i3g3f30g13f2h10f44g14a8i4f36g20a3i5h10a3f3h10f30e6i2c9bca5b43a2b3i8a8g3ig21f4gf6gf2",
+    "g3fa5c44e63c13ec34e37g64p150c8p98c8b8c6a2b6a2c8b8c8b8c6a2b6a2c8ababababc8b8c14a2c8d8c8d8c8d8",
+    "c5ac2b4djcj3c3ac2b4dj3c4a2c2b4aj3c8b5j3a2c3ac2b4dj2ak11a5i24k2a5ki20ji13ji12ka16hea2h6j3i2e",
+    "h10j3i2ae13a3j33a15g33a15j2bj4bj2cb3c2b3cjbj3b5j6bjbjbjb4jcb4cf4cj2c2b2j5bc4j4cjh51bch5j2a4",
+    "j376i4j29i2j255a22j11a21h60j78h22j616i14h30j49i2j31i10j403i22j63i4j32i2j374a2j32aj105b48c48p3",
+    "b2c2p7b3cbc2bc6e2b3cp98cj6p4g3bca5i4hi2c38aca5ca2f56a7eia14gf23a9f7af7af7af7af7af7af7af7ag32",
+    "i47ei32j2i12a34j26aj89a12j214a26j16ki3jefhi10j2i12jh9g6ie5j2h3efij2af86a2g2j2e2fif90ie3fa5f43",
+    "af94aj2h4j10f32j38a9jf16j31ah10j30h8jh15j32h10j39h15j320f6592j64f21013ef1143a3j55a9f40e6i2",
+    "f268ei3f16h10f2a20p46fg4ig10iep28e2g2f70h10g2i6a8j23e9j2p14c2p62ec8p5p10ej2p4fp4c2p21b4cb5c",
+    "p15b3cp3bca2bcacacp7a21e3bcfe2cf7gf3gf4gf23g5j4ga3h6j4a6f52i4a8g2f50g18a8i2h10a6g18f6i3fif2g",
+    "h10f28g8i2f23g13a11if29a3g4f47g14i13aeh10a4i2f5gef9h10f5af41g14a9f3gf8g2a2h10a2i4f16ef6j3fg3",
+    "f50gfg3f2g2f5g2fgfa24f2ei2f11g5i2fe2g2a10f6a2f6a2f6a9f7af7ac43je4c9ej2a4c80f35g8ig2a2h10a6",
+    "f11172a12f23a4f49a8452f366a2f106a38c7a12c5a5fgf10jf13af5afaf2af2af108j17a16f363i2j16f64a2f54",
+    "a7ja32f12j4g16i10a6g16i35ai14jij3aiji2a4f5af135a4i3ji6ji4h10i2j3i2b26i3jijc26ijiji7f10ef45e2",
+    "f31a3f6a2f6a2f6a2f3a3j7aj7a13j2a2f12af26af19af2af15a2f14a34f123a5i3a4h45a3j9h57j17h2j3aj13a3j",
+    "a47j45ga130f29a3f49a15gh27a4f32h4a9f20hf8ha5f38g5a5f30aif36a4f8ih5a42b40c40f78a2h10a6b36a4c36",
+    "a4f40a8f52a11ib11ab15ab7ab2ac11ac15ac7ac2a3f52a12f311a9f22a10f8a24e6ae42ae9a69f6a2faf44af2a3f",
+    "a2f23aih8f23j2h7f31a8h9a48f19af2a5h5f22h6a3if26a5ia64f56a4h2f2h16a2h46fg3ag2a5g4f4af3af29a2g3",
+    "a4gh9a7i9a7f29h2if29h3a32f8jf28g2a4h5i7a9f54a3i7f22a2h8f19a5h8f18a7i4a12h7a80f73a55b51a13c51",
+    "a7h6f36g4a8h10a6h10f4efb22a3g5iec22a8j2a208h31af42ag2ia2f2a16f3a55g4f29h10fa8f22g11h4i5a22f18",
+    "g4i4a38f21h7a20f23a9g3f53g15i7a4h30gf2g2fa9g4f45g11i2ai4ga13f25a7h10a6g3f36g14ah10i4fg2fa8f35",
+    "gi2fa9g3f48g14f4i4g4ig2h10fifi3ah20a11f18af25g12i6gf2ga62f7afaf4af15af10ia6f47g12a5h10a6g4af8",
+    "a2f2a2f22af7af2af5ag2fg7a2g2a2g3a2fa6ga5f5g2a2g7a3g5a11f10afa2faf38afg9aga2gag4ag5fgfi2ai2a8",
+    "g2a29f53g18f4i5h10i2aigf3a30f48g20f2ifa8h10a166f47g7a2g9i23f4g2a34f48g17i3fa11h10a6i13a19f43",
+    "g13fia6h10a6h20a28f27a2g15a4h12i3jf7a185f44g15ia100b32c32h19a12f8a2fa2f8af2af24g6ag2a2g4fgfg2",
+    "i3a9h10a70f8a2f39g7a2g7fifga27fg10f40g7fg4i8ga8fg11f46g16i3fi5a13f73a7i10a182f33ia14h10a6f9a",
+    "f37g8ag8fi5a10h29a3i2f30a2g22ag14a73f7af2af38g6a3gag2ag7fga8h10a6f6af2af32g5ag2ag5fa7h10a310",
+    "f19g4i2a7g2fgf13af34g7a3g5i13h10ga85fa15h21j29a13if922a102h111ai5a11f196a2636f97i2a13f1072a16",
+    "gf6g15a10f3995a5f583a6841f30g18h10a1734f569a7f31ah10a4i2f79ah10a6f30a2g5ia10f48g7i5j4e4ija10",
+    "h10ah7af21a5f19a432e3f40e2i3h10a198b32c32h23i4a101f75a4gfg55a7g4e13a64e2iega11g2a14f6136a8",
+    "f1238a41f10a8935e4ae7ae2af291a15fa29f3a2fa14f4a8f396a2308f107a5f13a3f9a7f10a2jg2ia3936j240h10",
+    "a6j436a76g46a2g23a9j116a60j246a10j39a2j60g5j3g6a8g8j2g7j30g4j61a21j66g3ja122h20a12h20a12j87a9",
+    "h25a135b26c26b26c7ac18b26c26bab2a2ba2b2a2b4ab8c4acac7ac11b26c26b2ab4a2b8ab7ac26b2ab4ab5aba3b7",
+    "ac26b26c26b26c26b26c26b26c26b26c26b26c28a2b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b",
+    "ca2h50j512g55j4g50j8gj14gj2i5a15g5ag15a1104c10fc20a6c6a213g7ag17a2g7ag2ag5a5e62a33ga112f45a3",
+    "g7e7a2h10a4fja320f30ga17f44g4h10a5ja464f27eg4h10a214f30g2fh10a4ia480f7af4af2af15af197a2h9g7",
+    "a41b34c34g7ea4h10a4i2a785h59jh3jh4a76h45jh15a194f4af27af2afa2faf10af4afafa6fa4fafafaf3af2afa2",
+    "fafafafafaf2afa2f4af7af4af4afaf10af17a5f3af5af17a52j2a270j44a4j100a12j15a2j15aj15aj37a10h13",
+    "j161a56j29a13j44a4j9a7j2a14j6a154j984a4j17a3j13a3j119a4j95a6j12a4ja15j12a4j56a8j10a6j40a8j30",
+    "a2j12a4j2a62j340a12j14a2j13a3j10a5j56a7j15a2j11a6j9a7j147aj92h10a1030f42720a32f4154a6f222a2",
+    "f5762a14f7473a15f622a2466f542a1506f4939a5f4192a712016g240a196112"
+};
+static const char *gpti_unicode_row(unsigned i) { return gpti_unicode_rows[i]; }
+
+/* ---- data: pre-tokenizers ---- */
+
+#define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
+#define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
+#define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
+#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
+#define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
+    "|[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "+" GPTI_RX_LOWER "*" tail "|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+#define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
+#define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
+#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
+    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
+    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
+    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
+    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
+    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
+    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
+    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
+    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
+    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
+    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
+    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
+    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
+
+
+/* The table of families, copied out: a constant with pointers in it would need relocation, and so be no constant. */
+static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
+    const gpti_pretokenizer rows[] = {
+        { "gpt-2 phi-2 mpt olmo jais exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
+          "trillion granite-docling jina-v1-en jina-v2-code roberta-bpe", 0, 0, { GPTI_RX_GPT2 } },
+        { "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", 1, 1,
+          { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "dbrx smaug-bpe chatglm-bpe", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "glm4 glm5", 0, 1, { GPTI_RX_LLAMA("\\p{N}{1,3}", GPTI_RX_END) } },
+        { "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan solar-open grok-2 kormo f2llmv2", 0, 0,
+          { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
+        { "qwen35", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+          "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, 0, { "\\p{N}", GPTI_RX_GPT2 } },
+        { "falcon", 0, 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
+        { "default", 0, 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
+        { "deepseek-llm", 0, 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
+          "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
+        { "deepseek-coder", 0, 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
+        { "deepseek-v3 hunyuan-dense joyai-llm", 0, 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
+        { "tekken", 1, 1, { GPTI_RX_CASED("", "\\p{N}") } },
+        { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "bloom gpt3-finnish poro-chat", 0, 0, { GPTI_RX_BLOOM } },
+        { "viking", 0, 0, { GPTI_RX_BLOOM, "\\p{N}" } },
+        { "jais-2", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)"
+          "|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s") } },
+        { "bailingmoe bailingmoe2 llada-moe", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+          "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
+        { "seed-coder", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+"
+          "|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "minicpm5", 0, 1, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
+}
+
 
 /* ======================================================================
  * [MODEL] The architecture table, hyper-parameters, loading
@@ -7623,204 +7766,50 @@ GPT_API void gpt_end(gpt_session *s) {
     gpti_leave(s, GPT_OK);
 }
 
-/* ---- Chat: messages to text ----------------------------------------------------------------------------------------
- * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of the table below says in
- * patterns what it writes. In a pattern
- *   {text}  the message           {text|trim}    without white space at its ends, as Jinja's trim does it
- *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning; {final}  what follows
- *             its last "<|channel|>final<|message|>"
+/* ---- Chat: messages to text ----
+ * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of a table
+ * (under "data") says in patterns what it writes. In a pattern
+ *   {text}  the message           {text|trim}  without white space at its ends, as Jinja trims
+ *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning
+ *   {final}   what follows its last "<|channel|>final<|message|>"
  *   {system}  {system|trim}       the system message, or the row's preset where there is none
- *   {bos} {eos}                   the file's tokens; {bos?}  only if the file's template speaks of bos_token
+ *   {bos} {eos}                   the file's tokens; {bos?}  only if its template names bos_token
  *   {date}                        in the row's format
  *   {if system} {if date} {end}   what lies between, if there is one that is not empty
  *   {<} {>}                       what lies between is trimmed as a whole
  * All else stands for itself. */
 enum {
-    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands           */
-    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head                                    */
-    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first                   */
-    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text                */
-    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token     */
-    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too  */
+    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands */
+    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head */
+    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first */
+    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text */
+    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token */
+    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too */
 };
 
 typedef struct gpti_chat_row {
-    const char *names;      /* separated by spaces                                                         */
-    const char *find;       /* what the template, as gpti_jinja_next reads it, contains, or with ! does not: */
-                            /* terms separated by tabs; NULL: by name only                                 */
-    const char *head;       /* ahead of the messages                                                       */
-    const char *system;     /* a system message; NULL: only where head or first takes it                   */
-    const char *first;      /* the first user message when there is a system message and no turn for it    */
+    const char *names;      /* separated by spaces */
+    const char *find;       /* what the template has, as gpti_jinja_next reads it, or with ! has not: */
+                            /* terms separated by tabs; NULL: by name only */
+    const char *head;       /* ahead of the messages */
+    const char *system;     /* a system message; NULL: only where head or first takes it */
+    const char *first;      /* the first user message when there is a system message and no turn for it */
     const char *user, *assistant, *generation;
-    const char *preset;     /* the system message of conversations that have none, a pattern               */
-    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none     */
+    const char *preset;     /* the system message of conversations that have none, a pattern */
+    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none */
     int         flags;
 } gpti_chat_row;
 
-#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
-#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
-#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
-#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
-    "<|im_start|>assistant\n"
-#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
-#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
-#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
-#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
-#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
-#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
-    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n# Valid channels: analysis, " \
-    "commentary, final. Channel must be included for every message." calls "<|end|>"
-#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
-
 enum { GPTI_MAX_CHAT = 48 };
-static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
-    const gpti_chat_row rows[] = {
-        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t"
-          "' '+content.strip()+' '+eos_token",
-          "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]", "{bos}[INST] {text|trim} [/INST]",
-          " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "llama3.1 llama3.2 llama3.3",
-          "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\tsetsystem_message=''",
-          "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system|trim}<|eot_id|>",
-          GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL,
-          "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
-        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
-          "!Cutting Knowledge",
-          "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"), GPTI_L3_HEAD("assistant"), NULL, NULL,
-          0 },
-        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
-          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '",
-          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}",
-          "{bos}", NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' '+message.content|trim+eos_token}",
-          "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]", "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v3-tekken mistral-nemo",
-          "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t{message.content+eos_token}",
-          "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
-          "{' '+message.content+eos_token}",
-          "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL, "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TIGHT },
-        { "mistral-v7-tekken mistral-small",
-          "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t'[INST]'+message.content+'[/INST]'\t"
-          "You are Mistral Small 3, \t2023-10-01. The current date",
-          "{bos}", "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
-          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered in Paris.\n"
-          "Your knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
-          "When you're not sure about some information, you say that you don't have the information and don't make up anything.\n"
-          "If the user's question is not clear, ambiguous, or does not provide enough context for you to accurately answer the "
-          "question, you do not try to answer it right away and you rather ask the user to clarify their request (e.g. \"What are "
-          "some good restaurants around me?\" => \"Where are you?\" or \"When is the next flight to Tokyo\" => \"Where do you "
-          "travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS | GPTI_CHAT_TIGHT },
-        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n",
-          "{bos?}", NULL, "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n",
-          "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
-          "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n", NULL, NULL, GPTI_CHAT_TURNS },
-        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
-          "message.role=='system'andmessage.content",
-          "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL, "<|user|>\n{text}<|end|>\n",
-          "<|assistant|>\n{text}<|end|>\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n'}",
-          "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
-        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'",
-          "{bos?}", "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'",
-          "{bos?}", "<|system|>{system}<|end|>", NULL, "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
-          "<|assistant|>", NULL, NULL, 0 },
-        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>",
-          "{bos?}", "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
-        { "zephyr tinyllama stablelm2",
-          "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n'+message.content+eos_token}\n",
-          "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n", "<|assistant|>\n{text}{eos}\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
-          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
-          "{message.content+'\n\n'}",
-          "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:", NULL, NULL, 0 },
-        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
-          GPTI_DS("Assistant"),
-          NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
-          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant") "<think>\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
-          GPTI_DS("Assistant"),
-          NULL, NULL, GPTI_CHAT_HEAD },
-        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t"
-          " You are a helpful AI assistant.",
-          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>",
-          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}"
-          "You are Granite, developed by IBM. You are a helpful AI assistant.", "%B %d, %Y", 0 },
-        { "granite granite3",
-          "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge Cutoff",
-          "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"), GPTI_GRANITE("assistant", "{text}"),
-          "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
-        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t!eliftrue==true",
-          "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
-          GPTI_COHERE("CHATBOT", "{text|trim}"),
-          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS },
-        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
-          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t{developer_message}%endif%",
-          GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: 'functions'.")
-              GPTI_OSS_DEVELOPER "<|end|>{end}",
-          NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
-          "!enable_thinking",
-          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
-        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t"
-          "'<|im_start|>assistant\n'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%",
-          "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n",
-          NULL, NULL, 0 },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
-          NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
-          NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>assistant\n'+message.content+'<|im_end|>\n'\t"
-          "'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL, NULL,
-          GPTI_CHAT_PRESET },
-        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0 },
-        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
-        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0 },
-        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'",
-          "{bos}", "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
-          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
-        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL, NULL,
-          0 }
-    };
-    memcpy(out, rows, sizeof rows);
-    return sizeof rows / sizeof *rows;
-}
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]);
 
-/* A template's text without what its authors wrote this way or that: one character at a time, 0 at the end. White space
- * in code and where Jinja drops it is left out, a tag is { } or % %, a string is in ' with its escapes undone, ['x'] is
- * .x, comments are gone. */
+/* A template's text without what its authors wrote this way or that: one character at a time, 0 at
+ * the end. White space in code and where Jinja drops it is left out, a tag is { } or % %, a string
+ * is in ' with its escapes undone, ['x'] is .x, comments are gone. */
 typedef struct gpti_jinja {
     const char *p;
-    int         inside, quote, key, line;   /* a tag; a string in it and its quote; ['x']; the tag before was {{ }} */
+    int         inside, quote;  /* a tag; a string in it: its quote */
+    int         key, line;      /* ['x']; the tag before was {{ }} */
 } gpti_jinja;
 
 static int gpti_jinja_next(gpti_jinja *j) {
@@ -7831,7 +7820,8 @@ static int gpti_jinja_next(gpti_jinja *j) {
         if (j->quote) {
             j->p += c == '\\' && p[1] ? 2 : 1;
             if (c == j->quote) { j->quote = 0; return '\''; }
-            return c != '\\' || !p[1] ? c : p[1] == 'n' ? '\n' : (unsigned char)p[1];
+            if (c != '\\' || !p[1]) return c;
+            return p[1] == 'n' ? '\n' : (unsigned char)p[1];
         }
         if (j->inside) {
             const char *q = p + (*p == '-');
@@ -7904,20 +7894,20 @@ static int gpti_chat_recognise(const char *text, gpti_chat_row *out) {
 }
 
 typedef struct gpti_chat {          /* a conversation being rendered */
-    gpti_chat_row        row;       /* with the caller's strings in place of the family's                    */
-    const char          *file;      /* the file's template, or ""                                            */
+    gpti_chat_row        row;       /* with the caller's strings in place of the family's */
+    const char          *file;      /* the file's template, or "" */
     gpti_str             bos, eos;
-    const char          *date;      /* the caller's, or NULL                                                 */
+    const char          *date;      /* the caller's, or NULL */
     const gpt_message   *msg;
     size_t               n_msg;
-    const char          *text, *system;     /* the message at hand; the system message or NULL               */
-    int                  fold;      /* the system message goes before the message at hand                    */
-    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template             */
-    size_t               n_literal; /* its length                                                            */
-    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space   */
-    char                *out;       /* [size] the text; n counts on past size                                */
-    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL                         */
-    size_t               size, n, end;      /* end: of what stays if nothing but white space comes before {>} */
+    const char          *text, *system;     /* the message at hand; the system message or NULL */
+    int                  fold;      /* the system message goes before the message at hand */
+    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template */
+    size_t               n_literal; /* its length */
+    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space */
+    char                *out;       /* [size] the text; n counts on past size */
+    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL */
+    size_t               size, n, end;  /* end: of what stays if only white space comes before {>} */
 } gpti_chat;
 
 static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
@@ -7927,35 +7917,36 @@ static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
     c->n += n;
 }
 
-/* Bytes of white space that Python's strip() would take off at p (end of text: "white space" in str.isspace). */
+/* Bytes of white space that Python's strip() would take off at p: what str.isspace says of it. */
 static size_t gpti_chat_space(const char *p, size_t n) {
     uint32_t u;
     size_t k = n ? gpti_utf8(p, n, &u) : 0;
     if (!k) return 0;
-    return (u >= 9 && u <= 13) || (u >= 28 && u <= 32) || u == 0x85 || u == 0xA0 || u == 0x1680 ||
-           (u >= 0x2000 && u <= 0x200A) || u == 0x2028 || u == 0x2029 || u == 0x202F || u == 0x205F || u == 0x3000 ? k : 0;
+    if ((u >= 9 && u <= 13) || (u >= 28 && u <= 32) || u == 0x85 || u == 0xA0 || u == 0x1680) return k;
+    if ((u >= 0x2000 && u <= 0x200A) || u == 0x2028 || u == 0x2029 || u == 0x202F) return k;
+    return u == 0x205F || u == 0x3000 ? k : 0;
 }
 
 static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
     size_t i = 0, k;
-    if (c->strip == 1) while ((k = gpti_chat_space(p, n)) > 0) p += k, n -= k;
+    while (c->strip == 1 && (k = gpti_chat_space(p, n)) > 0) { p += k; n -= k; }
     while (c->strip && i < n) {
         uint32_t u;
         k = gpti_chat_space(p + i, n - i);
         i += k ? k : gpti_utf8(p + i, n - i, &u);
-        if (!k) c->strip = 2, c->end = c->n + i;
+        if (!k) { c->strip = 2; c->end = c->n + i; }
     }
     gpti_chat_write(c, p, n, own);
 }
 
 /* The day in the row's format; the caller's date was checked. */
 static void gpti_chat_date(gpti_chat *c) {
-    static const char names[] = "January\0  February\0 March\0    April\0    May\0      June\0     July\0     August\0   "
-                                "September\0October\0  November\0 December";
+    static const char names[12][10] = { "January", "February", "March", "April", "May", "June", "July",
+                                        "August", "September", "October", "November", "December" };
     const char *f = c->row.date ? c->row.date : "%Y-%m-%d", *d = c->date, *bar = strchr(f, '|');
-    if (!d) { if (bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1); return; }
-    for (; *f && *f != '|'; f++) {
-        const char *name = names + 10 * ((d[5] - '0') * 10 + d[6] - '1');
+    if (!d && bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1);
+    for (; d && *f && *f != '|'; f++) {
+        const char *name = names[(d[5] - '0') * 10 + d[6] - '1'];
         if (*f != '%') { gpti_chat_put(c, f, 1, 1); continue; }
         f++;
         if (*f == 'Y') gpti_chat_put(c, d, 4, 1);
@@ -7987,18 +7978,20 @@ static void gpti_chat_system(gpti_chat *c) {
 }
 
 enum { GPTI_N_CHAT_WORD = 16 };
-static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
-    "{system}", "{system|trim}", "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
+static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = {
+    "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{system}", "{system|trim}",
+    "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
 
-/* One of the caller's own strings: of the words only the first four, and in a turn a place for the message. */
+/* One of the caller's own strings: only the first four words, and in a turn a place for {text}. */
 static gpt_result gpti_chat_own(const char *what, const char *own, int turn, gpt_error *err) {
     int w;
     if (!own) return GPT_OK;
     if (turn && !strstr(own, "{text}") && !strstr(own, "{text|trim}"))
         return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes", what);
-    for (w = 4; w < GPTI_N_CHAT_WORD; w++) if (strstr(own, gpti_chat_words[w]))
-        return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} and plain text, found %s", what,
-                         gpti_chat_words[w]);
+    for (w = 4; w < GPTI_N_CHAT_WORD; w++)
+        if (strstr(own, gpti_chat_words[w]))
+            return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} "
+                "and plain text, found %s", what, gpti_chat_words[w]);
     return GPT_OK;
 }
 
@@ -8014,10 +8007,11 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
         if (skip) continue;
         strip = c->strip;
         end = c->end;
-        if (w == 1 || w == 7 || w == 10) c->strip = 1, c->end = c->n;
+        if (w == 1 || w == 7 || w == 10) { c->strip = 1; c->end = c->n; }
         switch (w) {
         case 0: case 1:
-            if (c->fold) { gpti_chat_put(c, c->system, strlen(c->system), 0); gpti_chat_put(c, "\n\n", 2, 1); }
+            if (c->fold) gpti_chat_put(c, c->system, strlen(c->system), 0);
+            if (c->fold) gpti_chat_put(c, "\n\n", 2, 1);
             gpti_chat_put(c, c->text, strlen(c->text), 0);
             break;
         case 4: case 5: case 15:
@@ -8045,8 +8039,10 @@ static void gpti_chat_pattern(gpti_chat *c, const char *p) {
     }
 }
 
-static int gpti_chat_role(const char *role) {       /* 0 system, 1 user, 2 assistant, -1 none of them */
-    return !strcmp(role, "system") ? 0 : !strcmp(role, "user") ? 1 : !strcmp(role, "assistant") ? 2 : -1;
+static int gpti_chat_role(const char *role) {   /* 0 system, 1 user, 2 assistant, -1 none of them */
+    if (!strcmp(role, "system")) return 0;
+    if (!strcmp(role, "user")) return 1;
+    return strcmp(role, "assistant") ? -1 : 2;
 }
 
 /* Does the row have a place for every message? */
@@ -8056,26 +8052,25 @@ static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
     for (i = 0; i < c->n_msg; i++) {
         const gpt_message *m = &c->msg[i];
         int role;
-        if (!m->role || !m->content) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
+        if (!m->role || !m->content)
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
         role = gpti_chat_role(m->role);
-        if (role < 0) return gpti_fail(err, GPT_E_ARG,
-            "chat: message %llu: expected the role system, user or assistant, found \"%s\"", (gpti_ull)i, m->role);
+        if (role < 0)
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: expected the role system, user or "
+                             "assistant, found \"%s\"", (gpti_ull)i, m->role);
         if (!role && !i) { begin = 1; continue; }
         if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
-            return gpti_fail(err, GPT_E_ARG,
-                "chat: message %llu: this model's template demands that user and assistant alternate, found \"%s\"",
-                    (gpti_ull)i, m->role);
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template demands that "
+                             "user and assistant alternate, found \"%s\"", (gpti_ull)i, m->role);
         if (!role && !c->row.system)
-            return gpti_fail(err, GPT_E_ARG,
-                "chat: message %llu: this model's template takes a system message only at the beginning",
-                    (gpti_ull)i);
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template takes a "
+                             "system message only at the beginning", (gpti_ull)i);
     }
     return GPT_OK;
 }
 
-/* The system message that a ChatML template writes where there is none: a string such as '<|im_start|>system\nBe
- * helpful.<|im_end|>\n'. */
+/* The system message that a ChatML template writes where there is none: a string such as
+ * '<|im_start|>system\nBe helpful.<|im_end|>\n'. */
 static void gpti_chat_literal(gpti_chat *c) {
     static const char begin[] = "'<|im_start|>system\n";
     gpti_jinja at, j;
@@ -8090,9 +8085,16 @@ static void gpti_chat_literal(gpti_chat *c) {
     }
 }
 
+static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-31; or NULL */
+    size_t i;
+    for (i = 0; date && i < 10; i++)
+        if (i == 4 || i == 7 ? date[i] != '-' : date[i] < '0' || date[i] > '9') return 0;
+    return !date || (!date[10] && memcmp(date + 5, "01", 2) >= 0 && memcmp(date + 5, "12", 2) <= 0);
+}
+
 /* The row for the parameters, and the messages checked against it. */
-static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
-                                   const gpt_chat_params *params, gpt_error *err) {
+static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg,
+                                   size_t n_msg, const gpt_chat_params *params, gpt_error *err) {
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
@@ -8100,34 +8102,34 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     memset(c, 0, sizeof *c);
     if (!params) params = &none;
     c->file = m->info.chat_template ? m->info.chat_template : "";
-    c->msg = msg; c->n_msg = n_msg; c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
-    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos); c->date = params->date;
-    for (i = 0; c->date && i < 10; i++)
-        if (i == 4 || i == 7 ? c->date[i] != '-' : c->date[i] < '0' || c->date[i] > '9') break;
-    if (c->date && (i < 10 || c->date[10] || memcmp(c->date + 5, "01", 2) < 0 || memcmp(c->date + 5, "12", 2) > 0))
+    c->msg = msg; c->n_msg = n_msg; c->date = params->date;
+    c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
+    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos);
+    if (!gpti_chat_date_ok(c->date))
         return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", c->date);
     if (params->family) {
-        for (i = 0; i < n_row && !row; i++) {
-            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) || !strcmp(rows[i].names, params->family)) row = &rows[i];
-        }
-        if (!row) return gpti_fail(err, GPT_E_ARG,
-            "chat: this version does not know the family \"%s\"", params->family);
+        for (i = 0; i < n_row && !row; i++)
+            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) ||
+                !strcmp(rows[i].names, params->family)) row = &rows[i];
+        if (!row)
+            return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
     } else if (params->user && params->assistant) {
         c->row.head = "{bos?}";
         c->row.generation = "";
         row = &c->row;
     } else {
-        if (gpti_chat_recognise(c->file, &found)) row = &found;
-        if (!row) return gpti_fail(err, GPT_E_UNSUPPORTED,
-            "chat: the file %s; name a family, or give the turns as user = \"<|user|>{text}<|end|>\" and assistant",
-                                   *c->file ? "has a chat template that is not known" : "has no chat template");
+        if (!gpti_chat_recognise(c->file, &found))
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file %s; name a family, or give the "
+                "turns as user = \"<|user|>{text}<|end|>\" and assistant",
+                *c->file ? "has a chat template that is not known" : "has no chat template");
+        row = &found;
     }
     GPTI_TRY(gpti_chat_own("user", params->user, 1, err));
     GPTI_TRY(gpti_chat_own("assistant", params->assistant, 1, err));
     GPTI_TRY(gpti_chat_own("system", params->system, 1, err));
     GPTI_TRY(gpti_chat_own("generation", params->generation, 0, err));
     if (row != &c->row) c->row = *row;
-    if (params->user) c->row.user = params->user, c->row.first = NULL;
+    if (params->user) { c->row.user = params->user; c->row.first = NULL; }
     if (params->assistant) c->row.assistant = params->assistant;
     if (params->system) {
         c->row.system = params->system; c->row.preset = NULL;
@@ -8144,7 +8146,8 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
-    target = !begin ? c->n_msg : c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    if (!begin) target = c->n_msg;
     gpti_chat_pattern(c, c->row.head);
     if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
         if (begin) c->text = c->system;
@@ -8168,10 +8171,9 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
 
 /* ---- Chat: tokens and the API ---- */
 
-/* The rendered text[n] with its marks own[n] to ids. */
-static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, const unsigned char *own,
-                                   size_t n, gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch,
-                                   const gpti_mem *mem, gpt_error *err) {
+/* The rendered text[n] with its marks [n] behind it to ids. */
+static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, size_t n,
+    gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch, const gpti_mem *mem, gpt_error *err) {
     const char *marker[6];
     gpti_encoder e;
     gpt_result r;
@@ -8181,7 +8183,7 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, 
     e.marker = marker; e.tight = c->row.flags & GPTI_CHAT_TIGHT;
     marker[0] = c->row.head; marker[1] = c->row.system; marker[2] = c->row.first; marker[3] = c->row.user;
     marker[4] = c->row.assistant; marker[5] = c->row.generation;
-    r = gpti_encode_text(&e, text, own, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
+    r = gpti_encode_text(&e, text, (const unsigned char *)text + n, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
     *n_id = e.n;
     return r;
@@ -8189,7 +8191,8 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, 
 
 GPT_API const char *gpt_chat_family(const gpt_model *m) {
     gpti_chat_row row;
-    return m && m->info.chat_template && gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
+    if (!m || !m->info.chat_template) return NULL;
+    return gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
@@ -8219,39 +8222,39 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
     text = (char *)gpti_alloc_n(&m->mem, len, 2);
     if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
     gpti_chat_render(&c, text, (unsigned char *)text + len, len);
-    r = gpti_chat_encode(&c, &m->tok, text, (unsigned char *)text + len, len, ids, max, n, NULL, &m->mem, err);
+    r = gpti_chat_encode(&c, &m->tok, text, len, ids, max, n, NULL, &m->mem, err);
     gpti_free(&m->mem, text);
     return r;
 }
 
-/* The ids of the conversation at s->x: between two evaluations the activations from s->x to s->logits hold nothing, so
- * the ids, the text and its marks are laid out there. A conversation too long for that takes memory until the ids are
- * known, in *own for the caller to free. A byte is at most GPTI_TOK_GROW ids and one for the space put in front of it. */
+/* The ids of the conversation at s->x: between two evaluations the activations from s->x to
+ * s->logits hold nothing, so the ids, the text and its marks are laid out there. A conversation too
+ * long for that takes memory until the ids are known, in *own for the caller to free. A byte is at
+ * most GPTI_TOK_GROW ids and one for the space put in front of it. */
 static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
-    size_t len = gpti_chat_render(c, NULL, NULL, 0), room = (size_t)((char *)s->logits - (char *)s->x), need;
-    size_t most = len < s->n_ctx / (GPTI_TOK_GROW + 1) ? (GPTI_TOK_GROW + 1) * len + 1 : s->n_ctx;
+    size_t len = gpti_chat_render(c, NULL, NULL, 0), need;
+    size_t room = (size_t)((char *)s->logits - (char *)s->x), most = s->n_ctx;
     char *text;
-    gpt_result r;
-    *own = NULL;
-    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token)))
+    if (len < most / (GPTI_TOK_GROW + 1)) most = (GPTI_TOK_GROW + 1) * len + 1;
+    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token))) need = SIZE_MAX;
+    *own = need <= room || need == SIZE_MAX ? NULL : gpti_alloc_raw(&s->m->mem, need);
+    if (need > room && !*own)
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
-    *ids = (gpt_token *)(void *)s->x;
-    if (need > room && (*ids = (gpt_token *)(*own = gpti_alloc_raw(&s->m->mem, need))) == NULL)
-        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
+    *ids = (gpt_token *)(*own ? *own : (void *)s->x);
     text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
-    r = gpti_chat_encode(c, &s->m->tok, text, (unsigned char *)text + len, len, *ids, most, n, s->scratch, &s->m->mem, err);
-    if (!r && *n > most) r = gpti_fail(err, GPT_E_CONTEXT,
-        "the conversation's %llu tokens do not fit the context of %llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
-    if (!r && !*n) r = gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
-    return r;
+    GPTI_TRY(gpti_chat_encode(c, &s->m->tok, text, len, *ids, most, n, s->scratch, &s->m->mem, err));
+    if (*n > most)
+        return gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit the context of "
+                         "%llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
+    return *n ? GPT_OK : gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
 }
 
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
-    size_t n = 0, keep;
+    size_t n = 0, keep = 0;
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
@@ -8259,13 +8262,18 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        if (gpti_rewind(s, keep, err)) gpti_reset(s), keep = 0;     /* its window is gone: all again */
+        if (gpti_rewind(s, keep, err)) {        /* its window is gone: all again */
+            gpti_reset(s);
+            keep = 0;
+        }
         r = gpti_append(s, ids + keep, n - keep, err);
         memset(&s->gen->stream, 0, sizeof s->gen->stream);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
-        if (!r) s->gen->n_prompt = n - keep, s->gen->show = c.row.flags & GPTI_CHAT_SHOW, s->n_committed = 0;
-        /* a space behind the generation prompt's marker is that marker's, as for a content: no answer begins with it */
-        if (!r && s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
+    }
+    if (!r) {
+        s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
+        /* a space behind the last marker is the marker's: no answer begins with it */
+        if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
             gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1])) s->gen->edge = 1;
     }
     gpti_free(&s->m->mem, own);
@@ -8285,6 +8293,152 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
     GPTI_TRY(gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err)));
     do r = gpt_step(s, err); while (r == GPT_MORE);
     return r;
+}
+
+/* ---- data: chat families ---- */
+
+#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
+#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
+#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
+#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
+    "<|im_start|>assistant\n"
+#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
+#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
+#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
+#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
+#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
+#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
+    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n" \
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message." \
+    calls "<|end|>"
+#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
+
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
+    const gpti_chat_row rows[] = {
+        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t' '+content.strip()+' "
+          "'+eos_token", "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]",
+          "{bos}[INST] {text|trim} [/INST]", " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
+        { "llama3.1 llama3.2 llama3.3", "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\t"
+          "setsystem_message=''", "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: "
+          "{date}\n\n{system|trim}<|eot_id|>", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
+          GPTI_L3_HEAD("assistant"), NULL, "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
+        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
+          "!Cutting Knowledge", "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
+          GPTI_L3_HEAD("assistant"), NULL, NULL, 0 },
+        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
+          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '", "{bos}", NULL,
+          "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL, GPTI_CHAT_TURNS
+          },
+        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}", "{bos}",
+          NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
+          GPTI_CHAT_TURNS },
+        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' "
+          "'+message.content|trim+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]",
+          "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST |
+          GPTI_CHAT_TIGHT },
+        { "mistral-v3-tekken mistral-nemo", "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t"
+          "{message.content+eos_token}", "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]",
+          "{text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
+        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
+          "{' '+message.content+eos_token}", "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL,
+          "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL, GPTI_CHAT_TIGHT },
+        { "mistral-v7-tekken mistral-small", "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t"
+          "'[INST]'+message.content+'[/INST]'\tYou are Mistral Small 3, \t2023-10-01. The current date", "{bos}",
+          "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
+          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered "
+          "in Paris.\nYour knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
+          "When you're not sure about some information, you say that you don't have the information and don't make up "
+          "anything.\nIf the user's question is not clear, ambiguous, or does not provide enough context for you to "
+          "accurately answer the question, you do not try to answer it right away and you rather ask the user to "
+          "clarify their request (e.g. \"What are some good restaurants around me?\" => \"Where are you?\" or \"When "
+          "is the next flight to Tokyo\" => \"Where do you travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS |
+          GPTI_CHAT_TIGHT },
+        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n", "{bos?}", NULL,
+          "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n", "<start_of_turn>user\n"
+          "{text|trim}<end_of_turn>\n", "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n",
+          NULL, NULL, GPTI_CHAT_TURNS },
+        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
+          "message.role=='system'andmessage.content", "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL,
+          "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n"
+          "'}", "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
+        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'", "{bos?}",
+          "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'", "{bos?}", "<|system|>{system}<|end|>", NULL,
+          "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>", "<|assistant|>", NULL, NULL, 0 },
+        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>", "{bos?}",
+          "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
+        { "zephyr tinyllama stablelm2", "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n"
+          "'+message.content+eos_token}\n", "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n",
+          "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL, NULL, 0 },
+        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
+          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
+          "<|assistant|>\n", NULL, NULL, 0 },
+        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
+          "{message.content+'\n\n'}", "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}",
+          "Assistant:", NULL, NULL, 0 },
+        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
+          GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
+          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
+          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
+        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant")
+          "<think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}"
+          GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
+        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t "
+          "You are a helpful AI assistant.", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user",
+          "{text}"), GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>",
+          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}You are Granite, developed by IBM. "
+          "You are a helpful AI assistant.", "%B %d, %Y", 0 },
+        { "granite granite3", "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge "
+          "Cutoff", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"),
+          GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
+        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t"
+          "!eliftrue==true", "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
+          GPTI_COHERE("CHATBOT", "{text|trim}"), "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS
+          },
+        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
+          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t"
+          "{developer_message}%endif%", GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: "
+          "'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
+          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
+          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
+        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
+          "!enable_thinking", "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n"
+          "{answer|line}<|im_end|>\n", "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
+        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n"
+          "'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%", "",
+          GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n", NULL, NULL, 0 },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW,
+          NULL, NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
+          NULL, GPTI_CHAT_PRESET },
+        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t'<|im_start|>assistant\n"
+          "'+message.content+'<|im_end|>\n'\t'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN,
+          GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
+        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0
+          },
+        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
+        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0
+          },
+        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'", "{bos}",
+          "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
+        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL,
+          NULL, 0 }
+    };
+    memcpy(out, rows, sizeof rows);
+    return sizeof rows / sizeof *rows;
 }
 
 GPTI_COLD_END

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the character classes of gpt.h's pre-tokenizers (section [TOKENIZER]) as a C table.
 
-    make_unicode_tables.py                 print the table
+    make_unicode_tables.py                 print the table and its size
     make_unicode_tables.py --check gpt.h   exit 1 when the header holds another table
 
 A class is one of the eleven the patterns ask for. The classes are those of the regular expression engine inside
@@ -9,17 +9,16 @@ Hugging Face `tokenizers`, asked code point by code point, because that engine c
 trained on; without that package they come from Python's unicodedata. The comment above the table says which, and how
 far they differ.
 
-The table is a list of runs from code point 0 upwards. A run is one byte, class << 4 | k, then its length - 1:
-k < 13 is the length - 1 itself, 13 / 14 / 15 put it in the next 1 / 2 / 3 bytes, low byte first. Class 15 stands for a
-run that alternates Lu, Ll, Lu ... as most of the Latin, Cyrillic and Coptic extensions do. What follows the last run is
-class 0.
+The table is a list of runs from code point 0 upwards. A run is a letter, 'a' + class, and its length in decimal digits
+if that is not 1. Class 15 stands for a run that alternates Lu, Ll, Lu ... as most of the Latin, Cyrillic and Coptic
+extensions do.
 """
 import sys
 import unicodedata
 
 CLASSES = ["other", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S", "space"]
 LIMIT = 0x110000
-WIDTH = 118
+WIDTH = 93
 
 
 def is_white(cp):
@@ -64,19 +63,7 @@ def runs_of(table):
         if end - first >= 3:
             cp, kind = end, 15
         runs.append((kind, cp - first))
-    if runs[-1][0] == 0:
-        runs.pop()
     return runs
-
-
-def encode(runs):
-    out = []
-    for kind, length in runs:
-        n = length - 1
-        size = 0 if n < 13 else 1 if n < 1 << 8 else 2 if n < 1 << 16 else 3
-        out.append(kind << 4 | (n if size == 0 else 12 + size))
-        out += [n >> 8 * i & 255 for i in range(size)]
-    return out
 
 
 def c_table():
@@ -90,34 +77,24 @@ def c_table():
     except ImportError:
         table, source = python, "Unicode %s" % unicodedata.unidata_version
     runs = runs_of(table)
-    data = encode(runs)
-    lines = ["/* General categories, %s:" % source,
-             " * runs from code point 0 upwards, class << 4 | k, then the length - 1 (k itself below 13, else in the next",
-             " * k - 12 bytes, low byte first). Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */",
-             "#define GPTI_UNI_RUNS %d" % len(runs),
-             "static const unsigned char gpti_uni_data[%d] = {" % len(data)]
-    row = "   "
-    for i, byte in enumerate(data):
-        word = " %d%s" % (byte, "," if i + 1 < len(data) else "")
-        word = word if row == "   " else word[1:]
-        if len(row) + len(word) > WIDTH:
-            lines.append(row)
-            row = "    "
-            word = word.strip()
-        row += word
-    lines += [row, "};"]
-    return "\n".join(lines) + "\n"
+    rows = [""]
+    for kind, length in runs:
+        word = chr(ord("a") + kind) + (str(length) if length > 1 else "")
+        if len(rows[-1]) + len(word) > WIDTH:
+            rows.append("")
+        rows[-1] += word
+    return source, "enum { GPTI_UNI_RUNS = %d };\n" % len(runs), ",\n".join('    "%s"' % row for row in rows) + "\n"
 
 
 def main(argv):
-    text = c_table()
+    source, size, rows = c_table()
     if len(argv) == 2 and argv[0] == "--check":
-        body = text[text.index("#define"):]
-        if body in open(argv[1], encoding="utf-8").read():
+        text = open(argv[1], encoding="utf-8").read()
+        if size in text and rows in text:
             return 0
         print("%s: the table of character classes is not the one this script writes" % argv[1], file=sys.stderr)
         return 1
-    sys.stdout.write(text)
+    sys.stdout.write("/* General categories, %s. */\n%s%s" % (source, size, rows))
     return 0
 
 

@@ -582,7 +582,10 @@ static void test_too_many(void) {
     gb_free(&g);
 }
 
-static int byte_cmp(const void *a, const void *b) { return *(const unsigned char *)a - *(const unsigned char *)b; }
+static int byte_cmp(const void *a, const void *b, const void *ctx) {
+    (void)ctx;
+    return *(const unsigned char *)a - *(const unsigned char *)b;
+}
 
 static void test_sort(void) {
     unsigned char a[3 * 64];
@@ -594,7 +597,7 @@ static void test_sort(void) {
             a[3 * i] = (unsigned char)(seed >> 28);
             a[3 * i + 1] = a[3 * i + 2] = (unsigned char)(a[3 * i] + 1);
         }
-        gpti_sort(a, n, 3, byte_cmp);
+        gpti_sort(a, n, 3, byte_cmp, NULL);
         for (i = 0; i < n; i++) bad += (i && a[3 * i] < a[3 * i - 3]) || a[3 * i + 1] != a[3 * i] + 1 || a[3 * i + 2] != a[3 * i] + 1;
     }
     CHECK(bad == 0, "%lu records out of order", (unsigned long)bad);
