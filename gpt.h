@@ -3284,7 +3284,7 @@ static unsigned gpti_token_marks(const gpti_tokenizer *t, const gpti_vocab *v, g
     if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
     if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) &&
         !memcmp(s.p + s.n - 2, "|>", 2)) return GPTI_TOKEN_USER_DEFINED | GPTI_TOKEN_MARKER;
-    return (unsigned)type | (end ? GPTI_TOKEN_END : 0u);
+    return (unsigned)(end ? type | GPTI_TOKEN_END : type);
 }
 
 /* Step 3: bytes, type and score of every token. */
