@@ -840,7 +840,7 @@ GPTI_COLD
 #  endif
 #endif
 
-/* A file, a block of memory or the host's reader. Never read twice at a time: a FILE has one position. */
+/* A file, a block of memory or the host's reader. One read at a time: a FILE has one position. */
 typedef struct gpti_source {
     gpt_reader r;
     const unsigned char *map;           /* all r.size bytes; NULL where r.read must be called */
@@ -1024,7 +1024,7 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Every token reads all weights: asks Linux for 2 MiB pages, whose addresses are found sooner. */
+/* Every token reads all weights: asks Linux for 2 MiB pages, which cost less address translation. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
     const uintptr_t page = (uintptr_t)1 << 21;
