@@ -1176,7 +1176,7 @@ GPTI_COLD
 #  endif
 #endif
 
-/* A file, a block of memory or the host's reader. Never read twice at a time: a FILE has one position. */
+/* A file, a block of memory or the host's reader. One read at a time: a FILE has one position. */
 typedef struct gpti_source {
     gpt_reader r;
     const unsigned char *map;           /* all r.size bytes; NULL where r.read must be called */
@@ -1360,7 +1360,7 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Every token reads all weights: asks Linux for 2 MiB pages, whose addresses are found sooner. */
+/* Every token reads all weights: asks Linux for 2 MiB pages, which cost less address translation. */
 static void gpti_huge_pages(void *p, size_t n) {
 #if defined(__linux__) && defined(PROT_READ)
     const uintptr_t page = (uintptr_t)1 << 21;
@@ -3629,7 +3629,7 @@ static unsigned gpti_token_marks(const gpti_tokenizer *t, const gpti_vocab *v, g
     if (type != GPTI_TOKEN_UNKNOWN && (end || id == t->bos)) type = GPTI_TOKEN_CONTROL;
     if (type == GPTI_TOKEN_USER_DEFINED && s.n > 3 && !memcmp(s.p, "<|", 2) &&
         !memcmp(s.p + s.n - 2, "|>", 2)) return GPTI_TOKEN_USER_DEFINED | GPTI_TOKEN_MARKER;
-    return (unsigned)type | (unsigned)(end ? GPTI_TOKEN_END : 0);
+    return (unsigned)(end ? type | GPTI_TOKEN_END : type);
 }
 
 /* Step 3: bytes, type and score of every token. */
