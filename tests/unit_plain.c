@@ -106,13 +106,14 @@ static void test_attention(void) {
     }
 }
 
-int main(void) {
+static const test tests[] = {
+    { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention }, { NULL, NULL }
+};
+
+int main(int argc, char **argv) {
     gpti_kernels all[GPTI_MAX_SET];
     size_t i, n = gpti_kernels_list(all);
     for (i = 0; i < n; i++) if (all[i].usable()) sets[n_set++] = all[i];
-    test_product();
-    test_norm();
-    test_rope();
-    test_attention();
+    test_run(tests, argc, argv);
     return test_report("unit_plain");
 }
