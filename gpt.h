@@ -203,14 +203,14 @@ typedef struct gpt_tensor {     /* of the file; strings live as long as the mode
     uint64_t    n_row, n_col;   /* the same as rows: n_col = shape[0] */
 } gpt_tensor;
 
-/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key. GPT_E_ARG:
- * there is none. GPT_E_STATE: an element, but the file is at hand only in a model that uses it as
- * mapped. */
+/* The value of a key, for an array of numbers its element i; key NULL: of the i-th key in the order of
+ * names. GPT_E_ARG: there is none. GPT_E_STATE: an element, but the file is at hand only in a model that
+ * uses it as mapped. */
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
 
-/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th
- * tensor. info: NULL is fine. Takes 120 KiB from the model's allocator and gives them back.
- * GPT_E_STATE: the model was opened for its header alone. */
+/* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor in
+ * the order of names. info: NULL is fine. Takes 120 KiB from the model's allocator and gives them back.
+ * GPT_E_STATE: its numbers are not kept: rope factors, all of a model opened for its header alone. */
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
 
@@ -9882,7 +9882,8 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
 /* Changes
  *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user, done, total) learns how far
  *          the call is, trace returns an int and gets the session; a session of more tokens than the model was trained for
- *          needs beyond_training. New: gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE.
+ *          needs beyond_training. New: gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE,
+ *          gpt_model_meta, gpt_model_tensor.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to the next; after a
  *          stop string, a cancel or gpt_end the session holds what your callback was given. Files: a model's keys are read as
  *          llama.cpp and transformers read them, and what would be computed wrongly is refused by name.

@@ -1446,8 +1446,36 @@ static void failures_tokenizer(void) {
     doc_free(&d);
 }
 
+/* A word of a row that no table and no code asks for would be overlooked. */
+static void test_words(void) {
+    static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
+        "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss";
+    size_t i, k;
+    for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
+        const char *p = gpti_archs[i].has;
+        CHECK(strlen(gpti_archs[i].pattern) > 0 && strspn(gpti_archs[i].pattern, "wgn") == strlen(gpti_archs[i].pattern),
+              "%s: pattern \"%s\", expected letters of w, g, n", gpti_archs[i].name, gpti_archs[i].pattern);
+        for (; *p; p += strspn(p, " ")) {
+            gpti_str word;
+            char text[40];
+            int known;
+            word.p = p; word.n = strcspn(p, " ?");
+            p += strcspn(p, " ");
+            snprintf(text, sizeof text, "%.*s", (int)word.n, word.p);
+            known = gpti_in_list(asked, word);
+            for (k = 0; k < (size_t)GPTI_N_LAYER_TENSOR; k++)
+                known |= !strcmp(gpti_layer_tensors[k].bias, text) || (gpti_layer_tensors[k].who[0] && !strcmp(gpti_layer_tensors[k].who + 1, text));
+            for (k = 0; k < (size_t)GPTI_N_MODEL_TENSOR; k++)
+                known |= !strcmp(gpti_model_tensors[k].bias, text) || (gpti_model_tensors[k].who[0] && !strcmp(gpti_model_tensors[k].who + 1, text));
+            CHECK(known, "%s has \"%s\", which nothing asks for", gpti_archs[i].name, text);
+            CHECK(gpti_has(&gpti_archs[i], text) == (word.p[word.n] == '?' ? GPTI_IF_PRESENT : GPTI_YES), "%s: gpti_has(\"%s\") is %d",
+                  gpti_archs[i].name, text, gpti_has(&gpti_archs[i], text));
+        }
+    }
+}
+
 static const test tests[] = {
-    { "arguments", test_arguments }, { "same", all_same }, { "tensors", all_tensors },
+    { "words", test_words }, { "arguments", test_arguments }, { "same", all_same }, { "tensors", all_tensors },
     { "odd_sets", test_odd_sets }, { "keys", test_keys }, { "hparams", all_hparams },
     { "metadata", test_metadata }, { "tokenizer", test_tokenizer }, { "spelled", test_spelled },
     { "spelled_files", test_spelled_files }, { "cut", test_cut },
