@@ -5818,10 +5818,10 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
     return gpti_fold(lane);
 }
 
-/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang &
- * Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be
- * x. The SIMD sets are this same body, compiled for their processors: hence always inline, hence
- * the loops over 16 lanes. */
+/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang & Sennrich
+ * 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x. To
+ * gpti_plain_norm this adds sums in 16 lanes. The SIMD sets are this same body, compiled for their
+ * processors: hence always inline, hence the loops over 16 lanes. */
 GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind,
                                 float eps) {
     float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
@@ -5894,8 +5894,9 @@ GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t oth
     for (j = 0; j < m; j++) x[j * step + other] = p[j] + q[j];
 }
 
-/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs =
- * cosines [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it */
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cosines
+ * [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it. To
+ * gpti_plain_rope this adds 16 pairs at a time, and angles that are computed once for all heads. */
 GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     size_t h, i;
     n /= 2;
@@ -6129,9 +6130,10 @@ GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base
     *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
 }
 
-/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
- * meet their keys in blocks that are cut at absolute positions and taken in ascending order, so
- * that nothing depends on how the text was chunked. */
+/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries meet
+ * their keys in blocks that are cut at absolute positions and taken in ascending order, so that nothing
+ * depends on how the text was chunked. To gpti_plain_attention this adds 32 keys and up to 32 queries
+ * at a time, so that a block is loaded once for all of them. */
 typedef struct gpti_band {
     size_t       r0, r1, kv_head, head, n_head, ld_o;       /* ld_o: floats from one query's sums to the next's */
     gpti_softmax sm[GPTI_ATT_QUERIES];
