@@ -1315,7 +1315,7 @@ typedef struct gpti_high_bits {
     const uint8_t *p; size_t step, group_step; int shift[2], group_shift, mask;
 } gpti_high_bits;
 
-/* The q that unpackers leave where they are: none, those of Q8_0, all that products of one token fetch themselves. */
+/* The q that unpackers leave: none, those of Q8_0, all that products of one token fetch themselves. */
 enum { GPTI_SKIP_NOTHING, GPTI_SKIP_Q8_0, GPTI_SKIP_FETCHED };
 
 /* The steps that unpacking is made of: each kernel set has its own. All work on groups or on rows of 16, do the same n
@@ -1327,7 +1327,7 @@ typedef struct gpti_unpack_steps {
     void (*scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d);
     /* q[64] = (p[64] >> shift & mask) << left, or'ed to what is there when `merge` */
     void (*bits)(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge);
-    /* low, high [64 * n_group] = the nibbles of p, looked up in codes[16] or with upper bits, unless NULL */
+    /* low, high [64 * n_group] = nibbles of p, looked up in codes[16] or with upper bits unless NULL */
     void (*nibbles)(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step, size_t n,
                     size_t n_group, const uint8_t *codes, const gpti_high_bits *up);
     /* of p[2][512]: q of tile 4h + i is p[h] >> 2i & 3, above it bit 4h + i of third[512], if any */
@@ -1350,11 +1350,11 @@ typedef struct gpti_field {
  *   Q4_K, Q5_K   nibbles of group 8 (j / 2) + e of the block, low in even tiles; fifth: bit j of upper group e
  *   Q6_K         nibbles of group 16 (j / 4) + 8 (j % 2) + e, low if j % 4 < 2; pair j % 4 of upper group 8 (j / 4) + e
  *   TILE ...     not at all, but from tiles: one scale; one scale and q up to 255; two scales */
-enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0, GPTI_FETCH_Q5_0,
-       GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE, GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2,
-       GPTI_N_FETCH, GPTI_FETCH_HALVES = GPTI_FETCH_F16 };
-enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K, GPTI_UNPACK_Q4_K,
-       GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
+enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
+       GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
+       GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_N_FETCH, GPTI_FETCH_HALVES = GPTI_FETCH_F16 };
+enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K,
+       GPTI_UNPACK_Q4_K, GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
 enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
@@ -1379,7 +1379,7 @@ typedef struct gpti_matrix {
 
 /* ---- 16-bit floats ---- */
 
-/* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal takes part, so flush-to-zero modes cannot hurt. */
+/* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal, so flush-to-zero cannot hurt. */
 static float gpti_f16_f32(uint32_t h) {
     uint32_t sign = (h & 0x8000u) << 16, em = h & 0x7FFFu;
     uint32_t bits = (em << 13) + (112u << 23);
@@ -1388,10 +1388,10 @@ static float gpti_f16_f32(uint32_t h) {
     return gpti_bits_f32(sign | bits);
 }
 
-/* Rounds to nearest even, overflows to infinity; a NaN keeps its upper bits, quiet. No branch, for SIMD loops. */
+/* Rounds to nearest even, or to infinity; a NaN keeps its upper bits, quiet. No branch, for SIMD. */
 GPTI_INLINE uint32_t gpti_f32_f16(float f) {
     const uint32_t u = gpti_f32_bits(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu;
-    const uint32_t low = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u;      /* 0.5: an ulp of 2^-24 */
+    const uint32_t low = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u; /* ulp 2^-24 */
     const uint32_t high = (a + 0x0FFFu + (a >> 13 & 1u) - (112u << 23)) >> 13;
     const uint32_t is_low = 0u - (uint32_t)(a < 0x38800000u), is_big = 0u - (uint32_t)(a >= 0x477FF000u);
     const uint32_t is_nan = 0u - (uint32_t)(a > 0x7F800000u), h = (low & is_low) | (high & ~is_low);
@@ -1425,18 +1425,15 @@ static void gpti_widen(const gpti_format *fmt, const uint8_t *p, size_t n, float
 static void gpti_step_f16_ref(float *out, size_t step, const uint8_t *p, size_t p_step, size_t n) {
     for (; n > 0; n--, out += step, p += p_step) gpti_widen_f16(p, 16, out);
 }
-
 static void gpti_step_scales_ref(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
                                  const float *d) {
     int r;
     for (; n > 0; n--, out += step, c += c_step) for (r = 0; r < 16; r++) out[r] = (float)((int)c[r] - bias) * d[r];
 }
-
 static void gpti_step_bits_ref(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge) {
     int i;
     for (i = 0; i < 64; i++) q[i] = (uint8_t)((merge ? q[i] : 0) | (p[i] >> shift & mask) << left);
 }
-
 static void gpti_step_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step, size_t n,
                                   size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
     size_t j, i;
@@ -1453,7 +1450,6 @@ static void gpti_step_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, cons
         }
     }
 }
-
 static void gpti_step_pairs_ref(gpti_tile *t, const uint8_t *p, const uint8_t *third) {
     int n, i;
     for (n = 0; n < 8; n++, t++) {
@@ -1471,11 +1467,11 @@ static gpti_unpack_steps gpti_unpack_steps_ref(void) {
     return steps;
 }
 
-/* ---- unpacking: the formats. A field at offset o of the file's block starts at p + 16 * o of the panel's. ---- */
+/* ---- unpacking: the formats. Offset o of the file's block is p + 16 * o of the panel's. ---- */
 
-enum { GPTI_STEP = sizeof(gpti_tile), GPTI_FSTEP = sizeof(gpti_tile) / 4 };     /* to the next tile: bytes, floats */
+enum { GPTI_STEP = sizeof(gpti_tile), GPTI_FSTEP = sizeof(gpti_tile) / 4 }; /* to the next */
 
-/* What nibbles stand for: ggml's non-linear 4-bit values + 128, and the doubled E2M1 values of OCP MX v1.0 + 12. */
+/* What nibbles stand for: ggml's non-linear values + 128; the doubled E2M1 values of OCP MX v1.0 + 12. */
 static const uint8_t *gpti_codes(const gpti_format *fmt) {
     static const uint8_t codes[2][16] = {
         { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 },
@@ -1534,13 +1530,12 @@ static void gpti_unpack_q2_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_
     u->scales(t->m[1], GPTI_FSTEP, m + 16, 32, 8, 0, d[1]);
     u->pairs(t, p + 16 * 16, NULL);
 }
-
 static void gpti_unpack_q3_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     float d[16];
     uint8_t s[256];
     int i;
     u->f16(d, 0, p + 16 * 108, 0, 1);
-    u->nibbles(s, s + 128, 0, p + 16 * 96, 0, 1, 2, NULL, NULL);    /* 16 scales: nibbles, then upper pairs */
+    u->nibbles(s, s + 128, 0, p + 16 * 96, 0, 1, 2, NULL, NULL); /* nibbles, then upper pairs */
     for (i = 0; i < 4; i++) u->bits(s + 64 * i, p + 16 * 104, 2 * i, 3, 4, 1);
     gpti_half_scales(u, s, 32, d, t);
     u->pairs(t, p + 16 * 32, p);
@@ -1567,7 +1562,6 @@ static void gpti_unpack_q4_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_
     if (u->skip == GPTI_SKIP_FETCHED) return;
     u->nibbles(t[0].q, t[1].q, 2 * GPTI_STEP, p + 16 * 16, 512, 4, 8, NULL, NULL);
 }
-
 static void gpti_unpack_q5_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     int i;
     gpti_scales_k(u, p, t);
@@ -1597,8 +1591,8 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
     uint8_t s[2][64], h[3][64];
     int i;
     u->f16(d, 0, p, 0, 1);
-    u->nibbles(s[0], s[1], 0, p + 16 * 4, 0, 1, 1, NULL, NULL);     /* nibbles of scales 0, 2, 4, 6 and 1, 3, 5, 7 */
-    u->nibbles(h[0], h[1], 0, p + 16 * 2, 0, 1, 1, NULL, NULL);     /* upper pairs: 2 bytes [16 rows], and more */
+    u->nibbles(s[0], s[1], 0, p + 16 * 4, 0, 1, 1, NULL, NULL); /* scales 0, 2 .. and 1, 3 .. */
+    u->nibbles(h[0], h[1], 0, p + 16 * 2, 0, 1, 1, NULL, NULL); /* pairs: 2 bytes [16 rows] */
     for (i = 0; i < 4; i++) memcpy(h[2] + 16 * i, h[i % 2] + 16 * (i / 2), 16);
     for (i = 0; i < 2; i++) {
         u->bits(s[i], h[2], 2 * i, 3, 4, 1);
@@ -1662,7 +1656,7 @@ static const gpti_format *gpti_format_find(uint32_t type) {
     return NULL;
 }
 
-/* Bytes of n columns of one row; n is a multiple of block_len and the caller has checked that the product fits. */
+/* Bytes of n columns of a row; n is a multiple of block_len, and the caller knows that they fit. */
 static size_t gpti_row_bytes(const gpti_format *fmt, size_t n) { return n / fmt->block_len * fmt->block_bytes; }
 
 static size_t gpti_n_panel(size_t n_row) { return n_row / GPTI_PANEL + (n_row % GPTI_PANEL != 0); }
@@ -1747,7 +1741,7 @@ static const uint8_t *gpti_panel_columns(const gpti_matrix *w, size_t panel, siz
 }
 
 #define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
-/* Tokens that a kernel takes at once; panels that tokens in the nearest cache meet; what meets in attention. */
+/* Tokens a kernel takes at once; panels that tokens in the nearest cache meet; what attention takes. */
 enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,
        GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };
 
@@ -1756,10 +1750,10 @@ typedef union gpti_scratch {
     struct {
         union { gpti_tile t[GPTI_STRIP][GPTI_COLUMNS / 32]; float w[2][GPTI_COLUMNS][16]; } u;    /* unpacked */
         float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP][16];
-        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];     /* of a matrix that is used as mapped */
+        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];  /* of a mapped matrix */
         unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* sums, activations */
     } product;
-    struct {                                       /* see gpti_attend_tile; the last may be read beyond its end */
+    struct {              /* see gpti_attend_tile; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
         float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
     } attend;
@@ -7803,7 +7797,7 @@ GPTI_INLINE size_t gpti_fetch_high(const int kind, size_t j, size_t q_step) {
     return kind == GPTI_FETCH_Q5_K ? 16 * 16 : 16 * 128 + 512 * (j / 4);
 }
 
-/* Memory would be idle during a product: asks for what n_panel panels have ahead at the place of tile `tile`. */
+/* Memory would be idle during a product: asks for what the panels have ahead at the place of `tile`. */
 GPTI_UNUSED static void gpti_prefetch(const gpti_product_args *args, size_t tile, int n_panel) {
     const size_t at = tile * args->n_next;
     size_t i;
@@ -7816,7 +7810,7 @@ GPTI_UNUSED static void gpti_prefetch(const gpti_product_args *args, size_t tile
 typedef struct gpti_matmul_steps {
     int n_panel, n_tok;         /* n_panel 0: any number of panels                              */
     int most_q;                 /* the most q that one_scale and two_scales can take            */
-    /* q - zero of n tiles, from q `step` bytes apart; NULL: one_scale and two_scales subtract zero themselves */
+    /* q - zero of n tiles, from q `step` bytes apart; NULL: products subtract zero themselves */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     gpti_product f32, f16;      /* weights as floats; f16: of 11 bits, so that products are exact */
     gpti_product one_scale, two_scales;     /* per 32 columns                                   */
@@ -7824,7 +7818,7 @@ typedef struct gpti_matmul_steps {
     gpti_product single_token[GPTI_N_FETCH];
     gpti_unpack_steps unpack;
     const float *(*widen)(const gpti_format *fmt, const uint8_t *p, size_t n, float *out);
-    int packed_panels, tile_panels;     /* panels at once in single_token: with scales from packed blocks, from tiles */
+    int packed_panels, tile_panels;     /* at once in single_token: scales from blocks, from tiles */
 } gpti_matmul_steps;
 
 /* How the panels of a matrix meet the tokens of a job. */
@@ -7859,7 +7853,7 @@ static void gpti_matmul_choose(gpti_matmul_plan *p, const gpti_matmul_steps *set
     if (single) p->n_panel = (size_t)(floats || p->packed_scales ? set->packed_panels : set->tile_panels);
     p->n_strip = single || floats ? p->n_panel : (size_t)GPTI_STRIP;
     p->n_tok = single ? 1 : (size_t)set->n_tok;
-    p->n_col = p->packed_scales && job->w.packed ? job->w.n_col : GPTI_COLUMNS;     /* all: nothing is prepared */
+    p->n_col = p->packed_scales && job->w.packed ? job->w.n_col : GPTI_COLUMNS;  /* all */
     p->panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, job->w.n_col);
     p->chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_COLUMNS);
     p->unpack = set->unpack; p->unpack.skip = single ? GPTI_SKIP_FETCHED : GPTI_SKIP_Q8_0;
@@ -7950,7 +7944,7 @@ static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job
 #endif
 
 #ifdef GPTI_X86
-/* What the processor has and the system saves on a task switch. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
+/* What the processor has and the system saves. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
 enum { GPTI_HAS_AVX2 = 1, GPTI_HAS_AVX_VNNI = 2, GPTI_HAS_AVX512 = 4, GPTI_HAS_AVX512_VNNI = 8, GPTI_HAS_AMX = 16 };
 static int gpti_cpu_x86(void) {
     uint32_t a[4] = { 0 }, b[4] = { 0 }, c[4] = { 0 }, xcr;   /* leaves 1, 7.0, 7.1: eax .. edx */
@@ -7991,8 +7985,8 @@ static int gpti_cpu_avx2(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX2) != 0; }
 typedef __m256i gpti_u8_avx2, gpti_i8_avx2, gpti_i32_avx2, gpti_sum_avx2;
 typedef __m256 gpti_f32_avx2;
 typedef __m128i gpti_shift_avx2;
-enum { gpti_lanes_avx2 = 8, gpti_panels_avx2 = 1, gpti_tokens_avx2 = 4, gpti_packed_panels_avx2 = 2,
-       gpti_tile_panels_avx2 = 1, gpti_att_queries_avx2 = 2, gpti_att_vectors_avx2 = 2 };
+enum { gpti_lanes_avx2 = 8, gpti_panels_avx2 = 1, gpti_tokens_avx2 = 4,
+       gpti_packed_panels_avx2 = 2, gpti_tile_panels_avx2 = 1, gpti_att_queries_avx2 = 2, gpti_att_vectors_avx2 = 2 };
 #define gpti_load_u8_avx2(p) GPTI_LOAD256(p)
 #define gpti_store_u8_avx2(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
 #define gpti_set_u8_avx2(c) _mm256_set1_epi8((char)(c))
@@ -8020,9 +8014,7 @@ enum { gpti_lanes_avx2 = 8, gpti_panels_avx2 = 1, gpti_tokens_avx2 = 4, gpti_pac
  * meanwhile does no harm: |q - centre| <= 16 by 127 by 16 columns is 32512 for five bits, <= 32 by 127 by 8 for six.
  * Above: |q - 128| by x with the sign of q - 128, in pairs of at most 128 * 127 * 2 = 32512, to 32-bit sums. */
 enum { gpti_most_q_avx2 = 63, gpti_bias_q5_avx2 = 16 };
-GPTI_OP(avx2) __m256i gpti_start_avx2(__m256i pairs, int centre, const int q8) {
-    return q8 ? _mm256_setzero_si256() : _mm256_mullo_epi16(pairs, _mm256_set1_epi16((short)-centre));
-}
+#define gpti_start_avx2(pairs, centre) _mm256_mullo_epi16(pairs, _mm256_set1_epi16((short)-(centre)))
 GPTI_OP(avx2) __m256i gpti_dot_avx2(__m256i s, __m256i w, __m256i x, int centre, const int q8) {
     (void)centre;
     if (!q8) return _mm256_add_epi16(s, _mm256_maddubs_epi16(w, x));
@@ -8073,12 +8065,12 @@ gpti_target_avx2 static void gpti_round_avx2(const float *x, float id, gpti_xblo
 #include GPT_SELF
 
 #if GPTI_X86_VNNI
-/* ---- avx-vnni: avx2 with one instruction for a sum of four products; gcc 11, clang 12, Visual Studio 2022 ----- */
+/* ---- avx-vnni: avx2 and a sum of four products; gcc 11, clang 12, Visual Studio 2022 --------- */
 static int gpti_cpu_avx_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX_VNNI) != 0; }
 #define gpti_target_avx_vnni GPTI_TARGET("avx2,fma,f16c,avxvnni")
 typedef __m256i gpti_sum_avx_vnni;
 enum { gpti_most_q_avx_vnni = 255, gpti_bias_q5_avx_vnni = 0 };
-#define gpti_start_avx_vnni(pairs, centre, q8) _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)-(centre)))
+#define gpti_start_avx_vnni(pairs, centre) _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)-(centre)))
 #define gpti_dot_avx_vnni(s, w, x, centre, q8) _mm256_dpbusd_avx_epi32(s, w, x)
 #define gpti_total_avx_vnni(s, pairs, bias, q8) (s)
 #define GPTI_KERNEL_SET _avx_vnni
@@ -8094,8 +8086,8 @@ static int gpti_cpu_avx512(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512) != 
 typedef __m512i gpti_u8_avx512, gpti_i8_avx512, gpti_i32_avx512, gpti_sum_avx512;
 typedef __m512 gpti_f32_avx512;
 typedef __m128i gpti_shift_avx512;
-enum { gpti_lanes_avx512 = 16, gpti_panels_avx512 = 2, gpti_tokens_avx512 = 8, gpti_packed_panels_avx512 = 2,
-       gpti_att_queries_avx512 = 4, gpti_att_vectors_avx512 = 2 };
+enum { gpti_lanes_avx512 = 16, gpti_panels_avx512 = 2, gpti_tokens_avx512 = 8,
+       gpti_packed_panels_avx512 = 2, gpti_att_queries_avx512 = 4, gpti_att_vectors_avx512 = 2 };
 #define gpti_load_u8_avx512(p) _mm512_loadu_si512((const void *)(p))
 #define gpti_store_u8_avx512(p, v) _mm512_storeu_si512((void *)(p), v)
 #define gpti_set_u8_avx512(c) _mm512_set1_epi8((char)(c))
@@ -8121,9 +8113,7 @@ enum { gpti_lanes_avx512 = 16, gpti_panels_avx512 = 2, gpti_tokens_avx512 = 8, g
 
 /* As avx2; what sign_epi8 does there takes a mask here. */
 enum { gpti_most_q_avx512 = 63, gpti_bias_q5_avx512 = 16 };
-GPTI_OP(avx512) __m512i gpti_start_avx512(__m512i pairs, int centre, const int q8) {
-    return q8 ? _mm512_setzero_si512() : _mm512_mullo_epi16(pairs, _mm512_set1_epi16((short)-centre));
-}
+#define gpti_start_avx512(pairs, centre) _mm512_mullo_epi16(pairs, _mm512_set1_epi16((short)-(centre)))
 GPTI_OP(avx512) __m512i gpti_dot_avx512(__m512i s, __m512i w, __m512i x, int centre, const int q8) {
     (void)centre;
     if (!q8) return _mm512_add_epi16(s, _mm512_maddubs_epi16(w, x));
@@ -8147,7 +8137,7 @@ GPTI_OP(avx512) void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512
     const __m512i x2 = _mm512_cvtps_epi32(_mm512_mul_ps(x[2], s1)), x3 = _mm512_cvtps_epi32(_mm512_mul_ps(x[3], s1));
     __m512i a = _mm512_packs_epi32(x0, x1), b = _mm512_packs_epi32(x2, x3);
     const __m512i q = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b));
-    a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);       /* of a half, sum[1] or sum[2]; b: of both, sum[0] */
+    a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);  /* of a half: sum[1], sum[2]; b: of both: sum[0] */
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4E));
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0xB1));
     b = _mm512_add_epi16(a, _mm512_shuffle_i64x2(a, a, 0xB1));
@@ -8178,7 +8168,7 @@ gpti_target_avx512 static void gpti_quantize_avx512(gpti_xblock *out, size_t ld,
         half = _mm256_max_epi32(_mm512_castsi512_si256(m[0]), _mm512_extracti64x4_epi64(m[0], 1));
         top = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
         if (_mm_movemask_epi8(_mm_or_si128(_mm_cmplt_epi32(top, _mm_set1_epi32(0x0C000000)),
-            _mm_cmpgt_epi32(top, _mm_set1_epi32(0x7F7FFFFF))))) {       /* what gpti_quantize_scale sees to */
+            _mm_cmpgt_epi32(top, _mm_set1_epi32(0x7F7FFFFF))))) {    /* see gpti_quantize_scale */
             gpti_quantize_avx2(out, ld, x, 128);
             continue;
         }
@@ -8206,7 +8196,7 @@ static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512
 #define gpti_target_avx512_vnni GPTI_TARGET(GPTI_AVX512 ",avx512vnni")
 typedef __m512i gpti_sum_avx512_vnni;
 enum { gpti_tile_panels_avx512_vnni = 2, gpti_most_q_avx512_vnni = 255, gpti_bias_q5_avx512_vnni = 0 };
-#define gpti_start_avx512_vnni(pairs, centre, q8) _mm512_madd_epi16(pairs, _mm512_set1_epi16((short)-(centre)))
+#define gpti_start_avx512_vnni(pairs, centre) _mm512_madd_epi16(pairs, _mm512_set1_epi16((short)-(centre)))
 #define gpti_dot_avx512_vnni(s, w, x, centre, q8) _mm512_dpbusd_epi32(s, w, x)
 #define gpti_total_avx512_vnni(s, pairs, bias, q8) (s)
 #define GPTI_KERNEL_SET _avx512_vnni
@@ -8215,7 +8205,7 @@ enum { gpti_tile_panels_avx512_vnni = 2, gpti_most_q_avx512_vnni = 255, gpti_bia
 #endif
 
 #ifdef GPTI_AMX
-/* ---- amx: one instruction sums the products of 16 tokens with the 16 rows of a panel over 32 columns -----
+/* ---- amx: one instruction multiplies 16 tokens by the 16 rows of a panel over 32 columns -----
  * Intel SDM vol. 1, 18; gcc 11 or clang 12 on Linux. Scaling and adding the sums, in the order of [KERNELS], is most of
  * the work. In assembler, as the intrinsics of gcc 12 do not tell it that they touch memory. */
 
@@ -8240,7 +8230,7 @@ static void gpti_amx_begin(int n_half) {
 }
 static void gpti_amx_end(void) { __asm__ volatile("tilerelease" ::); }
 
-#define GPTI_AMX_HELD 4         /* pieces of the activations, 32 or 16 columns, that stay in registers 2 to 5: */
+#define GPTI_AMX_HELD 4     /* pieces of activations, 32 or 16 columns, stay in registers 2 to 5: */
 #define GPTI_AMX_OF_PIECE(k, X) if (k == 0) X(2); else if (k == 1) X(3); else if (k == 2) X(4); else X(5)
 #define GPTI_AMX_LOAD(i) __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #i "|tileloadd tmm" #i ", [%0+%1*1]}" \
     :: "r"(q), "r"((size_t)64) : "memory")
@@ -8258,7 +8248,7 @@ GPTI_OP(avx512) void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_half
     GPTI_AMX_OF_PIECE(k, GPTI_AMX_SUM);
 }
 
-/* Pieces [0, held) of all panels. While the sums of step k are scaled, those of k + 1 and k + 2 are computed. */
+/* Pieces [0, held) of all panels: while sums k are scaled, k + 1 and k + 2 are computed. */
 GPTI_OP(avx512) void gpti_amx_pieces(const gpti_product_args *args, const gpti_tile *t, const gpti_xblock *x,
     size_t ld, const size_t held, const int n_half, int32_t (*sum)[16][16]) {
     const size_t n = args->n_panel;
@@ -8323,7 +8313,8 @@ static void gpti_matmul_amx(const gpti_matmul *job, size_t begin, size_t end, gp
         return;
     }
     memset(&steps, 0, sizeof steps);
-    steps.n_tok = 16; steps.most_q = 255; steps.centre = gpti_centre_amx; steps.unpack = gpti_unpack_steps_avx512();
+    steps.n_tok = 16; steps.most_q = 255;
+    steps.unpack = gpti_unpack_steps_avx512(); steps.centre = gpti_centre_amx;
     steps.one_scale = steps.q5 = gpti_one_scale_amx; steps.two_scales = gpti_two_scales_amx;
     gpti_amx_begin(job->w.fmt->n_scale);
     gpti_matmul_set(&steps, job, begin, end, scratch);
@@ -8355,8 +8346,8 @@ typedef int8x16_t gpti_i8_neon, gpti_shift_neon;
 typedef int32x4_t gpti_i32_neon;
 typedef int32x4x2_t gpti_sum_neon;
 typedef float32x4_t gpti_f32_neon;
-enum { gpti_lanes_neon = 4, gpti_panels_neon = 1, gpti_tokens_neon = 4, gpti_packed_panels_neon = 1,
-       gpti_tile_panels_neon = 1, gpti_att_queries_neon = 2, gpti_att_vectors_neon = 4 };
+enum { gpti_lanes_neon = 4, gpti_panels_neon = 1, gpti_tokens_neon = 4,
+       gpti_packed_panels_neon = 1, gpti_tile_panels_neon = 1, gpti_att_queries_neon = 2, gpti_att_vectors_neon = 4 };
 #define gpti_load_u8_neon vld1q_u8
 #define gpti_store_u8_neon vst1q_u8
 #define gpti_set_u8_neon(c) vdupq_n_u8((uint8_t)(c))
@@ -8385,9 +8376,9 @@ enum { gpti_lanes_neon = 4, gpti_panels_neon = 1, gpti_tokens_neon = 4, gpti_pac
 /* One 16-bit sum per row and column of four: |q - zero| <= 31 by 127 by 8 groups is 31496 for five bits, <= 32 by 127
  * by 4 for six. Above, 32-bit sums of pairs. */
 enum { gpti_most_q_neon = 63, gpti_bias_q5_neon = 0 };
-GPTI_INLINE int32x4x2_t gpti_start_neon(int8x16_t pairs, int centre, const int q8) {
+GPTI_INLINE int32x4x2_t gpti_start_neon(int8x16_t pairs, int centre) {
     const int32x4x2_t s = { { vdupq_n_s32(0), vdupq_n_s32(0) } };
-    (void)pairs; (void)centre; (void)q8;
+    (void)pairs; (void)centre;
     return s;
 }
 GPTI_INLINE int32x4x2_t gpti_dot_neon(int32x4x2_t s, uint8x16_t w, int8x16_t x, int centre, const int q8) {
@@ -8415,7 +8406,6 @@ static uint32_t gpti_top_neon(const float *x) {
         m = vmaxq_u32(m, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7FFFFFFF)));
     return vmaxvq_u32(m);
 }
-
 static void gpti_round_neon(const float *x, float id, gpti_xblock *out) {
     int h, i;
     for (h = 0; h < 2; h++) {
@@ -8445,7 +8435,7 @@ static int gpti_cpu_neon_dot(void) { return gpti_cpu_arm(16, 20); }  /* AT_HWCAP
 #  endif
 typedef int32x4_t gpti_sum_neon_dot;
 enum { gpti_tile_panels_neon_dot = 1, gpti_most_q_neon_dot = 255, gpti_bias_q5_neon_dot = 0 };
-#define gpti_start_neon_dot(pairs, centre, q8) vdupq_n_s32(0)
+#define gpti_start_neon_dot(pairs, centre) vdupq_n_s32(0)
 #define gpti_dot_neon_dot(s, w, x, centre, q8) vdotq_s32(s, gpti_minus_neon(w, centre), x)
 #define gpti_total_neon_dot(s, pairs, bias, q8) (s)
 #define GPTI_KERNEL_SET _neon_dot
@@ -8464,7 +8454,7 @@ static int gpti_cpu_neon_i8mm(void) { return gpti_cpu_neon_dot() && gpti_cpu_arm
 #  endif
 typedef int32x4_t gpti_sum_neon_i8mm;
 enum { gpti_most_q_neon_i8mm = 255, gpti_bias_q5_neon_i8mm = 0 };
-#define gpti_start_neon_i8mm(pairs, centre, q8) vdupq_n_s32(0)
+#define gpti_start_neon_i8mm(pairs, centre) vdupq_n_s32(0)
 #define gpti_total_neon_i8mm(s, pairs, bias, q8) (s)
 /* In place of dot: SMMLA multiplies 2 x 8 bytes by 8 x 2, eight columns of two tokens by rows 0, 1 of w and u (in s[0])
  * and 2, 3 (in s[1]). At the end `apart` makes s[0] the sums of one token, s[1] those of the other. */
@@ -8496,8 +8486,8 @@ static int gpti_cpu_wasm(void) { return 1; }
 typedef v128_t gpti_u8_wasm, gpti_i8_wasm, gpti_i32_wasm, gpti_f32_wasm;
 typedef int gpti_shift_wasm;
 typedef struct gpti_sum_wasm { v128_t lo, hi; } gpti_sum_wasm;
-enum { gpti_lanes_wasm = 4, gpti_panels_wasm = 1, gpti_tokens_wasm = 2, gpti_packed_panels_wasm = 1,
-       gpti_tile_panels_wasm = 1, gpti_att_queries_wasm = 1, gpti_att_vectors_wasm = 4 };
+enum { gpti_lanes_wasm = 4, gpti_panels_wasm = 1, gpti_tokens_wasm = 2,
+       gpti_packed_panels_wasm = 1, gpti_tile_panels_wasm = 1, gpti_att_queries_wasm = 1, gpti_att_vectors_wasm = 4 };
 #define gpti_load_u8_wasm wasm_v128_load
 #define gpti_store_u8_wasm wasm_v128_store
 #define gpti_set_u8_wasm(c) wasm_i8x16_splat((int8_t)(c))
@@ -8535,9 +8525,9 @@ GPTI_INLINE v128_t gpti_from_f16_wasm(const void *p) {      /* as gpti_f16_f32 *
 
 /* as neon */
 enum { gpti_most_q_wasm = 63, gpti_bias_q5_wasm = 0 };
-GPTI_INLINE gpti_sum_wasm gpti_start_wasm(v128_t pairs, int centre, const int q8) {
+GPTI_INLINE gpti_sum_wasm gpti_start_wasm(v128_t pairs, int centre) {
     const gpti_sum_wasm s = { wasm_i32x4_splat(0), wasm_i32x4_splat(0) };
-    (void)pairs; (void)centre; (void)q8;
+    (void)pairs; (void)centre;
     return s;
 }
 GPTI_INLINE gpti_sum_wasm gpti_dot_wasm(gpti_sum_wasm s, v128_t w, v128_t x, int centre, const int q8) {
@@ -8564,7 +8554,6 @@ static uint32_t gpti_top_wasm(const float *x) {
     m = wasm_u32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
     return (uint32_t)wasm_i32x4_extract_lane(m, 0);
 }
-
 static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
     const v128_t magic = wasm_f32x4_splat(12582912.0f), bits = wasm_i32x4_splat(0x4B400000);
     int h, i;
@@ -8625,11 +8614,12 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 #endif
     k->name = "ref"; k->usable = gpti_cpu_ref; k->matmul = gpti_matmul_ref;
     k->quantize = gpti_quantize_ref; k->round13 = gpti_round13_ref; k->attend = gpti_attend_ref;
-    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref; k->kv_store = gpti_kv_store_ref;
+    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref;
+    k->kv_store = gpti_kv_store_ref;
     return (size_t)(k + 1 - out);
 }
 
-/* The set of that name if this processor can run it; for NULL the best but AMX, which changes the process. */
+/* The set of that name if this processor runs it; for NULL the best but AMX, which changes the process. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
     char names[24 * GPTI_MAX_SET];
@@ -8657,9 +8647,9 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
  *   panels, tokens  the sums that fit the registers; packed_panels, tile_panels: for one token
  *   four(p)         four bytes, repeated; look_up(table, i); from_f16, from_u8 ...: to floats
  * and of its set:
- *   sum             type of sums: start(pairs, centre, q8) is -centre * pairs, the sum of x; dot(s, w, x, centre, q8)
- *                   adds (w - centre) * x of four columns; total(s, pairs, bias, q8): the int32, and bias * pairs.
- *                   A set subtracts centre in start or in dot. q8: q may exceed most_q.
+ *   sum             type of sums: start(pairs, centre) is -centre * pairs, the sum of x; dot(s, w, x, centre, q8)
+ *                   adds (w - centre) * x of four columns; total(s, pairs, bias, q8): int32, and bias * pairs.
+ *                   A set subtracts centre in start or in dot. q8: q may exceed most_q, dot subtracts zero.
  *   bias_q5         not 0: sums of 5-bit q start from q - bias_q5, to fit 16 bits, and end at q
  *   GPTI_WIDTH_OF, GPTI_SINGLE_TOKEN_OF    the set whose loops it takes: of the width, of one token's products. If
  *                   none, they are compiled for this set. GPTI_HALF_WIDTH: the set for rows shorter than a vector */
@@ -8696,9 +8686,8 @@ GPTI_FN_INLINE void GPTI_K(product)(const gpti_product_args *args, const int n_h
     const gpti_tile *t = args->t, *end = t + args->n / 32;
     const uint8_t *q[GPTI_W(panels)];
     const size_t ld = args->ld, q_step = args->q_step;
-    const int bias = q5 ? GPTI_K(bias_q5) : 0, centre = bias ? bias : args->zero;
+    const int bias = q5 ? GPTI_K(bias_q5) : 0, zero = q8 ? 0 : args->zero, centre = bias ? bias : zero;
     int i, v, g, h;
-    (void)q8;       /* some sets' sums hold any q */
     GPTI_EACH(v, GPTI_W(panels)) q[v] = args->q[v];
     GPTI_EACH(i, GPTI_W(tokens)) {
         x[i] = args->x[i];
@@ -8709,7 +8698,7 @@ GPTI_FN_INLINE void GPTI_K(product)(const gpti_product_args *args, const int n_h
             const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
             GPTI_K(sum) s[GPTI_MANY][GPTI_W(tokens)];
             GPTI_EACH(i, GPTI_W(tokens)) {
-                GPTI_K(sum) start = GPTI_K(start)(GPTI_W(four)(x[i]->sum[GPTI_RANGE(h)]), centre, q8);
+                GPTI_K(sum) start = GPTI_K(start)(GPTI_W(four)(x[i]->sum[GPTI_RANGE(h)]), centre);
                 GPTI_EACH(v, GPTI_MANY) s[v][i] = start;
             }
 #ifdef GPTI_PAIRS_OF_TOKENS
@@ -8836,16 +8825,16 @@ GPTI_FN_INLINE void GPTI_K(fetch)(const gpti_product_args *args, const int kind)
     const struct gpti_fetch *of = &gpti_fetches[kind];
     const int packed = of->packed_scales, n_half = of->n_scale, bits = of->bits, both = of->both;
     const int q8 = of->q8 && GPTI_K(most_q) < 255, bias = bits == 5 ? GPTI_K(bias_q5) : 0;
-    const int centre = bias ? bias : args->zero;
+    const int zero = q8 ? 0 : args->zero, centre = bias ? bias : zero;
     const int n_group = n_half == 2 || both ? 4 : 8;        /* of 64 bytes: of a half, or of all */
-    const int n_panel = packed ? GPTI_W(packed_panels) : GPTI_K(tile_panels), n_vec = n_panel * GPTI_VECTORS;
+    const int n_packed = GPTI_W(packed_panels), n_tile = GPTI_K(tile_panels);
+    const int n_panel = packed ? n_packed : n_tile, n_vec = n_panel * GPTI_VECTORS;
     const GPTI_W(u8) low = GPTI_W(set_u8)(15), keep = GPTI_W(set_u8)(bits == 6 ? 48 : 16);
     const GPTI_W(shift) four = GPTI_W(shift_by)(4);
     const gpti_xblock *x = args->x[0];
     const gpti_tile *t = args->t;
     GPTI_W(f32) f[GPTI_FEW];
     int v, g, h, j, n = (int)(args->n / 32);
-    (void)q8;
     GPTI_EACH(v, n_vec) f[v] = GPTI_W(load)(GPTI_SUMS(args, 0, v));
     for (j = 0; j < n; j++, t++, x += args->ld) {
         const GPTI_W(f32) xd = GPTI_W(set)(x->d);
@@ -8857,7 +8846,7 @@ GPTI_FN_INLINE void GPTI_K(fetch)(const gpti_product_args *args, const int kind)
         else GPTI_EACH(v, n_panel) GPTI_EACH(g, of->n_line)
             GPTI_PREFETCH(args->next[v] + (size_t)j * args->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
-            GPTI_K(sum) s[GPTI_FEW], start = GPTI_K(start)(GPTI_W(four)(x->sum[GPTI_RANGE(h)]), centre, q8);
+            GPTI_K(sum) s[GPTI_FEW], start = GPTI_K(start)(GPTI_W(four)(x->sum[GPTI_RANGE(h)]), centre);
             GPTI_EACH(v, n_vec) s[v] = start;
             GPTI_UNROLL for (g = 4 * h; g < 4 * h + n_group; g++) {
                 const GPTI_W(i8) a = GPTI_W(four)(x->q + 4 * g), a1 = GPTI_W(four)(x->q + 4 * (both ? g + 4 : g));
@@ -8911,7 +8900,6 @@ GPTI_FN void GPTI_K(step_f16)(float *out, size_t step, const uint8_t *p, size_t 
     for (; n > 0; n--, out += step, p += p_step)
         for (r = 0; r < 16; r += GPTI_W(lanes)) GPTI_W(store)(out + r, GPTI_W(from_f16)(p + 2 * r));
 }
-
 GPTI_FN void GPTI_K(step_scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
     const float *d) {
     const GPTI_W(f32) less = GPTI_W(set)((float)bias);
@@ -8921,7 +8909,6 @@ GPTI_FN void GPTI_K(step_scales)(float *out, size_t step, const uint8_t *c, size
         GPTI_W(store)(out + r, GPTI_W(mul)(x, GPTI_W(load)(d + r)));
     }
 }
-
 GPTI_FN void GPTI_K(step_bits)(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge) {
     const GPTI_W(u8) keep = GPTI_W(set_u8)(mask);
     const GPTI_W(shift) right = GPTI_W(shift_by)(shift), up = GPTI_W(shift_by)(left);
@@ -8951,7 +8938,6 @@ GPTI_FN void GPTI_K(step_high_bits)(uint8_t *low, uint8_t *high, const uint8_t *
         p += 64; low += 64; high += 64;
     }
 }
-
 GPTI_FN void GPTI_K(step_nibbles)(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step,
     size_t n, size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
     const GPTI_W(u8) mask = GPTI_W(set_u8)(15), table = codes != NULL ? GPTI_W(table)(codes) : mask;
@@ -8974,7 +8960,6 @@ GPTI_FN void GPTI_K(step_nibbles)(uint8_t *low, uint8_t *high, size_t step, cons
         }
     }
 }
-
 GPTI_FN void GPTI_K(step_pairs)(gpti_tile *t, const uint8_t *p, const uint8_t *third) {
     const GPTI_W(u8) low = GPTI_W(set_u8)(3), high = GPTI_W(set_u8)(4);
     const GPTI_W(shift) one = GPTI_W(shift_by)(1), two = GPTI_W(shift_by)(2), four = GPTI_W(shift_by)(4);
@@ -9022,7 +9007,7 @@ GPTI_FN void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_
 }
 #endif
 
-/* ---- attention: as gpti_scores_ref and gpti_add_values_ref; a are the sums over even i, b over odd ---- */
+/* ---- attention, as gpti_scores_ref and gpti_add_values_ref: a sums over even i, b over odd ---- */
 GPTI_FN void GPTI_K(kv_load)(int kv, const uint8_t *p, size_t d, size_t lanes, float *out) {
     size_t i = 0, n = d * lanes;
     if (kv != GPT_KV_F16) { gpti_kv_load(kv, p, d, lanes, out); return; }
@@ -9061,8 +9046,8 @@ GPTI_FN_INLINE void GPTI_K(scores_of)(const float *const *q, const float *keys, 
 GPTI_FN void GPTI_K(scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
     int exact) {
     size_t i = 0;
-    for (; exact && i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_Q, 1);
-    for (; exact && i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
+    if (exact) for (; i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_Q, 1);
+    if (exact) for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
 /* nv vectors of values for nq queries */
@@ -9107,9 +9092,9 @@ GPTI_FN void GPTI_K(add_values)(float *const *o, size_t n, size_t d, float (*p)[
 #ifdef GPTI_HALF_WIDTH      /* a load that spans two stores would wait until both are done */
     if (d < GPTI_W(lanes)) { GPTI_CAT(gpti_add_values, GPTI_HALF_WIDTH)(o, n, d, p, values, lo, hi, exact); return; }
 #endif
-    for (; exact && i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q)
+    if (exact) for (; i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q)
         GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_Q, 1);
-    for (; exact && i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 1);
+    if (exact) for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
 GPTI_FN void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
@@ -9117,7 +9102,7 @@ GPTI_FN void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
 
-/* ---- the rest is the plain C of [FORWARD], compiled for this processor: loops of 16 lanes become vectors ---- */
+/* ---- plain C of [FORWARD], compiled for this processor: loops of 16 lanes become vectors ---- */
 GPTI_FN void GPTI_K(round13)(float *x, size_t n) { gpti_round13_body(x, n); }
 GPTI_FN void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
 GPTI_FN void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
