@@ -1674,92 +1674,104 @@ static void gpti_sincos_d(double x, double *s, double *c) {
 /* ======================================================================
  * [FORMATS] Number formats: how published files store weights
  * ====================================================================
- * A matrix [n_row, n_col] has n_row outputs; a file stores it row by row, each row a string of blocks. A product wants the
- * other direction: the same column of many rows at once, one SIMD lane per row. So rows are kept in PANELS of 16. For each
- * block column of a panel the 16 blocks lie together, and every field of the block is dealt out across the rows in units:
- *
- *     file    row 0: d q0 q1 q2 ...   row 1: d q0 q1 q2 ...   ...   row 15: d q0 q1 q2 ...
- *     panel   d[16 rows]   q0..q3 [16 rows][4 bytes]   q4..q7 [16 rows][4 bytes]   ...
- *
- * That is a permutation of bytes: a panel is as large as its 16 rows, and a last panel with fewer rows is filled with zeros.
- * A table row says which fields a block has; packing is one function. Unpacking turns the blocks of a panel into TILES of
- * 32 columns, the one shape that the kernels multiply; it is written once, in steps of which each kernel set has its own.
+ * A matrix [n_row, n_col] has n_row outputs; a file stores it row by row, each row a string of blocks. A product wants
+ * the same column of many rows at once, one SIMD lane per row. So rows are kept in PANELS of 16: for each block column
+ * the 16 blocks lie together, and each field of a block is dealt out across the rows in units:
+ *     file, Q4_0    row 0: d d q0 q1 ... q15   d d q0 ...     row 1: d d q0 q1 ... q15   d d q0 ...
+ *     panel, row    0     1     2         15
+ *       field d   | d d | d d | d d | ... | d d |                      units of 2 bytes
+ *       field q   | q0 q1 q2 q3 | q0 q1 q2 q3 | ... | q0 q1 q2 q3 |   units of 4: a GROUP, 64 bytes
+ *                 | q4 q5 q6 q7 | q4 q5 q6 q7 | ... | q4 q5 q6 q7 |    the next group
+ * A permutation of bytes: a panel is as large as its 16 rows; a last one with fewer is filled with zeros. Unpacking
+ * makes TILES of 32 columns of the blocks, the one shape that kernels multiply, in steps; each set has its own steps.
  */
-#define GPTI_PANEL 16     /* rows of a panel, lanes of a kernel                                          */
-#define GPTI_Q8_0 8       /* ggml's number of the one format whose q need no unpacking                   */
-#define GPTI_COLUMNS 256    /* columns a kernel unpacks at a time: a multiple of every block length        */
+#define GPTI_PANEL 16     /* rows of a panel, lanes of a kernel                                   */
+#define GPTI_COLUMNS 256  /* columns a kernel unpacks at a time: a multiple of every block length */
 
-/* 32 columns of 16 rows: weight(row, k) = (q - zero) * d - m, where d and m are those of the half k/16 when the format has
- * two scales per 32 columns, else [0]. q - zero lies in [-128, 127]. */
+/* 32 columns of 16 rows: weight(row, k) = (q - zero) * d - m. A HALF of a tile is 16 columns: d and m are those of
+ * half k / 16 when the format has two scales per tile, else [0]. q - zero lies in [-128, 127].
+ *     q   row    0             1                   15
+ *             | k = 0 1 2 3 | k = 0 1 2 3 | ... | k = 0 1 2 3 |    group 0
+ *             | k = 4 5 6 7 | k = 4 5 6 7 | ... | k = 4 5 6 7 |    group 1    ... up to group 7 */
 typedef struct gpti_tile {
-    uint8_t q[512];       /* [k / 4 * 64 + row * 4 + k % 4]                                              */
-    float d[2][16];       /* exact: a half-float times an integer of at most 8 bits                      */
-    float m[2][16];       /* read only when the format has_min                                           */
+    uint8_t q[512];       /* [k / 4 * 64 + row * 4 + k % 4]                                       */
+    float d[2][16];       /* exact: a 16-bit float times an integer of at most 8 bits             */
+    float m[2][16];       /* read only when the format has_min                                    */
 } gpti_tile;
 
-/* Bits above the nibbles: groups of 64 bytes from p (the next group `by` bytes on, the next time `step` bytes); each low
- * nibble gets the bits (p >> shift[0] & mask) << 4, each high one those of shift[1], and a group shifts by `shift_step` more. */
-typedef struct gpti_high_bits { const unsigned char *p; size_t step, by; int shift[2], shift_step, mask; } gpti_high_bits;
+/* Bits above nibbles. The next group of nibbles takes bits group_step bytes on, shifted right by group_shift more; the
+ * next of n times begins `step` bytes on. With mask 3, shift { 0, 4 }:
+ *     p    | 7 6 5 4 3 2 1 0 |        low nibble's  q = | . . 1 0 n n n n |
+ *                                     high nibble's q = | . . 5 4 n n n n | */
+typedef struct gpti_high_bits {
+    const uint8_t *p; size_t step, group_step; int shift[2], group_shift, mask;
+} gpti_high_bits;
 
-/* The steps that unpacking is made of: each kernel set has its own. All work on groups of 64 bytes or rows of 16, do the
- * same n times, and move their pointers on by the given steps (in elements) after each time. */
+/* The q that unpackers leave: none, those of Q8_0, all that products of one token fetch themselves. */
+enum { GPTI_SKIP_NOTHING, GPTI_SKIP_Q8_0, GPTI_SKIP_FETCHED };
+
+/* The steps that unpacking is made of: each kernel set has its own. All work on groups or on rows of 16, do the same n
+ * times, and move their pointers on by the given steps (in elements) after each time. */
 typedef struct gpti_unpack_steps {
-    /* out[16] = the half floats p[16] */
-    void (*halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n);
+    /* out[16] = the 16-bit floats p[16] */
+    void (*f16)(float *out, size_t step, const uint8_t *p, size_t p_step, size_t n);
     /* out[16] = (c[16] - bias) * d[16], exact */
     void (*scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d);
     /* q[64] = (p[64] >> shift & mask) << left, or'ed to what is there when `merge` */
-    void (*bits)(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge);
-    /* low[64 * n_group], high[64 * n_group] = the nibbles of p[64 * n_group], looked up in codes[16] unless NULL, and with
-     * upper bits unless NULL (never both) */
-    void (*nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n, size_t n_group,
-                    const uint8_t *codes, const gpti_high_bits *up);
-    /* one block of 256 pairs of bits of 16 rows, p[2][512]: tile 4h + i = (p[h] >> 2i & 3), with bit 4h + i of third[512]
-     * above it unless NULL */
-    void (*pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third);
-    int in_place;    /* q stays where it lies: 0 never, 1 that of Q8_0, 2 wherever it is fetched from there */
+    void (*bits)(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge);
+    /* low, high [64 * n_group] = nibbles of p, looked up in codes[16] or with upper bits unless NULL */
+    void (*nibbles)(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step, size_t n,
+                    size_t n_group, const uint8_t *codes, const gpti_high_bits *up);
+    /* of p[2][512]: q of tile 4h + i is p[h] >> 2i & 3, above it bit 4h + i of third[512], if any */
+    void (*pairs)(gpti_tile *t, const uint8_t *p, const uint8_t *third);
+    int skip;
 } gpti_unpack_steps;
 
 typedef struct gpti_field {
-    uint8_t offset, bytes;    /* place in the file's block                                               */
-    uint8_t unit;             /* GPTI_DEAL, or the bytes that stay together, | GPTI_FLIP                 */
+    uint8_t offset, bytes;    /* place in the file's block                                        */
+    uint8_t unit;             /* bytes that stay together, or GPTI_DEAL; | GPTI_FLIP, GPTI_NUMBER */
 } gpti_field;
-#define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                          */
-#define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped                      */
+#define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                   */
+#define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped               */
+#define GPTI_NUMBER 128       /* the field is one number; units of 2 are 16-bit floats anyway   */
 
-/* How the product of one token takes the q of tile j and column group e (64 bytes each), as nibble | upper bits << 4:
- *   FLOATS       widened to f32 ahead of it;   HALVES, BF16   16-bit floats as they lie
- *   BYTES        byte group e of block j
- *   32, FIVE32   block j's nibbles: low of e for e < 4, else high of e - 4; the fifth is bit e of the 64 bytes ahead of them
- *   64, FIVE64   nibble group 8 (j / 2) + e of the block of 256, low in even tiles; the fifth is bit j of the upper group e
- *   SIX64        nibble group 16 (j / 4) + 8 (j % 2) + e, low where j % 4 < 2; pair j % 4 of the upper group 8 (j / 4) + e
- *   TILE ...     not at all, but from unpacked tiles: one scale, one scale and q up to 255, two scales */
-enum { GPTI_FETCH_FLOATS, GPTI_FETCH_HALVES, GPTI_FETCH_BF16, GPTI_FETCH_BYTES, GPTI_FETCH_32, GPTI_FETCH_FIVE32, GPTI_FETCH_64,
-       GPTI_FETCH_FIVE64, GPTI_FETCH_SIX64, GPTI_FETCH_TILE, GPTI_FETCH_TILE_WIDE, GPTI_FETCH_TILE_HALVED, GPTI_N_FETCH };
+/* Where the product of one token finds the q of tile j, group e, in packed blocks. F32 is widened ahead of it, F16 and
+ * BF16 while multiplying. Upper bits lie in groups too.
+ *   Q8_0         group e of block j
+ *   Q4_0, Q5_0   block j: low nibbles of group e for e < 4, else high ones of e - 4; fifth: bit e of the group ahead
+ *   Q4_K, Q5_K   nibbles of group 8 (j / 2) + e of the block, low in even tiles; fifth: bit j of upper group e
+ *   Q6_K         nibbles of group 16 (j / 4) + 8 (j % 2) + e, low if j % 4 < 2; pair j % 4 of upper group 8 (j / 4) + e
+ *   TILE ...     not at all, but from tiles: one scale; one scale and q up to 255; two scales */
+enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
+       GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
+       GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_N_FETCH };
+enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K,
+       GPTI_UNPACK_Q4_K, GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
+enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
 
-typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation    */
+typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
     char name[8];
-    uint32_t type;                /* ggml's number for it, as in the file                                */
-    uint16_t block_len;           /* weights per block                                                   */
+    uint32_t type;                /* ggml's number for it, as in the file                         */
+    uint16_t block_len;           /* weights per block                                            */
     uint16_t block_bytes;
-    uint8_t n_scale;              /* scales per 32 columns: 0 = plain floats, 1 or 2                     */
-    uint8_t zero;                 /* the q that stands for 0                                             */
-    uint8_t q_max;                /* bound of q: SIMD sums are sized by it                               */
+    uint8_t n_scale;              /* scales per 32 columns: 0 = plain floats, 1 or 2              */
+    uint8_t zero;                 /* the q that stands for 0                                      */
+    uint8_t q_max;                /* bound of q: SIMD sums are sized by it                        */
     uint8_t has_min;
-    uint8_t fetch;                /* GPTI_FETCH_ */
-    gpti_field field[6];          /* in order, without gaps; unit 0 ends the list                        */
+    uint8_t fetch, unpack, codes; /* GPTI_FETCH_, GPTI_UNPACK_, GPTI_CODES_                       */
+    gpti_field field[5];          /* in order, without gaps; unit 0 ends the list                 */
 } gpti_format;
 
 typedef struct gpti_matrix {
     const gpti_format *fmt;
-    size_t n_row, n_col;          /* n_col is a multiple of block_len                                    */
-    const unsigned char *data;    /* borrowed                                                            */
-    int packed;                   /* 1: panels; 0: rows exactly as in the file                           */
+    size_t n_row, n_col;          /* n_col is a multiple of block_len                             */
+    const uint8_t *data;    /* borrowed                                                     */
+    int packed;                   /* 1: panels; 0: rows exactly as in the file                    */
 } gpti_matrix;
 
-/* ---- half precision ---- */
+/* ---- 16-bit floats ---- */
 
-/* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal takes part, so flush-to-zero modes cannot hurt. */
+/* Exact. A NaN keeps its sign and becomes quiet. No f32 subnormal, so flush-to-zero cannot hurt. */
 static float gpti_f16_f32(uint32_t h) {
     uint32_t sign = (h & 0x8000u) << 16, em = h & 0x7FFFu;
     uint32_t bits = (em << 13) + (112u << 23);
@@ -1768,14 +1780,14 @@ static float gpti_f16_f32(uint32_t h) {
     return gpti_bits_f32(sign | bits);
 }
 
-/* Rounds to nearest even, overflows to infinity, keeps the upper bits of a NaN and makes it quiet. */
-GPTI_INLINE uint32_t gpti_f32_f16(float f) {        /* without a branch, for loops of 16 lanes */
+/* Rounds to nearest even, or to infinity; a NaN keeps its upper bits, quiet. No branch, for SIMD. */
+GPTI_INLINE uint32_t gpti_f32_f16(float f) {
     const uint32_t u = gpti_f32_bits(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu;
-    const uint32_t low = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u;      /* 0.5 has the ulp 2^-24 of a half */
+    const uint32_t low = gpti_f32_bits(gpti_bits_f32(a) + 0.5f) - 0x3F000000u; /* ulp 2^-24 */
     const uint32_t high = (a + 0x0FFFu + (a >> 13 & 1u) - (112u << 23)) >> 13;
-    const uint32_t is_low = 0u - (uint32_t)(a < 0x38800000u), is_big = 0u - (uint32_t)(a >= 0x477FF000u),
-        is_nan = 0u - (uint32_t)(a > 0x7F800000u);
-    const uint32_t h = (low & is_low) | (high & ~is_low), n = (0x7C00u & ~is_nan) | ((0x7E00u | (a >> 13 & 0x03FFu)) & is_nan);
+    const uint32_t is_low = 0u - (uint32_t)(a < 0x38800000u), is_big = 0u - (uint32_t)(a >= 0x477FF000u);
+    const uint32_t is_nan = 0u - (uint32_t)(a > 0x7F800000u), h = (low & is_low) | (high & ~is_low);
+    const uint32_t n = (0x7C00u & ~is_nan) | ((0x7E00u | (a >> 13 & 0x03FFu)) & is_nan);
     return sign | (h & ~is_big) | (n & is_big);
 }
 
@@ -1786,54 +1798,51 @@ GPTI_INLINE void gpti_store_u16(unsigned char *p, uint32_t v) {
     p[1] = (unsigned char)(h >> 8);
 }
 
-static void gpti_widen_f32(const unsigned char *p, size_t n, float *out) {
-    size_t i;
-    for (i = 0; i < n; i++) out[i] = gpti_bits_f32(gpti_load_u32(p + 4 * i));
-}
-
-static void gpti_widen_f16(const unsigned char *p, size_t n, float *out) {
+static void gpti_widen_f16(const uint8_t *p, size_t n, float *out) {
     size_t i;
     for (i = 0; i < n; i++) out[i] = gpti_f16_f32(gpti_load_u16(p + 2 * i));
 }
 
-static void gpti_widen_bf16(const unsigned char *p, size_t n, float *out) {
+/* out[n] = the weights p[n] of a float format */
+static void gpti_widen(const gpti_format *fmt, const uint8_t *p, size_t n, float *out) {
     size_t i;
-    for (i = 0; i < n; i++) out[i] = gpti_bits_f32((uint32_t)gpti_load_u16(p + 2 * i) << 16);
+    if (fmt->fetch == GPTI_FETCH_F16) gpti_widen_f16(p, n, out);
+    else if (fmt->fetch == GPTI_FETCH_BF16)
+        for (i = 0; i < n; i++) out[i] = gpti_bits_f32((uint32_t)gpti_load_u16(p + 2 * i) << 16);
+    else for (i = 0; i < n; i++) out[i] = gpti_bits_f32(gpti_load_u32(p + 4 * i));
 }
 
 /* ---- unpacking: the steps in plain C ---- */
 
-static void gpti_halves_ref(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
+static void gpti_step_f16_ref(float *out, size_t step, const uint8_t *p, size_t p_step, size_t n) {
     for (; n > 0; n--, out += step, p += p_step) gpti_widen_f16(p, 16, out);
 }
-
-static void gpti_scales_ref(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias, const float *d) {
+static void gpti_step_scales_ref(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
+                                 const float *d) {
     int r;
     for (; n > 0; n--, out += step, c += c_step) for (r = 0; r < 16; r++) out[r] = (float)((int)c[r] - bias) * d[r];
 }
-
-static void gpti_bits_ref(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge) {
+static void gpti_step_bits_ref(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge) {
     int i;
     for (i = 0; i < 64; i++) q[i] = (uint8_t)((merge ? q[i] : 0) | (p[i] >> shift & mask) << left);
 }
-
-static void gpti_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
-                             size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
+static void gpti_step_nibbles_ref(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step, size_t n,
+                                  size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
     size_t j, i;
     for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
         for (i = 0; i < 64 * n_group; i++) {
             low[i] = (uint8_t)(codes != NULL ? codes[p[i] & 15] : p[i] & 15);
             high[i] = (uint8_t)(codes != NULL ? codes[p[i] >> 4] : p[i] >> 4);
             if (up != NULL) {
-                unsigned b = (unsigned)up->p[j * up->step + i / 64 * up->by + i % 64] >> ((int)(i / 64) * up->shift_step);
+                unsigned b = up->p[j * up->step + i / 64 * up->group_step + i % 64];
+                b >>= (int)(i / 64) * up->group_shift;
                 low[i] = (uint8_t)(low[i] | (b >> up->shift[0] & (unsigned)up->mask) << 4);
                 high[i] = (uint8_t)(high[i] | (b >> up->shift[1] & (unsigned)up->mask) << 4);
             }
         }
     }
 }
-
-static void gpti_pairs_ref(gpti_tile *t, const unsigned char *p, const unsigned char *third) {
+static void gpti_step_pairs_ref(gpti_tile *t, const uint8_t *p, const uint8_t *third) {
     int n, i;
     for (n = 0; n < 8; n++, t++) {
         for (i = 0; i < 512; i++) {
@@ -1844,46 +1853,49 @@ static void gpti_pairs_ref(gpti_tile *t, const unsigned char *p, const unsigned 
 }
 
 static gpti_unpack_steps gpti_unpack_steps_ref(void) {
-    const gpti_unpack_steps steps = { gpti_halves_ref, gpti_scales_ref, gpti_bits_ref, gpti_nibbles_ref, gpti_pairs_ref, 0 };
+    gpti_unpack_steps steps;
+    steps.skip = GPTI_SKIP_NOTHING; steps.f16 = gpti_step_f16_ref; steps.scales = gpti_step_scales_ref;
+    steps.bits = gpti_step_bits_ref; steps.nibbles = gpti_step_nibbles_ref; steps.pairs = gpti_step_pairs_ref;
     return steps;
 }
 
-/* ---- unpacking: the formats. A field at offset o of the file's block starts at p + 16 * o of the panel's. ---- */
+/* ---- unpacking: the formats. Offset o of the file's block is p + 16 * o of the panel's. ---- */
 
-#define GPTI_STEP sizeof(gpti_tile)                       /* from a tile to the next: bytes, then floats */
-#define GPTI_FSTEP (sizeof(gpti_tile) / sizeof(float))
+enum { GPTI_STEP = sizeof(gpti_tile), GPTI_FSTEP = sizeof(gpti_tile) / 4 }; /* to the next */
 
-/* Code books: ggml's non-linear 4-bit values + 128, and the doubled E2M1 values of OCP MX v1.0 + 12. */
-static const uint8_t gpti_codes_iq4[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 };
-static const uint8_t gpti_codes_mx4[16] = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 };
-
-/* What the nibbles of a format stand for; NULL = themselves. */
+/* What nibbles stand for: ggml's non-linear values + 128; the doubled E2M1 values of OCP MX v1.0 + 12. */
 static const uint8_t *gpti_codes(const gpti_format *fmt) {
-    return fmt->type == 39 ? gpti_codes_mx4 : fmt->type == 20 || fmt->type == 23 ? gpti_codes_iq4 : NULL;
+    static const uint8_t codes[2][16] = {
+        { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 },
+        { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 } };
+    return fmt->codes == GPTI_CODES_NONE ? NULL : codes[fmt->codes - 1];
 }
 
-/* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, then nibbles: the low ones are columns
- * 0-15, the high ones 16-31. Bit g of the dealt byte k%4 is the fifth bit of column 4g + k%4. */
-static void gpti_unpack_32(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
-    size_t i, step = 16 * (size_t)fmt->block_bytes, at = step - 16 * 16;
-    int r, fifth = fmt->q_max == 31;
-    gpti_high_bits up = { p + at - 16 * 4, step, 0, { 0, 4 }, 1, 1 };
-    u->halves(t->d[0], GPTI_FSTEP, p, step, n);
-    if (fmt->has_min) u->halves(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
-    for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
-    if (fmt->fetch < GPTI_FETCH_TILE && u->in_place > 1) return;
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fifth ? &up : NULL);
-}
-
-static void gpti_unpack_q8_0(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
-    (void)fmt;
-    u->halves(t->d[0], GPTI_FSTEP, p, 16 * 34, n);
-    for (; n > 0 && !u->in_place; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
-}
-
-static void gpti_unpack_mxfp4(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+/* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, nibbles: low ones are columns
+ * 0-15, high ones 16-31. Bit g of the dealt byte k % 4 is the fifth bit of column 4g + k % 4. */
+static void gpti_unpack_32(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                           const gpti_format *fmt) {
+    const size_t step = 16 * (size_t)fmt->block_bytes, at = step - 16 * 16;
+    const gpti_high_bits up = { p + at - 16 * 4, step, 0, { 0, 4 }, 1, 1 };
     size_t i;
-    for (i = 0; i < n; i++) {    /* 2^(e - 128): half of the E8M0 scale, for the doubled codes; the two smallest are subnormal */
+    int r;
+    u->f16(t->d[0], GPTI_FSTEP, p, step, n);
+    if (fmt->has_min) u->f16(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
+    for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
+    if (fmt->fetch < GPTI_FETCH_TILE && u->skip == GPTI_SKIP_FETCHED) return;
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fmt->q_max == 31 ? &up : NULL);
+}
+
+static void gpti_unpack_q8_0(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t) {
+    u->f16(t->d[0], GPTI_FSTEP, p, 16 * 34, n);
+    for (; n > 0 && u->skip == GPTI_SKIP_NOTHING; n--, t++, p += 16 * 34) memcpy(t->q, p + 16 * 2, 512);
+}
+
+/* 2^(e - 128): half of the E8M0 scale, for the doubled codes; the two smallest are subnormal. */
+static void gpti_unpack_mxfp4(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                              const gpti_format *fmt) {
+    size_t i;
+    for (i = 0; i < n; i++) {
         uint8_t e[16];
         uint32_t bits[16];
         int r;
@@ -1894,44 +1906,40 @@ static void gpti_unpack_mxfp4(const gpti_unpack_steps *u, const unsigned char *p
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, gpti_codes(fmt), NULL);
 }
 
-/* d of all halves = (c[16][16 rows] - bias) * d */
+/* The others: one block of 256. d of both halves of all tiles = (c[16][16 rows] - bias) * d */
 static void gpti_half_scales(const gpti_unpack_steps *u, const uint8_t *c, int bias, const float *d, gpti_tile *t) {
     u->scales(t->d[0], GPTI_FSTEP, c, 32, 8, bias, d);
     u->scales(t->d[1], GPTI_FSTEP, c + 16, 32, 8, bias, d);
 }
 
-static void gpti_unpack_q2_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q2_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     float d[2][16];
     uint8_t s[256], m[256];
-    (void)n; (void)fmt;
-    u->halves(d[0], 16, p + 16 * 80, 32, 2);
+    u->f16(d[0], 16, p + 16 * 80, 32, 2);
     u->nibbles(s, m, 0, p, 0, 1, 4, NULL, NULL);
     gpti_half_scales(u, s, 0, d[0], t);
     u->scales(t->m[0], GPTI_FSTEP, m, 32, 8, 0, d[1]);
     u->scales(t->m[1], GPTI_FSTEP, m + 16, 32, 8, 0, d[1]);
     u->pairs(t, p + 16 * 16, NULL);
 }
-
-static void gpti_unpack_q3_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q3_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     float d[16];
     uint8_t s[256];
     int i;
-    (void)n; (void)fmt;
-    u->halves(d, 0, p + 16 * 108, 0, 1);
-    u->nibbles(s, s + 128, 0, p + 16 * 96, 0, 1, 2, NULL, NULL);    /* 16 scales: low nibbles in 8 bytes, upper pairs in 4 */
+    u->f16(d, 0, p + 16 * 108, 0, 1);
+    u->nibbles(s, s + 128, 0, p + 16 * 96, 0, 1, 2, NULL, NULL); /* nibbles, then upper pairs */
     for (i = 0; i < 4; i++) u->bits(s + 64 * i, p + 16 * 104, 2 * i, 3, 4, 1);
     gpti_half_scales(u, s, 32, d, t);
     u->pairs(t, p + 16 * 32, p);
 }
 
-/* Scales and minima of Q4_K and Q5_K, p = d, dmin, then [12][16 rows]: eight pairs of six bits. The first four pairs are
- * the low six bits of bytes 0-3 and 4-7; the other four have their low nibbles in bytes 8-11, their upper pairs on top
- * of 0-7. */
-static void gpti_scales_k(const gpti_unpack_steps *u, const unsigned char *p, gpti_tile *t) {
-    const unsigned char *sc = p + 16 * 4;
+/* Scales and minima of Q4_K, Q5_K, p = d, dmin, then [12][16 rows]: eight pairs of six bits. The first four are the low
+ * six bits of bytes 0-3 and 4-7; the others have their low nibbles in bytes 8-11, their upper bits on top of 0-7. */
+static void gpti_scales_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
+    const uint8_t *sc = p + 16 * 4;
     float d[2][16];
     uint8_t s[128], m[128];
-    u->halves(d[0], 16, p, 32, 2);
+    u->f16(d[0], 16, p, 32, 2);
     u->bits(s, sc, 0, 63, 0, 0);
     u->bits(m, sc + 64, 0, 63, 0, 0);
     u->nibbles(s + 64, m + 64, 0, sc + 128, 0, 1, 1, NULL, NULL);
@@ -1941,48 +1949,42 @@ static void gpti_scales_k(const gpti_unpack_steps *u, const unsigned char *p, gp
     u->scales(t->m[0], GPTI_FSTEP, m, 16, 8, 0, d[1]);
 }
 
-static void gpti_unpack_q4_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
-    (void)n; (void)fmt;
+static void gpti_unpack_q4_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     gpti_scales_k(u, p, t);
-    if (u->in_place > 1) return;
+    if (u->skip == GPTI_SKIP_FETCHED) return;
     u->nibbles(t[0].q, t[1].q, 2 * GPTI_STEP, p + 16 * 16, 512, 4, 8, NULL, NULL);
 }
-
-static void gpti_unpack_q5_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+static void gpti_unpack_q5_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     int i;
-    (void)n; (void)fmt;
     gpti_scales_k(u, p, t);
-    for (i = 0; i < 8 && u->in_place < 2; i += 2) {
+    for (i = 0; i < 8 && u->skip != GPTI_SKIP_FETCHED; i += 2) {
         gpti_high_bits up = { p + 16 * 16, 0, 64, { 0, 0 }, 0, 1 };
         up.shift[0] = i; up.shift[1] = i + 1;
         u->nibbles(t[i].q, t[i + 1].q, 0, p + 16 * 48 + 256 * i, 0, 1, 8, NULL, &up);
     }
 }
 
-/* Each half block of 128 columns: 64 bytes with the low nibbles of columns 0-63, on top those of 64-127; 32 bytes with the
- * upper two bits of columns 0-31, 32-63, 64-95, 96-127. */
-static void gpti_unpack_q6_k(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
+/* 128 columns each time: 64 bytes with the low nibbles of columns 0-63, on top those of 64-127; 32 bytes with the upper
+ * two bits of columns 0-31, 32-63, 64-95, 96-127. */
+static void gpti_unpack_q6_k(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
     float d[16];
     int i;
-    (void)n; (void)fmt;
-    u->halves(d, 0, p + 16 * 208, 0, 1);
+    u->f16(d, 0, p + 16 * 208, 0, 1);
     gpti_half_scales(u, p + 16 * 192, 128, d, t);
-    for (i = 0; i < 2 && u->in_place < 2; i++) {
+    for (i = 0; i < 2 && u->skip != GPTI_SKIP_FETCHED; i++) {
         gpti_high_bits up = { p + 16 * 128, 512, 64, { 0, 4 }, 0, 3 };
         up.shift[0] = 2 * i; up.shift[1] = 2 * i + 4;
         u->nibbles(t[i].q, t[i + 2].q, 4 * GPTI_STEP, p + 512 * i, 1024, 2, 8, NULL, &up);
     }
 }
 
-static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t,
-    const gpti_format *fmt) {
+static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t, const gpti_format *fmt) {
     float d[16];
     uint8_t s[2][64], h[3][64];
     int i;
-    (void)n;
-    u->halves(d, 0, p, 0, 1);
-    u->nibbles(s[0], s[1], 0, p + 16 * 4, 0, 1, 1, NULL, NULL);     /* low nibbles of the scales 0, 2, 4, 6 and 1, 3, 5, 7 */
-    u->nibbles(h[0], h[1], 0, p + 16 * 2, 0, 1, 1, NULL, NULL);     /* upper pairs: bytes h0, h1 [16 rows]; the rest is unused */
+    u->f16(d, 0, p, 0, 1);
+    u->nibbles(s[0], s[1], 0, p + 16 * 4, 0, 1, 1, NULL, NULL); /* scales 0, 2 .. and 1, 3 .. */
+    u->nibbles(h[0], h[1], 0, p + 16 * 2, 0, 1, 1, NULL, NULL); /* pairs: 2 bytes [16 rows] */
     for (i = 0; i < 4; i++) memcpy(h[2] + 16 * i, h[i % 2] + 16 * (i / 2), 16);
     for (i = 0; i < 2; i++) {
         u->bits(s[i], h[2], 2 * i, 3, 4, 1);
@@ -1993,49 +1995,51 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const unsigned char *
 
 /* ---- the table ---- */
 
+/* To add a number format:
+ *   1. its row here
+ *   2. where no unpacker fits, a gpti_unpack_ function above, its GPTI_UNPACK_ and a case in gpti_unpack; a code book
+ *   3. NAMES in tests/make_format_goldens.py, and what it writes; unit_formats and unit_kernels go over the rows
+ * The last one, MXFP4, needed all three. Its products are right with GPTI_FETCH_TILE; quicker ways are in [SIMD]. */
+#define GPTI_BY(fetch, unpack, codes) GPTI_FETCH_##fetch, GPTI_UNPACK_##unpack, GPTI_CODES_##codes
 static const gpti_format gpti_formats[] = {
-/*    name      type  len bytes  ns zero qmax min fetch  fields {offset, bytes, unit} */
-    { "F32",      0,   1,   4,   0,   0,   0, 0, 0, { {0,4,4} } },
-    { "F16",      1,   1,   2,   0,   0,   0, 0, GPTI_FETCH_HALVES, { {0,2,2} } },
-    { "BF16",    30,   1,   2,   0,   0,   0, 0, GPTI_FETCH_BF16, { {0,2,2} } },
-    { "Q4_0",     2,  32,  18,   1,   8,  15, 0, GPTI_FETCH_32, { {0,2,2}, {2,16,4} } },
-    { "Q4_1",     3,  32,  20,   1,   0,  15, 1, GPTI_FETCH_32, { {0,4,2}, {4,16,4} } },
-    { "Q5_0",     6,  32,  22,   1,  16,  31, 0, GPTI_FETCH_FIVE32, { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
-    { "Q5_1",     7,  32,  24,   1,   0,  31, 1, GPTI_FETCH_FIVE32, { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} } },
-    { "Q8_0",     8,  32,  34,   1, 128, 255, 0, GPTI_FETCH_BYTES, { {0,2,2}, {2,32,4|GPTI_FLIP} } },
-    { "Q2_K",    10, 256,  84,   2,   0,   3, 1, GPTI_FETCH_TILE_HALVED, { {0,16,1}, {16,64,4}, {80,4,2} } },
-    { "Q3_K",    11, 256, 110,   2,   4,   7, 0, GPTI_FETCH_TILE_HALVED, { {0,96,4}, {96,12,1}, {108,2,2} } },
-    { "Q4_K",    12, 256, 144,   1,   0,  15, 1, GPTI_FETCH_64, { {0,4,2}, {4,12,1}, {16,128,4} } },
-    { "Q5_K",    13, 256, 176,   1,   0,  31, 1, GPTI_FETCH_FIVE64, { {0,4,2}, {4,12,1}, {16,160,4} } },
-    { "Q6_K",    14, 256, 210,   2,  32,  63, 0, GPTI_FETCH_SIX64, { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} } },
-    { "IQ4_NL",  20,  32,  18,   1, 128, 255, 0, GPTI_FETCH_TILE_WIDE, { {0,2,2}, {2,16,4} } },
-    { "IQ4_XS",  23, 256, 136,   1, 128, 255, 0, GPTI_FETCH_TILE_WIDE, { {0,2,2}, {2,6,1}, {8,128,4} } },
-    { "MXFP4",   39,  32,  17,   1,  12,  24, 0, GPTI_FETCH_TILE, { {0,1,1}, {1,16,4} } }
+/*    name     type  len bytes ns zero qmax min  fetch     unpack  codes  fields {offset, bytes, unit} */
+    { "F32",     0,   1,   4,  0,   0,   0, 0, GPTI_BY(F32,  NONE, NONE), { {0,4,4|GPTI_NUMBER} } },
+    { "F16",     1,   1,   2,  0,   0,   0, 0, GPTI_BY(F16,  NONE, NONE), { {0,2,2} } },
+    { "BF16",   30,   1,   2,  0,   0,   0, 0, GPTI_BY(BF16, NONE, NONE), { {0,2,2} } },
+    { "Q4_0",    2,  32,  18,  1,   8,  15, 0, GPTI_BY(Q4_0, 32,   NONE), { {0,2,2}, {2,16,4} } },
+    { "Q4_1",    3,  32,  20,  1,   0,  15, 1, GPTI_BY(Q4_0, 32,   NONE), { {0,4,2}, {4,16,4} } },
+    { "Q5_0",    6,  32,  22,  1,  16,  31, 0, GPTI_BY(Q5_0, 32,   NONE), { {0,2,2}, {2,4,GPTI_DEAL}, {6,16,4} } },
+    { "Q5_1",    7,  32,  24,  1,   0,  31, 1, GPTI_BY(Q5_0, 32,   NONE), { {0,4,2}, {4,4,GPTI_DEAL}, {8,16,4} } },
+    { "Q8_0",    8,  32,  34,  1, 128, 255, 0, GPTI_BY(Q8_0, Q8_0, NONE), { {0,2,2}, {2,32,4|GPTI_FLIP} } },
+    { "Q2_K",   10, 256,  84,  2,   0,   3, 1, GPTI_BY(TILE_2, Q2_K, NONE), { {0,16,1}, {16,64,4}, {80,4,2} } },
+    { "Q3_K",   11, 256, 110,  2,   4,   7, 0, GPTI_BY(TILE_2, Q3_K, NONE), { {0,96,4}, {96,12,1}, {108,2,2} } },
+    { "Q4_K",   12, 256, 144,  1,   0,  15, 1, GPTI_BY(Q4_K, Q4_K, NONE), { {0,4,2}, {4,12,1}, {16,128,4} } },
+    { "Q5_K",   13, 256, 176,  1,   0,  31, 1, GPTI_BY(Q5_K, Q5_K, NONE), { {0,4,2}, {4,12,1}, {16,160,4} } },
+    { "Q6_K",   14, 256, 210,  2,  32,  63, 0, GPTI_BY(Q6_K, Q6_K, NONE),
+                                               { {0,192,4}, {192,16,1|GPTI_FLIP}, {208,2,2} } },
+    { "IQ4_NL", 20,  32,  18,  1, 128, 255, 0, GPTI_BY(TILE_Q8, 32, IQ4), { {0,2,2}, {2,16,4} } },
+    { "IQ4_XS", 23, 256, 136,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ4_XS, IQ4),
+                                               { {0,2,2}, {2,2,1|GPTI_NUMBER}, {4,4,1}, {8,128,4} } },
+    { "MXFP4",  39,  32,  17,  1,  12,  24, 0, GPTI_BY(TILE, MXFP4, MX4), { {0,1,1}, {1,16,4} } }
 };
+#define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
-/* What the rows do: unpack n panel blocks to tiles (n = 1 when blocks are 256 long) ... */
-static void gpti_unpack(const gpti_unpack_steps *u, const unsigned char *p, size_t n, gpti_tile *t, const gpti_format *fmt) {
-    switch (fmt->type) {
-        case 8: gpti_unpack_q8_0(u, p, n, t, fmt); break;
-        case 10: gpti_unpack_q2_k(u, p, n, t, fmt); break;
-        case 11: gpti_unpack_q3_k(u, p, n, t, fmt); break;
-        case 12: gpti_unpack_q4_k(u, p, n, t, fmt); break;
-        case 13: gpti_unpack_q5_k(u, p, n, t, fmt); break;
-        case 14: gpti_unpack_q6_k(u, p, n, t, fmt); break;
-        case 23: gpti_unpack_iq4_xs(u, p, n, t, fmt); break;
-        case 39: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
-        default: gpti_unpack_32(u, p, n, t, fmt);
+/* n panel blocks to tiles; n = 1 when blocks are 256 long. */
+static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                        const gpti_format *fmt) {
+    switch (fmt->unpack) {
+        case GPTI_UNPACK_32: gpti_unpack_32(u, p, n, t, fmt); break;
+        case GPTI_UNPACK_Q8_0: gpti_unpack_q8_0(u, p, n, t); break;
+        case GPTI_UNPACK_Q2_K: gpti_unpack_q2_k(u, p, t); break;
+        case GPTI_UNPACK_Q3_K: gpti_unpack_q3_k(u, p, t); break;
+        case GPTI_UNPACK_Q4_K: gpti_unpack_q4_k(u, p, t); break;
+        case GPTI_UNPACK_Q5_K: gpti_unpack_q5_k(u, p, t); break;
+        case GPTI_UNPACK_Q6_K: gpti_unpack_q6_k(u, p, t); break;
+        case GPTI_UNPACK_IQ4_XS: gpti_unpack_iq4_xs(u, p, t, fmt); break;
+        case GPTI_UNPACK_MXFP4: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
+        default: break;
     }
 }
-
-/* ... and widen n weights of a float format. */
-static void gpti_widen(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
-    if (fmt->type == 0) gpti_widen_f32(p, n, out);
-    else if (fmt->type == 1) gpti_widen_f16(p, n, out);
-    else gpti_widen_bf16(p, n, out);
-}
-
-#define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
 /* The format with ggml's type number, or NULL. */
 static const gpti_format *gpti_format_find(uint32_t type) {
@@ -2044,10 +2048,8 @@ static const gpti_format *gpti_format_find(uint32_t type) {
     return NULL;
 }
 
-/* Bytes of n columns of one row; n is a multiple of block_len and the caller has checked that the product fits. */
-static size_t gpti_row_bytes(const gpti_format *fmt, size_t n) {
-    return n / fmt->block_len * fmt->block_bytes;
-}
+/* Bytes of n columns of a row; n is a multiple of block_len, and the caller knows that they fit. */
+static size_t gpti_row_bytes(const gpti_format *fmt, size_t n) { return n / fmt->block_len * fmt->block_bytes; }
 
 static size_t gpti_n_panel(size_t n_row) { return n_row / GPTI_PANEL + (n_row % GPTI_PANEL != 0); }
 
@@ -2059,7 +2061,7 @@ static int gpti_packed_bytes(const gpti_format *fmt, size_t n_row, size_t n_col,
         gpti_mul(bytes, row, gpti_n_panel(n_row));
 }
 
-/* Deals the 8 groups of 4 bits to 4 bytes of 8: two perfect unshuffles (Warren, Hacker's Delight, 2nd ed., sec. 7-2). */
+/* Deals 8 times 4 bits to 4 bytes of 8: two perfect unshuffles (Warren, Hacker's Delight, 2nd ed., sec. 7-2). */
 static uint32_t gpti_deal_bits(uint32_t x) {
     int i;
     for (i = 0; i < 2; i++) {
@@ -2072,17 +2074,17 @@ static uint32_t gpti_deal_bits(uint32_t x) {
     return x;
 }
 
-/* One field, `bytes` long, of n_row blocks that lie `stride` bytes apart, to [unit][16 rows]: 64 bytes of each row at a time, as
- * rows that are a power of two apart share their places in the cache. */
-static void gpti_pack_field(const unsigned char *src, size_t stride, size_t n_row, int unit, size_t bytes, unsigned char *dst) {
+/* One field, `bytes` long, of n_row blocks that lie `stride` bytes apart, to [unit][16 rows]: 64 bytes of each row at a
+ * time, as rows that are a power of two apart share their places in the cache. */
+static void gpti_pack_field(const uint8_t *src, size_t stride, size_t n_row, int unit, size_t bytes, uint8_t *dst) {
     const uint32_t flip = unit & GPTI_FLIP ? 0x80808080u : 0;
     size_t at, u, r, n;
     uint32_t x;
     uint16_t h;
     for (at = 0; at < bytes; at += n, src += n, dst += 16 * n) {
-        const unsigned char *p = src;
+        const uint8_t *p = src;
         n = gpti_min(bytes - at, 64);
-        for (r = 0; r < n_row; r++, p += stride) switch (unit & ~GPTI_FLIP) {
+        for (r = 0; r < n_row; r++, p += stride) switch (unit & (GPTI_FLIP - 1)) {
         case 1: for (u = 0; u < n; u++) dst[16 * u + r] = (unsigned char)(p[u] ^ (flip & 255));
             break;
         case 2: for (u = 0; u < n; u += 2) {
@@ -2103,30 +2105,27 @@ static void gpti_pack_field(const unsigned char *src, size_t stride, size_t n_ro
 }
 
 /* Packs n_col columns of n_row <= 16 rows that lie `stride` bytes apart; missing rows become zeros. */
-static void gpti_pack_rows(const gpti_format *fmt, size_t n_col, const unsigned char *rows, size_t stride, size_t n_row,
-                           unsigned char *panel) {
+static void gpti_pack_rows(const gpti_format *fmt, size_t n_col, const uint8_t *rows, size_t stride, size_t n_row,
+                           uint8_t *panel) {
     size_t b, n = n_col / fmt->block_len;
     const gpti_field *f;
     if (n_row < GPTI_PANEL) memset(panel, 0, n * fmt->block_bytes * GPTI_PANEL);
-    if (fmt->n_scale == 0) { gpti_pack_field(rows, stride, n_row, fmt->field[0].unit, n * fmt->block_bytes, panel); return; }
-    for (b = 0; b < n; b++) {
-        for (f = fmt->field; f < fmt->field + 6 && f->unit != 0; f++)
+    if (fmt->n_scale == 0) gpti_pack_field(rows, stride, n_row, fmt->field[0].unit, n * fmt->block_bytes, panel);
+    else for (b = 0; b < n; b++, rows += fmt->block_bytes, panel += GPTI_PANEL * (size_t)fmt->block_bytes)
+        for (f = fmt->field; f->unit != 0; f++)
             gpti_pack_field(rows + f->offset, stride, n_row, f->unit, f->bytes, panel + GPTI_PANEL * (size_t)f->offset);
-        rows += fmt->block_bytes;
-        panel += (size_t)fmt->block_bytes * GPTI_PANEL;
-    }
 }
 
 /* Packs n_row <= 16 whole rows as they follow each other in a file; panel has room for 16. */
-static void gpti_pack(const gpti_format *fmt, size_t n_col, const unsigned char *rows, size_t n_row, unsigned char *panel) {
+static void gpti_pack(const gpti_format *fmt, size_t n_col, const uint8_t *rows, size_t n_row, uint8_t *panel) {
     gpti_pack_rows(fmt, n_col, rows, gpti_row_bytes(fmt, n_col), n_row, panel);
 }
 
-/* Columns [k, k + n) of a panel in packed form, n <= GPTI_COLUMNS and whole blocks: a pointer into the matrix, or scratch
+/* Columns [k, k + n) of a panel, packed; n <= GPTI_COLUMNS, whole blocks: a pointer into the matrix, or scratch
  * [16 * 4 * GPTI_COLUMNS bytes] filled from the rows of a matrix that is used as mapped. */
-static const unsigned char *gpti_panel_columns(const gpti_matrix *w, size_t panel, size_t k, size_t n, unsigned char *scratch) {
+static const uint8_t *gpti_panel_columns(const gpti_matrix *w, size_t panel, size_t k, size_t n, uint8_t *scratch) {
     size_t row = panel * GPTI_PANEL, row_bytes = gpti_row_bytes(w->fmt, w->n_col), n_row = w->n_row - row;
-    const unsigned char *p = w->data + row * row_bytes;
+    const uint8_t *p = w->data + row * row_bytes;
     if (w->packed) return p + GPTI_PANEL * gpti_row_bytes(w->fmt, k);
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
     gpti_pack_rows(w->fmt, n, p + gpti_row_bytes(w->fmt, k), row_bytes, n_row, scratch);
@@ -2134,18 +2133,19 @@ static const unsigned char *gpti_panel_columns(const gpti_matrix *w, size_t pane
 }
 
 #define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
-enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,       /* that a kernel takes at once; panels that tokens in the nearest cache meet */
-       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };      /* that meet in attention */
+/* Tokens a kernel takes at once; panels that tokens in the nearest cache meet; what attention takes. */
+enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,
+       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };
 
 /* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
 typedef union gpti_scratch {
     struct {
-        union { gpti_tile t[GPTI_STRIP][GPTI_COLUMNS / 32]; float w[2][GPTI_COLUMNS][16]; } u;     /* weights, unpacked */
+        union { gpti_tile t[GPTI_STRIP][GPTI_COLUMNS / 32]; float w[2][GPTI_COLUMNS][16]; } u;    /* unpacked */
         float acc[(GPTI_TOKENS + GPTI_MOST_TOKENS) * GPTI_STRIP][16];
-        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];     /* of a matrix that is used as mapped */
-        unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* room to align, sums, activations */
+        unsigned char packed[2 * GPTI_PANEL * 4 * GPTI_COLUMNS];  /* of a mapped matrix */
+        unsigned char amx[GPTI_COLUMNS / 32 * GPTI_MOST_TOKENS * 64 + 2 * 4096];     /* sums, activations */
     } product;
-    struct {                                       /* see gpti_attend_band; the last may be read beyond its end */
+    struct {              /* see gpti_attend_band; the last may be read beyond its end */
         float s[GPTI_ATT_QUERIES][GPTI_ATT_KEYS], sums[GPTI_ATT_QUERIES * GPTI_ATT_WIDTH];
         float key[GPTI_ATT_KEYS * GPTI_ATT_WIDTH], value[GPTI_ATT_KEYS * GPTI_ATT_WIDTH + 16];
     } attend;
@@ -2158,7 +2158,7 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
     const gpti_format *fmt = w->fmt;
     size_t k, i, n, lane = row % GPTI_PANEL;
     for (k = 0; k < w->n_col; k += n) {
-        const unsigned char *p;
+        const uint8_t *p;
         n = gpti_min(w->n_col - k, GPTI_COLUMNS);
         p = gpti_panel_columns(w, row / GPTI_PANEL, k, n, scratch->product.packed);
         if (fmt->n_scale == 0) {
@@ -2621,33 +2621,24 @@ static gpt_result gpti_gguf_strings(const gpti_gguf *g, const char *key, gpti_st
 
 /* -- tensor data -- */
 
-/* Numbers of more than one byte inside a block: how long, how many, and where the first is; the others follow it. */
-static const struct { unsigned char type, bytes, n, at; } gpti_gguf_order[] = {
-    {  0, 4, 1,  0 }, {  1, 2, 1,   0 }, { 30, 2, 1, 0 }, {  2, 2, 1, 0 }, {  3, 2, 2,   0 },
-    {  6, 2, 1,  0 }, {  7, 2, 2,   0 }, {  8, 2, 1, 0 }, /* F32 F16 BF16, Q4_0 to Q8_0 */
-    { 10, 2, 2, 80 }, { 11, 2, 1, 108 }, { 12, 2, 2, 0 }, { 13, 2, 2, 0 }, { 14, 2, 1, 208 },
-    { 20, 2, 1,  0 }, { 23, 2, 2,   0 }, { 39, 1, 0, 0 }  /* Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4 */
-};
-
 /* n bytes of a tensor's data from byte `from` on, little-endian whatever the file is. A block must not be cut. */
 static gpt_result gpti_gguf_read(const gpti_gguf *g, const gpti_tensor *t, uint64_t from, void *dst, size_t n,
                                  gpt_error *err) {
-    unsigned char *p = (unsigned char *)dst, *end = p + n, *x, *y;
+    unsigned char *p = (unsigned char *)dst, *end = p + n, *at, *x, *y;
+    const gpti_field *f;
     char name[GPTI_SHOWN];
-    size_t k = 0, i;
     gpt_result r;
     if (from > t->size || n > t->size - from)
         return gpti_fail(err, GPT_E_ARG, "%s: no %llu bytes at %llu", gpti_show(name, t->name), (gpti_ull)n,
                          (gpti_ull)from);
     r = gpti_source_read(&g->part[t->part], t->offset + from, dst, n, err);
     if (r || !t->big) return r;
-    while (gpti_gguf_order[k].type != t->fmt->type)
-        if (++k == sizeof gpti_gguf_order / sizeof *gpti_gguf_order)
-            return gpti_fail(err, GPT_E_UNSUPPORTED, "%s: big-endian %s", gpti_show(name, t->name), t->fmt->name);
     for (; p < end; p += t->fmt->block_bytes)
-        for (i = 0; i < gpti_gguf_order[k].n; i++) {
-            x = p + gpti_gguf_order[k].at + i * gpti_gguf_order[k].bytes;
-            for (y = x + gpti_gguf_order[k].bytes - 1; x < y; x++, y--) gpti_swap(x, y, 1);
+        for (f = t->fmt->field; f->unit != 0; f++) {
+            const size_t size = f->unit & GPTI_NUMBER ? f->bytes : f->unit;     /* of a number in the field */
+            if (f->unit != 2 && !(f->unit & GPTI_NUMBER)) continue;
+            for (at = p + f->offset; at < p + f->offset + f->bytes; at += size)
+                for (x = at, y = at + size - 1; x < y; x++, y--) gpti_swap(x, y, 1);
         }
     return GPT_OK;
 }
@@ -4526,7 +4517,8 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
- * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps k_query k_clamp k_oss.
+ * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
+ * k_query k_clamp k_oss.
  *
  * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other
  * has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What the words
@@ -6272,7 +6264,7 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
     s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
 }
 
-static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_HALVES; }
+static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_F16; }
 
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
  * where the model has quantised matrices, then rounded to 13 bits where one of these matrices is
@@ -8448,161 +8440,226 @@ GPTI_COLD_END
 /* ======================================================================
  * [SIMD] Kernel sets: the same sums, more lanes
  * ====================================================================
- * A reader who stops here has missed nothing but speed: every set below computes exactly what [KERNELS] states, to the bit.
- * A set is a page of macros for its vector instructions; the loops around them, at the end of this chapter, are compiled
- * once per set by including this file again with GPTI_KERNEL_SET = the set's number. What sets have no better way of, they share:
- * those of one vector width the unpacking, attention and elementwise stages, some also the products of one token, which wait
- * for memory in any case.
+ * A reader who stops here has missed nothing but speed: every set computes exactly what [KERNELS] states, to the bit.
+ * A page for each set names its instructions, as gpti_add_avx512. The loops that use them, the last part of this file,
+ * are compiled once for each page, which includes the file again with GPTI_KERNEL_SET = its suffix. In the loops
+ *   GPTI_W(add)    is gpti_add_avx512, what all sets of one vector width share, and
+ *   GPTI_K(dot)    is gpti_dot_avx512_vnni, the set's own.
  */
 #ifndef GPT_SELF
 #  define GPT_SELF "gpt.h"
 #endif
 #if defined(GPTI_X86) || defined(GPTI_NEON) || defined(GPTI_WASM)
-
 #define GPTI_CAT2(a, b) a##b
 #define GPTI_CAT(a, b) GPTI_CAT2(a, b)
-#define GPTI_K(name) GPTI_CAT(gpti_##name, GPTI_SUFFIX)
+#define GPTI_K(name) GPTI_CAT(gpti_##name, GPTI_KERNEL_SET)
+#define GPTI_W(name) GPTI_CAT(gpti_##name, GPTI_WIDTH_OF)
+#define GPTI_FN GPTI_K(target) static
+#define GPTI_FN_INLINE GPTI_K(target) GPTI_INLINE
+#define GPTI_OP(set) gpti_target_##set GPTI_INLINE        /* an operation of a page */
+#define GPTI_EACH(i, n) GPTI_UNROLL for (i = 0; i < (n); i++)
+
+/* What products of one token fetch, but floats: name, GPTI_FETCH_. */
+#define GPTI_EACH_FETCH(X) X(q8_0, Q8_0) X(q4_0, Q4_0) X(q5_0, Q5_0) X(q4_k, Q4_K) X(q5_k, Q5_K) \
+    X(q6_k, Q6_K) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2)
 
 static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
 /* A product of a few panels and a few tokens. */
 typedef struct gpti_product_args {
-    const gpti_tile *t;                  /* [panels][GPTI_COLUMNS / 32]                        */
-    const uint8_t *const *q;             /* first q of each panel, q_step to the next tile's */
+    const gpti_tile *t;                     /* [panels][GPTI_COLUMNS / 32]                      */
+    const uint8_t *const *q;                /* first q of each panel, q_step to the next tile's */
     size_t q_step;
-    const float *w[GPTI_STRIP];          /* floats: [columns][16] of each panel              */
-    const gpti_xblock *x[GPTI_MOST_TOKENS];   /* first block of each token, ld apart              */
-    const float *xf[GPTI_MOST_TOKENS];   /* floats of each token                             */
-    float *acc;                          /* [tokens][GPTI_STRIP][16]                         */
-    size_t ld, n, n_panel;               /* n columns                                        */
-    int in_row;                          /* x[i] is x[0] + i                                 */
-    const unsigned char *next[GPTI_STRIP];   /* packed weights to come, asked for while multiplying: */
-    size_t n_next;                       /* so many bytes per 32 columns                     */
-    int has_min, zero;
+    const float *w[GPTI_STRIP];             /* floats: [columns][16] of each panel              */
+    const gpti_xblock *x[GPTI_MOST_TOKENS]; /* first block of each token, ld apart              */
+    const float *xf[GPTI_MOST_TOKENS];      /* floats of each token                             */
+    float *acc;                             /* [tokens][GPTI_STRIP][16]                         */
+    size_t ld, n, n_panel;                  /* n columns                                        */
+    int in_row, has_min, zero;              /* in_row: x[i] is x[0] + i                         */
+    const uint8_t *next[GPTI_STRIP];  /* weights to come, asked for while multiplying: */
+    size_t n_next;                          /* so many bytes per 32 columns                     */
     gpti_scratch *scratch;
 } gpti_product_args;
+typedef void (*gpti_product)(const gpti_product_args *args);
 
-/* Memory is idle while a chunk is multiplied unless the next one is asked for: what the tile of n_panel panels has ahead. */
-GPTI_UNUSED static void gpti_prefetch(const gpti_product_args *run, size_t tile, int n_panel) {
-    const size_t at = tile * run->n_next;
-    size_t i;
-    int v;
-    for (v = 0; v < n_panel; v++) for (i = 0; i < run->n_next; i += 64) GPTI_PREFETCH(run->next[v] + at + i);
+/* How a single token's product finds the q of a tile; see GPTI_FETCH_. n_scale per tile; bits of q, 8: bytes; q8: q may
+ * exceed most_q; packed_scales: d, m from the block too; both nibbles are the tile's; n_line: cache lines of a tile. */
+static const struct gpti_fetch { uint8_t n_scale, bits, q8, packed_scales, both, n_line; } gpti_fetches[] = {
+    { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 },   /* F32   F16   BF16     */
+    { 1, 8, 1, 1, 0, 9 }, { 1, 4, 0, 1, 1, 5 }, { 1, 5, 0, 1, 1, 6 },   /* Q8_0  Q4_0  Q5_0     */
+    { 1, 4, 0, 0, 0, 5 }, { 1, 5, 0, 0, 0, 6 }, { 2, 6, 0, 0, 0, 7 },   /* Q4_K  Q5_K  Q6_K     */
+    { 1, 8, 0, 0, 0, 0 }, { 1, 8, 1, 0, 0, 0 }, { 2, 8, 0, 0, 0, 0 }    /* TILE  _Q8   _2       */
+};
+/* Where the first group of tile j begins, and that of its upper bits. */
+GPTI_INLINE size_t gpti_fetch_q(const int kind, size_t j, size_t q_step) {
+    if (gpti_fetches[kind].both) return q_step * (j + 1) - 16 * 16;     /* the end of the block */
+    if (kind == GPTI_FETCH_Q6_K) return 1024 * (j / 4) + 512 * (j % 2);
+    if (kind == GPTI_FETCH_Q4_K) return 16 * 16 + 512 * (j / 2);
+    if (kind == GPTI_FETCH_Q5_K) return 16 * 48 + 512 * (j / 2);
+    return kind == GPTI_FETCH_Q8_0 ? q_step * j + 16 * 2 : q_step * j;
+}
+GPTI_INLINE size_t gpti_fetch_high(const int kind, size_t j, size_t q_step) {
+    if (kind == GPTI_FETCH_Q5_0) return q_step * (j + 1) - 16 * 20;
+    return kind == GPTI_FETCH_Q5_K ? 16 * 16 : 16 * 128 + 512 * (j / 4);
 }
 
-/* What a set multiplies with. Several tokens: n_tok of them with n_panel panels at a time; the rest of a chunk is filled up with
- * repetitions that go nowhere. */
+/* Memory would be idle during a product: asks for what the panels have ahead at the place of `tile`. */
+GPTI_UNUSED static void gpti_prefetch(const gpti_product_args *args, size_t tile, int n_panel) {
+    const size_t at = tile * args->n_next;
+    size_t i;
+    int v;
+    for (v = 0; v < n_panel; v++) for (i = 0; i < args->n_next; i += 64) GPTI_PREFETCH(args->next[v] + at + i);
+}
+
+/* What a set multiplies with. Products of several tokens take n_tok of them and n_panel panels at a time; the last of a
+ * chunk are filled up with repetitions whose sums are dropped. */
 typedef struct gpti_matmul_steps {
-    int n_panel, n_tok, most_q;          /* n_panel 0: any number of them; most_q: the most q of `narrow`     */
-    /* tiles of q - zero, q being `step` bytes apart; NULL: `narrow` and `halved` see to that */
+    int n_panel, n_tok;         /* n_panel 0: any number of panels                              */
+    int most_q;                 /* the most q that one_scale and two_scales can take            */
+    /* q - zero of n tiles, from q `step` bytes apart; NULL: products subtract zero themselves */
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
-    void (*floats)(const gpti_product_args *run);
-    void (*halves)(const gpti_product_args *run);         /* the same, from F16: exact products     */
-    void (*narrow)(const gpti_product_args *run);         /* one scale per 32 columns               */
-    void (*halved)(const gpti_product_args *run);         /* two scales                             */
-    void (*five)(const gpti_product_args *run);           /* one scale, five bits without a zero    */
-    void (*wide)(const gpti_product_args *run);           /* one scale, q above `most_q`            */
-    /* of the family */
-    gpti_unpack_steps steps;
-    const float *(*widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out);
-    void (*one[GPTI_N_FETCH])(const gpti_product_args *run);      /* one token */
-    int one_panel[2];                    /* panels at once of those with unpacked scales, and without */
+    gpti_product f32, f16;      /* weights as floats; f16: of 11 bits, so that products are exact */
+    gpti_product one_scale, two_scales;     /* per 32 columns                                   */
+    gpti_product q5, q8;        /* one scale: q up to 31 and zero 0; q above most_q             */
+    gpti_product single_token[GPTI_N_FETCH];
+    gpti_unpack_steps unpack;
+    const float *(*widen)(const gpti_format *fmt, const uint8_t *p, size_t n, float *out);
+    int packed_panels, tile_panels;     /* at once in single_token: scales from blocks, from tiles */
 } gpti_matmul_steps;
 
-static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job, size_t panel_begin, size_t panel_end,
-                            gpti_scratch *scratch) {
-    gpti_tile (*tile)[GPTI_COLUMNS / 32] = scratch->product.u.t;
-    float *acc = scratch->product.acc[0];
-    const gpti_matrix *w = &job->w;
-    const gpti_format *fmt = w->fmt;
-    const int single = job->n_tok == 1, floats = fmt->n_scale == 0, centre = !single && !floats && set->centre != NULL;
-    const int in_place = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->type == GPTI_Q8_0 && !centre;
-    const int direct = single && fmt->fetch > GPTI_FETCH_FLOATS && fmt->fetch <= GPTI_FETCH_FIVE32;    /* no unpacking at all */
-    const size_t n_panel = single ? (size_t)set->one_panel[floats || direct] : set->n_panel ? (size_t)set->n_panel : 1;
-    const size_t n_strip = single || floats ? n_panel : (size_t)GPTI_STRIP;
-    const int two = single && n_panel == 2;     /* one token: panels half the range apart, as two streams from memory are
-                                                 * quicker than one; several tokens: neighbours */
-    const size_t apart = two ? (panel_end - panel_begin + 1) / 2 : 1, last = two ? panel_begin + apart : panel_end;
-    const size_t per = single ? 1 : (size_t)set->n_tok, ld_acc = 16 * GPTI_STRIP,
-        slice = sizeof scratch->product.packed / (floats ? 2 : GPTI_STRIP);
-    const size_t chunk = direct && w->packed ? w->n_col : GPTI_COLUMNS;
-    const size_t panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, w->n_col);
-    const size_t chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_COLUMNS);
-    size_t panel, t0, n_tok, k, n, t, i, np, first, before, bytes;
+/* How the panels of a matrix meet the tokens of a job. */
+typedef struct gpti_matmul_plan {
+    const gpti_matmul *job;
+    const gpti_matmul_steps *set;
+    gpti_product product;
+    gpti_product_args args;
+    gpti_unpack_steps unpack;
+    int single, floats, centre, packed_q, packed_scales;
+    size_t n_panel, n_strip;            /* panels of a product; those that are prepared together */
+    size_t n_tok, n_col;                /* tokens of a product; columns prepared at a time      */
+    size_t panel_bytes, chunk_bytes, end, bytes;    /* bytes: from a chunk to the next          */
     const uint8_t *q[GPTI_STRIP];
-    const unsigned char *ahead[GPTI_STRIP];     /* packed weights of the next chunk, fetched bit by bit while this one is used */
-    gpti_unpack_steps steps = set->steps;
-    gpti_product_args run;
-    void (*product)(const gpti_product_args *) = single ? set->one[fmt->fetch] : fmt->fetch == GPTI_FETCH_HALVES ? set->halves
-        : floats ? set->floats : fmt->n_scale == 2 ? set->halved : fmt->q_max > set->most_q ? set->wide
-        : fmt->q_max == 31 && fmt->zero == 0 ? set->five : set->narrow;
-    steps.in_place = single ? 2 : 1;
-    run.scratch = scratch; run.zero = fmt->zero; run.has_min = fmt->has_min; run.ld = job->ld_xq;
-    run.n_next = single && w->packed && !job->in_cache ? chunk_bytes / (GPTI_COLUMNS / 32) : 0;
-    run.q_step = in_place ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
-    for (panel = panel_begin; panel < last; panel += two ? 1 : n_strip) {
-        const size_t n_here = two || panel_end - panel >= n_strip ? n_strip : (panel_end - panel + n_panel - 1) / n_panel * n_panel;
+    const uint8_t *ahead[GPTI_STRIP];     /* the next chunk, asked for meanwhile, by several tokens */
+} gpti_matmul_plan;
+
+/* Step 1: the product, and what it needs. */
+static void gpti_matmul_choose(gpti_matmul_plan *p, const gpti_matmul_steps *set, const gpti_matmul *job) {
+    const gpti_format *fmt = job->w.fmt;
+    const int single = p->single = job->n_tok == 1, floats = p->floats = fmt->n_scale == 0;
+    if (single) p->product = set->single_token[fmt->fetch];
+    else if (floats) p->product = fmt->fetch == GPTI_FETCH_F16 ? set->f16 : set->f32;
+    else if (fmt->n_scale == 2) p->product = set->two_scales;
+    else if (fmt->q_max > set->most_q) p->product = set->q8;
+    else p->product = fmt->q_max == 31 && fmt->zero == 0 ? set->q5 : set->one_scale;
+    p->job = job; p->set = set;
+    p->centre = !single && !floats && set->centre != NULL;
+    p->packed_q = single ? fmt->fetch < GPTI_FETCH_TILE : fmt->fetch == GPTI_FETCH_Q8_0 && !p->centre;
+    p->packed_scales = single && fmt->fetch > GPTI_FETCH_F32 && fmt->fetch <= GPTI_FETCH_Q5_0;
+    p->n_panel = set->n_panel ? (size_t)set->n_panel : 1;
+    if (single) p->n_panel = (size_t)(floats || p->packed_scales ? set->packed_panels : set->tile_panels);
+    p->n_strip = single || floats ? p->n_panel : (size_t)GPTI_STRIP;
+    p->n_tok = single ? 1 : (size_t)set->n_tok;
+    p->n_col = p->packed_scales && job->w.packed ? job->w.n_col : GPTI_COLUMNS;  /* all */
+    p->panel_bytes = GPTI_PANEL * gpti_row_bytes(fmt, job->w.n_col);
+    p->chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_COLUMNS);
+    p->unpack = set->unpack; p->unpack.skip = single ? GPTI_SKIP_FETCHED : GPTI_SKIP_Q8_0;
+    p->args.zero = fmt->zero; p->args.has_min = fmt->has_min; p->args.ld = job->ld_xq;
+    p->args.n_next = single && job->w.packed && !job->in_cache ? p->chunk_bytes / (GPTI_COLUMNS / 32) : 0;
+    p->args.q_step = p->packed_q ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
+}
+
+/* Step 2: columns [k, k + n) of panel `at`, the np-th of a strip, become what the product takes. */
+static void gpti_matmul_prepare(gpti_matmul_plan *p, size_t np, size_t at, size_t k, size_t n) {
+    gpti_scratch *scratch = p->args.scratch;
+    const gpti_matrix *w = &p->job->w;
+    const size_t slice = sizeof scratch->product.packed / (p->floats ? 2 : GPTI_STRIP);
+    const uint8_t *b = w->packed ? w->data + at * p->panel_bytes + k / GPTI_COLUMNS * p->chunk_bytes
+        : gpti_panel_columns(w, at, k, n, scratch->product.packed + np * slice);
+    gpti_tile *t = scratch->product.u.t[np];
+    const int zero = w->fmt->zero, q8_0 = w->fmt->fetch == GPTI_FETCH_Q8_0;
+    if (!p->packed_scales && p->floats) p->args.w[np] = p->set->widen(w->fmt, b, n, scratch->product.u.w[np][0]);
+    else if (!p->packed_scales) gpti_unpack(&p->unpack, b, n / w->fmt->block_len, t, w->fmt);
+    if (p->centre && q8_0) p->set->centre(t, b + 16 * 2, 16 * (size_t)w->fmt->block_bytes, n / 32, zero);
+    else if (p->centre && zero) p->set->centre(t, t->q, sizeof *t, n / 32, zero);
+    p->q[np] = t->q;
+    if (p->packed_q) p->q[np] = p->single ? b : b + 16 * 2;
+    if (p->single) p->args.next[np] = p->args.n_next > 0 ? b + 3072 : b;
+    p->ahead[np] = b + p->bytes;
+}
+
+/* Step 3: columns [k, k + n) of the n_here panels from `panel` on by tokens [t0, t0 + n_tok). */
+static void gpti_matmul_run(gpti_matmul_plan *p, size_t panel, size_t n_here, size_t k, size_t n, size_t t0,
+                            size_t n_tok) {
+    const gpti_matmul *job = p->job;
+    gpti_product_args *args = &p->args;
+    const int last = k + n >= job->w.n_col, ask = !p->single && job->w.packed && !last;
+    size_t t, i, np;
+    args->n = n;
+    args->n_panel = p->set->n_panel || p->single ? p->n_panel : n_here;
+    for (t = 0; t < n_tok; t += p->n_tok) {
+        args->in_row = job->in_row == NULL && t + p->n_tok <= n_tok;
+        for (np = 0; np < n_here && ask; np++)
+            for (i = p->bytes * t / n_tok & ~(size_t)63; i < p->bytes * (t + p->n_tok) / n_tok; i += 64)
+                GPTI_PREFETCH(p->ahead[np] + i);
+        for (i = 0; i < p->n_tok; i++) {
+            const size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
+            const float *out = job->out + (job->out_row != NULL ? job->out_row[at] : at) * job->ld_out;
+            if (p->floats) args->xf[i] = job->x + row * job->ld_x + k;
+            else args->x[i] = job->xq + k / 32 * job->ld_xq + row;
+            if (p->single || !last) continue;       /* the last sums will soon be written */
+            for (np = panel; np < panel + n_here && np < p->end; np++) GPTI_PREFETCH(out + GPTI_PANEL * np);
+        }
+        for (np = 0; np < n_here; np += args->n_panel) {
+            args->t = args->scratch->product.u.t[np];
+            args->q = p->q + np;
+            args->acc = args->scratch->product.acc[t * GPTI_STRIP + np];
+            p->product(args);
+        }
+    }
+}
+
+static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job, size_t begin, size_t end,
+                            gpti_scratch *scratch) {
+    float (*acc)[16] = scratch->product.acc;
+    const size_t n_col = job->w.n_col;
+    size_t panel, next, apart = 1, last = end, t0, n_tok, k, n, np, n_here;
+    gpti_matmul_plan p;
+    gpti_matmul_choose(&p, set, job);
+    p.args.scratch = scratch; p.end = end; next = p.n_strip;
+    if (p.single && p.n_panel == 2) {   /* half the range apart: two streams, 24.8 GB/s for 21.2 */
+        apart = (end - begin + 1) / 2; last = begin + apart; next = 1;
+    }
+    for (panel = begin; panel < last; panel += next) {
+        n_here = p.n_strip;
+        if (next > 1 && end - panel < n_here) n_here = (end - panel + p.n_panel - 1) / p.n_panel * p.n_panel;
         for (t0 = 0; t0 < job->n_tok; t0 += n_tok) {
             n_tok = gpti_min(job->n_tok - t0, GPTI_TOKENS);
-            memset(acc, 0, (n_tok + per - 1) * ld_acc * sizeof *acc);
-            for (k = 0; k < w->n_col; k += n) {
-                n = gpti_min(w->n_col - k, chunk);
-                before = k / GPTI_COLUMNS * chunk_bytes;
-                bytes = k + n < w->n_col ? chunk_bytes : panel_bytes - before;
-                for (np = 0; np < n_here; np++) {
-                    /* the odd one out is computed twice */
-                    const size_t at = panel + np * apart < panel_end ? panel + np * apart : panel;
-                    const unsigned char *p = w->packed ? w->data + at * panel_bytes + before
-                        : gpti_panel_columns(w, at, k, n, scratch->product.packed + np * slice);
-                    if (floats && !direct) run.w[np] = set->widen(fmt, p, n, scratch->product.u.w[np][0]);
-                    else if (!direct) gpti_unpack(&steps, p, n / fmt->block_len, tile[np], fmt);
-                    if (centre && fmt->type == GPTI_Q8_0)
-                        set->centre(tile[np], p + 16 * 2, 16 * (size_t)fmt->block_bytes, n / 32, fmt->zero);
-                    else if (centre && fmt->zero) set->centre(tile[np], tile[np][0].q, sizeof(gpti_tile), n / 32, fmt->zero);
-                    q[np] = !in_place ? tile[np][0].q : single ? p : p + 16 * 2;
-                    if (single) run.next[np] = run.n_next > 0 ? p + 3072 : p;
-                    ahead[np] = p + bytes;
-                }
-                run.n = n; run.n_panel = set->n_panel || single ? n_panel : n_here;
-                for (t = 0; t < n_tok; t += per) {
-                    run.in_row = job->in_row == NULL && t + per <= n_tok;
-                    if (!single && w->packed && k + n < w->n_col) for (np = 0; np < n_here; np++)
-                        for (i = bytes * t / n_tok & ~(size_t)63; i < bytes * (t + per) / n_tok; i += 64) GPTI_PREFETCH(ahead[np] + i);
-                    for (i = 0; i < per; i++) {
-                        const size_t at = t + i < n_tok ? t0 + t + i : t0, row = job->in_row != NULL ? job->in_row[at] : at;
-                        if (floats) run.xf[i] = job->x + row * job->ld_x + k;
-                        else run.x[i] = job->xq + k / 32 * job->ld_xq + row;
-                        if (single || k + n < w->n_col) continue;       /* the last sums: they will soon be written */
-                        for (np = 0; np < n_here && panel + np < panel_end; np++)
-                            GPTI_PREFETCH(job->out + (job->out_row != NULL ? job->out_row[at] : at) * job->ld_out +
-                                GPTI_PANEL * (panel + np));
-                    }
-                    for (first = 0; first < n_here; first += run.n_panel) {
-                        run.t = tile[first]; run.q = q + first; run.acc = acc + t * ld_acc + 16 * first;
-                        product(&run);
-                    }
-                }
+            memset(acc, 0, (n_tok + p.n_tok - 1) * GPTI_STRIP * sizeof *acc);
+            for (k = 0; k < n_col; k += n) {
+                n = gpti_min(n_col - k, p.n_col);
+                p.bytes = k + n < n_col ? p.chunk_bytes : p.panel_bytes - k / GPTI_COLUMNS * p.chunk_bytes;
+                for (np = 0; np < n_here; np++)         /* a panel without a partner is its own */
+                    gpti_matmul_prepare(&p, np, panel + np * apart < end ? panel + np * apart : panel, k, n);
+                gpti_matmul_run(&p, panel, n_here, k, n, t0, n_tok);
             }
-            for (np = 0; np < n_here && panel + np * apart < panel_end; np++)
-                gpti_matmul_store(job, panel + np * apart, t0, n_tok, acc + 16 * np, ld_acc);
+            for (np = 0; np < n_here && panel + np * apart < end; np++)
+                gpti_matmul_store(job, panel + np * apart, t0, n_tok, acc[np], 16 * GPTI_STRIP);
         }
     }
 }
 #endif
 
 #ifdef GPTI_X86
-/* What the processor has and the system saves on a task switch. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
+/* What the processor has and the system saves. Intel SDM vol. 2A, CPUID; vol. 1, 14.3 and 15.2. */
 enum { GPTI_HAS_AVX2 = 1, GPTI_HAS_AVX_VNNI = 2, GPTI_HAS_AVX512 = 4, GPTI_HAS_AVX512_VNNI = 8, GPTI_HAS_AMX = 16 };
 static int gpti_cpu_x86(void) {
-    uint32_t a[4] = { 0 }, b[4] = { 0 }, c[4] = { 0 }, xcr;    /* leaves 1, 7.0, 7.1: eax ebx ecx edx */
+    uint32_t a[4] = { 0 }, b[4] = { 0 }, c[4] = { 0 }, xcr;   /* leaves 1, 7.0, 7.1: eax .. edx */
     int has = 0;
 #if defined(_MSC_VER)
-    int r[4];
-    __cpuid(r, 0);
-    if (r[0] < 7) return 0;
-    __cpuid(r, 1); memcpy(a, r, sizeof a);
-    __cpuidex(r, 7, 0); memcpy(b, r, sizeof b);
-    if (b[0] >= 1) { __cpuidex(r, 7, 1); memcpy(c, r, sizeof c); }
+    __cpuid((int *)a, 0);
+    if (a[0] < 7) return 0;
+    __cpuid((int *)a, 1); __cpuidex((int *)b, 7, 0);
+    if (b[0] >= 1) __cpuidex((int *)c, 7, 1);
     if ((a[2] >> 27 & 1) == 0) return 0;
     xcr = (uint32_t)_xgetbv(0);
 #else
@@ -8613,23 +8670,72 @@ static int gpti_cpu_x86(void) {
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr), "=d"(high) : "c"(0));    /* xgetbv */
     (void)high;
 #endif
-    if ((xcr & 6) == 6 && (a[2] >> 12 & 1) && (a[2] >> 28 & 1) && (a[2] >> 29 & 1) && (b[1] >> 5 & 1)) {    /* FMA .. AVX2 */
+    if ((xcr & 6) == 6 && (a[2] >> 12 & 1) && (a[2] >> 28 & 3) == 3 && (b[1] >> 5 & 1)) {    /* FMA, AVX F16C, AVX2 */
         has |= GPTI_HAS_AVX2;
         if (c[0] >> 4 & 1) has |= GPTI_HAS_AVX_VNNI;
-        if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 1) && (b[1] >> 17 & 1) && (b[1] >> 30 & 1) && (b[1] >> 31 & 1)) {    /* F DQ BW VL */
+        if ((xcr & 0xE6) == 0xE6 && (b[1] >> 16 & 3) == 3 && (b[1] >> 30 & 3) == 3) {        /* F DQ, BW VL */
             has |= GPTI_HAS_AVX512;
             if (b[2] >> 11 & 1) has |= GPTI_HAS_AVX512_VNNI;
-            if ((b[2] >> 11 & 1) && (xcr >> 17 & 3) == 3 && (b[3] >> 24 & 3) == 3) has |= GPTI_HAS_AMX;     /* TILE INT8 */
+            if ((b[2] >> 11 & 1) && (xcr >> 17 & 3) == 3 && (b[3] >> 24 & 3) == 3) has |= GPTI_HAS_AMX;
         }
     }
     return has;
 }
-static int gpti_cpu_avx2(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX2) != 0; }
-static int gpti_cpu_avx512(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512) != 0; }
-
+#define GPTI_LOAD64(p) _mm_loadl_epi64((const __m128i *)(const void *)(p))
+#define GPTI_LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define GPTI_LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+
+/* ---- avx2: AVX2, FMA and F16C; every gcc, clang and MSVC has them ---------------------------- */
+static int gpti_cpu_avx2(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX2) != 0; }
+#define gpti_target_avx2 GPTI_TARGET("avx2,fma,f16c")
+typedef __m256i gpti_u8_avx2, gpti_i8_avx2, gpti_i32_avx2, gpti_sum_avx2;
+typedef __m256 gpti_f32_avx2;
+typedef __m128i gpti_shift_avx2;
+enum { gpti_lanes_avx2 = 8, gpti_panels_avx2 = 1, gpti_tokens_avx2 = 4,
+       gpti_packed_panels_avx2 = 2, gpti_tile_panels_avx2 = 1, gpti_att_queries_avx2 = 2, gpti_att_vectors_avx2 = 2 };
+#define gpti_load_u8_avx2(p) GPTI_LOAD256(p)
+#define gpti_store_u8_avx2(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define gpti_set_u8_avx2(c) _mm256_set1_epi8((char)(c))
+#define gpti_and_avx2 _mm256_and_si256
+#define gpti_or_avx2 _mm256_or_si256
+#define gpti_shift_by_avx2 _mm_cvtsi32_si128
+#define gpti_right_avx2 _mm256_srl_epi16
+#define gpti_left_avx2 _mm256_sll_epi16
+#define gpti_table_avx2(p) _mm256_broadcastsi128_si256(GPTI_LOAD128(p))
+#define gpti_look_up_avx2 _mm256_shuffle_epi8
+#define gpti_four_avx2(p) _mm256_set1_epi32(gpti_load_i32(p))
+#define gpti_load_avx2 _mm256_loadu_ps
+#define gpti_store_avx2 _mm256_storeu_ps
+#define gpti_set_avx2 _mm256_set1_ps
+#define gpti_mul_avx2 _mm256_mul_ps
+#define gpti_add_avx2 _mm256_add_ps
+#define gpti_sub_avx2 _mm256_sub_ps
+#define gpti_fma_avx2 _mm256_fmadd_ps
+#define gpti_from_i32_avx2 _mm256_cvtepi32_ps
+#define gpti_from_u8_avx2(p) _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(GPTI_LOAD64(p)))
+#define gpti_from_f16_avx2(p) _mm256_cvtph_ps(GPTI_LOAD128(p))
+#define gpti_from_bf16_avx2(p) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(GPTI_LOAD128(p)), 16))
+
+/* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so a sum that wraps
+ * meanwhile does no harm: |q - centre| <= 16 by 127 by 16 columns is 32512 for five bits, <= 32 by 127 by 8 for six.
+ * Above: |q - 128| by x with the sign of q - 128, in pairs of at most 128 * 127 * 2 = 32512, to 32-bit sums. */
+enum { gpti_most_q_avx2 = 63, gpti_bias_q5_avx2 = 16 };
+#define gpti_start_avx2(pairs, centre) _mm256_mullo_epi16(pairs, _mm256_set1_epi16((short)-(centre)))
+GPTI_OP(avx2) __m256i gpti_dot_avx2(__m256i s, __m256i w, __m256i x, int centre, const int q8) {
+    (void)centre;
+    if (!q8) return _mm256_add_epi16(s, _mm256_maddubs_epi16(w, x));
+    w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
+    w = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(s, _mm256_madd_epi16(w, _mm256_set1_epi16(1)));
+}
+GPTI_OP(avx2) __m256i gpti_total_avx2(__m256i s, __m256i pairs, int bias, const int q8) {
+    if (q8) return s;
+    s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
+    return bias ? _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)bias))) : s;
+}
+
 /* The bits of the largest |x| of 32. */
-GPTI_TARGET("avx2") static uint32_t gpti_top_avx2(const float *x) {
+gpti_target_avx2 static uint32_t gpti_top_avx2(const float *x) {
     const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i a = _mm256_and_si256(GPTI_LOAD256(x), mask), b = _mm256_and_si256(GPTI_LOAD256(x + 8), mask);
     __m128i m;
@@ -8642,7 +8748,7 @@ GPTI_TARGET("avx2") static uint32_t gpti_top_avx2(const float *x) {
     return (uint32_t)_mm_cvtsi128_si32(m);
 }
 /* q and the sums of its halves */
-GPTI_TARGET("avx2") GPTI_INLINE void gpti_store_avx2(__m256i q, gpti_xblock *out) {
+GPTI_OP(avx2) void gpti_store_q_avx2(__m256i q, gpti_xblock *out) {
     __m256i a = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
     a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0x4E));
     a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0xB1));
@@ -8652,40 +8758,92 @@ GPTI_TARGET("avx2") GPTI_INLINE void gpti_store_avx2(__m256i q, gpti_xblock *out
     memcpy(out->sum[2], &q, 4);
 }
 /* q = x * id, rounded to the nearest even */
-GPTI_TARGET("avx2") static void gpti_round_avx2(const float *x, float id, gpti_xblock *out) {
+gpti_target_avx2 static void gpti_round_avx2(const float *x, float id, gpti_xblock *out) {
     const __m256 s = _mm256_set1_ps(id);
-    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s)),
-        b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), s));
-    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s)),
-        d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
+    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), s));
+    __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), s));
+    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), s));
+    __m256i d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), s));
     a = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-    gpti_store_avx2(_mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), out);
+    gpti_store_q_avx2(_mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), out);
 }
+#define GPTI_KERNEL_SET _avx2
+#include GPT_SELF
 
+#if GPTI_X86_VNNI
+/* ---- avx-vnni: avx2 and a sum of four products; gcc 11, clang 12, Visual Studio 2022 --------- */
+static int gpti_cpu_avx_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX_VNNI) != 0; }
+#define gpti_target_avx_vnni GPTI_TARGET("avx2,fma,f16c,avxvnni")
+typedef __m256i gpti_sum_avx_vnni;
+enum { gpti_most_q_avx_vnni = 255, gpti_bias_q5_avx_vnni = 0 };
+#define gpti_start_avx_vnni(pairs, centre) _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)-(centre)))
+#define gpti_dot_avx_vnni(s, w, x, centre, q8) _mm256_dpbusd_avx_epi32(s, w, x)
+#define gpti_total_avx_vnni(s, pairs, bias, q8) (s)
+#define GPTI_KERNEL_SET _avx_vnni
+#define GPTI_WIDTH_OF _avx2
+#define GPTI_SINGLE_TOKEN_OF _avx2
+#include GPT_SELF
+#endif
+
+/* ---- avx512: AVX-512 F, BW, VL and DQ -------------------------------------------------------- */
+static int gpti_cpu_avx512(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512) != 0; }
 #define GPTI_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
-GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_one(gpti_xblock *out, const float *x) {
-    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-    const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
-    uint32_t top = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(a)),
-        _mm512_and_si512(mask, _mm512_castps_si512(b))));
-    __m512 s;
-    if (!gpti_quantize_scale(out, top)) return;
-    s = _mm512_set1_ps(127.0f / gpti_bits_f32(top));
-    gpti_store_avx2(_mm256_inserti128_si256(_mm256_castsi128_si256(
-        _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, s)))),
-        _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, s))), 1), out);
-    gpti_quantize_sums(out);
+#define gpti_target_avx512 GPTI_TARGET(GPTI_AVX512)
+typedef __m512i gpti_u8_avx512, gpti_i8_avx512, gpti_i32_avx512, gpti_sum_avx512;
+typedef __m512 gpti_f32_avx512;
+typedef __m128i gpti_shift_avx512;
+enum { gpti_lanes_avx512 = 16, gpti_panels_avx512 = 2, gpti_tokens_avx512 = 8,
+       gpti_packed_panels_avx512 = 2, gpti_att_queries_avx512 = 4, gpti_att_vectors_avx512 = 2 };
+#define gpti_load_u8_avx512(p) _mm512_loadu_si512((const void *)(p))
+#define gpti_store_u8_avx512(p, v) _mm512_storeu_si512((void *)(p), v)
+#define gpti_set_u8_avx512(c) _mm512_set1_epi8((char)(c))
+#define gpti_and_avx512 _mm512_and_si512
+#define gpti_or_avx512 _mm512_or_si512
+#define gpti_shift_by_avx512 _mm_cvtsi32_si128
+#define gpti_right_avx512 _mm512_srl_epi16
+#define gpti_left_avx512 _mm512_sll_epi16
+#define gpti_table_avx512(p) _mm512_broadcast_i32x4(GPTI_LOAD128(p))
+#define gpti_look_up_avx512 _mm512_shuffle_epi8
+#define gpti_four_avx512(p) _mm512_set1_epi32(gpti_load_i32(p))
+#define gpti_load_avx512 _mm512_loadu_ps
+#define gpti_store_avx512 _mm512_storeu_ps
+#define gpti_set_avx512 _mm512_set1_ps
+#define gpti_mul_avx512 _mm512_mul_ps
+#define gpti_add_avx512 _mm512_add_ps
+#define gpti_sub_avx512 _mm512_sub_ps
+#define gpti_fma_avx512 _mm512_fmadd_ps
+#define gpti_from_i32_avx512 _mm512_cvtepi32_ps
+#define gpti_from_u8_avx512(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(GPTI_LOAD128(p)))
+#define gpti_from_f16_avx512(p) _mm512_maskz_cvtph_ps(0xFFFF, GPTI_LOAD256(p))
+#define gpti_from_bf16_avx512(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(GPTI_LOAD256(p)), 16))
+
+/* As avx2; what sign_epi8 does there takes a mask here. */
+enum { gpti_most_q_avx512 = 63, gpti_bias_q5_avx512 = 16 };
+#define gpti_start_avx512(pairs, centre) _mm512_mullo_epi16(pairs, _mm512_set1_epi16((short)-(centre)))
+GPTI_OP(avx512) __m512i gpti_dot_avx512(__m512i s, __m512i w, __m512i x, int centre, const int q8) {
+    (void)centre;
+    if (!q8) return _mm512_add_epi16(s, _mm512_maddubs_epi16(w, x));
+    w = _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80));
+    x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+    w = _mm512_maddubs_epi16(_mm512_abs_epi8(w), x);
+    return _mm512_add_epi32(s, _mm512_madd_epi16(w, _mm512_set1_epi16(1)));
+}
+GPTI_OP(avx512) __m512i gpti_total_avx512(__m512i s, __m512i pairs, int bias, const int q8) {
+    if (q8) return s;
+    s = _mm512_madd_epi16(s, _mm512_set1_epi16(1));
+    return bias ? _mm512_add_epi32(s, _mm512_madd_epi16(pairs, _mm512_set1_epi16((short)bias))) : s;
 }
 
-/* Two blocks from x * scale on, rounded; d: their scales, eight times each. */
-GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x,
-    __m512 s0, __m512 s1, __m512 d) {
+/* Two blocks of q = x * s0, x * s1, rounded; d: their scales, eight times each. */
+GPTI_OP(avx512) void gpti_quantize_two(gpti_xblock *out, size_t ld, const __m512 *x, __m512 s0,
+                                                      __m512 s1, __m512 d) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i fields = _mm512_setr_epi32(0, 1, 5, 2, 3, 7, 0, 0, 8, 9, 13, 10, 11, 15, 0, 0);
-    __m512i a = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[0], s0)), _mm512_cvtps_epi32(_mm512_mul_ps(x[1], s0)));
-    __m512i b = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x[2], s1)), _mm512_cvtps_epi32(_mm512_mul_ps(x[3], s1)));
+    const __m512i x0 = _mm512_cvtps_epi32(_mm512_mul_ps(x[0], s0)), x1 = _mm512_cvtps_epi32(_mm512_mul_ps(x[1], s0));
+    const __m512i x2 = _mm512_cvtps_epi32(_mm512_mul_ps(x[2], s1)), x3 = _mm512_cvtps_epi32(_mm512_mul_ps(x[3], s1));
+    __m512i a = _mm512_packs_epi32(x0, x1), b = _mm512_packs_epi32(x2, x3);
     const __m512i q = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b));
-    a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);       /* of a half, sum[1] or sum[2]; b: of both, sum[0] */
+    a = _mm512_maddubs_epi16(_mm512_set1_epi8(1), q);  /* of a half: sum[1], sum[2]; b: of both: sum[0] */
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4E));
     a = _mm512_add_epi16(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0xB1));
     b = _mm512_add_epi16(a, _mm512_shuffle_i64x2(a, a, 0xB1));
@@ -8698,8 +8856,8 @@ GPTI_TARGET(GPTI_AVX512) GPTI_INLINE void gpti_quantize_two(gpti_xblock *out, si
     _mm512_storeu_si512(out + ld, _mm512_shuffle_i64x2(q, b, 0xEE));
 }
 
-/* Four blocks at a time: their largest numbers meet in one register, and each block is written once. */
-GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+/* Four blocks at a time: their largest numbers meet in a register, and each block is written once. */
+gpti_target_avx512 static void gpti_quantize_avx512(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
     const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
     for (; n_col >= 128; n_col -= 128, x += 128, out += 4 * ld) {
         __m512 v[8], d, id;
@@ -8707,8 +8865,8 @@ GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size
         __m256i half;
         __m128i top;
         int i;
-        GPTI_UNROLL for (i = 0; i < 8; i++) v[i] = _mm512_loadu_ps(x + 16 * i);
-        GPTI_UNROLL for (i = 0; i < 4; i++) m[i] = _mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(v[2 * i])),
+        GPTI_EACH(i, 8) v[i] = _mm512_loadu_ps(x + 16 * i);
+        GPTI_EACH(i, 4) m[i] = _mm512_max_epi32(_mm512_and_si512(mask, _mm512_castps_si512(v[2 * i])),
             _mm512_and_si512(mask, _mm512_castps_si512(v[2 * i + 1])));
         m[0] = _mm512_max_epi32(_mm512_unpacklo_epi32(m[0], m[1]), _mm512_unpackhi_epi32(m[0], m[1]));
         m[2] = _mm512_max_epi32(_mm512_unpacklo_epi32(m[2], m[3]), _mm512_unpackhi_epi32(m[2], m[3]));
@@ -8716,42 +8874,49 @@ GPTI_TARGET(GPTI_AVX512) static void gpti_quantize_avx512(gpti_xblock *out, size
         half = _mm256_max_epi32(_mm512_castsi512_si256(m[0]), _mm512_extracti64x4_epi64(m[0], 1));
         top = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
         if (_mm_movemask_epi8(_mm_or_si128(_mm_cmplt_epi32(top, _mm_set1_epi32(0x0C000000)),
-            _mm_cmpgt_epi32(top, _mm_set1_epi32(0x7F7FFFFF))))) {       /* what gpti_quantize_scale sees to */
-            GPTI_ROLL for (i = 0; i < 4; i++) gpti_quantize_one(out + (size_t)i * ld, x + 32 * i);
+            _mm_cmpgt_epi32(top, _mm_set1_epi32(0x7F7FFFFF))))) {    /* see gpti_quantize_scale */
+            gpti_quantize_avx2(out, ld, x, 128);
             continue;
         }
         d = _mm512_castps128_ps512(_mm_div_ps(_mm_castsi128_ps(top), _mm_set1_ps(127.0f)));
         id = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(127.0f), _mm_castsi128_ps(top)));
         GPTI_UNROLL for (i = 0; i < 4; i += 2) {
             const __m512i first = _mm512_set1_epi32(i), second = _mm512_set1_epi32(i + 1);
+            const __m512 both = _mm512_permutexvar_ps(_mm512_mask_mov_epi32(first, 0xFF00, second), d);
             gpti_quantize_two(out + (size_t)i * ld, ld, v + 2 * i, _mm512_permutexvar_ps(first, id),
-                _mm512_permutexvar_ps(second, id), _mm512_permutexvar_ps(_mm512_mask_mov_epi32(first, 0xFF00, second), d));
+                              _mm512_permutexvar_ps(second, id), both);
         }
     }
-    for (; n_col >= 32; n_col -= 32, x += 32, out += ld) gpti_quantize_one(out, x);
+    gpti_quantize_avx2(out, ld, x, n_col);
 }
 
-#define GPTI_KERNEL_SET 1
+#define GPTI_KERNEL_SET _avx512
+#define GPTI_HALF_WIDTH _avx2
+#define GPTI_OWN_QUANTIZE
+#define GPTI_SINGLE_TOKEN_OF _avx2      /* a single token waits for memory in any case */
 #include GPT_SELF
-#define GPTI_KERNEL_SET 3
-#include GPT_SELF
+
 #if GPTI_X86_VNNI
-static int gpti_cpu_avx_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX_VNNI) != 0; }
+/* ---- avx512-vnni: as avx-vnni ---------------------------------------------------------------- */
 static int gpti_cpu_avx512_vnni(void) { return (gpti_cpu_x86() & GPTI_HAS_AVX512_VNNI) != 0; }
-#define GPTI_KERNEL_SET 2
-#include GPT_SELF
-#define GPTI_KERNEL_SET 4
+#define gpti_target_avx512_vnni GPTI_TARGET(GPTI_AVX512 ",avx512vnni")
+typedef __m512i gpti_sum_avx512_vnni;
+enum { gpti_tile_panels_avx512_vnni = 2, gpti_most_q_avx512_vnni = 255, gpti_bias_q5_avx512_vnni = 0 };
+#define gpti_start_avx512_vnni(pairs, centre) _mm512_madd_epi16(pairs, _mm512_set1_epi16((short)-(centre)))
+#define gpti_dot_avx512_vnni(s, w, x, centre, q8) _mm512_dpbusd_epi32(s, w, x)
+#define gpti_total_avx512_vnni(s, pairs, bias, q8) (s)
+#define GPTI_KERNEL_SET _avx512_vnni
+#define GPTI_WIDTH_OF _avx512
 #include GPT_SELF
 #endif
 
 #ifdef GPTI_AMX
-/* ---- AMX: one instruction sums the products of 16 tokens with the 16 rows of a panel over 32 columns --------------------
- * Intel SDM vol. 1, 18. The sums are as exact as all others; scaling and adding them, in the order of [KERNELS], is most of the
- * work. Written in assembler, as the intrinsics of gcc 12 do not tell it that they touch memory. */
-#define GPTI_FN GPTI_TARGET(GPTI_AVX512)
+/* ---- amx: one instruction multiplies 16 tokens by the 16 rows of a panel over 32 columns -----
+ * Intel SDM vol. 1, 18; gcc 11 or clang 12 on Linux. Scaling and adding the sums, in the order of [KERNELS], is most of
+ * the work. In assembler, as the intrinsics of gcc 12 do not tell it that they touch memory. */
 
-/* Linux lends the 8 KiB of registers to processes that ask, by arch_prctl (158) of 0x1023, state 18; it says no where a signal
- * stack is too small for them. In assembler, as strict ISO modes hide libc's syscall. */
+/* Linux lends the 8 KiB of registers to processes that ask, by arch_prctl (158) of 0x1023, state 18; it says no where a
+ * signal stack is too small for them. In assembler, as strict ISO modes hide libc's syscall. */
 static int gpti_cpu_amx(void) {
     long r = 158;
     if (!(gpti_cpu_x86() & GPTI_HAS_AMX)) return 0;
@@ -8759,11 +8924,11 @@ static int gpti_cpu_amx(void) {
     return r == 0;
 }
 
-/* Shapes of the tile registers: 0 sums [16 tokens][16 rows] int32; 1 weights [8][16 rows][4] int8; 2 to 5 tokens [16][32] int8;
- * where a tile has two scales, 1 to 5 hold half as many columns. */
-typedef struct gpti_amx_shapes { uint8_t palette, start, zero[14]; uint16_t n_byte[16]; uint8_t n_row[16]; } gpti_amx_shapes;
+/* The eight registers, "tmm": 0 sums [16 tokens][16 rows] int32; 1 weights [8][16 rows][4] int8; 2 to 5 activations
+ * [16 tokens][32] int8. Where a tile has two scales, 1 to 5 hold half as many columns. */
 static void gpti_amx_begin(int n_half) {
-    gpti_amx_shapes shapes = { 1, 0, { 0 }, { 64, 64, 32, 32, 32, 32 }, { 16, 8, 16, 16, 16, 16 } };
+    struct { uint8_t palette, start, zero[14]; uint16_t n_byte[16]; uint8_t n_row[16]; } shapes =
+        { 1, 0, { 0 }, { 64, 64, 32, 32, 32, 32 }, { 16, 8, 16, 16, 16, 16 } };
     int i;
     shapes.n_row[1] = (uint8_t)(8 / n_half);
     for (i = 2; i < 6; i++) shapes.n_byte[i] = (uint16_t)(32 / n_half);
@@ -8771,46 +8936,40 @@ static void gpti_amx_begin(int n_half) {
 }
 static void gpti_amx_end(void) { __asm__ volatile("tilerelease" ::); }
 
-#define GPTI_AMX_LOAD(i, p) __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #i "|tileloadd tmm" #i ", [%0+%1*1]}" \
-    :: "r"(p), "r"((size_t)64) : "memory")
-/* sum [16 tokens][16 rows] = tokens of register i . q */
-#define GPTI_AMX_SUM(i, sum, q) __asm__ volatile( \
+#define GPTI_AMX_HELD 4     /* pieces of activations, 32 or 16 columns, stay in registers 2 to 5: */
+#define GPTI_AMX_OF_PIECE(k, X) if (k == 0) X(2); else if (k == 1) X(3); else if (k == 2) X(4); else X(5)
+#define GPTI_AMX_LOAD(i) __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #i "|tileloadd tmm" #i ", [%0+%1*1]}" \
+    :: "r"(q), "r"((size_t)64) : "memory")
+/* sum [16 tokens][16 rows] = activations of register i . q */
+#define GPTI_AMX_SUM(i) __asm__ volatile( \
     "{tileloadd (%1,%2,1), %%tmm1|tileloadd tmm1, [%1+%2*1]}\n\t" \
     "{tilezero %%tmm0|tilezero tmm0}\n\t" \
     "{tdpbssd %%tmm1, %%tmm" #i ", %%tmm0|tdpbssd tmm0, tmm" #i ", tmm1}\n\t" \
     "{tilestored %%tmm0, (%0,%2,1)|tilestored [%0+%2*1], tmm0}" \
     :: "r"(sum), "r"(q), "r"((size_t)64) : "memory")
 
-enum { GPTI_AMX_HELD = 4 };     /* pieces of the tokens, a tile or half of one each, that stay in registers */
-
-/* sum = piece k of those held . its q in tile t or beyond */
-GPTI_FN GPTI_INLINE void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_half, int32_t (*sum)[16]) {
+/* sum = the k-th of the pieces held . its q in tile t or beyond */
+GPTI_OP(avx512) void gpti_amx_sum(const gpti_tile *t, size_t k, const int n_half, int32_t (*sum)[16]) {
     const uint8_t *q = t[k / (size_t)n_half].q + 256 * (k % (size_t)n_half);
-    if (k == 0) GPTI_AMX_SUM(2, sum, q);
-    else if (k == 1) GPTI_AMX_SUM(3, sum, q);
-    else if (k == 2) GPTI_AMX_SUM(4, sum, q);
-    else GPTI_AMX_SUM(5, sum, q);
+    GPTI_AMX_OF_PIECE(k, GPTI_AMX_SUM);
 }
 
-/* Pieces [0, held) of all panels; the sums of two steps are under way while those of another are scaled. */
-GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_product_args *run, const gpti_tile *t, const gpti_xblock *x, size_t ld,
-    const size_t held, const int n_half, int32_t (*sum)[16][16]) {
-    const size_t n = run->n_panel;
-    float *acc = run->acc;
+/* Pieces [0, held) of all panels: while sums k are scaled, k + 1 and k + 2 are computed. */
+GPTI_OP(avx512) void gpti_amx_pieces(const gpti_product_args *args, const gpti_tile *t, const gpti_xblock *x,
+    size_t ld, const size_t held, const int n_half, int32_t (*sum)[16][16]) {
+    const size_t n = args->n_panel;
+    float *acc = args->acc;
     size_t i, k, np;
     int m;
-    GPTI_UNROLL for (k = 0; k < held; k++) {
+    GPTI_EACH(k, held) {
         const int8_t *q = x[k / (size_t)n_half * ld].q + 16 * (k % (size_t)n_half);
-        if (k == 0) GPTI_AMX_LOAD(2, q);
-        else if (k == 1) GPTI_AMX_LOAD(3, q);
-        else if (k == 2) GPTI_AMX_LOAD(4, q);
-        else GPTI_AMX_LOAD(5, q);
+        GPTI_AMX_OF_PIECE(k, GPTI_AMX_LOAD);
     }
-    if (held == GPTI_AMX_HELD) GPTI_UNROLL for (k = 0; k < 2; k++) gpti_amx_sum(t, k, n_half, sum[k]);
+    if (held == GPTI_AMX_HELD) GPTI_EACH(k, 2) gpti_amx_sum(t, k, n_half, sum[k]);
     for (np = 0; np < n; np++, t += GPTI_COLUMNS / 32, acc += 16) {
         __m512 f[16];
-        GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_loadu_ps(acc + 16 * GPTI_STRIP * i);
-        GPTI_UNROLL for (k = 0; k < held; k++) {
+        GPTI_EACH(i, 16) f[i] = _mm512_loadu_ps(acc + 16 * GPTI_STRIP * i);
+        GPTI_EACH(k, held) {
             const size_t j = k / (size_t)n_half, h = k % (size_t)n_half;
             const gpti_xblock *at = x + j * ld;
             const int32_t (*s)[16] = (const int32_t (*)[16])sum[k];
@@ -8819,62 +8978,140 @@ GPTI_FN GPTI_INLINE void gpti_amx_pieces(const gpti_product_args *run, const gpt
             if (held < GPTI_AMX_HELD) gpti_amx_sum(t, k, n_half, sum[k]);
             else if (k < 2) gpti_amx_sum(t, k + 2, n_half, sum[k + 2]);
             else if (np + 1 < n) gpti_amx_sum(t + GPTI_COLUMNS / 32, k - 2, n_half, sum[k - 2]);
-            GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
+            GPTI_EACH(i, 16) f[i] = _mm512_add_ps(f[i], _mm512_mul_ps(
                 _mm512_cvtepi32_ps(_mm512_loadu_si512(s[i])), _mm512_mul_ps(d, _mm512_set1_ps(at[i].d))));
-            if (run->has_min && h + 1 == (size_t)n_half) for (m = 0; m < n_half; m++) {
+            if (args->has_min && h + 1 == (size_t)n_half) for (m = 0; m < n_half; m++) {
                 const __m512 min = _mm512_loadu_ps(t[j].m[m]);
-                GPTI_UNROLL for (i = 0; i < 16; i++) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(min,
+                GPTI_EACH(i, 16) f[i] = _mm512_sub_ps(f[i], _mm512_mul_ps(min,
                     _mm512_set1_ps(at[i].s[n_half == 2 ? m + 1 : 0])));
             }
         }
-        GPTI_UNROLL for (i = 0; i < 16; i++) _mm512_storeu_ps(acc + 16 * GPTI_STRIP * i, f[i]);
+        GPTI_EACH(i, 16) _mm512_storeu_ps(acc + 16 * GPTI_STRIP * i, f[i]);
     }
 }
 
-GPTI_FN GPTI_INLINE void gpti_amx_product(const gpti_product_args *run, const int n_half) {
-    /* the sums have a page of their own, as what is loaded meanwhile then seldom ends alike */
-    int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(run->scratch->product.amx, 4096);
+GPTI_OP(avx512) void gpti_amx_product(const gpti_product_args *args, const int n_half) {
+    /* 4 KiB aliasing: a load waits for a store under way whose address ends in the same 12 bits. The four sums fill a
+     * page of their own, so tiles and activations that are read meanwhile seldom do. */
+    int32_t (*sum)[16][16] = (int32_t (*)[16][16])(void *)gpti_align(args->scratch->product.amx, 4096);
     gpti_xblock (*copy)[16] = (gpti_xblock (*)[16])(void *)(sum + GPTI_AMX_HELD);
-    const size_t n = run->n / 32, ld = run->in_row ? run->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
-    const gpti_xblock *x = run->in_row ? run->x[0] : copy[0];
+    const size_t n = args->n / 32, ld = args->in_row ? args->ld : 16, many = GPTI_AMX_HELD / (size_t)n_half;
+    const gpti_xblock *x = args->in_row ? args->x[0] : copy[0];
     size_t i, j;
-    if (!run->in_row) for (j = 0; j < n; j++) for (i = 0; i < 16; i++) copy[j][i] = run->x[i][j * run->ld];
-    for (j = 0; j + many <= n; j += many) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, GPTI_AMX_HELD, n_half, sum);
-    for (; j < n; j++) gpti_amx_pieces(run, run->t + j, x + j * ld, ld, (size_t)n_half, n_half, sum);
+    if (!args->in_row) for (j = 0; j < n; j++) for (i = 0; i < 16; i++) copy[j][i] = args->x[i][j * args->ld];
+    for (j = 0; j + many <= n; j += many)
+        gpti_amx_pieces(args, args->t + j, x + j * ld, ld, GPTI_AMX_HELD, n_half, sum);
+    for (; j < n; j++) gpti_amx_pieces(args, args->t + j, x + j * ld, ld, (size_t)n_half, n_half, sum);
 }
-GPTI_FN static void gpti_amx_narrow(const gpti_product_args *run) { gpti_amx_product(run, 1); }
-GPTI_FN static void gpti_amx_halved(const gpti_product_args *run) { gpti_amx_product(run, 2); }
-GPTI_FN static void gpti_amx_centre(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero) {
+gpti_target_avx512 static void gpti_one_scale_amx(const gpti_product_args *args) { gpti_amx_product(args, 1); }
+gpti_target_avx512 static void gpti_two_scales_amx(const gpti_product_args *args) { gpti_amx_product(args, 2); }
+gpti_target_avx512 static void gpti_centre_amx(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero) {
     const __m512i z = _mm512_set1_epi8((char)zero);
     size_t i;
     for (; n > 0; n--, t++, q += step) for (i = 0; i < 512; i += 64)
         _mm512_storeu_si512(t->q + i, _mm512_sub_epi8(_mm512_loadu_si512(q + i), z));
 }
 
-static void gpti_matmul_amx(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
-    const gpti_matmul_steps set = { 0, 16, 255, gpti_amx_centre, NULL, NULL, gpti_amx_narrow, gpti_amx_halved, gpti_amx_narrow, NULL,
-        { gpti_halves_avx512, gpti_scales_avx512, gpti_bits_avx512, gpti_nibbles_avx512, gpti_pairs_avx512, 0 },
-        NULL, { NULL }, { 0, 0 } };
-    if (job->n_tok == 1 || job->w.fmt->n_scale == 0) { gpti_matmul_avx512_vnni(job, panel_begin, panel_end, scratch); return; }
+static void gpti_matmul_amx(const gpti_matmul *job, size_t begin, size_t end, gpti_scratch *scratch) {
+    gpti_matmul_steps steps;
+    if (job->n_tok == 1 || job->w.fmt->n_scale == 0) {
+        gpti_matmul_avx512_vnni(job, begin, end, scratch);
+        return;
+    }
+    memset(&steps, 0, sizeof steps);
+    steps.n_tok = 16; steps.most_q = 255;
+    steps.unpack = gpti_unpack_steps_avx512(); steps.centre = gpti_centre_amx;
+    steps.one_scale = steps.q5 = gpti_one_scale_amx; steps.two_scales = gpti_two_scales_amx;
     gpti_amx_begin(job->w.fmt->n_scale);
-    gpti_matmul_set(&set, job, panel_begin, panel_end, scratch);
+    gpti_matmul_set(&steps, job, begin, end, scratch);
     gpti_amx_end();
 }
-#undef GPTI_FN
+static gpti_kernels gpti_kernels_amx(const char *name) {
+    gpti_kernels k = gpti_kernels_avx512_vnni(name);
+    k.usable = gpti_cpu_amx;
+    k.matmul = gpti_matmul_amx;
+    return k;
+}
 #endif /* GPTI_AMX */
 #endif /* GPTI_X86 */
 
 #ifdef GPTI_NEON
+/* ---- neon: every 64-bit ARM ------------------------------------------------------------------ */
 static int gpti_cpu_neon(void) { return 1; }
+/* Whether Linux says so: bit of a word of the auxiliary vector. */
+GPTI_UNUSED static int gpti_cpu_arm(int word, int bit) {
+#  ifdef __linux__
+    return (int)(getauxval((unsigned long)word) >> bit & 1);
+#  else
+    return word + bit < 0;
+#  endif
+}
+#define gpti_target_neon
+typedef uint8x16_t gpti_u8_neon;
+typedef int8x16_t gpti_i8_neon, gpti_shift_neon;
+typedef int32x4_t gpti_i32_neon;
+typedef int32x4x2_t gpti_sum_neon;
+typedef float32x4_t gpti_f32_neon;
+enum { gpti_lanes_neon = 4, gpti_panels_neon = 1, gpti_tokens_neon = 4,
+       gpti_packed_panels_neon = 1, gpti_tile_panels_neon = 1, gpti_att_queries_neon = 2, gpti_att_vectors_neon = 4 };
+#define gpti_load_u8_neon vld1q_u8
+#define gpti_store_u8_neon vst1q_u8
+#define gpti_set_u8_neon(c) vdupq_n_u8((uint8_t)(c))
+#define gpti_and_neon vandq_u8
+#define gpti_or_neon vorrq_u8
+#define gpti_shift_by_neon(n) vdupq_n_s8((int8_t)(n))
+#define gpti_right_neon(a, n) vshlq_u8(a, vnegq_s8(n))
+#define gpti_left_neon vshlq_u8
+#define gpti_table_neon vld1q_u8
+#define gpti_look_up_neon vqtbl1q_u8
+#define gpti_four_neon(p) vreinterpretq_s8_s32(vdupq_n_s32(gpti_load_i32(p)))
+#define gpti_load_neon vld1q_f32
+#define gpti_store_neon vst1q_f32
+#define gpti_set_neon vdupq_n_f32
+#define gpti_mul_neon vmulq_f32
+#define gpti_add_neon vaddq_f32
+#define gpti_sub_neon vsubq_f32
+#define gpti_fma_neon(a, b, c) vfmaq_f32(c, a, b)
+#define gpti_from_i32_neon vcvtq_f32_s32
+#define gpti_from_u8_neon(p) \
+    vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_s32(vdup_n_s32(gpti_load_i32(p)))))))
+#define gpti_from_f16_neon(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
+#define gpti_from_bf16_neon(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16))
+#define gpti_minus_neon(w, c) vreinterpretq_s8_u8(vsubq_u8(w, vdupq_n_u8((uint8_t)(c))))
 
-/* As gpti_top_avx2, gpti_round_avx2: see there. */
+/* One 16-bit sum per row and column of four: |q - zero| <= 31 by 127 by 8 groups is 31496 for five bits, <= 32 by 127
+ * by 4 for six. Above, 32-bit sums of pairs. */
+enum { gpti_most_q_neon = 63, gpti_bias_q5_neon = 0 };
+GPTI_INLINE int32x4x2_t gpti_start_neon(int8x16_t pairs, int centre) {
+    const int32x4x2_t s = { { vdupq_n_s32(0), vdupq_n_s32(0) } };
+    (void)pairs; (void)centre;
+    return s;
+}
+GPTI_INLINE int32x4x2_t gpti_dot_neon(int32x4x2_t s, uint8x16_t w, int8x16_t x, int centre, const int q8) {
+    const int8x16_t c = gpti_minus_neon(w, q8 ? 128 : centre);
+    if (q8) {
+        s.val[0] = vpadalq_s16(s.val[0], vmull_s8(vget_low_s8(c), vget_low_s8(x)));
+        s.val[1] = vpadalq_s16(s.val[1], vmull_high_s8(c, x));
+    } else {
+        s.val[0] = vreinterpretq_s32_s16(vmlal_s8(vreinterpretq_s16_s32(s.val[0]), vget_low_s8(c), vget_low_s8(x)));
+        s.val[1] = vreinterpretq_s32_s16(vmlal_high_s8(vreinterpretq_s16_s32(s.val[1]), c, x));
+    }
+    return s;
+}
+GPTI_INLINE int32x4_t gpti_total_neon(int32x4x2_t s, int8x16_t pairs, int bias, const int q8) {
+    (void)pairs; (void)bias;
+    if (q8) return vpaddq_s32(s.val[0], s.val[1]);
+    return vpaddq_s32(vpaddlq_s16(vreinterpretq_s16_s32(s.val[0])), vpaddlq_s16(vreinterpretq_s16_s32(s.val[1])));
+}
+
+/* The bits of the largest |x| of 32; q = x * id, rounded to the nearest even, and its sums. */
 static uint32_t gpti_top_neon(const float *x) {
     uint32x4_t m = vdupq_n_u32(0);
     int i;
-    for (i = 0; i < 32; i += 4) m = vmaxq_u32(m, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7FFFFFFF)));
+    for (i = 0; i < 32; i += 4)
+        m = vmaxq_u32(m, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7FFFFFFF)));
     return vmaxvq_u32(m);
 }
-
 static void gpti_round_neon(const float *x, float id, gpti_xblock *out) {
     int h, i;
     for (h = 0; h < 2; h++) {
@@ -8883,61 +9120,146 @@ static void gpti_round_neon(const float *x, float id, gpti_xblock *out) {
             v[i] = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 16 * h + 4 * i), id)));
             sum = vadd_s16(sum, v[i]);
         }
-        vst1q_s8(out->q + 16 * h, vcombine_s8(vmovn_s16(vcombine_s16(v[0], v[1])), vmovn_s16(vcombine_s16(v[2], v[3]))));
+        vst1q_s8(out->q + 16 * h,
+            vcombine_s8(vmovn_s16(vcombine_s16(v[0], v[1])), vmovn_s16(vcombine_s16(v[2], v[3]))));
         sum = vpadd_s16(sum, sum);
         out->sum[1 + h][0] = vget_lane_s16(sum, 0);
         out->sum[1 + h][1] = vget_lane_s16(sum, 1);
     }
 }
-
-static int32x4x2_t gpti_zero_neon(int unused) {
-    int32x4x2_t z;
-    (void)unused;
-    z.val[0] = z.val[1] = vdupq_n_s32(0);
-    return z;
-}
-#define GPTI_KERNEL_SET 5
+#define GPTI_KERNEL_SET _neon
 #include GPT_SELF
+
 #ifdef GPTI_NEON_DOT
-static int gpti_cpu_neon_dot(void) {
+/* ---- neon-dot: ARMv8.2 with the dot product; told by Linux or the compiler's options --------- */
 #  ifdef __ARM_FEATURE_DOTPROD
-    return 1;
-#  elif defined(__linux__)
-    return (getauxval(16) >> 20 & 1) != 0;    /* AT_HWCAP, HWCAP_ASIMDDP */
+static int gpti_cpu_neon_dot(void) { return 1; }
+#    define gpti_target_neon_dot
 #  else
-    return 0;
+static int gpti_cpu_neon_dot(void) { return gpti_cpu_arm(16, 20); }  /* AT_HWCAP ASIMDDP */
+#    define gpti_target_neon_dot GPTI_TARGET("arch=armv8.2-a+dotprod")
 #  endif
-}
-#define GPTI_KERNEL_SET 6
+typedef int32x4_t gpti_sum_neon_dot;
+enum { gpti_tile_panels_neon_dot = 1, gpti_most_q_neon_dot = 255, gpti_bias_q5_neon_dot = 0 };
+#define gpti_start_neon_dot(pairs, centre) vdupq_n_s32(0)
+#define gpti_dot_neon_dot(s, w, x, centre, q8) vdotq_s32(s, gpti_minus_neon(w, centre), x)
+#define gpti_total_neon_dot(s, pairs, bias, q8) (s)
+#define GPTI_KERNEL_SET _neon_dot
+#define GPTI_WIDTH_OF _neon
 #include GPT_SELF
 #endif
+
 #ifdef GPTI_NEON_I8MM
-static int gpti_cpu_neon_i8mm(void) {
+/* ---- neon-i8mm: neon-dot, with SMMLA for several tokens -------------------------------------- */
 #  ifdef __ARM_FEATURE_MATMUL_INT8
-    return gpti_cpu_neon_dot();               /* whose products of one token it takes */
-#  elif defined(__linux__)
-    return gpti_cpu_neon_dot() && (getauxval(26) >> 13 & 1) != 0;    /* AT_HWCAP2, HWCAP2_I8MM */
+static int gpti_cpu_neon_i8mm(void) { return gpti_cpu_neon_dot(); }
+#    define gpti_target_neon_i8mm
 #  else
-    return 0;
+static int gpti_cpu_neon_i8mm(void) { return gpti_cpu_neon_dot() && gpti_cpu_arm(26, 13); }  /* AT_HWCAP2 I8MM */
+#    define gpti_target_neon_i8mm GPTI_TARGET("arch=armv8.2-a+dotprod+i8mm")
 #  endif
+typedef int32x4_t gpti_sum_neon_i8mm;
+enum { gpti_most_q_neon_i8mm = 255, gpti_bias_q5_neon_i8mm = 0 };
+#define gpti_start_neon_i8mm(pairs, centre) vdupq_n_s32(0)
+#define gpti_total_neon_i8mm(s, pairs, bias, q8) (s)
+/* In place of dot: SMMLA multiplies 2 x 8 bytes by 8 x 2, eight columns of two tokens by rows 0, 1 of w and u (in s[0])
+ * and 2, 3 (in s[1]). At the end `apart` makes s[0] the sums of one token, s[1] those of the other. */
+#define gpti_two_tokens_neon_i8mm(x, y) vcombine_s8(vld1_s8(x), vld1_s8(y))
+GPTI_OP(neon_i8mm) void gpti_dots_neon_i8mm(int32x4_t s[2], uint8x16_t w, uint8x16_t u, int8x16_t x,
+                                                           int centre) {
+    const int32x4_t a = vreinterpretq_s32_s8(gpti_minus_neon(w, centre));
+    const int32x4_t b = vreinterpretq_s32_s8(gpti_minus_neon(u, centre));
+    s[0] = vmmlaq_s32(s[0], vreinterpretq_s8_s32(vzip1q_s32(a, b)), x);
+    s[1] = vmmlaq_s32(s[1], vreinterpretq_s8_s32(vzip2q_s32(a, b)), x);
 }
-#define GPTI_KERNEL_SET 8
+GPTI_OP(neon_i8mm) void gpti_apart_neon_i8mm(int32x4_t s[2]) {
+    const int32x4x2_t both = vuzpq_s32(s[0], s[1]);
+    s[0] = both.val[0];
+    s[1] = both.val[1];
+}
+#define GPTI_KERNEL_SET _neon_i8mm
+#define GPTI_WIDTH_OF _neon
+#define GPTI_SINGLE_TOKEN_OF _neon_dot
+#define GPTI_PAIRS_OF_TOKENS
 #include GPT_SELF
 #endif
 #endif /* GPTI_NEON */
 
 #ifdef GPTI_WASM
+/* ---- wasm: WebAssembly's 128-bit vectors, -msimd128 ------------------------------------------ */
 static int gpti_cpu_wasm(void) { return 1; }
+#define gpti_target_wasm
+typedef v128_t gpti_u8_wasm, gpti_i8_wasm, gpti_i32_wasm, gpti_f32_wasm;
+typedef int gpti_shift_wasm;
+typedef struct gpti_sum_wasm { v128_t lo, hi; } gpti_sum_wasm;
+enum { gpti_lanes_wasm = 4, gpti_panels_wasm = 1, gpti_tokens_wasm = 2,
+       gpti_packed_panels_wasm = 1, gpti_tile_panels_wasm = 1, gpti_att_queries_wasm = 1, gpti_att_vectors_wasm = 4 };
+#define gpti_load_u8_wasm wasm_v128_load
+#define gpti_store_u8_wasm wasm_v128_store
+#define gpti_set_u8_wasm(c) wasm_i8x16_splat((int8_t)(c))
+#define gpti_and_wasm wasm_v128_and
+#define gpti_or_wasm wasm_v128_or
+#define gpti_shift_by_wasm(n) (n)
+#define gpti_right_wasm(a, n) wasm_u8x16_shr(a, (uint32_t)(n))
+#define gpti_left_wasm(a, n) wasm_i8x16_shl(a, (uint32_t)(n))
+#define gpti_table_wasm wasm_v128_load
+#define gpti_look_up_wasm wasm_i8x16_swizzle
+#define gpti_four_wasm wasm_v128_load32_splat
+#define gpti_load_wasm wasm_v128_load
+#define gpti_store_wasm wasm_v128_store
+#define gpti_set_wasm wasm_f32x4_splat
+#define gpti_mul_wasm wasm_f32x4_mul
+#define gpti_add_wasm wasm_f32x4_add
+#define gpti_sub_wasm wasm_f32x4_sub
+#define gpti_fma_wasm(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)  /* for exact products */
+#define gpti_from_i32_wasm wasm_f32x4_convert_i32x4
+#define gpti_from_u8_wasm(p) \
+    wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))))
+#define gpti_from_bf16_wasm(p) wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)
+#define gpti_minus_wasm(w, c) wasm_i8x16_sub(w, wasm_i8x16_splat((int8_t)(c)))
+GPTI_INLINE v128_t gpti_from_f16_wasm(const void *p) {      /* as gpti_f16_f32 */
+    const v128_t h = wasm_u32x4_load16x4(p), em = wasm_v128_and(h, wasm_i32x4_splat(0x7FFF));
+    const v128_t nan = wasm_i32x4_gt(em, wasm_i32x4_splat(0x7C00)), shifted = wasm_i32x4_shl(em, 13);
+    const v128_t low = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(em), wasm_f32x4_splat(1.0f / 16777216.0f));
+    const v128_t high = wasm_v128_or(wasm_v128_or(shifted, wasm_i32x4_splat(0x7F800000)),
+                                     wasm_v128_and(nan, wasm_i32x4_splat(0x00400000)));
+    v128_t f = wasm_i32x4_add(shifted, wasm_i32x4_splat(112 << 23));
+    f = wasm_v128_bitselect(low, f, wasm_i32x4_lt(em, wasm_i32x4_splat(0x0400)));
+    f = wasm_v128_bitselect(high, f, wasm_i32x4_ge(em, wasm_i32x4_splat(0x7C00)));
+    return wasm_v128_or(f, wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x8000)), 16));
+}
 
+/* as neon */
+enum { gpti_most_q_wasm = 63, gpti_bias_q5_wasm = 0 };
+GPTI_INLINE gpti_sum_wasm gpti_start_wasm(v128_t pairs, int centre) {
+    const gpti_sum_wasm s = { wasm_i32x4_splat(0), wasm_i32x4_splat(0) };
+    (void)pairs; (void)centre;
+    return s;
+}
+GPTI_INLINE gpti_sum_wasm gpti_dot_wasm(gpti_sum_wasm s, v128_t w, v128_t x, int centre, const int q8) {
+    const v128_t c = gpti_minus_wasm(w, q8 ? 128 : centre);
+    const v128_t lo = wasm_i16x8_extmul_low_i8x16(c, x), hi = wasm_i16x8_extmul_high_i8x16(c, x);
+    s.lo = q8 ? wasm_i32x4_add(s.lo, wasm_i32x4_extadd_pairwise_i16x8(lo)) : wasm_i16x8_add(s.lo, lo);
+    s.hi = q8 ? wasm_i32x4_add(s.hi, wasm_i32x4_extadd_pairwise_i16x8(hi)) : wasm_i16x8_add(s.hi, hi);
+    return s;
+}
+GPTI_INLINE v128_t gpti_total_wasm(gpti_sum_wasm s, v128_t pairs, int bias, const int q8) {    /* sums of neighbours */
+    const v128_t a = q8 ? s.lo : wasm_i32x4_extadd_pairwise_i16x8(s.lo);
+    const v128_t b = q8 ? s.hi : wasm_i32x4_extadd_pairwise_i16x8(s.hi);
+    (void)pairs; (void)bias;
+    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+
+/* As gpti_top_neon and gpti_round_neon; adding 1.5 * 2^23 rounds to the nearest even. */
 static uint32_t gpti_top_wasm(const float *x) {
+    const v128_t mask = wasm_i32x4_splat(0x7FFFFFFF);
     v128_t m = wasm_i32x4_splat(0);
     int i;
-    for (i = 0; i < 32; i += 4) m = wasm_u32x4_max(m, wasm_v128_and(wasm_v128_load(x + i), wasm_i32x4_splat(0x7FFFFFFF)));
+    for (i = 0; i < 32; i += 4) m = wasm_u32x4_max(m, wasm_v128_and(wasm_v128_load(x + i), mask));
     m = wasm_u32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
     m = wasm_u32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
     return (uint32_t)wasm_i32x4_extract_lane(m, 0);
 }
-
 static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
     const v128_t magic = wasm_f32x4_splat(12582912.0f), bits = wasm_i32x4_splat(0x4B400000);
     int h, i;
@@ -8955,74 +9277,55 @@ static void gpti_round_wasm(const float *x, float id, gpti_xblock *out) {
         out->sum[1 + h][1] = (int16_t)wasm_i32x4_extract_lane(sum, 2);
     }
 }
-
-/* Four halves, as gpti_f16_f32. */
-static v128_t gpti_halves_wasm4(const void *p) {
-    v128_t h = wasm_u32x4_load16x4(p), em = wasm_v128_and(h, wasm_i32x4_splat(0x7FFF)), shifted = wasm_i32x4_shl(em, 13);
-    v128_t low = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(em), wasm_f32x4_splat(1.0f / 16777216.0f));
-    v128_t high = wasm_v128_or(wasm_v128_or(shifted, wasm_i32x4_splat(0x7F800000)),
-                               wasm_v128_and(wasm_i32x4_gt(em, wasm_i32x4_splat(0x7C00)), wasm_i32x4_splat(0x00400000)));
-    v128_t f = wasm_i32x4_add(shifted, wasm_i32x4_splat(112 << 23));
-    f = wasm_v128_bitselect(low, f, wasm_i32x4_lt(em, wasm_i32x4_splat(0x0400)));
-    f = wasm_v128_bitselect(high, f, wasm_i32x4_ge(em, wasm_i32x4_splat(0x7C00)));
-    return wasm_v128_or(f, wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x8000)), 16));
-}
-
-typedef struct gpti_wasm2 { v128_t lo, hi; } gpti_wasm2;
-static v128_t gpti_neighbours_wasm(v128_t a, v128_t b) {    /* sums of neighbours of a, then of b */
-    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
-}
-static gpti_wasm2 gpti_zero_wasm(int unused) {
-    gpti_wasm2 z;
-    (void)unused;
-    z.lo = z.hi = wasm_i32x4_splat(0);
-    return z;
-}
-#define GPTI_KERNEL_SET 7
+#define GPTI_KERNEL_SET _wasm
 #include GPT_SELF
 #endif /* GPTI_WASM */
 
-enum { GPTI_MAX_SET = 8 };
+/* ---- the list of sets ---- */
 
-/* A set's own name, product, and the vector width whose other kernels it takes. */
-#define GPTI_SET(name, set, width) { name, gpti_cpu_##set, gpti_matmul_##set, gpti_quantize_##width, gpti_round13_##width, \
-    gpti_attend_##width, gpti_activate_##width, gpti_norm_##width, gpti_rope_##width, gpti_kv_store_##width }
+/* To add a kernel set:
+ *   1. near the top of the implementation, the test of the compiler: a GPTI_ macro, and the header of the instructions
+ *   2. a page above: gpti_cpu_<set>, its operations and numbers, #include GPT_SELF
+ *   3. a row below; GPTI_MAX_SET counts the most rows that one processor's family can have
+ * tests/unit_kernels.c and tests/unit_law.c then try it wherever it runs. */
+enum { GPTI_MAX_SET = 8 };
 
 /* All sets that were compiled, best first; the last runs anywhere. Returns how many. */
 static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
-    const gpti_kernels sets[] = {
+    gpti_kernels *k = out;
+#ifdef GPTI_AMX
+    *k++ = gpti_kernels_amx("amx");
+#endif
 #ifdef GPTI_X86
-#  ifdef GPTI_AMX
-        GPTI_SET("amx", amx, avx512),
-#  endif
 #  if GPTI_X86_VNNI
-        GPTI_SET("avx512-vnni", avx512_vnni, avx512),
+    *k++ = gpti_kernels_avx512_vnni("avx512-vnni");
 #  endif
-        GPTI_SET("avx512", avx512, avx512),
+    *k++ = gpti_kernels_avx512("avx512");
 #  if GPTI_X86_VNNI
-        GPTI_SET("avx-vnni", avx_vnni, avx2),
+    *k++ = gpti_kernels_avx_vnni("avx-vnni");
 #  endif
-        GPTI_SET("avx2", avx2, avx2),
+    *k++ = gpti_kernels_avx2("avx2");
+#endif
+#ifdef GPTI_NEON_I8MM
+    *k++ = gpti_kernels_neon_i8mm("neon-i8mm");
+#endif
+#ifdef GPTI_NEON_DOT
+    *k++ = gpti_kernels_neon_dot("neon-dot");
 #endif
 #ifdef GPTI_NEON
-#  ifdef GPTI_NEON_I8MM
-        GPTI_SET("neon-i8mm", neon_i8mm, neon),
-#  endif
-#  ifdef GPTI_NEON_DOT
-        GPTI_SET("neon-dot", neon_dot, neon),
-#  endif
-        GPTI_SET("neon", neon, neon),
+    *k++ = gpti_kernels_neon("neon");
 #endif
 #ifdef GPTI_WASM
-        GPTI_SET("wasm", wasm, wasm),
+    *k++ = gpti_kernels_wasm("wasm");
 #endif
-        GPTI_SET("ref", ref, ref)
-    };
-    memcpy(out, sets, sizeof sets);
-    return sizeof sets / sizeof sets[0];
+    k->name = "ref"; k->usable = gpti_cpu_ref; k->matmul = gpti_matmul_ref;
+    k->quantize = gpti_quantize_ref; k->round13 = gpti_round13_ref; k->attend = gpti_attend_ref;
+    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref;
+    k->kv_store = gpti_kv_store_ref;
+    return (size_t)(k + 1 - out);
 }
 
-/* The set of that name if this processor can run it, for NULL the best one but AMX, for which the process must be changed. */
+/* The set of that name if this processor runs it; for NULL the best but AMX, which changes the process. */
 static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_error *err) {
     gpti_kernels sets[GPTI_MAX_SET];
     char names[24 * GPTI_MAX_SET];
@@ -9045,643 +9348,362 @@ static gpt_result gpti_kernels_find(const char *name, gpti_kernels *out, gpt_err
 #endif
 #else /* GPTI_KERNEL_SET: what follows is compiled once per kernel set */
 
-/* The instructions of a set:
- *   GPTI_I, AI, N, F   vectors of weights, activations, int32 and floats; GPTI_VF floats each
- *   GPTI_NP, GPTI_NT   panels and tokens of a register tile, sized by the number of registers
- *   GPTI_ONE_NP, GPTI_SCALED_NP   panels of a product of one token: scales taken from where they lie, and unpacked
- *   GPTI_WIDTH, GPTI_ONE   names of what is shared: by the sets of one vector width, by the products of one token
- *   GPTI_S             sums in progress: GPTI_START makes one, GPTI_DOT adds four columns, GPTI_SUM is the exact int32
- *   GPTI_SMALL         the most q that DOT can take; above it DOT_WIDE does the same work in more steps
- *   GPTI_PAIRS         in place of DOT: adds eight columns w, u of two tokens, GPTI_PAIR, to two sums that GPTI_APART sorts
- */
-#if GPTI_KERNEL_SET == 1 || GPTI_KERNEL_SET == 2
-#  define GPTI_WIDTH(name) gpti_##name##_avx2
-#  define GPTI_ONE(name) gpti_one_##name##_avx2
-#  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
-#  define GPTI_SCALED_NP 1
-#  define GPTI_NP 1
-#  define GPTI_NT 4
-#  define GPTI_VF 8
-#  define GPTI_I __m256i
-#  define GPTI_F __m256
-#  define GPTI_S __m256i
-#  define GPTI_N __m256i
-#  define GPTI_AI __m256i
-#  define GPTI_LOADI(p) GPTI_LOAD256(p)
-#  define GPTI_STOREI(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
-#  define GPTI_SET8(c) _mm256_set1_epi8((char)(c))
-#  define GPTI_AND(a, b) _mm256_and_si256(a, b)
-#  define GPTI_OR(a, b) _mm256_or_si256(a, b)
-#  define GPTI_SHIFT __m128i
-#  define GPTI_COUNT(n) _mm_cvtsi32_si128(n)
-#  define GPTI_SHR(a, n) _mm256_srl_epi16(a, n)
-#  define GPTI_SHL(a, n) _mm256_sll_epi16(a, n)
-#  define GPTI_TABLE(p) _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#  define GPTI_LOOK(t, i) _mm256_shuffle_epi8(t, i)
-#  define GPTI_LOADF(p) _mm256_loadu_ps(p)
-#  define GPTI_STOREF(p, v) _mm256_storeu_ps(p, v)
-#  define GPTI_SETF(x) _mm256_set1_ps(x)
-#  define GPTI_MUL(a, b) _mm256_mul_ps(a, b)
-#  define GPTI_ADD(a, b) _mm256_add_ps(a, b)
-#  define GPTI_SUB(a, b) _mm256_sub_ps(a, b)
-#  define GPTI_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#  define GPTI_ATT_R 2
-#  define GPTI_ATT_V 2
-#  define GPTI_HALVES(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#  define GPTI_BF16(p) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
-#  define GPTI_BYTES(p) _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
-#  define GPTI_FLOAT(i) _mm256_cvtepi32_ps(i)
-#  define GPTI_A(p) _mm256_set1_epi32(gpti_load_i32(p))
-#endif
-#if GPTI_KERNEL_SET == 1
-#  define GPTI_SUFFIX _avx2
-#  define GPTI_FN GPTI_TARGET("avx2,fma,f16c")
-/* Unsigned by signed bytes to 16-bit sums. Started at -centre * (sum of x) they end below 2^15, so what wraps on the way
- * does no harm: |q - centre| * 127 * 16 columns <= 32512 for five bits, and for six with 8 columns. */
-#  define GPTI_SMALL 63
-#  define GPTI_START(pair, centre) _mm256_mullo_epi16(pair, _mm256_set1_epi16((short)-(centre)))
-#  define GPTI_DOT(s, w, a, zero) s = _mm256_add_epi16(s, _mm256_maddubs_epi16(w, a))
-#  define GPTI_SUM(s) _mm256_madd_epi16(s, _mm256_set1_epi16(1))
-#  define GPTI_BIASED 1
-#  define GPTI_REST(sum, pair, rest) _mm256_add_epi32(sum, _mm256_madd_epi16(pair, _mm256_set1_epi16((short)(rest))))
-/* |w| by x with the sign of w: at most 128 * 127 * 2 in 16 bits */
-#  define GPTI_ZERO _mm256_setzero_si256()
-#  define GPTI_SIGNED(w) _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80))
-#  define GPTI_DOT_WIDE(s, w, a) s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16( \
-    _mm256_abs_epi8(GPTI_SIGNED(w)), _mm256_sign_epi8(a, GPTI_SIGNED(w))), _mm256_set1_epi16(1)))
-#  define GPTI_SUM_WIDE(s) (s)
-#elif GPTI_KERNEL_SET == 2
-#  define GPTI_SUFFIX _avx_vnni
-#  define GPTI_FN GPTI_TARGET("avx2,fma,f16c,avxvnni")
-#  define GPTI_SMALL 255
-#  define GPTI_START(pair, centre) _mm256_madd_epi16(pair, _mm256_set1_epi16((short)-(centre)))
-#  define GPTI_DOT(s, w, a, zero) s = _mm256_dpbusd_avx_epi32(s, w, a)
-#  define GPTI_SUM(s) (s)
+/* What a page says of a vector width:
+ *   u8 i8 i32 f32   types of vectors: weights, activations, `lanes` sums or floats; shift: of bits
+ *   panels, tokens  the sums that fit the registers; packed_panels, tile_panels: for one token
+ *   four(p)         four bytes, repeated; look_up(table, i); from_f16, from_u8 ...: to floats
+ * and of its set:
+ *   sum             type of sums: start(pairs, centre) is -centre * pairs, the sum of x; dot(s, w, x, centre, q8)
+ *                   adds (w - centre) * x of four columns; total(s, pairs, bias, q8): int32, and bias * pairs.
+ *                   A set subtracts centre in start or in dot. q8: q may exceed most_q, dot subtracts zero.
+ *   bias_q5         not 0: sums of 5-bit q start from q - bias_q5, to fit 16 bits, and end at q
+ *   GPTI_WIDTH_OF, GPTI_SINGLE_TOKEN_OF    the set whose loops it takes: of the width, of one token's products. If
+ *                   none, they are compiled for this set. GPTI_HALF_WIDTH: the set for rows shorter than a vector */
+#ifndef GPTI_WIDTH_OF
+#  define GPTI_WIDTH_OF GPTI_KERNEL_SET
+#  define GPTI_FIRST_OF_WIDTH
 #endif
 
-#if GPTI_KERNEL_SET == 3 || GPTI_KERNEL_SET == 4
-#  define GPTI_WIDTH(name) gpti_##name##_avx512
-#  define GPTI_ONE_NP 2        /* two streams from memory are quicker than one */
-#  define GPTI_NP 2
-#  define GPTI_NT 8
-#  define GPTI_VF 16
-#  define GPTI_I __m512i
-#  define GPTI_F __m512
-#  define GPTI_S __m512i
-#  define GPTI_N __m512i
-#  define GPTI_AI __m512i
-#  define GPTI_LOADI(p) _mm512_loadu_si512((const void *)(p))
-#  define GPTI_STOREI(p, v) _mm512_storeu_si512((void *)(p), v)
-#  define GPTI_SET8(c) _mm512_set1_epi8((char)(c))
-#  define GPTI_AND(a, b) _mm512_and_si512(a, b)
-#  define GPTI_OR(a, b) _mm512_or_si512(a, b)
-#  define GPTI_SHIFT __m128i
-#  define GPTI_COUNT(n) _mm_cvtsi32_si128(n)
-#  define GPTI_SHR(a, n) _mm512_srl_epi16(a, n)
-#  define GPTI_SHL(a, n) _mm512_sll_epi16(a, n)
-#  define GPTI_TABLE(p) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#  define GPTI_LOOK(t, i) _mm512_shuffle_epi8(t, i)
-#  define GPTI_LOADF(p) _mm512_loadu_ps(p)
-#  define GPTI_STOREF(p, v) _mm512_storeu_ps(p, v)
-#  define GPTI_SETF(x) _mm512_set1_ps(x)
-#  define GPTI_MUL(a, b) _mm512_mul_ps(a, b)
-#  define GPTI_ADD(a, b) _mm512_add_ps(a, b)
-#  define GPTI_SUB(a, b) _mm512_sub_ps(a, b)
-#  define GPTI_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#  define GPTI_ATT_R 4
-#  define GPTI_ATT_V 2
-#  define GPTI_HALVES(p) _mm512_maskz_cvtph_ps(0xFFFF, GPTI_LOAD256(p))
-#  define GPTI_BF16(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(GPTI_LOAD256(p)), 16))
-#  define GPTI_BYTES(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
-#  define GPTI_FLOAT(i) _mm512_cvtepi32_ps(i)
-#  define GPTI_A(p) _mm512_set1_epi32(gpti_load_i32(p))
-#endif
-#if GPTI_KERNEL_SET == 3
-#  define GPTI_SUFFIX _avx512
-#  define GPTI_ONE(name) gpti_one_##name##_avx2
-#  define GPTI_SCALED_NP 1
-#  define GPTI_FN GPTI_TARGET(GPTI_AVX512)
-#  define GPTI_SMALL 63
-#  define GPTI_START(pair, centre) _mm512_mullo_epi16(pair, _mm512_set1_epi16((short)-(centre)))
-#  define GPTI_DOT(s, w, a, zero) s = _mm512_add_epi16(s, _mm512_maddubs_epi16(w, a))
-#  define GPTI_SUM(s) _mm512_madd_epi16(s, _mm512_set1_epi16(1))
-#  define GPTI_BIASED 1
-#  define GPTI_REST(sum, pair, rest) _mm512_add_epi32(sum, _mm512_madd_epi16(pair, _mm512_set1_epi16((short)(rest))))
-#  define GPTI_ZERO _mm512_setzero_si512()
-#  define GPTI_SIGNED(w) _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80))
-#  define GPTI_DOT_WIDE(s, w, a) s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(GPTI_SIGNED(w)), \
-    _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(GPTI_SIGNED(w)), _mm512_setzero_si512(), a)), _mm512_set1_epi16(1)))
-#  define GPTI_SUM_WIDE(s) (s)
-#elif GPTI_KERNEL_SET == 4
-#  define GPTI_SUFFIX _avx512_vnni
-#  define GPTI_ONE(name) GPTI_K(one_##name)
-#  define GPTI_SCALED_NP 2
-#  define GPTI_FN GPTI_TARGET(GPTI_AVX512 ",avx512vnni")
-#  define GPTI_SMALL 255
-#  define GPTI_START(pair, centre) _mm512_madd_epi16(pair, _mm512_set1_epi16((short)-(centre)))
-#  define GPTI_DOT(s, w, a, zero) s = _mm512_dpbusd_epi32(s, w, a)
-#  define GPTI_SUM(s) (s)
-#endif
-
-#if GPTI_KERNEL_SET == 5 || GPTI_KERNEL_SET == 6 || GPTI_KERNEL_SET == 8
-#  define GPTI_WIDTH(name) gpti_##name##_neon
-#  define GPTI_ONE_NP 1
-#  define GPTI_SCALED_NP 1
-#  define GPTI_NP 1
-#  define GPTI_NT 4
-#  define GPTI_VF 4
-#  define GPTI_I uint8x16_t
-#  define GPTI_F float32x4_t
-#  define GPTI_LOADI(p) vld1q_u8(p)
-#  define GPTI_STOREI(p, v) vst1q_u8(p, v)
-#  define GPTI_SET8(c) vdupq_n_u8((uint8_t)(c))
-#  define GPTI_AND(a, b) vandq_u8(a, b)
-#  define GPTI_OR(a, b) vorrq_u8(a, b)
-#  define GPTI_SHIFT int8x16_t
-#  define GPTI_COUNT(n) vdupq_n_s8((int8_t)(n))
-#  define GPTI_SHR(a, n) vshlq_u8(a, vnegq_s8(n))
-#  define GPTI_SHL(a, n) vshlq_u8(a, n)
-#  define GPTI_TABLE(p) vld1q_u8(p)
-#  define GPTI_LOOK(t, i) vqtbl1q_u8(t, i)
-#  define GPTI_LOADF(p) vld1q_f32(p)
-#  define GPTI_STOREF(p, v) vst1q_f32(p, v)
-#  define GPTI_SETF(x) vdupq_n_f32(x)
-#  define GPTI_MUL(a, b) vmulq_f32(a, b)
-#  define GPTI_ADD(a, b) vaddq_f32(a, b)
-#  define GPTI_SUB(a, b) vsubq_f32(a, b)
-#  define GPTI_FMA(a, b, c) vfmaq_f32(c, a, b)
-#  define GPTI_ATT_R 2
-#  define GPTI_ATT_V 4
-#  define GPTI_HALVES(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
-#  define GPTI_BF16(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16))
-#  define GPTI_BYTES(p) vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_s32(vdup_n_s32(gpti_load_i32(p)))))))
-#  define GPTI_FLOAT(i) vcvtq_f32_s32(i)
-#  define GPTI_N int32x4_t
-#  define GPTI_A(p) vreinterpretq_s8_s32(vdupq_n_s32(gpti_load_i32(p)))
-#  define GPTI_AI int8x16_t
-#  define GPTI_SIGN(w, zero) vreinterpretq_s8_u8(vsubq_u8(w, vdupq_n_u8((uint8_t)(zero))))
-#endif
-#if GPTI_KERNEL_SET == 5
-#  define GPTI_SUFFIX _neon
-#  define GPTI_ONE(name) GPTI_K(one_##name)
-#  define GPTI_FN
-/* one 16-bit sum per column of four and row: |q - zero| * 127 * 8 groups fits for five bits, with 4 groups for six */
-#  define GPTI_SMALL 63
-#  define GPTI_S int32x4x2_t
-#  define GPTI_START(pair, centre) gpti_zero_neon(centre)
-#  define GPTI_DOT(s, w, a, zero) \
-    (s.val[0] = vreinterpretq_s32_s16(vmlal_s8(vreinterpretq_s16_s32(s.val[0]), vget_low_s8(GPTI_SIGN(w, zero)), vget_low_s8(a))), \
-     s.val[1] = vreinterpretq_s32_s16(vmlal_high_s8(vreinterpretq_s16_s32(s.val[1]), GPTI_SIGN(w, zero), a)))
-#  define GPTI_SUM(s) \
-    vpaddq_s32(vpaddlq_s16(vreinterpretq_s16_s32(s.val[0])), vpaddlq_s16(vreinterpretq_s16_s32(s.val[1])))
-#  define GPTI_ZERO gpti_zero_neon(0)
-#  define GPTI_DOT_WIDE(s, w, a) \
-    (s.val[0] = vpadalq_s16(s.val[0], vmull_s8(vget_low_s8(GPTI_SIGN(w, 128)), vget_low_s8(a))), \
-     s.val[1] = vpadalq_s16(s.val[1], vmull_high_s8(GPTI_SIGN(w, 128), a)))
-#  define GPTI_SUM_WIDE(s) vpaddq_s32(s.val[0], s.val[1])
-#elif GPTI_KERNEL_SET == 6
-#  define GPTI_SUFFIX _neon_dot
-#  define GPTI_ONE(name) GPTI_K(one_##name)
-#  ifdef __ARM_FEATURE_DOTPROD
-#    define GPTI_FN
-#  else
-#    define GPTI_FN GPTI_TARGET("arch=armv8.2-a+dotprod")
-#  endif
-#  define GPTI_SMALL 255
-#  define GPTI_S int32x4_t
-#  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
-#  define GPTI_DOT(s, w, a, zero) s = vdotq_s32(s, GPTI_SIGN(w, zero), a)
-#  define GPTI_SUM(s) (s)
-#elif GPTI_KERNEL_SET == 8
-#  define GPTI_SUFFIX _neon_i8mm
-#  define GPTI_ONE(name) gpti_one_##name##_neon_dot
-#  ifdef __ARM_FEATURE_MATMUL_INT8
-#    define GPTI_FN
-#  else
-#    define GPTI_FN GPTI_TARGET("arch=armv8.2-a+dotprod+i8mm")
-#  endif
-#  define GPTI_SMALL 255
-#  define GPTI_S int32x4_t
-#  define GPTI_START(pair, centre) ((void)(centre), vdupq_n_s32(0))
-/* SMMLA multiplies 2 x 8 bytes by 8 x 2: rows 0 1 (in s) and 2 3 (in t) of a vector, each by both tokens */
-#  define GPTI_PAIR(x, y) vcombine_s8(vld1_s8(x), vld1_s8(y))
-#  define GPTI_ROWS(zip, w, u, zero) vreinterpretq_s8_s32(zip(vreinterpretq_s32_s8(GPTI_SIGN(w, zero)), \
-    vreinterpretq_s32_s8(GPTI_SIGN(u, zero))))
-#  define GPTI_PAIRS(s, t, w, u, a, zero) \
-    (s = vmmlaq_s32(s, GPTI_ROWS(vzip1q_s32, w, u, zero), a), t = vmmlaq_s32(t, GPTI_ROWS(vzip2q_s32, w, u, zero), a))
-#  define GPTI_APART(s, t) { const int32x4x2_t both = vuzpq_s32(s, t); s = both.val[0]; t = both.val[1]; }
-#  define GPTI_SUM(s) (s)
-#endif
-
-#if GPTI_KERNEL_SET == 7
-#  define GPTI_SUFFIX _wasm
-#  define GPTI_WIDTH(name) gpti_##name##_wasm
-#  define GPTI_ONE(name) GPTI_K(one_##name)
-#  define GPTI_ONE_NP 1
-#  define GPTI_SCALED_NP 1
-#  define GPTI_FN
-#  define GPTI_NP 1
-#  define GPTI_NT 2
-#  define GPTI_VF 4
-#  define GPTI_I v128_t
-#  define GPTI_F v128_t
-#  define GPTI_N v128_t
-#  define GPTI_AI v128_t
-#  define GPTI_LOADI(p) wasm_v128_load(p)
-#  define GPTI_STOREI(p, v) wasm_v128_store(p, v)
-#  define GPTI_SET8(c) wasm_i8x16_splat((int8_t)(c))
-#  define GPTI_AND(a, b) wasm_v128_and(a, b)
-#  define GPTI_OR(a, b) wasm_v128_or(a, b)
-#  define GPTI_SHIFT int
-#  define GPTI_COUNT(n) (n)
-#  define GPTI_SHR(a, n) wasm_u8x16_shr(a, (uint32_t)(n))
-#  define GPTI_SHL(a, n) wasm_i8x16_shl(a, (uint32_t)(n))
-#  define GPTI_TABLE(p) wasm_v128_load(p)
-#  define GPTI_LOOK(t, i) wasm_i8x16_swizzle(t, i)
-#  define GPTI_LOADF(p) wasm_v128_load(p)
-#  define GPTI_STOREF(p, v) wasm_v128_store(p, v)
-#  define GPTI_SETF(x) wasm_f32x4_splat(x)
-#  define GPTI_MUL(a, b) wasm_f32x4_mul(a, b)
-#  define GPTI_ADD(a, b) wasm_f32x4_add(a, b)
-#  define GPTI_SUB(a, b) wasm_f32x4_sub(a, b)
-#  define GPTI_FMA(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
-#  define GPTI_ATT_R 1
-#  define GPTI_ATT_V 4
-#  define GPTI_HALVES(p) gpti_halves_wasm4(p)
-#  define GPTI_BF16(p) wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)
-#  define GPTI_BYTES(p) \
-    wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))))
-#  define GPTI_FLOAT(i) wasm_f32x4_convert_i32x4(i)
-#  define GPTI_A(p) wasm_v128_load32_splat(p)
-#  define GPTI_SIGN(w, zero) wasm_i8x16_sub(w, wasm_i8x16_splat((int8_t)(zero)))
-/* as NEON without dotprod */
-#  define GPTI_SMALL 63
-#  define GPTI_S gpti_wasm2
-#  define GPTI_START(pair, centre) gpti_zero_wasm(centre)
-#  define GPTI_DOT(s, w, a, zero) (s.lo = wasm_i16x8_add(s.lo, wasm_i16x8_extmul_low_i8x16(GPTI_SIGN(w, zero), a)), \
-                                   s.hi = wasm_i16x8_add(s.hi, wasm_i16x8_extmul_high_i8x16(GPTI_SIGN(w, zero), a)))
-#  define GPTI_SUM(s) gpti_neighbours_wasm(wasm_i32x4_extadd_pairwise_i16x8(s.lo), wasm_i32x4_extadd_pairwise_i16x8(s.hi))
-#  define GPTI_ZERO gpti_zero_wasm(0)
-#  define GPTI_DOT_WIDE(s, w, a) \
-    (s.lo = wasm_i32x4_add(s.lo, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_low_i8x16(GPTI_SIGN(w, 128), a))), \
-     s.hi = wasm_i32x4_add(s.hi, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_high_i8x16(GPTI_SIGN(w, 128), a))))
-#  define GPTI_SUM_WIDE(s) gpti_neighbours_wasm(s.lo, s.hi)
-#endif
-
-#if defined(__GNUC__) && defined(GPTI_X86)      /* the same words for every set, so that they need not be taken back: */
-#  define GPTI_KEEP(v) __asm__("" : "+x"(v))    /* adds in this order, in place: gcc reshuffles unrolled sums into spills */
+/* The same words for every set, so that they need not be taken back. KEEP: v is computed now; gcc would reorder
+ * unrolled additions, so that more sums are under way than there are registers. */
+#if defined(__GNUC__) && defined(GPTI_X86)
+#  define GPTI_KEEP(v) __asm__("" : "+x"(v))
 #else
 #  define GPTI_KEEP(v)
 #endif
-#define GPTI_MADD(fused, a, b, c) ((fused) ? GPTI_FMA(a, b, c) : GPTI_ADD(c, GPTI_MUL(a, b)))
-#define GPTI_NV (16 / GPTI_VF)                  /* vectors of a panel                  */
-#define GPTI_NR (GPTI_NP * GPTI_NV)             /* vectors of a register tile's column */
-#define GPTI_N1 (GPTI_ONE_NP * GPTI_NV)         /* the same for one token */
-#define GPTI_MOST (GPTI_NR > GPTI_N1 ? GPTI_NR : GPTI_N1)
-#define GPTI_VB (4 * GPTI_VF)                   /* bytes of a vector                   */
-#define GPTI_TILE(t, v) ((t) + (v) / GPTI_NV * (GPTI_COLUMNS / 32))    /* of the panel of vector v  */
-#define GPTI_LANE(v) ((v) % GPTI_NV * GPTI_VF)                       /* its first row in there    */
-#define GPTI_AT16(q, v, k) ((q)[(v) / GPTI_NV] + 32 * (k) + 2 * GPTI_LANE(v))       /* 16-bit weights of column k */
-#define GPTI_WHICH(h) (n_half == 2 ? (h) + 1 : 0)                    /* sums of half h or of all  */
-#ifndef GPTI_DOT_WIDE
-#  define GPTI_ZERO GPTI_START(GPTI_LOADI(t->q), 0)
-#  define GPTI_DOT_WIDE(s, w, a) (void)(a)
-#  define GPTI_SUM_WIDE(s) GPTI_SUM(s)
-#endif
-#ifndef GPTI_REST
-#  define GPTI_REST(sum, pair, rest) ((void)(pair), (void)(rest), sum)
-#  define GPTI_BIASED 0
-#endif
+#define GPTI_EACH_PAIR(i) GPTI_UNROLL for (i = 0; i < GPTI_W(tokens); i += 2)
+#define GPTI_MADD(exact, a, b, c) ((exact) ? GPTI_W(fma)(a, b, c) : GPTI_W(add)(c, GPTI_W(mul)(a, b)))
+#define GPTI_SINGLE(name) GPTI_CAT(gpti_##name, GPTI_SINGLE_TOKEN_OF)
+#define GPTI_VECTORS (16 / GPTI_W(lanes))                   /* of a panel                       */
+#define GPTI_MANY (GPTI_W(panels) * GPTI_VECTORS)           /* of several tokens' panels */
+#define GPTI_FEW (GPTI_W(packed_panels) * GPTI_VECTORS)     /* of a single token's panels */
+#define GPTI_MOST (GPTI_MANY > GPTI_FEW ? GPTI_MANY : GPTI_FEW)
+#define GPTI_VECTOR_BYTES (4 * GPTI_W(lanes))
+#define GPTI_PANEL_OF(v) ((v) / GPTI_VECTORS)     /* vector v is rows [ROW_OF, + lanes) of panel PANEL_OF */
+#define GPTI_ROW_OF(v) ((v) % GPTI_VECTORS * GPTI_W(lanes))
+#define GPTI_TILE_OF(t, v) ((t) + GPTI_PANEL_OF(v) * (GPTI_COLUMNS / 32))
+#define GPTI_SUMS(args, i, v) ((args)->acc + 16 * GPTI_STRIP * (i) + GPTI_W(lanes) * (v))
+#define GPTI_RANGE(h) (n_half == 2 ? (h) + 1 : 0)           /* of a block's sums: half h or all */
 
-/* acc += tiles times blocks of GPTI_NT tokens. All but run are constants: halves of a tile with their own scale; whether q has
- * eight bits; whether sums start from q - 16 and end at q. */
-GPTI_FN GPTI_INLINE void GPTI_K(product)(const gpti_product_args *run, const int n_half, const int wide, const int five) {
-    GPTI_F f[GPTI_NR][GPTI_NT];
-    const gpti_xblock *x[GPTI_NT];
-    const gpti_tile *t = run->t, *end = t + run->n / 32;
-    const uint8_t *q[GPTI_NP];
-    const size_t ld = run->ld, q_step = run->q_step;
-    const int centre = five ? 16 : run->zero;
-    int i, v, g, h, e;
-    GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] = run->q[v];
-    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
-        x[i] = run->x[i];
-        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) f[v][i] = GPTI_LOADF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v);
+/* acc += tiles times blocks of `tokens` tokens. Constants: scales per tile; whether q exceeds most_q, has five bits. */
+GPTI_FN_INLINE void GPTI_K(product)(const gpti_product_args *args, const int n_half, const int q8, const int q5) {
+    GPTI_W(f32) f[GPTI_MANY][GPTI_W(tokens)];
+    const gpti_xblock *x[GPTI_W(tokens)];
+    const gpti_tile *t = args->t, *end = t + args->n / 32;
+    const uint8_t *q[GPTI_W(panels)];
+    const size_t ld = args->ld, q_step = args->q_step;
+    const int bias = q5 ? GPTI_K(bias_q5) : 0, zero = q8 ? 0 : args->zero, centre = bias ? bias : zero;
+    int i, v, g, h;
+    GPTI_EACH(v, GPTI_W(panels)) q[v] = args->q[v];
+    GPTI_EACH(i, GPTI_W(tokens)) {
+        x[i] = args->x[i];
+        GPTI_EACH(v, GPTI_MANY) f[v][i] = GPTI_W(load)(GPTI_SUMS(args, i, v));
     }
     for (; t < end; t++) {
-        GPTI_UNROLL for (h = 0; h < n_half; h++) {
+        GPTI_EACH(h, n_half) {
             const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
-            GPTI_S s[GPTI_NR][GPTI_NT];
-            GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
-                GPTI_S start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x[i]->sum[GPTI_WHICH(h)]), centre);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) s[v][i] = start;
+            GPTI_K(sum) s[GPTI_MANY][GPTI_W(tokens)];
+            GPTI_EACH(i, GPTI_W(tokens)) {
+                GPTI_K(sum) start = GPTI_K(start)(GPTI_W(four)(x[i]->sum[GPTI_RANGE(h)]), centre);
+                GPTI_EACH(v, GPTI_MANY) s[v][i] = start;
             }
-#ifdef GPTI_PAIRS
-            GPTI_ROLL for (g = first; g < last; g += 2) {       /* until all are added, s[v][i] is half of both tokens' sums */
-                GPTI_AI a[GPTI_NT / 2];
-                GPTI_UNROLL for (e = 0; e < GPTI_NT / 2; e++) a[e] = GPTI_PAIR(x[2 * e]->q + 4 * g, x[2 * e + 1]->q + 4 * g);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                    const uint8_t *p = q[v / GPTI_NV] + 64 * g + GPTI_LANE(v) * 4;
-                    const GPTI_I w = GPTI_LOADI(p), u = GPTI_LOADI(p + 64);
-                    GPTI_UNROLL for (e = 0; e < GPTI_NT / 2; e++)
-                        GPTI_PAIRS(s[v][2 * e], s[v][2 * e + 1], w, u, a[e], centre);
+#ifdef GPTI_PAIRS_OF_TOKENS
+            GPTI_ROLL for (g = first; g < last; g += 2) {
+                GPTI_W(i8) a[GPTI_W(tokens)];
+                GPTI_EACH_PAIR(i) a[i] = GPTI_K(two_tokens)(x[i]->q + 4 * g, x[i + 1]->q + 4 * g);
+                GPTI_EACH(v, GPTI_MANY) {
+                    const uint8_t *p = q[GPTI_PANEL_OF(v)] + 64 * g + 4 * GPTI_ROW_OF(v);
+                    const GPTI_W(u8) w = GPTI_W(load_u8)(p), u = GPTI_W(load_u8)(p + 64);
+                    GPTI_EACH_PAIR(i) GPTI_K(dots)(s[v] + i, w, u, a[i], centre);
                 }
             }
-            GPTI_UNROLL for (e = 0; e < GPTI_NT; e += 2) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
-                GPTI_APART(s[v][e], s[v][e + 1])
+            GPTI_EACH_PAIR(i) GPTI_EACH(v, GPTI_MANY) GPTI_K(apart)(s[v] + i);
 #else
             GPTI_ROLL for (g = first; g < last; g += 2) {
+                int e;
                 GPTI_UNROLL for (e = g; e < g + 2; e++) {
-                    GPTI_I w[GPTI_NR];
-                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) w[v] = GPTI_LOADI(q[v / GPTI_NV] + 64 * e + GPTI_LANE(v) * 4);
-                    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
-                        GPTI_AI a = GPTI_A(x[i]->q + 4 * e);
-                        GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                            if (wide) GPTI_DOT_WIDE(s[v][i], w[v], a);
-                            else GPTI_DOT(s[v][i], w[v], a, centre);
+                    GPTI_W(u8) w[GPTI_MANY];
+                    GPTI_EACH(v, GPTI_MANY) w[v] = GPTI_W(load_u8)(q[GPTI_PANEL_OF(v)] + 64 * e + 4 * GPTI_ROW_OF(v));
+                    GPTI_EACH(i, GPTI_W(tokens)) {
+                        GPTI_W(i8) a = GPTI_W(four)(x[i]->q + 4 * e);
+                        GPTI_EACH(v, GPTI_MANY) {
+                            s[v][i] = GPTI_K(dot)(s[v][i], w[v], a, centre, q8);
                             GPTI_KEEP(s[v][i]);
                         }
                     }
                 }
             }
 #endif
-            GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
-                GPTI_F xd = GPTI_SETF(x[i]->d);
-                GPTI_UNROLL for (v = 0; v < GPTI_NR; v++) {
-                    GPTI_F d = GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
-                    GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v][i]) : GPTI_SUM(s[v][i]);
-                    if (five) sum = GPTI_REST(sum, GPTI_A(x[i]->sum[GPTI_WHICH(h)]), 16);
-                    f[v][i] = GPTI_ADD(f[v][i], GPTI_MUL(GPTI_FLOAT(sum), d));
+            GPTI_EACH(i, GPTI_W(tokens)) {
+                GPTI_W(f32) xd = GPTI_W(set)(x[i]->d);
+                GPTI_EACH(v, GPTI_MANY) {
+                    GPTI_W(f32) d = GPTI_W(load)(GPTI_TILE_OF(t, v)->d[h] + GPTI_ROW_OF(v));
+                    GPTI_W(i32) sum = GPTI_K(total)(s[v][i], GPTI_W(four)(x[i]->sum[GPTI_RANGE(h)]), bias, q8);
+                    f[v][i] = GPTI_W(add)(f[v][i], GPTI_W(mul)(GPTI_W(from_i32)(sum), GPTI_W(mul)(d, xd)));
                 }
             }
         }
-        if (run->has_min) {
-            GPTI_UNROLL for (h = 0; h < n_half; h++) {
-                GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) {
-                    GPTI_F xs = GPTI_SETF(x[i]->s[GPTI_WHICH(h)]);
-                    GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
-                        f[v][i] = GPTI_SUB(f[v][i], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
-                }
+        if (args->has_min) GPTI_EACH(h, n_half) GPTI_EACH(i, GPTI_W(tokens)) {
+            GPTI_W(f32) xs = GPTI_W(set)(x[i]->s[GPTI_RANGE(h)]);
+            GPTI_EACH(v, GPTI_MANY) {
+                const float *m = GPTI_TILE_OF(t, v)->m[h] + GPTI_ROW_OF(v);
+                f[v][i] = GPTI_W(sub)(f[v][i], GPTI_W(mul)(GPTI_W(load)(m), xs));
             }
         }
-        GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) x[i] += ld;
-        GPTI_UNROLL for (v = 0; v < GPTI_NP; v++) q[v] += q_step;
+        GPTI_EACH(i, GPTI_W(tokens)) x[i] += ld;
+        GPTI_EACH(v, GPTI_W(panels)) q[v] += q_step;
     }
-    GPTI_UNROLL for (i = 0; i < GPTI_NT; i++) GPTI_UNROLL for (v = 0; v < GPTI_NR; v++)
-        GPTI_STOREF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v, f[v][i]);
+    GPTI_EACH(i, GPTI_W(tokens)) GPTI_EACH(v, GPTI_MANY) GPTI_W(store)(GPTI_SUMS(args, i, v), f[v][i]);
 }
-GPTI_FN static void GPTI_K(narrow)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 0, 0); }
-GPTI_FN static void GPTI_K(halved)(const gpti_product_args *r) { GPTI_K(product)(r, 2, 0, 0); }
-#if GPTI_BIASED
-GPTI_FN static void GPTI_K(five)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 0, 1); }
-#endif
-#if GPTI_SMALL < 255
-GPTI_FN static void GPTI_K(wide)(const gpti_product_args *r) { GPTI_K(product)(r, 1, 1, 0); }
-#endif
+#define GPTI_PRODUCT(name, call) GPTI_FN void GPTI_K(name)(const gpti_product_args *args) { call; }
+GPTI_PRODUCT(one_scale, GPTI_K(product)(args, 1, 0, 0))
+GPTI_PRODUCT(two_scales, GPTI_K(product)(args, 2, 0, 0))
+GPTI_PRODUCT(q5, GPTI_K(product)(args, 1, 0, 1))
+GPTI_PRODUCT(q8, GPTI_K(product)(args, 1, 1, 0))
 
-#if GPTI_KERNEL_SET % 2      /* sets that differ in the integer product only have the rest in common */
-/* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns [k, k1), a
- * partial sum over 32 and, where k1 - k = 64, one over each 32 (nb = 2): a single token would wait for its additions
- * otherwise. exact: the products are. */
-GPTI_FN GPTI_INLINE void GPTI_K(floats)(const gpti_product_args *run, size_t k, size_t k1, const int np, const int nt,
+#ifdef GPTI_FIRST_OF_WIDTH
+/* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns
+ * [k, k1) as one partial sum, or as nb = 2 of 32 columns at the same time, as a single token would wait for its
+ * additions. exact: products are. */
+GPTI_FN_INLINE void GPTI_K(floats)(const gpti_product_args *args, size_t k, size_t k1, const int np, const int nt,
     const int nb, const int fetch, const int exact) {
-    GPTI_F s[GPTI_MOST][2 * GPTI_NT];
-    const float *w[GPTI_MOST], *x[GPTI_NT];
-    const int nr = np * GPTI_NV;
+    GPTI_W(f32) s[GPTI_MOST][2 * GPTI_W(tokens)];
+    const float *w[GPTI_MOST], *x[GPTI_W(tokens)];
+    const int nr = np * GPTI_VECTORS;
     size_t at;
     int i, v, b;
-    if (fetch == GPTI_FETCH_FLOATS) GPTI_UNROLL for (v = 0; v < np; v++) w[v] = run->w[v] + 16 * k;
-    GPTI_UNROLL for (i = 0; i < nt; i++) x[i] = run->xf[i] + k;
-    GPTI_UNROLL for (i = 0; i < nt * nb; i++) GPTI_UNROLL for (v = 0; v < nr; v++) s[v][i] = GPTI_SETF(0.0f);
-    at = k;
-    k1 = nb == 2 ? 32 : k1 - k;
+    if (fetch == GPTI_FETCH_F32) GPTI_EACH(v, np) w[v] = args->w[v] + 16 * k;
+    GPTI_EACH(i, nt) x[i] = args->xf[i] + k;
+    GPTI_EACH(i, nt * nb) GPTI_EACH(v, nr) s[v][i] = GPTI_W(set)(0.0f);
+    at = k; k1 = nb == 2 ? 32 : k1 - k;
     GPTI_UNROLL4 for (k = 0; k < k1; k++) {
-        GPTI_UNROLL for (b = 0; b < nb; b++) {
-            GPTI_F c[GPTI_MOST];
-            GPTI_UNROLL for (v = 0; v < nr; v++)
-                c[v] = fetch == GPTI_FETCH_HALVES ? GPTI_HALVES(GPTI_AT16(run->q, v, at + k + 32 * (size_t)b))
-                    : fetch == GPTI_FETCH_BF16 ? GPTI_BF16(GPTI_AT16(run->q, v, at + k + 32 * (size_t)b))
-                    : GPTI_LOADF(w[v / GPTI_NV] + 16 * (k + 32 * (size_t)b) + GPTI_LANE(v));
-            GPTI_UNROLL for (i = 0; i < nt; i++) {
-                GPTI_F a = GPTI_SETF(x[i][k + 32 * (size_t)b]);
-                GPTI_UNROLL for (v = 0; v < nr; v++) {
+        GPTI_EACH(b, nb) {
+            const size_t column = k + 32 * (size_t)b;
+            GPTI_W(f32) c[GPTI_MOST];
+            GPTI_EACH(v, nr) {
+                const uint8_t *p = args->q[GPTI_PANEL_OF(v)] + 32 * (at + column) + 2 * GPTI_ROW_OF(v);
+                if (fetch == GPTI_FETCH_F16) c[v] = GPTI_W(from_f16)(p);
+                else if (fetch == GPTI_FETCH_BF16) c[v] = GPTI_W(from_bf16)(p);
+                else c[v] = GPTI_W(load)(w[GPTI_PANEL_OF(v)] + 16 * column + GPTI_ROW_OF(v));
+            }
+            GPTI_EACH(i, nt) {
+                GPTI_W(f32) a = GPTI_W(set)(x[i][column]);
+                GPTI_EACH(v, nr) {
                     s[v][i * nb + b] = GPTI_MADD(exact, c[v], a, s[v][i * nb + b]);
                     GPTI_KEEP(s[v][i * nb + b]);
                 }
             }
         }
     }
-    GPTI_UNROLL for (i = 0; i < nt; i++) {
-        GPTI_UNROLL for (v = 0; v < nr; v++) {
-            GPTI_F f = GPTI_LOADF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v);
-            GPTI_UNROLL for (b = 0; b < nb; b++) f = GPTI_ADD(f, s[v][i * nb + b]);
-            GPTI_STOREF(run->acc + 16 * GPTI_STRIP * i + GPTI_VF * v, f);
-        }
+    GPTI_EACH(i, nt) GPTI_EACH(v, nr) {
+        GPTI_W(f32) f = GPTI_W(load)(GPTI_SUMS(args, i, v));
+        GPTI_EACH(b, nb) f = GPTI_W(add)(f, s[v][i * nb + b]);
+        GPTI_W(store)(GPTI_SUMS(args, i, v), f);
     }
 }
-GPTI_FN GPTI_INLINE void GPTI_K(many_of)(const gpti_product_args *r, const int exact) {
+GPTI_FN_INLINE void GPTI_K(many)(const gpti_product_args *args, const int exact) {
     size_t k;
-    for (k = 0; k < r->n; k += 32)
-        GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, GPTI_NP, GPTI_NT, 1, GPTI_FETCH_FLOATS, exact);
+    for (k = 0; k < args->n; k += 32)
+        GPTI_K(floats)(args, k, gpti_min(args->n, k + 32), GPTI_W(panels), GPTI_W(tokens), 1, GPTI_FETCH_F32, exact);
 }
-GPTI_FN static void GPTI_K(many_floats)(const gpti_product_args *r) { GPTI_K(many_of)(r, 0); }
-GPTI_FN static void GPTI_K(many_halves)(const gpti_product_args *r) { GPTI_K(many_of)(r, 1); }
+GPTI_PRODUCT(many_f32, GPTI_K(many)(args, 0))
+GPTI_PRODUCT(many_f16, GPTI_K(many)(args, 1))
 /* one token, two blocks of columns at a time */
-GPTI_FN GPTI_INLINE void GPTI_K(one_of)(const gpti_product_args *r, const int np, const int fetch) {
+GPTI_FN_INLINE void GPTI_K(single)(const gpti_product_args *args, const int fetch) {
+    const int np = GPTI_W(packed_panels), exact = fetch == GPTI_FETCH_F16;
     size_t k = 0;
-    for (; k + 64 <= r->n; k += 64) {
-        gpti_prefetch(r, k / 32, np);
-        gpti_prefetch(r, k / 32 + 1, np);
-        GPTI_K(floats)(r, k, k + 64, np, 1, 2, fetch, fetch == GPTI_FETCH_HALVES);
+    for (; k + 64 <= args->n; k += 64) {
+        gpti_prefetch(args, k / 32, np);
+        gpti_prefetch(args, k / 32 + 1, np);
+        GPTI_K(floats)(args, k, k + 64, np, 1, 2, fetch, exact);
     }
-    for (; k < r->n; k += 32)
-        GPTI_K(floats)(r, k, r->n - k < 32 ? r->n : k + 32, np, 1, 1, fetch, fetch == GPTI_FETCH_HALVES);
+    for (; k < args->n; k += 32) GPTI_K(floats)(args, k, gpti_min(args->n, k + 32), np, 1, 1, fetch, exact);
 }
-GPTI_FN static void GPTI_K(one_floats)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_FLOATS); }
-GPTI_FN static void GPTI_K(one_halves)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_HALVES); }
-GPTI_FN static void GPTI_K(one_bf16)(const gpti_product_args *r) { GPTI_K(one_of)(r, GPTI_ONE_NP, GPTI_FETCH_BF16); }
+GPTI_PRODUCT(single_f32, GPTI_K(single)(args, GPTI_FETCH_F32))
+GPTI_PRODUCT(single_f16, GPTI_K(single)(args, GPTI_FETCH_F16))
+GPTI_PRODUCT(single_bf16, GPTI_K(single)(args, GPTI_FETCH_BF16))
 #endif
 
-#if GPTI_KERNEL_SET == 1 || (GPTI_KERNEL_SET > 3 && GPTI_KERNEL_SET < 8)     /* products of one token: sets 2 and 3 take those of 1, 8 of 6 */
+#ifndef GPTI_SINGLE_TOKEN_OF
+#define GPTI_SINGLE_TOKEN_OF GPTI_KERNEL_SET
 /* acc += q times one token, q unpacked in registers as GPTI_FETCH_ has it */
-GPTI_FN GPTI_INLINE void GPTI_K(fetch)(const gpti_product_args *run, const int kind) {
-    const int tile = kind >= GPTI_FETCH_TILE, direct = kind <= GPTI_FETCH_FIVE32, bytes = tile || kind == GPTI_FETCH_BYTES;
-    const int six = kind == GPTI_FETCH_SIX64, five_bits = kind == GPTI_FETCH_FIVE32 || kind == GPTI_FETCH_FIVE64;
-    const int by_32 = kind == GPTI_FETCH_32 || kind == GPTI_FETCH_FIVE32, n_half = six || kind == GPTI_FETCH_TILE_HALVED ? 2 : 1;
-    const int wide = (kind == GPTI_FETCH_BYTES || kind == GPTI_FETCH_TILE_WIDE) && GPTI_SMALL < 255;
-    const int five = GPTI_BIASED && five_bits, centre = five ? 16 : run->zero;
-    const int n_line = bytes ? 9 : six ? 7 : five_bits ? 6 : 5, n_group = n_half == 2 || by_32 ? 4 : 8;   /* cache lines of a
-                                                                     * tile; groups of 64 bytes of a half, or of all */
-    const int n_panel = direct ? GPTI_ONE_NP : GPTI_SCALED_NP, n_vec = n_panel * GPTI_NV;
-    const GPTI_I low = GPTI_SET8(15), keep = GPTI_SET8(six ? 48 : 16);
-    const GPTI_SHIFT four = GPTI_COUNT(4);
-    const gpti_xblock *x = run->x[0];
-    const gpti_tile *t = run->t;
-    GPTI_F f[GPTI_N1];
-    int v, g, h, j, n = (int)(run->n / 32);
-    GPTI_UNROLL for (v = 0; v < n_vec; v++) f[v] = GPTI_LOADF(run->acc + GPTI_VF * v);
-    for (j = 0; j < n; j++, t++, x += run->ld) {
-        const GPTI_F xd = GPTI_SETF(x->d);
-        const GPTI_SHIFT shift = GPTI_COUNT(six ? j % 4 / 2 * 4 : j % 2 * 4), turn = GPTI_COUNT(six ? j % 4 * 2 : j);
-        const size_t scales = run->q_step * (size_t)j;      /* of the tile's block; where its nibbles and upper bits begin: */
-        size_t at = 1024 * (size_t)(j / 4) + 512 * (size_t)(j % 2), up = 2048 + 512 * (size_t)(j / 4);
-        if (bytes) at = scales + (tile ? 0 : 32);
-        if (by_32) at = scales + run->q_step - 256, up = at - 64;
-        if (kind == GPTI_FETCH_64) at = 256 + 512 * (size_t)(j / 2);
-        if (kind == GPTI_FETCH_FIVE64) at = 768 + 512 * (size_t)(j / 2), up = 256;
-        if (tile) gpti_prefetch(run, (size_t)j, n_panel);
-        else GPTI_UNROLL for (v = 0; v < n_panel; v++) GPTI_UNROLL for (g = 0; g < n_line; g++)
-            GPTI_PREFETCH(run->next[v] + (size_t)j * run->n_next + 64 * g);
+GPTI_FN_INLINE void GPTI_K(fetch)(const gpti_product_args *args, const int kind) {
+    const struct gpti_fetch *of = &gpti_fetches[kind];
+    const int packed = of->packed_scales, n_half = of->n_scale, bits = of->bits, both = of->both;
+    const int q8 = of->q8 && GPTI_K(most_q) < 255, bias = bits == 5 ? GPTI_K(bias_q5) : 0;
+    const int zero = q8 ? 0 : args->zero, centre = bias ? bias : zero;
+    const int n_group = n_half == 2 || both ? 4 : 8;        /* of 64 bytes: of a half, or of all */
+    const int n_packed = GPTI_W(packed_panels), n_tile = GPTI_K(tile_panels);
+    const int n_panel = packed ? n_packed : n_tile, n_vec = n_panel * GPTI_VECTORS;
+    const GPTI_W(u8) low = GPTI_W(set_u8)(15), keep = GPTI_W(set_u8)(bits == 6 ? 48 : 16);
+    const GPTI_W(shift) four = GPTI_W(shift_by)(4);
+    const gpti_xblock *x = args->x[0];
+    const gpti_tile *t = args->t;
+    GPTI_W(f32) f[GPTI_FEW];
+    int v, g, h, j, n = (int)(args->n / 32);
+    GPTI_EACH(v, n_vec) f[v] = GPTI_W(load)(GPTI_SUMS(args, 0, v));
+    for (j = 0; j < n; j++, t++, x += args->ld) {
+        const GPTI_W(f32) xd = GPTI_W(set)(x->d);
+        const GPTI_W(shift) nibble = GPTI_W(shift_by)(bits == 6 ? j % 4 / 2 * 4 : j % 2 * 4);
+        const GPTI_W(shift) upper = GPTI_W(shift_by)(bits == 6 ? j % 4 * 2 : j);
+        const size_t scales = args->q_step * (size_t)j, at = gpti_fetch_q(kind, (size_t)j, args->q_step);
+        const size_t up = gpti_fetch_high(kind, (size_t)j, args->q_step);
+        if (kind >= GPTI_FETCH_TILE) gpti_prefetch(args, (size_t)j, n_panel);
+        else GPTI_EACH(v, n_panel) GPTI_EACH(g, of->n_line)
+            GPTI_PREFETCH(args->next[v] + (size_t)j * args->n_next + 64 * g);
         GPTI_ROLL for (h = 0; h < n_half; h++) {
-            GPTI_S s[GPTI_N1], start = wide ? GPTI_ZERO : GPTI_START(GPTI_A(x->sum[GPTI_WHICH(h)]), centre);
-            GPTI_UNROLL for (v = 0; v < n_vec; v++) s[v] = start;
+            GPTI_K(sum) s[GPTI_FEW], start = GPTI_K(start)(GPTI_W(four)(x->sum[GPTI_RANGE(h)]), centre);
+            GPTI_EACH(v, n_vec) s[v] = start;
             GPTI_UNROLL for (g = 4 * h; g < 4 * h + n_group; g++) {
-                const GPTI_AI a = GPTI_A(x->q + 4 * g), b = GPTI_A(x->q + 4 * (by_32 ? g + 4 : g));
-                const GPTI_SHIFT bit = GPTI_COUNT(g);
-                GPTI_UNROLL for (v = 0; v < n_vec; v++) {
-                    const unsigned char *p = run->q[v / GPTI_NV] + GPTI_LANE(v) * 4;
-                    const GPTI_I q = GPTI_LOADI(p + at + 64 * (size_t)g);
-                    GPTI_I w = bytes ? q : GPTI_AND(by_32 ? q : GPTI_SHR(q, shift), low), w1 = GPTI_AND(GPTI_SHR(q, four), low);
-                    if (kind == GPTI_FETCH_FIVE32) {
-                        const GPTI_I u = GPTI_SHR(GPTI_LOADI(p + up), bit);
-                        w = GPTI_OR(w, GPTI_AND(GPTI_SHL(u, four), keep));
-                        w1 = GPTI_OR(w1, GPTI_AND(u, keep));
+                const GPTI_W(i8) a = GPTI_W(four)(x->q + 4 * g), a1 = GPTI_W(four)(x->q + 4 * (both ? g + 4 : g));
+                const GPTI_W(shift) bit = GPTI_W(shift_by)(g);
+                GPTI_EACH(v, n_vec) {
+                    const uint8_t *p = args->q[GPTI_PANEL_OF(v)] + 4 * GPTI_ROW_OF(v);
+                    const GPTI_W(u8) q = GPTI_W(load_u8)(p + at + 64 * (size_t)g);
+                    GPTI_W(u8) w = q, w1 = GPTI_W(and)(GPTI_W(right)(q, four), low);
+                    if (bits < 8) w = GPTI_W(and)(both ? q : GPTI_W(right)(q, nibble), low);
+                    if (kind == GPTI_FETCH_Q5_0) {
+                        const GPTI_W(u8) u = GPTI_W(right)(GPTI_W(load_u8)(p + up), bit);
+                        w = GPTI_W(or)(w, GPTI_W(and)(GPTI_W(left)(u, four), keep));
+                        w1 = GPTI_W(or)(w1, GPTI_W(and)(u, keep));
+                    } else if (bits == 5 || bits == 6) {
+                        const GPTI_W(u8) u = GPTI_W(right)(GPTI_W(load_u8)(p + up + 64 * (size_t)g), upper);
+                        w = GPTI_W(or)(w, GPTI_W(and)(GPTI_W(left)(u, four), keep));
                     }
-                    if (kind == GPTI_FETCH_FIVE64 || six)
-                        w = GPTI_OR(w, GPTI_AND(GPTI_SHL(GPTI_SHR(GPTI_LOADI(p + up + 64 * (size_t)g), turn), four), keep));
-                    if (wide) GPTI_DOT_WIDE(s[v], w, a);
-                    else GPTI_DOT(s[v], w, a, centre);
+                    s[v] = GPTI_K(dot)(s[v], w, a, centre, q8);
                     GPTI_KEEP(s[v]);
-                    if (by_32) GPTI_DOT(s[v], w1, b, centre);
+                    if (both) s[v] = GPTI_K(dot)(s[v], w1, a1, centre, q8);
                     GPTI_KEEP(s[v]);
                 }
             }
-            GPTI_UNROLL for (v = 0; v < n_vec; v++) {
-                GPTI_F d = GPTI_MUL(direct ? GPTI_HALVES(run->q[v / GPTI_NV] + scales + 2 * GPTI_LANE(v))
-                    : GPTI_LOADF(GPTI_TILE(t, v)->d[h] + GPTI_LANE(v)), xd);
-                GPTI_N sum = wide ? GPTI_SUM_WIDE(s[v]) : GPTI_SUM(s[v]);
-                if (five && run->zero == 0) sum = GPTI_REST(sum, GPTI_A(x->sum[GPTI_WHICH(h)]), 16);
-                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_FLOAT(sum), d));
+            GPTI_EACH(v, n_vec) {
+                const GPTI_W(f32) d = packed ? GPTI_W(from_f16)(args->q[GPTI_PANEL_OF(v)] + scales + 2 * GPTI_ROW_OF(v))
+                    : GPTI_W(load)(GPTI_TILE_OF(t, v)->d[h] + GPTI_ROW_OF(v));
+                const GPTI_W(i32) sum = GPTI_K(total)(s[v], GPTI_W(four)(x->sum[GPTI_RANGE(h)]),
+                    args->zero == 0 ? bias : 0, q8);
+                f[v] = GPTI_W(add)(f[v], GPTI_W(mul)(GPTI_W(from_i32)(sum), GPTI_W(mul)(d, xd)));
             }
         }
-        if (run->has_min && direct) {               /* m as in the file, where it is added */
-            const GPTI_F xs = GPTI_SETF(x->s[0]);
-            GPTI_UNROLL for (v = 0; v < n_vec; v++)
-                f[v] = GPTI_ADD(f[v], GPTI_MUL(GPTI_HALVES(run->q[v / GPTI_NV] + scales + 32 + 2 * GPTI_LANE(v)), xs));
-        } else if (run->has_min) {
-            GPTI_UNROLL for (h = 0; h < n_half; h++) {
-                const GPTI_F xs = GPTI_SETF(x->s[GPTI_WHICH(h)]);
-                GPTI_UNROLL for (v = 0; v < n_vec; v++)
-                    f[v] = GPTI_SUB(f[v], GPTI_MUL(GPTI_LOADF(GPTI_TILE(t, v)->m[h] + GPTI_LANE(v)), xs));
+        if (args->has_min) GPTI_EACH(h, n_half) {
+            const GPTI_W(f32) xs = GPTI_W(set)(x->s[GPTI_RANGE(h)]);
+            GPTI_EACH(v, n_vec) {               /* a block's m is added, that of a tile subtracted */
+                const uint8_t *p = args->q[GPTI_PANEL_OF(v)] + scales + 32 + 2 * GPTI_ROW_OF(v);
+                const float *m = GPTI_TILE_OF(t, v)->m[h] + GPTI_ROW_OF(v);
+                if (packed) f[v] = GPTI_W(add)(f[v], GPTI_W(mul)(GPTI_W(from_f16)(p), xs));
+                else f[v] = GPTI_W(sub)(f[v], GPTI_W(mul)(GPTI_W(load)(m), xs));
             }
         }
     }
-    GPTI_UNROLL for (v = 0; v < n_vec; v++) GPTI_STOREF(run->acc + GPTI_VF * v, f[v]);
+    GPTI_EACH(v, n_vec) GPTI_W(store)(GPTI_SUMS(args, 0, v), f[v]);
 }
-GPTI_FN static void GPTI_K(one_bytes)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_BYTES); }
-GPTI_FN static void GPTI_K(one_32)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_32); }
-GPTI_FN static void GPTI_K(one_five32)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE32); }
-GPTI_FN static void GPTI_K(one_64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_64); }
-GPTI_FN static void GPTI_K(one_five64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_FIVE64); }
-GPTI_FN static void GPTI_K(one_six64)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_SIX64); }
-GPTI_FN static void GPTI_K(one_tile)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE); }
-GPTI_FN static void GPTI_K(one_wide)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_WIDE); }
-GPTI_FN static void GPTI_K(one_halved)(const gpti_product_args *r) { GPTI_K(fetch)(r, GPTI_FETCH_TILE_HALVED); }
+#define GPTI_FETCH_PRODUCT(name, kind) GPTI_PRODUCT(single_##name, GPTI_K(fetch)(args, GPTI_FETCH_##kind))
+GPTI_EACH_FETCH(GPTI_FETCH_PRODUCT)
 #endif
 
-#if GPTI_KERNEL_SET % 2      /* the first set of a vector width has these for the second too */
-GPTI_FN static void GPTI_K(halves)(float *out, size_t step, const unsigned char *p, size_t p_step, size_t n) {
+#ifdef GPTI_FIRST_OF_WIDTH
+GPTI_FN void GPTI_K(step_f16)(float *out, size_t step, const uint8_t *p, size_t p_step, size_t n) {
     int r;
-    for (; n > 0; n--, out += step, p += p_step) for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_HALVES(p + 2 * r));
+    for (; n > 0; n--, out += step, p += p_step)
+        for (r = 0; r < 16; r += GPTI_W(lanes)) GPTI_W(store)(out + r, GPTI_W(from_f16)(p + 2 * r));
 }
-
-GPTI_FN static void GPTI_K(scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
+GPTI_FN void GPTI_K(step_scales)(float *out, size_t step, const uint8_t *c, size_t c_step, size_t n, int bias,
     const float *d) {
-    const GPTI_F less = GPTI_SETF((float)bias);
+    const GPTI_W(f32) less = GPTI_W(set)((float)bias);
     int r;
-    for (; n > 0; n--, out += step, c += c_step)
-        for (r = 0; r < 16; r += GPTI_VF) GPTI_STOREF(out + r, GPTI_MUL(GPTI_SUB(GPTI_BYTES(c + r), less), GPTI_LOADF(d + r)));
+    for (; n > 0; n--, out += step, c += c_step) for (r = 0; r < 16; r += GPTI_W(lanes)) {
+        const GPTI_W(f32) x = GPTI_W(sub)(GPTI_W(from_u8)(c + r), less);
+        GPTI_W(store)(out + r, GPTI_W(mul)(x, GPTI_W(load)(d + r)));
+    }
 }
-
-GPTI_FN static void GPTI_K(bits)(uint8_t *q, const unsigned char *p, int shift, int mask, int left, int merge) {
-    const GPTI_I keep = GPTI_SET8(mask);
-    const GPTI_SHIFT right = GPTI_COUNT(shift), up = GPTI_COUNT(left);
+GPTI_FN void GPTI_K(step_bits)(uint8_t *q, const uint8_t *p, int shift, int mask, int left, int merge) {
+    const GPTI_W(u8) keep = GPTI_W(set_u8)(mask);
+    const GPTI_W(shift) right = GPTI_W(shift_by)(shift), up = GPTI_W(shift_by)(left);
     size_t i;
-    for (i = 0; i < 64; i += GPTI_VB) {
-        GPTI_I v = GPTI_SHL(GPTI_AND(GPTI_SHR(GPTI_LOADI(p + i), right), keep), up);
-        GPTI_STOREI(q + i, merge ? GPTI_OR(v, GPTI_LOADI(q + i)) : v);
+    for (i = 0; i < 64; i += GPTI_VECTOR_BYTES) {
+        GPTI_W(u8) v = GPTI_W(left)(GPTI_W(and)(GPTI_W(right)(GPTI_W(load_u8)(p + i), right), keep), up);
+        GPTI_W(store_u8)(q + i, merge ? GPTI_W(or)(v, GPTI_W(load_u8)(q + i)) : v);
     }
 }
 
-/* 64 * n_group bytes with upper bits */
-GPTI_FN static void GPTI_K(high_bits)(uint8_t *low, uint8_t *high, const unsigned char *p, size_t n_group, const gpti_high_bits *up,
-                                  const unsigned char *b) {
-    const GPTI_I mask = GPTI_SET8(15), keep = GPTI_SET8(up->mask << 4);
-    const GPTI_SHIFT four = GPTI_COUNT(4);
+/* 64 * n_group bytes with upper bits, which begin at b */
+GPTI_FN void GPTI_K(step_high_bits)(uint8_t *low, uint8_t *high, const uint8_t *p, size_t n_group,
+    const gpti_high_bits *up, const uint8_t *b) {
+    const GPTI_W(u8) mask = GPTI_W(set_u8)(15), keep = GPTI_W(set_u8)(up->mask << 4);
+    const GPTI_W(shift) four = GPTI_W(shift_by)(4);
     size_t g, i;
-    for (g = 0; g < n_group; g++, b += up->by) {
-        const GPTI_SHIFT s0 = GPTI_COUNT(up->shift[0] + (int)g * up->shift_step), s1 = GPTI_COUNT(up->shift[1] + (int)g * up->shift_step);
-        for (i = 0; i < 64; i += GPTI_VB, p += GPTI_VB, low += GPTI_VB, high += GPTI_VB) {
-            GPTI_I v = GPTI_LOADI(p), h = GPTI_LOADI(b + i);
-            GPTI_STOREI(low, GPTI_OR(GPTI_AND(v, mask), GPTI_AND(GPTI_SHL(GPTI_SHR(h, s0), four), keep)));
-            GPTI_STOREI(high, GPTI_OR(GPTI_AND(GPTI_SHR(v, four), mask), GPTI_AND(GPTI_SHL(GPTI_SHR(h, s1), four), keep)));
+    for (g = 0; g < n_group; g++, b += up->group_step) {
+        const GPTI_W(shift) s0 = GPTI_W(shift_by)(up->shift[0] + (int)g * up->group_shift);
+        const GPTI_W(shift) s1 = GPTI_W(shift_by)(up->shift[1] + (int)g * up->group_shift);
+        for (i = 0; i < 64; i += GPTI_VECTOR_BYTES) {
+            const GPTI_W(u8) v = GPTI_W(load_u8)(p + i), v1 = GPTI_W(right)(v, four), h = GPTI_W(load_u8)(b + i);
+            const GPTI_W(u8) h0 = GPTI_W(left)(GPTI_W(right)(h, s0), four);
+            const GPTI_W(u8) h1 = GPTI_W(left)(GPTI_W(right)(h, s1), four);
+            GPTI_W(store_u8)(low + i, GPTI_W(or)(GPTI_W(and)(v, mask), GPTI_W(and)(h0, keep)));
+            GPTI_W(store_u8)(high + i, GPTI_W(or)(GPTI_W(and)(v1, mask), GPTI_W(and)(h1, keep)));
         }
+        p += 64; low += 64; high += 64;
     }
 }
-
-GPTI_FN static void GPTI_K(nibbles)(uint8_t *low, uint8_t *high, size_t step, const unsigned char *p, size_t p_step, size_t n,
-                                    size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
-    const GPTI_I mask = GPTI_SET8(15), table = codes != NULL ? GPTI_TABLE(codes) : mask;
-    const GPTI_SHIFT four = GPTI_COUNT(4);
+GPTI_FN void GPTI_K(step_nibbles)(uint8_t *low, uint8_t *high, size_t step, const uint8_t *p, size_t p_step,
+    size_t n, size_t n_group, const uint8_t *codes, const gpti_high_bits *up) {
+    const GPTI_W(u8) mask = GPTI_W(set_u8)(15), table = codes != NULL ? GPTI_W(table)(codes) : mask;
+    const GPTI_W(shift) four = GPTI_W(shift_by)(4);
     size_t j, i;
     for (j = 0; j < n; j++, low += step, high += step, p += p_step) {
         if (up != NULL) {
-            GPTI_K(high_bits)(low, high, p, n_group, up, up->p + j * up->step);
+            GPTI_K(step_high_bits)(low, high, p, n_group, up, up->p + j * up->step);
             continue;
         }
-        for (i = 0; i < 64 * n_group && codes == NULL; i += GPTI_VB) {
-            GPTI_I v = GPTI_LOADI(p + i);
-            GPTI_STOREI(low + i, GPTI_AND(v, mask));
-            GPTI_STOREI(high + i, GPTI_AND(GPTI_SHR(v, four), mask));
+        for (i = 0; i < 64 * n_group && codes == NULL; i += GPTI_VECTOR_BYTES) {
+            const GPTI_W(u8) v = GPTI_W(load_u8)(p + i);
+            GPTI_W(store_u8)(low + i, GPTI_W(and)(v, mask));
+            GPTI_W(store_u8)(high + i, GPTI_W(and)(GPTI_W(right)(v, four), mask));
         }
-        for (; i < 64 * n_group; i += GPTI_VB) {
-            GPTI_I v = GPTI_LOADI(p + i);
-            GPTI_STOREI(low + i, GPTI_LOOK(table, GPTI_AND(v, mask)));
-            GPTI_STOREI(high + i, GPTI_LOOK(table, GPTI_AND(GPTI_SHR(v, four), mask)));
+        for (; i < 64 * n_group; i += GPTI_VECTOR_BYTES) {
+            const GPTI_W(u8) v = GPTI_W(load_u8)(p + i);
+            GPTI_W(store_u8)(low + i, GPTI_W(look_up)(table, GPTI_W(and)(v, mask)));
+            GPTI_W(store_u8)(high + i, GPTI_W(look_up)(table, GPTI_W(and)(GPTI_W(right)(v, four), mask)));
         }
     }
 }
-
-GPTI_FN static void GPTI_K(pairs)(gpti_tile *t, const unsigned char *p, const unsigned char *third) {
-    const GPTI_I two = GPTI_SET8(3), one = GPTI_SET8(4);
-    const GPTI_SHIFT right = GPTI_COUNT(2), next = GPTI_COUNT(1), up = GPTI_COUNT(2), half = GPTI_COUNT(4);
+GPTI_FN void GPTI_K(step_pairs)(gpti_tile *t, const uint8_t *p, const uint8_t *third) {
+    const GPTI_W(u8) low = GPTI_W(set_u8)(3), high = GPTI_W(set_u8)(4);
+    const GPTI_W(shift) one = GPTI_W(shift_by)(1), two = GPTI_W(shift_by)(2), four = GPTI_W(shift_by)(4);
     size_t i;
     int h, n;
     for (h = 0; h < 2; h++, t += 4, p += 512) {
-        for (i = 0; i < 512; i += GPTI_VB) {
-            GPTI_I v = GPTI_LOADI(p + i), b = third != NULL ? GPTI_LOADI(third + i) : v;
-            if (h == 1) b = GPTI_SHR(b, half);
-            GPTI_UNROLL for (n = 0; n < 4; n++) {
-                GPTI_I q = GPTI_AND(v, two);
-                if (third != NULL) q = GPTI_OR(q, GPTI_AND(GPTI_SHL(b, up), one));
-                GPTI_STOREI(t[n].q + i, q);
-                v = GPTI_SHR(v, right);
-                b = GPTI_SHR(b, next);
+        for (i = 0; i < 512; i += GPTI_VECTOR_BYTES) {
+            GPTI_W(u8) v = GPTI_W(load_u8)(p + i), b = third != NULL ? GPTI_W(load_u8)(third + i) : v;
+            if (h == 1) b = GPTI_W(right)(b, four);
+            GPTI_EACH(n, 4) {
+                GPTI_W(u8) q = GPTI_W(and)(v, low);
+                if (third != NULL) q = GPTI_W(or)(q, GPTI_W(and)(GPTI_W(left)(b, two), high));
+                GPTI_W(store_u8)(t[n].q + i, q);
+                v = GPTI_W(right)(v, two);
+                b = GPTI_W(right)(b, one);
             }
         }
     }
 }
 
+static gpti_unpack_steps GPTI_K(unpack_steps)(void) {
+    gpti_unpack_steps steps;
+    steps.skip = GPTI_SKIP_NOTHING; steps.f16 = GPTI_K(step_f16); steps.scales = GPTI_K(step_scales);
+    steps.bits = GPTI_K(step_bits); steps.nibbles = GPTI_K(step_nibbles); steps.pairs = GPTI_K(step_pairs);
+    return steps;
+}
+
 /* n weights of 16 rows to floats; F32 stays where it is */
-GPTI_FN static const float *GPTI_K(widen)(const gpti_format *fmt, const unsigned char *p, size_t n, float *out) {
-    size_t i;
-    if (fmt->block_bytes == 4) return (const float *)(const void *)p;
-    if (fmt->type == 1) for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_HALVES(p + 2 * i));
-    else for (i = 0; i < 16 * n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_BF16(p + 2 * i));
+GPTI_FN const float *GPTI_K(widen)(const gpti_format *fmt, const uint8_t *p, size_t n, float *out) {
+    size_t i, f16 = fmt->fetch == GPTI_FETCH_F16 ? 16 * n : 0;
+    if (fmt->fetch == GPTI_FETCH_F32) return (const float *)(const void *)p;
+    for (i = 0; i < f16; i += GPTI_W(lanes)) GPTI_W(store)(out + i, GPTI_W(from_f16)(p + 2 * i));
+    for (; i < 16 * n; i += GPTI_W(lanes)) GPTI_W(store)(out + i, GPTI_W(from_bf16)(p + 2 * i));
     return out;
 }
-#if GPTI_KERNEL_SET != 3
-GPTI_FN static void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
+
+#ifndef GPTI_OWN_QUANTIZE
+GPTI_FN void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col) {
     for (; n_col >= 32; n_col -= 32, x += 32, out += ld) {
         uint32_t top = GPTI_K(top)(x);
         if (!gpti_quantize_scale(out, top)) continue;
@@ -9691,188 +9713,147 @@ GPTI_FN static void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x
 }
 #endif
 
-/* The rest of a set is the plain C of [FORWARD], compiled for this set's processor: loops over 16 lanes become vectors. */
-GPTI_FN static void GPTI_K(kv_load)(int kv, const unsigned char *p, size_t d, size_t lanes, float *out) {
+/* ---- attention, as gpti_scores_ref and gpti_add_values_ref: a sums over even i, b over odd ---- */
+GPTI_FN void GPTI_K(kv_load)(int kv, const uint8_t *p, size_t d, size_t lanes, float *out) {
     size_t i = 0, n = d * lanes;
     if (kv != GPT_KV_F16) { gpti_kv_load(kv, p, d, lanes, out); return; }
-    for (; i + GPTI_VF <= n; i += GPTI_VF) GPTI_STOREF(out + i, GPTI_HALVES(p + 2 * i));
+    for (; i + GPTI_W(lanes) <= n; i += GPTI_W(lanes)) GPTI_W(store)(out + i, GPTI_W(from_f16)(p + 2 * i));
     if (i < n) gpti_widen_f16(p + 2 * i, n - i, out + i);
 }
-/* nq queries, GPTI_ATT_V vectors of keys at a time */
-GPTI_FN GPTI_INLINE void GPTI_K(scores_of)(const float *const *q, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
-                                           const int nq, const int exact) {
-    GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
+#define GPTI_ATT_Q GPTI_W(att_queries)
+#define GPTI_ATT_V GPTI_W(att_vectors)
+#define GPTI_MADD_TO(sum, x, y) sum = GPTI_MADD(exact, GPTI_W(set)(x), y, sum)
+#define GPTI_KEYS(p, v) GPTI_W(load)((p) + (size_t)GPTI_PANEL_OF(v) * 16 * d_k + GPTI_ROW_OF(v))
+/* nq queries */
+GPTI_FN_INLINE void GPTI_K(scores_of)(const float *const *q, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+    const int nq, const int exact) {
+    GPTI_W(f32) a[GPTI_ATT_Q][GPTI_ATT_V], b[GPTI_ATT_Q][GPTI_ATT_V];
     size_t i, g;
     int v, k;
-    for (g = 0; g < GPTI_ATT_KEYS; g += GPTI_ATT_V * GPTI_VF) {
+    for (g = 0; g < GPTI_ATT_KEYS; g += GPTI_ATT_V * GPTI_W(lanes)) {
         const float *p = keys + g * d_k;
-        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) a[k][v] = b[k][v] = GPTI_SETF(0.0f);
+        GPTI_EACH(k, nq) GPTI_EACH(v, GPTI_ATT_V) a[k][v] = b[k][v] = GPTI_W(set)(0.0f);
         for (i = 0; i + 2 <= d_k; i += 2, p += 32) {
-            GPTI_F x[GPTI_ATT_V], y[GPTI_ATT_V];
-            GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) {
-                x[v] = GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v));
-                y[v] = GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + 16 + GPTI_LANE(v));
+            GPTI_W(f32) x[GPTI_ATT_V], y[GPTI_ATT_V];
+            GPTI_EACH(v, GPTI_ATT_V) {
+                x[v] = GPTI_KEYS(p, v);
+                y[v] = GPTI_KEYS(p + 16, v);
             }
-            GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++) {
-                a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), x[v], a[k][v]);
-                b[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i + 1]), y[v], b[k][v]);
+            GPTI_EACH(k, nq) GPTI_EACH(v, GPTI_ATT_V) {
+                GPTI_MADD_TO(a[k][v], q[k][i], x[v]);
+                GPTI_MADD_TO(b[k][v], q[k][i + 1], y[v]);
             }
         }
-        if (i < d_k) GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
-            a[k][v] = GPTI_MADD(exact, GPTI_SETF(q[k][i]), GPTI_LOADF(p + (size_t)(v / GPTI_NV) * 16 * d_k + GPTI_LANE(v)),
-                                a[k][v]);
-        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < GPTI_ATT_V; v++)
-            GPTI_STOREF(s[k] + g + (size_t)(GPTI_VF * v), GPTI_ADD(a[k][v], b[k][v]));
+        if (i < d_k) GPTI_EACH(k, nq) GPTI_EACH(v, GPTI_ATT_V) GPTI_MADD_TO(a[k][v], q[k][i], GPTI_KEYS(p, v));
+        GPTI_EACH(k, nq) GPTI_EACH(v, GPTI_ATT_V)
+            GPTI_W(store)(s[k] + g + (size_t)(GPTI_W(lanes) * v), GPTI_W(add)(a[k][v], b[k][v]));
     }
 }
-GPTI_FN static void GPTI_K(scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
-                                   int exact) {
+GPTI_FN void GPTI_K(scores)(const float *const *q, size_t n, const float *keys, size_t d_k, float (*s)[GPTI_ATT_KEYS],
+    int exact) {
     size_t i = 0;
-    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_R, 1);
+    if (exact) for (; i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q) GPTI_K(scores_of)(q + i, keys, d_k, s + i, GPTI_ATT_Q, 1);
     if (exact) for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 1);
     for (; i < n; i++) GPTI_K(scores_of)(q + i, keys, d_k, s + i, 1, 0);
 }
 /* nv vectors of values for nq queries */
-GPTI_FN GPTI_INLINE void GPTI_K(add_values_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS],
-                                            const float *values, size_t lo, size_t hi, const int nq, const int nv, const int exact) {
-    GPTI_F a[GPTI_ATT_R][GPTI_ATT_V], b[GPTI_ATT_R][GPTI_ATT_V];
+GPTI_FN_INLINE void GPTI_K(add_values_part)(float *const *o, size_t at, size_t d, float (*p)[GPTI_ATT_KEYS],
+    const float *values, size_t lo, size_t hi, const int nq, const int nv, const int exact) {
+    GPTI_W(f32) a[GPTI_ATT_Q][GPTI_ATT_V], b[GPTI_ATT_Q][GPTI_ATT_V];
     int v, k;
     values += lo * d;
-    GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++) a[k][v] = b[k][v] = GPTI_SETF(0.0f);
+    GPTI_EACH(k, nq) GPTI_EACH(v, nv) a[k][v] = b[k][v] = GPTI_W(set)(0.0f);
     if (lo % 2) {
-        GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++)
-            b[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), GPTI_LOADF(values + GPTI_VF * v), b[k][v]);
+        GPTI_EACH(k, nq) GPTI_EACH(v, nv) GPTI_MADD_TO(b[k][v], p[k][lo], GPTI_W(load)(values + GPTI_W(lanes) * v));
         lo++;
         values += d;
     }
     for (; lo < hi; lo += 2, values += 2 * d) {
-        GPTI_UNROLL for (v = 0; v < nv; v++) {
-            const GPTI_F x = GPTI_LOADF(values + GPTI_VF * v), y = GPTI_LOADF(values + d + GPTI_VF * v);
-            GPTI_UNROLL for (k = 0; k < nq; k++) {
-                a[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), x, a[k][v]);
-                b[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo + 1]), y, b[k][v]);
+        GPTI_EACH(v, nv) {
+            const GPTI_W(f32) x = GPTI_W(load)(values + GPTI_W(lanes) * v);
+            const GPTI_W(f32) y = GPTI_W(load)(values + d + GPTI_W(lanes) * v);
+            GPTI_EACH(k, nq) {
+                GPTI_MADD_TO(a[k][v], p[k][lo], x);
+                GPTI_MADD_TO(b[k][v], p[k][lo + 1], y);
             }
         }
     }
-    if (lo == hi) GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++)
-        a[k][v] = GPTI_MADD(exact, GPTI_SETF(p[k][lo]), GPTI_LOADF(values + GPTI_VF * v), a[k][v]);
-    GPTI_UNROLL for (k = 0; k < nq; k++) GPTI_UNROLL for (v = 0; v < nv; v++) {
-        float *out = o[k] + at + GPTI_VF * v;
-        GPTI_STOREF(out, GPTI_ADD(GPTI_LOADF(out), GPTI_ADD(a[k][v], b[k][v])));
+    if (lo == hi) GPTI_EACH(k, nq) GPTI_EACH(v, nv)
+        GPTI_MADD_TO(a[k][v], p[k][lo], GPTI_W(load)(values + GPTI_W(lanes) * v));
+    GPTI_EACH(k, nq) GPTI_EACH(v, nv) {
+        float *out = o[k] + at + GPTI_W(lanes) * v;
+        GPTI_W(store)(out, GPTI_W(add)(GPTI_W(load)(out), GPTI_W(add)(a[k][v], b[k][v])));
     }
 }
-GPTI_FN GPTI_INLINE void GPTI_K(add_values_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values, size_t lo,
-                                          size_t hi, const int nq, const int exact) {
-    size_t i = 0;
-    for (; i + GPTI_ATT_V * GPTI_VF <= d; i += GPTI_ATT_V * GPTI_VF)
+GPTI_FN_INLINE void GPTI_K(add_values_of)(float *const *o, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+    size_t lo, size_t hi, const int nq, const int exact) {
+    size_t i = 0, step = GPTI_ATT_V * GPTI_W(lanes);
+    for (; i + step <= d; i += step)
         GPTI_K(add_values_part)(o, i, d, p, values + i, lo, hi, nq, GPTI_ATT_V, exact);
-    for (; i < d; i += GPTI_VF) GPTI_K(add_values_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
+    for (; i < d; i += GPTI_W(lanes)) GPTI_K(add_values_part)(o, i, d, p, values + i, lo, hi, nq, 1, exact);
 }
-GPTI_FN static void GPTI_K(add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
-                                  size_t lo, size_t hi, int exact) {
+GPTI_FN void GPTI_K(add_values)(float *const *o, size_t n, size_t d, float (*p)[GPTI_ATT_KEYS], const float *values,
+    size_t lo, size_t hi, int exact) {
     size_t i = 0;
-#if GPTI_VF == 16      /* a vector that spans two stored ones would wait for them */
-    if (d < 16) { gpti_add_values_avx2(o, n, d, p, values, lo, hi, exact); return; }
+#ifdef GPTI_HALF_WIDTH      /* a load that spans two stores would wait until both are done */
+    if (d < GPTI_W(lanes)) { GPTI_CAT(gpti_add_values, GPTI_HALF_WIDTH)(o, n, d, p, values, lo, hi, exact); return; }
 #endif
-    if (exact) for (; i + GPTI_ATT_R <= n; i += GPTI_ATT_R) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_R, 1);
+    if (exact) for (; i + GPTI_ATT_Q <= n; i += GPTI_ATT_Q)
+        GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, GPTI_ATT_Q, 1);
     if (exact) for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 1);
     for (; i < n; i++) GPTI_K(add_values_of)(o + i, d, p + i, values, lo, hi, 1, 0);
 }
-GPTI_FN static void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
+GPTI_FN void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
     const gpti_attend_steps steps = { GPTI_K(kv_load), GPTI_K(scores), GPTI_K(add_values) };
     gpti_attend_body(a, begin, end, scratch, &steps);
 }
-GPTI_FN static void GPTI_K(round13)(float *x, size_t n) { gpti_round13_body(x, n); }
-GPTI_FN static void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
-GPTI_FN static void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
+
+/* ---- plain C of [FORWARD], compiled for this processor: loops of 16 lanes become vectors ---- */
+GPTI_FN void GPTI_K(round13)(float *x, size_t n) { gpti_round13_body(x, n); }
+GPTI_FN void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
+GPTI_FN void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
 }
-GPTI_FN static void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
+GPTI_FN void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
-GPTI_FN static void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+GPTI_FN void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
     else gpti_kv_store_ref(kv, p, x, d, lanes, lane);
 }
 #endif
 
-GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, size_t panel_end, gpti_scratch *scratch) {
-    const gpti_matmul_steps set = {
-        GPTI_NP, GPTI_NT, GPTI_SMALL, NULL, GPTI_WIDTH(many_floats), GPTI_WIDTH(many_halves), GPTI_K(narrow), GPTI_K(halved),
-#if GPTI_BIASED
-        GPTI_K(five),
-#else
-        GPTI_K(narrow),
-#endif
-#if GPTI_SMALL < 255
-        GPTI_K(wide),
-#else
-        NULL,
-#endif
-        { GPTI_WIDTH(halves), GPTI_WIDTH(scales), GPTI_WIDTH(bits), GPTI_WIDTH(nibbles), GPTI_WIDTH(pairs), 0 },
-        GPTI_WIDTH(widen),
-        { GPTI_WIDTH(one_floats), GPTI_WIDTH(one_halves), GPTI_WIDTH(one_bf16), GPTI_ONE(bytes), GPTI_ONE(32), GPTI_ONE(five32),
-          GPTI_ONE(64), GPTI_ONE(five64), GPTI_ONE(six64), GPTI_ONE(tile), GPTI_ONE(wide), GPTI_ONE(halved) },
-        { GPTI_SCALED_NP, GPTI_ONE_NP }
-    };
-    gpti_matmul_set(&set, job, panel_begin, panel_end, scratch);
+GPTI_FN void GPTI_K(matmul)(const gpti_matmul *job, size_t begin, size_t end, gpti_scratch *scratch) {
+    gpti_matmul_steps steps;
+    steps.n_panel = GPTI_W(panels); steps.n_tok = GPTI_W(tokens); steps.most_q = GPTI_K(most_q);
+    steps.packed_panels = GPTI_W(packed_panels); steps.tile_panels = GPTI_SINGLE(tile_panels);
+    steps.centre = NULL; steps.widen = GPTI_W(widen); steps.unpack = GPTI_W(unpack_steps)();
+    steps.f32 = GPTI_W(many_f32); steps.f16 = GPTI_W(many_f16);
+    steps.one_scale = GPTI_K(one_scale); steps.two_scales = GPTI_K(two_scales);
+    steps.q5 = GPTI_K(bias_q5) > 0 ? GPTI_K(q5) : GPTI_K(one_scale);
+    steps.q8 = GPTI_K(most_q) < 255 ? GPTI_K(q8) : GPTI_K(one_scale);
+    steps.single_token[GPTI_FETCH_F32] = GPTI_W(single_f32); steps.single_token[GPTI_FETCH_F16] = GPTI_W(single_f16);
+    steps.single_token[GPTI_FETCH_BF16] = GPTI_W(single_bf16);
+#define GPTI_SET_FETCH(name, kind) steps.single_token[GPTI_FETCH_##kind] = GPTI_SINGLE(single_##name);
+    GPTI_EACH_FETCH(GPTI_SET_FETCH)
+    gpti_matmul_set(&steps, job, begin, end, scratch);
+}
+
+static gpti_kernels GPTI_K(kernels)(const char *name) {
+    gpti_kernels k;
+    k.name = name; k.usable = GPTI_K(cpu); k.matmul = GPTI_K(matmul);
+    k.quantize = GPTI_W(quantize); k.round13 = GPTI_W(round13); k.attend = GPTI_W(attend); k.norm = GPTI_W(norm);
+    k.activate = GPTI_W(activate); k.rope = GPTI_W(rope); k.kv_store = GPTI_W(kv_store);
+    return k;
 }
 
 #undef GPTI_KERNEL_SET
-#undef GPTI_A
-#undef GPTI_ADD
-#undef GPTI_AI
-#undef GPTI_AND
-#undef GPTI_APART
-#undef GPTI_BF16
-#undef GPTI_BIASED
-#undef GPTI_BYTES
-#undef GPTI_COUNT
-#undef GPTI_DOT
-#undef GPTI_DOT_WIDE
-#undef GPTI_ATT_R
-#undef GPTI_ATT_V
-#undef GPTI_F
-#undef GPTI_FLOAT
-#undef GPTI_FMA
-#undef GPTI_FN
-#undef GPTI_HALVES
-#undef GPTI_I
-#undef GPTI_LOADF
-#undef GPTI_LOADI
-#undef GPTI_LOOK
-#undef GPTI_MUL
-#undef GPTI_N
-#undef GPTI_NP
-#undef GPTI_NT
-#undef GPTI_ONE
-#undef GPTI_ONE_NP
-#undef GPTI_SCALED_NP
-#undef GPTI_OR
-#undef GPTI_PAIR
-#undef GPTI_PAIRS
-#undef GPTI_REST
-#undef GPTI_ROWS
-#undef GPTI_S
-#undef GPTI_SET8
-#undef GPTI_SETF
-#undef GPTI_SHIFT
-#undef GPTI_SHL
-#undef GPTI_SHR
-#undef GPTI_SIGN
-#undef GPTI_SIGNED
-#undef GPTI_SMALL
-#undef GPTI_START
-#undef GPTI_STOREF
-#undef GPTI_STOREI
-#undef GPTI_SUB
-#undef GPTI_SUFFIX
-#undef GPTI_SUM
-#undef GPTI_SUM_WIDE
-#undef GPTI_TABLE
-#undef GPTI_VF
-#undef GPTI_WIDTH
-#undef GPTI_ZERO
+#undef GPTI_WIDTH_OF
+#undef GPTI_FIRST_OF_WIDTH
+#undef GPTI_HALF_WIDTH
+#undef GPTI_OWN_QUANTIZE
+#undef GPTI_SINGLE_TOKEN_OF
+#undef GPTI_PAIRS_OF_TOKENS
 
 #endif /* !GPTI_KERNEL_SET */
 #endif /* GPT_IMPLEMENTATION */
@@ -9882,13 +9863,14 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
  * ==================================================================== */
 
 /* Changes
- *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user, done, total) learns how far
- *          the call is, trace returns an int and gets the session; a session of more tokens than the model was trained for
- *          needs beyond_training. New: gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE,
- *          gpt_model_meta, gpt_model_tensor.
- *          Texts: several calls make one text, so that a character or stop string may go over from one to the next; after a
- *          stop string, a cancel or gpt_end the session holds what your callback was given. Files: a model's keys are read as
- *          llama.cpp and transformers read them, and what would be computed wrongly is refused by name.
+ *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user,
+ *          done, total) learns how far the call is, trace returns an int and gets the session; a session
+ *          of more tokens than the model was trained for needs beyond_training. New: gpt_model_meta,
+ *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE.
+ *          Texts: several calls make one text, so that a character or stop string may go over from one to
+ *          the next; after a stop string, a cancel or gpt_end the session holds what your callback was
+ *          given. Files: a model's keys are read as llama.cpp and transformers read them, and what would
+ *          be computed wrongly is refused by name.
  *   0.1.0  first version: GGUF, tokenizers, one decoder block described by data, sampling, streaming
  *
  * gpt.h is available under two licences. Choose the one you prefer.
@@ -9897,32 +9879,36 @@ GPTI_FN static void GPTI_K(matmul)(const gpti_matmul *job, size_t panel_begin, s
  *
  * Copyright (c) 2026 the gpt.h authors
  *
- * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
- * documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
- * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
- * permit persons to whom the Software is furnished to do so.
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+ * associated documentation files (the "Software"), to deal in the Software without restriction,
+ * including without limitation the rights to use, copy, modify, merge, publish, distribute,
+ * sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so.
  *
- * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
- * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS
- * OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
- * OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  *
  * ===================== B: The Unlicense (SPDX: Unlicense) ====================
  *
  * This is free and unencumbered software released into the public domain.
  *
- * Anyone is free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code form
- * or as a compiled binary, for any purpose, commercial or non-commercial, and by any means.
+ * Anyone is free to copy, modify, publish, use, compile, sell, or distribute this software, either
+ * in source code form or as a compiled binary, for any purpose, commercial or non-commercial, and
+ * by any means.
  *
- * In jurisdictions that recognize copyright laws, the author or authors of this software dedicate any and all
- * copyright interest in the software to the public domain. We make this dedication for the benefit of the public at
- * large and to the detriment of our heirs and successors. We intend this dedication to be an overt act of
- * relinquishment in perpetuity of all present and future rights to this software under copyright law.
+ * In jurisdictions that recognize copyright laws, the author or authors of this software dedicate
+ * any and all copyright interest in the software to the public domain. We make this dedication for
+ * the benefit of the public at large and to the detriment of our heirs and successors. We intend
+ * this dedication to be an overt act of relinquishment in perpetuity of all present and future
+ * rights to this software under copyright law.
  *
- * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
- * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS
- * BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING
- * FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+ * CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  *
- * For more information, please refer to <https://unlicense.org/>
- */
+ * For more information, please refer to <https://unlicense.org/> / */

@@ -30,26 +30,22 @@ static uint32_t fnv_float(uint32_t h, float f) {
     return fnv(h, b, 4);
 }
 
-/* Offsets of half-float scales in a block, -1 = none; as in make_format_goldens.py. */
-static int scale_at(uint32_t type, int n) {
-    static const struct { uint32_t type; int at[2]; } t[] = {
-        { 2, { 0, -1 } }, { 3, { 0, 2 } }, { 6, { 0, -1 } }, { 7, { 0, 2 } }, { 8, { 0, -1 } }, { 10, { 80, 82 } },
-        { 11, { 108, -1 } }, { 12, { 0, 2 } }, { 13, { 0, 2 } }, { 14, { 208, -1 } }, { 20, { 0, -1 } }, { 23, { 0, -1 } },
-        { 1, { 0, -1 } } };
-    size_t i;
-    for (i = 0; i < N_OF(t); i++) if (t[i].type == type) return t[i].at[n];
-    return -1;
+/* Offset of the n-th 16-bit scale in a block, -1 = none; as in make_format_goldens.py. */
+static int scale_at(const gpti_format *fmt, int n) {
+    const gpti_field *f = fmt->field;
+    while (f->unit != 0 && (f->unit != 2 || fmt->fetch == GPTI_FETCH_BF16)) f++;
+    return 2 * n < f->bytes ? f->offset + 2 * n : -1;
 }
 
-static void make_blocks(uint32_t type, size_t size, unsigned char *out) {
+static void make_blocks(const gpti_format *fmt, size_t size, unsigned char *out) {
     static const uint32_t special[8] = { 0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0x7C00, 0xFE00 };
     size_t b, i;
     int n;
-    rng_state = 0x9E3779B9u ^ type;
+    rng_state = 0x9E3779B9u ^ fmt->type;
     for (b = 0; b < GOLDEN_BLOCKS; b++, out += size) {
         for (i = 0; i < size; i++) out[i] = (unsigned char)(rng() >> 24);
         for (n = 0; n < 2; n++) {
-            int at = scale_at(type, n);
+            int at = scale_at(fmt, n);
             uint32_t h;
             if (at < 0) break;
             if (b < 8) h = special[(b + (size_t)n) % 8];
@@ -67,7 +63,7 @@ static void test_dequantise(const gpti_format *fmt, const golden_row *g) {
     size_t n = fmt->block_len < 32 ? 32 : fmt->block_len, size = gpti_row_bytes(fmt, n), i, bytes = 0;
     gpti_matrix m;
     int mode;
-    make_blocks(fmt->type, size, file);
+    make_blocks(fmt, size, file);
     CHECK(gpti_packed_bytes(fmt, GOLDEN_BLOCKS, n, &bytes) && bytes == GOLDEN_BLOCKS * size,
           "%s: packed: expected %lu bytes, found %lu", fmt->name, (unsigned long)(GOLDEN_BLOCKS * size), (unsigned long)bytes);
     for (i = 0; i < GOLDEN_BLOCKS; i += 16) gpti_pack(fmt, n, file + i * size, 16, packed + i * size);

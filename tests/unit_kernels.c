@@ -22,14 +22,10 @@ static float x[MAX_TOK * MAX_COL], out[MAX_TOK * 64], want[MAX_TOK * 64], bias[6
 static gpti_xblock xq[MAX_COL / 32 * MAX_TOK];
 static gpti_scratch scratch;
 
-/* Offset of the half floats in a block, as bit sets of 2-byte units would be clumsy: -1 ends. */
-static const struct { uint32_t type; int at[2]; } halves[] = {
-    { 2, { 0, -1 } }, { 3, { 0, 2 } }, { 6, { 0, -1 } }, { 7, { 0, 2 } }, { 8, { 0, -1 } }, { 10, { 80, 82 } },
-    { 11, { 108, -1 } }, { 12, { 0, 2 } }, { 13, { 0, 2 } }, { 14, { 208, -1 } }, { 20, { 0, -1 } }, { 23, { 0, -1 } } };
-
 /* Random blocks; scales are moderate floats unless `wild`, when NaN and infinity may occur. */
 static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int wild, gpti_matrix *mapped, gpti_matrix *panels) {
     size_t row_bytes = gpti_row_bytes(fmt, n_col), i, n;
+    const gpti_field *f;
     for (i = 0; i < n_row * row_bytes; i++) file[i] = (unsigned char)(rng() >> 24);
     for (i = 0; i < n_row * row_bytes && !wild; i += fmt->block_bytes) {
         unsigned char *b = file + i;
@@ -38,9 +34,9 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
             float w = rng_float();
             encode_row(fmt, &w, 1, b);
         }
-        for (n = 0; n < sizeof halves / sizeof halves[0] * 2; n++)
-            if (halves[n / 2].type == fmt->type && halves[n / 2].at[n % 2] >= 0)
-                gpti_store_u16(b + halves[n / 2].at[n % 2], (rng() & 0x83FFu) | (5u + rng() % 8u) << 10);
+        for (f = fmt->field; f->unit != 0 && fmt->n_scale > 0; f++)
+            for (n = 0; n < f->bytes && f->unit == 2; n += 2)
+                gpti_store_u16(b + f->offset + n, (rng() & 0x83FFu) | (5u + rng() % 8u) << 10);
     }
     for (i = 0; i < n_row; i += GPTI_PANEL)
         gpti_pack(fmt, n_col, file + i * row_bytes, n_row - i < GPTI_PANEL ? n_row - i : GPTI_PANEL, packed + i * row_bytes);
