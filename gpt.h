@@ -9911,4 +9911,5 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
  * CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  *
- * For more information, please refer to <https://unlicense.org/> / */
+ * For more information, please refer to <https://unlicense.org/>
+ */
