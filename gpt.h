@@ -442,43 +442,50 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *    |  for each id a row of a table            gpti_run_embed                              [FORWARD]
  *   x [T, D]  the residual stream
  *    |---> norm                                 gpti_run_attn_norm: gpti_norm_body            \
- *    |     q, k, v: products                    gpti_begin_qkv: gpti_matmul_ref, [KERNELS]     |
- *    |     rope: q, k turn by their position    gpti_run_rope: gpti_rope_body                  |
- *    |     attention: each token looks back     gpti_run_attend: gpti_attend_band              |
- *    |     product                              gpti_begin_attn_out                            | n_layer
- *    + <--                                      gpti_run_attn_add                              | times
- *    |---> norm                                 the same                                       |
+ *    |     q, k, v: products                    gpti_begin_qkv, gpti_run_jobs: [KERNELS]        |
+ *    |     rope: q, k turn by their position;   gpti_run_rope: gpti_rope_body                  |
+ *    |           k, v into the cache            gpti_kv_store_ref                              |
+ *    |     attention: each token looks back     gpti_run_attend: gpti_attend_band              | n_layer
+ *    |     product                              gpti_begin_attn_out, gpti_run_jobs             | times
+ *    + <--                                      gpti_run_attn_add,                             |
+ *    |---> norm                                 which has this norm too                        |
  *    |     feed-forward: up, activation, down   gpti_begin_ffn_up, gpti_run_act, ..._down      |
  *    + <--                                      gpti_run_ffn_add                              /
  *    |  norm                                    gpti_run_out_norm
- *    |  product with the vocabulary             gpti_begin_logits
+ *    |  product with the vocabulary             gpti_begin_logits, gpti_run_jobs
  *   logits [n_vocab]
  *    |  choose one                              gpti_choose                                 [SAMPLING]
  *   id  640
  *    |  bytes, stop strings, whole characters   gpti_append_token, gpti_stream_push         [GENERATE]
  *   text  " time"
  *
- * To follow it, read in this order, always downwards: [STORY]; [PLAIN], the arithmetic as the papers
- * write it; in [FORWARD] from "The stages" to "Mixture of experts"; in [SAMPLING] from "Does a step" on;
- * in [GENERATE] gpti_begin to gpti_append_token: about 700 lines. examples/naive.c is the same once more
- * in one page, examples/train_naive.c how such a model learns.
+ * To follow it, read in this order, always downwards, about 850 lines: [STORY]; [PLAIN], the arithmetic
+ * as the papers write it; in [FORWARD] from "The stages" to its end, but for what is marked "skip at
+ * first"; in [SAMPLING] its head and gpti_choose; in [GENERATE] its head, then gpti_begin to
+ * gpti_append_token. What a stage calls through kern is what [PLAIN] says, faster; small functions above
+ * do what their names say. examples/naive.c is the same once more in one page of plain loops,
+ * examples/train_naive.c how such a model learns.
  *
  * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
  * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
  * file; [MODEL] the table of architectures, loading; [SESSION] making, rewinding, evaluating; [SIMD] the
  * same kernels, faster; [LICENCE] with the list of changes.
  *
- * Letters      T rows of a chunk; D d_model; Q K W widths of q, k, v over all heads; F width of the
- *              feed-forward; [T, D] is row-major, last index contiguous, f32 unless stated
+ * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
+ *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary;
+ *              [T, D] is row-major, last index contiguous, f32 unless stated
  * chunk        the tokens that go through the layers together, at most n_batch
- * stage        a line of the story's list;  unit: a row, head or panel of it;  slice: the units between
- *              two looks at the poll hook
- * job, piece   a product of a stage; the part of a slice that one thread takes at once
+ * stage        a line of the story's list;  unit: a row, a panel, or a band of one kv head;  slice: the
+ *              units between two looks at the poll hook;  share: those of a slice for one worker
+ * job          a product that a stage has queued;  piece: what one thread claims of a loop at once
+ * kv head      a head of keys and values; n_head / n_kv query heads share it (GPT-2: one)
  * panel, tile  16 rows of a matrix that lie interleaved; 32 columns of a panel, unpacked to bytes
  * band         rows of a chunk and heads of one kv head that meet their keys together
- * row, column  of a matrix: output, input. A block is some columns of one row with their scale
+ * row, column  of a matrix: output, input. A format's block is some columns of one row with their scale;
+ *              attention's block is 32 keys
  * slot         a row of the feed-forward: a token's, or that of one expert of a token
- * cap          positions that a layer's cache has room for; a window layer's wraps around
+ * cap          positions that a layer's cache has room for; a window layer's wraps around. (soft_cap:
+ *              a bound of scores by tanh)
  * scratch      what one worker unpacks and sums in
  * carve        to take a piece of a block of memory that is laid out, or only measured
  * word         what the pre-tokenizer cuts off for merging
@@ -689,9 +696,9 @@ typedef struct gpti_pool {              /* who works: the host's threads, OpenMP
 
 typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop between any two slices of units */
     int active;
-    /* n_unit: of the stage; logits are computed n_logit_row rows at a time */
-    size_t stage, unit, n_unit, logits_group;
-    uint32_t layer;
+    size_t stage, unit, n_unit;         /* n_unit: of the stage */
+    size_t logits_group;                /* logits are computed n_logit_row rows at a time */
+    uint32_t layer;                     /* n_layer: none */
 } gpti_pass_cursor;
 
 /* Units [begin, end) of a stage, for one worker. */
@@ -712,8 +719,8 @@ struct gpt_session {
     int                n_most;          /* workers that there is scratch for */
     size_t             bytes;
     void              *block;           /* what to free; NULL: the caller's */
-    /* rows of x; rows of y, ffn and xq; rows of logits */
-    uint32_t           n_ctx, n_batch, n_slot_row, n_logit_row;
+    uint32_t           n_ctx, n_batch;  /* tokens of the text at most; rows of x */
+    uint32_t           n_slot_row, n_logit_row;     /* rows of y, ffn and xq; rows of logits */
 
     /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
@@ -741,10 +748,10 @@ struct gpt_session {
     size_t             score_base;
     size_t             out_row, n_out;  /* rows of x that get logits */
 
-    /* buffers, per row of the chunk, f32; D = d_model, Q K W widths of q k v, F of the
-     * feed-forward, S = n_slot rows */
+    /* buffers; without a gate ffn is up alone, with experts y has a row for each expert of a
+     * token */
     float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
-    float             *att, *y, *ffn;   /* [T, heads * d_v]; [S, D] what is added to x; [S, 2F] gate, then up */
+    float             *att, *y, *ffn;   /* [T, O]; [slots, D] what is added to x; [slots, 2F] gate, then up */
     /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
@@ -753,7 +760,7 @@ struct gpt_session {
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
     /* grouped by expert, expert e's from first[e] to first[e + 1] */
     uint32_t          *expert_tok, *expert_slot, *first;
-    union gpti_scratch *scratch;        /* [n_worker]; the tokenizer uses it too */
+    union gpti_scratch *scratch;        /* [n_most]; the tokenizer uses it too */
 
     int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
     gpt_error         *err;             /* of that call */
@@ -761,7 +768,8 @@ struct gpt_session {
 
 /* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language
  * Understanding by Generative Pre-Training", fig. 1) to its top: buffers in -> out.
- * gpti_list_stages says how each is computed. */
+ * gpti_list_stages says how each is computed. Inputs may be scaled or rounded in place on the way;
+ * xn also serves as scratch where nothing else needs it. */
 enum {
     GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
 
@@ -787,10 +795,12 @@ enum {
 
     GPTI_STAGE_OUT_NORM,        /* x -> xn, xq                  only rows whose logits somebody wants */
     GPTI_STAGE_LOGITS,          /* xn, xq -> logits             product with the vocabulary */
-    GPTI_STAGE_SCORES,          /* logits -> logits, score      scale and cap */
+    GPTI_STAGE_SCORES,          /* logits -> logits, score      scale and soft cap */
     GPTI_N_STAGE
 };
 
+static gpt_result gpti_advance(gpt_session *s, gpt_error *err);            /* below */
+static gpt_result gpti_pass(void *session);
 static void gpti_begin_chunk(gpt_session *s);                               /* [FORWARD] */
 static void gpti_begin_stage(gpt_session *s);
 static void gpti_run_slice(gpt_session *s);
@@ -809,28 +819,18 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
 static gpt_result gpti_finish(gpt_session *s, gpt_finish why);
 
-/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by
- * layer. The cursor lives in the session. So one loop serves the calls that block, the slices of
- * gpt_step (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on
- * there), a cancel (finished chunks stay, the rest is dropped) and the trace hook. */
-static gpt_result gpti_pass(void *session) {
-    gpt_session *s = (gpt_session *)session;
-    while (s->n_past < s->n_token) {
-        if (!s->cursor.active) gpti_begin_chunk(s);
-        do {
-            if (s->cursor.unit == 0) gpti_begin_stage(s);
-            while (s->cursor.unit < s->cursor.n_unit) {
-                gpt_result r;
-                gpti_run_slice(s);              /* some milliseconds of work, shared by the threads */
-                r = gpti_ask(s);                /* the poll hook */
-                if (r < 0) gpti_drop_waiting(s);
-                if (r) return r;
-            }
-            gpti_trace_stage(s);
-        } while (gpti_next_stage(s));
-        gpti_end_chunk(s);
-    }
-    return GPT_OK;
+GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
+                                void *user, gpt_error *err) {
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
+    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
+    do r = gpt_step(s, err); while (r == GPT_MORE);
+    return r;
+}
+
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
+    return gpti_leave(s, gpti_advance(s, err));
 }
 
 /* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the
@@ -853,25 +853,37 @@ static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     return why == GPT_FINISH_NONE ? GPT_MORE : gpti_finish(s, why);
 }
 
-GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
-    return gpti_leave(s, gpti_advance(s, err));
-}
-
-GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
-                                void *user, gpt_error *err) {
-    gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
-    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
-    do r = gpt_step(s, err); while (r == GPT_MORE);
-    return r;
+/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by
+ * layer. The cursor lives in the session. So one loop serves the calls that block, the slices of
+ * gpt_step (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on
+ * there), a cancel (finished chunks stay, what the call brought beyond them is dropped) and the
+ * trace hook. */
+static gpt_result gpti_pass(void *session) {
+    gpt_session *s = (gpt_session *)session;
+    while (s->n_past < s->n_token) {
+        if (!s->cursor.active) gpti_begin_chunk(s);
+        do {
+            if (s->cursor.unit == 0) gpti_begin_stage(s);
+            while (s->cursor.unit < s->cursor.n_unit) {
+                gpt_result r;
+                gpti_run_slice(s);              /* all units, or with a poll hook some milliseconds of them */
+                r = gpti_ask(s);                /* the poll hook */
+                if (r < 0) gpti_drop_waiting(s);
+                if (r) return r;
+            }
+            gpti_trace_stage(s);
+        } while (gpti_next_stage(s));
+        gpti_end_chunk(s);
+    }
+    return GPT_OK;
 }
 
 /* ======================================================================
  * [PLAIN] The arithmetic of a layer as the papers write it
  * ====================================================================
  * Nothing in gpt.h calls these: they are the lesson, and what tests/unit_plain.c compares the fast forms
- * with. A fast form adds an order of sums that is the same everywhere, and more numbers at a time. */
+ * with. A fast form differs in three ways: its order of sums is the same everywhere, it takes many numbers
+ * at once, and what meets quantised or F16 weights is rounded first (gpti_prepare_input). */
 
 /* y_i = sum_k w_ik x_k + b_i, w [n_row, n_col], b NULL = 0. Fast: gpti_matmul_ref and its like, 16
  * rows at a time, from weights of few bits. */
@@ -902,6 +914,13 @@ GPTI_UNUSED static void gpti_plain_rope(double *a, double *b, double angle) {
     const double x = *a * cos(angle) - *b * sin(angle);
     *b = *a * sin(angle) + *b * cos(angle);
     *a = x;
+}
+
+/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), tanh form: the bend between the two products of
+ * a feed-forward; without one they could do no more than a single product. Fast: gpti_act, with
+ * other bends. */
+GPTI_UNUSED static double gpti_plain_gelu(double x) {
+    return 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));
 }
 
 /* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q .
@@ -1031,15 +1050,15 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
     return p;
 }
 
-/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A job is cut
+/* The one way to be parallel: task(arg, b, e, worker) over ranges that cover [0, n). A loop is cut
  * into pieces, which the caller and its helpers claim one by one; the caller waits for claimed
  * pieces, never for a thread, so that a helper which the system does not run costs next to nothing.
  * gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
 enum {
-    GPTI_SHARE = 1 << 18,       /* multiply-adds of a job that are worth another thread */
+    GPTI_WORTH_SHARING = 1 << 18,       /* multiply-adds of a loop that are worth another thread */
     GPTI_SLICE = 1 << 23,       /* multiply-adds of a slice (see gpt_step), for each worker */
     GPTI_MAX_WORKER = 256,
-    GPTI_PIECES = 4,            /* pieces of a job for each worker */
+    GPTI_PIECES = 4,            /* pieces of a loop for each worker */
     GPTI_SPIN = 2000,           /* a waiting thread looks so often before it yields its core */
     GPTI_QUIT = 1 << 15         /* the helpers' work is over; as a count of pieces: never reached */
 };
@@ -1063,7 +1082,7 @@ typedef struct gpti_crew {
 } gpti_crew;
 
 /* Claims and does one piece after the other, until none is left. One word says all that claiming
- * needs, so that nothing a slow thread read long ago can be taken for the job of now. Pieces begin
+ * needs, so that nothing a slow thread read long ago can be taken for the loop of now. Pieces begin
  * at a multiple of 4 (2 where they are short): matrix products compute so many panels at once. */
 static void gpti_claim(gpti_crew *c, int worker) {
     for (;;) {
@@ -1093,7 +1112,7 @@ static void gpti_help(gpti_crew *c, int worker) {
     }
 }
 
-/* The job in n_piece pieces, for the caller and its helpers. Each costs a trip between cores. */
+/* The loop in n_piece pieces, for the caller and its helpers. Each costs a trip between cores. */
 static void gpti_crew_run(gpti_crew *c, size_t n_piece) {
     double since = 0;
     int idle;
@@ -1138,14 +1157,14 @@ static gpt_result gpti_together(gpti_pool *pool, gpt_result (*work)(void *arg), 
 }
 
 static void gpti_parallel_for(const gpti_pool *pool, size_t n, size_t cost, gpt_task task, void *arg) {
-    const int alone = n < 2 || cost < GPTI_SHARE / n;           /* stays on the caller's thread */
+    const int alone = n < 2 || cost < GPTI_WORTH_SHARING / n;           /* stays on the caller's thread */
     if (!alone && pool->host.run) {
         pool->host.run(pool->host.user, n, cost, task, arg);
         return;
     }
 #ifdef GPTI_OPENMP
     if (!alone && pool->crew) {
-        const size_t n_worker = (size_t)pool->n_worker, worth = n * cost / GPTI_SHARE * 2;
+        const size_t n_worker = (size_t)pool->n_worker, worth = n * cost / GPTI_WORTH_SHARING * 2;
         const size_t n_piece = gpti_max(n_worker, gpti_min(worth, n_worker * GPTI_PIECES));
         pool->crew->n = n; pool->crew->task = task; pool->crew->arg = arg;
         gpti_crew_run(pool->crew, gpti_min(n_piece, (n + 1) / 2));
@@ -5810,10 +5829,10 @@ GPTI_INLINE float gpti_sum(const float *x, float shift, size_t n, const int powe
     return gpti_fold(lane);
 }
 
-/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang & Sennrich
- * 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be x. To
- * gpti_plain_norm this adds sums in 16 lanes. The SIMD sets are this same body, compiled for their
- * processors: hence always inline, hence the loops over 16 lanes. */
+/* LayerNorm (Ba 2016, arXiv:1607.06450): (x - mean) / sqrt(var + eps) * w + b. RMSNorm (Zhang &
+ * Sennrich 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * w. w and b may be NULL. out may be
+ * x. To gpti_plain_norm this adds sums in 16 lanes. The SIMD sets are this same body, compiled for
+ * their processors: hence always inline, hence the loops over 16 lanes. */
 GPTI_INLINE void gpti_norm_body(float *out, const float *x, size_t n, const float *w, const float *b, int kind,
                                 float eps) {
     float first = kind == GPTI_NORM_LAYER ? gpti_sum(x, 0.0f, n, 1) / (float)n : 0.0f;
@@ -5842,9 +5861,9 @@ static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, 
  * sigmoid(2u), with which GPT-2 was trained; the erf form differs by up to 4.8e-4. SiLU = x
  * sigmoid(x). gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate). */
 GPTI_INLINE float gpti_act(float x, float up, const int kind) {
-    float u = 1.5957691216f * (x + 0.044715f * (x * x * x));
+    const float u2 = 1.5957691216f * (x + 0.044715f * (x * x * x));     /* 2u */
     switch (kind) {
-        case GPTI_GELU_TANH: return x * gpti_sigmoid(u) * up;
+        case GPTI_GELU_TANH: return x * gpti_sigmoid(u2) * up;
         case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
         case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
         default:
@@ -5886,8 +5905,8 @@ GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t oth
     for (j = 0; j < m; j++) x[j * step + other] = p[j] + q[j];
 }
 
-/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs = cosines
- * [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it. To
+/* Rotary position embedding (Su 2021, arXiv:2104.09864) of each head's first n numbers; cs =
+ * cosines [n / 2], sines [n / 2]; half: a number's partner is n / 2 further on, else next to it. To
  * gpti_plain_rope this adds 16 pairs at a time, and angles that are computed once for all heads. */
 GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     size_t h, i;
@@ -5922,8 +5941,8 @@ struct gpti_attend {                /* one layer's attention for the rows of a c
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;
     size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    /* score = cap tanh(q scale . k / cap) + slope (key - query); cap 0, alibi 0: none */
-    float        scale, cap, alibi;
+    /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
+    float        scale, soft_cap, alibi;
     int          kv;                /* gpt_kv */
 };
 
@@ -6092,7 +6111,7 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
                                     size_t behind, size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
-    if (a->cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->cap * gpti_tanh(s[j] / a->cap);
+    if (a->soft_cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->soft_cap * gpti_tanh(s[j] / a->soft_cap);
     if (a->alibi > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] -= slope * (float)((int)behind - (int)j);
     for (j = 0; j < lo; j++) s[j] = -INFINITY;
     for (j = hi + 1; j < GPTI_ATT_KEYS; j++) s[j] = -INFINITY;
@@ -6122,10 +6141,10 @@ GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base
     *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
 }
 
-/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries meet
- * their keys in blocks that are cut at absolute positions and taken in ascending order, so that nothing
- * depends on how the text was chunked. To gpti_plain_attention this adds 32 keys and up to 32 queries
- * at a time, so that a block is loaded once for all of them. */
+/* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
+ * meet their keys in blocks that are cut at absolute positions and taken in ascending order, so
+ * that nothing depends on how the text was chunked. To gpti_plain_attention this adds 32 keys and
+ * up to 32 queries at a time, so that a block is loaded once for all of them. */
 typedef struct gpti_band {
     size_t       r0, r1, kv_head, head, n_head, ld_o;       /* ld_o: floats from one query's sums to the next's */
     gpti_softmax sm[GPTI_ATT_QUERIES];
@@ -6267,8 +6286,8 @@ static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n
 static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_F16; }
 
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
- * where the model has quantised matrices, then rounded to 13 bits where one of these matrices is
- * F16. */
+ * where the model has quantised matrices, then rounded in place to 13 bits where f16 is set: one of
+ * the matrices that they meet next is F16. */
 static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
     const gpt_model *m = s->m;
     size_t t;
@@ -6380,7 +6399,8 @@ static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_
     }
 }
 
-/* q and k: clamp, norm, rope; k and v into the cache */
+/* Clamp q, k and v; norm and rope of q and k; k and v into the cache. (GPT-2 has the last
+ * alone.) */
 static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_kernels *kern = &s->m->kern;
@@ -6420,7 +6440,7 @@ static void gpti_begin_attend(gpt_session *s) {
     a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
     a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
     a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
-    a->scale = hp->attn_scale; a->cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
+    a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
     s->cursor.n_unit = gpti_attend_units(a);
     s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) *
         gpti_min(s->n_row, gpti_band_rows(a));
@@ -6451,8 +6471,9 @@ static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vec
     for (; i < D; i++) x[i] += y[i] * scale;
 }
 
-/* x += attention; xn = the feed-forward's input. In a parallel block that is made of x before the
- * sum; where the block has one norm for both halves, it is xn as it stands. */
+/* x += attention; xn = the feed-forward's input, norm(x). In a parallel block that is made of x
+ * before the sum: with two norms attn_norm_2 is attention's and attn_norm the feed-forward's; with
+ * one, both read the same xn. */
 static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
@@ -6507,7 +6528,68 @@ static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
         gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post);
 }
 
-/* ---- Mixture of experts ---- */
+/* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
+
+static void gpti_begin_out_norm(gpt_session *s) {
+    const int last = s->n_past + s->n_row == s->n_token;
+    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
+    s->n_out = 0;
+    if (s->logits_wanted == GPTI_LOGITS_SCORE) s->n_out = s->n_row;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && last) s->n_out = 1;
+    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
+}
+static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
+    size_t t, D = s->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
+    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_f16(&s->m->head));
+}
+
+/* Rows whose logits are computed together now */
+static size_t gpti_n_logits_here(const gpt_session *s) {
+    return gpti_min(s->n_out - s->cursor.logits_group * s->n_logit_row, s->n_logit_row);
+}
+static void gpti_begin_logits(gpt_session *s) {
+    const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
+    if (!s->n_out) return;
+    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
+                 NULL);
+    s->job[0].xq += first;
+}
+
+/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
+ * keeps its digits */
+static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
+    double lane[GPTI_LANES] = { 0 }, rest = 0;
+    size_t best = 0, j;
+    for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
+    for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
+    for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
+    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
+}
+
+static void gpti_begin_scores(gpt_session *s) {
+    s->cursor.n_unit = gpti_n_logits_here(s); s->cost = 8 * (size_t)s->m->hp.n_vocab;
+}
+static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
+    const gpti_hparams *hp = &s->m->hp;
+    size_t t, i, j, n, n_vocab = hp->n_vocab;
+    for (t = u->begin; t < u->end; t++) {
+        float *z = s->logits + t * n_vocab;
+        const size_t next = s->n_past + s->out_row + s->cursor.logits_group * s->n_logit_row + t + 1;
+        if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
+        if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+        for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
+            int bad = 0;
+            n = gpti_min(n_vocab - i, 16);
+            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
+            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
+        }
+        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
+            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
+    }
+}
+
+/* ---- Mixture of experts (skip at first) ---- */
 
 static void gpti_begin_router(gpt_session *s) {
     gpti_add_product(s, &gpti_at_layer(s)->router, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert);
@@ -6607,66 +6689,7 @@ static void gpti_run_experts_add(gpt_session *s, const gpti_share *u) {
     }
 }
 
-/* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
-
-static void gpti_begin_out_norm(gpt_session *s) {
-    const int last = s->n_past + s->n_row == s->n_token;
-    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
-    s->n_out = 0;
-    if (s->logits_wanted == GPTI_LOGITS_SCORE) s->n_out = s->n_row;
-    if (s->logits_wanted == GPTI_LOGITS_LAST && last) s->n_out = 1;
-    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
-}
-static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
-    size_t t, D = s->m->hp.d_model;
-    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_f16(&s->m->head));
-}
-
-/* Rows whose logits are computed together now */
-static size_t gpti_n_logits_here(const gpt_session *s) {
-    return gpti_min(s->n_out - s->cursor.logits_group * s->n_logit_row, s->n_logit_row);
-}
-static void gpti_begin_logits(gpt_session *s) {
-    const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
-    if (!s->n_out) return;
-    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
-                 NULL);
-    s->job[0].xq += first;
-}
-
-/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
- * keeps its digits */
-static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
-    double lane[GPTI_LANES] = { 0 }, rest = 0;
-    size_t best = 0, j;
-    for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
-    for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
-    for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
-    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
-}
-
-static void gpti_begin_scores(gpt_session *s) {
-    s->cursor.n_unit = gpti_n_logits_here(s); s->cost = 8 * (size_t)s->m->hp.n_vocab;
-}
-static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
-    const gpti_hparams *hp = &s->m->hp;
-    size_t t, i, j, n, n_vocab = hp->n_vocab;
-    for (t = u->begin; t < u->end; t++) {
-        float *z = s->logits + t * n_vocab;
-        const size_t next = s->n_past + s->out_row + s->cursor.logits_group * s->n_logit_row + t + 1;
-        if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
-        if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
-        for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
-            int bad = 0;
-            n = gpti_min(n_vocab - i, 16);
-            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
-            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
-        }
-        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
-            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
-    }
-}
+/* ---- The table ---- */
 
 /* How each stage of the story is computed: its name, the kinds of layers that have it, what sets
  * its units, what computes them. */
@@ -6698,8 +6721,8 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
 }
 
-/* ---- What the trace hook sees: after which stage, the name, how many rows, the buffer, which columns,
- * floats of a row. Rows: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last
+/* ---- What the trace hook sees (skip at first): after which stage, the name, how many rows, the buffer, which columns,
+ * floats of a row. Rows, by letters of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last
  * norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn,
  * m max_qkv); those that lie ahead come first. ---- */
 #define GPTI_BUFFER(field) offsetof(gpt_session, field)
@@ -6854,7 +6877,7 @@ static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
     const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
     s->can_pause = can_pause; s->err = err;
     s->from = gpti_min(s->from, s->n_past);
-    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_SHARE) return gpti_pass(s);
+    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_WORTH_SHARING) return gpti_pass(s);
     return gpti_together(&s->pool, gpti_pass, s);
 }
 
@@ -7302,8 +7325,8 @@ static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, 
 
 static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
 
-/* Does a step change logits, so that greedy is more than the largest? All shortcuts ask here: a new
- * penalty is added here. */
+/* Do penalties or biases change logits? If not, greedy is just the largest logit. All shortcuts ask
+ * here: a new penalty is added here. */
 static int gpti_penalises(const gpt_sample_params *p) {
     return (p->repeat_penalty > 0.0f && p->repeat_penalty != 1.0f) || gpti_or_zero(p->frequency_penalty) != 0.0f ||
         gpti_or_zero(p->presence_penalty) != 0.0f;
@@ -7671,6 +7694,11 @@ static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
     return GPT_OK;
 }
 
+/* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
+ * fails. 2. What the call before held back (half a character, the beginning of a stop string) goes
+ * on into this generation's stream, or, where other text follows it (stale), out to the host as it
+ * is. 3. The tokens wait. 4. edge: where SentencePiece put a space in front of the text, the first
+ * text that is generated loses its space. */
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
     gpt_generate_params none;

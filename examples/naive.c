@@ -1,9 +1,9 @@
 /* The whole transformer in one page: GPT-2 in plain loops, checked against gpt.h stage by stage.
  *
  * For readers who know C and no transformers. Read forward() below from top to bottom: that page is all that
- * happens between one token and the next. The rest of the file reads the weights and compares. gpt.h computes
- * the same, only faster; its trace hook hands out every intermediate result under a name, and stage()
- * compares it with what the loops have under the same name.
+ * happens between one token and the next, but for the choice of the next. The rest of the file reads the
+ * weights and compares. gpt.h computes the same, only faster; its trace hook hands out the result of every
+ * stage under a name, and stage() compares it with what the loops have under the same name.
  *
  *     build/naive -m examples/models/stories.gguf -p "Once upon a time"
  *

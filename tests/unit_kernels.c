@@ -242,7 +242,7 @@ static gpti_attend make_attend(size_t shape, int wild) {
     memset(&a, 0, sizeof a);
     a.n_row = shapes[shape].n_row; a.n_head = shapes[shape].n_head; a.n_kv = shapes[shape].n_kv; a.d_k = shapes[shape].d_k;
     a.d_v = shapes[shape].d_v; a.position = shapes[shape].position; a.window = shapes[shape].window; a.kv = shapes[shape].kv;
-    a.scale = shapes[shape].scale; a.cap = shapes[shape].cap; a.alibi = shapes[shape].alibi;
+    a.scale = shapes[shape].scale; a.soft_cap = shapes[shape].cap; a.alibi = shapes[shape].alibi;
     a.q = query; a.stride = a.n_head * a.d_k; a.out = att; a.cache.k = att_k; a.cache.v = att_v; a.cache.cap = ATT_KEY;
     make_floats(query, a.n_row * a.stride, wild);
     memcpy(query_kept, query, sizeof query);
@@ -273,7 +273,7 @@ static void test_attend_ref(size_t shape) {
             gpti_kv_load(a.kv, att_k + (kvh * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), a.d_k, 16, keys);
             for (i = 0; i < a.d_k; i++) s += (double)query_kept[r * a.stride + h * a.d_k + i] * (double)keys[i * 16 + (p & 15)];
             s *= (double)a.scale;
-            if (a.cap > 0.0f) s = (double)a.cap * tanh(s / (double)a.cap);
+            if (a.soft_cap > 0.0f) s = (double)a.soft_cap * tanh(s / (double)a.soft_cap);
             if (a.alibi > 0.0f) s -= (double)gpti_alibi_slope(h, a.n_head, a.alibi) * (double)(pos - p);
             weight[p] = s;
             top = s > top ? s : top;

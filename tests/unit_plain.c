@@ -106,8 +106,21 @@ static void test_attention(void) {
     }
 }
 
+static void test_gelu(void) {
+    float x[D];
+    double expected[D];
+    size_t i, k;
+    for (k = 0; k < n_set; k++) {
+        fill(x, D);
+        for (i = 0; i < D; i++) x[i] *= 3.0f;
+        for (i = 0; i < D; i++) expected[i] = gpti_plain_gelu((double)x[i]);
+        sets[k].activate(x, NULL, D, GPTI_GELU_TANH);
+        compare(sets[k].name, "GELU", x, expected, D, 2e-6);
+    }
+}
+
 static const test tests[] = {
-    { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention }, { NULL, NULL }
+    { "gelu", test_gelu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
