@@ -6721,10 +6721,11 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
 }
 
-/* ---- What the trace hook sees (skip at first): after which stage, the name, how many rows, the buffer, which columns,
- * floats of a row. Rows, by letters of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last
- * norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn,
- * m max_qkv); those that lie ahead come first. ---- */
+/* ---- What the trace hook sees (skip at first) ----
+ * After which stage, the name, how many rows, the buffer, which columns, floats of a row. Rows, by letters
+ * of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of
+ * logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m max_qkv);
+ * those that lie ahead come first. */
 #define GPTI_BUFFER(field) offsetof(gpt_session, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
