@@ -1764,8 +1764,6 @@ typedef struct gpti_field {
 enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
        GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
        GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_N_FETCH };
-enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K,
-       GPTI_UNPACK_Q4_K, GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
 enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
@@ -2012,13 +2010,37 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt), NULL);
 }
 
+/* n blocks of each of a panel's rows, at most 256 columns, to n * block_len / 32 tiles */
+enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K,
+       GPTI_UNPACK_Q4_K, GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
+static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                        const gpti_format *fmt) {
+    switch (fmt->unpack) {
+        case GPTI_UNPACK_32: gpti_unpack_32(u, p, n, t, fmt); break;
+        case GPTI_UNPACK_Q8_0: gpti_unpack_q8_0(u, p, n, t); break;
+        case GPTI_UNPACK_Q2_K: gpti_unpack_q2_k(u, p, t); break;
+        case GPTI_UNPACK_Q3_K: gpti_unpack_q3_k(u, p, t); break;
+        case GPTI_UNPACK_Q4_K: gpti_unpack_q4_k(u, p, t); break;
+        case GPTI_UNPACK_Q5_K: gpti_unpack_q5_k(u, p, t); break;
+        case GPTI_UNPACK_Q6_K: gpti_unpack_q6_k(u, p, t); break;
+        case GPTI_UNPACK_IQ4_XS: gpti_unpack_iq4_xs(u, p, t, fmt); break;
+        case GPTI_UNPACK_MXFP4: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
+        default: break;
+    }
+}
+
 /* ---- the table ---- */
 
 /* To add a number format:
- *   1. its row here
- *   2. where no unpacker fits, a gpti_unpack_ function above, its GPTI_UNPACK_ and a case in gpti_unpack; a code book
- *   3. NAMES in tests/make_format_goldens.py, and what it writes; unit_formats and unit_kernels go over the rows
- * The last one, MXFP4, needed all three. Its products are right with GPTI_FETCH_TILE; quicker ways are in [SIMD]. */
+ *   1. its row here. Fields as they lie in the block; unit: the bytes of a row that stay together in a
+ *      panel, GPTI_FLIP makes signed bytes unsigned (zero is 128 then). fetch: TILE, TILE_Q8 where q_max
+ *      is above 63, TILE_2 with two scales per 32 columns: right for every kernel set; quicker ways are
+ *      in [SIMD]
+ *   2. where no unpacker fits, above: a gpti_unpack_ function, and behind it the enum and the switch; a
+ *      new code book in gpti_codes
+ *   3. where python's gguf knows it, NAMES in tests/make_format_goldens.py and its golden in
+ *      tests/golden/formats.inc. unit_kernels goes over all rows by itself
+ * The last one, MXFP4, needed all three. */
 #define GPTI_BY(fetch, unpack, codes) GPTI_FETCH_##fetch, GPTI_UNPACK_##unpack, GPTI_CODES_##codes
 static const gpti_format gpti_formats[] = {
 /*    name     type  len bytes ns zero qmax min  fetch     unpack  codes  fields {offset, bytes, unit} */
@@ -2042,23 +2064,6 @@ static const gpti_format gpti_formats[] = {
     { "MXFP4",  39,  32,  17,  1,  12,  24, 0, GPTI_BY(TILE, MXFP4, MX4), { {0,1,1}, {1,16,4} } }
 };
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
-
-/* n panel blocks to tiles; n = 1 when blocks are 256 long. */
-static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
-                        const gpti_format *fmt) {
-    switch (fmt->unpack) {
-        case GPTI_UNPACK_32: gpti_unpack_32(u, p, n, t, fmt); break;
-        case GPTI_UNPACK_Q8_0: gpti_unpack_q8_0(u, p, n, t); break;
-        case GPTI_UNPACK_Q2_K: gpti_unpack_q2_k(u, p, t); break;
-        case GPTI_UNPACK_Q3_K: gpti_unpack_q3_k(u, p, t); break;
-        case GPTI_UNPACK_Q4_K: gpti_unpack_q4_k(u, p, t); break;
-        case GPTI_UNPACK_Q5_K: gpti_unpack_q5_k(u, p, t); break;
-        case GPTI_UNPACK_Q6_K: gpti_unpack_q6_k(u, p, t); break;
-        case GPTI_UNPACK_IQ4_XS: gpti_unpack_iq4_xs(u, p, t, fmt); break;
-        case GPTI_UNPACK_MXFP4: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
-        default: break;
-    }
-}
 
 /* The format with ggml's type number, or NULL. */
 static const gpti_format *gpti_format_find(uint32_t type) {
@@ -4539,9 +4544,10 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
  * k_query k_clamp k_oss.
  *
- * To add an architecture: 1. a row here; 2. rows of gpti_layer_tensors and gpti_keys for what no other
- * has; 3. its name in tests/make_goldens.py, which has transformers say what is right. What the words
- * cannot say is a new layer kind. */
+ * To add an architecture: 1. a row here: a word that is left out is a no, norm also says which epsilon
+ * key is read, a k_ word may bring several keys; 2. rows of gpti_layer_tensors and gpti_keys for what no
+ * other has, with a word for them; 3. a model in tests/make_goldens.py, which has transformers say what
+ * is right, and its name in unit_model.c and unit_look.c. What words cannot say is a new layer kind. */
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[12];
     uint8_t norm, pos, act;
@@ -7365,12 +7371,13 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* The steps of a choice, in the order of gpt_sample_params. The most likely one always stays. top_p
- * and min_p judge by probabilities at temperature 1, top_p by those among the top k.
+/* The steps of a choice, in the order of gpt_sample_params, one after the other; one that is off does
+ * nothing. The most likely one always stays. top_p and min_p judge by probabilities at temperature 1,
+ * top_p by those among the top k, min_p by that of the most likely one, which weighs 1.
  *
  * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in
- * gpti_candidates and in the predicate above; what leaves candidates out: a step here and its case
- * in gpti_truncate; 3. a test in tests/unit_sampling.c. */
+ * gpti_candidates and in gpti_changes_logits; what leaves candidates out: a name here where its turn is,
+ * and 3. its case in gpti_truncate. tests/unit_sampling.c tries it. */
 enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
 
 /* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
@@ -7392,37 +7399,41 @@ static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
     return 1;
 }
 
-/* One of the steps that leave candidates out of c[t->n]. */
+/* The step that t is at, of those that leave candidates out of c[t->n]; then t is at the next one, unless
+ * this one wants more time. */
 static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
+    const int with_top_p = p->top_p > 0.0f && p->top_p < 1.0f;
     const float max = t->best.logit;
     size_t i, m = 0;
     switch (t->step) {
     case GPTI_CHOOSE_TOP_K:
-        t->step = p->top_p > 0.0f && p->top_p < 1.0f ? GPTI_CHOOSE_SUM : GPTI_CHOOSE_MIN_P;
         if (p->top_k <= 0 || (size_t)p->top_k >= t->n) break;
         t->n = t->sorted = (size_t)p->top_k;
         gpti_best(c, t->n_all, t->n);
         break;
     case GPTI_CHOOSE_SUM:
-        t->step = GPTI_CHOOSE_TOP_P;
+        if (!with_top_p) break;
         t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
-        if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: no need to sort those */
+        if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: not to be sorted */
             const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
             for (i = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
             t->n = m;
         }
         break;
     case GPTI_CHOOSE_TOP_P:
-        if (gpti_truncate_top_p(t, c, p->top_p)) t->step = GPTI_CHOOSE_MIN_P;
+        if (with_top_p && !gpti_truncate_top_p(t, c, p->top_p)) return;
         break;
-    default:
-        t->step = GPTI_CHOOSE_DRAW;
-        for (i = 0; p->min_p > 0.0f && i < t->n; i++) {
+    case GPTI_CHOOSE_MIN_P:
+        if (!(p->min_p > 0.0f)) break;
+        for (i = 0; i < t->n; i++) {
             const float w = gpti_exp(c[i].logit - max);
             if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
         }
-        if (p->min_p > 0.0f) t->n = m;
+        t->n = m;
+        break;
+    default: break;
     }
+    t->step++;
 }
 
 /* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of
