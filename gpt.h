@@ -1713,9 +1713,9 @@ static void gpti_sincos_d(double x, double *s, double *c) {
  *             | k = 0 1 2 3 | k = 0 1 2 3 | ... | k = 0 1 2 3 |    group 0
  *             | k = 4 5 6 7 | k = 4 5 6 7 | ... | k = 4 5 6 7 |    group 1    ... up to group 7 */
 typedef struct gpti_tile {
-    uint8_t q[512];       /* [k / 4 * 64 + row * 4 + k % 4]                                       */
-    float d[2][16];       /* exact: a 16-bit float times an integer of at most 8 bits             */
-    float m[2][16];       /* read only when the format has_min                                    */
+    uint8_t q[512];       /* [k / 4 * 64 + row * 4 + k % 4] */
+    float d[2][16];       /* exact: a 16-bit float times an integer of at most 8 bits */
+    float m[2][16];       /* read only when the format has_min */
 } gpti_tile;
 
 /* Bits above nibbles. The next group of nibbles takes bits group_step bytes on, shifted right by group_shift more; the
@@ -1747,7 +1747,7 @@ typedef struct gpti_unpack_steps {
 } gpti_unpack_steps;
 
 typedef struct gpti_field {
-    uint8_t offset, bytes;    /* place in the file's block                                        */
+    uint8_t offset, bytes;    /* place in the file's block */
     uint8_t unit;             /* bytes that stay together, or GPTI_DEAL; | GPTI_FLIP, GPTI_NUMBER */
 } gpti_field;
 #define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                   */
@@ -1768,22 +1768,22 @@ enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
     char name[8];
-    uint32_t type;                /* ggml's number for it, as in the file                         */
-    uint16_t block_len;           /* weights per block                                            */
+    uint32_t type;                /* ggml's number for it, as in the file */
+    uint16_t block_len;           /* weights per block */
     uint16_t block_bytes;
-    uint8_t n_scale;              /* scales per 32 columns: 0 = plain floats, 1 or 2              */
-    uint8_t zero;                 /* the q that stands for 0                                      */
-    uint8_t q_max;                /* bound of q: SIMD sums are sized by it                        */
+    uint8_t n_scale;              /* scales per 32 columns: 0 = plain floats, 1 or 2 */
+    uint8_t zero;                 /* the q that stands for 0 */
+    uint8_t q_max;                /* bound of q: SIMD sums are sized by it */
     uint8_t has_min;
-    uint8_t fetch, unpack, codes; /* GPTI_FETCH_, GPTI_UNPACK_, GPTI_CODES_                       */
-    gpti_field field[5];          /* in order, without gaps; unit 0 ends the list                 */
+    uint8_t fetch, unpack, codes; /* GPTI_FETCH_, GPTI_UNPACK_, GPTI_CODES_ */
+    gpti_field field[5];          /* in order, without gaps; unit 0 ends the list */
 } gpti_format;
 
 typedef struct gpti_matrix {
     const gpti_format *fmt;
-    size_t n_row, n_col;          /* n_col is a multiple of block_len                             */
-    const uint8_t *data;    /* borrowed                                                     */
-    int packed;                   /* 1: panels; 0: rows exactly as in the file                    */
+    size_t n_row, n_col;          /* n_col is a multiple of block_len */
+    const uint8_t *data;    /* borrowed */
+    int packed;                   /* 1: panels; 0: rows exactly as in the file */
 } gpti_matrix;
 
 /* ---- 16-bit floats ---- */
