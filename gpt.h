@@ -2010,21 +2010,22 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt), NULL);
 }
 
+/* The unpackers, each with its call */
+#define GPTI_UNPACKERS(X) \
+    X(32, gpti_unpack_32(u, p, n, t, fmt))  X(Q8_0, gpti_unpack_q8_0(u, p, n, t)) \
+    X(Q2_K, gpti_unpack_q2_k(u, p, t))      X(Q3_K, gpti_unpack_q3_k(u, p, t)) \
+    X(Q4_K, gpti_unpack_q4_k(u, p, t))      X(Q5_K, gpti_unpack_q5_k(u, p, t)) \
+    X(Q6_K, gpti_unpack_q6_k(u, p, t))      X(IQ4_XS, gpti_unpack_iq4_xs(u, p, t, fmt)) \
+    X(MXFP4, gpti_unpack_mxfp4(u, p, n, t, fmt))
+#define GPTI_UNPACK_NAME(name, call) GPTI_UNPACK_##name,
+#define GPTI_UNPACK_CASE(name, call) case GPTI_UNPACK_##name: call; break;
+enum { GPTI_UNPACK_NONE, GPTI_UNPACKERS(GPTI_UNPACK_NAME) GPTI_N_UNPACK };
+
 /* n blocks of each of a panel's rows, at most 256 columns, to n * block_len / 32 tiles */
-enum { GPTI_UNPACK_NONE, GPTI_UNPACK_32, GPTI_UNPACK_Q8_0, GPTI_UNPACK_Q2_K, GPTI_UNPACK_Q3_K,
-       GPTI_UNPACK_Q4_K, GPTI_UNPACK_Q5_K, GPTI_UNPACK_Q6_K, GPTI_UNPACK_IQ4_XS, GPTI_UNPACK_MXFP4 };
 static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
                         const gpti_format *fmt) {
     switch (fmt->unpack) {
-        case GPTI_UNPACK_32: gpti_unpack_32(u, p, n, t, fmt); break;
-        case GPTI_UNPACK_Q8_0: gpti_unpack_q8_0(u, p, n, t); break;
-        case GPTI_UNPACK_Q2_K: gpti_unpack_q2_k(u, p, t); break;
-        case GPTI_UNPACK_Q3_K: gpti_unpack_q3_k(u, p, t); break;
-        case GPTI_UNPACK_Q4_K: gpti_unpack_q4_k(u, p, t); break;
-        case GPTI_UNPACK_Q5_K: gpti_unpack_q5_k(u, p, t); break;
-        case GPTI_UNPACK_Q6_K: gpti_unpack_q6_k(u, p, t); break;
-        case GPTI_UNPACK_IQ4_XS: gpti_unpack_iq4_xs(u, p, t, fmt); break;
-        case GPTI_UNPACK_MXFP4: gpti_unpack_mxfp4(u, p, n, t, fmt); break;
+        GPTI_UNPACKERS(GPTI_UNPACK_CASE)
         default: break;
     }
 }
@@ -2036,10 +2037,11 @@ static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, 
  *      panel, GPTI_FLIP makes signed bytes unsigned (zero is 128 then). fetch: TILE, TILE_Q8 where q_max
  *      is above 63, TILE_2 with two scales per 32 columns: right for every kernel set; quicker ways are
  *      in [SIMD]
- *   2. where no unpacker fits, above: a gpti_unpack_ function, and behind it the enum and the switch; a
- *      new code book in gpti_codes
- *   3. where python's gguf knows it, NAMES in tests/make_format_goldens.py and its golden in
- *      tests/golden/formats.inc. unit_kernels goes over all rows by itself
+ *   2. where no unpacker fits: a gpti_unpack_ function above, and its line in GPTI_UNPACKERS. Each tile of
+ *      32 columns gets its scale, also where a block has more; all of q is written where fetch is a TILE.
+ *      A new code book: gpti_codes
+ *   3. where python's gguf knows it, NAMES in tests/make_format_goldens.py; unit_kernels and unit_formats
+ *      go over all rows
  * The last one, MXFP4, needed all three. */
 #define GPTI_BY(fetch, unpack, codes) GPTI_FETCH_##fetch, GPTI_UNPACK_##unpack, GPTI_CODES_##codes
 static const gpti_format gpti_formats[] = {
@@ -4544,10 +4546,11 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
  * k_query k_clamp k_oss.
  *
- * To add an architecture: 1. a row here: a word that is left out is a no, norm also says which epsilon
- * key is read, a k_ word may bring several keys; 2. rows of gpti_layer_tensors and gpti_keys for what no
- * other has, with a word for them; 3. a model in tests/make_goldens.py, which has transformers say what
- * is right, and its name in unit_model.c and unit_look.c. What words cannot say is a new layer kind. */
+ * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
+ * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
+ * gpti_layer_tensors and gpti_keys for what no other has, with a word for them, which test_words in
+ * unit_load.c wants to know; 3. a model in tests/make_goldens.py, which has transformers say what is
+ * right, and its name in unit_model.c and unit_look.c. What words cannot say is a new layer kind. */
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[12];
     uint8_t norm, pos, act;
@@ -7375,9 +7378,10 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
  * nothing. The most likely one always stays. top_p and min_p judge by probabilities at temperature 1,
  * top_p by those among the top k, min_p by that of the most likely one, which weighs 1.
  *
- * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off; 2. what changes logits: in
- * gpti_candidates and in gpti_changes_logits; what leaves candidates out: a name here where its turn is,
- * and 3. its case in gpti_truncate. tests/unit_sampling.c tries it. */
+ * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2. what
+ * changes logits: in gpti_candidates and in gpti_changes_logits; what leaves candidates out: a name here
+ * where its turn is, and 3. its case in gpti_truncate, a few milliseconds of work at most at a time (sums
+ * of before are of other candidates). tests/unit_sampling.c tries it; its option is in examples/args.h. */
 enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
 
 /* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */

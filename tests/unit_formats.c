@@ -148,8 +148,11 @@ static void test_encode_extremes(void) {
 
 static void test_all_dequantised(void) {
     size_t i;
-    CHECK(N_OF(golden_dequantised) == GPTI_N_FORMAT, "formats with a golden: expected %d, found %d", (int)GPTI_N_FORMAT,
-          (int)N_OF(golden_dequantised));
+    for (i = 0; i < GPTI_N_FORMAT; i++) {       /* ggml's formats have numbers below 64 */
+        size_t k = 0;
+        while (k < N_OF(golden_dequantised) && golden_dequantised[k].type != gpti_formats[i].type) k++;
+        CHECK(k < N_OF(golden_dequantised) || gpti_formats[i].type >= 64, "%s has no golden", gpti_formats[i].name);
+    }
     for (i = 0; i < N_OF(golden_dequantised); i++) {
         const gpti_format *fmt = gpti_format_find(golden_dequantised[i].type);
         CHECK(fmt != NULL, "type %lu of the goldens is no format", (unsigned long)golden_dequantised[i].type);

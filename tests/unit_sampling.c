@@ -37,7 +37,7 @@ static size_t cut_of(gpti_candidate *c, size_t n, float max, const gpt_sample_pa
     memset(&t, 0, sizeof t);
     t.n = t.n_all = n;
     t.best.logit = max;
-    for (t.step = 1; t.step < 5;) gpti_truncate(&t, c, p);
+    for (t.step = GPTI_CHOOSE_TOP_K; t.step < GPTI_CHOOSE_DRAW;) gpti_truncate(&t, c, p);
     return t.n;
 }
 
