@@ -347,7 +347,7 @@ static void test_products_ref(void) {
     size_t f;
     for (f = 0; f < GPTI_N_FORMAT; f++) {
         const gpti_format *fmt = &gpti_formats[f];
-        test_ref(fmt, 19, fmt->block_len == 256 ? 768 : 352 - 352 % fmt->block_len, 3);
+        test_ref(fmt, 19, fmt->block_len == 256 ? (size_t)768 : (size_t)(352 - 352 % fmt->block_len), 3);
         if (fmt->n_scale == 0) test_ref(fmt, 5, 75, 2);
     }
 }
