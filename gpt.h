@@ -437,7 +437,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * The map: what happens to a text, and where (grep -n '\[NAME\]' finds a chapter)
  *
  *   text  "Once upon a"                         gpt_generate, gpti_begin                    [STORY] [GENERATE]
- *    |  tokenizer                               gpti_encode_text                            [TOKENIZER]
+ *    |  tokenizer                               gpti_tokenizer_encode                       [TOKENIZER]
  *   ids  7454 2402 257
  *    |  for each id a row of a table            gpti_run_embed                              [FORWARD]
  *   x [T, D]  the residual stream
@@ -461,7 +461,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *
  * To follow it, read in this order, always downwards, about 850 lines: [STORY]; [PLAIN], the arithmetic
  * as the papers write it; in [FORWARD] from "The stages" to its end, but for what is marked "skip at
- * first"; in [SAMPLING] its head and gpti_choose; in [GENERATE] its head, then gpti_begin to
+ * first"; in [SAMPLING] its head, gpti_choose and gpti_draw; in [GENERATE] its head, then gpti_begin to
  * gpti_append_token. What a stage calls through kern is what [PLAIN] says, faster; small functions above
  * do what their names say. examples/naive.c is the same once more in one page of plain loops,
  * examples/train_naive.c how such a model learns.
@@ -704,7 +704,7 @@ typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop 
 /* Units [begin, end) of a stage, for one worker. */
 typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
 typedef struct gpti_stage {
-    uint8_t id, kinds;                                  /* GPTI_STAGE_; of layers that have it */
+    uint8_t id, kinds;          /* GPTI_STAGE_; bits of the layer kinds that have it */
     void (*begin)(gpt_session *s);                      /* sets cursor.n_unit and cost */
     /* computes a share of the units, which do not depend on each other */
     void (*run)(gpt_session *s, const gpti_share *u);
@@ -767,9 +767,10 @@ struct gpt_session {
 };
 
 /* The stages of a pass, from the bottom of the paper's figure (Radford 2018, "Improving Language
- * Understanding by Generative Pre-Training", fig. 1) to its top: buffers in -> out.
- * gpti_list_stages says how each is computed. Inputs may be scaled or rounded in place on the way;
- * xn also serves as scratch where nothing else needs it. */
+ * Understanding by Generative Pre-Training", fig. 1) to its top, but with each norm moved in front
+ * of its half, as in GPT-2 (Radford 2019): buffers in -> out. gpti_list_stages says how each is
+ * computed. Inputs may be scaled or rounded in place on the way; xn also serves as scratch where
+ * nothing else needs it. */
 enum {
     GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
 
@@ -923,9 +924,10 @@ GPTI_UNUSED static double gpti_plain_gelu(double x) {
     return 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));
 }
 
-/* Attention of one query q [d_k] to n keys [n, d_k]: each value [n, d_v] counts by e^(scale q .
- * key), divided by the sum of all: softmax, here as it goes: when a larger score comes up, what was
- * summed before is scaled down. Fast: gpti_attend_band. */
+/* Attention of the query q [d_k] at position n - 1 to the keys [n, d_k] of positions 0 to n - 1:
+ * its own and all before, none later (causal). scale is 1 / sqrt(d_k). Each value [n, d_v] counts
+ * by e^(scale q . key), divided by the sum of all: softmax, here as it goes: when a larger score
+ * comes up, what was summed before is scaled down. Fast: gpti_attend_band. */
 GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const float *keys, const float *values,
                                              size_t n, size_t d_k, size_t d_v, double scale) {
     double largest = -INFINITY, sum = 0.0, score, weight, keep;
@@ -6282,8 +6284,7 @@ static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti
 
 static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
 
-/* A width of this layer by its letter, as in the tensor tables: Q K W O are the rows' of q, k, v
- * and att */
+/* A width of this layer by its letter of the legend: Q K W S O */
 static size_t gpti_width(const gpt_session *s, char letter) {
     return (size_t)gpti_extent(&s->m->hp, gpti_at_layer(s), letter);
 }
@@ -6375,6 +6376,7 @@ static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
     }
 }
 
+/* xn = norm(x), in architectures with pre_norm, as GPT-2 is; elsewhere xn = x. */
 static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(s);
     const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
@@ -6433,7 +6435,7 @@ static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
             kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
             kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
         }
-        for (h = 0; h < l->n_kv; h++) {
+        for (h = 0; h < l->n_kv; h++) {     /* keys: place row & 15 of 16 that are interleaved; values plainly */
             unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
             kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
             kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
@@ -6441,6 +6443,9 @@ static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     }
 }
 
+/* Row t stands at position n_past + t and sees the keys up to that one (gpti_visible_keys), though
+ * the cache already holds the chunk's later ones. Query head h reads kv head h / (n_head / n_kv).
+ * attn_scale: 1 / sqrt(d_k) unless the file says otherwise. */
 static void gpti_begin_attend(gpt_session *s) {
     const gpti_layer *l = gpti_at_layer(s);
     const gpti_hparams *hp = &s->m->hp;
@@ -6562,7 +6567,7 @@ static void gpti_begin_logits(gpt_session *s) {
     if (!s->n_out) return;
     gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
                  NULL);
-    s->job[0].xq += first;
+    s->job[0].xq += first;                      /* as x; m->head is the vocabulary's matrix [N, D] */
 }
 
 /* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
@@ -7244,9 +7249,9 @@ GPTI_COLD_END
 
 /* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter
  * that makes no sense as "off". Sums run over the candidates in a stated order in f64 and e^x is
- * our own, so a seed draws the same token on every machine. The three cuts keep a head of the
- * candidates sorted by logit, ties by id, so equal logits never depend on how the sort went about
- * it. */
+ * our own, so a seed draws the same token on every machine. The three cuts (top_k, top_p, min_p)
+ * keep a head of the candidates sorted by logit, ties by id, so equal logits never depend on how
+ * the sort went about it. */
 
 /* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood
  * 2014), whose state is a counter, so its n-th output needs no steps. The seed is mixed once
@@ -7374,14 +7379,16 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
     return n;
 }
 
-/* The steps of a choice, in the order of gpt_sample_params, one after the other; one that is off does
- * nothing. The most likely one always stays. top_p and min_p judge by probabilities at temperature 1,
- * top_p by those among the top k, min_p by that of the most likely one, which weighs 1.
+/* The steps of a choice, in the order of gpt_sample_params, one after the other; one that is off
+ * does nothing. The most likely one always stays. top_p and min_p judge by probabilities at
+ * temperature 1, top_p by those among the top k, min_p by that of the most likely one, which weighs
+ * 1.
  *
- * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2. what
- * changes logits: in gpti_candidates and in gpti_changes_logits; what leaves candidates out: a name here
- * where its turn is, and 3. its case in gpti_truncate, a few milliseconds of work at most at a time (sums
- * of before are of other candidates). tests/unit_sampling.c tries it; its option is in examples/args.h. */
+ * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2.
+ * what changes logits: in gpti_candidates and in gpti_changes_logits; what leaves candidates out: a
+ * name here where its turn is, and 3. its case in gpti_truncate, a few milliseconds of work at most
+ * at a time (sums of before are of other candidates). tests/unit_sampling.c tries it; its option is
+ * in examples/args.h. */
 enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
 
 /* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
@@ -7403,8 +7410,8 @@ static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
     return 1;
 }
 
-/* The step that t is at, of those that leave candidates out of c[t->n]; then t is at the next one, unless
- * this one wants more time. */
+/* The step that t is at, of those that leave candidates out of c[t->n]; then t is at the next one,
+ * unless this one wants more time. */
 static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
     const int with_top_p = p->top_p > 0.0f && p->top_p < 1.0f;
     const float max = t->best.logit;
@@ -7440,9 +7447,9 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
     t->step++;
 }
 
-/* Choose a token from logits[n_vocab] by the rules of gpt_sample_params, in its order: one step of
- * it, 1 while there are more, else *id. c is scratch of n_vocab; history is the whole text so far,
- * whose length picks the number drawn. */
+/* Choose a token from logits[n_vocab]: one step of it (GPTI_CHOOSE_: biases and penalties; top_k,
+ * top_p, min_p; the draw), 1 while there are more, 0 when *id is chosen. c is scratch of n_vocab;
+ * history is the whole text so far, whose length picks the number drawn. */
 static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
                        const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
     const int greedy = !p || !(p->temperature > 0.0f);
@@ -7459,7 +7466,8 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
         return !greedy;
     }
     if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
-    sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);  /* the best weighs 1 */
+    /* c[i].logit becomes the weight e^((logit - best) / temperature); the best weighs 1 */
+    sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
     draw = gpti_uniform(p->seed, n_history) * sum;
     for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
@@ -7755,7 +7763,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     }
     if (n) s->from = s->n_past;
     s->n_committed = s->n_token; s->n_token += n;
-    gpti_want_last(s);
+    gpti_want_last(s);                          /* computes the last token again if its logits are gone */
     g->edge = t->add_space_prefix;
     for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
     g->edge_at = SIZE_MAX; g->n_prompt = n; g->active = 1;
