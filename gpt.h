@@ -462,7 +462,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * To follow it, read in this order, always downwards, about 850 lines: [STORY]; [PLAIN], the arithmetic
  * as the papers write it; in [FORWARD] from "The stages" to its end, but for what is marked "skip at
  * first"; in [SAMPLING] its head, gpti_choose and gpti_draw; in [GENERATE] its head, then gpti_begin to
- * gpti_append_token. What a stage calls through kern is what [PLAIN] says, faster; small functions above
+ * gpti_append_token (gpti_stream_push calls fn once for each token). What a stage calls through kern is what [PLAIN] says, faster; small functions above
  * do what their names say. examples/naive.c is the same once more in one page of plain loops,
  * examples/train_naive.c how such a model learns.
  *
@@ -472,7 +472,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * same kernels, faster; [LICENCE] with the list of changes.
  *
  * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
- *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary;
+ *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary (naive.c: V);
  *              [T, D] is row-major, last index contiguous, f32 unless stated
  * chunk        the tokens that go through the layers together, at most n_batch
  * stage        a line of the story's list;  unit: a row, a panel, or a band of one kv head;  slice: the
@@ -778,7 +778,7 @@ enum {
     GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
     GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
-    GPTI_STAGE_ATT_INPUT,       /* att -> xq */
+    GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
     GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
 
@@ -838,7 +838,7 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
  * generation. */
 static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
     gpt_token id = -1;
-    gpt_finish why = gpti_enough(s);            /* what was handed out last may have ended the text */
+    gpt_finish why = gpti_enough(s);            /* what gpti_begin has pushed may end the text */
     gpt_result r;
     if (why == GPT_FINISH_STOP || why == GPT_FINISH_HOST) return gpti_finish(s, why);
     s->logits_wanted = GPTI_LOGITS_LAST;
