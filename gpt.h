@@ -462,9 +462,10 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * To follow it, read in this order, always downwards, about 850 lines: [STORY]; [PLAIN], the arithmetic
  * as the papers write it; in [FORWARD] from "The stages" to its end, but for what is marked "skip at
  * first"; in [SAMPLING] its head, gpti_choose and gpti_draw; in [GENERATE] its head, then gpti_begin to
- * gpti_append_token (gpti_stream_push calls fn once for each token). What a stage calls through kern is what [PLAIN] says, faster; small functions above
- * do what their names say. examples/naive.c is the same once more in one page of plain loops,
- * examples/train_naive.c how such a model learns.
+ * gpti_append_token (gpti_stream_push calls fn once for each token). What a stage calls through kern is
+ * what [PLAIN] says, faster; small functions that stand before such a part do what their names say.
+ * examples/naive.c is the same once more in one page of plain loops, examples/train_naive.c how such a
+ * model learns.
  *
  * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
  * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
@@ -472,8 +473,8 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  * same kernels, faster; [LICENCE] with the list of changes.
  *
  * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
- *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary (naive.c: V);
- *              [T, D] is row-major, last index contiguous, f32 unless stated
+ *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary
+ *              (naive.c: V); [T, D] is row-major, last index contiguous, f32 unless stated
  * chunk        the tokens that go through the layers together, at most n_batch
  * stage        a line of the story's list;  unit: a row, a panel, or a band of one kv head;  slice: the
  *              units between two looks at the poll hook;  share: those of a slice for one worker
