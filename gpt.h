@@ -910,11 +910,11 @@ static gpt_result gpti_advance(gpt_work *w) {
 }
 
 static gpt_result gpti_write(gpt_session *s) {
-    gpt_finish why = gpti_enough(s);            /* what gpti_begin has pushed may end the text */
+    gpt_finish why = gpti_enough(s);            /* gpt_end from a hook, or what gpti_begin has pushed, ends the text */
     gpt_token id = -1;
     if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST) {
         GPTI_TRY(gpti_draw(s, &id));
-        if (s->doing != GPTI_GENERATES) return GPT_OK;          /* gpt_end from a hook */
+        if (s->doing != GPTI_GENERATES) return GPT_OK;          /* ended by a hook meanwhile */
         why = gpti_append_token(s, id);
     }
     if (why != GPT_FINISH_NONE) gpti_finish(s, why);
@@ -7438,6 +7438,7 @@ static gpt_result gpti_enter(gpt_session *s, const char *call, int doing, gpt_er
     if (!s->w->busy && doing == GPTI_IDLE && s->doing)
         return gpti_fail(err, GPT_E_STATE, "%s: %s is under way; gpt_end gives it up", call,
                          s->doing == GPTI_GENERATES ? "a generation" : "an evaluation");
+    if (!s->w->busy && doing != GPTI_GENERATES) s->stop = 0;
     return gpti_enter_work(s->w, call, err);
 }
 static gpt_result gpti_leave(gpt_session *s, gpt_result r) { return gpti_leave_work(s->w, r); }
@@ -7446,9 +7447,9 @@ static gpt_result gpti_leave(gpt_session *s, gpt_result r) { return gpti_leave_w
 static gpt_session *gpti_next_writer(const gpt_work *w) {
     gpt_session *s;
     for (s = w->first; s; s = s->next) {
-        const int over = s->stop || gpti_enough(s) == GPT_FINISH_STOP || gpti_enough(s) == GPT_FINISH_HOST;
+        const gpt_finish why = gpti_enough(s);
         if (s->doing == GPTI_GENERATES && gpti_takes_part(w, s) &&
-            (over || (s->n_past == s->n_token && s->last_logits))) return s;
+            (why == GPT_FINISH_STOP || why == GPT_FINISH_HOST || (s->n_past == s->n_token && s->last_logits))) return s;
     }
     return NULL;
 }
@@ -8180,8 +8181,8 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
 /* Has the text handed out so far ended the generation? */
 static gpt_finish gpti_enough(const gpt_session *s) {
     const gpti_generation *g = s->gen;
-    if (g->stream.state == GPTI_STREAM_HOST) return GPT_FINISH_HOST;
     if (g->stream.state == GPTI_STREAM_STOP) return GPT_FINISH_STOP;
+    if (g->stream.state == GPTI_STREAM_HOST || s->stop) return GPT_FINISH_HOST;
     return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
 }
 
@@ -8191,7 +8192,6 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     const int edge = g->edge;
     gpti_str piece;
-    gpt_finish why;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (s->n_token == s->n_ctx) return GPT_FINISH_CONTEXT;
     g->n_generated++;
@@ -8201,8 +8201,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
     gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
-    why = gpti_enough(s);
-    return s->stop && why != GPT_FINISH_STOP ? GPT_FINISH_HOST : why;
+    return gpti_enough(s);
 }
 
 GPT_API void gpt_end(gpt_session *s) {
