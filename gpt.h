@@ -7446,7 +7446,7 @@ static size_t gpti_held_from(const gpt_session *s, size_t layer) {
 
 /* The same, its prefixes included */
 static size_t gpti_held_since(const gpt_session *s, size_t layer) {
-    while (s->params.prefix && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
+    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
     return gpti_held_from(s, layer);
 }
 
