@@ -7444,8 +7444,9 @@ static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     return gpti_max(s->kept_from, end - cap);
 }
 
-/* The same, its prefixes included */
-static size_t gpti_held_since(const gpt_session *s, size_t layer) {
+/* The same of what ends at n, its prefixes included */
+static size_t gpti_held_since(const gpt_session *s, size_t layer, size_t n) {
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
     while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
     return gpti_held_from(s, layer);
 }
@@ -7819,7 +7820,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         size_t from = same & ~(size_t)15;
         if (s->m->layer[i].window) {            /* as much as both hold */
             if (end > s->origin + cap) from = gpti_max(from, end - cap);
-            from = gpti_max(from, gpti_held_since(src, i));
+            from = gpti_max(from, gpti_held_since(src, i, done));
             if (from > same) s->kept_from = gpti_max(s->kept_from, from);
         }
         gpti_copy_cache(s, src, i, from, done);
