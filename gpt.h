@@ -7437,6 +7437,12 @@ static void gpti_copy_cache(gpt_session *s, const gpt_session *src, size_t layer
     }
 }
 
+/* Whose cache is to be asked for the first n tokens: within its prefix they are that one's. */
+static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    return s;
+}
+
 /* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
 static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
@@ -7446,14 +7452,8 @@ static size_t gpti_held_from(const gpt_session *s, size_t layer) {
 
 /* The same, its prefixes included */
 static size_t gpti_held_since(const gpt_session *s, size_t layer) {
-    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
+    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = gpti_origin(s->params.prefix, s->origin);
     return gpti_held_from(s, layer);
-}
-
-/* Whose cache is to be asked for the first n tokens: within its prefix they are that one's. */
-static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
-    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
-    return s;
 }
 
 /* Can the text be computed from token n on: does each layer hold what that sees? */
@@ -7463,7 +7463,7 @@ static int gpti_is_held(const gpt_session *s, size_t n) {
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
         const gpt_session *h = s;
-        for (; window && h; h = from < h->origin ? h->params.prefix : NULL)
+        for (; window && h; h = from < h->origin ? gpti_origin(h->params.prefix, h->origin) : NULL)
             if (gpti_max(from, h->origin) < gpti_held_from(h, i) && n > h->origin) return 0;
     }
     return 1;
@@ -7477,7 +7477,8 @@ static void gpti_go_back(gpt_session *s, size_t n) {
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
     s->origin = n & ~(size_t)15;
-    for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++) gpti_copy_cache(s, s->params.prefix, i, s->origin, n);
+    for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++)
+        gpti_copy_cache(s, gpti_origin(s->params.prefix, n), i, s->origin, n);
 }
 
 /* Tokens that the text may have when it is computed from token n on */
