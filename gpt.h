@@ -249,8 +249,10 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     uint32_t     n_ctx;
     uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Never changes results */
 
-    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies
-     * with F16 and Q8_0, and all 24 with F32. */
+    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies,
+     * and all 24 with F32. A head of 64 takes 128 bytes as F16, 68 as Q8_0 (as good, but slow to
+     * read), 36 as Q4_0: rotated by a Hadamard matrix, so that no number sticks out; texts get a
+     * little worse (README.md has perplexities), more so where head sizes hold no large power of 2. */
     gpt_kv       kv;
 
     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
@@ -9861,6 +9863,9 @@ GPTI_FN void GPTI_K(kv_load_f16)(const uint8_t *p, size_t n, float *out) {
 }
 GPTI_FN void GPTI_K(kv_load)(int kv, const uint8_t *p, size_t d, size_t lanes, float *out) {
     if (kv == GPT_KV_F16) GPTI_K(kv_load_f16)(p, d * lanes, out);
+#ifdef GPTI_HALF_WIDTH      /* gcc 12 finds no vectors of 16 in it */
+    else if (kv == GPT_KV_Q4_0) GPTI_CAT(gpti_kv_load, GPTI_HALF_WIDTH)(kv, p, d, lanes, out);
+#endif
     else if (kv == GPT_KV_Q4_0) gpti_kv_load_q4_0(p, d, lanes, out, GPTI_K(kv_load_f16));
     else gpti_kv_load(kv, p, d, lanes, out);
 }
@@ -10011,7 +10016,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user,
  *          done, total) learns how far the call is, trace returns an int and gets the session; a session
  *          of more tokens than the model was trained for needs beyond_training. New: gpt_model_meta,
- *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE.
+ *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE, GPT_KV_Q4_0.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to
  *          the next; after a stop string, a cancel or gpt_end the session holds what your callback was
  *          given. Files: a model's keys are read as llama.cpp and transformers read them, and what would
