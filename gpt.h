@@ -251,8 +251,8 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
 
     /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies,
      * and all 24 with F32. A head of 64 takes 128 bytes as F16, 68 as Q8_0 (as good, but slow to
-     * read), 36 as Q4_0: rotated by a Hadamard matrix, so that no number sticks out; texts get a
-     * little worse (README.md has perplexities), more so where head sizes hold no large power of 2. */
+     * read), 36 as Q4_0: rotated by a Hadamard matrix, so that no number sticks out; texts get
+     * worse (README.md has perplexities), more so where head sizes hold no large power of 2. */
     gpt_kv       kv;
 
     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
