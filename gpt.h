@@ -315,6 +315,8 @@ typedef struct gpt_session_info {
     gpt_result  result;         /* of what was begun last: GPT_MORE under way, GPT_OK, or why it ended */
     int         held, frozen;
     size_t      n_prefix;       /* tokens of its prefix */
+    size_t      n_dropped;      /* tokens that went as the context was full, in all */
+    size_t      n_omitted;      /* messages that the last gpt_chat left out, the oldest behind the system's */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
@@ -425,6 +427,10 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     size_t             n_stop;          /* at most 16, each at most 256 bytes */
     int                special;         /* control tokens may be spelled in the prompt: never for text from a user */
     int                ignore_end;      /* go on after an end token */
+    /* 1 = when the context is full, keep the first n_keep tokens (and the prefix) and the newest half of
+     * the others, compute them anew and go on: info.n_dropped tells. 0: GPT_FINISH_CONTEXT */
+    int                roll;
+    size_t             n_keep;
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
@@ -474,6 +480,12 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or
      * no date at all: the library has no clock. */
     const char *date;
+
+    /* 1 = where a conversation leaves less than half of reserve free, gpt_chat leaves out the oldest turns
+     * behind the system message until reserve tokens are (0 = half of the context): info.n_omitted tells.
+     * They stay out in the next calls, so that what is computed stays of use. */
+    int         drop;
+    size_t      reserve;
 } gpt_chat_params;
 
 /* The name of the family that the model's template belongs to; NULL when it is none of the
@@ -804,6 +816,7 @@ struct gpt_session {                    /* a text */
     /* token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
+    size_t             n_dropped, n_cut;        /* tokens that the text had before; messages that a chat leaves out */
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
     size_t             origin, n_room;  /* of the cache: positions from origin on, so many; those before are the prefix's */
@@ -7400,7 +7413,7 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
     w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
     w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
-    return w;
+    return a->base ? w : NULL;
 }
 
 /* The same for a session, without its work space. */
@@ -7426,7 +7439,7 @@ static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) 
         c.v = (unsigned char *)gpti_carve(a, v, 1);
         if (a->base) s->cache[i] = c;
     }
-    return s;
+    return a->base ? s : NULL;
 }
 
 /* Settle the parameters; the plan is a work space without memory. */
@@ -7626,6 +7639,12 @@ static int gpti_is_held(const gpt_session *s, size_t n) {
     return 1;
 }
 
+/* The last token up to n that the text can be computed from */
+static size_t gpti_held_before(const gpt_session *s, size_t n) {
+    if (n >= s->n_past || gpti_is_held(s, n)) return gpti_min(n, s->n_past);
+    return n > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+}
+
 /* What is computed ends at n. Within the prefix the group of 16 that n lies in becomes its own. */
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
@@ -7659,6 +7678,7 @@ static void gpti_reset(gpt_session *s) {
     gpti_interrupt(s);
     memset(s->gen, 0, sizeof *s->gen);
     if (generated) s->gen->finish = GPT_FINISH_HOST;
+    s->n_dropped = s->n_cut = 0;
     s->n_shared = prefix ? prefix->n_token : 0;
     if (prefix) memcpy(s->token, prefix->token, s->n_shared * sizeof *s->token);
     s->n_token = s->n_committed = s->from = s->n_shared;
@@ -7822,10 +7842,9 @@ GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) g
 /* The text ends at token n. What is computed of it stays as far as the layers hold what goes on from
  * there sees; what a window has let go of waits to be computed again. */
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    size_t to = gpti_min(n, s->n_past);
+    const size_t to = gpti_held_before(s, n);
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
         (gpti_ull)s->n_token);
-    if (to < s->n_past && !gpti_is_held(s, to)) to = to > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
     if (gpti_most_tokens(s, to) < n) return gpti_fail(err, GPT_E_STATE,
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
     gpti_interrupt(s);
@@ -7854,6 +7873,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
     info->result = s->result; info->held = s->held; info->frozen = !s->w;
+    info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut;
     info->n_prefix = s->params.prefix ? s->params.prefix->n_token : 0;
 }
 
@@ -7974,7 +7994,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     done = gpti_min(n, src->n_past);
     if (!gpti_is_held(src, done)) done = 0;     /* its window has gone on: to be computed again */
     for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
-    if (!gpti_is_held(s, same)) same = same > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+    same = gpti_held_before(s, same);
     if (gpti_most_tokens(s, same) < n)
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
@@ -7994,6 +8014,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (done > same) { s->n_past = done; s->last_logits = NULL; }
     s->n_written = gpti_max(s->n_written, s->n_past);
     s->n_token = s->n_committed = n; s->from = s->n_past;
+    s->n_dropped = src->n_dropped; s->n_cut = src->n_cut;
     memset(&s->gen->stream, 0, sizeof s->gen->stream);
     if (s->logits && n == s->n_past && n == src->n_token && src->last_logits && !src->lent && !s->last_logits) {
         memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
@@ -8212,7 +8233,8 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
  * top_p, min_p; the draw), 1 while there are more, 0 when *id is chosen. c is scratch of n_vocab;
  * history is the whole text so far, whose length picks the number drawn. */
 static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                       const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
+                       const gpt_token *history, size_t n_history, size_t n_dropped, gpti_candidate *c,
+                       gpt_token *id) {
     const int greedy = !p || !(p->temperature > 0.0f);
     double sum = 0.0, draw;
     size_t i;
@@ -8229,7 +8251,7 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
     /* c[i].logit becomes the weight e^((logit - best) / temperature); the best weighs 1 */
     sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
-    draw = gpti_uniform(p->seed, n_history) * sum;
+    draw = gpti_uniform(p->seed, n_dropped + n_history) * sum;
     for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
@@ -8247,7 +8269,7 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     w->choosing = s;
     while (!r && s->doing == GPTI_GENERATES &&
            gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token, s->n_token,
-                       w->cand, id))
+                       s->n_dropped, w->cand, id))
         r = gpti_ask(w);
     if (r != GPT_MORE) w->choosing = NULL;
     return r;
@@ -8255,11 +8277,12 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
 
 /* The same in one go. -1 only when n_vocab is 0. */
 static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                                    const gpt_token *history, size_t n_history, gpti_candidate *c) {
+                                    const gpt_token *history, size_t n_history, size_t n_dropped,
+                                    gpti_candidate *c) {
     gpti_choice t;
     gpt_token id = -1;
     memset(&t, 0, sizeof t);
-    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, c, &id)) {}
+    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, n_dropped, c, &id)) {}
     return id;
 }
 
@@ -8452,7 +8475,8 @@ GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpt
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
     s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
-    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->w->cand);
+    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->n_dropped,
+                              s->w->cand);
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they
@@ -8556,6 +8580,20 @@ static gpt_finish gpti_enough(const gpt_session *s) {
     return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
 }
 
+/* The context is full: the first n_keep tokens stay, and the prefix, and the newest half of the others,
+ * which are computed anew, to the bits of a text that never had more. 0: nothing can go. */
+static int gpti_roll(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const size_t keep = gpti_max(gpti_min(g->params.n_keep, s->n_token), s->n_shared), to = gpti_held_before(s, keep);
+    const size_t n = (s->n_token - keep + 1) / 2;
+    if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
+    gpti_go_back(s, to);
+    s->n_token -= n; s->n_dropped += n;
+    memmove(s->token + keep, s->token + keep + n, (s->n_token - keep) * sizeof *s->token);
+    if (g->edge_at != SIZE_MAX) g->edge_at = g->edge_at >= keep + n ? g->edge_at - n : SIZE_MAX;
+    return 1;
+}
+
 /* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
  * more fits. */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
@@ -8563,7 +8601,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     const int edge = g->edge;
     gpti_str piece;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
-    if (!gpti_n_free(s)) return GPT_FINISH_CONTEXT;
+    if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
@@ -8664,7 +8702,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     p->temperature = gpti_save_f32(f, p->temperature);
     p->seed = gpti_save_u64(f, p->seed, UINT64_MAX);
     g->params.max_tokens = gpti_save_size(f, g->params.max_tokens, SIZE_MAX);
-    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end != 0);
+    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end); g->params.roll = gpti_save_int(f, g->params.roll);
+    g->params.n_keep = gpti_save_size(f, g->params.n_keep, SIZE_MAX);
     g->finish = (gpt_finish)gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
     g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX); g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
     g->show = gpti_save_int(f, g->show); g->edge = gpti_save_int(f, g->edge); g->stale = gpti_save_int(f, g->stale);
@@ -8749,6 +8788,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const int cache = what == GPT_SAVE_CACHE;
     const size_t n_token = gpti_save_size(f, s->n_token, s->n_ctx);
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
+    const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
     size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
     if (!gpti_save_words(f, s->token, n_token)) return 0;
@@ -8762,7 +8802,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
         gpti_save_cache(f, s, i, from, n_past);
     }
     if (!f->c || f->fail) return !f->fail;
-    s->n_token = n_token; s->n_committed = n_committed;
+    s->n_token = n_token; s->n_committed = n_committed; s->n_dropped = n_dropped; s->n_cut = n_cut;
     s->n_past = s->n_written = s->from = n_past; s->kept_from = kept_from;
     s->last_logits = NULL;
     return gpti_is_held(s, n_past) || gpti_save_fail(f, GPT_E_FORMAT, "a layer lacks positions");
@@ -8977,7 +9017,7 @@ typedef struct gpti_chat {          /* a conversation being rendered */
     gpti_str             bos, eos;
     const char          *date;      /* the caller's, or NULL */
     const gpt_message   *msg;
-    size_t               n_msg;
+    size_t               n_msg, n_drop;     /* n_drop of them, behind the system message, are left out */
     const char          *text, *system;     /* the message at hand; the system message or NULL */
     int                  fold;      /* the system message goes before the message at hand */
     gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template */
@@ -9173,7 +9213,7 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
 /* The row for the parameters, and the messages checked against it. */
 static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg,
                                    size_t n_msg, const gpt_chat_params *params, gpt_error *err) {
-    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
+    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
     size_t i, n_row = gpti_list_chats(rows);
@@ -9224,14 +9264,14 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
-    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin + c->n_drop;
     if (!begin) target = c->n_msg;
     gpti_chat_pattern(c, c->row.head);
     if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
         if (begin) c->text = c->system;
         gpti_chat_pattern(c, c->row.system);
     }
-    for (i = begin; i < c->n_msg; i++) {
+    for (i = begin + c->n_drop; i < c->n_msg; i++) {
         int role = gpti_chat_role(c->msg[i].role);
         c->text = c->msg[i].content;
         if (role == 0) { c->system = c->text; gpti_chat_pattern(c, c->row.system); }
@@ -9329,16 +9369,37 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return *n ? GPT_OK : gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
 }
 
+/* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
+static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, const gpt_chat_params *chat, gpt_token **ids, size_t *n,
+                                size_t *n_all, void **own, gpt_error *err) {
+    const size_t begin = !gpti_chat_role(c->msg[0].role), most = c->n_msg - begin - 1;      /* the last one stays */
+    const size_t reserve = gpti_min(chat && chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
+    size_t want = reserve / 2, next;
+    gpt_result r;
+    c->n_drop = chat && chat->drop && s->n_cut <= most ? s->n_cut : 0;
+    for (*n_all = 0;; *own = NULL) {
+        r = gpti_chat_ids(s, c, ids, n, own, err);
+        if (!*n_all) *n_all = *n;
+        if (!chat || !chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
+        for (next = c->n_drop + 1; next <= most && gpti_chat_role(c->msg[begin + next].role) != 1; next++) {}
+        if (next > most) break;
+        c->n_drop = next; want = reserve;
+        gpti_free(&s->m->mem, *own);
+    }
+    if (!r) gpti_clear(err);
+    return r;
+}
+
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
-    size_t n = 0, keep = 0, at;
+    size_t n = 0, n_all = 0, keep = 0, at;
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
     if (params) GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
-    r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
+    r = gpti_chat_fit(s, &c, chat, &ids, &n, &n_all, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         if (n > gpti_most_tokens(s, keep)) r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not "
@@ -9353,6 +9414,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
     }
     if (!r) {
+        s->n_dropped = (c.n_drop ? s->n_dropped : 0) + (n_all - n); s->n_cut = c.n_drop;
         s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
