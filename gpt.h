@@ -330,7 +330,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
 /* Forget all but the first n tokens. What a sliding window or a short convolution has already let
- * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
+ * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves
+ * no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
