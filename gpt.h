@@ -123,7 +123,8 @@ typedef int32_t            gpt_token;
 /* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd";
  * of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"
  * "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate,
- * _up and _act have a row for each expert of a token, and there is no ffn_down. */
+ * _up and _act have a row for each expert of a token, and there is no ffn_down. Of a layer of short
+ * convolution q, k and v are what [FORWARD] calls b, c and x, and there is no q_rope and no k_rope. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
@@ -330,8 +331,9 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
                                     void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
-/* Forget all but the first n tokens. What a sliding window has already let go of is computed again
- * with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
+/* Forget all but the first n tokens. What a sliding window or a short convolution has already let
+ * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves
+ * no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
@@ -795,7 +797,7 @@ typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop 
 /* Units [begin, end) of a stage, for one worker. */
 typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
 typedef struct gpti_stage {
-    uint8_t id, kinds;          /* GPTI_STAGE_; bits of the layer kinds that have it */
+    uint8_t id, kinds;          /* GPTI_STAGE_; layers of any of these kinds have it */
     void (*begin)(gpt_work *w);                         /* sets cursor.n_unit and cost */
     /* computes a share of the units, which do not depend on each other */
     void (*run)(gpt_work *w, const gpti_share *u);
@@ -875,7 +877,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
-    float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
+    float             *route, *gate, *shared_gate;  /* [T, 2 n_expert] router's scores; [T, n_used] weights; [T] */
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
     /* grouped by expert, expert e's from first_slot[e] to first_slot[e + 1] */
     uint32_t          *expert_tok, *expert_slot, *first_slot;
@@ -901,6 +903,8 @@ enum {
     GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
     GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
+    GPTI_STAGE_CONV_KEEP,       /* qkv -> cache                 layers of short convolution, instead of these two */
+    GPTI_STAGE_CONV,            /* qkv, cache -> att            each token looks back on the last few */
     GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
     GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
@@ -1059,6 +1063,16 @@ GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const 
         for (i = 0; i < d_v; i++) out[i] = out[i] * keep + weight * (double)values[j * d_v + i];
     }
     for (i = 0; i < d_v; i++) out[i] /= sum;
+}
+
+/* Short convolution (LFM2 Technical Report 2025, arXiv:2511.23404) of one column at position n - 1: b x of
+ * the last n_w positions, each with a weight of its own, summed, times c. Fast: gpti_convolve. */
+GPTI_UNUSED static double gpti_plain_convolution(const float *w, size_t n_w, const float *b, const float *x, double c,
+                                                 size_t n) {
+    double sum = 0.0;
+    size_t j;
+    for (j = 1; j <= n_w && j <= n; j++) sum += (double)w[n_w - j] * (double)b[n - j] * (double)x[n - j];
+    return c * sum;
 }
 
 /* ======================================================================
@@ -4704,11 +4718,13 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
+ *   conv         layers without kv heads are of kind GPTI_CONV
+ *   embd_is_last token_embd_norm is the last norm
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
- * k_query k_clamp k_oss.
+ * k_query k_clamp k_oss k_router.
  *
  * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
  * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
@@ -4772,7 +4788,11 @@ static const gpti_arch gpti_archs[] = {
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" }
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" },
+    { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last" },
+    { "lfm2moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last experts? sum_to_1 k_router" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -4789,13 +4809,16 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each. Tensors and stages carry a mask of the kinds that have them.
+/* Kinds of layers, a bit each: a layer is of one of the first two and of one of the last two. Tensors and
+ * stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
-enum { GPTI_DENSE = 1,          /* one feed-forward */
-       GPTI_MOE = 2,        /* mixture of experts: the layers whose file has a router */
-       GPTI_EVERY = 3 };
+enum { GPTI_ATTENTION = 1,
+       GPTI_CONV = 2,           /* short convolution: the layers without kv heads */
+       GPTI_DENSE = 4,          /* one feed-forward */
+       GPTI_MOE = 8,            /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 15 };
 
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
 
@@ -4807,13 +4830,13 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_DENSE or GPTI_MOE */
+    int          kind;          /* GPTI_ATTENTION or GPTI_CONV, and GPTI_DENSE or GPTI_MOE */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
-    const float *sinks;
+    const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
     uint32_t     n_head, n_kv, d_ff;
-    uint32_t     window;        /* 0 = sees everything */
+    uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
 } gpti_layer;
@@ -4824,6 +4847,9 @@ typedef struct gpti_hparams {
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
+    uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
+    uint32_t l_cache;                   /* positions that a short convolution sees */
+    float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
     int      causal, with_rope, parallel, yarn_truncate;
@@ -4862,12 +4888,13 @@ struct gpt_model {
 typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
     char     name[20];
     size_t   offset;                /* in gpti_layer or gpt_model */
-    char     type;                  /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'F' rope factors */
+    /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'F' rope factors */
+    char     type;
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
     uint8_t  kinds;                 /* of layers that have it */
 
-    /* Words. who has it: "=word" these must and no others may, "!word" these must, "?word" only these may,
-     * "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
+    /* Words. who has it: "=word" these must and no others may, "-word" the other way round, "!word" these must,
+     * "?word" only these may, "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
     char     who[14], bias[12];
 } gpti_tensor_row;
 
@@ -4875,14 +4902,17 @@ typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
 static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
     { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
-    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_EVERY, "",             "" },
-    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_EVERY, "",             "" },
-    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_EVERY, "",             "" },
-    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_EVERY, "",             "" },
-    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_EVERY, "=qk_norm",     "" },
-    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_EVERY, "=qk_norm",     "" },
-    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_EVERY, "!",            "out_bias" },
-    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_EVERY, "=sinks",       "none" },
+    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_ATTENTION, "",         "" },
+    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_ATTENTION, "",         "" },
+    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_ATTENTION, "",         "" },
+    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_ATTENTION, "",         "" },
+    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENTION, "=qk_norm", "" },
+    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_ATTENTION, "=qk_norm", "" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENTION, "!",        "out_bias" },
+    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
+    { "shortconv.in_proj",   GPTI_L(qkv),           'M', "DS",  GPTI_CONV,  "!",            "" },
+    { "shortconv.conv",      GPTI_L(conv),          'V', "LD",  GPTI_CONV,  "!",            "none" },
+    { "shortconv.out_proj",  GPTI_L(o),             'M', "OD",  GPTI_CONV,  "!",            "" },
     { "post_attention_norm", GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
     { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
     { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
@@ -4891,6 +4921,7 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
+    { "exp_probs_b",         GPTI_L(router_bias),   'B', "X",   GPTI_MOE,   "?k_router",    "" },
     { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
@@ -4904,7 +4935,8 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "token_embd",          GPTI_M(embd),          'M', "DN",  GPTI_EVERY, "!",            "none" },
     { "position_embd",       GPTI_M(pos_embd),      'M', "DC",  GPTI_EVERY, "=positions",   "none" },
     { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
-    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "!",            "norm_bias" },
+    { "token_embd_norm",     GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "=embd_is_last", "none" },
+    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-embd_is_last", "norm_bias" },
     { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
@@ -4917,8 +4949,10 @@ enum {
 
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
-    const uint64_t n_head = l ? l->n_head : 0, n_kv = l ? l->n_kv : 0;
-    const uint64_t q = n_head * hp->d_k, k = n_kv * hp->d_k, v = n_kv * hp->d_v;
+    const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
+    const uint64_t n_head = conv ? 1 : l ? l->n_head : 0, n_kv = conv ? 1 : l ? l->n_kv : 0;
+    const uint64_t d_k = conv ? hp->d_model : hp->d_k, d_v = conv ? hp->d_model : hp->d_v;
+    const uint64_t q = n_head * d_k, k = n_kv * d_k, v = n_kv * d_v;
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
@@ -4928,7 +4962,8 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return q + k + v;
-        case 'O': return n_head * hp->d_v;
+        case 'O': return n_head * d_v;
+        case 'L': return hp->l_cache;
         case 'H': return n_head;
         case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
@@ -5059,6 +5094,11 @@ static const gpti_key_row gpti_keys[] = {
     { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_oss",      GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
+    { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
+    { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
+    { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
+    { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
     { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
     { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
     { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast),      32,     1e-3, 1e6 },
@@ -5099,6 +5139,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
+    const uint32_t min_kv = gpti_has(&m->arch, "conv") ? 0 : 1;
     const char *letters = m->arch.pattern;
     const uint32_t n_letter = (uint32_t)strlen(letters);
     uint32_t i, windowed, period = 0;
@@ -5110,20 +5151,21 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
-        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
+        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, min_kv, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
-        if (l->n_head % l->n_kv)
+        if (l->n_kv && l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
-        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
+        l->kind = (by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE) |
+            (l->n_kv ? GPTI_ATTENTION : GPTI_CONV);
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
-        l->window = windowed ? hp->window : 0;
+        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
-        if (!rope || letters[i % n_letter] == 'n') l->rope = -1;
+        if (!rope || letters[i % n_letter] == 'n' || l->kind & GPTI_CONV) l->rope = -1;
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
@@ -5193,7 +5235,23 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
     if (!hp->d_ff_shexp && gpti_has(a, "shared"))
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    if (gpti_has(a, "k_router"))
+        GPTI_TRY(gpti_hp_bool(ld, ".expert_weights_norm", &ld->m->sum_to_1, ld->m->sum_to_1));
     return GPT_OK;
+}
+
+/* Groups are of the same size, two experts at least, and those that are used hold enough experts. */
+static gpt_result gpti_check_groups(gpti_loader *ld) {
+    const gpti_hparams *hp = &ld->m->hp;
+    const uint32_t n = hp->n_group, n_used = hp->n_group_used;
+    if (n <= 1 || !hp->n_expert) return GPT_OK;
+    if (hp->n_expert % n || hp->n_expert / n < 2)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_group_count: expected groups of 2 or more of %llu experts, "
+                         "file has %llu", ld->m->arch.name, (gpti_ull)hp->n_expert, (gpti_ull)n);
+    if (n_used >= 1 && n_used <= n && hp->n_expert / n * n_used >= hp->n_expert_used) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_group_used_count: expected %llu to %llu, file has %llu",
+                     ld->m->arch.name, ((gpti_ull)hp->n_expert_used - 1) / (hp->n_expert / n) + 1, (gpti_ull)n,
+                     (gpti_ull)n_used);
 }
 
 static gpt_result gpti_load_hparams(gpti_loader *ld) {
@@ -5212,10 +5270,12 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->n_vocab = (uint32_t)m->tok.n_token;
     if (!hp->n_vocab) GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24));
     GPTI_TRY(gpti_load_activation(ld));
+    m->sum_to_1 = gpti_has(a, "sum_to_1");
     if (gpti_has(a, "experts")) GPTI_TRY(gpti_load_expert_hparams(ld));
     hp->embd_scale = gpti_has(a, "embd_sqrt") ? sqrtf((float)hp->d_model) : 1.0f;
-    hp->residual_scale = hp->logit_scale = 1.0f;
+    hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
+    GPTI_TRY(gpti_check_groups(ld));
     if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
     if (hp->attn_scale == 0.0f)
         hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
@@ -5228,7 +5288,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
-    m->sum_to_1 = gpti_has(a, "sum_to_1"); m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
+    m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
     hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
     return GPT_OK;
 }
@@ -5403,14 +5463,16 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     const gpt_model *m = ld->m;
     const char *word = row->who + (row->who[0] != 0);
-    const int may = row->who[0] == '=' || row->who[0] == '?' ? gpti_has(&m->arch, word) : GPTI_YES;
+    const char sign = row->who[0];
+    const int has = gpti_has(&m->arch, word);
+    const int may = sign == '=' || sign == '?' ? has : sign == '-' && has ? GPTI_NO : GPTI_YES;
     uint64_t want[4];
-    int must = row->who[0] == '=' || row->who[0] == '!';
+    int must = sign == '=' || sign == '!' || sign == '-';
     *found = NULL;
     /* if it is there, gpti_check_layers names it */
     if ((l && !(l->kind & row->kinds)) || may == GPTI_NO) return GPT_OK;
     if (!t) {
-        if (word[0]) must &= gpti_has(&m->arch, word) == GPTI_YES;
+        if (word[0] && sign != '-') must &= has == GPTI_YES;
         if (bias) must = may == GPTI_YES && row->bias[0] && gpti_has(&m->arch, row->bias) == GPTI_YES;
         if (m->plain_norm && row->type == 'N') must = 0;
         return must ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
@@ -5462,7 +5524,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
 }
 
 static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
-    if (!bias) return row->offset;
+    if (!bias || row->type == 'B') return row->offset;
     return row->offset + (row->type == 'M' ? offsetof(gpti_linear, b) : offsetof(gpti_vector, b));
 }
 
@@ -5525,7 +5587,7 @@ static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpt
     int bias, n = row->type == 'F' || !strcmp(row->bias, "none") ? 1 : 2;
     if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
     if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
-    for (bias = 0; bias < n; bias++) {
+    for (bias = row->type == 'B'; bias < n; bias++) {
         snprintf(name, sizeof name, "%s%.19s.%s", layer, row->name, bias ? "bias" : "weight");
         GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
@@ -5565,9 +5627,9 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
         return "either attn_qkv, or attn_q, attn_k and attn_v";
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
-    if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (l->kind & GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
     if (!l->ffn_norm.w && two_norms) return "ffn_norm";
-    if (l->kind == GPTI_MOE && m->hp.d_ff_shexp &&
+    if (l->kind & GPTI_MOE && m->hp.d_ff_shexp &&
         !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
         return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
@@ -5591,7 +5653,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         const char *lacks = gpti_layer_lacks(m, l);
         if (lacks)
             return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
-        if (l->kind == GPTI_MOE) routed = 1;
+        if (l->kind & GPTI_MOE) routed = 1;
         else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
@@ -6753,6 +6815,51 @@ static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
     }
 }
 
+/* ---- Short convolution. The product of the stage before it gives b, c and x where others have q, k and
+ * v; the cache's values are b x, f32 and D wide. Two stages, as a row reads what other rows of its text
+ * keep. ---- */
+
+/* What is kept [D] of a position of the text s */
+static float *gpti_conv_at(const gpt_session *s, size_t layer, size_t position, size_t D) {
+    const gpti_cache *c;
+    s = gpti_holder(s, position);
+    c = &s->cache[layer];
+    return (float *)(void *)c->v + gpti_cache_row(c, position - s->origin) * D;
+}
+
+static void gpti_run_conv_keep(gpt_work *w, const gpti_share *u) {
+    size_t t, i, D = w->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) {
+        const float *b = w->qkv + t * w->m->hp.max_qkv, *x = b + 2 * D;
+        const gpti_row r = w->row[t];
+        float *kept = r.s ? gpti_conv_at(r.s, w->cursor.layer, r.position, D) : NULL;
+        for (i = 0; r.s && i < D; i++) kept[i] = b[i] * x[i];
+    }
+}
+
+/* out [D] = c times the sum of what is kept of the n_w positions up to this one, with weights w [D, n_w]; what was
+ * before the text counts as 0 */
+static void gpti_convolve(float *out, const float *c, const float *w, size_t n_w, const gpt_session *s, size_t layer,
+                          size_t position, size_t D) {
+    size_t i, j = n_w - gpti_min(n_w, position + 1);
+    memset(out, 0, D * sizeof *out);
+    for (; j < n_w; j++) {
+        const float *kept = gpti_conv_at(s, layer, position + 1 + j - n_w, D);
+        for (i = 0; i < D; i++) out[i] += w[i * n_w + j] * kept[i];
+    }
+    for (i = 0; i < D; i++) out[i] *= c[i];
+}
+static void gpti_begin_conv(gpt_work *w) {
+    w->cursor.n_unit = w->n_row; w->cost = ((size_t)w->m->hp.l_cache + 2) * w->m->hp.d_model;
+}
+static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
+    size_t t, D = w->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++)
+        if (w->row[t].s)
+            gpti_convolve(w->att + t * D, w->qkv + t * w->m->hp.max_qkv + D, gpti_at_layer(w)->conv, w->m->hp.l_cache,
+                          w->row[t].s, w->cursor.layer, w->row[t].position, D);
+}
+
 static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
     const size_t n = gpti_width(w, 'O');
     gpti_prepare_input(w, w->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->o));
@@ -6909,34 +7016,63 @@ static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
 /* ---- Mixture of experts (skip at first) ---- */
 
 static void gpti_begin_router(gpt_work *w) {
-    gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route, w->m->hp.n_expert);
+    gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route,
+                     2 * (size_t)w->m->hp.n_expert);
 }
 
-/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
- * experts (or over those kept, which is the same as making them sum to 1). */
+/* Leave only the n_used best of n_group groups in score [n_group, size], ties to the lower group; a group counts by its
+ * two best experts (DeepSeek-V3, arXiv:2412.19437, sec. 2.1.2). */
+static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t n_used) {
+    for (; n_used < n_group; n_used++) {
+        size_t worst = 0, g, e;
+        float least = INFINITY;
+        for (g = 0; g < n_group; g++) {
+            float a = -INFINITY, b = -INFINITY;
+            for (e = g * size; e < (g + 1) * size; e++)
+                if (score[e] > a) { b = a; a = score[e]; } else if (score[e] > b) b = score[e];
+            if (a > -INFINITY && a + b <= least) { least = a + b; worst = g; }
+        }
+        for (e = worst * size; e < (worst + 1) * size; e++) score[e] = -INFINITY;
+    }
+}
+
+/* Of a token's scores p [2 n_expert] keep the n_used best, ties to the lower expert. p becomes a softmax over all
+ * experts, or sigmoids. For choosing alone the layer's bias [n_expert] is added (Wang 2024, arXiv:2408.15664). The
+ * weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which is the same). */
+static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, float *p, uint32_t *chosen, float *w) {
+    const size_t n = hp->n_expert, used = hp->n_expert_used;
+    float *score = p + n, sum = 0.0f, top = -INFINITY, all = 0.0f;
+    size_t e, j;
+    int bad = 0;
+    for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
+    bad |= !(top > -INFINITY && top < INFINITY);
+    if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
+    for (e = 0; e < n; e++) { p[e] = hp->gating == 2 ? gpti_sigmoid(p[e]) : gpti_exp(p[e] - top); all += p[e]; }
+    if (hp->gating == 2) all = 1.0f;
+    for (e = 0; e < n; e++) {
+        score[e] = bias ? p[e] / all + bias[e] : p[e];
+        if (score[e] != score[e]) { bad = 1; score[e] = -INFINITY; }
+    }
+    if (hp->n_group > 1) gpti_leave_groups(score, hp->n_group, n / hp->n_group, hp->n_group_used);
+    for (j = 0; j < used; j++) {
+        size_t best = 0;
+        for (e = 1; e < n; e++) if (score[e] > score[best]) best = e;
+        chosen[j] = (uint32_t)best;
+        w[j] = p[best];
+        sum += w[j];
+        score[best] = -INFINITY;
+    }
+    if (!sum_to_1) sum = all;
+    /* 1e-20: sigmoids may all be 0; it takes no bit from a softmax */
+    for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / (sum + 1e-20f) * hp->expert_scale;
+}
 static void gpti_begin_route(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 16 * w->m->hp.n_expert; }
 static void gpti_run_route(gpt_work *w, const gpti_share *u) {
-    const gpti_hparams *hp = &w->m->hp;
-    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
-    for (t = u->begin; t < u->end; t++) {
-        float *p = w->route + t * n, *g = w->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
-        uint32_t *chosen = w->chosen + t * used;
-        int bad = 0;
-        for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
-        bad |= !(top > -INFINITY && top < INFINITY);
-        if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
-        for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
-        for (j = 0; j < used; j++) {
-            size_t best = 0;
-            for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
-            chosen[j] = (uint32_t)best;
-            g[j] = p[best];
-            sum += g[j];
-            p[best] = -1.0f;
-        }
-        if (!w->m->sum_to_1) sum = all;
-        for (j = 0; j < used; j++) g[j] = bad ? NAN : g[j] / sum;
-    }
+    const size_t n = w->m->hp.n_expert, used = w->m->hp.n_expert_used;
+    size_t t;
+    for (t = u->begin; t < u->end; t++)
+        gpti_route(&w->m->hp, w->m->sum_to_1, gpti_at_layer(w)->router_bias, w->route + t * 2 * n, w->chosen + t * used,
+                   w->gate + t * used);
 }
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of
@@ -7015,8 +7151,10 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
         { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
         { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
-        { GPTI_STAGE_ROPE,         GPTI_EVERY,   gpti_begin_rows,         gpti_run_rope },
-        { GPTI_STAGE_ATTEND,       GPTI_EVERY,   gpti_begin_attend,       gpti_run_attend },
+        { GPTI_STAGE_ROPE,         GPTI_ATTENTION, gpti_begin_rows,       gpti_run_rope },
+        { GPTI_STAGE_ATTEND,       GPTI_ATTENTION, gpti_begin_attend,     gpti_run_attend },
+        { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
+        { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
         { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
         { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
         { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
@@ -7053,6 +7191,7 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
     { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
     { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_CONV,         "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
@@ -7371,12 +7510,15 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_b
     return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
 }
 
-/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads */
+/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
+ * short convolution has no keys and one value, D wide and F32. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; } gpti_cache_shape;
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
+    const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = m->layer[layer].n_kv;
-    x.k_bytes = gpti_kv_bytes((int)kv, m->hp.d_k); x.v_bytes = gpti_kv_bytes((int)kv, m->hp.d_v);
+    x.n_head = conv ? 1 : m->layer[layer].n_kv;
+    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
     return x;
 }
 
@@ -7402,7 +7544,7 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
     w->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *w->job);
     w->attend = (gpti_attend *)gpti_carve(a, B, sizeof *w->attend);
-    w->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
+    w->route = (float *)gpti_carve(a, 2 * B * hp->n_expert, sizeof(float));
     w->gate = (float *)gpti_carve(a, used, sizeof(float));
     w->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
     w->chosen = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
@@ -7460,7 +7602,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     plan->n_batch = plan->params.n_batch ? plan->params.n_batch : 256;
     plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
-        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
+        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
