@@ -7523,7 +7523,7 @@ static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gp
 }
 
 /* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
-static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
+static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out) {
     const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
@@ -7555,11 +7555,11 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
     w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
     w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
-    return a->base ? w : NULL;
+    if (a->base) *out = w;
 }
 
 /* The same for a session, without its work space. */
-static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) {
+static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_session **out) {
     const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
     gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
@@ -7581,7 +7581,7 @@ static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) 
         c.v = (unsigned char *)gpti_carve(a, v, 1);
         if (a->base) s->cache[i] = c;
     }
-    return a->base ? s : NULL;
+    if (a->base) *out = s;
 }
 
 /* Settle the parameters; the plan is a work space without memory. */
@@ -7676,7 +7676,7 @@ enum { GPTI_ALIGN = 64 };       /* room to align the first piece */
 static size_t gpti_work_plan_bytes(const gpt_work *plan) {
     gpti_arena a;
     memset(&a, 0, sizeof a);
-    gpti_work_layout(&a, plan);
+    gpti_work_layout(&a, plan, NULL);
     return a.overflow || a.used > SIZE_MAX - GPTI_ALIGN ? 0 : a.used + GPTI_ALIGN;
 }
 
@@ -7692,17 +7692,17 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
     size_t work = 0, all;
     memset(&a, 0, sizeof a);
     if (!m || gpti_session_plan(&plan, &own, m, params, 1, NULL)) return 0;
-    gpti_session_layout(&a, &plan);
+    gpti_session_layout(&a, &plan, NULL);
     if (!plan.params.work && (work = gpti_work_plan_bytes(&own)) == 0) return 0;
     return a.overflow || !gpti_add(&all, a.used, work) || !gpti_add(&all, all, GPTI_ALIGN) ? 0 : all;
 }
 
 static gpt_work *gpti_work_place(void *memory, const gpt_work *plan) {
     gpti_arena a;
-    gpt_work *w;
+    gpt_work *w = NULL;
     memset(&a, 0, sizeof a);
     a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
-    w = gpti_work_layout(&a, plan);
+    gpti_work_layout(&a, plan, &w);
     w->bytes = a.used + GPTI_ALIGN;
     memset(w->choice, 0, sizeof *w->choice);
     gpti_list_stages(w->stage);
@@ -7830,7 +7830,7 @@ static void gpti_reset(gpt_session *s) {
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
     void *memory, size_t size, gpt_error *err) {
-    gpt_session plan, *s;
+    gpt_session plan, *s = NULL;
     gpt_work own;
     gpti_arena a;
     size_t need;
@@ -7845,7 +7845,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
         return gpti_fail(err, GPT_E_MEMORY, "session: needs %llu bytes, given %llu", (gpti_ull)need, (gpti_ull)size);
     memset(&a, 0, sizeof a);
     a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
-    s = gpti_session_layout(&a, &plan);
+    gpti_session_layout(&a, &plan, &s);
     if (!plan.params.work) s->w = s->own = gpti_work_place(a.base + a.used, &own);
     s->bytes = need;
     memset(s->gen, 0, sizeof *s->gen);
