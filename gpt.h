@@ -242,22 +242,49 @@ GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* e
 
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
 
+/* The room that a pass is computed in. A session has one of its own unless it is given one to share:
+ * sessions that name the same one are a batch. gpt_work_step computes one pass of all that is under
+ * way in it (gpt_begin, gpt_chat_begin, gpt_eval_begin): a token of each session that writes, then
+ * n_fill rows of prompts in equal shares, or n_batch where nobody writes; who began first has the
+ * first turn. What one session ends with, its end, an error, a full context, never touches another.
+ * To threads a work space and its sessions are one object: one call at a time, from any thread. */
+typedef struct gpt_work gpt_work;
+
+typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
+    uint32_t     n_batch;       /* rows of a pass; 0 = 256. Never changes results */
+    uint32_t     n_fill;        /* of them for prompts while another session writes; 0 = 32 */
+    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
+     * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
+    int          n_threads;
+    gpt_hooks    hooks;
+} gpt_work_params;
+
+/* Exact size of a work space in bytes. Free its sessions first: as long as it has any,
+ * gpt_work_free does nothing. */
+GPT_API size_t     gpt_work_bytes(const gpt_model *m, const gpt_work_params *params);
+GPT_API gpt_result gpt_work_new(gpt_work **out, const gpt_model *m, const gpt_work_params *params, gpt_error *err);
+GPT_API void       gpt_work_free(gpt_work *w);          /* NULL is fine */
+/* One pass at most, or up to a GPT_PAUSE of the poll hook, in the middle of the pass if need be.
+ * GPT_MORE while any session that is not held is under way; GPT_OK: nothing is. What became of each
+ * is in its gpt_session_info. GPT_E_CANCELLED: poll has ended all of them. */
+GPT_API gpt_result gpt_work_step(gpt_work *w, gpt_error *err);
+
 typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     /* Tokens the session can hold; 0 = what the model was trained for, but at most 4096. Where a
      * file has factors for long texts (Phi-3 128k), more tokens than the original context take them
      * from the first on, as in llama.cpp: what is computed stays valid. */
     uint32_t     n_ctx;
-    uint32_t     n_batch;       /* rows of a prompt computed together; 0 = 256. Never changes results */
+    uint32_t     n_batch;
 
     /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies
      * with F16 and Q8_0, and all 24 with F32. */
     gpt_kv       kv;
 
-    /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
-     * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
-    int          n_threads;
+    int          n_threads;     /* these two and n_batch as in gpt_work_params, of its own work space */
     gpt_hooks    hooks;
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
+    gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads and hooks must be 0 */
+    int          no_logits;     /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -278,6 +305,8 @@ typedef struct gpt_session_info {
     gpt_finish  finish;         /* of the last generation */
     size_t      n_prompt, n_generated;   /* tokens of the last generation */
     size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
+    gpt_result  result;         /* of what was begun last: GPT_MORE under way, GPT_OK, or why it ended */
+    int         held, frozen;
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
@@ -296,7 +325,10 @@ GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty tex
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
-/* These hooks instead of all before (NULL: none), from the next call on, also between two
+/* 1 = in steps of its work space its rows wait, and nothing is lost; a call that blocks computes it
+ * all the same. From hooks too. */
+GPT_API void       gpt_session_hold(gpt_session *s, int on);
+/* Of its work space: these hooks instead of all before (NULL: none), from the next call on, also between two
  * gpt_steps. GPT_E_ARG for a parallel of more workers than the session was made for. */
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err);
 
@@ -309,6 +341,15 @@ GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_
 /* The same, and logprob[i] = natural log of the probability of ids[i] after all before it. The
  * first token of an empty text has no prediction: its entry is 0. */
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
+
+typedef struct gpt_eval_params {    /* NULL or {0} */
+    float *logprob;                 /* out: [n] as of gpt_score */
+} gpt_eval_params;
+
+/* gpt_eval or gpt_score in slices: gpt_step or gpt_work_step compute, until info.result is no longer
+ * GPT_MORE. So long what params point to must stay valid; ids are copied. */
+GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
+                                  gpt_error *err);
 
 /* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before
  * gpt_sample. Valid until the next evaluation. NULL before the first one, and while the last token
@@ -698,7 +739,7 @@ typedef struct gpti_pool {              /* who works: the host's threads, OpenMP
 typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop between any two slices of units */
     int active;
     size_t stage, unit, n_unit;         /* n_unit: of the stage */
-    size_t logits_group;                /* logits are computed n_logit_row rows at a time */
+    size_t logits_at;                   /* of out_row: logits are computed n_logit_row rows at a time */
     uint32_t layer;                     /* n_layer: none */
 } gpti_pass_cursor;
 
@@ -706,48 +747,72 @@ typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop 
 typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
 typedef struct gpti_stage {
     uint8_t id, kinds;          /* GPTI_STAGE_; bits of the layer kinds that have it */
-    void (*begin)(gpt_session *s);                      /* sets cursor.n_unit and cost */
+    void (*begin)(gpt_work *w);                         /* sets cursor.n_unit and cost */
     /* computes a share of the units, which do not depend on each other */
-    void (*run)(gpt_session *s, const gpti_share *u);
+    void (*run)(gpt_work *w, const gpti_share *u);
 } gpti_stage;
 
 enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
+enum { GPTI_IDLE, GPTI_EVALUATES, GPTI_GENERATES };
 
-struct gpt_session {
+struct gpt_session {                    /* a text */
     const gpt_model   *m;
     gpt_session_params params;
-    gpti_pool          pool;
-    int                n_most;          /* workers that there is scratch for */
+    gpt_work          *w, *own;         /* where it is computed, NULL: frozen; its own, or NULL */
+    gpt_session       *next;            /* of w's */
     size_t             bytes;
     void              *block;           /* what to free; NULL: the caller's */
-    uint32_t           n_ctx, n_batch;  /* tokens of the text at most; rows of x */
-    uint32_t           n_slot_row, n_logit_row;     /* rows of y, ffn and xq; rows of logits */
+    uint32_t           n_ctx;           /* tokens of the text at most */
 
-    /* the text: token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
+    /* token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
     struct gpti_cache *cache;           /* [n_layer] */
-    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL */
+    float             *logits;          /* [n_vocab] a row of its own, or NULL */
+    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL; without a row in the work space */
     int                lent;            /* the host has had a pointer to them */
-    size_t             from;            /* n_past when the work at hand came */
+
+    /* what is under way */
+    int                doing;           /* GPTI_IDLE, ... */
+    int                held, stop;      /* its rows wait; a hook has called gpt_end */
+    gpt_result         result;          /* of what was begun last; GPT_MORE: under way */
+    size_t             from;            /* n_past when it came */
+    size_t             n_in_pass;       /* rows in the pass under way */
+    int                logits_wanted;   /* GPTI_LOGITS_ */
+    float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
+    size_t             score_base;
     struct gpti_generation *gen;
-    struct gpti_candidate  *cand;       /* [n_vocab] */
+};
+
+/* A row of a pass: the token of that text at that place; s NULL: it has left. A text's rows stand together. */
+typedef struct gpti_row { gpt_session *s; size_t position; } gpti_row;
+
+struct gpt_work {                       /* the room that texts are computed in */
+    const gpt_model   *m;
+    gpt_work_params    params;
+    gpti_pool          pool;
+    int                n_most;          /* workers that there is scratch for */
+    size_t             bytes;
+    void              *block;           /* what to free; NULL: a part of its only session */
+    uint32_t           n_batch, n_fill; /* rows of x; of them for prompts while somebody writes */
+    uint32_t           n_slot_row, n_logit_row;         /* rows of y, ffn and xq; rows of logits */
+    gpt_session       *first;           /* its sessions, in the order of their turn */
+    gpt_session       *only;            /* a call that blocks computes this one alone; NULL: all */
 
     /* the pass under way */
     gpti_stage        *stage;           /* [GPTI_N_STAGE] */
     gpti_pass_cursor   cursor;
-    size_t             n_row, cost;     /* T of this chunk; multiply-adds of one unit */
+    gpti_row          *row;             /* [T] */
+    size_t             n_row, cost;     /* T of this pass; multiply-adds of one unit */
     size_t             slice;           /* first unit of the slice under way */
     struct gpti_matmul *job;            /* [n_job] the products of this stage, together n_unit panels */
+    struct gpti_attend *attend;         /* [n_job] the same of attention: one for each text */
     size_t             n_job;
-    struct gpti_attend *attend;
     size_t             n_slot, d_slot, n_shared;    /* rows of the feed-forward and their width; of the shared expert */
-    int                logits_wanted;   /* GPTI_LOGITS_ */
-    float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
-    size_t             score_base;
-    size_t             out_row, n_out;  /* rows of x that get logits */
+    uint32_t          *out_row;         /* [n_out] rows of x that get logits; from n_kept on they are kept nowhere else */
+    size_t             n_out, n_kept;
 
     /* buffers; without a gate ffn is up alone, with experts y has a row for each expert of a
      * token */
@@ -759,9 +824,13 @@ struct gpt_session {
     float             *rope[2], *logits;
     float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
-    /* grouped by expert, expert e's from first[e] to first[e + 1] */
-    uint32_t          *expert_tok, *expert_slot, *first;
+    /* grouped by expert, expert e's from first_slot[e] to first_slot[e + 1] */
+    uint32_t          *expert_tok, *expert_slot, *first_slot;
     union gpti_scratch *scratch;        /* [n_most]; the tokenizer uses it too */
+
+    struct gpti_candidate *cand;        /* [n_vocab] of the choice of a token under way */
+    struct gpti_choice *choice;
+    gpt_session       *choosing;        /* whose it is, or NULL */
 
     int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
     gpt_error         *err;             /* of that call */
@@ -801,82 +870,75 @@ enum {
     GPTI_N_STAGE
 };
 
-static gpt_result gpti_advance(gpt_session *s, gpt_error *err);            /* below */
-static gpt_result gpti_pass(void *session);
-static void gpti_begin_chunk(gpt_session *s);                               /* [FORWARD] */
-static void gpti_begin_stage(gpt_session *s);
-static void gpti_run_slice(gpt_session *s);
-static void gpti_trace_stage(const gpt_session *s);
-static int gpti_next_stage(gpt_session *s);
-static void gpti_end_chunk(gpt_session *s);
-static gpt_result gpti_ask(gpt_session *s);
-static void gpti_drop_waiting(gpt_session *s);
-static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err);
-static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err);     /* [SESSION] */
+static gpt_result gpti_advance(gpt_work *w);                               /* below */
+static gpt_result gpti_write(gpt_session *s);
+static gpt_result gpti_pass(void *work);
+static gpt_result gpti_forward(gpt_work *w);                                /* [FORWARD] */
+static void gpti_begin_stage(gpt_work *w);
+static void gpti_run_slice(gpt_work *w);
+static void gpti_trace_stage(const gpt_work *w);
+static int gpti_next_stage(gpt_work *w);
+static void gpti_end_pass(gpt_work *w);
+static void gpti_give_up_pass(gpt_work *w);
+static gpt_result gpti_ask(gpt_work *w);
+static gpt_session *gpti_next_writer(const gpt_work *w);                   /* [SESSION] */
+static gpt_result gpti_enter(gpt_session *s, const char *call, int doing, gpt_error *err);
 static gpt_result gpti_leave(gpt_session *s, gpt_result r);
+static gpt_result gpti_run(gpt_session *s, gpt_error *err);
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id);                 /* [SAMPLING] */
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);                   /* [GENERATE] */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
-static gpt_result gpti_finish(gpt_session *s, gpt_finish why);
+static void gpti_finish(gpt_session *s, gpt_finish why);
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err) {
     gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_generate", 0, err));
-    GPTI_TRY(gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err)));
-    do r = gpt_step(s, err); while (r == GPT_MORE);
+    GPTI_TRY(gpti_enter(s, "gpt_generate", GPTI_IDLE, err));
+    r = gpti_begin(s, prompt, params, fn, user, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));             /* gpti_advance until it has finished */
+}
+
+/* A step of a work space, of all its texts that are under way: 1. compute what waits, in one pass,
+ * 2. choose, 3. append and hand out. GPT_MORE: the poll hook wants a pause. */
+static gpt_result gpti_advance(gpt_work *w) {
+    gpt_session *s = gpti_next_writer(w);       /* one whose logits are there */
+    gpt_result r = s ? GPT_OK : gpti_forward(w);
+    while (!r && (s = gpti_next_writer(w)) != NULL) r = gpti_write(s);
     return r;
 }
 
-GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_step", 1, err));
-    return gpti_leave(s, gpti_advance(s, err));
-}
-
-/* A step: 1. compute, 2. choose, 3. append and hand out. GPT_MORE: not finished; an error ends the
- * generation. */
-static gpt_result gpti_advance(gpt_session *s, gpt_error *err) {
-    gpt_token id = -1;
+static gpt_result gpti_write(gpt_session *s) {
     gpt_finish why = gpti_enough(s);            /* what gpti_begin has pushed may end the text */
-    gpt_result r;
-    if (why == GPT_FINISH_STOP || why == GPT_FINISH_HOST) return gpti_finish(s, why);
-    s->logits_wanted = GPTI_LOGITS_LAST;
-    r = gpti_forward(s, 1, err);
-    if (!r && !s->stop) r = gpti_draw(s, &id);
-    if (r == GPT_MORE) return r;
-    if (s->stop) {                              /* gpt_end from a hook */
-        if (err) { err->code = GPT_OK; err->msg[0] = 0; }
-        return gpti_finish(s, GPT_FINISH_HOST);
+    gpt_token id = -1;
+    if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST) {
+        GPTI_TRY(gpti_draw(s, &id));
+        if (s->doing != GPTI_GENERATES) return GPT_OK;          /* gpt_end from a hook */
+        why = gpti_append_token(s, id);
     }
-    if (r) { gpti_finish(s, GPT_FINISH_HOST); return r; }
-    why = gpti_append_token(s, id);
-    return why == GPT_FINISH_NONE ? GPT_MORE : gpti_finish(s, why);
+    if (why != GPT_FINISH_NONE) gpti_finish(s, why);
+    return GPT_OK;
 }
 
-/* A pass: all waiting tokens, in chunks of at most n_batch rows, go through the stages, layer by
- * layer. The cursor lives in the session. So one loop serves the calls that block, the slices of
- * gpt_step (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on
- * there), a cancel (finished chunks stay, what the call brought beyond them is dropped) and the
- * trace hook. */
-static gpt_result gpti_pass(void *session) {
-    gpt_session *s = (gpt_session *)session;
-    while (s->n_past < s->n_token) {
-        if (!s->cursor.active) gpti_begin_chunk(s);
-        do {
-            if (s->cursor.unit == 0) gpti_begin_stage(s);
-            while (s->cursor.unit < s->cursor.n_unit) {
-                gpt_result r;
-                gpti_run_slice(s);              /* all units, or with a poll hook some milliseconds of them */
-                r = gpti_ask(s);                /* the poll hook */
-                if (r < 0) gpti_drop_waiting(s);
-                if (r) return r;
-            }
-            gpti_trace_stage(s);
-        } while (gpti_next_stage(s));
-        gpti_end_chunk(s);
-    }
+/* A pass: at most n_batch rows, of one text or of many, go through the stages, layer by layer. The
+ * cursor lives in the work space. So one loop serves the calls that block, the slices of gpt_step
+ * (GPT_MORE: the poll hook asked for a pause and can_pause is set; the next call goes on there), a
+ * cancel (the pass is given up: what earlier ones computed stays) and the trace hook. */
+static gpt_result gpti_pass(void *work) {
+    gpt_work *w = (gpt_work *)work;
+    do {
+        if (w->cursor.unit == 0) gpti_begin_stage(w);
+        while (w->cursor.unit < w->cursor.n_unit) {
+            gpt_result r;
+            gpti_run_slice(w);                  /* all units, or with a poll hook some milliseconds of them */
+            r = gpti_ask(w);                    /* the poll hook */
+            if (r < 0) gpti_give_up_pass(w);
+            if (r || !w->cursor.active) return r;       /* all that were in it have left */
+        }
+        gpti_trace_stage(w);
+    } while (gpti_next_stage(w));
+    gpti_end_pass(w);
     return GPT_OK;
 }
 
@@ -5947,7 +6009,9 @@ GPTI_INLINE size_t gpti_cache_row(const gpti_cache *c, size_t position) {    /* 
     return position < c->cap ? position : position % c->cap;
 }
 
-struct gpti_attend {                /* one layer's attention for the rows of a chunk */
+struct gpti_attend {                /* one layer's attention for the rows of one text */
+    const gpt_session *s;           /* whose; its rows of the pass begin at row */
+    size_t       row;
     float       *q;                 /* [T, stride] row r: heads of d_k; scaled and shortened in place */
     float       *out;               /* [T, n_head * d_v] */
     const float *sinks;             /* [n_head] or NULL */
@@ -6283,15 +6347,15 @@ static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti
 
 /* ---- The stages: begin_ sets cursor.n_unit and cost, run_ computes a share of the units. ---- */
 
-static const gpti_layer *gpti_at_layer(const gpt_session *s) { return &s->m->layer[s->cursor.layer]; }
+static const gpti_layer *gpti_at_layer(const gpt_work *w) { return &w->m->layer[w->cursor.layer]; }
 
 /* A width of this layer by its letter of the legend: Q K W S O */
-static size_t gpti_width(const gpt_session *s, char letter) {
-    return (size_t)gpti_extent(&s->m->hp, gpti_at_layer(s), letter);
+static size_t gpti_width(const gpt_work *w, char letter) {
+    return (size_t)gpti_extent(&w->m->hp, gpti_at_layer(w), letter);
 }
 
-static void gpti_norm(const gpt_session *s, float *out, const float *x, size_t n, gpti_vector v) {
-    s->m->kern.norm(out, x, n, v.w, v.b, s->m->arch.norm, s->m->hp.eps);
+static void gpti_norm(const gpt_work *w, float *out, const float *x, size_t n, gpti_vector v) {
+    w->m->kern.norm(out, x, n, v.w, v.b, w->m->arch.norm, w->m->hp.eps);
 }
 
 static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_F16; }
@@ -6299,144 +6363,152 @@ static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetc
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
  * where the model has quantised matrices, then rounded in place to 13 bits where f16 is set: one of
  * the matrices that they meet next is F16. */
-static void gpti_prepare_input(gpt_session *s, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
-    const gpt_model *m = s->m;
+static void gpti_prepare_input(gpt_work *w, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
+    const gpt_model *m = w->m;
     size_t t;
     for (t = begin; t < end; t++) {
-        if (m->quantized && n_col % 32 == 0) m->kern.quantize(s->xq + t, s->n_slot_row, x + t * ld, n_col);
+        if (m->quantized && n_col % 32 == 0) m->kern.quantize(w->xq + t, w->n_slot_row, x + t * ld, n_col);
         if (f16) m->kern.round13(x + t * ld, n_col);
     }
 }
 
 /* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where
  * they are not NULL. */
-static void gpti_add_job(gpt_session *s, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
+static void gpti_add_job(gpt_work *w, const gpti_linear *lin, size_t expert, const float *x, size_t ld_x, float *out,
                          size_t ld_out, size_t n_tok, const uint32_t *in_row, const uint32_t *out_row) {
-    gpti_matmul *j = &s->job[s->n_job++];
+    gpti_matmul *j = &w->job[w->n_job++];
     memset(j, 0, sizeof *j);
     j->w = lin->w; j->w.data += expert * lin->stride;
-    j->x = x; j->ld_x = ld_x; j->xq = s->xq; j->ld_xq = s->n_slot_row;
+    j->x = x; j->ld_x = ld_x; j->xq = w->xq; j->ld_xq = w->n_slot_row;
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
-    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = s->m->info.weight_bytes <= GPTI_CACHED;
-    s->cursor.n_unit += gpti_n_panel(lin->w.n_row); s->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+    j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = w->m->info.weight_bytes <= GPTI_CACHED;
+    w->cursor.n_unit += gpti_n_panel(lin->w.n_row); w->cost = GPTI_PANEL * lin->w.n_col * n_tok;
 }
 
-static void gpti_add_product(gpt_session *s, const gpti_linear *lin, const float *x, size_t ld_x, float *out,
+static void gpti_add_product(gpt_work *w, const gpti_linear *lin, const float *x, size_t ld_x, float *out,
                              size_t ld_out) {
-    gpti_add_job(s, lin, 0, x, ld_x, out, ld_out, s->n_row, NULL, NULL);
+    gpti_add_job(w, lin, 0, x, ld_x, out, ld_out, w->n_row, NULL, NULL);
 }
 
-static void gpti_run_jobs(gpt_session *s, const gpti_share *u) {
+static void gpti_run_jobs(gpt_work *w, const gpti_share *u) {
     size_t i, first = 0;
-    for (i = 0; i < s->n_job && first < u->end; i++) {
-        size_t n = gpti_n_panel(s->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
+    for (i = 0; i < w->n_job && first < u->end; i++) {
+        size_t n = gpti_n_panel(w->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
         size_t e = gpti_min(u->end - first, n);
-        if (b < e) s->m->kern.matmul(&s->job[i], b, e, u->scratch);
+        if (b < e) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
         first += n;
     }
 }
 
-static void gpti_begin_rows(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model; }
+static void gpti_begin_rows(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model; }
 
-static void gpti_begin_embed(gpt_session *s) {      /* a sine takes as long as some hundred multiply-adds */
-    s->cursor.n_unit = s->n_row; s->cost = 8 * s->m->hp.d_model + 512 * s->m->hp.n_rope;
+static void gpti_begin_embed(gpt_work *w) {      /* a sine takes as long as some hundred multiply-adds */
+    w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model + 512 * w->m->hp.n_rope;
 }
 
-/* The rope's cosines and sines of row t of the chunk, for both tables of frequencies */
-static void gpti_rope_angles(gpt_session *s, size_t t) {
-    const gpt_model *m = s->m;
+/* LongRoPE: which texts take the factors for long ones */
+static int gpti_is_long(const gpt_session *s) { return s->m->rope_freq[2] && s->n_ctx > s->m->hp.n_ctx_orig; }
+
+/* The rope's cosines and sines of row t of the pass, for both tables of frequencies */
+static void gpti_rope_angles(gpt_work *w, size_t t) {
+    const gpt_model *m = w->m;
     const size_t n = m->hp.n_rope / 2;
     size_t table, i;
     for (table = 0; table < 2; table++) {
-        const int lng = table == 0 && m->rope_freq[2] && s->n_ctx > m->hp.n_ctx_orig;      /* LongRoPE */
+        const int lng = table == 0 && gpti_is_long(w->row[t].s);
         const float *freq = m->rope_freq[lng ? 2 : table], scale = table == 0 ? m->hp.rope_mscale : 1.0f;
-        float *cs = s->rope[table] + t * m->hp.n_rope;
+        float *cs = w->rope[table] + t * m->hp.n_rope;
         for (i = 0; freq && i < n; i++) {
             double c, si;
-            gpti_sincos_d((double)(s->n_past + t) * (double)freq[i], &si, &c);
+            gpti_sincos_d((double)w->row[t].position * (double)freq[i], &si, &c);
             cs[i] = (float)c * scale; cs[n + i] = (float)si * scale;
         }
     }
 }
 
-static void gpti_run_embed(gpt_session *s, const gpti_share *u) {
-    const gpt_model *m = s->m;
+static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
+    const gpt_model *m = w->m;
     const gpti_hparams *hp = &m->hp;
     size_t t, i, D = hp->d_model;
     for (t = u->begin; t < u->end; t++) {
-        float *x = s->x + t * D, *p = s->xn + t * D;
-        gpti_matrix_row(&m->embd.w, (size_t)s->token[s->n_past + t], x, u->scratch);
+        float *x = w->x + t * D, *p = w->xn + t * D;
+        const gpti_row at = w->row[t];
+        if (!at.s) { memset(x, 0, D * sizeof *x); continue; }
+        gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
         if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
         if (m->pos_embd.w.data) {
-            gpti_matrix_row(&m->pos_embd.w, s->n_past + t, p, u->scratch);
+            gpti_matrix_row(&m->pos_embd.w, at.position, p, u->scratch);
             for (i = 0; i < D; i++) x[i] += p[i];
         }
-        if (m->embd_norm.w) gpti_norm(s, x, x, D, m->embd_norm);
-        gpti_rope_angles(s, t);
+        if (m->embd_norm.w) gpti_norm(w, x, x, D, m->embd_norm);
+        gpti_rope_angles(w, t);
     }
 }
 
 /* xn = norm(x), in architectures with pre_norm, as GPT-2 is; elsewhere xn = x. */
-static void gpti_run_attn_norm(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
+static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
     const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
-    size_t t, D = s->m->hp.d_model;
+    size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        if (s->m->pre_norm)
-            gpti_norm(s, s->xn + t * D, s->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
-        else memcpy(s->xn + t * D, s->x + t * D, D * sizeof(float));
+        if (w->m->pre_norm)
+            gpti_norm(w, w->xn + t * D, w->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
+        else memcpy(w->xn + t * D, w->x + t * D, D * sizeof(float));
     }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, f16);
 }
 
-static void gpti_begin_qkv(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const size_t D = s->m->hp.d_model, ld = s->m->hp.max_qkv, q = gpti_width(s, 'Q'), k = gpti_width(s, 'K');
-    if (l->qkv.w.data) { gpti_add_product(s, &l->qkv, s->xn, D, s->qkv, ld); return; }
-    gpti_add_product(s, &l->q, s->xn, D, s->qkv, ld);
-    gpti_add_product(s, &l->k, s->xn, D, s->qkv + q, ld);
-    gpti_add_product(s, &l->v, s->xn, D, s->qkv + q + k, ld);
+static void gpti_begin_qkv(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, ld = w->m->hp.max_qkv, q = gpti_width(w, 'Q'), k = gpti_width(w, 'K');
+    if (l->qkv.w.data) { gpti_add_product(w, &l->qkv, w->xn, D, w->qkv, ld); return; }
+    gpti_add_product(w, &l->q, w->xn, D, w->qkv, ld);
+    gpti_add_product(w, &l->k, w->xn, D, w->qkv + q, ld);
+    gpti_add_product(w, &l->v, w->xn, D, w->qkv + q + k, ld);
 }
 
 /* A norm over each head of x, or over all of them at once */
-static void gpti_norm_heads(const gpt_session *s, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
+static void gpti_norm_heads(const gpt_work *w, float *x, size_t n_head, size_t d, gpti_vector v, int style) {
     size_t h;
-    if (style == GPTI_QK_WHOLE) { gpti_norm(s, x, x, n_head * d, v); return; }
+    if (style == GPTI_QK_WHOLE) { gpti_norm(w, x, x, n_head * d, v); return; }
     for (h = 0; h < n_head; h++) {
         gpti_vector vh = v;
         if (style == GPTI_QK_EACH) vh.w += h * d;
         if (style == GPTI_QK_EACH && vh.b) vh.b += h * d;
-        gpti_norm(s, x + h * d, x + h * d, d, vh);
+        gpti_norm(w, x + h * d, x + h * d, d, vh);
     }
 }
 
 /* Clamp q, k and v; norm and rope of q and k; k and v into the cache. (GPT-2 has the last
  * alone.) */
-static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpti_kernels *kern = &s->m->kern;
-    const gpti_hparams *hp = &s->m->hp;
-    const gpti_cache *c = &s->cache[s->cursor.layer];
-    const int kv = (int)s->params.kv, half = s->m->arch.pos == GPTI_POS_HALF;
-    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(s, 'Q'), n_k = gpti_width(s, 'K'),
-                 n = gpti_width(s, 'S');
+static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_kernels *kern = &w->m->kern;
+    const gpti_hparams *hp = &w->m->hp;
+    const int half = w->m->arch.pos == GPTI_POS_HALF;
+    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(w, 'Q'), n_k = gpti_width(w, 'K'),
+                 n = gpti_width(w, 'S');
     size_t t, h, i;
     for (t = u->begin; t < u->end; t++) {
-        float *q = s->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
-        const size_t row = gpti_cache_row(c, s->n_past + t);
+        float *q = w->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
+        const gpt_session *s = w->row[t].s;
+        const gpti_cache *c = s ? &s->cache[w->cursor.layer] : NULL;
+        const size_t row = s ? gpti_cache_row(c, w->row[t].position) : 0;
+        if (!s) continue;
         for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
             if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
             if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
         }
-        if (l->q_norm.w) gpti_norm_heads(s, q, l->n_head, d_k, l->q_norm, l->qk_norm);
-        if (l->k_norm.w) gpti_norm_heads(s, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
+        if (l->q_norm.w) gpti_norm_heads(w, q, l->n_head, d_k, l->q_norm, l->qk_norm);
+        if (l->k_norm.w) gpti_norm_heads(w, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
         if (l->rope >= 0) {
-            const float *cs = s->rope[l->rope] + t * hp->n_rope;
+            const float *cs = w->rope[l->rope] + t * hp->n_rope;
             kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
             kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
         }
         for (h = 0; h < l->n_kv; h++) {     /* keys: place row & 15 of 16 that are interleaved; values plainly */
+            const int kv = (int)s->params.kv;
             unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
             kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
             kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
@@ -6444,41 +6516,57 @@ static void gpti_run_rope(gpt_session *s, const gpti_share *u) {
     }
 }
 
-/* Row t stands at position n_past + t and sees the keys up to that one (gpti_visible_keys), though
- * the cache already holds the chunk's later ones. Query head h reads kv head h / (n_head / n_kv).
- * attn_scale: 1 / sqrt(d_k) unless the file says otherwise. */
-static void gpti_begin_attend(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpti_hparams *hp = &s->m->hp;
-    gpti_attend *a = s->attend;
-    memset(a, 0, sizeof *a);
-    a->q = s->qkv; a->stride = hp->max_qkv; a->out = s->att; a->sinks = l->sinks; a->cache = s->cache[s->cursor.layer];
-    a->n_row = s->n_row; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
-    a->position = s->n_past; a->window = l->window; a->kv = (int)s->params.kv;
-    a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap; a->alibi = s->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
-    s->cursor.n_unit = gpti_attend_units(a);
-    s->cost = (s->n_past + s->n_row) * (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) *
-        gpti_min(s->n_row, gpti_band_rows(a));
+/* A row sees the keys of its text up to its own (gpti_visible_keys), though the cache already holds
+ * those of later rows. Query head h reads kv head h / (n_head / n_kv). attn_scale: 1 / sqrt(d_k)
+ * unless the file says otherwise. */
+static void gpti_begin_attend(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    size_t row, n, total = 0;
+    for (row = 0; row < w->n_row; row += n) {
+        const gpti_row first = w->row[row];
+        gpti_attend *a = &w->attend[w->n_job];
+        for (n = 1; row + n < w->n_row && w->row[row + n].s == first.s; n++) {}
+        if (!first.s) continue;
+        w->n_job++;
+        memset(a, 0, sizeof *a);
+        a->s = first.s; a->row = row; a->q = w->qkv + row * hp->max_qkv; a->stride = hp->max_qkv;
+        a->out = w->att + row * gpti_width(w, 'O'); a->sinks = l->sinks; a->cache = first.s->cache[w->cursor.layer];
+        a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
+        a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
+        a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
+        a->alibi = w->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
+        w->cursor.n_unit += gpti_attend_units(a);
+        total += gpti_attend_units(a) * gpti_min(n, gpti_band_rows(a)) * (first.position + n);
+    }
+    w->cost = (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * (total / gpti_max(w->cursor.n_unit, 1));
 }
-static void gpti_run_attend(gpt_session *s, const gpti_share *u) {
-    s->m->kern.attend(s->attend, u->begin, u->end, u->scratch);
+static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
+    size_t i, first = 0;
+    for (i = 0; i < w->n_job && first < u->end; i++) {
+        const gpti_attend *a = &w->attend[i];
+        const size_t n = gpti_attend_units(a), b = u->begin > first ? u->begin - first : 0;
+        const size_t e = gpti_min(u->end - first, n);
+        if (b < e && w->row[a->row].s) w->m->kern.attend(a, b, e, u->scratch);
+        first += n;
+    }
 }
 
-static void gpti_run_att_input(gpt_session *s, const gpti_share *u) {
-    const size_t n = gpti_width(s, 'O');
-    gpti_prepare_input(s, s->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(s)->o));
+static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
+    const size_t n = gpti_width(w, 'O');
+    gpti_prepare_input(w, w->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->o));
 }
 
-static void gpti_begin_attn_out(gpt_session *s) {
-    gpti_add_product(s, &gpti_at_layer(s)->o, s->att, gpti_width(s, 'O'), s->y, s->m->hp.d_model);
+static void gpti_begin_attn_out(gpt_work *w) {
+    gpti_add_product(w, &gpti_at_layer(w)->o, w->att, gpti_width(w, 'O'), w->y, w->m->hp.d_model);
 }
 
 /* x += scale * norm(y), the norm where the layer has one */
-static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vector post) {
-    const float scale = s->m->hp.residual_scale;
+static void gpti_add_residual(const gpt_work *w, float *x, float *y, gpti_vector post) {
+    const float scale = w->m->hp.residual_scale;
     float v[GPTI_LANES];
-    size_t i = 0, j, D = s->m->hp.d_model;
-    if (post.w) gpti_norm(s, y, y, D, post);
+    size_t i = 0, j, D = w->m->hp.d_model;
+    if (post.w) gpti_norm(w, y, y, D, post);
     for (; i + GPTI_LANES <= D; i += GPTI_LANES) {
         for (j = 0; j < GPTI_LANES; j++) v[j] = y[i + j] * scale;
         for (j = 0; j < GPTI_LANES; j++) x[i + j] += v[j];
@@ -6489,86 +6577,95 @@ static void gpti_add_residual(const gpt_session *s, float *x, float *y, gpti_vec
 /* x += attention; xn = the feed-forward's input, norm(x). In a parallel block that is made of x
  * before the sum: with two norms attn_norm_2 is attention's and attn_norm the feed-forward's; with
  * one, both read the same xn. */
-static void gpti_run_attn_add(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
+static void gpti_run_attn_add(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
     const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
         gpti_is_f16(&l->up_exps) | gpti_is_f16(&l->gate_shexp) | gpti_is_f16(&l->up_shexp);
-    const int parallel = s->m->parallel;
+    const int parallel = w->m->parallel;
     const gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
-    size_t t, D = s->m->hp.d_model;
+    size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        float *x = s->x + t * D, *xn = s->xn + t * D;
-        if (parallel && norm.w) gpti_norm(s, xn, x, D, norm);
-        gpti_add_residual(s, x, s->y + t * D, l->attn_post);
-        if (!parallel && (norm.w || s->m->plain_norm)) gpti_norm(s, xn, x, D, norm);
+        float *x = w->x + t * D, *xn = w->xn + t * D;
+        if (parallel && norm.w) gpti_norm(w, xn, x, D, norm);
+        gpti_add_residual(w, x, w->y + t * D, l->attn_post);
+        if (!parallel && (norm.w || w->m->plain_norm)) gpti_norm(w, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, f16);
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, f16);
 }
 
 /* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then
  * the shared expert's. ---- */
 
-static void gpti_begin_ffn_up(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn;
-    s->n_slot = s->n_row; s->d_slot = l->d_ff; s->n_shared = 0;
-    if (l->gate.w.data) gpti_add_product(s, &l->gate, s->xn, D, s->ffn, ld);
-    gpti_add_product(s, &l->up, s->xn, D, s->ffn + (l->gate.w.data ? l->d_ff : 0), ld);
+static void gpti_begin_ffn_up(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, ld = w->m->hp.ld_ffn;
+    w->n_slot = w->n_row; w->d_slot = l->d_ff; w->n_shared = 0;
+    if (l->gate.w.data) gpti_add_product(w, &l->gate, w->xn, D, w->ffn, ld);
+    gpti_add_product(w, &l->up, w->xn, D, w->ffn + (l->gate.w.data ? l->d_ff : 0), ld);
 }
 
-static void gpti_begin_act(gpt_session *s) { s->cursor.n_unit = s->n_slot + s->n_shared; s->cost = 16 * s->d_slot; }
-static void gpti_run_act(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const size_t ld = s->m->hp.ld_ffn;
+static void gpti_begin_act(gpt_work *w) { w->cursor.n_unit = w->n_slot + w->n_shared; w->cost = 16 * w->d_slot; }
+static void gpti_run_act(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t ld = w->m->hp.ld_ffn;
     size_t i;
     for (i = u->begin; i < u->end; i++) {
-        const int shared = i >= s->n_slot;
+        const int shared = i >= w->n_slot;
         const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
-        const size_t F = shared ? s->m->hp.d_ff_shexp : s->d_slot;
-        float *h = s->ffn + i * ld;
-        s->m->kern.activate(h, s->m->gated ? h + F : NULL, F, s->m->arch.act);
-        gpti_prepare_input(s, s->ffn, F, ld, i, i + 1, f16);
+        const size_t F = shared ? w->m->hp.d_ff_shexp : w->d_slot;
+        float *h = w->ffn + i * ld;
+        w->m->kern.activate(h, w->m->gated ? h + F : NULL, F, w->m->arch.act);
+        gpti_prepare_input(w, w->ffn, F, ld, i, i + 1, f16);
     }
 }
 
-static void gpti_begin_ffn_down(gpt_session *s) {
-    gpti_add_product(s, &gpti_at_layer(s)->down, s->ffn, s->m->hp.ld_ffn, s->y, s->m->hp.d_model);
+static void gpti_begin_ffn_down(gpt_work *w) {
+    gpti_add_product(w, &gpti_at_layer(w)->down, w->ffn, w->m->hp.ld_ffn, w->y, w->m->hp.d_model);
 }
 
-static void gpti_run_ffn_add(gpt_session *s, const gpti_share *u) {
-    const size_t D = s->m->hp.d_model;
+static void gpti_run_ffn_add(gpt_work *w, const gpti_share *u) {
+    const size_t D = w->m->hp.d_model;
     size_t t;
     for (t = u->begin; t < u->end; t++)
-        gpti_add_residual(s, s->x + t * D, s->y + t * D, gpti_at_layer(s)->ffn_post);
+        gpti_add_residual(w, w->x + t * D, w->y + t * D, gpti_at_layer(w)->ffn_post);
 }
 
 /* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
 
-static void gpti_begin_out_norm(gpt_session *s) {
-    const int last = s->n_past + s->n_row == s->n_token;
-    s->out_row = s->logits_wanted == GPTI_LOGITS_SCORE ? 0 : s->n_row - 1;
-    s->n_out = 0;
-    if (s->logits_wanted == GPTI_LOGITS_SCORE) s->n_out = s->n_row;
-    if (s->logits_wanted == GPTI_LOGITS_LAST && last) s->n_out = 1;
-    s->cursor.n_unit = s->n_out; s->cost = 8 * s->m->hp.d_model;
+/* In front those whose logits are scores or go to a row of their text; the others' stay where they
+ * are computed until the next pass: they are computed together, last. */
+static void gpti_begin_out_norm(gpt_work *w) {
+    size_t t, kept;
+    w->n_out = 0;
+    for (kept = 1; kept < 2; kept--) {
+        for (t = 0; t < w->n_row; t++) {
+            const gpti_row *r = &w->row[t];
+            const int last = r->s && r->position + 1 == r->s->n_token && r->s->logits_wanted == GPTI_LOGITS_LAST;
+            const int score = r->s && r->s->logits_wanted == GPTI_LOGITS_SCORE;
+            if (kept ? score || (last && r->s->logits) : last && !r->s->logits) w->out_row[w->n_out++] = (uint32_t)t;
+        }
+        if (kept) w->n_kept = w->n_out;
+    }
+    w->cursor.n_unit = w->n_out; w->cost = 8 * w->m->hp.d_model;
 }
-static void gpti_run_out_norm(gpt_session *s, const gpti_share *u) {
-    size_t t, D = s->m->hp.d_model;
-    for (t = u->begin; t < u->end; t++) gpti_norm(s, s->xn + t * D, s->x + (s->out_row + t) * D, D, s->m->out_norm);
-    gpti_prepare_input(s, s->xn, D, D, u->begin, u->end, gpti_is_f16(&s->m->head));
+static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
+    size_t t, D = w->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) gpti_norm(w, w->xn + t * D, w->x + w->out_row[t] * D, D, w->m->out_norm);
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&w->m->head));
 }
 
 /* Rows whose logits are computed together now */
-static size_t gpti_n_logits_here(const gpt_session *s) {
-    return gpti_min(s->n_out - s->cursor.logits_group * s->n_logit_row, s->n_logit_row);
+static size_t gpti_n_logits_here(const gpt_work *w) {
+    const size_t at = w->cursor.logits_at, end = at < w->n_kept ? w->n_kept : w->n_out;
+    return gpti_min(end - at, w->n_logit_row);
 }
-static void gpti_begin_logits(gpt_session *s) {
-    const size_t first = s->cursor.logits_group * s->n_logit_row, D = s->m->hp.d_model;
-    if (!s->n_out) return;
-    gpti_add_job(s, &s->m->head, 0, s->xn + first * D, D, s->logits, s->m->hp.n_vocab, gpti_n_logits_here(s), NULL,
+static void gpti_begin_logits(gpt_work *w) {
+    const size_t first = w->cursor.logits_at, D = w->m->hp.d_model;
+    if (!w->n_out) return;
+    gpti_add_job(w, &w->m->head, 0, w->xn + first * D, D, w->logits, w->m->hp.n_vocab, gpti_n_logits_here(w), NULL,
                  NULL);
-    s->job[0].xq += first;                      /* as x; m->head is the vocabulary's matrix [N, D] */
+    w->job[0].xq += first;                      /* as x; m->head is the vocabulary's matrix [N, D] */
 }
 
 /* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
@@ -6582,15 +6679,18 @@ static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
     return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
 }
 
-static void gpti_begin_scores(gpt_session *s) {
-    s->cursor.n_unit = gpti_n_logits_here(s); s->cost = 8 * (size_t)s->m->hp.n_vocab;
+static void gpti_begin_scores(gpt_work *w) {
+    w->cursor.n_unit = gpti_n_logits_here(w); w->cost = 8 * (size_t)w->m->hp.n_vocab;
 }
-static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
-    const gpti_hparams *hp = &s->m->hp;
+static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
+    const gpti_hparams *hp = &w->m->hp;
     size_t t, i, j, n, n_vocab = hp->n_vocab;
     for (t = u->begin; t < u->end; t++) {
-        float *z = s->logits + t * n_vocab;
-        const size_t next = s->n_past + s->out_row + s->cursor.logits_group * s->n_logit_row + t + 1;
+        float *z = w->logits + t * n_vocab;
+        const gpti_row *r = &w->row[w->out_row[w->cursor.logits_at + t]];
+        gpt_session *s = r->s;
+        const size_t next = r->position + 1;
+        if (!s) continue;
         if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
         if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
         for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
@@ -6601,24 +6701,25 @@ static void gpti_run_scores(gpt_session *s, const gpti_share *u) {
         }
         if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
             s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
+        if (s->logits && next == s->n_token) memcpy(s->logits, z, n_vocab * sizeof *z);
     }
 }
 
 /* ---- Mixture of experts (skip at first) ---- */
 
-static void gpti_begin_router(gpt_session *s) {
-    gpti_add_product(s, &gpti_at_layer(s)->router, s->xn, s->m->hp.d_model, s->route, s->m->hp.n_expert);
+static void gpti_begin_router(gpt_work *w) {
+    gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route, w->m->hp.n_expert);
 }
 
 /* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
  * experts (or over those kept, which is the same as making them sum to 1). */
-static void gpti_begin_route(gpt_session *s) { s->cursor.n_unit = s->n_row; s->cost = 16 * s->m->hp.n_expert; }
-static void gpti_run_route(gpt_session *s, const gpti_share *u) {
-    const gpti_hparams *hp = &s->m->hp;
+static void gpti_begin_route(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 16 * w->m->hp.n_expert; }
+static void gpti_run_route(gpt_work *w, const gpti_share *u) {
+    const gpti_hparams *hp = &w->m->hp;
     size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
     for (t = u->begin; t < u->end; t++) {
-        float *p = s->route + t * n, *w = s->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
-        uint32_t *chosen = s->chosen + t * used;
+        float *p = w->route + t * n, *g = w->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
+        uint32_t *chosen = w->chosen + t * used;
         int bad = 0;
         for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
         bad |= !(top > -INFINITY && top < INFINITY);
@@ -6628,79 +6729,79 @@ static void gpti_run_route(gpt_session *s, const gpti_share *u) {
             size_t best = 0;
             for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
             chosen[j] = (uint32_t)best;
-            w[j] = p[best];
-            sum += w[j];
+            g[j] = p[best];
+            sum += g[j];
             p[best] = -1.0f;
         }
-        if (!s->m->sum_to_1) sum = all;
-        for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / sum;
+        if (!w->m->sum_to_1) sum = all;
+        for (j = 0; j < used; j++) g[j] = bad ? NAN : g[j] / sum;
     }
 }
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of
  * [first[e], first[e + 1]) */
-static void gpti_group_by_expert(gpt_session *s) {
-    size_t i, used = s->m->hp.n_expert_used, n = s->n_row * used, e, sum = 0, n_expert = s->m->hp.n_expert;
-    for (e = 0; e <= n_expert; e++) s->first[e] = 0;
-    for (i = 0; i < n; i++) s->first[s->chosen[i]]++;
-    for (e = 0; e <= n_expert; e++) { size_t c = s->first[e]; s->first[e] = (uint32_t)sum; sum += c; }
+static void gpti_group_by_expert(gpt_work *w) {
+    size_t i, used = w->m->hp.n_expert_used, n = w->n_row * used, e, sum = 0, n_expert = w->m->hp.n_expert;
+    for (e = 0; e <= n_expert; e++) w->first_slot[e] = 0;
+    for (i = 0; i < n; i++) w->first_slot[w->chosen[i]]++;
+    for (e = 0; e <= n_expert; e++) { size_t c = w->first_slot[e]; w->first_slot[e] = (uint32_t)sum; sum += c; }
     for (i = 0; i < n; i++) {
-        uint32_t at = s->first[s->chosen[i]]++;
-        s->expert_slot[at] = (uint32_t)i; s->expert_tok[at] = (uint32_t)(i / used);
+        uint32_t at = w->first_slot[w->chosen[i]]++;
+        w->expert_slot[at] = (uint32_t)i; w->expert_tok[at] = (uint32_t)(i / used);
     }
-    for (e = n_expert; e > 0; e--) s->first[e] = s->first[e - 1];
-    s->first[0] = 0;
+    for (e = n_expert; e > 0; e--) w->first_slot[e] = w->first_slot[e - 1];
+    w->first_slot[0] = 0;
 }
 
-static void gpti_begin_experts_up(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const gpti_hparams *hp = &s->m->hp;
-    const size_t D = hp->d_model, ld = hp->ld_ffn, n = s->n_row * hp->n_expert_used;
+static void gpti_begin_experts_up(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    const size_t D = hp->d_model, ld = hp->ld_ffn, n = w->n_row * hp->n_expert_used;
     size_t e;
-    s->n_slot = n; s->d_slot = hp->d_ff_exp; s->n_shared = l->up_shexp.w.data ? s->n_row : 0;
-    gpti_group_by_expert(s);
+    w->n_slot = n; w->d_slot = hp->d_ff_exp; w->n_shared = l->up_shexp.w.data ? w->n_row : 0;
+    gpti_group_by_expert(w);
     for (e = 0; e < hp->n_expert; e++) {
-        const uint32_t *tok = s->expert_tok + s->first[e], *slot = s->expert_slot + s->first[e];
-        const size_t count = s->first[e + 1] - s->first[e];
+        const uint32_t *tok = w->expert_tok + w->first_slot[e], *slot = w->expert_slot + w->first_slot[e];
+        const size_t count = w->first_slot[e + 1] - w->first_slot[e];
         if (!count) continue;
-        gpti_add_job(s, &l->gate_exps, e, s->xn, D, s->ffn, ld, count, tok, slot);
-        gpti_add_job(s, &l->up_exps, e, s->xn, D, s->ffn + hp->d_ff_exp, ld, count, tok, slot);
+        gpti_add_job(w, &l->gate_exps, e, w->xn, D, w->ffn, ld, count, tok, slot);
+        gpti_add_job(w, &l->up_exps, e, w->xn, D, w->ffn + hp->d_ff_exp, ld, count, tok, slot);
     }
-    if (!s->n_shared) return;
-    gpti_add_product(s, &l->gate_shexp, s->xn, D, s->ffn + n * ld, ld);
-    gpti_add_product(s, &l->up_shexp, s->xn, D, s->ffn + n * ld + hp->d_ff_shexp, ld);
-    if (l->shexp_gate.w.data) gpti_add_product(s, &l->shexp_gate, s->xn, D, s->shared_gate, 1);
+    if (!w->n_shared) return;
+    gpti_add_product(w, &l->gate_shexp, w->xn, D, w->ffn + n * ld, ld);
+    gpti_add_product(w, &l->up_shexp, w->xn, D, w->ffn + n * ld + hp->d_ff_shexp, ld);
+    if (l->shexp_gate.w.data) gpti_add_product(w, &l->shexp_gate, w->xn, D, w->shared_gate, 1);
 }
 
-static void gpti_begin_experts_down(gpt_session *s) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const size_t D = s->m->hp.d_model, ld = s->m->hp.ld_ffn, n = s->n_slot;
+static void gpti_begin_experts_down(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, ld = w->m->hp.ld_ffn, n = w->n_slot;
     size_t e;
-    for (e = 0; e < s->m->hp.n_expert; e++) {
-        const uint32_t *slot = s->expert_slot + s->first[e];
-        const size_t count = s->first[e + 1] - s->first[e];
-        if (count) gpti_add_job(s, &l->down_exps, e, s->ffn, ld, s->y, D, count, slot, slot);
+    for (e = 0; e < w->m->hp.n_expert; e++) {
+        const uint32_t *slot = w->expert_slot + w->first_slot[e];
+        const size_t count = w->first_slot[e + 1] - w->first_slot[e];
+        if (count) gpti_add_job(w, &l->down_exps, e, w->ffn, ld, w->y, D, count, slot, slot);
     }
-    if (!s->n_shared) return;
-    gpti_add_product(s, &l->down_shexp, s->ffn + n * ld, ld, s->y + n * D, D);
-    s->job[s->n_job - 1].xq += n;
+    if (!w->n_shared) return;
+    gpti_add_product(w, &l->down_shexp, w->ffn + n * ld, ld, w->y + n * D, D);
+    w->job[w->n_job - 1].xq += n;
 }
 
 /* The experts' outputs, weighted, become one row; x += it */
-static void gpti_run_experts_add(gpt_session *s, const gpti_share *u) {
-    const gpti_layer *l = gpti_at_layer(s);
-    const size_t D = s->m->hp.d_model, used = s->m->hp.n_expert_used;
+static void gpti_run_experts_add(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, used = w->m->hp.n_expert_used;
     size_t t, i, j;
     for (t = u->begin; t < u->end; t++) {
-        const float *w = s->gate + t * used, *row = s->y + t * used * D, *shared = s->y + (s->n_slot + t) * D;
-        float *y = s->xn + t * D;               /* xn has done its work */
-        for (i = 0; i < D; i++) y[i] = row[i] * w[0];
-        for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += row[j * D + i] * w[j];
-        if (s->n_shared) {
-            const float g = l->shexp_gate.w.data ? gpti_sigmoid(s->shared_gate[t]) : 1.0f;
-            for (i = 0; i < D; i++) y[i] += shared[i] * g;
+        const float *g = w->gate + t * used, *row = w->y + t * used * D, *shared = w->y + (w->n_slot + t) * D;
+        float *y = w->xn + t * D;               /* xn has done its work */
+        for (i = 0; i < D; i++) y[i] = row[i] * g[0];
+        for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += row[j * D + i] * g[j];
+        if (w->n_shared) {
+            const float open = l->shexp_gate.w.data ? gpti_sigmoid(w->shared_gate[t]) : 1.0f;
+            for (i = 0; i < D; i++) y[i] += shared[i] * open;
         }
-        gpti_add_residual(s, s->x + t * D, y, l->ffn_post);
+        gpti_add_residual(w, w->x + t * D, y, l->ffn_post);
     }
 }
 
@@ -6741,7 +6842,7 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
  * of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of
  * logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m max_qkv);
  * those that lie ahead come first. */
-#define GPTI_BUFFER(field) offsetof(gpt_session, field)
+#define GPTI_BUFFER(field) offsetof(gpt_work, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
@@ -6767,134 +6868,256 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_SCORES,       "logits",    'L', GPTI_BUFFER(logits), "",   'N', 'N' }
 };
 
-static size_t gpti_trace_width(const gpt_session *s, char letter) {
-    const gpti_hparams *hp = &s->m->hp;
+static size_t gpti_trace_width(const gpt_work *w, char letter) {
+    const gpti_hparams *hp = &w->m->hp;
     switch (letter) {
-        case 'f': return s->d_slot;
-        case 'g': return s->m->gated ? s->d_slot : 0;
+        case 'f': return w->d_slot;
+        case 'g': return w->m->gated ? w->d_slot : 0;
         case 'l': return hp->ld_ffn;
         case 'm': return hp->max_qkv;
-        default:  return (size_t)gpti_extent(hp, s->cursor.layer < hp->n_layer ? gpti_at_layer(s) : NULL, letter);
+        default:  return (size_t)gpti_extent(hp, w->cursor.layer < hp->n_layer ? gpti_at_layer(w) : NULL, letter);
     }
 }
 
-static size_t gpti_trace_rows(const gpt_session *s, char letter) {
+/* How many rows there are by that letter, and which row of the pass row i of them is */
+static size_t gpti_trace_rows(const gpt_work *w, char letter) {
     switch (letter) {
-        case 'S': return s->n_slot;
-        case 's': return s->m->gated ? s->n_slot : 0;
-        case 'O': return s->n_out;
-        case 'L': return gpti_n_logits_here(s);
-        default:  return s->n_row;
+        case 'S': return w->n_slot;
+        case 's': return w->m->gated ? w->n_slot : 0;
+        case 'O': return w->n_out;
+        case 'L': return gpti_n_logits_here(w);
+        default:  return w->n_row;
+    }
+}
+static const gpti_row *gpti_trace_row(const gpt_work *w, char letter, size_t i) {
+    switch (letter) {
+        case 'S': case 's': return &w->row[i / (w->n_slot / w->n_row)];
+        case 'O': return &w->row[w->out_row[i]];
+        case 'L': return &w->row[w->out_row[w->cursor.logits_at + i]];
+        default:  return &w->row[i];
     }
 }
 
-static void gpti_trace_stage(const gpt_session *s) {
-    const gpt_hooks *hooks = &s->params.hooks;
-    size_t i, j;
+/* An event for each text's rows */
+static void gpti_trace_stage(const gpt_work *w) {
+    const gpt_hooks *hooks = &w->params.hooks;
+    size_t i, j, n, n_row;
     for (i = 0; hooks->trace && i < sizeof gpti_traces / sizeof *gpti_traces; i++) {
+        const char rows = gpti_traces[i].rows;
         gpt_trace t;
-        if (gpti_traces[i].stage != s->cursor.stage) continue;
-        t.session = s; t.name = gpti_traces[i].name;
-        t.data = *(float *const *)(const void *)((const char *)s + gpti_traces[i].buffer);
-        for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(s, gpti_traces[i].ahead[j]);
-        t.n_row = gpti_trace_rows(s, gpti_traces[i].rows);
-        t.n_col = gpti_trace_width(s, gpti_traces[i].col); t.stride = gpti_trace_width(s, gpti_traces[i].stride);
-        t.layer = s->cursor.layer < s->m->hp.n_layer ? (int)s->cursor.layer : -1;
-        t.position = s->n_past + s->cursor.logits_group * s->n_logit_row;
-        if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) t.position += s->out_row;
-        if (t.n_row) hooks->trace(hooks->trace_user, &t);
+        if (gpti_traces[i].stage != w->cursor.stage) continue;
+        t.name = gpti_traces[i].name;
+        t.data = *(float *const *)(const void *)((const char *)w + gpti_traces[i].buffer);
+        for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(w, gpti_traces[i].ahead[j]);
+        t.n_col = gpti_trace_width(w, gpti_traces[i].col); t.stride = gpti_trace_width(w, gpti_traces[i].stride);
+        t.layer = w->cursor.layer < w->m->hp.n_layer ? (int)w->cursor.layer : -1;
+        n_row = gpti_trace_rows(w, rows);
+        for (j = 0; j < n_row; j += t.n_row, t.data += t.n_row * t.stride) {
+            const gpti_row *r = gpti_trace_row(w, rows, j);
+            for (n = 1; j + n < n_row && gpti_trace_row(w, rows, j + n)->s == r->s; n++) {}
+            t.session = r->s; t.position = r->position; t.n_row = n;
+            if (r->s) hooks->trace(hooks->trace_user, &t);
+        }
     }
 }
 
 /* ---- What the pass of the story is made of ---- */
 
 static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
-    gpt_session *s = (gpt_session *)arg;
+    gpt_work *w = (gpt_work *)arg;
     gpti_share u;
-    u.begin = s->slice + begin; u.end = s->slice + end; u.scratch = &s->scratch[worker];
-    s->stage[s->cursor.stage].run(s, &u);
+    u.begin = w->slice + begin; u.end = w->slice + end; u.scratch = &w->scratch[worker];
+    w->stage[w->cursor.stage].run(w, &u);
 }
 
 /* Units of the stage up to the next look at the poll hook. */
-static void gpti_run_slice(gpt_session *s) {
-    const size_t left = s->cursor.n_unit - s->cursor.unit, cost = s->cost ? s->cost : 1;
+static void gpti_run_slice(gpt_work *w) {
+    const size_t left = w->cursor.n_unit - w->cursor.unit, cost = w->cost ? w->cost : 1;
     /* plain C takes its time */
-    const size_t slice = s->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
-    const size_t most = slice * (size_t)s->pool.n_worker / cost + 1,
-                 n = s->params.hooks.poll ? gpti_min(left, most) : left;
-    s->slice = s->cursor.unit;
-    gpti_parallel_for(&s->pool, n, cost, gpti_stage_task, s);
-    s->cursor.unit += n;
+    const size_t slice = w->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
+    const size_t most = slice * (size_t)w->pool.n_worker / cost + 1,
+                 n = w->params.hooks.poll ? gpti_min(left, most) : left;
+    w->slice = w->cursor.unit;
+    gpti_parallel_for(&w->pool, n, cost, gpti_stage_task, w);
+    w->cursor.unit += n;
 }
 
-static void gpti_begin_stage(gpt_session *s) {
-    s->n_job = s->cursor.n_unit = 0;
-    s->stage[s->cursor.stage].begin(s);
+static void gpti_begin_stage(gpt_work *w) {
+    w->n_job = w->cursor.n_unit = 0;
+    w->stage[w->cursor.stage].begin(w);
 }
 
 /* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */
-static int gpti_next_stage(gpt_session *s) {
-    gpti_pass_cursor *c = &s->cursor;
-    const uint32_t n_layer = s->m->hp.n_layer;
+static int gpti_next_stage(gpt_work *w) {
+    gpti_pass_cursor *c = &w->cursor;
+    const uint32_t n_layer = w->m->hp.n_layer;
     c->unit = c->n_unit = 0;
     do {
         c->stage++;
         if (c->stage == GPTI_STAGE_ATTN_NORM) c->layer = 0;
         if (c->stage == GPTI_STAGE_OUT_NORM && ++c->layer < n_layer) c->stage = GPTI_STAGE_ATTN_NORM;
         if (c->stage == GPTI_N_STAGE) {
-            if (++c->logits_group * s->n_logit_row >= s->n_out) return 0;
+            if (!w->n_out || (c->logits_at += gpti_n_logits_here(w)) >= w->n_out) return 0;
             c->stage = GPTI_STAGE_LOGITS;
         }
-    } while (c->layer < n_layer && !(s->stage[c->stage].kinds & s->m->layer[c->layer].kind));
+    } while (c->layer < n_layer && !(w->stage[c->stage].kinds & w->m->layer[c->layer].kind));
     return 1;
 }
 
-static void gpti_begin_chunk(gpt_session *s) {
-    memset(&s->cursor, 0, sizeof s->cursor);
-    s->cursor.active = 1;
-    s->cursor.layer = s->m->hp.n_layer;         /* none */
-    s->n_row = gpti_min(s->n_token - s->n_past, s->n_batch);
-    s->n_written = gpti_max(s->n_written, s->n_past + s->n_row);
+/* n rows of s are in the pass that begins. */
+static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
+    size_t i;
+    s->n_in_pass = n;
+    for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
+    s->n_written = gpti_max(s->n_written, s->n_past + n);
     s->last_logits = NULL;
 }
 
-static void gpti_end_chunk(gpt_session *s) {
-    s->cursor.active = s->lent = 0;
-    s->n_past += s->n_row;
-    if (s->n_out) s->last_logits = s->logits + (s->n_out - 1) % s->n_logit_row * s->m->hp.n_vocab;
+/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
+ * computed again. */
+static void gpti_want_last(gpt_session *s) {
+    if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST) s->n_past--;
 }
 
-/* Give up the chunk under way and the tokens that the call brought: what is computed stays, and so
- * do the first n_committed. */
-static void gpti_drop_waiting(gpt_session *s) {
-    s->cursor.active = 0;
+static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
+    return s->doing && (w->only ? s == w->only : !s->held);
+}
+
+/* Tokens of s that wait for the next pass of w. */
+static size_t gpti_n_waiting(const gpt_work *w, const gpt_session *s) {
+    return gpti_takes_part(w, s) ? s->n_token - s->n_past : 0;
+}
+
+/* Is there room for n more rows of s? The last of them may get logits that have no other place. */
+static int gpti_has_room(const gpt_work *w, const gpt_session *s, size_t n, size_t *n_homeless) {
+    if (n > w->n_batch - w->n_row) return 0;
+    if (s->logits || s->logits_wanted != GPTI_LOGITS_LAST || s->n_past + n < s->n_token) return 1;
+    return *n_homeless < w->n_logit_row ? (int)++*n_homeless : 0;
+}
+
+/* Rows of prompts that make a share each. */
+static size_t gpti_share_rows(const gpt_work *w, size_t share) {
+    const gpt_session *s;
+    size_t n, sum = 0;
+    for (s = w->first; s; s = s->next) if ((n = gpti_n_waiting(w, s)) > 1) sum += gpti_min(n, share);
+    return sum;
+}
+
+/* Who is in the next pass: a row of each text that writes, in the order of their turn, then rows of
+ * prompts in equal shares, n_fill of them or, where nobody writes, n_batch. 0: nobody waits. Bits do
+ * not depend on it, so it depends on no clock. */
+static int gpti_begin_pass(gpt_work *w) {
+    gpt_session *s, **left = NULL, **end;
+    size_t n_homeless = 0, share = 0, room, n;
+    memset(&w->cursor, 0, sizeof w->cursor);
+    w->cursor.layer = w->m->hp.n_layer;         /* none */
+    w->n_row = 0;
+    for (s = w->first; s; s = s->next) {
+        if (!s->logits) s->last_logits = NULL;  /* the pass needs the room */
+        if (gpti_takes_part(w, s)) gpti_want_last(s);
+    }
+    for (end = &w->first; (s = *end) != NULL; end = &s->next) {
+        if (gpti_n_waiting(w, s) != 1) continue;
+        if (gpti_has_room(w, s, 1, &n_homeless)) gpti_add_rows(w, s, 1);
+        else if (!left) left = end;
+    }
+    room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
+    while (share < room && gpti_share_rows(w, share + 1) <= room) share++;
+    room -= gpti_share_rows(w, share);          /* what is left over: one row each */
+    for (s = w->first; s; s = s->next) {
+        const size_t waiting = gpti_n_waiting(w, s);
+        if (waiting < 2) continue;
+        n = gpti_min(waiting, share);
+        if (n < waiting && room) { n++; room--; }
+        if (n && !gpti_has_room(w, s, n, &n_homeless)) n--;
+        if (n) gpti_add_rows(w, s, n);
+    }
+    if (left && left != &w->first) {            /* who had no place is the first next time */
+        s = *left; *left = NULL;
+        *end = w->first; w->first = s;
+    }
+    w->cursor.active = w->n_row > 0;
+    return w->cursor.active;
+}
+
+static void gpti_end_pass(gpt_work *w) {
+    gpt_session *s;
+    size_t i;
+    w->cursor.active = 0;
+    for (i = 0; i < w->n_out; i++) {
+        const gpti_row *r = &w->row[w->out_row[i]];
+        if (!r->s || r->position + 1 < r->s->n_token) continue;
+        r->s->last_logits = i < w->n_kept ? r->s->logits : w->logits + (i - w->n_kept) * w->m->hp.n_vocab;
+    }
+    for (s = w->first; s; s = s->next) {
+        if (!s->n_in_pass) continue;
+        s->n_past += s->n_in_pass; s->n_in_pass = 0; s->lent = 0;
+        if (s->doing == GPTI_EVALUATES && s->n_past == s->n_token) { s->doing = GPTI_IDLE; s->result = GPT_OK; }
+    }
+}
+
+/* Its rows are computed again another time. */
+static void gpti_give_up_pass(gpt_work *w) {
+    gpt_session *s;
+    for (s = w->first; s; s = s->next) s->n_in_pass = 0;
+    w->cursor.active = 0;
+}
+
+/* s leaves the pass under way; the others' goes on. */
+static void gpti_leave_pass(gpt_session *s) {
+    gpt_work *w = s->w;
+    size_t i;
+    if (w->choosing == s) w->choosing = NULL;
+    if (!s->n_in_pass) return;
+    s->n_in_pass = 0;
+    w->cursor.active = 0;
+    for (i = 0; i < w->n_row; i++) {
+        if (w->row[i].s == s) w->row[i].s = NULL;
+        w->cursor.active |= w->row[i].s != NULL;
+    }
+}
+
+/* What is under way ends with r. What it brought and is not computed goes, but for the first
+ * n_committed. */
+static void gpti_give_up(gpt_session *s, gpt_result r) {
+    gpti_leave_pass(s);
     s->n_token = gpti_max(s->n_past, s->n_committed);
+    if (s->doing == GPTI_GENERATES) gpti_finish(s, GPT_FINISH_HOST);
+    s->doing = GPTI_IDLE; s->result = r; s->stop = 0;
 }
 
-/* Tokens that are computed, those of the chunk under way by its layers. */
+/* Tokens that are computed, those of the pass under way by its layers. */
 static size_t gpti_n_computed(const gpt_session *s) {
-    const size_t n = s->m->hp.n_layer;
-    size_t layers = s->cursor.stage ? s->cursor.layer : 0;
-    if (s->cursor.stage >= GPTI_STAGE_OUT_NORM) layers = n;
-    return s->n_past + (s->cursor.active ? s->n_row * layers / n : 0);
+    size_t layers, n = s->m->hp.n_layer;
+    if (!s->n_in_pass) return s->n_past;
+    layers = s->w->cursor.stage ? s->w->cursor.layer : 0;
+    return s->n_past + s->n_in_pass * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
 }
 
-/* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. */
-static gpt_result gpti_ask(gpt_session *s) {
-    const gpt_hooks *h = &s->params.hooks;
-    const gpt_poll p = h->poll ? (h->poll)(h->poll_user, gpti_n_computed(s) - s->from, s->n_token - s->from) : GPT_GO;
-    if (p == GPT_CANCEL || s->stop)
-        return gpti_fail(s->err, GPT_E_CANCELLED, "cancelled by a hook at token %llu", (gpti_ull)s->n_past);
-    return p == GPT_PAUSE && s->can_pause ? GPT_MORE : GPT_OK;
+/* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. Texts
+ * that a hook has ended leave. */
+static gpt_result gpti_ask(gpt_work *w) {
+    const gpt_hooks *h = &w->params.hooks;
+    gpt_session *s;
+    size_t done = 0, total = 0;
+    gpt_poll p = GPT_GO;
+    for (s = w->first; s && h->poll; s = s->next) {
+        if (!gpti_takes_part(w, s)) continue;
+        done += gpti_n_computed(s) - s->from; total += s->n_token - s->from;
+    }
+    if (h->poll) p = (h->poll)(h->poll_user, done, total);
+    for (s = w->first; s && w->stop; s = s->next)
+        if (s->stop && s->doing) gpti_give_up(s, s->doing == GPTI_GENERATES ? GPT_OK : GPT_E_CANCELLED);
+    w->stop = 0;
+    if (p == GPT_CANCEL) return GPT_E_CANCELLED;
+    return p == GPT_PAUSE && w->can_pause ? GPT_MORE : GPT_OK;
 }
 
-/* A pass with the threads of the session, unless no stage of it is worth sharing. */
-static gpt_result gpti_forward(gpt_session *s, int can_pause, gpt_error *err) {
-    const size_t n = gpti_min(s->n_token - s->n_past, s->n_batch);
-    s->can_pause = can_pause; s->err = err;
-    s->from = gpti_min(s->from, s->n_past);
-    if ((uint64_t)n * s->m->info.n_param / s->m->hp.n_layer < 8 * GPTI_WORTH_SHARING) return gpti_pass(s);
-    return gpti_together(&s->pool, gpti_pass, s);
+/* One pass with the threads of the work space, unless no stage of it is worth sharing. */
+static gpt_result gpti_forward(gpt_work *w) {
+    if (!w->cursor.active && !gpti_begin_pass(w)) return GPT_OK;
+    if ((uint64_t)w->n_row * w->m->info.n_param / w->m->hp.n_layer < 8 * GPTI_WORTH_SHARING) return gpti_pass(w);
+    return gpti_together(&w->pool, gpti_pass, w);
 }
 
 GPTI_COLD
@@ -6927,12 +7150,10 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
 } gpti_choice;
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
-    int                 active;
     gpt_generate_params params;
     gpt_text_fn         fn;
     void               *user;
     gpti_stream         stream;
-    gpti_choice         choice;
     gpt_finish          finish;
     size_t              n_prompt, n_generated;
     int                 show;       /* control tokens are handed out as text too */
@@ -6948,43 +7169,59 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_ba
     return l->window ? gpti_min(w, n) : n;
 }
 
-/* Lay the session out in a: with a->base NULL this only measures. s itself is the first piece. */
-static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_session *plan, gpt_session **out) {
+/* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
+static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
+    const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
-    gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
+    gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
     size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn / 2), i;
+    if (!a->base) w = &measured;
+    memcpy(w, plan, sizeof *w);
+    w->row = (gpti_row *)gpti_carve(a, B, sizeof *w->row);
+    w->x = (float *)gpti_carve(a, B * D, sizeof(float));
+    w->xn = (float *)gpti_carve(a, B * D, sizeof(float));
+    w->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
+    w->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
+    w->y = (float *)gpti_carve(a, S * D, sizeof(float));
+    w->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
+    for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
+    w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
+    w->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
+    w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
+    w->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *w->job);
+    w->attend = (gpti_attend *)gpti_carve(a, B, sizeof *w->attend);
+    w->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
+    w->gate = (float *)gpti_carve(a, used, sizeof(float));
+    w->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
+    w->chosen = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    w->expert_tok = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    w->expert_slot = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
+    w->first_slot = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
+    w->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *w->cand);
+    w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
+    w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
+    w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
+    return w;
+}
+
+/* The same for a session, without its work space. */
+static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) {
+    const gpt_model *m = plan->m;
+    const gpti_hparams *hp = &m->hp;
+    gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
+    size_t i;
     if (!a->base) s = &measured;
     memcpy(s, plan, sizeof *s);
     s->token = (gpt_token *)gpti_carve(a, plan->n_ctx, sizeof *s->token);
-    s->x = (float *)gpti_carve(a, B * D, sizeof(float));
-    s->xn = (float *)gpti_carve(a, B * D, sizeof(float));
-    s->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
-    s->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
-    s->y = (float *)gpti_carve(a, S * D, sizeof(float));
-    s->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
-    for (i = 0; i < 2; i++) s->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
-    s->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
-    s->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *s->xq);
-    s->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *s->job);
-    s->attend = (gpti_attend *)gpti_carve(a, 1, sizeof *s->attend);
-    s->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
-    s->gate = (float *)gpti_carve(a, used, sizeof(float));
-    s->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
-    s->chosen = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
-    s->expert_tok = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
-    s->expert_slot = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
-    s->first = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
-    s->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *s->cand);
-    s->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *s->scratch);
-    s->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *s->stage);
+    if (!plan->params.no_logits) s->logits = (float *)gpti_carve(a, hp->n_vocab, sizeof(float));
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
     for (i = 0; i < hp->n_layer; i++) {
         const gpti_layer *l = &m->layer[i];
         gpti_cache c;
         size_t k, v;
-        c.cap = gpti_cache_capacity(l, plan->n_ctx, B);
+        c.cap = gpti_cache_capacity(l, plan->n_ctx, plan->w->n_batch);
         if (c.cap > SIZE_MAX / GPTI_MAX_HEAD) a->overflow = 1;
         else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) ||
             !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
@@ -6994,30 +7231,55 @@ static void gpti_session_layout(gpti_arena *a, const gpt_model *m, const gpt_ses
             if (a->base) s->cache[i] = c;
         }
     }
-    if (a->base && out) *out = s;
+    return s;
 }
 
-/* Settle the parameters; the plan is a session without memory. measure: not even the model's
- * weights are needed. */
-static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const gpt_session_params *params,
-                                    int measure, gpt_error *err) {
-    gpt_session_params none;
+/* Settle the parameters; the plan is a work space without memory. */
+static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_work_params *params, int measure,
+                                 gpt_error *err) {
     /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
-    uint64_t limit = SIZE_MAX / 16;
-    uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
-    memset(&none, 0, sizeof none);
-    if (!params) params = &none;
+    const uint64_t limit = SIZE_MAX / 16;
+    const uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
     memset(plan, 0, sizeof *plan);
     if (m->header_only && !measure)
         return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
     if (!m->whole)
         return gpti_fail(err, GPT_E_STATE, "session: the file has no whole model that this version computes");
-    plan->m = m; plan->params = *params;
-    gpti_pool_init(&plan->pool, &params->hooks.parallel, params->n_threads);
+    plan->m = m;
+    if (params) plan->params = *params;
+    gpti_pool_init(&plan->pool, &plan->params.hooks.parallel, plan->params.n_threads);
     plan->n_most = plan->pool.n_worker;
+    plan->n_batch = plan->params.n_batch ? plan->params.n_batch : 256;
+    plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
+    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
+        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
+        (uint64_t)plan->n_batch * used > UINT32_MAX)
+        return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
+    plan->n_slot_row = plan->n_batch * used;
+    plan->n_logit_row = (uint32_t)gpti_min(gpti_max(gpti_min(((size_t)1 << 20) / m->hp.n_vocab, 64), 4), plan->n_batch);
+    return GPT_OK;
+}
+
+/* Settle the parameters; the plans are a session and its work space without memory. measure: not
+ * even the model's weights are needed. */
+static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_model *m,
+                                    const gpt_session_params *params, int measure, gpt_error *err) {
+    gpt_session_params none;
+    gpt_work_params work;
+    memset(&none, 0, sizeof none);
+    memset(&work, 0, sizeof work);
+    if (!params) params = &none;
+    memset(plan, 0, sizeof *plan);
+    plan->m = m; plan->params = *params; plan->w = params->work ? params->work : own;
     plan->n_ctx = params->n_ctx ? params->n_ctx : (uint32_t)gpti_min(m->hp.n_ctx, 4096);
-    plan->n_batch = params->n_batch ? params->n_batch : 256;
-    if (plan->n_batch > plan->n_ctx) plan->n_batch = plan->n_ctx;
+    if (params->work && (params->n_batch || params->n_threads || params->hooks.poll || params->hooks.trace ||
+        params->hooks.parallel.run))
+        return gpti_fail(err, GPT_E_ARG, "session: n_batch, n_threads and hooks are those of its work space");
+    if (params->work && params->work->m != m)
+        return gpti_fail(err, GPT_E_ARG, "session: its work space is of another model");
+    work.n_batch = (uint32_t)gpti_min(params->n_batch ? params->n_batch : 256, plan->n_ctx);
+    work.n_threads = params->n_threads; work.hooks = params->hooks;
+    GPTI_TRY(gpti_work_plan(own, m, &work, measure, err));
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
         (gpti_ull)plan->n_ctx, (gpti_ull)GPTI_MAX_CTX);
     if (m->pos_embd.w.fmt && plan->n_ctx > m->hp.n_ctx)
@@ -7029,53 +7291,102 @@ static gpt_result gpti_session_plan(gpt_session *plan, const gpt_model *m, const
                          (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
-    if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
-        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
-        (uint64_t)plan->n_batch * used > UINT32_MAX)
-        return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
-    plan->n_slot_row = plan->n_batch * used;
-    plan->n_logit_row = ((uint32_t)1 << 20) / m->hp.n_vocab;
-    if (plan->n_logit_row > plan->n_batch) plan->n_logit_row = plan->n_batch;
-    if (plan->n_logit_row > 64) plan->n_logit_row = 64;
-    if (plan->n_logit_row < 4) plan->n_logit_row = plan->n_batch < 4 ? plan->n_batch : 4;
     return GPT_OK;
+}
+
+enum { GPTI_ALIGN = 64 };       /* room to align the first piece */
+
+static size_t gpti_work_plan_bytes(const gpt_work *plan) {
+    gpti_arena a;
+    memset(&a, 0, sizeof a);
+    gpti_work_layout(&a, plan);
+    return a.overflow || a.used > SIZE_MAX - GPTI_ALIGN ? 0 : a.used + GPTI_ALIGN;
+}
+
+GPT_API size_t gpt_work_bytes(const gpt_model *m, const gpt_work_params *params) {
+    gpt_work plan;
+    return !m || gpti_work_plan(&plan, m, params, 1, NULL) ? 0 : gpti_work_plan_bytes(&plan);
 }
 
 GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *params) {
     gpt_session plan;
+    gpt_work own;
     gpti_arena a;
+    size_t work = 0, all;
     memset(&a, 0, sizeof a);
-    if (!m || gpti_session_plan(&plan, m, params, 1, NULL)) return 0;
-    gpti_session_layout(&a, m, &plan, NULL);
-    return a.overflow || a.used > SIZE_MAX - 64 ? 0 : a.used + 64;       /* 64: room to align */
+    if (!m || gpti_session_plan(&plan, &own, m, params, 1, NULL)) return 0;
+    gpti_session_layout(&a, &plan);
+    if (!plan.params.work && (work = gpti_work_plan_bytes(&own)) == 0) return 0;
+    return a.overflow || !gpti_add(&all, a.used, work) || !gpti_add(&all, all, GPTI_ALIGN) ? 0 : all;
+}
+
+static gpt_work *gpti_work_place(void *memory, const gpt_work *plan) {
+    gpti_arena a;
+    gpt_work *w;
+    memset(&a, 0, sizeof a);
+    a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
+    w = gpti_work_layout(&a, plan);
+    w->bytes = a.used + GPTI_ALIGN;
+    memset(w->choice, 0, sizeof *w->choice);
+    gpti_list_stages(w->stage);
+    return w;
+}
+
+GPT_API gpt_result gpt_work_new(gpt_work **out, const gpt_model *m, const gpt_work_params *params, gpt_error *err) {
+    gpt_work plan;
+    size_t need;
+    void *block;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !m) return gpti_fail(err, GPT_E_ARG, "gpt_work_new: out and model must not be NULL");
+    GPTI_TRY(gpti_work_plan(&plan, m, params, 0, err));
+    need = gpti_work_plan_bytes(&plan);
+    block = need ? gpti_alloc_raw(&m->mem, need) : NULL;
+    if (!block) return gpti_fail(err, GPT_E_MEMORY, "work space: out of memory for %llu KiB", (gpti_ull)(need >> 10));
+    *out = gpti_work_place(block, &plan);
+    (*out)->block = block;
+    return GPT_OK;
+}
+
+/* s is the last of w's sessions in the order of their turn; on 0: none of them. */
+static void gpti_take_turn(gpt_work *w, gpt_session *s, int on) {
+    gpt_session **p = &w->first;
+    while (*p) if (*p == s) *p = s->next; else p = &(*p)->next;
+    s->next = NULL;
+    if (on) *p = s;
 }
 
 static void gpti_reset(gpt_session *s) {
-    int n;
-    s->n_past = s->n_token = s->n_committed = s->n_written = s->from = 0; s->cursor.active = 0; s->last_logits = NULL;
-    n = s->gen->active;
+    const int doing = s->doing;
+    gpti_leave_pass(s);
+    s->n_past = s->n_token = s->n_committed = s->n_written = s->from = 0; s->last_logits = NULL;
     memset(s->gen, 0, sizeof *s->gen);
-    if (n) s->gen->finish = GPT_FINISH_HOST;
+    if (doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
+    if (doing) s->result = doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
+    s->doing = GPTI_IDLE;
 }
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
     void *memory, size_t size, gpt_error *err) {
-    gpt_session plan, *s = NULL;
+    gpt_session plan, *s;
+    gpt_work own;
     gpti_arena a;
     size_t need;
     gpti_clear(err);
     if (out) *out = NULL;
     if (!out || !m || !memory)
         return gpti_fail(err, GPT_E_ARG, "gpt_session_init: out, model and memory must not be NULL");
-    GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
+    GPTI_TRY(gpti_session_plan(&plan, &own, m, params, 0, err));
+    if (plan.w->busy) return gpti_fail(err, GPT_E_STATE, "session: its work space is at work");
     need = gpt_session_bytes(m, params);
     if (!need || size < need)
         return gpti_fail(err, GPT_E_MEMORY, "session: needs %llu bytes, given %llu", (gpti_ull)need, (gpti_ull)size);
     memset(&a, 0, sizeof a);
-    a.base = (unsigned char *)gpti_align(memory, 64);
-    gpti_session_layout(&a, m, &plan, &s);
-    gpti_list_stages(s->stage);
-    s->bytes = need; s->gen->active = 0;
+    a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
+    s = gpti_session_layout(&a, &plan);
+    if (!plan.params.work) s->w = s->own = gpti_work_place(a.base + a.used, &own);
+    s->bytes = need;
+    gpti_take_turn(s->w, s, 1);
     gpti_reset(s);
     *out = s;
     return GPT_OK;
@@ -7084,13 +7395,14 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
 GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                    gpt_error *err) {
     gpt_session plan;
+    gpt_work own;
     size_t need;
     void *block;
     gpt_result r;
     gpti_clear(err);
     if (out) *out = NULL;
     if (!out || !m) return gpti_fail(err, GPT_E_ARG, "gpt_session_new: out and model must not be NULL");
-    GPTI_TRY(gpti_session_plan(&plan, m, params, 0, err));
+    GPTI_TRY(gpti_session_plan(&plan, &own, m, params, 0, err));
     need = gpt_session_bytes(m, params);
     block = need ? gpti_alloc_raw(&m->mem, need) : NULL;
     if (!block) return gpti_fail(err, GPT_E_MEMORY, "session: out of memory for %llu KiB", (gpti_ull)(need >> 10));
@@ -7100,36 +7412,110 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
     return r;
 }
 
-/* The beginning and the end of every call that changes a session. generating: what the call needs
- * to be under way, 0 nothing, 1 a generation, -1 either. */
-static gpt_result gpti_enter(gpt_session *s, const char *call, int generating, gpt_error *err) {
+/* The beginning and the end of every call that changes a session or its work space. */
+static gpt_result gpti_enter_work(gpt_work *w, const char *call, gpt_error *err) {
     gpti_clear(err);
-    if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
-    if (s->busy)
+    if (!w) return gpti_fail(err, GPT_E_ARG, "%s: work space must not be NULL", call);
+    if (w->busy)
         return gpti_fail(err, GPT_E_STATE, "%s: the session is at work: its hooks may read, or call gpt_end", call);
-    if (generating == 1 && !s->gen->active) return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
-    if (!generating && s->gen->active)
-        return gpti_fail(err, GPT_E_STATE, "%s: a generation is under way; gpt_end gives it up", call);
-    s->busy = 1;
-    if (generating != 1) s->stop = 0;
-    GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, 1);
+    w->busy = 1; w->err = err; w->only = NULL; w->can_pause = 0;
+    GPTI_FETCH_ADD(&((gpt_model *)w->m)->n_busy, 1);
     return GPT_OK;
 }
-
-static gpt_result gpti_leave(gpt_session *s, gpt_result r) {
-    s->busy = 0;
-    GPTI_FETCH_ADD(&((gpt_model *)s->m)->n_busy, -1);
+static gpt_result gpti_leave_work(gpt_work *w, gpt_result r) {
+    w->busy = 0; w->only = NULL;
+    GPTI_FETCH_ADD(&((gpt_model *)w->m)->n_busy, -1);
     return r;
 }
 
+/* doing: what the call needs to be under way, GPTI_IDLE nothing, GPTI_GENERATES something, -1 either. */
+static gpt_result gpti_enter(gpt_session *s, const char *call, int doing, gpt_error *err) {
+    gpti_clear(err);
+    if (!s) return gpti_fail(err, GPT_E_ARG, "%s: session must not be NULL", call);
+    if (!s->w) return gpti_fail(err, GPT_E_STATE, "%s: the session is frozen", call);
+    if (!s->w->busy && doing == GPTI_GENERATES && !s->doing)
+        return gpti_fail(err, GPT_E_STATE, "%s: no generation is under way", call);
+    if (!s->w->busy && doing == GPTI_IDLE && s->doing)
+        return gpti_fail(err, GPT_E_STATE, "%s: %s is under way; gpt_end gives it up", call,
+                         s->doing == GPTI_GENERATES ? "a generation" : "an evaluation");
+    return gpti_enter_work(s->w, call, err);
+}
+static gpt_result gpti_leave(gpt_session *s, gpt_result r) { return gpti_leave_work(s->w, r); }
+
+/* The next text whose turn it is to choose a token: its logits are there. */
+static gpt_session *gpti_next_writer(const gpt_work *w) {
+    gpt_session *s;
+    for (s = w->first; s; s = s->next) {
+        const int over = s->stop || gpti_enough(s) == GPT_FINISH_STOP || gpti_enough(s) == GPT_FINISH_HOST;
+        if (s->doing == GPTI_GENERATES && gpti_takes_part(w, s) &&
+            (over || (s->n_past == s->n_token && s->last_logits))) return s;
+    }
+    return NULL;
+}
+
+/* All of the work space that take part give up. */
+static gpt_result gpti_cancelled(gpt_work *w, gpt_result r, gpt_error *err) {
+    gpt_session *s;
+    size_t at = w->only ? w->only->n_past : w->first ? w->first->n_past : 0;
+    for (s = w->first; s; s = s->next) if (gpti_takes_part(w, s)) gpti_give_up(s, r);
+    return gpti_fail(err, r, "cancelled by a hook at token %llu", (gpti_ull)at);
+}
+
+/* A call that blocks: the pass under way ends, then s is computed alone. */
+static gpt_result gpti_run(gpt_session *s, gpt_error *err) {
+    gpt_work *w = s->w;
+    gpt_result r = GPT_OK;
+    while (!r && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
+    w->only = s;
+    while (!r && s->doing) r = gpti_advance(w);
+    if (r < 0) return gpti_cancelled(w, r, err);
+    return s->result < 0 ? gpti_fail(err, s->result, "cancelled by a hook at token %llu", (gpti_ull)s->n_past) : GPT_OK;
+}
+
+GPT_API gpt_result gpt_work_step(gpt_work *w, gpt_error *err) {
+    gpt_session *s;
+    gpt_result r;
+    GPTI_TRY(gpti_enter_work(w, "gpt_work_step", err));
+    w->can_pause = 1;
+    r = gpti_advance(w);
+    if (r < 0) return gpti_leave_work(w, gpti_cancelled(w, r, err));
+    for (r = GPT_OK, s = w->first; s; s = s->next) if (gpti_takes_part(w, s)) r = GPT_MORE;
+    return gpti_leave_work(w, r);
+}
+
+GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
+    gpt_result r;
+    size_t n;
+    GPTI_TRY(gpti_enter(s, "gpt_step", GPTI_GENERATES, err));
+    s->w->can_pause = 1;
+    n = s->n_token;
+    do r = gpti_advance(s->w); while (!r && s->doing && s->n_token == n && !s->held);
+    if (r < 0) r = gpti_cancelled(s->w, r, err);
+    else if ((r = s->result) < 0) gpti_fail(err, r, "cancelled by a hook at token %llu", (gpti_ull)s->n_past);
+    return gpti_leave(s, r);
+}
+
+GPT_API void gpt_session_hold(gpt_session *s, int on) { if (s && s->w) s->held = on != 0; }
+
 GPT_API void gpt_session_free(gpt_session *s) {
     gpt_model *m = s ? (gpt_model *)s->m : NULL;
-    if (!s || !s->block || gpti_enter(s, "", -1, NULL)) return;        /* the host's allocator may come here again */
-    gpti_free(&m->mem, s->block);
+    gpt_work *w = s ? s->w : NULL;
+    if (!s || (w && gpti_enter(s, "", -1, NULL))) return;      /* the host's allocator may come here again */
+    if (w) { gpti_leave_pass(s); gpti_take_turn(w, s, 0); }
+    else GPTI_FETCH_ADD(&m->n_busy, 1);
+    if (w && w != s->own) w->busy = 0;
+    if (s->block) gpti_free(&m->mem, s->block);
     GPTI_FETCH_ADD(&m->n_busy, -1);
 }
 
-GPT_API void gpt_session_reset(gpt_session *s) { if (s && !s->busy) gpti_reset(s); }
+GPT_API void gpt_work_free(gpt_work *w) {
+    gpt_model *m = w ? (gpt_model *)w->m : NULL;
+    if (!w || !w->block || w->first || gpti_enter_work(w, "", NULL)) return;
+    gpti_free(&m->mem, w->block);
+    GPTI_FETCH_ADD(&m->n_busy, -1);
+}
+
+GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) gpti_reset(s); }
 
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
     uint32_t i;
@@ -7141,13 +7527,15 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
             return gpti_fail(err, GPT_E_STATE, "rewind: to token %llu of %llu, whose sliding window is no longer kept",
                 (gpti_ull)n, (gpti_ull)s->n_past);
     }
+    gpti_leave_pass(s);
     if (n < s->n_past) s->last_logits = NULL;
     s->n_past = gpti_min(s->n_past, n);
     if (!n) s->n_written = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
-    s->n_token = n; s->cursor.active = 0;
-    if (s->gen->active) s->gen->finish = GPT_FINISH_HOST;
-    s->gen->active = 0;
+    s->n_token = n;
+    if (s->doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
+    if (s->doing) s->result = s->doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
+    s->doing = GPTI_IDLE;
     return GPT_OK;
 }
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
@@ -7163,11 +7551,13 @@ GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n) {
 GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) {
     if (info) memset(info, 0, sizeof *info);
     if (!info || !s) return;
-    info->n_ctx = s->n_ctx; info->n_batch = s->n_batch;
-    info->n_threads = s->pool.host.run ? 0 : s->pool.n_worker; info->kernels = s->m->kern.name;
+    info->n_ctx = s->n_ctx; info->kernels = s->m->kern.name;
+    if (s->w) info->n_batch = s->w->n_batch;
+    if (s->w) info->n_threads = s->w->pool.host.run ? 0 : s->w->pool.n_worker;
     info->bytes = s->bytes; info->n_token = s->n_token;
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
+    info->result = s->result; info->held = s->held; info->frozen = !s->w;
 }
 
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err) {
@@ -7176,12 +7566,12 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     memset(&none, 0, sizeof none);
     if (!hooks) hooks = &none;
     GPTI_TRY(gpti_enter(s, "gpt_session_hooks", -1, err));
-    gpti_pool_init(&pool, &hooks->parallel, s->n_most);
-    if (pool.n_worker > s->n_most)
+    gpti_pool_init(&pool, &hooks->parallel, s->w->n_most);
+    if (pool.n_worker > s->w->n_most)
         return gpti_leave(s,
                           gpti_fail(err, GPT_E_ARG, "gpt_session_hooks: %d workers, but the session was made for %d",
-                                    pool.n_worker, s->n_most));
-    s->pool = pool; s->params.hooks = *hooks;
+                                    pool.n_worker, s->w->n_most));
+    s->w->pool = pool; s->w->params.hooks = *hooks;
     return gpti_leave(s, GPT_OK);
 }
 
@@ -7201,43 +7591,48 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
     return GPT_OK;
 }
 
-/* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
- * computed again. */
-static void gpti_want_last(gpt_session *s) {
-    if (s->n_past == s->n_token && s->n_token && !s->last_logits) s->n_past--;
+/* n tokens come, to be computed by the steps of the work space: scored where logprob is not NULL. */
+static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
+    const size_t base = s->n_token;
+    GPTI_TRY(gpti_append(s, ids, n, err));
+    s->logits_wanted = logprob ? GPTI_LOGITS_SCORE : s->logits ? GPTI_LOGITS_LAST : GPTI_LOGITS_NONE;
+    s->result = GPT_OK;
+    if (!n && logprob) return GPT_OK;
+    if (logprob) {                              /* they are gone, or the host's */
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;
+        logprob[0] = s->n_past == base && s->last_logits
+            ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
+        s->score = logprob; s->score_base = base;
+    } else gpti_want_last(s);
+    if (s->n_past == s->n_token) return GPT_OK;
+    s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
+    gpti_take_turn(s->w, s, 1);
+    return GPT_OK;
 }
 
 GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
     gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_eval", 0, err));
-    r = gpti_append(s, ids, n, err);
-    if (!r) {
-        gpti_want_last(s);
-        s->logits_wanted = GPTI_LOGITS_LAST;
-        r = gpti_forward(s, 0, err);
-    }
-    return gpti_leave(s, r);
+    GPTI_TRY(gpti_enter(s, "gpt_eval", GPTI_IDLE, err));
+    r = gpti_eval(s, ids, n, NULL, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));
 }
 
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
-    size_t base;
     gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_score", 0, err));
-    base = s->n_token;
-    r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") : gpti_append(s, ids, n, err);
-    if (!r && n) {
-        /* they are gone, or the host's */
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;
-        logprob[0] = s->n_past == base && s->last_logits
-            ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
-        s->logits_wanted = GPTI_LOGITS_SCORE; s->score = logprob; s->score_base = base;
-        r = gpti_forward(s, 0, err);
-    }
-    return gpti_leave(s, r);
+    GPTI_TRY(gpti_enter(s, "gpt_score", GPTI_IDLE, err));
+    r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") :
+        gpti_eval(s, ids, n, logprob, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));
+}
+
+GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
+                                  gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_eval_begin", GPTI_IDLE, err));
+    return gpti_leave(s, gpti_eval(s, ids, n, params ? params->logprob : NULL, err));
 }
 
 GPT_API float *gpt_logits(gpt_session *s) {
-    if (!s || s->n_past != s->n_token) return NULL;
+    if (!s || !s->logits || s->n_past != s->n_token) return NULL;
     s->lent = 1;                                /* the host may change them */
     return s->last_logits;
 }
@@ -7481,13 +7876,15 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
 /* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go
  * on with the next call. */
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
-    gpti_generation *g = s->gen;
+    gpt_work *w = s->w;
     gpt_result r = GPT_OK;
-    while (!r &&
-           gpti_choose(&g->choice, s->last_logits, s->m->hp.n_vocab, &g->params.sample, s->token, s->n_token, s->cand,
-                       id))
-        r = gpti_ask(s);
-    if (r != GPT_MORE) memset(&g->choice, 0, sizeof g->choice);
+    if (w->choosing != s) memset(w->choice, 0, sizeof *w->choice);
+    w->choosing = s;
+    while (!r && s->doing == GPTI_GENERATES &&
+           gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token, s->n_token,
+                       w->cand, id))
+        r = gpti_ask(w);
+    if (r != GPT_MORE) w->choosing = NULL;
     return r;
 }
 
@@ -7681,9 +8078,9 @@ GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) {
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
-    if (!s || s->n_past != s->n_token || !s->last_logits || s->busy) return -1;
-    s->gen->choice.step = 0;                    /* one under way begins again: it has the same scratch */
-    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->cand);
+    if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
+    s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
+    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->w->cand);
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they
@@ -7701,22 +8098,22 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     /* computed anew */
     if (gpti_rewind(s, at, NULL)) { s->last_logits = NULL; s->n_past = s->n_written = 0; s->n_token = at; }
     room = s->n_ctx - at;
-    if (kept * GPTI_MERGE_BYTES > sizeof *s->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
-        GPTI_TOK_NO_EOS, s->token + at, room, &n, s->scratch, sizeof *s->scratch, &s->m->mem, NULL)) n = 0;
+    if (kept * GPTI_MERGE_BYTES > sizeof *s->w->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
+        GPTI_TOK_NO_EOS, s->token + at, room, &n, s->w->scratch, sizeof *s->w->scratch, &s->m->mem, NULL)) n = 0;
     s->n_committed = s->n_token = at + gpti_min(n, room);
 }
 
 /* The session's text is then what the host was given: all of it, or what comes before the stop
  * string, or before the callback said stop. Only GPT_FINISH_LENGTH, where the next call may go on,
  * leaves more: what was held back. */
-static gpt_result gpti_finish(gpt_session *s, gpt_finish why) {
+static void gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
     if (why != GPT_FINISH_LENGTH)
         gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
-    g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why; g->active = 0;
-    return GPT_OK;
+    g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
+    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0;
 }
 
 /* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
@@ -7741,8 +8138,8 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     else if (!gpti_tokenizer_is_special(t, s->token[s->n_token - 1])) flags |= GPTI_TOK_CONTINUE;
     if (params->special) flags |= GPTI_TOK_SPECIAL;
     if (*prompt || !s->n_token)
-        GPTI_TRY(gpti_tokenizer_encode(t, prompt, strlen(prompt), flags, s->token + s->n_token, room, &n, s->scratch,
-            sizeof *s->scratch, &s->m->mem, err));
+        GPTI_TRY(gpti_tokenizer_encode(t, prompt, strlen(prompt), flags, s->token + s->n_token, room, &n, s->w->scratch,
+            sizeof *s->w->scratch, &s->m->mem, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT,
             "the prompt's %llu tokens do not fit: %llu of a context of %llu are free", (gpti_ull)n, (gpti_ull)room,
@@ -7764,16 +8161,19 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     }
     if (n) s->from = s->n_past;
     s->n_committed = s->n_token; s->n_token += n;
+    s->logits_wanted = GPTI_LOGITS_LAST;
     gpti_want_last(s);                          /* computes the last token again if its logits are gone */
     g->edge = t->add_space_prefix;
     for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
-    g->edge_at = SIZE_MAX; g->n_prompt = n; g->active = 1;
+    g->edge_at = SIZE_MAX; g->n_prompt = n;
+    s->doing = GPTI_GENERATES; s->result = GPT_MORE;
+    gpti_take_turn(s->w, s, 1);
     return GPT_OK;
 }
 
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
     void *user, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_begin", 0, err));
+    GPTI_TRY(gpti_enter(s, "gpt_begin", GPTI_IDLE, err));
     return gpti_leave(s, gpti_begin(s, prompt, params, fn, user, err));
 }
 
@@ -7806,10 +8206,9 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
 }
 
 GPT_API void gpt_end(gpt_session *s) {
-    if (s && s->busy) s->stop = 1;
-    if (!s || gpti_enter(s, "gpt_end", 1, NULL)) return;
-    gpti_finish(s, GPT_FINISH_HOST);
-    gpti_drop_waiting(s);
+    if (s && s->w && s->w->busy) s->stop = s->w->stop = 1;
+    if (!s || gpti_enter(s, "gpt_end", GPTI_GENERATES, NULL)) return;
+    gpti_give_up(s, s->doing == GPTI_GENERATES ? GPT_OK : GPT_E_CANCELLED);
     gpti_leave(s, GPT_OK);
 }
 
@@ -8274,23 +8673,24 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
     return r;
 }
 
-/* The ids of the conversation at s->x: between two evaluations the activations from s->x to
- * s->logits hold nothing, so the ids, the text and its marks are laid out there. A conversation too
- * long for that takes memory until the ids are known, in *own for the caller to free. A byte is at
- * most GPTI_TOK_GROW ids and one for the space put in front of it. */
+/* The ids of the conversation at x of the work space: while no pass is under way, what lies from x to
+ * logits holds nothing, so the ids, the text and its marks are laid out there. A conversation too long
+ * for that takes memory until the ids are known, in *own for the caller to free. A byte is at most
+ * GPTI_TOK_GROW ids and one for the space put in front of it. */
 static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
     size_t len = gpti_chat_render(c, NULL, NULL, 0), need;
-    size_t room = (size_t)((char *)s->logits - (char *)s->x), most = s->n_ctx;
+    const gpt_work *w = s->w;
+    size_t room = w->cursor.active ? 0 : (size_t)((char *)w->logits - (char *)w->x), most = s->n_ctx;
     char *text;
     if (len < most / (GPTI_TOK_GROW + 1)) most = (GPTI_TOK_GROW + 1) * len + 1;
     if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token))) need = SIZE_MAX;
     *own = need <= room || need == SIZE_MAX ? NULL : gpti_alloc_raw(&s->m->mem, need);
     if (need > room && !*own)
         return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
-    *ids = (gpt_token *)(*own ? *own : (void *)s->x);
+    *ids = (gpt_token *)(*own ? *own : (void *)w->x);
     text = (char *)(*ids + most);
     gpti_chat_render(c, text, (unsigned char *)text + len, len);
-    GPTI_TRY(gpti_chat_encode(c, &s->m->tok, text, len, *ids, most, n, s->scratch, &s->m->mem, err));
+    GPTI_TRY(gpti_chat_encode(c, &s->m->tok, text, len, *ids, most, n, s->w->scratch, &s->m->mem, err));
     if (*n > most)
         return gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit the context of "
                          "%llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
@@ -8329,17 +8729,16 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
 
 GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
-    GPTI_TRY(gpti_enter(s, "gpt_chat_begin", 0, err));
+    GPTI_TRY(gpti_enter(s, "gpt_chat_begin", GPTI_IDLE, err));
     return gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err));
 }
 
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpt_result r;
-    GPTI_TRY(gpti_enter(s, "gpt_chat", 0, err));
-    GPTI_TRY(gpti_leave(s, gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err)));
-    do r = gpt_step(s, err); while (r == GPT_MORE);
-    return r;
+    GPTI_TRY(gpti_enter(s, "gpt_chat", GPTI_IDLE, err));
+    r = gpti_chat_begin(s, messages, n_message, chat, params, fn, user, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));
 }
 
 /* ---- data: chat families ---- */

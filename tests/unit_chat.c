@@ -637,10 +637,10 @@ static void given_up(const gpt_model *m) {
         int by_end = (int)(i & 1), k;
         gpt_session_reset(s);
         o.n = 0;
-        s->params.hooks.poll = sometimes;
+        s->w->params.hooks.poll = sometimes;
         CHECK(!gpt_chat(s, talk, 1, NULL, &p, take, &o, &err), "%s", err.msg);      /* an answer that the next text does not have */
         seen = s->n_past;
-        s->params.hooks.poll = by_end ? pause_always : cancel_later;
+        s->w->params.hooks.poll = by_end ? pause_always : cancel_later;
         polls_left = i;
         r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
         CHECK(!r, "%s", err.msg);
@@ -652,14 +652,14 @@ static void given_up(const gpt_model *m) {
         ids = gpt_session_tokens(s, &n);
         CHECK(n <= n_all && !memcmp(ids, all, n * sizeof *ids), "%lu tokens of another text", (unsigned long)n);
         stopped += n > 0 && n != seen;
-        s->params.hooks.poll = sometimes;
+        s->w->params.hooks.poll = sometimes;
         o.n = 0;
         CHECK(!gpt_chat(s, talk, 3, NULL, &p, take, &o, &err), "%s", err.msg);
         CHECK(o.n == want.n && !memcmp(o.text, want.text, o.n), "\"%s\" after giving up, \"%s\" otherwise", o.text, want.text);
         CHECK(gpt_session_tokens(s, &n) && n == n_all + 4, "expected %lu tokens, found %lu", (unsigned long)n_all + 4, (unsigned long)n);
     }
     CHECK(i > 40 && stopped > 9, "given up %lu times in the middle, up to poll %lu", (unsigned long)stopped, (unsigned long)i);
-    s->params.hooks.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
+    s->w->params.hooks.poll = NULL;                      /* and where the host has seen tokens, they stay, the last one waiting as always */
     for (i = 1; i < 4; i++) {
         gpt_session_reset(s);
         r = gpt_chat_begin(s, talk, 3, NULL, &p, NULL, NULL, &err);
