@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive"
+programs="generate tokenize perplexity bench chat naive npc"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -38,7 +38,7 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    text="-p 1"; [ $p = chat ] && text=
+    text="-p 1"; case $p in chat | npc) text= ;; esac
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
@@ -531,6 +531,25 @@ END
 else
     skip "cli: no python3, so no zip archive is made"
 fi
+
+# ---- npc
+fails "npc --demo 0" "^npc: --demo: expected 1 to 86400 seconds, got 0" npc -m "$model" --demo 0
+fails "npc --demo of a word" "^npc: --demo: expected a whole number, got 'long'" npc -m "$model" --demo long
+fails "npc, a negative seed" "^npc: -s: expected -1 or more, got -2" npc -m "$model" -s -2
+works "npc --demo" npc -m "$model" --demo 4 --seed 3
+like  "npc --demo: the last line" '^overrun p50 p99 max [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3}$' "$(tail -n 1 "$tmp/out")"
+same  "npc --demo: its frames" 240 "$(awk '/^  below|^  more/ { n += $1 == "below" ? $3 : $2 } END { print n }' "$tmp/out")"
+sed '/^$/,$d' "$tmp/out" >"$tmp/said"
+same  "npc --demo: who speaks" "Mia Tom Sam" "$(head -n 3 "$tmp/said" | sed 's/:.*//' | tr '\n' ' ' | sed 's/ $//')"
+works "npc --demo, shorter, two threads" npc -m "$model" --demo 2 --seed 3 -t 2
+sed '/^$/,$d' "$tmp/out" >"$tmp/again"
+least=$(for f in said again; do wc -l <"$tmp/$f"; done | sort -n | head -n 1)
+for f in said again; do head -n $least "$tmp/$f" >"$tmp/$f.head"; done
+check "npc --demo: the same seed, the same talk" cmp "$tmp/said.head" "$tmp/again.head"
+printf 'Hello Tom!\nsave\nTom, what is that?\nload\nTom, what is that?\n' | "$bin/npc" -m "$model" >"$tmp/out" 2>"$tmp/err"
+same  "npc, lines: exit status" 0 $?
+same  "npc, lines: who answers" "Tom [saved] Tom [loaded] Tom " "$(sed 's/:.*//' "$tmp/out" | tr '\n' ' ')"
+same  "npc, lines: after load the same answer" "$(sed -n 3p "$tmp/out")" "$(sed -n 5p "$tmp/out")"
 
 # ---- hello
 run hello "$model" "$prompt"
