@@ -7446,14 +7446,20 @@ static size_t gpti_held_from(const gpt_session *s, size_t layer) {
 
 /* The same, its prefixes included */
 static size_t gpti_held_since(const gpt_session *s, size_t layer) {
-    while (s->params.prefix && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
+    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
     return gpti_held_from(s, layer);
+}
+
+/* Whose cache is to be asked for the first n tokens: within its prefix they are that one's. */
+static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    return s;
 }
 
 /* Can the text be computed from token n on: does each layer hold what that sees? */
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
-    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
         const gpt_session *h = s;
@@ -7799,6 +7805,7 @@ GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err) {
 }
 
 GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err) {
+    const gpt_session *o;
     size_t i, same, done;
     gpt_result r = GPT_OK;
     GPTI_TRY(gpti_enter(s, "gpt_session_copy", GPTI_IDLE, err));
@@ -7814,15 +7821,16 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
     gpti_rewind(s, same, NULL);
+    o = gpti_origin(src, done);
     for (i = 0; done > same && i < s->m->hp.n_layer; i++) {
         const size_t cap = s->cache[i].cap, end = (done + 15) & ~(size_t)15;
         size_t from = same & ~(size_t)15;
         if (s->m->layer[i].window) {            /* as much as both hold */
             if (end > s->origin + cap) from = gpti_max(from, end - cap);
-            from = gpti_max(from, gpti_held_since(src, i));
+            from = gpti_max(from, gpti_held_since(o, i));
             if (from > same) s->kept_from = gpti_max(s->kept_from, from);
         }
-        gpti_copy_cache(s, src, i, from, done);
+        gpti_copy_cache(s, o, i, from, done);
     }
     memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
     if (done > same) { s->n_past = done; s->last_logits = NULL; }
