@@ -116,8 +116,6 @@ static gpt_generate_params params_of(const game *g, const character *p) {
     params.max_tokens = 40;
     params.stop = ends;
     params.n_stop = 2;
-    params.roll = 1;                                /* who has talked for long forgets how it began, but not who he is */
-    params.n_keep = p->keep;
     return params;
 }
 
@@ -144,7 +142,7 @@ static void talk_to(game *g, character *p, const char *who, const char *text) {
     p->now.line[0] = 0;
     params = params_of(g, p);
     r = gpt_begin(p->s, p->now.turn > 1 ? prompt : first, &params, say, &p->now, &err);
-    if (r == GPT_E_CONTEXT && !gpt_session_rewind(p->s, p->keep, &err))         /* no room for it: a new conversation */
+    if (r == GPT_E_CONTEXT && !gpt_session_rewind(p->s, p->keep, &err))         /* no room: a new conversation */
         r = gpt_begin(p->s, first, &params, say, &p->now, &err);
     if (r) args_die("%s", err.msg);
 }
@@ -195,17 +193,14 @@ static void save(const character *p, int what, snapshot *to) {
     if (gpt_session_save(p->s, what, &w, &err)) args_die("%s", err.msg);
 }
 
-static void load(const game *g, character *p, const snapshot *from) {
+static void load(character *p, const snapshot *from) {
     gpt_reader r = { NULL, NULL, 0 };
     gpt_error err;
     r.user = from->text;
     r.size = from->n;
     if (gpt_session_restore(p->s, &r, &err)) args_die("%s", err.msg);
     p->now = from->now;
-    if (p->now.talks) {                             /* a saved text has no pointers: they are given anew */
-        const gpt_generate_params params = params_of(g, p);
-        if (gpt_resume(p->s, &params, say, &p->now, &err)) args_die("%s", err.msg);
-    }
+    if (p->now.talks && gpt_resume(p->s, NULL, say, &p->now, &err)) args_die("%s", err.msg);   /* a saved text has no pointers */
 }
 
 /* ---- The demo: it plays by itself, prints what is said, and counts the time that frames took -------------------------- */
@@ -264,7 +259,7 @@ static void demo(game *g, size_t n_frame) {
             character *p = &g->npc[frame / 40 % N];
             save(p, GPT_SAVE_CACHE, &p->saved);
             gpt_session_reset(p->s);
-            load(g, p, &p->saved);
+            load(p, &p->saved);
         }
         if (!busy) {
             for (int i = 0; g->round && i < N; i++) printf("%s: %s\n", g->npc[i].name, g->npc[i].now.line);
@@ -360,7 +355,7 @@ static const char *save_all(game *g) {
 }
 static const char *load_all(game *g) {
     if (!g->npc[0].saved.text) return "nothing is saved";
-    for (int i = 0; i < N; i++) load(g, &g->npc[i], &g->npc[i].saved);
+    for (int i = 0; i < N; i++) load(&g->npc[i], &g->npc[i].saved);
     g->round = g->saved_round;
     return "loaded";
 }
