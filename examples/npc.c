@@ -181,16 +181,16 @@ static void chat(game *g) {
 }
 
 /* Into memory; a file would hold the same bytes. GPT_SAVE_TOKENS: some KiB, and the text is computed again after loading, in slices
- * as ever; GPT_SAVE_CACHE: with keys and values, to go on at once. */
-static void save(const character *p, int what, snapshot *to) {
+ * as ever. GPT_SAVE_CACHE would go on at once, but takes MiB and milliseconds: for the loading screen, not for a frame. */
+static void save(const character *p, snapshot *to) {
     gpt_writer w = { NULL, NULL, 0 };
     gpt_error err;
     to->now = p->now;
-    to->n = gpt_session_save_bytes(p->s, what);
+    to->n = gpt_session_save_bytes(p->s, GPT_SAVE_TOKENS);
     to->text = (unsigned char *)args_need(realloc(to->text, to->n));
     w.user = to->text;
     w.size = to->n;
-    if (gpt_session_save(p->s, what, &w, &err)) args_die("%s", err.msg);
+    if (gpt_session_save(p->s, GPT_SAVE_TOKENS, &w, &err)) args_die("%s", err.msg);
 }
 
 static void load(character *p, const snapshot *from) {
@@ -255,9 +255,9 @@ static void demo(game *g, size_t n_frame) {
     for (frame = 0; frame < n_frame && !args_stopped; frame++) {
         const double begin = cpu_seconds();
         g->deadline = args_seconds() + budget;
-        if (frame % 40 == 20) {                     /* one after the other is saved, forgotten and loaded, in mid-sentence */
-            character *p = &g->npc[frame / 40 % N];
-            save(p, GPT_SAVE_CACHE, &p->saved);
+        if (frame % 200 == 100) {                   /* one after the other is saved, forgotten and loaded, in mid-sentence */
+            character *p = &g->npc[frame / 200 % N];
+            save(p, &p->saved);
             gpt_session_reset(p->s);
             load(p, &p->saved);
         }
@@ -349,7 +349,7 @@ static void player_talks_to(game *g, character *p, char *text) {
 }
 
 static const char *save_all(game *g) {
-    for (int i = 0; i < N; i++) save(&g->npc[i], GPT_SAVE_TOKENS, &g->npc[i].saved);
+    for (int i = 0; i < N; i++) save(&g->npc[i], &g->npc[i].saved);
     g->saved_round = g->round;
     return "saved";
 }
