@@ -1203,7 +1203,7 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
  * gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
 enum {
     GPTI_WORTH_SHARING = 1 << 18,       /* multiply-adds of a loop that are worth another thread */
-    GPTI_SLICE = 1 << 23,       /* multiply-adds of a slice (see gpt_step), for each worker */
+    GPTI_SLICE = 1 << 22,       /* multiply-adds of a slice (see gpt_step), for each worker */
     GPTI_MAX_WORKER = 256,
     GPTI_PIECES = 4,            /* pieces of a loop for each worker */
     GPTI_SPIN = 2000,           /* a waiting thread looks so often before it yields its core */
@@ -7273,10 +7273,10 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_work *w) {
     const size_t left = w->cursor.n_unit - w->cursor.unit, cost = w->cost ? w->cost : 1;
-    /* plain C takes its time */
+    /* plain C takes its time; a few rows take as long as 16, as the weights come from memory */
     const size_t slice = w->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
-    const size_t most = slice * (size_t)w->pool.n_worker / cost + 1,
-                 n = w->params.hooks.poll ? gpti_min(left, most) : left;
+    const size_t rows = w->n_row < 16 ? 16 / w->n_row : 1, most = slice * (size_t)w->pool.n_worker / (cost * rows) + 1;
+    const size_t n = w->params.hooks.poll ? gpti_min(left, most) : left;
     w->slice = w->cursor.unit;
     gpti_parallel_for(&w->pool, n, cost, gpti_stage_task, w);
     w->cursor.unit += n;
@@ -7512,11 +7512,11 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_b
 
 /* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
  * short convolution has no keys and one value, D wide and F32. */
-typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; } gpti_cache_shape;
+typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].n_kv;
+    x.n_head = conv ? 1 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
     x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
     x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
     return x;
@@ -8870,8 +8870,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
 /* Layer i's positions of s from the multiple of 16 `from` to n_past */
 static void gpti_save_cache(gpti_save *f, const gpt_session *s, size_t i, size_t from, size_t n_past) {
     const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
-    int (*const save)(gpti_save *f, void *p, size_t n) = s->params.kv == GPT_KV_F32 ? gpti_save_words : gpti_save_bytes;
-    const size_t n = s->params.kv == GPT_KV_F32 ? 4 : 16;      /* 16 positions, in words or bytes */
+    int (*const save)(gpti_save *f, void *p, size_t n) = x.words ? gpti_save_words : gpti_save_bytes;
+    const size_t n = x.words ? 4 : 16;          /* 16 positions, in words or bytes */
     const gpti_cache *c = &s->cache[i];
     size_t p, h;
     for (p = from; p < n_past && !f->fail; p += 16) for (h = 0; h < x.n_head; h++) {
