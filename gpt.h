@@ -8816,18 +8816,17 @@ static float gpti_save_f32(gpti_save *f, float v) {
 
 /* n numbers of 4 bytes */
 static int gpti_save_words(gpti_save *f, void *words, size_t n) {
-    unsigned char *p = (unsigned char *)words;
+    unsigned char *p = (unsigned char *)words, b[256];
     uint32_t x;
-    size_t i;
-    if (GPTI_LITTLE) return gpti_save_bytes(f, words, 4 * n);
-    for (i = 0; i < n && !f->fail; i++, p += 4) {
-        unsigned char b[4];
-        memcpy(&x, p, 4);
-        b[0] = (unsigned char)x; b[1] = (unsigned char)(x >> 8);
-        b[2] = (unsigned char)(x >> 16); b[3] = (unsigned char)(x >> 24);
-        gpti_save_bytes(f, b, 4);
-        x = gpti_load_u32(b);
-        if (f->c) memcpy(p, &x, 4);
+    size_t i, m;
+    for (; n && !f->fail; n -= m, p += 4 * m) {
+        m = gpti_min(n, sizeof b / 4);
+        for (i = 0; i < m && !f->c; i++) {
+            memcpy(&x, p + 4 * i, 4);
+            gpti_store_u16(b + 4 * i, x & 0xFFFFu); gpti_store_u16(b + 4 * i + 2, x >> 16);
+        }
+        if (!gpti_save_bytes(f, b, 4 * m)) return 0;
+        for (i = 0; i < m && f->c; i++) { x = gpti_load_u32(b + 4 * i); memcpy(p + 4 * i, &x, 4); }
     }
     return !f->fail;
 }
