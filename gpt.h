@@ -7304,11 +7304,40 @@ static int gpti_next_stage(gpt_work *w) {
     return 1;
 }
 
+/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
+ * short convolution has no keys and one value, D wide and F32. */
+typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
+static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
+    const int conv = m->layer[layer].kind & GPTI_CONV;
+    gpti_cache_shape x;
+    x.n_head = conv ? 1 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
+    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
+    return x;
+}
+
+/* A group of 16 positions begins: nothing of what lay there goes into a save. */
+static void gpti_clear_group(gpt_session *s, size_t position) {
+    size_t i, h;
+    for (i = 0; i < s->m->hp.n_layer; i++) {
+        const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
+        const gpti_cache *c = &s->cache[i];
+        const size_t row = gpti_cache_row(c, position - s->origin);
+        for (h = 0; h < x.n_head; h++) {
+            memset(c->k + (h * c->cap + row) * x.k_bytes, 0, 16 * x.k_bytes);
+            memset(c->v + (h * c->cap + row) * x.v_bytes, 0, 16 * x.v_bytes);
+        }
+    }
+}
+
 /* n rows of s are in the pass that begins. */
 static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
     size_t i;
     s->n_in_pass = n;
-    for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
+    for (i = 0; i < n; i++, w->n_row++) {
+        w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i;
+        if ((s->n_past + i) % 16 == 0) gpti_clear_group(s, s->n_past + i);
+    }
     s->n_written = gpti_max(s->n_written, s->n_past + n);
     s->last_logits = NULL;
 }
@@ -7508,18 +7537,6 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
  * overwrites what it sees */
 static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_batch) {
     return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
-}
-
-/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32. */
-typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
-static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
-    const int conv = m->layer[layer].kind & GPTI_CONV;
-    gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
-    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
-    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
-    return x;
 }
 
 /* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
