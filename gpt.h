@@ -7002,10 +7002,11 @@ static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
         if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
         if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
         for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
-            int bad = 0;
-            n = gpti_min(n_vocab - i, 16);
-            for (j = 0; j < n; j++) bad |= z[i + j] != z[i + j];
-            for (j = 0; bad && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
+            uint32_t bits[GPTI_LANES] = { 0 }, bad = 0;
+            n = gpti_min(n_vocab - i, GPTI_LANES);
+            memcpy(bits, z + i, n * sizeof *z);
+            for (j = 0; j < GPTI_LANES; j++) bad |= 0x7f800000u - (bits[j] & 0x7fffffffu);
+            for (j = 0; bad >> 31 && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
         }
         if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
             s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
