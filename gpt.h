@@ -6976,7 +6976,9 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
 /* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
  * computed again. */
 static void gpti_want_last(gpt_session *s) {
-    if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST) s->n_past--;
+    if (s->n_past != s->n_token || !s->n_token || s->last_logits || s->logits_wanted != GPTI_LOGITS_LAST) return;
+    s->n_past--;
+    s->from = gpti_min(s->from, s->n_past);
 }
 
 static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
@@ -7600,7 +7602,7 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, floa
     s->result = GPT_OK;
     if (!n && logprob) return GPT_OK;
     if (logprob) {                              /* they are gone, or the host's */
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->n_past--;
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->from = --s->n_past;
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->score = logprob; s->score_base = base;
