@@ -7468,9 +7468,10 @@ static gpt_result gpti_cancelled(gpt_work *w, gpt_result r, gpt_error *err) {
 static gpt_result gpti_run(gpt_session *s, gpt_error *err) {
     gpt_work *w = s->w;
     gpt_result r = GPT_OK;
-    while (!r && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
+    while (!r && s->doing && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
     w->only = s;
     while (!r && s->doing) r = gpti_advance(w);
+    if (r < 0 && s->doing && s->held) gpti_give_up(s, r);       /* held, it takes no part where all give up */
     if (r < 0) return gpti_cancelled(w, r, err);
     return s->result < 0 ? gpti_fail(err, s->result, "cancelled by a hook at token %llu", (gpti_ull)s->n_past) : GPT_OK;
 }
@@ -7602,7 +7603,7 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, floa
     s->result = GPT_OK;
     if (!n && logprob) return GPT_OK;
     if (logprob) {                              /* they are gone, or the host's */
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) s->from = --s->n_past;
+        if (base && s->n_past == base && (!s->last_logits || s->lent)) { s->from = --s->n_past; s->last_logits = NULL; }
         logprob[0] = s->n_past == base && s->last_logits
             ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->score = logprob; s->score_base = base;

@@ -3,6 +3,7 @@
  * a list of tokens, and a session of its own that evaluates them. Then what the head of gpt.h promises, one test a promise.
  * Runs from the repository's root.
  *     unit_texts --seed N      the history of that seed alone, of every model
+ *     unit_texts --model NAME  of that model alone
  *     unit_texts --ops N       so many operations for all models together; 10000 unless told */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
@@ -271,7 +272,7 @@ static void settle(slot *k) {
                               at, (int)k->says.n, k->says.p, (int)k->want_says.n, k->want_says.p);
     }
     k->doing = AT_REST; k->ended = k->refused = 0; k->result = i.result; k->now = t;
-    if (below(2)) compare_logits(k);
+    compare_logits(k);
 }
 
 static void settle_all(void) {
@@ -589,6 +590,16 @@ static void op_sample(slot *k) {
     CHECK(id == gpt_sample(k->ref, &p), AT ": slot %d: drew %d", AT_ARGS, (int)(k - slots), (int)id);
 }
 
+/* The logits that are there, or those that an evaluation of nothing computes. */
+static void op_compare(slot *k) {
+    op_name = "gpt_eval of nothing";
+    if (k->doing) return;
+    if (!gpt_logits(k->s)) {
+        k->want = k->now; k->doing = EVALUATES;
+        gpt_eval(k->s, NULL, 0, NULL);
+    } else compare_logits(k);
+}
+
 /* What is not held comes to its end, whatever else there is. */
 static void op_drain(int r) {
     unsigned n;
@@ -602,7 +613,8 @@ static void operation(void) {
     slot *k = &slots[below(N_SLOT)];
     uint32_t dice = below(100);
     if (!k->s) { op_name = "gpt_session_new"; open_slot(k); settle_all(); return; }
-    if (dice < 24) op_eval(k);
+    if (dice < 16) op_eval(k);
+    else if (dice < 24) op_compare(k);
     else if (dice < 44) op_write(k);
     else if (dice < 68) op_work_step((int)below(N_ROOM));
     else if (dice < 76) op_step(k);
@@ -617,6 +629,7 @@ static void operation(void) {
 }
 
 static uint32_t only_seed;
+static const char *only_model;
 static unsigned ops = 10000;
 
 static void history(const char *name, uint32_t s, unsigned n) {
@@ -656,10 +669,11 @@ static void test_histories(void) {
         for (i = 0; i < n_name && test_failed < 20; i++) {
             const uint32_t s = only_seed ? only_seed : 1 + k * n_name + i;
             const int before = test_failed;
+            if (only_model && strcmp(only_model, names[i])) continue;
             history(names[i], s, ops / n_name / 2 + 1);
-            if (test_failed > before) printf("unit_texts: the history that failed: model %s, --seed %lu\n", names[i], (unsigned long)s);
+            if (test_failed > before) printf("unit_texts: the history that failed: --model %s --seed %lu\n", names[i], (unsigned long)s);
         }
-    CHECK(only_seed || (n_pause > 100 && n_end > 20 && n_done > 1000 && n_host > 50 && n_compared > 500 && n_cancel),
+    CHECK(only_seed || only_model || (n_pause > 100 && n_end > 20 && n_done > 1000 && n_host > 50 && n_compared > 500 && n_cancel),
           "pauses %u, cancels %u, gpt_end %u, done %u, ended %u, compared %u", (unsigned)n_pause, (unsigned)n_cancel, (unsigned)n_end, (unsigned)n_done,
           (unsigned)n_host, (unsigned)n_compared);
 }
@@ -670,9 +684,11 @@ static const test tests[] = {
 };
 
 int main(int argc, char **argv) {
-    while (argc > 2 && (!strcmp(argv[1], "--seed") || !strcmp(argv[1], "--ops"))) {
+    while (argc > 2 && (!strcmp(argv[1], "--seed") || !strcmp(argv[1], "--ops") || !strcmp(argv[1], "--model"))) {
         const unsigned long v = strtoul(argv[2], NULL, 10);
-        if (argv[1][2] == 's') only_seed = (uint32_t)v; else ops = (unsigned)v;
+        if (argv[1][2] == 's') only_seed = (uint32_t)v;
+        else if (argv[1][2] == 'o') ops = (unsigned)v;
+        else only_model = argv[2];
         argv[2] = argv[0]; argc -= 2; argv += 2;
     }
     test_run(tests, argc, argv);
