@@ -246,7 +246,7 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
  * sessions that name the same one are a batch. gpt_work_step computes one pass of all that is under
  * way in it (gpt_begin, gpt_chat_begin, gpt_eval_begin): a token of each session that writes, then
  * n_fill rows of prompts in equal shares, or n_batch where nobody writes; who began first has the
- * first turn. What one session ends with, its end, an error, a full context, never touches another.
+ * first turn, and where there are fewer rows than texts, all have one in turn. What one session ends with, its end, an error, a full context, never touches another.
  * To threads a work space and its sessions are one object: one call at a time, from any thread. */
 typedef struct gpt_work gpt_work;
 
@@ -7010,7 +7010,7 @@ static size_t gpti_share_rows(const gpt_work *w, size_t share) {
  * not depend on it, so it depends on no clock. */
 static int gpti_begin_pass(gpt_work *w) {
     gpt_session *s, **left = NULL, **end;
-    size_t n_homeless = 0, share = 0, room, n;
+    size_t n_homeless = 0, share = 0, n_first = 0, room, n;
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = 0;
@@ -7018,21 +7018,22 @@ static int gpti_begin_pass(gpt_work *w) {
         if (!s->logits) s->last_logits = NULL;  /* the pass needs the room */
         if (gpti_takes_part(w, s)) gpti_want_last(s);
     }
-    for (end = &w->first; (s = *end) != NULL; end = &s->next) {
-        if (gpti_n_waiting(w, s) != 1) continue;
-        if (gpti_has_room(w, s, 1, &n_homeless)) gpti_add_rows(w, s, 1);
-        else if (!left) left = end;
+    for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
+        const size_t waiting = gpti_n_waiting(w, s);
+        if (!n_first) n_first = waiting;
+        if (waiting == 1 && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless))
+            gpti_add_rows(w, s, 1);
     }
     room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
     while (share < room && gpti_share_rows(w, share + 1) <= room) share++;
     room -= gpti_share_rows(w, share);          /* what is left over: one row each */
-    for (s = w->first; s; s = s->next) {
+    for (end = &w->first; (s = *end) != NULL; end = &s->next) {
         const size_t waiting = gpti_n_waiting(w, s);
-        if (waiting < 2) continue;
-        n = gpti_min(waiting, share);
-        if (n < waiting && room) { n++; room--; }
+        n = waiting > 1 ? gpti_min(waiting, share) : 0;
+        if (waiting > 1 && n < waiting && room) { n++; room--; }
         if (n && !gpti_has_room(w, s, n, &n_homeless)) n--;
         if (n) gpti_add_rows(w, s, n);
+        if (waiting && !s->n_in_pass && !left) left = end;
     }
     if (left && left != &w->first) {            /* who had no place is the first next time */
         s = *left; *left = NULL;

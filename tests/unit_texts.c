@@ -678,8 +678,534 @@ static void test_histories(void) {
           (unsigned)n_host, (unsigned)n_compared);
 }
 
+/* ---- One promise a test --------------------------------------------------------------------------------------------- */
+
+enum { N_LONG = 2000 };
+
+static gpt_session *session_in(const gpt_model *m, gpt_work *w, uint32_t n_ctx, int no_logits) {
+    gpt_session_params p;
+    gpt_session *s = NULL;
+    gpt_error err;
+    memset(&p, 0, sizeof p);
+    p.n_ctx = n_ctx; p.work = w; p.no_logits = no_logits;
+    if (!w) p.n_threads = 1;
+    CHECK(gpt_session_new(&s, m, &p, &err) == GPT_OK, "%s", err.msg);
+    if (!s) exit(test_report("unit_texts"));
+    return s;
+}
+
+static gpt_generate_params writing(size_t max_tokens, uint64_t with_seed) {
+    gpt_generate_params g;
+    memset(&g, 0, sizeof g);
+    g.max_tokens = max_tokens; g.ignore_end = 1;
+    g.sample.temperature = 1.0f; g.sample.top_p = 0.95f; g.sample.seed = with_seed;
+    return g;
+}
+
+static gpt_token some_id(size_t i, size_t n) { return (gpt_token)((i * i * 7 + 3 * i + 1) % n); }
+
+/* What s holds must be what gpt_generate alone makes of its first n_prompt tokens. */
+static void check_alone(const gpt_model *m, const gpt_session *s, size_t n_prompt, const gpt_generate_params *g, const char *what) {
+    gpt_session_info i;
+    gpt_session *ref;
+    gpt_error err;
+    size_t n, k;
+    const gpt_token *t = gpt_session_tokens(s, &n), *want;
+    gpt_session_info_get(s, &i);
+    ref = session_in(m, NULL, i.n_ctx, 0);
+    CHECK(gpt_eval(ref, t, n_prompt, &err) == GPT_OK && gpt_generate(ref, "", g, NULL, NULL, &err) == GPT_OK, "%s: %s", what, err.msg);
+    want = gpt_session_tokens(ref, &k);
+    CHECK(n <= k && (n == k || i.result == GPT_MORE || i.finish == GPT_FINISH_HOST) && !memcmp(t, want, n * sizeof *t), "%s: %u tokens, alone %u, or others", what,
+          (unsigned)n, (unsigned)k);
+    gpt_session_free(ref);
+}
+
+/* The rows of each pass, by session, as the trace hook tells them. */
+typedef struct passes {
+    const gpt_session *who[64];
+    size_t n_who, rows[64], n_pass, most_rows;
+    int    in_embd, pause;          /* pause: one poll in so many makes one */
+    size_t polls;
+} passes;
+
+static int on_trace(void *user, const gpt_trace *t) {
+    passes *p = (passes *)user;
+    size_t i, sum = 0;
+    if (strcmp(t->name, "embd")) { p->in_embd = 0; return 0; }
+    if (!p->in_embd) { p->n_pass++; p->n_who = 0; p->in_embd = 1; }
+    for (i = 0; i < p->n_who && p->who[i] != t->session; i++) {}
+    if (i == p->n_who && i < 64) { p->who[i] = t->session; p->rows[i] = 0; p->n_who++; }
+    p->rows[i] += t->n_row;
+    for (i = 0; i < p->n_who; i++) sum += p->rows[i];
+    if (sum > p->most_rows) p->most_rows = sum;
+    return 0;
+}
+static gpt_poll on_pause(void *user, size_t done, size_t total) {
+    passes *p = (passes *)user;
+    (void)done; (void)total;
+    return p->pause && ++p->polls % (size_t)p->pause == 0 ? GPT_PAUSE : GPT_GO;
+}
+static size_t rows_of(const passes *p, const gpt_session *s) {
+    size_t i;
+    for (i = 0; i < p->n_who; i++) if (p->who[i] == s) return p->rows[i];
+    return 0;
+}
+
+static gpt_work *work_with(const gpt_model *m, uint32_t n_batch, uint32_t n_fill, passes *p) {
+    gpt_work_params wp;
+    gpt_work *w = NULL;
+    gpt_error err;
+    memset(&wp, 0, sizeof wp);
+    wp.n_batch = n_batch; wp.n_fill = n_fill; wp.n_threads = 1;
+    if (p) { wp.hooks.trace = on_trace; wp.hooks.trace_user = p; wp.hooks.poll = on_pause; wp.hooks.poll_user = p; }
+    CHECK(gpt_work_new(&w, m, &wp, &err) == GPT_OK, "%s", err.msg);
+    if (!w) exit(test_report("unit_texts"));
+    return w;
+}
+
+static gpt_result result_of(const gpt_session *s) {
+    gpt_session_info i;
+    gpt_session_info_get(s, &i);
+    return i.result;
+}
+static size_t n_of(const gpt_session *s) { size_t n; gpt_session_tokens(s, &n); return n; }
+
+/* A prompt of 2,000 tokens comes to eight who write: each of them gets a token from every pass, of 8 + n_fill rows at most,
+ * whatever n_batch is and whether the host pauses in between. One of them is ended, one reset, one freed in the middle of a
+ * pass. */
+static void long_prompt(const gpt_model *m, uint32_t n_batch, uint32_t n_fill, int pause) {
+    static gpt_token ids[N_LONG];
+    const size_t vocab = vocab_of(m), fill = n_fill ? n_fill : 32;
+    gpt_session *s[9];
+    gpt_generate_params g[9];
+    size_t i, n_step = 0, gaps = 0, wrong = 0;
+    int out[8] = { 0 };
+    passes p;
+    gpt_work *w;
+    gpt_error err;
+    memset(&p, 0, sizeof p);
+    w = work_with(m, n_batch, n_fill, &p);
+    for (i = 0; i < N_LONG; i++) ids[i] = some_id(i, vocab);
+    for (i = 0; i < 8; i++) {
+        s[i] = session_in(m, w, 300, i & 1);
+        g[i] = writing(i == 7 ? 20 : 0, i);
+        CHECK(gpt_eval(s[i], ids + i, 3, &err) == GPT_OK && gpt_begin(s[i], "", &g[i], NULL, NULL, &err) == GPT_OK, "%s", err.msg);
+    }
+    for (i = 0; i < 5; i++) gpt_work_step(w, &err);
+    p.pause = pause;
+    s[8] = session_in(m, w, 2100, 0);
+    g[8] = writing(5, 8);
+    CHECK(gpt_eval(s[8], ids, 1, &err) == GPT_OK && gpt_eval_begin(s[8], ids + 1, N_LONG - 1, NULL, &err) == GPT_OK, "%s", err.msg);
+    while (result_of(s[8]) == GPT_MORE) {
+        const size_t pass = p.n_pass;
+        gpt_result r;
+        do r = gpt_work_step(w, &err); while (r == GPT_MORE && s[0]->w->cursor.active);
+        CHECK(r == GPT_MORE || r == GPT_OK, "%s", err.msg);
+        if (p.n_pass == pass) continue;
+        n_step++;
+        for (i = 0; i < 8; i++) if (!out[i] && result_of(s[i]) == GPT_MORE && rows_of(&p, s[i]) != 1) gaps++;
+        if (rows_of(&p, s[8]) > fill) wrong++;
+        if (n_step == 10 || n_step == 20 || n_step == 30) {     /* in the middle of a pass, where there are pauses */
+            for (i = 0; pause && i < 7; i++) gpt_work_step(w, &err);
+            if (n_step == 10) { gpt_end(s[1]); check_alone(m, s[1], 3, &g[1], "ended in a pass"); out[1] = 1; }
+            if (n_step == 20) { gpt_session_reset(s[2]); out[2] = 1; CHECK(n_of(s[2]) == 0, "%u tokens after a reset", (unsigned)n_of(s[2])); }
+            if (n_step == 30) { gpt_session_free(s[3]); s[3] = NULL; out[3] = 1; }
+            while (s[0]->w->cursor.active) gpt_work_step(w, &err);
+        }
+        if (n_step > N_LONG) break;
+    }
+    CHECK(gaps == 0 && wrong == 0, "batch %u, fill %u, pause %d: %u gaps, %u passes of too many rows", n_batch, n_fill, pause, (unsigned)gaps, (unsigned)wrong);
+    CHECK(p.most_rows <= 8 + fill, "batch %u, fill %u: a pass of %u rows", n_batch, n_fill, (unsigned)p.most_rows);
+    CHECK(n_step + 4 >= (N_LONG - 1) / fill && n_step <= N_LONG / fill + 4, "batch %u, fill %u: the prompt took %u passes", n_batch, n_fill, (unsigned)n_step);
+    p.pause = 0;
+    CHECK(gpt_generate(s[8], "", &g[8], NULL, NULL, &err) == GPT_OK, "%s", err.msg);
+    check_alone(m, s[8], N_LONG, &g[8], "the long prompt");
+    while (gpt_work_step(w, &err) == GPT_MORE) {}
+    for (i = 0; i < 8; i++) {
+        if (!out[i]) check_alone(m, s[i], 3, &g[i], "a writer");
+        gpt_session_free(s[i]);
+    }
+    gpt_session_free(s[8]);
+    gpt_work_free(w);
+}
+
+static void test_long_prompt(void) {
+    gpt_model *m = text_model(0), *v = text_model(64);
+    long_prompt(m, 64, 16, 0);
+    long_prompt(m, 2048, 0, 3);
+    long_prompt(v, 100, 8, 5);
+    gpt_model_free(m);
+    gpt_model_free(v);
+}
+
+/* Prompts share what rows there are alike; who writes has one row of each pass, or every text in its turn where there are
+ * more than rows; a prompt gets on beside as many writers as there are rows. */
+static void test_shares(void) {
+    gpt_model *m = text_model(0);
+    gpt_token ids[200];
+    gpt_session *s[10];
+    gpt_generate_params g = writing(0, 1);
+    passes p;
+    gpt_work *w;
+    gpt_error err;
+    size_t i, k, least, most, n;
+    uint32_t b;
+    memset(&p, 0, sizeof p);
+    for (i = 0; i < 200; i++) ids[i] = some_id(i, vocab_of(m));
+    w = work_with(m, 30, 9, &p);
+    for (i = 0; i < 3; i++) { s[i] = session_in(m, w, 200, 0); gpt_eval_begin(s[i], ids, 100 + 20 * i, NULL, &err); }
+    for (k = 0; k < 5; k++) {
+        gpt_work_step(w, &err);
+        for (i = 0; i < 3; i++) CHECK(rows_of(&p, s[i]) == 10, "pass %u: prompt %u of three has %u rows, expected 10", (unsigned)k, (unsigned)i, (unsigned)rows_of(&p, s[i]));
+    }
+    s[3] = session_in(m, w, 200, 0);
+    gpt_eval(s[3], ids, 2, &err);               /* alone, while the others wait */
+    for (i = 0; i < 3; i++) CHECK(rows_of(&p, s[i]) == 0, "a call that blocks computes one text");
+    gpt_begin(s[3], "", &g, NULL, NULL, &err);
+    gpt_work_step(w, &err);                     /* it has its logits: it writes a token, and its first row comes with the next pass */
+    gpt_work_step(w, &err);
+    gpt_work_step(w, &err);
+    for (i = 0; i < 4; i++) CHECK(rows_of(&p, s[i]) == (i < 3 ? 3u : 1u), "beside a writer: text %u has %u rows", (unsigned)i, (unsigned)rows_of(&p, s[i]));
+    gpt_session_hold(s[0], 1);
+    gpt_session_hold(s[3], 1);
+    gpt_work_step(w, &err);
+    for (i = 0; i < 4; i++) CHECK(rows_of(&p, s[i]) == (i % 3 ? 15u : 0u), "held: text %u has %u rows", (unsigned)i, (unsigned)rows_of(&p, s[i]));
+    while (gpt_work_step(w, &err) == GPT_MORE) {}
+    CHECK(result_of(s[0]) == GPT_MORE && result_of(s[1]) == GPT_OK && result_of(s[3]) == GPT_MORE, "held texts wait, the others do not");
+    for (i = 0; i < 4; i++) gpt_session_free(s[i]);
+    gpt_work_free(w);
+    for (b = 1; b <= 7; b += 3) {               /* ten writers, b rows */
+        w = work_with(m, b, 0, &p);
+        for (i = 0; i < 10; i++) { s[i] = session_in(m, w, 200, i % 2 == 0); gpt_eval(s[i], ids, 2, &err); gpt_begin(s[i], "", &g, NULL, NULL, &err); }
+        for (k = 0; k < 60; k++) {
+            gpt_work_step(w, &err);
+            for (least = SIZE_MAX, most = 0, i = 0; i < 10; i++) { n = n_of(s[i]); if (n < least) least = n; if (n > most) most = n; }
+            CHECK(most - least <= 2, "%u rows, step %u: the texts of ten writers have %u to %u tokens", b, (unsigned)k, (unsigned)least, (unsigned)most);
+        }
+        for (i = 0; i < 10; i++) { check_alone(m, s[i], 2, &g, "one of ten writers"); gpt_session_free(s[i]); }
+        gpt_work_free(w);
+    }
+    for (b = 1; b <= 4; b += 3) {               /* four writers without an end, b rows, and two prompts */
+        w = work_with(m, b, 0, &p);
+        for (i = 0; i < 4; i++) { s[i] = session_in(m, w, 1000, 0); gpt_eval(s[i], ids, 2, &err); gpt_begin(s[i], "", &g, NULL, NULL, &err); }
+        for (; i < 6; i++) { s[i] = session_in(m, w, 200, 0); gpt_eval_begin(s[i], ids, 40, NULL, &err); }
+        for (k = 0; k < 900 && result_of(s[4]) == GPT_MORE; k++) gpt_work_step(w, &err);
+        CHECK(result_of(s[4]) == GPT_OK && result_of(s[5]) != GPT_E_CANCELLED, "%u rows, four writers: a prompt of 40 tokens has not got on in %u passes", b, (unsigned)k);
+        for (least = SIZE_MAX, i = 0; i < 4; i++) if (n_of(s[i]) < least) least = n_of(s[i]);
+        CHECK(least > 20, "%u rows: nor have those who write: %u tokens", b, (unsigned)least);
+        for (i = 0; i < 6; i++) gpt_session_free(s[i]);
+        gpt_work_free(w);
+    }
+    gpt_model_free(m);
+}
+
+/* Texts without a row of logits of their own write the same, more of them than rows of logits in the work space. */
+static void test_no_logits(void) {
+    gpt_model *m = text_model(0);
+    gpt_session *s[80];
+    gpt_generate_params g[80];
+    gpt_token ids[4];
+    passes p;
+    gpt_work *w;
+    gpt_error err;
+    size_t i;
+    memset(&p, 0, sizeof p);
+    for (i = 0; i < 4; i++) ids[i] = some_id(i, vocab_of(m));
+    w = work_with(m, 200, 0, &p);
+    CHECK(w->n_logit_row < 80, "%u rows of logits", w->n_logit_row);
+    for (i = 0; i < 80; i++) {
+        s[i] = session_in(m, w, 60, i % 9 != 4);
+        g[i] = writing(0, i);
+        gpt_eval(s[i], ids, 1 + i % 4, &err);
+        CHECK((gpt_logits(s[i]) == NULL) == (i % 9 != 4), "text %u: logits", (unsigned)i);
+        if (i % 9 != 4) CHECK(gpt_sample(s[i], NULL) == -1, "gpt_sample without logits");
+        gpt_begin(s[i], "", &g[i], NULL, NULL, &err);
+    }
+    p.pause = 4;
+    for (i = 0; gpt_work_step(w, &err) == GPT_MORE && i < 1000000; i++) {}
+    for (i = 0; i < 80; i++) {
+        CHECK(result_of(s[i]) == GPT_OK && n_of(s[i]) == 60, "text %u: result %d, %u tokens", (unsigned)i, (int)result_of(s[i]), (unsigned)n_of(s[i]));
+        check_alone(m, s[i], 1 + i % 4, &g[i], "without logits");
+        gpt_session_free(s[i]);
+    }
+    gpt_work_free(w);
+    gpt_model_free(m);
+}
+
+static int refuse(void *user, const char *p, size_t n) { (void)p; (void)n; return --*(int *)user == 0; }
+
+/* What one text ends with, its end, a limit, a stop string, the host, a full context, is its own. */
+static void test_results(void) {
+    gpt_model *m = text_model(0);
+    static const char *const stop[] = { "a", "b", " " };
+    gpt_session *s[8], *ref;
+    gpt_generate_params g[8];
+    gpt_session_info a, b;
+    gpt_work *w = work_with(m, 16, 0, NULL);
+    gpt_token ids[64];
+    float lp[64];
+    gpt_eval_params ep;
+    gpt_error err;
+    size_t i, n, k;
+    int left[2] = { 3, 3 };
+    for (i = 0; i < 64; i++) ids[i] = some_id(i, vocab_of(m));
+    ep.logprob = lp;
+    for (i = 0; i < 8; i++) {
+        s[i] = session_in(m, w, i == 3 ? 12 : 120, (int)(i & 1));
+        g[i] = writing(i == 1 ? 7 : 100, i);
+        if (i == 2) { g[i].stop = stop; g[i].n_stop = 3; }
+        if (i == 5) g[i].ignore_end = 0;
+        if (i != 7) CHECK(gpt_eval(s[i], ids, 4, &err) == GPT_OK, "%s", err.msg);
+    }
+    for (i = 0; i < 6; i++) CHECK(gpt_begin(s[i], "", &g[i], i == 4 ? refuse : NULL, i == 4 ? &left[0] : NULL, &err) == GPT_OK, "%s", err.msg);
+    CHECK(gpt_begin(s[6], NULL, &g[6], NULL, NULL, &err) == GPT_OK, "%s", err.msg);
+    CHECK(gpt_eval_begin(s[7], ids, 60, &ep, &err) == GPT_OK, "%s", err.msg);
+    for (i = 0; i < 12; i++) gpt_work_step(w, &err);
+    gpt_end(s[6]);
+    while (gpt_work_step(w, &err) == GPT_MORE) {}
+    for (i = 0; i < 8; i++) {
+        const gpt_token *t = gpt_session_tokens(s[i], &n), *u;
+        gpt_session_info_get(s[i], &a);
+        CHECK(a.result == GPT_OK, "text %u: result %d", (unsigned)i, (int)a.result);
+        if (i == 6) { CHECK(a.finish == GPT_FINISH_HOST, "finish %d", (int)a.finish); continue; }
+        ref = session_in(m, NULL, i == 3 ? 12 : 120, 0);
+        if (i == 7) {
+            float want[64];
+            CHECK(gpt_score(ref, ids, 60, want, &err) == GPT_OK && !memcmp(lp, want, 60 * sizeof *lp) && a.finish == GPT_FINISH_NONE, "scores beside writers");
+        } else {
+            gpt_eval(ref, ids, 4, &err);
+            gpt_generate(ref, "", &g[i], i == 4 ? refuse : NULL, i == 4 ? &left[1] : NULL, &err);
+            gpt_session_info_get(ref, &b);
+            u = gpt_session_tokens(ref, &k);
+            CHECK(a.finish == b.finish && a.n_generated == b.n_generated && n == k && !memcmp(t, u, n * sizeof *t), "text %u: finish %d, alone %d", (unsigned)i, (int)a.finish, (int)b.finish);
+        }
+        if (i == 1) CHECK(a.finish == GPT_FINISH_LENGTH && a.n_generated == 7, "finish %d", (int)a.finish);
+        if (i == 3) CHECK(a.finish == GPT_FINISH_CONTEXT && n == 12, "finish %d", (int)a.finish);
+        gpt_session_free(ref);
+    }
+    for (i = 0; i < 8; i++) gpt_session_free(s[i]);
+    gpt_work_free(w);
+    gpt_model_free(m);
+}
+
+static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2",
+    "gemma2_27b", "gemma3", "gpt2", "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite",
+    "granite_cpp", "llama", "llama_bf16", "llama_bias", "llama_f16", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0",
+    "llama_q_mix", "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
+    "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
+    "stablelm_cpp", "starcoder", "starcoder2" };
+enum { N_TOY = sizeof all_toys / sizeof *all_toys };
+
+/* Told beforehand, to the byte: what a work space takes, and a session beside it; together what a session takes that has one
+ * of its own. Between making and freeing nothing is allocated. */
+static void test_bytes(void) {
+    size_t k, i;
+    for (k = 0; k < N_TOY; k++) {
+        gpt_model *m = load_toy(all_toys[k]);
+        gpt_work_params wp;
+        gpt_session_params sp;
+        gpt_session_info info;
+        gpt_error err;
+        memset(&wp, 0, sizeof wp);
+        memset(&sp, 0, sizeof sp);
+        for (i = 0; i < 6; i++) {
+            gpt_session *s = NULL, *u = NULL;
+            gpt_work *w = NULL;
+            gpt_token ids[20];
+            gpt_generate_params g = writing(4, i);
+            size_t work, alone, shared, n, calls;
+            wp.n_batch = i < 3 ? 16 : 5; wp.n_threads = 1; wp.n_fill = (uint32_t)i;
+            memset(&sp, 0, sizeof sp);
+            sp.n_ctx = 64; sp.n_batch = wp.n_batch; sp.n_threads = 1; sp.kv = (gpt_kv)(i % 3); sp.no_logits = i & 1;
+            work = gpt_work_bytes(m, &wp);
+            alone = gpt_session_bytes(m, &sp);
+            CHECK(gpt_work_new(&w, m, &wp, &err) == GPT_OK && counted.last == work, "%s: a work space of %u bytes, told %u", all_toys[k], (unsigned)counted.last, (unsigned)work);
+            sp.n_batch = 0; sp.n_threads = 0; sp.work = w;
+            shared = gpt_session_bytes(m, &sp);
+            CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_OK && counted.last == shared, "%s: a session of %u bytes, told %u", all_toys[k], (unsigned)counted.last, (unsigned)shared);
+            CHECK(alone == shared + work, "%s: alone %u bytes, beside a work space %u and %u", all_toys[k], (unsigned)alone, (unsigned)shared, (unsigned)work);
+            CHECK(gpt_session_new(&u, m, &sp, &err) == GPT_OK, "%s", err.msg);
+            gpt_session_info_get(s, &info);
+            CHECK(info.bytes == shared && info.n_batch == wp.n_batch && info.n_ctx == 64, "%s: info: %u bytes", all_toys[k], (unsigned)info.bytes);
+            calls = counted.n;
+            for (n = 0; n < 20; n++) ids[n] = some_id(n, vocab_of(m));
+            CHECK(!gpt_eval_begin(s, ids, 20, NULL, &err) && !gpt_eval_begin(u, ids + 3, 12, NULL, &err), "%s: %s", all_toys[k], err.msg);
+            while (gpt_work_step(w, &err) == GPT_MORE) {}
+            CHECK(!gpt_begin(s, "", &g, NULL, NULL, &err) && !gpt_step(s, &err) == 0, "%s: %s", all_toys[k], err.msg);
+            gpt_session_hold(u, 1); gpt_session_reset(u); gpt_session_rewind(s, 19, &err); gpt_end(s);
+            CHECK(counted.n == calls, "%s: %u allocations between making and freeing", all_toys[k], (unsigned)(counted.n - calls));
+            gpt_session_free(s); gpt_session_free(u); gpt_work_free(w);
+        }
+        gpt_model_free(m);
+        CHECK(counted.live == 0, "%s: %u blocks left", all_toys[k], (unsigned)counted.live);
+    }
+}
+
+/* The order of freeing, other models, parameters that belong to the work space. */
+static void test_misuse(void) {
+    gpt_model *m = text_model(0), *other = load_toy("llama");
+    gpt_work_params wp;
+    gpt_session_params sp;
+    gpt_session *s = NULL, *u = NULL;
+    gpt_work *w = NULL;
+    gpt_error err;
+    gpt_token id = 1;
+    size_t live;
+    memset(&wp, 0, sizeof wp);
+    memset(&sp, 0, sizeof sp);
+    wp.n_threads = 1; wp.n_batch = 8;
+    CHECK(gpt_work_bytes(NULL, &wp) == 0 && gpt_work_new(NULL, m, &wp, &err) == GPT_E_ARG && gpt_work_new(&w, NULL, &wp, &err) == GPT_E_ARG && !w, "NULL");
+    CHECK(gpt_work_step(NULL, &err) == GPT_E_ARG && err.code == GPT_E_ARG && err.msg[0], "NULL");
+    gpt_work_free(NULL);
+    gpt_session_hold(NULL, 1);
+    CHECK(gpt_eval_begin(NULL, &id, 1, NULL, &err) == GPT_E_ARG, "NULL");
+    CHECK(gpt_work_new(&w, m, &wp, &err) == GPT_OK, "%s", err.msg);
+    CHECK(gpt_work_step(w, &err) == GPT_OK && !err.msg[0], "a work space without sessions: %s", err.msg);
+    sp.n_ctx = 32; sp.work = w;
+    CHECK(gpt_session_bytes(other, &sp) == 0 && gpt_session_new(&s, other, &sp, &err) == GPT_E_ARG && !s && strstr(err.msg, "model"), "a work space of another model: %s", err.msg);
+    sp.n_batch = 8;
+    CHECK(gpt_session_bytes(m, &sp) == 0 && gpt_session_new(&s, m, &sp, &err) == GPT_E_ARG && !s, "n_batch beside a work space: %s", err.msg);
+    sp.n_batch = 0; sp.n_threads = 1;
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_E_ARG && !s, "n_threads beside a work space: %s", err.msg);
+    sp.n_threads = 0; sp.hooks.poll = on_pause;
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_E_ARG && !s, "hooks beside a work space: %s", err.msg);
+    memset(&sp.hooks, 0, sizeof sp.hooks);
+    sp.hooks.parallel.run = backwards;
+    CHECK(gpt_session_new(&s, m, &sp, &err) == GPT_E_ARG && !s, "threads beside a work space: %s", err.msg);
+    memset(&sp.hooks, 0, sizeof sp.hooks);
+    CHECK(!gpt_session_new(&s, m, &sp, &err) && !gpt_session_new(&u, m, &sp, &err), "%s", err.msg);
+    live = counted.live;
+    gpt_work_free(w);
+    CHECK(counted.live == live && !gpt_eval(s, &id, 1, &err), "gpt_work_free with sessions left: %s", err.msg);
+    gpt_session_free(s);
+    gpt_work_free(w);
+    CHECK(counted.live == live - 1 && !gpt_eval(u, &id, 1, &err), "gpt_work_free with a session left: %s", err.msg);
+    CHECK(gpt_step(u, &err) == GPT_E_STATE, "a step of nothing");
+    CHECK(!gpt_eval_begin(u, &id, 1, NULL, &err) && gpt_eval_begin(u, &id, 1, NULL, &err) == GPT_E_STATE && gpt_eval(u, &id, 1, &err) == GPT_E_STATE, "twice: %s", err.msg);
+    gpt_end(u);
+    CHECK(result_of(u) == GPT_E_CANCELLED && n_of(u) == 1, "gpt_end of an evaluation: result %d", (int)result_of(u));
+    gpt_session_free(u);
+    live = counted.live;
+    gpt_work_free(w);
+    CHECK(counted.live == live - 1, "gpt_work_free");
+    gpt_model_free(other);
+    gpt_model_free(m);
+}
+
+/* The same prompt, alone, after a beginning that is there already, eight times in one batch, beside seven others: one row of
+ * bits. */
+static void same_prompt(const char *name) {
+    gpt_model *m = load_toy(name);
+    const size_t vocab = vocab_of(m), n = 33;
+    gpt_token ids[64], mixed[64];
+    gpt_session *alone = session_in(m, NULL, 96, 0), *s[8];
+    const float *want;
+    gpt_error err;
+    size_t i, k;
+    uint32_t b;
+    for (i = 0; i < 64; i++) ids[i] = some_id(i, vocab);
+    CHECK(gpt_eval(alone, ids, n, &err) == GPT_OK, "%s", err.msg);
+    want = gpt_logits(alone);
+    for (b = 1; b <= 300; b = b * 7 + 2) for (k = 0; k < 3; k++) {
+        gpt_work *w = work_with(m, b, b % 7, NULL);
+        for (i = 0; i < 8; i++) {
+            const int other = k == 2 && i != 5;
+            size_t j;
+            s[i] = session_in(m, w, 96, 0);
+            for (j = 0; j < 64; j++) mixed[j] = other ? some_id(j * (i + 2) + i, vocab) : ids[j];
+            if (k == 1) CHECK(!gpt_eval(s[i], mixed, n - 1 - i % 2, &err) && !gpt_eval_begin(s[i], mixed + n - 1 - i % 2, 1 + i % 2, NULL, &err), "%s", err.msg);
+            else CHECK(!gpt_eval_begin(s[i], mixed, other ? n - i : n, NULL, &err), "%s", err.msg);
+        }
+        while (gpt_work_step(w, &err) == GPT_MORE) {}
+        for (i = 0; i < 8; i++) {
+            if (k < 2 || i == 5) CHECK(gpt_logits(s[i]) && !memcmp(gpt_logits(s[i]), want, vocab * sizeof *want), "%s, batch %u, way %u, row %u: other bits", name, b, (unsigned)k, (unsigned)i);
+            gpt_session_free(s[i]);
+        }
+        gpt_work_free(w);
+    }
+    gpt_session_free(alone);
+    gpt_model_free(m);
+}
+static void test_same_prompt(void) {
+    size_t i;
+    for (i = 0; i < N_TOY; i++) same_prompt(all_toys[i]);
+}
+
+/* "a b", "a b" and "a b", "a b c", "a" scored in one pass: each as alone; the last row is that of its text, not of the batch. */
+static void test_last_rows(void) {
+    gpt_model *m = text_model(0);
+    static const size_t lens[2][3] = { { 2, 2, 0 }, { 2, 3, 1 } };
+    gpt_session *s[3], *ref = session_in(m, NULL, 16, 0);
+    const size_t vocab = vocab_of(m);
+    gpt_token ids[3];
+    float lp[3][3], want[3];
+    gpt_error err;
+    size_t k, i, scored;
+    for (i = 0; i < 3; i++) ids[i] = some_id(i + 4, vocab);
+    for (k = 0; k < 2; k++) for (scored = 0; scored < 2; scored++) {
+        gpt_work *w = work_with(m, 64, 0, NULL);
+        for (i = 0; i < 3; i++) {
+            gpt_eval_params ep;
+            ep.logprob = scored ? lp[i] : NULL;
+            s[i] = session_in(m, w, 16, 0);
+            CHECK(gpt_eval_begin(s[i], ids, lens[k][i], &ep, &err) == GPT_OK, "%s", err.msg);
+        }
+        while (gpt_work_step(w, &err) == GPT_MORE) {}
+        for (i = 0; i < 3; i++) {
+            gpt_session_reset(ref);
+            gpt_score(ref, ids, lens[k][i], want, &err);
+            if (scored) CHECK(!memcmp(want, lp[i], lens[k][i] * sizeof *want), "set %u, text %u: other scores", (unsigned)k, (unsigned)i);
+            if (lens[k][i]) CHECK(gpt_logits(s[i]) && !memcmp(gpt_logits(s[i]), gpt_logits(ref), vocab * sizeof(float)), "set %u, text %u: other logits", (unsigned)k, (unsigned)i);
+            gpt_session_free(s[i]);
+        }
+        gpt_work_free(w);
+    }
+    gpt_session_free(ref);
+    gpt_model_free(m);
+}
+
+/* A window of 64; four texts of 200 tokens, one token each in turn, then all in one batch. */
+static void test_windows_in_turn(void) {
+    gpt_model *m = text_model(64);
+    const size_t vocab = vocab_of(m);
+    gpt_session *s[4], *ref = session_in(m, NULL, 300, 0);
+    gpt_token ids[4][200];
+    gpt_error err;
+    size_t i, k, way;
+    for (i = 0; i < 4; i++) for (k = 0; k < 200; k++) ids[i][k] = some_id(k * (i + 1) + i, vocab);
+    for (way = 0; way < 3; way++) {
+        gpt_work *w = work_with(m, 48, 0, NULL);
+        for (i = 0; i < 4; i++) s[i] = session_in(m, w, 300, 0);
+        for (k = 0; way == 0 && k < 200; k++) for (i = 0; i < 4; i++) gpt_eval(s[i], &ids[i][k], 1, &err);
+        for (k = 0; way == 1 && k < 200; k++) {
+            for (i = 0; i < 4; i++) gpt_eval_begin(s[i], &ids[i][k], 1, NULL, &err);
+            while (gpt_work_step(w, &err) == GPT_MORE) {}
+        }
+        for (i = 0; way == 2 && i < 4; i++) gpt_eval_begin(s[i], ids[i], 200, NULL, &err);
+        while (gpt_work_step(w, &err) == GPT_MORE) {}
+        for (i = 0; i < 4; i++) {
+            gpt_session_reset(ref);
+            gpt_eval(ref, ids[i], 200, &err);
+            CHECK(n_of(s[i]) == 200 && gpt_logits(s[i]) && !memcmp(gpt_logits(s[i]), gpt_logits(ref), vocab * sizeof(float)), "way %u, text %u: other bits", (unsigned)way, (unsigned)i);
+            gpt_session_free(s[i]);
+        }
+        gpt_work_free(w);
+    }
+    gpt_session_free(ref);
+    gpt_model_free(m);
+}
+
 static const test tests[] = {
     { "histories", test_histories },
+    { "long prompt", test_long_prompt },
+    { "shares", test_shares },
+    { "no logits", test_no_logits },
+    { "results", test_results },
+    { "bytes", test_bytes },
+    { "misuse", test_misuse },
+    { "same prompt", test_same_prompt },
+    { "last rows", test_last_rows },
+    { "windows in turn", test_windows_in_turn },
     { NULL, NULL }
 };
 
