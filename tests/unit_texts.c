@@ -147,7 +147,7 @@ static size_t vocab_of(const gpt_model *m) {
 
 /* ---- The history: sessions in slots, and what is expected of them -------------------------------------------------- */
 
-enum { N_SLOT = 8, N_ROOM = 2, N_CTX = 96, SAYS = 4096 };
+enum { N_SLOT = 8, N_ROOM = 2, N_STILL = 4, N_CTX = 96, SAYS = 4096 };
 enum { AT_REST, EVALUATES, SCORES, WRITES };
 
 typedef struct heard { char p[SAYS]; size_t n; } heard;
@@ -173,12 +173,22 @@ typedef struct slot {
     heard        says, want_says;
     int          n_stop;
     float        score[N_CTX], want_score[N_CTX];
+    struct still *prefix;
 } slot;
+
+typedef struct still {              /* a frozen session */
+    gpt_session  *s;
+    gpt_kv        kv;
+    int           no_logits, n_child;   /* sessions that begin with it */
+    struct still *prefix;
+    text          now;
+} still;
 
 static const gpt_model *model;
 static size_t n_vocab;
 static int with_text;               /* it has a tokenizer */
 static slot slots[N_SLOT];
+static still stills[N_STILL];
 static room rooms[N_ROOM + N_SLOT];
 static const char *op_name;
 static unsigned n_op;
@@ -403,9 +413,13 @@ static gpt_session_params params_of(const slot *k) {
 
 static void close_slot(slot *k) {
     gpt_session_free(k->s);
+    if (k->prefix) k->prefix->n_child--;
     gpt_session_free(k->ref);
     memset(k, 0, sizeof *k);
 }
+
+/* LongRoPE: are its tokens computed in the other way? */
+static int is_long(const slot *k) { return model->rope_freq[2] && k->n_ctx > model->hp.n_ctx_orig; }
 
 static void open_slot(slot *k) {
     gpt_session_params p;
@@ -417,8 +431,15 @@ static void open_slot(slot *k) {
     k->kv = (gpt_kv)below(3);
     k->n_ctx = below(3) ? N_CTX : 48;
     p = params_of(k);
+    if (below(2)) {
+        still *q = &stills[below(N_STILL)];
+        if (q->s && q->now.n <= k->n_ctx && q->kv == k->kv && gpti_is_long(q->s) == is_long(k)) {
+            p.prefix = q->s; k->prefix = q; k->now = q->now;
+            q->n_child++;
+        }
+    }
     CHECK(gpt_session_new(&k->s, model, &p, &err) == GPT_OK, AT ": %s", AT_ARGS, err.msg);
-    p.work = NULL; p.no_logits = 0; p.n_threads = 1; p.n_batch = 1 + below(60);
+    p.prefix = NULL; p.work = NULL; p.no_logits = 0; p.n_threads = 1; p.n_batch = 1 + below(60);
     memset(&p.hooks, 0, sizeof p.hooks);
     CHECK(gpt_session_new(&k->ref, model, &p, &err) == GPT_OK, AT ": %s", AT_ARGS, err.msg);
     if (!k->s || !k->ref) exit(test_report("unit_texts"));
@@ -428,10 +449,19 @@ static void random_ids(gpt_token *out, size_t n) {
     while (n--) *out++ = (gpt_token)below((uint32_t)n_vocab);
 }
 
+/* A text that has gone back into its prefix takes from its own room what it has of that. */
+static size_t most_tokens(const slot *k) {
+    const size_t own = k->prefix ? k->prefix->now.n & ~(size_t)15 : 0;
+    size_t most = (k->n_ctx - own + 15) & ~(size_t)15;
+    if (!k->prefix || k->s->n_shared == k->prefix->now.n) return k->n_ctx;
+    most += k->s->n_shared & ~(size_t)15;
+    return most < k->n_ctx ? most : k->n_ctx;
+}
+
 /* gpt_eval, gpt_score and the same in slices. */
 static void op_eval(slot *k) {
     gpt_token ids[N_CTX + 8];
-    const size_t n = below(3) ? below(12) : below(40), room_left = k->n_ctx - k->now.n;
+    const size_t n = below(3) ? below(12) : below(40), room_left = most_tokens(k) - k->now.n;
     const int kind = (int)below(4), scores = kind & 1, slices = kind >> 1;
     gpt_eval_params ep;
     gpt_error err;
@@ -450,7 +480,7 @@ static void op_eval(slot *k) {
         }
         memcpy(k->want.t + k->now.n, ids, n * sizeof *ids);
         k->want.n += n;
-        k->doing = scores ? SCORES : EVALUATES;
+        k->doing = scores && n ? SCORES : EVALUATES;        /* scores of nothing: an evaluation of nothing */
     }
     r = slices ? gpt_eval_begin(k->s, ids, n, &ep, &err) : scores ? gpt_score(k->s, ids, n, k->score, &err) : gpt_eval(k->s, ids, n, &err);
     if (slices || want) CHECK(r == want, AT ": slot %d: gave %d (%s), expected %d", AT_ARGS, (int)(k - slots), (int)r, err.msg, (int)want);
@@ -458,15 +488,6 @@ static void op_eval(slot *k) {
         gpt_session_info i;
         gpt_session_info_get(k->s, &i);
         CHECK(r == i.result && r <= 0, AT ": slot %d: gave %d, info %d", AT_ARGS, (int)(k - slots), (int)r, (int)i.result);
-    }
-    if (n == 0 && !want && k->doing == SCORES) k->want_score[0] = k->score[0];
-    if (n == 0 && !want && scores) {            /* scores of nothing: nothing is computed */
-        k->doing = AT_REST; k->result = GPT_OK;
-    }
-    if (n == 0 && !want && !scores && k->no_logits) {
-        gpt_session_info i;
-        gpt_session_info_get(k->s, &i);
-        if (i.result == GPT_OK) { k->doing = AT_REST; k->result = GPT_OK; }
     }
 }
 
@@ -496,6 +517,10 @@ static void op_write(slot *k) {
         r = slices ? gpt_begin(k->s, prompt, &g, on_text, k, &err) : gpt_generate(k->s, prompt, &g, on_text, k, &err);
         CHECK(r == GPT_E_STATE, AT ": slot %d: gave %d while something is under way", AT_ARGS, (int)(k - slots), (int)r);
         return;
+    }
+    if (most_tokens(k) < k->n_ctx) {            /* alone there would be more room */
+        g.max_tokens = 1 + below(6);
+        if (k->now.n + 24 > most_tokens(k)) return;
     }
     k->says.n = k->want_says.n = 0;
     ref_at(k, &k->now);                         /* what the call before has held back goes along */
@@ -561,7 +586,7 @@ static void op_rewind(slot *k) {
     see(&t, k->s);
     n = below(4) ? t.n - below((uint32_t)(t.n < 9 ? t.n : 9) + 1) : below((uint32_t)t.n + 3);
     r = gpt_session_rewind(k->s, n, &err);
-    CHECK(r == (n > t.n ? GPT_E_ARG : GPT_OK) || (r == GPT_E_STATE && n && n + 4 < t.n), AT ": slot %d: to %u of %u gave %d (%s)", AT_ARGS, (int)(k - slots),
+    CHECK(r == (n > t.n ? GPT_E_ARG : GPT_OK) || (r == GPT_E_STATE && k->prefix && n && n < t.n), AT ": slot %d: to %u of %u gave %d (%s)", AT_ARGS, (int)(k - slots),
           (unsigned)n, (unsigned)t.n, (int)r, err.msg);
     if (r) return;
     t.n = n;
@@ -574,8 +599,82 @@ static void op_rewind(slot *k) {
 static void op_reset(slot *k) {
     op_name = "gpt_session_reset";
     gpt_session_reset(k->s);
+    k->now.n = 0;
+    if (k->prefix) k->now = k->prefix->now;
     if (k->doing) k->result = k->doing == WRITES ? GPT_OK : GPT_E_CANCELLED;
-    k->doing = AT_REST; k->ended = k->refused = 0; k->now.n = 0;
+    k->doing = AT_REST; k->ended = k->refused = 0;
+}
+
+/* For good: it goes from the slots to the stills. What it is worth: sessions that begin with it, and copies. */
+static void op_freeze(slot *k) {
+    still *q = &stills[below(N_STILL)];
+    gpt_error err;
+    gpt_result r;
+    op_name = "gpt_session_freeze";
+    if (q->s) return;
+    r = gpt_session_freeze(k->s, &err);
+    if (k->doing) { CHECK(r == GPT_E_STATE, AT ": slot %d: gave %d", AT_ARGS, (int)(k - slots), (int)r); return; }
+    CHECK(r == GPT_OK || (r == GPT_E_CANCELLED && (k->ended || rooms[k->room].cancelled)), AT ": slot %d: gave %d (%s)", AT_ARGS, (int)(k - slots), (int)r, err.msg);
+    if (r) { gpt_session_info i; gpt_session_info_get(k->s, &i); k->result = i.result; return; }
+    q->s = k->s; q->kv = k->kv; q->no_logits = k->no_logits; q->prefix = k->prefix; q->now = k->now; q->n_child = 0;
+    k->result = GPT_OK;
+    settle(k);
+    k->s = NULL; k->prefix = NULL;
+    close_slot(k);
+}
+
+static void op_still(void) {
+    still *q = &stills[below(N_STILL)];
+    const gpt_token one = 1;
+    gpt_session_info i;
+    text t;
+    float lp;
+    size_t k;
+    op_name = "a frozen session";
+    if (!q->s) return;
+    gpt_session_info_get(q->s, &i);
+    CHECK(i.frozen && i.n_computed == q->now.n, AT ": frozen %d, %u of %u tokens computed", AT_ARGS, i.frozen, (unsigned)i.n_computed, (unsigned)q->now.n);
+    CHECK(gpt_eval(q->s, &one, 1, NULL) == GPT_E_STATE && gpt_score(q->s, &one, 1, &lp, NULL) == GPT_E_STATE && gpt_session_rewind(q->s, 0, NULL) == GPT_E_STATE &&
+          gpt_eval_begin(q->s, &one, 1, NULL, NULL) == GPT_E_STATE && gpt_begin(q->s, "", NULL, NULL, NULL, NULL) == GPT_E_STATE &&
+          gpt_generate(q->s, "", NULL, NULL, NULL, NULL) == GPT_E_STATE && gpt_step(q->s, NULL) == GPT_E_STATE && gpt_session_freeze(q->s, NULL) == GPT_E_STATE &&
+          gpt_session_hooks(q->s, NULL, NULL) == GPT_E_STATE && gpt_session_copy(q->s, q->s, 0, NULL) == GPT_E_STATE && gpt_sample(q->s, NULL) == -1,
+          AT ": a frozen session changes", AT_ARGS);
+    gpt_session_reset(q->s);
+    gpt_session_hold(q->s, 1);
+    gpt_end(q->s);
+    see(&t, q->s);
+    CHECK(same(&q->now, t.t, t.n), AT ": a frozen text of %u tokens, was %u, or others", AT_ARGS, (unsigned)t.n, (unsigned)q->now.n);
+    for (k = 0; k < N_SLOT; k++) if (slots[k].s && slots[k].kv == q->kv && is_long(&slots[k]) == gpti_is_long(q->s) && gpt_logits(q->s) && q->now.n) {
+        if (q->now.n > slots[k].n_ctx) continue;
+        CHECK(!memcmp(gpt_logits(q->s), ref_at(&slots[k], &q->now), n_vocab * sizeof(float)), AT ": frozen: other logits than alone", AT_ARGS);
+        break;
+    }
+    if (q->n_child || below(2)) return;
+    gpt_session_free(q->s);
+    if (q->prefix) q->prefix->n_child--;
+    memset(q, 0, sizeof *q);
+}
+
+static void op_copy(slot *k) {
+    const still *q = &stills[below(N_STILL)];
+    const slot *o = &slots[below(N_SLOT)];
+    const gpt_session *from = below(3) ? o->s : q->s;
+    gpt_error err;
+    gpt_result r, want = GPT_OK;
+    text t;
+    size_t n;
+    op_name = "gpt_session_copy";
+    if (!from) return;
+    see(&t, from);
+    n = below(3) ? SIZE_MAX : below((uint32_t)t.n + 2);
+    if (n < t.n) t.n = n;
+    if (from->params.kv != k->s->params.kv || gpti_is_long(from) != gpti_is_long(k->s)) want = GPT_E_FOREIGN;
+    else if (t.n > k->n_ctx) want = GPT_E_CONTEXT;
+    if (k->doing) want = GPT_E_STATE;
+    r = gpt_session_copy(k->s, from, n, &err);
+    CHECK(r == want || (r == GPT_E_CONTEXT && !want && k->prefix), AT ": slot %d: gave %d (%s), expected %d", AT_ARGS, (int)(k - slots), (int)r, err.msg, (int)want);
+    if (!r) k->now = t;
+    if (!r) compare_logits(k);
 }
 
 static void op_sample(slot *k) {
@@ -623,7 +722,10 @@ static void operation(void) {
     else if (dice < 87) op_rewind(k);
     else if (dice < 89) op_reset(k);
     else if (dice < 92) { op_name = "gpt_session_free"; close_slot(k); }
-    else if (dice < 95) op_sample(k);
+    else if (dice < 93) op_sample(k);
+    else if (dice < 94) op_freeze(k);
+    else if (dice < 95) op_still();
+    else if (dice < 97) op_copy(k);
     else op_drain((int)below(N_ROOM));
     settle_all();
 }
@@ -651,6 +753,13 @@ static void history(const char *name, uint32_t s, unsigned n) {
         if (!k->s) continue;
         if (!k->doing && k->now.n && !gpt_eval(k->s, NULL, 0, &err)) compare_logits(k);
         close_slot(k);
+    }
+    for (i = 0; i < 4 * N_STILL; i++) {         /* those that others begin with come last */
+        still *q = &stills[i % N_STILL];
+        if (!q->s || q->n_child) continue;
+        gpt_session_free(q->s);
+        if (q->prefix) q->prefix->n_child--;
+        memset(q, 0, sizeof *q);
     }
     for (i = 0; i < N_ROOM; i++) gpt_work_free(rooms[i].w);
     gpt_model_free((gpt_model *)(size_t)model);
