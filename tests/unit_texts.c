@@ -1304,6 +1304,289 @@ static void test_windows_in_turn(void) {
     gpt_model_free(m);
 }
 
+/* ---- Rewinding, copying, freezing, saving -------------------------------------------------------------------------- */
+
+enum { BY_REWIND, BY_COPY, BY_PREFIX, BY_CHAIN, BY_SAVE, BY_SAVED_TOKENS, N_WAY };
+static const char *const way_name[] = { "rewound", "copied", "with a prefix", "with a prefix of a prefix", "saved and restored", "saved as tokens and restored" };
+
+/* Another session that comes to hold the first n of ids, of which the first computed ones are, by this way. made[]: what must
+ * be freed after it. Where rewinding: the session has gone on by `beyond` other tokens and comes back. */
+static gpt_session *by_way(const gpt_model *m, int way, gpt_kv kv, const gpt_token *ids, size_t n, size_t beyond, uint32_t n_ctx, gpt_session *made[2]) {
+    gpt_session_params p;
+    gpt_session *s = NULL;
+    gpt_error err;
+    gpt_token other[40];
+    size_t i;
+    memset(&p, 0, sizeof p);
+    p.n_ctx = n_ctx; p.n_batch = 16; p.n_threads = 1; p.kv = kv;
+    made[0] = made[1] = NULL;
+    for (i = 0; i < 40; i++) other[i] = some_id(5 * i + 1, vocab_of(m));
+    if (way == BY_REWIND) {
+        CHECK(!gpt_session_new(&s, m, &p, &err) && !gpt_eval(s, ids, n, &err) && !gpt_eval(s, other, beyond, &err) && !gpt_session_rewind(s, n, &err), "%s: %s", way_name[way], err.msg);
+        return s;
+    }
+    CHECK(!gpt_session_new(&made[0], m, &p, &err) && !gpt_eval(made[0], ids, way == BY_CHAIN ? n / 2 : n, &err), "%s: %s", way_name[way], err.msg);
+    if (way == BY_PREFIX || way == BY_CHAIN) { CHECK(!gpt_session_freeze(made[0], &err), "%s: %s", way_name[way], err.msg); p.prefix = made[0]; }
+    if (way == BY_CHAIN) {
+        CHECK(!gpt_session_new(&made[1], m, &p, &err) && !gpt_eval(made[1], ids + n / 2, n - n / 2, &err) && !gpt_session_freeze(made[1], &err), "%s: %s", way_name[way], err.msg);
+        p.prefix = made[1];
+    }
+    CHECK(!gpt_session_new(&s, m, &p, &err), "%s: %s", way_name[way], err.msg);
+    if (way == BY_COPY) CHECK(!gpt_eval(s, other, beyond, &err) && !gpt_session_copy(s, made[0], SIZE_MAX, &err), "%s: %s", way_name[way], err.msg);
+#ifdef HAVE_SAVE
+    if (way == BY_SAVE || way == BY_SAVED_TOKENS) {
+        const int what = way == BY_SAVE ? GPT_SAVE_CACHE : GPT_SAVE_TOKENS;
+        const size_t size = gpt_session_save_bytes(made[0], what);
+        unsigned char *bytes = (unsigned char *)malloc(size + 8);
+        gpt_writer w = { NULL, NULL, 0 };
+        gpt_reader r = { NULL, NULL, 0 };
+        if (!bytes) exit(1);
+        memset(bytes, 0xEE, size + 8);
+        w.user = bytes; w.size = size; r.user = bytes; r.size = size;
+        CHECK(size && !gpt_session_save(made[0], what, &w, &err), "%s: %s", way_name[way], err.msg);
+        for (i = 0; i < 8; i++) CHECK(bytes[size + i] == 0xEE, "%s: written beyond %u bytes", way_name[way], (unsigned)size);
+        CHECK(!gpt_eval(s, other, beyond, &err) && !gpt_session_restore(s, &r, &err), "%s: %s", way_name[way], err.msg);
+        free(bytes);
+    }
+#endif
+    return s;
+}
+
+/* All layer kinds, each way, to lengths around the window, then 16 tokens, one at a time and as a prompt: bits as alone. */
+static void every_way(const char *name, gpt_kv kv, size_t first, size_t last, size_t step, int n_way) {
+    gpt_model *m = load_toy(name);
+    const size_t vocab = vocab_of(m);
+    gpt_token ids[128];
+    gpt_session_params p;
+    gpt_session *ref = NULL, *s, *made[2];
+    float *want = (float *)malloc(128 * vocab * sizeof *want);
+    gpt_error err;
+    size_t n, i, k;
+    int way;
+    if (!want) exit(1);
+    memset(&p, 0, sizeof p);
+    p.n_ctx = 120; p.n_threads = 1; p.kv = kv;
+    for (i = 0; i < 128; i++) ids[i] = some_id(i, vocab);
+    CHECK(gpt_session_new(&ref, m, &p, &err) == GPT_OK, "%s", err.msg);
+    for (i = 0; i < 100; i++) { gpt_eval(ref, ids + i, 1, &err); memcpy(want + (i + 1) * vocab, gpt_logits(ref), vocab * sizeof *want); }
+    for (n = first; n <= last; n += step) for (way = 0; way < n_way; way++) for (k = 0; k < 3; k++) {
+        const size_t beyond = k == 0 ? 0 : k == 1 ? 3 : 40;
+        gpt_session_info info;
+        s = by_way(m, way, kv, ids, n, beyond, 120, made);
+        CHECK(n_of(s) == n && !memcmp(gpt_session_tokens(s, NULL), ids, n * sizeof *ids), "%s, kv %d, %s, %u tokens: has %u", name, (int)kv, way_name[way], (unsigned)n, (unsigned)n_of(s));
+        if (gpt_logits(s)) CHECK(!memcmp(gpt_logits(s), want + n * vocab, vocab * sizeof *want), "%s, kv %d, %s, %u tokens: other logits", name, (int)kv, way_name[way], (unsigned)n);
+        CHECK(!gpt_eval(s, NULL, 0, &err) && gpt_logits(s) && !memcmp(gpt_logits(s), want + n * vocab, vocab * sizeof *want), "%s, kv %d, %s, %u tokens: other logits of the last", name, (int)kv,
+              way_name[way], (unsigned)n);
+        gpt_session_info_get(s, &info);
+        CHECK(info.n_token == n && info.n_computed == n, "%s: %u tokens, %u computed", way_name[way], (unsigned)info.n_token, (unsigned)info.n_computed);
+        for (i = n; k != 1 && i < n + 16; i++) {
+            CHECK(!gpt_eval(s, ids + i, 1, &err), "%s", err.msg);
+            if (memcmp(gpt_logits(s), want + (i + 1) * vocab, vocab * sizeof *want)) { CHECK(0, "%s, kv %d, %s, %u tokens: other bits after %u more", name, (int)kv, way_name[way], (unsigned)n, (unsigned)(i + 1 - n)); break; }
+        }
+        if (k == 1) CHECK(!gpt_eval(s, ids + n, 16, &err) && !memcmp(gpt_logits(s), want + (n + 16) * vocab, vocab * sizeof *want), "%s, kv %d, %s, %u tokens: other bits after 16 more", name, (int)kv,
+                          way_name[way], (unsigned)n);
+        gpt_session_free(s); gpt_session_free(made[1]); gpt_session_free(made[0]);
+    }
+    gpt_session_free(ref);
+    gpt_model_free(m);
+    free(want);
+}
+
+static void test_every_way(void) {
+#ifdef HAVE_SAVE
+    const int n_way = N_WAY;
+#else
+    const int n_way = BY_SAVE;
+#endif
+    static const char *const windows[] = { "mistral", "gemma2", "gemma3", "gpt_oss", "phi3", "starcoder2", "olmo3_cpp" };   /* of 8 */
+    size_t i;
+    for (i = 0; i < N_TOY; i++) every_way(all_toys[i], (gpt_kv)(i % 3), 1 + i % 5, 70, 34 - i % 3, n_way);
+    for (i = 0; i < sizeof windows / sizeof *windows; i++) every_way(windows[i], (gpt_kv)(i % 3), 7, 33, 1 + i % 4, n_way);
+}
+
+/* Five tokens, five more in one call, back to exactly there, five others; then back to 3, and to 0. */
+static void test_rewind_calls(void) {
+    size_t k, i, to;
+    for (k = 0; k < N_TOY; k++) {
+        gpt_model *m = load_toy(all_toys[k]);
+        const size_t vocab = vocab_of(m);
+        gpt_session *s = session_in(m, NULL, 64, 0), *ref = session_in(m, NULL, 64, 0);
+        gpt_token ids[20];
+        gpt_error err;
+        for (i = 0; i < 20; i++) ids[i] = some_id(i, vocab);
+        gpt_eval(s, ids, 5, &err);
+        gpt_eval(s, ids + 5, 5, &err);
+        for (to = 5; to < 6; to = to == 5 ? 3 : to == 3 ? 0 : 9) {
+            CHECK(gpt_session_rewind(s, to, &err) == GPT_OK && n_of(s) == to, "%s: to %u: %s", all_toys[k], (unsigned)to, err.msg);
+            CHECK(!gpt_eval(s, ids + 10 + to, 5, &err) && n_of(s) == to + 5, "%s", err.msg);
+            gpt_session_reset(ref);
+            gpt_eval(ref, ids, to, &err);
+            gpt_eval(ref, ids + 10 + to, 5, &err);
+            CHECK(!memcmp(gpt_logits(s), gpt_logits(ref), vocab * sizeof(float)), "%s: after a rewind to %u: other bits", all_toys[k], (unsigned)to);
+        }
+        gpt_session_free(s);
+        gpt_session_free(ref);
+        gpt_model_free(m);
+    }
+}
+
+/* 300 tokens copied (or saved and restored), and one more: one is computed. Back by ten and one more: within what the window
+ * still holds, no more than that. */
+static void test_no_work_twice(void) {
+    gpt_model *m = text_model(64);
+    gpt_token ids[400];
+    gpt_session *s, *made[2];
+    gpt_error err;
+    gpt_session_info info;
+    passes p;
+    gpt_hooks h;
+    size_t i;
+    int way;
+    for (i = 0; i < 400; i++) ids[i] = some_id(i, vocab_of(m));
+    for (way = BY_COPY; way <= BY_SAVE; way++) {
+#ifndef HAVE_SAVE
+        if (way == BY_SAVE) break;
+#endif
+        s = by_way(m, way, GPT_KV_F16, ids, 300, 0, 400, made);
+        memset(&p, 0, sizeof p);
+        memset(&h, 0, sizeof h);
+        h.trace = on_trace; h.trace_user = &p;
+        CHECK(gpt_session_hooks(s, &h, &err) == GPT_OK, "%s", err.msg);
+        CHECK(!gpt_eval(s, ids + 300, 1, &err) && p.n_pass == 1 && p.most_rows == 1, "%s: one token more took %u passes of %u rows", way_name[way], (unsigned)p.n_pass, (unsigned)p.most_rows);
+        p.n_pass = p.most_rows = 0;
+        CHECK(!gpt_session_rewind(s, 291, &err), "%s", err.msg);
+        gpt_session_info_get(s, &info);
+        CHECK(info.n_computed + 1 >= 291, "%s: back by ten: %u of 291 are still computed", way_name[way], (unsigned)info.n_computed);
+        CHECK(!gpt_eval(s, ids + 291, 1, &err) && p.n_pass == 1 && p.most_rows <= 2, "%s: back by ten and one more took %u passes of %u rows", way_name[way], (unsigned)p.n_pass, (unsigned)p.most_rows);
+        gpt_session_free(s); gpt_session_free(made[1]); gpt_session_free(made[0]);
+    }
+    gpt_model_free(m);
+}
+
+/* Eight sessions with one prefix and the same suffix, beside others: the same bits in all; and what a prefix spares. */
+static void test_branches(void) {
+    size_t k, i;
+    for (k = 0; k < N_TOY; k += 3) {
+        gpt_model *m = load_toy(all_toys[k]);
+        const size_t vocab = vocab_of(m);
+        gpt_work *w = work_with(m, 40, 0, NULL);
+        gpt_session *base = session_in(m, w, 80, 0), *alone = session_in(m, NULL, 80, 0), *s[8];
+        gpt_session_params p;
+        gpt_token ids[64];
+        gpt_error err;
+        size_t whole;
+        memset(&p, 0, sizeof p);
+        for (i = 0; i < 64; i++) ids[i] = some_id(i, vocab);
+        CHECK(!gpt_eval_begin(base, ids, 40, NULL, &err) && gpt_session_freeze(base, &err) == GPT_E_STATE, "frozen while something is under way");
+        while (gpt_work_step(w, &err) == GPT_MORE) {}
+        CHECK(!gpt_session_freeze(base, &err) && !gpt_eval(alone, ids, 47, &err), "%s: %s", all_toys[k], err.msg);
+        p.n_ctx = 80; p.work = w;
+        whole = gpt_session_bytes(m, &p);
+        p.prefix = base;
+        CHECK(gpt_session_bytes(m, &p) < whole, "%s: a session of %u bytes, with a prefix %u", all_toys[k], (unsigned)whole, (unsigned)gpt_session_bytes(m, &p));
+        for (i = 0; i < 8; i++) {
+            gpt_session_info info;
+            CHECK(!gpt_session_new(&s[i], m, &p, &err) && counted.last == gpt_session_bytes(m, &p), "%s: %s", all_toys[k], err.msg);
+            gpt_session_info_get(s[i], &info);
+            CHECK(info.n_prefix == 40 && info.n_token == 40 && info.n_computed == 40 && info.bytes == counted.last, "%s: %u tokens of a prefix", all_toys[k], (unsigned)info.n_prefix);
+            gpt_eval_begin(s[i], i == 3 ? ids : ids + 40, 7, NULL, &err);
+        }
+        while (gpt_work_step(w, &err) == GPT_MORE) {}
+        for (i = 0; i < 8; i++) {
+            if (i != 3) CHECK(gpt_logits(s[i]) && !memcmp(gpt_logits(s[i]), gpt_logits(alone), vocab * sizeof(float)), "%s, branch %u: other bits", all_toys[k], (unsigned)i);
+            gpt_session_free(s[i]);
+        }
+        gpt_work_free(w);                       /* a frozen session has left it */
+        CHECK(gpt_logits(base) && n_of(base) == 40, "a frozen session after its work space");
+        gpt_session_free(base);
+        gpt_session_free(alone);
+        gpt_model_free(m);
+        CHECK(counted.live == 0, "%s: %u blocks left", all_toys[k], (unsigned)counted.live);
+    }
+}
+
+#ifdef HAVE_THREADS
+enum { N_THREAD = 4 };
+typedef struct reading { const gpt_model *m; const gpt_session *base; const float *want; size_t n_vocab; int wrong, at; } reading;
+
+/* A session that begins with base, a copy of a part of it, and what may be read. No CHECK: it counts. */
+static void *read_frozen(void *arg) {
+    reading *r = (reading *)arg;
+    gpt_session_params p;
+    gpt_session_info info;
+    gpt_session *s = NULL, *t = NULL;
+    gpt_token ids[8];
+    size_t i, n, round;
+    for (i = 0; i < 8; i++) ids[i] = some_id(i + 40, r->n_vocab);
+    memset(&p, 0, sizeof p);
+    p.n_ctx = 80; p.n_threads = 1; p.n_batch = 8;
+    for (round = 0; round < 6; round++) {
+        p.prefix = NULL;
+        if (gpt_session_new(&t, r->m, &p, NULL)) { r->wrong++; return NULL; }
+        p.prefix = r->base;
+        if (gpt_session_new(&s, r->m, &p, NULL)) { r->wrong++; return NULL; }
+        if (gpt_eval(s, ids, 8, NULL) || memcmp(gpt_logits(s), r->want, r->n_vocab * sizeof(float))) r->wrong++;
+        if (gpt_session_copy(t, r->base, round & 1 ? SIZE_MAX : 20 + (size_t)r->at, NULL)) r->wrong++;
+        if (round & 1 && (gpt_eval(t, ids, 8, NULL) || memcmp(gpt_logits(t), r->want, r->n_vocab * sizeof(float)))) r->wrong++;
+        if (gpt_session_rewind(s, 30, NULL) || gpt_eval(s, ids, 2, NULL)) r->wrong++;
+        gpt_session_reset(s);
+        if (gpt_eval(s, ids, 8, NULL) || memcmp(gpt_logits(s), r->want, r->n_vocab * sizeof(float))) r->wrong++;
+        gpt_session_info_get(r->base, &info);
+        gpt_session_tokens(r->base, &n);
+        if (n != 40 || !info.frozen || gpt_eval((gpt_session *)(size_t)r->base, ids, 1, NULL) != GPT_E_STATE) r->wrong++;
+#ifdef HAVE_SAVE
+        {
+            static const int what[2] = { GPT_SAVE_CACHE, GPT_SAVE_TOKENS };
+            const size_t size = gpt_session_save_bytes(r->base, what[round & 1]);
+            void *bytes = malloc(size);
+            gpt_writer w = { NULL, NULL, 0 };
+            gpt_reader from = { NULL, NULL, 0 };
+            w.user = from.user = bytes; w.size = from.size = size;
+            if (!bytes || gpt_session_save(r->base, what[round & 1], &w, NULL) || gpt_session_restore(t, &from, NULL)) r->wrong++;
+            if (gpt_eval(t, ids, 8, NULL) || memcmp(gpt_logits(t), r->want, r->n_vocab * sizeof(float))) r->wrong++;
+            free(bytes);
+        }
+#endif
+        gpt_session_free(s);
+        gpt_session_free(t);
+    }
+    return NULL;
+}
+
+static void test_frozen_threads(void) {
+    static const char *const names[] = { "gpt_oss", "llama_q8_0", "gemma3" };
+    size_t k, i;
+    for (k = 0; k < 3; k++) {
+        gpt_model_params mp = model_params();
+        gpt_model *m = NULL;
+        gpt_session *base, *alone;
+        reading r[N_THREAD];
+        pthread_t id[N_THREAD];
+        gpt_token ids[48];
+        gpt_error err;
+        char path[128];
+        memset(&mp, 0, sizeof mp);
+        mp.n_threads = 1;                       /* with malloc: the counting one is for one thread */
+        snprintf(path, sizeof path, "tests/golden/model/%s.gguf", names[k]);
+        CHECK(gpt_model_load(&m, path, &mp, &err) == GPT_OK, "%s", err.msg);
+        base = session_in(m, NULL, 80, 0);
+        alone = session_in(m, NULL, 80, 0);
+        for (i = 0; i < 48; i++) ids[i] = some_id(i, vocab_of(m));
+        CHECK(!gpt_eval(base, ids, 40, &err) && !gpt_session_freeze(base, &err) && !gpt_eval(alone, ids, 48, &err), "%s", err.msg);
+        for (i = 0; i < N_THREAD; i++) {
+            r[i].m = m; r[i].base = base; r[i].want = gpt_logits(alone); r[i].n_vocab = vocab_of(m); r[i].wrong = 0; r[i].at = (int)i;
+            CHECK(pthread_create(&id[i], NULL, read_frozen, &r[i]) == 0, "pthread_create");
+        }
+        for (i = 0; i < N_THREAD; i++) { pthread_join(id[i], NULL); CHECK(r[i].wrong == 0, "%s, thread %u: %d times other bits or a failure", names[k], (unsigned)i, r[i].wrong); }
+        gpt_session_free(base);
+        gpt_session_free(alone);
+        gpt_model_free(m);
+    }
+}
+#else
+static void test_frozen_threads(void) {}
+#endif
+
 static const test tests[] = {
     { "histories", test_histories },
     { "long prompt", test_long_prompt },
@@ -1315,6 +1598,11 @@ static const test tests[] = {
     { "same prompt", test_same_prompt },
     { "last rows", test_last_rows },
     { "windows in turn", test_windows_in_turn },
+    { "every way", test_every_way },
+    { "rewind calls", test_rewind_calls },
+    { "no work twice", test_no_work_twice },
+    { "branches", test_branches },
+    { "frozen threads", test_frozen_threads },
     { NULL, NULL }
 };
 
