@@ -72,7 +72,8 @@ typedef enum gpt_result {
     GPT_E_SHAPE       =  -6,    /* a tensor is missing or has another shape than its model demands */
     GPT_E_CONTEXT     =  -7,    /* does not fit the context */
     GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk */
-    GPT_E_STATE       =  -9     /* the object is not in a state that allows this call */
+    GPT_E_STATE       =  -9,    /* the object is not in a state that allows this call */
+    GPT_E_FOREIGN     = -10     /* sound, but of another model or cache format */
 } gpt_result;
 
 typedef struct gpt_error {      /* always valid to read after a call that was given it; msg is "" on success */
@@ -246,8 +247,9 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
  * sessions that name the same one are a batch. gpt_work_step computes one pass of all that is under
  * way in it (gpt_begin, gpt_chat_begin, gpt_eval_begin): a token of each session that writes, then
  * n_fill rows of prompts in equal shares, or n_batch where nobody writes; who began first has the
- * first turn, and where there are fewer rows than texts, all have one in turn. What one session ends with, its end, an error, a full context, never touches another.
- * To threads a work space and its sessions are one object: one call at a time, from any thread. */
+ * first turn, and with fewer rows than texts all have one in turn. What one session ends with, its
+ * end, an error, a full context, never touches another. To threads a work space and its sessions
+ * are one object: one call at a time, from any thread. */
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
@@ -284,6 +286,10 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     gpt_hooks    hooks;
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
     gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads and hooks must be 0 */
+    /* A frozen session: this one's text begins with its text. n_ctx counts that too, but only what is
+     * more takes memory. Same model and kv, or GPT_E_FOREIGN; prefixes chain, up to 8. It outlives this
+     * one. gpt_session_rewind may go back into it: that takes from the room. */
+    const gpt_session *prefix;
     int          no_logits;     /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works */
 } gpt_session_params;
 
@@ -307,6 +313,7 @@ typedef struct gpt_session_info {
     size_t      n_computed;     /* of n_token, those that are computed: a prompt's progress */
     gpt_result  result;         /* of what was begun last: GPT_MORE under way, GPT_OK, or why it ended */
     int         held, frozen;
+    size_t      n_prefix;       /* tokens of its prefix */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
@@ -319,12 +326,20 @@ GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                     void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
-GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text */
-/* Forget all but the first n tokens. GPT_E_STATE when a sliding window has already let go of what
- * that needs. */
+GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
+/* Forget all but the first n tokens. What a sliding window has already let go of is computed again
+ * with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
+/* Compute what waits, then never change again: other sessions, on any threads, may begin with its
+ * text (params.prefix) or copy it. It leaves its work space, which may be freed before it. Calls that
+ * change it give GPT_E_STATE, gpt_logits are to be read alone. */
+GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err);
+/* The text becomes the first n tokens of src's (n beyond its end: all), with what is computed of them:
+ * what both have already is not copied. src, of the same model and kv (else GPT_E_FOREIGN), is only
+ * read; it may be frozen, or under way. GPT_E_CONTEXT: no room; nothing has changed. */
+GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err);
 /* 1 = in steps of its work space its rows wait, and nothing is lost; a call that blocks computes it
  * all the same. From hooks too. */
 GPT_API void       gpt_session_hold(gpt_session *s, int on);
@@ -769,6 +784,9 @@ struct gpt_session {                    /* a text */
     size_t             n_past, n_token;
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
+    size_t             origin, n_room;  /* of the cache: positions from origin on, so many; those before are the prefix's */
+    size_t             n_shared;        /* tokens that are still the prefix's */
+    size_t             kept_from;       /* a window layer holds nothing before this */
     struct gpti_cache *cache;           /* [n_layer] */
     float             *logits;          /* [n_vocab] a row of its own, or NULL */
     float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL; without a row in the work space */
@@ -891,6 +909,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
 static void gpti_finish(gpt_session *s, gpt_finish why);
+static void gpti_go_back(gpt_session *s, size_t n);                         /* [SESSION] */
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err) {
@@ -6009,14 +6028,20 @@ GPTI_INLINE size_t gpti_cache_row(const gpti_cache *c, size_t position) {    /* 
     return position < c->cap ? position : position % c->cap;
 }
 
+/* The text whose cache holds that position: s, or one of its prefixes. */
+static const gpt_session *gpti_holder(const gpt_session *s, size_t position) {
+    while (position < s->origin) s = s->params.prefix;
+    return s;
+}
+
 struct gpti_attend {                /* one layer's attention for the rows of one text */
     const gpt_session *s;           /* whose; its rows of the pass begin at row */
     size_t       row;
     float       *q;                 /* [T, stride] row r: heads of d_k; scaled and shortened in place */
     float       *out;               /* [T, n_head * d_v] */
     const float *sinks;             /* [n_head] or NULL */
-    gpti_cache   cache;
-    size_t       stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
+    gpti_cache   cache;             /* positions from origin on */
+    size_t       layer, origin, stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
     /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
     float        scale, soft_cap, alibi;
     int          kv;                /* gpt_kv */
@@ -6254,16 +6279,22 @@ GPTI_INLINE void gpti_band_begin(const gpti_attend *a, gpti_band *b, gpti_scratc
 GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps, size_t base,
                                 size_t n_key) {
     const size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
-    const unsigned char *k = a->cache.k + b->kv_head * a->cache.cap * k_bytes;
-    const unsigned char *v = a->cache.v + b->kv_head * a->cache.cap * v_bytes;
     size_t i, j, n;
     for (i = 0; i < n_key; i += n) {            /* of plain floats, as many keys as lie in one piece */
-        const size_t at = gpti_cache_row(&a->cache, base + i), left = (n_key - i + 15) & ~(size_t)15;
-        n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, a->cache.cap - at);
-        steps->load(a->kv, k + at * k_bytes, n / 16 * a->d_k, 16, b->key + i * a->d_k);
-        if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v + at * v_bytes, n * a->d_v, 1, b->value + i * a->d_v);
+        const gpti_cache *c = &a->cache;
+        const unsigned char *k, *v;
+        size_t origin = a->origin, at, left = (n_key - i + 15) & ~(size_t)15;
+        if (base + i < origin) {                /* in a prefix */
+            const gpt_session *s = gpti_holder(a->s, base + i);
+            c = &s->cache[a->layer]; origin = s->origin; left = 16;
+        }
+        at = gpti_cache_row(c, base + i - origin);
+        n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, c->cap - at);
+        k = c->k + (b->kv_head * c->cap + at) * k_bytes; v = c->v + (b->kv_head * c->cap + at) * v_bytes;
+        steps->load(a->kv, k, n / 16 * a->d_k, 16, b->key + i * a->d_k);
+        if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v, n * a->d_v, 1, b->value + i * a->d_v);
         else for (j = i; j < i + n && j < n_key; j++)
-            steps->load(a->kv, v + (at + j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
+            steps->load(a->kv, v + (j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
     }
     if (i < GPTI_ATT_KEYS) memset(b->key + i * a->d_k, 0, 16 * a->d_k * sizeof(float));
 }
@@ -6494,7 +6525,7 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
         float *q = w->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
         const gpt_session *s = w->row[t].s;
         const gpti_cache *c = s ? &s->cache[w->cursor.layer] : NULL;
-        const size_t row = s ? gpti_cache_row(c, w->row[t].position) : 0;
+        const size_t row = s ? gpti_cache_row(c, w->row[t].position - s->origin) : 0;
         if (!s) continue;
         for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
             if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
@@ -6532,6 +6563,7 @@ static void gpti_begin_attend(gpt_work *w) {
         memset(a, 0, sizeof *a);
         a->s = first.s; a->row = row; a->q = w->qkv + row * hp->max_qkv; a->stride = hp->max_qkv;
         a->out = w->att + row * gpti_width(w, 'O'); a->sinks = l->sinks; a->cache = first.s->cache[w->cursor.layer];
+        a->layer = w->cursor.layer; a->origin = first.s->origin;
         a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
         a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
@@ -6976,9 +7008,8 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
 /* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
  * computed again. */
 static void gpti_want_last(gpt_session *s) {
-    if (s->n_past != s->n_token || !s->n_token || s->last_logits || s->logits_wanted != GPTI_LOGITS_LAST) return;
-    s->n_past--;
-    s->from = gpti_min(s->from, s->n_past);
+    if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST)
+        gpti_go_back(s, s->n_past - 1);
 }
 
 static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
@@ -7015,7 +7046,8 @@ static int gpti_begin_pass(gpt_work *w) {
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = 0;
     for (s = w->first; s; s = s->next) {
-        if (!s->logits) s->last_logits = NULL;  /* the pass needs the room */
+        if (s->last_logits >= w->logits && s->last_logits < w->logits + w->n_logit_row * w->m->hp.n_vocab)
+            s->last_logits = NULL;              /* the pass needs the room */
         if (gpti_takes_part(w, s)) gpti_want_last(s);
     }
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
@@ -7167,9 +7199,17 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
  * overwrites what it sees */
-static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_ctx, size_t n_batch) {
-    size_t n = (n_ctx + 15) & ~(size_t)15, w = l->window < n ? (l->window + n_batch + 31) & ~(size_t)15 : n;
-    return l->window ? gpti_min(w, n) : n;
+static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_batch) {
+    return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
+}
+
+/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads */
+typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; } gpti_cache_shape;
+static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
+    gpti_cache_shape x;
+    x.n_head = m->layer[layer].n_kv;
+    x.k_bytes = gpti_kv_bytes((int)kv, m->hp.d_k); x.v_bytes = gpti_kv_bytes((int)kv, m->hp.d_v);
+    return x;
 }
 
 /* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
@@ -7221,18 +7261,15 @@ static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) 
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
     for (i = 0; i < hp->n_layer; i++) {
-        const gpti_layer *l = &m->layer[i];
+        const gpti_cache_shape x = gpti_cache_shape_of(m, i, plan->params.kv);
         gpti_cache c;
         size_t k, v;
-        c.cap = gpti_cache_capacity(l, plan->n_ctx, plan->w->n_batch);
-        if (c.cap > SIZE_MAX / GPTI_MAX_HEAD) a->overflow = 1;
-        else if (!gpti_mul(&k, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_k)) ||
-            !gpti_mul(&v, c.cap * l->n_kv, gpti_kv_bytes((int)plan->params.kv, hp->d_v))) a->overflow = 1;
-        else {
-            c.k = (unsigned char *)gpti_carve(a, k, 1);
-            c.v = (unsigned char *)gpti_carve(a, v, 1);
-            if (a->base) s->cache[i] = c;
-        }
+        c.cap = gpti_cache_capacity(&m->layer[i], plan->n_room, plan->w->n_batch);
+        if (c.cap > SIZE_MAX / GPTI_MAX_HEAD || !gpti_mul(&k, c.cap * x.n_head, x.k_bytes) ||
+            !gpti_mul(&v, c.cap * x.n_head, x.v_bytes)) { a->overflow = 1; break; }
+        c.k = (unsigned char *)gpti_carve(a, k, 1);
+        c.v = (unsigned char *)gpti_carve(a, v, 1);
+        if (a->base) s->cache[i] = c;
     }
     return s;
 }
@@ -7263,15 +7300,31 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     return GPT_OK;
 }
 
+enum { GPTI_MAX_PREFIX = 8 };
+
+/* May what other holds stand in s? err: what does not suit, of `what`. */
+static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other, const char *what, gpt_error *err) {
+    if (s->m != other->m) return gpti_fail(err, GPT_E_FOREIGN, "%s is of another model", what);
+    if (s->params.kv != other->params.kv) return gpti_fail(err, GPT_E_FOREIGN, "%s has a cache of kv %d, expected %d",
+        what, (int)other->params.kv, (int)s->params.kv);
+    if (gpti_is_long(s) != gpti_is_long(other)) return gpti_fail(err, GPT_E_FOREIGN,
+        "%s has an n_ctx of %llu, this one of %llu: the model computes long contexts in another way", what,
+        (gpti_ull)other->n_ctx, (gpti_ull)s->n_ctx);
+    return GPT_OK;
+}
+
 /* Settle the parameters; the plans are a session and its work space without memory. measure: not
  * even the model's weights are needed. */
 static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_model *m,
                                     const gpt_session_params *params, int measure, gpt_error *err) {
     gpt_session_params none;
     gpt_work_params work;
+    const gpt_session *prefix, *up;
+    int i;
     memset(&none, 0, sizeof none);
     memset(&work, 0, sizeof work);
     if (!params) params = &none;
+    prefix = params->prefix;
     memset(plan, 0, sizeof *plan);
     plan->m = m; plan->params = *params; plan->w = params->work ? params->work : own;
     plan->n_ctx = params->n_ctx ? params->n_ctx : (uint32_t)gpti_min(m->hp.n_ctx, 4096);
@@ -7294,6 +7347,17 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
                          (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
+    plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
+    if (!prefix) return GPT_OK;
+    if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
+    GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
+    for (i = 0, up = prefix; up; up = up->params.prefix) i++;
+    if (i > GPTI_MAX_PREFIX) return gpti_fail(err, GPT_E_ARG, "session: a chain of more than %d prefixes", GPTI_MAX_PREFIX);
+    if (plan->n_ctx < prefix->n_token) return gpti_fail(err, GPT_E_CONTEXT,
+        "session: n_ctx %llu, but its prefix has %llu tokens", (gpti_ull)plan->n_ctx, (gpti_ull)prefix->n_token);
+    /* without the prefix's logits its last token is computed again */
+    plan->n_room -= (prefix->n_token - (prefix->n_token && !prefix->last_logits)) & ~(size_t)15;
+    plan->n_room = gpti_max(plan->n_room, 16);
     return GPT_OK;
 }
 
@@ -7359,14 +7423,86 @@ static void gpti_take_turn(gpt_work *w, gpt_session *s, int on) {
     if (on) *p = s;
 }
 
-static void gpti_reset(gpt_session *s) {
-    const int doing = s->doing;
+/* Groups of 16 positions that hold [from, to), from a multiple of 16: src's, or its prefixes', into s. */
+static void gpti_copy_cache(gpt_session *s, const gpt_session *src, size_t layer, size_t from, size_t to) {
+    const gpti_cache_shape x = gpti_cache_shape_of(s->m, layer, s->params.kv);
+    const gpti_cache *c = &s->cache[layer];
+    size_t p, h;
+    for (p = from; p < to; p += 16) {
+        const gpt_session *o = gpti_holder(src, p);
+        const gpti_cache *d = &o->cache[layer];
+        const size_t row = gpti_cache_row(c, p - s->origin), at = gpti_cache_row(d, p - o->origin);
+        for (h = 0; h < x.n_head; h++) {
+            memcpy(c->k + (h * c->cap + row) * x.k_bytes, d->k + (h * d->cap + at) * x.k_bytes, 16 * x.k_bytes);
+            memcpy(c->v + (h * c->cap + row) * x.v_bytes, d->v + (h * d->cap + at) * x.v_bytes, 16 * x.v_bytes);
+        }
+    }
+}
+
+/* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
+static size_t gpti_held_from(const gpt_session *s, size_t layer) {
+    const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
+    if (!s->m->layer[layer].window || end <= s->origin + cap) return gpti_max(s->kept_from, s->origin);
+    return gpti_max(s->kept_from, end - cap);
+}
+
+/* The same of what ends at n, its prefixes included */
+static size_t gpti_held_since(const gpt_session *s, size_t layer, size_t n) {
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
+    return gpti_held_from(s, layer);
+}
+
+/* Can the text be computed from token n on: does each layer hold what that sees? */
+static int gpti_is_held(const gpt_session *s, size_t n) {
+    size_t i;
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    for (i = 0; i < s->m->hp.n_layer; i++) {
+        const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
+        const gpt_session *h = s;
+        for (; window && h; h = from < h->origin ? h->params.prefix : NULL)
+            if (gpti_max(from, h->origin) < gpti_held_from(h, i) && n > h->origin) return 0;
+    }
+    return 1;
+}
+
+/* What is computed ends at n. Within the prefix the group of 16 that n lies in becomes its own. */
+static void gpti_go_back(gpt_session *s, size_t n) {
+    size_t i;
+    if (n < s->n_past) s->last_logits = NULL;
+    s->n_past = n; s->from = gpti_min(s->from, n);
+    if (n > s->n_shared) return;
+    s->n_shared = s->n_written = n; s->kept_from = 0;
+    s->origin = n & ~(size_t)15;
+    for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++) gpti_copy_cache(s, s->params.prefix, i, s->origin, n);
+}
+
+/* Tokens that the text may have when it is computed from token n on */
+static size_t gpti_most_tokens(const gpt_session *s, size_t n) {
+    const size_t origin = n <= s->n_shared ? n & ~(size_t)15 : s->origin;
+    return gpti_min(s->n_ctx, origin + s->n_room);
+}
+static size_t gpti_n_free(const gpt_session *s) { return gpti_most_tokens(s, s->n_past) - s->n_token; }
+
+/* What is under way ends, because its text does. */
+static void gpti_interrupt(gpt_session *s) {
     gpti_leave_pass(s);
-    s->n_past = s->n_token = s->n_committed = s->n_written = s->from = 0; s->last_logits = NULL;
-    memset(s->gen, 0, sizeof *s->gen);
-    if (doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
-    if (doing) s->result = doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
+    if (s->doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
+    if (s->doing) s->result = s->doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
     s->doing = GPTI_IDLE;
+}
+
+static void gpti_reset(gpt_session *s) {
+    const gpt_session *prefix = s->params.prefix;
+    const int generated = s->doing == GPTI_GENERATES;
+    gpti_interrupt(s);
+    memset(s->gen, 0, sizeof *s->gen);
+    if (generated) s->gen->finish = GPT_FINISH_HOST;
+    s->n_shared = prefix ? prefix->n_token : 0;
+    if (prefix) memcpy(s->token, prefix->token, s->n_shared * sizeof *s->token);
+    s->n_token = s->n_committed = s->from = s->n_shared;
+    gpti_go_back(s, s->n_token);
+    s->last_logits = prefix ? prefix->last_logits : NULL;
 }
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
@@ -7389,6 +7525,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
     s = gpti_session_layout(&a, &plan);
     if (!plan.params.work) s->w = s->own = gpti_work_place(a.base + a.used, &own);
     s->bytes = need;
+    memset(s->gen, 0, sizeof *s->gen);
     gpti_take_turn(s->w, s, 1);
     gpti_reset(s);
     *out = s;
@@ -7522,25 +7659,19 @@ GPT_API void gpt_work_free(gpt_work *w) {
 
 GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) gpti_reset(s); }
 
+/* The text ends at token n. What is computed of it stays as far as the layers hold what goes on from
+ * there sees; what a window has let go of waits to be computed again. */
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    uint32_t i;
+    size_t to = gpti_min(n, s->n_past);
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
         (gpti_ull)s->n_token);
-    for (i = 0; i < s->m->hp.n_layer && n < s->n_past && n; i++) {       /* is the window before token n still there? */
-        size_t window = s->m->layer[i].window;
-        if (window && s->cache[i].cap < s->n_ctx && n + s->cache[i].cap < s->n_written + window)
-            return gpti_fail(err, GPT_E_STATE, "rewind: to token %llu of %llu, whose sliding window is no longer kept",
-                (gpti_ull)n, (gpti_ull)s->n_past);
-    }
-    gpti_leave_pass(s);
-    if (n < s->n_past) s->last_logits = NULL;
-    s->n_past = gpti_min(s->n_past, n);
-    if (!n) s->n_written = 0;
+    if (to < s->n_past && !gpti_is_held(s, to)) to = to > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+    if (gpti_most_tokens(s, to) < n) return gpti_fail(err, GPT_E_STATE,
+        "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
+    gpti_interrupt(s);
+    if (to < s->n_past) gpti_go_back(s, to);
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n;
-    if (s->doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
-    if (s->doing) s->result = s->doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
-    s->doing = GPTI_IDLE;
     return GPT_OK;
 }
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) {
@@ -7563,6 +7694,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
     info->result = s->result; info->held = s->held; info->frozen = !s->w;
+    info->n_prefix = s->params.prefix ? s->params.prefix->n_token : 0;
 }
 
 GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt_error *err) {
@@ -7580,13 +7712,14 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     return gpti_leave(s, GPT_OK);
 }
 
-/* Append to the text, still to be computed. All or nothing. */
-static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gpt_error *err) {
+/* Append to the text, still to be computed, as all from token `from` on. All or nothing. */
+static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, size_t from, gpt_error *err) {
+    const size_t room = gpti_most_tokens(s, from) - s->n_token;
     size_t i;
     if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
-    if (n > s->n_ctx - s->n_token)
+    if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens do not fit: %llu of a context of %llu are free",
-            (gpti_ull)n, (gpti_ull)(s->n_ctx - s->n_token), (gpti_ull)s->n_ctx);
+            (gpti_ull)n, (gpti_ull)room, (gpti_ull)s->n_ctx);
     for (i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %llu of the call: id %ld is not in 0 to %llu", (gpti_ull)i,
@@ -7598,16 +7731,20 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, gp
 
 /* n tokens come, to be computed by the steps of the work space: scored where logprob is not NULL. */
 static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
+    const gpt_session *prefix = s->params.prefix;
     const size_t base = s->n_token;
-    GPTI_TRY(gpti_append(s, ids, n, err));
+    float *last = s->lent ? NULL : s->last_logits;      /* lent: perhaps no longer what was computed */
+    size_t back = 0;
+    if (!n) logprob = NULL;                     /* tokens that wait are not scored */
+    if (prefix && base == s->n_shared && base == prefix->n_token) last = prefix->last_logits;
+    if (logprob && base && s->n_past == base && !last) back = 1;
+    GPTI_TRY(gpti_append(s, ids, n, s->n_past - back, err));
     s->logits_wanted = logprob ? GPTI_LOGITS_SCORE : s->logits ? GPTI_LOGITS_LAST : GPTI_LOGITS_NONE;
     s->result = GPT_OK;
-    if (!n && logprob) return GPT_OK;
-    if (logprob) {                              /* they are gone, or the host's */
-        if (base && s->n_past == base && (!s->last_logits || s->lent)) { s->from = --s->n_past; s->last_logits = NULL; }
-        logprob[0] = s->n_past == base && s->last_logits
-            ? (float)-gpti_minus_log_p(s->last_logits, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
+    if (logprob) {
+        logprob[0] = s->n_past == base && last ? (float)-gpti_minus_log_p(last, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->score = logprob; s->score_base = base;
+        if (back) gpti_go_back(s, base - 1);
     } else gpti_want_last(s);
     if (s->n_past == s->n_token) return GPT_OK;
     s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
@@ -7637,9 +7774,71 @@ GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n
 }
 
 GPT_API float *gpt_logits(gpt_session *s) {
-    if (!s || !s->logits || s->n_past != s->n_token) return NULL;
+    if (!s || !s->logits || s->n_past != s->n_token || !s->last_logits) return NULL;
+    if (!s->w) return s->last_logits;           /* frozen: to be read alone */
+    if (s->last_logits != s->logits)            /* the prefix's */
+        memcpy(s->logits, s->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
+    s->last_logits = s->logits;
     s->lent = 1;                                /* the host may change them */
-    return s->last_logits;
+    return s->logits;
+}
+
+GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err) {
+    gpt_work *w;
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_session_freeze", GPTI_IDLE, err));
+    w = s->w;
+    r = gpti_eval(s, NULL, 0, NULL, err);
+    if (!r) r = gpti_run(s, err);
+    if (!r && s->lent && s->last_logits) {      /* the host may have changed them */
+        s->last_logits = NULL;
+        r = gpti_eval(s, NULL, 0, NULL, err);
+        if (!r) r = gpti_run(s, err);
+    }
+    if (!r) {
+        if (!s->logits && (!s->params.prefix || s->last_logits != s->params.prefix->last_logits)) s->last_logits = NULL;
+        gpti_take_turn(w, s, 0);
+        s->w = NULL;
+    }
+    return gpti_leave_work(w, r);
+}
+
+GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err) {
+    size_t i, same, done;
+    gpt_result r = GPT_OK;
+    GPTI_TRY(gpti_enter(s, "gpt_session_copy", GPTI_IDLE, err));
+    if (!src) r = gpti_fail(err, GPT_E_ARG, "gpt_session_copy: src must not be NULL");
+    else r = gpti_same_kind(s, src, "gpt_session_copy: the text", err);
+    if (r || s == src) return gpti_leave(s, r ? r : n < s->n_token ? gpti_rewind(s, n, err) : GPT_OK);
+    n = gpti_min(n, src->n_token);
+    done = gpti_min(n, src->n_past);
+    if (!gpti_is_held(src, done)) done = 0;     /* its window has gone on: to be computed again */
+    for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
+    if (!gpti_is_held(s, same)) same = same > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+    if (gpti_most_tokens(s, same) < n)
+        return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
+                                       (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
+    gpti_rewind(s, same, NULL);
+    for (i = 0; done > same && i < s->m->hp.n_layer; i++) {
+        const size_t cap = s->cache[i].cap, end = (done + 15) & ~(size_t)15;
+        size_t from = same & ~(size_t)15;
+        if (s->m->layer[i].window) {            /* as much as both hold */
+            if (end > s->origin + cap) from = gpti_max(from, end - cap);
+            from = gpti_max(from, gpti_held_since(src, i, done));
+            if (from > same) s->kept_from = gpti_max(s->kept_from, from);
+        }
+        gpti_copy_cache(s, src, i, from, done);
+    }
+    memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
+    if (done > same) { s->n_past = done; s->last_logits = NULL; }
+    s->n_written = gpti_max(s->n_written, s->n_past);
+    s->n_token = s->n_committed = n; s->from = s->n_past;
+    memset(&s->gen->stream, 0, sizeof s->gen->stream);
+    if (s->logits && n == s->n_past && n == src->n_token && src->last_logits && !src->lent && !s->last_logits) {
+        memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
+        s->last_logits = s->logits;
+    }
+    return gpti_leave(s, r);
 }
 
 GPTI_COLD_END
@@ -8100,9 +8299,8 @@ static void gpti_take_back(gpt_session *s, size_t n) {
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
-    /* computed anew */
-    if (gpti_rewind(s, at, NULL)) { s->last_logits = NULL; s->n_past = s->n_written = 0; s->n_token = at; }
-    room = s->n_ctx - at;
+    if (gpti_rewind(s, at, NULL)) return;
+    room = gpti_n_free(s);
     if (kept * GPTI_MERGE_BYTES > sizeof *s->w->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->w->scratch, sizeof *s->w->scratch, &s->m->mem, NULL)) n = 0;
     s->n_committed = s->n_token = at + gpti_min(n, room);
@@ -8132,7 +8330,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     const gpti_tokenizer *t = &s->m->tok;
     gpti_generation *g = s->gen;
     char pending[GPTI_STOP_BYTES + 4];
-    size_t n = 0, room = s->n_ctx - s->n_token, n_pending, i;
+    size_t n = 0, room = gpti_n_free(s), n_pending, i;
     unsigned flags = GPTI_TOK_NO_EOS;
     int go_on;
     if (!prompt) prompt = "";
@@ -8197,7 +8395,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     const int edge = g->edge;
     gpti_str piece;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
-    if (s->n_token == s->n_ctx) return GPT_FINISH_CONTEXT;
+    if (!gpti_n_free(s)) return GPT_FINISH_CONTEXT;
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
@@ -8704,7 +8902,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
-    size_t n = 0, keep = 0;
+    size_t n = 0, keep = 0, at;
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
@@ -8712,11 +8910,14 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        if (gpti_rewind(s, keep, err)) {        /* its window is gone: all again */
-            gpti_reset(s);
-            keep = 0;
-        }
-        r = gpti_append(s, ids + keep, n - keep, err);
+        if (n > gpti_most_tokens(s, keep)) r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not "
+            "fit: it has room for %llu", (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, keep));
+        at = gpti_min(keep, s->n_past);
+        if (!r) r = gpti_rewind(s, keep, err);
+        if (!r) r = gpti_append(s, ids + keep, n - keep, s->n_past, err);
+        if (s->n_past < at) keep = s->n_past;   /* its window was gone: all again */
+    }
+    if (!r) {
         memset(&s->gen->stream, 0, sizeof s->gen->stream);
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
     }

@@ -451,7 +451,7 @@ static void random_ids(gpt_token *out, size_t n) {
 
 /* A text that has gone back into its prefix takes from its own room what it has of that. */
 static size_t most_tokens(const slot *k) {
-    const size_t own = k->prefix ? k->prefix->now.n & ~(size_t)15 : 0;
+    const size_t own = k->prefix ? (k->prefix->now.n - (k->prefix->now.n && !k->prefix->s->last_logits)) & ~(size_t)15 : 0;
     size_t most = (k->n_ctx - own + 15) & ~(size_t)15;
     if (!k->prefix || k->s->n_shared == k->prefix->now.n) return k->n_ctx;
     most += k->s->n_shared & ~(size_t)15;
