@@ -831,8 +831,8 @@ static void check_alone(const gpt_model *m, const gpt_session *s, size_t n_promp
 
 /* The rows of each pass, by session, as the trace hook tells them. */
 typedef struct passes {
-    const gpt_session *who[64];
-    size_t n_who, rows[64], n_pass, most_rows;
+    const gpt_session *who[100];
+    size_t n_who, rows[100], n_pass, most_rows;
     int    in_embd, pause;          /* pause: one poll in so many makes one */
     size_t polls;
 } passes;
@@ -843,7 +843,8 @@ static int on_trace(void *user, const gpt_trace *t) {
     if (strcmp(t->name, "embd")) { p->in_embd = 0; return 0; }
     if (!p->in_embd) { p->n_pass++; p->n_who = 0; p->in_embd = 1; }
     for (i = 0; i < p->n_who && p->who[i] != t->session; i++) {}
-    if (i == p->n_who && i < 64) { p->who[i] = t->session; p->rows[i] = 0; p->n_who++; }
+    if (i == 100) return 0;
+    if (i == p->n_who) { p->who[i] = t->session; p->rows[i] = 0; p->n_who++; }
     p->rows[i] += t->n_row;
     for (i = 0; i < p->n_who; i++) sum += p->rows[i];
     if (sum > p->most_rows) p->most_rows = sum;
