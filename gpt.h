@@ -7439,6 +7439,12 @@ static void gpti_copy_cache(gpt_session *s, const gpt_session *src, size_t layer
     }
 }
 
+/* Whose cache is to be asked for the first n tokens: within its prefix they are that one's. */
+static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
+    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    return s;
+}
+
 /* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
 static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
@@ -7446,21 +7452,20 @@ static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     return gpti_max(s->kept_from, end - cap);
 }
 
-/* The same of what ends at n, its prefixes included */
-static size_t gpti_held_since(const gpt_session *s, size_t layer, size_t n) {
-    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
-    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = s->params.prefix;
+/* The same, its prefixes included */
+static size_t gpti_held_since(const gpt_session *s, size_t layer) {
+    while (s->origin && gpti_held_from(s, layer) <= s->origin) s = gpti_origin(s->params.prefix, s->origin);
     return gpti_held_from(s, layer);
 }
 
 /* Can the text be computed from token n on: does each layer hold what that sees? */
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
-    while (s->params.prefix && n <= s->n_shared) s = s->params.prefix;
+    s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
         const gpt_session *h = s;
-        for (; window && h; h = from < h->origin ? h->params.prefix : NULL)
+        for (; window && h; h = from < h->origin ? gpti_origin(h->params.prefix, h->origin) : NULL)
             if (gpti_max(from, h->origin) < gpti_held_from(h, i) && n > h->origin) return 0;
     }
     return 1;
@@ -7474,7 +7479,8 @@ static void gpti_go_back(gpt_session *s, size_t n) {
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
     s->origin = n & ~(size_t)15;
-    for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++) gpti_copy_cache(s, s->params.prefix, i, s->origin, n);
+    for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++)
+        gpti_copy_cache(s, gpti_origin(s->params.prefix, n), i, s->origin, n);
 }
 
 /* Tokens that the text may have when it is computed from token n on */
@@ -7804,6 +7810,7 @@ GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err) {
 }
 
 GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err) {
+    const gpt_session *o;
     size_t i, same, done;
     gpt_result r = GPT_OK;
     GPTI_TRY(gpti_enter(s, "gpt_session_copy", GPTI_IDLE, err));
@@ -7819,15 +7826,16 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
     gpti_rewind(s, same, NULL);
+    o = gpti_origin(src, done);
     for (i = 0; done > same && i < s->m->hp.n_layer; i++) {
         const size_t cap = s->cache[i].cap, end = (done + 15) & ~(size_t)15;
         size_t from = same & ~(size_t)15;
         if (s->m->layer[i].window) {            /* as much as both hold */
             if (end > s->origin + cap) from = gpti_max(from, end - cap);
-            from = gpti_max(from, gpti_held_since(src, i, done));
+            from = gpti_max(from, gpti_held_since(o, i));
             if (from > same) s->kept_from = gpti_max(s->kept_from, from);
         }
-        gpti_copy_cache(s, src, i, from, done);
+        gpti_copy_cache(s, o, i, from, done);
     }
     memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
     if (done > same) { s->n_past = done; s->last_logits = NULL; }
