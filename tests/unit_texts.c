@@ -1202,6 +1202,63 @@ static void test_misuse(void) {
     gpt_model_free(m);
 }
 
+/* What may not be a prefix or the source of a copy, and a chain of prefixes: eight, not nine. */
+static void test_foreign(void) {
+    gpt_model *m = text_model(0), *other = load_toy("llama"), *factors = load_toy("phi3_long");
+    gpt_session_params sp;
+    gpt_session *s = session_in(m, NULL, 32, 0), *t = session_in(other, NULL, 32, 0), *made = NULL, *chain[9];
+    gpt_token ids[12];
+    gpt_error err;
+    size_t i;
+    memset(&sp, 0, sizeof sp);
+    sp.n_threads = 1; sp.n_ctx = 32; sp.prefix = s;
+    for (i = 0; i < 12; i++) ids[i] = some_id(i, 90);
+    CHECK(!gpt_eval(s, ids, 9, &err) && !gpt_eval(t, ids, 9, &err), "%s", err.msg);
+    CHECK(gpt_session_new(&made, m, &sp, &err) == GPT_E_STATE && !made, "a prefix that is not frozen: %s", err.msg);
+    CHECK(!gpt_session_freeze(s, &err) && gpt_session_freeze(s, &err) == GPT_E_STATE, "frozen twice: %s", err.msg);
+    sp.n_ctx = 8;
+    CHECK(gpt_session_new(&made, m, &sp, &err) == GPT_E_CONTEXT && !made && gpt_session_bytes(m, &sp) == 0, "a context of fewer tokens than the prefix: %s", err.msg);
+    sp.n_ctx = 9;
+    CHECK(!gpt_session_new(&made, m, &sp, &err) && gpt_eval(made, ids, 1, &err) == GPT_E_CONTEXT && n_of(made) == 9 && gpt_logits(made), "a context of as many: %s", err.msg);
+    gpt_session_free(made);
+    sp.n_ctx = 32; sp.kv = GPT_KV_F32;
+    CHECK(gpt_session_new(&made, m, &sp, &err) == GPT_E_FOREIGN && !made, "a prefix of another kv: %s", err.msg);
+    sp.prefix = NULL;
+    CHECK(!gpt_session_new(&made, m, &sp, &err) && gpt_session_copy(made, s, 3, &err) == GPT_E_FOREIGN && n_of(made) == 0, "a copy of another kv: %s", err.msg);
+    gpt_session_free(made);
+    sp.kv = GPT_KV_F16; sp.prefix = s;
+    CHECK(gpt_session_new(&made, other, &sp, &err) == GPT_E_FOREIGN && !made, "a prefix of another model: %s", err.msg);
+    CHECK(gpt_session_copy(t, s, 3, &err) == GPT_E_FOREIGN && n_of(t) == 9 && gpt_logits(t), "a copy of another model: %s", err.msg);
+    CHECK(gpt_session_copy(t, NULL, 3, &err) == GPT_E_ARG && gpt_session_copy(s, t, 3, &err) == GPT_E_STATE, "%s", err.msg);
+    sp.prefix = NULL; sp.n_ctx = 8;
+    CHECK(!gpt_session_new(&made, other, &sp, &err) && !gpt_eval(made, ids + 3, 4, &err) && gpt_session_copy(made, t, 9, &err) == GPT_E_CONTEXT && n_of(made) == 4 && gpt_logits(made), "a copy without room: %s", err.msg);
+    CHECK(!gpt_session_copy(made, t, 8, &err) && n_of(made) == 8, "a copy of as many as fit: %s", err.msg);
+    gpt_session_free(made);
+    gpt_session_free(t);
+    sp.n_ctx = 120;                             /* one with the factors for long texts, one without */
+    t = session_in(factors, NULL, 33, 0);
+    CHECK(!gpt_session_new(&made, factors, &sp, &err) && !gpt_eval(made, ids, 4, &err), "%s", err.msg);
+    if (gpti_is_long(made) != gpti_is_long(t)) CHECK(gpt_session_copy(t, made, 4, &err) == GPT_E_FOREIGN && n_of(t) == 0, "a copy of other factors: %s", err.msg);
+    gpt_session_free(made);
+    gpt_session_free(t);
+    sp.n_ctx = 60;
+    for (i = 0; i < 9; i++) {
+        chain[i] = NULL;
+        sp.prefix = i ? chain[i - 1] : s;
+        if (i == 8) CHECK(gpt_session_new(&chain[i], m, &sp, &err) == GPT_E_ARG && !chain[i], "a chain of nine: %s", err.msg);
+        else CHECK(!gpt_session_new(&chain[i], m, &sp, &err) && !gpt_eval(chain[i], ids + i, i < 7 ? 5 : 0, &err) && (i == 7 || !gpt_session_freeze(chain[i], &err)), "a chain of %u: %s", (unsigned)i + 1, err.msg);
+        if (i == 7) CHECK(!gpt_session_freeze(chain[i], &err), "%s", err.msg);
+    }
+    made = session_in(m, NULL, 60, 0);
+    CHECK(!gpt_eval(made, gpt_session_tokens(chain[7], NULL), n_of(chain[7]), &err) && gpt_logits(chain[7]) && !memcmp(gpt_logits(made), gpt_logits(chain[7]), vocab_of(m) * sizeof(float)),
+          "a chain of eight: other logits");
+    gpt_session_free(made);
+    for (i = 8; i-- > 0;) gpt_session_free(chain[i]);
+    gpt_session_free(s);
+    gpt_model_free(m); gpt_model_free(other); gpt_model_free(factors);
+    CHECK(counted.live == 0, "%u blocks left", (unsigned)counted.live);
+}
+
 /* The same prompt, alone, after a beginning that is there already, eight times in one batch, beside seven others: one row of
  * bits. */
 static void same_prompt(const char *name) {
@@ -1596,6 +1653,7 @@ static const test tests[] = {
     { "results", test_results },
     { "bytes", test_bytes },
     { "misuse", test_misuse },
+    { "foreign", test_foreign },
     { "same prompt", test_same_prompt },
     { "last rows", test_last_rows },
     { "windows in turn", test_windows_in_turn },
