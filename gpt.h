@@ -241,7 +241,7 @@ GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* e
 
 /* ---- Session: one running text ---- */
 
-typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2 } gpt_kv;
+typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4_0 = 3 } gpt_kv;
 
 /* The room that a pass is computed in. A session has one of its own unless it is given one to share:
  * sessions that name the same one are a batch. gpt_work_step computes one pass of all that is under
@@ -278,8 +278,10 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     uint32_t     n_ctx;
     uint32_t     n_batch;
 
-    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies
-     * with F16 and Q8_0, and all 24 with F32. */
+    /* Format of the key and value cache. Attention takes 13 significant bits of what it multiplies,
+     * and all 24 with F32. A head of 64 takes 128 bytes as F16, 68 as Q8_0 (as good, but slow to
+     * read), 36 as Q4_0: rotated by a Hadamard matrix, so that no number sticks out; texts get
+     * worse (README.md has perplexities), more so where head sizes hold no large power of 2. */
     gpt_kv       kv;
 
     int          n_threads;     /* these two and n_batch as in gpt_work_params, of its own work space */
@@ -6048,11 +6050,18 @@ struct gpti_attend {                /* one layer's attention for the rows of one
 };
 
 /* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of
- * them. */
+ * them. Q4_0: the same of nibbles, 8 more than the number; of 32 numbers (the last may be fewer) the
+ * first half lies in the low nibbles, the second in the high ones. */
 static size_t gpti_kv_bytes(int kv, size_t d) {
-    if (kv == GPT_KV_F32) return 4 * d;
-    return kv == GPT_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+    const size_t scales = (d + 31) / 32 * 2;
+    switch (kv) {
+        case GPT_KV_F32:  return 4 * d;
+        case GPT_KV_Q8_0: return d + scales;
+        case GPT_KV_Q4_0: return (d + 1) / 2 + scales;
+        default:          return 2 * d;
+    }
 }
+GPTI_INLINE int gpti_kv_in_blocks(int kv) { return kv == GPT_KV_Q8_0 || kv == GPT_KV_Q4_0; }
 
 /* By how much a score may exceed the one that weights are measured against: so much that it seldom
  * happens, so little that e^32 times any number of F16 is far from infinite. */
@@ -6083,11 +6092,75 @@ GPTI_INLINE float gpti_exp13(float x) {
     return gpti_select(x < -44.3614f, 0.0f, gpti_select(x <= GPTI_ATT_SLACK, y, x));
 }
 
+GPTI_INLINE float gpti_clamp(float x, float most) {     /* NaN stays */
+    return gpti_select(x > most, most, gpti_select(x < -most, -most, x));
+}
+GPTI_INLINE float gpti_within_f16(float x) { return gpti_clamp(x, 65504.0f); }  /* the nearest that F16 holds */
+
+/* out [n] = x [n] * f */
+GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
+    size_t i = 0, j;
+    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) out[i + j] = x[i + j] * f;
+    for (; i < n; i++) out[i] = x[i] * f;
+}
+
+/* Of 16 levels one number that sticks out would take all. So what a Q4_0 cache takes is rotated, as
+ * in QuaRot (Ashkboos 2024, arXiv:2404.00456): a Hadamard matrix spreads each number over its head.
+ * Queries turn with their keys, so that scores stay; sums of values turn back, the matrix being its
+ * own inverse. x [d], in pieces of n, the largest power of two in d: log2 n times, the sums and
+ * differences of numbers n / 2 apart come to lie side by side; then all by 1 / sqrt n. */
+GPTI_INLINE void gpti_hadamard_body(float *x, size_t d) {
+    const size_t n = d & (0 - d), half = n / 2;
+    float y[GPTI_ATT_WIDTH];
+    size_t at, step, i, j;
+    for (at = 0; at < d; at += n, x += n) {
+        for (step = 1; step < n; step *= 2) {
+            for (i = 0; i + GPTI_LANES <= half; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) {
+                y[2 * (i + j)] = x[i + j] + x[half + i + j];
+                y[2 * (i + j) + 1] = x[i + j] - x[half + i + j];
+            }
+            for (; i < half; i++) y[2 * i] = x[i] + x[half + i], y[2 * i + 1] = x[i] - x[half + i];
+            memcpy(x, y, n * sizeof *x);
+        }
+        gpti_scale(x, x, n, 1.0f / sqrtf((float)n));
+    }
+}
+
+/* out [16] = (nibbles of p [16] - 8) * f [16]: of low ones (shift 0) or high ones (4) */
+GPTI_INLINE void gpti_nibbles_16(const unsigned char *p, const int shift, const float *f, float *out) {
+    unsigned char q[GPTI_LANES];
+    float v[GPTI_LANES];
+    size_t j;
+    memcpy(q, p, sizeof q);
+    for (j = 0; j < GPTI_LANES; j++) v[j] = (float)((q[j] >> shift & 15) - 8) * f[j];
+    memcpy(out, v, sizeof v);
+}
+
+/* As gpti_kv_load, compiled for each set; widen: what it has for F16. Scales have 8 bits, so that
+ * the products have 11. */
+GPTI_INLINE void gpti_kv_load_q4_0(const unsigned char *p, size_t d, size_t lanes, float *out,
+                                   void (*widen)(const uint8_t *p, size_t n, float *out)) {
+    const unsigned char *scales = p + (d + 1) / 2 * lanes;
+    float f[GPTI_LANES];
+    size_t i, j, n, low;
+    for (i = 0; i < d; i += n, p += 16 * lanes, out += n * lanes, scales += 2 * lanes) {
+        n = gpti_min(d - i, 32);
+        low = (n + 1) / 2 * lanes;      /* numbers in low nibbles */
+        if (lanes == 1) for (f[0] = gpti_f16_f32(gpti_load_u16(scales)), j = 1; j < GPTI_LANES; j++) f[j] = f[0];
+        else widen(scales, lanes, f);
+        for (j = 0; j + GPTI_LANES <= low; j += GPTI_LANES) gpti_nibbles_16(p + j, 0, f, out + j);
+        for (; j < low; j++) out[j] = (float)((p[j] & 15) - 8) * f[0];
+        for (j = 0; j + GPTI_LANES <= n * lanes - low; j += GPTI_LANES) gpti_nibbles_16(p + j, 4, f, out + low + j);
+        for (; j < n * lanes - low; j++) out[low + j] = (float)((p[j] >> 4) - 8) * f[0];
+    }
+}
+
 /* An entry as f32: 16 keys (lanes 16, out [d, 16]) or one value (lanes 1, out [d]) */
 static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes, float *out) {
     size_t e, n = d * lanes;
     if (kv == GPT_KV_F32) memcpy(out, p, n * 4);
     else if (kv == GPT_KV_F16) gpti_widen_f16(p, n, out);
+    else if (kv == GPT_KV_Q4_0) gpti_kv_load_q4_0(p, d, lanes, out, gpti_widen_f16);
     else for (e = 0; e < n; e++) {
         int q = p[e] < 128 ? p[e] : p[e] - 256;
         float x = (float)q * gpti_f16_f32(gpti_load_u16(p + n + 2 * (e / lanes / 32 * lanes + e % lanes)));
@@ -6096,10 +6169,6 @@ static void gpti_kv_load(int kv, const unsigned char *p, size_t d, size_t lanes,
 }
 
 /* x [d] into an entry: key `lane` of a group of 16, or a value (lanes 1, lane 0) */
-GPTI_INLINE float gpti_clamp(float x, float most) {     /* NaN stays */
-    return gpti_select(x > most, most, gpti_select(x < -most, -most, x));
-}
-GPTI_INLINE float gpti_within_f16(float x) { return gpti_clamp(x, 65504.0f); }  /* the nearest that F16 holds */
 GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     float rest[GPTI_LANES] = { 0 };
     uint32_t h[GPTI_LANES];
@@ -6113,10 +6182,35 @@ GPTI_INLINE void gpti_kv_store_f16(unsigned char *p, const float *x, size_t d, s
         else for (j = 0; j < n; j++) gpti_store_u16(to + 32 * j, h[j]);
     }
 }
+GPTI_INLINE void gpti_kv_store_q4_0(unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
+    unsigned char *scales = p + ((d + 1) / 2 * lanes + 2 * lane);
+    float y[GPTI_ATT_WIDTH + GPTI_LANES];
+    size_t i, j, n, half;
+    for (i = 0; i < d; i++) y[i] = gpti_within_f16(x[i]);       /* so that the sums are finite */
+    gpti_hadamard_body(y, d);
+    for (i = 0, p += lane; i < d; i += n, p += 16 * lanes, scales += 2 * lanes) {
+        float top = 0.0f, id;
+        uint32_t h, q[33];
+        n = gpti_min(d - i, 32);
+        half = (n + 1) / 2;
+        /* the number furthest from 0 becomes -8; NaN stays */
+        for (j = 0; j < n; j++) top = gpti_abs(y[i + j]) > gpti_abs(top) || y[i + j] != y[i + j] ? y[i + j] : top;
+        h = top == top ? (gpti_f32_f16(gpti_clamp(top / -8.0f, 65280.0f)) + 4) & 0xFFF8 : 0x7E00;
+        gpti_store_u16(scales, h);
+        id = gpti_f16_f32(h);
+        id = id == id && id != 0.0f ? 1.0f / id : 0.0f;
+        for (j = 0; j < n; j++) {           /* adding 1.5 * 2^23 rounds */
+            const float v = id == 0.0f ? 0.0f : gpti_clamp(y[i + j] * id, 8.0f);
+            q[j] = gpti_f32_bits((v > 7.0f ? 7.0f : v) + 12582920.0f) & 15;
+        }
+        for (j = 0, q[n] = 8; j < half; j++) p[j * lanes] = (unsigned char)(q[j] | q[half + j] << 4);
+    }
+}
 static void gpti_kv_store_ref(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     size_t i, j, n;
     if (kv == GPT_KV_F32) for (i = 0; i < d; i++) memcpy(p + (i * lanes + lane) * 4, &x[i], 4);
     else if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
+    else if (kv == GPT_KV_Q4_0) gpti_kv_store_q4_0(p, x, d, lanes, lane);
     else for (i = 0; i < d; i += n) {
         float top = 0.0f, scale, id;
         n = gpti_min(d - i, 32);
@@ -6194,13 +6288,6 @@ static void gpti_add_values_ref(float *const *o, size_t n, size_t d, float (*p)[
     (void)exact;
 }
 
-/* out [n] = x [n] * f */
-GPTI_INLINE void gpti_scale(float *out, const float *x, size_t n, float f) {
-    size_t i = 0, j;
-    for (; i + GPTI_LANES <= n; i += GPTI_LANES) for (j = 0; j < GPTI_LANES; j++) out[i + j] = x[i + j] * f;
-    for (; i < n; i++) out[i] = x[i] * f;
-}
-
 /* Of one query, while it meets block after block: the running maximum of its scores, from which
  * weights are measured as e^(score - top), and their sum in 16 lanes. */
 typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;
@@ -6264,6 +6351,7 @@ GPTI_INLINE void gpti_band_begin(const gpti_attend *a, gpti_band *b, gpti_scratc
     for (row = b->r0; row < b->r1; row++) {
         float *x = a->q + row * a->stride + b->head * a->d_k;
         gpti_scale(x, x, width, a->scale);      /* in place: nothing reads q again */
+        for (h = 0; h < b->n_head && a->kv == GPT_KV_Q4_0; h++) gpti_hadamard_body(x + h * a->d_k, a->d_k);
         if (a->kv != GPT_KV_F32) gpti_round13_body(x, width);
         for (h = 0; h < b->n_head; h++, i++) {
             b->q[i] = x + h * a->d_k;
@@ -6289,10 +6377,10 @@ GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_a
             c = &s->cache[a->layer]; origin = s->origin; left = 16;
         }
         at = gpti_cache_row(c, base + i - origin);
-        n = a->kv == GPT_KV_Q8_0 ? 16 : gpti_min(left, c->cap - at);
+        n = gpti_kv_in_blocks(a->kv) ? 16 : gpti_min(left, c->cap - at);
         k = c->k + (b->kv_head * c->cap + at) * k_bytes; v = c->v + (b->kv_head * c->cap + at) * v_bytes;
         steps->load(a->kv, k, n / 16 * a->d_k, 16, b->key + i * a->d_k);
-        if (a->kv != GPT_KV_Q8_0) steps->load(a->kv, v, n * a->d_v, 1, b->value + i * a->d_v);
+        if (!gpti_kv_in_blocks(a->kv)) steps->load(a->kv, v, n * a->d_v, 1, b->value + i * a->d_v);
         else for (j = i; j < i + n && j < n_key; j++)
             steps->load(a->kv, v + (j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
     }
@@ -6338,10 +6426,11 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
         gpti_band_block(a, b, steps, scratch->attend.s, base, begin, end);
     }
     for (i = 0, row = b->r0; row < b->r1; row++) for (h = 0; h < b->n_head; h++, i++) {
-        float sum = gpti_fold(b->sm[i].sum);
+        float sum = gpti_fold(b->sm[i].sum), *out = a->out + (row * a->n_head + b->head + h) * a->d_v;
         /* a sink is a score that attends to nothing */
         if (a->sinks) sum += gpti_exp(a->sinks[b->head + h] - b->sm[i].top);
-        gpti_scale(a->out + (row * a->n_head + b->head + h) * a->d_v, b->o[i], a->d_v, 1.0f / sum);
+        gpti_scale(out, b->o[i], a->d_v, 1.0f / sum);
+        if (a->kv == GPT_KV_Q4_0) gpti_hadamard_body(out, a->d_v);
     }
 }
 
@@ -7345,7 +7434,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
         return gpti_fail(err, GPT_E_CONTEXT,
                          "session: n_ctx %llu, but the model was trained for %llu; beyond_training allows more",
                          (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
-    if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q8_0)
+    if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q4_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
     plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
     if (!prefix) return GPT_OK;
@@ -10378,11 +10467,18 @@ GPTI_FN void GPTI_K(quantize)(gpti_xblock *out, size_t ld, const float *x, size_
 #endif
 
 /* ---- attention, as gpti_scores_ref and gpti_add_values_ref: a sums over even i, b over odd ---- */
-GPTI_FN void GPTI_K(kv_load)(int kv, const uint8_t *p, size_t d, size_t lanes, float *out) {
-    size_t i = 0, n = d * lanes;
-    if (kv != GPT_KV_F16) { gpti_kv_load(kv, p, d, lanes, out); return; }
+GPTI_FN void GPTI_K(kv_load_f16)(const uint8_t *p, size_t n, float *out) {
+    size_t i = 0;
     for (; i + GPTI_W(lanes) <= n; i += GPTI_W(lanes)) GPTI_W(store)(out + i, GPTI_W(from_f16)(p + 2 * i));
     if (i < n) gpti_widen_f16(p + 2 * i, n - i, out + i);
+}
+GPTI_FN void GPTI_K(kv_load)(int kv, const uint8_t *p, size_t d, size_t lanes, float *out) {
+    if (kv == GPT_KV_F16) GPTI_K(kv_load_f16)(p, d * lanes, out);
+#ifdef GPTI_HALF_WIDTH      /* gcc 12 finds no vectors of 16 in it */
+    else if (kv == GPT_KV_Q4_0) GPTI_CAT(gpti_kv_load, GPTI_HALF_WIDTH)(kv, p, d, lanes, out);
+#endif
+    else if (kv == GPT_KV_Q4_0) gpti_kv_load_q4_0(p, d, lanes, out, GPTI_K(kv_load_f16));
+    else gpti_kv_load(kv, p, d, lanes, out);
 }
 #define GPTI_ATT_Q GPTI_W(att_queries)
 #define GPTI_ATT_V GPTI_W(att_vectors)
@@ -10483,6 +10579,7 @@ GPTI_FN void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const flo
 }
 GPTI_FN void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
+    else if (kv == GPT_KV_Q4_0) gpti_kv_store_q4_0(p, x, d, lanes, lane);
     else gpti_kv_store_ref(kv, p, x, d, lanes, lane);
 }
 #endif
@@ -10530,7 +10627,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user,
  *          done, total) learns how far the call is, trace returns an int and gets the session; a session
  *          of more tokens than the model was trained for needs beyond_training. New: gpt_model_meta,
- *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE.
+ *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE, GPT_KV_Q4_0.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to
  *          the next; after a stop string, a cancel or gpt_end the session holds what your callback was
  *          given. Files: a model's keys are read as llama.cpp and transformers read them, and what would

@@ -230,7 +230,7 @@ typedef struct {
     { "-t, --threads",    ARG_COUNT, &(c).threads, "N",    "threads, at most 256; 0 = one for each processor (default)" }, \
     { "-c, --ctx-size",   ARG_COUNT, &(c).context, "N",    "context in tokens; 0 = the model's, at most 4096 (default)" }, \
     { "-b, --batch-size", ARG_COUNT, &(c).batch,   "N",    "prompt tokens computed together; 0 = 256 (default)" }, \
-    { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0" }, \
+    { "-ctk, --cache-type-k, --kv", ARG_TEXT, &(c).kv, "TYPE", "cache of keys and values: f16 (default), f32, q8_0, q4_0" }, \
     { "-ctv, --cache-type-v", ARG_TEXT, &(c).values, "TYPE", "the same again: keys and values have one type" }, \
     { "--beyond-training", ARG_FLAG, &(c).beyond,  "",     "let -c be more than the model was trained for: it gets worse there" }, \
     { "--kernels",        ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
@@ -379,7 +379,8 @@ static inline gpt_session_params args_session(const args_common *c) {
     if (!strcmp(kv, "f16"))       params.kv = GPT_KV_F16;
     else if (!strcmp(kv, "f32"))  params.kv = GPT_KV_F32;
     else if (!strcmp(kv, "q8_0")) params.kv = GPT_KV_Q8_0;
-    else args_die("%s: expected f16, f32 or q8_0, got '%s'", args_name(c->kv ? "--kv" : "-ctv"), kv);
+    else if (!strcmp(kv, "q4_0")) params.kv = GPT_KV_Q4_0;
+    else args_die("%s: expected f16, f32, q8_0 or q4_0, got '%s'", args_name(c->kv ? "--kv" : "-ctv"), kv);
     return params;
 }
 

@@ -232,7 +232,7 @@ for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 
     works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
     same  "generate $option: the same text" "$text" "$out"
 done
-for kv in f16 f32 q8_0; do
+for kv in f16 f32 q8_0 q4_0; do
     works "generate --kv $kv" generate -m "$model" -p "$prompt" -n 24 --kv $kv
     like  "generate --kv $kv" "^$prompt." "$out"
 done

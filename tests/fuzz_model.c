@@ -82,7 +82,7 @@ static void check_sizes(const gpt_model *m, const uint8_t *data, size_t size, gp
     sp.n_batch = (uint32_t)(seed % 3 * 100);
     sp.n_ctx = seed % 2 ? 0 : 1000;
     sp.beyond_training = seed % 3 != 0;
-    sp.kv = (gpt_kv)(seed % 3);
+    sp.kv = (gpt_kv)(seed % 4);
     n = gpt_session_bytes(m, &sp);
     if ((double)n > session_bound(m, size, &sp)) abort();
     p->header_only = 1;
@@ -114,7 +114,7 @@ static run_result run_once(const uint8_t *data, size_t size, int mapped) {
     sp.n_ctx = 8;
     sp.n_batch = 2;
     sp.n_threads = 1;
-    sp.kv = (gpt_kv)(size % 3);
+    sp.kv = (gpt_kv)(size % 4);
     if (gpt_model_load_memory(&m, data, size, &p, &err) == GPT_OK) {
         r.loaded = 1;
         b.loading = 0;

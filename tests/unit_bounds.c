@@ -158,7 +158,7 @@ static const shape shapes[] = {         /* every width that a session has rows o
 static void check_sessions(const char *what, const gpt_model *m, const gpt_model *head, size_t file_bytes) {
     static const uint32_t n_ctx[] = { 0, 1, 100, 4096, 50000 }, n_batch[] = { 0, 1, 16, 1024 };
     size_t i, j, k;
-    for (i = 0; i < 5; i++) for (j = 0; j < 4; j++) for (k = 0; k < 3; k++) {
+    for (i = 0; i < 5; i++) for (j = 0; j < 4; j++) for (k = 0; k < 4; k++) {
         gpt_session_params p = session_of(n_ctx[i], n_batch[j], (gpt_kv)k);
         size_t n = gpt_session_bytes(m, &p);
         CHECK(n > 0 && gpt_session_bytes(head, &p) == n, "%s: %lu bytes, %lu from the header", what, (unsigned long)n, (unsigned long)gpt_session_bytes(head, &p));

@@ -213,7 +213,7 @@ static void test_quantize_ref(void) {
 
 /* ---- attention ---- */
 enum { ATT_ROW = 70, ATT_KEY = 192, ATT_WIDTH = 96, ATT_HEAD = 12 };
-static float query[ATT_ROW * ATT_HEAD * ATT_WIDTH], query_kept[ATT_ROW * ATT_HEAD * ATT_WIDTH];
+static float query[ATT_ROW * ATT_HEAD * ATT_WIDTH], query_kept[(ATT_ROW * ATT_HEAD + 1) * ATT_WIDTH];
 static float att[ATT_ROW * ATT_HEAD * ATT_WIDTH], att_want[ATT_ROW * ATT_HEAD * ATT_WIDTH];
 static unsigned char att_k[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4], att_v[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4];
 static const struct { size_t n_row, n_head, n_kv, d_k, d_v, position, window; float scale, cap, alibi; int kv; } shapes[] = {
@@ -223,6 +223,8 @@ static const struct { size_t n_row, n_head, n_kv, d_k, d_v, position, window; fl
     { 1, 4, 1, 64, 64, 150, 33, 0.125f, 0.0f, 0.0f, GPT_KV_F16 },   { 40, 6, 6, 48, 5, 17, 0, 0.15f, 0.0f, 8.0f, GPT_KV_F16 },
     { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_F32 },    { 7, 3, 1, 7, 17, 40, 16, 0.4f, 0.0f, 0.0f, GPT_KV_F32 },
     { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_Q8_0 },   { 5, 8, 2, 40, 72, 77, 50, 0.15f, 0.0f, 0.0f, GPT_KV_Q8_0 },
+    { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_Q4_0 },   { 5, 8, 2, 40, 72, 77, 50, 0.15f, 0.0f, 0.0f, GPT_KV_Q4_0 },
+    { 33, 9, 3, 80, 96, 31, 0, 0.1f, 0.0f, 0.0f, GPT_KV_Q4_0 },     { 7, 3, 1, 33, 21, 40, 16, 0.2f, 30.0f, 0.0f, GPT_KV_Q4_0 },
     /* scores far apart */
     { 20, 4, 2, 8, 8, 100, 0, 4.0f, 0.0f, 0.0f, GPT_KV_F16 },       { 20, 4, 2, 16, 16, 100, 0, 4.0f, 0.0f, 0.0f, GPT_KV_F32 } };
 
@@ -260,18 +262,21 @@ static gpti_attend make_attend(size_t shape, int wild) {
 /* Plain C: softmax in double over the cache's numbers. 13 bits of a query or weight: 2^-14 of the largest there is; of a score
  * that grows with the scale. */
 static void test_attend_ref(size_t shape) {
-    static float keys[16 * ATT_WIDTH], value[ATT_WIDTH];
+    static float keys[16 * ATT_WIDTH], value[ATT_WIDTH], q[ATT_WIDTH];
     gpti_attend a = make_attend(shape, 0);
+    const int rotated = a.kv == GPT_KV_Q4_0;
     const double most = (a.kv == GPT_KV_F32 ? 4e-6 : 2e-4) * (a.scale < 1.0f ? 1.0 : 8.0 * (double)a.scale);
     size_t r, h, p, i;
     gpti_attend_ref(&a, 0, gpti_attend_units(&a), &scratch);
     for (r = 0; r < a.n_row; r++) for (h = 0; h < a.n_head; h++) {
         double weight[ATT_KEY], sum = 0.0, o[ATT_WIDTH] = { 0 }, top = -1e300;
         size_t kvh = h / (a.n_head / a.n_kv), pos = a.position + r, first = a.window && pos >= a.window ? pos + 1 - a.window : 0;
+        memcpy(q, query_kept + r * a.stride + h * a.d_k, sizeof q);
+        if (rotated) gpti_hadamard_body(q, a.d_k);
         for (p = first; p <= pos; p++) {
             double s = 0.0;
             gpti_kv_load(a.kv, att_k + (kvh * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), a.d_k, 16, keys);
-            for (i = 0; i < a.d_k; i++) s += (double)query_kept[r * a.stride + h * a.d_k + i] * (double)keys[i * 16 + (p & 15)];
+            for (i = 0; i < a.d_k; i++) s += (double)q[i] * (double)keys[i * 16 + (p & 15)];
             s *= (double)a.scale;
             if (a.soft_cap > 0.0f) s = (double)a.soft_cap * tanh(s / (double)a.soft_cap);
             if (a.alibi > 0.0f) s -= (double)gpti_alibi_slope(h, a.n_head, a.alibi) * (double)(pos - p);
@@ -281,6 +286,7 @@ static void test_attend_ref(size_t shape) {
         for (p = first; p <= pos; p++) sum += weight[p] = exp(weight[p] - top);
         for (p = first; p <= pos; p++) {
             gpti_kv_load(a.kv, att_v + (kvh * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), a.d_v, 1, value);
+            if (rotated) gpti_hadamard_body(value, a.d_v);
             for (i = 0; i < a.d_v; i++) o[i] += weight[p] / sum * (double)value[i];
         }
         for (i = 0; i < a.d_v; i++) {
@@ -312,6 +318,59 @@ static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
           (unsigned long)shape, wild ? "wild" : "plain");
 }
 
+/* A rotated cache of 4 bits: what comes back is within an 8th of its block's largest number, the rotation is Hadamard's and
+ * its own inverse, infinity and NaN end in defined numbers. */
+static void test_q4_0(void) {
+    static float y[ATT_WIDTH], loaded[16 * ATT_WIDTH];
+    static unsigned char entry[16 * ATT_WIDTH];
+    size_t d, i, j;
+    for (d = 1; d <= ATT_WIDTH; d++) {
+        const size_t lanes = d % 3 ? 16 : 1, lane = d % lanes, n = d & (0 - d);
+        double norm = 0.0, turned = 0.0;
+        make_floats(x, d, 0);
+        memcpy(y, x, sizeof y);
+        gpti_hadamard_body(y, d);
+        for (i = 0; i < d; i++) norm += (double)x[i] * (double)x[i], turned += (double)y[i] * (double)y[i];
+        CHECK(fabs(norm - turned) < 1e-5 * norm, "%lu numbers: a norm of %g, rotated %g", (unsigned long)d, norm, turned);
+        for (j = 0; j < n; j++) {           /* the sum of a piece comes first */
+            double sum = 0.0;
+            for (i = 0; i < n; i++) {
+                size_t bits = i & j, odd = 0;
+                for (; bits; bits &= bits - 1) odd ^= 1;
+                sum += odd ? -(double)x[i] : (double)x[i];
+            }
+            sum /= sqrt((double)n);
+            CHECK(fabs(sum - (double)y[j]) < 4e-6, "%lu numbers: number %lu is %g in Hadamard's matrix, %g here", (unsigned long)d,
+                  (unsigned long)j, sum, (double)y[j]);
+        }
+        memset(entry, 0, sizeof entry);
+        gpti_kv_store_ref(GPT_KV_Q4_0, entry, x, d, lanes, lane);
+        gpti_kv_load(GPT_KV_Q4_0, entry, d, lanes, loaded);
+        for (i = 0; i < d; i++) {
+            float top = 0.0f, back = loaded[i * lanes + lane];
+            for (j = i / 32 * 32; j < d && j < i / 32 * 32 + 32; j++) top = gpti_abs(y[j]) > top ? gpti_abs(y[j]) : top;
+            CHECK((double)gpti_abs(back - y[i]) <= (double)top / 7.9, "%lu numbers, number %lu of at most %g: %g came back as %g",
+                  (unsigned long)d, (unsigned long)i, (double)top, (double)y[i], (double)back);
+            CHECK((gpti_f32_bits(back) & 0x1FFF) == 0, "%lu numbers, number %lu: %g has more than 11 bits", (unsigned long)d,
+                  (unsigned long)i, (double)back);
+        }
+        gpti_hadamard_body(y, d);
+        for (i = 0; i < d; i++) CHECK(gpti_abs(y[i] - x[i]) < 1e-6f, "%lu numbers: rotated twice, number %lu is %g instead of %g",
+                                      (unsigned long)d, (unsigned long)i, (double)y[i], (double)x[i]);
+        x[d / 2] = INFINITY;                /* counts as F16's largest */
+        gpti_kv_store_ref(GPT_KV_Q4_0, entry, x, d, lanes, lane);
+        gpti_kv_load(GPT_KV_Q4_0, entry, d, lanes, loaded);
+        for (i = 0; i < d; i++) CHECK(gpti_abs(loaded[i * lanes + lane]) < 1e6f, "%lu numbers, one infinite: number %lu came back as %g",
+                                      (unsigned long)d, (unsigned long)i, (double)loaded[i * lanes + lane]);
+        x[d / 2] = NAN;
+        gpti_kv_store_ref(GPT_KV_Q4_0, entry, x, d, lanes, lane);
+        gpti_kv_load(GPT_KV_Q4_0, entry, d, lanes, loaded);
+        i = d / 2;
+        CHECK(loaded[i * lanes + lane] != loaded[i * lanes + lane], "%lu numbers, one NaN: it came back as %g", (unsigned long)d,
+              (double)loaded[i * lanes + lane]);
+    }
+}
+
 /* Rotation and the store into the cache: heads of any length, both layouts, numbers of any size. */
 static void test_rows(const gpti_kernels *set) {
     static float angle[ATT_WIDTH];
@@ -319,8 +378,8 @@ static void test_rows(const gpti_kernels *set) {
     int round;
     for (round = 0; round < 300; round++) {
         size_t d = 2 * (1 + rng() % (ATT_WIDTH / 2)), n = 2 * (1 + rng() % (d / 2)), n_head = 1 + rng() % 4;
-        size_t lanes = round % 2 ? 16 : 1, lane = rng() % lanes, odd = 1 + rng() % ATT_WIDTH;
-        const int kv = round % 3;
+        size_t lanes = round / 4 % 2 ? 16 : 1, lane = rng() % lanes, odd = 1 + rng() % ATT_WIDTH;
+        const int kv = round % 4;
         make_floats(angle, n, 0);
         make_floats(x, n_head * d, round % 5 > 0);
         memcpy(want, x, n_head * d * sizeof *x);
@@ -357,7 +416,7 @@ static void test_all_attend_ref(void) {
     for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
 }
 
-enum { N_REF = 3 };     /* tests of plain C; behind them, one for each set */
+enum { N_REF = 4 };     /* tests of plain C; behind them, one for each set */
 
 static void test_one_set(void) {
     static const size_t n_rows[] = { 1, 16, 17, 50, 31 }, n_blocks[] = { 1, 2, 3, 8, 9, 33 };
@@ -388,7 +447,8 @@ static void test_one_set(void) {
 
 int main(int argc, char **argv) {
     static test tests[N_REF + GPTI_MAX_SET + 1] = { { "quantise in plain C", test_quantize_ref },
-        { "attention in plain C", test_all_attend_ref }, { "products in plain C", test_products_ref } };
+        { "attention in plain C", test_all_attend_ref }, { "cache of 4 bits in plain C", test_q4_0 },
+        { "products in plain C", test_products_ref } };
     size_t i;
     n_set = gpti_kernels_list(sets);
     for (i = 0; i < n_set; i++) { tests[N_REF + i].name = sets[i].name; tests[N_REF + i].run = test_one_set; }

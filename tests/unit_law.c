@@ -78,7 +78,7 @@ static int writing;         /* print the hashes, compare none */
 static void one_model(void) {
     static const uint32_t batch[] = { 1, 7, 32, 512 };
     const char *name = kept[test_at].name;
-    uint64_t want = kept[test_at].want, first = 0;
+    uint64_t want = kept[test_at].want, first = 0, cache[4] = { 0 };
     gpti_kernels set[GPTI_MAX_SET];
     size_t n_set = gpti_kernels_list(set), i, j, k;
     char path[256];
@@ -94,6 +94,11 @@ static void one_model(void) {
             if (!n_run++) first = h;
             CHECK(h == first, "%s: set %s, %d threads, chunks of %d, way %d: other bits than %s with one thread and chunks of 1",
                   name, set[i].name, (int)j, (int)batch[k], c, set[0].name);
+        }
+        for (j = 0; j < 4; j++) {       /* the cache's other formats: a sample */
+            uint64_t h = j == GPT_KV_F16 ? first : run(path, set[i].name, 0, 1 + i % 3, 0, batch[i % 4], (gpt_kv)j);
+            if (!cache[j]) cache[j] = h;
+            CHECK(h == cache[j], "%s: set %s, cache type %d: other bits than %s", name, set[i].name, (int)j, set[0].name);
         }
     }
     if (writing) printf("%s %08lx%08lx\n", name, (unsigned long)(first >> 32), (unsigned long)(first & 0xffffffffu));

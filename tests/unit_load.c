@@ -1377,7 +1377,7 @@ static void test_gigantic(const char *name) {
     size_t i, j, k, last;
     if (!doc_read(&d, name) || gpt_model_load_memory(&m, d.file, d.n_file, &mp, &err) != GPT_OK) { CHECK(0, "%s", name); doc_free(&d); return; }
     h.cap = (size_t)1 << 22;            /* what is larger gets no memory */
-    for (k = 0; k < 3; k++) for (j = 0; j < sizeof sizes / sizeof sizes[0]; j++) for (i = last = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (k = 0; k < 4; k++) for (j = 0; j < sizeof sizes / sizeof sizes[0]; j++) for (i = last = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         gpt_session_params sp;
         gpt_session *s = NULL;
         gpt_result r;

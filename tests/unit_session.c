@@ -766,8 +766,8 @@ static void test_errors(const gpt_model *m) {
     CHECK(gpt_eval(s, NULL, 0, &err) == GPT_OK && !gpt_logits(s), "an evaluation of nothing: %s", err.msg);
     CHECK(gpt_eval(s, bad, 2, &err) == GPT_OK && err.code == GPT_OK && !err.msg[0], "after failed calls: %s", err.msg);
     gpt_session_free(s);
-    p.kv = (gpt_kv)3;
-    CHECK(gpt_session_new(&s, m, &p, &err) == GPT_E_ARG && !s && strstr(err.msg, "kv") && !gpt_session_bytes(m, &p), "kv 3: %s", err.msg);
+    p.kv = (gpt_kv)4;
+    CHECK(gpt_session_new(&s, m, &p, &err) == GPT_E_ARG && !s && strstr(err.msg, "kv") && !gpt_session_bytes(m, &p), "kv 4: %s", err.msg);
     p.kv = (gpt_kv)-1;
     CHECK(gpt_session_new(&s, m, &p, &err) == GPT_E_ARG && !s, "kv -1: %s", err.msg);
     p.kv = GPT_KV_F16;
@@ -931,13 +931,13 @@ static void one_toy(void) {
     const size_t i = test_at;
     gpt_model *m = load_toy(toys[i].name);
     int k;
-    for (k = 0; m && k < 3; k++) {
+    for (k = 0; m && k < 4; k++) {
         const gpt_kv kv = (gpt_kv)k;
         float *want = reference(m, kv);
-        if (k == (int)i % 3 || toys[i].window) test_chunks(m, kv, want);
-        if (k == (int)(i + 1) % 3 || k == 1) test_rewind(m, kv, want, toys[i].window);
+        if (k == (int)i % 4 || toys[i].window) test_chunks(m, kv, want);
+        if (k == (int)(i + 1) % 4 || k == 1) test_rewind(m, kv, want, toys[i].window);
         if (k == 1) test_score(m, kv, want);
-        if (k == (int)(i + 2) % 3) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
+        if (k == (int)(i + 2) % 4) { test_size(m, want, kv); test_cancel_eval(m, want, kv, i ? 7 : 1); test_parallel(m, want, kv); test_interleaved(m, want, kv); }
         free(want);
     }
     gpt_model_free(m);

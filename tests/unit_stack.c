@@ -361,7 +361,7 @@ static void golden_model(const char *name) {
     CHECK(n_file > 0 && n_file < (size_t)1 << 20, "%s: cannot be read; run from the top folder", path);
     file = p;
     model_name = name;
-    use_model(3);
+    use_model(4);
     one_thread(N_CTX);
     call("gpt_model_load", do_load);
     call("gpt_model_free", do_free);
