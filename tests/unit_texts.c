@@ -5,6 +5,7 @@
  *     unit_texts --seed N      the history of that seed alone, of every model
  *     unit_texts --model NAME  of that model alone
  *     unit_texts --ops N       so many operations for all models together; 10000 unless told */
+#define HAVE_SAVE
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
@@ -173,6 +174,7 @@ typedef struct slot {
     heard        says, want_says;
     int          n_stop;
     float        score[N_CTX], want_score[N_CTX];
+    gpt_generate_params g;          /* of what it writes, without stop strings */
     struct still *prefix;
 } slot;
 
@@ -233,6 +235,12 @@ static void compare_logits(slot *k) {
     n_compared++;
     CHECK(!memcmp(z, ref_at(k, &k->now), n_vocab * sizeof *z), AT ": slot %d: other logits after %u tokens than alone", AT_ARGS,
           (int)(k - slots), (unsigned)k->now.n);
+}
+
+static gpt_result result_of(const gpt_session *s) {
+    gpt_session_info i;
+    gpt_session_info_get(s, &i);
+    return i.result;
 }
 
 /* What became of a slot since the last look. */
@@ -540,6 +548,7 @@ static void op_write(slot *k) {
             g.n_stop = (size_t)k->n_stop;
         }
         k->doing = WRITES;
+        k->g = g; k->g.stop = NULL; k->g.n_stop = 0;
     }
     r = slices ? gpt_begin(k->s, prompt, &g, on_text, k, &err) : gpt_generate(k->s, prompt, &g, on_text, k, &err);
     if (slices || want) CHECK(r == want, AT ": slot %d: gave %d (%s), alone %d", AT_ARGS, (int)(k - slots), (int)r, err.msg, (int)want);
@@ -680,6 +689,79 @@ static void op_copy(slot *k) {
     if (!r) compare_logits(k);
 }
 
+typedef struct into { unsigned char *p; size_t n, room; } into;
+static size_t write_into(void *user, const void *src, size_t n) {
+    into *w = (into *)user;
+    if (n > w->room - w->n) return 0;
+    memcpy(w->p + w->n, src, n);
+    w->n += n;
+    return n;
+}
+static size_t read_from(void *user, uint64_t offset, void *dst, size_t n) {
+    const into *r = (const into *)user;
+    if (offset > r->n || n > r->n - (size_t)offset) return 0;
+    memcpy(dst, r->p + offset, n);
+    return n;
+}
+
+/* What one slot or frozen session holds goes on in another, a generation under way too. */
+static void op_save(slot *k) {
+    still *q = &stills[below(N_STILL)];
+    slot *o = &slots[below(N_SLOT)];
+    const gpt_session *from = below(3) ? o->s : q->s;
+    const int what = below(2) ? GPT_SAVE_CACHE : GPT_SAVE_TOKENS, damage = !below(6);
+    gpt_result r, want = GPT_OK;
+    gpt_session_info info;
+    gpt_error err;
+    into b;
+    gpt_writer w;
+    gpt_reader rd;
+    text t;
+    op_name = what == GPT_SAVE_CACHE ? "a save" : "a save of tokens";
+    if (!from) return;
+    if (from != o->s) o = NULL;
+    see(&t, from);
+    gpt_session_info_get(from, &info);
+    memset(&w, 0, sizeof w);
+    memset(&rd, 0, sizeof rd);
+    b.room = gpt_session_save_bytes(from, what); b.n = 0;
+    b.p = (unsigned char *)malloc(b.room);
+    if (!b.p) exit(1);
+    if (below(2)) { w.write = write_into; w.user = &b; }
+    else { w.user = b.p; w.size = b.room; b.n = b.room; }
+    CHECK(gpt_session_save(from, what, &w, &err) == GPT_OK && b.n == b.room, AT ": %s; %u of %u bytes", AT_ARGS, err.msg, (unsigned)b.n, (unsigned)b.room);
+    if (damage && below(2)) b.p[below((uint32_t)b.n)] ^= (unsigned char)(1 << below(8));
+    else if (damage) b.n = below((uint32_t)b.n);
+    if (from->params.kv != k->s->params.kv || gpti_is_long(from) != gpti_is_long(k->s)) want = GPT_E_FOREIGN;
+    else if (t.n > k->n_ctx) want = GPT_E_CONTEXT;
+    if (below(2)) { rd.read = read_from; rd.user = &b; } else rd.user = b.p;
+    rd.size = b.n;
+    r = gpt_session_restore(k->s, &rd, &err);
+    free(b.p);
+    if (damage) CHECK(r < 0 && err.msg[0], AT ": slot %d: a damaged save gave %d", AT_ARGS, (int)(k - slots), (int)r);
+    else CHECK(r == want || (!want && (r == GPT_E_FOREIGN || r == GPT_E_CONTEXT) && (from->n_shared || k->prefix)), AT ": slot %d: gave %d (%s), expected %d", AT_ARGS,
+               (int)(k - slots), (int)r, err.msg, (int)want);
+    if (r) {                                    /* as after a reset */
+        if (k->doing) k->result = k->doing == WRITES ? GPT_OK : GPT_E_CANCELLED;
+        k->now.n = 0;
+        if (k->prefix) k->now = k->prefix->now;
+        k->doing = AT_REST; k->ended = k->refused = 0;
+        return;
+    }
+    k->ended = k->refused = 0; k->doing = AT_REST; k->now = t; k->result = GPT_OK;
+    if (!o || info.result != GPT_MORE || o->doing != WRITES) { compare_logits(k); return; }
+    CHECK(result_of(k->s) == GPT_MORE && gpt_work_step(k->s->w, &err) >= 0, AT ": slot %d: result %d", AT_ARGS, (int)(k - slots), (int)result_of(k->s));
+    k->doing = WRITES; k->held = 1;
+    if (k != o) {
+        k->now = o->now; k->want = o->want; k->raw = o->raw; k->n_least = o->n_least; k->finish = o->finish; k->says = o->says; k->want_says = o->want_says;
+        k->n_stop = o->n_stop; k->g = o->g; k->refused = o->refused;
+    }
+    see(&t, k->s);
+    if (k->n_ctx != o->n_ctx || k->prefix || o->prefix) { end(k); return; }
+    CHECK(gpt_resume(k->s, below(2) ? NULL : &k->g, on_text, k, &err) == GPT_OK, AT ": slot %d: %s", AT_ARGS, (int)(k - slots), err.msg);
+    k->held = 0;
+}
+
 static void op_sample(slot *k) {
     gpt_sample_params p;
     gpt_token id;
@@ -729,6 +811,7 @@ static void operation(void) {
     else if (dice < 94) op_freeze(k);
     else if (dice < 95) op_still();
     else if (dice < 97) op_copy(k);
+    else if (dice < 99) op_save(k);
     else op_drain((int)below(N_ROOM));
     settle_all();
 }
@@ -876,11 +959,6 @@ static gpt_work *work_with(const gpt_model *m, uint32_t n_batch, uint32_t n_fill
     return w;
 }
 
-static gpt_result result_of(const gpt_session *s) {
-    gpt_session_info i;
-    gpt_session_info_get(s, &i);
-    return i.result;
-}
 static size_t n_of(const gpt_session *s) { size_t n; gpt_session_tokens(s, &n); return n; }
 
 /* A prompt of 2,000 tokens comes to eight who write: each of them gets a token from every pass, of 8 + n_fill rows at most,
