@@ -342,6 +342,23 @@ GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err);
  * what both have already is not copied. src, of the same model and kv (else GPT_E_FOREIGN), is only
  * read; it may be frozen, or under way. GPT_E_CONTEXT: no room; nothing has changed. */
 GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err);
+/* Save and restore, also in the middle of a generation: its stop strings, what is held back and its
+ * sampling go on with the same text. GPT_SAVE_CACHE resumes at once; GPT_SAVE_TOKENS is 4 bytes a token
+ * and some hundred, and the text is computed again, to the same bits. A save names no pointers: a
+ * restored generation is held until gpt_resume gives them. Every processor reads every save. The size
+ * is exact; it grows with the text. A session may be saved while it is frozen or under way. */
+enum { GPT_SAVE_TOKENS = 0, GPT_SAVE_CACHE = 1 };
+typedef struct gpt_writer {     /* where the bytes go, in order; write NULL: to user, memory of size bytes */
+    size_t (*write)(void *user, const void *src, size_t n);     /* bytes written; fewer: an error */
+    void    *user;
+    uint64_t size;
+} gpt_writer;
+GPT_API size_t     gpt_session_save_bytes(const gpt_session *s, int what);
+GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_writer *w, gpt_error *err);
+/* GPT_E_FORMAT: damaged; GPT_E_FOREIGN: of another model, kv or prefix; GPT_E_CONTEXT: it does not fit.
+ * The text is then as after gpt_session_reset. r->read NULL: from user, memory of size bytes. Never
+ * harmful, whatever the bytes are; but only who wrote them knows that they are what was computed. */
+GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *r, gpt_error *err);
 /* 1 = in steps of its work space its rows wait, and nothing is lost; a call that blocks computes it
  * all the same. From hooks too. */
 GPT_API void       gpt_session_hold(gpt_session *s, int on);
@@ -430,6 +447,10 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
+/* The generation under way goes on with these: after gpt_session_restore, or where fn or the bias have
+ * moved. params NULL: as before, but for the bias after a restore; the stop strings stay what they were. */
+GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
+                              gpt_error *err);
 
 /* ---- Chat ---- */
 
@@ -1119,6 +1140,20 @@ static uint32_t gpti_load_u16(const void *p) {
 }
 static uint32_t gpti_load_u32(const void *p) {
     return gpti_load_u16(p) | gpti_load_u16((const unsigned char *)p + 2) << 16;
+}
+
+static uint64_t gpti_load_u64(const void *p) {
+    return gpti_load_u32(p) | (uint64_t)gpti_load_u32((const unsigned char *)p + 4) << 32;
+}
+
+/* Goes on from h; any one byte that is another gives another result, as each step can be undone. */
+static uint64_t gpti_digest(uint64_t h, const void *p, size_t n) {
+    const unsigned char *b = (const unsigned char *)p;
+    unsigned char rest[8] = { 0 };
+    for (h ^= n; n >= 8; n -= 8, b += 8) { h = (h ^ gpti_load_u64(b)) * 0x9E3779B97F4A7C15u; h ^= h >> 29; }
+    memcpy(rest, b, n);
+    h = (h ^ gpti_load_u64(rest)) * 0x9E3779B97F4A7C15u;
+    return h ^ h >> 29;
 }
 
 static int gpti_str_is(gpti_str s, const char *text) { return strlen(text) == s.n && !memcmp(s.p, text, s.n); }
@@ -3030,6 +3065,37 @@ static gpt_result gpti_gguf_check_tensors(gpti_gguf *g, gpt_error *err) {
     return gpti_fail(err, GPT_E_FORMAT, "%s: the tensor is there twice", gpti_show(a, t[i].name));
 }
 
+/* What a save is bound to: metadata, the tables and some of each tensor's bytes; of what is long the
+ * two ends. */
+static gpt_result gpti_gguf_fingerprint(const gpti_gguf *g, uint64_t *out, gpt_error *err) {
+    enum { END = 1024 };
+    unsigned char ends[2 * END];
+    uint64_t h = 0, offset, size;
+    size_t i, n;
+    int part;
+    for (i = 0; i < g->n_pair + g->n_tensor; i++) {
+        if (i < g->n_pair) {
+            const gpti_meta_pair *x = &g->pair[i];
+            const uint64_t about[4] = { x->type, x->elem, x->count, x->type == GPTI_GGUF_STRING ? 0 : x->v.u };
+            h = gpti_digest(h, x->key.p, x->key.n);
+            for (n = 0; n < 4; n++) h = gpti_digest(h + about[n], "", 0);
+            if (x->type == GPTI_GGUF_STRING) h = gpti_digest(h, x->v.s.p, x->v.s.n);
+            part = 0; offset = x->offset; size = x->type == GPTI_GGUF_ARRAY ? x->bytes : 0;
+        } else {
+            const gpti_tensor *x = &g->tensor[i - g->n_pair];
+            h = gpti_digest(gpti_digest(h, x->name.p, x->name.n), x->fmt->name, strlen(x->fmt->name));
+            for (n = 0; n < 4; n++) h = gpti_digest(h + x->ne[n], "", 0);
+            part = x->part; offset = x->offset; size = x->size;
+        }
+        n = (size_t)(size < 2 * END ? size : END);
+        GPTI_TRY(gpti_source_read(&g->part[part], offset, ends, n, err));
+        if (size > n) { GPTI_TRY(gpti_source_read(&g->part[part], offset + size - END, ends + END, END, err)); n = 2 * END; }
+        h = gpti_digest(h, ends, n);
+    }
+    *out = h;
+    return GPT_OK;
+}
+
 /* A zeroed one and a second close are fine. */
 static void gpti_gguf_close(gpti_gguf *g, const gpti_mem *mem) {
     gpti_text_block *block, *next;
@@ -4770,6 +4836,7 @@ struct gpt_model {
     int              quantized; /* some matrix is: what the rows that it multiplies become */
     gpti_source     *part;      /* kept open while weights are used as mapped */
     int              n_part;
+    uint64_t         fingerprint;       /* gpti_gguf_fingerprint */
     gpti_gguf        gguf;      /* names of metadata and tensors; arrays and data only while parts are open */
     char            *text[3];   /* name, chat template, architecture: NUL-terminated copies */
     gpt_model_info   info;
@@ -5666,6 +5733,7 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     GPTI_TRY(gpti_load_arch(ld));
     GPTI_TRY(gpti_load_tokenizer(ld));
     if (m->arch.name[0]) r = gpti_load_layers(ld);
+    if (!r && !ld->params->header_only) r = gpti_gguf_fingerprint(&ld->g, &m->fingerprint, ld->err);
     if (r && (!ld->params->header_only || r == GPT_E_MEMORY || r == GPT_E_IO)) return r;
     gpti_clear(ld->err);                        /* header_only: the tokenizer is of use without the rest */
     info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
@@ -8231,18 +8299,25 @@ static gpt_result gpti_stop_check(const char *const *stop, size_t n_stop, gpt_er
     return GPT_OK;
 }
 
+/* border of stop string i, of n bytes, which are in place */
+static void gpti_stream_border(gpti_stream *st, size_t i, size_t n) {
+    const unsigned char *s = st->stop[i];
+    unsigned char *border = st->border[i];
+    size_t k;
+    st->len[i] = (uint16_t)n;
+    for (k = 1; k < n; k++) {
+        size_t b = border[k - 1];
+        while (b > 0 && s[b] != s[k]) b = border[b - 1];
+        border[k] = (unsigned char)(s[b] == s[k] ? b + 1 : 0);
+    }
+}
+
 static void gpti_stream_init(gpti_stream *st, const char *const *stop, size_t n_stop) {
-    size_t i, k, n;
+    size_t i, n;
     memset(st, 0, sizeof *st);
     for (i = 0; i < n_stop; i++) {
-        unsigned char *s = st->stop[i], *border = st->border[i];
-        memcpy(s, stop[i], n = strlen(stop[i]));
-        st->len[i] = (uint16_t)n;
-        for (k = 1; k < n; k++) {
-            size_t b = border[k - 1];
-            while (b > 0 && s[b] != s[k]) b = border[b - 1];
-            border[k] = (unsigned char)(s[b] == s[k] ? b + 1 : 0);
-        }
+        memcpy(st->stop[i], stop[i], n = strlen(stop[i]));
+        gpti_stream_border(st, i, n);
     }
     st->n_stop = (int)n_stop;
 }
@@ -8508,6 +8583,269 @@ GPT_API void gpt_end(gpt_session *s) {
     if (!s || gpti_enter(s, "gpt_end", GPTI_GENERATES, NULL)) return;
     gpti_give_up(s, s->doing == GPTI_GENERATES ? GPT_OK : GPT_E_CANCELLED);
     gpti_leave(s, GPT_OK);
+}
+
+/* ---- Saves ----
+ * A list of fields, little-endian: a head that names the version of the list, the model's fingerprint and
+ * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
+ * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
+ * it. */
+enum { GPTI_SAVE_VERSION = 1 };
+
+typedef struct gpti_save {
+    const gpt_writer *w;                /* not NULL: it is written */
+    gpti_cursor      *c;                /* not NULL: it is read; both NULL: it is counted */
+    uint64_t          n, sum;           /* bytes so far; their checksum */
+    gpt_result        fail;
+    gpt_error        *err;
+} gpti_save;
+
+static int gpti_save_fail(gpti_save *f, gpt_result code, const char *what) {
+    if (!f->fail) f->fail = gpti_fail(f->err, code, "save: %s", what);
+    return 0;
+}
+
+/* n bytes; 0 once something has failed */
+static int gpti_save_bytes(gpti_save *f, void *p, size_t n) {
+    if (f->fail) return 0;
+    if (f->c && !gpti_cursor_bytes(f->c, p, n)) { f->fail = f->c->fail; return 0; }
+    if (f->w && f->w->write && (f->w->write)(f->w->user, p, n) != n)
+        return gpti_save_fail(f, GPT_E_IO, "the writer took less than it was given");
+    if (f->w && !f->w->write) {
+        if (n > f->w->size - f->n) return gpti_save_fail(f, GPT_E_ARG, "the room given is too small");
+        memcpy((unsigned char *)f->w->user + f->n, p, n);
+    }
+    if (f->w || f->c) f->sum = gpti_digest(f->sum, p, n);
+    f->n += n;
+    return 1;
+}
+
+/* A number up to most; one that is larger is refused. */
+static uint64_t gpti_save_u64(gpti_save *f, uint64_t v, uint64_t most) {
+    unsigned char b[8];
+    size_t i;
+    for (i = 0; i < 8; i++) b[i] = (unsigned char)(v >> 8 * i);
+    if (!gpti_save_bytes(f, b, 8)) return 0;
+    v = gpti_load_u64(b);
+    if (v > most) gpti_save_fail(f, GPT_E_FORMAT, "a number is out of its bounds");
+    return f->fail ? 0 : v;
+}
+static size_t gpti_save_size(gpti_save *f, size_t v, size_t most) { return (size_t)gpti_save_u64(f, v, most); }
+static int gpti_save_int(gpti_save *f, int v) {
+    return (int)(uint32_t)gpti_save_u64(f, (uint32_t)v, UINT32_MAX);
+}
+static float gpti_save_f32(gpti_save *f, float v) {
+    return gpti_bits_f32((uint32_t)gpti_save_u64(f, gpti_f32_bits(v), UINT32_MAX));
+}
+
+/* n numbers of 4 bytes */
+static int gpti_save_words(gpti_save *f, void *words, size_t n) {
+    unsigned char *p = (unsigned char *)words;
+    uint32_t x;
+    size_t i;
+    if (GPTI_LITTLE) return gpti_save_bytes(f, words, 4 * n);
+    for (i = 0; i < n && !f->fail; i++, p += 4) {
+        unsigned char b[4];
+        memcpy(&x, p, 4);
+        b[0] = (unsigned char)x; b[1] = (unsigned char)(x >> 8);
+        b[2] = (unsigned char)(x >> 16); b[3] = (unsigned char)(x >> 24);
+        gpti_save_bytes(f, b, 4);
+        x = gpti_load_u32(b);
+        if (f->c) memcpy(p, &x, 4);
+    }
+    return !f->fail;
+}
+
+static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
+    gpti_stream *st = &g->stream;
+    gpt_sample_params *p = &g->params.sample;
+    size_t i, n;
+    p->penalty_last_n = gpti_save_int(f, p->penalty_last_n); p->top_k = gpti_save_int(f, p->top_k);
+    p->repeat_penalty = gpti_save_f32(f, p->repeat_penalty);
+    p->frequency_penalty = gpti_save_f32(f, p->frequency_penalty);
+    p->presence_penalty = gpti_save_f32(f, p->presence_penalty);
+    p->top_p = gpti_save_f32(f, p->top_p); p->min_p = gpti_save_f32(f, p->min_p);
+    p->temperature = gpti_save_f32(f, p->temperature);
+    p->seed = gpti_save_u64(f, p->seed, UINT64_MAX);
+    g->params.max_tokens = gpti_save_size(f, g->params.max_tokens, SIZE_MAX);
+    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end != 0);
+    g->finish = (gpt_finish)gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
+    g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX); g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
+    g->show = gpti_save_int(f, g->show); g->edge = gpti_save_int(f, g->edge); g->stale = gpti_save_int(f, g->stale);
+    g->edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
+    st->n_stop = (int)gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
+    for (i = 0; i < (size_t)st->n_stop && !f->fail; i++) {
+        n = gpti_save_size(f, st->len[i], GPTI_STOP_BYTES);
+        if (!n) { gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty"); return; }
+        gpti_save_bytes(f, st->stop[i], n);
+        if (f->c) gpti_stream_border(st, i, n);
+        st->at[i] = (uint16_t)gpti_save_size(f, st->at[i], n - 1);
+    }
+    st->longest = (int)gpti_save_size(f, (size_t)st->longest, (size_t)gpti_max((size_t)st->n_stop, 1) - 1);
+    st->state = (int)gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
+    st->need = (unsigned char)gpti_save_size(f, st->need, 3);
+    st->n_part = (unsigned char)gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
+    gpti_save_bytes(f, st->part, 4);
+    st->low = (unsigned char)gpti_save_size(f, st->low, 255); st->high = (unsigned char)gpti_save_size(f, st->high, 255);
+    st->behind = gpti_save_size(f, st->behind, (size_t)1 << 30);
+}
+
+/* Layer i's positions of s from the multiple of 16 `from` to n_past */
+static void gpti_save_cache(gpti_save *f, const gpt_session *s, size_t i, size_t from, size_t n_past) {
+    const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
+    int (*const save)(gpti_save *f, void *p, size_t n) = s->params.kv == GPT_KV_F32 ? gpti_save_words : gpti_save_bytes;
+    const size_t n = s->params.kv == GPT_KV_F32 ? 4 : 16;      /* 16 positions, in words or bytes */
+    const gpti_cache *c = &s->cache[i];
+    size_t p, h;
+    for (p = from; p < n_past && !f->fail; p += 16) for (h = 0; h < x.n_head; h++) {
+        const size_t at = h * c->cap + gpti_cache_row(c, p - s->origin);
+        save(f, c->k + at * x.k_bytes, n * x.k_bytes);
+        save(f, c->v + at * x.v_bytes, n * x.v_bytes);
+    }
+}
+
+/* The head, which is checked here; 0: refused */
+static int gpti_save_head(gpti_save *f, const gpt_session *s, int *what, uint64_t *size) {
+    unsigned char magic[8] = { 'g', 'p', 't', ' ', 's', 'a', 'v', 'e' };
+    uint64_t version;
+    gpti_save_bytes(f, magic, 8);
+    if (!f->fail && memcmp(magic, "gpt save", 8)) return gpti_save_fail(f, GPT_E_FORMAT, "expected the bytes \"gpt save\"");
+    version = gpti_save_u64(f, GPTI_SAVE_VERSION, UINT64_MAX);
+    if (!f->fail && version != GPTI_SAVE_VERSION) {
+        f->fail = gpti_fail(f->err, GPT_E_UNSUPPORTED, "save: of version %llu, expected %d", (gpti_ull)version, GPTI_SAVE_VERSION);
+        return 0;
+    }
+    *size = gpti_save_u64(f, *size, UINT64_MAX);
+    if (f->c && !f->fail && *size != f->c->end) {
+        f->fail = gpti_fail(f->err, GPT_E_FORMAT, "save: expected %llu bytes, found %llu", (gpti_ull)*size, (gpti_ull)f->c->end);
+        return 0;
+    }
+    if (gpti_save_u64(f, s->m->fingerprint, UINT64_MAX) != s->m->fingerprint && !f->fail)
+        return gpti_save_fail(f, GPT_E_FOREIGN, "it is of another model");
+    if (gpti_save_u64(f, (uint64_t)s->params.kv, UINT64_MAX) != (uint64_t)s->params.kv && !f->fail)
+        return gpti_save_fail(f, GPT_E_FOREIGN, "its cache has another kv");
+    if (gpti_save_u64(f, (uint64_t)gpti_is_long(s), 1) != (uint64_t)gpti_is_long(s) && !f->fail)
+        return gpti_save_fail(f, GPT_E_FOREIGN, "the model computes a context of its length in another way");
+    *what = (int)gpti_save_size(f, (size_t)*what, GPT_SAVE_CACHE);
+    return !f->fail;
+}
+
+/* Where to go on from with the n_token tokens that have been read, n_past of them computed in the save,
+ * n_shared in a prefix. */
+static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_token, size_t *n_past, size_t *n_shared) {
+    const gpt_session *prefix = s->params.prefix;
+    size_t i, same = 0;
+    for (i = 0; i < n_token; i++)
+        if (s->token[i] < 0 || (uint32_t)s->token[i] >= s->m->hp.n_vocab)
+            return gpti_save_fail(f, GPT_E_FORMAT, "a token is not in the vocabulary");
+    while (prefix && same < gpti_min(n_token, prefix->n_token) && s->token[same] == prefix->token[same]) same++;
+    if (what == GPT_SAVE_TOKENS && gpti_is_held(s, same)) *n_shared = *n_past = same;
+    if (same < *n_shared || !gpti_is_held(s, *n_shared))
+        return gpti_save_fail(f, GPT_E_FOREIGN, "its text begins with another prefix");
+    gpti_go_back(s, *n_shared);
+    if (n_token > gpti_most_tokens(s, *n_shared)) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
+    return 1;
+}
+
+/* Tokens, and what is computed of them: [0, n_shared) in a prefix that must be there, then s's own. s
+ * changes only where this reads. */
+static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
+    const int cache = what == GPT_SAVE_CACHE;
+    const size_t n_token = gpti_save_size(f, s->n_token, s->n_ctx);
+    const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
+    size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
+    size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
+    if (!gpti_save_words(f, s->token, n_token)) return 0;
+    if (f->c && !gpti_save_place(f, s, what, n_token, &n_past, &n_shared)) return 0;
+    for (i = 0; cache && n_past > n_shared && i < s->m->hp.n_layer; i++) {
+        from = 16 * gpti_save_size(f, gpti_max(gpti_held_from(s, i), s->origin) / 16, n_past / 16);
+        if (f->fail) return 0;
+        if (from < s->origin || (from > s->origin && !s->m->layer[i].window))
+            return gpti_save_fail(f, GPT_E_FORMAT, "a layer lacks positions");
+        if (from > s->origin) kept_from = gpti_max(kept_from, from);
+        gpti_save_cache(f, s, i, from, n_past);
+    }
+    if (!f->c || f->fail) return !f->fail;
+    s->n_token = n_token; s->n_committed = n_committed;
+    s->n_past = s->n_written = s->from = n_past; s->kept_from = kept_from;
+    s->last_logits = NULL;
+    return gpti_is_held(s, n_past) || gpti_save_fail(f, GPT_E_FORMAT, "a layer lacks positions");
+}
+
+static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t size) {
+    gpti_generation g;
+    uint64_t sum;
+    int doing, row;
+    memset(&g, 0, sizeof g);
+    if (!f->c) g = *s->gen;
+    if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
+    gpti_save_generation(f, &g);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, 1);
+    row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent;
+    row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
+    if (row && f->c && !s->logits) gpti_save_fail(f, GPT_E_FOREIGN, "it has logits, the session was made with no_logits");
+    else if (row) gpti_save_words(f, f->c ? s->logits : s->last_logits, s->m->hp.n_vocab);
+    sum = f->sum;
+    if (gpti_save_u64(f, sum, UINT64_MAX) != sum) gpti_save_fail(f, GPT_E_FORMAT, "its checksum is wrong");
+    if (f->fail || !f->c) return f->fail;
+    if (row && s->n_token && s->n_past == s->n_token) s->last_logits = s->logits;
+    *s->gen = g;
+    s->lent = 0; s->logits_wanted = GPTI_LOGITS_LAST; s->result = GPT_OK;
+    if (!doing) return GPT_OK;
+    s->doing = GPTI_GENERATES; s->result = GPT_MORE; s->held = 1;
+    gpti_take_turn(s->w, s, 1);
+    return GPT_OK;
+}
+
+GPT_API size_t gpt_session_save_bytes(const gpt_session *s, int what) {
+    gpti_save f;
+    memset(&f, 0, sizeof f);
+    if (!s || (what != GPT_SAVE_TOKENS && what != GPT_SAVE_CACHE)) return 0;
+    gpti_save_all(&f, (gpt_session *)s, what, 0);
+    return f.n > SIZE_MAX ? 0 : (size_t)f.n;
+}
+
+GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_writer *w, gpt_error *err) {
+    gpti_save f;
+    gpti_clear(err);
+    memset(&f, 0, sizeof f);
+    if (!s || !w || (!w->write && !w->user) || (what != GPT_SAVE_TOKENS && what != GPT_SAVE_CACHE))
+        return gpti_fail(err, GPT_E_ARG, "gpt_session_save: session and writer must not be NULL, what one of GPT_SAVE_");
+    if (s->w && s->w->busy) return gpti_fail(err, GPT_E_STATE, "gpt_session_save: the session is at work");
+    f.w = w; f.err = err;
+    return gpti_save_all(&f, (gpt_session *)s, what, gpt_session_save_bytes(s, what));
+}
+
+GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *reader, gpt_error *err) {
+    gpti_save f;
+    gpti_cursor c;
+    gpti_source source;
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_session_restore", -1, err));
+    gpti_reset(s);
+    s->gen->finish = GPT_FINISH_NONE;
+    memset(&f, 0, sizeof f);
+    if (!reader) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_restore: reader must not be NULL"));
+    if (reader->read) gpti_source_reader(&source, reader);
+    else gpti_source_memory(&source, reader->user, (size_t)reader->size);
+    gpti_cursor_init(&c, &source, "save", err);
+    f.c = &c; f.err = err;
+    r = gpti_save_all(&f, s, 0, 0);
+    if (r) gpti_reset(s);
+    return gpti_leave(s, r);
+}
+
+GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
+                              gpt_error *err) {
+    gpti_generation *g;
+    GPTI_TRY(gpti_enter(s, "gpt_resume", GPTI_GENERATES, err));
+    if (s->doing != GPTI_GENERATES)
+        return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_resume: an evaluation is under way"));
+    g = s->gen;
+    if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
+    g->fn = fn; g->user = user;
+    s->held = 0;
+    return gpti_leave(s, GPT_OK);
 }
 
 /* ---- Chat: messages to text ----
