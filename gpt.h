@@ -8751,10 +8751,11 @@ static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_toke
  * changes only where this reads. */
 static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const int cache = what == GPT_SAVE_CACHE;
-    const size_t n_token = gpti_save_size(f, s->n_token, s->n_ctx);
+    const size_t n_token = gpti_save_size(f, s->n_token, GPTI_MAX_CTX);
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
     size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
+    if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
     if (!gpti_save_words(f, s->token, n_token)) return 0;
     if (f->c && !gpti_save_place(f, s, what, n_token, &n_past, &n_shared)) return 0;
     for (i = 0; cache && n_past > n_shared && i < s->m->hp.n_layer; i++) {
@@ -8780,11 +8781,12 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     if (!f->c) g = *s->gen;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, &g);
-    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, 1);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
-    if (row && f->c && !s->logits) gpti_save_fail(f, GPT_E_FOREIGN, "it has logits, the session was made with no_logits");
-    else if (row) gpti_save_words(f, f->c ? s->logits : s->last_logits, s->m->hp.n_vocab);
+    if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
+    if (row) gpti_save_words(f, !f->c ? s->last_logits : s->logits ? s->logits : (float *)(void *)s->w->cand,
+                             s->m->hp.n_vocab);
     sum = f->sum;
     if (gpti_save_u64(f, sum, UINT64_MAX) != sum) gpti_save_fail(f, GPT_E_FORMAT, "its checksum is wrong");
     if (f->fail || !f->c) return f->fail;

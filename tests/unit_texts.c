@@ -716,12 +716,15 @@ static void op_save(slot *k) {
     into b;
     gpt_writer w;
     gpt_reader rd;
-    text t;
+    text t, start;
+    int writes;
     op_name = what == GPT_SAVE_CACHE ? "a save" : "a save of tokens";
     if (!from) return;
     if (from != o->s) o = NULL;
     see(&t, from);
     gpt_session_info_get(from, &info);
+    writes = o && info.result == GPT_MORE && o->doing == WRITES;
+    start = o ? o->now : t;
     memset(&w, 0, sizeof w);
     memset(&rd, 0, sizeof rd);
     b.room = gpt_session_save_bytes(from, what); b.n = 0;
@@ -749,11 +752,12 @@ static void op_save(slot *k) {
         return;
     }
     k->ended = k->refused = 0; k->doing = AT_REST; k->now = t; k->result = GPT_OK;
-    if (!o || info.result != GPT_MORE || o->doing != WRITES) { compare_logits(k); return; }
+    if (!writes) { compare_logits(k); return; }
+    k->now = start;
     CHECK(result_of(k->s) == GPT_MORE && gpt_work_step(k->s->w, &err) >= 0, AT ": slot %d: result %d", AT_ARGS, (int)(k - slots), (int)result_of(k->s));
     k->doing = WRITES; k->held = 1;
     if (k != o) {
-        k->now = o->now; k->want = o->want; k->raw = o->raw; k->n_least = o->n_least; k->finish = o->finish; k->says = o->says; k->want_says = o->want_says;
+        k->want = o->want; k->raw = o->raw; k->n_least = o->n_least; k->finish = o->finish; k->says = o->says; k->want_says = o->want_says;
         k->n_stop = o->n_stop; k->g = o->g; k->refused = o->refused;
     }
     see(&t, k->s);
