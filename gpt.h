@@ -123,7 +123,8 @@ typedef int32_t            gpt_token;
 /* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd";
  * of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"
  * "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate,
- * _up and _act have a row for each expert of a token, and there is no ffn_down. */
+ * _up and _act have a row for each expert of a token, and there is no ffn_down. Of a layer of short
+ * convolution q, k and v are what [FORWARD] calls b, c and x, and there is no q_rope and no k_rope. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
@@ -316,6 +317,8 @@ typedef struct gpt_session_info {
     gpt_result  result;         /* of what was begun last: GPT_MORE under way, GPT_OK, or why it ended */
     int         held, frozen;
     size_t      n_prefix;       /* tokens of its prefix */
+    size_t      n_dropped;      /* tokens that went as the context was full, in all */
+    size_t      n_omitted;      /* messages that the last gpt_chat left out, the oldest behind the system's */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
@@ -329,8 +332,9 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
                                     void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
-/* Forget all but the first n tokens. What a sliding window has already let go of is computed again
- * with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
+/* Forget all but the first n tokens. What a sliding window or a short convolution has already let
+ * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves
+ * no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
@@ -426,6 +430,10 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     size_t             n_stop;          /* at most 16, each at most 256 bytes */
     int                special;         /* control tokens may be spelled in the prompt: never for text from a user */
     int                ignore_end;      /* go on after an end token */
+    /* 1 = when the context is full, keep the first n_keep tokens (and the prefix) and the newest half of
+     * the others, compute them anew and go on: info.n_dropped tells. 0: GPT_FINISH_CONTEXT */
+    int                roll;
+    size_t             n_keep;
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
@@ -475,6 +483,12 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or
      * no date at all: the library has no clock. */
     const char *date;
+
+    /* 1 = where a conversation leaves less than half of reserve free, gpt_chat leaves out the oldest turns
+     * behind the system message until reserve tokens are (0 = half of the context): info.n_omitted tells.
+     * They stay out in the next calls, so that what is computed stays of use. */
+    int         drop;
+    size_t      reserve;
 } gpt_chat_params;
 
 /* The name of the family that the model's template belongs to; NULL when it is none of the
@@ -784,7 +798,7 @@ typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop 
 /* Units [begin, end) of a stage, for one worker. */
 typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
 typedef struct gpti_stage {
-    uint8_t id, kinds;          /* GPTI_STAGE_; bits of the layer kinds that have it */
+    uint8_t id, kinds;          /* GPTI_STAGE_; layers of any of these kinds have it */
     void (*begin)(gpt_work *w);                         /* sets cursor.n_unit and cost */
     /* computes a share of the units, which do not depend on each other */
     void (*run)(gpt_work *w, const gpti_share *u);
@@ -805,6 +819,7 @@ struct gpt_session {                    /* a text */
     /* token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
+    size_t             n_dropped, n_cut;        /* tokens that the text had before; messages that a chat leaves out */
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
     size_t             origin, n_room;  /* of the cache: positions from origin on, so many; those before are the prefix's */
@@ -863,7 +878,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
-    float             *route, *gate, *shared_gate;  /* [T, n_expert] router's scores; [T, n_used] weights; [T] */
+    float             *route, *gate, *shared_gate;  /* [T, 2 n_expert] router's scores; [T, n_used] weights; [T] */
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
     /* grouped by expert, expert e's from first_slot[e] to first_slot[e + 1] */
     uint32_t          *expert_tok, *expert_slot, *first_slot;
@@ -889,6 +904,8 @@ enum {
     GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
     GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
+    GPTI_STAGE_CONV_KEEP,       /* qkv -> cache                 layers of short convolution, instead of these two */
+    GPTI_STAGE_CONV,            /* qkv, cache -> att            each token looks back on the last few */
     GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
     GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
@@ -1047,6 +1064,16 @@ GPTI_UNUSED static void gpti_plain_attention(double *out, const float *q, const 
         for (i = 0; i < d_v; i++) out[i] = out[i] * keep + weight * (double)values[j * d_v + i];
     }
     for (i = 0; i < d_v; i++) out[i] /= sum;
+}
+
+/* Short convolution (LFM2 Technical Report 2025, arXiv:2511.23404) of one column at position n - 1: b x of
+ * the last n_w positions, each with a weight of its own, summed, times c. Fast: gpti_convolve. */
+GPTI_UNUSED static double gpti_plain_convolution(const float *w, size_t n_w, const float *b, const float *x, double c,
+                                                 size_t n) {
+    double sum = 0.0;
+    size_t j;
+    for (j = 1; j <= n_w && j <= n; j++) sum += (double)w[n_w - j] * (double)b[n - j] * (double)x[n - j];
+    return c * sum;
 }
 
 /* ======================================================================
@@ -4692,11 +4719,13 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
+ *   conv         layers without kv heads are of kind GPTI_CONV
+ *   embd_is_last token_embd_norm is the last norm
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
- * k_query k_clamp k_oss.
+ * k_query k_clamp k_oss k_router.
  *
  * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
  * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
@@ -4760,7 +4789,11 @@ static const gpti_arch gpti_archs[] = {
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" }
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" },
+    { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last" },
+    { "lfm2moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last experts? sum_to_1 k_router" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -4777,13 +4810,16 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each. Tensors and stages carry a mask of the kinds that have them.
+/* Kinds of layers, a bit each: a layer is of one of the first two and of one of the last two. Tensors and
+ * stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
-enum { GPTI_DENSE = 1,          /* one feed-forward */
-       GPTI_MOE = 2,        /* mixture of experts: the layers whose file has a router */
-       GPTI_EVERY = 3 };
+enum { GPTI_ATTENTION = 1,
+       GPTI_CONV = 2,           /* short convolution: the layers without kv heads */
+       GPTI_DENSE = 4,          /* one feed-forward */
+       GPTI_MOE = 8,            /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 15 };
 
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
 
@@ -4795,13 +4831,13 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_DENSE or GPTI_MOE */
+    int          kind;          /* GPTI_ATTENTION or GPTI_CONV, and GPTI_DENSE or GPTI_MOE */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
-    const float *sinks;
+    const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
     uint32_t     n_head, n_kv, d_ff;
-    uint32_t     window;        /* 0 = sees everything */
+    uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
 } gpti_layer;
@@ -4812,6 +4848,9 @@ typedef struct gpti_hparams {
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
+    uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
+    uint32_t l_cache;                   /* positions that a short convolution sees */
+    float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
     int      causal, with_rope, parallel, yarn_truncate;
@@ -4850,12 +4889,13 @@ struct gpt_model {
 typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
     char     name[20];
     size_t   offset;                /* in gpti_layer or gpt_model */
-    char     type;                  /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'F' rope factors */
+    /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'F' rope factors */
+    char     type;
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
     uint8_t  kinds;                 /* of layers that have it */
 
-    /* Words. who has it: "=word" these must and no others may, "!word" these must, "?word" only these may,
-     * "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
+    /* Words. who has it: "=word" these must and no others may, "-word" the other way round, "!word" these must,
+     * "?word" only these may, "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
     char     who[14], bias[12];
 } gpti_tensor_row;
 
@@ -4863,14 +4903,17 @@ typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
 static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
     { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
-    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_EVERY, "",             "" },
-    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_EVERY, "",             "" },
-    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_EVERY, "",             "" },
-    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_EVERY, "",             "" },
-    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_EVERY, "=qk_norm",     "" },
-    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_EVERY, "=qk_norm",     "" },
-    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_EVERY, "!",            "out_bias" },
-    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_EVERY, "=sinks",       "none" },
+    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_ATTENTION, "",         "" },
+    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_ATTENTION, "",         "" },
+    { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_ATTENTION, "",         "" },
+    { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_ATTENTION, "",         "" },
+    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENTION, "=qk_norm", "" },
+    { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_ATTENTION, "=qk_norm", "" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENTION, "!",        "out_bias" },
+    { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
+    { "shortconv.in_proj",   GPTI_L(qkv),           'M', "DS",  GPTI_CONV,  "!",            "" },
+    { "shortconv.conv",      GPTI_L(conv),          'V', "LD",  GPTI_CONV,  "!",            "none" },
+    { "shortconv.out_proj",  GPTI_L(o),             'M', "OD",  GPTI_CONV,  "!",            "" },
     { "post_attention_norm", GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
     { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
     { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
@@ -4879,6 +4922,7 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
+    { "exp_probs_b",         GPTI_L(router_bias),   'B', "X",   GPTI_MOE,   "?k_router",    "" },
     { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
@@ -4892,7 +4936,8 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "token_embd",          GPTI_M(embd),          'M', "DN",  GPTI_EVERY, "!",            "none" },
     { "position_embd",       GPTI_M(pos_embd),      'M', "DC",  GPTI_EVERY, "=positions",   "none" },
     { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
-    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "!",            "norm_bias" },
+    { "token_embd_norm",     GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "=embd_is_last", "none" },
+    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-embd_is_last", "norm_bias" },
     { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
@@ -4905,8 +4950,10 @@ enum {
 
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
-    const uint64_t n_head = l ? l->n_head : 0, n_kv = l ? l->n_kv : 0;
-    const uint64_t q = n_head * hp->d_k, k = n_kv * hp->d_k, v = n_kv * hp->d_v;
+    const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
+    const uint64_t n_head = conv ? 1 : l ? l->n_head : 0, n_kv = conv ? 1 : l ? l->n_kv : 0;
+    const uint64_t d_k = conv ? hp->d_model : hp->d_k, d_v = conv ? hp->d_model : hp->d_v;
+    const uint64_t q = n_head * d_k, k = n_kv * d_k, v = n_kv * d_v;
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
@@ -4916,7 +4963,8 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return q + k + v;
-        case 'O': return n_head * hp->d_v;
+        case 'O': return n_head * d_v;
+        case 'L': return hp->l_cache;
         case 'H': return n_head;
         case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
@@ -5047,6 +5095,11 @@ static const gpti_key_row gpti_keys[] = {
     { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_oss",      GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
+    { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
+    { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
+    { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
+    { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
     { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
     { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
     { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast),      32,     1e-3, 1e6 },
@@ -5087,6 +5140,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
+    const uint32_t min_kv = gpti_has(&m->arch, "conv") ? 0 : 1;
     const char *letters = m->arch.pattern;
     const uint32_t n_letter = (uint32_t)strlen(letters);
     uint32_t i, windowed, period = 0;
@@ -5098,20 +5152,21 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
         GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
-        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, 1, l->n_head));
+        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, min_kv, l->n_head));
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
-        if (l->n_head % l->n_kv)
+        if (l->n_kv && l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
-        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
+        l->kind = (by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE) |
+            (l->n_kv ? GPTI_ATTENTION : GPTI_CONV);
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
-        l->window = windowed ? hp->window : 0;
+        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
-        if (!rope || letters[i % n_letter] == 'n') l->rope = -1;
+        if (!rope || letters[i % n_letter] == 'n' || l->kind & GPTI_CONV) l->rope = -1;
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
@@ -5181,7 +5236,23 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
     if (!hp->d_ff_shexp && gpti_has(a, "shared"))
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    if (gpti_has(a, "k_router"))
+        GPTI_TRY(gpti_hp_bool(ld, ".expert_weights_norm", &ld->m->sum_to_1, ld->m->sum_to_1));
     return GPT_OK;
+}
+
+/* Groups are of the same size, two experts at least, and those that are used hold enough experts. */
+static gpt_result gpti_check_groups(gpti_loader *ld) {
+    const gpti_hparams *hp = &ld->m->hp;
+    const uint32_t n = hp->n_group, n_used = hp->n_group_used;
+    if (n <= 1 || !hp->n_expert) return GPT_OK;
+    if (hp->n_expert % n || hp->n_expert / n < 2)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_group_count: expected groups of 2 or more of %llu experts, "
+                         "file has %llu", ld->m->arch.name, (gpti_ull)hp->n_expert, (gpti_ull)n);
+    if (n_used >= 1 && n_used <= n && hp->n_expert / n * n_used >= hp->n_expert_used) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s.expert_group_used_count: expected %llu to %llu, file has %llu",
+                     ld->m->arch.name, ((gpti_ull)hp->n_expert_used - 1) / (hp->n_expert / n) + 1, (gpti_ull)n,
+                     (gpti_ull)n_used);
 }
 
 static gpt_result gpti_load_hparams(gpti_loader *ld) {
@@ -5200,10 +5271,12 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->n_vocab = (uint32_t)m->tok.n_token;
     if (!hp->n_vocab) GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24));
     GPTI_TRY(gpti_load_activation(ld));
+    m->sum_to_1 = gpti_has(a, "sum_to_1");
     if (gpti_has(a, "experts")) GPTI_TRY(gpti_load_expert_hparams(ld));
     hp->embd_scale = gpti_has(a, "embd_sqrt") ? sqrtf((float)hp->d_model) : 1.0f;
-    hp->residual_scale = hp->logit_scale = 1.0f;
+    hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
+    GPTI_TRY(gpti_check_groups(ld));
     if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
     if (hp->attn_scale == 0.0f)
         hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
@@ -5216,7 +5289,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
-    m->sum_to_1 = gpti_has(a, "sum_to_1"); m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
+    m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
     hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
     return GPT_OK;
 }
@@ -5391,14 +5464,16 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
     const gpt_model *m = ld->m;
     const char *word = row->who + (row->who[0] != 0);
-    const int may = row->who[0] == '=' || row->who[0] == '?' ? gpti_has(&m->arch, word) : GPTI_YES;
+    const char sign = row->who[0];
+    const int has = gpti_has(&m->arch, word);
+    const int may = sign == '=' || sign == '?' ? has : sign == '-' && has ? GPTI_NO : GPTI_YES;
     uint64_t want[4];
-    int must = row->who[0] == '=' || row->who[0] == '!';
+    int must = sign == '=' || sign == '!' || sign == '-';
     *found = NULL;
     /* if it is there, gpti_check_layers names it */
     if ((l && !(l->kind & row->kinds)) || may == GPTI_NO) return GPT_OK;
     if (!t) {
-        if (word[0]) must &= gpti_has(&m->arch, word) == GPTI_YES;
+        if (word[0] && sign != '-') must &= has == GPTI_YES;
         if (bias) must = may == GPTI_YES && row->bias[0] && gpti_has(&m->arch, row->bias) == GPTI_YES;
         if (m->plain_norm && row->type == 'N') must = 0;
         return must ? gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, m->arch.name) : GPT_OK;
@@ -5450,7 +5525,7 @@ static gpt_result gpti_load_panels(gpti_loader *ld, const gpti_tensor *t, const 
 }
 
 static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
-    if (!bias) return row->offset;
+    if (!bias || row->type == 'B') return row->offset;
     return row->offset + (row->type == 'M' ? offsetof(gpti_linear, b) : offsetof(gpti_vector, b));
 }
 
@@ -5513,7 +5588,7 @@ static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpt
     int bias, n = row->type == 'F' || !strcmp(row->bias, "none") ? 1 : 2;
     if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
     if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
-    for (bias = 0; bias < n; bias++) {
+    for (bias = row->type == 'B'; bias < n; bias++) {
         snprintf(name, sizeof name, "%s%.19s.%s", layer, row->name, bias ? "bias" : "weight");
         GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
@@ -5553,9 +5628,9 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
         return "either attn_qkv, or attn_q, attn_k and attn_v";
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
-    if (l->kind == GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (l->kind & GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
     if (!l->ffn_norm.w && two_norms) return "ffn_norm";
-    if (l->kind == GPTI_MOE && m->hp.d_ff_shexp &&
+    if (l->kind & GPTI_MOE && m->hp.d_ff_shexp &&
         !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
         return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
@@ -5579,7 +5654,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         const char *lacks = gpti_layer_lacks(m, l);
         if (lacks)
             return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
-        if (l->kind == GPTI_MOE) routed = 1;
+        if (l->kind & GPTI_MOE) routed = 1;
         else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
@@ -6741,6 +6816,51 @@ static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
     }
 }
 
+/* ---- Short convolution. The product of the stage before it gives b, c and x where others have q, k and
+ * v; the cache's values are b x, f32 and D wide. Two stages, as a row reads what other rows of its text
+ * keep. ---- */
+
+/* What is kept [D] of a position of the text s */
+static float *gpti_conv_at(const gpt_session *s, size_t layer, size_t position, size_t D) {
+    const gpti_cache *c;
+    s = gpti_holder(s, position);
+    c = &s->cache[layer];
+    return (float *)(void *)c->v + gpti_cache_row(c, position - s->origin) * D;
+}
+
+static void gpti_run_conv_keep(gpt_work *w, const gpti_share *u) {
+    size_t t, i, D = w->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++) {
+        const float *b = w->qkv + t * w->m->hp.max_qkv, *x = b + 2 * D;
+        const gpti_row r = w->row[t];
+        float *kept = r.s ? gpti_conv_at(r.s, w->cursor.layer, r.position, D) : NULL;
+        for (i = 0; r.s && i < D; i++) kept[i] = b[i] * x[i];
+    }
+}
+
+/* out [D] = c times the sum of what is kept of the n_w positions up to this one, with weights w [D, n_w]; what was
+ * before the text counts as 0 */
+static void gpti_convolve(float *out, const float *c, const float *w, size_t n_w, const gpt_session *s, size_t layer,
+                          size_t position, size_t D) {
+    size_t i, j = n_w - gpti_min(n_w, position + 1);
+    memset(out, 0, D * sizeof *out);
+    for (; j < n_w; j++) {
+        const float *kept = gpti_conv_at(s, layer, position + 1 + j - n_w, D);
+        for (i = 0; i < D; i++) out[i] += w[i * n_w + j] * kept[i];
+    }
+    for (i = 0; i < D; i++) out[i] *= c[i];
+}
+static void gpti_begin_conv(gpt_work *w) {
+    w->cursor.n_unit = w->n_row; w->cost = ((size_t)w->m->hp.l_cache + 2) * w->m->hp.d_model;
+}
+static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
+    size_t t, D = w->m->hp.d_model;
+    for (t = u->begin; t < u->end; t++)
+        if (w->row[t].s)
+            gpti_convolve(w->att + t * D, w->qkv + t * w->m->hp.max_qkv + D, gpti_at_layer(w)->conv, w->m->hp.l_cache,
+                          w->row[t].s, w->cursor.layer, w->row[t].position, D);
+}
+
 static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
     const size_t n = gpti_width(w, 'O');
     gpti_prepare_input(w, w->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->o));
@@ -6897,34 +7017,63 @@ static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
 /* ---- Mixture of experts (skip at first) ---- */
 
 static void gpti_begin_router(gpt_work *w) {
-    gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route, w->m->hp.n_expert);
+    gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route,
+                     2 * (size_t)w->m->hp.n_expert);
 }
 
-/* Of each token's scores keep the n_used best, ties to the lower expert; weights = softmax over all
- * experts (or over those kept, which is the same as making them sum to 1). */
+/* Leave only the n_used best of n_group groups in score [n_group, size], ties to the lower group; a group counts by its
+ * two best experts (DeepSeek-V3, arXiv:2412.19437, sec. 2.1.2). */
+static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t n_used) {
+    for (; n_used < n_group; n_used++) {
+        size_t worst = 0, g, e;
+        float least = INFINITY;
+        for (g = 0; g < n_group; g++) {
+            float a = -INFINITY, b = -INFINITY;
+            for (e = g * size; e < (g + 1) * size; e++)
+                if (score[e] > a) { b = a; a = score[e]; } else if (score[e] > b) b = score[e];
+            if (a > -INFINITY && a + b <= least) { least = a + b; worst = g; }
+        }
+        for (e = worst * size; e < (worst + 1) * size; e++) score[e] = -INFINITY;
+    }
+}
+
+/* Of a token's scores p [2 n_expert] keep the n_used best, ties to the lower expert. p becomes a softmax over all
+ * experts, or sigmoids. For choosing alone the layer's bias [n_expert] is added (Wang 2024, arXiv:2408.15664). The
+ * weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which is the same). */
+static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, float *p, uint32_t *chosen, float *w) {
+    const size_t n = hp->n_expert, used = hp->n_expert_used;
+    float *score = p + n, sum = 0.0f, top = -INFINITY, all = 0.0f;
+    size_t e, j;
+    int bad = 0;
+    for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
+    bad |= !(top > -INFINITY && top < INFINITY);
+    if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
+    for (e = 0; e < n; e++) { p[e] = hp->gating == 2 ? gpti_sigmoid(p[e]) : gpti_exp(p[e] - top); all += p[e]; }
+    if (hp->gating == 2) all = 1.0f;
+    for (e = 0; e < n; e++) {
+        score[e] = bias ? p[e] / all + bias[e] : p[e];
+        if (score[e] != score[e]) { bad = 1; score[e] = -INFINITY; }
+    }
+    if (hp->n_group > 1) gpti_leave_groups(score, hp->n_group, n / hp->n_group, hp->n_group_used);
+    for (j = 0; j < used; j++) {
+        size_t best = 0;
+        for (e = 1; e < n; e++) if (score[e] > score[best]) best = e;
+        chosen[j] = (uint32_t)best;
+        w[j] = p[best];
+        sum += w[j];
+        score[best] = -INFINITY;
+    }
+    if (!sum_to_1) sum = all;
+    /* 1e-20: sigmoids may all be 0; it takes no bit from a softmax */
+    for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / (sum + 1e-20f) * hp->expert_scale;
+}
 static void gpti_begin_route(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 16 * w->m->hp.n_expert; }
 static void gpti_run_route(gpt_work *w, const gpti_share *u) {
-    const gpti_hparams *hp = &w->m->hp;
-    size_t t, e, j, n = hp->n_expert, used = hp->n_expert_used;
-    for (t = u->begin; t < u->end; t++) {
-        float *p = w->route + t * n, *g = w->gate + t * used, sum = 0.0f, top = -INFINITY, all = 0.0f;
-        uint32_t *chosen = w->chosen + t * used;
-        int bad = 0;
-        for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
-        bad |= !(top > -INFINITY && top < INFINITY);
-        if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
-        for (e = 0; e < n; e++) { p[e] = gpti_exp(p[e] - top); all += p[e]; }
-        for (j = 0; j < used; j++) {
-            size_t best = 0;
-            for (e = 1; e < n; e++) if (p[e] > p[best]) best = e;
-            chosen[j] = (uint32_t)best;
-            g[j] = p[best];
-            sum += g[j];
-            p[best] = -1.0f;
-        }
-        if (!w->m->sum_to_1) sum = all;
-        for (j = 0; j < used; j++) g[j] = bad ? NAN : g[j] / sum;
-    }
+    const size_t n = w->m->hp.n_expert, used = w->m->hp.n_expert_used;
+    size_t t;
+    for (t = u->begin; t < u->end; t++)
+        gpti_route(&w->m->hp, w->m->sum_to_1, gpti_at_layer(w)->router_bias, w->route + t * 2 * n, w->chosen + t * used,
+                   w->gate + t * used);
 }
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of
@@ -7003,8 +7152,10 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
         { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
         { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
-        { GPTI_STAGE_ROPE,         GPTI_EVERY,   gpti_begin_rows,         gpti_run_rope },
-        { GPTI_STAGE_ATTEND,       GPTI_EVERY,   gpti_begin_attend,       gpti_run_attend },
+        { GPTI_STAGE_ROPE,         GPTI_ATTENTION, gpti_begin_rows,       gpti_run_rope },
+        { GPTI_STAGE_ATTEND,       GPTI_ATTENTION, gpti_begin_attend,     gpti_run_attend },
+        { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
+        { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
         { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
         { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
         { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
@@ -7041,6 +7192,7 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
     { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
     { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_CONV,         "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
@@ -7360,12 +7512,15 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_b
     return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
 }
 
-/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads */
+/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
+ * short convolution has no keys and one value, D wide and F32. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; } gpti_cache_shape;
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
+    const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = m->layer[layer].n_kv;
-    x.k_bytes = gpti_kv_bytes((int)kv, m->hp.d_k); x.v_bytes = gpti_kv_bytes((int)kv, m->hp.d_v);
+    x.n_head = conv ? 1 : m->layer[layer].n_kv;
+    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
     return x;
 }
 
@@ -7391,7 +7546,7 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
     w->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *w->job);
     w->attend = (gpti_attend *)gpti_carve(a, B, sizeof *w->attend);
-    w->route = (float *)gpti_carve(a, B * hp->n_expert, sizeof(float));
+    w->route = (float *)gpti_carve(a, 2 * B * hp->n_expert, sizeof(float));
     w->gate = (float *)gpti_carve(a, used, sizeof(float));
     w->shared_gate = (float *)gpti_carve(a, hp->d_ff_shexp ? B : 0, sizeof(float));
     w->chosen = (uint32_t *)gpti_carve(a, used, sizeof(uint32_t));
@@ -7402,7 +7557,7 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
     w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
     w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
-    return w;
+    return a->base ? w : NULL;
 }
 
 /* The same for a session, without its work space. */
@@ -7428,7 +7583,7 @@ static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) 
         c.v = (unsigned char *)gpti_carve(a, v, 1);
         if (a->base) s->cache[i] = c;
     }
-    return s;
+    return a->base ? s : NULL;
 }
 
 /* Settle the parameters; the plan is a work space without memory. */
@@ -7449,7 +7604,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     plan->n_batch = plan->params.n_batch ? plan->params.n_batch : 256;
     plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
-        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + m->hp.n_expert)) > limit ||
+        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
@@ -7628,6 +7783,12 @@ static int gpti_is_held(const gpt_session *s, size_t n) {
     return 1;
 }
 
+/* The last token up to n that the text can be computed from */
+static size_t gpti_held_before(const gpt_session *s, size_t n) {
+    if (n >= s->n_past || gpti_is_held(s, n)) return gpti_min(n, s->n_past);
+    return n > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+}
+
 /* What is computed ends at n. Within the prefix the group of 16 that n lies in becomes its own. */
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
@@ -7661,6 +7822,7 @@ static void gpti_reset(gpt_session *s) {
     gpti_interrupt(s);
     memset(s->gen, 0, sizeof *s->gen);
     if (generated) s->gen->finish = GPT_FINISH_HOST;
+    s->n_dropped = s->n_cut = 0;
     s->n_shared = prefix ? prefix->n_token : 0;
     if (prefix) memcpy(s->token, prefix->token, s->n_shared * sizeof *s->token);
     s->n_token = s->n_committed = s->from = s->n_shared;
@@ -7825,10 +7987,9 @@ GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) g
 /* The text ends at token n. What is computed of it stays as far as the layers hold what goes on from
  * there sees; what a window has let go of waits to be computed again. */
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    size_t to = gpti_min(n, s->n_past);
+    const size_t to = gpti_held_before(s, n);
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
         (gpti_ull)s->n_token);
-    if (to < s->n_past && !gpti_is_held(s, to)) to = to > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
     if (gpti_most_tokens(s, to) < n) return gpti_fail(err, GPT_E_STATE,
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
     gpti_interrupt(s);
@@ -7857,6 +8018,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
     info->result = s->result; info->held = s->held; info->frozen = !s->w;
+    info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut;
     info->n_prefix = s->params.prefix ? s->params.prefix->n_token : 0;
 }
 
@@ -7978,7 +8140,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     done = gpti_min(n, src->n_past);
     if (!gpti_is_held(src, done)) done = 0;     /* its window has gone on: to be computed again */
     for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
-    if (!gpti_is_held(s, same)) same = same > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+    same = gpti_held_before(s, same);
     if (gpti_most_tokens(s, same) < n)
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
@@ -7998,6 +8160,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (done > same) { s->n_past = done; s->last_logits = NULL; }
     s->n_written = gpti_max(s->n_written, s->n_past);
     s->n_token = s->n_committed = n; s->from = s->n_past;
+    s->n_dropped = src->n_dropped; s->n_cut = src->n_cut;
     memset(&s->gen->stream, 0, sizeof s->gen->stream);
     if (s->logits && n == s->n_past && n == src->n_token && src->last_logits && !src->lent && !s->last_logits) {
         memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
@@ -8216,7 +8379,8 @@ static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_pa
  * top_p, min_p; the draw), 1 while there are more, 0 when *id is chosen. c is scratch of n_vocab;
  * history is the whole text so far, whose length picks the number drawn. */
 static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                       const gpt_token *history, size_t n_history, gpti_candidate *c, gpt_token *id) {
+                       const gpt_token *history, size_t n_history, size_t n_dropped, gpti_candidate *c,
+                       gpt_token *id) {
     const int greedy = !p || !(p->temperature > 0.0f);
     double sum = 0.0, draw;
     size_t i;
@@ -8233,7 +8397,7 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
     /* c[i].logit becomes the weight e^((logit - best) / temperature); the best weighs 1 */
     sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
-    draw = gpti_uniform(p->seed, n_history) * sum;
+    draw = gpti_uniform(p->seed, n_dropped + n_history) * sum;
     for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
@@ -8251,7 +8415,7 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     w->choosing = s;
     while (!r && s->doing == GPTI_GENERATES &&
            gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token, s->n_token,
-                       w->cand, id))
+                       s->n_dropped, w->cand, id))
         r = gpti_ask(w);
     if (r != GPT_MORE) w->choosing = NULL;
     return r;
@@ -8259,11 +8423,12 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
 
 /* The same in one go. -1 only when n_vocab is 0. */
 static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                                    const gpt_token *history, size_t n_history, gpti_candidate *c) {
+                                    const gpt_token *history, size_t n_history, size_t n_dropped,
+                                    gpti_candidate *c) {
     gpti_choice t;
     gpt_token id = -1;
     memset(&t, 0, sizeof t);
-    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, c, &id)) {}
+    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, n_dropped, c, &id)) {}
     return id;
 }
 
@@ -8456,7 +8621,8 @@ GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpt
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
     s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
-    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->w->cand);
+    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->n_dropped,
+                              s->w->cand);
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they
@@ -8560,6 +8726,20 @@ static gpt_finish gpti_enough(const gpt_session *s) {
     return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
 }
 
+/* The context is full: the first n_keep tokens stay, and the prefix, and the newest half of the others,
+ * which are computed anew, to the bits of a text that never had more. 0: nothing can go. */
+static int gpti_roll(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const size_t keep = gpti_max(gpti_min(g->params.n_keep, s->n_token), s->n_shared), to = gpti_held_before(s, keep);
+    const size_t n = (s->n_token - keep + 1) / 2;
+    if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
+    gpti_go_back(s, to);
+    s->n_token -= n; s->n_dropped += n;
+    memmove(s->token + keep, s->token + keep + n, (s->n_token - keep) * sizeof *s->token);
+    if (g->edge_at != SIZE_MAX) g->edge_at = g->edge_at >= keep + n ? g->edge_at - n : SIZE_MAX;
+    return 1;
+}
+
 /* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
  * more fits. */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
@@ -8567,7 +8747,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     const int edge = g->edge;
     gpti_str piece;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
-    if (!gpti_n_free(s)) return GPT_FINISH_CONTEXT;
+    if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
     g->n_generated++;
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
@@ -8668,7 +8848,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     p->temperature = gpti_save_f32(f, p->temperature);
     p->seed = gpti_save_u64(f, p->seed, UINT64_MAX);
     g->params.max_tokens = gpti_save_size(f, g->params.max_tokens, SIZE_MAX);
-    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end != 0);
+    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end); g->params.roll = gpti_save_int(f, g->params.roll);
+    g->params.n_keep = gpti_save_size(f, g->params.n_keep, SIZE_MAX);
     g->finish = (gpt_finish)gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
     g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX); g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
     g->show = gpti_save_int(f, g->show); g->edge = gpti_save_int(f, g->edge); g->stale = gpti_save_int(f, g->stale);
@@ -8753,6 +8934,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const int cache = what == GPT_SAVE_CACHE;
     const size_t n_token = gpti_save_size(f, s->n_token, GPTI_MAX_CTX);
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
+    const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
     size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
     if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
@@ -8767,7 +8949,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
         gpti_save_cache(f, s, i, from, n_past);
     }
     if (!f->c || f->fail) return !f->fail;
-    s->n_token = n_token; s->n_committed = n_committed;
+    s->n_token = n_token; s->n_committed = n_committed; s->n_dropped = n_dropped; s->n_cut = n_cut;
     s->n_past = s->n_written = s->from = n_past; s->kept_from = kept_from;
     s->last_logits = NULL;
     return gpti_is_held(s, n_past) || gpti_save_fail(f, GPT_E_FORMAT, "a layer lacks positions");
@@ -8983,7 +9165,7 @@ typedef struct gpti_chat {          /* a conversation being rendered */
     gpti_str             bos, eos;
     const char          *date;      /* the caller's, or NULL */
     const gpt_message   *msg;
-    size_t               n_msg;
+    size_t               n_msg, n_drop;     /* n_drop of them, behind the system message, are left out */
     const char          *text, *system;     /* the message at hand; the system message or NULL */
     int                  fold;      /* the system message goes before the message at hand */
     gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template */
@@ -9179,7 +9361,7 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
 /* The row for the parameters, and the messages checked against it. */
 static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg,
                                    size_t n_msg, const gpt_chat_params *params, gpt_error *err) {
-    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL };
+    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 };
     gpti_chat_row rows[GPTI_MAX_CHAT], found;
     const gpti_chat_row *row = NULL;
     size_t i, n_row = gpti_list_chats(rows);
@@ -9230,14 +9412,14 @@ static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size
     c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
     c->text = "";
     c->system = begin ? c->msg[0].content : NULL;
-    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin;
+    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin + c->n_drop;
     if (!begin) target = c->n_msg;
     gpti_chat_pattern(c, c->row.head);
     if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
         if (begin) c->text = c->system;
         gpti_chat_pattern(c, c->row.system);
     }
-    for (i = begin; i < c->n_msg; i++) {
+    for (i = begin + c->n_drop; i < c->n_msg; i++) {
         int role = gpti_chat_role(c->msg[i].role);
         c->text = c->msg[i].content;
         if (role == 0) { c->system = c->text; gpti_chat_pattern(c, c->row.system); }
@@ -9335,16 +9517,37 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return *n ? GPT_OK : gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
 }
 
+/* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
+static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, const gpt_chat_params *chat, gpt_token **ids, size_t *n,
+                                size_t *n_all, void **own, gpt_error *err) {
+    const size_t begin = !gpti_chat_role(c->msg[0].role), most = c->n_msg - begin - 1;      /* the last one stays */
+    const size_t reserve = gpti_min(chat && chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
+    size_t want = reserve / 2, next;
+    gpt_result r;
+    c->n_drop = chat && chat->drop && s->n_cut <= most ? s->n_cut : 0;
+    for (*n_all = 0;; *own = NULL) {
+        r = gpti_chat_ids(s, c, ids, n, own, err);
+        if (!*n_all) *n_all = *n;
+        if (!chat || !chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
+        for (next = c->n_drop + 1; next <= most && gpti_chat_role(c->msg[begin + next].role) != 1; next++) {}
+        if (next > most) break;
+        c->n_drop = next; want = reserve;
+        gpti_free(&s->m->mem, *own);
+    }
+    if (!r) gpti_clear(err);
+    return r;
+}
+
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
     gpt_token *ids = NULL;
-    size_t n = 0, keep = 0, at;
+    size_t n = 0, n_all = 0, keep = 0, at;
     void *own;
     gpt_result r;
     GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
     if (params) GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
-    r = gpti_chat_ids(s, &c, &ids, &n, &own, err);
+    r = gpti_chat_fit(s, &c, chat, &ids, &n, &n_all, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         if (n > gpti_most_tokens(s, keep)) r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not "
@@ -9359,6 +9562,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
     }
     if (!r) {
+        s->n_dropped = (c.n_drop ? s->n_dropped : 0) + (n_all - n); s->n_cut = c.n_drop;
         s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&

@@ -20,8 +20,10 @@ static inline double session_bound(const gpt_model *m, uint64_t file_bytes, cons
     double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = p->n_batch ? p->n_batch : 256;
     double row = sizeof(gpt_token);
     uint32_t i;
-    for (i = 0; i < m->hp.n_layer; i++)
-        row += (double)m->layer[i].n_kv * (double)(gpti_kv_bytes((int)p->kv, m->hp.d_k) + gpti_kv_bytes((int)p->kv, m->hp.d_v));
+    for (i = 0; i < m->hp.n_layer; i++) {
+        const gpti_cache_shape x = gpti_cache_shape_of(m, i, p->kv);
+        row += (double)x.n_head * (double)(x.k_bytes + x.v_bytes);
+    }
     if (n_batch > n_ctx) n_batch = n_ctx;
     return 8 * (n_batch + 8) * (double)file_bytes + (n_ctx + 15) * row + BOUND_SESSION_MORE + (double)p->n_threads * BOUND_THREAD;
 }

@@ -73,6 +73,9 @@ GEMMA2 = dict(GEMMA, query_pre_attn_scalar=8, sliding_window=8)
 OSS_YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, "truncate": False,
             "original_max_position_embeddings": 32}
 NO_WINDOW = {"sliding_window": None}
+LFM2 = dict(hidden_size=18, num_attention_heads=3, num_key_value_heads=1, head_dim=None, intermediate_size=14,
+            num_hidden_layers=3, vocab_size=67, rms_norm_eps=None, norm_eps=1e-5, conv_bias=False, conv_L_cache=3,
+            hidden_act=None, tie_word_embeddings=True, _llama_cpp=True)
 MOE = dict(num_experts=5, moe_intermediate_size=18, decoder_sparse_step=1, output_router_logits=False)
 
 
@@ -203,6 +206,13 @@ TOYS = {
     "granite_cpp": toy("granite", "GraniteForCausalLM", hidden_size=36, head_dim=None, embedding_multiplier=3.0,
                        logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7, attention_multiplier=0.3,
                        tie_word_embeddings=True, _llama_cpp=True),
+    # layers of short convolution; experts chosen with a bias
+    "lfm2_cpp": toy("lfm2", "Lfm2ForCausalLM", layer_types=["conv", "full_attention", "conv"], block_ff_dim=14,
+                    block_auto_adjust_ff_dim=False, block_ffn_dim_multiplier=1.0, block_multiple_of=2, **LFM2),
+    "lfm2moe_cpp": toy("lfm2_moe", "Lfm2MoeForCausalLM", **dict(
+        LFM2, hidden_size=12, conv_L_cache=4, num_hidden_layers=4, num_dense_layers=1, num_experts=6,
+        num_experts_per_tok=2, moe_intermediate_size=6, use_expert_bias=True, norm_topk_prob=True,
+        layer_types=["conv", "conv", "full_attention", "conv"])),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
     "llama_q8_0": llama(_quant=dict(any="Q8_0"), **WIDE),
@@ -221,8 +231,9 @@ def init_weights(model, conf, seed):
     gen = torch.Generator().manual_seed(seed)
     zero_centred = conf["model_type"].startswith("gemma")  # these store the norm's weight minus one
     seen = set()
+    biases = [(n, b) for n, b in model.named_buffers() if n.endswith("expert_bias")]  # lfm2_moe's are no parameters
     with torch.no_grad():
-        for name, p in sorted(model.named_parameters()):
+        for name, p in sorted(list(model.named_parameters()) + biases):
             if p.data_ptr() in seen:
                 continue
             seen.add(p.data_ptr())

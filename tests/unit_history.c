@@ -17,14 +17,16 @@ enum { D = 32, FF = 40, N_PIECE = 18 };
 static const char *const pieces[N_PIECE] = { "<unk>", "<s>", "</s>", "<|x|>", "<b>", " ", "a", " a", "b", " b", "ab", "\xC3\xA9", " \xF0\x9F\x98\x80",
     "\n", "b\n", "  ", "aaa", "a b" };
 
-/* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens */
+/* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens; 3: layer 0 a short convolution of 3 */
 static gpt_model *model(int kind) {
     static const char *const merges[] = { "a b", "a a", "aa a" };
-    static const struct { const char *name; uint64_t d0, d1; int window; } t[] = { { "attn_norm", D, 0, 0 }, { "ffn_norm", D, 0, 0 },
-        { "attn_q", D, 32, 0 }, { "attn_k", D, 16, 0 }, { "attn_v", D, 16, 0 }, { "attn_output", 32, D, 0 }, { "ffn_gate", D, FF, 0 },
-        { "ffn_up", D, FF, 0 }, { "ffn_down", FF, D, 0 }, { "attn_q_norm", 8, 0, 1 }, { "attn_k_norm", 8, 0, 1 },
-        { "post_attention_norm", D, 0, 1 }, { "post_ffw_norm", D, 0, 1 } };
-    const char *arch = kind == 2 ? "gemma3" : "llama";
+    enum { ALL = 31, NO_CONV = 15, WINDOW = 4, NORMS = 12, CONV = 16 };     /* bits: kinds 0 to 2, layers 1 and 0 of kind 3 */
+    static const struct { const char *name; uint64_t d0, d1; int has; } t[] = { { "attn_norm", D, 0, ALL }, { "ffn_norm", D, 0, ALL },
+        { "attn_q", D, 32, NO_CONV }, { "attn_k", D, 16, NO_CONV }, { "attn_v", D, 16, NO_CONV }, { "attn_output", 32, D, NO_CONV },
+        { "ffn_gate", D, FF, ALL }, { "ffn_up", D, FF, ALL }, { "ffn_down", FF, D, ALL }, { "attn_q_norm", 8, 0, NORMS },
+        { "attn_k_norm", 8, 0, NORMS }, { "post_attention_norm", D, 0, WINDOW }, { "post_ffw_norm", D, 0, WINDOW },
+        { "shortconv.in_proj", D, 96, CONV }, { "shortconv.conv", 3, D, CONV }, { "shortconv.out_proj", D, D, CONV } };
+    const char *arch = kind == 3 ? "lfm2" : kind == 2 ? "gemma3" : "llama";
     const unsigned n_vocab = kind ? N_PIECE + 256 : 256 + 5;
     gpt_model_params p;
     gpt_model *m = NULL;
@@ -44,7 +46,12 @@ static gpt_model *model(int kind) {
     gb_kv_u32(&g, KEY("embedding_length"), D);
     gb_kv_u32(&g, KEY("feed_forward_length"), FF);
     gb_kv_u32(&g, KEY("attention.head_count"), 4);
-    gb_kv_u32(&g, KEY("attention.head_count_kv"), 2);
+    if (kind < 3) gb_kv_u32(&g, KEY("attention.head_count_kv"), 2);
+    else {
+        gb_kv_array(&g, KEY("attention.head_count_kv"), GB_U32, 2);
+        gb_uint(&g, &g.kv, 0, 4); gb_uint(&g, &g.kv, 2, 4);
+        gb_kv_u32(&g, KEY("shortconv.l_cache"), 3);
+    }
     gb_kv_f32(&g, KEY("attention.layer_norm_rms_epsilon"), 1e-5f);
     if (kind == 2) gb_kv_u32(&g, KEY("attention.sliding_window"), 8);
     gb_kv_str(&g, "tokenizer.ggml.model", kind ? "llama" : "gpt2");
@@ -81,9 +88,9 @@ static gpt_model *model(int kind) {
     for (i = 0; i < sizeof w / sizeof *w; i++) w[i] = (float)((double)below(2001) / 1000.0 - 1.0);
     gb_tensor_f32(&g, "token_embd.weight", 2, D, n_vocab, w);
     for (i = 0; i < D; i++) w[i] = 1.0f;
-    gb_tensor_f32(&g, "output_norm.weight", 1, D, 0, w);
+    gb_tensor_f32(&g, kind == 3 ? "token_embd_norm.weight" : "output_norm.weight", 1, D, 0, w);
     for (i = 0; i < 2; i++) for (k = 0; k < sizeof t / sizeof *t; k++) {
-        if (t[k].window && kind != 2) continue;
+        if (!(t[k].has >> (kind + (kind == 3 && !i)) & 1)) continue;
         snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)i, t[k].name);
         for (n = 0; n < t[k].d0 * (t[k].d1 ? t[k].d1 : 1); n++)
             w[n] = t[k].d1 ? (float)((double)below(2001) / 2000.0 - 0.5) : 1.0f;
@@ -293,7 +300,7 @@ static void one_kind(void) {
 }
 
 static const test tests[] = {
-    { "bpe", one_kind }, { "sentencepiece", one_kind }, { "windows", one_kind }, { NULL, NULL }
+    { "bpe", one_kind }, { "sentencepiece", one_kind }, { "windows", one_kind }, { "convolution", one_kind }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

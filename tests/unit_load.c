@@ -299,7 +299,9 @@ static void like(doc *d, const char *toy, const char *what) {
 
 static void test_keys(void) {
     static const float zero = 0, cap = 50, last = 30, minus = -1, tiny = 1e-38f, huge = 1e38f, two = 2;
-    static const uint32_t none = 0, four = 4, large = 4096, wide = 54, window[] = { GB_U32, 1, 0, 8 };
+    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, large = 4096, wide = 54, window[] = { GB_U32, 1, 0, 8 };
+    static const uint32_t most = 0xFFFFFFFFu, nan = 0x7FC00000u, some_kv[] = { GB_U32, 3, 0, 0, 2, 0 }, few_kv[] = { GB_U32, 2, 0, 0, 1 };
+    static const uint32_t all_kv[] = { GB_U32, 3, 0, 1, 1, 0 };
     static const unsigned char yes = 1, no = 0;
     static const char *const saved[] = { "llama", "gpt2", "bloom", "starcoder", "gemma3", "gpt_oss", "falcon_7b", "qwen2", "llama_linear", "phi2" };
     static const struct { const char *toy, *key; uint32_t type; const void *val; size_t n; gpt_result code; } refused[] = {
@@ -323,7 +325,20 @@ static void test_keys(void) {
         { "llama", ".attention.layer_norm_rms_epsilon", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "llama", ".rope.freq_base", GB_FLOAT, &tiny, 4, GPT_E_FORMAT },
         { "granite", ".embedding_scale", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
-        { "granite", ".attention.scale", GB_FLOAT, &huge, 4, GPT_E_FORMAT }
+        { "granite", ".attention.scale", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "llama", ".attention.head_count_kv", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "lfm2_cpp", ".attention.head_count_kv", GB_ARR, few_kv, 20, GPT_E_FORMAT },
+        { "lfm2_cpp", ".attention.head_count_kv", GB_U32, &four, 4, GPT_E_FORMAT },
+        { "lfm2_cpp", ".shortconv.l_cache", 0, NULL, 0, GPT_E_FORMAT },
+        { "lfm2_cpp", ".shortconv.l_cache", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "lfm2_cpp", ".shortconv.l_cache", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_weights_norm", GB_U32, &four, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_group_count", GB_U32, &four, 4, GPT_E_FORMAT },      /* of 6 experts */
+        { "lfm2moe_cpp", ".expert_group_count", GB_U32, &six, 4, GPT_E_FORMAT },
+        { "lfm2moe_cpp", ".expert_group_count", GB_U32, &most, 4, GPT_E_FORMAT }
     };
     gpt_error err;
     doc_tensor *t;
@@ -473,6 +488,35 @@ static void test_keys(void) {
         expect(&d, "experts beside a feed-forward", NULL, GPT_E_UNSUPPORTED, "blk.0.ffn_gate.weight");
         doc_free(&d);
     }
+    if (doc_read(&d, "lfm2moe_cpp")) {                      /* keys of the router that say what is so without them */
+        doc_find_kv(&d, ".expert_gating_func")->drop = 1;
+        doc_set(&d, ".expert_weights_norm", GB_BOOL, &yes, 1);
+        doc_set(&d, ".expert_weights_scale", GB_FLOAT, &zero, 4);
+        doc_set(&d, ".expert_group_count", GB_U32, &two_u, 4);
+        doc_set(&d, ".expert_group_used_count", GB_U32, &two_u, 4);
+        like(&d, "lfm2moe_cpp", "the router's keys");
+        doc_set(&d, ".expert_group_used_count", GB_U32, &none, 4);
+        expect(&d, "no group used", NULL, GPT_E_FORMAT, ".expert_group_used_count");
+        doc_set(&d, ".expert_group_used_count", GB_U32, &three_u, 4);
+        expect(&d, "3 of 2 groups", NULL, GPT_E_FORMAT, ".expert_group_used_count");
+        doc_set(&d, ".expert_group_count", GB_U32, &three_u, 4);
+        doc_set(&d, ".expert_group_used_count", GB_U32, &two_u, 4);
+        doc_set(&d, ".expert_used_count", GB_U32, &six, 4);
+        expect(&d, "6 experts of 2 groups of 2", NULL, GPT_E_FORMAT, ".expert_group_used_count");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "lfm2_cpp")) {
+        doc_set(&d, ".shortconv.l_cache", GB_U32, &four, 4);
+        expect(&d, "a longer convolution than its weights", NULL, GPT_E_SHAPE, "blk.0.shortconv.conv.weight");
+        doc_set(&d, ".shortconv.l_cache", GB_U32, &three_u, 4);
+        doc_set(&d, ".attention.head_count_kv", GB_ARR, all_kv, 24);
+        expect(&d, "a layer said to be of attention", NULL, GPT_E_SHAPE, "blk.0");
+        doc_set(&d, ".attention.head_count_kv", GB_ARR, some_kv, 24);
+        expect(&d, "3 heads that share 2", NULL, GPT_E_FORMAT, "layer 1: 3 heads");
+        doc_set(&d, ".attention.head_count_kv", GB_U32, &none, 4);
+        expect(&d, "a layer said to be of short convolution", NULL, GPT_E_SHAPE, "blk.1.shortconv");
+        doc_free(&d);
+    }
     if (doc_read(&d, "phi3_long")) {
         doc_find_tensor(&d, "rope_factors_long.weight")->drop = 1;
         expect(&d, "longrope without its factors", NULL, GPT_E_SHAPE, "rope_factors_long");
@@ -502,7 +546,8 @@ static void test_keys(void) {
 /* ---- Tensors removed, of another shape, of another type, too many -------------------------------------------------- */
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
-    "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3" };
+    "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
+    "lfm2_cpp", "lfm2moe_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
@@ -511,7 +556,7 @@ static const struct { const char *toy, *tensor; } optional[] = {
     { "starcoder", "output.weight" }, { "command", "output.weight" }, { "gptj", "output.weight" }, { "smollm3", "output.weight" },
     { "olmo.", "output.weight" }, { "llama", "rope_freqs" }, { "gptj", "output.bias" },
     { "", "attn_q.bias" }, { "", "attn_k.bias" }, { "", "attn_v.bias" },        /* none is none */
-    { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
+    { "lfm2moe", "exp_probs_b" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
 };
 
 static int is_optional(const char *toy, const char *tensor) {
@@ -1401,15 +1446,16 @@ static void test_gigantic(const char *name) {
 }
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
-static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom" };
-static const char *const same_toys[] = { "gpt2", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
+static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom",
+    "lfm2_cpp", "lfm2moe_cpp" };
+static const char *const same_toys[] = { "gpt2", "lfm2moe_cpp", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
 static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
-static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral" };
+static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral", "lfm2moe_cpp" };
 
 static void all_same(void)            { size_t i; for (i = 0; i < COUNT(same_toys); i++) test_same(same_toys[i]); }
 static void all_tensors(void)         { size_t i; for (i = 0; i < COUNT(tensor_toys); i++) test_tensors(tensor_toys[i]); }
 static void all_hparams(void)         { size_t i; for (i = 0; i < COUNT(hparam_toys); i++) test_hparams(hparam_toys[i]); }
-static void all_strange_weights(void) { size_t i; for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]); }
+static void all_strange_weights(void) { size_t i; for (i = 0; i < 6; i++) test_strange_weights(hparam_toys[i]); test_strange_weights("lfm2moe_cpp"); }
 static void all_gigantic(void)        { size_t i; for (i = 0; i < COUNT(gigantic_toys); i++) test_gigantic(gigantic_toys[i]); }
 
 static void all_failures(void) {
@@ -1449,7 +1495,7 @@ static void failures_tokenizer(void) {
 /* A word of a row that no table and no code asks for would be overlooked. */
 static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
-        "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss";
+        "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;

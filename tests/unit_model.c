@@ -47,6 +47,7 @@ static const toy toys[] = {
     { "gptneox_serial", TOL_F32 }, { "gptj", TOL_F32 }, { "bloom", TOL_F32 }, { "falcon_7b", TOL_F32 },
     { "falcon_40b", TOL_F32 }, { "falcon_11b", TOL_F32 }, { "starcoder", TOL_F32 }, { "starcoder2", TOL_F32 },
     { "stablelm_cpp", TOL_F32 }, { "olmo3_cpp", TOL_F32 }, { "gpt_oss_cpp", TOL_F32 }, { "phi3_long_cpp", TOL_F32 }, { "granite_cpp", TOL_F32 },
+    { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },

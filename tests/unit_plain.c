@@ -106,6 +106,80 @@ static void test_attention(void) {
     }
 }
 
+/* A ring of 16 rows, at positions before, at and behind its seam */
+static void test_convolution(void) {
+    enum { L = 4, CAP = 16 };
+    static const size_t at[] = { 0, 1, 3, 15, 16, 17, 40 };
+    static float b[D * 41], x[D * 41], ring[CAP * D];
+    float w[D * L], c[D], out[D], column[2][41];
+    double expected[D];
+    gpti_cache cache;
+    gpt_session s;
+    size_t i, j, k;
+    memset(&s, 0, sizeof s);
+    s.cache = &cache;
+    fill(b, D * 41); fill(x, D * 41); fill(w, D * L); fill(c, D);
+    cache.k = NULL; cache.v = (unsigned char *)ring; cache.cap = CAP;
+    for (k = 0; k < sizeof at / sizeof *at; k++) {
+        for (j = 0; j <= at[k]; j++) for (i = 0; i < D; i++) ring[j % CAP * D + i] = b[j * D + i] * x[j * D + i];
+        for (i = 0; i < D; i++) {
+            for (j = 0; j <= at[k]; j++) { column[0][j] = b[j * D + i]; column[1][j] = x[j * D + i]; }
+            expected[i] = gpti_plain_convolution(w + i * L, L, column[0], column[1], (double)c[i], at[k] + 1);
+        }
+        gpti_convolve(out, c, w, L, &s, 0, at[k], D);
+        compare("all", "convolution", out, expected, D, 2e-5);
+    }
+}
+
+/* The router, against one that counts for each expert and each group how many are better */
+static void test_router(void) {
+    enum { E = 12 };
+    static const struct { uint32_t gating, n_group, n_group_used, used; int sum_to_1, bias; float scale; } rows[] = {
+        { 0, 0, 0, 3, 1, 0, 1.0f }, { 0, 0, 0, 3, 0, 1, 1.0f }, { 0, 3, 1, 4, 0, 0, 2.5f }, { 2, 0, 0, 2, 1, 1, 1.0f }, { 2, 1, 1, 12, 0, 0, 1.5f },
+        { 2, 4, 2, 3, 1, 1, 2.5f }, { 2, 6, 5, 8, 1, 1, 1.0f }, { 2, 2, 1, 6, 0, 1, 1.0f }, { 1, 4, 4, 3, 1, 0, 1.0f } };
+    size_t r, k, e, j, g, round;
+    for (r = 0; r < sizeof rows / sizeof *rows; r++) for (round = 0; round < 50; round++) {
+        const size_t n_group = rows[r].n_group ? rows[r].n_group : 1, size = E / n_group;
+        float p[2 * E], bias[E], w[E];
+        double expected[E], prob[E], score[E], group[E], all = 0, sum = 0;
+        uint32_t chosen[E];
+        gpti_hparams hp;
+        memset(&hp, 0, sizeof hp);
+        hp.n_expert = E; hp.n_expert_used = rows[r].used; hp.gating = rows[r].gating; hp.n_group = rows[r].n_group;
+        hp.n_group_used = rows[r].n_group_used; hp.expert_scale = rows[r].scale;
+        fill(p, E); fill(bias, E);
+        for (e = 0; e < E; e++) {
+            bias[e] *= 0.3f;
+            if (round % 5 == 4) { p[e] = (float)(e % 3); bias[e] = 0.0f; }         /* ties */
+            all += exp((double)p[e]);
+        }
+        for (e = 0; e < E; e++) {
+            prob[e] = hp.gating == 2 ? 1.0 / (1.0 + exp(-(double)p[e])) : exp((double)p[e]) / all;
+            score[e] = prob[e] + (rows[r].bias ? (double)bias[e] : 0.0);
+        }
+        for (g = 0; g < n_group; g++) for (group[g] = -1e9, e = 0; e < size; e++) for (j = 0; j < e; j++)
+            group[g] = fmax(group[g], score[g * size + e] + score[g * size + j]);
+        for (g = 0; g < n_group && hp.n_group > 1; g++) {
+            size_t better = 0;
+            for (k = 0; k < n_group; k++) better += group[k] > group[g] || (group[k] == group[g] && k < g);
+            for (e = g * size; better >= hp.n_group_used && e < (g + 1) * size; e++) score[e] = -1e9;
+        }
+        for (e = 0; e < E; e++) {
+            size_t better = 0;
+            for (k = 0; k < E; k++) better += score[k] > score[e] || (score[k] == score[e] && k < e);
+            expected[e] = better < hp.n_expert_used ? prob[e] : 0.0;
+            sum += expected[e];
+        }
+        gpti_route(&hp, rows[r].sum_to_1, rows[r].bias ? bias : NULL, p, chosen, w);
+        for (j = 0; j < hp.n_expert_used; j++) {
+            const double want = expected[chosen[j]] / (rows[r].sum_to_1 ? sum : 1.0) * (double)rows[r].scale;
+            CHECK(want > 0 && fabs((double)w[j] - want) < 1e-6, "router %u, round %u: weight of expert %u: expected %g, found %g",
+                  (unsigned)r, (unsigned)round, (unsigned)chosen[j], want, (double)w[j]);
+            expected[chosen[j]] = 0.0;          /* nobody twice */
+        }
+    }
+}
+
 static void test_gelu(void) {
     float x[D];
     double expected[D];
@@ -120,7 +194,8 @@ static void test_gelu(void) {
 }
 
 static const test tests[] = {
-    { "gelu", test_gelu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention }, { NULL, NULL }
+    { "gelu", test_gelu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention },
+    { "convolution", test_convolution }, { "router", test_router }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

@@ -131,22 +131,22 @@ static void test_greedy(void) {
     gpt_sample_params p = params(0.0f);
     gpt_bias bias[4];
     gpt_token h[3] = { 1, 1, 3 };
-    CHECK(gpti_sample_logits(a, 6, NULL, NULL, 0, NULL) == 1, "ties go to the lowest id");
+    CHECK(gpti_sample_logits(a, 6, NULL, NULL, 0, 0, NULL) == 1, "ties go to the lowest id");
     p.top_k = 2;
     p.seed = 7;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, NULL) == 1, "cuts change nothing at temperature 0");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, NULL) == 1, "cuts change nothing at temperature 0");
     p.repeat_penalty = 1.0f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, NULL) == 1, "a penalty of 1 is off");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, NULL) == 1, "a penalty of 1 is off");
     p.repeat_penalty = 1.5f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, cand) == 5, "seen tokens 1 and 3 become 2.0");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 5, "seen tokens 1 and 3 become 2.0");
     p.repeat_penalty = 0.0f;
     p.frequency_penalty = 0.05f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, cand) == 3, "1 was seen twice, 3 once");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 3, "1 was seen twice, 3 once");
     p.frequency_penalty = 0.0f;
     p.presence_penalty = 0.2f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, cand) == 5, "1 and 3 were seen");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 5, "1 and 3 were seen");
     p.penalty_last_n = 1;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, cand) == 1, "the last token alone is 3");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 1, "the last token alone is 3");
     p = params(0.0f);
     bias[0].token = 1; bias[0].bias = -INFINITY;
     bias[1].token = 2; bias[1].bias = 5.5f;
@@ -154,13 +154,13 @@ static void test_greedy(void) {
     bias[3].token = 6; bias[3].bias = 9.0f;
     p.bias = bias;
     p.n_bias = 4;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, cand) == 2, "-2 + 5.5 wins; ids out of range are ignored");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 2, "-2 + 5.5 wins; ids out of range are ignored");
     p.n_bias = 1;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, cand) == 3, "1 is banned");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 3, "1 is banned");
     bias[0].token = bias[1].token = 0;
     bias[0].bias = bias[1].bias = 1.5f;
     p.n_bias = 2;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, cand) == 0, "biases of one token add up");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 0, "biases of one token add up");
 }
 
 static void test_penalty_formula(void) {
@@ -206,9 +206,9 @@ static void test_hostile(void) {
         p.top_p = v[rng() % V];
         p.min_p = v[rng() % V];
         p.seed = rng();
-        id = gpti_sample_logits(a, n, &p, h, rng() % 6, cand);
+        id = gpti_sample_logits(a, n, &p, h, rng() % 6, 0, cand);
         bad += id < 0 || (size_t)id >= n;
-        differ += gpti_sample_logits(a, n, &p, h, 0, cand) != gpti_sample_logits(a, n, &p, h, 0, cand);
+        differ += gpti_sample_logits(a, n, &p, h, 0, 0, cand) != gpti_sample_logits(a, n, &p, h, 0, 0, cand);
     }
     CHECK(bad == 0, "%d ids out of range", bad);
     CHECK(differ == 0, "%d draws not reproducible", differ);
@@ -216,15 +216,15 @@ static void test_hostile(void) {
     for (i = 0; i < 2; i++) {
         gpt_sample_params p = params((float)i);
         p.top_p = 0.5f;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, cand) == 0, "all NaN: lowest id");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 0, "all NaN: lowest id");
         a[4] = -INFINITY;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, cand) == 0, "NaN and -infinity: lowest id");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 0, "NaN and -infinity: lowest id");
         a[4] = -3.0f;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, cand) == 4, "the only number wins");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 4, "the only number wins");
         a[7] = INFINITY;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, cand) == 7, "infinity beats all");
-        CHECK(gpti_sample_logits(a, 1, &p, h, 0, cand) == 0, "one candidate");
-        CHECK(gpti_sample_logits(a, 0, &p, h, 0, cand) == -1, "no candidate");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 7, "infinity beats all");
+        CHECK(gpti_sample_logits(a, 1, &p, h, 0, 0, cand) == 0, "one candidate");
+        CHECK(gpti_sample_logits(a, 0, &p, h, 0, 0, cand) == -1, "no candidate");
         a[4] = a[7] = NAN;
     }
 }
@@ -238,7 +238,7 @@ static void test_draw(void) {
     uint64_t hash = 0;
     for (i = 0; i < 40000; i++) {           /* seeds and positions alike are independent draws */
         p.seed = (uint64_t)(i / 200);
-        count[gpti_sample_logits(a, 4, &p, NULL, (size_t)(i % 200), cand)]++;
+        count[gpti_sample_logits(a, 4, &p, NULL, (size_t)(i % 200), 0, cand)]++;
     }
     for (i = 0; i < 4; i++) chi += (count[i] - 40000 * e[i]) * (count[i] - 40000 * e[i]) / (40000 * e[i]);
     CHECK(chi < 16.27, "chi square of 3 degrees is %g", chi);              /* 1 in 1000 */
@@ -260,7 +260,7 @@ static void test_draw(void) {
     p.repeat_penalty = 1.1f;
     for (i = 0; i < 1000; i++) logits[i] = rng_real(6.0f);
     for (i = 0; i < 500; i++) {
-        text[i] = gpti_sample_logits(logits, 1000, &p, text, (size_t)i, cand);
+        text[i] = gpti_sample_logits(logits, 1000, &p, text, (size_t)i, 0, cand);
         hash = gpti_mix64(hash ^ (uint64_t)text[i]);
     }
     CHECK(hash == 0xED38B57AB49B5BDBu, "a seed gives another text than on other machines: %08x%08x",
@@ -281,7 +281,7 @@ static void test_large(void) {
         p.top_k = ks[round / 3];
         p.top_p = 0.999f;
         p.min_p = 0.01f;
-        bad += gpti_sample_logits(logits, N, &p, text, 200000, cand) < 0;
+        bad += gpti_sample_logits(logits, N, &p, text, 200000, 0, cand) < 0;
     }
     CHECK(bad == 0, "%d draws failed", bad);
 }
