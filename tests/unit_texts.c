@@ -858,10 +858,10 @@ static void history(const char *name, uint32_t s, unsigned n) {
 }
 
 /* Attention; windows; experts, with sinks and windows, with a shared one; two ropes; alibi; learned positions; parallel blocks;
- * quantised and F16 weights. */
+ * quantised and F16 weights; short convolution. */
 static void test_histories(void) {
     static const char *const names[] = { "text", "windows", "gpt_oss", "phi3_long", "llama_q4_0", "bloom", "qwen2moe", "gemma3", "gpt2",
-        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r" };
+        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp" };
     const unsigned n_name = sizeof names / sizeof *names;
     unsigned i, k;
     for (k = 0; k < (only_seed ? 1u : 2u); k++)
@@ -1188,7 +1188,8 @@ static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", 
     "granite_cpp", "llama", "llama_bf16", "llama_bias", "llama_f16", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0",
     "llama_q_mix", "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
-    "stablelm_cpp", "starcoder", "starcoder2" };
+    "stablelm_cpp", "starcoder", "starcoder2",
+    "lfm2_cpp", "lfm2moe_cpp" };
 enum { N_TOY = sizeof all_toys / sizeof *all_toys };
 
 /* Told beforehand, to the byte: what a work space takes, and a session beside it; together what a session takes that has one
