@@ -412,9 +412,10 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
 } gpt_sample_params;
 
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
- * in the text alone, so it needs no state: a text that is rewound, saved or generated in slices
- * comes out the same. Never fails on strange logits (NaN counts as -infinity; if nothing is left,
- * the lowest id wins); -1 where gpt_logits is NULL. Does not append the token: gpt_eval does. */
+ * in the text (info.n_dropped included) alone, so it needs no state: a text that is rewound, saved
+ * or generated in slices comes out the same. Never fails on strange logits (NaN counts as -infinity;
+ * if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the token:
+ * gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
 /* ---- Text ---- */

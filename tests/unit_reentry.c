@@ -265,7 +265,7 @@ static gpt_generate_params writing(size_t max_tokens) {
 }
 
 static const gpt_message  hello[] = { { "user", "aaaa cat" }, { "assistant", "yes" }, { "user", "and?" } };
-static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL };
+static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL, 0, 0 };
 
 static void keep(result *r, gpt_result code, const gpt_error *err, gpt_session *s) {
     r->code = code;
@@ -466,6 +466,37 @@ static void call_copy_from(gpt_session *s, result *r) {
     keep(r, code, &err, s == now.self ? NULL : to);
     gpt_session_free(to);
 }
+static unsigned char save_room[1 << 17];
+static void call_save_bytes(gpt_session *s, result *r) { mix_size(&r->h, gpt_session_save_bytes(s, GPT_SAVE_CACHE) > 0); }
+static void call_save(gpt_session *s, result *r) {
+    gpt_writer w = { NULL, NULL, sizeof save_room };
+    gpt_error err;
+    gpt_result code;
+    w.user = save_room;
+    code = gpt_session_save(s, GPT_SAVE_CACHE, &w, &err);
+    keep(r, code, &err, s);
+}
+/* Of what it was itself, or where that cannot be had, of rubbish. */
+static void call_restore(gpt_session *s, result *r) {
+    gpt_writer w = { NULL, NULL, sizeof save_room };
+    gpt_reader from = { NULL, NULL, sizeof save_room };
+    gpt_error err;
+    gpt_result code;
+    w.user = from.user = save_room;
+    memset(save_room, 'x', 64);
+    if (!gpt_session_save(s, GPT_SAVE_TOKENS, &w, NULL)) from.size = gpt_session_save_bytes(s, GPT_SAVE_TOKENS);
+    code = gpt_session_restore(s, &from, &err);
+    keep(r, code, &err, s);
+}
+static void call_resume(gpt_session *s, result *r) {
+    gpt_generate_params g = writing(3);
+    gpt_error err;
+    gpt_result code;
+    if (s != now.self) CHECK(gpt_begin(s, "cats", &g, on_inner_text, &now.inner, &err) == GPT_OK, "%s: %s", now.name, err.msg);
+    code = gpt_resume(s, NULL, on_inner_text, &now.inner, &err);
+    keep(r, code, &err, s);
+    if (s != now.self) gpt_end(s);
+}
 static void call_session_free(gpt_session *s, result *r) {
     size_t before = n_live;
     gpt_session_free(s);
@@ -631,6 +662,7 @@ static const call calls[] = {
     { "gpt_logits",            READS,     call_logits,        reads_logits },
     { "gpt_session_copy, from it", READS, call_copy_from,     reads_copy },
     { "gpt_session_hold",      READS,     call_hold,          reads_info },
+    { "gpt_session_save_bytes", READS,    call_save_bytes,    reads_info },
     { "gpt_sample",            SAMPLES,   call_sample,        NULL },
     { "gpt_eval",              CHANGES,   call_eval,          NULL },
     { "gpt_score",             CHANGES,   call_score,         NULL },
@@ -645,6 +677,9 @@ static const call calls[] = {
     { "gpt_session_hooks",     CHANGES,   call_hooks,         NULL },
     { "gpt_session_freeze",    CHANGES,   call_freeze,        NULL },
     { "gpt_session_copy",      CHANGES,   call_copy,          NULL },
+    { "gpt_session_save",      CHANGES,   call_save,          NULL },
+    { "gpt_session_restore",   CHANGES,   call_restore,       NULL },
+    { "gpt_resume",            CHANGES,   call_resume,        NULL },
     { "gpt_session_free",      VOID_CALL, call_session_free,  NULL },
     { "gpt_session_reset",     VOID_CALL, call_reset,         NULL },
     { "gpt_model_free",        VOID_CALL, call_model_free,    NULL },
@@ -1063,6 +1098,23 @@ static int null_freeze(gpt_error *err) { return is_arg(gpt_session_freeze(NULL, 
 static int null_copy(gpt_error *err) {
     return is_arg(gpt_session_copy(NULL, null_s, 1, err), err) && is_arg(gpt_session_copy(null_s, NULL, 1, err), err);
 }
+static int null_save_bytes(gpt_error *err) {
+    (void)err;
+    return gpt_session_save_bytes(NULL, GPT_SAVE_CACHE) == 0 && gpt_session_save_bytes(null_s, 2) == 0 && gpt_session_save_bytes(null_s, -1) == 0;
+}
+static int null_save(gpt_error *err) {
+    gpt_writer none = { NULL, NULL, 64 }, few = { NULL, NULL, 64 };
+    few.user = save_room;
+    return is_arg(gpt_session_save(NULL, GPT_SAVE_CACHE, &few, err), err) && is_arg(gpt_session_save(null_s, GPT_SAVE_CACHE, NULL, err), err) &&
+           is_arg(gpt_session_save(null_s, GPT_SAVE_CACHE, &none, err), err) && is_arg(gpt_session_save(null_s, 2, &few, err), err) &&
+           is_arg(gpt_session_save(null_s, GPT_SAVE_TOKENS, &few, err), err);
+}
+static int null_restore(gpt_error *err) {
+    gpt_reader from = { NULL, NULL, 64 };
+    from.user = save_room;
+    return is_arg(gpt_session_restore(NULL, &from, err), err);
+}
+static int null_resume(gpt_error *err) { return is_arg(gpt_resume(NULL, NULL, NULL, NULL, err), err); }
 static int null_session_new(gpt_error *err) {
     gpt_session *s = null_s;
     return is_arg(gpt_session_new(NULL, model, NULL, err), err) && is_arg(gpt_session_new(&s, NULL, NULL, err), err) && !s;
@@ -1155,6 +1207,8 @@ static const struct { const char *name; int (*right)(gpt_error *err); } nulls[] 
     { "gpt_work_bytes", null_work_bytes }, { "gpt_work_new", null_work_new }, { "gpt_work_free", null_work_free },
     { "gpt_work_step", null_work_step }, { "gpt_session_hold", null_hold }, { "gpt_session_hooks", null_hooks },
     { "gpt_eval_begin", null_eval_begin }, { "gpt_session_freeze", null_freeze }, { "gpt_session_copy", null_copy },
+    { "gpt_session_save_bytes", null_save_bytes }, { "gpt_session_save", null_save },
+    { "gpt_session_restore", null_restore }, { "gpt_resume", null_resume },
     { "gpt_session_init", null_session_init }, { "gpt_session_free", null_session_free },
     { "gpt_session_reset", null_reset }, { "gpt_session_rewind", null_rewind },
     { "gpt_session_tokens", null_tokens }, { "gpt_session_info_get", null_info },

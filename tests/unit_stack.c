@@ -201,6 +201,21 @@ static void do_hold(void) { gpt_session_hold(other, 1); gpt_session_hold(other, 
 static void do_hooks(void) { result = gpt_session_hooks(other, NULL, &err); }
 static void do_copy(void) { result = gpt_session_copy(other, s, SIZE_MAX, &err); }
 static void do_freeze(void) { result = gpt_session_freeze(s, &err); }
+static unsigned char save_room[1 << 18];
+static void do_save_bytes(void) { if (!gpt_session_save_bytes(s, GPT_SAVE_CACHE) || gpt_session_save_bytes(s, GPT_SAVE_CACHE) > sizeof save_room) result = GPT_E_ARG; }
+static void do_save(void) {
+    gpt_writer to;
+    memset(&to, 0, sizeof to);
+    to.user = save_room; to.size = sizeof save_room;
+    result = gpt_session_save(s, GPT_SAVE_CACHE, &to, &err);
+}
+static void do_restore(void) {
+    gpt_reader from;
+    memset(&from, 0, sizeof from);
+    from.user = save_room; from.size = gpt_session_save_bytes(s, GPT_SAVE_CACHE);
+    result = gpt_session_restore(other, &from, &err);
+}
+static void do_resume(void) { result = gpt_resume(s, NULL, NULL, NULL, &err); }
 static void do_other_free(void) { gpt_session_free(other); other = NULL; }
 static void do_work_free(void) { gpt_work_free(w); w = NULL; }
 static void do_rewind(void) { result = gpt_session_rewind(s, 0, &err); }
@@ -321,6 +336,9 @@ static void use_session(void) {
     call("gpt_work_new", do_work_new);
     call("gpt_session_new", do_new_beside);
     call("gpt_session_copy", do_copy);
+    call("gpt_session_save_bytes", do_save_bytes);
+    call("gpt_session_save", do_save);
+    call("gpt_session_restore", do_restore);
     call("gpt_session_hold", do_hold);
     call("gpt_session_hooks", do_hooks);
     call("gpt_session_free", do_other_free);
@@ -541,6 +559,7 @@ static void tokenizers(void) {
         call("gpt_session_new", do_new);
         call("gpt_generate", do_generate);
         call("gpt_begin", do_begin);
+        call("gpt_resume", do_resume);
         call("gpt_step", do_step);
         call("gpt_end", do_end);
         call("gpt_session_reset", do_reset);
