@@ -66,6 +66,8 @@ $(B)/gpt.o: tests/compile/impl.c gpt.h | $(B)
 $(B)/train$(EXE): examples/train.c gpt.h | $(B)
 	$(call BUILD,$(OPT))
 
+$(B)/embed_model$(EXE): examples/models/stories.gguf
+
 -include $(wildcard $(B)/*.d $(B)/t/*.d)
 
 # ---- Running ---------------------------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench chat generate hello naive perplexity tokenize train train_naive
+NEEDS_cli = bench chat embed_model generate hello naive npc perplexity tokenize train train_naive
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log

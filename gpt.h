@@ -1205,7 +1205,7 @@ static void *gpti_carve(gpti_arena *a, size_t n, size_t size) {
  * gpt_parallel is the host's form of this; OpenMP's threads join in gpti_together. */
 enum {
     GPTI_WORTH_SHARING = 1 << 18,       /* multiply-adds of a loop that are worth another thread */
-    GPTI_SLICE = 1 << 23,       /* multiply-adds of a slice (see gpt_step), for each worker */
+    GPTI_SLICE = 1 << 22,       /* multiply-adds of a slice (see gpt_step), for each worker */
     GPTI_MAX_WORKER = 256,
     GPTI_PIECES = 4,            /* pieces of a loop for each worker */
     GPTI_SPIN = 2000,           /* a waiting thread looks so often before it yields its core */
@@ -7275,10 +7275,10 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_work *w) {
     const size_t left = w->cursor.n_unit - w->cursor.unit, cost = w->cost ? w->cost : 1;
-    /* plain C takes its time */
+    /* plain C takes its time; a few rows take as long as 16, as the weights come from memory */
     const size_t slice = w->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
-    const size_t most = slice * (size_t)w->pool.n_worker / cost + 1,
-                 n = w->params.hooks.poll ? gpti_min(left, most) : left;
+    const size_t rows = w->n_row < 16 ? 16 / w->n_row : 1, most = slice * (size_t)w->pool.n_worker / (cost * rows) + 1;
+    const size_t n = w->params.hooks.poll ? gpti_min(left, most) : left;
     w->slice = w->cursor.unit;
     gpti_parallel_for(&w->pool, n, cost, gpti_stage_task, w);
     w->cursor.unit += n;
@@ -7306,11 +7306,40 @@ static int gpti_next_stage(gpt_work *w) {
     return 1;
 }
 
+/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
+ * short convolution has no keys and one value, D wide and F32. */
+typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
+static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
+    const int conv = m->layer[layer].kind & GPTI_CONV;
+    gpti_cache_shape x;
+    x.n_head = conv ? 1 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
+    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
+    return x;
+}
+
+/* A group of 16 positions begins: nothing of what lay there goes into a save. */
+static void gpti_clear_group(gpt_session *s, size_t position) {
+    size_t i, h;
+    for (i = 0; i < s->m->hp.n_layer; i++) {
+        const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
+        const gpti_cache *c = &s->cache[i];
+        const size_t row = gpti_cache_row(c, position - s->origin);
+        for (h = 0; h < x.n_head; h++) {
+            memset(c->k + (h * c->cap + row) * x.k_bytes, 0, 16 * x.k_bytes);
+            memset(c->v + (h * c->cap + row) * x.v_bytes, 0, 16 * x.v_bytes);
+        }
+    }
+}
+
 /* n rows of s are in the pass that begins. */
 static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
     size_t i;
     s->n_in_pass = n;
-    for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
+    for (i = 0; i < n; i++, w->n_row++) {
+        w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i;
+        if ((s->n_past + i) % 16 == 0) gpti_clear_group(s, s->n_past + i);
+    }
     s->n_written = gpti_max(s->n_written, s->n_past + n);
     s->last_logits = NULL;
 }
@@ -7513,20 +7542,8 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_b
     return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
 }
 
-/* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32. */
-typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; } gpti_cache_shape;
-static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
-    const int conv = m->layer[layer].kind & GPTI_CONV;
-    gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].n_kv;
-    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
-    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
-    return x;
-}
-
 /* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
-static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
+static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out) {
     const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
@@ -7558,11 +7575,11 @@ static gpt_work *gpti_work_layout(gpti_arena *a, const gpt_work *plan) {
     w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
     w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
     w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
-    return a->base ? w : NULL;
+    if (a->base) *out = w;
 }
 
 /* The same for a session, without its work space. */
-static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) {
+static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_session **out) {
     const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
     gpt_session *s = (gpt_session *)gpti_carve(a, 1, sizeof *s), measured;
@@ -7584,7 +7601,7 @@ static gpt_session *gpti_session_layout(gpti_arena *a, const gpt_session *plan) 
         c.v = (unsigned char *)gpti_carve(a, v, 1);
         if (a->base) s->cache[i] = c;
     }
-    return a->base ? s : NULL;
+    if (a->base) *out = s;
 }
 
 /* Settle the parameters; the plan is a work space without memory. */
@@ -7679,7 +7696,7 @@ enum { GPTI_ALIGN = 64 };       /* room to align the first piece */
 static size_t gpti_work_plan_bytes(const gpt_work *plan) {
     gpti_arena a;
     memset(&a, 0, sizeof a);
-    gpti_work_layout(&a, plan);
+    gpti_work_layout(&a, plan, NULL);
     return a.overflow || a.used > SIZE_MAX - GPTI_ALIGN ? 0 : a.used + GPTI_ALIGN;
 }
 
@@ -7695,17 +7712,17 @@ GPT_API size_t gpt_session_bytes(const gpt_model *m, const gpt_session_params *p
     size_t work = 0, all;
     memset(&a, 0, sizeof a);
     if (!m || gpti_session_plan(&plan, &own, m, params, 1, NULL)) return 0;
-    gpti_session_layout(&a, &plan);
+    gpti_session_layout(&a, &plan, NULL);
     if (!plan.params.work && (work = gpti_work_plan_bytes(&own)) == 0) return 0;
     return a.overflow || !gpti_add(&all, a.used, work) || !gpti_add(&all, all, GPTI_ALIGN) ? 0 : all;
 }
 
 static gpt_work *gpti_work_place(void *memory, const gpt_work *plan) {
     gpti_arena a;
-    gpt_work *w;
+    gpt_work *w = NULL;
     memset(&a, 0, sizeof a);
     a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
-    w = gpti_work_layout(&a, plan);
+    gpti_work_layout(&a, plan, &w);
     w->bytes = a.used + GPTI_ALIGN;
     memset(w->choice, 0, sizeof *w->choice);
     gpti_list_stages(w->stage);
@@ -7833,7 +7850,7 @@ static void gpti_reset(gpt_session *s) {
 
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
     void *memory, size_t size, gpt_error *err) {
-    gpt_session plan, *s;
+    gpt_session plan, *s = NULL;
     gpt_work own;
     gpti_arena a;
     size_t need;
@@ -7848,7 +7865,7 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
         return gpti_fail(err, GPT_E_MEMORY, "session: needs %llu bytes, given %llu", (gpti_ull)need, (gpti_ull)size);
     memset(&a, 0, sizeof a);
     a.base = (unsigned char *)gpti_align(memory, GPTI_ALIGN);
-    s = gpti_session_layout(&a, &plan);
+    gpti_session_layout(&a, &plan, &s);
     if (!plan.params.work) s->w = s->own = gpti_work_place(a.base + a.used, &own);
     s->bytes = need;
     memset(s->gen, 0, sizeof *s->gen);
@@ -8821,18 +8838,17 @@ static float gpti_save_f32(gpti_save *f, float v) {
 
 /* n numbers of 4 bytes */
 static int gpti_save_words(gpti_save *f, void *words, size_t n) {
-    unsigned char *p = (unsigned char *)words;
+    unsigned char *p = (unsigned char *)words, b[256];
     uint32_t x;
-    size_t i;
-    if (GPTI_LITTLE) return gpti_save_bytes(f, words, 4 * n);
-    for (i = 0; i < n && !f->fail; i++, p += 4) {
-        unsigned char b[4];
-        memcpy(&x, p, 4);
-        b[0] = (unsigned char)x; b[1] = (unsigned char)(x >> 8);
-        b[2] = (unsigned char)(x >> 16); b[3] = (unsigned char)(x >> 24);
-        gpti_save_bytes(f, b, 4);
-        x = gpti_load_u32(b);
-        if (f->c) memcpy(p, &x, 4);
+    size_t i, m;
+    for (; n && !f->fail; n -= m, p += 4 * m) {
+        m = gpti_min(n, sizeof b / 4);
+        for (i = 0; i < m && !f->c; i++) {
+            memcpy(&x, p + 4 * i, 4);
+            gpti_store_u16(b + 4 * i, x & 0xFFFFu); gpti_store_u16(b + 4 * i + 2, x >> 16);
+        }
+        if (!gpti_save_bytes(f, b, 4 * m)) return 0;
+        for (i = 0; i < m && f->c; i++) { x = gpti_load_u32(b + 4 * i); memcpy(p + 4 * i, &x, 4); }
     }
     return !f->fail;
 }
@@ -8875,8 +8891,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
 /* Layer i's positions of s from the multiple of 16 `from` to n_past */
 static void gpti_save_cache(gpti_save *f, const gpt_session *s, size_t i, size_t from, size_t n_past) {
     const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
-    int (*const save)(gpti_save *f, void *p, size_t n) = s->params.kv == GPT_KV_F32 ? gpti_save_words : gpti_save_bytes;
-    const size_t n = s->params.kv == GPT_KV_F32 ? 4 : 16;      /* 16 positions, in words or bytes */
+    int (*const save)(gpti_save *f, void *p, size_t n) = x.words ? gpti_save_words : gpti_save_bytes;
+    const size_t n = x.words ? 4 : 16;          /* 16 positions, in words or bytes */
     const gpti_cache *c = &s->cache[i];
     size_t p, h;
     for (p = from; p < n_past && !f->fail; p += 16) for (h = 0; h < x.n_head; h++) {

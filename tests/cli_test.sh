@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive"
+programs="generate tokenize perplexity bench chat naive npc"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -38,7 +38,7 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    text="-p 1"; [ $p = chat ] && text=
+    text="-p 1"; case $p in chat | npc) text= ;; esac
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
@@ -64,7 +64,7 @@ fails "no name"              "^generate: the name of a GGUF file is empty"      
 fails "a negative seed"      "^generate: --seed: expected -1 or more, got -2"     generate -m "$tmp/bad.gguf" -p x --seed -2
 fails "a probability of 2"   "^generate: --top-p: expected 0 to 1, got 2"         generate -m "$tmp/bad.gguf" -p x --top-p 2
 fails "a probability below 0" "^chat: --min-p: expected 0 to 1, got -0.1"         chat -m "$tmp/bad.gguf" --min-p -0.1
-for p in $programs hello; do
+for p in $programs hello embed_model; do
     [ -w /dev/full ] || continue
     "$bin/$p" --help >/dev/full 2>"$tmp/err"
     same "$p --help to a full disk: exit status" 1 $?
@@ -461,6 +461,95 @@ same  "naive, another architecture: exit status" 2 $status
 like  "naive, another architecture" "^naive: the architecture is 'llama': " "$err"
 same  "naive, another architecture: stdout" "" "$out"
 fails "naive, an empty text" "^naive: -p: the text is empty" naive -m "$model" -p ""
+
+# ---- embed_model
+works "embed_model --help" embed_model --help
+like  "embed_model --help: usage" '^usage: embed_model \[FILE.zip' "$out"
+fails "embed_model, unknown option" "^embed_model: unknown option '--nonsense'" embed_model --nonsense
+fails "embed_model, three files" "^embed_model: unexpected argument 'c', after 'b'" embed_model a b c
+fails "embed_model, no such file" "^embed_model: $tmp/none.zip: " embed_model "$tmp/none.zip"
+fails "embed_model, a folder" "^embed_model: $tmp: a folder, expected a zip archive" embed_model "$tmp"
+fails "embed_model, no archive" "^embed_model: $model: not a zip archive" embed_model "$model"
+"$bin/generate" -m examples/models/stories.gguf -p "Once upon a time" -n 20 >"$tmp/story"
+works "embed_model" embed_model -n 20
+check "embed_model: the embedded model is the file" cmp "$tmp/out" "$tmp/story"
+if command -v python3 >/dev/null 2>&1; then
+    python3 - "$tmp" examples/models/stories.gguf <<'END'
+import struct, sys, zipfile
+folder, model = sys.argv[1:]
+gguf, stored, packed = open(model, "rb").read(), zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+def make(name, entries, comment=b""):
+    with zipfile.ZipFile(f"{folder}/{name}.zip", "w") as z:
+        for entry, data, how in entries: z.writestr(zipfile.ZipInfo(entry), data, how)
+        z.comment = comment
+    return open(f"{folder}/{name}.zip", "rb").read()
+good = make("good", [("read.me", b"hello" * 9, packed), ("data/story.gguf", gguf, stored)], b"PK\5\6, a comment")
+make("packed", [("story.gguf", gguf[:9999], packed)])
+make("two", [("a.gguf", b"", stored), ("b.gguf", gguf, stored)])
+make("none", [])
+make("bad", [("bad.gguf", b"not a model at all", stored)])
+end = good.rindex(b"PK\5\6", 0, -20)
+size, start = struct.unpack_from("<II", good, end + 12)
+entry = good.rindex(b"PK\1\2", 0, end)
+def patch(name, at, format, value):
+    data = bytearray(good)
+    struct.pack_into(format, data, at, value)
+    open(f"{folder}/{name}.zip", "wb").write(data)
+patch("dir_at", end + 16, "<I", start - 1)
+patch("dir_beyond", end + 16, "<I", end + 1)
+patch("dir_size", end + 12, "<I", size - 1)
+patch("dir_count", end + 8, "<I", 3 | 3 << 16)
+patch("part", end + 4, "<H", 1)
+patch("zip64", end + 16, "<I", 0xFFFFFFFF)
+patch("entry64", entry + 42, "<I", 0xFFFFFFFF)
+patch("entry_at", entry + 42, "<I", 7)
+patch("entry_beyond", entry + 42, "<I", len(good) - 9)
+patch("entry_size", entry + 24, "<I", len(gguf) + 1)
+patch("sizes", entry + 20, "<Q", (len(gguf) + 999) * (1 + (1 << 32)))
+patch("long_name", entry + 28, "<H", 60000)
+patch("secret", entry + 8, "<H", 1)
+for n in 0, 21, 22, 1000, start, entry, end, end + 21, len(good) - 1: open(f"{folder}/cut{n}.zip", "wb").write(good[:n])
+END
+    works "embed_model, a zip archive" embed_model "$tmp/good.zip" -n 20
+    check "embed_model, a zip archive: the same text" cmp "$tmp/out" "$tmp/story"
+    works "embed_model, a name" embed_model -n 20 "$tmp/two.zip" b.gguf
+    check "embed_model, a name: the same text" cmp "$tmp/out" "$tmp/story"
+    zip() { what=$1 regex=$2; shift 2; fails "embed_model, $what" "^embed_model: $regex" embed_model "$tmp/$@"; }
+    zip "a compressed model" "story.gguf in $tmp/packed.zip is compressed: store it \(zip -0\)$" packed.zip
+    zip "another compressed file" "read.me in $tmp/good.zip is compressed" good.zip read.me
+    zip "a name that is not there" "$tmp/good.zip: there is no story.gguf in it" good.zip story.gguf
+    zip "no model" "$tmp/none.zip: there is no .gguf file in it" none.zip
+    zip "two models" "$tmp/two.zip: there is more than one .gguf file in it: name one" two.zip
+    zip "an empty model" "a.gguf in $tmp/two.zip: " two.zip a.gguf
+    zip "no GGUF file" "bad.gguf in $tmp/bad.zip: .*GGUF" bad.zip
+    for damage in dir_at:directory.is.damaged dir_beyond:directory.lies.outside dir_size:directory.is.damaged dir_count:directory.is.damaged \
+        part:one.of.several.parts zip64:a.zip64.archive entry64:is.a.zip64.entry entry_at:not.lie.where entry_beyond:goes.beyond.the.end \
+        entry_size:not.lie.where sizes:not.lie.where long_name:directory.is.damaged secret:is.encrypted; do
+        zip "damaged: $damage" "[^:]*:?.*${damage#*:}" "${damage%%:*}.zip"
+    done
+    for cut in "$tmp"/cut*.zip; do fails "embed_model, ${cut##*/}" "^embed_model: $cut: not a zip archive, or one" embed_model "$cut"; done
+else
+    skip "cli: no python3, so no zip archive is made"
+fi
+
+# ---- npc
+fails "npc --demo 0" "^npc: --demo: expected 1 to 86400 seconds, got 0" npc -m "$model" --demo 0
+fails "npc --demo of a word" "^npc: --demo: expected a whole number, got 'long'" npc -m "$model" --demo long
+fails "npc, a negative seed" "^npc: -s: expected -1 or more, got -2" npc -m "$model" -s -2
+works "npc --demo" npc -m "$model" --demo 4 --seed 3
+like  "npc --demo: the last line" '^overrun p50 p99 max [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3}$' "$(tail -n 1 "$tmp/out")"
+same  "npc --demo: its frames" 240 "$(awk '/^  below|^  more/ { n += $1 == "below" ? $3 : $2 } END { print n }' "$tmp/out")"
+sed '/^$/,$d' "$tmp/out" >"$tmp/said"
+same  "npc --demo: who speaks" "Mia Tom Sam" "$(head -n 3 "$tmp/said" | sed 's/:.*//' | tr '\n' ' ' | sed 's/ $//')"
+works "npc --demo, shorter, two threads" npc -m "$model" --demo 2 --seed 3 -t 2
+sed '/^$/,$d' "$tmp/out" >"$tmp/again"
+least=$(for f in said again; do wc -l <"$tmp/$f"; done | sort -n | head -n 1)
+for f in said again; do head -n $least "$tmp/$f" >"$tmp/$f.head"; done
+check "npc --demo: the same seed, the same talk" cmp "$tmp/said.head" "$tmp/again.head"
+printf 'Hello Tom!\nsave\nTom, what is that?\nload\nTom, what is that?\n' | "$bin/npc" -m "$model" >"$tmp/out" 2>"$tmp/err"
+same  "npc, lines: exit status" 0 $?
+same  "npc, lines: who answers" "Tom [saved] Tom [loaded] Tom " "$(sed 's/:.*//' "$tmp/out" | tr '\n' ' ')"
+same  "npc, lines: after load the same answer" "$(sed -n 3p "$tmp/out")" "$(sed -n 5p "$tmp/out")"
 
 # ---- hello
 run hello "$model" "$prompt"

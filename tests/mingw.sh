@@ -66,6 +66,12 @@ printf '%s\r\n/quit\r\n' "$prompt" >"$tmp/talk"
 run chat -m "$model" --user-turn "{text} " --assistant-turn "{text} " -n 8 --temp 0 <"$tmp/talk"
 same "chat: exit status" 0 $status
 check "chat answers" test -s "$tmp/out"
+run embed_model -p "$prompt" $options -n 80
+same "embed_model: the same text" "$story" "$(tr '\n' ' ' <"$tmp/out")"
+printf 'Hello Tom!\r\nsave\r\nload\r\n' >"$tmp/talk"
+run npc -m "$model" <"$tmp/talk"
+same "npc: exit status" 0 $status
+same "npc: lines of Windows" "Tom [saved] [loaded] " "$(sed 's/:.*//' "$tmp/out" | tr '\n' ' ')"
 toy="--layers 1 --heads 2 --width 32 --context 32 --batch 4 --vocab 300 -t 2"
 for i in 1 2 3 4 5 6 7 8 9; do echo "The cat sees the dog $i times. The dog likes the cat, and the bird sees them all."; done >"$tmp/train.txt"
 run train "$tmp/train.txt" -o "$tmp/toy.gguf" $toy --steps 40 --every 10 --stop 15

@@ -74,4 +74,12 @@ with tempfile.TemporaryDirectory() as folder:
 
 out, status = talk([f"{build}/generate", "-m", model, "-p", "Once", "-n", "8"])
 check("generate tells its speed on a terminal", b" tok/s;" in out and status == 0, out)
+
+npc = [f"{build}/npc", "-m", model]
+out, status = talk(npc, (b"Q: the end", b"\x1b[Aaaaa" + b"\x1b[D" * 2), (b"Enter: talk to Mia", b"\nHello Mix\x7fa!"), (b"To Mia: Hello Mia!_", b"\n"),
+                   (b"\nMia: ", b"SL"), (b"loaded", b"Ca"), (b"\nTom: _", b"Q"))
+check("a walk to Mia, a talk, saved and loaded meanwhile", status == 0 and out.count(b"Sam: ") > 1, out)
+check("the terminal is given back", out.endswith(b"\x1b[?25h\x1b[?1049l\x1b[?2004l"), out[-40:])
+out, status = talk(npc, (b"Q: the end", b"\x03"))
+check("Ctrl-C ends the game", status == 130 and b"\x1b[?1049l" in out, out[-40:])
 sys.exit(failed)

@@ -1,7 +1,8 @@
 /* The same bits: for every toy model, one hash of all its logits, over every kernel set this processor runs, 1 to 3 threads,
  * prompts cut into 1, 7, 32 and 512 rows, packed and mapped weights, alone and next to another session. The hashes are kept
  * in tests/golden/law.txt, so every compiler, option, processor and byte order must find the same.
- * `unit_law --write` prints that file. */
+ * `unit_law --write` prints that file. Saves that were once written (`unit_law --write-saves`, little-endian, 64 bits) are read
+ * by every processor, and written again by it to the same bytes. */
 #define GPT_IMPLEMENTATION
 #include "../gpt.h"
 #include "test.h"
@@ -106,9 +107,77 @@ static void one_model(void) {
                (unsigned long)(first & 0xffffffffu), (unsigned long)(want >> 32), (unsigned long)(want & 0xffffffffu));
 }
 
-/* A test for each line of the file. */
+/* ---- Saves in mid-sentence: tests/golden/save/MODEL_KV_WHAT ---- */
+
+static const struct { const char *model; int kv, what; } saves[] = {
+    { "gemma2", GPT_KV_F16, GPT_SAVE_CACHE }, { "lfm2_cpp", GPT_KV_F32, GPT_SAVE_CACHE }, { "mixtral", GPT_KV_Q8_0, GPT_SAVE_CACHE },
+    { "mistral", GPT_KV_Q4_0, GPT_SAVE_CACHE }, { "llama_q8_0", GPT_KV_F16, GPT_SAVE_TOKENS }
+};
+enum { N_SAVE = sizeof saves / sizeof saves[0] };
+
+static uint64_t to_the_end(gpt_session *s, size_t n_vocab) {
+    gpt_error err;
+    gpt_result r;
+    while ((r = gpt_step(s, &err)) == GPT_MORE) {}
+    CHECK(!r && !gpt_eval(s, NULL, 0, &err), "%s", err.msg);
+    return gpt_logits(s) ? hash_logits(0xcbf29ce484222325u, gpt_logits(s), n_vocab) : 0;
+}
+
+static void one_save(void) {
+    static unsigned char kept_save[1 << 15], again[1 << 15];
+    const char *stop = "zq";
+    const size_t i = test_at - n_kept;
+    gpt_session_params sp;
+    gpt_generate_params g;
+    gpt_model *m;
+    gpt_session *s, *t;
+    gpt_model_info info;
+    gpt_reader reader;
+    gpt_writer writer;
+    gpt_error err;
+    gpt_token text[20];
+    const gpt_token *a, *b;
+    char path[256];
+    size_t k, n, n_a, n_b;
+    uint64_t want;
+    FILE *f;
+    memset(&sp, 0, sizeof sp); memset(&g, 0, sizeof g); memset(&reader, 0, sizeof reader); memset(&writer, 0, sizeof writer);
+    snprintf(path, sizeof path, MODELS "%s.gguf", saves[i].model);
+    sp.n_ctx = 64; sp.n_batch = 7; sp.kv = (gpt_kv)saves[i].kv;
+    if (gpt_model_load(&m, path, NULL, &err)) { CHECK(0, "%s", err.msg); return; }
+    gpt_model_info_get(m, &info);
+    if (gpt_session_new(&s, m, &sp, &err) || (sp.n_batch = 3, gpt_session_new(&t, m, &sp, &err))) { CHECK(0, "%s", err.msg); return; }
+    for (k = 0; k < 20; k++) text[k] = (gpt_token)((k * 31 + k * k * 7 + 3) % info.n_vocab);
+    g.max_tokens = 30; g.sample.temperature = 1.2f; g.sample.seed = 7; g.stop = &stop; g.n_stop = 1; g.ignore_end = 1;
+    CHECK(!gpt_eval(s, text, 20, &err) && !gpt_begin(s, NULL, &g, NULL, NULL, &err), "%s", err.msg);
+    for (k = 0; k < 9; k++) CHECK(gpt_step(s, &err) == GPT_MORE, "%s", err.msg);
+    writer.user = again; writer.size = sizeof again;
+    n = gpt_session_save_bytes(s, saves[i].what);
+    CHECK(!gpt_session_save(s, saves[i].what, &writer, &err), "%s", err.msg);
+    snprintf(path, sizeof path, "tests/golden/save/%s_%d_%d", saves[i].model, saves[i].kv, saves[i].what);
+    if (writing) {
+        f = fopen(path, "wb");
+        CHECK(f && fwrite(again, 1, n, f) == n, "%s: cannot write", path);
+        if (f) fclose(f);
+    }
+    f = fopen(path, "rb");
+    CHECK(f && fread(kept_save, 1, sizeof kept_save, f) == n && !memcmp(kept_save, again, n), "%s: this processor saves other bytes", path);
+    if (f) fclose(f);
+    want = to_the_end(s, info.n_vocab);
+    reader.user = kept_save; reader.size = n;
+    CHECK(!gpt_session_restore(t, &reader, &err) && !gpt_resume(t, NULL, NULL, NULL, &err), "%s: %s", path, err.msg);
+    CHECK(to_the_end(t, info.n_vocab) == want, "%s: goes on with other bits", path);
+    a = gpt_session_tokens(s, &n_a); b = gpt_session_tokens(t, &n_b);
+    CHECK(n_a == 50 && n_a == n_b && !memcmp(a, b, n_a * sizeof *a), "%s: goes on with another text", path);
+    gpt_session_free(s);
+    gpt_session_free(t);
+    gpt_model_free(m);
+}
+
+/* A test for each line of the file, and for each save. */
 int main(int argc, char **argv) {
-    static test tests[sizeof kept / sizeof kept[0] + 1];
+    static test tests[sizeof kept / sizeof kept[0] + N_SAVE + 1];
+    size_t i;
     char line[256];
     FILE *f = fopen(GOLDEN, "r");
     writing = argc > 1 && !strcmp(argv[1], "--write");
@@ -124,6 +193,9 @@ int main(int argc, char **argv) {
         tests[n_kept++].run = one_model;
     }
     fclose(f);
+    if (argc > 1 && !strcmp(argv[1], "--write-saves")) for (writing = 1, i = 0; i < N_SAVE; i++) { test_at = n_kept + i; one_save(); }
+    for (i = 0; i < N_SAVE && !writing; i++) { tests[n_kept + i].name = "save"; tests[n_kept + i].run = one_save; }
+    if (argc > 1 && !strcmp(argv[1], "--write-saves")) return test_report("unit_law");
     test_run(tests, writing ? 1 : argc, argv);
     return writing ? 0 : test_report("unit_law");
 }
