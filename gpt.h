@@ -3115,7 +3115,7 @@ static gpt_result gpti_gguf_fingerprint(const gpti_gguf *g, uint64_t *out, gpt_e
             for (n = 0; n < 4; n++) h = gpti_digest(h + x->ne[n], "", 0);
             part = x->part; offset = x->offset; size = x->size;
         }
-        n = (size_t)(size < 2 * END ? size : END);
+        n = (size_t)(size < 2 * END ? size : (uint64_t)END);
         GPTI_TRY(gpti_source_read(&g->part[part], offset, ends, n, err));
         if (size > n) { GPTI_TRY(gpti_source_read(&g->part[part], offset + size - END, ends + END, END, err)); n = 2 * END; }
         h = gpti_digest(h, ends, n);

@@ -193,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     t = target_of(toy, kv);
     gpt_model_info_get(models[toy], &info);
     if (data[1] & 1) {
-        n = size - 2 < ROOM ? size - 2 : ROOM;
+        n = size - 2 < ROOM ? size - 2 : (size_t)ROOM;
         memcpy(changed, data + 2, n);
         if (data[1] & 64) n = mend(t->s, changed, n);
         restored += (unsigned)restore(t, info.n_vocab, changed, n, with_reader);
