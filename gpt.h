@@ -8180,7 +8180,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     s->n_token = s->n_committed = n; s->from = s->n_past;
     s->n_dropped = src->n_dropped; s->n_cut = src->n_cut;
     memset(&s->gen->stream, 0, sizeof s->gen->stream);
-    if (s->logits && n == s->n_past && n == src->n_token && src->last_logits && !src->lent && !s->last_logits) {
+    if (s->logits && n == s->n_past && n == src->n_past && src->last_logits && !src->lent && !s->last_logits) {
         memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
         s->last_logits = s->logits;
     }
