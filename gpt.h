@@ -7778,8 +7778,8 @@ static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
 /* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
 static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
-    if (!s->m->layer[layer].window || end <= s->origin + cap) return gpti_max(s->kept_from, s->origin);
-    return gpti_max(s->kept_from, end - cap);
+    if (!s->m->layer[layer].window) return s->origin;
+    return gpti_max(s->kept_from, end <= s->origin + cap ? s->origin : end - cap);
 }
 
 /* The same, its prefixes included */
