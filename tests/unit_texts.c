@@ -5,7 +5,6 @@
  *     unit_texts --seed N      the history of that seed alone, of every model
  *     unit_texts --model NAME  of that model alone
  *     unit_texts --ops N       so many operations for all models together; 10000 unless told */
-#define HAVE_SAVE
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
@@ -1482,7 +1481,6 @@ static gpt_session *by_way(const gpt_model *m, int way, gpt_kv kv, const gpt_tok
     }
     CHECK(!gpt_session_new(&s, m, &p, &err), "%s: %s", way_name[way], err.msg);
     if (way == BY_COPY) CHECK(!gpt_eval(s, other, beyond, &err) && !gpt_session_copy(s, made[0], SIZE_MAX, &err), "%s: %s", way_name[way], err.msg);
-#ifdef HAVE_SAVE
     if (way == BY_SAVE || way == BY_SAVED_TOKENS) {
         const int what = way == BY_SAVE ? GPT_SAVE_CACHE : GPT_SAVE_TOKENS;
         const size_t size = gpt_session_save_bytes(made[0], what);
@@ -1497,7 +1495,6 @@ static gpt_session *by_way(const gpt_model *m, int way, gpt_kv kv, const gpt_tok
         CHECK(!gpt_eval(s, other, beyond, &err) && !gpt_session_restore(s, &r, &err), "%s: %s", way_name[way], err.msg);
         free(bytes);
     }
-#endif
     return s;
 }
 
@@ -1543,11 +1540,7 @@ static void every_way(const char *name, gpt_kv kv, size_t first, size_t last, si
 }
 
 static void test_every_way(void) {
-#ifdef HAVE_SAVE
     const int n_way = N_WAY;
-#else
-    const int n_way = BY_SAVE;
-#endif
     static const char *const windows[] = { "mistral", "gemma2", "gemma3", "gpt_oss", "phi3", "starcoder2", "olmo3_cpp" };   /* of 8 */
     size_t i;
     for (i = 0; i < N_TOY; i++) every_way(all_toys[i], (gpt_kv)(i % N_KV), 1 + i % 5, 70, 34 - i % 3, n_way);
@@ -1594,9 +1587,6 @@ static void test_no_work_twice(void) {
     int way;
     for (i = 0; i < 400; i++) ids[i] = some_id(i, vocab_of(m));
     for (way = BY_COPY; way <= BY_SAVE; way++) {
-#ifndef HAVE_SAVE
-        if (way == BY_SAVE) break;
-#endif
         s = by_way(m, way, GPT_KV_F16, ids, 300, 0, 400, made);
         memset(&p, 0, sizeof p);
         memset(&h, 0, sizeof h);
@@ -1728,6 +1718,99 @@ static void test_branches(void) {
     }
 }
 
+static gpt_poll on_cancel(void *user, size_t done, size_t total) {
+    CHECK(done <= total, "%u of %u tokens are computed", (unsigned)done, (unsigned)total);
+    return *(int *)user ? GPT_CANCEL : GPT_GO;
+}
+
+static void check_fresh(const gpt_model *m, gpt_session *s, const char *what) {
+    gpt_session_info info;
+    gpt_session *ref;
+    gpt_error err;
+    gpt_session_info_get(s, &info);
+    ref = session_in(m, NULL, info.n_ctx, 0);
+    gpt_eval(ref, gpt_session_tokens(s, NULL), n_of(s), &err);
+    CHECK(!gpt_logits(s) || !memcmp(gpt_logits(s), gpt_logits(ref), vocab_of(m) * sizeof(float)), "%s: other logits than those of the text", what);
+    CHECK(!gpt_eval(s, NULL, 0, &err) && gpt_logits(s) && !memcmp(gpt_logits(s), gpt_logits(ref), vocab_of(m) * sizeof(float)), "%s: other logits after an evaluation of nothing", what);
+    gpt_session_free(ref);
+}
+
+/* What histories have found, in short. */
+static void test_found(void) {
+    gpt_model *m = load_toy("gpt_oss");
+    gpt_generate_params g = writing(0, 1);
+    gpt_work_params wp;
+    gpt_session_params sp;
+    gpt_session *s, *t, *u = NULL;
+    gpt_work *w = NULL;
+    gpt_writer to;
+    gpt_reader from;
+    gpt_token ids[80];
+    float lp[8];
+    gpt_error err;
+    unsigned char *bytes;
+    size_t i, size;
+    int cancel = 0;
+    memset(&wp, 0, sizeof wp);
+    memset(&sp, 0, sizeof sp);
+    memset(&to, 0, sizeof to);
+    memset(&from, 0, sizeof from);
+    for (i = 0; i < 80; i++) ids[i] = some_id(i, vocab_of(m));
+    wp.n_threads = 1; wp.n_batch = 8; wp.hooks.poll = on_cancel; wp.hooks.poll_user = &cancel;
+    CHECK(!gpt_work_new(&w, m, &wp, &err), "%s", err.msg);
+    s = session_in(m, w, 100, 0);
+    t = session_in(m, w, 100, 0);
+    CHECK(!gpt_eval(s, ids, 9, &err) && gpt_logits(s), "%s", err.msg);   /* lent: a score computes the last token again */
+    cancel = 1;
+    CHECK(gpt_score(s, ids, 4, lp, &err) == GPT_E_CANCELLED && n_of(s) == 9, "%s", err.msg);
+    CHECK(!gpt_session_rewind(s, 8, &err), "%s", err.msg);
+    cancel = 0;
+    check_fresh(m, s, "a score that was cancelled at once, and a rewind");
+    CHECK(!gpt_eval_begin(t, ids, 5, NULL, &err) && gpt_work_step(w, &err) >= 0 && !gpt_eval_begin(t, ids, 30, NULL, &err), "%s", err.msg);
+    gpt_session_hold(s, 1);
+    cancel = 1;
+    CHECK(gpt_eval(s, ids, 4, &err) == GPT_E_CANCELLED && result_of(s) == GPT_E_CANCELLED, "a held session's call that was cancelled: result %d", (int)result_of(s));
+    cancel = 0;
+    CHECK(gpt_step(s, &err) == GPT_E_STATE, "it is still under way");
+    gpt_session_hold(s, 0);
+    gpt_session_reset(s);
+    gpt_session_reset(t);
+    CHECK(!gpt_eval(s, ids, 5, &err) && !gpt_begin(s, "", &g, NULL, NULL, &err) && gpt_step(s, &err) == GPT_MORE, "%s", err.msg);
+    CHECK(!gpt_eval(t, gpt_session_tokens(s, NULL), 6, &err) && !gpt_session_rewind(t, 6, &err), "%s", err.msg);
+    CHECK(!gpt_session_copy(t, s, SIZE_MAX, &err) && n_of(t) == 6, "%s", err.msg);
+    check_fresh(m, t, "a copy of a text whose last token waits");
+    gpt_end(s);
+    gpt_session_reset(s);                       /* windows of 8 hold the end of it, the other layer all */
+    CHECK(!gpt_eval(s, ids, 80, &err) && !gpt_session_copy(t, s, SIZE_MAX, &err), "%s", err.msg);
+    size = gpt_session_save_bytes(t, GPT_SAVE_CACHE);
+    bytes = (unsigned char *)malloc(size);
+    if (!bytes) exit(1);
+    to.user = from.user = bytes; to.size = from.size = size;
+    CHECK(!gpt_session_save(t, GPT_SAVE_CACHE, &to, &err), "a save of a copy: %s", err.msg);
+    CHECK(!gpt_session_restore(s, &from, &err) && n_of(s) == 80, "%s", err.msg);
+    check_fresh(m, s, "a copy that was saved");
+    sp.n_threads = 1; sp.n_ctx = 40;
+    CHECK(!gpt_session_new(&u, m, &sp, &err) && gpt_session_restore(u, &from, &err) == GPT_E_CONTEXT && n_of(u) == 0, "80 tokens in a context of 40: %s", err.msg);
+    gpt_session_free(u);
+    sp.n_ctx = 100; sp.no_logits = 1;
+    CHECK(!gpt_session_new(&u, m, &sp, &err) && !gpt_session_restore(u, &from, &err) && n_of(u) == 80 && !gpt_logits(u), "a save with logits in a session without: %s", err.msg);
+    g.max_tokens = 5;
+    CHECK(!gpt_generate(u, "", &g, NULL, NULL, &err), "%s", err.msg);
+    check_alone(m, u, 80, &g, "restored without logits");
+    gpt_session_free(u);
+    memset(lp, 0, sizeof lp);
+    for (i = 0; i < 8; i++) lp[i] = 7.0f;
+    gpt_session_reset(s);
+    CHECK(!gpt_score(s, ids, 6, lp, &err) && !gpt_session_rewind(s, 3, &err), "%s", err.msg);
+    for (i = 0; i < 8; i++) lp[i] = 7.0f;
+    CHECK(!gpt_score(s, ids, 0, lp, &err) && lp[0] == 7.0f && lp[5] == 7.0f && n_of(s) == 3, "scores of nothing write nothing");
+    free(bytes);
+    gpt_session_free(s);
+    gpt_session_free(t);
+    gpt_work_free(w);
+    gpt_model_free(m);
+}
+
 #ifdef HAVE_THREADS
 enum { N_THREAD = 4 };
 typedef struct reading { const gpt_model *m; const gpt_session *base; const float *want; size_t n_vocab; int wrong, at; } reading;
@@ -1757,7 +1840,6 @@ static void *read_frozen(void *arg) {
         gpt_session_info_get(r->base, &info);
         gpt_session_tokens(r->base, &n);
         if (n != 40 || !info.frozen || gpt_eval((gpt_session *)(size_t)r->base, ids, 1, NULL) != GPT_E_STATE) r->wrong++;
-#ifdef HAVE_SAVE
         {
             static const int what[2] = { GPT_SAVE_CACHE, GPT_SAVE_TOKENS };
             const size_t size = gpt_session_save_bytes(r->base, what[round & 1]);
@@ -1769,7 +1851,6 @@ static void *read_frozen(void *arg) {
             if (gpt_eval(t, ids, 8, NULL) || memcmp(gpt_logits(t), r->want, r->n_vocab * sizeof(float))) r->wrong++;
             free(bytes);
         }
-#endif
         gpt_session_free(s);
         gpt_session_free(t);
     }
@@ -1827,6 +1908,7 @@ static const test tests[] = {
     { "no work twice", test_no_work_twice },
     { "roll", test_roll },
     { "branches", test_branches },
+    { "found", test_found },
     { "frozen threads", test_frozen_threads },
     { NULL, NULL }
 };
