@@ -7952,7 +7952,6 @@ static gpt_result gpti_run(gpt_session *s, gpt_error *err) {
     while (!r && s->doing && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
     w->only = s;
     while (!r && s->doing) r = gpti_advance(w);
-    if (r < 0 && s->doing && s->held) gpti_give_up(s, r);       /* held, it takes no part where all give up */
     if (r < 0) return gpti_cancelled(w, r, err);
     return s->result < 0 ? gpti_fail(err, s->result, "cancelled by a hook at token %llu", (gpti_ull)s->n_past) : GPT_OK;
 }
