@@ -7626,7 +7626,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
-    plan->n_logit_row = (uint32_t)gpti_min(gpti_max(gpti_min(((size_t)1 << 20) / m->hp.n_vocab, 64), 4), plan->n_batch);
+    plan->n_logit_row = (uint32_t)gpti_min(gpti_max(gpti_min(((size_t)1 << 20) / m->hp.n_vocab, 64), 8), plan->n_batch);
     return GPT_OK;
 }
 
@@ -9847,7 +9847,7 @@ typedef struct gpti_matmul_plan {
     gpti_product product;
     gpti_product_args args;
     gpti_unpack_steps unpack;
-    int single, floats, centre, packed_q, packed_scales;
+    int single, floats, centre, packed_q, packed_scales, ask;  /* ask: the product asks for the weights to come */
     size_t n_panel, n_strip;            /* panels of a product; those that are prepared together */
     size_t n_tok, n_col;                /* tokens of a product; columns prepared at a time      */
     size_t panel_bytes, chunk_bytes, end, bytes;    /* bytes: from a chunk to the next          */
@@ -9877,7 +9877,8 @@ static void gpti_matmul_choose(gpti_matmul_plan *p, const gpti_matmul_steps *set
     p->chunk_bytes = GPTI_PANEL * gpti_row_bytes(fmt, GPTI_COLUMNS);
     p->unpack = set->unpack; p->unpack.skip = single ? GPTI_SKIP_FETCHED : GPTI_SKIP_Q8_0;
     p->args.zero = fmt->zero; p->args.has_min = fmt->has_min; p->args.ld = job->ld_xq;
-    p->args.n_next = single && job->w.packed && !job->in_cache ? p->chunk_bytes / (GPTI_COLUMNS / 32) : 0;
+    p->ask = job->w.packed && !job->in_cache && job->n_tok <= p->n_tok;
+    p->args.n_next = p->ask ? p->chunk_bytes / (GPTI_COLUMNS / 32) : 0;
     p->args.q_step = p->packed_q ? 16 * (size_t)fmt->block_bytes : sizeof(gpti_tile);
 }
 
@@ -9905,7 +9906,7 @@ static void gpti_matmul_run(gpti_matmul_plan *p, size_t panel, size_t n_here, si
                             size_t n_tok) {
     const gpti_matmul *job = p->job;
     gpti_product_args *args = &p->args;
-    const int last = k + n >= job->w.n_col, ask = !p->single && job->w.packed && !last;
+    const int last = k + n >= job->w.n_col, ask = !p->single && !p->ask && job->w.packed && !last;
     size_t t, i, np;
     args->n = n;
     args->n_panel = p->set->n_panel || p->single ? p->n_panel : n_here;
@@ -9925,6 +9926,7 @@ static void gpti_matmul_run(gpti_matmul_plan *p, size_t panel, size_t n_here, si
         for (np = 0; np < n_here; np += args->n_panel) {
             args->t = args->scratch->product.u.t[np];
             args->q = p->q + np;
+            for (i = 0; i < args->n_panel && p->ask && !p->single; i++) args->next[i] = p->ahead[np + i];
             args->acc = args->scratch->product.acc[t * GPTI_STRIP + np];
             p->product(args);
         }
@@ -10713,6 +10715,7 @@ GPTI_FN_INLINE void GPTI_K(product)(const gpti_product_args *args, const int n_h
         GPTI_EACH(v, GPTI_MANY) f[v][i] = GPTI_W(load)(GPTI_SUMS(args, i, v));
     }
     for (; t < end; t++) {
+        if (args->n_next) gpti_prefetch(args, (size_t)(t - args->t), GPTI_W(panels));
         GPTI_EACH(h, n_half) {
             const int first = 4 * h, last = n_half == 2 ? first + 4 : 8;
             GPTI_K(sum) s[GPTI_MANY][GPTI_W(tokens)];
