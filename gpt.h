@@ -248,8 +248,9 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4
  * sessions that name the same one are a batch. gpt_work_step computes one pass of all that is under
  * way in it (gpt_begin, gpt_chat_begin, gpt_eval_begin): a token of each session that writes, then
  * n_fill rows of prompts in equal shares, or n_batch where nobody writes; who began first has the
- * first turn. What one session ends with, its end, an error, a full context, never touches another.
- * To threads a work space and its sessions are one object: one call at a time, from any thread. */
+ * first turn, and with fewer rows than texts all have one in turn. What one session ends with, its
+ * end, an error, a full context, never touches another. To threads a work space and its sessions
+ * are one object: one call at a time, from any thread. */
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
@@ -411,9 +412,10 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
 } gpt_sample_params;
 
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
- * in the text alone, so it needs no state: a text that is rewound, saved or generated in slices
- * comes out the same. Never fails on strange logits (NaN counts as -infinity; if nothing is left,
- * the lowest id wins); -1 where gpt_logits is NULL. Does not append the token: gpt_eval does. */
+ * in the text (info.n_dropped included) alone, so it needs no state: a text that is rewound, saved
+ * or generated in slices comes out the same. Never fails on strange logits (NaN counts as -infinity;
+ * if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the token:
+ * gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
 /* ---- Text ---- */
@@ -3113,7 +3115,7 @@ static gpt_result gpti_gguf_fingerprint(const gpti_gguf *g, uint64_t *out, gpt_e
             for (n = 0; n < 4; n++) h = gpti_digest(h + x->ne[n], "", 0);
             part = x->part; offset = x->offset; size = x->size;
         }
-        n = (size_t)(size < 2 * END ? size : END);
+        n = (size_t)(size < 2 * END ? size : (uint64_t)END);
         GPTI_TRY(gpti_source_read(&g->part[part], offset, ends, n, err));
         if (size > n) { GPTI_TRY(gpti_source_read(&g->part[part], offset + size - END, ends + END, END, err)); n = 2 * END; }
         h = gpti_digest(h, ends, n);
@@ -7379,7 +7381,7 @@ static size_t gpti_share_rows(const gpt_work *w, size_t share) {
  * not depend on it, so it depends on no clock. */
 static int gpti_begin_pass(gpt_work *w) {
     gpt_session *s, **left = NULL, **end;
-    size_t n_homeless = 0, share = 0, room, n;
+    size_t n_homeless = 0, share = 0, n_first = 0, room, n;
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = 0;
@@ -7388,21 +7390,22 @@ static int gpti_begin_pass(gpt_work *w) {
             s->last_logits = NULL;              /* the pass needs the room */
         if (gpti_takes_part(w, s)) gpti_want_last(s);
     }
-    for (end = &w->first; (s = *end) != NULL; end = &s->next) {
-        if (gpti_n_waiting(w, s) != 1) continue;
-        if (gpti_has_room(w, s, 1, &n_homeless)) gpti_add_rows(w, s, 1);
-        else if (!left) left = end;
+    for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
+        const size_t waiting = gpti_n_waiting(w, s);
+        if (!n_first) n_first = waiting;
+        if (waiting == 1 && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless))
+            gpti_add_rows(w, s, 1);
     }
     room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
     while (share < room && gpti_share_rows(w, share + 1) <= room) share++;
     room -= gpti_share_rows(w, share);          /* what is left over: one row each */
-    for (s = w->first; s; s = s->next) {
+    for (end = &w->first; (s = *end) != NULL; end = &s->next) {
         const size_t waiting = gpti_n_waiting(w, s);
-        if (waiting < 2) continue;
-        n = gpti_min(waiting, share);
-        if (n < waiting && room) { n++; room--; }
+        n = waiting > 1 ? gpti_min(waiting, share) : 0;
+        if (waiting > 1 && n < waiting && room) { n++; room--; }
         if (n && !gpti_has_room(w, s, n, &n_homeless)) n--;
         if (n) gpti_add_rows(w, s, n);
+        if (waiting && !s->n_in_pass && !left) left = end;
     }
     if (left && left != &w->first) {            /* who had no place is the first next time */
         s = *left; *left = NULL;
@@ -7776,8 +7779,8 @@ static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
 /* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
 static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
-    if (!s->m->layer[layer].window || end <= s->origin + cap) return gpti_max(s->kept_from, s->origin);
-    return gpti_max(s->kept_from, end - cap);
+    if (!s->m->layer[layer].window) return s->origin;
+    return gpti_max(s->kept_from, end <= s->origin + cap ? s->origin : end - cap);
 }
 
 /* The same, its prefixes included */
@@ -7947,7 +7950,7 @@ static gpt_result gpti_cancelled(gpt_work *w, gpt_result r, gpt_error *err) {
 static gpt_result gpti_run(gpt_session *s, gpt_error *err) {
     gpt_work *w = s->w;
     gpt_result r = GPT_OK;
-    while (!r && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
+    while (!r && s->doing && (w->cursor.active || gpti_next_writer(w)) && w->first->next) r = gpti_advance(w);
     w->only = s;
     while (!r && s->doing) r = gpti_advance(w);
     if (r < 0) return gpti_cancelled(w, r, err);
@@ -8075,16 +8078,17 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, floa
     const size_t base = s->n_token;
     float *last = s->lent ? NULL : s->last_logits;      /* lent: perhaps no longer what was computed */
     size_t back = 0;
+    if (!n) logprob = NULL;                     /* tokens that wait are not scored */
     if (prefix && base == s->n_shared && base == prefix->n_token) last = prefix->last_logits;
-    if (logprob && n && base && s->n_past == base && !last) back = 1;
+    if (logprob && base && s->n_past == base && !last) back = 1;
     GPTI_TRY(gpti_append(s, ids, n, s->n_past - back, err));
     s->logits_wanted = logprob ? GPTI_LOGITS_SCORE : s->logits ? GPTI_LOGITS_LAST : GPTI_LOGITS_NONE;
     s->result = GPT_OK;
-    if (logprob && n) {
+    if (logprob) {
         logprob[0] = s->n_past == base && last ? (float)-gpti_minus_log_p(last, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->score = logprob; s->score_base = base;
         if (back) gpti_go_back(s, base - 1);
-    } else if (!logprob) gpti_want_last(s);
+    } else gpti_want_last(s);
     if (s->n_past == s->n_token) return GPT_OK;
     s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
     gpti_take_turn(s->w, s, 1);
@@ -8176,7 +8180,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     s->n_token = s->n_committed = n; s->from = s->n_past;
     s->n_dropped = src->n_dropped; s->n_cut = src->n_cut;
     memset(&s->gen->stream, 0, sizeof s->gen->stream);
-    if (s->logits && n == s->n_past && n == src->n_token && src->last_logits && !src->lent && !s->last_logits) {
+    if (s->logits && n == s->n_past && n == src->n_past && src->last_logits && !src->lent && !s->last_logits) {
         memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
         s->last_logits = s->logits;
     }
@@ -8945,11 +8949,12 @@ static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_toke
  * changes only where this reads. */
 static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const int cache = what == GPT_SAVE_CACHE;
-    const size_t n_token = gpti_save_size(f, s->n_token, s->n_ctx);
+    const size_t n_token = gpti_save_size(f, s->n_token, GPTI_MAX_CTX);
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
     const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
     size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
+    if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
     if (!gpti_save_words(f, s->token, n_token)) return 0;
     if (f->c && !gpti_save_place(f, s, what, n_token, &n_past, &n_shared)) return 0;
     for (i = 0; cache && n_past > n_shared && i < s->m->hp.n_layer; i++) {
@@ -8975,11 +8980,12 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     if (!f->c) g = *s->gen;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, &g);
-    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, 1);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
-    if (row && f->c && !s->logits) gpti_save_fail(f, GPT_E_FOREIGN, "it has logits, the session was made with no_logits");
-    else if (row) gpti_save_words(f, f->c ? s->logits : s->last_logits, s->m->hp.n_vocab);
+    if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
+    if (row) gpti_save_words(f, !f->c ? s->last_logits : s->logits ? s->logits : (float *)(void *)s->w->cand,
+                             s->m->hp.n_vocab);
     sum = f->sum;
     if (gpti_save_u64(f, sum, UINT64_MAX) != sum) gpti_save_fail(f, GPT_E_FORMAT, "its checksum is wrong");
     if (f->fail || !f->c) return f->fail;

@@ -45,6 +45,8 @@ static uint64_t digest(gpt_session *s) {                                /* all t
     return h;
 }
 
+static size_t n_token_of(const gpt_session *s) { size_t n; gpt_session_tokens(s, &n); return n; }
+
 /* ---- The case at hand ---------------------------------------------------------------------------------------------- */
 
 enum { ON_POLL, ON_TRACE, ON_TEXT, ON_RUN_BEFORE, ON_RUN_AFTER, ON_ALLOC, ON_FREE, ON_PROGRESS, ON_READ, N_HOOK };
@@ -263,7 +265,7 @@ static gpt_generate_params writing(size_t max_tokens) {
 }
 
 static const gpt_message  hello[] = { { "user", "aaaa cat" }, { "assistant", "yes" }, { "user", "and?" } };
-static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL };
+static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL, 0, 0 };
 
 static void keep(result *r, gpt_result code, const gpt_error *err, gpt_session *s) {
     r->code = code;
@@ -376,6 +378,124 @@ static void call_session_init(gpt_session *s, result *r) {
     (void)s;
     use_and_free(made, r, code, &err);
     free(memory);
+}
+static gpt_work_params work_params(void) {
+    gpt_work_params p;
+    memset(&p, 0, sizeof p);
+    p.n_batch = N_BATCH; p.n_threads = 1;
+    return p;
+}
+static void call_work_bytes(gpt_session *s, result *r) {
+    gpt_work_params p = work_params();
+    (void)s;
+    mix_size(&r->h, gpt_work_bytes(model, &p));
+}
+/* A batch of its own: made, used and freed in the hook. */
+static void batch(gpt_session *s, result *r, int steps) {
+    gpt_work_params p = work_params();
+    gpt_session_params sp;
+    gpt_session *a = NULL, *b = NULL;
+    gpt_work *w = NULL;
+    gpt_error err;
+    gpt_result code = gpt_work_new(&w, model, &p, &err);
+    (void)s;
+    memset(&sp, 0, sizeof sp);
+    sp.n_ctx = N_CTX; sp.work = w;
+    if (!code) code = gpt_session_new(&a, model, &sp, &err);
+    if (!code) code = gpt_session_new(&b, model, &sp, &err);
+    if (!code && steps) code = gpt_eval_begin(a, ids, 3, NULL, &err);
+    if (!code && steps) code = gpt_eval_begin(b, ids + 1, 2, NULL, &err);
+    while (!code && gpt_work_step(w, &err) == GPT_MORE) {}
+    keep(r, code, &err, NULL);
+    if (a) { uint64_t h = digest(a); mix(&r->h, &h, sizeof h); }
+    if (b) { uint64_t h = digest(b); mix(&r->h, &h, sizeof h); }
+    gpt_work_free(w);                           /* does nothing: it has sessions */
+    gpt_session_free(a);
+    gpt_session_free(b);
+    gpt_work_free(w);
+}
+static void call_work_new(gpt_session *s, result *r) { batch(s, r, 0); }
+static void call_work_batch(gpt_session *s, result *r) { batch(s, r, 1); }
+static void call_work_step(gpt_session *s, result *r) {     /* of that session's own work space */
+    gpt_error err;
+    gpt_result code = gpt_work_step(s->w, &err);
+    keep(r, code, &err, s);
+}
+static void call_hold(gpt_session *s, result *r) {
+    gpt_session_hold(s, 1);
+    gpt_session_hold(s, 0);
+    if (s != now.self) r->h = digest(s);
+}
+static void call_hooks(gpt_session *s, result *r) {
+    gpt_hooks h;
+    gpt_error err;
+    gpt_result code;
+    memset(&h, 0, sizeof h);
+    h.poll = on_other_poll;
+    code = gpt_session_hooks(s, &h, &err);
+    keep(r, code, &err, s);
+}
+static void call_eval_begin(gpt_session *s, result *r) {
+    gpt_error err;
+    gpt_result code = gpt_eval_begin(s, ids + 3, 5, NULL, &err);
+    keep(r, code, &err, s);
+}
+static void call_freeze(gpt_session *s, result *r) {
+    gpt_error err;
+    gpt_result code = gpt_session_freeze(s, &err);
+    keep(r, code, &err, s);
+}
+/* From one of its own, and that the other way round is only reading. */
+static void call_copy(gpt_session *s, result *r) {
+    gpt_session_params p = session_params(0);
+    gpt_session *from = NULL;
+    gpt_error err;
+    gpt_result code = gpt_session_new(&from, model, &p, &err);
+    if (!code) code = gpt_eval(from, ids + 2, 4, &err);
+    if (!code) code = gpt_session_copy(s, from, SIZE_MAX, &err);
+    keep(r, code, &err, s);
+    gpt_session_free(from);
+}
+static void call_copy_from(gpt_session *s, result *r) {
+    gpt_session_params p = session_params(0);
+    gpt_session *to = NULL;
+    gpt_error err;
+    gpt_result code = gpt_session_new(&to, model, &p, &err);
+    if (!code) code = gpt_session_copy(to, s, 3, &err);
+    if (!code && n_token_of(to)) code = gpt_eval(to, NULL, 0, &err);
+    keep(r, code, &err, s == now.self ? NULL : to);
+    gpt_session_free(to);
+}
+static unsigned char save_room[1 << 17];
+static void call_save_bytes(gpt_session *s, result *r) { mix_size(&r->h, gpt_session_save_bytes(s, GPT_SAVE_CACHE) > 0); }
+static void call_save(gpt_session *s, result *r) {
+    gpt_writer w = { NULL, NULL, sizeof save_room };
+    gpt_error err;
+    gpt_result code;
+    w.user = save_room;
+    code = gpt_session_save(s, GPT_SAVE_CACHE, &w, &err);
+    keep(r, code, &err, s);
+}
+/* Of what it was itself, or where that cannot be had, of rubbish. */
+static void call_restore(gpt_session *s, result *r) {
+    gpt_writer w = { NULL, NULL, sizeof save_room };
+    gpt_reader from = { NULL, NULL, sizeof save_room };
+    gpt_error err;
+    gpt_result code;
+    w.user = from.user = save_room;
+    memset(save_room, 'x', 64);
+    if (!gpt_session_save(s, GPT_SAVE_TOKENS, &w, NULL)) from.size = gpt_session_save_bytes(s, GPT_SAVE_TOKENS);
+    code = gpt_session_restore(s, &from, &err);
+    keep(r, code, &err, s);
+}
+static void call_resume(gpt_session *s, result *r) {
+    gpt_generate_params g = writing(3);
+    gpt_error err;
+    gpt_result code;
+    if (s != now.self) CHECK(gpt_begin(s, "cats", &g, on_inner_text, &now.inner, &err) == GPT_OK, "%s: %s", now.name, err.msg);
+    code = gpt_resume(s, NULL, on_inner_text, &now.inner, &err);
+    keep(r, code, &err, s);
+    if (s != now.self) gpt_end(s);
 }
 static void call_session_free(gpt_session *s, result *r) {
     size_t before = n_live;
@@ -504,6 +624,19 @@ static int reads_logits(gpt_session *s) {       /* none while they are computed,
     return !z || (n > 0 && n <= now.want->n_token && !memcmp(z, row[n], N_VOCAB * sizeof *z));
 }
 
+/* A copy of what is there in the middle of its work: three tokens at most, computed by itself as any text's. */
+static int reads_copy(gpt_session *s) {
+    gpt_session_params p = session_params(0);
+    gpt_session *to = NULL;
+    gpt_error err;
+    size_t n;
+    int ok = !gpt_session_new(&to, model, &p, &err) && !gpt_session_copy(to, s, 3, &err);
+    if (ok && (n = n_token_of(to)) > 0)
+        ok = n <= 3 && !gpt_eval(to, NULL, 0, &err) && !memcmp(gpt_logits(to), row[n], sizeof row[n]);
+    gpt_session_free(to);
+    return ok;
+}
+
 static const call calls[] = {
     { "gpt_model_load",        OF_MODEL,  call_load,          NULL },
     { "gpt_model_load_memory", OF_MODEL,  call_load_memory,   NULL },
@@ -518,12 +651,18 @@ static const call calls[] = {
     { "gpt_session_bytes",     OF_MODEL,  call_session_bytes, NULL },
     { "gpt_session_new",       OF_MODEL,  call_session_new,   NULL },
     { "gpt_session_init",      OF_MODEL,  call_session_init,  NULL },
+    { "gpt_work_bytes",        OF_MODEL,  call_work_bytes,    NULL },
+    { "gpt_work_new, free",    OF_MODEL,  call_work_new,      NULL },
+    { "a batch",               OF_MODEL,  call_work_batch,    NULL },
     { "gpt_chat_family",       OF_MODEL,  call_chat_family,   NULL },
     { "gpt_chat_format",       OF_MODEL,  call_chat_format,   NULL },
     { "gpt_chat_tokenize",     OF_MODEL,  call_chat_tokenize, NULL },
     { "gpt_session_tokens",    READS,     call_tokens,        reads_tokens },
     { "gpt_session_info_get",  READS,     call_info,          reads_info },
     { "gpt_logits",            READS,     call_logits,        reads_logits },
+    { "gpt_session_copy, from it", READS, call_copy_from,     reads_copy },
+    { "gpt_session_hold",      READS,     call_hold,          reads_info },
+    { "gpt_session_save_bytes", READS,    call_save_bytes,    reads_info },
     { "gpt_sample",            SAMPLES,   call_sample,        NULL },
     { "gpt_eval",              CHANGES,   call_eval,          NULL },
     { "gpt_score",             CHANGES,   call_score,         NULL },
@@ -533,6 +672,14 @@ static const call calls[] = {
     { "gpt_chat",              CHANGES,   call_chat,          NULL },
     { "gpt_chat_begin",        CHANGES,   call_chat_begin,    NULL },
     { "gpt_session_rewind",    CHANGES,   call_rewind,        NULL },
+    { "gpt_work_step",         CHANGES,   call_work_step,     NULL },
+    { "gpt_eval_begin",        CHANGES,   call_eval_begin,    NULL },
+    { "gpt_session_hooks",     CHANGES,   call_hooks,         NULL },
+    { "gpt_session_freeze",    CHANGES,   call_freeze,        NULL },
+    { "gpt_session_copy",      CHANGES,   call_copy,          NULL },
+    { "gpt_session_save",      CHANGES,   call_save,          NULL },
+    { "gpt_session_restore",   CHANGES,   call_restore,       NULL },
+    { "gpt_resume",            CHANGES,   call_resume,        NULL },
     { "gpt_session_free",      VOID_CALL, call_session_free,  NULL },
     { "gpt_session_reset",     VOID_CALL, call_reset,         NULL },
     { "gpt_model_free",        VOID_CALL, call_model_free,    NULL },
@@ -935,6 +1082,39 @@ static int null_token_find_text(gpt_error *err) { (void)err; return gpt_token_fi
 static int null_is_control(gpt_error *err) { (void)err; return gpt_token_is_control(NULL, 0) == 0; }
 static int null_is_end(gpt_error *err) { (void)err; return gpt_token_is_end(NULL, 0) == 0; }
 static int null_session_bytes(gpt_error *err) { (void)err; return gpt_session_bytes(NULL, NULL) == 0; }
+static int null_work_bytes(gpt_error *err) { (void)err; return gpt_work_bytes(NULL, NULL) == 0; }
+static int null_work_new(gpt_error *err) {
+    gpt_work *w = null_s->w;
+    return is_arg(gpt_work_new(NULL, model, NULL, err), err) && is_arg(gpt_work_new(&w, NULL, NULL, err), err) && !w;
+}
+static int null_work_free(gpt_error *err) { (void)err; gpt_work_free(NULL); return 1; }
+static int null_work_step(gpt_error *err) { return is_arg(gpt_work_step(NULL, err), err); }
+static int null_hold(gpt_error *err) { (void)err; gpt_session_hold(NULL, 1); return 1; }
+static int null_hooks(gpt_error *err) { return is_arg(gpt_session_hooks(NULL, NULL, err), err); }
+static int null_eval_begin(gpt_error *err) {
+    return is_arg(gpt_eval_begin(NULL, ids, 1, NULL, err), err) && is_arg(gpt_eval_begin(null_s, NULL, 2, NULL, err), err);
+}
+static int null_freeze(gpt_error *err) { return is_arg(gpt_session_freeze(NULL, err), err); }
+static int null_copy(gpt_error *err) {
+    return is_arg(gpt_session_copy(NULL, null_s, 1, err), err) && is_arg(gpt_session_copy(null_s, NULL, 1, err), err);
+}
+static int null_save_bytes(gpt_error *err) {
+    (void)err;
+    return gpt_session_save_bytes(NULL, GPT_SAVE_CACHE) == 0 && gpt_session_save_bytes(null_s, 2) == 0 && gpt_session_save_bytes(null_s, -1) == 0;
+}
+static int null_save(gpt_error *err) {
+    gpt_writer none = { NULL, NULL, 64 }, few = { NULL, NULL, 64 };
+    few.user = save_room;
+    return is_arg(gpt_session_save(NULL, GPT_SAVE_CACHE, &few, err), err) && is_arg(gpt_session_save(null_s, GPT_SAVE_CACHE, NULL, err), err) &&
+           is_arg(gpt_session_save(null_s, GPT_SAVE_CACHE, &none, err), err) && is_arg(gpt_session_save(null_s, 2, &few, err), err) &&
+           is_arg(gpt_session_save(null_s, GPT_SAVE_TOKENS, &few, err), err);
+}
+static int null_restore(gpt_error *err) {
+    gpt_reader from = { NULL, NULL, 64 };
+    from.user = save_room;
+    return is_arg(gpt_session_restore(NULL, &from, err), err);
+}
+static int null_resume(gpt_error *err) { return is_arg(gpt_resume(NULL, NULL, NULL, NULL, err), err); }
 static int null_session_new(gpt_error *err) {
     gpt_session *s = null_s;
     return is_arg(gpt_session_new(NULL, model, NULL, err), err) && is_arg(gpt_session_new(&s, NULL, NULL, err), err) && !s;
@@ -1024,6 +1204,11 @@ static const struct { const char *name; int (*right)(gpt_error *err); } nulls[] 
     { "gpt_token_find", null_token_find }, { "gpt_token_find, text", null_token_find_text },
     { "gpt_token_is_control", null_is_control }, { "gpt_token_is_end", null_is_end },
     { "gpt_session_bytes", null_session_bytes }, { "gpt_session_new", null_session_new },
+    { "gpt_work_bytes", null_work_bytes }, { "gpt_work_new", null_work_new }, { "gpt_work_free", null_work_free },
+    { "gpt_work_step", null_work_step }, { "gpt_session_hold", null_hold }, { "gpt_session_hooks", null_hooks },
+    { "gpt_eval_begin", null_eval_begin }, { "gpt_session_freeze", null_freeze }, { "gpt_session_copy", null_copy },
+    { "gpt_session_save_bytes", null_save_bytes }, { "gpt_session_save", null_save },
+    { "gpt_session_restore", null_restore }, { "gpt_resume", null_resume },
     { "gpt_session_init", null_session_init }, { "gpt_session_free", null_session_free },
     { "gpt_session_reset", null_reset }, { "gpt_session_rewind", null_rewind },
     { "gpt_session_tokens", null_tokens }, { "gpt_session_info_get", null_info },

@@ -174,6 +174,50 @@ static void do_score(void) {
     result = gpt_score(s, ids, N_CTX - N_IDS, logprob, &err);
     if (!result) mix(logprob, (N_CTX - N_IDS) * sizeof *logprob);
 }
+static gpt_work    *w;                      /* a batch of one: beside it s, which has its own */
+static gpt_session *other;
+
+static void do_work_bytes(void) { gpt_work_params p; memset(&p, 0, sizeof p); p.n_threads = 1; if (!gpt_work_bytes(m, &p)) result = GPT_E_ARG; }
+static void do_work_new(void) {
+    gpt_work_params p;
+    memset(&p, 0, sizeof p);
+    p.n_batch = 32; p.n_threads = 1;
+    result = gpt_work_new(&w, m, &p, &err);
+}
+static void new_beside(const gpt_session *prefix) {
+    gpt_session_params p = sp;
+    p.work = w; p.prefix = prefix; p.n_batch = 0; p.n_threads = 0;
+    memset(&p.hooks, 0, sizeof p.hooks);
+    result = gpt_session_new(&other, m, &p, &err);
+}
+static void do_new_beside(void) { new_beside(NULL); }
+static void do_new_prefix(void) { new_beside(s); }
+static void do_eval_begin(void) { result = gpt_eval_begin(other, ids, N_CTX - N_IDS, NULL, &err); }
+static void do_work_step(void) {
+    do result = gpt_work_step(w, &err); while (result == GPT_MORE);
+    if (!result) mix(gpt_logits(other), n_vocab * sizeof(float));
+}
+static void do_hold(void) { gpt_session_hold(other, 1); gpt_session_hold(other, 0); }
+static void do_hooks(void) { result = gpt_session_hooks(other, NULL, &err); }
+static void do_copy(void) { result = gpt_session_copy(other, s, SIZE_MAX, &err); }
+static void do_freeze(void) { result = gpt_session_freeze(s, &err); }
+static unsigned char save_room[1 << 18];
+static void do_save_bytes(void) { if (!gpt_session_save_bytes(s, GPT_SAVE_CACHE) || gpt_session_save_bytes(s, GPT_SAVE_CACHE) > sizeof save_room) result = GPT_E_ARG; }
+static void do_save(void) {
+    gpt_writer to;
+    memset(&to, 0, sizeof to);
+    to.user = save_room; to.size = sizeof save_room;
+    result = gpt_session_save(s, GPT_SAVE_CACHE, &to, &err);
+}
+static void do_restore(void) {
+    gpt_reader from;
+    memset(&from, 0, sizeof from);
+    from.user = save_room; from.size = gpt_session_save_bytes(s, GPT_SAVE_CACHE);
+    result = gpt_session_restore(other, &from, &err);
+}
+static void do_resume(void) { result = gpt_resume(s, NULL, NULL, NULL, &err); }
+static void do_other_free(void) { gpt_session_free(other); other = NULL; }
+static void do_work_free(void) { gpt_work_free(w); w = NULL; }
 static void do_rewind(void) { result = gpt_session_rewind(s, 0, &err); }
 static void do_reset(void) { gpt_session_reset(s); }
 
@@ -287,6 +331,23 @@ static void use_session(void) {
     call("gpt_sample", do_sample);
     call("gpt_score", do_score);
     call("gpt_session_rewind", do_rewind);
+    call("gpt_eval", do_eval);
+    call("gpt_work_bytes", do_work_bytes);
+    call("gpt_work_new", do_work_new);
+    call("gpt_session_new", do_new_beside);
+    call("gpt_session_copy", do_copy);
+    call("gpt_session_save_bytes", do_save_bytes);
+    call("gpt_session_save", do_save);
+    call("gpt_session_restore", do_restore);
+    call("gpt_session_hold", do_hold);
+    call("gpt_session_hooks", do_hooks);
+    call("gpt_session_free", do_other_free);
+    call("gpt_session_freeze", do_freeze);
+    call("gpt_session_new", do_new_prefix);
+    call("gpt_eval_begin", do_eval_begin);
+    call("gpt_work_step", do_work_step);
+    call("gpt_session_free", do_other_free);
+    call("gpt_work_free", do_work_free);
     call("gpt_session_free", do_session_free);
 }
 
@@ -498,6 +559,7 @@ static void tokenizers(void) {
         call("gpt_session_new", do_new);
         call("gpt_generate", do_generate);
         call("gpt_begin", do_begin);
+        call("gpt_resume", do_resume);
         call("gpt_step", do_step);
         call("gpt_end", do_end);
         call("gpt_session_reset", do_reset);
