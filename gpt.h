@@ -7319,16 +7319,19 @@ static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gp
     return x;
 }
 
-/* A group of 16 positions begins: nothing of what lay there goes into a save. */
-static void gpti_clear_group(gpt_session *s, size_t position) {
-    size_t i, h;
+/* The last group of 16 positions is new and not yet full: what lay there before goes into no save. */
+static void gpti_clear_rest(gpt_session *s) {
+    const float zero[GPTI_MAX_D_HEAD] = { 0 };
+    size_t i, h, lane;
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
         const gpti_cache *c = &s->cache[i];
-        const size_t row = gpti_cache_row(c, position - s->origin);
+        const size_t row = gpti_cache_row(c, s->n_past - s->origin), n = 16 - row % 16;
         for (h = 0; h < x.n_head; h++) {
-            memset(c->k + (h * c->cap + row) * x.k_bytes, 0, 16 * x.k_bytes);
-            memset(c->v + (h * c->cap + row) * x.v_bytes, 0, 16 * x.v_bytes);
+            unsigned char *k = c->k + (h * c->cap + (row & ~(size_t)15)) * x.k_bytes;
+            for (lane = row % 16; lane < 16 && x.k_bytes; lane++)
+                s->m->kern.kv_store((int)s->params.kv, k, zero, s->m->hp.d_k, 16, lane);
+            memset(c->v + (h * c->cap + row) * x.v_bytes, 0, n * x.v_bytes);
         }
     }
 }
@@ -7337,10 +7340,7 @@ static void gpti_clear_group(gpt_session *s, size_t position) {
 static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
     size_t i;
     s->n_in_pass = n;
-    for (i = 0; i < n; i++, w->n_row++) {
-        w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i;
-        if ((s->n_past + i) % 16 == 0) gpti_clear_group(s, s->n_past + i);
-    }
+    for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
     s->n_written = gpti_max(s->n_written, s->n_past + n);
     s->last_logits = NULL;
 }
@@ -7426,7 +7426,9 @@ static void gpti_end_pass(gpt_work *w) {
     }
     for (s = w->first; s; s = s->next) {
         if (!s->n_in_pass) continue;
-        s->n_past += s->n_in_pass; s->n_in_pass = 0; s->lent = 0;
+        s->n_past += s->n_in_pass; s->lent = 0;
+        if (s->n_past % 16 && s->n_past % 16 <= s->n_in_pass) gpti_clear_rest(s);
+        s->n_in_pass = 0;
         if (s->doing == GPTI_EVALUATES && s->n_past == s->n_token) { s->doing = GPTI_IDLE; s->result = GPT_OK; }
     }
 }
