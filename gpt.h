@@ -863,6 +863,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     gpti_pass_cursor   cursor;
     gpti_row          *row;             /* [T] */
     size_t             n_row, cost;     /* T of this pass; multiply-adds of one unit */
+    size_t             few;             /* a unit takes as long as so many: few rows wait for the weights */
     size_t             slice;           /* first unit of the slice under way */
     struct gpti_matmul *job;            /* [n_job] the products of this stage, together n_unit panels */
     struct gpti_attend *attend;         /* [n_job] the same of attention: one for each text */
@@ -6648,6 +6649,7 @@ static void gpti_add_job(gpt_work *w, const gpti_linear *lin, size_t expert, con
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = w->m->info.weight_bytes <= GPTI_CACHED;
     w->cursor.n_unit += gpti_n_panel(lin->w.n_row); w->cost = GPTI_PANEL * lin->w.n_col * n_tok;
+    if (n_tok < 16) w->few = gpti_max(w->few, 16 / n_tok);
 }
 
 static void gpti_add_product(gpt_work *w, const gpti_linear *lin, const float *x, size_t ld_x, float *out,
@@ -7276,9 +7278,9 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_work *w) {
     const size_t left = w->cursor.n_unit - w->cursor.unit, cost = w->cost ? w->cost : 1;
-    /* plain C takes its time; a few rows take as long as 16, as the weights come from memory */
+    /* plain C takes its time */
     const size_t slice = w->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
-    const size_t rows = w->n_row < 16 ? 16 / w->n_row : 1, most = slice * (size_t)w->pool.n_worker / (cost * rows) + 1;
+    const size_t most = slice * (size_t)w->pool.n_worker / (cost * w->few) + 1;
     const size_t n = w->params.hooks.poll ? gpti_min(left, most) : left;
     w->slice = w->cursor.unit;
     gpti_parallel_for(&w->pool, n, cost, gpti_stage_task, w);
@@ -7286,7 +7288,7 @@ static void gpti_run_slice(gpt_work *w) {
 }
 
 static void gpti_begin_stage(gpt_work *w) {
-    w->n_job = w->cursor.n_unit = 0;
+    w->n_job = w->cursor.n_unit = 0; w->few = 1;
     w->stage[w->cursor.stage].begin(w);
 }
 
@@ -7319,26 +7321,25 @@ static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gp
     return x;
 }
 
-/* The last group of 16 positions is new and not yet full: what lay there before goes into no save. */
-static void gpti_clear_rest(gpt_session *s) {
-    const float zero[GPTI_MAX_D_HEAD] = { 0 };
-    size_t i, h, lane;
+/* A group of 16 positions begins that may stay incomplete: nothing of what lay there goes into a save. */
+static void gpti_clear_group(gpt_session *s, size_t position) {
+    size_t i, h;
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const gpti_cache_shape x = gpti_cache_shape_of(s->m, i, s->params.kv);
         const gpti_cache *c = &s->cache[i];
-        const size_t row = gpti_cache_row(c, s->n_past - s->origin), n = 16 - row % 16;
         for (h = 0; h < x.n_head; h++) {
-            unsigned char *k = c->k + (h * c->cap + (row & ~(size_t)15)) * x.k_bytes;
-            for (lane = row % 16; lane < 16 && x.k_bytes; lane++)
-                s->m->kern.kv_store((int)s->params.kv, k, zero, s->m->hp.d_k, 16, lane);
-            memset(c->v + (h * c->cap + row) * x.v_bytes, 0, n * x.v_bytes);
+            const size_t at = h * c->cap + gpti_cache_row(c, position - s->origin);
+            memset(c->k + at * x.k_bytes, 0, 16 * x.k_bytes);
+            memset(c->v + at * x.v_bytes, 0, 16 * x.v_bytes);
         }
     }
 }
 
 /* n rows of s are in the pass that begins. */
 static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
+    const size_t group = (s->n_past + n - 1) & ~(size_t)15;
     size_t i;
+    if (group >= s->n_past) gpti_clear_group(s, group);
     s->n_in_pass = n;
     for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
     s->n_written = gpti_max(s->n_written, s->n_past + n);
@@ -7427,7 +7428,6 @@ static void gpti_end_pass(gpt_work *w) {
     for (s = w->first; s; s = s->next) {
         if (!s->n_in_pass) continue;
         s->n_past += s->n_in_pass; s->lent = 0;
-        if (s->n_past % 16 && s->n_past % 16 <= s->n_in_pass) gpti_clear_rest(s);
         s->n_in_pass = 0;
         if (s->doing == GPTI_EVALUATES && s->n_past == s->n_token) { s->doing = GPTI_IDLE; s->result = GPT_OK; }
     }
