@@ -17,7 +17,8 @@
  *
  * Models are GGUF files as published; README.md lists architectures and number formats. A gpt_model
  * never changes after loading and may be used by any number of threads at once; a gpt_session holds
- * one running text and belongs to one thread at a time. The library prints nothing, never exits,
+ * one running text and belongs to one thread at a time, together with all that share its work space;
+ * a frozen one to any number of threads. The library prints nothing, never exits,
  * keeps no global state and reads no environment: every failure is a code and a message. The same
  * tokens give the same logits, to the bit, whatever the thread count, the chunking of the prompt,
  * the kernel set or the processor.
@@ -563,13 +564,13 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *
  * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
  * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
- * file; [MODEL] the table of architectures, loading; [SESSION] making, rewinding, evaluating; [SIMD] the
- * same kernels, faster; [LICENCE] with the list of changes.
+ * file; [MODEL] the table of architectures, loading; [SESSION] work spaces, sessions,
+ * prefixes, copies, evaluating; [GENERATE] has the saves too; [SIMD] the same kernels, faster; [LICENCE] with the list of changes.
  *
  * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
  *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary
  *              (naive.c: V); [T, D] is row-major, last index contiguous, f32 unless stated
- * chunk        the tokens that go through the layers together, at most n_batch
+ * chunk        the rows of one text that go through the layers together; pass: those of all texts, at most n_batch
  * stage        a line of the story's list;  unit: a row, a panel, or a band of one kv head;  slice: the
  *              units between two looks at the poll hook;  share: those of a slice for one worker
  * job          a product that a stage has queued;  piece: what one thread claims of a loop at once
@@ -823,12 +824,12 @@ struct gpt_session {                    /* a text */
     size_t             n_dropped, n_cut;        /* tokens that the text had before; messages that a chat leaves out */
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
-    size_t             origin, n_room;  /* of the cache: positions from origin on, so many; those before are the prefix's */
+    size_t             origin, n_room;  /* of the cache: so many positions from there on; the prefix's lie before */
     size_t             n_shared;        /* tokens that are still the prefix's */
     size_t             kept_from;       /* a window layer holds nothing before this */
     struct gpti_cache *cache;           /* [n_layer] */
     float             *logits;          /* [n_vocab] a row of its own, or NULL */
-    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL; without a row in the work space */
+    float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL; perhaps in the work space */
     int                lent;            /* the host has had a pointer to them */
 
     /* what is under way */
@@ -869,7 +870,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_attend *attend;         /* [n_job] the same of attention: one for each text */
     size_t             n_job;
     size_t             n_slot, d_slot, n_shared;    /* rows of the feed-forward and their width; of the shared expert */
-    uint32_t          *out_row;         /* [n_out] rows of x that get logits; from n_kept on they are kept nowhere else */
+    uint32_t          *out_row;         /* [n_out] rows of x that get logits; from n_kept on: only here */
     size_t             n_out, n_kept;
 
     /* buffers; without a gate ffn is up alone, with experts y has a row for each expert of a
@@ -3118,7 +3119,10 @@ static gpt_result gpti_gguf_fingerprint(const gpti_gguf *g, uint64_t *out, gpt_e
         }
         n = (size_t)(size < 2 * END ? size : (uint64_t)END);
         GPTI_TRY(gpti_source_read(&g->part[part], offset, ends, n, err));
-        if (size > n) { GPTI_TRY(gpti_source_read(&g->part[part], offset + size - END, ends + END, END, err)); n = 2 * END; }
+        if (size > n) {
+            GPTI_TRY(gpti_source_read(&g->part[part], offset + size - END, ends + END, END, err));
+            n = 2 * END;
+        }
         h = gpti_digest(h, ends, n);
     }
     *out = h;
@@ -7685,7 +7689,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
     GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
     for (i = 0, up = prefix; up; up = up->params.prefix) i++;
-    if (i > GPTI_MAX_PREFIX) return gpti_fail(err, GPT_E_ARG, "session: a chain of more than %d prefixes", GPTI_MAX_PREFIX);
+    if (i > GPTI_MAX_PREFIX)
+        return gpti_fail(err, GPT_E_ARG, "session: a chain of more than %d prefixes", GPTI_MAX_PREFIX);
     if (plan->n_ctx < prefix->n_token) return gpti_fail(err, GPT_E_CONTEXT,
         "session: n_ctx %llu, but its prefix has %llu tokens", (gpti_ull)plan->n_ctx, (gpti_ull)prefix->n_token);
     /* without the prefix's logits its last token is computed again */
@@ -8087,7 +8092,8 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, floa
     s->logits_wanted = logprob ? GPTI_LOGITS_SCORE : s->logits ? GPTI_LOGITS_LAST : GPTI_LOGITS_NONE;
     s->result = GPT_OK;
     if (logprob) {
-        logprob[0] = s->n_past == base && last ? (float)-gpti_minus_log_p(last, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
+        logprob[0] = s->n_past == base && last
+            ? (float)-gpti_minus_log_p(last, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
         s->score = logprob; s->score_base = base;
         if (back) gpti_go_back(s, base - 1);
     } else gpti_want_last(s);
@@ -8659,7 +8665,8 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     }
     if (gpti_rewind(s, at, NULL)) return;
     room = gpti_n_free(s);
-    if (kept * GPTI_MERGE_BYTES > sizeof *s->w->scratch / 2 || gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
+    if (kept * GPTI_MERGE_BYTES > sizeof *s->w->scratch / 2 ||
+        gpti_tokenizer_encode(t, piece.p, kept, GPTI_TOK_CONTINUE |
         GPTI_TOK_NO_EOS, s->token + at, room, &n, s->w->scratch, sizeof *s->w->scratch, &s->m->mem, NULL)) n = 0;
     s->n_committed = s->n_token = at + gpti_min(n, room);
 }
@@ -8870,7 +8877,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     g->params.ignore_end = gpti_save_int(f, g->params.ignore_end); g->params.roll = gpti_save_int(f, g->params.roll);
     g->params.n_keep = gpti_save_size(f, g->params.n_keep, SIZE_MAX);
     g->finish = (gpt_finish)gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
-    g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX); g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
+    g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX);
+    g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
     g->show = gpti_save_int(f, g->show); g->edge = gpti_save_int(f, g->edge); g->stale = gpti_save_int(f, g->stale);
     g->edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
     st->n_stop = (int)gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
@@ -8886,7 +8894,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     st->need = (unsigned char)gpti_save_size(f, st->need, 3);
     st->n_part = (unsigned char)gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
     gpti_save_bytes(f, st->part, 4);
-    st->low = (unsigned char)gpti_save_size(f, st->low, 255); st->high = (unsigned char)gpti_save_size(f, st->high, 255);
+    st->low = (unsigned char)gpti_save_size(f, st->low, 255);
+    st->high = (unsigned char)gpti_save_size(f, st->high, 255);
     st->behind = gpti_save_size(f, st->behind, (size_t)1 << 30);
 }
 
@@ -8909,15 +8918,18 @@ static int gpti_save_head(gpti_save *f, const gpt_session *s, int *what, uint64_
     unsigned char magic[8] = { 'g', 'p', 't', ' ', 's', 'a', 'v', 'e' };
     uint64_t version;
     gpti_save_bytes(f, magic, 8);
-    if (!f->fail && memcmp(magic, "gpt save", 8)) return gpti_save_fail(f, GPT_E_FORMAT, "expected the bytes \"gpt save\"");
+    if (!f->fail && memcmp(magic, "gpt save", 8))
+        return gpti_save_fail(f, GPT_E_FORMAT, "expected the bytes \"gpt save\"");
     version = gpti_save_u64(f, GPTI_SAVE_VERSION, UINT64_MAX);
     if (!f->fail && version != GPTI_SAVE_VERSION) {
-        f->fail = gpti_fail(f->err, GPT_E_UNSUPPORTED, "save: of version %llu, expected %d", (gpti_ull)version, GPTI_SAVE_VERSION);
+        f->fail = gpti_fail(f->err, GPT_E_UNSUPPORTED, "save: of version %llu, expected %d", (gpti_ull)version,
+                            GPTI_SAVE_VERSION);
         return 0;
     }
     *size = gpti_save_u64(f, *size, UINT64_MAX);
     if (f->c && !f->fail && *size != f->c->end) {
-        f->fail = gpti_fail(f->err, GPT_E_FORMAT, "save: expected %llu bytes, found %llu", (gpti_ull)*size, (gpti_ull)f->c->end);
+        f->fail = gpti_fail(f->err, GPT_E_FORMAT, "save: expected %llu bytes, found %llu", (gpti_ull)*size,
+                            (gpti_ull)f->c->end);
         return 0;
     }
     if (gpti_save_u64(f, s->m->fingerprint, UINT64_MAX) != s->m->fingerprint && !f->fail)
@@ -9013,7 +9025,7 @@ GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_wr
     gpti_clear(err);
     memset(&f, 0, sizeof f);
     if (!s || !w || (!w->write && !w->user) || (what != GPT_SAVE_TOKENS && what != GPT_SAVE_CACHE))
-        return gpti_fail(err, GPT_E_ARG, "gpt_session_save: session and writer must not be NULL, what one of GPT_SAVE_");
+        return gpti_fail(err, GPT_E_ARG, "gpt_session_save: session, writer or what (GPT_SAVE_) make no sense");
     if (s->w && s->w->busy) return gpti_fail(err, GPT_E_STATE, "gpt_session_save: the session is at work");
     f.w = w; f.err = err;
     return gpti_save_all(&f, (gpt_session *)s, what, gpt_session_save_bytes(s, what));
@@ -11194,6 +11206,10 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          done, total) learns how far the call is, trace returns an int and gets the session; a session
  *          of more tokens than the model was trained for needs beyond_training. New: gpt_model_meta,
  *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE, GPT_KV_Q4_0.
+ *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
+ *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
+ *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
+ *          computed again. LFM2.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to
  *          the next; after a stop string, a cancel or gpt_end the session holds what your callback was
  *          given. Files: a model's keys are read as llama.cpp and transformers read them, and what would
