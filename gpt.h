@@ -327,8 +327,8 @@ typedef struct gpt_session_info {
 GPT_API size_t     gpt_session_bytes(const gpt_model *m, const gpt_session_params *params);
 GPT_API gpt_result gpt_session_new(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                    gpt_error *err);
-/* The same in the caller's memory of at least gpt_session_bytes, aligned to 64; gpt_session_free
- * then does nothing. */
+/* The same in the caller's memory of at least gpt_session_bytes. gpt_session_free then frees nothing,
+ * but has to be called where the work space is shared: the session leaves it. */
 GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const gpt_session_params *params,
                                     void *memory, size_t size, gpt_error *err);
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
@@ -564,13 +564,15 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
  *
  * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
  * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
- * file; [MODEL] the table of architectures, loading; [SESSION] work spaces, sessions,
- * prefixes, copies, evaluating; [GENERATE] has the saves too; [SIMD] the same kernels, faster; [LICENCE] with the list of changes.
+ * file; [MODEL] the table of architectures, loading; [SESSION] work spaces, sessions, prefixes, copies,
+ * evaluating; [GENERATE] has the saves too; [SIMD] the same kernels, faster; [LICENCE] with the list of
+ * changes.
  *
  * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
  *              all heads, S of the three; O width of att; F width of the feed-forward; N vocabulary
  *              (naive.c: V); [T, D] is row-major, last index contiguous, f32 unless stated
- * chunk        the rows of one text that go through the layers together; pass: those of all texts, at most n_batch
+ * chunk        the rows of one text that go through the layers together;  pass: those of all texts, at
+ *              most n_batch
  * stage        a line of the story's list;  unit: a row, a panel, or a band of one kv head;  slice: the
  *              units between two looks at the poll hook;  share: those of a slice for one worker
  * job          a product that a stage has queued;  piece: what one thread claims of a loop at once

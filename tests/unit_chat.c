@@ -753,6 +753,55 @@ static void test_errors(void) { errors(plain, bare); }
 static void test_strings(void) { strings(plain, bare); }
 static void test_dates(void) { dates(bare); }
 static void test_turns(void) { turns(plain); }
+
+/* An endless conversation: the oldest turns go when less than half of reserve is free, the cut stays until it must move,
+ * and each answer is that of a session that never had more than what stays. */
+static void endless(const gpt_model *m) {
+    enum { TURNS = 30, CTX = 256, RESERVE = 120 };
+    static char said[2 * TURNS][64];
+    watch w = { 0, 0, 0 };
+    gpt_session *s = session(m, CTX, 16, &w), *t = session(m, CTX, 16, &w);
+    gpt_generate_params p = letters(8, 0);
+    gpt_chat_params chat;
+    gpt_message msg[1 + 2 * TURNS], kept[1 + 2 * TURNS];
+    gpt_session_info info;
+    gpt_error err;
+    size_t i, n, n_kept, omitted = 0, moves = 0, dropped = 0, k;
+    memset(&chat, 0, sizeof chat);
+    p.sample.temperature = 0;                           /* draws would count what went */
+    chat.drop = 1; chat.reserve = RESERVE;
+    msg[0].role = "system"; msg[0].content = "Be brief.";
+    for (i = 0; i < TURNS; i++) {
+        sink o, again;
+        o.n = again.n = 0; o.text[0] = again.text[0] = 0;
+        snprintf(said[2 * i], sizeof said[0], "question %lu, please", (unsigned long)i);
+        msg[1 + 2 * i].role = "user"; msg[1 + 2 * i].content = said[2 * i];
+        n = 2 + 2 * i;
+        CHECK(gpt_chat(s, msg, n, &chat, &p, take, &o, &err) == GPT_OK, "turn %lu: %s", (unsigned long)i, err.msg);
+        gpt_session_info_get(s, &info);
+        n_kept = 0;
+        for (k = 0; k < n; k++) if (k == 0 || k > info.n_omitted) kept[n_kept++] = msg[k];
+        CHECK(info.n_omitted >= omitted && info.n_omitted % 2 == 0, "turn %lu: %lu messages left out", (unsigned long)i, (unsigned long)info.n_omitted);
+        if (info.n_omitted > omitted) {
+            CHECK(tokens_of(m, kept, n_kept) + RESERVE <= CTX, "turn %lu: a cut that leaves too little", (unsigned long)i);
+            CHECK(info.n_dropped > dropped, "turn %lu: nothing is said of what went", (unsigned long)i);
+            moves++;
+        } else CHECK(tokens_of(m, kept, n_kept) + RESERVE / 2 <= CTX && info.n_dropped == dropped, "turn %lu: no cut, though it is full", (unsigned long)i);
+        omitted = info.n_omitted; dropped = info.n_dropped;
+        CHECK(o.n == 8 && info.n_token == tokens_of(m, kept, n_kept) + 8, "turn %lu: \"%s\", %lu tokens", (unsigned long)i, o.text, (unsigned long)info.n_token);
+        gpt_session_reset(t);
+        CHECK(!gpt_chat(t, kept, n_kept, NULL, &p, take, &again, &err), "%s", err.msg);
+        CHECK(again.n == o.n && !memcmp(again.text, o.text, o.n), "turn %lu: \"%s\", alone \"%s\"", (unsigned long)i, o.text, again.text);
+        snprintf(said[2 * i + 1], sizeof said[0], "%.8s", o.text);
+        msg[2 + 2 * i].role = "assistant"; msg[2 + 2 * i].content = said[2 * i + 1];
+    }
+    CHECK(moves > 2 && omitted > TURNS, "%lu cuts, %lu messages left out", (unsigned long)moves, (unsigned long)omitted);
+    chat.drop = 0;
+    CHECK(gpt_chat(s, msg, 2 * TURNS, &chat, &p, NULL, NULL, &err) == GPT_E_CONTEXT, "without drop it is too long");
+    gpt_session_free(s);
+    gpt_session_free(t);
+}
+static void test_endless(void) { endless(plain); endless(windowed); }
 static void test_window(void) { window(windowed); }
 static void test_given_up(void) { given_up(plain); }
 static void test_memory(void) { memory(&toys[0]); }
@@ -760,7 +809,7 @@ static void test_memory(void) { memory(&toys[0]); }
 static const test tests[] = {
     { "goldens", goldens }, { "trims", trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
-    { "dates", test_dates }, { "turns", test_turns }, { "window", test_window },
+    { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
     { "given_up", test_given_up }, { "memory", test_memory }, { NULL, NULL }
 };
 

@@ -167,6 +167,17 @@ static void one_save(void) {
     reader.user = kept_save; reader.size = n;
     CHECK(!gpt_session_restore(t, &reader, &err) && !gpt_resume(t, NULL, NULL, NULL, &err), "%s: %s", path, err.msg);
     CHECK(to_the_end(t, info.n_vocab) == want, "%s: goes on with other bits", path);
+    for (k = 0; k < n; k++) {                           /* every truncation, every flipped byte is refused, and leaves an empty text */
+        reader.size = k;
+        if (!gpt_session_restore(t, &reader, &err)) CHECK(0, "%s: the first %lu bytes are taken", path, (unsigned long)k);
+        reader.size = n;
+        kept_save[k] = (unsigned char)(kept_save[k] ^ (1 + k % 255));
+        if (!gpt_session_restore(t, &reader, &err)) CHECK(0, "%s: byte %lu is another, and it is taken", path, (unsigned long)k);
+        CHECK(gpt_session_tokens(t, &n_b) && n_b == 0 && err.msg[0], "%s: %lu tokens are left", path, (unsigned long)n_b);
+        kept_save[k] = (unsigned char)(kept_save[k] ^ (1 + k % 255));
+    }
+    CHECK(!gpt_session_restore(t, &reader, &err) && !gpt_resume(t, NULL, NULL, NULL, &err), "%s: %s", path, err.msg);
+    CHECK(to_the_end(t, info.n_vocab) == want, "%s: goes on with other bits after damaged ones", path);
     a = gpt_session_tokens(s, &n_a); b = gpt_session_tokens(t, &n_b);
     CHECK(n_a == 50 && n_a == n_b && !memcmp(a, b, n_a * sizeof *a), "%s: goes on with another text", path);
     gpt_session_free(s);
