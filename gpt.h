@@ -64,7 +64,7 @@ extern "C" {
 
 typedef enum gpt_result {
     GPT_OK            =   0,
-    GPT_MORE          =   1,    /* gpt_step: not finished, call again */
+    GPT_MORE          =   1,    /* gpt_step, gpt_work_step: call again; info.result: under way */
     GPT_E_ARG         =  -1,    /* an argument makes no sense */
     GPT_E_MEMORY      =  -2,    /* out of memory */
     GPT_E_IO          =  -3,    /* a file or reader could not be opened or read */
@@ -82,10 +82,12 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
     char       msg[192];
 } gpt_error;
 
-/* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call works on a session, calls from its
- * hooks that only read work (info, tokens, ready logits); those that would change it answer GPT_E_STATE, void ones do
- * nothing, those that free included, and gpt_end asks the call to stop. Other sessions may be used freely. A hook must
- * not throw or longjmp. From other threads no call is safe: set a flag of your own that poll looks at. ---- */
+/* ---- Hooks. All-zero means: the library's own. They may ask, not act: while a call runs, all sessions
+ * of its work space are busy. From poll, trace and a text's fn one may read them (info, tokens, ready
+ * logits), hold them, and end them (gpt_end: at the next look at poll, the others go on); all else
+ * answers GPT_E_STATE or does nothing, freeing included. Sessions of other work spaces may be used
+ * freely. A hook must not throw or longjmp. While a call runs, another thread may call nothing for the
+ * same work space: set a flag of your own that poll looks at. ---- */
 
 /* Memory: both functions or none. Called while a model or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
@@ -136,9 +138,10 @@ typedef struct gpt_trace {
 } gpt_trace;
 
 /* poll is asked between slices of work of a few milliseconds at most: done of total tokens are
- * computed, of the prompt, then of one new token after the other. GPT_PAUSE makes gpt_step return,
- * and is ignored by calls that block; GPT_CANCEL ends the call with GPT_E_CANCELLED, a generation
- * with GPT_FINISH_HOST too. */
+ * computed, of the prompt, then of one new token after the other; of all texts that take part.
+ * GPT_PAUSE makes gpt_step and gpt_work_step return, and is ignored by calls that block; GPT_CANCEL
+ * ends all texts that take part, in a step every one that is not held: with GPT_E_CANCELLED, a
+ * generation with GPT_FINISH_HOST too. To end one of them: gpt_end. */
 typedef struct gpt_hooks {
     gpt_parallel parallel;      /* the host's threads instead of OpenMP */
     gpt_poll   (*poll)(void *user, size_t done, size_t total);
@@ -250,8 +253,13 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4
  * way in it (gpt_begin, gpt_chat_begin, gpt_eval_begin): a token of each session that writes, then
  * n_fill rows of prompts in equal shares, or n_batch where nobody writes; who began first has the
  * first turn, and with fewer rows than texts all have one in turn. What one session ends with, its
- * end, an error, a full context, never touches another. To threads a work space and its sessions
- * are one object: one call at a time, from any thread. */
+ * end, an error, a full context, never touches another. A call that blocks (gpt_eval, gpt_generate ...)
+ * first ends the pass under way, in which fn of others may be called, then computes its session alone.
+ *
+ * Threads: at the same time go calls on different work spaces, and all that only reads a model or a
+ * frozen session (as prefix, as src of a copy, to be saved). A work space and its sessions are one
+ * object: one call at a time, from any thread, gpt_session_new, _free and _info_get included. Free
+ * sessions, then the work space; a frozen session after all that begin with it; the model last. */
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
@@ -263,14 +271,13 @@ typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
     gpt_hooks    hooks;
 } gpt_work_params;
 
-/* Exact size of a work space in bytes. Free its sessions first: as long as it has any,
- * gpt_work_free does nothing. */
+/* Exact size of a work space in bytes. As long as it has sessions, gpt_work_free does nothing. */
 GPT_API size_t     gpt_work_bytes(const gpt_model *m, const gpt_work_params *params);
 GPT_API gpt_result gpt_work_new(gpt_work **out, const gpt_model *m, const gpt_work_params *params, gpt_error *err);
 GPT_API void       gpt_work_free(gpt_work *w);          /* NULL is fine */
 /* One pass at most, or up to a GPT_PAUSE of the poll hook, in the middle of the pass if need be.
- * GPT_MORE while any session that is not held is under way; GPT_OK: nothing is. What became of each
- * is in its gpt_session_info. GPT_E_CANCELLED: poll has ended all of them. */
+ * GPT_MORE while any session that is not held is under way; GPT_OK: nothing to do. What became of each
+ * is in its gpt_session_info. GPT_E_CANCELLED: poll has ended all that are not held. */
 GPT_API gpt_result gpt_work_step(gpt_work *w, gpt_error *err);
 
 typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
@@ -291,10 +298,12 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
     gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads and hooks must be 0 */
     /* A frozen session: this one's text begins with its text. n_ctx counts that too, but only what is
-     * more takes memory. Same model and kv, or GPT_E_FOREIGN; prefixes chain, up to 8. It outlives this
-     * one. gpt_session_rewind may go back into it: that takes from the room. */
+     * more takes memory. Same model and kv (and, where a file has factors for long texts, n_ctx on the
+     * same side of the original context), or GPT_E_FOREIGN; prefixes chain, up to 8. A rewind may go
+     * back into it: that takes from the room. For chats: the tokens that two conversations share. */
     const gpt_session *prefix;
-    int          no_logits;     /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works */
+    /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works, for 8 to 64 of them in a pass */
+    int          no_logits;
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -339,7 +348,8 @@ GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty tex
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
-/* Compute what waits, then never change again: other sessions, on any threads, may begin with its
+/* Compute what waits, then never change again (for good; made with a work space of its own it keeps
+ * that memory): other sessions, on any threads, may begin with its
  * text (params.prefix) or copy it. It leaves its work space, which may be freed before it. Calls that
  * change it give GPT_E_STATE, gpt_logits are to be read alone. */
 GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err);
@@ -351,7 +361,9 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
  * sampling go on with the same text. GPT_SAVE_CACHE resumes at once; GPT_SAVE_TOKENS is 4 bytes a token
  * and some hundred, and the text is computed again, to the same bits. A save names no pointers: a
  * restored generation is held until gpt_resume gives them. Every processor reads every save. The size
- * is exact; it grows with the text. A session may be saved while it is frozen or under way. */
+ * is exact; it grows with the text. A session may be saved while it is frozen or under way, but not
+ * from a hook; of an evaluation the tokens are saved. It takes the same model file to read it, for
+ * GPT_SAVE_CACHE the same prefix tokens too. Saving a cache takes milliseconds: not for a frame. */
 enum { GPT_SAVE_TOKENS = 0, GPT_SAVE_CACHE = 1 };
 typedef struct gpt_writer {     /* where the bytes go, in order; write NULL: to user, memory of size bytes */
     size_t (*write)(void *user, const void *src, size_t n);     /* bytes written; fewer: an error */
@@ -360,12 +372,13 @@ typedef struct gpt_writer {     /* where the bytes go, in order; write NULL: to 
 } gpt_writer;
 GPT_API size_t     gpt_session_save_bytes(const gpt_session *s, int what);
 GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_writer *w, gpt_error *err);
-/* GPT_E_FORMAT: damaged; GPT_E_FOREIGN: of another model, kv or prefix; GPT_E_CONTEXT: it does not fit.
- * The text is then as after gpt_session_reset. r->read NULL: from user, memory of size bytes. Never
+/* GPT_E_FORMAT: damaged; GPT_E_UNSUPPORTED: of another version; GPT_E_FOREIGN: of another model, kv or
+ * prefix; GPT_E_CONTEXT: it does not fit. The text is then as after gpt_session_reset. r->size is that
+ * of the save alone; r->read NULL: from user, memory of size bytes. Never
  * harmful, whatever the bytes are; but only who wrote them knows that they are what was computed. */
 GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *r, gpt_error *err);
-/* 1 = in steps of its work space its rows wait, and nothing is lost; a call that blocks computes it
- * all the same. From hooks too. */
+/* 1 = in steps of its work space it waits, behind the pass under way, until 0; nothing is lost. A call
+ * that blocks computes it all the same. From hooks too. */
 GPT_API void       gpt_session_hold(gpt_session *s, int on);
 /* Of its work space: these hooks instead of all before (NULL: none), from the next call on, also between two
  * gpt_steps. GPT_E_ARG for a parallel of more workers than the session was made for. */
@@ -386,14 +399,15 @@ typedef struct gpt_eval_params {    /* NULL or {0} */
 } gpt_eval_params;
 
 /* gpt_eval or gpt_score in slices: gpt_step or gpt_work_step compute, until info.result is no longer
- * GPT_MORE. So long what params point to must stay valid; ids are copied. */
+ * GPT_MORE, which may be at once; then gpt_logits are ready. So long what params point to must stay
+ * valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
                                   gpt_error *err);
 
 /* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before
- * gpt_sample. Valid until the next evaluation. NULL before the first one, and while the last token
- * waits to be computed, as it does after gpt_generate and mostly after gpt_session_rewind: gpt_eval
- * of no tokens computes it. */
+ * gpt_sample. Valid until a call changes this session. NULL with no_logits, in an empty text, and
+ * while the last token waits to be computed, as it mostly does after gpt_generate and
+ * gpt_session_rewind: gpt_eval of no tokens computes it. */
 GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
@@ -415,8 +429,8 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
  * in the text (info.n_dropped included) alone, so it needs no state: a text that is rewound, saved
  * or generated in slices comes out the same. Never fails on strange logits (NaN counts as -infinity;
- * if nothing is left, the lowest id wins); -1 where gpt_logits is NULL. Does not append the token:
- * gpt_eval does. */
+ * if nothing is left, the lowest id wins); -1 where gpt_logits is NULL, frozen, or a call at work. Does
+ * not append the token: gpt_eval does. */
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
 
 /* ---- Text ---- */
@@ -432,8 +446,9 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     size_t             n_stop;          /* at most 16, each at most 256 bytes */
     int                special;         /* control tokens may be spelled in the prompt: never for text from a user */
     int                ignore_end;      /* go on after an end token */
-    /* 1 = when the context is full, keep the first n_keep tokens (and the prefix) and the newest half of
-     * the others, compute them anew and go on: info.n_dropped tells. 0: GPT_FINISH_CONTEXT */
+    /* 1 = when the context is full, keep the first n_keep tokens of the text (at least the prefix) and the
+     * newest half of the others, compute these anew and go on: info.n_dropped tells. 0, and where nothing
+     * can go: GPT_FINISH_CONTEXT */
     int                roll;
     size_t             n_keep;
 } gpt_generate_params;
@@ -450,15 +465,16 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
 
 /* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else
  * than GPT_MORE. A step returns when poll says GPT_PAUSE (in the middle of a forward pass if need
- * be) or, at the latest, after one token. Stop strings are copied; fn and the sampling bias must
- * stay valid. gpt_end gives up early: fn gets what was held back, the text stays. From a hook it
- * has the call at work stop: with GPT_FINISH_HOST, gpt_eval and gpt_score with GPT_E_CANCELLED. */
+ * be) or, at the latest, after one token; in a batch gpt_work_step is meant. Stop strings are copied;
+ * fn and the sampling bias must stay valid. gpt_end gives up early, with GPT_FINISH_HOST: fn gets what
+ * was held back, the text stays; a blocking gpt_eval or gpt_score, from a hook, with GPT_E_CANCELLED.
+ * A reset, rewind, restore or free ends it too; other calls answer GPT_E_STATE. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
-/* The generation under way goes on with these: after gpt_session_restore, or where fn or the bias have
- * moved. params NULL: as before, but for the bias after a restore; the stop strings stay what they were. */
+/* The generation under way goes on with these, after gpt_session_restore or where fn or the bias have
+ * moved: fn and user, and of params, if not NULL, all but special and the stop strings. */
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
                               gpt_error *err);
 
@@ -488,7 +504,7 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
 
     /* 1 = where a conversation leaves less than half of reserve free, gpt_chat leaves out the oldest turns
      * behind the system message until reserve tokens are (0 = half of the context): info.n_omitted tells.
-     * They stay out in the next calls, so that what is computed stays of use. */
+     * They stay out in the next calls, so that what is computed stays of use: always give all messages. */
     int         drop;
     size_t      reserve;
 } gpt_chat_params;
@@ -823,7 +839,8 @@ struct gpt_session {                    /* a text */
     /* token[0, n_past) is in the cache, token[n_past, n_token) waits to be computed */
     gpt_token         *token;
     size_t             n_past, n_token;
-    size_t             n_dropped, n_cut;        /* tokens that the text had before; messages that a chat leaves out */
+    size_t             n_dropped, n_cut;        /* tokens that the text had before; messages that a chat leaves out: */
+    uint64_t           cut_digest;              /* of those, so that another conversation keeps its own */
     size_t             n_committed;     /* a cancel takes back the waiting tokens from here on: those of the call */
     size_t             n_written;       /* positions ever written: a window layer still holds the last of those */
     size_t             origin, n_room;  /* of the cache: so many positions from there on; the prefix's lie before */
@@ -836,7 +853,7 @@ struct gpt_session {                    /* a text */
 
     /* what is under way */
     int                doing;           /* GPTI_IDLE, ... */
-    int                held, stop;      /* its rows wait; a hook has called gpt_end */
+    int                held, stop;      /* its rows wait, 1: for the host, 2: for gpt_resume; a hook has called gpt_end */
     gpt_result         result;          /* of what was begun last; GPT_MORE: under way */
     size_t             from;            /* n_past when it came */
     size_t             n_in_pass;       /* rows in the pass under way */
@@ -7825,6 +7842,9 @@ static void gpti_go_back(gpt_session *s, size_t n) {
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
     s->origin = n & ~(size_t)15;
+    if (s->params.prefix && n == s->params.prefix->n_token) {
+        s->last_logits = s->params.prefix->last_logits; s->lent = 0;
+    }
     for (i = 0; n > s->origin && i < s->m->hp.n_layer; i++)
         gpti_copy_cache(s, gpti_origin(s->params.prefix, n), i, s->origin, n);
 }
@@ -7841,7 +7861,7 @@ static void gpti_interrupt(gpt_session *s) {
     gpti_leave_pass(s);
     if (s->doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
     if (s->doing) s->result = s->doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
-    s->doing = GPTI_IDLE;
+    s->doing = GPTI_IDLE; s->held &= 1;
 }
 
 static void gpti_reset(gpt_session *s) {
@@ -7989,7 +8009,7 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
     return gpti_leave(s, r);
 }
 
-GPT_API void gpt_session_hold(gpt_session *s, int on) { if (s && s->w) s->held = on != 0; }
+GPT_API void gpt_session_hold(gpt_session *s, int on) { if (s && s->w) s->held = on ? s->held | 1 : 0; }
 
 GPT_API void gpt_session_free(gpt_session *s) {
     gpt_model *m = s ? (gpt_model *)s->m : NULL;
@@ -8044,7 +8064,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->bytes = s->bytes; info->n_token = s->n_token;
     info->n_computed = gpti_n_computed(s);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
-    info->result = s->result; info->held = s->held; info->frozen = !s->w;
+    info->result = s->result; info->held = s->held != 0; info->frozen = !s->w;
     info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut;
     info->n_prefix = s->params.prefix ? s->params.prefix->n_token : 0;
 }
@@ -8173,6 +8193,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
     gpti_rewind(s, same, NULL);
+    if (s->lent) s->last_logits = NULL;         /* the host may have changed them */
     o = gpti_origin(src, done);
     for (i = 0; done > same && i < s->m->hp.n_layer; i++) {
         const size_t cap = s->cache[i].cap, end = (done + 15) & ~(size_t)15;
@@ -8188,7 +8209,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (done > same) { s->n_past = done; s->last_logits = NULL; }
     s->n_written = gpti_max(s->n_written, s->n_past);
     s->n_token = s->n_committed = n; s->from = s->n_past;
-    s->n_dropped = src->n_dropped; s->n_cut = src->n_cut;
+    s->n_dropped = src->n_dropped; s->n_cut = src->n_cut; s->cut_digest = src->cut_digest;
     memset(&s->gen->stream, 0, sizeof s->gen->stream);
     if (s->logits && n == s->n_past && n == src->n_past && src->last_logits && !src->lent && !s->last_logits) {
         memcpy(s->logits, src->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
@@ -8683,7 +8704,7 @@ static void gpti_finish(gpt_session *s, gpt_finish why) {
         gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
-    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0;
+    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
 }
 
 /* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
@@ -8760,7 +8781,11 @@ static gpt_finish gpti_enough(const gpt_session *s) {
 static int gpti_roll(gpt_session *s) {
     gpti_generation *g = s->gen;
     const size_t keep = gpti_max(gpti_min(g->params.n_keep, s->n_token), s->n_shared), to = gpti_held_before(s, keep);
-    const size_t n = (s->n_token - keep + 1) / 2;
+    size_t n = s->n_token, behind = g->stream.behind;
+    int edge = 0;
+    while (behind && n > keep)                  /* what the host has not been given stays */
+        behind -= gpti_min(behind, gpti_tokenizer_shown(&s->m->tok, s->token[--n], g->show, &edge).n);
+    n = gpti_min(n - keep, (s->n_token - keep + 1) / 2);
     if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
     gpti_go_back(s, to);
     s->n_token -= n; s->n_dropped += n;
@@ -8839,7 +8864,10 @@ static uint64_t gpti_save_u64(gpti_save *f, uint64_t v, uint64_t most) {
     if (v > most) gpti_save_fail(f, GPT_E_FORMAT, "a number is out of its bounds");
     return f->fail ? 0 : v;
 }
-static size_t gpti_save_size(gpti_save *f, size_t v, size_t most) { return (size_t)gpti_save_u64(f, v, most); }
+static size_t gpti_save_size(gpti_save *f, size_t v, size_t most) {     /* SIZE_MAX: none, though it was less there */
+    const uint64_t x = gpti_save_u64(f, v, most == SIZE_MAX ? UINT64_MAX : most);
+    return x > SIZE_MAX ? SIZE_MAX : (size_t)x;
+}
 static int gpti_save_int(gpti_save *f, int v) {
     return (int)(uint32_t)gpti_save_u64(f, (uint32_t)v, UINT32_MAX);
 }
@@ -8968,6 +8996,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const size_t n_token = gpti_save_size(f, s->n_token, GPTI_MAX_CTX);
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
     const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
+    const uint64_t cut_digest = gpti_save_u64(f, s->cut_digest, UINT64_MAX);
     size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
     if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
@@ -8982,7 +9011,8 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
         gpti_save_cache(f, s, i, from, n_past);
     }
     if (!f->c || f->fail) return !f->fail;
-    s->n_token = n_token; s->n_committed = n_committed; s->n_dropped = n_dropped; s->n_cut = n_cut;
+    s->n_token = n_token; s->n_committed = n_committed; s->n_dropped = n_dropped;
+    s->n_cut = n_cut; s->cut_digest = cut_digest;
     s->n_past = s->n_written = s->from = n_past; s->kept_from = kept_from;
     s->last_logits = NULL;
     return gpti_is_held(s, n_past) || gpti_save_fail(f, GPT_E_FORMAT, "a layer lacks positions");
@@ -9009,7 +9039,7 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     *s->gen = g;
     s->lent = 0; s->logits_wanted = GPTI_LOGITS_LAST; s->result = GPT_OK;
     if (!doing) return GPT_OK;
-    s->doing = GPTI_GENERATES; s->result = GPT_MORE; s->held = 1;
+    s->doing = GPTI_GENERATES; s->result = GPT_MORE; s->held |= 2;
     gpti_take_turn(s->w, s, 1);
     return GPT_OK;
 }
@@ -9039,10 +9069,10 @@ GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *reader,
     gpti_source source;
     gpt_result r;
     GPTI_TRY(gpti_enter(s, "gpt_session_restore", -1, err));
+    if (!reader) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_restore: reader must not be NULL"));
     gpti_reset(s);
     s->gen->finish = GPT_FINISH_NONE;
     memset(&f, 0, sizeof f);
-    if (!reader) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_session_restore: reader must not be NULL"));
     if (reader->read) gpti_source_reader(&source, reader);
     else gpti_source_memory(&source, reader->user, (size_t)reader->size);
     gpti_cursor_init(&c, &source, "save", err);
@@ -9061,7 +9091,7 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
     g = s->gen;
     if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
     g->fn = fn; g->user = user;
-    s->held = 0;
+    s->held &= 1;
     return gpti_leave(s, GPT_OK);
 }
 
@@ -9550,6 +9580,12 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return *n ? GPT_OK : gpti_fail(err, GPT_E_ARG, "chat: the conversation is empty");
 }
 
+static uint64_t gpti_chat_digest(const gpti_chat *c, size_t begin, size_t n) {
+    uint64_t h = 0;
+    for (; n-- > 0; begin++) h = gpti_digest(h, c->msg[begin].content, strlen(c->msg[begin].content));
+    return h;
+}
+
 /* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
 static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, const gpt_chat_params *chat, gpt_token **ids, size_t *n,
                                 size_t *n_all, void **own, gpt_error *err) {
@@ -9557,7 +9593,9 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, const gpt_chat_par
     const size_t reserve = gpti_min(chat && chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
     size_t want = reserve / 2, next;
     gpt_result r;
-    c->n_drop = chat && chat->drop && s->n_cut <= most ? s->n_cut : 0;
+    c->n_drop = 0;
+    if (chat && chat->drop && s->n_cut <= most && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut))
+        c->n_drop = s->n_cut;
     for (*n_all = 0;; *own = NULL) {
         r = gpti_chat_ids(s, c, ids, n, own, err);
         if (!*n_all) *n_all = *n;
@@ -9583,8 +9621,10 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     r = gpti_chat_fit(s, &c, chat, &ids, &n, &n_all, &own, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        if (n > gpti_most_tokens(s, keep)) r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not "
-            "fit: it has room for %llu", (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, keep));
+        at = gpti_most_tokens(s, gpti_held_before(s, keep));
+        if (n > at)
+            r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit: there is room for %llu",
+                          (gpti_ull)n, (gpti_ull)at);
         at = gpti_min(keep, s->n_past);
         if (!r) r = gpti_rewind(s, keep, err);
         if (!r) r = gpti_append(s, ids + keep, n - keep, s->n_past, err);
@@ -9596,6 +9636,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     }
     if (!r) {
         s->n_dropped = (c.n_drop ? s->n_dropped : 0) + (n_all - n); s->n_cut = c.n_drop;
+        s->cut_digest = gpti_chat_digest(&c, !gpti_chat_role(c.msg[0].role), c.n_drop);
         s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&

@@ -161,7 +161,7 @@ typedef struct room {               /* a work space; rooms of index N_ROOM + k: 
 
 typedef struct slot {
     gpt_session *s, *ref;           /* ref: alone, in its own work space, always told to compute at once */
-    int          room, no_logits, held;
+    int          room, no_logits, held;                 /* held: 1 by the host, 2 as it was restored in mid-sentence */
     gpt_kv       kv;
     uint32_t     n_ctx;
     text         now;               /* at rest: the text; else as it was before the call */
@@ -250,7 +250,8 @@ static void settle(slot *k) {
     if (!k->s) return;
     gpt_session_info_get(k->s, &i);
     see(&t, k->s);
-    CHECK(i.n_token == t.n && i.n_computed <= t.n && i.held == k->held && i.n_ctx == k->n_ctx, AT ": slot %d: info of %u tokens, %u computed, held %d",
+    if (i.result != GPT_MORE) k->held &= 1;
+    CHECK(i.n_token == t.n && i.n_computed <= t.n && i.held == (k->held != 0) && i.n_ctx == k->n_ctx, AT ": slot %d: info of %u tokens, %u computed, held %d",
           AT_ARGS, at, (unsigned)i.n_token, (unsigned)i.n_computed, i.held);
     if (!k->doing) {
         CHECK(same(&k->now, t.t, t.n), AT ": slot %d at rest: %u tokens, expected %u, or others", AT_ARGS, at, (unsigned)t.n, (unsigned)k->now.n);
@@ -342,12 +343,17 @@ static slot *one_of(int r) {                    /* of a room, or NULL */
     return k->s && k->room == r ? k : NULL;
 }
 
+static void hold(slot *k, int on) {
+    k->held = on ? k->held | 1 : 0;
+    gpt_session_hold(k->s, on);
+}
+
 static void act(int r) {
     slot *k = one_of(r);
     if (!k || in_hook > 1) return;
     switch (below(5)) {
     case 0: end(k); break;
-    case 1: gpt_session_hold(k->s, k->held = (int)below(2)); break;
+    case 1: hold(k, (int)below(2)); break;
     case 2: r = 1 - r; if (r == 0 || r == 1) gpt_work_step(rooms[r].w, NULL); break;       /* another work space */
     default: misuse(k); break;
     }
@@ -758,7 +764,7 @@ static void op_save(slot *k) {
     k->now = start;
     gpt_work_step(k->s->w, &err);               /* it is held */
     CHECK(result_of(k->s) == GPT_MORE, AT ": slot %d: result %d", AT_ARGS, (int)(k - slots), (int)result_of(k->s));
-    k->doing = WRITES; k->held = 1;
+    k->doing = WRITES; k->held |= 2;
     if (k != o) {
         k->want = o->want; k->raw = o->raw; k->n_least = o->n_least; k->finish = o->finish; k->says = o->says; k->want_says = o->want_says;
         k->n_stop = o->n_stop; k->rolls = o->rolls; k->g = o->g; k->refused = o->refused;
@@ -766,7 +772,7 @@ static void op_save(slot *k) {
     see(&t, k->s);
     if (k->n_ctx != o->n_ctx || k->prefix || o->prefix) { end(k); return; }
     CHECK(gpt_resume(k->s, below(2) ? NULL : &k->g, on_text, k, &err) == GPT_OK, AT ": slot %d: %s", AT_ARGS, (int)(k - slots), err.msg);
-    k->held = 0;
+    k->held &= 1;
 }
 
 static void op_sample(slot *k) {
@@ -811,7 +817,7 @@ static void operation(void) {
     else if (dice < 68) op_work_step((int)below(N_ROOM));
     else if (dice < 76) op_step(k);
     else if (dice < 79) { op_name = "gpt_end"; end(k); }
-    else if (dice < 83) { op_name = "gpt_session_hold"; gpt_session_hold(k->s, k->held = !below(3)); }
+    else if (dice < 83) { op_name = "gpt_session_hold"; hold(k, !below(3)); }
     else if (dice < 87) op_rewind(k);
     else if (dice < 89) op_reset(k);
     else if (dice < 92) { op_name = "gpt_session_free"; close_slot(k); }
