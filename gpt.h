@@ -853,7 +853,7 @@ struct gpt_session {                    /* a text */
 
     /* what is under way */
     int                doing;           /* GPTI_IDLE, ... */
-    int                held, stop;      /* its rows wait, 1: for the host, 2: for gpt_resume; a hook has called gpt_end */
+    int                held, stop;      /* it waits, 1: for the host, 2: for gpt_resume; a hook has called gpt_end */
     gpt_result         result;          /* of what was begun last; GPT_MORE: under way */
     size_t             from;            /* n_past when it came */
     size_t             n_in_pass;       /* rows in the pass under way */
