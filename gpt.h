@@ -8892,41 +8892,61 @@ static int gpti_save_words(gpti_save *f, void *words, size_t n) {
     return !f->fail;
 }
 
-static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
-    gpti_stream *st = &g->stream;
-    gpt_sample_params *p = &g->params.sample;
-    size_t i, n;
-    p->penalty_last_n = gpti_save_int(f, p->penalty_last_n); p->top_k = gpti_save_int(f, p->top_k);
-    p->repeat_penalty = gpti_save_f32(f, p->repeat_penalty);
-    p->frequency_penalty = gpti_save_f32(f, p->frequency_penalty);
-    p->presence_penalty = gpti_save_f32(f, p->presence_penalty);
-    p->top_p = gpti_save_f32(f, p->top_p); p->min_p = gpti_save_f32(f, p->min_p);
-    p->temperature = gpti_save_f32(f, p->temperature);
-    p->seed = gpti_save_u64(f, p->seed, UINT64_MAX);
-    g->params.max_tokens = gpti_save_size(f, g->params.max_tokens, SIZE_MAX);
-    g->params.ignore_end = gpti_save_int(f, g->params.ignore_end); g->params.roll = gpti_save_int(f, g->params.roll);
-    g->params.n_keep = gpti_save_size(f, g->params.n_keep, SIZE_MAX);
-    g->finish = (gpt_finish)gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
-    g->n_prompt = gpti_save_size(f, g->n_prompt, SIZE_MAX);
-    g->n_generated = gpti_save_size(f, g->n_generated, SIZE_MAX);
-    g->show = gpti_save_int(f, g->show); g->edge = gpti_save_int(f, g->edge); g->stale = gpti_save_int(f, g->stale);
-    g->edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
-    st->n_stop = (int)gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
-    for (i = 0; i < (size_t)st->n_stop && !f->fail; i++) {
+/* The same in place: *v changes only where this reads. */
+static void gpti_save_at_int(gpti_save *f, int *v) { const int x = gpti_save_int(f, *v); if (f->c) *v = x; }
+static void gpti_save_at_f32(gpti_save *f, float *v) { const float x = gpti_save_f32(f, *v); if (f->c) *v = x; }
+static void gpti_save_at_size(gpti_save *f, size_t *v) {
+    const size_t x = gpti_save_size(f, *v, SIZE_MAX);
+    if (f->c) *v = x;
+}
+static void gpti_save_at_byte(gpti_save *f, unsigned char *v, size_t most) {
+    const size_t x = gpti_save_size(f, *v, most);
+    if (f->c) *v = (unsigned char)x;
+}
+
+static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+    const size_t n_stop = gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
+    size_t i, n, at, longest, state;
+    for (i = 0; i < n_stop && !f->fail; i++) {
         n = gpti_save_size(f, st->len[i], GPTI_STOP_BYTES);
         if (!n) { gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty"); return; }
         gpti_save_bytes(f, st->stop[i], n);
-        if (f->c) gpti_stream_border(st, i, n);
-        st->at[i] = (uint16_t)gpti_save_size(f, st->at[i], n - 1);
+        at = gpti_save_size(f, st->at[i], n - 1);
+        if (!f->c) continue;
+        gpti_stream_border(st, i, n);
+        st->at[i] = (uint16_t)at;
     }
-    st->longest = (int)gpti_save_size(f, (size_t)st->longest, (size_t)gpti_max((size_t)st->n_stop, 1) - 1);
-    st->state = (int)gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
-    st->need = (unsigned char)gpti_save_size(f, st->need, 3);
-    st->n_part = (unsigned char)gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
+    longest = gpti_save_size(f, (size_t)st->longest, gpti_max(n_stop, 1) - 1);
+    state = gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
+    if (f->c) { st->n_stop = (int)n_stop; st->longest = (int)longest; st->state = (int)state; }
+    gpti_save_at_byte(f, &st->need, 3);
+    n = gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
+    if (f->c) st->n_part = (unsigned char)n;
     gpti_save_bytes(f, st->part, 4);
-    st->low = (unsigned char)gpti_save_size(f, st->low, 255);
-    st->high = (unsigned char)gpti_save_size(f, st->high, 255);
-    st->behind = gpti_save_size(f, st->behind, (size_t)1 << 30);
+    gpti_save_at_byte(f, &st->low, 255);
+    gpti_save_at_byte(f, &st->high, 255);
+    n = gpti_save_size(f, st->behind, (size_t)1 << 30);
+    if (f->c) st->behind = n;
+}
+
+static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
+    gpt_sample_params *p = &g->params.sample;
+    uint64_t seed;
+    size_t finish, edge_at;
+    gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
+    gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
+    gpti_save_at_f32(f, &p->presence_penalty); gpti_save_at_f32(f, &p->top_p);
+    gpti_save_at_f32(f, &p->min_p); gpti_save_at_f32(f, &p->temperature);
+    seed = gpti_save_u64(f, p->seed, UINT64_MAX);
+    gpti_save_at_size(f, &g->params.max_tokens);
+    gpti_save_at_int(f, &g->params.ignore_end); gpti_save_at_int(f, &g->params.roll);
+    gpti_save_at_size(f, &g->params.n_keep);
+    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
+    gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
+    gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
+    edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
+    if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
+    gpti_save_stream(f, &g->stream);
 }
 
 /* Layer i's positions of s from the multiple of 16 `from` to n_past */
@@ -9019,13 +9039,10 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
 }
 
 static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t size) {
-    gpti_generation g;
     uint64_t sum;
     int doing, row;
-    memset(&g, 0, sizeof g);
-    if (!f->c) g = *s->gen;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
-    gpti_save_generation(f, &g);
+    gpti_save_generation(f, s->gen);            /* where this reads it is empty, as after a reset */
     doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
@@ -9036,7 +9053,6 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     if (gpti_save_u64(f, sum, UINT64_MAX) != sum) gpti_save_fail(f, GPT_E_FORMAT, "its checksum is wrong");
     if (f->fail || !f->c) return f->fail;
     if (row && s->n_token && s->n_past == s->n_token) s->last_logits = s->logits;
-    *s->gen = g;
     s->lent = 0; s->logits_wanted = GPTI_LOGITS_LAST; s->result = GPT_OK;
     if (!doing) return GPT_OK;
     s->doing = GPTI_GENERATES; s->result = GPT_MORE; s->held |= 2;
