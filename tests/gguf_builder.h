@@ -193,4 +193,48 @@ static inline int gb_write(gb *g, const char *path) {                          /
     return (f ? fclose(f) == 0 : 0) && ok;
 }
 
+/* The vocabulary of toys that write text: byte-level BPE of three merges or, pieced, SentencePiece with byte fallback and a few
+ * pieces. Returns its size. */
+enum { GB_N_PIECE = 18 };
+static inline unsigned gb_toy_vocabulary(gb *g, int pieced) {
+    static const char *const pieces[GB_N_PIECE] = { "<unk>", "<s>", "</s>", "<|x|>", "<b>", " ", "a", " a", "b", " b", "ab",
+        "\xC3\xA9", " \xF0\x9F\x98\x80", "\n", "b\n", "  ", "aaa", "a b" };
+    static const char *const merges[] = { "a b", "a a", "aa a" };
+    const unsigned n_vocab = pieced ? GB_N_PIECE + 256 : 256 + 5;
+    char text[8];
+    size_t n, i, k;
+    gb_kv_str(g, "tokenizer.ggml.model", pieced ? "llama" : "gpt2");
+    gb_kv_str(g, "tokenizer.ggml.pre", "gpt-2");
+    gb_kv_array(g, "tokenizer.ggml.tokens", GB_STR, n_vocab);
+    for (i = 0; pieced && i < GB_N_PIECE; i++) {             /* SentencePiece spells a space U+2581 */
+        char spelled[32];
+        const char *q;
+        for (q = pieces[i], n = 0; *q; q++) n += (size_t)sprintf(spelled + n, *q == ' ' ? "\xE2\x96\x81" : "%c", *q);
+        gb_text(g, &g->kv, spelled, n);
+    }
+    for (i = 0; pieced && i < 256; i++) { sprintf(text, "<0x%02X>", (unsigned)i); gb_text(g, &g->kv, text, 6); }
+    for (i = 0, k = 256; !pieced && i < 256; i++) {       /* the byte alphabet of GPT-2 */
+        const unsigned cp = (unsigned)((i > 32 && i < 127) || (i > 160 && i != 173) ? i : k++);
+        text[0] = (char)(cp < 128 ? cp : 0xC0 | cp >> 6);
+        text[1] = (char)(0x80 | (cp & 63));
+        gb_text(g, &g->kv, text, cp < 128 ? 1 : 2);
+    }
+    if (!pieced) {
+        gb_text(g, &g->kv, "ab", 2); gb_text(g, &g->kv, "aa", 2); gb_text(g, &g->kv, "aaa", 3);
+        gb_text(g, &g->kv, "<s>", 3); gb_text(g, &g->kv, "<|x|>", 5);
+        gb_kv_strs(g, "tokenizer.ggml.merges", merges, 3);
+    }
+    gb_kv_array(g, "tokenizer.ggml.token_type", GB_I32, n_vocab);
+    for (i = 0; i < n_vocab; i++)
+        gb_uint(g, &g->kv, !pieced ? i < 259 ? 1 : 3 : i >= GB_N_PIECE ? 6 : i == 0 ? 2 : i < 4 ? 3 : i == 4 ? 4 : 1, 4);
+    if (pieced) {
+        gb_kv_array(g, "tokenizer.ggml.scores", GB_FLOAT, n_vocab);
+        for (i = 0; i < n_vocab; i++) gb_float(g, &g->kv, -(float)i);
+    } else {
+        gb_kv_u32(g, "tokenizer.ggml.bos_token_id", 259);
+        gb_kv_bool(g, "tokenizer.ggml.add_bos_token", 1);
+    }
+    return n_vocab;
+}
+
 #endif

@@ -13,13 +13,10 @@ static uint32_t below(uint32_t n) { seed = seed * 1664525u + 1013904223u; return
 
 /* ---- Models -------------------------------------------------------------------------------------------------------- */
 
-enum { D = 32, FF = 40, N_PIECE = 18 };
-static const char *const pieces[N_PIECE] = { "<unk>", "<s>", "</s>", "<|x|>", "<b>", " ", "a", " a", "b", " b", "ab", "\xC3\xA9", " \xF0\x9F\x98\x80",
-    "\n", "b\n", "  ", "aaa", "a b" };
+enum { D = 32, FF = 40 };
 
 /* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens; 3: layer 0 a short convolution of 3 */
 static gpt_model *model(int kind) {
-    static const char *const merges[] = { "a b", "a a", "aa a" };
     enum { ALL = 31, NO_CONV = 15, WINDOW = 4, NORMS = 12, CONV = 16 };     /* bits: kinds 0 to 2, layers 1 and 0 of kind 3 */
     static const struct { const char *name; uint64_t d0, d1; int has; } t[] = { { "attn_norm", D, 0, ALL }, { "ffn_norm", D, 0, ALL },
         { "attn_q", D, 32, NO_CONV }, { "attn_k", D, 16, NO_CONV }, { "attn_v", D, 16, NO_CONV }, { "attn_output", 32, D, NO_CONV },
@@ -27,12 +24,12 @@ static gpt_model *model(int kind) {
         { "attn_k_norm", 8, 0, NORMS }, { "post_attention_norm", D, 0, WINDOW }, { "post_ffw_norm", D, 0, WINDOW },
         { "shortconv.in_proj", D, 96, CONV }, { "shortconv.conv", 3, D, CONV }, { "shortconv.out_proj", D, D, CONV } };
     const char *arch = kind == 3 ? "lfm2" : kind == 2 ? "gemma3" : "llama";
-    const unsigned n_vocab = kind ? N_PIECE + 256 : 256 + 5;
+    unsigned n_vocab;
     gpt_model_params p;
     gpt_model *m = NULL;
     gpt_error err;
     const unsigned char *file;
-    char name[64], text[8];
+    char name[64];
     static float w[300 * D];
     size_t n, i, k;
     gb g;
@@ -54,37 +51,7 @@ static gpt_model *model(int kind) {
     }
     gb_kv_f32(&g, KEY("attention.layer_norm_rms_epsilon"), 1e-5f);
     if (kind == 2) gb_kv_u32(&g, KEY("attention.sliding_window"), 8);
-    gb_kv_str(&g, "tokenizer.ggml.model", kind ? "llama" : "gpt2");
-    gb_kv_str(&g, "tokenizer.ggml.pre", "gpt-2");
-    gb_kv_array(&g, "tokenizer.ggml.tokens", GB_STR, n_vocab);
-    for (i = 0; kind && i < N_PIECE; i++) {             /* SentencePiece spells a space U+2581 */
-        char spelled[32];
-        const char *q;
-        for (q = pieces[i], n = 0; *q; q++) n += (size_t)sprintf(spelled + n, *q == ' ' ? "\xE2\x96\x81" : "%c", *q);
-        gb_text(&g, &g.kv, spelled, n);
-    }
-    for (i = 0; kind && i < 256; i++) { sprintf(text, "<0x%02X>", (unsigned)i); gb_text(&g, &g.kv, text, 6); }
-    for (i = 0, k = 256; !kind && i < 256; i++) {       /* the byte alphabet of GPT-2 */
-        const unsigned cp = (unsigned)((i > 32 && i < 127) || (i > 160 && i != 173) ? i : k++);
-        text[0] = (char)(cp < 128 ? cp : 0xC0 | cp >> 6);
-        text[1] = (char)(0x80 | (cp & 63));
-        gb_text(&g, &g.kv, text, cp < 128 ? 1 : 2);
-    }
-    if (!kind) {
-        gb_text(&g, &g.kv, "ab", 2); gb_text(&g, &g.kv, "aa", 2); gb_text(&g, &g.kv, "aaa", 3);
-        gb_text(&g, &g.kv, "<s>", 3); gb_text(&g, &g.kv, "<|x|>", 5);
-        gb_kv_strs(&g, "tokenizer.ggml.merges", merges, 3);
-    }
-    gb_kv_array(&g, "tokenizer.ggml.token_type", GB_I32, n_vocab);
-    for (i = 0; i < n_vocab; i++)
-        gb_uint(&g, &g.kv, !kind ? i < 259 ? 1 : 3 : i >= N_PIECE ? 6 : i == 0 ? 2 : i < 4 ? 3 : i == 4 ? 4 : 1, 4);
-    if (kind) {
-        gb_kv_array(&g, "tokenizer.ggml.scores", GB_FLOAT, n_vocab);
-        for (i = 0; i < n_vocab; i++) gb_float(&g, &g.kv, -(float)i);
-    } else {
-        gb_kv_u32(&g, "tokenizer.ggml.bos_token_id", 259);
-        gb_kv_bool(&g, "tokenizer.ggml.add_bos_token", 1);
-    }
+    n_vocab = gb_toy_vocabulary(&g, kind != 0);
     for (i = 0; i < sizeof w / sizeof *w; i++) w[i] = (float)((double)below(2001) / 1000.0 - 1.0);
     gb_tensor_f32(&g, "token_embd.weight", 2, D, n_vocab, w);
     for (i = 0; i < D; i++) w[i] = 1.0f;
