@@ -74,7 +74,8 @@ typedef enum gpt_result {
     GPT_E_CONTEXT     =  -7,    /* does not fit the context */
     GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk */
     GPT_E_STATE       =  -9,    /* the object is not in a state that allows this call */
-    GPT_E_FOREIGN     = -10     /* sound, but of another model or cache format */
+    GPT_E_FOREIGN     = -10,    /* sound, but of another model, cache format or constraint */
+    GPT_E_REFUSED     = -11     /* a text that the constraint, or messages that the chat template does not take */
 } gpt_result;
 
 typedef struct gpt_error {      /* always valid to read after a call that was given it; msg is "" on success */
@@ -439,6 +440,32 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params);
  * generation. */
 typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
 
+/* What a generated text may be: a grammar, a JSON schema, any JSON, or one of some strings. Compiled
+ * once, then immutable: any number of sessions on any threads may use it; free it after the last
+ * generation that names it. Bounded: 1 MiB of text, arrays and objects, or rules, as deep as a session's
+ * n_nest. Control tokens come only where the grammar names them, end tokens only where the text may end.
+ * Written JSON has between its tokens nothing, a space, or a line end with at most 20 blanks, and
+ * properties come in the schema's order, additional ones last. */
+typedef struct gpt_constraint gpt_constraint;
+typedef struct gpt_constraint_params {  /* exactly one of the first four */
+    const char        *gbnf;            /* a grammar in llama.cpp's notation; it begins with the rule root */
+    const char        *schema;          /* JSON schema. Its keywords that are not supported are errors */
+    int                json;            /* 1 = any JSON value */
+    const char *const *strings;
+    size_t             n_string;
+    const char        *trigger;         /* the text is free until this has come up in it; NULL: from its beginning */
+} gpt_constraint_params;
+
+/* m: whose tokens it is for; NULL: for gpt_constraint_check alone. On failure *out is NULL and the error
+ * names the rule, or the path in the schema and the keyword. */
+GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *params,
+                                      gpt_error *err);
+/* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
+ * (NULL is fine) cannot stand there. White space and digits in JSON as RFC 8259 has them, without the
+ * bounds of what is written; the trigger does not count. */
+GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at, gpt_error *err);
+GPT_API void       gpt_constraint_free(gpt_constraint *c);
+
 typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full */
     gpt_sample_params  sample;
     size_t             max_tokens;      /* 0 = no limit of its own */
@@ -451,6 +478,19 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
      * can go: GPT_FINISH_CONTEXT */
     int                roll;
     size_t             n_keep;
+
+    /* What is written is of this form, from its beginning or, in a chat, from behind its thinking part;
+     * tokens are masked first, then filtered, then drawn. Bytes that are the only possible ones are
+     * taken without asking the model, cut as the tokenizer cuts them. NULL: free. Not with roll */
+    const gpt_constraint *constraint;
+    /* 1 = what is written is whole: near max_tokens or the context's end it takes the shortest way.
+     * GPT_E_REFUSED at the beginning where no way is so short */
+    int                must_finish;
+    size_t             min_tokens;      /* before so many no end token comes */
+    const char *const *ban;             /* strings that never come up in the text, bounds as of stop */
+    size_t             n_ban;
+    gpt_text_fn        think;           /* of a chat: gets the thinking part, without its markers; NULL: fn does */
+    void              *think_user;
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
@@ -480,8 +520,9 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
 
 /* ---- Chat ---- */
 
-typedef struct gpt_message {        /* role is "system", "user" or "assistant"; both are UTF-8 and never NULL */
-    const char *role, *content;
+typedef struct gpt_message {
+    const char *role, *content;     /* "system", "user", "assistant" or what the template knows; UTF-8, never NULL */
+    const char *json;               /* or, in their place, the whole message as a JSON object: tool calls, results */
 } gpt_message;
 
 /* How messages become one text. The known families are rows of a table; which one a model was
@@ -507,6 +548,10 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
      * They stay out in the next calls, so that what is computed stays of use: always give all messages. */
     int         drop;
     size_t      reserve;
+
+    const char *jinja;          /* a chat template in place of the file's */
+    const char *variables;      /* a JSON object: what the template finds by these names, as "tools", "enable_thinking" */
+    int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
 } gpt_chat_params;
 
 /* The name of the family that the model's template belongs to; NULL when it is none of the
@@ -538,6 +583,14 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
 GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
                                   const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn,
                                   void *user, gpt_error *err);
+
+/* ---- JSON ---- */
+
+/* The value in a JSON text at a path such as "choices[0].message.content", "" for all of it, to out [size]
+ * with a NUL if it fits; *need (NULL is fine): its bytes. Returns its kind: 's' a string, without quotes
+ * and escapes, 'n' number, 'b' true or false, 'z' null, 'a' array, 'o' object, these as they stand there;
+ * 0: there is none; -1: the text is not JSON. */
+GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out, size_t size, size_t *need);
 
 #ifdef __cplusplus
 }
@@ -1650,6 +1703,252 @@ static uint64_t gpti_cursor_uint(gpti_cursor *c, int bytes) {          /* 1 to 8
     if (!gpti_cursor_bytes(c, b, (size_t)bytes)) return 0;
     for (i = 0; i < bytes; i++) v = v << 8 | b[c->big ? i : bytes - 1 - i];
     return v;
+}
+
+/* ---- JSON (RFC 8259), for chat templates, schemas and the host ---- */
+
+enum { GPTI_JSON_DEPTH = 512 };         /* arrays and objects within each other */
+enum { GPTI_JSON_END, GPTI_JSON_NULL, GPTI_JSON_FALSE, GPTI_JSON_TRUE, GPTI_JSON_NUMBER, GPTI_JSON_STRING,
+       GPTI_JSON_KEY /* of a member, its colon is read too */, GPTI_JSON_ARRAY, GPTI_JSON_OBJECT,
+       GPTI_JSON_CLOSE /* of the array or object at hand */, GPTI_JSON_ERROR };
+
+typedef struct gpti_json {              /* reads a text from its beginning to its end, item by item */
+    const char *begin, *p, *end;
+    gpti_str    raw;                    /* the item as it stands there; of strings and keys what the quotes enclose */
+    const char *error;                  /* GPTI_JSON_ERROR: what was expected at p */
+    int         depth, item, begun;     /* item: the last one; begun: the text's value has been read */
+    unsigned char object[GPTI_JSON_DEPTH / 8];  /* a bit for each that is open */
+} gpti_json;
+
+static void gpti_json_init(gpti_json *j, gpti_str text) {
+    memset(j, 0, sizeof *j);
+    j->begin = j->p = text.p; j->end = text.p + text.n;
+}
+
+static int gpti_json_fail(gpti_json *j, const char *expected) {
+    j->error = expected;
+    return j->item = GPTI_JSON_ERROR;
+}
+
+static int gpti_json_in_object(const gpti_json *j) {
+    return j->depth && j->object[(j->depth - 1) / 8] >> ((j->depth - 1) & 7) & 1;
+}
+
+static const char *gpti_json_digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p;
+}
+
+static int gpti_json_hex(const char *p, const char *end, uint32_t *value) {    /* four digits at p? */
+    int i;
+    for (*value = 0, i = 0; i < 4; i++) {
+        const int c = p + i < end ? (unsigned char)p[i] : 0, low = c | 32;
+        if (!((c >= '0' && c <= '9') || (low >= 'a' && low <= 'f'))) return 0;
+        *value = *value << 4 | (uint32_t)(c <= '9' ? c - '0' : low - 'a' + 10);
+    }
+    return 1;
+}
+
+/* The string that begins at p, behind its quote. */
+static int gpti_json_string(gpti_json *j, int item) {
+    uint32_t u;
+    j->raw.p = j->p;
+    for (; j->p < j->end && *j->p != '"'; j->p++) {
+        if ((unsigned char)*j->p < ' ') return gpti_json_fail(j, "no control character in a string");
+        if (*j->p != '\\') continue;
+        if (++j->p == j->end || !strchr("\"\\/bfnrtu", *j->p) || !*j->p)
+            return gpti_json_fail(j, "one of \"\\/bfnrtu behind a backslash");
+        if (*j->p != 'u') continue;
+        if (!gpti_json_hex(j->p + 1, j->end, &u)) return gpti_json_fail(j, "four hexadecimal digits");
+        j->p += 4;
+    }
+    if (j->p == j->end) return gpti_json_fail(j, "a quotation mark at the string's end");
+    j->raw.n = (size_t)(j->p++ - j->raw.p);
+    return j->item = item;
+}
+
+static int gpti_json_number(gpti_json *j) {
+    const char *p = j->p, *q;
+    j->raw.p = p;
+    p += *p == '-';
+    j->p = p;
+    q = gpti_json_digits(p, j->end);
+    if (q == p || (*p == '0' && q > p + 1)) return gpti_json_fail(j, q == p ? "a value" : "no digit behind a leading 0");
+    if (q < j->end && *q == '.') {
+        p = j->p = q + 1;
+        if ((q = gpti_json_digits(p, j->end)) == p) return gpti_json_fail(j, "a digit behind the point");
+    }
+    if (q < j->end && (*q | 32) == 'e') {
+        p = q + 1;
+        p += p < j->end && (*p == '+' || *p == '-');
+        j->p = p;
+        if ((q = gpti_json_digits(p, j->end)) == p) return gpti_json_fail(j, "a digit in the exponent");
+    }
+    j->p = q;
+    j->raw.n = (size_t)(q - j->raw.p);
+    return j->item = GPTI_JSON_NUMBER;
+}
+
+/* The next item: GPTI_JSON_, at last _END or _ERROR. */
+static int gpti_json_next(gpti_json *j) {
+    static const char *const words[3] = { "null", "false", "true" };
+    const int last = j->item, opened = last == GPTI_JSON_ARRAY || last == GPTI_JSON_OBJECT;
+    const int object = gpti_json_in_object(j);
+    int i, c;
+    for (;; j->p++) {
+        while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+        c = j->p < j->end ? (unsigned char)*j->p : 0;
+        if (last == GPTI_JSON_ERROR) return last;
+        if (!j->depth && j->begun) {
+            if (j->p < j->end) return gpti_json_fail(j, "nothing behind the value");
+            return j->item = GPTI_JSON_END;
+        }
+        if (j->depth && c == (object ? '}' : ']') && last != GPTI_JSON_KEY && j->item != GPTI_JSON_END) {
+            j->p++; j->depth--;
+            j->raw.p = j->p - 1; j->raw.n = 1;
+            return j->item = GPTI_JSON_CLOSE;
+        }
+        if (!j->depth || opened || last == GPTI_JSON_KEY || j->item == GPTI_JSON_END) break;
+        if (c != ',') return gpti_json_fail(j, object ? "',' or '}'" : "',' or ']'");
+        j->item = GPTI_JSON_END;        /* behind a comma: one more round */
+    }
+    if (object && last != GPTI_JSON_KEY) {
+        if (c != '"') return gpti_json_fail(j, "a name in quotation marks");
+        j->p++;
+        if (gpti_json_string(j, GPTI_JSON_KEY) == GPTI_JSON_ERROR) return GPTI_JSON_ERROR;
+        while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+        if (j->p == j->end || *j->p != ':') return gpti_json_fail(j, "':' behind a name");
+        j->p++;
+        return GPTI_JSON_KEY;
+    }
+    j->begun = 1;
+    if (c == '"') { j->p++; return gpti_json_string(j, GPTI_JSON_STRING); }
+    if (c == '[' || c == '{') {
+        if (j->depth == GPTI_JSON_DEPTH) return gpti_json_fail(j, "at most 512 arrays and objects within each other");
+        j->raw.p = j->p++; j->raw.n = 1;
+        i = j->depth++;
+        j->object[i / 8] = (unsigned char)((j->object[i / 8] & ~(1u << (i & 7))) | (c == '{' ? 1u : 0u) << (i & 7));
+        return j->item = c == '{' ? GPTI_JSON_OBJECT : GPTI_JSON_ARRAY;
+    }
+    for (i = 0; i < 3; i++) {
+        const size_t n = strlen(words[i]);
+        if ((size_t)(j->end - j->p) < n || memcmp(j->p, words[i], n)) continue;
+        j->raw.p = j->p; j->raw.n = n; j->p += n;
+        return j->item = GPTI_JSON_NULL + i;
+    }
+    if (c == '-' || (c >= '0' && c <= '9')) return gpti_json_number(j);
+    return gpti_json_fail(j, "a value");
+}
+
+/* Over the rest of the value whose first item was read last. */
+static int gpti_json_skip(gpti_json *j) {
+    const int depth = j->depth - (j->item == GPTI_JSON_ARRAY || j->item == GPTI_JSON_OBJECT);
+    while (j->depth > depth && gpti_json_next(j) != GPTI_JSON_ERROR) {}
+    return j->item;
+}
+
+static size_t gpti_put_utf8(char *out, uint32_t u) {
+    size_t n = 0;
+    if (u < 0x80) { out[0] = (char)u; return 1; }
+    if (u < 0x800) out[n++] = (char)(0xC0 | u >> 6);
+    else {
+        if (u < 0x10000) out[n++] = (char)(0xE0 | u >> 12);
+        else { out[n++] = (char)(0xF0 | u >> 18); out[n++] = (char)(0x80 | (u >> 12 & 63)); }
+        out[n++] = (char)(0x80 | (u >> 6 & 63));
+    }
+    out[n++] = (char)(0x80 | (u & 63));
+    return n;
+}
+
+/* What a string's raw text stands for, at most raw.n bytes, to out; returns their number. Half of a
+ * surrogate pair alone becomes U+FFFD. */
+static size_t gpti_json_unescape(gpti_str raw, char *out) {
+    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
+    const char *p = raw.p, *end = p + raw.n, *q;
+    size_t n = 0;
+    uint32_t u, v;
+    while (p < end) {
+        if (*p != '\\') { out[n++] = *p++; continue; }
+        p += 2;
+        if (p[-1] != 'u') {
+            q = strchr(from, p[-1]);
+            out[n++] = q ? to[q - from] : p[-1];
+            continue;
+        }
+        gpti_json_hex(p, end, &u);
+        p += 4;
+        if (u >> 10 == 0xD800 >> 10 && end - p >= 6 && p[0] == '\\' && p[1] == 'u' && gpti_json_hex(p + 2, end, &v) &&
+            v >> 10 == 0xDC00 >> 10) { u = 0x10000 + ((u & 0x3FF) << 10 | (v & 0x3FF)); p += 6; }
+        n += gpti_put_utf8(out + n, u >= 0xD800 && u <= 0xDFFF ? 0xFFFD : u);
+    }
+    return n;
+}
+
+/* Goes to the value that path names; the item it begins with, 0 where there is none. */
+static int gpti_json_path(gpti_json *j, const char *path) {
+    char part[256], name[256];
+    int item = gpti_json_next(j);
+    while (*path && item != GPTI_JSON_ERROR) {
+        size_t n = 0, i, at = 0;
+        const int index = *path == '[';
+        path += index || *path == '.';
+        for (; *path && *path != '[' && (index ? *path != ']' : *path != '.') && n < sizeof part; path++) part[n++] = *path;
+        if (index) {
+            if (*path++ != ']' || !n || item != GPTI_JSON_ARRAY) return 0;
+            for (i = 0; i < n; i++) {
+                if (part[i] < '0' || part[i] > '9' || at > SIZE_MAX / 16) return 0;
+                at = at * 10 + (size_t)(part[i] - '0');
+            }
+            while ((item = gpti_json_next(j)) != GPTI_JSON_CLOSE && item != GPTI_JSON_ERROR && at-- > 0) gpti_json_skip(j);
+        } else {
+            if (item != GPTI_JSON_OBJECT || n == sizeof part) return 0;
+            while ((item = gpti_json_next(j)) == GPTI_JSON_KEY) {
+                const int found = j->raw.n <= sizeof name && gpti_json_unescape(j->raw, name) == n && !memcmp(name, part, n);
+                item = gpti_json_next(j);
+                if (found) break;
+                gpti_json_skip(j);
+            }
+        }
+        if (item == GPTI_JSON_CLOSE) return 0;
+    }
+    return item;
+}
+
+GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out, size_t size, size_t *need) {
+    static const char kinds[] = "\0zbbns\0ao";
+    gpti_json j, all;
+    gpti_str text, value = { "", 0 };
+    int item, kind;
+    if (need) *need = 0;
+    if (!json || !path || (size && !out)) return -1;
+    text.p = json; text.n = n;
+    gpti_json_init(&all, text);
+    while ((item = gpti_json_next(&all)) != GPTI_JSON_END) if (item == GPTI_JSON_ERROR) return -1;
+    gpti_json_init(&j, text);
+    item = gpti_json_path(&j, path);
+    kind = kinds[item];
+    if (!kind) return 0;
+    value = j.raw;
+    if (gpti_json_skip(&j) == GPTI_JSON_CLOSE) value.n = (size_t)(j.p - value.p);
+    if (kind == 's') {
+        char four[8];
+        gpti_str one;
+        size_t at = 0, used = 0, k, m;
+        for (; at < value.n; at += k) {         /* an escape, a pair of them or a byte at a time: out may be too small */
+            one.p = value.p + at;
+            k = *one.p != '\\' ? 1 : one.p[1] != 'u' ? 2 : 6;
+            if (k == 6 && value.n - at >= 12 && gpti_json_unescape((one.n = 12, one), four) == 4 &&
+                (unsigned char)four[0] >= 0xF0) k = 12;
+            one.n = k;
+            m = gpti_json_unescape(one, four);
+            if (used < size) memcpy(out + used, four, gpti_min(m, size - used));
+            used += m;
+        }
+        value.n = used;
+    } else if (size) memcpy(out, value.p, gpti_min(value.n, size));
+    if (need) *need = value.n;
+    if (value.n < size) out[value.n] = 0;
+    return kind;
 }
 
 /* ---- [PLATFORM], sorted tables ---- */
