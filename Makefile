@@ -116,6 +116,7 @@ JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
 NEEDS_cli = bench chat embed_model generate hello naive npc perplexity tokenize train train_naive
+NEEDS_template = inspect
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log
