@@ -9421,7 +9421,7 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
  *
  * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
  * as json.dumps writes, no changing of lists and dicts. Where they are more, these are refused by name:
- * include, import, extends, block, with, recursive loops, chained comparisons, *args. Integers have 64
+ * include, import, extends, block, recursive loops, chained comparisons, *args. Integers have 64
  * bits; upper and lower know Latin, Greek and Cyrillic letters. */
 enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
 
@@ -9429,7 +9429,7 @@ enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPT
        GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
 
 typedef struct gpti_jval {
-    uint8_t  kind;
+    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: a generator */
     uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
@@ -9527,7 +9527,7 @@ static int gpti_j_room(gpti_jinja *j, void **table, size_t n, size_t *cap, size_
     }
     p = gpti_alloc_raw(j->mem, more * size);
     if (!p) { gpti_j_fail(j, GPT_E_MEMORY, "out of memory"); return 0; }
-    if (n) memcpy(p, *table, n * size);
+    if (*cap) memcpy(p, *table, n * size);
     gpti_free(j->mem, *table);
     j->bytes += (more - *cap) * size;
     *table = p; *cap = more;
@@ -9799,7 +9799,7 @@ static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
     if (!gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
         !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
     if (n) memcpy(j->out + j->n_out, p, n);
-    memset(j->out_own + j->n_out, own, n);
+    if (n) memset(j->out_own + j->n_out, own, n);
     j->n_out += n;
 }
 
@@ -9841,7 +9841,9 @@ static void gpti_j_put_quoted(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
         if (c && (f->json || (c > plain && c < plain + 5))) n = snprintf(buf, sizeof buf, "\\%c", letters[c - plain]);
         else if (!f->json && u == (uint32_t)quote) n = snprintf(buf, sizeof buf, "\\%c", quote);
         else if (u < 32 || (u == 127 && !f->json)) n = snprintf(buf, sizeof buf, f->json ? "\\u%04x" : "\\x%02x", (unsigned)u);
-        else if (!f->json && u >= 0x80 && u < 0xA1) n = snprintf(buf, sizeof buf, "\\x%02x", (unsigned)u);
+        else if (!f->json && (u >= 0x80 && (u < 0xA0 || u == 0xAD || gpti_chat_space(p, k) || (u >= 0x200B && u <= 0x200F) ||
+                 (u >= 0x202A && u <= 0x202E) || (u >= 0x2060 && u <= 0x206F) || u == 0xFEFF)))
+            n = snprintf(buf, sizeof buf, u < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)u);
         else if (f->ascii && u >= 0x10000)
             n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)), (unsigned)(0xDC00 | (u & 0x3FF)));
         else if (f->ascii && u > 127) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
@@ -9886,6 +9888,7 @@ static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
     const size_t base = j->n_stack;
     int quoted = f->json;
     while (!j->fail) {
+        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT, "a generator is printed: it needs |list");
         gpti_jval *at;
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
@@ -9971,7 +9974,7 @@ static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in
 static int gpti_j_truth(gpti_jval v) {
     if (v.kind <= GPTI_J_NONE) return 0;
     if (v.kind == GPTI_J_FLOAT) return v.u.f != 0.0;
-    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0;
+    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST && v.mark);
 }
 
 static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
@@ -10064,6 +10067,7 @@ static gpti_jval gpti_j_part(gpti_jval s, size_t from, size_t n) { return gpti_j
 static gpti_jval gpti_j_elements(gpti_jinja *j, gpti_jval v) {
     size_t i, n = 0, k;
     uint32_t u;
+    v.mark = 0;
     if (gpti_j_is_list(v)) return v;
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_val(GPTI_J_LIST, 0, 0);
     if (v.kind == GPTI_J_STR)
@@ -10400,8 +10404,7 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
     gpti_jval bound[2];
     int b, text = v.kind == GPTI_J_STR;
     bound[0] = from; bound[1] = to;
-    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a slice");
-    if (v.kind != GPTI_J_STR && !gpti_j_is_list(v)) return gpti_j_undefined();
+    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark)) return gpti_j_bad(j, v, "a slice");
     for (b = 0; b < 2; b++) {
         if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
         i[b] = bound[b].u.i;
@@ -10451,7 +10454,7 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     gpti_j_arg(j, a, 0, NULL, &x);
     switch (which) {
     case GPTI_J_T_BOOLEAN: return v.kind == GPTI_J_BOOL;
-    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
+    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
     case GPTI_J_T_DEFINED: return v.kind != GPTI_J_UNDEFINED;
     case GPTI_J_T_UNDEFINED: return v.kind == GPTI_J_UNDEFINED;
     case GPTI_J_T_EQ: case GPTI_J_T_EQUALTO: case GPTI_J_T_EQ2: return gpti_j_equal(j, v, x);
@@ -10472,7 +10475,7 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     case GPTI_J_T_IN: return gpti_j_in(j, v, x);
     case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
         v.kind == GPTI_J_LOOP;
-    case GPTI_J_T_SEQUENCE: return v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT;
+    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT && (v.kind == GPTI_J_STR || !v.mark));
     case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
     case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
     case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
@@ -10607,6 +10610,7 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
     size_t i, n = 0, k;
     const size_t base = j->n_stack;
     int test = -1, has_otherwise = 0;
+    if (which != GPTI_J_F_UNIQUE && which != GPTI_J_F_MIN && which != GPTI_J_F_MAX && !gpti_j_truth(v)) v = gpti_j_undefined();
     v = gpti_j_elements(j, v);
     if (which == GPTI_J_F_MAP && !a->n) {
         if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT, "map needs a filter or an attribute");
@@ -10649,7 +10653,9 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
     if (which == GPTI_J_F_UNIQUE && !j->fail)
         for (i = 0; i < n; i++) j->stack[base + i] = j->stack[base + 2 * i + 1];
     if (!j->fail) j->n_stack = base + n;
-    return gpti_j_make(j, GPTI_J_LIST, n);
+    v = gpti_j_make(j, GPTI_J_LIST, n);
+    v.mark = 1;
+    return v;
 }
 
 /* All that work on one value. */
@@ -10668,7 +10674,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_TITLE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_TITLE_FILTER);
     case GPTI_J_F_LOWER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_LOWER);
     case GPTI_J_F_UPPER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_UPPER);
-    case GPTI_J_F_STRING: case GPTI_J_F_SAFE: return gpti_j_to_string(j, v);
+    case GPTI_J_F_STRING: return gpti_j_to_string(j, v);
+    case GPTI_J_F_SAFE: v = gpti_j_to_string(j, v); v.mark = 1; return v;
     case GPTI_J_F_TOJSON: return gpti_j_tojson(j, v, a);
     case GPTI_J_F_INDENT: return gpti_j_indent(j, gpti_j_to_string(j, v), a);
     case GPTI_J_F_TRIM: gpti_j_arg(j, a, 0, "chars", &x); return gpti_j_strip(j, gpti_j_to_string(j, v), x, 3);
@@ -10680,10 +10687,10 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
         if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
         return gpti_j_to_number(j, v, 1, x);
     case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
-        if (v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT))
+        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT && !v.mark))
             return gpti_j_int((int64_t)gpti_j_length(j, v));
         return gpti_j_bad(j, v, "length");
-    case GPTI_J_F_ITEMS: return gpti_j_pairs(j, v, 0);
+    case GPTI_J_F_ITEMS: v = gpti_j_pairs(j, v, 0); v.mark = 1; return v;
     case GPTI_J_F_DICTSORT:
         if (v.kind != GPTI_J_DICT) return gpti_j_bad(j, v, "dictsort");
         i = gpti_j_arg(j, a, 1, "by", &x) && gpti_j_is(j, x, "value");
@@ -10697,8 +10704,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
         list = gpti_j_elements(j, v);
         return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
-    case GPTI_J_F_REVERSE: x = gpti_j_none(); return gpti_j_slice(j, v, x, x, gpti_j_int(-1));
-    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; return list;
+    case GPTI_J_F_REVERSE: x = gpti_j_none(); v = gpti_j_slice(j, v, x, x, gpti_j_int(-1)); if (gpti_j_is_list(v)) v.mark = 1; return v;
+    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; list.mark = 0; return list;
     case GPTI_J_F_JOIN:
         gpti_j_arg(j, a, 0, "d", &x);
         if (gpti_j_arg(j, a, 1, "attribute", &y)) {
@@ -10886,10 +10893,28 @@ static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
     return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, n);
 }
 
+static gpti_jval gpti_j_escape(gpti_jinja *j, gpti_jval s) {
+    static const char *const as[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
+    const size_t from = j->n_out;
+    size_t i;
+    for (i = 0; i < s.n && !s.mark && !j->fail; i++) {
+        const char *p = j->text[s.u.at + i] ? strchr("&<>'\"", j->text[s.u.at + i]) : NULL;
+        if (!p) gpti_j_put_string(j, gpti_j_part(s, i, 1));
+        else { p = as[strlen("&<>'\"") - strlen(p)]; gpti_j_put(j, p, strlen(p), j->own[s.u.at + i]); }
+    }
+    return s.mark ? s : gpti_j_printed(j, from);
+}
+
 static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jval b) {
     gpti_jval v = gpti_j_int(0);
     const int whole = gpti_j_is_int(a) && gpti_j_is_int(b);
-    if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_j_join2(j, a, b);
+    if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) {
+        const uint8_t safe = a.mark | b.mark;
+        if (safe) { a = gpti_j_escape(j, a); b = gpti_j_escape(j, b); }
+        v = gpti_j_join2(j, a, b);
+        v.mark = safe;
+        return v;
+    }
     if (code == GPTI_J_ADD && gpti_j_is_list(a) && a.kind == b.kind) {
         size_t i;
         for (i = 0; i < a.n && !j->fail; i++) gpti_j_push(j, j->val[a.u.at + i]);
@@ -11014,6 +11039,10 @@ static void gpti_j_run(gpti_jinja *j) {
         case GPTI_J_CONCAT:
             b = gpti_j_to_string(j, gpti_j_pop(j)); a = gpti_j_to_string(j, gpti_j_pop(j));
             gpti_j_push(j, gpti_j_join2(j, a, b));
+            break;
+        case GPTI_J_ADD: case GPTI_J_SUB: case GPTI_J_MUL: case GPTI_J_DIV: case GPTI_J_IDIV: case GPTI_J_MOD: case GPTI_J_POW:
+            b = gpti_j_pop(j); a = gpti_j_pop(j);
+            gpti_j_push(j, gpti_j_arithmetic(j, op.code, a, b));
             break;
         case GPTI_J_FOR:
             a = gpti_j_elements(j, gpti_j_pop(j));
@@ -11302,21 +11331,22 @@ static void gpti_j_call_op(gpti_jinja *j, const gpti_jopen *e) {
     if (e->code == GPTI_J_TEST && e->jump) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
 }
 
-/* A bracket's end, in front of which an element is (have) or, as after a comma, is not. */
-static void gpti_j_close(gpti_jinja *j, int token, int have) {
+/* A bracket's end, in front of which an element is (have) or, as after a comma, is not. 2 behind a filter's or
+ * test's, else 1. */
+static int gpti_j_close(gpti_jinja *j, int token, int have) {
     static const char close[] = " )]}])";
     gpti_jopen e;
     if (have) gpti_j_complete(j);
-    if (j->fail) return;
+    if (j->fail) return 1;
     e = *gpti_j_top(j);
-    if (e.kind > GPTI_J_ARGS || close[e.kind] != token) { gpti_j_expected(j, "another bracket"); return; }
+    if (e.kind > GPTI_J_ARGS || close[e.kind] != token) { gpti_j_expected(j, "another bracket"); return 1; }
     if (e.kind == GPTI_J_INDEX) {
         if (!have && !e.count) gpti_j_expected(j, "an index");
         if (e.count && !have) gpti_j_const(j, gpti_j_none());
         if (e.count == 1) gpti_j_const(j, gpti_j_none());
         j->n_open--;
         gpti_j_emit(j, e.count ? GPTI_J_SLICE : GPTI_J_ITEM, 0, 0);
-        return;
+        return 1;
     }
     if (e.kind == GPTI_J_BRACE && e.names != (uint32_t)have) gpti_j_expected(j, "a value");
     if (have && e.kind != GPTI_J_PAREN) { gpti_j_element(j); e = *gpti_j_top(j); }
@@ -11325,6 +11355,7 @@ static void gpti_j_close(gpti_jinja *j, int token, int have) {
     else if (e.kind == GPTI_J_BRACKET) gpti_j_emit(j, GPTI_J_MAKE, e.count, GPTI_J_LIST);
     else if (e.kind == GPTI_J_BRACE) gpti_j_emit(j, GPTI_J_MAKE, 2 * (size_t)e.count, GPTI_J_DICT);
     else if (e.count || !have) gpti_j_emit(j, GPTI_J_MAKE, e.count + (uint32_t)have, GPTI_J_TUPLE);
+    return e.kind == GPTI_J_ARGS && (e.code == GPTI_J_FILTER || e.code == GPTI_J_TEST) ? 2 : 1;
 }
 
 /* A filter or test of this name, with what stands in its brackets. */
@@ -11389,9 +11420,9 @@ static int gpti_j_operand(gpti_jinja *j) {
     case '{': gpti_j_open_level(j, GPTI_J_BRACE, 0, 0); break;
     case '-': case '+': gpti_j_open(j, GPTI_J_OPERATOR, 10, j->tk == '-' ? GPTI_J_NEG : GPTI_J_POS); break;
     case ')': case ']': case '}':                       /* empty, or behind a comma */
-        gpti_j_close(j, j->tk, 0);
+        which = gpti_j_close(j, j->tk, 0);
         gpti_j_next(j);
-        return 1;
+        return which;
     case ':':
         if (e->kind == GPTI_J_INDEX && e->count < 2) {
             gpti_j_const(j, gpti_j_none());
@@ -11430,7 +11461,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
     while (!j->fail) {
         gpti_jopen *e = gpti_j_top(j);
         if (!have) { have = gpti_j_operand(j); continue; }
-        if (j->tk == '.') {
+        if (have == 1 && j->tk == '.') {
             gpti_j_next(j);
             if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0); gpti_j_next(j); continue; }
             if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); break; }
@@ -11442,7 +11473,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
             have = 0;
             continue;
         }
-        if (j->tk == '(' || j->tk == '[') {
+        if (j->tk == '(' || (have == 1 && j->tk == '[')) {          /* behind a filter only '(' */
             gpti_j_open_level(j, j->tk == '(' ? GPTI_J_ARGS : GPTI_J_INDEX, GPTI_J_CALL, 0);
             gpti_j_next(j);
             have = 0;
@@ -11457,7 +11488,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
             if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { negated = 1; gpti_j_next(j); }
             i = j->n_open;
             gpti_j_named(j, code, negated);
-            have = j->n_open == i;
+            have = j->n_open == i ? 2 : 0;
             continue;
         }
         for (i = 0; i < sizeof operators / sizeof *operators && operators[i].token != j->tk; i++) {}
@@ -11483,7 +11514,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         if (j->tk == ')' || j->tk == ']' || j->tk == '}') {
             gpti_j_complete(j);
             if (j->n_open == base + 1) break;           /* a bracket around all of it */
-            gpti_j_close(j, j->tk, 1);
+            have = gpti_j_close(j, j->tk, 1);
             gpti_j_next(j);
             continue;
         }
@@ -11539,7 +11570,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
     }
     if (!j->fail) {
         gpti_j_complete(j);
-        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (uint32_t)have, GPTI_J_TUPLE);
+        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (have != 0), GPTI_J_TUPLE);
     }
     j->n_open = base;
 }
@@ -11689,10 +11720,10 @@ static void gpti_j_tag_call(gpti_jinja *j) {
 }
 
 static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro endset "
-    "filter for generation if macro set";
+    "endwith filter for generation if macro set with";
 enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_ELSE, GPTI_J_ENDCALL, GPTI_J_ENDFILTER,
-       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_FILTER_TAG,
-       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET };
+       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_ENDWITH, GPTI_J_FILTER_TAG,
+       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET, GPTI_J_WITH };
 
 /* The tag that ends a block is the right one? */
 static int gpti_j_ends(gpti_jinja *j, int kind) {
@@ -11798,9 +11829,22 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
         j->pos = pos; j->line_at = line; j->line_start = start;
         break;
     }
+    case GPTI_J_WITH:
+        gpti_j_emit(j, GPTI_J_SCOPE, 0, 0);
+        gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 1);
+        while (j->tk != GPTI_J_T_END && !j->fail) {
+            k = j->tk_name;
+            gpti_j_need(j, GPTI_J_T_NAME, "a name");
+            gpti_j_need(j, '=', "'='");
+            gpti_j_expression(j, GPTI_J_NO_COMMA);
+            gpti_j_emit(j, GPTI_J_STORE, k, 0);
+            if (j->tk != GPTI_J_T_END) gpti_j_need(j, ',', "','");
+        }
+        break;
     case GPTI_J_GENERATION: gpti_j_emit(j, GPTI_J_SCOPE, 0, 0); gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 0); break;
-    default:                                            /* endgeneration */
+    default:                                            /* endgeneration, endwith */
         if (!gpti_j_ends(j, GPTI_J_TAG_GENERATION)) break;
+        if (gpti_j_top(j)->code != (which == GPTI_J_ENDWITH)) gpti_j_ends(j, GPTI_J_TAG_IF);
         j->n_open--;
         gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
     }
