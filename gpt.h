@@ -7887,6 +7887,7 @@ typedef struct gpti_try {           /* room of a work space: what trying a token
 
 typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
 
+enum { GPTI_THINK_NONE, GPTI_THINK_MAY_BEGIN, GPTI_THINK_INSIDE, GPTI_THINK_OVER };     /* _OVER: white space behind it is to go */
 enum { GPTI_CON_NONE, GPTI_CON_MARK, GPTI_CON_TRIGGER, GPTI_CON_ACTIVE, GPTI_FORCE = 512 };
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
@@ -7907,6 +7908,9 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              con_from, con_at;
     uint64_t            con_digest;
     gpti_word           mark;
+    /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
+    int                 think, thought;
+    size_t              think_at;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -10656,11 +10660,33 @@ static void gpti_con_start(gpt_session *s) {
 
 /* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until that
  * call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
-GPTI_UNUSED static void gpti_con_wait(gpt_session *s, const char *mark) {
+static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
     gpti_word_set(&g->mark, mark, strlen(mark));
     g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
+}
+
+/* How models mark the part of an answer that is thought. What a template has of these is what its model writes. */
+static const struct { char open[32], close[56]; } gpti_thoughts[] = {
+    { "<think>", "</think>" }, { "[THINK]", "[/THINK]" }, { "<|START_THINKING|>", "<|END_THINKING|>" },
+    { "<thinking>", "</thinking>" }, { "<mm:think>", "</mm:think>" }, { "<seed:think>", "</seed:think>" },
+    { "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>" } };
+enum { GPTI_THOUGHT_CHANNEL = 6, GPTI_N_THOUGHT };
+
+/* An answer under a constraint may begin with thinking instead, where a single token does. */
+static int gpti_opens_thought(const gpt_session *s, gpt_token id) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    return g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated && gpti_str_is(p, gpti_thoughts[g->thought].open);
+}
+
+/* What the host sees of a token: of control tokens only those that mark thinking, unless all are to be shown. */
+static gpti_str gpti_shown(const gpt_session *s, gpt_token id, int *edge) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    const int mark = g->think && (gpti_str_is(p, gpti_thoughts[g->thought].open) || gpti_str_is(p, gpti_thoughts[g->thought].close));
+    return gpti_tokenizer_shown(&s->m->tok, id, g->show || mark, edge);
 }
 
 /* The states behind a token, with take those of the session; 0: it may not come. *cost: tokens to the end from there */
@@ -10673,9 +10699,9 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     int edge = g->edge, phase = g->con_phase, ok = 1;
     size_t at = g->con_at, i = 0;
     const uint32_t n_frame = l->n_frame;
-    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 0, &edge);
+    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, phase == GPTI_CON_MARK, &edge);
     *cost = 0;
-    if (gpti_tokenizer_is_control(&s->m->tok, id)) {
+    if (gpti_tokenizer_is_control(&s->m->tok, id) && phase != GPTI_CON_MARK) {
         if (phase != GPTI_CON_ACTIVE) return 1;
         ok = gpti_step_token(l, t, now, &t->set[0], id);
         now = &t->set[0];
@@ -10711,6 +10737,13 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     return hit;
 }
 
+/* So few tokens are left that the thinking part has to end now: one for each byte of its marker, and for the
+ * shortest text. */
+static int gpti_mark_is_due(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + g->params.constraint->cost[g->params.constraint->root] + 1;
+}
+
 /* May the token come next? A token that ends the text may where the text may end. */
 static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     gpti_generation *g = s->gen;
@@ -10721,7 +10754,11 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (end && g->n_generated < g->params.min_tokens) return 0;
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
-    if (!g->con_phase) return 1;
+    if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
+    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {
+        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+        return p.n && p.n <= g->mark.len - g->con_at && !memcmp(p.p, g->mark.text + g->con_at, p.n);
+    }
     if (!gpti_con_token(s, id, 0, &cost)) return 0;
     if (more) *more = cost;
     return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
@@ -10732,7 +10769,8 @@ static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; b
     int edge = g->edge;
     uint32_t cost;
     if (g->ban.n_stop) gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 1);
-    if (g->con_phase) gpti_con_token(s, id, 1, &cost);
+    if (g->con_phase && gpti_opens_thought(s, id)) gpti_con_wait(s, gpti_thoughts[g->thought].close);
+    else if (g->con_phase) gpti_con_token(s, id, 1, &cost);
 }
 
 /* ---- Masks ---- */
@@ -10842,7 +10880,7 @@ static gpt_finish gpti_force(gpt_session *s) {
     size_t n = 0, n_id = 0, i, at;
     int b, edge = g->edge, over;
     gpt_finish why = GPT_FINISH_NONE;
-    if (g->con_phase != GPTI_CON_ACTIVE) return GPT_FINISH_NONE;
+    if (g->con_phase != GPTI_CON_ACTIVE || (g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated)) return GPT_FINISH_NONE;
     for (; n < sizeof text && (b = gpti_only_byte(l, now)) >= 0; n++) {
         const gpti_states *next;
         text[n] = (char)b;
@@ -11123,7 +11161,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpti_candidate *c = w->cand;
     const gpt_sample_params *p = &s->gen->params.sample;
     const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
-    const int active = s->gen->con_phase == GPTI_CON_ACTIVE;
+    const int active = s->gen->con_phase == GPTI_CON_ACTIVE && (s->gen->think != GPTI_THINK_MAY_BEGIN || s->gen->n_generated);
     const size_t n_word = s->m->hp.n_vocab / 32 + 1;
     size_t i, k, want;
     if (t->step == GPTI_CHOOSE_BEGIN) {
@@ -11355,6 +11393,62 @@ static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTE
     return part + st->at[st->longest];
 }
 
+/* What the host gets of an answer with a thinking part: that part goes to think, without its markers, the rest
+ * to fn. A marker may come in pieces: what may be its beginning waits. */
+static int gpti_hand_out(void *user, const char *text, size_t n) {
+    const gpt_session *s = (const gpt_session *)user;
+    gpti_generation *g = s->gen;
+    size_t i, from = 0, k;
+    int stop = 0;
+    for (i = 0; i < n && !stop && g->think; i++) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        void *to = inside ? g->params.think_user : g->user;
+        const int space = text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t';
+        if (g->think == GPTI_THINK_OVER) {
+            if (space) from = i + 1;
+            else { g->think = GPTI_THINK_NONE; i--; }
+            continue;
+        }
+        if (text[i] == mark[g->think_at]) {
+            if (!g->think_at && i > from && fn) stop = fn(to, text + from, i - from);
+            from = i + 1;
+            if (mark[++g->think_at]) continue;
+            g->think = inside ? GPTI_THINK_OVER : GPTI_THINK_INSIDE;
+            g->think_at = 0;
+        } else if (g->think_at) {                       /* it was none: the longest end of it that could be one stays */
+            for (k = g->think_at - 1; k && (memcmp(mark, mark + g->think_at - k, k) || mark[k] != text[i]); k--) {}
+            if (fn) stop = fn(to, mark, g->think_at - k);
+            g->think_at = k;
+            i--;
+        } else if (!inside && !space) g->think = GPTI_THINK_NONE;
+    }
+    if (n > from && !stop && !(g->think && g->think_at)) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        if (fn) stop = fn(inside ? g->params.think_user : g->user, text + from, n - from);
+    }
+    return stop;
+}
+
+/* The answer is over: the beginning of a marker that did not go on is text. */
+static void gpti_hand_rest(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const int inside = g->think == GPTI_THINK_INSIDE;
+    const gpt_text_fn fn = inside ? g->params.think : g->fn;
+    const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+    if (g->think_at && fn && g->stream.state != GPTI_STREAM_HOST) fn(inside ? g->params.think_user : g->user, mark, g->think_at);
+    g->think_at = 0;
+}
+
+/* Who gets the text, and with what. */
+static gpt_text_fn gpti_receiver(gpt_session *s, void **user) {
+    const int apart = s->gen->params.think && s->gen->think;
+    *user = apart ? s : s->gen->user;
+    return apart ? gpti_hand_out : s->gen->fn;
+}
+
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
     size_t max, size_t *n, gpt_error *err) {
     size_t count = 0;
@@ -11403,7 +11497,7 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     gpti_str piece = { "", 0 };
     while (n && at) {
         int edge = --at == s->gen->edge_at;
-        piece = gpti_tokenizer_shown(t, s->token[at], s->gen->show, &edge);
+        piece = gpti_shown(s, s->token[at], &edge);
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
@@ -11421,8 +11515,10 @@ static void gpti_take_back(gpt_session *s, size_t n) {
 static void gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
-    if (why != GPT_FINISH_LENGTH)
-        gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
+    void *user;
+    const gpt_text_fn fn = gpti_receiver(s, &user);
+    if (why != GPT_FINISH_LENGTH) gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, fn, user);
+    if (fn == gpti_hand_out) gpti_hand_rest(s);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
     s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
@@ -11527,7 +11623,7 @@ static int gpti_roll(gpt_session *s) {
     size_t n = s->n_token, behind = g->stream.behind;
     int edge = 0;
     while (behind && n > keep)                  /* what the host has not been given stays */
-        behind -= gpti_min(behind, gpti_tokenizer_shown(&s->m->tok, s->token[--n], g->show, &edge).n);
+        behind -= gpti_min(behind, gpti_shown(s, s->token[--n], &edge).n);
     n = gpti_min(n - keep, (s->n_token - keep + 1) / 2);
     if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
     gpti_go_back(s, to);
@@ -11542,17 +11638,24 @@ static int gpti_roll(gpt_session *s) {
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     const int edge = g->edge;
+    gpt_text_fn fn;
     gpti_str piece;
+    void *user;
+    int n_stop;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
-    g->n_generated++;
     if (gpti_has_mask(s)) gpti_con_take(s, id);
-    piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
+    g->n_generated++;
+    piece = gpti_shown(s, id, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
-    gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+    n_stop = g->stream.n_stop;
+    if (g->params.think && g->think) g->stream.n_stop = 0;     /* they end the answer, not what is thought */
+    fn = gpti_receiver(s, &user);
+    gpti_stream_push(&g->stream, piece.p, piece.n, fn, user);
+    g->stream.n_stop = n_stop;
     return gpti_enough(s);
 }
 
@@ -14780,6 +14883,26 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
+/* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
+ * one, or neither: then the model may. A constraint waits for its end. */
+static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
+    gpti_generation *g = s->gen;
+    gpti_str tail = { "", 0 };
+    const char *p, *open = NULL, *close = NULL;
+    size_t i, k;
+    for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
+         (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
+    if (i == GPTI_N_THOUGHT) return;
+    for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
+    if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) open = p;
+    tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) close = p;
+    g->thought = (int)i;
+    g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
+    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s, gpti_thoughts[i].close);
+}
+
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
@@ -14810,6 +14933,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->cut_digest = gpti_chat_digest(&c, (size_t)begin, c.n_drop);
         s->gen->n_prompt = n - keep; s->n_committed = 0;
         s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;  /* gpt-oss: tokens that part an answer are handed out */
+        gpti_chat_thought(s, &c);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
             s->gen->edge = 1;
