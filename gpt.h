@@ -455,7 +455,9 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
     int                json;            /* 1 = any JSON value */
     const char *const *strings;
     size_t             n_string;
-    const char        *trigger;         /* the text is free until this has come up in it; NULL: from its beginning */
+    /* the text is free until this has come up in it; a control token's name: until that token. NULL: from its beginning.
+     * JSON may begin with white space behind it */
+    const char        *trigger;
 } gpt_constraint_params;
 
 /* m: whose tokens it is for; NULL: for gpt_constraint_check alone. On failure *out is NULL and the error
@@ -8653,6 +8655,7 @@ struct gpt_constraint {
     uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
     size_t           n_node, n_loop, n_num, n_set, root;
     gpti_word        trigger;
+    gpt_token        trigger_token;     /* a control token of that name, or -1 */
     uint64_t         digest;            /* of what it was made of */
     uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];   /* sets; tokens all of whose characters they have */
     int              n_plain;
@@ -10548,7 +10551,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     if (!b->fail) {                             /* the text: nothing, the root, nothing */
         const uint32_t at = gpti_here(b), r = gpti_rule_new(b, gpti_str_of("text"), 0);
         if (!b->fail) b->rule[r].entry = at;
-        gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 1);
+        gpti_emit(b, !p->schema && !p->json ? GPTI_C_JUMP : p->trigger ? GPTI_C_WS : GPTI_C_LAX, at + 1);
         gpti_emit(b, GPTI_C_CALL, (uint32_t)root);
         gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 3);
         gpti_emit(b, GPTI_C_END, 0);
@@ -10585,7 +10588,12 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     c->mem = mem; c->m = m;
     memset(&b, 0, sizeof b);
     b.c = c; b.mem = &mem; b.err = err; b.what = "";
-    if (p->trigger) gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+    c->trigger_token = -1;
+    if (p->trigger) {
+        gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+        if (m) c->trigger_token = gpti_tokenizer_find(&m->tok, p->trigger, c->trigger.len);
+        if (m && !gpti_tokenizer_is_control(&m->tok, c->trigger_token)) c->trigger_token = -1;
+    }
     c->digest = gpti_digest(p->gbnf ? 1 : p->schema ? 2 : p->json ? 3 : 4, c->trigger.text, c->trigger.len);
     if (p->gbnf || p->schema) n = strlen(p->gbnf ? p->gbnf : p->schema);
     if (n) c->digest = gpti_digest(c->digest, p->gbnf ? p->gbnf : p->schema, n);
@@ -10702,9 +10710,11 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, phase == GPTI_CON_MARK, &edge);
     *cost = 0;
     if (gpti_tokenizer_is_control(&s->m->tok, id) && phase != GPTI_CON_MARK) {
-        if (phase != GPTI_CON_ACTIVE) return 1;
-        ok = gpti_step_token(l, t, now, &t->set[0], id);
-        now = &t->set[0];
+        if (phase == GPTI_CON_ACTIVE) { ok = gpti_step_token(l, t, now, &t->set[0], id); now = &t->set[0]; }
+        else if (phase == GPTI_CON_TRIGGER && id == c->trigger_token) {
+            phase = GPTI_CON_ACTIVE;
+            gpti_live_begin(l, t, c); now = &l->now;
+        } else return 1;
     } else {
         if (phase == GPTI_CON_ACTIVE && !p.n) return 0;
         for (; i < p.n && phase != GPTI_CON_ACTIVE; i++) {      /* free, up to the end of what is waited for */
@@ -11644,6 +11654,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     int n_stop;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
+    if (s->n_token == g->con_from) g->con_edge = edge;      /* a chat may have set it behind gpti_begin */
     if (gpti_has_mask(s)) gpti_con_take(s, id);
     g->n_generated++;
     piece = gpti_shown(s, id, &g->edge);
@@ -11671,7 +11682,7 @@ GPT_API void gpt_end(gpt_session *s) {
  * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
  * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
  * it. */
-enum { GPTI_SAVE_VERSION = 1 };
+enum { GPTI_SAVE_VERSION = 2 };
 
 typedef struct gpti_save {
     const gpt_writer *w;                /* not NULL: it is written */
@@ -11751,21 +11762,28 @@ static void gpti_save_at_byte(gpti_save *f, unsigned char *v, size_t most) {
     if (f->c) *v = (unsigned char)x;
 }
 
-static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+static int gpti_save_stops(gpti_save *f, gpti_stream *st) {
     const size_t n_stop = gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
-    size_t i, n, at, longest, state;
+    size_t i, n, at;
     for (i = 0; i < n_stop && !f->fail; i++) {
         n = gpti_save_size(f, st->len[i], GPTI_STOP_BYTES);
-        if (!n) { gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty"); return; }
+        if (!n) return gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty");
         gpti_save_bytes(f, st->stop[i], n);
         at = gpti_save_size(f, st->at[i], n - 1);
         if (!f->c) continue;
         gpti_stream_border(st, i, n);
         st->at[i] = (uint16_t)at;
     }
-    longest = gpti_save_size(f, (size_t)st->longest, gpti_max(n_stop, 1) - 1);
+    if (f->c) st->n_stop = (int)n_stop;
+    return !f->fail;
+}
+
+static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+    size_t n, longest, state;
+    if (!gpti_save_stops(f, st)) return;
+    longest = gpti_save_size(f, (size_t)st->longest, gpti_max((size_t)st->n_stop, 1) - 1);
     state = gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
-    if (f->c) { st->n_stop = (int)n_stop; st->longest = (int)longest; st->state = (int)state; }
+    if (f->c) { st->longest = (int)longest; st->state = (int)state; }
     gpti_save_at_byte(f, &st->need, 3);
     n = gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
     if (f->c) st->n_part = (unsigned char)n;
@@ -11776,10 +11794,28 @@ static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
     if (f->c) st->behind = n;
 }
 
+/* What it takes to come to the same place of the same constraint again: gpt_resume gives that */
+static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
+    const uint64_t digest = gpti_save_u64(f, g->con_phase ? g->con_digest : 0, UINT64_MAX);
+    size_t begun, from, n;
+    if (f->c) g->con_digest = digest;
+    gpti_save_at_int(f, &g->params.must_finish); gpti_save_at_size(f, &g->params.min_tokens);
+    gpti_save_stops(f, &g->ban);
+    if (!digest) return;
+    begun = gpti_save_size(f, (size_t)g->con_begun, GPTI_CON_ACTIVE);
+    from = gpti_save_size(f, g->con_from, GPTI_MAX_CTX);
+    gpti_save_at_int(f, &g->con_edge);
+    n = gpti_save_size(f, begun == GPTI_CON_MARK ? g->mark.len : 0, sizeof g->mark.text);
+    if (f->fail) return;
+    if (f->c) { g->con_begun = g->con_phase = (int)gpti_max(begun, GPTI_CON_MARK); g->con_from = from; g->mark.len = (uint16_t)n; }
+    if (gpti_save_bytes(f, g->mark.text, n) && f->c && n) gpti_word_border(g->mark.text, g->mark.border, n);
+}
+
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
     size_t finish, edge_at;
+    gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
     gpti_save_at_f32(f, &p->presence_penalty); gpti_save_at_f32(f, &p->top_p);
@@ -11788,7 +11824,7 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpti_save_at_size(f, &g->params.max_tokens);
     gpti_save_at_int(f, &g->params.ignore_end); gpti_save_at_int(f, &g->params.roll);
     gpti_save_at_size(f, &g->params.n_keep);
-    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
+    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_REFUSED);
     gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
     gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
@@ -11945,13 +11981,40 @@ GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *reader,
     return gpti_leave(s, r);
 }
 
+/* The constraint of what goes on is the one that it began with; a restored text is read by it again. */
+static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
+    gpti_generation *g = s->gen;
+    const gpt_constraint *c = p ? p->constraint : g->params.constraint;
+    const int edge = g->edge;
+    size_t i;
+    uint32_t cost;
+    if ((c ? c->digest : 0) != (g->con_phase ? g->con_digest : 0) || (c && c->m != s->m))
+        return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: the generation has %s", g->con_phase ? "another constraint" : "no constraint");
+    if (p && p->roll && c) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
+    if (!c || c == g->params.constraint) return GPT_OK;
+    g->params.constraint = c;
+    g->con_phase = g->con_begun; g->con_at = 0; g->edge = g->con_edge;
+    if (g->con_phase == GPTI_CON_ACTIVE) gpti_con_begin(s);
+    for (i = g->con_from; i < s->n_token; i++) {
+        if (!gpti_con_token(s, s->token[i], 1, &cost)) break;
+        gpti_tokenizer_shown(&s->m->tok, s->token[i], 0, &g->edge);
+    }
+    g->edge = edge;
+    if (i >= s->n_token) return GPT_OK;
+    g->params.constraint = NULL;
+    return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: token %llu of the text is none that the constraint takes", (gpti_ull)i);
+}
+
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
                               gpt_error *err) {
     gpti_generation *g;
+    gpt_result r;
     GPTI_TRY(gpti_enter(s, "gpt_resume", GPTI_GENERATES, err));
     if (s->doing != GPTI_GENERATES)
         return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_resume: an evaluation is under way"));
     g = s->gen;
+    r = gpti_con_resume(s, params, err);
+    if (r) return gpti_leave(s, r);
     if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
     g->fn = fn; g->user = user;
     s->held &= 1;
