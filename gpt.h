@@ -11814,7 +11814,7 @@ static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
-    size_t finish, edge_at;
+    size_t finish, edge_at, think, thought, think_at;
     gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
@@ -11828,6 +11828,11 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
     gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
+    think = gpti_save_size(f, (size_t)g->think, GPTI_THINK_OVER);
+    thought = gpti_save_size(f, (size_t)g->thought, GPTI_N_THOUGHT - 1);
+    think_at = gpti_save_size(f, g->think_at, strlen(think == GPTI_THINK_INSIDE ? gpti_thoughts[f->fail ? 0 : thought].close :
+                                                     gpti_thoughts[f->fail ? 0 : thought].open) - 1);
+    if (f->c && !f->fail) { g->think = (int)think; g->thought = (int)thought; g->think_at = think_at; }
     if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
     gpti_save_stream(f, &g->stream);
 }
