@@ -559,6 +559,9 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
 } gpt_chat_params;
 
+/* "jinja" where the file has a chat template, which as a family means that one; NULL: it has none. */
+GPT_API const char *gpt_chat_family(const gpt_model *m);
+
 /* Messages to text, ready for an answer, as the model's template renders them. For looking at:
  * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
  * the whole text needs. GPT_E_UNSUPPORTED when the template is not known, GPT_E_ARG for messages
@@ -12126,7 +12129,8 @@ static gpt_result gpti_j_fail(gpti_jinja *j, gpt_result code, const char *fmt, .
     va_start(args, fmt);
     vsnprintf(msg, sizeof msg, fmt, args);
     va_end(args);
-    return j->fail = gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg);
+    return j->fail = j->line ? gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg) :
+        gpti_fail(j->err, code, "chat: %s", msg);
 }
 
 static int gpti_j_spend(gpti_jinja *j, size_t n) {          /* n steps; 0: they are used up */
@@ -14693,7 +14697,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
             return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
     }
     if (params->jinja) c->source = gpti_str_of(params->jinja);
-    else if (params->family) {
+    else if (params->family && strcmp(params->family, "jinja")) {
         for (i = 0; i < n_row && !gpti_in_list(rows[i][0], gpti_str_of(params->family)); i++) {}
         if (i == n_row)
             return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
@@ -14774,7 +14778,7 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         if (i >= (size_t)begin && i < (size_t)begin + c->n_drop) continue;
         if (m->json) {
             v = gpti_j_from_json(j, gpti_str_of(m->json), "a message");
-            if (v.kind != GPTI_J_DICT) { j->line = 0; gpti_j_fail(j, GPT_E_ARG, "a message's json is no object"); }
+            if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_ARG, "a message's json is no object");
             gpti_j_push(j, v);
         } else {
             gpti_j_push(j, gpti_j_cstring(j, "role", 1)); gpti_j_push(j, gpti_j_cstring(j, m->role, 0));
@@ -14857,6 +14861,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
 static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
     static const gpti_mem none = { NULL, NULL, NULL };
     return m ? &m->mem : &none;
+}
+
+GPT_API const char *gpt_chat_family(const gpt_model *m) {
+    return m && m->info.chat_template && *m->info.chat_template ? "jinja" : NULL;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,

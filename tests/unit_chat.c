@@ -292,8 +292,8 @@ static int says(const gpt_model *m, const gpt_message *msg, size_t n_msg, const 
 }
 
 static void errors(const gpt_model *m, const gpt_model *bare) {
-    static const gpt_message talk[] = { { "system", "S" }, { "user", "U" }, { "assistant", "A" }, { "system", "T" },
-        { "user", "V" } };
+    static const gpt_message talk[] = { { "system", "S", NULL }, { "user", "U", NULL }, { "assistant", "A", NULL }, { "system", "T", NULL },
+        { "user", "V", NULL } };
     gpt_message bad[2];
     gpt_chat_params chat;
     char longer[300];
@@ -339,7 +339,7 @@ static void errors(const gpt_model *m, const gpt_model *bare) {
 
 /* Rendered with the given strings it is this. */
 static void own(const gpt_model *m, const gpt_chat_params *chat, const char *want) {
-    static const gpt_message talk[] = { { "system", "S" }, { "user", " U " }, { "assistant", "A" }, { "user", "V" } };
+    static const gpt_message talk[] = { { "system", "S", NULL }, { "user", " U ", NULL }, { "assistant", "A", NULL }, { "user", "V", NULL } };
     char out[512];
     gpt_error err;
     size_t n = 0;
@@ -377,7 +377,7 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
 static void own_strings(const gpt_model *m) {
     static const char *const wrong[] = { "<|user|>\n", "{text}{end}", "{text} {date}", "{system}{text}", "{text}{if date}", "{answer}{text}", "" };
     gpt_chat_params chat;
-    gpt_message msg = { "user", "U" };
+    gpt_message msg = { "user", "U", NULL };
     gpt_error err;
     char out[256];
     size_t i, n;
@@ -436,7 +436,7 @@ static void trims(void) {
 /* Without a date from the caller the text has none, and nothing in its place. */
 static void dates(const gpt_model *bare) {
     static const char *const families[] = { "gpt-oss", "granite3.1", "mistral-v7-tekken" };
-    static const gpt_message talk = { "user", "U" };
+    static const gpt_message talk = { "user", "U", NULL };
     static const char day[] = "2031-12-05";
     gpt_chat_params chat;
     char out[4096];
@@ -553,9 +553,9 @@ static void turns(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 16, &w);
     gpt_generate_params p = letters(8, 0), end = letters(8, 1);
-    gpt_message msg[8] = { { "system", "Be <|im_end|> brief." }, { "user", "one" }, { "assistant", NULL }, { "user",
+    gpt_message msg[8] = { { "system", "Be <|im_end|> brief.", NULL }, { "user", "one", NULL }, { "assistant", NULL }, { "user",
         "two" },
-                           { "assistant", NULL }, { "user", "three" }, { "assistant", "" }, { "user", "four" } };
+                           { "assistant", NULL }, { "user", "three", NULL }, { "assistant", "", NULL }, { "user", "four", NULL } };
     gpt_session_info info;
     gpt_error err;
     sink o, again, keep[2];
@@ -622,7 +622,7 @@ static void given_up(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 16, &w), *t = session(m, 512, 16, &w);
     gpt_generate_params p = letters(4, 0);
-    gpt_message talk[3] = { { "user", "tell me of the sea, the wind and the stars" }, { "assistant", "no" }, { "user", "why not?" } };
+    gpt_message talk[3] = { { "user", "tell me of the sea, the wind and the stars", NULL }, { "assistant", "no", NULL }, { "user", "why not?", NULL } };
     const gpt_token *ids;
     gpt_token all[256];
     gpt_error err;
@@ -676,8 +676,8 @@ static void window(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 4, &w);
     gpt_generate_params p = letters(40, 0);
-    gpt_message msg[3] = { { "user", "a long enough message to be far behind the window" }, { "assistant", NULL },
-        { "user", "two" } };
+    gpt_message msg[3] = { { "user", "a long enough message to be far behind the window", NULL }, { "assistant", NULL },
+        { "user", "two", NULL } };
     sink o, first;
     size_t n = tokens_of(m, msg, 1);
     if (!s) return;
@@ -707,7 +707,7 @@ static void memory(const gb *g) {
     gpt_model *m = NULL;
     gpt_session *s = NULL;
     gpt_generate_params p = letters(2, 0);
-    gpt_message msg = { "user", "hello" };
+    gpt_message msg = { "user", "hello", NULL };
     static char text[3000];
     gpt_error err;
     size_t n;
