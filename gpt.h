@@ -92,8 +92,8 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 
 /* Memory: both functions or none. Called while a model or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
- * 240 times the text (or rendered conversation) and 1 KiB, and give it back before they return.
- * gpt_model_tensor does likewise. All else never allocates. */
+ * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
+ * give it back before they return. gpt_model_tensor does likewise. All else never allocates. */
 typedef struct gpt_alloc {
     void *(*alloc)(void *user, size_t n);
     void  (*free)(void *user, void *p);
@@ -562,10 +562,11 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
 /* "jinja" where the file has a chat template, which as a family means that one; NULL: it has none. */
 GPT_API const char *gpt_chat_family(const gpt_model *m);
 
-/* Messages to text, ready for an answer, as the model's template renders them. For looking at:
- * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
- * the whole text needs. GPT_E_UNSUPPORTED when the template is not known, GPT_E_ARG for messages
- * that it has no place for. */
+/* Messages to text, ready for an answer. For looking at: gpt_chat does not need it. m NULL: a template alone
+ * (jinja, family or own strings), where bos_token is <s> and eos_token </s>; without messages it finds those of
+ * variables. Writes at most size bytes (no terminator) and sets *n to the number the whole text needs.
+ * GPT_E_REFUSED: the template has raised an error, whose text is the message. GPT_E_UNSUPPORTED: no template,
+ * or a construct that is not known, with its line. GPT_E_FORMAT: the template fails, or takes more than it may. */
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
                                    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err);
 
