@@ -1168,7 +1168,7 @@ static const gpt_message no_role[] = { { NULL, "a", NULL } }, no_content[] = { {
 static int null_chat_format(gpt_error *err) {
     char text[8];
     size_t n = 9;
-    return gpt_chat_format(NULL, hello, 3, &turns, text, 8, &n, err) == GPT_OK && n == 18 &&
+    return gpt_chat_format(NULL, hello, 3, &turns, text, 8, &n, err) == GPT_OK && n == 19 &&
            is_arg(gpt_chat_format(model, NULL, 1, &turns, text, 8, &n, err), err) &&
            is_arg(gpt_chat_format(model, hello, 3, &turns, NULL, 8, &n, err), err) &&
            is_arg(gpt_chat_format(model, hello, 3, &turns, text, 8, NULL, err), err) &&
