@@ -455,7 +455,9 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
     int                json;            /* 1 = any JSON value */
     const char *const *strings;
     size_t             n_string;
-    const char        *trigger;         /* the text is free until this has come up in it; NULL: from its beginning */
+    /* the text is free until this has come up in it; a control token's name: until that token. NULL: from its beginning.
+     * JSON may begin with white space behind it */
+    const char        *trigger;
 } gpt_constraint_params;
 
 /* m: whose tokens it is for; NULL: for gpt_constraint_check alone. On failure *out is NULL and the error
@@ -556,6 +558,9 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     const char *variables;      /* a JSON object: what the template finds by these names, as "tools", "enable_thinking" */
     int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
 } gpt_chat_params;
+
+/* "jinja" where the file has a chat template, which as a family means that one; NULL: it has none. */
+GPT_API const char *gpt_chat_family(const gpt_model *m);
 
 /* Messages to text, ready for an answer, as the model's template renders them. For looking at:
  * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
@@ -7887,6 +7892,7 @@ typedef struct gpti_try {           /* room of a work space: what trying a token
 
 typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
 
+enum { GPTI_THINK_NONE, GPTI_THINK_MAY_BEGIN, GPTI_THINK_INSIDE, GPTI_THINK_OVER };     /* _OVER: white space behind it is to go */
 enum { GPTI_CON_NONE, GPTI_CON_MARK, GPTI_CON_TRIGGER, GPTI_CON_ACTIVE, GPTI_FORCE = 512 };
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
@@ -7907,6 +7913,9 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              con_from, con_at;
     uint64_t            con_digest;
     gpti_word           mark;
+    /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
+    int                 think, thought;
+    size_t              think_at;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -8649,6 +8658,7 @@ struct gpt_constraint {
     uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
     size_t           n_node, n_loop, n_num, n_set, root;
     gpti_word        trigger;
+    gpt_token        trigger_token;     /* a control token of that name, or -1 */
     uint64_t         digest;            /* of what it was made of */
     uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];   /* sets; tokens all of whose characters they have */
     int              n_plain;
@@ -10544,7 +10554,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     if (!b->fail) {                             /* the text: nothing, the root, nothing */
         const uint32_t at = gpti_here(b), r = gpti_rule_new(b, gpti_str_of("text"), 0);
         if (!b->fail) b->rule[r].entry = at;
-        gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 1);
+        gpti_emit(b, !p->schema && !p->json ? GPTI_C_JUMP : p->trigger ? GPTI_C_WS : GPTI_C_LAX, at + 1);
         gpti_emit(b, GPTI_C_CALL, (uint32_t)root);
         gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 3);
         gpti_emit(b, GPTI_C_END, 0);
@@ -10581,7 +10591,12 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     c->mem = mem; c->m = m;
     memset(&b, 0, sizeof b);
     b.c = c; b.mem = &mem; b.err = err; b.what = "";
-    if (p->trigger) gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+    c->trigger_token = -1;
+    if (p->trigger) {
+        gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+        if (m) c->trigger_token = gpti_tokenizer_find(&m->tok, p->trigger, c->trigger.len);
+        if (m && !gpti_tokenizer_is_control(&m->tok, c->trigger_token)) c->trigger_token = -1;
+    }
     c->digest = gpti_digest(p->gbnf ? 1 : p->schema ? 2 : p->json ? 3 : 4, c->trigger.text, c->trigger.len);
     if (p->gbnf || p->schema) n = strlen(p->gbnf ? p->gbnf : p->schema);
     if (n) c->digest = gpti_digest(c->digest, p->gbnf ? p->gbnf : p->schema, n);
@@ -10656,11 +10671,33 @@ static void gpti_con_start(gpt_session *s) {
 
 /* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until that
  * call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
-GPTI_UNUSED static void gpti_con_wait(gpt_session *s, const char *mark) {
+static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
     gpti_word_set(&g->mark, mark, strlen(mark));
     g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
+}
+
+/* How models mark the part of an answer that is thought. What a template has of these is what its model writes. */
+static const struct { char open[32], close[56]; } gpti_thoughts[] = {
+    { "<think>", "</think>" }, { "[THINK]", "[/THINK]" }, { "<|START_THINKING|>", "<|END_THINKING|>" },
+    { "<thinking>", "</thinking>" }, { "<mm:think>", "</mm:think>" }, { "<seed:think>", "</seed:think>" },
+    { "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>" } };
+enum { GPTI_THOUGHT_CHANNEL = 6, GPTI_N_THOUGHT };
+
+/* An answer under a constraint may begin with thinking instead, where a single token does. */
+static int gpti_opens_thought(const gpt_session *s, gpt_token id) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    return g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated && gpti_str_is(p, gpti_thoughts[g->thought].open);
+}
+
+/* What the host sees of a token: of control tokens only those that mark thinking, unless all are to be shown. */
+static gpti_str gpti_shown(const gpt_session *s, gpt_token id, int *edge) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    const int mark = g->think && (gpti_str_is(p, gpti_thoughts[g->thought].open) || gpti_str_is(p, gpti_thoughts[g->thought].close));
+    return gpti_tokenizer_shown(&s->m->tok, id, g->show || mark, edge);
 }
 
 /* The states behind a token, with take those of the session; 0: it may not come. *cost: tokens to the end from there */
@@ -10673,12 +10710,14 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     int edge = g->edge, phase = g->con_phase, ok = 1;
     size_t at = g->con_at, i = 0;
     const uint32_t n_frame = l->n_frame;
-    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 0, &edge);
+    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, phase == GPTI_CON_MARK, &edge);
     *cost = 0;
-    if (gpti_tokenizer_is_control(&s->m->tok, id)) {
-        if (phase != GPTI_CON_ACTIVE) return 1;
-        ok = gpti_step_token(l, t, now, &t->set[0], id);
-        now = &t->set[0];
+    if (gpti_tokenizer_is_control(&s->m->tok, id) && phase != GPTI_CON_MARK) {
+        if (phase == GPTI_CON_ACTIVE) { ok = gpti_step_token(l, t, now, &t->set[0], id); now = &t->set[0]; }
+        else if (phase == GPTI_CON_TRIGGER && id == c->trigger_token) {
+            phase = GPTI_CON_ACTIVE;
+            gpti_live_begin(l, t, c); now = &l->now;
+        } else return 1;
     } else {
         if (phase == GPTI_CON_ACTIVE && !p.n) return 0;
         for (; i < p.n && phase != GPTI_CON_ACTIVE; i++) {      /* free, up to the end of what is waited for */
@@ -10711,6 +10750,13 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     return hit;
 }
 
+/* So few tokens are left that the thinking part has to end now: one for each byte of its marker, and for the
+ * shortest text. */
+static int gpti_mark_is_due(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + g->params.constraint->cost[g->params.constraint->root] + 1;
+}
+
 /* May the token come next? A token that ends the text may where the text may end. */
 static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     gpti_generation *g = s->gen;
@@ -10721,7 +10767,11 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (end && g->n_generated < g->params.min_tokens) return 0;
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
-    if (!g->con_phase) return 1;
+    if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
+    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {
+        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+        return p.n && p.n <= g->mark.len - g->con_at && !memcmp(p.p, g->mark.text + g->con_at, p.n);
+    }
     if (!gpti_con_token(s, id, 0, &cost)) return 0;
     if (more) *more = cost;
     return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
@@ -10732,7 +10782,8 @@ static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; b
     int edge = g->edge;
     uint32_t cost;
     if (g->ban.n_stop) gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 1);
-    if (g->con_phase) gpti_con_token(s, id, 1, &cost);
+    if (g->con_phase && gpti_opens_thought(s, id)) gpti_con_wait(s, gpti_thoughts[g->thought].close);
+    else if (g->con_phase) gpti_con_token(s, id, 1, &cost);
 }
 
 /* ---- Masks ---- */
@@ -10842,7 +10893,7 @@ static gpt_finish gpti_force(gpt_session *s) {
     size_t n = 0, n_id = 0, i, at;
     int b, edge = g->edge, over;
     gpt_finish why = GPT_FINISH_NONE;
-    if (g->con_phase != GPTI_CON_ACTIVE) return GPT_FINISH_NONE;
+    if (g->con_phase != GPTI_CON_ACTIVE || (g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated)) return GPT_FINISH_NONE;
     for (; n < sizeof text && (b = gpti_only_byte(l, now)) >= 0; n++) {
         const gpti_states *next;
         text[n] = (char)b;
@@ -11123,7 +11174,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpti_candidate *c = w->cand;
     const gpt_sample_params *p = &s->gen->params.sample;
     const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
-    const int active = s->gen->con_phase == GPTI_CON_ACTIVE;
+    const int active = s->gen->con_phase == GPTI_CON_ACTIVE && (s->gen->think != GPTI_THINK_MAY_BEGIN || s->gen->n_generated);
     const size_t n_word = s->m->hp.n_vocab / 32 + 1;
     size_t i, k, want;
     if (t->step == GPTI_CHOOSE_BEGIN) {
@@ -11355,6 +11406,62 @@ static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTE
     return part + st->at[st->longest];
 }
 
+/* What the host gets of an answer with a thinking part: that part goes to think, without its markers, the rest
+ * to fn. A marker may come in pieces: what may be its beginning waits. */
+static int gpti_hand_out(void *user, const char *text, size_t n) {
+    const gpt_session *s = (const gpt_session *)user;
+    gpti_generation *g = s->gen;
+    size_t i, from = 0, k;
+    int stop = 0;
+    for (i = 0; i < n && !stop && g->think; i++) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        void *to = inside ? g->params.think_user : g->user;
+        const int space = text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t';
+        if (g->think == GPTI_THINK_OVER) {
+            if (space) from = i + 1;
+            else { g->think = GPTI_THINK_NONE; i--; }
+            continue;
+        }
+        if (text[i] == mark[g->think_at]) {
+            if (!g->think_at && i > from && fn) stop = fn(to, text + from, i - from);
+            from = i + 1;
+            if (mark[++g->think_at]) continue;
+            g->think = inside ? GPTI_THINK_OVER : GPTI_THINK_INSIDE;
+            g->think_at = 0;
+        } else if (g->think_at) {                       /* it was none: the longest end of it that could be one stays */
+            for (k = g->think_at - 1; k && (memcmp(mark, mark + g->think_at - k, k) || mark[k] != text[i]); k--) {}
+            if (fn) stop = fn(to, mark, g->think_at - k);
+            g->think_at = k;
+            i--;
+        } else if (!inside && !space) g->think = GPTI_THINK_NONE;
+    }
+    if (n > from && !stop && !(g->think && g->think_at)) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        if (fn) stop = fn(inside ? g->params.think_user : g->user, text + from, n - from);
+    }
+    return stop;
+}
+
+/* The answer is over: the beginning of a marker that did not go on is text. */
+static void gpti_hand_rest(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const int inside = g->think == GPTI_THINK_INSIDE;
+    const gpt_text_fn fn = inside ? g->params.think : g->fn;
+    const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+    if (g->think_at && fn && g->stream.state != GPTI_STREAM_HOST) fn(inside ? g->params.think_user : g->user, mark, g->think_at);
+    g->think_at = 0;
+}
+
+/* Who gets the text, and with what. */
+static gpt_text_fn gpti_receiver(gpt_session *s, void **user) {
+    const int apart = s->gen->params.think && s->gen->think;
+    *user = apart ? s : s->gen->user;
+    return apart ? gpti_hand_out : s->gen->fn;
+}
+
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
     size_t max, size_t *n, gpt_error *err) {
     size_t count = 0;
@@ -11403,7 +11510,7 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     gpti_str piece = { "", 0 };
     while (n && at) {
         int edge = --at == s->gen->edge_at;
-        piece = gpti_tokenizer_shown(t, s->token[at], s->gen->show, &edge);
+        piece = gpti_shown(s, s->token[at], &edge);
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
@@ -11421,8 +11528,10 @@ static void gpti_take_back(gpt_session *s, size_t n) {
 static void gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
-    if (why != GPT_FINISH_LENGTH)
-        gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
+    void *user;
+    const gpt_text_fn fn = gpti_receiver(s, &user);
+    if (why != GPT_FINISH_LENGTH) gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, fn, user);
+    if (fn == gpti_hand_out) gpti_hand_rest(s);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
     s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
@@ -11527,7 +11636,7 @@ static int gpti_roll(gpt_session *s) {
     size_t n = s->n_token, behind = g->stream.behind;
     int edge = 0;
     while (behind && n > keep)                  /* what the host has not been given stays */
-        behind -= gpti_min(behind, gpti_tokenizer_shown(&s->m->tok, s->token[--n], g->show, &edge).n);
+        behind -= gpti_min(behind, gpti_shown(s, s->token[--n], &edge).n);
     n = gpti_min(n - keep, (s->n_token - keep + 1) / 2);
     if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
     gpti_go_back(s, to);
@@ -11542,17 +11651,25 @@ static int gpti_roll(gpt_session *s) {
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     const int edge = g->edge;
+    gpt_text_fn fn;
     gpti_str piece;
+    void *user;
+    int n_stop;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
-    g->n_generated++;
+    if (s->n_token == g->con_from) g->con_edge = edge;      /* a chat may have set it behind gpti_begin */
     if (gpti_has_mask(s)) gpti_con_take(s, id);
-    piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
+    g->n_generated++;
+    piece = gpti_shown(s, id, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
-    gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+    n_stop = g->stream.n_stop;
+    if (g->params.think && g->think) g->stream.n_stop = 0;     /* they end the answer, not what is thought */
+    fn = gpti_receiver(s, &user);
+    gpti_stream_push(&g->stream, piece.p, piece.n, fn, user);
+    g->stream.n_stop = n_stop;
     return gpti_enough(s);
 }
 
@@ -11568,7 +11685,7 @@ GPT_API void gpt_end(gpt_session *s) {
  * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
  * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
  * it. */
-enum { GPTI_SAVE_VERSION = 1 };
+enum { GPTI_SAVE_VERSION = 2 };
 
 typedef struct gpti_save {
     const gpt_writer *w;                /* not NULL: it is written */
@@ -11648,21 +11765,28 @@ static void gpti_save_at_byte(gpti_save *f, unsigned char *v, size_t most) {
     if (f->c) *v = (unsigned char)x;
 }
 
-static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+static int gpti_save_stops(gpti_save *f, gpti_stream *st) {
     const size_t n_stop = gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
-    size_t i, n, at, longest, state;
+    size_t i, n, at;
     for (i = 0; i < n_stop && !f->fail; i++) {
         n = gpti_save_size(f, st->len[i], GPTI_STOP_BYTES);
-        if (!n) { gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty"); return; }
+        if (!n) return gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty");
         gpti_save_bytes(f, st->stop[i], n);
         at = gpti_save_size(f, st->at[i], n - 1);
         if (!f->c) continue;
         gpti_stream_border(st, i, n);
         st->at[i] = (uint16_t)at;
     }
-    longest = gpti_save_size(f, (size_t)st->longest, gpti_max(n_stop, 1) - 1);
+    if (f->c) st->n_stop = (int)n_stop;
+    return !f->fail;
+}
+
+static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+    size_t n, longest, state;
+    if (!gpti_save_stops(f, st)) return;
+    longest = gpti_save_size(f, (size_t)st->longest, gpti_max((size_t)st->n_stop, 1) - 1);
     state = gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
-    if (f->c) { st->n_stop = (int)n_stop; st->longest = (int)longest; st->state = (int)state; }
+    if (f->c) { st->longest = (int)longest; st->state = (int)state; }
     gpti_save_at_byte(f, &st->need, 3);
     n = gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
     if (f->c) st->n_part = (unsigned char)n;
@@ -11673,10 +11797,28 @@ static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
     if (f->c) st->behind = n;
 }
 
+/* What it takes to come to the same place of the same constraint again: gpt_resume gives that */
+static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
+    const uint64_t digest = gpti_save_u64(f, g->con_phase ? g->con_digest : 0, UINT64_MAX);
+    size_t begun, from, n;
+    if (f->c) g->con_digest = digest;
+    gpti_save_at_int(f, &g->params.must_finish); gpti_save_at_size(f, &g->params.min_tokens);
+    gpti_save_stops(f, &g->ban);
+    if (!digest) return;
+    begun = gpti_save_size(f, (size_t)g->con_begun, GPTI_CON_ACTIVE);
+    from = gpti_save_size(f, g->con_from, GPTI_MAX_CTX);
+    gpti_save_at_int(f, &g->con_edge);
+    n = gpti_save_size(f, begun == GPTI_CON_MARK ? g->mark.len : 0, sizeof g->mark.text);
+    if (f->fail) return;
+    if (f->c) { g->con_begun = g->con_phase = (int)gpti_max(begun, GPTI_CON_MARK); g->con_from = from; g->mark.len = (uint16_t)n; }
+    if (gpti_save_bytes(f, g->mark.text, n) && f->c && n) gpti_word_border(g->mark.text, g->mark.border, n);
+}
+
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
-    size_t finish, edge_at;
+    size_t finish, edge_at, think, thought, think_at;
+    gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
     gpti_save_at_f32(f, &p->presence_penalty); gpti_save_at_f32(f, &p->top_p);
@@ -11685,10 +11827,15 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpti_save_at_size(f, &g->params.max_tokens);
     gpti_save_at_int(f, &g->params.ignore_end); gpti_save_at_int(f, &g->params.roll);
     gpti_save_at_size(f, &g->params.n_keep);
-    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
+    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_REFUSED);
     gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
     gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
+    think = gpti_save_size(f, (size_t)g->think, GPTI_THINK_OVER);
+    thought = gpti_save_size(f, (size_t)g->thought, GPTI_N_THOUGHT - 1);
+    think_at = gpti_save_size(f, g->think_at, strlen(think == GPTI_THINK_INSIDE ? gpti_thoughts[f->fail ? 0 : thought].close :
+                                                     gpti_thoughts[f->fail ? 0 : thought].open) - 1);
+    if (f->c && !f->fail) { g->think = (int)think; g->thought = (int)thought; g->think_at = think_at; }
     if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
     gpti_save_stream(f, &g->stream);
 }
@@ -11842,13 +11989,40 @@ GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *reader,
     return gpti_leave(s, r);
 }
 
+/* The constraint of what goes on is the one that it began with; a restored text is read by it again. */
+static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
+    gpti_generation *g = s->gen;
+    const gpt_constraint *c = p ? p->constraint : g->params.constraint;
+    const int edge = g->edge;
+    size_t i;
+    uint32_t cost;
+    if ((c ? c->digest : 0) != (g->con_phase ? g->con_digest : 0) || (c && c->m != s->m))
+        return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: the generation has %s", g->con_phase ? "another constraint" : "no constraint");
+    if (p && p->roll && c) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
+    if (!c || c == g->params.constraint) return GPT_OK;
+    g->params.constraint = c;
+    g->con_phase = g->con_begun; g->con_at = 0; g->edge = g->con_edge;
+    if (g->con_phase == GPTI_CON_ACTIVE) gpti_con_begin(s);
+    for (i = g->con_from; i < s->n_token; i++) {
+        if (!gpti_con_token(s, s->token[i], 1, &cost)) break;
+        gpti_tokenizer_shown(&s->m->tok, s->token[i], 0, &g->edge);
+    }
+    g->edge = edge;
+    if (i >= s->n_token) return GPT_OK;
+    g->params.constraint = NULL;
+    return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: token %llu of the text is none that the constraint takes", (gpti_ull)i);
+}
+
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
                               gpt_error *err) {
     gpti_generation *g;
+    gpt_result r;
     GPTI_TRY(gpti_enter(s, "gpt_resume", GPTI_GENERATES, err));
     if (s->doing != GPTI_GENERATES)
         return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_resume: an evaluation is under way"));
     g = s->gen;
+    r = gpti_con_resume(s, params, err);
+    if (r) return gpti_leave(s, r);
     if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
     g->fn = fn; g->user = user;
     s->held &= 1;
@@ -11955,7 +12129,8 @@ static gpt_result gpti_j_fail(gpti_jinja *j, gpt_result code, const char *fmt, .
     va_start(args, fmt);
     vsnprintf(msg, sizeof msg, fmt, args);
     va_end(args);
-    return j->fail = gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg);
+    return j->fail = j->line ? gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg) :
+        gpti_fail(j->err, code, "chat: %s", msg);
 }
 
 static int gpti_j_spend(gpti_jinja *j, size_t n) {          /* n steps; 0: they are used up */
@@ -14112,7 +14287,7 @@ static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t ov
     if (!e || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
     m = &j->macro[j->n_macro];
     m->entry = over + 1; m->param = (uint32_t)j->n_val; m->n_param = (uint32_t)n; m->name = name;
-    memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
+    if (n) memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
     j->n_val += n; j->n_stack = from;
     e->target = (uint32_t)j->n_macro++; e->jump = over;
 }
@@ -14522,7 +14697,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
             return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
     }
     if (params->jinja) c->source = gpti_str_of(params->jinja);
-    else if (params->family) {
+    else if (params->family && strcmp(params->family, "jinja")) {
         for (i = 0; i < n_row && !gpti_in_list(rows[i][0], gpti_str_of(params->family)); i++) {}
         if (i == n_row)
             return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
@@ -14603,7 +14778,7 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         if (i >= (size_t)begin && i < (size_t)begin + c->n_drop) continue;
         if (m->json) {
             v = gpti_j_from_json(j, gpti_str_of(m->json), "a message");
-            if (v.kind != GPTI_J_DICT) { j->line = 0; gpti_j_fail(j, GPT_E_ARG, "a message's json is no object"); }
+            if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_ARG, "a message's json is no object");
             gpti_j_push(j, v);
         } else {
             gpti_j_push(j, gpti_j_cstring(j, "role", 1)); gpti_j_push(j, gpti_j_cstring(j, m->role, 0));
@@ -14670,10 +14845,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
     gpt_result r = GPT_OK;
     if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
     if (!r && !k->begun) {              /* the first: all of it */
-        void *p = gpti_alloc_n(k->mem, n, k->tokens ? sizeof *ids : 1);
+        void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
         if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
         else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
-        else { memcpy(p, c->j.out, n); k->text = (char *)p; }
+        else { memcpy(p, n ? c->j.out : "", n); k->text = (char *)p; }
         k->n = n; k->begun = !r;
     } else if (!r) {
         for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
@@ -14686,6 +14861,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
 static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
     static const gpti_mem none = { NULL, NULL, NULL };
     return m ? &m->mem : &none;
+}
+
+GPT_API const char *gpt_chat_family(const gpt_model *m) {
+    return m && m->info.chat_template && *m->info.chat_template ? "jinja" : NULL;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
@@ -14780,6 +14959,26 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
+/* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
+ * one, or neither: then the model may. A constraint waits for its end. */
+static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
+    gpti_generation *g = s->gen;
+    gpti_str tail = { "", 0 };
+    const char *p, *open = NULL, *close = NULL;
+    size_t i, k;
+    for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
+         (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
+    if (i == GPTI_N_THOUGHT) return;
+    for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
+    if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) open = p;
+    tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) close = p;
+    g->thought = (int)i;
+    g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
+    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s, gpti_thoughts[i].close);
+}
+
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
@@ -14810,6 +15009,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->cut_digest = gpti_chat_digest(&c, (size_t)begin, c.n_drop);
         s->gen->n_prompt = n - keep; s->n_committed = 0;
         s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;  /* gpt-oss: tokens that part an answer are handed out */
+        gpti_chat_thought(s, &c);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
             s->gen->edge = 1;
