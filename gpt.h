@@ -14288,7 +14288,7 @@ static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t ov
     if (!e || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
     m = &j->macro[j->n_macro];
     m->entry = over + 1; m->param = (uint32_t)j->n_val; m->n_param = (uint32_t)n; m->name = name;
-    memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
+    if (n) memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
     j->n_val += n; j->n_stack = from;
     e->target = (uint32_t)j->n_macro++; e->jump = over;
 }
@@ -14796,8 +14796,8 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         for (i = 0; i < v.n && !j->fail; i++)
             gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, j->val[v.u.at + 2 * i])), j->val[v.u.at + 2 * i + 1]);
     }
-    gpti_chat_mark_roles(j);
-    gpti_j_compile(j);
+    if (!j->fail) gpti_chat_mark_roles(j);
+    if (!j->fail) gpti_j_compile(j);
     if (!j->fail) gpti_j_run(j);
     return j->fail;
 }
@@ -14814,7 +14814,7 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t ma
     if (!c->from_file) e.marker = c->source;
     r = gpti_encode_text(&e, c->j.n_out ? c->j.out : "", c->j.out_own, c->j.n_out, GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
-    *n_id = e.n;
+    *n_id = r ? 0 : e.n;
     return r;
 }
 
@@ -14846,10 +14846,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
     gpt_result r = GPT_OK;
     if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
     if (!r && !k->begun) {              /* the first: all of it */
-        void *p = gpti_alloc_n(k->mem, n, k->tokens ? sizeof *ids : 1);
+        void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
         if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
         else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
-        else { memcpy(p, c->j.out, n); k->text = (char *)p; }
+        else { memcpy(p, n ? c->j.out : "", n); k->text = (char *)p; }
         k->n = n; k->begun = !r;
     } else if (!r) {
         for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
