@@ -7865,7 +7865,7 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
 typedef struct gpti_node { uint8_t op, flag; uint16_t none; uint32_t b; } gpti_node;
 typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;  /* part: of a character, number, space */
 typedef struct gpti_frame {         /* what comes behind the rule or round of a loop at hand; equal ones are one */
-    uint32_t node, count, parent, next;         /* where to return, or the loop and its rounds; next: of the bucket */
+    uint32_t node, count, parent, next;         /* where to return (GPTI_NONE), or a loop, its rounds; next: of the bucket */
     uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
     uint64_t digest;
 } gpti_frame;
@@ -8789,7 +8789,7 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
     gpti_frame *f;
     for (i = l->bucket[slot]; i != GPTI_NONE; i = l->frame[i].next)
         if (l->frame[i].node == node && l->frame[i].count == count && l->frame[i].parent == parent) return i;
-    if (c->node[node].op == GPTI_C_ENTER) {
+    if (count != GPTI_NONE) {                   /* a loop's */
         const gpti_loop *o = &c->loop[c->node[node].b];
         back = o->end;
         if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
@@ -8876,7 +8876,7 @@ static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t nod
             }
             if (gpti_seen_before(t, node, frame, 0, &out->full)) break;
             if (x.op == GPTI_C_ALT) { t->stack[n][0] = x.b; t->stack[n++][1] = frame; node++; continue; }
-            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, 0, frame, &out->full); node = x.b; continue; }
+            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, GPTI_NONE, frame, &out->full); node = x.b; continue; }
             if (x.op == GPTI_C_ENTER) {
                 const gpti_loop *o = &c->loop[x.b];
                 if (!o->min) { t->stack[n][0] = o->end; t->stack[n++][1] = frame; }
