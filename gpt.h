@@ -7864,7 +7864,7 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
 typedef struct gpti_node { uint8_t op, flag; uint16_t none; uint32_t b; } gpti_node;
 typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;  /* part: of a character, number, space */
 typedef struct gpti_frame {         /* what comes behind the rule or round of a loop at hand; equal ones are one */
-    uint32_t node, count, parent, next;         /* where to return, or the loop and its rounds; next: of the bucket */
+    uint32_t node, count, parent, next;         /* where to return (GPTI_NONE), or a loop, its rounds; next: of the bucket */
     uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
     uint64_t digest;
 } gpti_frame;
@@ -8685,7 +8685,7 @@ static int gpti_set_meets(const uint32_t *set, uint32_t low, uint32_t high) {
  * 1: it may become one that is, 2: it is one. */
 static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
     static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-    uint32_t cp, left, len, low;
+    uint32_t cp, left, len, low, high;
     if (!*part) {
         if (b < 0x80) return set[b >> 5] >> (b & 31) & 1 ? 2 : 0;
         if (b < 0xC2 || b > 0xF4) return 0;
@@ -8695,8 +8695,8 @@ static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
         left = (uint32_t)(*part >> 24 & 7) - 1; len = (uint32_t)(*part >> 28);
         cp = (uint32_t)(*part & 0xFFFFFF) << 6 | (b & 63);
     }
-    low = cp << 6 * left;
-    if (!gpti_set_meets(set, low > least[len] ? low : least[len], low | ((1u << 6 * left) - 1))) return 0;
+    low = cp << 6 * left; high = low | ((1u << 6 * left) - 1);
+    if (high < least[len] || !gpti_set_meets(set, low > least[len] ? low : least[len], high)) return 0;
     *part = left ? cp | left << 24 | (uint64_t)len << 28 : 0;
     return left ? 1 : 2;
 }
@@ -8710,7 +8710,7 @@ static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest chara
 enum { GPTI_NUM_WHOLE = 29, GPTI_NUM_SIGN = 30, GPTI_NUM_BEGIN = 31 };
 #define GPTI_NUM_FIRST ((uint64_t)GPTI_NUM_BEGIN << 58)
 
-/* Bytes that complete it at least; without `all` any number of them. GPTI_C_FAR: none do. */
+/* The fewest bytes that complete it, `all` 2: if it has some more; 0: any number of them. GPTI_C_FAR: none do. */
 static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     const int code = (int)(part >> 58 & 31), negative = (int)(part >> 63);
     const uint64_t digits = part & (((uint64_t)1 << 58) - 1);
@@ -8734,7 +8734,7 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
             const uint64_t unit = gpti_pow10[k->scale - f - g], from = low * gpti_pow10[g];
             const uint64_t to = high * gpti_pow10[g] + gpti_pow10[g] - 1, first = a / unit + (a % unit != 0);
             n = (uint32_t)(j + g + (g && !point));
-            if (from <= b / unit && first <= to && first <= b / unit && n < best) best = n;
+            if (from <= b / unit && first <= to && first <= b / unit && n < best && (n || all < 2)) best = n;
         }
     }
     return best;
@@ -8756,7 +8756,7 @@ static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
         *part = sign | (uint64_t)(code < GPTI_NUM_WHOLE ? code + 1 : GPTI_NUM_WHOLE) << 58 | (digits * 10 + (b - '0'));
     }
     if (gpti_num_left(k, *part, 0) == GPTI_C_FAR) return 0;
-    return gpti_num_left(k, *part, 1) ? 1 : 3;
+    return gpti_num_left(k, *part, 1) ? 1 : gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
 }
 
 /* Does the state take byte b? Bit 0: it stays where it is, with *part; bit 1: it goes on to the next node. */
@@ -8792,7 +8792,7 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
     gpti_frame *f;
     for (i = l->bucket[slot]; i != GPTI_NONE; i = l->frame[i].next)
         if (l->frame[i].node == node && l->frame[i].count == count && l->frame[i].parent == parent) return i;
-    if (c->node[node].op == GPTI_C_ENTER) {
+    if (count != GPTI_NONE) {                   /* a loop's */
         const gpti_loop *o = &c->loop[c->node[node].b];
         back = o->end;
         if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
@@ -8879,7 +8879,7 @@ static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t nod
             }
             if (gpti_seen_before(t, node, frame, 0, &out->full)) break;
             if (x.op == GPTI_C_ALT) { t->stack[n][0] = x.b; t->stack[n++][1] = frame; node++; continue; }
-            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, 0, frame, &out->full); node = x.b; continue; }
+            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, GPTI_NONE, frame, &out->full); node = x.b; continue; }
             if (x.op == GPTI_C_ENTER) {
                 const gpti_loop *o = &c->loop[x.b];
                 if (!o->min) { t->stack[n][0] = o->end; t->stack[n++][1] = frame; }
@@ -10250,7 +10250,7 @@ static const char *gpti_format_pattern(gpti_str name) {
     static const char *const rows[][2] = {
         { "date", "^" GPTI_DAY "$" }, { "time", "^" GPTI_TIME "$" }, { "date-time", "^" GPTI_DAY "T" GPTI_TIME "$" },
         { "uuid", "^" GPTI_HEX "{8}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{12}$" },
-        { "email", "^[A-Za-z0-9_%+-]+(\\.[A-Za-z0-9_%+-]+)*@" GPTI_LABEL "(\\." GPTI_LABEL ")*\\.[A-Za-z]{2,24}$" },
+        { "email", "^[A-Za-z0-9_%+-]{1,30}(\\.[A-Za-z0-9_%+-]{1,30})?@" GPTI_LABEL "(\\." GPTI_LABEL "){0,2}\\.[A-Za-z]{2,24}$" },
         { "ipv4", "^((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)$" },
         { "ipv6", "^((H:){7}H|(H:){6}:H|(H:){5}(:H){1,2}|(H:){4}(:H){1,3}|(H:){3}(:H){1,4}|(H:){2}(:H){1,5}|H:(:H){1,6}|:(:H){1,7}|"
           "(H:){1,7}:|::)$" },
@@ -10924,10 +10924,11 @@ static gpt_finish gpti_force(gpt_session *s) {
     return why != GPT_FINISH_NONE ? why : gpti_states_end(l, &l->now) == 2 ? GPT_FINISH_END : GPT_FINISH_NONE;
 }
 
-/* A text that is whole when its last token comes has not been cut. */
+/* A text that is whole when its last token comes has not been cut, one that nothing may follow is over. */
 static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why) {
-    if (s->gen->con_phase != GPTI_CON_ACTIVE || (why != GPT_FINISH_LENGTH && why != GPT_FINISH_CONTEXT)) return why;
-    return gpti_states_end(s->live, &s->live->now) > (s->gen->params.must_finish ? 0 : 1) ? GPT_FINISH_END : why;
+    const int cut = why == GPT_FINISH_LENGTH || why == GPT_FINISH_CONTEXT, sure = cut && !s->gen->params.must_finish;
+    if (s->gen->con_phase != GPTI_CON_ACTIVE || (!cut && why != GPT_FINISH_REFUSED)) return why;
+    return gpti_states_end(s->live, &s->live->now) > sure ? GPT_FINISH_END : why;
 }
 
 /* ======================================================================
