@@ -438,14 +438,14 @@ static void trims(const gpt_model *m) {
 
 /* Without a date from the caller the text has none, and nothing in its place. */
 static void dates(const gpt_model *bare) {
-    static const char *const families[] = { "gpt-oss", "granite3.1", "mistral-v7-tekken" };
+    static const char *const families[] = { "gpt-oss", "granite3.1" };
     static const gpt_message talk = { "user", "U", NULL };
     static const char day[] = "2031-12-05";
     gpt_chat_params chat;
     char out[4096];
     size_t i, n;
     memset(&chat, 0, sizeof chat);
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 2; i++) {
         chat.family = families[i];
         chat.date = NULL;
         CHECK(!gpt_chat_format(bare, &talk, 1, &chat, out, sizeof out - 1, &n, NULL), "%s", chat.family);
