@@ -15106,7 +15106,7 @@ static size_t gpti_list_chats(const char *const (**out)[2]) {
         { "deepseek-r1", GPTI_T_DEEPSEEK(GPTI_T_ANSWER, GPTI_T_DS("Assistant") "{{ '<think>\n' }}") },
         { "granite granite3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE_HEAD) },
         { "granite3.1", GPTI_T_ROLES(GPTI_T_MAY "{% if messages[0].role != 'system' %}{{ '<|start_of_role|>system<|end_of_role|>Knowledge Cutoff "
-          "Date: April 2024.\n' ~ ('Today\'s Date: ' ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now is defined) ~ 'You are Granite, "
+          "Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now is defined) ~ 'You are Granite, "
           "developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}", GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE,
           GPTI_T_GRANITE_HEAD) },
         { "command-r", GPTI_T_ROLES(GPTI_T_BOS, GPTI_T_COHERE("SYSTEM"), GPTI_T_COHERE("USER"), GPTI_T_COHERE("CHATBOT"),
