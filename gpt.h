@@ -12055,7 +12055,7 @@ enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPT
        GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
 
 typedef struct gpti_jval {
-    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: a generator */
+    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: 1 a generator, 2 a view: neither is printed */
     uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
@@ -12072,7 +12072,8 @@ enum {
     GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR, GPTI_J_JUMP /* to a */, GPTI_J_UNLESS,
     GPTI_J_NOT, GPTI_J_NEG, GPTI_J_POS, GPTI_J_EQ, GPTI_J_NE, GPTI_J_LT, GPTI_J_LE, GPTI_J_GT, GPTI_J_GE, GPTI_J_IN,
     GPTI_J_NOT_IN, GPTI_J_ADD, GPTI_J_SUB, GPTI_J_CONCAT, GPTI_J_MUL, GPTI_J_DIV, GPTI_J_IDIV, GPTI_J_MOD, GPTI_J_POW,
-    GPTI_J_FOR, GPTI_J_NEXT /* or to a */, GPTI_J_KEEP, GPTI_J_KEPT, GPTI_J_END_FOR /* to a if it ran */,
+    GPTI_J_FOR, GPTI_J_NEXT /* or to a */, GPTI_J_KEEP, GPTI_J_KEPT, GPTI_J_WHOLE /* the body has run to its end */,
+    GPTI_J_END_FOR /* to a if it did so once */,
     GPTI_J_SCOPE /* b: what it prints becomes a value */, GPTI_J_END_SCOPE /* b: the value is dropped */,
     GPTI_J_MACRO_HERE /* macro a */, GPTI_J_UNLESS_GIVEN /* name a, else to b */, GPTI_J_RETURN
 };
@@ -12236,6 +12237,7 @@ static gpti_jval gpti_j_make(gpti_jinja *j, int kind, size_t n) {
     if (j->fail || n > j->n_stack || !gpti_j_spend(j, n) || !GPTI_J_ROOM_FOR(j, val, n)) return gpti_j_undefined();
     from = j->stack + j->n_stack - n;
     for (i = 0; i < n; i += step, m += step) {
+        if (step == 2 && from[i].kind != GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a dict with a key that is no string");
         for (k = 0; step == 2 && k < m; k += 2) if (gpti_str_cmp(gpti_j_str(j, j->val[at + k]), gpti_j_str(j, from[i])) == 0) break;
         if (step == 2 && !gpti_j_spend(j, k / 2)) return gpti_j_undefined();
         if (step == 1 || k == m) { j->val[at + m] = from[i]; if (step == 2) j->val[at + m + 1] = from[i + 1]; }
@@ -12302,6 +12304,16 @@ static size_t gpti_j_float_text(double x, int json, char out[40]) {
     return (size_t)k;
 }
 
+/* A number as it is written; an integer beyond 64 bits is a string that prints without quotes. */
+static gpti_jval gpti_j_number_value(gpti_jinja *j, gpti_str raw) {
+    gpti_jval v = gpti_j_read_number(raw);
+    const size_t sign = *raw.p == '-';
+    if (v.kind == GPTI_J_INT || gpti_json_digits(raw.p + sign, raw.p + raw.n) < raw.p + raw.n) return v;
+    v = gpti_j_string(j, raw.p, raw.n, 0);
+    v.mark = 2;
+    return v;
+}
+
 static gpti_jval gpti_j_from_json(gpti_jinja *j, gpti_str text, const char *what) {
     gpti_json r;
     gpti_jval v = gpti_j_undefined();
@@ -12328,7 +12340,7 @@ static gpti_jval gpti_j_from_json(gpti_jinja *j, gpti_str text, const char *what
             v = gpti_j_string(j, NULL, r.raw.n, 0);
             if (!j->fail) { v.n = (uint32_t)gpti_json_unescape(r.raw, j->text + v.u.at); j->n_text = v.u.at + v.n; }
             break;
-        case GPTI_JSON_NUMBER: v = gpti_j_read_number(r.raw); break;
+        case GPTI_JSON_NUMBER: v = gpti_j_number_value(j, r.raw); break;
         default: v = item == GPTI_JSON_NULL ? gpti_j_none() : gpti_j_bool(item == GPTI_JSON_TRUE);
         }
         gpti_j_push(j, v);
@@ -12473,7 +12485,7 @@ static void gpti_j_put_quoted(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
             n = snprintf(buf, sizeof buf, u < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)u);
         else if (f->ascii && u >= 0x10000)
             n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)), (unsigned)(0xDC00 | (u & 0x3FF)));
-        else if (f->ascii && u > 127) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
+        else if (f->ascii && u > 126) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
         gpti_j_put(j, n ? buf : p, n ? (size_t)n : k, own);
     }
     gpti_j_put(j, &quote, 1, 0);
@@ -12491,7 +12503,7 @@ static void gpti_j_put_scalar(gpti_jinja *j, gpti_jval v, const gpti_jform *f, i
     case GPTI_J_BOOL: word = v.u.i ? f->json ? "true" : "True" : f->json ? "false" : "False"; break;
     case GPTI_J_INT: gpti_j_put(j, buf, (size_t)snprintf(buf, sizeof buf, "%lld", (long long)v.u.i), 1); break;
     case GPTI_J_FLOAT: gpti_j_put(j, buf, gpti_j_float_text(v.u.f, f->json, buf), 1); break;
-    case GPTI_J_STR: if (quoted) gpti_j_put_quoted(j, v, f); else gpti_j_put_string(j, v); break;
+    case GPTI_J_STR: if (quoted && v.mark != 2) gpti_j_put_quoted(j, v, f); else gpti_j_put_string(j, v); break;
     default:
         if (f->json) gpti_j_fail(j, GPT_E_FORMAT, "tojson: a function, macro or namespace is no JSON");
         word = v.kind == GPTI_J_SPACE ? "<Namespace>" : v.kind == GPTI_J_LOOP ? "<LoopContext>" : "<function>";
@@ -12515,7 +12527,7 @@ static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
     const size_t base = j->n_stack;
     int quoted = f->json;
     while (!j->fail) {
-        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT, "a generator is printed: it needs |list");
+        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT, "a generator, view or range is printed: it needs |list");
         gpti_jval *at;
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
@@ -12543,10 +12555,7 @@ static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
         v = j->val[at->u.at + (size_t)at[1].u.i * (at->kind == GPTI_J_DICT ? 2 : 1)];
         if (at->kind == GPTI_J_DICT) {
             const gpti_jval value = j->val[at->u.at + (size_t)at[1].u.i * 2 + 1];
-            const int bare = f->json && v.kind != GPTI_J_STR;           /* JSON's names are strings */
-            if (bare) gpti_j_put(j, "\"", 1, 0);
             gpti_j_put_scalar(j, v, f, 1);
-            if (bare) gpti_j_put(j, "\"", 1, 0);
             if (f->key.kind == GPTI_J_STR) gpti_j_put_string(j, f->key);
             else gpti_j_put(j, ": ", 2, 0);
             v = value;
@@ -12601,7 +12610,7 @@ static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in
 static int gpti_j_truth(gpti_jval v) {
     if (v.kind <= GPTI_J_NONE) return 0;
     if (v.kind == GPTI_J_FLOAT) return v.u.f != 0.0;
-    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST && v.mark);
+    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST && v.mark == 1);
 }
 
 static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
@@ -12641,8 +12650,7 @@ static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jv
     size_t i;
     for (i = 0; i < dict.n && gpti_j_spend(j, 1); i++) {
         const gpti_jval k = j->val[dict.u.at + 2 * i];
-        if (k.kind == GPTI_J_STR && key.kind == GPTI_J_STR ? gpti_str_cmp(gpti_j_str(j, k), gpti_j_str(j, key)) != 0 :
-            k.kind == key.kind ? k.u.i != key.u.i : 1) continue;
+        if (key.kind != GPTI_J_STR || gpti_str_cmp(gpti_j_str(j, k), gpti_j_str(j, key)) != 0) continue;
         *out = j->val[dict.u.at + 2 * i + 1];
         return 1;
     }
@@ -12719,11 +12727,11 @@ static gpti_jval gpti_j_pairs(gpti_jinja *j, gpti_jval dict, int what) {       /
 
 /* ---- Methods of strings and dicts, and what has a name behind a point ---- */
 
-static const char gpti_j_string_methods[] = "capitalize endswith find format join lower lstrip replace rstrip split "
-    "splitlines startswith strip title upper";
+static const char gpti_j_string_methods[] = "capitalize endswith format join lower lstrip replace rstrip split startswith strip "
+    "title upper", gpti_j_most_args[] = "01910131211" "00";
 static const char gpti_j_dict_methods[] = "get items keys values";
-enum { GPTI_J_M_CAPITALIZE, GPTI_J_M_ENDSWITH, GPTI_J_M_FIND, GPTI_J_M_FORMAT, GPTI_J_M_JOIN, GPTI_J_M_LOWER,
-       GPTI_J_M_LSTRIP, GPTI_J_M_REPLACE, GPTI_J_M_RSTRIP, GPTI_J_M_SPLIT, GPTI_J_M_SPLITLINES, GPTI_J_M_STARTSWITH,
+enum { GPTI_J_M_CAPITALIZE, GPTI_J_M_ENDSWITH, GPTI_J_M_FORMAT, GPTI_J_M_JOIN, GPTI_J_M_LOWER,
+       GPTI_J_M_LSTRIP, GPTI_J_M_REPLACE, GPTI_J_M_RSTRIP, GPTI_J_M_SPLIT, GPTI_J_M_STARTSWITH,
        GPTI_J_M_STRIP, GPTI_J_M_TITLE, GPTI_J_M_UPPER };
 enum { GPTI_J_M_GET, GPTI_J_M_ITEMS, GPTI_J_M_KEYS, GPTI_J_M_VALUES };
 
@@ -12913,7 +12921,7 @@ static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a, 
         }
         i = k + 1;
     }
-    if (percent && values.kind == GPTI_J_TUPLE && next < values.n) gpti_j_fail(j, GPT_E_FORMAT, "%%: too many values");
+    if (percent && next < (values.kind == GPTI_J_TUPLE ? values.n : values.kind != GPTI_J_DICT)) gpti_j_fail(j, GPT_E_FORMAT, "%%: too many values");
     return gpti_j_printed(j, begin);
 }
 
@@ -12932,9 +12940,13 @@ static int gpti_j_has_end(gpti_jinja *j, gpti_jval s, gpti_jval end, int front) 
 
 static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, const gpti_jargs *a) {
     gpti_jval x, y;
-    size_t at, i, k;
+    size_t i;
+    if (a->n + a->names > (uint32_t)(gpti_j_most_args[which] - '0') && which != GPTI_J_M_FORMAT)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "a string's method with more than %c arguments", gpti_j_most_args[which]);
     gpti_j_arg(j, a, 0, which == GPTI_J_M_SPLIT ? "sep" : NULL, &x);
     gpti_j_arg(j, a, 1, NULL, &y);
+    if (which >= GPTI_J_M_LSTRIP && which != GPTI_J_M_STARTSWITH && x.kind != GPTI_J_STR && x.kind > GPTI_J_NONE)
+        return gpti_j_bad(j, x, "a string's method");
     switch (which) {
     case GPTI_J_M_CAPITALIZE: return gpti_j_case(j, s, GPTI_J_CAPITAL);
     case GPTI_J_M_TITLE: return gpti_j_case(j, s, GPTI_J_TITLE);
@@ -12946,19 +12958,11 @@ static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, con
     case GPTI_J_M_STRIP: return gpti_j_strip(j, s, x, 3);
     case GPTI_J_M_SPLIT: return gpti_j_split(j, s, x, gpti_j_arg_int(j, a, 1, "maxsplit", -1));
     case GPTI_J_M_REPLACE: return gpti_j_replace(j, s, x, y, gpti_j_arg_int(j, a, 2, "count", -1));
-    case GPTI_J_M_JOIN: return gpti_j_join(j, x, s);
-    case GPTI_J_M_FORMAT: return gpti_j_format(j, s, a, x, 0);
-    case GPTI_J_M_FIND:
-        if (x.kind != GPTI_J_STR) return gpti_j_bad(j, x, "find");
-        at = gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, x), 0);
-        return gpti_j_int(at == SIZE_MAX ? -1 : (int64_t)gpti_j_length(j, gpti_j_part(s, 0, at)));
-    default:                                            /* splitlines */
-        for (i = k = at = 0; i <= s.n && !j->fail; i++) {
-            if (i < s.n ? j->text[s.u.at + i] != '\n' : i == at) continue;
-            gpti_j_push(j, gpti_j_part(s, at, i - at));
-            at = i + 1; k++;
-        }
-        return gpti_j_make(j, GPTI_J_LIST, k);
+    case GPTI_J_M_JOIN:
+        x = gpti_j_elements(j, x);
+        for (i = 0; i < x.n; i++) if (j->val[x.u.at + i].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + i], "join");
+        return gpti_j_join(j, x, s);
+    default: return gpti_j_format(j, s, a, x, 0);
     }
 }
 
@@ -12966,6 +12970,7 @@ static gpti_jval gpti_j_loop_attr(gpti_jinja *j, gpti_jval loop, gpti_str name) 
     static const char names[] = "index index0 revindex revindex0 first last length previtem nextitem";
     const gpti_jframe *f = &j->frame[loop.u.at];
     const int64_t i = (int64_t)f->index - 1, n = f->list.n;
+    char shown[GPTI_SHOWN];
     switch (gpti_j_which(names, name)) {
     case 0: return gpti_j_int(i + 1);
     case 1: return gpti_j_int(i);
@@ -12976,7 +12981,7 @@ static gpti_jval gpti_j_loop_attr(gpti_jinja *j, gpti_jval loop, gpti_str name) 
     case 6: return gpti_j_int(n);
     case 7: return i > 0 ? j->val[f->list.u.at + (size_t)i - 1] : gpti_j_undefined();
     case 8: return i + 1 < n ? j->val[f->list.u.at + (size_t)i + 1] : gpti_j_undefined();
-    default: return gpti_j_undefined();
+    default: gpti_j_fail(j, GPT_E_UNSUPPORTED, "loop.%s", gpti_show(shown, name)); return gpti_j_undefined();
     }
 }
 
@@ -12985,6 +12990,7 @@ static gpti_jval gpti_j_attr(gpti_jinja *j, gpti_jval v, gpti_str name) {
     gpti_jval key, out;
     size_t cell;
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "an attribute");
+    if (v.kind == GPTI_J_MACRO) return gpti_j_bad(j, v, "an attribute");
     if (v.kind == GPTI_J_LOOP) return gpti_j_loop_attr(j, v, name);
     if (v.kind == GPTI_J_SPACE) {
         for (cell = (size_t)j->val[v.u.at].u.i; cell && gpti_j_spend(j, 1); cell = (size_t)j->val[cell + 2].u.i)
@@ -13262,7 +13268,7 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
         switch (which) {
         case GPTI_J_F_MAP: item = test < 0 ? x : gpti_j_simple_filter(j, item, test, &rest); break;
         case GPTI_J_F_UNIQUE:
-            if (x.kind == GPTI_J_STR) x = gpti_j_case(j, x, GPTI_J_LOWER);
+            if (x.kind == GPTI_J_STR && !gpti_j_arg_truth(j, a, 0, "case_sensitive")) x = gpti_j_case(j, x, GPTI_J_LOWER);
             for (k = base; k < j->n_stack && keep; k += 2) keep = !gpti_j_equal(j, j->stack[k], x);
             if (keep) gpti_j_push(j, x);
             break;
@@ -13289,6 +13295,10 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
 static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
     gpti_jval x, y, list;
     int64_t i;
+    if (a->n + a->names && (which <= GPTI_J_F_COUNT || which == GPTI_J_F_FIRST || (which >= GPTI_J_F_ITEMS &&
+        which <= GPTI_J_F_LOWER && which != GPTI_J_F_JOIN) || which == GPTI_J_F_SAFE || which == GPTI_J_F_STRING ||
+        which == GPTI_J_F_TITLE || which >= GPTI_J_F_UPPER))
+        gpti_j_fail(j, GPT_E_FORMAT, "a filter that takes no arguments has some");
     switch (which) {
     case GPTI_J_F_ABS:
         if (!gpti_j_is_number(v)) return gpti_j_bad(j, v, "abs");
@@ -13309,12 +13319,15 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_REPLACE:
         gpti_j_arg(j, a, 0, "old", &x); gpti_j_arg(j, a, 1, "new", &y);
         return gpti_j_replace(j, gpti_j_to_string(j, v), x, y, gpti_j_arg_int(j, a, 2, "count", -1));
-    case GPTI_J_F_INT: if (!gpti_j_arg(j, a, 0, "default", &x)) x = gpti_j_int(0); return gpti_j_to_number(j, v, 0, x);
+    case GPTI_J_F_INT:
+        if (gpti_j_arg(j, a, 1, "base", &y)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "int with a base");
+        if (!gpti_j_arg(j, a, 0, "default", &x)) x = gpti_j_int(0);
+        return gpti_j_to_number(j, v, 0, x);
     case GPTI_J_F_FLOAT:
         if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
         return gpti_j_to_number(j, v, 1, x);
     case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
-        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT && !v.mark))
+        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT && v.mark != 1))
             return gpti_j_int((int64_t)gpti_j_length(j, v));
         return gpti_j_bad(j, v, "length");
     case GPTI_J_F_ITEMS: v = gpti_j_pairs(j, v, 0); v.mark = 1; return v;
@@ -13412,13 +13425,14 @@ static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *
     gpti_j_arg(j, a, 0, NULL, &x);
     switch (which) {
     case GPTI_J_RAISE: {
-        const gpti_str s = gpti_j_str(j, x = gpti_j_to_string(j, x));
+        const gpti_str s = gpti_j_str(j, x = a->n ? gpti_j_to_string(j, x) : gpti_j_bad(j, x, "raise_exception"));
         if (!j->fail) j->fail = gpti_fail(j->err, GPT_E_REFUSED, "%.*s", (int)gpti_min(s.n, 0x7FFFFFFF), s.p);
         return x;
     }
     case GPTI_J_STRFTIME: return x.kind == GPTI_J_STR ? gpti_j_strftime(j, x) : gpti_j_bad(j, x, "strftime_now");
     case GPTI_J_RANGE:
-        to = gpti_j_arg_int(j, a, 0, "start", 0);
+        if (!a->n) return gpti_j_bad(j, x, "range");
+        to = gpti_j_arg_int(j, a, 0, NULL, 0);
         if (a->n > 1) { from = to; to = gpti_j_arg_int(j, a, 1, "stop", 0); }
         by = gpti_j_arg_int(j, a, 2, "step", 1);
         if (!by) gpti_j_fail(j, GPT_E_FORMAT, "range: the step is 0");
@@ -13427,7 +13441,9 @@ static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *
             gpti_j_push(j, gpti_j_int(from));
             if (by > 0 ? from > INT64_MAX - by : from < INT64_MIN - by) break;
         }
-        return gpti_j_make(j, GPTI_J_LIST, (size_t)n);
+        x = gpti_j_make(j, GPTI_J_LIST, (size_t)n);
+        x.mark = 2;
+        return x;
     default:                                            /* dict, namespace: of a dict and of names */
         v = gpti_j_undefined();
         if (which == GPTI_J_NAMESPACE) {
@@ -13463,8 +13479,8 @@ static void gpti_j_call_macro(gpti_jinja *j, gpti_jval m, const gpti_jargs *a) {
         const gpti_jval key = j->stack[a->at + a->n + 2 * i];
         for (k = 0; k < macro.n_param; k++)
             if (gpti_str_cmp(gpti_j_name_text(j, (uint32_t)j->val[macro.param + k].u.i), gpti_j_str(j, key)) == 0) break;
-        if (k == macro.n_param && !gpti_j_is(j, key, "caller"))
-            gpti_j_fail(j, GPT_E_FORMAT, "a macro has no parameter of the name given");
+        if (k < a->n || (k == macro.n_param && !gpti_j_is(j, key, "caller")))
+            gpti_j_fail(j, GPT_E_FORMAT, "a macro has no parameter of the name given, or has it already");
         else gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, key)), j->stack[a->at + a->n + 2 * i + 1]);
     }
     j->n_stack = a->at - 1;                             /* its arguments and itself */
@@ -13498,7 +13514,7 @@ static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
             gpti_jval key;
             gpti_j_arg(j, &a, 0, NULL, &key);
             if (!gpti_j_find_key(j, self, key, &v) && !gpti_j_arg(j, &a, 1, NULL, &v)) v = gpti_j_none();
-        } else if (which >= 0) v = gpti_j_pairs(j, self, which - GPTI_J_M_ITEMS);
+        } else if (which >= 0) { v = gpti_j_pairs(j, self, which - GPTI_J_M_ITEMS); v.mark = 2; }
         else if (self.kind == GPTI_J_MACRO) { gpti_j_call_macro(j, self, &a); return; }
         else if (self.kind == GPTI_J_FUNC) v = gpti_j_function(j, self.u.at, &a);
         else if (self.kind == GPTI_J_LOOP && a.n) v = j->stack[a.at + (j->frame[self.u.at].index - 1) % a.n];
@@ -13642,7 +13658,8 @@ static void gpti_j_run(gpti_jinja *j) {
         case GPTI_J_NEG: case GPTI_J_POS:
             a = gpti_j_pop(j);
             if (!gpti_j_is_number(a)) gpti_j_bad(j, a, "a sign");
-            if (op.code == GPTI_J_NEG) a = gpti_j_arithmetic(j, GPTI_J_SUB, gpti_j_int(0), a);
+            if (op.code == GPTI_J_NEG && a.kind == GPTI_J_FLOAT) a.u.f = -a.u.f;
+            else if (op.code == GPTI_J_NEG) a = gpti_j_arithmetic(j, GPTI_J_SUB, gpti_j_int(0), a);
             if (a.kind == GPTI_J_BOOL) a.kind = GPTI_J_INT;
             gpti_j_push(j, a);
             break;
@@ -13693,8 +13710,9 @@ static void gpti_j_run(gpti_jinja *j) {
             gpti_j_leave(j);
             gpti_j_push(j, gpti_j_make(j, GPTI_J_LIST, i));
             break;
+        case GPTI_J_WHOLE: j->frame[j->n_frame - 1].kept = 1; break;
         case GPTI_J_END_FOR:
-            i = j->frame[j->n_frame - 1].index;
+            i = j->frame[j->n_frame - 1].kept;
             gpti_j_leave(j);
             if (i) j->pc = op.a;
             break;
@@ -13750,6 +13768,13 @@ static size_t gpti_j_skip_space(gpti_jinja *j) {
     return j->pos - from;
 }
 
+/* Behind a tag's end: with a minus all white space goes, else behind statements and comments a line end. */
+static void gpti_j_trim(gpti_jinja *j, int sign, int line) {
+    j->line_start = 0;
+    if (sign == '-') j->line_start = gpti_j_skip_space(j) && j->text[j->pos - 1] == '\n';
+    else if (line && sign != '+' && gpti_j_char(j, 0) == '\n') { j->pos++; j->line_at++; j->line_start = 1; }
+}
+
 /* The string in quotes at pos, its escapes undone as Python does it. */
 static void gpti_j_string_token(gpti_jinja *j, int quote) {
     static const char from[] = "abfnrtv\\'\"", to[] = "\a\b\f\n\r\t\v\\'\"";
@@ -13776,6 +13801,7 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
         i += 2;
         if (q) { out[n++] = to[q - from]; continue; }
         if (p[1] == '\n') continue;
+        if (p[1] == 'N') gpti_j_fail(j, GPT_E_UNSUPPORTED, "the escape \\N in a string");
         if (p[1] == 'x') digits = 2;
         if (p[1] == 'u') digits = 4;
         if (p[1] == 'U') digits = 8;
@@ -13812,7 +13838,7 @@ static void gpti_j_number_token(gpti_jinja *j) {
     }
     j->pos += k;
     s.p = buf; s.n = n;
-    j->tk_val = gpti_j_read_number(s);
+    j->tk_val = gpti_j_number_value(j, s);
 }
 
 /* The next token of the tag; at the tag's end what trimming takes off behind it is gone too. */
@@ -13824,14 +13850,11 @@ static void gpti_j_next(gpti_jinja *j) {
     c = gpti_j_char(j, 0); d = gpti_j_char(j, 1);
     if (j->fail || j->pos >= j->end) { j->tk = GPTI_J_T_EOF; gpti_j_expected(j, "the end of a tag"); return; }
     if (!j->nest) {
-        const size_t sign = c == '-' || c == '+', at = j->pos;
+        const size_t sign = c == '-' || c == '+';
         if (gpti_j_char(j, sign) == (j->tag == '{' ? '}' : '%') && gpti_j_char(j, sign + 1) == '}') {
             j->tk = GPTI_J_T_END;
             j->pos += sign + 2;
-            j->line_start = 0;
-            if (c == '-') j->line_start = gpti_j_skip_space(j) && j->text[j->pos - 1] == '\n';
-            else if (j->tag == '%' && c != '+' && gpti_j_char(j, 0) == '\n') { j->pos++; j->line_at++; j->line_start = 1; }
-            (void)at;
+            gpti_j_trim(j, c, j->tag == '%');
             return;
         }
     }
@@ -13895,7 +13918,9 @@ static gpti_jopen *gpti_j_open(gpti_jinja *j, int kind, int prec, size_t code) {
 
 /* A bracket: each of its expressions begins with a NOP, for a conditional one to jump from. */
 static void gpti_j_open_level(gpti_jinja *j, int kind, size_t code, size_t target) {
-    gpti_jopen *e = gpti_j_open(j, kind, 0, code);
+    gpti_jopen *e;
+    if (j->n_open > GPTI_J_DEPTH) gpti_j_fail(j, GPT_E_FORMAT, "more than %d brackets and tags within each other", (int)GPTI_J_DEPTH);
+    e = gpti_j_open(j, kind, 0, code);
     if (!e) return;
     e->target = (uint32_t)target;
     e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
@@ -13989,9 +14014,14 @@ static int gpti_j_close(gpti_jinja *j, int token, int have) {
 static void gpti_j_named(gpti_jinja *j, int code, int negated) {
     const char *list = code == GPTI_J_FILTER ? gpti_j_filters : gpti_j_tests;
     int which = gpti_j_which(list, gpti_j_str(j, j->tk_val));
-    const uint32_t target = which >= 0 ? (uint32_t)which : 0x10000 + j->tk_name;
+    uint32_t target = which >= 0 ? (uint32_t)which : 0x10000 + j->tk_name;
     if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); return; }
     gpti_j_next(j);
+    while (j->tk == '.' && !j->fail) {                  /* names may have points: none of ours has */
+        target = 0x10000 + j->tk_name;
+        gpti_j_next(j);
+        gpti_j_need(j, GPTI_J_T_NAME, "a name");
+    }
     if (j->tk == '(') {
         gpti_j_open_level(j, GPTI_J_ARGS, (size_t)code, target);
         if (!j->fail) gpti_j_top(j)->jump = (uint32_t)negated;
@@ -14009,15 +14039,17 @@ static void gpti_j_named(gpti_jinja *j, int code, int negated) {
     if (negated) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
 }
 
+static const char gpti_j_constants[] = "true True false False none None";
+
 /* What a value begins with; 1 when it is there, 0 where more of it is wanted. */
 static int gpti_j_operand(gpti_jinja *j) {
-    static const char constants[] = "true True false False none None";
     const gpti_jopen *e = gpti_j_top(j);
     gpti_jval v = j->tk_val;
     int which;
     switch (j->tk) {
     case GPTI_J_T_NAME:
-        which = gpti_j_which(constants, gpti_j_str(j, v));
+        which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
+        if (gpti_j_word(j, "varargs") || gpti_j_word(j, "kwargs")) gpti_j_fail(j, GPT_E_UNSUPPORTED, "varargs or kwargs");
         if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); gpti_j_next(j); return 0; }
         if (e->kind == GPTI_J_ARGS && !e->prec) {           /* name=value */
             const size_t at = j->pos;
@@ -14210,7 +14242,7 @@ static void gpti_j_targets(gpti_jinja *j, gpti_jtargets *t) {
     do {
         if (t->n && j->tk != GPTI_J_T_NAME) break;
         t->tuple = t->n > 0;
-        if (j->tk != GPTI_J_T_NAME || t->n == GPTI_J_TARGETS) { gpti_j_expected(j, "a name, at most 8 of them"); return; }
+        if (j->tk != GPTI_J_T_NAME || t->n == GPTI_J_TARGETS || gpti_j_which(gpti_j_constants, gpti_j_str(j, j->tk_val)) >= 0) { gpti_j_expected(j, "a name, at most 8 of them"); return; }
         t->name[t->n++] = j->tk_name;
         gpti_j_next(j);
         if (j->tk == ',') t->tuple = 1;
@@ -14260,6 +14292,7 @@ static void gpti_j_tag_for(gpti_jinja *j, uint32_t loop) {
 static void gpti_j_end_loop(gpti_jinja *j) {
     gpti_jopen *e = gpti_j_top(j);
     uint32_t k, older;
+    gpti_j_emit(j, GPTI_J_WHOLE, 0, 0);
     gpti_j_emit(j, GPTI_J_JUMP, e->start, 0);
     gpti_j_patch(j, e->start);
     for (k = e->jump; k && !j->fail; k = older) { older = j->op[k].a; gpti_j_patch(j, k); }
@@ -14478,32 +14511,16 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
     if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
 }
 
-/* Over a comment, or with raw over {% raw %} and {% endraw %}: what lies behind it is not code. */
-static int gpti_j_skip_to(gpti_jinja *j, const char *word, size_t *found) {
-    for (; j->pos + 1 < j->end; j->pos++) {
-        size_t k = 2, n = strlen(word);
-        j->line_at += gpti_j_char(j, 0) == '\n';
-        if (n == 2) {                                   /* #} */
-            if (gpti_j_char(j, 0) != '#' || gpti_j_char(j, 1) != '}') continue;
-            *found = j->pos;
-            j->pos += 2;
-            return 1;
-        }
-        if (gpti_j_char(j, 0) != '{' || gpti_j_char(j, 1) != '%') continue;
-        k += gpti_j_char(j, k) == '-' || gpti_j_char(j, k) == '+';
-        while (gpti_j_char(j, k) == ' ') k++;
-        if (j->pos + k + n > j->end || memcmp(j->text + j->pos + k, word, n)) continue;
-        *found = j->pos;
-        j->pos += k + n;
-        return 1;
+static void gpti_j_comment(gpti_jinja *j) {               /* over it, and what trimming takes off behind it */
+    int sign = 0;
+    while (j->pos + 1 < j->end && (gpti_j_char(j, 0) != '#' || gpti_j_char(j, 1) != '}')) {
+        sign = gpti_j_char(j, 0);
+        j->line_at += sign == '\n';
+        j->pos++;
     }
-    return 0;
-}
-
-static void gpti_j_trimmed(gpti_jinja *j, int sign) {       /* behind a comment or raw tag */
-    j->line_start = 0;
-    if (sign == '-') j->line_start = gpti_j_skip_space(j) && j->text[j->pos - 1] == '\n';
-    else if (sign != '+' && gpti_j_char(j, 0) == '\n') { j->pos++; j->line_at++; j->line_start = 1; }
+    if (j->pos + 1 >= j->end) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
+    j->pos += 2;
+    gpti_j_trim(j, sign, 1);
 }
 
 static void gpti_j_compile(gpti_jinja *j) {
@@ -14529,32 +14546,20 @@ static void gpti_j_compile(gpti_jinja *j) {
         if (sign == '-')
             while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k, k)) to -= k;
         else if (sign != '+' && tag && tag != '{') {    /* lstrip_blocks */
-            while (to > from && (j->text[to - 1] == ' ' || j->text[to - 1] == '\t')) to--;
+            while (to > from && j->text[to - 1] != '\n' && (k = gpti_utf8_back(j->text + to, to - from)) > 0 &&
+                   gpti_chat_space(j->text + to - k, k)) to -= k;
             if (to > from ? j->text[to - 1] != '\n' : !j->line_start) to = at;
         }
         if (to > from) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, from, to - from)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
         if (!tag) break;
         j->pos += 2 + (size_t)(sign == '-' || sign == '+');
         j->tag = (char)tag; j->nest = 0;
-        if (tag == '#') {
-            if (!gpti_j_skip_to(j, "#}", &at)) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end"); break; }
-            sign = at > from ? j->text[at - 1] : 0;
-            gpti_j_trimmed(j, sign);
-            continue;
-        }
+        if (tag == '#') { gpti_j_comment(j); continue; }
         gpti_j_next(j);
         if (tag == '{') {
             gpti_j_expression(j, 0);
             if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
             gpti_j_emit(j, GPTI_J_OUT, 0, 0);
-        } else if (gpti_j_word(j, "raw")) {
-            gpti_j_next(j);
-            k = j->pos;
-            if (!gpti_j_skip_to(j, "endraw", &at)) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "raw without end"); break; }
-            if (j->text[at + 2] == '-')
-                while (at > k && (to = gpti_utf8_back(j->text + at, at - k)) > 0 && gpti_chat_space(j->text + at - to, to)) at -= to;
-            if (at > k) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, k, at - k)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
-            gpti_j_next(j);
         } else gpti_j_tag(j, loop);
     }
     if (j->n_open && !j->fail) {
@@ -14790,7 +14795,7 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         n++;
     }
     v = gpti_j_make(j, GPTI_J_LIST, n);
-    gpti_chat_name(j, "messages", v);
+    if (n) gpti_chat_name(j, "messages", v);
     if (p->variables && !j->fail) {
         v = gpti_j_from_json(j, gpti_str_of(p->variables), "variables");
         if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_ARG, "variables: expected a JSON object");
