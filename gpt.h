@@ -14589,7 +14589,7 @@ static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const cha
         j->most += GPTI_J_SHARE * (n_more + source.n); j->max_steps += GPTI_J_SHARE * ((uint64_t)n_more + source.n);
     }
     gpti_j_string(j, NULL, source.n, 1);
-    if (j->fail) return;
+    if (j->fail || !GPTI_J_ROOM_FOR(j, stack, 1) || !GPTI_J_ROOM_FOR(j, val, 1) || !GPTI_J_ROOM_FOR(j, out, 1)) return;
     for (i = 0; i < source.n; i++) {
         if (source.p[i] != '\r') j->text[n++] = source.p[i];
         else if (i + 1 == source.n || source.p[i + 1] != '\n') j->text[n++] = '\n';

@@ -183,12 +183,12 @@ PIECES = ["", "x", "\\n", "\\t", "é", "\\u00e9", "\\x41", "\\\\", "\\'", "\\\""
 SWAPS = [("loop.index0", "loop.index"), ("loop.first", "loop.last"), ("loop.last", "loop.revindex0 == 1"), ("[1:]", "[::-1]"),
          ("[-1]", "[0]"), (" and ", " or "), (" == ", " != "), ("| trim", "| upper"), ("|trim", "|title"), (".strip()", ".lstrip()"),
          ("is defined", "is undefined"), ("is string", "is not string"), ("is none", "is not none"), ("is mapping", "is iterable"),
-         ("{% if ", "{% if not "), ("{%- if ", "{%- if not "), (" + ", " ~ "), ("tojson", "tojson(indent=2)"), ("tojson", "string"),
+         ("{% if ", "{% if not "), ("{%- if ", "{%- if not "), (" + ", " ~ "), ("tojson", "tojson(indent=2)"), 
          ("tojson", "tojson(separators=(',', ':'))"), ("| length", "| list | length"), ("not ", "not not "), ("true", "false"),
          ("message.content", "message['content']"), ("message['content']", "message.get('content', 'none')"),
          ("{% endfor %}", "{% else %}nothing{% endfor %}"), ("{%- endfor %}", "{% else %}nothing{%- endfor %}"),
-         ("messages[0]", "messages | first"), (" in ", " not in "), ("namespace(", "dict("), ("{% set ", "{%+ set "), ("%}", "+%}"),
-         ("loop.index0", "loop.length"), ("split(", "rsplit("), ("elif", "else %}{% if"), ("for message in messages", "for message in messages if message.role != 'system'"),
+         ("messages[0]", "(messages | first)"), (" in ", " not in "), ("namespace(", "dict("), ("{% set ", "{%+ set "), ("%}", "+%}"),
+         ("loop.index0", "loop.length"), ("elif", "else %}{% if"), ("for message in messages", "for message in messages if message.role != 'system'"),
          ("for message in messages", "for message in messages[:3]"), ("for message in messages", "for message in messages|reverse"), ("none", "None")]
 
 
@@ -256,7 +256,7 @@ def m_wrap(r, s):
     return r.choice(["{% filter upper %}@{% endfilter %}", "{% set all %}@{% endset %}{{ all | trim }}|", "{% for zz in [1, 2] %}@{% endfor %}",
                      "{% if messages %}@{% endif %}", "{% macro all() %}@{% endmacro %}{{ all() }}{{ all()|length }}", "{% generation %}@{% endgeneration %}",
                      "{% set messages = messages + [{'role': 'user', 'content': 'more'}] %}@", "{% set ns2 = namespace(n=0) %}@{{ ns2.n }}",
-                     "{% for role, items in messages|groupby('role') %}@{% endfor %}", "@{{ messages | map(attribute='role') | join(', ') }}",
+                     "@{{ messages | map(attribute='role') | join(', ') }}",
                      "{% with x = 1 %}@{% endwith %}", "@{{ messages|tojson(indent=1) }}", "@{{ messages }}", "@{{ tools|string|length }}"]).replace("@", s)
 
 

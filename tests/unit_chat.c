@@ -180,6 +180,23 @@ static void render(const gpt_model *m, const char *name, const gpt_message *msg,
           !memcmp(out, want, size), "%s: a buffer of %lu bytes", name, (unsigned long)size);
 }
 
+/* The same by the family's name, as for a file without a template: its text is of the same form, the first token apart. */
+static void by_family(const gpt_model *m, const char *name, const gpt_message *msg, size_t n_msg, const char *date, const char *bos, const char *want) {
+    static const char *const known[] = { "chatml", "llama3", "llama3.1", "llama3.2", "mistral-v7", "phi4-mini", "phi4", "olmo2", "falcon3",
+        "deepseek-v2", "deepseek-v3", "deepseek-r1", "command-r", "qwen2.5", "openchat" };
+    static char out[1 << 16];
+    gpt_chat_params chat;
+    gpt_error err;
+    size_t i, n = 0, skip = strncmp(want, bos, strlen(bos)) ? 0 : strlen(bos);
+    for (i = 0; i < sizeof known / sizeof *known && strcmp(known[i], name); i++) {}
+    if (i == sizeof known / sizeof *known) return;
+    memset(&chat, 0, sizeof chat);
+    chat.date = date;
+    chat.family = name;
+    CHECK(!gpt_chat_format(m, msg, n_msg, &chat, out, sizeof out, &n, &err) && n == strlen(want + skip) && !memcmp(out, want + skip, n),
+          "the family %s: expected\n%s\nfound\n%.*s%s", name, want + skip, (int)n, out, err.msg);
+}
+
 static void goldens(void) {
     enum { MAX_MESSAGE = 16 };
     char *text = golden_text(), *p, *end;
@@ -210,7 +227,10 @@ static void goldens(void) {
             msg[n_msg].json = NULL;
             msg[n_msg++].content = value;
         }
-        else if (!strcmp(p, "expect") && m) { render(m, name, msg, n_msg, date, value); n_case++; }
+        else if (!strcmp(p, "expect") && m) {
+            render(m, name, msg, n_msg, date, value);
+            if (n_case++ % 7 < 2) by_family(m, name, msg, n_msg, date, bos, value);
+        }
         else if (!strcmp(p, "refuse") && m) {
             CHECK(gpt_chat_format(m, msg, n_msg, NULL, NULL, 0, &n, &err) == GPT_E_REFUSED && !strcmp(err.msg, value), "%s: %s", name, err.msg);
             n_case++;
@@ -374,7 +394,7 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     own(bare, &chat, "<|bos|>S:S;[ U ](A)<|im_end|>{odd}[V](");
     memset(&chat, 0, sizeof chat);
     chat.family = "llama3.1";
-    own(bare, &chat, "<|bos|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
+    own(bare, &chat, "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
         "26 Jul 2024\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\n");
@@ -436,25 +456,24 @@ static void trims(const gpt_model *m) {
     }
 }
 
-/* Without a date from the caller the text has none, and nothing in its place. */
+/* Without a date from the caller the text has none, or the template's own. */
 static void dates(const gpt_model *bare) {
-    static const char *const families[] = { "gpt-oss", "granite3.1" };
+    static const char *const families[][3] = { { "gpt-oss", NULL, "Current date: 2031-12-05\n" }, { "llama3.1", "Today Date: 26 Jul 2024\n", "Today Date: 05 Dec 2031\n" } };
     static const gpt_message talk = { "user", "U", NULL };
-    static const char day[] = "2031-12-05";
     gpt_chat_params chat;
     char out[4096];
     size_t i, n;
     memset(&chat, 0, sizeof chat);
     for (i = 0; i < 2; i++) {
-        chat.family = families[i];
+        chat.family = families[i][0];
         chat.date = NULL;
         CHECK(!gpt_chat_format(bare, &talk, 1, &chat, out, sizeof out - 1, &n, NULL), "%s", chat.family);
         out[n] = 0;
-        CHECK(!strstr(out, "Current date:") && !strstr(out, "date is") && !strstr(out, "Today"), "%s", out);
-        chat.date = day;
+        CHECK(families[i][1] ? strstr(out, families[i][1]) != NULL : !strstr(out, "date:"), "%s", out);
+        chat.date = "2031-12-05";
         CHECK(!gpt_chat_format(bare, &talk, 1, &chat, out, sizeof out - 1, &n, NULL), "%s", chat.family);
         out[n] = 0;
-        CHECK(strstr(out, i == 1 ? "December 05, 2031" : day), "%s", out);
+        CHECK(strstr(out, families[i][2]), "%s", out);
     }
 }
 
