@@ -34,8 +34,8 @@ uncompiled() {
 checked 0 ""  '{"action":"go","target":"north","amount":1}'
 checked 0 ""  ' { "action" : "go", "target":"\\u006eorth" ,\n"amount":99}\n'
 checked 1 11  '{"action":"fly","target":"north","amount":1}'
-checked 1 42  '{"action":"go","target":"north","amount":100}'
-checked 1 41  '{"action":"go","target":"north","amount":1'
+checked 1 43  '{"action":"go","target":"north","amount":100}'
+checked 1 42  '{"action":"go","target":"north","amount":1'
 checked 1 0   ''
 checked 0 ""  ' [1, -2.5e3, "x", {"a": null}] ' --json
 checked 1 3   '[1,]' --json
