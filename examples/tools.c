@@ -29,6 +29,7 @@ static void clear(text *t) { free(t->p); memset(t, 0, sizeof *t); }
 
 /* As a JSON string holds it, without the quotation marks. */
 static void put_escaped(text *t, const char *p, size_t n) {
+    put(t, "", 0);
     for (size_t i = 0; i < n; i++) {
         char u[8];
         const unsigned char c = (unsigned char)p[i];
@@ -455,19 +456,24 @@ static size_t read_calls(const syntax *x, const char *written, size_t n_written,
 static void put_call_message(text *t, const syntax *x, const call *calls, size_t n) {
     text all = { NULL, 0, 0 };
     for (size_t i = 0; i < n; i++) {
-        const char *const pairs[] = { "name", calls[i].name, "args", calls[i].args, "id", calls[i].id, NULL };
+        text name = { NULL, 0, 0 };
+        put_escaped(&name, calls[i].name, strlen(calls[i].name));
+        const char *const pairs[] = { "name", name.p, "args", calls[i].args, "id", calls[i].id, NULL };
         if (i) puts_to(&all, ", ");
         fill(&all, x->one_call, pairs);
+        clear(&name);
     }
     const char *const pairs[] = { "calls", all.p ? all.p : "", NULL };
     fill(t, x->call_message, pairs);
     clear(&all);
 }
 static void put_result_message(text *t, const syntax *x, const call *c, const char *result) {
-    text escaped = { NULL, 0, 0 };
+    text name = { NULL, 0, 0 }, escaped = { NULL, 0, 0 };
+    put_escaped(&name, c->name, strlen(c->name));
     put_escaped(&escaped, result, strlen(result));
-    const char *const pairs[] = { "name", c->name, "id", c->id, "result", result, "text", escaped.p, NULL };
+    const char *const pairs[] = { "name", name.p, "id", c->id, "result", result, "text", escaped.p, NULL };
     fill(t, x->result_message, pairs);
+    clear(&name);
     clear(&escaped);
 }
 
@@ -487,6 +493,7 @@ static const struct { const char *syntax, *written, *calls; } samples[] = {     
     { "hermes", "<tool_call>\n{\"name\": \"a\", \"arguments\": {\"x\"", "" },
     { "hermes", "<tool_call>\n{\"name\": \"a\", \"arguments\": \"x\"}\n</tool_call>", "" },
     { "hermes", "I would write <tool_call> and go on. <tool_call>{\"name\": \"a\", \"arguments\": {\"s\": \"\\\"{\"}}", "a {\"s\": \"\\\"{\"}\n" },
+    { "hermes", "<tool_call>{\"name\": \"\\ra\\\"\", \"arguments\": {}}", "\ra\" {}\n" },
     { "hermes", "No call at all: {\"name\": \"a\"}", "" },
     { "llama3", "{\"name\": \"look_in_bag\", \"parameters\": {\"item\": \"rope\"}}", "look_in_bag {\"item\": \"rope\"}\n" },
     { "llama3", "\n{\"name\": \"a\", \"parameters\": {\"n\": [1, {\"m\": 2}]}}<|eot_id|>", "a {\"n\": [1, {\"m\": 2}]}\n" },
