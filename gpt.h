@@ -525,22 +525,23 @@ typedef struct gpt_message {
     const char *json;               /* or, in their place, the whole message as a JSON object: tool calls, results */
 } gpt_message;
 
-/* How messages become one text. The known families are rows of a table; which one a model was
- * trained with is recognised from the chat template in its file. The caller's own strings have the
- * message stand for "{text}", for example user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes
- * the white space off its ends, "{bos}" and "{eos}" are the file's tokens. Own user and assistant
- * strings without a family stand alone; otherwise they replace the family's. */
+/* How messages become one text: by the chat template in the model's file, a Jinja program, which is run as
+ * transformers runs it; by a template of the caller's, one of the known families', or the caller's own strings,
+ * where the message stands for "{text}", for example user = "<|user|>\n{text}<|end|>\n"; "{text|trim}" takes the
+ * white space off its ends, "{bos}" and "{eos}" are the file's tokens. A template may take 16 MiB and 256 bytes
+ * for each byte of itself, of messages and variables, 2^24 steps and 256 for each, and 100 loops and macros
+ * within each other. */
 typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
-    /* NULL = recognised from the file's template; else chatml llama2 llama3 llama3.1 mistral-v1
-     * mistral-v3 mistral-nemo gemma phi3 phi3.5 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3
-     * deepseek-r1 granite command-r gpt-oss qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
+    /* For files without a template: chatml llama2 llama3 llama3.1 mistral-v1 mistral-v3 mistral-nemo mistral-v7
+     * gemma phi3 phi4 phi4-mini zephyr olmo2 deepseek-v2 deepseek-v3 deepseek-r1 granite command-r gpt-oss
+     * qwen2 qwen2.5 qwen3 smollm2 openchat vicuna and their kin */
     const char *family;
-    const char *user, *assistant;   /* a turn */
-    const char *system;         /* a system turn; without a family NULL puts it ahead of the user's */
+    const char *user, *assistant;   /* own strings: a turn */
+    const char *system;         /* a system turn; NULL puts it ahead of the user's */
     const char *generation;     /* what the answer goes on from, as "<|assistant|>\n" */
 
-    /* Today as "2025-01-31" for templates that ask for it; NULL = the template's own fixed date, or
-     * no date at all: the library has no clock. */
+    /* Today as "2025-01-31" for templates that ask for it; NULL = strftime_now is not defined: the library
+     * has no clock. */
     const char *date;
 
     /* 1 = where a conversation leaves less than half of reserve free, gpt_chat leaves out the oldest turns
@@ -553,10 +554,6 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     const char *variables;      /* a JSON object: what the template finds by these names, as "tools", "enable_thinking" */
     int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
 } gpt_chat_params;
-
-/* The name of the family that the model's template belongs to; NULL when it is none of the
- * table's. */
-GPT_API const char *gpt_chat_family(const gpt_model *m);
 
 /* Messages to text, ready for an answer, as the model's template renders them. For looking at:
  * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
@@ -4535,7 +4532,7 @@ typedef struct gpti_encoder {
     size_t     max, n;                  /* n counts on past max */
     gpt_token  last;
     int        edge, tight;             /* a space is due next; none is behind special tokens */
-    const char *const *marker;          /* [6] or NULL: no content becomes a token that stands in these */
+    gpti_str   marker;                  /* no content becomes a token that stands in it */
     char      *buf;                     /* [cap] the caller's scratch, or own for a longer word */
     size_t     cap;
     void      *own;
@@ -4791,12 +4788,10 @@ static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const cha
  * itself writes, as which many files do not mark them; white space is the content's all the same. */
 static int gpti_content_allows(const gpti_encoder *e, gpt_token id) {
     gpti_str s = gpti_tokenizer_piece(e->t, id);
-    size_t i, k, n, space = 0;
+    size_t k, space = 0;
     while (space < s.n && (s.p[space] == ' ' || s.p[space] == '\n' || s.p[space] == '\t')) space++;
     if (space == s.n) return 1;
-    for (i = 0; i < 6; i++)
-        for (k = 0, n = e->marker[i] ? strlen(e->marker[i]) : 0; k + s.n <= n; k++)
-            if (!memcmp(e->marker[i] + k, s.p, s.n)) return 0;
+    for (k = 0; k + s.n <= e->marker.n; k++) if (!memcmp(e->marker.p + k, s.p, s.n)) return 0;
     return !(e->t->type[id] & GPTI_TOKEN_MARKER);
 }
 
@@ -9410,155 +9405,217 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
     return gpti_leave(s, GPT_OK);
 }
 
-/* ---- Chat: messages to text ----
- * A file's chat template is a Jinja program. It is not run: it is recognised, and a row of a table
- * (under "data") says in patterns what it writes. In a pattern
- *   {text}  the message           {text|trim}  without white space at its ends, as Jinja trims
- *   {answer}  what follows its last "</think>", {answer|line} without line ends at its beginning
- *   {final}   what follows its last "<|channel|>final<|message|>"
- *   {system}  {system|trim}       the system message, or the row's preset where there is none
- *   {bos} {eos}                   the file's tokens; {bos?}  only if its template names bos_token
- *   {date}                        in the row's format
- *   {if system} {if date} {end}   what lies between, if there is one that is not empty
- *   {<} {>}                       what lies between is trimmed as a whole
- * All else stands for itself. */
+/* ======================================================================
+ * [CHAT] Messages to text: the file's chat template is run
+ * ==================================================================== */
+
+/* A chat template is a program in Jinja. gpti_j_compile makes instructions of it, gpti_j_run works them
+ * off on a stack of values; what they print is the text. Neither calls itself: what is open (brackets,
+ * tags, scopes, lists in lists) is on stacks of their own.
+ *
+ * All bytes of all strings lie in one pool, text; own says of each whether the template wrote it (1) or
+ * a message, a tool or a variable (0), so that no content can spell a control token. Strings and lists
+ * never change: a slice is a place in the pool. Memory only grows, until all is given back at once;
+ * GPTI_J_ROOM and GPTI_J_STEPS are the bounds, and a byte of template, messages and variables adds to
+ * them: what is copied costs steps too.
+ *
+ * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
+ * as json.dumps writes, no changing of lists and dicts. Where they are more, these are refused by name:
+ * include, import, extends, block, with, recursive loops, chained comparisons, *args. Integers have 64
+ * bits; upper and lower know Latin, Greek and Cyrillic letters. */
+enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
+
+enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPTI_J_STR, GPTI_J_LIST, GPTI_J_TUPLE,
+       GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
+
+typedef struct gpti_jval {
+    uint8_t  kind;
+    uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
+    union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
+} gpti_jval;
+
+typedef struct gpti_jop { uint32_t a, b, line; int code; } gpti_jop;
+
+/* Instructions. Values come from the stack and go there; a and b as the comment says. */
 enum {
-    GPTI_CHAT_TURNS  = 1,   /* user and assistant must alternate, as the template itself demands */
-    GPTI_CHAT_HEAD   = 2,   /* the system message has its place in head */
-    GPTI_CHAT_LAST   = 4,   /* `first` is used for the last message instead of the first */
-    GPTI_CHAT_PRESET = 8,   /* the preset is the literal system turn in the template's text */
-    GPTI_CHAT_TIGHT  = 16,  /* SentencePiece: no space is put in front of what follows a control token */
-    GPTI_CHAT_SHOW   = 32   /* answers have parts, which control tokens separate: they are handed out too */
+    GPTI_J_NOP, GPTI_J_CONST /* val[a] */, GPTI_J_LOAD /* name a */, GPTI_J_STORE /* name a */,
+    GPTI_J_STORE_ATTR /* namespace a, name b */, GPTI_J_UNPACK /* into a */, GPTI_J_ATTR /* name a */, GPTI_J_ITEM,
+    GPTI_J_SLICE, GPTI_J_MAKE /* a values, kind b */, GPTI_J_OUT,
+    GPTI_J_CALL /* a arguments: positions, then << 16 names */, GPTI_J_CALL_METHOD /* the same, name b */,
+    GPTI_J_FILTER, GPTI_J_TEST /* the same, which b */,
+    GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR, GPTI_J_JUMP /* to a */, GPTI_J_UNLESS,
+    GPTI_J_NOT, GPTI_J_NEG, GPTI_J_POS, GPTI_J_EQ, GPTI_J_NE, GPTI_J_LT, GPTI_J_LE, GPTI_J_GT, GPTI_J_GE, GPTI_J_IN,
+    GPTI_J_NOT_IN, GPTI_J_ADD, GPTI_J_SUB, GPTI_J_CONCAT, GPTI_J_MUL, GPTI_J_DIV, GPTI_J_IDIV, GPTI_J_MOD, GPTI_J_POW,
+    GPTI_J_FOR, GPTI_J_NEXT /* or to a */, GPTI_J_KEEP, GPTI_J_KEPT, GPTI_J_END_FOR /* to a if it ran */,
+    GPTI_J_SCOPE /* b: what it prints becomes a value */, GPTI_J_END_SCOPE /* b: the value is dropped */,
+    GPTI_J_MACRO_HERE /* macro a */, GPTI_J_UNLESS_GIVEN /* name a, else to b */, GPTI_J_RETURN
 };
 
-typedef struct gpti_chat_row {
-    const char *names;      /* separated by spaces */
-    const char *find;       /* what the template has, as gpti_jinja_next reads it, or with ! has not: */
-                            /* terms separated by tabs; NULL: by name only */
-    const char *head;       /* ahead of the messages */
-    const char *system;     /* a system message; NULL: only where head or first takes it */
-    const char *first;      /* the first user message when there is a system message and no turn for it */
-    const char *user, *assistant, *generation;
-    const char *preset;     /* the system message of conversations that have none, a pattern */
-    const char *date;       /* strftime's %d %b %B %m %Y, then | and the date if the caller gives none */
-    int         flags;
-} gpti_chat_row;
+typedef struct gpti_jname { uint32_t at, n, bind; } gpti_jname;        /* bind: its newest, 0 = none */
+typedef struct gpti_jbind { gpti_jval v; uint32_t name, older, frame; } gpti_jbind;
+typedef struct gpti_jmacro { uint32_t entry, param, n_param, name; } gpti_jmacro;    /* param: names in val */
 
-enum { GPTI_MAX_CHAT = 48 };
-static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]);
+typedef struct gpti_jframe {            /* a scope: its names are those bound since it began */
+    size_t    parent, bind, out, stack, back;   /* the scope around it in the text; where all were; where to return */
+    gpti_jval list, last;               /* of a loop; its item for loop.changed is not kept */
+    size_t    index, kept;
+    int       capture;
+} gpti_jframe;
 
-/* A template's text without what its authors wrote this way or that: one character at a time, 0 at
- * the end. White space in code and where Jinja drops it is left out, a tag is { } or % %, a string
- * is in ' with its escapes undone, ['x'] is .x, comments are gone. */
+/* What is open while compiling: an expression's operators and brackets, or a tag. */
+typedef struct gpti_jopen {
+    uint8_t  kind, prec;
+    uint32_t code, start, jump, count, names, line, target;
+    size_t   pos;
+} gpti_jopen;
+
 typedef struct gpti_jinja {
-    const char *p;
-    int         inside, quote;  /* a tag; a string in it: its quote */
-    int         key, line;      /* ['x']; the tag before was {{ }} */
+    const gpti_mem *mem;
+    gpt_error *err;
+    gpt_result fail;
+    size_t     bytes, most;             /* taken; allowed */
+    uint64_t   steps, max_steps;
+    char      *text;                    /* the template is its beginning, text[0, end) */
+    unsigned char *own;
+    gpti_jval *val, *stack;
+    gpti_jop  *op;
+    gpti_jname *name;
+    uint32_t  *bucket;                  /* hash of names, 0 = free, else 1 + name */
+    gpti_jbind *bind;
+    gpti_jmacro *macro;
+    gpti_jopen *open;
+    gpti_jframe *frame;
+    char      *out;                     /* printed text and its marks */
+    unsigned char *out_own;
+    size_t     n_text, n_val, n_stack, n_op, n_name, n_bind, n_macro, n_open, n_frame, n_out;
+    size_t     c_text, c_own, c_val, c_stack, c_op, c_name, c_bucket, c_bind, c_macro, c_open, c_frame, c_out, c_out_own;
+    size_t     end, pos, pc;
+    uint32_t   line, line_at;           /* of the token or instruction at hand; of pos */
+    int        tk, nest, line_start;    /* the token; brackets open in the tag; the text before pos ends a line */
+    char       tag;                     /* % or {: the tag at hand */
+    gpti_jval  tk_val;
+    uint32_t   tk_name;
+    const char *date;
 } gpti_jinja;
 
-static int gpti_jinja_next(gpti_jinja *j) {
-    for (;;) {
-        const char *p = j->p;
-        int c = (unsigned char)*p, nl = 0;
-        if (!c) return 0;
-        if (j->quote) {
-            j->p += c == '\\' && p[1] ? 2 : 1;
-            if (c == j->quote) { j->quote = 0; return '\''; }
-            if (c != '\\' || !p[1]) return c;
-            return p[1] == 'n' ? '\n' : (unsigned char)p[1];
-        }
-        if (j->inside) {
-            const char *q = p + (*p == '-');
-            j->p++;
-            if ((*q == '}' || *q == '%') && q[1] == '}') {
-                j->p = q + 2; j->inside = 0;
-                j->line = q == p && c == '}';
-                return *q;
-            }
-            if (c == '[' && (p[1] == '\'' || p[1] == '"')) {
-                for (q = p + 2; (*q >= 'a' && *q <= 'z') || *q == '_'; q++) {}
-                if (q > p + 2 && *q == p[1] && q[1] == ']') { j->p = p + 2; j->key = 1; return '.'; }
-            }
-            if (j->key && (c == '\'' || c == '"')) { j->p = p + 2; j->key = 0; continue; }
-            if (c == '\'' || c == '"') { j->quote = c; return '\''; }
-            if (c > ' ') return c;
-            continue;
-        }
-        for (; *p == ' ' || (*p >= '\t' && *p <= '\r'); p++) nl |= *p == '\n';
-        if (*p == '{' && (p[1] == '{' || p[1] == '%' || p[1] == '#')) {
-            if (nl && j->line && p[2] != '-') { j->p = p; j->line = 0; return '\n'; }
-            j->line = 0;
-            if (p[1] == '#') {
-                for (p += 2; *p && !(p[0] == '#' && p[1] == '}'); p++) {}
-                j->p = *p ? p + 2 : p;
-                continue;
-            }
-            j->p = p + 2 + (p[2] == '-'); j->inside = 1;
-            return p[1];
-        }
-        if (p > j->p) { j->p = p; if (nl && j->line) { j->line = 0; return '\n'; } continue; }
-        j->p++;
-        return c;
+static gpt_result gpti_j_fail(gpti_jinja *j, gpt_result code, const char *fmt, ...) {
+    char msg[160];
+    va_list args;
+    if (j->fail) return j->fail;
+    va_start(args, fmt);
+    vsnprintf(msg, sizeof msg, fmt, args);
+    va_end(args);
+    return j->fail = gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg);
+}
+
+static int gpti_j_spend(gpti_jinja *j, size_t n) {          /* n steps; 0: they are used up */
+    j->steps += n;
+    if (j->steps > j->max_steps) gpti_j_fail(j, GPT_E_FORMAT, "it takes more than %llu steps", (gpti_ull)j->max_steps);
+    return !j->fail;
+}
+
+/* Room for `want` elements in a table of n; 0: there is none. */
+static int gpti_j_room(gpti_jinja *j, void **table, size_t n, size_t *cap, size_t want, size_t size) {
+    size_t more = *cap ? *cap : 64;
+    void *p;
+    if (want <= *cap) return 1;
+    if (j->fail) return 0;
+    while (more < want && more < SIZE_MAX / 2) more *= 2;
+    if (more > j->most / size || more * size > j->most - j->bytes) {
+        gpti_j_fail(j, GPT_E_FORMAT, "it takes more than %llu bytes of memory", (gpti_ull)j->most);
+        return 0;
     }
+    p = gpti_alloc_raw(j->mem, more * size);
+    if (!p) { gpti_j_fail(j, GPT_E_MEMORY, "out of memory"); return 0; }
+    if (n) memcpy(p, *table, n * size);
+    gpti_free(j->mem, *table);
+    j->bytes += (more - *cap) * size;
+    *table = p; *cap = more;
+    return 1;
 }
+#define GPTI_J_ROOM_FOR(j, table, more) \
+    gpti_j_room(j, (void **)&(j)->table, (j)->n_##table, &(j)->c_##table, (j)->n_##table + (more), sizeof *(j)->table)
 
-/* Moves *at behind the next place where the template has these n characters; 0 when there is none. */
-static int gpti_jinja_find(gpti_jinja *at, const char *term, size_t n) {
-    gpti_jinja j;
-    size_t k;
-    do {
-        j = *at;
-        for (k = 0; k < n && gpti_jinja_next(&j) == (unsigned char)term[k]; k++) {}
-        if (k == n) { *at = j; return 1; }
-    } while (gpti_jinja_next(at));
-    return 0;
+static gpti_jval gpti_j_val(int kind, size_t at, size_t n) {
+    gpti_jval v;
+    memset(&v, 0, sizeof v);
+    v.kind = (uint8_t)kind; v.n = (uint32_t)n; v.u.at = at;
+    return v;
 }
+static gpti_jval gpti_j_int(int64_t i) { gpti_jval v = gpti_j_val(GPTI_J_INT, 0, 0); v.u.i = i; return v; }
+static gpti_jval gpti_j_bool(int on) { gpti_jval v = gpti_j_int(on != 0); v.kind = GPTI_J_BOOL; return v; }
+static gpti_jval gpti_j_none(void) { return gpti_j_val(GPTI_J_NONE, 0, 0); }
+static gpti_jval gpti_j_undefined(void) { return gpti_j_val(GPTI_J_UNDEFINED, 0, 0); }
+static int gpti_j_is_list(gpti_jval v) { return v.kind == GPTI_J_LIST || v.kind == GPTI_J_TUPLE; }
+static int gpti_j_is_number(gpti_jval v) { return v.kind >= GPTI_J_BOOL && v.kind <= GPTI_J_FLOAT; }
+static int gpti_j_is_int(gpti_jval v) { return v.kind == GPTI_J_BOOL || v.kind == GPTI_J_INT; }
+static double gpti_j_number(gpti_jval v) { return v.kind == GPTI_J_FLOAT ? v.u.f : (double)v.u.i; }
 
-static int gpti_jinja_has(const char *text, const char *term, size_t n) {
-    gpti_jinja at = { NULL, 0, 0, 0, 0 };
-    at.p = text;
-    return gpti_jinja_find(&at, term, n);
+static void gpti_j_push(gpti_jinja *j, gpti_jval v) {
+    if (GPTI_J_ROOM_FOR(j, stack, 1)) j->stack[j->n_stack++] = v;
 }
+static gpti_jval gpti_j_pop(gpti_jinja *j) { return j->n_stack ? j->stack[--j->n_stack] : gpti_j_undefined(); }
 
-/* The row of the table that a template's text belongs to; 0 when there is none. */
-static int gpti_chat_recognise(const char *text, gpti_chat_row *out) {
-    gpti_chat_row rows[GPTI_MAX_CHAT];
-    size_t i, n, n_row = gpti_list_chats(rows);
-    if (!*text || strlen(text) > (size_t)1 << 18) return 0;
-    for (i = 0; i < n_row; i++) {
-        const char *t = rows[i].find;
-        int ok = t != NULL;
-        for (; ok && *t; t += n + (t[n] == '\t')) {
-            for (n = 0; t[n] && t[n] != '\t'; n++) {}
-            ok = *t == '!' ? !gpti_jinja_has(text, t + 1, n - 1) : gpti_jinja_has(text, t, n);
-        }
-        if (ok) { *out = rows[i]; return 1; }
+/* n bytes more at the end of text; p NULL: for the caller to fill. The mark is theirs. */
+static gpti_jval gpti_j_string(gpti_jinja *j, const char *p, size_t n, int own) {
+    const size_t at = j->n_text;
+    if (n > 0x7FFFFFFF || !gpti_j_spend(j, n / 16) ||
+        !gpti_j_room(j, (void **)&j->text, at, &j->c_text, at + n + 1, 1) ||
+        !gpti_j_room(j, (void **)&j->own, at, &j->c_own, at + n + 1, 1)) {
+        gpti_j_fail(j, GPT_E_FORMAT, "a string of more than 2^31 - 1 bytes");
+        return gpti_j_val(GPTI_J_STR, 0, 0);
     }
-    return 0;
+    if (p && n) memcpy(j->text + at, p, n);
+    memset(j->own + at, own, n);
+    j->n_text += n;
+    return gpti_j_val(GPTI_J_STR, at, n);
+}
+static gpti_jval gpti_j_cstring(gpti_jinja *j, const char *p, int own) { return gpti_j_string(j, p, strlen(p), own); }
+
+/* The bytes text[from, from + n) with their marks once more, behind a string that ends the pool. */
+static void gpti_j_append(gpti_jinja *j, gpti_jval *s, size_t from, size_t n) {
+    const gpti_jval more = gpti_j_string(j, NULL, n, 0);
+    if (j->fail) return;
+    memmove(j->text + more.u.at, j->text + from, n);
+    memmove(j->own + more.u.at, j->own + from, n);
+    s->n += more.n;
 }
 
-typedef struct gpti_chat {          /* a conversation being rendered */
-    gpti_chat_row        row;       /* with the caller's strings in place of the family's */
-    const char          *file;      /* the file's template, or "" */
-    gpti_str             bos, eos;
-    const char          *date;      /* the caller's, or NULL */
-    const gpt_message   *msg;
-    size_t               n_msg, n_drop;     /* n_drop of them, behind the system message, are left out */
-    const char          *text, *system;     /* the message at hand; the system message or NULL */
-    int                  fold;      /* the system message goes before the message at hand */
-    gpti_jinja           literal;   /* GPTI_CHAT_PRESET: where the preset stands in the template */
-    size_t               n_literal; /* its length */
-    int                  strip;     /* inside {<} {>}: 1 before, 2 after something that is not white space */
-    char                *out;       /* [size] the text; n counts on past size */
-    unsigned char       *own;       /* [size] 1 where the template wrote it, or NULL */
-    size_t               size, n, end;  /* end: of what stays if only white space comes before {>} */
-} gpti_chat;
+static gpti_jval gpti_j_join2(gpti_jinja *j, gpti_jval a, gpti_jval b) {
+    gpti_jval s = a;
+    if (!b.n) return a;
+    if (a.u.at + a.n != j->n_text || !a.n) {            /* else b goes behind it, and a is its beginning */
+        s = gpti_j_val(GPTI_J_STR, j->n_text, 0);
+        gpti_j_append(j, &s, a.u.at, a.n);
+    }
+    gpti_j_append(j, &s, b.u.at, b.n);
+    return s;
+}
 
-static void gpti_chat_write(gpti_chat *c, const char *p, size_t n, int own) {
-    size_t room = c->n < c->size ? c->size - c->n : 0, k = gpti_min(n, room);
-    if (k) memcpy(c->out + c->n, p, k);
-    if (k && c->own) memset(c->own + c->n, own, k);
-    c->n += n;
+static gpti_str gpti_j_str(const gpti_jinja *j, gpti_jval v) {
+    gpti_str s;
+    s.p = j->text + v.u.at; s.n = v.kind == GPTI_J_STR ? v.n : 0;
+    return s;
+}
+static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
+    return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
+}
+
+/* The top n values of the stack become a list; or n / 2 pairs a dict, of equal keys the last value. */
+static gpti_jval gpti_j_make(gpti_jinja *j, int kind, size_t n) {
+    const size_t at = j->n_val;
+    size_t i, k, m = 0, step = kind == GPTI_J_DICT ? 2 : 1;
+    gpti_jval *from;
+    if (j->fail || n > j->n_stack || !gpti_j_spend(j, n) || !GPTI_J_ROOM_FOR(j, val, n)) return gpti_j_undefined();
+    from = j->stack + j->n_stack - n;
+    for (i = 0; i < n; i += step, m += step) {
+        for (k = 0; step == 2 && k < m; k += 2) if (gpti_str_cmp(gpti_j_str(j, j->val[at + k]), gpti_j_str(j, from[i])) == 0) break;
+        if (step == 2 && !gpti_j_spend(j, k / 2)) return gpti_j_undefined();
+        if (step == 1 || k == m) { j->val[at + m] = from[i]; if (step == 2) j->val[at + m + 1] = from[i + 1]; }
+        else { j->val[at + k + 1] = from[i + 1]; m -= 2; }
+    }
+    j->n_val += m; j->n_stack -= n;
+    return gpti_j_val(kind, at, m / step);
 }
 
 /* Bytes of white space that Python's strip() would take off at p: what str.isspace says of it. */
@@ -9571,324 +9628,2628 @@ static size_t gpti_chat_space(const char *p, size_t n) {
     return u == 0x205F || u == 0x3000 ? k : 0;
 }
 
-static void gpti_chat_put(gpti_chat *c, const char *p, size_t n, int own) {
-    size_t i = 0, k;
-    while (c->strip == 1 && (k = gpti_chat_space(p, n)) > 0) { p += k; n -= k; }
-    while (c->strip && i < n) {
-        uint32_t u;
-        k = gpti_chat_space(p + i, n - i);
-        i += k ? k : gpti_utf8(p + i, n - i, &u);
-        if (!k) { c->strip = 2; c->end = c->n + i; }
+/* ---- Numbers in JSON and as Python writes them, whatever the locale's decimal point is ---- */
+
+static gpti_jval gpti_j_read_number(gpti_str raw) {
+    char buf[400], *p;
+    gpti_jval v;
+    size_t i, n = raw.n < sizeof buf ? raw.n : sizeof buf - 1;
+    int64_t x = 0;
+    memset(&v, 0, sizeof v);
+    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - 9) / 10; i++)
+        x = x * 10 + (raw.p[i] - '0');
+    v.kind = GPTI_J_INT; v.u.i = *raw.p == '-' ? -x : x;
+    if (i == n) return v;
+    snprintf(buf, sizeof buf, "%.1f", 0.5);
+    i = (unsigned char)buf[1];
+    memcpy(buf, raw.p, n);
+    buf[n] = 0;
+    if ((p = strchr(buf, '.')) != NULL) *p = (char)i;
+    v.kind = GPTI_J_FLOAT; v.u.f = strtod(buf, NULL);
+    return v;
+}
+
+/* The fewest digits that read back as x. */
+static size_t gpti_j_float_text(double x, int json, char out[40]) {
+    char buf[40], digits[24], *p;
+    int precision = 0, n = 0, e, i, k = 0;
+    if (x != x || x - x != 0.0)
+        return (size_t)snprintf(out, 40, "%s", x != x ? json ? "NaN" : "nan" : x > 0 ? json ? "Infinity" : "inf" :
+                                json ? "-Infinity" : "-inf");
+    do snprintf(buf, sizeof buf, "%.*e", precision, x); while (strtod(buf, NULL) != x && precision++ < 17);
+    for (p = buf; *p != 'e'; p++) if (*p >= '0' && *p <= '9') digits[n++] = *p;
+    e = atoi(p + 1);
+    if (buf[0] == '-') out[k++] = '-';
+    if (e < -4 || e >= 16) {
+        out[k++] = digits[0];
+        if (n > 1) out[k++] = '.';
+        memcpy(out + k, digits + 1, (size_t)n - 1);
+        k += n - 1;
+        return (size_t)(k + snprintf(out + k, (size_t)(40 - k), "e%c%02d", e < 0 ? '-' : '+', e < 0 ? -e : e));
     }
-    gpti_chat_write(c, p, n, own);
+    if (e < 0) { out[k++] = '0'; out[k++] = '.'; for (i = -1; i > e; i--) out[k++] = '0'; }
+    for (i = 0; i < n || i <= e; i++) {
+        out[k++] = i < n ? digits[i] : '0';
+        if (i == e) { out[k++] = '.'; if (i + 1 >= n) out[k++] = '0'; }
+    }
+    return (size_t)k;
 }
 
-/* The day in the row's format; the caller's date was checked. */
-static void gpti_chat_date(gpti_chat *c) {
-    static const char names[12][10] = { "January", "February", "March", "April", "May", "June", "July",
-                                        "August", "September", "October", "November", "December" };
-    const char *f = c->row.date ? c->row.date : "%Y-%m-%d", *d = c->date, *bar = strchr(f, '|');
-    if (!d && bar) gpti_chat_put(c, bar + 1, strlen(bar + 1), 1);
-    for (; d && *f && *f != '|'; f++) {
-        const char *name = names[(d[5] - '0') * 10 + d[6] - '1'];
-        if (*f != '%') { gpti_chat_put(c, f, 1, 1); continue; }
-        f++;
-        if (*f == 'Y') gpti_chat_put(c, d, 4, 1);
-        if (*f == 'm') gpti_chat_put(c, d + 5, 2, 1);
-        if (*f == 'd') gpti_chat_put(c, d + 8, 2, 1);
-        if (*f == 'b') gpti_chat_put(c, name, 3, 1);
-        if (*f == 'B') gpti_chat_put(c, name, strlen(name), 1);
+static gpti_jval gpti_j_from_json(gpti_jinja *j, gpti_str text, const char *what) {
+    gpti_json r;
+    gpti_jval v = gpti_j_undefined();
+    size_t base = j->n_stack, open = 0;                 /* a mark for each that is open: its kind, where the one around it is */
+    int item;
+    gpti_json_init(&r, text);
+    while (!j->fail && (item = gpti_json_next(&r)) != GPTI_JSON_END) {
+        switch (item) {
+        case GPTI_JSON_ERROR:
+            gpti_j_fail(j, GPT_E_ARG, "%s: JSON: expected %s at byte %llu", what, r.error, (gpti_ull)(r.p - r.begin));
+            continue;
+        case GPTI_JSON_ARRAY: case GPTI_JSON_OBJECT:
+            gpti_j_push(j, gpti_j_val(item == GPTI_JSON_ARRAY ? GPTI_J_LIST : GPTI_J_DICT, open, 0));
+            open = j->n_stack;
+            continue;
+        case GPTI_JSON_CLOSE: {
+            const gpti_jval mark = j->stack[open - 1];
+            v = gpti_j_make(j, mark.kind, j->n_stack - open);
+            gpti_j_pop(j);
+            open = mark.u.at;
+            break;
+        }
+        case GPTI_JSON_KEY: case GPTI_JSON_STRING:
+            v = gpti_j_string(j, NULL, r.raw.n, 0);
+            if (!j->fail) { v.n = (uint32_t)gpti_json_unescape(r.raw, j->text + v.u.at); j->n_text = v.u.at + v.n; }
+            break;
+        case GPTI_JSON_NUMBER: v = gpti_j_read_number(r.raw); break;
+        default: v = item == GPTI_JSON_NULL ? gpti_j_none() : gpti_j_bool(item == GPTI_JSON_TRUE);
+        }
+        gpti_j_push(j, v);
+    }
+    v = j->n_stack > base ? gpti_j_pop(j) : gpti_j_undefined();
+    j->n_stack = base;
+    return v;
+}
+
+/* ---- Names and scopes ---- */
+
+static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
+    size_t i, k, mask;
+    if (2 * (j->n_name + 1) > j->c_bucket) {
+        if (!gpti_j_room(j, (void **)&j->bucket, 0, &j->c_bucket, 4 * (j->n_name + 16), sizeof *j->bucket)) return 0;
+        memset(j->bucket, 0, j->c_bucket * sizeof *j->bucket);
+        for (k = 0; k < j->n_name; k++) {
+            i = gpti_hash(j->text + j->name[k].at, j->name[k].n, 0) & (j->c_bucket - 1);
+            while (j->bucket[i]) i = (i + 1) & (j->c_bucket - 1);
+            j->bucket[i] = (uint32_t)k + 1;
+        }
+    }
+    mask = j->c_bucket - 1;
+    for (i = gpti_hash(s.p, s.n, 0) & mask; j->bucket[i]; i = (i + 1) & mask) {
+        const gpti_jname *n = &j->name[j->bucket[i] - 1];
+        if (n->n == s.n && !memcmp(j->text + n->at, s.p, s.n)) return j->bucket[i] - 1;
+        if (!gpti_j_spend(j, 1)) return 0;
+    }
+    if (!GPTI_J_ROOM_FOR(j, name, 1)) return 0;
+    k = s.p >= j->text && s.p < j->text + j->n_text ? (size_t)(s.p - j->text) : gpti_j_string(j, s.p, s.n, 1).u.at;
+    j->name[j->n_name].at = (uint32_t)k; j->name[j->n_name].n = (uint32_t)s.n; j->name[j->n_name].bind = 0;
+    j->bucket[i] = (uint32_t)++j->n_name;
+    return (uint32_t)j->n_name - 1;
+}
+
+static gpti_str gpti_j_name_text(const gpti_jinja *j, uint32_t name) {
+    gpti_str s;
+    s.p = j->text + j->name[name].at; s.n = j->name[name].n;
+    return s;
+}
+
+static void gpti_j_bind(gpti_jinja *j, uint32_t name, gpti_jval v) {
+    gpti_jbind *b;
+    const uint32_t newest = j->n_name ? j->name[name].bind : 0;
+    const size_t frame = j->n_frame - 1;
+    if (j->fail) return;
+    if (newest && j->bind[newest].frame == frame) { j->bind[newest].v = v; return; }
+    if (!j->n_bind) j->n_bind = 1;                      /* 0 means none */
+    if (!GPTI_J_ROOM_FOR(j, bind, 1)) return;
+    b = &j->bind[j->n_bind];
+    b->v = v; b->name = name; b->older = newest; b->frame = (uint32_t)frame;
+    j->name[name].bind = (uint32_t)j->n_bind++;
+}
+
+/* The value of a name as the scope at hand sees it: of scopes around it in the text. */
+static gpti_jval gpti_j_load(gpti_jinja *j, uint32_t name) {
+    gpti_jval v;
+    uint32_t b;
+    for (b = j->name[name].bind; b; b = j->bind[b].older) {
+        size_t f = j->n_frame - 1;
+        while (f > j->bind[b].frame && gpti_j_spend(j, 1)) f = j->frame[f].parent;
+        if (f == j->bind[b].frame) return j->bind[b].v;
+    }
+    v = gpti_j_undefined();
+    v.u.at = j->name[name].at; v.n = j->name[name].n;
+    return v;
+}
+
+static void gpti_j_unbind(gpti_jinja *j, size_t n) {        /* all but the first n */
+    while (j->n_bind > gpti_max(n, 1)) {
+        const gpti_jbind *b = &j->bind[--j->n_bind];
+        j->name[b->name].bind = b->older;
     }
 }
 
-/* What follows the last of these marks in a message; all of it when there is none. */
-static const char *gpti_chat_after(const char *text, const char *mark) {
-    const char *q;
-    while ((q = strstr(text, mark)) != NULL) text = q + strlen(mark);
-    return text;
+static gpti_jframe *gpti_j_enter(gpti_jinja *j, size_t parent) {
+    gpti_jframe *f;
+    if (j->n_frame == GPTI_J_DEPTH)
+        gpti_j_fail(j, GPT_E_FORMAT, "more than %d loops, macros and blocks within each other", (int)GPTI_J_DEPTH);
+    if (j->fail || !GPTI_J_ROOM_FOR(j, frame, 1)) return NULL;
+    f = &j->frame[j->n_frame++];
+    memset(f, 0, sizeof *f);
+    f->parent = parent; f->bind = j->n_bind; f->out = j->n_out; f->stack = j->n_stack;
+    return f;
 }
 
-static void gpti_chat_pattern(gpti_chat *c, const char *p);
+static void gpti_j_leave(gpti_jinja *j) {
+    if (j->n_frame < 2) return;
+    gpti_j_unbind(j, j->frame[--j->n_frame].bind);
+}
 
-static void gpti_chat_system(gpti_chat *c) {
-    gpti_jinja j = c->literal;
+/* ---- Printing ---- */
+
+static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
+    if (!gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
+        !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
+    if (n) memcpy(j->out + j->n_out, p, n);
+    memset(j->out_own + j->n_out, own, n);
+    j->n_out += n;
+}
+
+static void gpti_j_put_string(gpti_jinja *j, gpti_jval v) {
+    const size_t at = j->n_out;
+    gpti_j_put(j, j->text + v.u.at, v.n, 0);
+    if (!j->fail && v.n) memcpy(j->out_own + at, j->own + v.u.at, v.n);
+}
+
+static gpti_jval gpti_j_printed(gpti_jinja *j, size_t from) {          /* what was printed since, as a value */
+    const size_t n = j->n_out - from;
+    const gpti_jval v = gpti_j_string(j, j->out + from, n, 0);
+    if (!j->fail && n) memcpy(j->own + v.u.at, j->out_own + from, n);
+    j->n_out = from;
+    return v;
+}
+
+typedef struct gpti_jform {             /* how lists and what is in them are printed */
+    int json, ascii, sort;
+    int64_t indent;                     /* -1: all in one line */
+    gpti_jval item, key;                /* separators, or undefined */
+} gpti_jform;
+
+/* A string in quotes, as JSON or as Python's repr. */
+static void gpti_j_put_quoted(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
+    static const char plain[] = "\"\\\n\r\t\b\f", letters[] = "\"\\nrtbf";
+    const gpti_str s = gpti_j_str(j, v);
+    const char quote = f->json || (memchr(s.p, '\'', s.n) && !memchr(s.p, '"', s.n)) ? '"' : '\'';
+    size_t i, k;
+    uint32_t u;
+    gpti_j_put(j, &quote, 1, 0);
+    for (i = 0; i < v.n && !j->fail; i += k) {
+        const char *p = j->text + v.u.at + i, *c;
+        const int own = j->own[v.u.at + i];
+        char buf[16];
+        int n = 0;
+        k = gpti_utf8(p, v.n - i, &u);
+        c = u && u < 128 ? strchr(plain, (int)u) : NULL;
+        if (c && (f->json || (c > plain && c < plain + 5))) n = snprintf(buf, sizeof buf, "\\%c", letters[c - plain]);
+        else if (!f->json && u == (uint32_t)quote) n = snprintf(buf, sizeof buf, "\\%c", quote);
+        else if (u < 32 || (u == 127 && !f->json)) n = snprintf(buf, sizeof buf, f->json ? "\\u%04x" : "\\x%02x", (unsigned)u);
+        else if (!f->json && u >= 0x80 && u < 0xA1) n = snprintf(buf, sizeof buf, "\\x%02x", (unsigned)u);
+        else if (f->ascii && u >= 0x10000)
+            n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)), (unsigned)(0xDC00 | (u & 0x3FF)));
+        else if (f->ascii && u > 127) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
+        gpti_j_put(j, n ? buf : p, n ? (size_t)n : k, own);
+    }
+    gpti_j_put(j, &quote, 1, 0);
+}
+
+static void gpti_j_put_scalar(gpti_jinja *j, gpti_jval v, const gpti_jform *f, int quoted) {
+    char buf[48];
+    const char *word = NULL;
+    switch (v.kind) {
+    case GPTI_J_UNDEFINED:
+        if (f->json) gpti_j_fail(j, GPT_E_FORMAT, "tojson: a value is undefined");
+        if (quoted) word = "Undefined";
+        break;
+    case GPTI_J_NONE: word = f->json ? "null" : "None"; break;
+    case GPTI_J_BOOL: word = v.u.i ? f->json ? "true" : "True" : f->json ? "false" : "False"; break;
+    case GPTI_J_INT: gpti_j_put(j, buf, (size_t)snprintf(buf, sizeof buf, "%lld", (long long)v.u.i), 1); break;
+    case GPTI_J_FLOAT: gpti_j_put(j, buf, gpti_j_float_text(v.u.f, f->json, buf), 1); break;
+    case GPTI_J_STR: if (quoted) gpti_j_put_quoted(j, v, f); else gpti_j_put_string(j, v); break;
+    default:
+        if (f->json) gpti_j_fail(j, GPT_E_FORMAT, "tojson: a function, macro or namespace is no JSON");
+        word = v.kind == GPTI_J_SPACE ? "<Namespace>" : v.kind == GPTI_J_LOOP ? "<LoopContext>" : "<function>";
+    }
+    if (word) gpti_j_put(j, word, strlen(word), 0);
+}
+
+static gpti_jval gpti_j_sorted(gpti_jinja *j, gpti_jval v, int by, gpti_jval attribute, int reverse, int any_case);
+
+static void gpti_j_line(gpti_jinja *j, const gpti_jform *f, size_t depth) {
     size_t i;
-    if (c->system) gpti_chat_put(c, c->system, strlen(c->system), 0);
-    else if (c->row.preset) gpti_chat_pattern(c, c->row.preset);
-    else for (i = 0; i < c->n_literal; i++) {
-        char ch = (char)gpti_jinja_next(&j);
-        gpti_chat_put(c, &ch, 1, 1);
-    }
+    if (f->indent < 0) return;
+    gpti_j_put(j, "\n", 1, 0);
+    for (i = depth * (size_t)f->indent; i > 0 && !j->fail; i--) gpti_j_put(j, " ", 1, 0);
 }
 
-enum { GPTI_N_CHAT_WORD = 16 };
-static const char gpti_chat_words[GPTI_N_CHAT_WORD][16] = {
-    "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{system}", "{system|trim}",
-    "{bos?}", "{date}", "{<}", "{>}", "{if system}", "{if date}", "{end}", "{final}" };
-
-/* One of the caller's own strings: only the first four words, and in a turn a place for {text}. */
-static gpt_result gpti_chat_own(const char *what, const char *own, int turn, gpt_error *err) {
-    int w;
-    if (!own) return GPT_OK;
-    if (turn && !strstr(own, "{text}") && !strstr(own, "{text|trim}"))
-        return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes", what);
-    for (w = 4; w < GPTI_N_CHAT_WORD; w++)
-        if (strstr(own, gpti_chat_words[w]))
-            return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text}, {text|trim}, {bos}, {eos} "
-                "and plain text, found %s", what, gpti_chat_words[w]);
-    return GPT_OK;
-}
-
-static void gpti_chat_pattern(gpti_chat *c, const char *p) {
-    const char (*words)[16] = gpti_chat_words, *a;
-    const int n_word = GPTI_N_CHAT_WORD;
-    size_t end;
-    int w, strip, skip = 0;
-    for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
-        w = n_word;
-        if (*p == '{') for (w = 0; w < n_word && strncmp(p, words[w], strlen(words[w])); w++) {}
-        if (w == 14) skip = 0;
-        if (skip) continue;
-        strip = c->strip;
-        end = c->end;
-        if (w == 1 || w == 7 || w == 10) { c->strip = 1; c->end = c->n; }
-        switch (w) {
-        case 0: case 1:
-            if (c->fold) gpti_chat_put(c, c->system, strlen(c->system), 0);
-            if (c->fold) gpti_chat_put(c, "\n\n", 2, 1);
-            gpti_chat_put(c, c->text, strlen(c->text), 0);
-            break;
-        case 4: case 5: case 15:
-            a = gpti_chat_after(c->text, w == 15 ? "<|channel|>final<|message|>" : "</think>");
-            while (w == 5 && a != c->text && *a == '\n') a++;
-            gpti_chat_put(c, a, strlen(a), 0);
-            break;
-        case 6: case 7: gpti_chat_system(c); break;
-        case 8: if (!strstr(c->file, "bos_token")) break;      /* else as {bos} */ /* fall through */
-        case 2: gpti_chat_put(c, c->bos.p, c->bos.n, 1); break;
-        case 3: gpti_chat_put(c, c->eos.p, c->eos.n, 1); break;
-        case 9: gpti_chat_date(c); break;
-        case 10: break;
-        case 11: if (strip) c->n = end; c->strip = 0; break;
-        case 12: skip = c->system ? !*c->system : !c->row.preset && !c->n_literal; break;
-        case 13: skip = !c->date && !(c->row.date && strchr(c->row.date, '|')); break;
-        case 14: break;
-        default: gpti_chat_put(c, p, 1, 1);
+/* Print a value: lists as they are in Python or JSON. What is open lies on the stack, with the index of its
+ * next element. */
+static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
+    static const char brackets[3][3] = { "[]", "()", "{}" };
+    const size_t base = j->n_stack;
+    int quoted = f->json;
+    while (!j->fail) {
+        gpti_jval *at;
+        if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
+        else {
+            const char *b = brackets[f->json && v.kind == GPTI_J_TUPLE ? 0 : v.kind - GPTI_J_LIST];
+            quoted = 1;
+            gpti_j_put(j, b, 1, 0);
+            if (f->sort && v.kind == GPTI_J_DICT) v = gpti_j_sorted(j, v, 0, gpti_j_undefined(), 0, 0);
+            gpti_j_push(j, v);
+            gpti_j_push(j, gpti_j_int(0));
         }
-        if (w == 1 || w == 7) {
-            c->n = c->end;
-            if (c->strip == 1) c->end = end;
-            c->strip = strip && c->strip == 2 ? 2 : strip;
+        for (;;) {
+            size_t i;
+            if (j->fail || j->n_stack == base) return;
+            at = j->stack + j->n_stack - 2;
+            i = (size_t)at[1].u.i;
+            if (i < at->n) break;
+            if (i) gpti_j_line(j, f, (j->n_stack - base) / 2 - 1);
+            if (at->kind == GPTI_J_TUPLE && i == 1 && !f->json) gpti_j_put(j, ",", 1, 0);
+            gpti_j_put(j, brackets[f->json && at->kind == GPTI_J_TUPLE ? 0 : at->kind - GPTI_J_LIST] + 1, 1, 0);
+            j->n_stack -= 2;
+        }
+        if (at[1].u.i && f->item.kind == GPTI_J_STR) gpti_j_put_string(j, f->item);
+        else if (at[1].u.i) gpti_j_put(j, ", ", f->indent < 0 ? 2 : 1, 0);
+        gpti_j_line(j, f, (j->n_stack - base) / 2);
+        v = j->val[at->u.at + (size_t)at[1].u.i * (at->kind == GPTI_J_DICT ? 2 : 1)];
+        if (at->kind == GPTI_J_DICT) {
+            const gpti_jval value = j->val[at->u.at + (size_t)at[1].u.i * 2 + 1];
+            const int bare = f->json && v.kind != GPTI_J_STR;           /* JSON's names are strings */
+            if (bare) gpti_j_put(j, "\"", 1, 0);
+            gpti_j_put_scalar(j, v, f, 1);
+            if (bare) gpti_j_put(j, "\"", 1, 0);
+            if (f->key.kind == GPTI_J_STR) gpti_j_put_string(j, f->key);
+            else gpti_j_put(j, ": ", 2, 0);
+            v = value;
+        }
+        at[1].u.i++;
+    }
+}
+
+static void gpti_j_print(gpti_jinja *j, gpti_jval v) {
+    gpti_jform f;
+    memset(&f, 0, sizeof f);
+    f.indent = -1;
+    gpti_j_write(j, v, &f);
+}
+
+static gpti_jval gpti_j_to_string(gpti_jinja *j, gpti_jval v) {
+    const size_t from = j->n_out;
+    if (v.kind == GPTI_J_STR) return v;
+    gpti_j_print(j, v);
+    return gpti_j_printed(j, from);
+}
+
+/* ---- Values ---- */
+
+static const char *gpti_j_kind(gpti_jval v) {
+    static const char *const names[] = { "undefined", "none", "a boolean", "an integer", "a float", "a string", "a list",
+        "a tuple", "a dict", "a namespace", "a macro", "a loop", "a function", "a method" };
+    return names[v.kind];
+}
+
+/* An undefined value where one is needed: its name, if it has one. */
+static gpti_jval gpti_j_bad(gpti_jinja *j, gpti_jval v, const char *what) {
+    char name[GPTI_SHOWN];
+    gpti_str s = { "", 0 };
+    if (v.kind == GPTI_J_UNDEFINED && v.n) { s.p = j->text + v.u.at; s.n = v.n; }
+    gpti_show(name, s);
+    if (!strcmp(name, "strftime_now")) gpti_j_fail(j, GPT_E_FORMAT, "it asks for the date: give gpt_chat_params.date");
+    else if (s.n) gpti_j_fail(j, GPT_E_FORMAT, "'%s' is undefined (%s)", name, what);
+    else gpti_j_fail(j, GPT_E_FORMAT, "%s is not possible with %s", what, gpti_j_kind(v));
+    return gpti_j_undefined();
+}
+
+static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in characters */
+    size_t i = 0, n = 0;
+    uint32_t u;
+    if (v.kind != GPTI_J_STR) return v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT ? v.n : 0;
+    if (!gpti_j_spend(j, v.n / 16)) return 0;
+    for (; i < v.n; n++) i += gpti_utf8(j->text + v.u.at + i, v.n - i, &u);
+    return n;
+}
+
+static int gpti_j_truth(gpti_jval v) {
+    if (v.kind <= GPTI_J_NONE) return 0;
+    if (v.kind == GPTI_J_FLOAT) return v.u.f != 0.0;
+    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0;
+}
+
+static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
+
+static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
+    const size_t base = j->n_stack;                     /* pairs still to be compared */
+    size_t i;
+    int equal = 1;
+    gpti_j_push(j, a); gpti_j_push(j, b);
+    while (equal && !j->fail && j->n_stack > base && gpti_j_spend(j, 1)) {
+        b = gpti_j_pop(j); a = gpti_j_pop(j);
+        if (gpti_j_is_number(a) && gpti_j_is_number(b)) {
+            equal = gpti_j_is_int(a) && gpti_j_is_int(b) ? a.u.i == b.u.i : gpti_j_number(a) == gpti_j_number(b);
+            continue;
+        }
+        if (a.kind != b.kind) { equal = 0; continue; }
+        switch (a.kind) {
+        case GPTI_J_UNDEFINED: case GPTI_J_NONE: break;
+        case GPTI_J_STR: equal = a.n == b.n && gpti_j_spend(j, a.n / 16) && !memcmp(j->text + a.u.at, j->text + b.u.at, a.n); break;
+        case GPTI_J_LIST: case GPTI_J_TUPLE: case GPTI_J_DICT:
+            equal = a.n == b.n;
+            for (i = 0; equal && i < a.n; i++) {
+                gpti_jval other;
+                if (a.kind != GPTI_J_DICT) { gpti_j_push(j, j->val[a.u.at + i]); gpti_j_push(j, j->val[b.u.at + i]); continue; }
+                equal = gpti_j_find_key(j, b, j->val[a.u.at + 2 * i], &other);
+                gpti_j_push(j, j->val[a.u.at + 2 * i + 1]); gpti_j_push(j, other);
+            }
+            break;
+        default: equal = a.u.at == b.u.at && a.n == b.n;
         }
     }
+    j->n_stack = base;
+    return equal;
 }
 
-static int gpti_chat_role(const char *role) {   /* 0 system, 1 user, 2 assistant, -1 none of them */
-    if (!strcmp(role, "system")) return 0;
-    if (!strcmp(role, "user")) return 1;
-    return strcmp(role, "assistant") ? -1 : 2;
-}
-
-/* Does the row have a place for every message? */
-static gpt_result gpti_chat_check(const gpti_chat *c, gpt_error *err) {
-    size_t i, begin = 0;
-    if (!c->msg || !c->n_msg) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
-    for (i = 0; i < c->n_msg; i++) {
-        const gpt_message *m = &c->msg[i];
-        int role;
-        if (!m->role || !m->content)
-            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
-        role = gpti_chat_role(m->role);
-        if (role < 0)
-            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: expected the role system, user or "
-                             "assistant, found \"%s\"", (gpti_ull)i, m->role);
-        if (!role && !i) { begin = 1; continue; }
-        if (c->row.flags & GPTI_CHAT_TURNS && role != ((i - begin) & 1 ? 2 : 1))
-            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template demands that "
-                             "user and assistant alternate, found \"%s\"", (gpti_ull)i, m->role);
-        if (!role && !c->row.system)
-            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: this model's template takes a "
-                             "system message only at the beginning", (gpti_ull)i);
+static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out) {
+    size_t i;
+    for (i = 0; i < dict.n && gpti_j_spend(j, 1); i++) {
+        const gpti_jval k = j->val[dict.u.at + 2 * i];
+        if (k.kind == GPTI_J_STR && key.kind == GPTI_J_STR ? gpti_str_cmp(gpti_j_str(j, k), gpti_j_str(j, key)) != 0 :
+            k.kind == key.kind ? k.u.i != key.u.i : 1) continue;
+        *out = j->val[dict.u.at + 2 * i + 1];
+        return 1;
     }
-    return GPT_OK;
+    *out = gpti_j_undefined();
+    return 0;
 }
 
-/* The system message that a ChatML template writes where there is none: a string such as
- * '<|im_start|>system\nBe helpful.<|im_end|>\n'. */
-static void gpti_chat_literal(gpti_chat *c) {
-    static const char begin[] = "'<|im_start|>system\n";
-    gpti_jinja at, j;
+/* -1, 0 or 1; for what has no order an error. */
+static int gpti_j_order(gpti_jinja *j, gpti_jval a, gpti_jval b) {
+    if (gpti_j_is_number(a) && gpti_j_is_number(b)) {
+        if (gpti_j_is_int(a) && gpti_j_is_int(b)) return (a.u.i > b.u.i) - (a.u.i < b.u.i);
+        return (gpti_j_number(a) > gpti_j_number(b)) - (gpti_j_number(a) < gpti_j_number(b));
+    }
+    if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
+    if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED) gpti_j_bad(j, a.kind ? b : a, "an order");
+    else gpti_j_fail(j, GPT_E_FORMAT, "no order between %s and %s", gpti_j_kind(a), gpti_j_kind(b));
+    return 0;
+}
+
+/* Where `what` begins in s from byte `from` on; SIZE_MAX: nowhere. */
+static size_t gpti_j_search(gpti_jinja *j, gpti_str s, gpti_str what, size_t from) {
+    const char *p;
+    for (; from + what.n <= s.n && gpti_j_spend(j, 0); from++) {
+        if (!what.n) return from;
+        p = (const char *)memchr(s.p + from, *what.p, s.n - from - what.n + 1);
+        if (!p) return SIZE_MAX;
+        if (!gpti_j_spend(j, 1 + ((size_t)(p - s.p) - from) / 16)) return SIZE_MAX;
+        from = (size_t)(p - s.p);
+        if (!memcmp(p, what.p, what.n)) return from;
+    }
+    return SIZE_MAX;
+}
+
+static int gpti_j_in(gpti_jinja *j, gpti_jval what, gpti_jval in) {
+    gpti_jval v;
+    size_t i;
+    if (in.kind == GPTI_J_UNDEFINED) return 0;
+    if (in.kind == GPTI_J_DICT) return gpti_j_find_key(j, in, what, &v);
+    if (in.kind == GPTI_J_STR && what.kind == GPTI_J_STR)
+        return gpti_j_search(j, gpti_j_str(j, in), gpti_j_str(j, what), 0) != SIZE_MAX;
+    if (!gpti_j_is_list(in)) { gpti_j_bad(j, in.kind == GPTI_J_STR ? what : in, "'in'"); return 0; }
+    for (i = 0; i < in.n && !j->fail; i++) if (gpti_j_equal(j, what, j->val[in.u.at + i])) return 1;
+    return 0;
+}
+
+static gpti_jval gpti_j_part(gpti_jval s, size_t from, size_t n) { return gpti_j_val(GPTI_J_STR, s.u.at + from, n); }
+
+/* A list of what a loop over v goes through. */
+static gpti_jval gpti_j_elements(gpti_jinja *j, gpti_jval v) {
+    size_t i, n = 0, k;
+    uint32_t u;
+    if (gpti_j_is_list(v)) return v;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_val(GPTI_J_LIST, 0, 0);
+    if (v.kind == GPTI_J_STR)
+        for (i = 0; i < v.n && !j->fail; i += k, n++)
+            gpti_j_push(j, gpti_j_part(v, i, k = gpti_utf8(j->text + v.u.at + i, v.n - i, &u)));
+    else if (v.kind == GPTI_J_DICT) for (; n < v.n; n++) gpti_j_push(j, j->val[v.u.at + 2 * n]);
+    else return gpti_j_bad(j, v, "a loop");
+    return gpti_j_make(j, GPTI_J_LIST, n);
+}
+
+static gpti_jval gpti_j_pairs(gpti_jinja *j, gpti_jval dict, int what) {       /* 0: items, 1: keys, 2: values */
+    size_t i;
+    if (dict.kind == GPTI_J_UNDEFINED) return gpti_j_val(GPTI_J_LIST, 0, 0);
+    if (dict.kind != GPTI_J_DICT) return gpti_j_bad(j, dict, "items");
+    for (i = 0; i < dict.n && !j->fail; i++) {
+        if (what != 2) gpti_j_push(j, j->val[dict.u.at + 2 * i]);
+        if (what != 1) gpti_j_push(j, j->val[dict.u.at + 2 * i + 1]);
+        if (!what) gpti_j_push(j, gpti_j_make(j, GPTI_J_TUPLE, 2));
+    }
+    return gpti_j_make(j, GPTI_J_LIST, dict.n);
+}
+
+/* ---- Methods of strings and dicts, and what has a name behind a point ---- */
+
+static const char gpti_j_string_methods[] = "capitalize endswith find format join lower lstrip replace rstrip split "
+    "splitlines startswith strip title upper";
+static const char gpti_j_dict_methods[] = "get items keys values";
+enum { GPTI_J_M_CAPITALIZE, GPTI_J_M_ENDSWITH, GPTI_J_M_FIND, GPTI_J_M_FORMAT, GPTI_J_M_JOIN, GPTI_J_M_LOWER,
+       GPTI_J_M_LSTRIP, GPTI_J_M_REPLACE, GPTI_J_M_RSTRIP, GPTI_J_M_SPLIT, GPTI_J_M_SPLITLINES, GPTI_J_M_STARTSWITH,
+       GPTI_J_M_STRIP, GPTI_J_M_TITLE, GPTI_J_M_UPPER };
+enum { GPTI_J_M_GET, GPTI_J_M_ITEMS, GPTI_J_M_KEYS, GPTI_J_M_VALUES };
+
+static int gpti_j_which(const char *list, gpti_str word) {     /* its place in a list of words, or -1 */
+    int i = 0;
     size_t n;
-    memset(&at, 0, sizeof at);
-    at.p = c->file;
-    while (gpti_jinja_find(&at, begin, sizeof begin - 1)) {
-        for (j = at, n = 0; j.quote && strncmp(j.p, "<|im_end|>", 10) && gpti_jinja_next(&j); n++) {}
-        if (!j.quote || !n) continue;
-        c->literal = at; c->n_literal = n;
+    for (; *list; list += n + (list[n] == ' '), i++) {
+        for (n = 0; list[n] && list[n] != ' '; n++) {}
+        if (n == word.n && !memcmp(list, word.p, n)) return i;
+    }
+    return -1;
+}
+
+typedef struct gpti_jargs { size_t at; uint32_t n, names; } gpti_jargs;    /* on the stack: n values, then names, each with its value */
+
+static int gpti_j_arg(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name, gpti_jval *out) {
+    uint32_t k;
+    if (i < a->n) { *out = j->stack[a->at + i]; return 1; }
+    for (k = 0; name && k < a->names; k++)
+        if (gpti_j_is(j, j->stack[a->at + a->n + 2 * k], name)) { *out = j->stack[a->at + a->n + 2 * k + 1]; return 1; }
+    *out = gpti_j_undefined();
+    return 0;
+}
+
+static int gpti_j_arg_truth(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name) {
+    gpti_jval v;
+    return gpti_j_arg(j, a, i, name, &v) && gpti_j_truth(v);
+}
+
+static int64_t gpti_j_arg_int(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name, int64_t otherwise) {
+    gpti_jval v;
+    if (!gpti_j_arg(j, a, i, name, &v) || v.kind == GPTI_J_NONE) return otherwise;
+    if (!gpti_j_is_int(v)) { gpti_j_bad(j, v, name ? name : "an integer"); return otherwise; }
+    return v.u.i;
+}
+
+static uint32_t gpti_j_lower(uint32_t u) {
+    if ((u >= 'A' && u <= 'Z') || (u >= 0xC0 && u <= 0xDE && u != 0xD7) || (u >= 0x391 && u <= 0x3A9 && u != 0x3A2) ||
+        (u >= 0x410 && u <= 0x42F)) return u + 32;
+    if (u >= 0x400 && u <= 0x40F) return u + 80;
+    if (u == 0x178) return 0xFF;
+    if ((u >= 0x139 && u <= 0x148) || (u >= 0x179 && u <= 0x17E)) return u + (u & 1);
+    if ((u >= 0x100 && u <= 0x177 && u != 0x130 && u != 0x131 && u != 0x138) || (u >= 0x460 && u <= 0x481) ||
+        (u >= 0x48A && u <= 0x4BF) || (u >= 0x4D0 && u <= 0x52F)) return u + !(u & 1);
+    return u;
+}
+
+static uint32_t gpti_j_upper(uint32_t u) {
+    static const uint32_t steps[] = { 1, 32, 80 };
+    size_t i;
+    if (u == 0xFF) return 0x178;
+    if (u == 0x3C2) return 0x3A3;
+    for (i = 0; i < 3; i++) if (u > steps[i] && gpti_j_lower(u - steps[i]) == u) return u - steps[i];
+    return u;
+}
+
+enum { GPTI_J_LOWER, GPTI_J_UPPER, GPTI_J_CAPITAL, GPTI_J_TITLE, GPTI_J_TITLE_FILTER };
+static gpti_jval gpti_j_case(gpti_jinja *j, gpti_jval s, int how) {
+    const size_t from = j->n_out;
+    size_t i, k;
+    uint32_t u, c;
+    int begin = 1;                                      /* of the text, or of a word */
+    for (i = 0; i < s.n && !j->fail; i += k) {
+        char buf[4];
+        const char *p = j->text + s.u.at + i;
+        const int own = j->own[s.u.at + i];
+        k = gpti_utf8(p, s.n - i, &u);
+        c = how == GPTI_J_UPPER || (how > GPTI_J_UPPER && begin) ? gpti_j_upper(u) : gpti_j_lower(u);
+        if (how == GPTI_J_TITLE) begin = gpti_j_lower(u) == u && gpti_j_upper(u) == u;
+        else if (how == GPTI_J_TITLE_FILTER) begin = gpti_chat_space(p, k) || (u < 128 && strchr("-({[<", (int)u));
+        else begin = 0;
+        if (c == u) gpti_j_put(j, p, k, own);
+        else gpti_j_put(j, buf, gpti_put_utf8(buf, c), own);
+    }
+    return gpti_j_printed(j, from);
+}
+
+/* Without white space, or the characters of `chars`, at its beginning (sides & 1) and end (sides & 2). */
+static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int sides) {
+    size_t from = 0, n = s.n, k;
+    uint32_t u;
+    if (!gpti_j_spend(j, s.n / 16)) return s;
+    for (; (sides & 1) && from < n; from += k) {
+        gpti_str one = gpti_j_str(j, gpti_j_part(s, from, n - from));
+        one.n = k = gpti_utf8(one.p, one.n, &u);
+        if (chars.kind == GPTI_J_STR ? gpti_j_search(j, gpti_j_str(j, chars), one, 0) == SIZE_MAX :
+            !gpti_chat_space(one.p, one.n)) break;
+    }
+    for (; (sides & 2) && n > from; n -= k) {
+        gpti_str one;
+        k = gpti_utf8_back(j->text + s.u.at + n, n - from);
+        one.p = j->text + s.u.at + n - k; one.n = k;
+        if (chars.kind == GPTI_J_STR ? gpti_j_search(j, gpti_j_str(j, chars), one, 0) == SIZE_MAX :
+            !gpti_chat_space(one.p, one.n)) break;
+    }
+    return gpti_j_part(s, from, n - from);
+}
+
+static gpti_jval gpti_j_split(gpti_jinja *j, gpti_jval s, gpti_jval sep, int64_t most) {
+    const gpti_jval white = gpti_j_undefined();
+    size_t n = 0, from = 0, to, k;
+    if (sep.kind == GPTI_J_STR && !sep.n) { gpti_j_fail(j, GPT_E_FORMAT, "split: the separator is empty"); return white; }
+    for (;; n++) {
+        if (sep.kind == GPTI_J_STR) {
+            to = most >= 0 && (int64_t)n >= most ? SIZE_MAX : gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, sep), from);
+            k = sep.n;
+        } else {
+            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), white, most >= 0 && (int64_t)n >= most ? 1 : 3);
+            from = 0;
+            if (!s.n) break;
+            for (to = 0; to < s.n && !(k = gpti_chat_space(j->text + s.u.at + to, s.n - to)); to++) {}
+            if (to == s.n || (most >= 0 && (int64_t)n >= most)) to = SIZE_MAX;
+        }
+        gpti_j_push(j, gpti_j_part(s, from, (to == SIZE_MAX ? s.n : to) - from));
+        if (to == SIZE_MAX || j->fail) { n++; break; }
+        from = to + k;
+    }
+    return gpti_j_make(j, GPTI_J_LIST, n);
+}
+
+static gpti_jval gpti_j_replace(gpti_jinja *j, gpti_jval s, gpti_jval a, gpti_jval b, int64_t most) {
+    const size_t begin = j->n_out;
+    size_t from = 0, to;
+    if (a.kind != GPTI_J_STR || b.kind != GPTI_J_STR) return gpti_j_bad(j, a.kind == GPTI_J_STR ? b : a, "replace");
+    while (!j->fail && (to = most-- ? gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, a), from) : SIZE_MAX) != SIZE_MAX) {
+        uint32_t u;
+        size_t k = a.n || to == s.n ? a.n : gpti_utf8(j->text + s.u.at + to, s.n - to, &u);
+        gpti_j_put_string(j, gpti_j_part(s, from, to - from));
+        gpti_j_put_string(j, b);
+        if (!a.n) { gpti_j_put_string(j, gpti_j_part(s, to, k)); if (to == s.n) return gpti_j_printed(j, begin); }
+        from = to + k;
+    }
+    gpti_j_put_string(j, gpti_j_part(s, from, s.n - from));
+    return gpti_j_printed(j, begin);
+}
+
+static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep) {
+    const size_t from = j->n_out;
+    size_t i;
+    list = gpti_j_elements(j, list);
+    for (i = 0; i < list.n && !j->fail; i++) {
+        if (i && sep.kind == GPTI_J_STR) gpti_j_put_string(j, sep);
+        gpti_j_print(j, j->val[list.u.at + i]);
+    }
+    return gpti_j_printed(j, from);
+}
+
+/* text.format(...) and text % values: {} {0} {name}, and %s %d %i %r %%. */
+static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a, gpti_jval values, int percent) {
+    const size_t begin = j->n_out;
+    gpti_jval v;
+    gpti_jform form;
+    size_t i = 0, k, next = 0;
+    memset(&form, 0, sizeof form);
+    form.indent = -1;
+    while (i < s.n && !j->fail) {
+        const char *p = j->text + s.u.at + i;
+        const int more = i + 1 < s.n;
+        if (percent ? *p != '%' : *p != '{' && *p != '}') { gpti_j_put_string(j, gpti_j_part(s, i++, 1)); continue; }
+        if (more && p[1] == *p) { gpti_j_put_string(j, gpti_j_part(s, i, 1)); i += 2; continue; }
+        if (percent) {
+            const int one = values.kind != GPTI_J_TUPLE;
+            if (!more || !strchr("sdir", p[1])) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "the format %%%c", more ? p[1] : ' '); break; }
+            if (next >= (one ? 1 : values.n)) { gpti_j_fail(j, GPT_E_FORMAT, "%%: too few values"); break; }
+            v = one ? values : j->val[values.u.at + next];
+            next++;
+            if (p[1] == 'd' || p[1] == 'i') {
+                if (!gpti_j_is_number(v)) gpti_j_bad(j, v, "%d");
+                v = gpti_j_int(v.kind == GPTI_J_FLOAT ? (int64_t)v.u.f : v.u.i);
+            }
+            if (p[1] == 'r') gpti_j_put_scalar(j, v, &form, 1); else gpti_j_print(j, v);
+            i += 2;
+            continue;
+        }
+        for (k = i + 1; k < s.n && j->text[s.u.at + k] != '}'; k++) {}
+        {
+            char name[GPTI_SHOWN];
+            size_t m = gpti_min(k - i - 1, sizeof name - 1), d;
+            memcpy(name, j->text + s.u.at + i + 1, m);
+            name[m] = 0;
+            for (d = 0; name[d] >= '0' && name[d] <= '9'; d++) {}
+            if (k == s.n || *p == '}' || strpbrk(name, ":!.[")) {
+                gpti_j_fail(j, GPT_E_UNSUPPORTED, "format: a field {%s}", gpti_show(name, gpti_str_of(name))); break; }
+            if (!gpti_j_arg(j, a, !m ? (uint32_t)next++ : d == m ? (uint32_t)atoi(name) : UINT32_MAX, name, &v))
+                gpti_j_fail(j, GPT_E_FORMAT, "format: there is no value for {%s}", name);
+            gpti_j_print(j, v);
+        }
+        i = k + 1;
+    }
+    if (percent && values.kind == GPTI_J_TUPLE && next < values.n) gpti_j_fail(j, GPT_E_FORMAT, "%%: too many values");
+    return gpti_j_printed(j, begin);
+}
+
+static int gpti_j_has_end(gpti_jinja *j, gpti_jval s, gpti_jval end, int front) {
+    size_t i;
+    if (end.kind == GPTI_J_TUPLE) {
+        for (i = 0; i < end.n; i++) {
+            const gpti_jval e = j->val[end.u.at + i];
+            if (e.kind == GPTI_J_STR && gpti_j_has_end(j, s, e, front)) return 1;
+        }
+        return 0;
+    }
+    if (end.kind != GPTI_J_STR) { gpti_j_bad(j, end, "startswith or endswith"); return 0; }
+    return end.n <= s.n && !memcmp(j->text + s.u.at + (front ? 0 : s.n - end.n), j->text + end.u.at, end.n);
+}
+
+static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, const gpti_jargs *a) {
+    gpti_jval x, y;
+    size_t at, i, k;
+    gpti_j_arg(j, a, 0, which == GPTI_J_M_SPLIT ? "sep" : NULL, &x);
+    gpti_j_arg(j, a, 1, NULL, &y);
+    switch (which) {
+    case GPTI_J_M_CAPITALIZE: return gpti_j_case(j, s, GPTI_J_CAPITAL);
+    case GPTI_J_M_TITLE: return gpti_j_case(j, s, GPTI_J_TITLE);
+    case GPTI_J_M_LOWER: return gpti_j_case(j, s, GPTI_J_LOWER);
+    case GPTI_J_M_UPPER: return gpti_j_case(j, s, GPTI_J_UPPER);
+    case GPTI_J_M_STARTSWITH: case GPTI_J_M_ENDSWITH: return gpti_j_bool(gpti_j_has_end(j, s, x, which == GPTI_J_M_STARTSWITH));
+    case GPTI_J_M_LSTRIP: return gpti_j_strip(j, s, x, 1);
+    case GPTI_J_M_RSTRIP: return gpti_j_strip(j, s, x, 2);
+    case GPTI_J_M_STRIP: return gpti_j_strip(j, s, x, 3);
+    case GPTI_J_M_SPLIT: return gpti_j_split(j, s, x, gpti_j_arg_int(j, a, 1, "maxsplit", -1));
+    case GPTI_J_M_REPLACE: return gpti_j_replace(j, s, x, y, gpti_j_arg_int(j, a, 2, "count", -1));
+    case GPTI_J_M_JOIN: return gpti_j_join(j, x, s);
+    case GPTI_J_M_FORMAT: return gpti_j_format(j, s, a, x, 0);
+    case GPTI_J_M_FIND:
+        if (x.kind != GPTI_J_STR) return gpti_j_bad(j, x, "find");
+        at = gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, x), 0);
+        return gpti_j_int(at == SIZE_MAX ? -1 : (int64_t)gpti_j_length(j, gpti_j_part(s, 0, at)));
+    default:                                            /* splitlines */
+        for (i = k = at = 0; i <= s.n && !j->fail; i++) {
+            if (i < s.n ? j->text[s.u.at + i] != '\n' : i == at) continue;
+            gpti_j_push(j, gpti_j_part(s, at, i - at));
+            at = i + 1; k++;
+        }
+        return gpti_j_make(j, GPTI_J_LIST, k);
+    }
+}
+
+static gpti_jval gpti_j_loop_attr(gpti_jinja *j, gpti_jval loop, gpti_str name) {
+    static const char names[] = "index index0 revindex revindex0 first last length previtem nextitem";
+    const gpti_jframe *f = &j->frame[loop.u.at];
+    const int64_t i = (int64_t)f->index - 1, n = f->list.n;
+    switch (gpti_j_which(names, name)) {
+    case 0: return gpti_j_int(i + 1);
+    case 1: return gpti_j_int(i);
+    case 2: return gpti_j_int(n - i);
+    case 3: return gpti_j_int(n - i - 1);
+    case 4: return gpti_j_bool(i == 0);
+    case 5: return gpti_j_bool(i == n - 1);
+    case 6: return gpti_j_int(n);
+    case 7: return i > 0 ? j->val[f->list.u.at + (size_t)i - 1] : gpti_j_undefined();
+    case 8: return i + 1 < n ? j->val[f->list.u.at + (size_t)i + 1] : gpti_j_undefined();
+    default: return gpti_j_undefined();
+    }
+}
+
+/* obj.name */
+static gpti_jval gpti_j_attr(gpti_jinja *j, gpti_jval v, gpti_str name) {
+    gpti_jval key, out;
+    size_t cell;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "an attribute");
+    if (v.kind == GPTI_J_LOOP) return gpti_j_loop_attr(j, v, name);
+    if (v.kind == GPTI_J_SPACE) {
+        for (cell = (size_t)j->val[v.u.at].u.i; cell && gpti_j_spend(j, 1); cell = (size_t)j->val[cell + 2].u.i)
+            if (gpti_str_cmp(gpti_j_str(j, j->val[cell]), name) == 0) return j->val[cell + 1];
+    }
+    if ((v.kind == GPTI_J_DICT && gpti_j_which(gpti_j_dict_methods, name) >= 0) ||
+        (v.kind == GPTI_J_STR && gpti_j_which(gpti_j_string_methods, name) >= 0)) return gpti_j_val(GPTI_J_METHOD, 0, 0);
+    if (v.kind != GPTI_J_DICT) return gpti_j_undefined();
+    key = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n);
+    gpti_j_find_key(j, v, key, &out);
+    return out;
+}
+
+static size_t gpti_j_offset(gpti_jinja *j, gpti_jval s, size_t characters) {    /* of that character in bytes */
+    size_t i = 0;
+    uint32_t u;
+    while (characters-- && i < s.n) i += gpti_utf8(j->text + s.u.at + i, s.n - i, &u);
+    return i;
+}
+
+/* obj[key] */
+static gpti_jval gpti_j_item(gpti_jinja *j, gpti_jval v, gpti_jval key) {
+    gpti_jval out;
+    const int64_t n = (int64_t)gpti_j_length(j, v);
+    int64_t i = key.u.i;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "an item");
+    if (v.kind == GPTI_J_DICT && gpti_j_find_key(j, v, key, &out)) return out;
+    if (key.kind == GPTI_J_STR) return gpti_j_attr(j, v, gpti_j_str(j, key));
+    if (!gpti_j_is_int(key) || (v.kind != GPTI_J_STR && !gpti_j_is_list(v))) return gpti_j_undefined();
+    if (i < 0) i += n;
+    if (i < 0 || i >= n) return gpti_j_undefined();
+    if (v.kind != GPTI_J_STR) return j->val[v.u.at + (size_t)i];
+    {
+        const size_t at = gpti_j_offset(j, v, (size_t)i);
+        uint32_t u;
+        return gpti_j_part(v, at, gpti_utf8(j->text + v.u.at + at, v.n - at, &u));
+    }
+}
+
+static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_jval to, gpti_jval by) {
+    const int64_t n = (int64_t)gpti_j_length(j, v), step = by.kind == GPTI_J_NONE ? 1 : by.u.i;
+    const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
+    int64_t i[2], k, m = 0;
+    gpti_jval bound[2];
+    int b, text = v.kind == GPTI_J_STR;
+    bound[0] = from; bound[1] = to;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a slice");
+    if (v.kind != GPTI_J_STR && !gpti_j_is_list(v)) return gpti_j_undefined();
+    for (b = 0; b < 2; b++) {
+        if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
+        i[b] = bound[b].u.i;
+        if (bound[b].kind == GPTI_J_NONE) i[b] = (step < 0) == (b == 0) ? high : low;
+        else {
+            if (i[b] < 0) i[b] += n;
+            if (i[b] < low) i[b] = low;
+            if (i[b] > high) i[b] = high;
+        }
+    }
+    if (!step || (by.kind != GPTI_J_NONE && !gpti_j_is_int(by))) { gpti_j_fail(j, GPT_E_FORMAT, "a slice's step is 0"); return v; }
+    if (step == 1) {
+        if (i[1] < i[0]) i[1] = i[0];
+        if (v.kind != GPTI_J_STR) return gpti_j_val(v.kind, v.u.at + (size_t)i[0], (size_t)(i[1] - i[0]));
+        from.u.at = gpti_j_offset(j, v, (size_t)i[0]);
+        to.u.at = gpti_j_offset(j, v, (size_t)i[1]);
+        return gpti_j_part(v, from.u.at, to.u.at - from.u.at);
+    }
+    if (text) v = gpti_j_elements(j, v);
+    for (k = i[0]; (step > 0 ? k < i[1] : k > i[1]) && !j->fail; k += step, m++) gpti_j_push(j, j->val[v.u.at + (size_t)k]);
+    v = gpti_j_make(j, v.kind, (size_t)m);
+    return text ? gpti_j_join(j, v, gpti_j_undefined()) : v;
+}
+
+/* ---- Filters, tests, functions ---- */
+
+static const char gpti_j_filters[] = "abs capitalize count d default dictsort first float indent int items join last "
+    "length list lower map max min reject rejectattr replace reverse safe select selectattr sort string title tojson trim "
+    "unique upper";
+enum { GPTI_J_F_ABS, GPTI_J_F_CAPITALIZE, GPTI_J_F_COUNT, GPTI_J_F_D, GPTI_J_F_DEFAULT, GPTI_J_F_DICTSORT,
+       GPTI_J_F_FIRST, GPTI_J_F_FLOAT, GPTI_J_F_INDENT, GPTI_J_F_INT, GPTI_J_F_ITEMS, GPTI_J_F_JOIN, GPTI_J_F_LAST,
+       GPTI_J_F_LENGTH, GPTI_J_F_LIST, GPTI_J_F_LOWER, GPTI_J_F_MAP, GPTI_J_F_MAX, GPTI_J_F_MIN, GPTI_J_F_REJECT,
+       GPTI_J_F_REJECTATTR, GPTI_J_F_REPLACE, GPTI_J_F_REVERSE, GPTI_J_F_SAFE, GPTI_J_F_SELECT, GPTI_J_F_SELECTATTR,
+       GPTI_J_F_SORT, GPTI_J_F_STRING, GPTI_J_F_TITLE, GPTI_J_F_TOJSON, GPTI_J_F_TRIM, GPTI_J_F_UNIQUE, GPTI_J_F_UPPER };
+
+static const char gpti_j_tests[] = "boolean callable defined divisibleby eq equalto == even false float ge greaterthan "
+    ">= > gt in integer iterable le <= lessthan < lt mapping ne != none number odd sameas sequence string true undefined";
+enum { GPTI_J_T_BOOLEAN, GPTI_J_T_CALLABLE, GPTI_J_T_DEFINED, GPTI_J_T_DIVISIBLEBY, GPTI_J_T_EQ, GPTI_J_T_EQUALTO,
+       GPTI_J_T_EQ2, GPTI_J_T_EVEN, GPTI_J_T_FALSE, GPTI_J_T_FLOAT, GPTI_J_T_GE, GPTI_J_T_GREATERTHAN, GPTI_J_T_GE2,
+       GPTI_J_T_GT2, GPTI_J_T_GT, GPTI_J_T_IN, GPTI_J_T_INTEGER, GPTI_J_T_ITERABLE, GPTI_J_T_LE, GPTI_J_T_LE2,
+       GPTI_J_T_LESSTHAN, GPTI_J_T_LT2, GPTI_J_T_LT, GPTI_J_T_MAPPING, GPTI_J_T_NE, GPTI_J_T_NE2, GPTI_J_T_NONE,
+       GPTI_J_T_NUMBER, GPTI_J_T_ODD, GPTI_J_T_SAMEAS, GPTI_J_T_SEQUENCE, GPTI_J_T_STRING, GPTI_J_T_TRUE,
+       GPTI_J_T_UNDEFINED };
+
+static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
+    gpti_jval x;
+    gpti_j_arg(j, a, 0, NULL, &x);
+    switch (which) {
+    case GPTI_J_T_BOOLEAN: return v.kind == GPTI_J_BOOL;
+    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
+    case GPTI_J_T_DEFINED: return v.kind != GPTI_J_UNDEFINED;
+    case GPTI_J_T_UNDEFINED: return v.kind == GPTI_J_UNDEFINED;
+    case GPTI_J_T_EQ: case GPTI_J_T_EQUALTO: case GPTI_J_T_EQ2: return gpti_j_equal(j, v, x);
+    case GPTI_J_T_NE: case GPTI_J_T_NE2: return !gpti_j_equal(j, v, x);
+    case GPTI_J_T_DIVISIBLEBY: case GPTI_J_T_EVEN: case GPTI_J_T_ODD:
+        if (which != GPTI_J_T_DIVISIBLEBY) x = gpti_j_int(2);
+        if (!gpti_j_is_int(v) || !gpti_j_is_int(x) || !x.u.i) { gpti_j_bad(j, gpti_j_is_int(v) ? x : v, "a division"); return 0; }
+        return (x.u.i == -1 || v.u.i % x.u.i == 0) == (which != GPTI_J_T_ODD);
+    case GPTI_J_T_FALSE: return v.kind == GPTI_J_BOOL && !v.u.i;
+    case GPTI_J_T_TRUE: return v.kind == GPTI_J_BOOL && v.u.i;
+    case GPTI_J_T_FLOAT: return v.kind == GPTI_J_FLOAT;
+    case GPTI_J_T_INTEGER: return v.kind == GPTI_J_INT;
+    case GPTI_J_T_NUMBER: return gpti_j_is_number(v);
+    case GPTI_J_T_GE: case GPTI_J_T_GE2: return gpti_j_order(j, v, x) >= 0;
+    case GPTI_J_T_GREATERTHAN: case GPTI_J_T_GT2: case GPTI_J_T_GT: return gpti_j_order(j, v, x) > 0;
+    case GPTI_J_T_LE: case GPTI_J_T_LE2: return gpti_j_order(j, v, x) <= 0;
+    case GPTI_J_T_LESSTHAN: case GPTI_J_T_LT2: case GPTI_J_T_LT: return gpti_j_order(j, v, x) < 0;
+    case GPTI_J_T_IN: return gpti_j_in(j, v, x);
+    case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
+        v.kind == GPTI_J_LOOP;
+    case GPTI_J_T_SEQUENCE: return v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT;
+    case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
+    case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
+    case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
+    case GPTI_J_T_SAMEAS: return v.kind == x.kind && (v.kind <= GPTI_J_NONE || v.u.i == x.u.i) && v.n == x.n;
+    default: return 0;
+    }
+}
+
+/* An attribute as filters name it: a path with points, or an index. */
+static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
+    size_t i, n;
+    if (path.kind == GPTI_J_UNDEFINED) return v;
+    if (path.kind != GPTI_J_STR) return gpti_j_item(j, v, path);
+    for (i = 0; i <= path.n && !j->fail; i += n + 1) {
+        gpti_jval key;
+        gpti_str s;
+        for (n = 0; i + n < path.n && j->text[path.u.at + i + n] != '.'; n++) {}
+        key = gpti_j_part(path, i, n);
+        s = gpti_j_str(j, key);
+        if (n && gpti_json_digits(s.p, s.p + n) == s.p + n) key = gpti_j_read_number(s);
+        v = gpti_j_item(j, v, key);
+    }
+    return v;
+}
+
+typedef struct gpti_jsort { gpti_jinja *j; int reverse; } gpti_jsort;
+
+static int gpti_j_sort_cmp(const void *a, const void *b, const void *ctx) {    /* records: key, value, place */
+    const gpti_jsort *s = (const gpti_jsort *)ctx;
+    const gpti_jval *x = (const gpti_jval *)a, *y = (const gpti_jval *)b;
+    const int c = s->j->fail ? 0 : gpti_j_order(s->j, x[0], y[0]);
+    gpti_j_spend(s->j, 1);
+    if (c) return s->reverse ? -c : c;
+    return x[2].u.i < y[2].u.i ? -1 : x[2].u.i > y[2].u.i;
+}
+
+/* The elements of a list, or the pairs of a dict (by = 1: by value), in order; of a dict a dict. Equal ones
+ * stay as they are. */
+static gpti_jval gpti_j_sorted(gpti_jinja *j, gpti_jval v, int by, gpti_jval attribute, int reverse, int any_case) {
+    gpti_jsort ctx;
+    const int dict = v.kind == GPTI_J_DICT;
+    const size_t n = v.n;
+    size_t i, at;
+    ctx.j = j; ctx.reverse = reverse;
+    for (i = 0; i < n && !j->fail; i++) {
+        gpti_jval key = gpti_j_path(j, dict ? j->val[v.u.at + 2 * i + (size_t)by] : j->val[v.u.at + i], attribute);
+        if (any_case && key.kind == GPTI_J_STR) key = gpti_j_case(j, key, GPTI_J_LOWER);
+        gpti_j_push(j, key);
+        gpti_j_push(j, gpti_j_int((int64_t)i));
+        gpti_j_push(j, gpti_j_int((int64_t)i));
+    }
+    if (j->fail) return v;
+    at = j->n_stack - 3 * n;
+    gpti_sort(j->stack + at, n, 3 * sizeof *j->stack, gpti_j_sort_cmp, &ctx);
+    for (i = 0; i < n && GPTI_J_ROOM_FOR(j, val, 2); i++) {
+        const size_t from = v.u.at + (size_t)j->stack[at + 3 * i + 1].u.i * (dict ? 2 : 1);
+        j->val[j->n_val++] = j->val[from];
+        if (dict) j->val[j->n_val++] = j->val[from + 1];
+    }
+    j->n_stack = at;
+    return j->fail ? v : gpti_j_val(dict ? GPTI_J_DICT : GPTI_J_LIST, j->n_val - n * (dict ? 2 : 1), n);
+}
+
+static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) {
+    const size_t from = j->n_out;
+    gpti_jform f;
+    gpti_jval x;
+    memset(&f, 0, sizeof f);
+    f.json = 1;
+    f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
+    f.indent = gpti_j_arg_int(j, a, 1, "indent", -1);
+    if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
+    if (gpti_j_arg(j, a, 2, "separators", &x) && gpti_j_is_list(x) && x.n == 2) {
+        f.item = j->val[x.u.at]; f.key = j->val[x.u.at + 1];
+    }
+    f.sort = gpti_j_arg_truth(j, a, 3, "sort_keys");
+    gpti_j_write(j, v, &f);
+    return gpti_j_printed(j, from);
+}
+
+static gpti_jval gpti_j_indent(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) {
+    const size_t from = j->n_out;
+    const int first = gpti_j_arg_truth(j, a, 1, "first"), blank = gpti_j_arg_truth(j, a, 2, "blank");
+    gpti_jval width;
+    size_t i, n, k;
+    if (!gpti_j_arg(j, a, 0, "width", &width)) width = gpti_j_int(4);
+    if (width.kind != GPTI_J_STR && (!gpti_j_is_int(width) || width.u.i > 256)) return gpti_j_bad(j, width, "an indent");
+    for (i = 0; i <= s.n && !j->fail; i += n + 1) {
+        for (n = 0; i + n < s.n && j->text[s.u.at + i + n] != '\n'; n++) {}
+        if (i == s.n && !blank && i) { gpti_j_put(j, "\n", 1, 0); break; }
+        if (i) gpti_j_put(j, "\n", 1, 0);
+        if ((i || first) && (n || blank || !i)) {
+            if (width.kind == GPTI_J_STR) gpti_j_put_string(j, width);
+            else for (k = 0; (int64_t)k < width.u.i; k++) gpti_j_put(j, " ", 1, 0);
+        }
+        gpti_j_put_string(j, gpti_j_part(s, i, n));
+    }
+    return gpti_j_printed(j, from);
+}
+
+static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jval otherwise) {
+    gpti_str s;
+    const char *p, *end;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
+    if (v.kind == GPTI_J_STR) {
+        v = gpti_j_strip(j, v, gpti_j_undefined(), 3);
+        s = gpti_j_str(j, v);
+        if (s.n && *s.p == '+') { s.p++; s.n--; }
+        p = s.p + (s.n && *s.p == '-'); end = s.p + s.n;
+        if (p == end || gpti_json_digits(p, end) == p) return otherwise;
+        p = gpti_json_digits(p, end);
+        if (p < end && *p == '.') p = gpti_json_digits(p + 1, end);
+        if (p < end && (*p | 32) == 'e') { p++; p += p < end && (*p == '-' || *p == '+'); p = gpti_json_digits(p, end); }
+        if (p != end) return otherwise;
+        v = gpti_j_read_number(s);
+    }
+    if (!gpti_j_is_number(v)) return otherwise;
+    if (real) { const double x = gpti_j_number(v); v.kind = GPTI_J_FLOAT; v.u.f = x; }
+    else if (v.kind == GPTI_J_FLOAT) v = v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
+    v.kind = (uint8_t)(real ? GPTI_J_FLOAT : GPTI_J_INT);
+    return v;
+}
+
+static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a);
+
+/* select, reject, selectattr, rejectattr: the elements that pass a test or do not; map, unique, min, max. */
+static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
+    const int attr = which == GPTI_J_F_SELECTATTR || which == GPTI_J_F_REJECTATTR;
+    const int reject = which == GPTI_J_F_REJECT || which == GPTI_J_F_REJECTATTR;
+    gpti_jval path = gpti_j_undefined(), name = path, otherwise = path, best = gpti_j_undefined();
+    gpti_jargs rest = *a;
+    size_t i, n = 0, k;
+    const size_t base = j->n_stack;
+    int test = -1, has_otherwise = 0;
+    v = gpti_j_elements(j, v);
+    if (which == GPTI_J_F_MAP && !a->n) {
+        if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT, "map needs a filter or an attribute");
+        has_otherwise = gpti_j_arg(j, a, 9, "default", &otherwise);
+    } else if (which == GPTI_J_F_UNIQUE || which == GPTI_J_F_MIN || which == GPTI_J_F_MAX) {
+        gpti_j_arg(j, a, 1, "attribute", &path);
+    } else {
+        if (attr && !gpti_j_arg(j, a, 0, NULL, &path)) gpti_j_fail(j, GPT_E_FORMAT, "selectattr needs an attribute");
+        if (gpti_j_arg(j, a, (uint32_t)attr, NULL, &name)) {
+            char shown[GPTI_SHOWN];
+            test = gpti_j_which(which == GPTI_J_F_MAP ? gpti_j_filters : gpti_j_tests, gpti_j_str(j, name));
+            if (test < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the %s '%s'", which == GPTI_J_F_MAP ? "filter" : "test",
+                                      gpti_show(shown, gpti_j_str(j, name)));
+            k = (size_t)attr + 1;
+            rest.at += k; rest.n = a->n > k ? a->n - (uint32_t)k : 0;
+        }
+    }
+    for (i = 0; i < v.n && !j->fail && gpti_j_spend(j, 1); i++) {
+        gpti_jval item = j->val[v.u.at + i], x = gpti_j_path(j, item, path);
+        int keep = 1;
+        if (has_otherwise && x.kind == GPTI_J_UNDEFINED) x = otherwise;
+        switch (which) {
+        case GPTI_J_F_MAP: item = test < 0 ? x : gpti_j_simple_filter(j, item, test, &rest); break;
+        case GPTI_J_F_UNIQUE:
+            if (x.kind == GPTI_J_STR) x = gpti_j_case(j, x, GPTI_J_LOWER);
+            for (k = base; k < j->n_stack && keep; k += 2) keep = !gpti_j_equal(j, j->stack[k], x);
+            if (keep) gpti_j_push(j, x);
+            break;
+        case GPTI_J_F_MIN: case GPTI_J_F_MAX: {
+            const int c = i ? gpti_j_order(j, x, name) : 1;
+            if (i ? which == GPTI_J_F_MIN ? c < 0 : c > 0 : 1) { best = item; name = x; }
+            keep = 0;
+            break;
+        }
+        default: keep = (test < 0 ? gpti_j_truth(x) : gpti_j_test(j, x, test, &rest)) != reject;
+        }
+        if (keep) { gpti_j_push(j, item); n++; }
+    }
+    if (which == GPTI_J_F_MIN || which == GPTI_J_F_MAX) return best;
+    if (which == GPTI_J_F_UNIQUE && !j->fail)
+        for (i = 0; i < n; i++) j->stack[base + i] = j->stack[base + 2 * i + 1];
+    if (!j->fail) j->n_stack = base + n;
+    return gpti_j_make(j, GPTI_J_LIST, n);
+}
+
+/* All that work on one value. */
+static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
+    gpti_jval x, y, list;
+    int64_t i;
+    switch (which) {
+    case GPTI_J_F_ABS:
+        if (!gpti_j_is_number(v)) return gpti_j_bad(j, v, "abs");
+        if (v.kind == GPTI_J_FLOAT) { v.u.f = v.u.f < 0 ? -v.u.f : v.u.f; return v; }
+        return gpti_j_int(v.u.i < 0 ? -v.u.i : v.u.i);
+    case GPTI_J_F_D: case GPTI_J_F_DEFAULT:
+        if (!gpti_j_arg(j, a, 0, "default_value", &x)) x = gpti_j_cstring(j, "", 1);
+        return v.kind == GPTI_J_UNDEFINED || (gpti_j_arg_truth(j, a, 1, "boolean") && !gpti_j_truth(v)) ? x : v;
+    case GPTI_J_F_CAPITALIZE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_CAPITAL);
+    case GPTI_J_F_TITLE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_TITLE_FILTER);
+    case GPTI_J_F_LOWER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_LOWER);
+    case GPTI_J_F_UPPER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_UPPER);
+    case GPTI_J_F_STRING: case GPTI_J_F_SAFE: return gpti_j_to_string(j, v);
+    case GPTI_J_F_TOJSON: return gpti_j_tojson(j, v, a);
+    case GPTI_J_F_INDENT: return gpti_j_indent(j, gpti_j_to_string(j, v), a);
+    case GPTI_J_F_TRIM: gpti_j_arg(j, a, 0, "chars", &x); return gpti_j_strip(j, gpti_j_to_string(j, v), x, 3);
+    case GPTI_J_F_REPLACE:
+        gpti_j_arg(j, a, 0, "old", &x); gpti_j_arg(j, a, 1, "new", &y);
+        return gpti_j_replace(j, gpti_j_to_string(j, v), x, y, gpti_j_arg_int(j, a, 2, "count", -1));
+    case GPTI_J_F_INT: if (!gpti_j_arg(j, a, 0, "default", &x)) x = gpti_j_int(0); return gpti_j_to_number(j, v, 0, x);
+    case GPTI_J_F_FLOAT:
+        if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
+        return gpti_j_to_number(j, v, 1, x);
+    case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
+        if (v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT))
+            return gpti_j_int((int64_t)gpti_j_length(j, v));
+        return gpti_j_bad(j, v, "length");
+    case GPTI_J_F_ITEMS: return gpti_j_pairs(j, v, 0);
+    case GPTI_J_F_DICTSORT:
+        if (v.kind != GPTI_J_DICT) return gpti_j_bad(j, v, "dictsort");
+        i = gpti_j_arg(j, a, 1, "by", &x) && gpti_j_is(j, x, "value");
+        x = gpti_j_undefined();
+        return gpti_j_pairs(j, gpti_j_sorted(j, v, (int)i, x, gpti_j_arg_truth(j, a, 2, "reverse"),
+                                             !gpti_j_arg_truth(j, a, 0, "case_sensitive")), 0);
+    case GPTI_J_F_SORT:
+        gpti_j_arg(j, a, 2, "attribute", &x);
+        list = gpti_j_elements(j, v);
+        return gpti_j_sorted(j, list, 0, x, gpti_j_arg_truth(j, a, 0, "reverse"), !gpti_j_arg_truth(j, a, 1, "case_sensitive"));
+    case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
+        list = gpti_j_elements(j, v);
+        return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
+    case GPTI_J_F_REVERSE: x = gpti_j_none(); return gpti_j_slice(j, v, x, x, gpti_j_int(-1));
+    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; return list;
+    case GPTI_J_F_JOIN:
+        gpti_j_arg(j, a, 0, "d", &x);
+        if (gpti_j_arg(j, a, 1, "attribute", &y)) {
+            size_t k;
+            list = gpti_j_elements(j, v);
+            for (k = 0; k < list.n && !j->fail; k++) gpti_j_push(j, gpti_j_path(j, j->val[list.u.at + k], y));
+            v = gpti_j_make(j, GPTI_J_LIST, list.n);
+        }
+        return gpti_j_join(j, v, gpti_j_to_string(j, x));
+    default:
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "a filter of lists within map");
+        return v;
+    }
+}
+
+static gpti_jval gpti_j_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
+    switch (which) {
+    case GPTI_J_F_MAP: case GPTI_J_F_MAX: case GPTI_J_F_MIN: case GPTI_J_F_REJECT: case GPTI_J_F_REJECTATTR:
+    case GPTI_J_F_SELECT: case GPTI_J_F_SELECTATTR: case GPTI_J_F_UNIQUE: return gpti_j_list_filter(j, v, which, a);
+    default: return gpti_j_simple_filter(j, v, which, a);
+    }
+}
+
+/* The caller's date in strftime's form; the hour is 0. */
+static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
+    static const char months[] = "January  February March    April    May      June     July     August   SeptemberOctober  "
+        "November December ", days[] = "Sunday   Monday   Tuesday  WednesdayThursday Friday   Saturday ";
+    const size_t from = j->n_out;
+    const char *d = j->date;
+    const int year = atoi(d), month = atoi(d + 5), day = atoi(d + 8), y = year - (month < 3);
+    const int weekday = (y + y / 4 - y / 100 + y / 400 + "032503514624"[month - 1] - '0' + day) % 7;
+    size_t i, n;
+    for (i = 0; i < form.n && !j->fail; i++) {
+        const char *p = j->text + form.u.at + i, *name = NULL;
+        char buf[24];
+        int c = 0, dash = 0;
+        if (*p != '%') { gpti_j_put_string(j, gpti_j_part(form, i, 1)); continue; }
+        if (i + 1 < form.n && p[1] == '-') dash = 1;
+        i += 1 + (size_t)dash;
+        if (i < form.n) c = (unsigned char)p[1 + dash];
+        if (c == 'B' || c == 'b') name = months + 9 * (month - 1);
+        if (c == 'A' || c == 'a') name = days + 9 * weekday;
+        if (name) {
+            for (n = 0; n < (c < 'a' ? 9u : 3u) && name[n] != ' '; n++) {}
+            gpti_j_put(j, name, n, 1);
+            continue;
+        }
+        n = (size_t)snprintf(buf, sizeof buf, dash ? "%d" : "%02d", c == 'd' ? day : c == 'm' ? month : c == 'y' ? year % 100 :
+                             c == 'Y' ? year : c == 'I' ? 12 : 0);
+        if (!c || !strchr("dmyYHIMS", c)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", c ? c : ' ');
+        gpti_j_put(j, buf, n, 1);
+    }
+    return gpti_j_printed(j, from);
+}
+
+/* ---- The machine ---- */
+
+enum { GPTI_J_DICT_OF, GPTI_J_NAMESPACE, GPTI_J_RAISE, GPTI_J_RANGE, GPTI_J_STRFTIME };
+
+static void gpti_j_set_member(gpti_jinja *j, gpti_jval space, gpti_str name, gpti_jval v) {
+    size_t cell;
+    if (j->fail) return;
+    for (cell = (size_t)j->val[space.u.at].u.i; cell && gpti_j_spend(j, 1); cell = (size_t)j->val[cell + 2].u.i)
+        if (gpti_str_cmp(gpti_j_str(j, j->val[cell]), name) == 0) { j->val[cell + 1] = v; return; }
+    if (!GPTI_J_ROOM_FOR(j, val, 3)) return;
+    cell = j->n_val; j->n_val += 3;
+    j->val[cell] = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n);
+    j->val[cell + 1] = v;
+    j->val[cell + 2] = j->val[space.u.at];
+    j->val[space.u.at] = gpti_j_int((int64_t)cell);
+}
+
+static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *a) {
+    gpti_jval v, x;
+    int64_t from = 0, to, by, n = 0;
+    uint32_t i;
+    gpti_j_arg(j, a, 0, NULL, &x);
+    switch (which) {
+    case GPTI_J_RAISE: {
+        const gpti_str s = gpti_j_str(j, x = gpti_j_to_string(j, x));
+        if (!j->fail) j->fail = gpti_fail(j->err, GPT_E_REFUSED, "%.*s", (int)gpti_min(s.n, 0x7FFFFFFF), s.p);
+        return x;
+    }
+    case GPTI_J_STRFTIME: return x.kind == GPTI_J_STR ? gpti_j_strftime(j, x) : gpti_j_bad(j, x, "strftime_now");
+    case GPTI_J_RANGE:
+        to = gpti_j_arg_int(j, a, 0, "start", 0);
+        if (a->n > 1) { from = to; to = gpti_j_arg_int(j, a, 1, "stop", 0); }
+        by = gpti_j_arg_int(j, a, 2, "step", 1);
+        if (!by) gpti_j_fail(j, GPT_E_FORMAT, "range: the step is 0");
+        for (; !j->fail && (by > 0 ? from < to : from > to); from += by) {
+            if (n++ == 100000) gpti_j_fail(j, GPT_E_FORMAT, "range: more than 100,000 numbers");
+            gpti_j_push(j, gpti_j_int(from));
+            if (by > 0 ? from > INT64_MAX - by : from < INT64_MIN - by) break;
+        }
+        return gpti_j_make(j, GPTI_J_LIST, (size_t)n);
+    default:                                            /* dict, namespace: of a dict and of names */
+        v = gpti_j_undefined();
+        if (which == GPTI_J_NAMESPACE) {
+            if (!GPTI_J_ROOM_FOR(j, val, 1)) return v;
+            j->val[j->n_val] = gpti_j_int(0);
+            v = gpti_j_val(GPTI_J_SPACE, j->n_val++, 0);
+        }
+        for (i = 0; x.kind == GPTI_J_DICT && i < x.n; i++) {
+            const gpti_jval key = j->val[x.u.at + 2 * i], value = j->val[x.u.at + 2 * i + 1];
+            if (which == GPTI_J_NAMESPACE) gpti_j_set_member(j, v, gpti_j_str(j, key), value);
+            else { gpti_j_push(j, key); gpti_j_push(j, value); }
+        }
+        n = x.kind == GPTI_J_DICT ? x.n : 0;
+        for (i = 0; i < a->names && !j->fail; i++, n++) {
+            const gpti_jval key = j->stack[a->at + a->n + 2 * i], value = j->stack[a->at + a->n + 2 * i + 1];
+            if (which == GPTI_J_NAMESPACE) gpti_j_set_member(j, v, gpti_j_str(j, key), value);
+            else { gpti_j_push(j, key); gpti_j_push(j, value); }
+        }
+        return which == GPTI_J_NAMESPACE ? v : gpti_j_make(j, GPTI_J_DICT, 2 * (size_t)n);
+    }
+}
+
+/* A macro begins: its scope lies in the one that it was written in. */
+static void gpti_j_call_macro(gpti_jinja *j, gpti_jval m, const gpti_jargs *a) {
+    const gpti_jmacro macro = j->macro[m.u.at];
+    gpti_jframe *f = gpti_j_enter(j, gpti_min(m.n, j->n_frame - 1));
+    uint32_t i, k;
+    if (!f) return;
+    f->back = j->pc; f->stack = a->at - 1;
+    if (a->n > macro.n_param) gpti_j_fail(j, GPT_E_FORMAT, "a macro takes at most %u values", macro.n_param);
+    for (i = 0; i < a->n && !j->fail; i++) gpti_j_bind(j, (uint32_t)j->val[macro.param + i].u.i, j->stack[a->at + i]);
+    for (i = 0; i < a->names && !j->fail; i++) {
+        const gpti_jval key = j->stack[a->at + a->n + 2 * i];
+        for (k = 0; k < macro.n_param; k++)
+            if (gpti_str_cmp(gpti_j_name_text(j, (uint32_t)j->val[macro.param + k].u.i), gpti_j_str(j, key)) == 0) break;
+        if (k == macro.n_param && !gpti_j_is(j, key, "caller"))
+            gpti_j_fail(j, GPT_E_FORMAT, "a macro has no parameter of the name given");
+        else gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, key)), j->stack[a->at + a->n + 2 * i + 1]);
+    }
+    j->n_stack = a->at - 1;                             /* its arguments and itself */
+    j->pc = macro.entry;
+}
+
+/* The stack holds what is called, or the object of a method, then the arguments. */
+static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
+    gpti_jargs a;
+    gpti_jval self, v = gpti_j_undefined();
+    gpti_str name = { "", 0 };
+    char shown[GPTI_SHOWN];
+    int which = -1;
+    a.n = op->a & 0xFFFF; a.names = op->a >> 16;
+    a.at = j->n_stack - a.n - 2 * a.names;
+    self = j->stack[a.at - 1];
+    if ((op->code == GPTI_J_FILTER || op->code == GPTI_J_TEST) && op->b >= 0x10000)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "the %s '%s'", op->code == GPTI_J_FILTER ? "filter" : "test",
+                    gpti_show(shown, gpti_j_name_text(j, op->b - 0x10000)));
+    else if (op->code == GPTI_J_FILTER) v = gpti_j_filter(j, self, (int)op->b, &a);
+    else if (op->code == GPTI_J_TEST) v = gpti_j_bool(gpti_j_test(j, self, (int)op->b, &a));
+    else {
+        if (op->code == GPTI_J_CALL_METHOD) {
+            name = gpti_j_name_text(j, op->b);
+            if (self.kind == GPTI_J_STR) which = gpti_j_which(gpti_j_string_methods, name);
+            if (self.kind == GPTI_J_DICT) which = gpti_j_which(gpti_j_dict_methods, name);
+            if (which < 0 && !(self.kind == GPTI_J_LOOP && gpti_str_is(name, "cycle"))) self = gpti_j_attr(j, self, name);
+        }
+        if (which >= 0 && self.kind == GPTI_J_STR) v = gpti_j_string_method(j, self, which, &a);
+        else if (which == GPTI_J_M_GET) {
+            gpti_jval key;
+            gpti_j_arg(j, &a, 0, NULL, &key);
+            if (!gpti_j_find_key(j, self, key, &v) && !gpti_j_arg(j, &a, 1, NULL, &v)) v = gpti_j_none();
+        } else if (which >= 0) v = gpti_j_pairs(j, self, which - GPTI_J_M_ITEMS);
+        else if (self.kind == GPTI_J_MACRO) { gpti_j_call_macro(j, self, &a); return; }
+        else if (self.kind == GPTI_J_FUNC) v = gpti_j_function(j, self.u.at, &a);
+        else if (self.kind == GPTI_J_LOOP && a.n) v = j->stack[a.at + (j->frame[self.u.at].index - 1) % a.n];
+        else if (self.kind == GPTI_J_UNDEFINED && op->code == GPTI_J_CALL_METHOD)
+            gpti_j_fail(j, GPT_E_UNSUPPORTED, "the method '%s' of %s", gpti_show(shown, name), gpti_j_kind(j->stack[a.at - 1]));
+        else gpti_j_bad(j, self, "a call");
+    }
+    j->n_stack = a.at - 1;
+    gpti_j_push(j, v);
+}
+
+static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
+    const size_t from = j->n_out;
+    size_t n = 0, i;
+    for (; times-- > 0 && !j->fail && gpti_j_spend(j, 1);) {
+        if (v.kind == GPTI_J_STR) { if (!v.n) break; gpti_j_put_string(j, v); }
+        else { if (!v.n) break; for (i = 0; i < v.n; i++, n++) gpti_j_push(j, j->val[v.u.at + i]); }
+    }
+    return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, n);
+}
+
+static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jval b) {
+    gpti_jval v = gpti_j_int(0);
+    const int whole = gpti_j_is_int(a) && gpti_j_is_int(b);
+    if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_j_join2(j, a, b);
+    if (code == GPTI_J_ADD && gpti_j_is_list(a) && a.kind == b.kind) {
+        size_t i;
+        for (i = 0; i < a.n && !j->fail; i++) gpti_j_push(j, j->val[a.u.at + i]);
+        for (i = 0; i < b.n && !j->fail; i++) gpti_j_push(j, j->val[b.u.at + i]);
+        return gpti_j_make(j, a.kind, (size_t)a.n + b.n);
+    }
+    if (code == GPTI_J_MOD && a.kind == GPTI_J_STR) return gpti_j_format(j, a, NULL, b, 1);
+    if (code == GPTI_J_MUL && gpti_j_is_int(b) && (a.kind == GPTI_J_STR || gpti_j_is_list(a))) return gpti_j_repeat(j, a, b.u.i);
+    if (code == GPTI_J_MUL && gpti_j_is_int(a) && (b.kind == GPTI_J_STR || gpti_j_is_list(b))) return gpti_j_repeat(j, b, a.u.i);
+    if (!gpti_j_is_number(a) || !gpti_j_is_number(b)) {
+        if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED)
+            return gpti_j_bad(j, a.kind == GPTI_J_UNDEFINED ? a : b, "a calculation");
+        gpti_j_fail(j, GPT_E_FORMAT, "no calculation with %s and %s", gpti_j_kind(a), gpti_j_kind(b));
+        return v;
+    }
+    if ((code == GPTI_J_DIV || code == GPTI_J_IDIV || code == GPTI_J_MOD) && gpti_j_number(b) == 0.0) {
+        gpti_j_fail(j, GPT_E_FORMAT, "a division by zero");
+        return v;
+    }
+    if (whole && code != GPTI_J_DIV) {
+        const int64_t x = a.u.i, y = b.u.i, big = (int64_t)1 << 62;
+        const int small = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) && y < 1 << 30 :
+            x > -big && x < big && y > -big && y < big;
+        if (!small) gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
+        else switch (code) {
+        case GPTI_J_ADD: v.u.i = x + y; break;
+        case GPTI_J_SUB: v.u.i = x - y; break;
+        case GPTI_J_MUL: v.u.i = x * y; break;
+        case GPTI_J_IDIV: v.u.i = x / y - (x % y != 0 && (x < 0) != (y < 0)); break;
+        case GPTI_J_MOD: v.u.i = x % y + (x % y != 0 && (x < 0) != (y < 0) ? y : 0); break;
+        default: {
+            int64_t k = y;
+            for (v.u.i = 1; k > 0 && v.u.i < big / (1 << 30) && v.u.i > -big / (1 << 30) && gpti_j_spend(j, 1); k--) v.u.i *= x;
+            if (y < 0 || (k && x * x > 1)) gpti_j_fail(j, GPT_E_FORMAT, "a power beyond 2^32, or a negative one");
+            else if (k && x == -1 && (k & 1)) v.u.i = -v.u.i;
+        }
+        }
+        return v;
+    }
+    {
+        const double x = gpti_j_number(a), y = gpti_j_number(b), q = x / y;
+        v.kind = GPTI_J_FLOAT;
+        switch (code) {
+        case GPTI_J_ADD: v.u.f = x + y; break;
+        case GPTI_J_SUB: v.u.f = x - y; break;
+        case GPTI_J_MUL: v.u.f = x * y; break;
+        case GPTI_J_DIV: v.u.f = q; break;
+        case GPTI_J_IDIV: v.u.f = floor(q); break;
+        case GPTI_J_MOD: v.u.f = x - y * floor(q); break;
+        default: v.u.f = pow(x, y);
+        }
+    }
+    return v;
+}
+
+static void gpti_j_run(gpti_jinja *j) {
+    gpti_jval a, b;
+    gpti_jframe *f;
+    size_t i;
+    for (j->pc = 0; j->pc < j->n_op && !j->fail && gpti_j_spend(j, 1);) {
+        const gpti_jop op = j->op[j->pc++];
+        j->line = op.line;
+        switch (op.code) {
+        case GPTI_J_NOP: break;
+        case GPTI_J_CONST: gpti_j_push(j, j->val[op.a]); break;
+        case GPTI_J_LOAD: gpti_j_push(j, gpti_j_load(j, op.a)); break;
+        case GPTI_J_STORE: gpti_j_bind(j, op.a, gpti_j_pop(j)); break;
+        case GPTI_J_STORE_ATTR:
+            a = gpti_j_load(j, op.a);
+            if (a.kind != GPTI_J_SPACE) gpti_j_bad(j, a, "a namespace's attribute");
+            gpti_j_set_member(j, a, gpti_j_name_text(j, op.b), gpti_j_pop(j));
+            break;
+        case GPTI_J_UNPACK:
+            a = gpti_j_pop(j);
+            if (a.kind == GPTI_J_UNDEFINED) { gpti_j_bad(j, a, "unpacking"); break; }
+            a = gpti_j_elements(j, a);
+            if (!j->fail && a.n != op.a) gpti_j_fail(j, GPT_E_FORMAT, "%u names for %u values", op.a, a.n);
+            for (i = op.a; i-- > 0 && !j->fail;) gpti_j_push(j, j->val[a.u.at + i]);
+            break;
+        case GPTI_J_ATTR: gpti_j_push(j, gpti_j_attr(j, gpti_j_pop(j), gpti_j_name_text(j, op.a))); break;
+        case GPTI_J_ITEM: b = gpti_j_pop(j); gpti_j_push(j, gpti_j_item(j, gpti_j_pop(j), b)); break;
+        case GPTI_J_SLICE: {
+            const gpti_jval by = gpti_j_pop(j);
+            b = gpti_j_pop(j); a = gpti_j_pop(j);
+            gpti_j_push(j, gpti_j_slice(j, gpti_j_pop(j), a, b, by));
+            break;
+        }
+        case GPTI_J_MAKE: gpti_j_push(j, gpti_j_make(j, (int)op.b, op.a)); break;
+        case GPTI_J_OUT: gpti_j_print(j, gpti_j_pop(j)); break;
+        case GPTI_J_CALL: case GPTI_J_CALL_METHOD: case GPTI_J_FILTER: case GPTI_J_TEST: gpti_j_call(j, &op); break;
+        case GPTI_J_AND: case GPTI_J_OR:
+            if (gpti_j_truth(j->stack[j->n_stack - 1]) == (op.code == GPTI_J_OR)) j->pc = op.a;
+            else j->n_stack--;
+            break;
+        case GPTI_J_JUMP: j->pc = op.a; break;
+        case GPTI_J_UNLESS: if (!gpti_j_truth(gpti_j_pop(j))) j->pc = op.a; break;
+        case GPTI_J_NOT: gpti_j_push(j, gpti_j_bool(!gpti_j_truth(gpti_j_pop(j)))); break;
+        case GPTI_J_NEG: case GPTI_J_POS:
+            a = gpti_j_pop(j);
+            if (!gpti_j_is_number(a)) gpti_j_bad(j, a, "a sign");
+            if (op.code == GPTI_J_NEG) a = gpti_j_arithmetic(j, GPTI_J_SUB, gpti_j_int(0), a);
+            if (a.kind == GPTI_J_BOOL) a.kind = GPTI_J_INT;
+            gpti_j_push(j, a);
+            break;
+        case GPTI_J_EQ: case GPTI_J_NE: case GPTI_J_LT: case GPTI_J_LE: case GPTI_J_GT: case GPTI_J_GE: case GPTI_J_IN:
+        case GPTI_J_NOT_IN: {
+            int is, c = 0;
+            b = gpti_j_pop(j); a = gpti_j_pop(j);
+            if (op.code >= GPTI_J_LT && op.code <= GPTI_J_GE) c = gpti_j_order(j, a, b);
+            switch (op.code) {
+            case GPTI_J_EQ: is = gpti_j_equal(j, a, b); break;
+            case GPTI_J_NE: is = !gpti_j_equal(j, a, b); break;
+            case GPTI_J_LT: is = c < 0; break;
+            case GPTI_J_LE: is = c <= 0; break;
+            case GPTI_J_GT: is = c > 0; break;
+            case GPTI_J_GE: is = c >= 0; break;
+            default: is = gpti_j_in(j, a, b) == (op.code == GPTI_J_IN);
+            }
+            gpti_j_push(j, gpti_j_bool(is));
+            break;
+        }
+        case GPTI_J_CONCAT:
+            b = gpti_j_to_string(j, gpti_j_pop(j)); a = gpti_j_to_string(j, gpti_j_pop(j));
+            gpti_j_push(j, gpti_j_join2(j, a, b));
+            break;
+        case GPTI_J_FOR:
+            a = gpti_j_elements(j, gpti_j_pop(j));
+            f = gpti_j_enter(j, j->n_frame - 1);
+            if (f) f->list = a;
+            break;
+        case GPTI_J_NEXT:
+            f = &j->frame[j->n_frame - 1];
+            gpti_j_unbind(j, f->bind);
+            if (f->index == f->list.n) { j->pc = op.a; break; }
+            a = j->val[f->list.u.at + f->index++];
+            if (op.b) gpti_j_bind(j, op.b, gpti_j_val(GPTI_J_LOOP, j->n_frame - 1, 0));
+            gpti_j_push(j, a);
+            break;
+        case GPTI_J_KEEP:
+            f = &j->frame[j->n_frame - 1];
+            if (gpti_j_truth(gpti_j_pop(j))) { f->kept++; gpti_j_push(j, j->val[f->list.u.at + f->index - 1]); }
+            break;
+        case GPTI_J_KEPT:
+            i = j->frame[j->n_frame - 1].kept;
+            gpti_j_leave(j);
+            gpti_j_push(j, gpti_j_make(j, GPTI_J_LIST, i));
+            break;
+        case GPTI_J_END_FOR:
+            i = j->frame[j->n_frame - 1].index;
+            gpti_j_leave(j);
+            if (i) j->pc = op.a;
+            break;
+        case GPTI_J_SCOPE: f = gpti_j_enter(j, j->n_frame - 1); if (f) f->capture = (int)op.b; break;
+        case GPTI_J_END_SCOPE:
+            f = &j->frame[j->n_frame - 1];
+            if (f->capture) { a = gpti_j_printed(j, f->out); if (!op.b) gpti_j_push(j, a); }
+            gpti_j_leave(j);
+            break;
+        case GPTI_J_MACRO_HERE: gpti_j_push(j, gpti_j_val(GPTI_J_MACRO, op.a, j->n_frame - 1)); break;
+        case GPTI_J_UNLESS_GIVEN:
+            i = j->name[op.a].bind;
+            if (i && j->bind[i].frame == j->n_frame - 1) j->pc = op.b;
+            break;
+        default:                                        /* GPTI_J_RETURN */
+            f = &j->frame[j->n_frame - 1];
+            j->pc = f->back; j->n_stack = f->stack;
+            a = gpti_j_printed(j, f->out);
+            gpti_j_leave(j);
+            gpti_j_push(j, a);
+        }
+    }
+}
+
+/* ---- Compiling: tokens, expressions, tags ---- */
+
+enum { GPTI_J_T_EOF, GPTI_J_T_NAME = 'n', GPTI_J_T_STR = 's', GPTI_J_T_NUM = '1', GPTI_J_T_END = '$' /* of the tag */,
+       GPTI_J_T_IS = 'E', GPTI_J_T_IS_NOT = 'N', GPTI_J_T_AT_MOST = 'l', GPTI_J_T_AT_LEAST = 'g', GPTI_J_T_WHOLE = 'D',
+       GPTI_J_T_POWER = 'P' };          /* other tokens are their character */
+
+/* What lies open, innermost last. Brackets and what stands for one come first. */
+enum { GPTI_J_BASE, GPTI_J_PAREN, GPTI_J_BRACKET, GPTI_J_BRACE, GPTI_J_INDEX, GPTI_J_ARGS, GPTI_J_ELSE_PART,
+       GPTI_J_IF_PART, GPTI_J_OPERATOR, GPTI_J_SHORT /* and, or */, GPTI_J_TEST_ARG,
+       GPTI_J_TAG_IF, GPTI_J_TAG_FOR, GPTI_J_TAG_FOR_ELSE, GPTI_J_TAG_SET, GPTI_J_TAG_MACRO, GPTI_J_TAG_CALL,
+       GPTI_J_TAG_FILTER, GPTI_J_TAG_GENERATION };
+
+static int gpti_j_char(const gpti_jinja *j, size_t k) { return j->pos + k < j->end ? (unsigned char)j->text[j->pos + k] : 0; }
+
+static void gpti_j_expected(gpti_jinja *j, const char *what) {
+    char shown[GPTI_SHOWN];
+    gpti_str s;
+    s.p = j->text + j->pos; s.n = gpti_min(j->end - j->pos, 24);
+    gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, gpti_show(shown, s));
+}
+
+static size_t gpti_j_skip_space(gpti_jinja *j) {
+    const size_t from = j->pos;
+    size_t k;
+    while (j->pos < j->end && (k = gpti_chat_space(j->text + j->pos, j->end - j->pos)) > 0) {
+        j->line_at += j->text[j->pos] == '\n';
+        j->pos += k;
+    }
+    return j->pos - from;
+}
+
+/* The string in quotes at pos, its escapes undone as Python does it. */
+static void gpti_j_string_token(gpti_jinja *j, int quote) {
+    static const char from[] = "abfnrtv\\'\"", to[] = "\a\b\f\n\r\t\v\\'\"";
+    const size_t begin = ++j->pos;
+    size_t i, n = 0;
+    gpti_jval v;
+    int escaped = 0;
+    for (; j->pos < j->end && gpti_j_char(j, 0) != quote; j->pos++) {
+        if (gpti_j_char(j, 0) == '\\') { escaped = 1; j->line_at += gpti_j_char(j, 0) == '\n'; j->pos++; }
+        j->line_at += gpti_j_char(j, 0) == '\n';
+    }
+    if (j->pos >= j->end) { gpti_j_expected(j, "a quotation mark"); return; }
+    v = gpti_j_val(GPTI_J_STR, begin, j->pos++ - begin);
+    j->tk_val = v;
+    if (!escaped) return;
+    v = gpti_j_string(j, NULL, v.n, 1);                 /* never longer than what it is spelled as */
+    for (i = 0; i < j->tk_val.n && !j->fail;) {
+        const char *p = j->text + begin + i, *q, *end = j->text + begin + j->tk_val.n;
+        char *out = j->text + v.u.at;
+        uint32_t u = 0;
+        int k = 0, digits = 0;
+        if (*p != '\\' || p + 1 == end) { out[n++] = *p; i++; continue; }
+        q = p[1] ? strchr(from, p[1]) : NULL;
+        i += 2;
+        if (q) { out[n++] = to[q - from]; continue; }
+        if (p[1] == '\n') continue;
+        if (p[1] == 'x') digits = 2;
+        if (p[1] == 'u') digits = 4;
+        if (p[1] == 'U') digits = 8;
+        for (; k < digits && p + 2 + k < end; k++) {
+            const int c = (unsigned char)p[2 + k], low = c | 32;
+            if (!((c >= '0' && c <= '9') || (low >= 'a' && low <= 'f'))) break;
+            u = u << 4 | (uint32_t)(c <= '9' ? c - '0' : low - 'a' + 10);
+        }
+        if (digits && (k < digits || u > 0x10FFFF)) { gpti_j_fail(j, GPT_E_FORMAT, "a broken escape in a string"); return; }
+        for (k = 0; !digits && k < 3 && p + 1 + k < end && p[1 + k] >= '0' && p[1 + k] <= '7'; k++)
+            u = u * 8 + (uint32_t)(p[1 + k] - '0');
+        if (digits || k) {
+            i += (size_t)(digits ? digits : k - 1);
+            n += gpti_put_utf8(out + n, u >= 0xD800 && u <= 0xDFFF ? 0xFFFD : u);
+        } else { out[n++] = '\\'; out[n++] = p[1]; }
+    }
+    j->n_text = v.u.at + n;
+    v.n = (uint32_t)n;
+    j->tk_val = v;
+}
+
+static void gpti_j_number_token(gpti_jinja *j) {
+    char buf[64];
+    gpti_str s;
+    size_t n = 0, k;
+    int c;
+    for (k = 0; (c = gpti_j_char(j, k)) != 0 && n < sizeof buf; k++) {
+        const int next = gpti_j_char(j, k + 1), low = c | 32;
+        if (c == '_') continue;
+        if (!(c >= '0' && c <= '9') && !(c == '.' && next >= '0' && next <= '9' && !memchr(buf, '.', n)) &&
+            !(low == 'e' && !memchr(buf, 'e', n) && ((next >= '0' && next <= '9') || next == '-' || next == '+')) &&
+            !((c == '-' || c == '+') && n && buf[n - 1] == 'e')) break;
+        buf[n++] = (char)(c < 'A' ? c : low);
+    }
+    j->pos += k;
+    s.p = buf; s.n = n;
+    j->tk_val = gpti_j_read_number(s);
+}
+
+/* The next token of the tag; at the tag's end what trimming takes off behind it is gone too. */
+static void gpti_j_next(gpti_jinja *j) {
+    static const char twos[] = "==!=<=>=//**", codes[] = "ENlgDP";
+    int c, d, i;
+    gpti_j_skip_space(j);
+    j->line = j->line_at;
+    c = gpti_j_char(j, 0); d = gpti_j_char(j, 1);
+    if (j->fail || j->pos >= j->end) { j->tk = GPTI_J_T_EOF; gpti_j_expected(j, "the end of a tag"); return; }
+    if (!j->nest) {
+        const size_t sign = c == '-' || c == '+', at = j->pos;
+        if (gpti_j_char(j, sign) == (j->tag == '{' ? '}' : '%') && gpti_j_char(j, sign + 1) == '}') {
+            j->tk = GPTI_J_T_END;
+            j->pos += sign + 2;
+            j->line_start = 0;
+            if (c == '-') j->line_start = gpti_j_skip_space(j) && j->text[j->pos - 1] == '\n';
+            else if (j->tag == '%' && c != '+' && gpti_j_char(j, 0) == '\n') { j->pos++; j->line_at++; j->line_start = 1; }
+            (void)at;
+            return;
+        }
+    }
+    if (c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
+        gpti_str s;
+        size_t n = 1;
+        for (; (d = gpti_j_char(j, n)) == '_' || (d >= 'a' && d <= 'z') || (d >= 'A' && d <= 'Z') || (d >= '0' && d <= '9'); n++) {}
+        s.p = j->text + j->pos; s.n = n;
+        j->tk = GPTI_J_T_NAME;
+        j->tk_val = gpti_j_val(GPTI_J_STR, j->pos, n);
+        j->pos += n;
+        j->tk_name = gpti_j_name(j, s);
         return;
     }
+    if (c >= '0' && c <= '9') { j->tk = GPTI_J_T_NUM; gpti_j_number_token(j); return; }
+    if (c == '\'' || c == '"') { j->tk = GPTI_J_T_STR; gpti_j_string_token(j, c); return; }
+    for (i = 0; twos[2 * i]; i++) if (c == twos[2 * i] && d == twos[2 * i + 1]) { j->tk = codes[i]; j->pos += 2; return; }
+    if (!strchr("+-*/%~<>=()[]{},:.|", c)) gpti_j_expected(j, "an expression");
+    if (c == '(' || c == '[' || c == '{') j->nest++;
+    if ((c == ')' || c == ']' || c == '}') && j->nest) j->nest--;
+    j->tk = c;
+    j->pos++;
+}
+
+static int gpti_j_word(const gpti_jinja *j, const char *word) {        /* is the token this word? */
+    return j->tk == GPTI_J_T_NAME && gpti_str_is(gpti_j_str(j, j->tk_val), word);
+}
+
+static int gpti_j_take(gpti_jinja *j, int token) {          /* over this token, if it is the one at hand */
+    if (j->tk != token || j->fail) return 0;
+    gpti_j_next(j);
+    return 1;
+}
+
+static void gpti_j_need(gpti_jinja *j, int token, const char *what) {
+    if (!gpti_j_take(j, token)) gpti_j_expected(j, what);
+}
+
+static uint32_t gpti_j_emit(gpti_jinja *j, int code, size_t a, size_t b) {
+    gpti_jop *op;
+    if (!GPTI_J_ROOM_FOR(j, op, 1)) return 0;
+    op = &j->op[j->n_op];
+    op->a = (uint32_t)a; op->b = (uint32_t)b; op->line = j->line; op->code = code;
+    return (uint32_t)j->n_op++;
+}
+
+static void gpti_j_const(gpti_jinja *j, gpti_jval v) {
+    if (!GPTI_J_ROOM_FOR(j, val, 1)) return;
+    j->val[j->n_val] = v;
+    gpti_j_emit(j, GPTI_J_CONST, j->n_val++, 0);
+}
+
+static gpti_jopen *gpti_j_open(gpti_jinja *j, int kind, int prec, size_t code) {
+    gpti_jopen *e;
+    if (!GPTI_J_ROOM_FOR(j, open, 1)) return NULL;
+    e = &j->open[j->n_open++];
+    memset(e, 0, sizeof *e);
+    e->kind = (uint8_t)kind; e->prec = (uint8_t)prec; e->code = (uint32_t)code; e->line = j->line;
+    return e;
+}
+
+/* A bracket: each of its expressions begins with a NOP, for a conditional one to jump from. */
+static void gpti_j_open_level(gpti_jinja *j, int kind, size_t code, size_t target) {
+    gpti_jopen *e = gpti_j_open(j, kind, 0, code);
+    if (!e) return;
+    e->target = (uint32_t)target;
+    e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+}
+
+static gpti_jopen *gpti_j_top(gpti_jinja *j) { return &j->open[j->n_open - 1]; }
+static void gpti_j_patch(gpti_jinja *j, uint32_t op) { if (!j->fail) j->op[op].a = (uint32_t)j->n_op; }
+
+/* Operators that bind at least as strongly as prec have both their sides. */
+static void gpti_j_reduce(gpti_jinja *j, int prec) {
+    while (!j->fail) {
+        const gpti_jopen e = *gpti_j_top(j);
+        if (e.kind < GPTI_J_OPERATOR || e.kind > GPTI_J_TEST_ARG || e.prec < prec) return;
+        j->n_open--;
+        if (e.kind == GPTI_J_OPERATOR) gpti_j_emit(j, (int)e.code, 0, 0);
+        else if (e.kind == GPTI_J_SHORT) gpti_j_patch(j, e.jump);
+        else {
+            gpti_j_emit(j, GPTI_J_TEST, 1, e.target);
+            if (e.code) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
+        }
+    }
+}
+
+/* "a if c": c is there; what follows is its "else", or nothing. Code: JUMP c; a; JUMP end; c; UNLESS else;
+ * JUMP a; else ...; end */
+static void gpti_j_else(gpti_jinja *j) {
+    gpti_jopen *e = gpti_j_top(j);
+    const uint32_t unless = gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
+    gpti_j_emit(j, GPTI_J_JUMP, e->start + 1, 0);
+    gpti_j_patch(j, unless);
+    e->kind = GPTI_J_ELSE_PART;
+    e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+}
+
+/* The expression at hand is complete: the bracket around it is on top then. */
+static void gpti_j_complete(gpti_jinja *j) {
+    for (gpti_j_reduce(j, 0); !j->fail; gpti_j_reduce(j, 0)) {
+        const gpti_jopen *e = gpti_j_top(j);
+        if (e->kind != GPTI_J_IF_PART && e->kind != GPTI_J_ELSE_PART) return;
+        if (e->kind == GPTI_J_IF_PART) { gpti_j_else(j); gpti_j_const(j, gpti_j_undefined()); }
+        gpti_j_patch(j, gpti_j_top(j)->jump);
+        j->n_open--;
+    }
+}
+
+/* An element of the bracket on top is complete. */
+static void gpti_j_element(gpti_jinja *j) {
+    gpti_jopen *e;
+    gpti_j_complete(j);
+    e = gpti_j_top(j);
+    if (e->kind == GPTI_J_ARGS && !e->prec && e->names) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a value behind one with a name");
+    if (e->kind == GPTI_J_ARGS && e->prec) { e->names++; e->prec = 0; }
+    else e->count++;
+    if (e->count > 0xFFFF || e->names > 0x7FFF) gpti_j_fail(j, GPT_E_UNSUPPORTED, "more than 32,767 arguments or elements");
+    e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+}
+
+static void gpti_j_call_op(gpti_jinja *j, const gpti_jopen *e) {
+    gpti_j_emit(j, (int)e->code, e->count | e->names << 16, e->target);
+    if (e->code == GPTI_J_TEST && e->jump) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
+}
+
+/* A bracket's end, in front of which an element is (have) or, as after a comma, is not. */
+static void gpti_j_close(gpti_jinja *j, int token, int have) {
+    static const char close[] = " )]}])";
+    gpti_jopen e;
+    if (have) gpti_j_complete(j);
+    if (j->fail) return;
+    e = *gpti_j_top(j);
+    if (e.kind > GPTI_J_ARGS || close[e.kind] != token) { gpti_j_expected(j, "another bracket"); return; }
+    if (e.kind == GPTI_J_INDEX) {
+        if (!have && !e.count) gpti_j_expected(j, "an index");
+        if (e.count && !have) gpti_j_const(j, gpti_j_none());
+        if (e.count == 1) gpti_j_const(j, gpti_j_none());
+        j->n_open--;
+        gpti_j_emit(j, e.count ? GPTI_J_SLICE : GPTI_J_ITEM, 0, 0);
+        return;
+    }
+    if (e.kind == GPTI_J_BRACE && e.names != (uint32_t)have) gpti_j_expected(j, "a value");
+    if (have && e.kind != GPTI_J_PAREN) { gpti_j_element(j); e = *gpti_j_top(j); }
+    j->n_open--;
+    if (e.kind == GPTI_J_ARGS) gpti_j_call_op(j, &e);
+    else if (e.kind == GPTI_J_BRACKET) gpti_j_emit(j, GPTI_J_MAKE, e.count, GPTI_J_LIST);
+    else if (e.kind == GPTI_J_BRACE) gpti_j_emit(j, GPTI_J_MAKE, 2 * (size_t)e.count, GPTI_J_DICT);
+    else if (e.count || !have) gpti_j_emit(j, GPTI_J_MAKE, e.count + (uint32_t)have, GPTI_J_TUPLE);
+}
+
+/* A filter or test of this name, with what stands in its brackets. */
+static void gpti_j_named(gpti_jinja *j, int code, int negated) {
+    const char *list = code == GPTI_J_FILTER ? gpti_j_filters : gpti_j_tests;
+    int which = gpti_j_which(list, gpti_j_str(j, j->tk_val));
+    const uint32_t target = which >= 0 ? (uint32_t)which : 0x10000 + j->tk_name;
+    if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); return; }
+    gpti_j_next(j);
+    if (j->tk == '(') {
+        gpti_j_open_level(j, GPTI_J_ARGS, (size_t)code, target);
+        if (!j->fail) gpti_j_top(j)->jump = (uint32_t)negated;
+        gpti_j_next(j);
+        return;
+    }
+    if (code == GPTI_J_TEST && (j->tk == GPTI_J_T_STR || j->tk == GPTI_J_T_NUM || j->tk == '[' || j->tk == '{' ||
+        (j->tk == GPTI_J_T_NAME && !gpti_j_word(j, "else") && !gpti_j_word(j, "and") && !gpti_j_word(j, "or") &&
+         !gpti_j_word(j, "if") && !gpti_j_word(j, "is") && !gpti_j_word(j, "in") && !gpti_j_word(j, "not")))) {
+        gpti_jopen *e = gpti_j_open(j, GPTI_J_TEST_ARG, 11, (size_t)negated);
+        if (e) e->target = target;
+        return;
+    }
+    gpti_j_emit(j, code, 0, target);
+    if (negated) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
+}
+
+/* What a value begins with; 1 when it is there, 0 where more of it is wanted. */
+static int gpti_j_operand(gpti_jinja *j) {
+    static const char constants[] = "true True false False none None";
+    const gpti_jopen *e = gpti_j_top(j);
+    gpti_jval v = j->tk_val;
+    int which;
+    switch (j->tk) {
+    case GPTI_J_T_NAME:
+        which = gpti_j_which(constants, gpti_j_str(j, v));
+        if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); gpti_j_next(j); return 0; }
+        if (e->kind == GPTI_J_ARGS && !e->prec) {           /* name=value */
+            const size_t at = j->pos;
+            while (gpti_j_char(j, 0) == ' ') j->pos++;
+            if (gpti_j_char(j, 0) == '=' && gpti_j_char(j, 1) != '=') {
+                gpti_j_next(j);
+                gpti_j_next(j);
+                if (j->fail) return 0;
+                gpti_j_const(j, v);
+                gpti_j_top(j)->prec = 1;
+                gpti_j_top(j)->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+                return 0;
+            }
+            j->pos = at;
+        }
+        if (which >= 0) gpti_j_const(j, which < 4 ? gpti_j_bool(which < 2) : gpti_j_none());
+        else gpti_j_emit(j, GPTI_J_LOAD, j->tk_name, 0);
+        gpti_j_next(j);
+        return 1;
+    case GPTI_J_T_STR:
+        for (gpti_j_next(j); j->tk == GPTI_J_T_STR && !j->fail; gpti_j_next(j)) v = gpti_j_join2(j, v, j->tk_val);
+        gpti_j_const(j, v);
+        return 1;
+    case GPTI_J_T_NUM: gpti_j_const(j, v); gpti_j_next(j); return 1;
+    case '(': gpti_j_open_level(j, GPTI_J_PAREN, 0, 0); break;
+    case '[': gpti_j_open_level(j, GPTI_J_BRACKET, 0, 0); break;
+    case '{': gpti_j_open_level(j, GPTI_J_BRACE, 0, 0); break;
+    case '-': case '+': gpti_j_open(j, GPTI_J_OPERATOR, 10, j->tk == '-' ? GPTI_J_NEG : GPTI_J_POS); break;
+    case ')': case ']': case '}':                       /* empty, or behind a comma */
+        gpti_j_close(j, j->tk, 0);
+        gpti_j_next(j);
+        return 1;
+    case ':':
+        if (e->kind == GPTI_J_INDEX && e->count < 2) {
+            gpti_j_const(j, gpti_j_none());
+            gpti_j_top(j)->count++;
+            break;
+        } /* fall through */
+    default: gpti_j_expected(j, j->tk == '*' ? "no *" : "a value");
+    }
+    gpti_j_next(j);
+    return 0;
+}
+
+static void gpti_j_binary(gpti_jinja *j, int code, int prec) {
+    gpti_j_reduce(j, prec == 4 ? 5 : prec);
+    if (!j->fail && prec == 4 && gpti_j_top(j)->kind == GPTI_J_OPERATOR && gpti_j_top(j)->prec == 4)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "comparisons in a chain");
+    gpti_j_open(j, GPTI_J_OPERATOR, prec, (size_t)code);
+    gpti_j_next(j);
+}
+
+enum { GPTI_J_NO_IF = 1, GPTI_J_NO_COMMA = 2, GPTI_J_PIPED = 4 };
+
+/* Compiles the expression that begins at the token at hand, up to the first token that is no part of it.
+ * PIPED: it goes on from a value that is there with a filter's name. */
+static void gpti_j_expression(gpti_jinja *j, int flags) {
+    static const struct { char token; uint8_t prec; uint8_t code; } operators[] = {
+        { GPTI_J_T_IS, 4, GPTI_J_EQ }, { GPTI_J_T_IS_NOT, 4, GPTI_J_NE }, { '<', 4, GPTI_J_LT }, { '>', 4, GPTI_J_GT },
+        { GPTI_J_T_AT_MOST, 4, GPTI_J_LE }, { GPTI_J_T_AT_LEAST, 4, GPTI_J_GE }, { '+', 5, GPTI_J_ADD }, { '-', 5, GPTI_J_SUB },
+        { '~', 6, GPTI_J_CONCAT }, { '*', 7, GPTI_J_MUL }, { '/', 7, GPTI_J_DIV }, { '%', 7, GPTI_J_MOD },
+        { GPTI_J_T_WHOLE, 7, GPTI_J_IDIV }, { GPTI_J_T_POWER, 9, GPTI_J_POW } };
+    const size_t base = j->n_open;
+    int have = 0;
+    size_t i;
+    gpti_j_open_level(j, GPTI_J_BASE, 0, 0);
+    if (flags & GPTI_J_PIPED) { gpti_j_named(j, GPTI_J_FILTER, 0); have = j->n_open == base + 1; }
+    while (!j->fail) {
+        gpti_jopen *e = gpti_j_top(j);
+        if (!have) { have = gpti_j_operand(j); continue; }
+        if (j->tk == '.') {
+            gpti_j_next(j);
+            if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0); gpti_j_next(j); continue; }
+            if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); break; }
+            i = j->tk_name;
+            gpti_j_next(j);
+            if (j->tk != '(') { gpti_j_emit(j, GPTI_J_ATTR, i, 0); continue; }
+            gpti_j_open_level(j, GPTI_J_ARGS, GPTI_J_CALL_METHOD, i);
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        if (j->tk == '(' || j->tk == '[') {
+            gpti_j_open_level(j, j->tk == '(' ? GPTI_J_ARGS : GPTI_J_INDEX, GPTI_J_CALL, 0);
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        gpti_j_reduce(j, 11);
+        if (j->tk == '|' || gpti_j_word(j, "is")) {
+            const int code = j->tk == '|' ? GPTI_J_FILTER : GPTI_J_TEST;
+            int negated = 0;
+            gpti_j_reduce(j, 10);
+            gpti_j_next(j);
+            if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { negated = 1; gpti_j_next(j); }
+            i = j->n_open;
+            gpti_j_named(j, code, negated);
+            have = j->n_open == i;
+            continue;
+        }
+        for (i = 0; i < sizeof operators / sizeof *operators && operators[i].token != j->tk; i++) {}
+        if (i < sizeof operators / sizeof *operators) { gpti_j_binary(j, operators[i].code, operators[i].prec); have = 0; continue; }
+        if (gpti_j_word(j, "in")) { gpti_j_binary(j, GPTI_J_IN, 4); have = 0; continue; }
+        if (gpti_j_word(j, "not")) {
+            gpti_j_next(j);
+            if (!gpti_j_word(j, "in")) { gpti_j_expected(j, "in"); break; }
+            gpti_j_binary(j, GPTI_J_NOT_IN, 4);
+            have = 0;
+            continue;
+        }
+        if (gpti_j_word(j, "and") || gpti_j_word(j, "or")) {
+            const int prec = gpti_j_word(j, "and") ? 2 : 1;
+            gpti_j_reduce(j, prec);
+            i = gpti_j_emit(j, prec == 2 ? GPTI_J_AND : GPTI_J_OR, 0, 0);
+            e = gpti_j_open(j, GPTI_J_SHORT, prec, 0);
+            if (e) e->jump = (uint32_t)i;
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        if (j->tk == ')' || j->tk == ']' || j->tk == '}') {
+            gpti_j_complete(j);
+            if (j->n_open == base + 1) break;           /* a bracket around all of it */
+            gpti_j_close(j, j->tk, 1);
+            gpti_j_next(j);
+            continue;
+        }
+        if (gpti_j_word(j, "if")) {
+            gpti_j_reduce(j, 0);
+            if (j->fail || (j->n_open == base + 1 && flags & GPTI_J_NO_IF)) break;
+            if (gpti_j_top(j)->kind == GPTI_J_IF_PART) { gpti_j_expected(j, "else"); break; }
+            i = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
+            {
+                const uint32_t start = gpti_j_top(j)->start;
+                j->op[start].code = GPTI_J_JUMP;
+                gpti_j_patch(j, start);
+                e = gpti_j_open(j, GPTI_J_IF_PART, 0, 0);
+                if (e) { e->start = start; e->jump = (uint32_t)i; }
+            }
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        if (gpti_j_word(j, "else")) {
+            gpti_j_reduce(j, 0);
+            /* the else of a conditional within: a finished one gives way to that around it */
+            while (!j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART) { gpti_j_patch(j, gpti_j_top(j)->jump); j->n_open--; }
+            if (j->fail || gpti_j_top(j)->kind != GPTI_J_IF_PART) break;
+            gpti_j_else(j);
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        gpti_j_complete(j);
+        if (j->fail) break;
+        e = gpti_j_top(j);
+        if (j->tk == ',' && e->kind != GPTI_J_INDEX && (e->kind != GPTI_J_BASE || !(flags & GPTI_J_NO_COMMA))) {
+            if (e->kind == GPTI_J_BRACE) {
+                if (!e->names) { gpti_j_expected(j, "':'"); break; }
+                e->names = 0;
+            }
+            gpti_j_element(j);
+            gpti_j_next(j);
+            have = 0;
+            if (gpti_j_top(j)->kind == GPTI_J_BASE && (j->tk == GPTI_J_T_END || j->tk == '=')) break;
+            continue;
+        }
+        if (j->tk == ':' && ((e->kind == GPTI_J_BRACE && !e->names) || (e->kind == GPTI_J_INDEX && e->count < 2))) {
+            if (e->kind == GPTI_J_BRACE) e->names = 1; else e->count++;
+            e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+            gpti_j_next(j);
+            have = 0;
+            continue;
+        }
+        if (j->n_open != base + 1) gpti_j_expected(j, "a closing bracket");
+        break;
+    }
+    if (!j->fail) {
+        gpti_j_complete(j);
+        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (uint32_t)have, GPTI_J_TUPLE);
+    }
+    j->n_open = base;
+}
+
+typedef struct gpti_jtargets { uint32_t name[GPTI_J_TARGETS], attr; int n, tuple; } gpti_jtargets;  /* attr: 1 + a name */
+
+static void gpti_j_targets(gpti_jinja *j, gpti_jtargets *t) {
+    const int paren = gpti_j_take(j, '(');
+    memset(t, 0, sizeof *t);
+    do {
+        if (t->n && j->tk != GPTI_J_T_NAME) break;
+        t->tuple = t->n > 0;
+        if (j->tk != GPTI_J_T_NAME || t->n == GPTI_J_TARGETS) { gpti_j_expected(j, "a name, at most 8 of them"); return; }
+        t->name[t->n++] = j->tk_name;
+        gpti_j_next(j);
+        if (j->tk == ',') t->tuple = 1;
+    } while (gpti_j_take(j, ','));
+    if (paren) gpti_j_need(j, ')', "')'");
+    if (t->n == 1 && gpti_j_take(j, '.')) {
+        t->attr = 1 + j->tk_name;
+        gpti_j_need(j, GPTI_J_T_NAME, "a name");
+    }
+}
+
+static void gpti_j_store(gpti_jinja *j, const gpti_jtargets *t) {
+    int i;
+    if (t->attr) { gpti_j_emit(j, GPTI_J_STORE_ATTR, t->name[0], t->attr - 1); return; }
+    if (t->tuple) gpti_j_emit(j, GPTI_J_UNPACK, (size_t)t->n, 0);
+    for (i = 0; i < t->n; i++) gpti_j_emit(j, GPTI_J_STORE, t->name[i], 0);
+}
+
+static void gpti_j_tag_for(gpti_jinja *j, uint32_t loop) {
+    gpti_jtargets t;
+    uint32_t next;
+    gpti_jopen *e;
+    gpti_j_targets(j, &t);
+    if (!gpti_j_word(j, "in")) { gpti_j_expected(j, "in"); return; }
+    gpti_j_next(j);
+    gpti_j_expression(j, GPTI_J_NO_IF);
+    if (gpti_j_word(j, "if")) {                         /* first a loop that finds the elements */
+        gpti_j_emit(j, GPTI_J_FOR, 0, 0);
+        next = gpti_j_emit(j, GPTI_J_NEXT, 0, 0);
+        gpti_j_store(j, &t);
+        gpti_j_next(j);
+        gpti_j_expression(j, 0);
+        gpti_j_emit(j, GPTI_J_KEEP, 0, 0);
+        gpti_j_emit(j, GPTI_J_JUMP, next, 0);
+        gpti_j_patch(j, next);
+        gpti_j_emit(j, GPTI_J_KEPT, 0, 0);
+    }
+    if (gpti_j_word(j, "recursive")) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a recursive loop");
+    gpti_j_emit(j, GPTI_J_FOR, 0, 0);
+    e = gpti_j_open(j, GPTI_J_TAG_FOR, 0, 0);
+    next = gpti_j_emit(j, GPTI_J_NEXT, 0, loop);
+    if (e) e->start = next;
+    gpti_j_store(j, &t);
+}
+
+/* The loop's body is complete: end or else. Breaks go here. */
+static void gpti_j_end_loop(gpti_jinja *j) {
+    gpti_jopen *e = gpti_j_top(j);
+    uint32_t k, older;
+    gpti_j_emit(j, GPTI_J_JUMP, e->start, 0);
+    gpti_j_patch(j, e->start);
+    for (k = e->jump; k && !j->fail; k = older) { older = j->op[k].a; gpti_j_patch(j, k); }
+    e->jump = gpti_j_emit(j, GPTI_J_END_FOR, j->n_op + 1, 0);
+    e->kind = GPTI_J_TAG_FOR_ELSE;
+}
+
+static void gpti_j_tag_break(gpti_jinja *j, int again) {
+    size_t i = j->n_open;
+    while (i > 0 && j->open[i - 1].kind != GPTI_J_TAG_FOR) {
+        const int kind = j->open[--i].kind;
+        if (kind == GPTI_J_TAG_MACRO || kind == GPTI_J_TAG_CALL) i = 0;
+        else if (kind == GPTI_J_TAG_SET || kind == GPTI_J_TAG_FILTER || kind == GPTI_J_TAG_GENERATION)
+            gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 1);
+    }
+    if (!i) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "break or continue outside of a loop"); return; }
+    if (again) gpti_j_emit(j, GPTI_J_JUMP, j->open[i - 1].start, 0);
+    else j->open[i - 1].jump = gpti_j_emit(j, GPTI_J_JUMP, j->open[i - 1].jump, 0);
+}
+
+/* A macro's body begins, with the parameters whose names lie on the stack from `from` on; those with a default
+ * have its code already. */
+static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t over, uint32_t name) {
+    const size_t n = j->n_stack - from;
+    gpti_jmacro *m;
+    gpti_jopen *e = gpti_j_open(j, kind, 0, 0);
+    if (!e || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
+    m = &j->macro[j->n_macro];
+    m->entry = over + 1; m->param = (uint32_t)j->n_val; m->n_param = (uint32_t)n; m->name = name;
+    memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
+    j->n_val += n; j->n_stack = from;
+    e->target = (uint32_t)j->n_macro++; e->jump = over;
+}
+
+static void gpti_j_parameters(gpti_jinja *j, int defaults) {
+    if (!gpti_j_take(j, '(')) { if (defaults) gpti_j_expected(j, "'('"); return; }
+    while (!j->fail && j->tk != ')') {
+        const uint32_t name = j->tk_name;
+        uint32_t given;
+        gpti_j_need(j, GPTI_J_T_NAME, "a parameter's name");
+        gpti_j_push(j, gpti_j_int((int64_t)name));
+        if (defaults) {
+            given = gpti_j_emit(j, GPTI_J_UNLESS_GIVEN, name, 0);
+            if (gpti_j_take(j, '=')) gpti_j_expression(j, GPTI_J_NO_COMMA);
+            else gpti_j_const(j, gpti_j_undefined());
+            gpti_j_emit(j, GPTI_J_STORE, name, 0);
+            if (!j->fail) j->op[given].b = (uint32_t)j->n_op;
+        }
+        if (j->tk != ')') gpti_j_need(j, ',', "',' or ')'");
+    }
+    gpti_j_need(j, ')', "')'");
+}
+
+static void gpti_j_tag_macro(gpti_jinja *j) {
+    const uint32_t name = j->tk_name, over = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
+    const size_t from = j->n_stack;
+    gpti_j_need(j, GPTI_J_T_NAME, "the macro's name");
+    gpti_j_parameters(j, 1);
+    gpti_j_begin_macro(j, GPTI_J_TAG_MACRO, from, over, name);
+}
+
+/* {% call %}: its body is a macro, the argument "caller" of the call. */
+static void gpti_j_tag_call(gpti_jinja *j) {
+    const size_t from = j->n_stack;
+    gpti_jop call;
+    uint32_t over;
+    size_t i;
+    gpti_j_parameters(j, 0);
+    gpti_j_expression(j, GPTI_J_NO_COMMA);
+    if (j->fail) return;
+    call = j->op[j->n_op - 1];
+    if (call.code != GPTI_J_CALL && call.code != GPTI_J_CALL_METHOD) { gpti_j_expected(j, "a call"); return; }
+    j->n_op--;
+    gpti_j_const(j, gpti_j_cstring(j, "caller", 1));
+    over = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
+    for (i = from; i < j->n_stack; i++) {
+        const uint32_t name = (uint32_t)j->stack[i].u.i, given = gpti_j_emit(j, GPTI_J_UNLESS_GIVEN, name, 0);
+        gpti_j_const(j, gpti_j_undefined());
+        gpti_j_emit(j, GPTI_J_STORE, name, 0);
+        if (!j->fail) j->op[given].b = (uint32_t)j->n_op;
+    }
+    gpti_j_begin_macro(j, GPTI_J_TAG_CALL, from, over, 0);
+    if (j->fail) return;
+    gpti_j_top(j)->code = (uint32_t)call.code; gpti_j_top(j)->count = call.a + (1u << 16); gpti_j_top(j)->names = call.b;
+}
+
+static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro endset "
+    "filter for generation if macro set";
+enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_ELSE, GPTI_J_ENDCALL, GPTI_J_ENDFILTER,
+       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_FILTER_TAG,
+       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET };
+
+/* The tag that ends a block is the right one? */
+static int gpti_j_ends(gpti_jinja *j, int kind) {
+    if (!j->fail && j->n_open && gpti_j_top(j)->kind == kind) return 1;
+    gpti_j_fail(j, GPT_E_UNSUPPORTED, "an end or else without its beginning");
+    return 0;
+}
+
+static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
+    gpti_jtargets t;
+    gpti_jopen *e, was;
+    char shown[GPTI_SHOWN];
+    const int which = gpti_j_which(gpti_j_tags, gpti_j_str(j, j->tk_val));
+    uint32_t k, older;
+    if (j->tk != GPTI_J_T_NAME || which < 0) {
+        if (j->tk == GPTI_J_T_NAME) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the tag '%s'", gpti_show(shown, gpti_j_str(j, j->tk_val)));
+        else gpti_j_expected(j, "a tag");
+        return;
+    }
+    gpti_j_next(j);
+    switch (which) {
+    case GPTI_J_IF:
+        gpti_j_expression(j, 0);
+        k = gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
+        e = gpti_j_open(j, GPTI_J_TAG_IF, 1, 0);
+        if (e) e->start = k;
+        break;
+    case GPTI_J_ELIF: case GPTI_J_ELSE:
+        if (!j->fail && j->n_open && which == GPTI_J_ELSE && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) { gpti_j_end_loop(j); break; }
+        if (!gpti_j_ends(j, GPTI_J_TAG_IF)) break;
+        if (!gpti_j_top(j)->prec) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "a second else"); break; }
+        k = gpti_j_emit(j, GPTI_J_JUMP, gpti_j_top(j)->jump, 0);
+        gpti_j_top(j)->jump = k;
+        gpti_j_patch(j, gpti_j_top(j)->start);
+        gpti_j_top(j)->prec = which == GPTI_J_ELIF;
+        if (which == GPTI_J_ELSE) break;
+        gpti_j_expression(j, 0);
+        k = gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
+        if (!j->fail) gpti_j_top(j)->start = k;
+        break;
+    case GPTI_J_ENDIF:
+        if (!gpti_j_ends(j, GPTI_J_TAG_IF)) break;
+        was = j->open[--j->n_open];
+        if (was.prec) gpti_j_patch(j, was.start);
+        for (k = was.jump; k && !j->fail; k = older) { older = j->op[k].a; gpti_j_patch(j, k); }
+        break;
+    case GPTI_J_FOR_TAG: gpti_j_tag_for(j, loop); break;
+    case GPTI_J_ENDFOR:
+        if (!j->fail && j->n_open && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) gpti_j_end_loop(j);
+        if (!gpti_j_ends(j, GPTI_J_TAG_FOR_ELSE)) break;
+        gpti_j_patch(j, gpti_j_top(j)->jump);
+        j->n_open--;
+        break;
+    case GPTI_J_BREAK: case GPTI_J_CONTINUE: gpti_j_tag_break(j, which == GPTI_J_CONTINUE); break;
+    case GPTI_J_SET:
+        gpti_j_targets(j, &t);
+        if (gpti_j_take(j, '=')) { gpti_j_expression(j, 0); gpti_j_store(j, &t); break; }
+        if (j->tk != GPTI_J_T_END || t.tuple) { gpti_j_expected(j, "'='"); break; }
+        gpti_j_emit(j, GPTI_J_SCOPE, 0, 1);
+        e = gpti_j_open(j, GPTI_J_TAG_SET, 0, 0);
+        if (e) { e->target = t.name[0]; e->names = t.attr; }
+        break;
+    case GPTI_J_ENDSET:
+        if (!gpti_j_ends(j, GPTI_J_TAG_SET)) break;
+        memset(&t, 0, sizeof t);
+        t.n = 1; t.name[0] = gpti_j_top(j)->target; t.attr = gpti_j_top(j)->names;
+        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
+        gpti_j_store(j, &t);
+        j->n_open--;
+        break;
+    case GPTI_J_MACRO_TAG: gpti_j_tag_macro(j); break;
+    case GPTI_J_CALL_TAG: gpti_j_tag_call(j); break;
+    case GPTI_J_ENDMACRO: case GPTI_J_ENDCALL:
+        if (!gpti_j_ends(j, which == GPTI_J_ENDMACRO ? GPTI_J_TAG_MACRO : GPTI_J_TAG_CALL)) break;
+        was = j->open[--j->n_open];
+        gpti_j_emit(j, GPTI_J_RETURN, 0, 0);
+        gpti_j_patch(j, was.jump);
+        gpti_j_emit(j, GPTI_J_MACRO_HERE, was.target, 0);
+        if (which == GPTI_J_ENDMACRO) { if (!j->fail) gpti_j_emit(j, GPTI_J_STORE, j->macro[was.target].name, 0); }
+        else {
+            gpti_j_emit(j, (int)was.code, was.count, was.names);
+            gpti_j_emit(j, GPTI_J_OUT, 0, 0);
+        }
+        break;
+    case GPTI_J_FILTER_TAG:                             /* its name and arguments are read at its end */
+        gpti_j_emit(j, GPTI_J_SCOPE, 0, 1);
+        e = gpti_j_open(j, GPTI_J_TAG_FILTER, 0, 0);
+        if (e) { e->pos = (size_t)j->tk_val.u.at; e->count = j->line; }
+        while (!j->fail && j->tk != GPTI_J_T_END) gpti_j_next(j);
+        break;
+    case GPTI_J_ENDFILTER: {
+        const size_t pos = j->pos;
+        const uint32_t line = j->line_at;
+        const int start = j->line_start;
+        if (!gpti_j_ends(j, GPTI_J_TAG_FILTER)) break;
+        was = j->open[--j->n_open];
+        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
+        j->pos = was.pos; j->line_at = was.count;
+        gpti_j_next(j);
+        gpti_j_expression(j, GPTI_J_PIPED | GPTI_J_NO_COMMA);
+        if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
+        gpti_j_emit(j, GPTI_J_OUT, 0, 0);
+        j->pos = pos; j->line_at = line; j->line_start = start;
+        break;
+    }
+    case GPTI_J_GENERATION: gpti_j_emit(j, GPTI_J_SCOPE, 0, 0); gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 0); break;
+    default:                                            /* endgeneration */
+        if (!gpti_j_ends(j, GPTI_J_TAG_GENERATION)) break;
+        j->n_open--;
+        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
+    }
+    if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
+}
+
+/* Over a comment, or with raw over {% raw %} and {% endraw %}: what lies behind it is not code. */
+static int gpti_j_skip_to(gpti_jinja *j, const char *word, size_t *found) {
+    for (; j->pos + 1 < j->end; j->pos++) {
+        size_t k = 2, n = strlen(word);
+        j->line_at += gpti_j_char(j, 0) == '\n';
+        if (n == 2) {                                   /* #} */
+            if (gpti_j_char(j, 0) != '#' || gpti_j_char(j, 1) != '}') continue;
+            *found = j->pos;
+            j->pos += 2;
+            return 1;
+        }
+        if (gpti_j_char(j, 0) != '{' || gpti_j_char(j, 1) != '%') continue;
+        k += gpti_j_char(j, k) == '-' || gpti_j_char(j, k) == '+';
+        while (gpti_j_char(j, k) == ' ') k++;
+        if (j->pos + k + n > j->end || memcmp(j->text + j->pos + k, word, n)) continue;
+        *found = j->pos;
+        j->pos += k + n;
+        return 1;
+    }
+    return 0;
+}
+
+static void gpti_j_trimmed(gpti_jinja *j, int sign) {       /* behind a comment or raw tag */
+    j->line_start = 0;
+    if (sign == '-') j->line_start = gpti_j_skip_space(j) && j->text[j->pos - 1] == '\n';
+    else if (sign != '+' && gpti_j_char(j, 0) == '\n') { j->pos++; j->line_at++; j->line_start = 1; }
+}
+
+static void gpti_j_compile(gpti_jinja *j) {
+    const uint32_t loop = gpti_j_name(j, gpti_str_of("loop"));
+    j->line_at = 1;
+    j->line_start = 1;
+    while (j->pos < j->end && !j->fail) {
+        const size_t from = j->pos;
+        size_t to, k, at;
+        const char *p;
+        int tag = 0, sign = 0;
+        for (to = from; to < j->end; to++) {            /* plain text up to the next tag */
+            p = (const char *)memchr(j->text + to, '{', j->end - to);
+            to = p ? (size_t)(p - j->text) : j->end;
+            if (to + 1 < j->end && (j->text[to + 1] == '{' || j->text[to + 1] == '%' || j->text[to + 1] == '#')) break;
+        }
+        j->pos = to;
+        if (to < j->end) { tag = gpti_j_char(j, 1); sign = gpti_j_char(j, 2); }
+        else to = j->end;
+        for (at = from; at < to; at++) j->line_at += j->text[at] == '\n';
+        j->line = j->line_at;
+        at = to;
+        if (sign == '-')
+            while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k, k)) to -= k;
+        else if (sign != '+' && tag && tag != '{') {    /* lstrip_blocks */
+            while (to > from && (j->text[to - 1] == ' ' || j->text[to - 1] == '\t')) to--;
+            if (to > from ? j->text[to - 1] != '\n' : !j->line_start) to = at;
+        }
+        if (to > from) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, from, to - from)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
+        if (!tag) break;
+        j->pos += 2 + (size_t)(sign == '-' || sign == '+');
+        j->tag = (char)tag; j->nest = 0;
+        if (tag == '#') {
+            if (!gpti_j_skip_to(j, "#}", &at)) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end"); break; }
+            sign = at > from ? j->text[at - 1] : 0;
+            gpti_j_trimmed(j, sign);
+            continue;
+        }
+        gpti_j_next(j);
+        if (tag == '{') {
+            gpti_j_expression(j, 0);
+            if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
+            gpti_j_emit(j, GPTI_J_OUT, 0, 0);
+        } else if (gpti_j_word(j, "raw")) {
+            gpti_j_next(j);
+            k = j->pos;
+            if (!gpti_j_skip_to(j, "endraw", &at)) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "raw without end"); break; }
+            if (j->text[at + 2] == '-')
+                while (at > k && (to = gpti_utf8_back(j->text + at, at - k)) > 0 && gpti_chat_space(j->text + at - to, to)) at -= to;
+            if (at > k) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, k, at - k)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
+            gpti_j_next(j);
+        } else gpti_j_tag(j, loop);
+    }
+    if (j->n_open && !j->fail) {
+        j->line = gpti_j_top(j)->line;
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "a tag that is not ended");
+    }
+    j->n_stack = 0;
+}
+
+static void gpti_j_free(gpti_jinja *j) {
+    void *table[13];
+    size_t i;
+    table[0] = j->text; table[1] = j->own; table[2] = j->val; table[3] = j->stack; table[4] = j->op; table[5] = j->name;
+    table[6] = j->bucket; table[7] = j->bind; table[8] = j->macro; table[9] = j->open; table[10] = j->frame;
+    table[11] = j->out; table[12] = j->out_own;
+    for (i = 0; i < 13; i++) gpti_free(j->mem, table[i]);
+}
+
+/* A template's text, line ends as Jinja has them; n_more: bytes of messages and variables. */
+static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const char *date, const gpti_mem *mem, gpt_error *err) {
+    size_t i, n = 0, k;
+    memset(j, 0, sizeof *j);
+    j->mem = mem; j->err = err; j->date = date;
+    j->most = GPTI_J_ROOM; j->max_steps = GPTI_J_STEPS;
+    if (n_more < SIZE_MAX / GPTI_J_SHARE / 2 && source.n < SIZE_MAX / GPTI_J_SHARE / 2) {
+        j->most += GPTI_J_SHARE * (n_more + source.n); j->max_steps += GPTI_J_SHARE * ((uint64_t)n_more + source.n);
+    }
+    gpti_j_string(j, NULL, source.n, 1);
+    if (j->fail) return;
+    for (i = 0; i < source.n; i++) {
+        if (source.p[i] != '\r') j->text[n++] = source.p[i];
+        else if (i + 1 == source.n || source.p[i + 1] != '\n') j->text[n++] = '\n';
+    }
+    if (n && j->text[n - 1] == '\n') n--;
+    j->end = n;
+    gpti_j_enter(j, 0);
+    for (k = 0; k < 5; k++) {
+        static const char *const names[5] = { "dict", "namespace", "raise_exception", "range", "strftime_now" };
+        if (k < 4 || date) gpti_j_bind(j, gpti_j_name(j, gpti_str_of(names[k])), gpti_j_val(GPTI_J_FUNC, k, 0));
+    }
+}
+
+/* ---- Conversations ---- */
+
+typedef struct gpti_chat {              /* a conversation being rendered */
+    gpti_jinja         j;               /* then j.out is the text */
+    const gpt_model   *m;
+    gpti_str           source;          /* the template */
+    const gpt_chat_params *params;
+    const gpt_message *msg;
+    size_t             n_msg, n_drop;   /* n_drop of them, behind the system message, are left out */
+    const gpt_message *more;            /* behind them, for what is common: at most 3 */
+    size_t             n_more;
+    int                tight;           /* SentencePiece: no space in front of what follows a control token */
+    int                from_file;       /* the template is the model's: its markers are known */
+    char              *own;             /* what to free: a template made of own strings */
+} gpti_chat;
+
+static size_t gpti_list_chats(const char *const (**rows)[2]);
+
+static const char *gpti_str_find(gpti_str s, const char *what) {
+    const size_t n = strlen(what);
+    size_t i;
+    for (i = 0; i + n <= s.n; i++) if (!memcmp(s.p + i, what, n)) return s.p + i;
+    return NULL;
 }
 
 static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-31; or NULL */
     size_t i;
     for (i = 0; date && i < 10; i++)
         if (i == 4 || i == 7 ? date[i] != '-' : date[i] < '0' || date[i] > '9') return 0;
-    return !date || (!date[10] && memcmp(date + 5, "01", 2) >= 0 && memcmp(date + 5, "12", 2) <= 0);
+    return !date || (!date[10] && memcmp(date + 5, "01", 2) >= 0 && memcmp(date + 5, "12", 2) <= 0 &&
+                     memcmp(date + 8, "01", 2) >= 0 && memcmp(date + 8, "31", 2) <= 0);
 }
 
-/* The row for the parameters, and the messages checked against it. */
-static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg,
-                                   size_t n_msg, const gpt_chat_params *params, gpt_error *err) {
-    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 };
-    gpti_chat_row rows[GPTI_MAX_CHAT], found;
-    const gpti_chat_row *row = NULL;
-    size_t i, n_row = gpti_list_chats(rows);
+static const char gpti_chat_words[][12] = { "{text}", "{text|trim}", "{bos}", "{eos}" };
+
+/* One of the caller's own strings as Jinja, to out[at ...] as far as it fits; the end. */
+static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
+    static const char *const code[] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'" };
+    char one[3] = { 0, 0, 0 };
+    const char *put;
+    size_t w, n;
+    for (; *p; p += w < 4 ? strlen(gpti_chat_words[w]) : 1) {
+        for (w = 0; w < 4 && strncmp(p, gpti_chat_words[w], strlen(gpti_chat_words[w])); w++) {}
+        one[0] = *p == '\n' || *p == '\'' || *p == '\\' ? '\\' : *p;
+        one[1] = (char)(one[0] == *p && *p != '\\' ? 0 : *p == '\n' ? 'n' : *p);
+        put = w < 4 ? code[w] : one;
+        n = strlen(put);
+        if (at < size) memcpy(out + at, put, gpti_min(n, size - at));
+        at += n;
+    }
+    return at;
+}
+
+static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p) {
+    const size_t n = strlen(p);
+    if (at < size) memcpy(out + at, p, gpti_min(n, size - at));
+    return at + n;
+}
+
+/* The template that the caller's own strings make; a system message without a turn goes before the first
+ * message of the user. */
+static size_t gpti_chat_compose(const gpt_chat_params *p, char *out, size_t size) {
+    static const char *const code[4] = { "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
+        "{% elif m.role == 'assistant' %}{{ '", "{% else %}{{ raise_exception('expected the role system, user or assistant, "
+        "found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "{% endif %}" };
+    const char *piece[4];
+    size_t at = 0, i, own_bos = 0;
+    piece[0] = p->system; piece[1] = p->user; piece[2] = p->assistant; piece[3] = p->generation ? p->generation : "";
+    for (i = 0; i < 4; i++) own_bos |= piece[i] && strstr(piece[i], "{bos}");
+    at = gpti_chat_raw(out, size, at, own_bos ? "" : "{{ bos_token if add_bos_token }}");
+    at = gpti_chat_raw(out, size, at, "{% set ns = namespace(s='') %}{% for m in messages %}{% set text = m.content %}"
+        "{% if m.role == 'system' %}");
+    at = gpti_chat_raw(out, size, at, piece[0] ? "{{ '" : "{% set ns.s = text ~ '\n\n' %}");
+    for (i = 0; i < 4; i++) {
+        if (piece[i]) at = gpti_chat_raw(out, size, gpti_chat_piece(out, size, at, piece[i]), "' }}");
+        at = gpti_chat_raw(out, size, at, code[i]);
+    }
+    return at;
+}
+
+/* The template for the parameters. */
+static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
+                                   const gpt_chat_params *params, const gpti_mem *mem, gpt_error *err) {
+    static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, 0 };
+    const char *const (*rows)[2];
+    const char *turn[3];
+    size_t i, n_row = gpti_list_chats(&rows);
+    char *out;
     memset(c, 0, sizeof *c);
-    if (!params) params = &none;
-    c->file = m->info.chat_template ? m->info.chat_template : "";
-    c->msg = msg; c->n_msg = n_msg; c->date = params->date;
-    c->bos = gpti_tokenizer_piece(&m->tok, m->tok.bos);
-    c->eos = gpti_tokenizer_piece(&m->tok, m->tok.eos);
-    if (!gpti_chat_date_ok(c->date))
-        return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", c->date);
-    if (params->family) {
-        for (i = 0; i < n_row && !row; i++)
-            if (gpti_in_list(rows[i].names, gpti_str_of(params->family)) ||
-                !strcmp(rows[i].names, params->family)) row = &rows[i];
-        if (!row)
+    c->params = params = params ? params : &none;
+    c->m = m; c->msg = msg; c->n_msg = n_msg;
+    if (!gpti_chat_date_ok(params->date))
+        return gpti_fail(err, GPT_E_ARG, "chat: expected a date of the form 2025-01-31, found \"%s\"", params->date);
+    for (i = 0; i < n_msg; i++)
+        if (!msg || (!msg[i].json && (!msg[i].role || !msg[i].content)))
+            return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
+    if (!n_msg && !params->variables) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
+    if (params->jinja || params->family || params->user || params->assistant || params->system || params->generation) {
+        if ((params->jinja != NULL) + (params->family != NULL) + (params->user || params->assistant) != 1)
+            return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
+    }
+    if (params->jinja) c->source = gpti_str_of(params->jinja);
+    else if (params->family) {
+        for (i = 0; i < n_row && !gpti_in_list(rows[i][0], gpti_str_of(params->family)); i++) {}
+        if (i == n_row)
             return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
-    } else if (params->user && params->assistant) {
-        c->row.head = "{bos?}";
-        c->row.generation = "";
-        row = &c->row;
+        c->source = gpti_str_of(rows[i][1]);
+    } else if (params->user || params->assistant) {
+        turn[0] = params->user; turn[1] = params->assistant; turn[2] = params->system ? params->system : "{text}";
+        for (i = 0; i < 3; i++)
+            if (!turn[i] || (!strstr(turn[i], "{text}") && !strstr(turn[i], "{text|trim}")))
+                return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes",
+                                 i == 0 ? "user" : i == 1 ? "assistant" : "system");
+        c->source.n = gpti_chat_compose(params, NULL, 0);
+        c->own = out = (char *)gpti_alloc_raw(mem, c->source.n);
+        if (!out) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+        gpti_chat_compose(params, out, c->source.n);
+        c->source.p = out;
     } else {
-        if (!gpti_chat_recognise(c->file, &found))
-            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file %s; name a family, or give the "
-                "turns as user = \"<|user|>{text}<|end|>\" and assistant",
-                *c->file ? "has a chat template that is not known" : "has no chat template");
-        row = &found;
+        c->source = gpti_str_of(m && m->info.chat_template ? m->info.chat_template : "");
+        c->from_file = 1;
+        if (!c->source.n)
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one as jinja, "
+                "or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
     }
-    GPTI_TRY(gpti_chat_own("user", params->user, 1, err));
-    GPTI_TRY(gpti_chat_own("assistant", params->assistant, 1, err));
-    GPTI_TRY(gpti_chat_own("system", params->system, 1, err));
-    GPTI_TRY(gpti_chat_own("generation", params->generation, 0, err));
-    if (row != &c->row) c->row = *row;
-    if (params->user) { c->row.user = params->user; c->row.first = NULL; }
-    if (params->assistant) c->row.assistant = params->assistant;
-    if (params->system) {
-        c->row.system = params->system; c->row.preset = NULL;
-        c->row.flags &= ~(GPTI_CHAT_PRESET | GPTI_CHAT_HEAD);
-    }
-    if (params->generation) c->row.generation = params->generation;
-    if (c->row.flags & GPTI_CHAT_PRESET) gpti_chat_literal(c);
-    return gpti_chat_check(c, err);
+    c->tight = gpti_str_find(c->source, "[/INST]") && !gpti_str_find(c->source, " [/INST]");
+    return GPT_OK;
 }
 
-/* Writes the conversation to out[size]; returns its length. */
-static size_t gpti_chat_render(gpti_chat *c, char *out, unsigned char *own, size_t size) {
-    size_t i, begin = !gpti_chat_role(c->msg[0].role), target;
-    c->out = out; c->own = own; c->size = size; c->n = 0; c->strip = c->fold = 0;
-    c->text = "";
-    c->system = begin ? c->msg[0].content : NULL;
-    target = c->row.flags & GPTI_CHAT_LAST ? c->n_msg - 1 : begin + c->n_drop;
-    if (!begin) target = c->n_msg;
-    gpti_chat_pattern(c, c->row.head);
-    if (c->row.system && !(c->row.flags & GPTI_CHAT_HEAD) && (begin || c->row.preset || c->n_literal)) {
-        if (begin) c->text = c->system;
-        gpti_chat_pattern(c, c->row.system);
+static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own); memset(&c->j, 0, sizeof c->j); }
+
+static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) { gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
+
+/* Whose message it is: 0 the system's, 1 the user's, 2 the assistant's, -1 another's. */
+static int gpti_chat_role(const gpt_message *m) {
+    char role[16] = "";
+    if (!m->json) { if (strlen(m->role) < sizeof role) memcpy(role, m->role, strlen(m->role) + 1); }
+    else if (gpt_json_get(m->json, strlen(m->json), "role", role, sizeof role, NULL) != 's') role[0] = 0;
+    if (!strcmp(role, "system") || !strcmp(role, "developer")) return 0;
+    if (!strcmp(role, "user")) return 1;
+    return strcmp(role, "assistant") ? -1 : 2;
+}
+
+/* Roles that templates know may be a part of control tokens, as in '<|' + role + '|>'; no other content. */
+static void gpti_chat_mark_roles(gpti_jinja *j) {
+    static const char known[] = "system user assistant tool developer function ipython observation environment model "
+        "tool_response tool_results";
+    const gpti_jval list = gpti_j_load(j, gpti_j_name(j, gpti_str_of("messages")));
+    const gpti_jval key = gpti_j_cstring(j, "role", 1);
+    gpti_jval role;
+    size_t i;
+    for (i = 0; gpti_j_is_list(list) && i < list.n && !j->fail; i++) {
+        const gpti_jval m = j->val[list.u.at + i];
+        if (m.kind == GPTI_J_DICT && gpti_j_find_key(j, m, key, &role) && role.kind == GPTI_J_STR &&
+            gpti_j_which(known, gpti_j_str(j, role)) >= 0) memset(j->own + role.u.at, 1, role.n);
     }
-    for (i = begin + c->n_drop; i < c->n_msg; i++) {
-        int role = gpti_chat_role(c->msg[i].role);
-        c->text = c->msg[i].content;
-        if (role == 0) { c->system = c->text; gpti_chat_pattern(c, c->row.system); }
-        if (role == 1) {
-            int with = i == target && !c->row.system && !(c->row.flags & GPTI_CHAT_HEAD);
-            c->fold = with && !c->row.first;
-            gpti_chat_pattern(c, with && c->row.first ? c->row.first : c->row.user);
-            c->fold = 0;
+}
+
+/* Renders the conversation: the text is c->j.out. */
+static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error *err) {
+    gpti_jinja *j = &c->j;
+    const gpt_chat_params *p = c->params;
+    const int begin = c->n_msg && !gpti_chat_role(&c->msg[0]);
+    const gpti_tokenizer *t = c->m ? &c->m->tok : NULL;
+    gpti_str bos = gpti_str_of("<s>"), eos = gpti_str_of("</s>");
+    size_t i, more = p->variables ? strlen(p->variables) : 0, n;
+    gpti_jval v;
+    gpti_j_free(j);
+    for (i = 0; i < c->n_msg; i++)
+        more += c->msg[i].json ? strlen(c->msg[i].json) : 64 + strlen(c->msg[i].role) + strlen(c->msg[i].content);
+    gpti_j_init(j, c->source, more, p->date, mem, err);
+    if (t) { bos = gpti_tokenizer_piece(t, t->bos); eos = gpti_tokenizer_piece(t, t->eos); }
+    gpti_chat_name(j, "bos_token", gpti_j_string(j, bos.p, bos.n, 1));
+    gpti_chat_name(j, "eos_token", gpti_j_string(j, eos.p, eos.n, 1));
+    gpti_chat_name(j, "add_bos_token", gpti_j_bool(t && t->add_bos));
+    gpti_chat_name(j, "add_generation_prompt", gpti_j_bool(!p->common));
+    gpti_chat_name(j, "tools", gpti_j_none());
+    gpti_chat_name(j, "documents", gpti_j_none());
+    for (i = n = 0; i < c->n_msg + c->n_more && !j->fail; i++) {
+        const gpt_message *m = i < c->n_msg ? &c->msg[i] : &c->more[i - c->n_msg];
+        if (i >= (size_t)begin && i < (size_t)begin + c->n_drop) continue;
+        if (m->json) {
+            v = gpti_j_from_json(j, gpti_str_of(m->json), "a message");
+            if (v.kind != GPTI_J_DICT) { j->line = 0; gpti_j_fail(j, GPT_E_ARG, "a message's json is no object"); }
+            gpti_j_push(j, v);
+        } else {
+            gpti_j_push(j, gpti_j_cstring(j, "role", 1)); gpti_j_push(j, gpti_j_cstring(j, m->role, 0));
+            gpti_j_push(j, gpti_j_cstring(j, "content", 1)); gpti_j_push(j, gpti_j_cstring(j, m->content, 0));
+            gpti_j_push(j, gpti_j_make(j, GPTI_J_DICT, 4));
         }
-        if (role == 2) gpti_chat_pattern(c, c->row.assistant);
+        n++;
     }
-    gpti_chat_pattern(c, c->row.generation);
-    return c->n;
+    v = gpti_j_make(j, GPTI_J_LIST, n);
+    gpti_chat_name(j, "messages", v);
+    if (p->variables && !j->fail) {
+        v = gpti_j_from_json(j, gpti_str_of(p->variables), "variables");
+        if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_ARG, "variables: expected a JSON object");
+        for (i = 0; i < v.n && !j->fail; i++)
+            gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, j->val[v.u.at + 2 * i])), j->val[v.u.at + 2 * i + 1]);
+    }
+    gpti_chat_mark_roles(j);
+    gpti_j_compile(j);
+    if (!j->fail) gpti_j_run(j);
+    return j->fail;
 }
 
-/* ---- Chat: tokens and the API ---- */
-
-/* The rendered text[n] with its marks [n] behind it to ids. */
-static gpt_result gpti_chat_encode(const gpti_chat *c, const gpti_tokenizer *t, const char *text, size_t n,
-    gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch, const gpti_mem *mem, gpt_error *err) {
-    const char *marker[6];
+/* The rendered text to ids. */
+static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t max, size_t *n_id, gpti_scratch *scratch,
+                                   const gpti_mem *mem, gpt_error *err) {
     gpti_encoder e;
     gpt_result r;
     memset(&e, 0, sizeof e);
-    e.t = t; e.ids = ids; e.max = max; e.mem = mem; e.err = err;
+    e.t = &c->m->tok; e.ids = ids; e.max = max; e.mem = mem; e.err = err;
     e.buf = (char *)scratch; e.cap = scratch ? sizeof *scratch : 0;
-    e.marker = marker; e.tight = c->row.flags & GPTI_CHAT_TIGHT;
-    marker[0] = c->row.head; marker[1] = c->row.system; marker[2] = c->row.first; marker[3] = c->row.user;
-    marker[4] = c->row.assistant; marker[5] = c->row.generation;
-    r = gpti_encode_text(&e, text, (const unsigned char *)text + n, n, GPTI_TOK_BOS | GPTI_TOK_NO_EOS);
+    e.tight = c->tight;
+    if (!c->from_file) e.marker = c->source;
+    r = gpti_encode_text(&e, c->j.n_out ? c->j.out : "", c->j.out_own, c->j.n_out, GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
     *n_id = e.n;
     return r;
 }
 
-GPT_API const char *gpt_chat_family(const gpt_model *m) {
-    gpti_chat_row row;
-    if (!m || !m->info.chat_template) return NULL;
-    return gpti_chat_recognise(m->info.chat_template, &row) ? row.names : NULL;
+/* What every conversation begins with that goes on from this one: renders some and compares. same(c, user): the
+ * part of what was rendered so far that this rendering has too. */
+static gpt_result gpti_chat_common(gpti_chat *c, const gpti_mem *mem, gpt_error *err,
+                                   gpt_result (*same)(gpti_chat *c, void *user, gpt_error *err), void *user) {
+    static const gpt_message talk[2][4] = {
+        { { "assistant", "a", NULL }, { "user", "a", NULL }, { "assistant", "a", NULL }, { "user", "a", NULL } },
+        { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL } } };
+    const int after = c->n_msg ? gpti_chat_role(&c->msg[c->n_msg - 1]) == 1 : 0;
+    int i;
+    for (i = 0; i < 3; i++) {           /* the next turn of two texts, and several turns */
+        c->more = talk[i & 1] + !after;
+        c->n_more = after ? i == 2 ? 4 : 2 : i == 2 ? 3 : 1;
+        GPTI_TRY(gpti_chat_render(c, mem, err));
+        GPTI_TRY(same(c, user, err));
+    }
+    return GPT_OK;
+}
+
+typedef struct gpti_common { char *text; gpt_token *ids; size_t n; int tokens, begun; const gpti_mem *mem; } gpti_common;
+
+static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
+    gpti_common *k = (gpti_common *)user;
+    const size_t len = c->j.n_out, most = (GPTI_TOK_GROW + 1) * len + 1;
+    gpt_token *ids = k->tokens ? (gpt_token *)gpti_alloc_n(k->mem, most, sizeof *ids) : NULL;
+    size_t n = len, i = 0;
+    gpt_result r = GPT_OK;
+    if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+    if (!r && !k->begun) {              /* the first: all of it */
+        void *p = gpti_alloc_n(k->mem, n, k->tokens ? sizeof *ids : 1);
+        if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+        else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
+        else { memcpy(p, c->j.out, n); k->text = (char *)p; }
+        k->n = n; k->begun = !r;
+    } else if (!r) {
+        for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
+        k->n = i;
+    }
+    gpti_free(k->mem, ids);
+    return r;
+}
+
+static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
+    static const gpti_mem none = { NULL, NULL, NULL };
+    return m ? &m->mem : &none;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
+    const gpti_mem *mem = gpti_chat_mem(m);
+    gpti_common k;
     gpti_chat c;
+    gpt_result r;
     gpti_clear(err);
     if (n) *n = 0;
-    if (!m || !n || (size && !text)) return gpti_fail(err, GPT_E_ARG,
-        "gpt_chat_format: model and n must not be NULL, nor text with a size");
-    GPTI_TRY(gpti_chat_settle(&c, m, messages, n_message, chat, err));
-    *n = gpti_chat_render(&c, text, NULL, size);
-    return GPT_OK;
+    if (!n || (size && !text)) return gpti_fail(err, GPT_E_ARG, "gpt_chat_format: n must not be NULL, nor text with a size");
+    memset(&k, 0, sizeof k);
+    k.mem = mem;
+    r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
+    if (!r && c.params->common) r = gpti_chat_common(&c, mem, err, gpti_chat_same, &k);
+    else if (!r) r = gpti_chat_render(&c, mem, err);
+    if (!r) {
+        *n = c.params->common ? k.n : c.j.n_out;
+        if (gpti_min(*n, size)) memcpy(text, c.params->common ? k.text : c.j.out, gpti_min(*n, size));
+    }
+    gpti_free(mem, k.text);
+    gpti_chat_free(&c, mem);
+    return r;
 }
 
 GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+    gpti_common k;
     gpti_chat c;
-    char *text;
-    size_t len;
     gpt_result r;
     gpti_clear(err);
     if (n) *n = 0;
     if (!m || !n || (max && !ids)) return gpti_fail(err, GPT_E_ARG,
         "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
-    GPTI_TRY(gpti_chat_settle(&c, m, messages, n_message, chat, err));
-    len = gpti_chat_render(&c, NULL, NULL, 0);
-    text = (char *)gpti_alloc_n(&m->mem, len, 2);
-    if (!text) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
-    gpti_chat_render(&c, text, (unsigned char *)text + len, len);
-    r = gpti_chat_encode(&c, &m->tok, text, len, ids, max, n, NULL, &m->mem, err);
-    gpti_free(&m->mem, text);
+    memset(&k, 0, sizeof k);
+    k.mem = &m->mem; k.tokens = 1;
+    r = gpti_chat_settle(&c, m, messages, n_message, chat, &m->mem, err);
+    if (!r && c.params->common) {
+        r = gpti_chat_common(&c, &m->mem, err, gpti_chat_same, &k);
+        *n = r ? 0 : k.n;
+        if (gpti_min(*n, max)) memcpy(ids, k.ids, gpti_min(*n, max) * sizeof *ids);
+    } else if (!r && !(r = gpti_chat_render(&c, &m->mem, err))) r = gpti_chat_encode(&c, ids, max, n, NULL, &m->mem, err);
+    gpti_free(&m->mem, k.ids);
+    gpti_chat_free(&c, &m->mem);
     return r;
 }
 
-/* The ids of the conversation at x of the work space: while no pass is under way, what lies from x to
- * logits holds nothing, so the ids, the text and its marks are laid out there. A conversation too long
- * for that takes memory until the ids are known, in *own for the caller to free. A byte is at most
- * GPTI_TOK_GROW ids and one for the space put in front of it. */
-static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, void **own, gpt_error *err) {
-    size_t len = gpti_chat_render(c, NULL, NULL, 0), need;
-    const gpt_work *w = s->w;
-    size_t room = w->cursor.active ? 0 : (size_t)((char *)w->logits - (char *)w->x), most = s->n_ctx;
-    char *text;
-    if (len < most / (GPTI_TOK_GROW + 1)) most = (GPTI_TOK_GROW + 1) * len + 1;
-    if (!gpti_mul(&need, len, 2) || !gpti_add(&need, need, most * sizeof(gpt_token))) need = SIZE_MAX;
-    *own = need <= room || need == SIZE_MAX ? NULL : gpti_alloc_raw(&s->m->mem, need);
-    if (need > room && !*own)
-        return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu bytes of text", (gpti_ull)len);
-    *ids = (gpt_token *)(*own ? *own : (void *)w->x);
-    text = (char *)(*ids + most);
-    gpti_chat_render(c, text, (unsigned char *)text + len, len);
-    GPTI_TRY(gpti_chat_encode(c, &s->m->tok, text, len, *ids, most, n, s->w->scratch, &s->m->mem, err));
+/* The ids of the conversation, in memory for the caller to free. A byte is at most GPTI_TOK_GROW ids and one
+ * for the space put in front of it. */
+static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, gpt_error *err) {
+    const gpti_mem *mem = &s->m->mem;
+    size_t most = s->n_ctx;
+    *ids = NULL;
+    GPTI_TRY(gpti_chat_render(c, mem, err));
+    if (c->j.n_out < most / (GPTI_TOK_GROW + 1)) most = (GPTI_TOK_GROW + 1) * c->j.n_out + 1;
+    *ids = (gpt_token *)gpti_alloc_raw(mem, most * sizeof **ids);
+    if (!*ids) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory for %llu tokens", (gpti_ull)most);
+    GPTI_TRY(gpti_chat_encode(c, *ids, most, n, s->w->scratch, mem, err));
     if (*n > most)
         return gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit the context of "
                          "%llu", (gpti_ull)*n, (gpti_ull)s->n_ctx);
@@ -9897,28 +12258,29 @@ static gpt_result gpti_chat_ids(gpt_session *s, gpti_chat *c, gpt_token **ids, s
 
 static uint64_t gpti_chat_digest(const gpti_chat *c, size_t begin, size_t n) {
     uint64_t h = 0;
-    for (; n-- > 0; begin++) h = gpti_digest(h, c->msg[begin].content, strlen(c->msg[begin].content));
+    for (; n-- > 0; begin++) {
+        const char *p = c->msg[begin].json ? c->msg[begin].json : c->msg[begin].content;
+        h = gpti_digest(h, p, strlen(p));
+    }
     return h;
 }
 
 /* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
-static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, const gpt_chat_params *chat, gpt_token **ids, size_t *n,
-                                size_t *n_all, void **own, gpt_error *err) {
-    const size_t begin = !gpti_chat_role(c->msg[0].role), most = c->n_msg - begin - 1;      /* the last one stays */
-    const size_t reserve = gpti_min(chat && chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
+static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, size_t *n_all, gpt_error *err) {
+    const gpt_chat_params *chat = c->params;
+    const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]), most = c->n_msg ? c->n_msg - begin - 1 : 0;
+    const size_t reserve = gpti_min(chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);        /* the last one stays */
     size_t want = reserve / 2, next;
     gpt_result r;
     c->n_drop = 0;
-    if (chat && chat->drop && s->n_cut <= most && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut))
-        c->n_drop = s->n_cut;
-    for (*n_all = 0;; *own = NULL) {
-        r = gpti_chat_ids(s, c, ids, n, own, err);
+    if (chat->drop && s->n_cut <= most && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut)) c->n_drop = s->n_cut;
+    for (*n_all = 0;; gpti_free(&s->m->mem, *ids)) {
+        r = gpti_chat_ids(s, c, ids, n, err);
         if (!*n_all) *n_all = *n;
-        if (!chat || !chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
-        for (next = c->n_drop + 1; next <= most && gpti_chat_role(c->msg[begin + next].role) != 1; next++) {}
+        if (!chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
+        for (next = c->n_drop + 1; next <= most && gpti_chat_role(&c->msg[begin + next]) != 1; next++) {}
         if (next > most) break;
         c->n_drop = next; want = reserve;
-        gpti_free(&s->m->mem, *own);
     }
     if (!r) gpti_clear(err);
     return r;
@@ -9929,11 +12291,10 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     gpti_chat c;
     gpt_token *ids = NULL;
     size_t n = 0, n_all = 0, keep = 0, at;
-    void *own;
-    gpt_result r;
-    GPTI_TRY(gpti_chat_settle(&c, s->m, messages, n_message, chat, err));
-    if (params) GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
-    r = gpti_chat_fit(s, &c, chat, &ids, &n, &n_all, &own, err);
+    gpt_result r = gpti_chat_settle(&c, s->m, messages, n_message, chat, &s->m->mem, err);
+    if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG, "chat: common is for gpt_chat_format and gpt_chat_tokenize");
+    if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
+    if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         at = gpti_most_tokens(s, gpti_held_before(s, keep));
@@ -9947,17 +12308,20 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     }
     if (!r) {
         memset(&s->gen->stream, 0, sizeof s->gen->stream);
-        if (!r) r = gpti_begin(s, NULL, params, fn, user, err);
+        r = gpti_begin(s, NULL, params, fn, user, err);
     }
     if (!r) {
+        const int begin = n_message && !gpti_chat_role(&messages[0]);
         s->n_dropped = (c.n_drop ? s->n_dropped : 0) + (n_all - n); s->n_cut = c.n_drop;
-        s->cut_digest = gpti_chat_digest(&c, !gpti_chat_role(c.msg[0].role), c.n_drop);
-        s->gen->n_prompt = n - keep; s->gen->show = c.row.flags & GPTI_CHAT_SHOW; s->n_committed = 0;
+        s->cut_digest = gpti_chat_digest(&c, (size_t)begin, c.n_drop);
+        s->gen->n_prompt = n - keep; s->n_committed = 0;
+        s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;  /* gpt-oss: tokens that part an answer are handed out */
         /* a space behind the last marker is the marker's: no answer begins with it */
-        if (s->m->tok.add_space_prefix && !(c.row.flags & GPTI_CHAT_TIGHT) &&
-            gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1])) s->gen->edge = 1;
+        if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
+            s->gen->edge = 1;
     }
-    gpti_free(&s->m->mem, own);
+    gpti_free(&s->m->mem, ids);
+    gpti_chat_free(&c, &s->m->mem);
     return r;
 }
 
@@ -9975,149 +12339,80 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
     return gpti_leave(s, r ? r : gpti_run(s, err));
 }
 
-/* ---- data: chat families ---- */
+/* ---- data: chat templates for files that have none ---- */
 
-#define GPTI_L3_HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define GPTI_L3(role)      GPTI_L3_HEAD(role) "{text|trim}<|eot_id|>"
-#define GPTI_ML(role)      "<|im_start|>" role "\n{text}<|im_end|>\n"
-#define GPTI_ML_SYSTEM     "<|im_start|>system\n{system}<|im_end|>\n"
-#define GPTI_ML_ROW        "{bos?}", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), GPTI_ML("assistant"), \
-    "<|im_start|>assistant\n"
-#define GPTI_ML_PLAIN      "\t<|im_start|>assistant\n\t!<think>\t!</think>\t!strftime_now\t!|trim"
-#define GPTI_GRANITE(role, text) "<|start_of_role|>" role "<|end_of_role|>" text "<|end_of_text|>\n"
-#define GPTI_COHERE(role, text)  "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text "<|END_OF_TURN_TOKEN|>"
-#define GPTI_DS(word)      "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
-#define GPTI_DS_END        GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
-#define GPTI_OSS_HEAD(calls) "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n" \
-    "Knowledge cutoff: 2024-06\n{if date}Current date: {date}\n{end}\nReasoning: medium\n\n" \
-    "# Valid channels: analysis, commentary, final. Channel must be included for every message." \
-    calls "<|end|>"
-#define GPTI_OSS_DEVELOPER "{if system}<|start|>developer<|message|># Instructions\n\n{system}"
+#define GPTI_T_ROLES(begin, system, user, assistant, generation) "{{ bos_token if add_bos_token }}" begin \
+    "{% for m in messages %}{% set text = m.content %}{% if m.role == 'system' %}" system "{% elif m.role == 'user' %}" user \
+    "{% elif m.role == 'assistant' %}" assistant "{% else %}{{ raise_exception('expected the role system, user or assistant, " \
+    "found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}" generation "{% endif %}"
+#define GPTI_T_SAME(head, end, generation)       /* every role alike, R stands for it */ \
+    GPTI_T_ROLES("", head "{{ text }}" end, head "{{ text }}" end, head "{{ text }}" end, generation)
+/* no turn for the system: its message stands before the user's first */
+#define GPTI_T_FOLD(user, assistant, generation) GPTI_T_ROLES("{% set ns = namespace(s='') %}", \
+    "{% set ns.s = text ~ '\n\n' %}", "{% set text = ns.s ~ text %}{% set ns.s = '' %}" user, assistant, generation)
+#define GPTI_T_PRESET(text) "{% if messages[0].role != 'system' %}<|im_start|>system\n" text "<|im_end|>\n{% endif %}"
+#define GPTI_T_ML(begin) GPTI_T_ROLES(begin, GPTI_T_ML_TURN, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "<|im_start|>assistant\n")
+#define GPTI_T_ML_TURN "{{ '<|im_start|>' ~ m.role ~ '\n' ~ text ~ '<|im_end|>\n' }}"
+#define GPTI_T_L3_TURN "{{ '<|start_header_id|>' ~ m.role ~ '<|end_header_id|>\n\n' ~ text|trim ~ '<|eot_id|>' }}"
+#define GPTI_T_L3(begin) GPTI_T_ROLES(begin, GPTI_T_L3_TURN, GPTI_T_L3_TURN, GPTI_T_L3_TURN, \
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}")
+#define GPTI_T_ANSWER "text.split('</think>')[-1]"
+#define GPTI_T_DS(word) "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
+#define GPTI_T_DEEPSEEK(answer, generation) GPTI_T_ROLES("", "{{ text }}", "{{ '" GPTI_T_DS("User") "' ~ text }}", \
+    "{{ '" GPTI_T_DS("Assistant") "' ~ " answer " ~ '" GPTI_T_DS("end\xE2\x96\x81of\xE2\x96\x81sentence") "' }}", generation)
+#define GPTI_T_COHERE(role) "{{ '<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>' ~ text|trim ~ '<|END_OF_TURN_TOKEN|>' }}"
+#define GPTI_T_GRANITE "{{ '<|start_of_role|>' ~ m.role ~ '<|end_of_role|>' ~ text ~ '<|end_of_text|>\n' }}"
+#define GPTI_T_LINE(head) "{{ '" head "' ~ text ~ '\n' }}"
 
-static size_t gpti_list_chats(gpti_chat_row out[GPTI_MAX_CHAT]) {
-    const gpti_chat_row rows[] = {
-        { "llama2", "'<<SYS>>\n'+system_message\tbos_token+'[INST] '+content.strip()+' [/INST]'\t' '+content.strip()+' "
-          "'+eos_token", "", NULL, "{bos}[INST] {<}<<SYS>>\n{system}\n<</SYS>>\n\n{text}{>} [/INST]",
-          "{bos}[INST] {text|trim} [/INST]", " {text|trim} {eos}", "", NULL, NULL, GPTI_CHAT_TURNS },
-        { "llama3.1 llama3.2 llama3.3", "<|start_header_id|>\tCutting Knowledge Date: December 2023\n\t"
-          "setsystem_message=''", "{bos}" GPTI_L3_HEAD("system") "Cutting Knowledge Date: December 2023\nToday Date: "
-          "{date}\n\n{system|trim}<|eot_id|>", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
-          GPTI_L3_HEAD("assistant"), NULL, "%d %b %Y|26 Jul 2024", GPTI_CHAT_HEAD },
-        { "llama3", "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+'<|eot_id|>'\t"
-          "!Cutting Knowledge", "{bos?}", GPTI_L3("system"), NULL, GPTI_L3("user"), GPTI_L3("assistant"),
-          GPTI_L3_HEAD("assistant"), NULL, NULL, 0 },
-        { "mistral-v1", "' [INST] '+system_message+'\n\n'+message.content+' [/INST]'\t' '+message.content+eos_token",
-          "{bos}", NULL, " [INST] {system}\n\n{text} [/INST]", " [INST] {text} [/INST]", " {text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v0.1", "'[INST] '+message.content+' [/INST]'\tmessage.content+eos_token+' '", "{bos}", NULL,
-          "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos} ", "", NULL, NULL, GPTI_CHAT_TURNS
-          },
-        { "mistral-v0.2 mistral mixtral", "'[INST] '+message.content+' [/INST]'\t{message.content+eos_token}", "{bos}",
-          NULL, "[INST] {system}\n\n{text} [/INST]", "[INST] {text} [/INST]", "{text}{eos}", "", NULL, NULL,
-          GPTI_CHAT_TURNS },
-        { "mistral-v3", "'[INST] '+system_message+'\n\n'+message.content+'[/INST]'\t{' "
-          "'+message.content|trim+eos_token}", "{bos}", NULL, "[INST] {system}\n\n{text}[/INST]",
-          "[INST] {text}[/INST]", " {text|trim}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST |
-          GPTI_CHAT_TIGHT },
-        { "mistral-v3-tekken mistral-nemo", "'[INST]'+system_message+'\n\n'+message.content+'[/INST]'\t"
-          "{message.content+eos_token}", "{bos}", NULL, "[INST]{system}\n\n{text}[/INST]", "[INST]{text}[/INST]",
-          "{text}{eos}", "", NULL, NULL, GPTI_CHAT_TURNS | GPTI_CHAT_LAST | GPTI_CHAT_TIGHT },
-        { "mistral-v7", "'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'\t'[INST] '+message.content+'[/INST]'\t"
-          "{' '+message.content+eos_token}", "{bos}", "[SYSTEM_PROMPT] {system}[/SYSTEM_PROMPT]", NULL,
-          "[INST] {text}[/INST]", " {text}{eos}", "", NULL, NULL, GPTI_CHAT_TIGHT },
-        { "mistral-v7-tekken mistral-small", "'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'\t"
-          "'[INST]'+message.content+'[/INST]'\tYou are Mistral Small 3, \t2023-10-01. The current date", "{bos}",
-          "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]", NULL, "[INST]{text}[/INST]", "{text}{eos}", "",
-          "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a French startup headquartered "
-          "in Paris.\nYour knowledge base was last updated on 2023-10-01.{if date} The current date is {date}.{end}\n\n"
-          "When you're not sure about some information, you say that you don't have the information and don't make up "
-          "anything.\nIf the user's question is not clear, ambiguous, or does not provide enough context for you to "
-          "accurately answer the question, you do not try to answer it right away and you rather ask the user to "
-          "clarify their request (e.g. \"What are some good restaurants around me?\" => \"Where are you?\" or \"When "
-          "is the next flight to Tokyo\" => \"Where do you travel from?\")", "%Y-%m-%d", GPTI_CHAT_TURNS |
-          GPTI_CHAT_TIGHT },
-        { "gemma gemma2 gemma3", "'<start_of_turn>'+role+'\n'\t<end_of_turn>\n", "{bos?}", NULL,
-          "<start_of_turn>user\n{system}\n\n{text|trim}<end_of_turn>\n", "<start_of_turn>user\n"
-          "{text|trim}<end_of_turn>\n", "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n",
-          NULL, NULL, GPTI_CHAT_TURNS },
-        { "phi3.5", "'<|user|>\n'+message.content+'<|end|>\n'\t'<|system|>\n'+message.content+'<|end|>\n'\t"
-          "message.role=='system'andmessage.content", "{bos?}", "{if system}<|system|>\n{system}<|end|>\n{end}", NULL,
-          "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi3", "'<|user|>'+'\n'+message.content+'<|end|>'+'\n'+'<|assistant|>'+'\n'\t{message.content+'<|end|>'+'\n"
-          "'}", "{bos?}", "", NULL, "<|user|>\n{text}<|end|>\n<|assistant|>\n", "{text}<|end|>\n", "", NULL, NULL, 0 },
-        { "phi3-roles", "'<|'+message.role+'|>'+'\n'+message.content+'<|end|>\n'", "{bos?}",
-          "<|system|>\n{system}<|end|>\n", NULL, "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "phi4-mini", "'<|'+message.role+'|>'+message.content+'<|end|>'", "{bos?}", "<|system|>{system}<|end|>", NULL,
-          "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>", "<|assistant|>", NULL, NULL, 0 },
-        { "phi4", "'<|im_start|>user<|im_sep|>'+message.content+'<|im_end|>", "{bos?}",
-          "<|im_start|>system<|im_sep|>{system}<|im_end|>", NULL, "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>", NULL, NULL, 0 },
-        { "zephyr tinyllama stablelm2", "'<|user|>\n'+message.content+eos_token}\n\t'<|assistant|>\n"
-          "'+message.content+eos_token}\n", "{bos?}", "<|system|>\n{system}{eos}\n", NULL, "<|user|>\n{text}{eos}\n",
-          "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n", NULL, NULL, 0 },
-        { "olmo2 falcon3 tulu3", "'<|user|>\n'+message.content+'\n'\t'<|assistant|>\n'+message.content+eos_token+'\n'",
-          "{bos?}", "<|system|>\n{system}\n", NULL, "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
-          "<|assistant|>\n", NULL, NULL, 0 },
-        { "deepseek-v2", "'User: '+message.content+'\n\n'\t'Assistant: '+message.content+eos_token\t"
-          "{message.content+'\n\n'}", "{bos}", "{system}\n\n", NULL, "User: {text}\n\n", "Assistant: {text}{eos}",
-          "Assistant:", NULL, NULL, 0 },
-        { "deepseek-v3 deepseek-v2.5", GPTI_DS("User") "\t'" GPTI_DS("Assistant") "'\t!</think>\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{text}" GPTI_DS_END,
-          GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1", GPTI_DS("User") "\tcontent.split('</think>')\t'" GPTI_DS("Assistant") "<think>\n'\t!thinking",
-          "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}" GPTI_DS_END,
-          GPTI_DS("Assistant") "<think>\n", NULL, NULL, GPTI_CHAT_HEAD },
-        { "deepseek-r1-preview", GPTI_DS("User") "\tcontent.split('</think>')\t!" GPTI_DS("Assistant")
-          "<think>\t!thinking", "{bos}{system}", NULL, NULL, GPTI_DS("User") "{text}", GPTI_DS("Assistant") "{answer}"
-          GPTI_DS_END, GPTI_DS("Assistant"), NULL, NULL, GPTI_CHAT_HEAD },
-        { "granite3.1", "<|start_of_role|>\tKnowledge Cutoff Date: April 2024.\tYou are Granite, developed by IBM.\t "
-          "You are a helpful AI assistant.", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user",
-          "{text}"), GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>",
-          "Knowledge Cutoff Date: April 2024.\n{if date}Today's Date: {date}.\n{end}You are Granite, developed by IBM. "
-          "You are a helpful AI assistant.", "%B %d, %Y", 0 },
-        { "granite granite3", "'<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\n'\t!Knowledge "
-          "Cutoff", "", GPTI_GRANITE("system", "{system}"), NULL, GPTI_GRANITE("user", "{text}"),
-          GPTI_GRANITE("assistant", "{text}"), "<|start_of_role|>assistant<|end_of_role|>", NULL, NULL, 0 },
-        { "command-r", "'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'+content.strip()+'<|END_OF_TURN_TOKEN|>'\t"
-          "!eliftrue==true", "{bos}", GPTI_COHERE("SYSTEM", "{system}"), NULL, GPTI_COHERE("USER", "{text|trim}"),
-          GPTI_COHERE("CHATBOT", "{text|trim}"), "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", NULL, NULL, GPTI_CHAT_TURNS
-          },
-        { "gpt-oss harmony", "<|start|>system<|message|>\tevery message.'}%iftools%\t{developer_message}{'\n\n'}",
-          GPTI_OSS_HEAD("") GPTI_OSS_DEVELOPER "\n\n<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "gpt-oss-1", "<|start|>system<|message|>\tevery message.\n'}{'Calls to these tools\t"
-          "{developer_message}%endif%", GPTI_OSS_HEAD("\nCalls to these tools must go to the commentary channel: "
-          "'functions'.") GPTI_OSS_DEVELOPER "<|end|>{end}", NULL, NULL, "<|start|>user<|message|>{text}<|end|>",
-          "<|start|>assistant<|channel|>final<|message|>{final}<|end|>", "<|start|>assistant", NULL, "%Y-%m-%d",
-          GPTI_CHAT_HEAD | GPTI_CHAT_SHOW },
-        { "qwen3-thinking", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n<think>\n'\t"
-          "!enable_thinking", "", GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n"
-          "{answer|line}<|im_end|>\n", "<|im_start|>assistant\n<think>\n", NULL, NULL, 0 },
-        { "qwen3", "'<|im_start|>'+message.role+'\n'\tlast_query_index\t'<|im_start|>assistant\n"
-          "'}%ifenable_thinkingisdefinedandenable_thinkingisfalse%{'<think>\n\n</think>\n\n'}%endif%", "",
-          GPTI_ML_SYSTEM, NULL, GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
-          "<|im_start|>assistant\n", NULL, NULL, 0 },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'" GPTI_ML_PLAIN, GPTI_ML_ROW,
-          NULL, NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN, GPTI_ML_ROW, NULL,
-          NULL, GPTI_CHAT_PRESET },
-        { "chatml", "'<|im_start|>user\n'+message.content+'<|im_end|>\n'\t'<|im_start|>assistant\n"
-          "'+message.content+'<|im_end|>\n'\t'<|im_start|>system\n'+message.content+'<|im_end|>\n'" GPTI_ML_PLAIN,
-          GPTI_ML_ROW, NULL, NULL, GPTI_CHAT_PRESET },
-        { "qwen2.5", NULL, GPTI_ML_ROW, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, 0
-          },
-        { "qwen2", NULL, GPTI_ML_ROW, "You are a helpful assistant.", NULL, 0 },
-        { "smollm2", NULL, GPTI_ML_ROW, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, 0
-          },
-        { "openchat", "'GPT4 Correct '+message.role.title()+': '+message.content+'<|end_of_turn|>'", "{bos}",
-          "GPT4 Correct System: {system}<|end_of_turn|>", NULL, "GPT4 Correct User: {text}<|end_of_turn|>",
-          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:", NULL, NULL, 0 },
-        { "vicuna", NULL, "{bos}", "{system} ", NULL, "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:", NULL,
-          NULL, 0 }
+static size_t gpti_list_chats(const char *const (**out)[2]) {
+    static const char *const rows[][2] = {                  /* names, separated by spaces; template */
+        { "chatml", GPTI_T_ML("") },
+        { "qwen2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful assistant.")) },
+        { "qwen2.5", GPTI_T_ML(GPTI_T_PRESET("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")) },
+        { "smollm2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful AI assistant named SmolLM, trained by Hugging Face")) },
+        { "qwen3", GPTI_T_ROLES("", GPTI_T_ML_TURN, GPTI_T_ML_TURN, "{{ '<|im_start|>assistant\n' ~ " GPTI_T_ANSWER
+          ".lstrip('\n') ~ '<|im_end|>\n' }}", "<|im_start|>assistant\n{% if enable_thinking is false %}"
+          "{{ '<think>\n\n</think>\n\n' }}{% endif %}") },
+        { "llama2", GPTI_T_FOLD("{{ '[INST] ' ~ (('<<SYS>>\n' ~ messages[0].content ~ '\n<</SYS>>\n\n' ~ m.content) if loop.index0 "
+          "== 1 and messages[0].role == 'system' else text)|trim ~ ' [/INST]' }}",
+          "{{ ' ' ~ text|trim ~ ' ' ~ eos_token ~ (bos_token if not loop.last) }}", "") },
+        { "llama3", GPTI_T_L3("") },
+        { "llama3.1 llama3.2 llama3.3", GPTI_T_L3("{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
+          "December 2023\nToday Date: ' ~ (strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024') ~ '\n\n' }}"
+          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}{% endif %}<|eot_id|>") },
+        { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ ' [/INST]' }}", "{{ text ~ eos_token }}", "") },
+        { "mistral-v3", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text|trim ~ eos_token }}", "") },
+        { "mistral-v3-tekken mistral-nemo", GPTI_T_FOLD("{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
+        { "mistral-v7", GPTI_T_ROLES("", "{{ '[SYSTEM_PROMPT] ' ~ text ~ '[/SYSTEM_PROMPT]' }}",
+          "{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text ~ eos_token }}", "") },
+        { "mistral-v7-tekken mistral-small", GPTI_T_ROLES("", "{{ '[SYSTEM_PROMPT]' ~ text ~ '[/SYSTEM_PROMPT]' }}",
+          "{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
+        { "gemma gemma2 gemma3", GPTI_T_FOLD("{{ '<start_of_turn>user\n' ~ text|trim ~ '<end_of_turn>\n' }}",
+          "{{ '<start_of_turn>model\n' ~ text|trim ~ '<end_of_turn>\n' }}", "<start_of_turn>model\n") },
+        { "phi3 phi3.5", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>\n' }}", "<|end|>\n", "<|assistant|>\n") },
+        { "phi4-mini", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>' }}", "<|end|>", "<|assistant|>") },
+        { "phi4", GPTI_T_SAME("{{ '<|im_start|>' ~ m.role ~ '<|im_sep|>' }}", "<|im_end|>", "<|im_start|>assistant<|im_sep|>") },
+        { "zephyr tinyllama stablelm2", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>\n' }}", "{{ eos_token ~ '\n' }}", "<|assistant|>\n") },
+        { "olmo2 falcon3 tulu3", GPTI_T_ROLES("", GPTI_T_LINE("<|system|>\n"), GPTI_T_LINE("<|user|>\n"),
+          "{{ '<|assistant|>\n' ~ text ~ eos_token ~ '\n' }}", "<|assistant|>\n") },
+        { "deepseek-v2", GPTI_T_ROLES("", "{{ text ~ '\n\n' }}", "{{ 'User: ' ~ text ~ '\n\n' }}",
+          "{{ 'Assistant: ' ~ text ~ eos_token }}", "Assistant:") },
+        { "deepseek-v3 deepseek-v2.5", GPTI_T_DEEPSEEK("text", GPTI_T_DS("Assistant")) },
+        { "deepseek-r1", GPTI_T_DEEPSEEK(GPTI_T_ANSWER, GPTI_T_DS("Assistant") "{{ '<think>\n' }}") },
+        { "granite granite3 granite3.1", GPTI_T_ROLES("", GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE,
+          "<|start_of_role|>assistant<|end_of_role|>") },
+        { "command-r", GPTI_T_ROLES("", GPTI_T_COHERE("SYSTEM"), GPTI_T_COHERE("USER"), GPTI_T_COHERE("CHATBOT"),
+          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>") },
+        { "gpt-oss harmony", GPTI_T_ROLES("{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
+          "Knowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is defined) ~ "
+          "'\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>' }}",
+          "{{ '<|start|>developer<|message|># Instructions\n\n' ~ text ~ '\n\n<|end|>' }}", "{{ '<|start|>user<|message|>' ~ text ~ '<|end|>' }}",
+          "{{ '<|start|>assistant<|channel|>final<|message|>' ~ text.split('<|channel|>final<|message|>')[-1] ~ '<|end|>' }}",
+          "<|start|>assistant") },
+        { "openchat", GPTI_T_SAME("{{ 'GPT4 Correct ' ~ m.role|title ~ ': ' }}", "<|end_of_turn|>", "GPT4 Correct Assistant:") },
+        { "vicuna", GPTI_T_ROLES("", "{{ text ~ ' ' }}", "{{ 'USER: ' ~ text ~ ' ' }}", "{{ 'ASSISTANT: ' ~ text ~ eos_token }}", "ASSISTANT:") }
     };
-    memcpy(out, rows, sizeof rows);
+    *out = rows;
     return sizeof rows / sizeof *rows;
 }
 

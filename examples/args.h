@@ -31,6 +31,7 @@
 
 static const char *args_program = "";           /* the name that errors and --help begin with */
 static int args_line_open;                      /* stderr shows a line of progress that has no end yet */
+static int args_status = 1;                     /* what a program that fails returns */
 
 static inline void args_die(const char *fmt, ...) {
     va_list ap;
@@ -40,7 +41,7 @@ static inline void args_die(const char *fmt, ...) {
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
-    exit(1);
+    exit(args_status);
 }
 static inline void *args_need(void *p) { if (!p) args_die("out of memory"); return p; }
 
