@@ -106,7 +106,8 @@ int main(int argc, char **argv) {
     gpt_session *s;
     gpt_error err;
     gpt_result r;
-    char *own = NULL, *prompt;
+    char *own = NULL, *prompt, date[16];
+    time_t now = time(NULL);
     size_t n;
 
     sampling.n_predict = 256;
@@ -131,6 +132,7 @@ int main(int argc, char **argv) {
 
     params = args_generation(&sampling);
     params.must_finish = !no_finish;
+    if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
     if (!c.model) args_die("no model: -m FILE names one");
     prompt = args_text(text, file, sampling.escape, &n);
     if (strlen(prompt) != n) args_die("the prompt holds a zero byte");

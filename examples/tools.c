@@ -8,6 +8,7 @@
 
 static const char about[] =
     "usage: tools -m MODEL -p TEXT [--syntax NAME] [options]\n"
+    "       tools --render FILE.jinja       (what a chat template makes of calls and results)\n"
     "       tools --self-test\n\n"
     "Answers TEXT; the model may roll dice and look into a bag on its way. Calls and results go to stderr, the answer\n"
     "to stdout. The syntax of calls is recognised from the model's chat template: hermes (Qwen too), llama3, mistral,\n"
@@ -584,6 +585,66 @@ static int self_test(void) {
     return failed != 0;
 }
 
+/* What a chat template makes of a question, a call of each tool and the results; the calls must be read from it as they were
+ * put in. */
+static char *rendered(const char *jinja, const gpt_message *messages, size_t n, int go_on, const char *date) {
+    text variables = { NULL, 0, 0 };
+    gpt_chat_params chat;
+    gpt_error err;
+    size_t size;
+    char *out;
+    memset(&chat, 0, sizeof chat);
+    puts_to(&variables, "{\"tools\": ");
+    put_tools(&variables);
+    puts_to(&variables, go_on ? "}" : ", \"add_generation_prompt\": false}");
+    chat.jinja = jinja;
+    chat.variables = variables.p;
+    chat.date = date;
+    if (gpt_chat_format(NULL, messages, n, &chat, NULL, 0, &size, &err)) args_die("%s", err.msg);
+    out = (char *)args_need(malloc(size + 1));
+    if (gpt_chat_format(NULL, messages, n, &chat, out, size, &size, &err)) args_die("%s", err.msg);
+    out[size] = 0;
+    clear(&variables);
+    return out;
+}
+
+static int render(const char *jinja, const syntax *x, const char *date) {
+    static char name[2][16] = { "roll_dice", "look_in_bag" }, args[2][32] = { "{\"count\": 2, \"sides\": 6}", "{\"item\": \"rope\"}" };
+    static const char question[] = "Do I have rope, and what do two dice say?", result[] = "{\"item\": \"rope\", \"count\": 1}";
+    const size_t n = x->form == NAMED || !*x->begin ? 1 : 2;       /* calls in a message */
+    call calls[2] = { { name[0], args[0], "call00000" }, { name[1], args[1], "call00001" } }, got[N_CALL];
+    gpt_message messages[4] = { { "user", question, NULL }, { "", "", NULL }, { "", "", NULL }, { "", "", NULL } };
+    text called = { NULL, 0, 0 }, back[2] = { { NULL, 0, 0 }, { NULL, 0, 0 } };
+    char *asked, *answered, *all;
+    size_t i, n_got, said;
+    int same;
+    put_call_message(&called, x, calls, n);
+    messages[1].json = called.p;
+    for (i = 0; i < n; i++) { put_result_message(&back[i], x, &calls[i], result); messages[2 + i].json = back[i].p; }
+    asked = rendered(jinja, messages, 1, 1, date);
+    answered = rendered(jinja, messages, 2, 0, date);
+    all = rendered(jinja, messages, 2 + n, 1, date);
+    if (strncmp(answered, asked, strlen(asked))) {      /* the prompt begins a thinking part: without that prompt */
+        free(asked);
+        asked = rendered(jinja, messages, 1, 0, date);
+    }
+    same = !strncmp(answered, asked, strlen(asked));
+    n_got = same ? read_calls(x, answered + strlen(asked), strlen(answered) - strlen(asked), got, &said) : 0;
+    same = n_got == n;
+    for (i = 0; same && i < n; i++)
+        same = !strcmp(got[i].name, calls[i].name) &&
+               gpt_json_get(got[i].args, strlen(got[i].args), i ? "item" : "count", NULL, 0, NULL) == (i ? 's' : 'n');
+    printf("syntax: %s; its calls are %sread as they were written\n%s", x->name, same ? "" : "not ", all);
+    args_close_stdout();
+    clear_calls(got, n_got);
+    for (i = 0; i < n; i++) clear(&back[i]);
+    clear(&called);
+    free(asked);
+    free(answered);
+    free(all);
+    return !same;
+}
+
 /* ---- The loop -------------------------------------------------------------------------------------------------------- */
 
 static int collect(void *user, const char *p, size_t n) { put((text *)user, p, n); return 0; }
@@ -636,7 +697,7 @@ static void introduce(const gpt_model *m, conversation *c, const gpt_chat_params
 int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
-    const char *prompt = NULL, *file = NULL, *name = NULL;
+    const char *prompt = NULL, *file = NULL, *name = NULL, *jinja = NULL;
     int test = 0, done = 0;
     gpt_chat_params chat = { 0 };
     const arg table[] = {
@@ -644,6 +705,7 @@ int main(int argc, char **argv) {
         { "-p, --prompt", ARG_TEXT, &prompt, "TEXT", "the question; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT, &file,   "FILE", "a file with it" },
         { "--syntax",     ARG_TEXT, &name,   "NAME", "how calls are written: hermes, llama3, ...; default: the template's" },
+        { "--render",     ARG_TEXT, &jinja,  "FILE", "a chat template: is its syntax known, and what becomes of a call?" },
         { "--self-test",  ARG_FLAG, &test,   "",     "read written samples of each syntax, without a model" },
         { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
         ARGS_SAMPLING_N(sampling, "tokens of an answer or call at most (512); -1 = no limit", "seed (default 0), of the dice too; -1 = from the clock"),
@@ -659,6 +721,8 @@ int main(int argc, char **argv) {
     const syntax *x;
     text variables = { NULL, 0, 0 }, question = { NULL, 0, 0 };
     conversation talk;
+    char date[16];
+    time_t now = time(NULL);
     size_t n;
 
     sampling.n_predict = 512;
@@ -667,7 +731,17 @@ int main(int argc, char **argv) {
     if (sampling.n_predict == 0) args_die("%s: expected -1, or 1 or more, got 0", args_name("-n"));
     params = args_generation(&sampling);
     dice += params.sample.seed;
+    if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
     x = name ? syntax_named(name) : NULL;
+    if (jinja) {
+        int status;
+        char *source = args_read(jinja, &n);
+        if (!x) x = syntax_of(source);
+        if (!x) args_die("%s: no syntax of calls that is known (--syntax names one)", jinja);
+        status = render(source, x, chat.date);
+        free(source);
+        return status;
+    }
     if (!c.model) args_die("no model: -m FILE names one");
     question.p = args_text(prompt, file, sampling.escape, &n);
     if (strlen(question.p) != n) args_die("the question holds a zero byte");

@@ -366,6 +366,31 @@ def published(build, folder):
             check((answer[0] == 0) == taken, "case '%s' %s" % (case["what"], "takes" if taken else "refuses"), text, answer)
 
 
+# ---- published chat templates: the syntax of their calls ---------------------------------------------------------------
+
+TEMPLATES = "../shared/data/templates/templates.json"
+WITHOUT_CALLS = {"hfjs/HuggingFaceTB/SmolLM3-3B"}       # writes a message's content alone: calls are left out of the conversation
+
+
+def templates(build, folder):
+    if not os.path.isfile(TEMPLATES):
+        print("skipped: no " + TEMPLATES)
+        return
+    with open(TEMPLATES, encoding="utf-8") as f:
+        published = json.load(f)
+    path, found = os.path.join(folder, "template.jinja"), {}
+    for name, source in published.items():
+        with open(path, "w", encoding="utf-8", newline="") as f:
+            f.write(source)
+        done = subprocess.run([build + "/tools", "--render", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if b"no syntax of calls that is known" in done.stderr:
+            continue
+        check(done.returncode == (name in WITHOUT_CALLS), "tools --render of " + name, done.returncode, done.stderr, done.stdout[-300:])
+        syntax = done.stdout.split(b";")[0].decode().replace("syntax: ", "")
+        found[syntax] = found.get(syntax, 0) + 1
+    check(found == {"hermes": 11, "llama3": 2, "mistral": 4, "harmony": 1}, "syntaxes of the published templates", found)
+
+
 def main():
     build = sys.argv[1]
     n = int(sys.argv[2] if len(sys.argv) > 2 else os.environ.get("JSON_TEST_N") or 500)
@@ -373,6 +398,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tell_apart(build, folder)
         published(build, folder)
+        templates(build, folder)
         generations(build, folder, n)
     print("json_py: %d passed, %d failed" % (PASSED, FAILED))
     return FAILED != 0
