@@ -305,6 +305,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     const gpt_session *prefix;
     /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works, for 8 to 64 of them in a pass */
     int          no_logits;
+    uint32_t     n_nest;        /* how deep a constraint's arrays, objects, rules may go; 0 = 256, 144 bytes each */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -314,7 +315,8 @@ typedef enum gpt_finish {
     GPT_FINISH_LENGTH  = 3,     /* max_tokens reached */
     GPT_FINISH_CONTEXT = 4,     /* the context is full */
     /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
-    GPT_FINISH_HOST    = 5
+    GPT_FINISH_HOST    = 5,
+    GPT_FINISH_REFUSED = 6      /* bans, or a constraint and bans, leave no token that could come */
 } gpt_finish;
 
 typedef struct gpt_session_info {
@@ -911,6 +913,7 @@ struct gpt_session {                    /* a text */
     float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
     size_t             score_base;
     struct gpti_generation *gen;
+    struct gpti_live  *live;            /* where it is in its constraint */
 };
 
 /* A row of a pass: the token of that text at that place; s NULL: it has left. A text's rows stand together. */
@@ -959,6 +962,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_candidate *cand;        /* [n_vocab] of the choice of a token under way */
     struct gpti_choice *choice;
     gpt_session       *choosing;        /* whose it is, or NULL */
+    struct gpti_try   *trial;           /* of tokens in a constraint */
 
     int                busy, stop, can_pause;   /* a call is at work: its hooks may read and ask to stop */
     gpt_error         *err;             /* of that call */
@@ -1020,6 +1024,8 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
                              void *user, gpt_error *err);                   /* [GENERATE] */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
+static gpt_finish gpti_force(gpt_session *s);                               /* [CONSTRAINT] */
+static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why);
 static void gpti_finish(gpt_session *s, gpt_finish why);
 static void gpti_go_back(gpt_session *s, size_t n);                         /* [SESSION] */
 
@@ -1044,9 +1050,14 @@ static gpt_result gpti_write(gpt_session *s) {
     gpt_finish why = gpti_enough(s);            /* gpt_end from a hook, or what gpti_begin has pushed, ends the text */
     gpt_token id = -1;
     if (why != GPT_FINISH_STOP && why != GPT_FINISH_HOST) {
-        GPTI_TRY(gpti_draw(s, &id));
-        if (s->doing != GPTI_GENERATES) return GPT_OK;          /* ended by a hook meanwhile */
-        why = gpti_append_token(s, id);
+        why = s->w->choosing == s ? GPT_FINISH_NONE : gpti_force(s);    /* what a constraint leaves no choice of */
+        if (why == GPT_FINISH_NONE && s->n_past == s->n_token) {
+            GPTI_TRY(gpti_draw(s, &id));
+            if (s->doing != GPTI_GENERATES) return GPT_OK;      /* ended by a hook meanwhile */
+            why = id < 0 ? GPT_FINISH_REFUSED : gpti_append_token(s, id);
+            if (why == GPT_FINISH_NONE) why = gpti_force(s);
+        }
+        if (why != GPT_FINISH_NONE) why = gpti_ending(s, why);
     }
     if (why != GPT_FINISH_NONE) gpti_finish(s, why);
     return GPT_OK;
@@ -7843,6 +7854,41 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
     gpti_candidate best;
 } gpti_choice;
 
+/* A text's place in its constraint, see [CONSTRAINT]: all ways in which the text so far can be read. */
+typedef struct gpti_node { uint8_t op, flag; uint16_t none; uint32_t b; } gpti_node;
+typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;  /* part: of a character, number, space */
+typedef struct gpti_frame {         /* what comes behind the rule or round of a loop at hand; equal ones are one */
+    uint32_t node, count, parent, next;         /* where to return, or the loop and its rounds; next: of the bucket */
+    uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
+    uint64_t digest;
+} gpti_frame;
+enum { GPTI_STATES = 512, GPTI_SEEN = 4096, GPTI_N_MASK = 16, GPTI_NEST = 256, GPTI_MAX_NEST = 1 << 16 };
+typedef struct gpti_states { size_t n; int full; gpti_state s[GPTI_STATES]; } gpti_states;
+typedef struct gpti_live {
+    const gpt_constraint *c;
+    int          lax;               /* gpt_constraint_check: JSON as RFC 8259 has it */
+    gpti_frame  *frame;             /* [n_most]; 0 is the root's */
+    uint32_t    *bucket;            /* [n_bucket, a power of two] */
+    uint32_t     n_frame, n_most, n_bucket, depth;      /* depth: frames above each other at most */
+    gpti_states  now;
+} gpti_live;
+
+typedef struct gpti_mask { uint64_t key[2]; size_t at; uint32_t more; int used; } gpti_mask;
+typedef struct gpti_seen { uint32_t node, frame, stamp, none; uint64_t part; } gpti_seen;
+typedef struct gpti_try {           /* room of a work space: what trying a token takes */
+    gpti_states  set[2];
+    gpti_seen    seen[GPTI_SEEN];
+    uint32_t     stack[2 * GPTI_STATES][2], stamp, n_seen;
+    /* masks of the vocabulary for states that come again: bits [n_vocab] each; more: tokens that the dearest of them
+     * adds to the shortest way; at: tokens looked at so far */
+    gpti_mask    mask[GPTI_N_MASK];
+    uint32_t    *bits, turn;
+} gpti_try;
+
+typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
+
+enum { GPTI_CON_NONE, GPTI_CON_MARK, GPTI_CON_TRIGGER, GPTI_CON_ACTIVE, GPTI_FORCE = 512 };
+
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     gpt_generate_params params;
     gpt_text_fn         fn;
@@ -7854,6 +7900,13 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     int                 edge;       /* as of gpti_tokenizer_shown */
     int                 stale;      /* other tokens have been appended since */
     size_t              edge_at;    /* the token whose space was taken off */
+    gpti_stream         ban;        /* its stop strings never come */
+    /* the constraint: GPTI_CON_, now and at token con_from, where what it looks at begins; bytes matched of what is
+     * waited for, the host's mark or the trigger; edge at con_from. A restored one has the digest alone until gpt_resume */
+    int                 con_phase, con_begun, con_edge;
+    size_t              con_from, con_at;
+    uint64_t            con_digest;
+    gpti_word           mark;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -7869,6 +7922,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
     size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn / 2), i;
+    uint32_t *bits;
     if (!a->base) w = &measured;
     memcpy(w, plan, sizeof *w);
     w->row = (gpti_row *)gpti_carve(a, B, sizeof *w->row);
@@ -7893,9 +7947,25 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->first_slot = (uint32_t *)gpti_carve(a, (size_t)hp->n_expert + 1, sizeof(uint32_t));
     w->cand = (gpti_candidate *)gpti_carve(a, V, sizeof *w->cand);
     w->choice = (gpti_choice *)gpti_carve(a, 1, sizeof *w->choice);
+    w->trial = (gpti_try *)gpti_carve(a, 1, sizeof *w->trial);
+    bits = (uint32_t *)gpti_carve(a, GPTI_N_MASK * (V / 32 + 1), sizeof *bits);
     w->scratch = (gpti_scratch *)gpti_carve(a, (size_t)plan->n_most, sizeof *w->scratch);
     w->stage = (gpti_stage *)gpti_carve(a, GPTI_N_STAGE, sizeof *w->stage);
-    if (a->base) *out = w;
+    if (a->base) { *out = w; memset(w->trial, 0, sizeof *w->trial); w->trial->bits = bits; }
+}
+
+/* The parts of a place in a constraint for n_nest, to l if that is not NULL */
+static void gpti_live_layout(gpti_arena *a, gpti_live *l, uint32_t n_nest) {
+    const uint32_t depth = 2 * (n_nest ? n_nest : (uint32_t)GPTI_NEST), n_most = depth + GPTI_STATES;
+    uint32_t n_bucket = 1024;
+    gpti_frame *frame;
+    uint32_t *bucket;
+    while (n_bucket < n_most) n_bucket *= 2;
+    frame = (gpti_frame *)gpti_carve(a, n_most, sizeof *frame);
+    bucket = (uint32_t *)gpti_carve(a, n_bucket, sizeof *bucket);
+    if (!l || !a->base) return;
+    memset(l, 0, sizeof *l);
+    l->depth = depth; l->n_most = n_most; l->n_bucket = n_bucket; l->frame = frame; l->bucket = bucket;
 }
 
 /* The same for a session, without its work space. */
@@ -7909,6 +7979,8 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
     s->token = (gpt_token *)gpti_carve(a, plan->n_ctx, sizeof *s->token);
     if (!plan->params.no_logits) s->logits = (float *)gpti_carve(a, hp->n_vocab, sizeof(float));
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
+    s->live = (gpti_live *)gpti_carve(a, 1, sizeof *s->live);
+    gpti_live_layout(a, s->live, plan->params.n_nest);
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
     for (i = 0; i < hp->n_layer; i++) {
         const gpti_cache_shape x = gpti_cache_shape_of(m, i, plan->params.kv);
@@ -7997,6 +8069,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
                          (gpti_ull)plan->n_ctx, (gpti_ull)m->hp.n_ctx);
     if ((int)params->kv < GPT_KV_F16 || (int)params->kv > GPT_KV_Q4_0)
         return gpti_fail(err, GPT_E_ARG, "session: kv is none of the gpt_kv values");
+    if (params->n_nest > GPTI_MAX_NEST) return gpti_fail(err, GPT_E_ARG, "session: n_nest %llu is more than %d",
+        (gpti_ull)params->n_nest, (int)GPTI_MAX_NEST);
     plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
     if (!prefix) return GPT_OK;
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
@@ -8515,6 +8589,2296 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
 GPTI_COLD_END
 
 /* ======================================================================
+ * [CONSTRAINT] What a text may be: grammars, schemas, patterns, lists
+ * ====================================================================
+ * All become one kind of network: nodes in an array, of which the next one follows unless a node says otherwise. Some
+ * read a byte (or stand for a control token, whose name is never read as bytes), the others lead on: choices, calls of
+ * rules, loops. The state of a text is the set of all places that it may have come to: a node and what comes behind
+ * its rule, a chain of frames. Equal chains are one, so readings that meet again are one state, and the set stays
+ * small whatever the text. Counts of {m,n} lie in the frames, nothing is written out as copies.
+ *
+ * For each node it is known how many tokens and frames the shortest way to the end of its rule takes, and each frame
+ * holds the sum of what follows it. So a place that could only end too late, or deeper than the session has room for,
+ * is never entered: a text that is taken so far can always be ended.
+ *
+ * Written JSON has no white space in front of ',' and ':', elsewhere between tokens nothing, one space or a line end
+ * with at most 20 blanks; numbers have at most 15 digits on each side of the point, exponents two. Within bounds
+ * (minimum ...) a number has at most 17 digits and no exponent, and as many behind the point as the bounds, at least 6.
+ * Names and values that a schema spells (properties, const, enum, pattern) are taken as JSON spells them shortest,
+ * without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have all their items. */
+
+static uint64_t gpti_mix64(uint64_t z);         /* [SAMPLING] */
+
+/* Knuth, Morris & Pratt 1977: k bytes of a text were matched, b comes */
+static size_t gpti_word_next(const unsigned char *text, const unsigned char *border, size_t k, unsigned char b) {
+    while (k > 0 && text[k] != b) k = border[k - 1];
+    return k + (text[k] == b);
+}
+static void gpti_word_border(const unsigned char *text, unsigned char *border, size_t n) {
+    size_t k;
+    for (border[0] = 0, k = 1; k < n; k++) border[k] = (unsigned char)gpti_word_next(text, border, border[k - 1], text[k]);
+}
+static void gpti_word_set(gpti_word *w, const char *text, size_t n) {
+    w->len = (uint16_t)(n < sizeof w->text ? n : sizeof w->text);
+    memcpy(w->text, text, w->len);
+    gpti_word_border(w->text, w->border, w->len);
+}
+
+enum {
+    GPTI_C_FAIL, GPTI_C_JUMP, GPTI_C_ALT, GPTI_C_CALL, GPTI_C_TAIL, GPTI_C_RET, GPTI_C_ENTER, GPTI_C_LOOP,
+    GPTI_C_LAX,             /* white space that only gpt_constraint_check takes */
+    GPTI_C_BYTE, GPTI_C_CLASS, GPTI_C_TOKEN, GPTI_C_NUM, GPTI_C_WS, GPTI_C_END,    /* from here on: they are states */
+    GPTI_C_FAR = 1 << 28,   /* no way to the end */
+    GPTI_C_NODES = 1 << 20, /* nodes, bytes of text, numbers of sets at most */
+    GPTI_C_SETS = 1 << 22,
+    GPTI_C_PLAIN = 4        /* classes in loops whose tokens are known beforehand */
+};
+#define GPTI_NONE UINT32_MAX
+
+typedef struct gpti_loop { uint32_t min, max, end; int lax; } gpti_loop;    /* max GPTI_NONE: no end; end: behind it */
+typedef struct gpti_bounds { int64_t low, high; int scale, n_int; } gpti_bounds;   /* times 10^scale; digits */
+typedef struct gpti_num { gpti_bounds as[2]; } gpti_num;                    /* written, lax */
+
+struct gpt_constraint {
+    gpti_mem         mem;
+    const gpt_model *m;
+    gpti_node       *node;
+    uint32_t        *cost, *need;       /* [n_node] tokens and frames of the shortest way to the end of its rule */
+    gpti_loop       *loop;
+    gpti_num        *num;
+    uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
+    size_t           n_node, n_loop, n_num, n_set, root;
+    gpti_word        trigger;
+    uint64_t         digest;            /* of what it was made of */
+    uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];   /* sets; tokens all of whose characters they have */
+    int              n_plain;
+};
+
+static const uint64_t gpti_pow10[19] = { 1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u,
+    1000000000u, 10000000000u, 100000000000u, 1000000000000u, 10000000000000u, 100000000000000u, 1000000000000000u,
+    10000000000000000u, 100000000000000000u, 1000000000000000000u };
+
+/* ---- Bytes ---- */
+
+static int gpti_set_meets(const uint32_t *set, uint32_t low, uint32_t high) {
+    const uint32_t *pair = set + 5;
+    size_t a = 0, b = set[4];
+    while (a < b) {
+        const size_t i = a + (b - a) / 2;
+        if (pair[2 * i + 1] < low) a = i + 1; else b = i;
+    }
+    return a < set[4] && pair[2 * a] <= high;
+}
+
+/* Byte b of a character. *part: 0, or its bits so far, the bytes to come << 24, all its bytes << 28. 0: not in the set,
+ * 1: it may become one that is, 2: it is one. */
+static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
+    static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+    uint32_t cp, left, len, low;
+    if (!*part) {
+        if (b < 0x80) return set[b >> 5] >> (b & 31) & 1 ? 2 : 0;
+        if (b < 0xC2 || b > 0xF4) return 0;
+        len = 2u + (b >= 0xE0) + (b >= 0xF0); left = len - 1; cp = b & 0xFFu >> (len + 1);
+    } else {
+        if ((b & 0xC0) != 0x80) return 0;
+        left = (uint32_t)(*part >> 24 & 7) - 1; len = (uint32_t)(*part >> 28);
+        cp = (uint32_t)(*part & 0xFFFFFF) << 6 | (b & 63);
+    }
+    low = cp << 6 * left;
+    if (!gpti_set_meets(set, low > least[len] ? low : least[len], low | ((1u << 6 * left) - 1))) return 0;
+    *part = left ? cp | left << 24 | (uint64_t)len << 28 : 0;
+    return left ? 1 : 2;
+}
+
+static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest character */
+    return !set[4] ? GPTI_C_FAR : 1u + (set[5] >= 0x80) + (set[5] >= 0x800) + (set[5] >= 0x10000);
+}
+
+/* A number within bounds: its digits so far, its sign << 63, and << 58 the digits behind its point if that has been
+ * read, else one of these. */
+enum { GPTI_NUM_WHOLE = 29, GPTI_NUM_SIGN = 30, GPTI_NUM_BEGIN = 31 };
+#define GPTI_NUM_FIRST ((uint64_t)GPTI_NUM_BEGIN << 58)
+
+/* Bytes that complete it at least; without `all` any number of them. GPTI_C_FAR: none do. */
+static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
+    const int code = (int)(part >> 58 & 31), negative = (int)(part >> 63);
+    const uint64_t digits = part & (((uint64_t)1 << 58) - 1);
+    const int point = code < GPTI_NUM_WHOLE, f = point ? code : 0;
+    uint64_t a = k->low > 0 ? (uint64_t)k->low : 0, b = (uint64_t)k->high;
+    uint32_t best = GPTI_C_FAR, n;
+    int j, g, n_digit = 0;
+    if (code == GPTI_NUM_BEGIN) {
+        best = gpti_num_left(k, (uint64_t)GPTI_NUM_SIGN << 58, all);
+        n = 1 + gpti_num_left(k, (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58, all);
+        return n < best ? n : best;
+    }
+    if (negative ? k->low >= 0 : k->high < 0) return best;
+    if (negative) { a = k->high < 0 ? 0 - (uint64_t)k->high : 1; b = 0 - (uint64_t)k->low; }
+    while (n_digit < 18 && digits >= gpti_pow10[n_digit]) n_digit++;
+    if (code == GPTI_NUM_WHOLE && !digits) n_digit = k->n_int;         /* no digit behind a leading 0 */
+    for (j = code == GPTI_NUM_SIGN; j == 0 || (!point && j + n_digit <= k->n_int); j++) {
+        uint64_t low = digits * gpti_pow10[j], high = (digits + 1) * gpti_pow10[j] - 1;
+        if (code == GPTI_NUM_SIGN) { low = j == 1 ? 0 : gpti_pow10[j - 1]; high = gpti_pow10[j] - 1; }
+        for (g = all ? (point && !f) : k->scale - f; g <= k->scale - f; g++) {     /* more digits behind the point */
+            const uint64_t unit = gpti_pow10[k->scale - f - g], from = low * gpti_pow10[g];
+            const uint64_t to = high * gpti_pow10[g] + gpti_pow10[g] - 1, first = a / unit + (a % unit != 0);
+            n = (uint32_t)(j + g + (g && !point));
+            if (from <= b / unit && first <= to && first <= b / unit && n < best) best = n;
+        }
+    }
+    return best;
+}
+
+/* As gpti_set_byte; 3: it is whole, and may go on. */
+static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
+    const int code = (int)(*part >> 58 & 31);
+    const uint64_t sign = *part >> 63 << 63, digits = *part & (((uint64_t)1 << 58) - 1);
+    if (b == '-') {
+        if (code != GPTI_NUM_BEGIN) return 0;
+        *part = (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58;
+    } else if (b == '.') {
+        if (code != GPTI_NUM_WHOLE || !k->scale) return 0;
+        *part = sign | digits;
+    } else {
+        if (b < '0' || b > '9' || (code == GPTI_NUM_WHOLE && (!digits || digits >= gpti_pow10[k->n_int - 1])) ||
+            (code < GPTI_NUM_WHOLE && code >= k->scale)) return 0;
+        *part = sign | (uint64_t)(code < GPTI_NUM_WHOLE ? code + 1 : GPTI_NUM_WHOLE) << 58 | (digits * 10 + (b - '0'));
+    }
+    if (gpti_num_left(k, *part, 0) == GPTI_C_FAR) return 0;
+    return gpti_num_left(k, *part, 1) ? 1 : 3;
+}
+
+/* Does the state take byte b? Bit 0: it stays where it is, with *part; bit 1: it goes on to the next node. */
+static int gpti_match(const gpti_live *l, const gpti_state *st, unsigned b, uint64_t *part) {
+    const gpti_node x = l->c->node[st->node];
+    *part = st->part;
+    switch (x.op) {
+    case GPTI_C_BYTE: return x.b == b ? 2 : 0;
+    case GPTI_C_CLASS: return gpti_set_byte(l->c->set + x.b, part, b);
+    case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b].as[l->lax], part, b);
+    case GPTI_C_WS: case GPTI_C_LAX:
+        if (l->lax) return b == ' ' || b == '\n' || b == '\t' || b == '\r' ? 3 : 0;
+        if (!*part) { *part = 1; return b == '\n' ? 3 : b == ' ' ? 2 : 0; }
+        return (b == ' ' || b == '\t') && *part <= 20 ? (++*part <= 20 ? 3 : 2) : 0;
+    default: return 0;
+    }
+}
+
+/* ---- Frames and states ---- */
+
+static uint32_t gpti_far(uint64_t n) { return n < GPTI_C_FAR ? (uint32_t)n : GPTI_C_FAR; }
+
+static uint32_t gpti_frame_slot(const gpti_live *l, uint32_t node, uint32_t count, uint32_t parent) {
+    return (uint32_t)(gpti_mix64((uint64_t)node << 32 ^ (uint64_t)count << 20 ^ parent) & (l->n_bucket - 1));
+}
+
+/* The frame, made if there is none; GPTI_NONE: no room, or nothing may return there. */
+static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint32_t parent, int *full) {
+    const gpt_constraint *c = l->c;
+    const gpti_frame *p = &l->frame[parent];
+    const uint32_t slot = gpti_frame_slot(l, node, count, parent);
+    uint32_t i, back = node, rest = 0, far = count;
+    gpti_frame *f;
+    for (i = l->bucket[slot]; i != GPTI_NONE; i = l->frame[i].next)
+        if (l->frame[i].node == node && l->frame[i].count == count && l->frame[i].parent == parent) return i;
+    if (c->node[node].op == GPTI_C_ENTER) {
+        const gpti_loop *o = &c->loop[c->node[node].b];
+        back = o->end;
+        if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
+        /* counts that no token brings to a bound are alike */
+        if (o->max != GPTI_NONE && o->max - count > 256 && (count >= o->min || o->min - count > 256))
+            far = count >= o->min ? GPTI_NONE : GPTI_NONE - 1;
+        else if (o->max == GPTI_NONE && count < o->min && o->min - count > 256) far = GPTI_NONE - 1;
+    }
+    if (p->depth + gpti_max(1, c->need[back]) > l->depth) return GPTI_NONE;
+    if (l->n_frame == l->n_most) { *full = 1; return GPTI_NONE; }
+    f = &l->frame[i = l->n_frame++];
+    f->node = node; f->count = count; f->parent = parent; f->depth = p->depth + 1;
+    f->cost = gpti_far((uint64_t)p->cost + c->cost[back] + rest);
+    f->digest = gpti_mix64(p->digest * 31 + ((uint64_t)node << 32 | far));
+    f->next = l->bucket[slot]; l->bucket[slot] = i;
+    return i;
+}
+
+/* The frames from n on go, last come first gone: each is the first of its bucket. */
+static void gpti_frames_back(gpti_live *l, uint32_t n) {
+    while (l->n_frame > n) {
+        const gpti_frame *f = &l->frame[--l->n_frame];
+        l->bucket[gpti_frame_slot(l, f->node, f->count, f->parent)] = f->next;
+    }
+}
+
+/* Only the frames of the states stay; parents lie before their children. */
+static void gpti_frames_compact(gpti_live *l) {
+    uint32_t *to = l->bucket, i, n = 1;         /* as large as frame, and filled anew below */
+    size_t k;
+    for (i = 0; i < l->n_frame; i++) to[i] = 0;
+    for (k = 0; k < l->now.n; k++) for (i = l->now.s[k].frame; i && !to[i]; i = l->frame[i].parent) to[i] = 1;
+    for (i = 1; i < l->n_frame; i++) {
+        if (!to[i]) continue;
+        l->frame[n] = l->frame[i];
+        l->frame[n].parent = to[l->frame[n].parent];
+        to[i] = n++;
+    }
+    for (k = 0; k < l->now.n; k++) l->now.s[k].frame = to[l->now.s[k].frame];
+    l->n_frame = n;
+    for (i = 0; i < l->n_bucket; i++) l->bucket[i] = GPTI_NONE;
+    for (i = 1; i < n; i++) {
+        const uint32_t slot = gpti_frame_slot(l, l->frame[i].node, l->frame[i].count, l->frame[i].parent);
+        l->frame[i].next = l->bucket[slot]; l->bucket[slot] = i;
+    }
+}
+
+static int gpti_seen_before(gpti_try *t, uint32_t node, uint32_t frame, uint64_t part, int *full) {
+    uint32_t i = (uint32_t)gpti_mix64((uint64_t)node << 32 ^ frame ^ part * 0x9E3779B97F4A7C15u) % GPTI_SEEN;
+    for (; t->seen[i].stamp == t->stamp; i = (i + 1) % GPTI_SEEN)
+        if (t->seen[i].node == node && t->seen[i].frame == frame && t->seen[i].part == part) return 1;
+    if (t->n_seen++ > GPTI_SEEN * 3 / 4) { *full = 1; return 1; }
+    t->seen[i].node = node; t->seen[i].frame = frame; t->seen[i].part = part; t->seen[i].stamp = t->stamp;
+    return 0;
+}
+
+static void gpti_state_add(gpti_try *t, gpti_states *out, uint32_t node, uint32_t frame, uint64_t part) {
+    gpti_state *st = &out->s[out->n];
+    if (gpti_seen_before(t, node, frame, part, &out->full)) return;
+    if (out->n == GPTI_STATES) { out->full = 1; return; }
+    st->node = node; st->frame = frame; st->part = part;
+    out->n++;
+}
+
+/* All states that node leads to without reading. */
+static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t node, uint32_t frame) {
+    const gpt_constraint *c = l->c;
+    size_t n = 0;
+    t->stack[n][0] = node; t->stack[n++][1] = frame;
+    while (n && !out->full) {
+        node = t->stack[--n][0]; frame = t->stack[n][1];
+        while (frame != GPTI_NONE && l->frame[frame].depth + c->need[node] <= l->depth) {
+            const gpti_node x = c->node[node];
+            const gpti_frame *f = &l->frame[frame];
+            if (n + 2 > sizeof t->stack / sizeof *t->stack) { out->full = 1; break; }
+            if (x.op == GPTI_C_JUMP || x.op == GPTI_C_TAIL) { node = x.b; continue; }
+            if (x.op == GPTI_C_RET) { node = f->node; frame = f->parent; continue; }
+            if (x.op == GPTI_C_LAX && !l->lax) { node++; continue; }
+            if (x.op >= GPTI_C_LAX) {
+                gpti_state_add(t, out, node, frame, x.op == GPTI_C_NUM ? GPTI_NUM_FIRST : 0);
+                if (x.op != GPTI_C_WS && x.op != GPTI_C_LAX) break;
+                node++;
+                continue;
+            }
+            if (gpti_seen_before(t, node, frame, 0, &out->full)) break;
+            if (x.op == GPTI_C_ALT) { t->stack[n][0] = x.b; t->stack[n++][1] = frame; node++; continue; }
+            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, 0, frame, &out->full); node = x.b; continue; }
+            if (x.op == GPTI_C_ENTER) {
+                const gpti_loop *o = &c->loop[x.b];
+                if (!o->min) { t->stack[n][0] = o->end; t->stack[n++][1] = frame; }
+                frame = o->max ? gpti_frame_get(l, node, 0, frame, &out->full) : GPTI_NONE;
+                node++;
+                continue;
+            }
+            if (x.op == GPTI_C_LOOP) {          /* the end of a round: f is the loop's */
+                const gpti_loop *o = &c->loop[c->node[x.b].b];
+                const uint32_t max = l->lax && o->lax ? GPTI_NONE : o->max, count = f->count + 1;
+                if (count >= o->min) { t->stack[n][0] = node + 1; t->stack[n++][1] = f->parent; }
+                if (count >= max) break;
+                frame = gpti_frame_get(l, x.b, max == GPTI_NONE && count > o->min ? o->min : count, f->parent, &out->full);
+                node = x.b + 1;
+                continue;
+            }
+            break;                              /* GPTI_C_FAIL */
+        }
+    }
+}
+
+static void gpti_states_begin(gpti_try *t, gpti_states *out) {
+    out->n = 0; out->full = 0; t->n_seen = 0;
+    if (!++t->stamp) { memset(t->seen, 0, sizeof t->seen); t->stamp = 1; }
+}
+
+/* The states behind byte b; 0: it is refused, which a set that does not fit is too. */
+static int gpti_con_step(gpti_live *l, gpti_try *t, const gpti_states *in, gpti_states *out, unsigned b) {
+    uint64_t part;
+    size_t i;
+    int r;
+    gpti_states_begin(t, out);
+    for (i = 0; i < in->n; i++) {
+        const gpti_state *st = &in->s[i];
+        if ((r = gpti_match(l, st, b, &part)) == 0) continue;
+        if (r & 1) gpti_state_add(t, out, st->node, st->frame, part);
+        if (r & 2) gpti_close(l, t, out, st->node + 1, st->frame);
+    }
+    return out->n && !out->full;
+}
+
+static int gpti_step_token(gpti_live *l, gpti_try *t, const gpti_states *in, gpti_states *out, gpt_token id) {
+    size_t i;
+    gpti_states_begin(t, out);
+    for (i = 0; i < in->n; i++)
+        if (l->c->node[in->s[i].node].op == GPTI_C_TOKEN && l->c->node[in->s[i].node].b == (uint32_t)id)
+            gpti_close(l, t, out, in->s[i].node + 1, in->s[i].frame);
+    return out->n && !out->full;
+}
+
+/* The states behind these bytes, in one of t's sets (or in itself, n 0); NULL: refused. Frames that this makes stay. */
+static const gpti_states *gpti_steps(gpti_live *l, gpti_try *t, const gpti_states *in, const char *p, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        gpti_states *out = in == &t->set[0] ? &t->set[1] : &t->set[0];
+        if (!gpti_con_step(l, t, in, out, (unsigned char)p[i])) return NULL;
+        in = out;
+    }
+    return in;
+}
+
+/* Fewest tokens to the end */
+static uint32_t gpti_states_cost(const gpti_live *l, const gpti_states *in) {
+    const gpt_constraint *c = l->c;
+    uint32_t best = GPTI_C_FAR, n;
+    size_t i;
+    for (i = 0; i < in->n; i++) {
+        const gpti_state *st = &in->s[i];
+        const gpti_node x = c->node[st->node];
+        n = c->cost[st->node];
+        if (x.op == GPTI_C_NUM) n = gpti_num_left(&c->num[x.b].as[l->lax], st->part, 1) + c->cost[st->node + 1];
+        if (x.op == GPTI_C_CLASS && st->part) n = (uint32_t)(st->part >> 24 & 7) + c->cost[st->node + 1];
+        n = gpti_far((uint64_t)n + l->frame[st->frame].cost);
+        if (n < best) best = n;
+    }
+    return best;
+}
+
+/* 1: the text may end here, 2: it must */
+static int gpti_states_end(const gpti_live *l, const gpti_states *in) {
+    size_t i, n = 0;
+    for (i = 0; i < in->n; i++) n += l->c->node[in->s[i].node].op == GPTI_C_END;
+    return n ? n == in->n ? 2 : 1 : 0;
+}
+
+/* The bytes that may come next, a bit each. */
+static void gpti_states_first(const gpti_live *l, const gpti_states *in, uint32_t bits[8]) {
+    uint64_t part;
+    size_t i;
+    unsigned b;
+    memset(bits, 0, 8 * sizeof *bits);
+    for (i = 0; i < in->n; i++) {
+        const gpti_state *st = &in->s[i];
+        const gpti_node x = l->c->node[st->node];
+        if (x.op == GPTI_C_BYTE) { bits[x.b >> 5] |= 1u << (x.b & 31); continue; }
+        if (x.op == GPTI_C_TOKEN || x.op == GPTI_C_END) continue;
+        if (x.op == GPTI_C_CLASS && !st->part) for (b = 0; b < 4; b++) bits[b] |= l->c->set[x.b + b];
+        for (b = x.op == GPTI_C_CLASS ? 0x80 : 0; b < (x.op == GPTI_C_CLASS ? 0xF5u : 0x80u); b++)
+            if (gpti_match(l, st, b, &part)) bits[b >> 5] |= 1u << (b & 31);
+    }
+}
+
+static void gpti_live_begin(gpti_live *l, gpti_try *t, const gpt_constraint *c) {
+    gpti_states_begin(t, &l->now);
+    l->c = c; l->n_frame = 1;
+    memset(&l->frame[0], 0, sizeof l->frame[0]);
+    memset(l->bucket, 0xFF, l->n_bucket * sizeof *l->bucket);
+    gpti_close(l, t, &l->now, (uint32_t)c->root, 0);
+}
+
+static void gpti_live_take(gpti_live *l, const gpti_states *now) {
+    l->now.n = now->n;
+    memcpy(l->now.s, now->s, now->n * sizeof *now->s);
+    if (l->n_frame > l->n_most / 2) gpti_frames_compact(l);
+}
+
+/* ---- Compiling: networks ---- */
+
+GPTI_COLD
+typedef struct gpti_rule { gpti_str name; uint32_t entry, node; } gpti_rule;    /* node: of a schema, the value it is */
+typedef struct gpti_group { uint32_t slot, alt, jumps; const char *at; } gpti_group;
+typedef struct gpti_jvalue { char kind; uint32_t parent, child, next, at, rule; gpti_str key, text; } gpti_jvalue;
+typedef struct gpti_prop { gpti_str key; uint32_t value; int required; } gpti_prop;
+
+typedef struct gpti_build {
+    gpt_constraint *c;
+    const gpti_mem *mem;
+    gpt_error  *err;
+    gpt_result  fail;               /* the first failure sticks */
+    const char *begin, *p, *end;    /* the text at hand */
+    int         json;               /* it is the grammar of JSON itself */
+    size_t      cap_node, cap_loop, cap_num, cap_set, cap_rule, cap_group, cap_pair, cap_value, cap_prop;
+    gpti_rule  *rule;
+    gpti_group *group;
+    uint32_t  (*pair)[2];           /* of the class being read */
+    gpti_jvalue *value;              /* of the schema */
+    gpti_prop  *prop;
+    size_t      n_rule, n_group, n_pair, n_value, n_prop;
+    uint32_t    all;                /* the set of what a string of JSON holds without escapes */
+    uint32_t    here;               /* the value being compiled, for messages */
+    const char *what;
+} gpti_build;
+
+static int gpti_bad(gpti_build *b, gpt_result code, const char *what, gpti_str name, const char *why) {
+    char show[GPTI_SHOWN];
+    if (!b->fail) b->fail = gpti_fail(b->err, code, "%s%s: %s", what, gpti_show(show, name), why);
+    return 0;
+}
+
+/* Room for one more in one of the arrays above; 0: there is none */
+#define GPTI_MORE(b, array, n, cap) ((b)->fail == GPT_OK && gpti_more(b, (void **)(void *)&(array), n, &(cap), sizeof *(array)))
+static int gpti_more(gpti_build *b, void **array, size_t n, size_t *cap, size_t size) {
+    const gpti_str none = { "", 0 };
+    void *p = n < GPTI_C_SETS ? gpti_grow(*array, n, cap, size, b->mem) : NULL;
+    if (!p) return gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory, or too large");
+    *array = p;
+    return 1;
+}
+
+static uint32_t gpti_emit(gpti_build *b, int op, uint32_t arg) {
+    gpt_constraint *c = b->c;
+    const gpti_str none = { "", 0 };
+    if (c->n_node >= GPTI_C_NODES) gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "more than 2^20 nodes");
+    if (!GPTI_MORE(b, c->node, c->n_node, b->cap_node)) return 0;
+    memset(&c->node[c->n_node], 0, sizeof *c->node);
+    c->node[c->n_node].op = (uint8_t)op; c->node[c->n_node].b = arg;
+    return (uint32_t)c->n_node++;
+}
+static uint32_t gpti_here(const gpti_build *b) { return (uint32_t)b->c->n_node; }
+static void gpti_aim(gpti_build *b, uint32_t node, uint32_t to) { if (!b->fail) b->c->node[node].b = to; }
+static uint32_t gpti_emit_slot(gpti_build *b) {         /* a node that may become a choice or a loop later */
+    return gpti_emit(b, GPTI_C_JUMP, gpti_here(b) + 1);
+}
+/* A list of jumps, each naming the one before, to a place that is not known yet */
+static void gpti_emit_jump(gpti_build *b, uint32_t *jumps) { *jumps = gpti_emit(b, GPTI_C_JUMP, *jumps); }
+static void gpti_land(gpti_build *b, uint32_t jumps) {
+    while (!b->fail && jumps != GPTI_NONE) {
+        const uint32_t next = b->c->node[jumps].b;
+        b->c->node[jumps].b = gpti_here(b);
+        jumps = next;
+    }
+}
+static void gpti_emit_bytes(gpti_build *b, const char *p, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) gpti_emit(b, GPTI_C_BYTE, (unsigned char)p[i]);
+}
+
+static void gpti_open(gpti_build *b) {                  /* a group of choices */
+    gpti_group *g;
+    if (!GPTI_MORE(b, b->group, b->n_group, b->cap_group)) return;
+    g = &b->group[b->n_group++];
+    g->at = b->p;
+    g->slot = gpti_emit_slot(b); g->alt = gpti_emit(b, GPTI_C_ALT, 0); g->jumps = GPTI_NONE;
+}
+static void gpti_bar(gpti_build *b) {
+    gpti_group *g = b->fail ? NULL : &b->group[b->n_group - 1];
+    if (!g) return;
+    gpti_emit_jump(b, &g->jumps);
+    gpti_aim(b, g->alt, gpti_here(b));
+    g->alt = gpti_emit(b, GPTI_C_ALT, 0);
+}
+static uint32_t gpti_close_group(gpti_build *b) {       /* its slot */
+    gpti_group *g = b->fail ? NULL : &b->group[--b->n_group];
+    if (!g) return 0;
+    b->c->node[g->alt].op = GPTI_C_JUMP; b->c->node[g->alt].b = g->alt + 1;
+    gpti_land(b, g->jumps);
+    return g->slot;
+}
+
+/* What stands behind the slot comes low to high times, GPTI_NONE: without end. */
+static void gpti_repeat(gpti_build *b, uint32_t slot, uint32_t low, uint32_t high) {
+    gpt_constraint *c = b->c;
+    gpti_loop *o;
+    if (b->fail) return;
+    if (!high) { c->node[slot].op = GPTI_C_JUMP; c->node[slot].b = slot + 1; c->n_node = slot + 1; return; }
+    if (low == 1 && high == 1) return;
+    if (high == GPTI_NONE && low <= 1 ) {
+        gpti_emit(b, low ? GPTI_C_ALT : GPTI_C_JUMP, slot);
+        if (!low && !b->fail) { c->node[slot].op = GPTI_C_ALT; gpti_aim(b, slot, gpti_here(b)); }
+        return;
+    }
+    if (!low && high == 1) { c->node[slot].op = GPTI_C_ALT; gpti_aim(b, slot, gpti_here(b)); return; }
+    if (!GPTI_MORE(b, c->loop, c->n_loop, b->cap_loop)) return;
+    gpti_emit(b, GPTI_C_LOOP, slot);
+    if (b->fail) return;
+    o = &c->loop[c->n_loop];
+    o->min = low; o->max = high; o->lax = b->json && low != high; o->end = gpti_here(b);
+    c->node[slot].op = GPTI_C_ENTER; c->node[slot].b = (uint32_t)c->n_loop++;
+}
+
+static void gpti_pair(gpti_build *b, uint32_t low, uint32_t high) {
+    if (!GPTI_MORE(b, b->pair, b->n_pair, b->cap_pair)) return;
+    b->pair[b->n_pair][0] = low; b->pair[b->n_pair++][1] = high;
+}
+static int gpti_pair_cmp(const void *a, const void *b, const void *ctx) {
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    (void)ctx;
+    return (x > y) - (x < y);
+}
+static int gpti_pairs_have(const gpti_build *b, uint32_t cp, int negate) {
+    size_t i;
+    for (i = 0; i < b->n_pair && !(b->pair[i][0] <= cp && cp <= b->pair[i][1]); i++) {}
+    return (i < b->n_pair) != negate;
+}
+
+static void gpti_set_word(gpti_build *b, uint32_t x) {
+    if (GPTI_MORE(b, b->c->set, b->c->n_set, b->cap_set)) b->c->set[b->c->n_set++] = x;
+}
+static void gpti_set_pair(gpti_build *b, uint32_t at, uint32_t low, uint32_t high) {
+    uint32_t i, *set;
+    if (low > high) return;
+    gpti_set_word(b, low); gpti_set_word(b, high);
+    if (b->fail) return;
+    set = b->c->set + at;
+    for (i = low; i <= high && i < 0x80; i++) set[i >> 5] |= 1u << (i & 31);
+    set[4]++;
+}
+/* The set of the pairs, or of all other characters; no halves of surrogates. json: without what strings of JSON escape */
+static uint32_t gpti_set(gpti_build *b, int negate, int json) {
+    static const uint32_t holes[4][2] = { { 0, 31 }, { '"', '"' }, { '\\', '\\' }, { 0xD800, 0xDFFF } };
+    const uint32_t at = (uint32_t)b->c->n_set;
+    const size_t n_pair = b->n_pair;
+    uint32_t next = 0, low, high;
+    size_t i, k, h = json ? 0 : 3;
+    for (i = 0; i < 5; i++) gpti_set_word(b, 0);
+    if (b->n_pair) gpti_sort(b->pair, b->n_pair, sizeof *b->pair, gpti_pair_cmp, NULL);
+    if (!negate) {                              /* what the pairs leave out, then the others of that */
+        for (i = k = 0; i < n_pair; i++) {      /* merged */
+            if (k && b->pair[i][0] <= b->pair[k - 1][1] + 1) {
+                if (b->pair[i][1] > b->pair[k - 1][1]) b->pair[k - 1][1] = b->pair[i][1];
+            } else { b->pair[k][0] = b->pair[i][0]; b->pair[k++][1] = b->pair[i][1]; }
+        }
+        for (i = 0; i < k; i++)
+            for (low = b->pair[i][0], high = b->pair[i][1]; low <= high;) {
+                size_t j;
+                uint32_t to = high;
+                for (j = h; j < 4 && !(holes[j][0] <= low && low <= holes[j][1]); j++)
+                    if (holes[j][0] > low && holes[j][0] <= to) to = holes[j][0] - 1;
+                if (j < 4) { low = holes[j][1] + 1; continue; }
+                gpti_set_pair(b, at, low, to);
+                low = to + 1;
+            }
+    } else {
+        for (i = h; i < 4; i++) gpti_pair(b, holes[i][0], holes[i][1]);
+        if (b->fail) return 0;
+        gpti_sort(b->pair, b->n_pair, sizeof *b->pair, gpti_pair_cmp, NULL);
+        for (i = 0; i < b->n_pair; i++) {
+            if (b->pair[i][0] > next) gpti_set_pair(b, at, next, b->pair[i][0] - 1);
+            if (b->pair[i][1] + 1 > next) next = b->pair[i][1] + 1;
+        }
+        gpti_set_pair(b, at, next, 0x10FFFF);
+        b->n_pair = n_pair;
+    }
+    return at;
+}
+
+static uint32_t gpti_rule_new(gpti_build *b, gpti_str name, uint32_t node) {
+    gpti_rule *r;
+    if (!GPTI_MORE(b, b->rule, b->n_rule, b->cap_rule)) return 0;
+    r = &b->rule[b->n_rule];
+    r->name = name; r->node = node; r->entry = GPTI_NONE;
+    return (uint32_t)b->n_rule++;
+}
+
+/* ---- GBNF ---- */
+
+static int gpti_gbnf_fail(gpti_build *b, const char *why) {
+    char what[64];
+    gpti_str name = { "", 0 };
+    const char *p;
+    unsigned line = 1;
+    for (p = b->begin; p < b->p; p++) line += *p == '\n';
+    if (b->n_rule) name = b->rule[b->n_rule - 1].name;
+    snprintf(what, sizeof what, "grammar: line %u%s", line, b->n_rule ? ", rule " : "");
+    return gpti_bad(b, GPT_E_FORMAT, what, name, why);
+}
+static int gpti_is_name(int c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+static int gpti_peek(const gpti_build *b, size_t i) { return (size_t)(b->end - b->p) > i ? (unsigned char)b->p[i] : 0; }
+
+static void gpti_gbnf_space(gpti_build *b, int lines) {
+    for (; b->p < b->end; b->p++) {
+        if (*b->p == '#') while (b->p < b->end && *b->p != '\n' && *b->p != '\r') b->p++;
+        if (b->p == b->end || !(*b->p == ' ' || *b->p == '\t' || (lines && (*b->p == '\n' || *b->p == '\r')))) break;
+    }
+}
+static gpti_str gpti_gbnf_name(gpti_build *b) {
+    gpti_str s;
+    for (s.p = b->p; gpti_is_name(gpti_peek(b, 0));) b->p++;
+    s.n = (size_t)(b->p - s.p);
+    return s;
+}
+
+/* A character of a literal or class, escapes undone */
+static uint32_t gpti_gbnf_char(gpti_build *b) {
+    static const char from[] = "trn\\\"[]-^/'", to[] = "\t\r\n\\\"[]-^/'";
+    uint32_t cp = 0;
+    const char *q;
+    int n, c;
+    if (gpti_peek(b, 0) != '\\') {
+        const size_t len = gpti_utf8(b->p, (size_t)(b->end - b->p), &cp);
+        if (cp == 0xFFFD && len == 1) gpti_gbnf_fail(b, "expected UTF-8");
+        b->p += len;
+        return cp;
+    }
+    c = gpti_peek(b, 1);
+    b->p += 2;
+    n = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+    q = c ? strchr(from, c) : NULL;
+    if (!n) { if (!q) { b->p--; gpti_gbnf_fail(b, "an escape that is not known"); } return q ? (unsigned char)to[q - from] : 0; }
+    for (; n > 0; n--, b->p++) {
+        c = gpti_peek(b, 0);
+        if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f')) || cp > 0x10FFFF)
+            { gpti_gbnf_fail(b, "an escape wants hexadecimal digits"); return 0; }
+        cp = cp << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+    }
+    if (cp > 0x10FFFF) gpti_gbnf_fail(b, "an escape beyond U+10FFFF");
+    return cp;
+}
+
+static void gpti_gbnf_class(gpti_build *b) {            /* behind its [ */
+    const int negate = gpti_peek(b, 0) == '^';
+    b->p += negate; b->n_pair = 0;
+    while (!b->fail && b->p < b->end && *b->p != ']') {
+        const uint32_t low = gpti_gbnf_char(b);
+        uint32_t high = low;
+        if (gpti_peek(b, 0) == '-' && gpti_peek(b, 1) && gpti_peek(b, 1) != ']') { b->p++; high = gpti_gbnf_char(b); }
+        if (high < low) gpti_gbnf_fail(b, "a class's range ends before it begins");
+        gpti_pair(b, low, high);
+    }
+    if (b->p == b->end) gpti_gbnf_fail(b, "expected ] at the end of a class");
+    b->p++;
+    gpti_emit(b, GPTI_C_CLASS, gpti_set(b, negate, 0));
+}
+
+static void gpti_gbnf_token(gpti_build *b) {            /* at its < */
+    const char *p = b->p;
+    const gpt_model *m = b->c->m;
+    gpt_token id = -1;
+    size_t i, n;
+    for (n = 1; p + n < b->end && p[n] != '>' && p[n] != '\n'; n++) {}
+    if (p + n == b->end || p[n] != '>') { gpti_gbnf_fail(b, "expected > at the end of a token's name"); return; }
+    n++;
+    if (p[1] == '[') {
+        for (i = 2, id = 0; i + 2 < n && p[i] >= '0' && p[i] <= '9' && id < 1 << 26; i++) id = 10 * id + (p[i] - '0');
+        if (i + 2 != n || p[i] != ']' || i == 2) { gpti_gbnf_fail(b, "expected a number in <[...]>"); return; }
+        if (m && id >= m->tok.n_token) gpti_gbnf_fail(b, "a token's number beyond the vocabulary");
+    } else if (m) {
+        id = gpti_tokenizer_find(&m->tok, p, n);
+        if (id < 0) gpti_gbnf_fail(b, "<...> names no token of the model");
+    }
+    b->p += n;
+    gpti_emit(b, GPTI_C_TOKEN, (uint32_t)id);
+}
+
+static uint32_t gpti_number(gpti_build *b) {            /* GPTI_NONE: there is none; stops below 2^31 */
+    uint32_t n = 0;
+    const char *p = b->p;
+    for (; gpti_peek(b, 0) >= '0' && gpti_peek(b, 0) <= '9'; b->p++)
+        n = n < 0x7FFFFFFF / 10 ? n * 10 + (uint32_t)(*b->p - '0') : 0x7FFFFFFF;
+    return b->p == p ? GPTI_NONE : n;
+}
+
+/* * + ? {m} {m,} {m,n} at p; 0: none of them, or an error */
+static int gpti_bounds_read(gpti_build *b, uint32_t *low, uint32_t *high) {
+    const int c = gpti_peek(b, 0);
+    if (!c || !strchr("*+?{", c)) return 0;
+    b->p++;
+    *low = c == '+'; *high = c == '?' ? 1 : GPTI_NONE;
+    if (c != '{') return 1;
+    *low = *high = gpti_number(b);
+    if (gpti_peek(b, 0) == ',') { b->p++; *high = gpti_number(b); if (*low == GPTI_NONE) *low = 0; }
+    if (*low == GPTI_NONE || gpti_peek(b, 0) != '}' || *low > *high) return -1;
+    b->p++;
+    return 1;
+}
+
+/* One node more in front of the item from `at` on, which has no jumps of its own */
+static void gpti_gbnf_slot(gpti_build *b, uint32_t at) {
+    gpti_node *node;
+    gpti_emit_slot(b);
+    if (b->fail) return;
+    node = b->c->node;
+    memmove(node + at + 1, node + at, (b->c->n_node - 1 - at) * sizeof *node);
+    memset(node + at, 0, sizeof *node);
+    node[at].op = GPTI_C_JUMP; node[at].b = at + 1;
+}
+
+/* What follows "::=", up to the rule's end */
+static void gpti_gbnf_body(gpti_build *b) {
+    const size_t base = b->n_group;
+    uint32_t item = GPTI_NONE, low = 0, high = 0;
+    int slotted = 0, r;
+    gpti_open(b);
+    while (!b->fail) {
+        int c;
+        gpti_gbnf_space(b, b->n_group > base + 1);
+        c = gpti_peek(b, 0);
+        if (c == '|') { b->p++; gpti_bar(b); gpti_gbnf_space(b, 1); item = GPTI_NONE; continue; }
+        if (c == '(') { b->p++; gpti_open(b); item = GPTI_NONE; continue; }
+        if (c == ')' && b->n_group > base + 1) { b->p++; item = gpti_close_group(b); slotted = 1; }
+        else if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+            if (r < 0) { gpti_gbnf_fail(b, "expected {m}, {m,} or {m,n}, m no more than n"); return; }
+            if (!slotted) gpti_gbnf_slot(b, item);
+            gpti_repeat(b, item, low, high);
+            item = GPTI_NONE;
+            continue;
+        } else if (c == '"') {
+            b->p++; item = gpti_here(b); slotted = 0;
+            while (!b->fail && b->p < b->end && *b->p != '"') {
+                char out[4];
+                gpti_emit_bytes(b, out, gpti_put_utf8(out, gpti_gbnf_char(b)));
+            }
+            if (b->p == b->end) gpti_gbnf_fail(b, "expected a quotation mark at the end of a text");
+            b->p++;
+        } else if (c == '[') { b->p++; item = gpti_here(b); slotted = 0; gpti_gbnf_class(b); }
+        else if (c == '.') { b->p++; item = gpti_here(b); slotted = 0; b->n_pair = 0; gpti_emit(b, GPTI_C_CLASS, gpti_set(b, 1, 0)); }
+        else if (c == '<') { item = gpti_here(b); slotted = 0; gpti_gbnf_token(b); }
+        else if (gpti_is_name(c)) {
+            const uint32_t at = (uint32_t)(b->p - b->begin);
+            const gpti_str name = gpti_gbnf_name(b);
+            item = gpti_here(b); slotted = 0;
+            if (b->json && gpti_str_is(name, "ws")) gpti_emit(b, GPTI_C_WS, 0);
+            else if (b->json && gpti_str_is(name, "lax")) gpti_emit(b, GPTI_C_LAX, 0);
+            else gpti_emit(b, GPTI_C_CALL, at);
+        } else break;
+    }
+    if (b->fail) return;
+    if (b->n_group > base + 1) { gpti_gbnf_fail(b, "expected ) at the end of a group"); return; }
+    if (b->p < b->end && *b->p != '\n' && *b->p != '\r') { gpti_gbnf_fail(b, "expected a text, a class, a rule or a group"); return; }
+    gpti_close_group(b);
+    gpti_emit(b, GPTI_C_RET, 0);
+}
+
+/* The rules of a text; names become numbers of rules. */
+static void gpti_gbnf(gpti_build *b, gpti_str text) {
+    gpti_rule *sorted;
+    size_t i;
+    b->begin = b->p = text.p; b->end = text.p + text.n;
+    for (gpti_gbnf_space(b, 1); !b->fail && b->p < b->end; gpti_gbnf_space(b, 1)) {
+        const gpti_str name = gpti_gbnf_name(b);
+        if (!name.n) { gpti_gbnf_fail(b, "expected the name of a rule"); return; }
+        gpti_gbnf_space(b, 0);
+        if (b->end - b->p < 3 || memcmp(b->p, "::=", 3)) { gpti_gbnf_fail(b, "expected NAME ::= at the beginning of a rule"); return; }
+        b->p += 3;
+        gpti_rule_new(b, name, 0);
+        if (b->fail) return;
+        b->rule[b->n_rule - 1].entry = gpti_here(b);
+        gpti_gbnf_space(b, 1);
+        gpti_gbnf_body(b);
+    }
+    if (b->fail) return;
+    sorted = (gpti_rule *)gpti_alloc_n(b->mem, b->n_rule, sizeof *sorted);
+    if (!sorted) { gpti_bad(b, GPT_E_MEMORY, "grammar", text, "out of memory"); return; }
+    for (i = 0; i < b->n_rule; i++) { sorted[i] = b->rule[i]; sorted[i].node = (uint32_t)i; }
+    gpti_sort(sorted, b->n_rule, sizeof *sorted, gpti_name_cmp, NULL);
+    for (i = 1; i < b->n_rule; i++)
+        if (!gpti_str_cmp(sorted[i].name, sorted[i - 1].name))
+            gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", sorted[i].name, "it is defined twice");
+    for (i = 0; i < b->c->n_node && !b->fail; i++) {
+        const gpti_rule *r;
+        gpti_str name;
+        if (b->c->node[i].op != GPTI_C_CALL) continue;
+        b->p = b->begin + b->c->node[i].b;
+        name = gpti_gbnf_name(b);
+        r = (const gpti_rule *)gpti_find(sorted, b->n_rule, sizeof *sorted, name);
+        if (r) b->c->node[i].b = r->node;
+        else gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", name, "it is named, but not defined");
+    }
+    gpti_free(b->mem, sorted);
+}
+
+/* ---- Compiling: what is known of each node ---- */
+
+static int gpti_goes_on(int op) { return op != GPTI_C_FAIL && op != GPTI_C_JUMP && op != GPTI_C_TAIL && op != GPTI_C_RET &&
+                                         op != GPTI_C_LOOP && op != GPTI_C_END; }
+
+/* Tokens that spell the bytes at node i, in the way that is the shortest on to the end */
+static uint32_t gpti_cost_bytes(const gpt_constraint *c, size_t i, int tokens) {
+    const gpti_tokenizer *t = tokens ? &c->m->tok : NULL;
+    uint32_t best = GPTI_C_FAR, x;
+    char text[16];
+    size_t n;
+    if (!t) return gpti_far((uint64_t)c->cost[i + 1] + 1);
+    for (n = 0; n < sizeof text && i + n + 1 < c->n_node && c->node[i + n].op == GPTI_C_BYTE; n++) {
+        text[n] = (char)c->node[i + n].b;
+        x = gpti_far((uint64_t)c->cost[i + n + 1] + 1);
+        if (x < best && ((n == 0 && t->byte[(unsigned char)*text] >= 0) || gpti_token_find(t, text, n + 1, 0) >= 0)) best = x;
+    }
+    return best;
+}
+
+static void gpti_relax(const gpt_constraint *c, size_t i, int tokens, uint32_t *cost, uint32_t *need) {
+    const gpti_node x = c->node[i];
+    const uint32_t *k = c->cost, *d = c->need, on = i + 1 < c->n_node ? k[i + 1] : 0, deep = i + 1 < c->n_node ? d[i + 1] : 0;
+    *cost = 0; *need = 0;
+    switch (x.op) {
+    case GPTI_C_FAIL: *cost = *need = GPTI_C_FAR; break;
+    case GPTI_C_JUMP: case GPTI_C_TAIL: *cost = k[x.b]; *need = d[x.b]; break;
+    case GPTI_C_ALT: *cost = (uint32_t)gpti_min(on, k[x.b]); *need = (uint32_t)gpti_min(deep, d[x.b]); break;
+    case GPTI_C_CALL: *cost = gpti_far((uint64_t)k[x.b] + on); *need = gpti_far(gpti_max((size_t)1 + d[x.b], deep)); break;
+    case GPTI_C_ENTER: {
+        const gpti_loop *o = &c->loop[x.b];
+        *cost = gpti_far((o->min ? (uint64_t)o->min * on : 0) + k[o->end]);
+        *need = o->min ? gpti_far(gpti_max((size_t)1 + deep, d[o->end])) : d[o->end];
+        break;
+    }
+    case GPTI_C_BYTE: *cost = gpti_cost_bytes(c, i, tokens); *need = deep; break;
+    case GPTI_C_CLASS: *cost = gpti_far((uint64_t)gpti_set_bytes(c->set + x.b) + on); *need = deep; break;
+    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b].as[0], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
+    case GPTI_C_TOKEN: *cost = gpti_far((uint64_t)on + 1); *need = deep; break;
+    case GPTI_C_WS: case GPTI_C_LAX: *cost = on; *need = deep; break;
+    default: break;
+    }
+}
+
+/* cost and need of all nodes: they sink from far until none does any more (Bellman 1958), what changes first, first. */
+static void gpti_weigh(gpti_build *b, int tokens) {
+    gpt_constraint *c = b->c;
+    const gpti_str none = { "", 0 };
+    const size_t n = c->n_node;
+    uint32_t *first = (uint32_t *)gpti_alloc_n(b->mem, n + 1, sizeof *first);      /* who asks for node i */
+    uint32_t *who = (uint32_t *)gpti_alloc_n(b->mem, 2 * n, sizeof *who);
+    uint32_t *queue = (uint32_t *)gpti_alloc_n(b->mem, n, sizeof *queue);
+    uint8_t *in = (uint8_t *)gpti_alloc_n(b->mem, n, 1);
+    size_t i, k, head = 0, waiting = n, steps = 0;
+    if (!first || !who || !queue || !in) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
+    for (i = 0; i < n; i++) c->cost[i] = c->need[i] = GPTI_C_FAR;
+    for (k = 0; k < 2 && !b->fail; k++) {
+        for (i = 0; i < n; i++) {               /* count, then place: by counts that have become places */
+            const gpti_node x = c->node[i];
+            const uint32_t to = x.op == GPTI_C_ENTER ? c->loop[x.b].end : x.b;
+            if (gpti_goes_on(x.op) && i + 1 < n) { if (k) who[--first[i + 1]] = (uint32_t)i; else first[i + 1]++; }
+            if ((x.op >= GPTI_C_JUMP && x.op <= GPTI_C_TAIL) || x.op == GPTI_C_ENTER) { if (k) who[--first[to]] = (uint32_t)i; else first[to]++; }
+        }
+        for (i = 0; !k && i < n; i++) first[i + 1] += first[i];
+    }
+    for (i = 0; i < n && !b->fail; i++) { queue[i] = (uint32_t)(n - 1 - i); in[i] = 1; }
+    for (; waiting && !b->fail; waiting--) {
+        const size_t at = queue[head];
+        uint32_t cost, need;
+        head = (head + 1) % n; in[at] = 0;
+        if (++steps > 200 * n + 10000) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "its rules are too entangled"); break; }
+        gpti_relax(c, at, tokens, &cost, &need);
+        if (cost >= c->cost[at] && need >= c->need[at]) continue;
+        c->cost[at] = cost; c->need[at] = need;
+        for (k = first[at]; k < first[at + 1]; k++)
+            if (!in[who[k]]) { in[who[k]] = 1; queue[(head + waiting++ - 1) % n] = who[k]; }
+        for (k = at; tokens && k-- > 0 && k + 16 > at && c->node[k].op == GPTI_C_BYTE;)
+            if (!in[k]) { in[k] = 1; queue[(head + waiting++ - 1) % n] = (uint32_t)k; }
+    }
+    gpti_free(b->mem, first); gpti_free(b->mem, who); gpti_free(b->mem, queue); gpti_free(b->mem, in);
+}
+
+static size_t gpti_rule_of(const gpti_build *b, uint32_t node) {    /* rules lie one after the other, by their entry */
+    size_t lo = 0, hi = b->n_rule;
+    while (hi - lo > 1) {
+        const size_t mid = lo + (hi - lo) / 2;
+        if (b->rule[mid].entry <= node) lo = mid; else hi = mid;
+    }
+    return lo;
+}
+
+static int gpti_rule_bad(gpti_build *b, size_t r, const char *why);
+
+/* No rule may come back to itself before a byte is read: calls at the beginning of each rule, then a way around. */
+static void gpti_no_left_recursion(gpti_build *b) {
+    const gpt_constraint *c = b->c;
+    const gpti_str none = { "", 0 };
+    uint32_t *seen = (uint32_t *)gpti_alloc_n(b->mem, c->n_node, sizeof *seen);    /* the last rule that came by */
+    uint32_t *todo = (uint32_t *)gpti_alloc_n(b->mem, c->n_node * 2 + b->n_rule + 1, sizeof *todo);
+    uint32_t *first = (uint32_t *)gpti_alloc_n(b->mem, b->n_rule + 1, sizeof *first), *edge = NULL;
+    uint32_t *at = (uint32_t *)gpti_alloc_n(b->mem, b->n_rule, sizeof *at);
+    size_t r, n, n_edge = 0, cap = 0;
+    if (!seen || !todo || !first || !at) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
+    for (r = 0; r < b->n_rule && !b->fail; r++) {
+        for (todo[0] = b->rule[r].entry, n = 1; n;) {
+            const uint32_t i = todo[--n];
+            const gpti_node x = c->node[i];
+            if (seen[i] == r + 1) continue;
+            seen[i] = (uint32_t)r + 1;
+            if (x.op == GPTI_C_CALL || x.op == GPTI_C_TAIL) {
+                if (!GPTI_MORE(b, edge, n_edge, cap)) break;
+                edge[n_edge++] = (uint32_t)gpti_rule_of(b, x.b);
+            }
+            if (x.op == GPTI_C_JUMP || x.op == GPTI_C_ALT) todo[n++] = x.b;
+            if (x.op == GPTI_C_ALT || x.op == GPTI_C_ENTER || x.op == GPTI_C_LOOP || x.op == GPTI_C_WS || x.op == GPTI_C_LAX ||
+                (x.op == GPTI_C_CALL && !c->cost[x.b])) todo[n++] = i + 1;
+            if (x.op == GPTI_C_ENTER && !c->loop[x.b].min) todo[n++] = c->loop[x.b].end;
+        }
+        first[r + 1] = (uint32_t)n_edge;
+        at[r] = GPTI_NONE;                      /* not begun; n_edge: done */
+    }
+    for (r = 0; r < b->n_rule && !b->fail; r++) {
+        if (at[r] != GPTI_NONE) continue;
+        for (todo[0] = (uint32_t)r, at[r] = first[r], n = 1; n && !b->fail;) {
+            const uint32_t x = todo[n - 1];
+            if (at[x] == first[x + 1]) { at[x] = GPTI_NONE - 1; n--; continue; }
+            if (at[edge[at[x]]] == GPTI_NONE) { const uint32_t to = edge[at[x]++]; at[to] = first[to]; todo[n++] = to; continue; }
+            if (at[edge[at[x]]] != GPTI_NONE - 1) gpti_rule_bad(b, edge[at[x]], "it comes back to itself without reading a byte (left recursion)");
+            else at[x]++;
+        }
+    }
+    gpti_free(b->mem, seen); gpti_free(b->mem, todo); gpti_free(b->mem, first); gpti_free(b->mem, edge); gpti_free(b->mem, at);
+}
+
+/* Marks classes in loops of which they are the only way around: 1 without end, 2 counted. */
+static void gpti_mark_loops(gpt_constraint *c) {
+    uint32_t todo[16];
+    size_t i, n, steps;
+    for (i = 0; i < c->n_node; i++) {
+        uint32_t loop = GPTI_NONE;
+        if (c->node[i].op != GPTI_C_CLASS) continue;
+        for (todo[0] = (uint32_t)i + 1, n = 1, steps = 0; n && steps < 32 && !c->node[i].flag; steps++) {
+            const uint32_t at = todo[--n];
+            const gpti_node x = c->node[at];
+            if (at == i) c->node[i].flag = loop == GPTI_NONE ? 1 : 2;
+            if (x.op == GPTI_C_JUMP || x.op == GPTI_C_ALT) { if (n < 14) todo[n++] = x.b; }
+            if (x.op == GPTI_C_ALT && n < 15) todo[n++] = at + 1;
+            if (x.op == GPTI_C_LOOP && loop == GPTI_NONE) { loop = x.b; n = 0; todo[n++] = x.b + 1; }
+        }
+    }
+}
+
+/* The classes in loops that come first, and the tokens that they take whole */
+static void gpti_plain_tokens(gpti_build *b) {
+    gpt_constraint *c = b->c;
+    const gpti_str none = { "", 0 };
+    size_t i, k;
+    gpt_token id;
+    for (i = 0; i < c->n_node && c->m; i++) {
+        uint32_t *bits;
+        if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag) continue;
+        for (k = 0; k < (size_t)c->n_plain && c->plain[k] != c->node[i].b; k++) {}
+        c->node[i].none = (uint16_t)(k + 1);
+        if (k < (size_t)c->n_plain) continue;
+        if (k == GPTI_C_PLAIN) { c->node[i].none = 0; continue; }
+        bits = (uint32_t *)gpti_alloc_n(b->mem, (size_t)c->m->hp.n_vocab / 32 + 1, 4);
+        if (!bits) { gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory"); return; }
+        c->plain[k] = c->node[i].b; c->plain_bits[k] = bits; c->n_plain++;
+        for (id = 0; id < c->m->tok.n_token && (uint32_t)id < c->m->hp.n_vocab; id++) {
+            const gpti_str s = gpti_tokenizer_piece(&c->m->tok, id);
+            uint64_t part = 0;
+            size_t j;
+            if (gpti_tokenizer_is_control(&c->m->tok, id) || !s.n) continue;
+            for (j = 0; j < s.n && gpti_set_byte(c->set + c->plain[k], &part, (unsigned char)s.p[j]); j++) {}
+            if (j == s.n && !part) bits[id >> 5] |= 1u << (id & 31);
+        }
+    }
+}
+
+/* The network is written: calls name rules. */
+static void gpti_settle(gpti_build *b, size_t root) {
+    gpt_constraint *c = b->c;
+    size_t i;
+    uint32_t at, hops;
+    if (b->fail) return;
+    for (i = 0; i < c->n_node; i++) {
+        gpti_node *x = &c->node[i];
+        if (x->op != GPTI_C_CALL) continue;
+        x->b = b->rule[x->b].entry;
+        for (at = (uint32_t)i + 1, hops = 0; c->node[at].op == GPTI_C_JUMP && hops < 64; hops++) at = c->node[at].b;
+        if (c->node[at].op == GPTI_C_RET) x->op = GPTI_C_TAIL;
+    }
+    c->root = b->rule[root].entry;
+    c->cost = (uint32_t *)gpti_alloc_n(b->mem, c->n_node, sizeof *c->cost);
+    c->need = (uint32_t *)gpti_alloc_n(b->mem, c->n_node, sizeof *c->need);
+    if (!c->cost || !c->need) { gpti_rule_bad(b, root, "out of memory"); return; }
+    gpti_weigh(b, 0);
+    for (i = 0; i < b->n_rule && !b->fail; i++)
+        if (c->cost[b->rule[i].entry] >= GPTI_C_FAR && (!b->n_value || i == root))
+            gpti_rule_bad(b, i, "it can never end, or not within 2^28 bytes");
+    for (i = 0; i < c->n_node && !b->fail; i++) {
+        gpti_loop *o = c->node[i].op == GPTI_C_ENTER ? &c->loop[c->node[i].b] : NULL;
+        if (!o || c->cost[i + 1]) continue;
+        if (o->max != GPTI_NONE && o->max > 64)
+            gpti_rule_bad(b, gpti_rule_of(b, (uint32_t)i), "what may be empty is repeated more than 64 times");
+        o->min = 0;
+    }
+    if (!b->fail) gpti_no_left_recursion(b);
+    if (b->fail) return;
+    if (c->m) gpti_weigh(b, 1);
+    gpti_mark_loops(c);
+    gpti_plain_tokens(b);
+}
+
+/* ---- Strings of JSON, patterns ---- */
+
+/* A character as strings of JSON spell it; returns its bytes */
+static size_t gpti_put_json(char out[8], uint32_t cp) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    const char *q = cp && cp < 0x80 ? strchr(from, (int)cp) : NULL;
+    if (q) { out[0] = '\\'; out[1] = to[q - from]; return 2; }
+    if (cp < ' ') return (size_t)snprintf(out, 8, "\\u%04x", (unsigned)cp);
+    return gpti_put_utf8(out, cp);
+}
+
+static void gpti_emit_text(gpti_build *b, gpti_str s) {         /* the same of a text, without quotes */
+    char out[8];
+    uint32_t cp;
+    size_t i, len;
+    for (i = 0; i < s.n; i += len) {
+        len = gpti_utf8(s.p + i, s.n - i, &cp);
+        gpti_emit_bytes(b, out, gpti_put_json(out, cp));
+    }
+}
+
+enum { GPTI_R_VALUE, GPTI_R_OBJECT, GPTI_R_ARRAY, GPTI_R_STRING, GPTI_R_ESCAPE, GPTI_R_NUMBER, GPTI_R_INTEGER, GPTI_N_R };
+static const char gpti_json_rules[] =
+    "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"
+    "object ::= \"{\" ws (string lax \":\" ws value (lax \",\" ws string lax \":\" ws value)* ws)? \"}\"\n"
+    "array ::= \"[\" ws (value (lax \",\" ws value)* ws)? \"]\"\n"
+    "string ::= \"\\\"\" ([^\"\\\\\\x00-\\x1F] | escape)* \"\\\"\"\n"
+    "escape ::= \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CefEF] hex{3} | [dD] [0-7] hex{2} | "
+    "[dD] [89abAB] hex{2} \"\\\\u\" [dD] [c-fC-F] hex{2}))\n"
+    "number ::= \"-\"? (\"0\" | [1-9] [0-9]{0,14}) (\".\" [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})?\n"
+    "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,14})\n"
+    "hex ::= [0-9a-fA-F]\n";
+
+/* Any characters of a string, low to high of them */
+static void gpti_emit_chars(gpti_build *b, uint32_t low, uint32_t high) {
+    const uint32_t slot = gpti_emit_slot(b), alt = gpti_emit(b, GPTI_C_ALT, 0);
+    uint32_t jumps = GPTI_NONE;
+    gpti_emit(b, GPTI_C_CLASS, b->all);
+    gpti_emit_jump(b, &jumps);
+    gpti_aim(b, alt, gpti_here(b));
+    gpti_emit(b, GPTI_C_CALL, GPTI_R_ESCAPE);
+    gpti_land(b, jumps);
+    gpti_repeat(b, slot, low, high);
+}
+
+/* One character of the pairs (or none of them), plain or escaped */
+static void gpti_emit_class(gpti_build *b, int negate) {
+    static const char chars[] = "\"\\\b\f\n\r\t";
+    char out[8];
+    uint32_t alt = 0, jumps = GPTI_NONE;
+    int i, n = 0;
+    uint32_t set;
+    for (i = 0; i < 7; i++) n += gpti_pairs_have(b, (unsigned char)chars[i], negate);
+    for (i = 0; i < 7; i++) {
+        if (!gpti_pairs_have(b, (unsigned char)chars[i], negate)) continue;
+        alt = gpti_emit(b, GPTI_C_ALT, 0);
+        gpti_emit_bytes(b, out, gpti_put_json(out, (unsigned char)chars[i]));
+        gpti_emit_jump(b, &jumps);
+        gpti_aim(b, alt, gpti_here(b));
+    }
+    set = gpti_set(b, negate, 1);
+    gpti_emit(b, b->fail || b->c->set[set + 4] ? GPTI_C_CLASS : GPTI_C_FAIL, set);
+    gpti_land(b, jumps);
+}
+
+static int gpti_schema_bad(gpti_build *b, const char *keyword, const char *why);
+
+/* \d \w \s and their opposites; 0: none of them */
+static int gpti_regex_kind(gpti_build *b, int c) {
+    static const uint32_t word[4][2] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } };
+    static const uint32_t space[10][2] = { { 9, 13 }, { 32, 32 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
+        { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
+    const uint32_t (*pair)[2] = (c | 32) == 's' ? space : word;
+    const int n = (c | 32) == 'd' ? 1 : (c | 32) == 'w' ? 4 : 10;
+    uint32_t next = 0;
+    int i;
+    if (!c || !strchr("dDwWsS", c)) return 0;
+    for (i = 0; i < n; i++) {
+        if (c >= 'a') gpti_pair(b, pair[i][0], pair[i][1]);
+        else if (pair[i][0] > next) gpti_pair(b, next, pair[i][0] - 1);
+        next = pair[i][1] + 1;
+    }
+    if (c < 'a') gpti_pair(b, next, 0x10FFFF);
+    return 1;
+}
+
+/* A character or escape of a pattern; *kind: it was one of those above, and its pairs are there */
+static uint32_t gpti_regex_char(gpti_build *b, int in_class, int *kind) {
+    static const char from[] = "tnrfv0", to[] = "\t\n\r\f\v";
+    uint32_t cp = 0;
+    const char *q;
+    int c, i, n;
+    *kind = 0;
+    if (gpti_peek(b, 0) != '\\') { b->p += gpti_utf8(b->p, (size_t)(b->end - b->p), &cp); return cp; }
+    c = gpti_peek(b, 1); b->p += b->end - b->p > 1 ? 2 : 1;
+    if ((*kind = gpti_regex_kind(b, c)) != 0) return 0;
+    if (in_class && c == 'b') return '\b';
+    if (c == 'x' || c == 'u') {
+        for (n = c == 'x' ? 2 : 4, i = 0; i < n; i++, b->p++) {
+            c = gpti_peek(b, 0);
+            if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'))) { gpti_schema_bad(b, b->what, "an escape wants hexadecimal digits"); return 0; }
+            cp = cp << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+        }
+        return cp;
+    }
+    q = c ? strchr(from, c) : NULL;
+    if (q) return (unsigned char)to[q - from];
+    if (!c || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c >= 0x80)
+        gpti_schema_bad(b, b->what, "the pattern has an escape that is not supported");
+    return (uint32_t)c;
+}
+
+static void gpti_regex_class(gpti_build *b) {           /* behind its [ */
+    const int negate = gpti_peek(b, 0) == '^';
+    int kind, other;
+    b->p += negate;
+    while (!b->fail && b->p < b->end && *b->p != ']') {
+        uint32_t low = gpti_regex_char(b, 1, &kind), high = low;
+        if (!kind && gpti_peek(b, 0) == '-' && gpti_peek(b, 1) && gpti_peek(b, 1) != ']') {
+            b->p++;
+            high = gpti_regex_char(b, 1, &other);
+            if (other || high < low) gpti_schema_bad(b, b->what, "the pattern has a range that makes no sense");
+        }
+        if (!kind) gpti_pair(b, low, high);
+    }
+    if (b->p >= b->end) gpti_schema_bad(b, b->what, "the pattern has a [ without its ]");
+    b->p++;
+    gpti_emit_class(b, negate);
+}
+
+/* What a pattern (ECMA 262's, as far as it is regular) matches, in a string: anywhere unless ^ and $ say otherwise */
+static void gpti_regex(gpti_build *b, gpti_str text) {
+    static const uint32_t lines[3][2] = { { '\n', '\n' }, { '\r', '\r' }, { 0x2028, 0x2029 } };
+    const size_t base = b->n_group;
+    uint32_t item = GPTI_NONE, low = 0, high = 0, i;
+    int begin = 1, last = 0, kind, r;
+    b->begin = b->p = text.p; b->end = text.p + text.n;
+    gpti_open(b);
+    while (!b->fail) {
+        const int c = gpti_peek(b, 0), top = b->n_group == base + 1;
+        if (begin && top && c != '^') gpti_emit_chars(b, 0, GPTI_NONE);
+        if (begin && top && c == '^') { begin = 0; b->p++; continue; }
+        begin = 0;
+        if (b->p == b->end || (c == '|' && top)) {
+            if (!top) break;
+            if (!last) gpti_emit_chars(b, 0, GPTI_NONE);
+            last = 0; item = GPTI_NONE;
+            if (b->p == b->end) break;
+            b->p++; gpti_bar(b);
+            begin = 1;
+            continue;
+        }
+        if (last || c == '^' || (c == '$' && !top)) { gpti_schema_bad(b, b->what, "the pattern has ^ or $ within it"); return; }
+        if (c == '$') { b->p++; last = 1; item = GPTI_NONE; continue; }
+        if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+            if (r < 0) { gpti_schema_bad(b, b->what, "the pattern has bounds {m,n} that make no sense"); return; }
+            gpti_repeat(b, item, low, high);
+            if (gpti_peek(b, 0) == '?') b->p++;          /* lazy: the same texts */
+            item = GPTI_NONE;
+            continue;
+        }
+        if (c == '|') { b->p++; gpti_bar(b); item = GPTI_NONE; continue; }
+        if (c == '(') {
+            b->p++;
+            if (gpti_peek(b, 0) == '?' && gpti_peek(b, 1) != ':') { gpti_schema_bad(b, b->what, "the pattern has (?, which is not supported"); return; }
+            if (gpti_peek(b, 0) == '?') b->p += 2;
+            gpti_open(b);
+            item = GPTI_NONE;
+            continue;
+        }
+        if (c == ')') {
+            if (top) break;
+            b->p++;
+            item = gpti_close_group(b);
+            continue;
+        }
+        if (c == '*' || c == '+' || c == '?' || c == '{' || c == '}' || c == ']') { gpti_schema_bad(b, b->what, "the pattern has a sign that stands for nothing there"); return; }
+        item = gpti_emit_slot(b);
+        b->n_pair = 0;
+        if (c == '[') { b->p++; gpti_regex_class(b); continue; }
+        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, lines[i][0], lines[i][1]); gpti_emit_class(b, 1); continue; }
+        i = gpti_regex_char(b, 0, &kind);
+        if (kind) gpti_emit_class(b, 0);
+        else {
+            char out[8];
+            if (i - 0xD800 < 0x800) gpti_schema_bad(b, b->what, "the pattern has half of a surrogate pair");
+            gpti_emit_bytes(b, out, gpti_put_json(out, i));
+        }
+    }
+    if (!b->fail && (b->p < b->end || b->n_group != base + 1)) gpti_schema_bad(b, b->what, "the pattern has brackets that do not match");
+    gpti_close_group(b);
+}
+
+/* ---- JSON schema ---- */
+
+/* " of the schema at /properties/a, keyword": the path of a value, written from its end */
+static int gpti_schema_bad(gpti_build *b, const char *keyword, const char *why) {
+    char path[104], show[GPTI_SHOWN];
+    size_t at = sizeof path - 1, n;
+    uint32_t i = b->here;
+    path[at] = 0;
+    for (; i < b->n_value && b->value[i].parent != GPTI_NONE; i = b->value[i].parent) {
+        const gpti_jvalue *v = &b->value[i];
+        if (b->value[v->parent].kind == 'o') gpti_show(show, v->key); else snprintf(show, sizeof show, "%lu", (unsigned long)v->at);
+        n = strlen(show);
+        if (n + 5 > at) { at -= 3; memcpy(path + at, "...", 3); break; }
+        at -= n; memcpy(path + at, show, n);
+        path[--at] = '/';
+    }
+    if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_UNSUPPORTED, "schema: %s%s%s: %s", path[at] ? path + at : "/", *keyword ? ": " : "",
+                                      keyword, why);
+    return 0;
+}
+
+static int gpti_rule_bad(gpti_build *b, size_t r, const char *why) {
+    if (!b->n_value) return gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", b->rule[r].name, why);
+    b->here = b->rule[r].node;
+    return gpti_schema_bad(b, "", why);
+}
+
+/* The schema's text becomes values in an array, in their order; *text [n] takes its strings. */
+static void gpti_values(gpti_build *b, gpti_str schema, char *text) {
+    static const char kinds[] = "ezbbns ao";
+    gpti_json j;
+    uint32_t up = GPTI_NONE, last = GPTI_NONE, at;
+    gpti_str key = { "", 0 };
+    int item;
+    gpti_json_init(&j, schema);
+    while (!b->fail && (item = gpti_json_next(&j)) != GPTI_JSON_END) {
+        gpti_jvalue *v;
+        gpti_str s = j.raw;
+        if (item == GPTI_JSON_ERROR) {
+            if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_FORMAT, "schema: byte %llu: expected %s", (gpti_ull)(j.p - j.begin), j.error);
+            return;
+        }
+        if (item == GPTI_JSON_CLOSE) { last = up; up = b->value[up].parent; continue; }
+        if (item == GPTI_JSON_KEY || item == GPTI_JSON_STRING) { s.n = gpti_json_unescape(j.raw, text); s.p = text; text += s.n; }
+        if (item == GPTI_JSON_KEY) { key = s; continue; }
+        if (!GPTI_MORE(b, b->value, b->n_value, b->cap_value)) return;
+        at = (uint32_t)b->n_value++;
+        v = &b->value[at];
+        v->kind = kinds[item]; v->parent = up; v->child = v->next = v->rule = GPTI_NONE;
+        v->key = key; v->text = s; v->at = 0;
+        if (last != GPTI_NONE) { b->value[last].next = at; v->at = b->value[last].at + 1; }
+        else if (up != GPTI_NONE) b->value[up].child = at;
+        last = at;
+        if (v->kind == 'a' || v->kind == 'o') { up = at; last = GPTI_NONE; }
+    }
+}
+
+static uint32_t gpti_member(const gpti_build *b, uint32_t i, const char *name) {
+    if (i == GPTI_NONE || b->value[i].kind != 'o') return GPTI_NONE;
+    for (i = b->value[i].child; i != GPTI_NONE && !gpti_str_is(b->value[i].key, name); i = b->value[i].next) {}
+    return i;
+}
+static int gpti_is_true(const gpti_build *b, uint32_t i) { return b->value[i].kind == 'b' && b->value[i].text.n == 4; }
+static int gpti_is_false(const gpti_build *b, uint32_t i) { return b->value[i].kind == 'b' && b->value[i].text.n == 5; }
+
+/* The rule of a schema, compiled later */
+static uint32_t gpti_schema_rule(gpti_build *b, uint32_t i) {
+    const gpti_str none = { "", 0 };
+    if (b->fail) return 0;
+    if (gpti_is_true(b, i) || (b->value[i].kind == 'o' && b->value[i].child == GPTI_NONE)) return GPTI_R_VALUE;
+    if (b->value[i].rule == GPTI_NONE) b->value[i].rule = gpti_rule_new(b, none, i);
+    return b->value[i].rule;
+}
+
+/* What a $ref names; GPTI_NONE: nothing */
+static uint32_t gpti_ref(gpti_build *b, uint32_t ref) {
+    const gpti_str s = b->value[ref].text;
+    const char *p = s.p, *end = s.p + s.n;
+    char part[256];
+    uint32_t at = 0;
+    if (b->value[ref].kind != 's' || !s.n || *p++ != '#') return GPTI_NONE;
+    while (p < end && at != GPTI_NONE) {
+        size_t n = 0;
+        if (*p++ != '/') return GPTI_NONE;
+        for (; p < end && *p != '/' && n < sizeof part - 1; p++) {
+            uint32_t x = 0;
+            part[n] = *p;
+            if (*p == '~' && end - p > 1) part[n] = *++p == '0' ? '~' : '/';
+            else if (*p == '%' && end - p > 2) {
+                char four[4];
+                memcpy(four, "00", 2); memcpy(four + 2, p + 1, 2);
+                if (gpti_json_hex(four, four + 4, &x)) { part[n] = (char)x; p += 2; }
+            }
+            n++;
+        }
+        part[n] = 0;
+        if (b->value[at].kind == 'o') at = gpti_member(b, at, part);
+        else {
+            uint32_t i = b->value[at].kind == 'a' ? b->value[at].child : GPTI_NONE;
+            char number[16];
+            for (; i != GPTI_NONE; i = b->value[i].next) {
+                snprintf(number, sizeof number, "%lu", (unsigned long)b->value[i].at);
+                if (!strcmp(number, part)) break;
+            }
+            at = i;
+        }
+    }
+    return at;
+}
+
+enum { GPTI_T_NULL = 1, GPTI_T_BOOL = 2, GPTI_T_INTEGER = 4, GPTI_T_NUMBER = 8, GPTI_T_STRING = 16, GPTI_T_ARRAY = 32, GPTI_T_OBJECT = 64,
+       GPTI_T_ALL = 127 };
+static unsigned gpti_type_of(const gpti_jvalue *v) {     /* of a value */
+    size_t i;
+    if (v->kind != 'n') return v->kind == 'z' ? GPTI_T_NULL : v->kind == 'b' ? GPTI_T_BOOL : v->kind == 's' ? GPTI_T_STRING :
+        v->kind == 'a' ? GPTI_T_ARRAY : GPTI_T_OBJECT;
+    for (i = 0; i < v->text.n && v->text.p[i] != '.' && (v->text.p[i] | 32) != 'e'; i++) {}
+    return i == v->text.n ? GPTI_T_INTEGER : GPTI_T_NUMBER;
+}
+static unsigned gpti_type_name(gpti_str s) {
+    static const char *const names[] = { "null", "boolean", "integer", "number", "string", "array", "object" };
+    unsigned i;
+    for (i = 0; i < 7; i++) if (gpti_str_is(s, names[i])) return i == 3 ? GPTI_T_INTEGER | GPTI_T_NUMBER : 1u << i;
+    return 0;
+}
+
+/* The keywords, and which type each speaks of; '-': passed over, '?': only false does nothing */
+static const struct { char name[24], of; } gpti_keywords[] = {
+    { "$ref", '*' }, { "type", '*' }, { "enum", '*' }, { "const", '*' }, { "anyOf", '*' }, { "oneOf", '*' }, { "allOf", '*' },
+    { "properties", 'o' }, { "required", 'o' }, { "additionalProperties", 'o' }, { "items", 'a' }, { "prefixItems", 'a' },
+    { "additionalItems", 'a' }, { "minItems", 'a' }, { "maxItems", 'a' }, { "minLength", 's' }, { "maxLength", 's' }, { "pattern", 's' },
+    { "format", 's' }, { "minimum", 'n' }, { "maximum", 'n' }, { "exclusiveMinimum", 'n' }, { "exclusiveMaximum", 'n' }, { "title", '-' },
+    { "description", '-' }, { "default", '-' }, { "examples", '-' }, { "example", '-' }, { "$comment", '-' }, { "$schema", '-' }, { "$id", '-' },
+    { "id", '-' }, { "$anchor", '-' }, { "deprecated", '-' }, { "readOnly", '-' }, { "writeOnly", '-' }, { "definitions", '-' }, { "$defs", '-' },
+    { "contentMediaType", '-' }, { "contentEncoding", '-' }, { "uniqueItems", '?' }
+};
+static int gpti_keyword(gpti_str name) {
+    size_t i;
+    for (i = 0; i < sizeof gpti_keywords / sizeof *gpti_keywords; i++)
+        if (gpti_str_is(name, gpti_keywords[i].name)) return gpti_keywords[i].of;
+    return name.n > 2 && !memcmp(name.p, "x-", 2) ? '-' : 0;
+}
+
+/* The types that a schema's keywords allow; without "type" those that they speak of */
+static unsigned gpti_types(gpti_build *b, uint32_t i) {
+    unsigned of = 0, type = 0, values = 0;
+    uint32_t k, v;
+    int hops;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, i, "$ref")) != GPTI_NONE; hops++) if ((i = gpti_ref(b, k)) == GPTI_NONE) return GPTI_T_ALL;
+    if (b->value[i].kind != 'o') return GPTI_T_ALL;
+    for (k = b->value[i].child; k != GPTI_NONE; k = b->value[k].next) {
+        const int c = gpti_keyword(b->value[k].key);
+        if (c == 'o') of |= GPTI_T_OBJECT;
+        if (c == 'a') of |= GPTI_T_ARRAY;
+        if (c == 's') of |= GPTI_T_STRING;
+        if (c == 'n') of |= GPTI_T_INTEGER | GPTI_T_NUMBER;
+        if (gpti_str_is(b->value[k].key, "type")) {
+            type = gpti_type_name(b->value[k].text);
+            if (b->value[k].kind == 'a')
+                for (v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) type |= gpti_type_name(b->value[v].text);
+        }
+        if (gpti_str_is(b->value[k].key, "const")) values |= gpti_type_of(&b->value[k]);
+        if (gpti_str_is(b->value[k].key, "enum"))
+            for (v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) values |= gpti_type_of(&b->value[v]);
+    }
+    if (values) return type ? values & type : values;
+    return type ? type : of ? of : GPTI_T_ALL;
+}
+
+/* The values that const or enum allow, one after the other: behind v, or the first (v GPTI_NONE) */
+static uint32_t gpti_next_value(const gpti_build *b, uint32_t schema, uint32_t v) {
+    const uint32_t one = gpti_member(b, schema, "const"), list = gpti_member(b, schema, "enum");
+    if (one != GPTI_NONE) return v == GPTI_NONE ? one : GPTI_NONE;
+    return v != GPTI_NONE ? b->value[v].next : list != GPTI_NONE ? b->value[list].child : GPTI_NONE;
+}
+
+static int gpti_is_required(const gpti_build *b, uint32_t i, gpti_str key) {
+    uint32_t r = gpti_member(b, i, "required");
+    for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && gpti_str_cmp(b->value[r].text, key); r = b->value[r].next) {}
+    return r != GPTI_NONE;
+}
+
+/* Have these two values of schemas no value in common, as type, const, enum say? */
+static int gpti_values_apart(gpti_build *b, uint32_t x, uint32_t y) {
+    uint32_t v, w;
+    if (!(gpti_types(b, x) & gpti_types(b, y))) return 1;
+    if (gpti_next_value(b, x, GPTI_NONE) == GPTI_NONE || gpti_next_value(b, y, GPTI_NONE) == GPTI_NONE) return 0;
+    for (v = gpti_next_value(b, x, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, x, v))
+        for (w = gpti_next_value(b, y, GPTI_NONE); w != GPTI_NONE; w = gpti_next_value(b, y, w))
+            if (b->value[v].kind == b->value[w].kind && (strchr("aon", b->value[v].kind) ||
+                !gpti_str_cmp(b->value[v].text, b->value[w].text))) return 0;
+    return 1;
+}
+
+/* Can no text be of both? */
+static int gpti_apart(gpti_build *b, uint32_t x, uint32_t y) {
+    uint32_t k, p, q, other;
+    int turn, hops;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, x, "$ref")) != GPTI_NONE; hops++) if ((x = gpti_ref(b, k)) == GPTI_NONE) return 0;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, y, "$ref")) != GPTI_NONE; hops++) if ((y = gpti_ref(b, k)) == GPTI_NONE) return 0;
+    if (gpti_is_false(b, x) || gpti_is_false(b, y) || gpti_values_apart(b, x, y)) return 1;
+    for (turn = 0; turn < 2; turn++) {
+        p = gpti_member(b, x, "properties"); q = gpti_member(b, y, "properties");
+        for (k = p == GPTI_NONE ? p : b->value[p].child; k != GPTI_NONE; k = b->value[k].next) {
+            const gpti_str key = b->value[k].key;
+            uint32_t o = q == GPTI_NONE ? q : b->value[q].child;
+            if (!gpti_is_required(b, x, key)) continue;
+            for (; o != GPTI_NONE && gpti_str_cmp(b->value[o].key, key); o = b->value[o].next) {}
+            other = gpti_member(b, y, "additionalProperties");
+            if (o == GPTI_NONE && other != GPTI_NONE && gpti_is_false(b, other)) return 1;
+            if (o != GPTI_NONE && gpti_is_required(b, y, key) && gpti_values_apart(b, k, o)) return 1;
+        }
+        k = x; x = y; y = k;
+    }
+    return 0;
+}
+
+/* A value as it stands, with white space between its tokens */
+static void gpti_emit_value(gpti_build *b, uint32_t root) {
+    uint32_t i = root;
+    for (;;) {
+        const gpti_jvalue *v = &b->value[i];
+        const int open = v->kind == 'a' || v->kind == 'o';
+        if (i != root && b->value[v->parent].kind == 'o') {
+            gpti_emit_bytes(b, "\"", 1); gpti_emit_text(b, v->key); gpti_emit_bytes(b, "\"", 1);
+            gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ":", 1); gpti_emit(b, GPTI_C_WS, 0);
+        }
+        if (v->kind == 's') { gpti_emit_bytes(b, "\"", 1); gpti_emit_text(b, v->text); gpti_emit_bytes(b, "\"", 1); }
+        else if (!open) gpti_emit_bytes(b, v->text.p, v->text.n);
+        else {
+            gpti_emit_bytes(b, v->kind == 'a' ? "[" : "{", 1); gpti_emit(b, GPTI_C_WS, 0);
+            if (v->child != GPTI_NONE) { i = v->child; continue; }
+            gpti_emit_bytes(b, v->kind == 'a' ? "]" : "}", 1);
+        }
+        for (; i != root && b->value[i].next == GPTI_NONE; i = b->value[i].parent) {
+            gpti_emit(b, GPTI_C_WS, 0);
+            gpti_emit_bytes(b, b->value[b->value[i].parent].kind == 'a' ? "]" : "}", 1);
+        }
+        if (i == root || b->fail) return;
+        gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0);
+        i = b->value[i].next;
+    }
+}
+
+/* One of some texts, sorted, json: of strings in quotes, what they share written once. Ends at the next node. */
+static void gpti_emit_texts(gpti_build *b, gpti_str *text, size_t n) {
+    typedef struct part { size_t lo, hi, depth; uint32_t alt; } part;
+    part *todo = (part *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
+    uint32_t done = GPTI_NONE;
+    size_t n_todo = 1, i, k;
+    if (!todo) { gpti_bad(b, GPT_E_MEMORY, "constraint", text[0], "out of memory"); return; }
+    gpti_sort(text, n, sizeof *text, gpti_name_cmp, NULL);
+    for (i = k = 1; i < n; i++) if (gpti_str_cmp(text[i], text[k - 1])) text[k++] = text[i];
+    todo[0].lo = todo[0].depth = 0; todo[0].hi = n ? k : 0; todo[0].alt = GPTI_NONE;
+    while (n_todo && n && !b->fail) {
+        part x = todo[--n_todo];
+        if (x.alt != GPTI_NONE) gpti_aim(b, x.alt, gpti_here(b));
+        for (;;) {
+            if (text[x.lo].n == x.depth) {
+                if (x.hi == x.lo + 1) { gpti_emit_jump(b, &done); break; }
+                todo[n_todo] = x; todo[n_todo].lo++;
+                todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0);
+                gpti_emit_jump(b, &done);
+                break;
+            }
+            for (k = x.lo + 1; k < x.hi && text[k].p[x.depth] == text[x.lo].p[x.depth]; k++) {}
+            if (k < x.hi) { todo[n_todo] = x; todo[n_todo].lo = k; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0); x.hi = k; }
+            gpti_emit(b, GPTI_C_BYTE, (unsigned char)text[x.lo].p[x.depth++]);
+            if (b->fail) break;
+        }
+    }
+    gpti_land(b, done);
+    gpti_free(b->mem, todo);
+}
+
+/* A name that is none of these, sorted: while it is the beginning of one, no escapes, so that none can be spelled in
+ * another way; from where it is no longer one on, any characters */
+static void gpti_emit_other_name(gpti_build *b, const gpti_str *name, size_t n) {
+    typedef struct part { size_t lo, hi, depth; uint32_t alt; int fork; } part;  /* fork: only the names are left */
+    part *todo = (part *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
+    const gpti_str none = { "", 0 };
+    uint32_t other = GPTI_NONE, done = GPTI_NONE, alt, cp;
+    size_t n_todo = n > 0, i, len, end;
+    if (!todo) { gpti_bad(b, GPT_E_MEMORY, "schema", none, "out of memory"); return; }
+    gpti_emit_bytes(b, "\"", 1);
+    todo[0].hi = n; todo[0].alt = GPTI_NONE;
+    while (n_todo && !b->fail) {
+        part x = todo[--n_todo];
+        if (x.alt != GPTI_NONE) gpti_aim(b, x.alt, gpti_here(b));
+        while (!b->fail) {                      /* names lo to hi - 1 have the same first `depth` bytes */
+            if (!x.fork) {
+                if (name[x.lo].n == x.depth) x.lo++;
+                else {
+                    alt = gpti_emit(b, GPTI_C_ALT, 0);
+                    gpti_emit_bytes(b, "\"", 1); gpti_emit_jump(b, &done);
+                    gpti_aim(b, alt, gpti_here(b));
+                }
+                b->n_pair = 0;
+                for (i = x.lo; i < x.hi; i++) { gpti_utf8(name[i].p + x.depth, name[i].n - x.depth, &cp); gpti_pair(b, cp, cp); }
+                alt = gpti_emit(b, GPTI_C_ALT, 0);
+                gpti_emit(b, GPTI_C_CLASS, gpti_set(b, 1, 1)); gpti_emit_jump(b, &other);
+                gpti_aim(b, alt, gpti_here(b));
+                if (x.lo == x.hi) { gpti_emit(b, GPTI_C_FAIL, 0); break; }
+                x.fork = 1;
+            }
+            len = gpti_utf8(name[x.lo].p + x.depth, name[x.lo].n - x.depth, &cp);
+            for (end = x.lo + 1; end < x.hi && name[end].n - x.depth >= len &&
+                 !memcmp(name[end].p + x.depth, name[x.lo].p + x.depth, len); end++) {}
+            if (end < x.hi) { todo[n_todo] = x; todo[n_todo].lo = end; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0); }
+            if (cp < ' ' || cp == '"' || cp == '\\') { gpti_emit(b, GPTI_C_FAIL, 0); break; }
+            gpti_emit_bytes(b, name[x.lo].p + x.depth, len);
+            x.hi = end; x.depth += len; x.fork = 0;
+        }
+    }
+    gpti_land(b, other);
+    gpti_emit_chars(b, 0, GPTI_NONE);
+    gpti_emit_bytes(b, "\"", 1);
+    gpti_land(b, done);
+    gpti_free(b->mem, todo);
+}
+
+/* A number of a schema, not negative; absent: otherwise */
+static uint32_t gpti_count(gpti_build *b, uint32_t schema, const char *keyword, uint32_t otherwise) {
+    const uint32_t i = gpti_member(b, schema, keyword);
+    uint32_t n = 0;
+    size_t k;
+    if (i == GPTI_NONE) return otherwise;
+    for (k = 0; k < b->value[i].text.n && b->value[i].text.p[k] >= '0' && b->value[i].text.p[k] <= '9' && n < 200000000; k++)
+        n = n * 10 + (uint32_t)(b->value[i].text.p[k] - '0');
+    if (b->value[i].kind != 'n' || k < b->value[i].text.n) gpti_schema_bad(b, keyword, "expected a whole number below 2000000000");
+    return n;
+}
+
+/* The properties of an object, and of those that allOf adds: appended to b->prop. additional: their schema, GPTI_NONE: any */
+static void gpti_schema_props(gpti_build *b, uint32_t i, uint32_t *additional, int merged) {
+    uint32_t p = gpti_member(b, i, "properties"), r = gpti_member(b, i, "required"), a = gpti_member(b, i, "additionalProperties");
+    size_t k, base = 0;
+    if (p != GPTI_NONE && b->value[p].kind != 'o') gpti_schema_bad(b, "properties", "expected an object");
+    for (p = p == GPTI_NONE ? p : b->value[p].child; p != GPTI_NONE && !b->fail; p = b->value[p].next) {
+        for (k = merged ? 0 : b->n_prop; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[p].key); k++) {}
+        if (k < b->n_prop) gpti_schema_bad(b, "allOf", "a property in two of its schemas is not supported");
+        if (b->n_prop >= 4096) { gpti_schema_bad(b, "properties", "more than 4096"); return; }
+        if (!GPTI_MORE(b, b->prop, b->n_prop, b->cap_prop)) return;
+        b->prop[b->n_prop].key = b->value[p].key; b->prop[b->n_prop].required = 0; b->prop[b->n_prop++].value = p;
+    }
+    if (r != GPTI_NONE && b->value[r].kind != 'a') gpti_schema_bad(b, "required", "expected an array");
+    for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && !b->fail; r = b->value[r].next) {
+        if (b->value[r].kind != 's') gpti_schema_bad(b, "required", "expected strings");
+        for (k = base; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[r].text); k++) {}
+        if (k == b->n_prop) {                   /* any value, or what additionalProperties says */
+            if (!GPTI_MORE(b, b->prop, b->n_prop, b->cap_prop)) return;
+            b->prop[k].key = b->value[r].text; b->prop[k].value = a; b->n_prop++;
+        }
+        b->prop[k].required = 1;
+    }
+    if (a != GPTI_NONE && !gpti_is_true(b, a)) {
+        if (merged) gpti_schema_bad(b, "additionalProperties", "beside allOf it is not supported");
+        *additional = a;
+    }
+}
+
+static int gpti_key_cmp(const void *a, const void *b, const void *ctx) {
+    (void)ctx;
+    return gpti_str_cmp(((const gpti_prop *)a)->key, ((const gpti_prop *)b)->key);
+}
+
+/* { the properties in their order, each optional one by a choice to go on to the next, then others }. Node by node: key, value,
+ * then the end or a comma, then the next key. */
+static void gpti_emit_object(gpti_build *b, uint32_t additional) {
+    const int more = additional == GPTI_NONE || !gpti_is_false(b, additional);
+    const size_t n = b->n_prop;
+    gpti_str *name;
+    gpti_prop *prop = b->prop;
+    uint32_t end = GPTI_NONE, skip = GPTI_NONE, next;
+    size_t i, last = 0, run = 0;
+    for (i = 0; i < n; i++) {
+        if (prop[i].required) last = i + 1;
+        run = prop[i].required ? 0 : run + 1;
+        if (run > 400) { gpti_schema_bad(b, "properties", "more than 400 optional ones between required ones"); return; }
+    }
+    gpti_emit_bytes(b, "{", 1); gpti_emit(b, GPTI_C_WS, 0);
+    if (!last) { next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next, gpti_here(b)); }
+    for (i = 0; i < n && !b->fail; i++) {
+        if (!prop[i].required) skip = gpti_emit(b, GPTI_C_ALT, 0);
+        gpti_emit_bytes(b, "\"", 1); gpti_emit_text(b, prop[i].key); gpti_emit_bytes(b, "\"", 1);
+        gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ":", 1); gpti_emit(b, GPTI_C_WS, 0);
+        gpti_emit(b, GPTI_C_CALL, prop[i].value == GPTI_NONE ? (uint32_t)GPTI_R_VALUE : gpti_schema_rule(b, prop[i].value));
+        if (i + 1 >= last) { next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next, gpti_here(b)); }
+        if (i + 1 < n || more) { gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0); }
+        if (!prop[i].required) gpti_aim(b, skip, gpti_here(b));
+    }
+    if (more && !b->fail) {                     /* here after a comma, or at the beginning */
+        const uint32_t again = gpti_here(b);
+        name = (gpti_str *)gpti_alloc_n(b->mem, n, sizeof *name);
+        if (!name) { gpti_schema_bad(b, "", "out of memory"); return; }
+        gpti_sort(prop, n, sizeof *prop, gpti_key_cmp, NULL);
+        for (i = 0; i < n; i++) name[i] = prop[i].key;
+        gpti_emit_other_name(b, name, n);
+        gpti_free(b->mem, name);
+        gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ":", 1); gpti_emit(b, GPTI_C_WS, 0);
+        gpti_emit(b, GPTI_C_CALL, additional == GPTI_NONE ? (uint32_t)GPTI_R_VALUE : gpti_schema_rule(b, additional));
+        next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next, gpti_here(b));
+        gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0);
+        gpti_emit(b, GPTI_C_JUMP, again);
+    } else gpti_emit(b, GPTI_C_FAIL, 0);
+    gpti_land(b, end);
+    gpti_emit(b, GPTI_C_WS, 0); gpti_emit_bytes(b, "}", 1);
+}
+
+static void gpti_emit_array(gpti_build *b, uint32_t i) {
+    uint32_t tuple = gpti_member(b, i, "prefixItems"), item = gpti_member(b, i, "items"), v, slot, n = 0, end = GPTI_NONE;
+    uint32_t low = gpti_count(b, i, "minItems", 0), high = gpti_count(b, i, "maxItems", GPTI_NONE), rule = GPTI_R_VALUE;
+    int open = 1;
+    if (tuple == GPTI_NONE && item != GPTI_NONE && b->value[item].kind == 'a') { tuple = item; item = gpti_member(b, i, "additionalItems"); }
+    if (tuple != GPTI_NONE && item == GPTI_NONE) open = 0;
+    if (item != GPTI_NONE) { if (gpti_is_false(b, item)) open = 0; else rule = gpti_schema_rule(b, item); }
+    if (tuple != GPTI_NONE) for (v = b->value[tuple].child; v != GPTI_NONE; v = b->value[v].next) n++;
+    if (low > high || n > high || (!open && low > n)) { gpti_schema_bad(b, low > high ? "minItems" : "items", "no array is of this length"); return; }
+    gpti_emit_bytes(b, "[", 1); gpti_emit(b, GPTI_C_WS, 0);
+    if (n) for (v = b->value[tuple].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
+        gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
+        if (b->value[v].next != GPTI_NONE) { gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0); }
+    }
+    low = low > n ? low - n : 0;
+    if (high != GPTI_NONE) high -= n;
+    if (open && high) {
+        if (!n) {                               /* the first one has no comma */
+            if (!low) { v = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, v, gpti_here(b)); }
+            gpti_emit(b, GPTI_C_CALL, rule);
+            low -= low > 0; high -= high != GPTI_NONE;
+        }
+        slot = gpti_emit_slot(b);
+        gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0);
+        gpti_emit(b, GPTI_C_CALL, rule);
+        gpti_repeat(b, slot, low, high);
+    }
+    gpti_land(b, end);
+    gpti_emit(b, GPTI_C_WS, 0); gpti_emit_bytes(b, "]", 1);
+}
+
+/* Formats, as patterns */
+static const char *gpti_format_pattern(gpti_str name) {
+#define GPTI_DAY "((000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|" \
+    "02-(0[1-9]|1\\d|2[0-8]))|(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29)"
+#define GPTI_TIME "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
+#define GPTI_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#define GPTI_HEX "[0-9a-fA-F]"
+    static const char *const rows[][2] = {
+        { "date", "^" GPTI_DAY "$" }, { "time", "^" GPTI_TIME "$" }, { "date-time", "^" GPTI_DAY "T" GPTI_TIME "$" },
+        { "uuid", "^" GPTI_HEX "{8}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{12}$" },
+        { "email", "^[A-Za-z0-9_%+-]+(\\.[A-Za-z0-9_%+-]+)*@" GPTI_LABEL "(\\." GPTI_LABEL ")*\\.[A-Za-z]{2,24}$" },
+        { "ipv4", "^((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)$" },
+        { "ipv6", "^((H:){7}H|(H:){6}:H|(H:){5}(:H){1,2}|(H:){4}(:H){1,3}|(H:){3}(:H){1,4}|(H:){2}(:H){1,5}|H:(:H){1,6}|:(:H){1,7}|"
+          "(H:){1,7}:|::)$" },
+        { "hostname", "^" GPTI_LABEL "(\\." GPTI_LABEL "){0,3}$" },
+        { "uri", "^[A-Za-z][A-Za-z0-9+.-]*:(//" GPTI_LABEL "(\\." GPTI_LABEL ")*(:\\d{1,4})?)?(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%" GPTI_HEX "{2})*)+"
+          "(\\?([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%" GPTI_HEX "{2})*)?(#([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%" GPTI_HEX "{2})*)?$" }
+    };
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) if (gpti_str_is(name, rows[i][0])) return rows[i][1];
+    return NULL;
+}
+
+static void gpti_emit_string(gpti_build *b, uint32_t i) {
+    const uint32_t pattern = gpti_member(b, i, "pattern"), format = gpti_member(b, i, "format");
+    const uint32_t low = gpti_count(b, i, "minLength", 0), high = gpti_count(b, i, "maxLength", GPTI_NONE);
+    const int both = pattern != GPTI_NONE && format != GPTI_NONE;
+    char text[640];
+    gpti_str s;
+    size_t n = 0;
+    if (low > high) gpti_schema_bad(b, "minLength", "it is more than maxLength");
+    if (both || ((pattern != GPTI_NONE || format != GPTI_NONE) && (low || high != GPTI_NONE))) {
+        gpti_schema_bad(b, pattern != GPTI_NONE ? "pattern" : "format", "beside another keyword that limits the string it is not supported");
+        return;
+    }
+    gpti_emit_bytes(b, "\"", 1);
+    if (pattern != GPTI_NONE) {
+        if (b->value[pattern].kind != 's') gpti_schema_bad(b, "pattern", "expected a string");
+        b->what = "pattern";
+        gpti_regex(b, b->value[pattern].text);
+    } else if (format != GPTI_NONE) {
+        const char *p = gpti_format_pattern(b->value[format].text);
+        b->what = "format";
+        if (!p) { gpti_schema_bad(b, "format", "it is none of date, time, date-time, uuid, email, ipv4, ipv6, hostname, uri"); return; }
+        for (; *p && n + 24 < sizeof text && gpti_str_is(b->value[format].text, "ipv6"); p++)   /* H: four digits at most */
+            n += (size_t)snprintf(text + n, 24, *p == 'H' ? "[0-9a-fA-F]{1,4}" : "%c", *p);
+        s.p = n ? text : p; s.n = n ? n : strlen(p);
+        gpti_regex(b, s);
+    } else gpti_emit_chars(b, low, high);
+    gpti_emit_bytes(b, "\"", 1);
+}
+
+/* A bound as a whole number of 10^-scale, *rest: there is more of it; 0: too many digits */
+static int gpti_decimal(gpti_str s, int scale, int64_t *out, int *rest) {
+    const int64_t most = (int64_t)1000000000 * 10000000;
+    size_t i = *s.p == '-', n = i, k;
+    int64_t v = 0;
+    long e = 0, keep;
+    int point = 0;
+    *rest = 0;
+    while (n < s.n && (s.p[n] | 32) != 'e') n++;
+    if (n < s.n) {
+        for (k = n + 1 + (s.p[n + 1] == '-' || s.p[n + 1] == '+'); k < s.n && e < 1000; k++) e = e * 10 + (s.p[k] - '0');
+        if (s.p[n + 1] == '-') e = -e;
+    }
+    keep = e += scale;
+    for (; i < n; i++) {
+        if (s.p[i] == '.') { point = 1; continue; }
+        if (point && keep-- <= 0) { *rest |= s.p[i] != '0'; continue; }
+        if (v >= most) return 0;
+        v = v * 10 + (s.p[i] - '0');
+    }
+    for (; keep > 0 && v; keep--) { if (v >= most) return 0; v *= 10; }
+    for (; e < 0 && v; e++) { *rest |= v % 10 != 0; v /= 10; }
+    *out = *s.p == '-' ? -v : v;
+    return 1;
+}
+
+static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
+    static const char *const names[4] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
+    const int64_t far = (int64_t)1000000000 * 100000000 - 1;
+    gpt_constraint *c = b->c;
+    gpti_num num;
+    int k, lax, rest, any = 0, behind = 0, before = 0, n;
+    size_t q;
+    for (k = 0; k < 4; k++) {
+        const uint32_t v = gpti_member(b, i, names[k]);
+        if (v == GPTI_NONE) continue;
+        if (b->value[v].kind != 'n') { gpti_schema_bad(b, names[k], "expected a number"); return; }
+        any = 1;
+        for (q = 0, n = 0; q < b->value[v].text.n && strchr("-0123456789", b->value[v].text.p[q]); q++) n++;
+        if (n > before) before = n > 16 ? 16 : n;
+        for (n = -1; q < b->value[v].text.n && strchr(".0123456789", b->value[v].text.p[q]); q++) n++;
+        if (n > behind) behind = n;
+    }
+    if (!any) { gpti_emit(b, GPTI_C_CALL, integer ? GPTI_R_INTEGER : GPTI_R_NUMBER); return; }
+    for (lax = 0; lax < 2; lax++) {             /* lax: as many digits as there is room for beside the bounds' own */
+        gpti_bounds *o = &num.as[lax];
+        o->scale = 16 - before;
+        if (!lax && o->scale > 6) o->scale = 6;
+        if (behind > o->scale) o->scale = behind;
+        if (integer) o->scale = 0;
+        if (o->scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
+        o->n_int = 17 - o->scale;
+        o->low = -far; o->high = far;
+        for (k = 0; k < 4; k++) {
+            const uint32_t v = gpti_member(b, i, names[k]);
+            int64_t x;
+            int minus;
+            if (v == GPTI_NONE) continue;
+            if (!gpti_decimal(b->value[v].text, o->scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+            minus = *b->value[v].text.p == '-';
+            if (k < 2) {                        /* upwards to what can be written, or beyond it */
+                x += rest ? !minus : k == 1;
+                if (x > o->low) o->low = x;
+            } else {
+                x -= rest ? minus : k == 3;
+                if (x < o->high) o->high = x;
+            }
+        }
+    }
+    if (num.as[0].low > num.as[0].high || gpti_num_left(&num.as[0], GPTI_NUM_FIRST, 0) == GPTI_C_FAR) {
+        gpti_schema_bad(b, "minimum", "no number lies within the bounds");
+        return;
+    }
+    if (!GPTI_MORE(b, c->num, c->n_num, b->cap_num)) return;
+    c->num[c->n_num] = num;
+    gpti_emit(b, GPTI_C_NUM, (uint32_t)c->n_num++);
+}
+
+/* const or enum: those of its values that are of the types */
+static void gpti_emit_enum(gpti_build *b, uint32_t i, unsigned types) {
+    uint32_t v, n = 0, m = 0;
+    gpti_str *text;
+    char *spelled, *p;
+    size_t bytes = 0, j, len;
+    for (v = gpti_next_value(b, i, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, i, v)) { n++; bytes += 6 * b->value[v].text.n + 8; }
+    if (!n) { gpti_schema_bad(b, "enum", "expected values"); return; }
+    text = (gpti_str *)gpti_alloc_n(b->mem, n, sizeof *text);
+    p = spelled = (char *)gpti_alloc_n(b->mem, bytes, 1);
+    gpti_open(b);
+    for (v = gpti_next_value(b, i, GPTI_NONE); v != GPTI_NONE && text && spelled; v = gpti_next_value(b, i, v)) {
+        const gpti_str s = b->value[v].text;
+        if (!(gpti_type_of(&b->value[v]) & types)) continue;
+        if (b->value[v].kind == 'a' || b->value[v].kind == 'o') { gpti_emit_value(b, v); gpti_bar(b); continue; }
+        text[m].p = p;
+        if (b->value[v].kind != 's') { memcpy(p, s.p, s.n); p += s.n; }
+        else {
+            *p++ = '"';
+            for (j = 0; j < s.n; j += len) { uint32_t cp; char out[8]; size_t w; len = gpti_utf8(s.p + j, s.n - j, &cp); w = gpti_put_json(out, cp); memcpy(p, out, w); p += w; }
+            *p++ = '"';
+        }
+        text[m].n = (size_t)(p - text[m].p); m++;
+    }
+    if (!text || !spelled) gpti_schema_bad(b, "enum", "out of memory");
+    else if (m) gpti_emit_texts(b, text, m);
+    else gpti_emit(b, GPTI_C_FAIL, 0);
+    gpti_close_group(b);
+    gpti_free(b->mem, text); gpti_free(b->mem, spelled);
+}
+
+/* Only these of the keywords may stand beside `keyword`: annotations and those listed. */
+static void gpti_schema_alone(gpti_build *b, uint32_t i, const char *keyword, const char *with) {
+    char name[32];
+    for (i = b->value[i].child; i != GPTI_NONE; i = b->value[i].next) {
+        const gpti_str key = b->value[i].key;
+        if (gpti_str_is(key, keyword) || gpti_keyword(key) == '-' || key.n > 24) continue;
+        snprintf(name, sizeof name, " %.*s ", (int)key.n, key.p);
+        if (!strstr(with, name)) { snprintf(name, sizeof name, "%.*s", (int)key.n, key.p); gpti_schema_bad(b, name, "beside $ref, enum, const, anyOf, oneOf or allOf it is not supported"); return; }
+    }
+}
+
+/* allOf: of objects, with what stands beside it; each once, $refs followed, without end only within a $ref, which is an error */
+static void gpti_emit_all(gpti_build *b, uint32_t i) {
+    uint32_t all = gpti_member(b, i, "allOf"), additional = GPTI_NONE, k, v, hops;
+    if (b->value[all].kind != 'a' || b->value[all].child == GPTI_NONE) { gpti_schema_bad(b, "allOf", "expected schemas"); return; }
+    gpti_schema_alone(b, i, "allOf", " type properties required ");
+    if (b->value[b->value[all].child].next == GPTI_NONE && gpti_member(b, i, "properties") == GPTI_NONE && gpti_member(b, i, "required") == GPTI_NONE) {
+        gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, b->value[all].child));
+        return;
+    }
+    b->n_prop = 0;
+    gpti_schema_props(b, i, &additional, 1);
+    for (v = b->value[all].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
+        uint32_t x = v;
+        for (hops = 0; (k = gpti_member(b, x, "$ref")) != GPTI_NONE; hops++) {
+            if (hops == 32 || (x = gpti_ref(b, k)) == GPTI_NONE) { gpti_schema_bad(b, "allOf", "a $ref of it names nothing"); return; }
+        }
+        if (gpti_types(b, x) != GPTI_T_OBJECT) { gpti_schema_bad(b, "allOf", "it is supported of objects alone"); return; }
+        for (k = b->value[x].child; k != GPTI_NONE; k = b->value[k].next) {
+            const int of = gpti_keyword(b->value[k].key);
+            if (of != 'o' && of != '-' && !gpti_str_is(b->value[k].key, "type")) { gpti_schema_bad(b, "allOf", "it is supported of plain objects alone"); return; }
+        }
+        gpti_schema_props(b, x, &additional, 1);
+    }
+    if (!b->fail) gpti_emit_object(b, additional);
+}
+
+static void gpti_emit_any(gpti_build *b, uint32_t i, const char *keyword, int one) {
+    uint32_t list = gpti_member(b, i, keyword), v, w;
+    if (b->value[list].kind != 'a' || b->value[list].child == GPTI_NONE) { gpti_schema_bad(b, keyword, "expected schemas"); return; }
+    gpti_schema_alone(b, i, keyword, " ");
+    gpti_open(b);
+    for (v = b->value[list].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
+        if (one && b->value[v].at > 200) { gpti_schema_bad(b, keyword, "more than 200 schemas"); return; }
+        for (w = b->value[v].next; one && w != GPTI_NONE; w = b->value[w].next)
+            if (!gpti_apart(b, v, w)) { gpti_schema_bad(b, keyword, "type, const, enum or required properties do not tell its schemas apart"); return; }
+        gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
+        if (b->value[v].next != GPTI_NONE) gpti_bar(b);
+    }
+    gpti_close_group(b);
+}
+
+/* One schema: its rule's nodes */
+static void gpti_emit_schema(gpti_build *b, uint32_t i) {
+    char name[40];
+    unsigned types, t;
+    uint32_t k, v;
+    if (gpti_is_false(b, i)) { gpti_emit(b, GPTI_C_FAIL, 0); return; }
+    if (gpti_is_true(b, i)) { gpti_emit(b, GPTI_C_CALL, GPTI_R_VALUE); return; }
+    if (b->value[i].kind != 'o') { gpti_schema_bad(b, "", "expected a schema: an object, true or false"); return; }
+    for (k = b->value[i].child; k != GPTI_NONE; k = b->value[k].next) {
+        const int of = gpti_keyword(b->value[k].key);
+        char show[GPTI_SHOWN];
+        snprintf(name, sizeof name, "%.38s", gpti_show(show, b->value[k].key));
+        if (!of) { gpti_schema_bad(b, name, "this keyword is not supported"); return; }
+        if (of == '?' && !gpti_is_false(b, k)) { gpti_schema_bad(b, name, "it is not supported: an automaton cannot compare what was written"); return; }
+        if (!strcmp(name, "type")) {
+            int known = b->value[k].kind == 's' && gpti_type_name(b->value[k].text);
+            if (b->value[k].kind == 'a')
+                for (known = b->value[k].child != GPTI_NONE, v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) known &= gpti_type_name(b->value[v].text) != 0;
+            if (!known) { gpti_schema_bad(b, name, "expected names of types"); return; }
+        }
+    }
+    if ((k = gpti_member(b, i, "$ref")) != GPTI_NONE) {
+        gpti_schema_alone(b, i, "$ref", " ");
+        v = gpti_ref(b, k);
+        if (v == GPTI_NONE) gpti_schema_bad(b, "$ref", "it names nothing in this document");
+        else gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
+        return;
+    }
+    types = gpti_types(b, i);
+    if (gpti_member(b, i, "const") != GPTI_NONE || gpti_member(b, i, "enum") != GPTI_NONE) {
+        gpti_schema_alone(b, i, gpti_member(b, i, "const") != GPTI_NONE ? "const" : "enum", " type ");
+        gpti_emit_enum(b, i, types);
+        return;
+    }
+    if (gpti_member(b, i, "anyOf") != GPTI_NONE) { gpti_emit_any(b, i, "anyOf", 0); return; }
+    if (gpti_member(b, i, "oneOf") != GPTI_NONE) { gpti_emit_any(b, i, "oneOf", 1); return; }
+    if (gpti_member(b, i, "allOf") != GPTI_NONE) { gpti_emit_all(b, i); return; }
+    if (types == GPTI_T_ALL && gpti_member(b, i, "type") == GPTI_NONE) {
+        for (k = b->value[i].child; k != GPTI_NONE && gpti_keyword(b->value[k].key) == '-'; k = b->value[k].next) {}
+        if (k == GPTI_NONE) { gpti_emit(b, GPTI_C_CALL, GPTI_R_VALUE); return; }
+    }
+    gpti_open(b);
+    for (t = 1; t <= GPTI_T_OBJECT && !b->fail; t <<= 1) {
+        uint32_t additional = GPTI_NONE;
+        if (!(types & t) || (t == GPTI_T_INTEGER && types & GPTI_T_NUMBER)) continue;
+        if (t == GPTI_T_NULL) gpti_emit_bytes(b, "null", 4);
+        if (t == GPTI_T_BOOL) { gpti_emit_bytes(b, "true", 4); gpti_bar(b); gpti_emit_bytes(b, "false", 5); }
+        if (t == GPTI_T_INTEGER) gpti_emit_number(b, i, 1);
+        if (t == GPTI_T_NUMBER) gpti_emit_number(b, i, 0);
+        if (t == GPTI_T_STRING) gpti_emit_string(b, i);
+        if (t == GPTI_T_ARRAY) gpti_emit_array(b, i);
+        b->n_prop = 0;
+        if (t == GPTI_T_OBJECT) { gpti_schema_props(b, i, &additional, 0); if (!b->fail) gpti_emit_object(b, additional); }
+        if (types > 2 * t - 1) gpti_bar(b);
+    }
+    gpti_close_group(b);
+}
+
+/* ---- Constraints ---- */
+
+static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
+    const gpti_str json = { gpti_json_rules, sizeof gpti_json_rules - 1 }, none = { "", 0 };
+    gpti_str text = none, *strings = NULL;
+    char *room = NULL;
+    size_t i, root = 0;
+    if (p->gbnf || p->schema) text = gpti_str_of(p->gbnf ? p->gbnf : p->schema);
+    for (i = 0; p->strings && i < p->n_string && text.n <= (1 << 20); i++) text.n += p->strings[i] ? strlen(p->strings[i]) : 0;
+    if (text.n > (1 << 20)) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "more than 1 MiB of text"); return; }
+    if (p->gbnf) {
+        gpti_gbnf(b, text);
+        for (root = 0; root < b->n_rule && !gpti_str_is(b->rule[root].name, "root"); root++) {}
+        if (!b->fail && root == b->n_rule) gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", gpti_str_of("root"), "it is not defined");
+    } else if (p->strings) {
+        strings = (gpti_str *)gpti_alloc_n(b->mem, p->n_string, sizeof *strings);
+        for (i = 0; i < p->n_string && strings; i++) {
+            if (!p->strings[i]) { gpti_bad(b, GPT_E_ARG, "constraint: strings", none, "one is NULL"); break; }
+            strings[i] = gpti_str_of(p->strings[i]);
+        }
+        root = gpti_rule_new(b, gpti_str_of("strings"), 0);
+        if (!strings) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
+        else if (!b->fail) { b->rule[0].entry = 0; gpti_emit_texts(b, strings, p->n_string); gpti_emit(b, GPTI_C_RET, 0); }
+        gpti_free(b->mem, strings);
+    } else {
+        b->json = 1;
+        gpti_gbnf(b, json);
+        b->json = 0; b->n_pair = 0;
+        b->all = gpti_set(b, 1, 1);
+    }
+    if (p->schema && !b->fail) {
+        room = (char *)gpti_alloc_n(b->mem, text.n, 1);
+        if (!room) gpti_bad(b, GPT_E_MEMORY, "schema", none, "out of memory");
+        else gpti_values(b, text, room);
+        root = b->fail ? 0 : gpti_schema_rule(b, 0);
+        for (i = GPTI_N_R + 1; i < b->n_rule && !b->fail; i++) {
+            b->rule[i].entry = gpti_here(b); b->here = b->rule[i].node;
+            gpti_emit_schema(b, b->rule[i].node);
+            gpti_emit(b, GPTI_C_RET, 0);
+        }
+    }
+    if (!b->fail) {                             /* the text: nothing, the root, nothing */
+        const uint32_t at = gpti_here(b), r = gpti_rule_new(b, gpti_str_of("text"), 0);
+        if (!b->fail) b->rule[r].entry = at;
+        gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 1);
+        gpti_emit(b, GPTI_C_CALL, (uint32_t)root);
+        gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 3);
+        gpti_emit(b, GPTI_C_END, 0);
+        gpti_settle(b, r);
+    }
+    gpti_free(b->mem, room);
+}
+
+GPT_API void gpt_constraint_free(gpt_constraint *c) {
+    gpti_mem mem;
+    int i;
+    if (!c) return;
+    mem = c->mem;
+    for (i = 0; i < c->n_plain; i++) gpti_free(&mem, c->plain_bits[i]);
+    gpti_free(&mem, c->node); gpti_free(&mem, c->cost); gpti_free(&mem, c->need); gpti_free(&mem, c->loop);
+    gpti_free(&mem, c->num); gpti_free(&mem, c->set); gpti_free(&mem, c);
+}
+
+GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *p, gpt_error *err) {
+    gpti_build b;
+    gpti_mem mem;
+    gpt_constraint *c;
+    size_t i, n = 0;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !p || (p->gbnf != NULL) + (p->schema != NULL) + (p->json != 0) + (p->strings != NULL && p->n_string > 0) != 1)
+        return gpti_fail(err, GPT_E_ARG, "gpt_constraint_new: expected out and one of gbnf, schema, json and strings");
+    if (p->trigger && (!*p->trigger || strlen(p->trigger) > GPTI_STOP_BYTES))
+        return gpti_fail(err, GPT_E_ARG, "gpt_constraint_new: expected a trigger of 1 to %d bytes", (int)GPTI_STOP_BYTES);
+    memset(&mem, 0, sizeof mem);
+    if (m) mem = m->mem;
+    c = (gpt_constraint *)gpti_alloc(&mem, sizeof *c);
+    if (!c) return gpti_fail(err, GPT_E_MEMORY, "constraint: out of memory");
+    c->mem = mem; c->m = m;
+    memset(&b, 0, sizeof b);
+    b.c = c; b.mem = &mem; b.err = err; b.what = "";
+    if (p->trigger) gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+    c->digest = gpti_digest(p->gbnf ? 1 : p->schema ? 2 : p->json ? 3 : 4, c->trigger.text, c->trigger.len);
+    if (p->gbnf || p->schema) n = strlen(p->gbnf ? p->gbnf : p->schema);
+    if (n) c->digest = gpti_digest(c->digest, p->gbnf ? p->gbnf : p->schema, n);
+    for (i = 0; p->strings && i < p->n_string; i++) if (p->strings[i]) c->digest = gpti_digest(c->digest, p->strings[i], strlen(p->strings[i]));
+    if (!c->digest) c->digest = 1;              /* 0: none */
+    gpti_compile(&b, p);
+    gpti_free(&mem, b.rule); gpti_free(&mem, b.group); gpti_free(&mem, b.pair); gpti_free(&mem, b.value); gpti_free(&mem, b.prop);
+    if (b.fail) gpt_constraint_free(c);
+    else *out = c;
+    return b.fail;
+}
+
+GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at, gpt_error *err) {
+    typedef struct room { gpti_live l; gpti_try t; } room;
+    gpti_arena a;
+    room *r;
+    size_t i;
+    int k;
+    gpti_clear(err);
+    if (at) *at = 0;
+    if (!c || (n && !text)) return gpti_fail(err, GPT_E_ARG, "gpt_constraint_check: constraint and text must not be NULL");
+    memset(&a, 0, sizeof a);
+    gpti_live_layout(&a, NULL, 0);
+    r = (room *)gpti_alloc(&c->mem, sizeof *r + a.used + 64);
+    if (!r) return gpti_fail(err, GPT_E_MEMORY, "constraint: out of memory");
+    a.used = 0; a.base = gpti_align((unsigned char *)r + sizeof *r, 64);
+    gpti_live_layout(&a, &r->l, 0);
+    r->l.lax = 1;
+    gpti_live_begin(&r->l, &r->t, c);
+    for (i = 0; i < n; i++) {
+        if (!gpti_con_step(&r->l, &r->t, &r->l.now, &r->t.set[0], (unsigned char)text[i])) break;
+        gpti_live_take(&r->l, &r->t.set[0]);
+    }
+    k = i < n ? -1 : gpti_states_end(&r->l, &r->l.now) != 0;
+    gpti_free(&c->mem, r);
+    if (at) *at = i;
+    if (k < 0) return gpti_fail(err, GPT_E_REFUSED, "constraint: byte %llu cannot stand there", (gpti_ull)i);
+    return k ? GPT_OK : GPT_MORE;
+}
+GPTI_COLD_END
+
+/* ---- The constraint of a session's text ---- */
+
+/* Rooms that a token has behind it */
+static uint32_t gpti_tokens_left(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    size_t n = gpti_n_free(s);
+    if (g->params.max_tokens) n = gpti_min(n, g->params.max_tokens - gpti_min(g->n_generated, g->params.max_tokens));
+    return gpti_far(n);
+}
+
+/* What the generation asks of tokens at all */
+static int gpti_has_mask(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    return g->con_phase || g->ban.n_stop || g->n_generated < g->params.min_tokens;
+}
+
+static void gpti_con_begin(gpt_session *s) {            /* the automaton starts at the bytes that follow */
+    s->gen->con_phase = GPTI_CON_ACTIVE;
+    gpti_live_begin(s->live, s->w->trial, s->gen->params.constraint);
+}
+
+/* A generation begins, or its thinking part is over: the constraint waits for its trigger or starts. */
+static void gpti_con_start(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const gpt_constraint *c = g->params.constraint;
+    if (!c) { g->con_phase = GPTI_CON_NONE; return; }
+    g->con_digest = c->digest; g->con_from = s->n_token; g->con_edge = g->edge; g->con_at = 0;
+    g->con_phase = g->con_begun = c->trigger.len ? GPTI_CON_TRIGGER : GPTI_CON_ACTIVE;
+    if (!c->trigger.len) gpti_con_begin(s);
+}
+
+/* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until that
+ * call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
+GPTI_UNUSED static void gpti_con_wait(gpt_session *s, const char *mark) {
+    gpti_generation *g = s->gen;
+    if (!g->params.constraint) return;
+    gpti_word_set(&g->mark, mark, strlen(mark));
+    g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
+}
+
+/* The states behind a token, with take those of the session; 0: it may not come. *cost: tokens to the end from there */
+static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost) {
+    gpti_generation *g = s->gen;
+    gpti_live *l = s->live;
+    gpti_try *t = s->w->trial;
+    const gpt_constraint *c = g->params.constraint;
+    const gpti_states *now = &l->now;
+    int edge = g->edge, phase = g->con_phase, ok = 1;
+    size_t at = g->con_at, i = 0;
+    const uint32_t n_frame = l->n_frame;
+    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 0, &edge);
+    *cost = 0;
+    if (gpti_tokenizer_is_control(&s->m->tok, id)) {
+        if (phase != GPTI_CON_ACTIVE) return 1;
+        ok = gpti_step_token(l, t, now, &t->set[0], id);
+        now = &t->set[0];
+    } else {
+        if (phase == GPTI_CON_ACTIVE && !p.n) return 0;
+        for (; i < p.n && phase != GPTI_CON_ACTIVE; i++) {      /* free, up to the end of what is waited for */
+            const gpti_word *word = phase == GPTI_CON_MARK ? &g->mark : &c->trigger;
+            at = gpti_word_next(word->text, word->border, at, (unsigned char)p.p[i]);
+            if (!word->len || at < word->len) continue;
+            at = 0;
+            phase = phase == GPTI_CON_MARK && c->trigger.len ? GPTI_CON_TRIGGER : GPTI_CON_ACTIVE;
+            if (phase == GPTI_CON_ACTIVE) { gpti_live_begin(l, t, c); now = &l->now; }
+        }
+        if (phase == GPTI_CON_ACTIVE) { now = gpti_steps(l, t, now, p.p + i, p.n - i); ok = now != NULL; }
+    }
+    if (ok && phase == GPTI_CON_ACTIVE) *cost = gpti_states_cost(l, now);
+    if (take && ok) {
+        g->con_phase = phase; g->con_at = at;
+        if (phase == GPTI_CON_ACTIVE && now != &l->now) gpti_live_take(l, now);
+    } else if (g->con_phase == GPTI_CON_ACTIVE) gpti_frames_back(l, n_frame);
+    return ok;
+}
+
+/* Would these bytes complete a banned string? take: they have come. */
+static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
+    size_t i, k;
+    int j, hit = 0;
+    for (j = 0; j < ban->n_stop; j++) {
+        for (k = ban->at[j], i = 0; i < p.n && k < ban->len[j]; i++) k = gpti_word_next(ban->stop[j], ban->border[j], k, (unsigned char)p.p[i]);
+        hit |= k == ban->len[j];
+        if (take) ban->at[j] = (uint16_t)(k == ban->len[j] ? 0 : k);
+    }
+    return hit;
+}
+
+/* May the token come next? A token that ends the text may where the text may end. */
+static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
+    gpti_generation *g = s->gen;
+    const int end = gpti_tokenizer_is_end(&s->m->tok, id), active = g->con_phase == GPTI_CON_ACTIVE;
+    int edge = g->edge;
+    uint32_t cost = 0;
+    if (more) *more = 0;
+    if (end && g->n_generated < g->params.min_tokens) return 0;
+    if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
+    if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
+    if (!g->con_phase) return 1;
+    if (!gpti_con_token(s, id, 0, &cost)) return 0;
+    if (more) *more = cost;
+    return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
+}
+
+static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; before g->edge moves on */
+    gpti_generation *g = s->gen;
+    int edge = g->edge;
+    uint32_t cost;
+    if (g->ban.n_stop) gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 1);
+    if (g->con_phase) gpti_con_token(s, id, 1, &cost);
+}
+
+/* ---- Masks ---- */
+
+/* The mask of the states at hand, in the work space: 1 when it is there. Some 100 microseconds to a millisecond a call. */
+static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
+    gpti_live *l = s->live;
+    gpti_try *t = s->w->trial;
+    const gpt_constraint *c = l->c;
+    const size_t n_vocab = s->m->hp.n_vocab, n_word = n_vocab / 32 + 1;
+    const uint32_t here = gpti_states_cost(l, &l->now);
+    uint64_t key[2] = { 0, 0 };
+    uint32_t first[8], *bits, plain[GPTI_C_PLAIN], cost;
+    size_t i, k;
+    gpti_mask *m;
+    for (i = 0; i < l->now.n; i++) {            /* of a set: the order does not count */
+        const gpti_state *st = &l->now.s[i];
+        const uint64_t x = gpti_mix64(l->frame[st->frame].digest + gpti_mix64(st->part * 31 + st->node));
+        key[0] += x; key[1] += gpti_mix64(x ^ c->digest ^ (uint64_t)l->depth << 48);
+    }
+    key[1] ^= c->digest ^ (uint64_t)s->gen->edge;
+    for (k = 0; k < GPTI_N_MASK && !(t->mask[k].used && t->mask[k].key[0] == key[0] && t->mask[k].key[1] == key[1]); k++) {}
+    if (k == GPTI_N_MASK) {                     /* the one whose turn it is goes */
+        k = t->turn++ % GPTI_N_MASK;
+        m = &t->mask[k];
+        m->key[0] = key[0]; m->key[1] = key[1]; m->used = 1; m->more = 0; m->at = 0;
+        memset(t->bits + k * n_word, 0, n_word * sizeof *t->bits);
+    }
+    m = *out = &t->mask[k]; bits = t->bits + k * n_word;
+    if (m->at == n_vocab) return 1;
+    gpti_states_first(l, &l->now, first);
+    memset(plain, 0, sizeof plain);
+    for (i = 0; i < l->now.n; i++) {            /* bytes of the tokens that a loop takes whole */
+        const gpti_node x = c->node[l->now.s[i].node];
+        const gpti_frame *f = &l->frame[l->now.s[i].frame];
+        uint32_t room = GPTI_NONE;
+        if (x.op != GPTI_C_CLASS || !x.none || l->now.s[i].part) continue;
+        if (x.flag == 2) { const gpti_loop *o = &c->loop[c->node[f->node].b]; if (o->max != GPTI_NONE) room = o->max - f->count; }
+        if (room > plain[x.none - 1]) plain[x.none - 1] = room;
+        cost = gpti_far((uint64_t)c->cost[l->now.s[i].node] + f->cost);
+        if (cost > here + 1 && cost - here - 1 > m->more) m->more = cost - here - 1;
+    }
+    for (k = 0; k < 8192 && m->at < n_vocab; k++, m->at++) {
+        const gpt_token id = (gpt_token)m->at;
+        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+        int ok = 0;
+        if (!p.n || gpti_tokenizer_is_control(&s->m->tok, id)) continue;
+        if (!s->gen->edge) {
+            if (!(first[(unsigned char)*p.p >> 5] >> (*p.p & 31) & 1)) continue;
+            for (i = 0; i < (size_t)c->n_plain; i++) ok |= p.n <= plain[i] && c->plain_bits[i][id >> 5] >> (id & 31) & 1;
+        }
+        if (!ok) {
+            k += 16;
+            if (!gpti_con_token(s, id, 0, &cost)) continue;
+            if (cost > here && cost - here > m->more) m->more = cost - here;
+        }
+        bits[id >> 5] |= 1u << (id & 31);
+    }
+    return m->at == n_vocab;
+}
+
+/* ---- Text that is the only possible one ---- */
+
+/* The only byte that may come behind these states; -1: there are several, or an end or a token may come */
+static int gpti_only_byte(const gpti_live *l, const gpti_states *now) {
+    uint32_t first[8];
+    int b, found = -1;
+    size_t i;
+    for (i = 0; i < now->n; i++) {              /* the quick answers */
+        const gpti_node x = l->c->node[now->s[i].node];
+        if (x.op == GPTI_C_END || x.op == GPTI_C_TOKEN || x.op == GPTI_C_WS) return -1;
+        if (x.op == GPTI_C_BYTE && found >= 0 && found != (int)x.b) return -1;
+        if (x.op == GPTI_C_BYTE) found = (int)x.b;
+    }
+    gpti_states_first(l, now, first);
+    for (b = 0, found = -1; b < 256; b++) {
+        if (!(first[b >> 5] >> (b & 31) & 1)) continue;
+        if (found >= 0) return -1;
+        found = b;
+    }
+    return found;
+}
+
+/* Could a longer token that begins like this one come instead? */
+static int gpti_is_open(gpt_session *s, gpt_token id) {
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    gpt_token i;
+    for (i = 0; i < s->m->tok.n_token && (uint32_t)i < s->m->hp.n_vocab; i++) {
+        const gpti_str q = gpti_tokenizer_piece(&s->m->tok, i);
+        if (q.n > p.n && *q.p == *p.p && !memcmp(q.p, p.p, p.n) && !gpti_tokenizer_is_control(&s->m->tok, i) && gpti_allows(s, i, NULL)) return 1;
+    }
+    return 0;
+}
+
+/* Bytes that are the only possible ones become tokens, as the tokenizer cuts them, or one by one where those do not spell
+ * exactly these bytes. The last one is left to the model while a longer one could come in its place. They join the text like
+ * chosen ones, and are computed together with the newest. GPT_FINISH_END: nothing but the end is possible. */
+static gpt_finish gpti_force(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const gpti_tokenizer *tok = &s->m->tok;
+    gpti_live *l = s->live;
+    gpti_try *t = s->w->trial;
+    const gpti_states *now = &l->now;
+    const uint32_t n_frame = l->n_frame;
+    char text[GPTI_FORCE];
+    gpt_token ids[GPTI_FORCE];
+    size_t n = 0, n_id = 0, i, at;
+    int b, edge = g->edge, over;
+    gpt_finish why = GPT_FINISH_NONE;
+    if (g->con_phase != GPTI_CON_ACTIVE) return GPT_FINISH_NONE;
+    for (; n < sizeof text && (b = gpti_only_byte(l, now)) >= 0; n++) {
+        const gpti_states *next;
+        text[n] = (char)b;
+        next = gpti_steps(l, t, now, text + n, 1);
+        if (!next) break;
+        now = next;
+    }
+    over = gpti_states_end(l, now) == 2;
+    gpti_frames_back(l, n_frame);
+    if (!n) return over ? GPT_FINISH_END : GPT_FINISH_NONE;
+    if (gpti_tokenizer_encode(tok, text, n, GPTI_TOK_NO_EOS | (edge ? 0u : (unsigned)GPTI_TOK_CONTINUE), ids, GPTI_FORCE, &n_id, s->w->scratch,
+                              sizeof *s->w->scratch, &s->m->mem, NULL)) n_id = 0;
+    for (i = at = 0; i < n_id && i < GPTI_FORCE; i++) {        /* do they spell it? */
+        const gpti_str p = gpti_tokenizer_shown(tok, ids[i], 0, &edge);
+        if (!p.n || p.n > n - at || memcmp(p.p, text + at, p.n) || gpti_tokenizer_is_control(tok, ids[i])) break;
+        at += p.n;
+    }
+    if (i < n_id || at < n) for (n_id = 0; n_id < n; n_id++) {
+        ids[n_id] = tok->byte[(unsigned char)text[n_id]];
+        if (ids[n_id] < 0) ids[n_id] = gpti_token_find(tok, text + n_id, 1, 0);
+        if (ids[n_id] < 0) break;
+    }
+    for (i = 0; i < n_id && why == GPT_FINISH_NONE; i++) {
+        if ((i + 1 == n_id && !over && gpti_is_open(s, ids[i])) || !gpti_allows(s, ids[i], NULL)) return why;
+        why = gpti_append_token(s, ids[i]);
+    }
+    return why != GPT_FINISH_NONE ? why : gpti_states_end(l, &l->now) == 2 ? GPT_FINISH_END : GPT_FINISH_NONE;
+}
+
+/* A text that is whole when its last token comes has not been cut. */
+static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why) {
+    if (s->gen->con_phase != GPTI_CON_ACTIVE || (why != GPT_FINISH_LENGTH && why != GPT_FINISH_CONTEXT)) return why;
+    return gpti_states_end(s->live, &s->live->now) > (s->gen->params.must_finish ? 0 : 1) ? GPT_FINISH_END : why;
+}
+
+/* ======================================================================
  * [SAMPLING] From logits to a token
  * ==================================================================== */
 
@@ -8660,7 +11024,8 @@ static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_v
  * name here where its turn is, and 3. its case in gpti_truncate, a few milliseconds of work at most
  * at a time (sums of before are of other candidates). tests/unit_sampling.c tries it; its option is
  * in examples/args.h. */
-enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW };
+enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW,
+       GPTI_CHOOSE_ASK, GPTI_CHOOSE_MASK };
 
 /* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
 static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
@@ -8749,16 +11114,86 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     return 0;
 }
 
+/* Steps of a choice under a mask, until GPTI_CHOOSE_SUM or _TOP_K go on with what is left: candidates are asked from the
+ * likeliest down until a filter that looks at few of them is full; else, or where most are refused, all are. 1: more to do;
+ * 0: *id is chosen, -1: none may come. */
+static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
+    gpt_work *w = s->w;
+    gpti_choice *t = w->choice;
+    gpti_candidate *c = w->cand;
+    const gpt_sample_params *p = &s->gen->params.sample;
+    const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
+    const int active = s->gen->con_phase == GPTI_CON_ACTIVE;
+    const size_t n_word = s->m->hp.n_vocab / 32 + 1;
+    size_t i, k, want;
+    if (t->step == GPTI_CHOOSE_BEGIN) {
+        *id = (gpt_token)gpti_largest(s->last_logits, s->m->hp.n_vocab);
+        if (greedy && !gpti_changes_logits(p) && gpti_allows(s, *id, NULL)) return 0;
+        t->n = gpti_candidates(c, s->last_logits, s->m->hp.n_vocab, p, s->token, s->n_token);
+        t->step = GPTI_CHOOSE_ASK; t->n_all = 0; t->n_head = 0;       /* asked; of them, allowed */
+        return 1;
+    }
+    want = greedy ? 1 : p->top_k > 0 ? (size_t)p->top_k : p->min_p > 0.0f && !top_p;
+    if (want > s->m->hp.n_vocab / 8) want = greedy ? 1 : 0;
+    if (t->step == GPTI_CHOOSE_ASK) {           /* c: allowed ones, then the rest */
+        if (!want || t->n_all > 2000) { t->step = GPTI_CHOOSE_MASK; t->n_all = t->n_head; return 1; }
+        k = gpti_min(gpti_max(64, 2 * want), t->n - t->n_head);
+        gpti_best(c + t->n_head, t->n - t->n_head, k);
+        t->n_all += k;
+        for (i = t->n_head, k += i; i < k && t->n_head < want; i++) if (gpti_allows(s, c[i].id, NULL)) c[t->n_head++] = c[i];
+        if (t->n_head < want) {                 /* the refused ones go */
+            memmove(c + t->n_head, c + k, (t->n - k) * sizeof *c);
+            t->n -= k - t->n_head;
+            if (t->n_head < t->n) return 1;
+        } else if (want == 1 && !greedy && p->top_k <= 0) {     /* min_p: who is left of those that are as likely */
+            for (k = 1; i < t->n; i++) {
+                const float x = gpti_exp(c[i].logit - c->logit);
+                if (x >= 1.0f || x >= p->min_p) c[k++] = c[i];
+            }
+            t->n = k; t->n_all = 1; t->step = GPTI_CHOOSE_MASK;
+            return 1;
+        } else t->n = t->n_head;
+    } else {                                    /* those before n_all have been asked */
+        gpti_mask *m = NULL;
+        const uint32_t left = gpti_tokens_left(s);
+        int tight = !active || t->n - t->n_all < 256;
+        if (!tight) {
+            if (!gpti_mask_make(s, &m)) return 1;
+            tight = s->gen->params.must_finish && gpti_states_cost(s->live, &s->live->now) + m->more >= left;
+        }
+        for (k = 0; t->n_all < t->n && k < 16384; t->n_all++, k += tight ? 64 : 1) {
+            const gpt_token x = c[t->n_all].id;
+            const uint32_t *bits = m ? w->trial->bits + (size_t)(m - w->trial->mask) * n_word : NULL;
+            if (m && !gpti_tokenizer_is_control(&s->m->tok, x) && !gpti_tokenizer_is_end(&s->m->tok, x)) {
+                if (!(bits[x >> 5] >> (x & 31) & 1)) continue;
+                if (!tight && !s->gen->ban.n_stop) { c[t->n_head++] = c[t->n_all]; continue; }
+            }
+            if (gpti_allows(s, x, NULL)) c[t->n_head++] = c[t->n_all];
+        }
+        if (t->n_all < t->n) return 1;
+        t->n = t->n_head;
+    }
+    *id = -1;
+    if (!t->n) return 0;
+    t->n_all = t->n;
+    t->best = gpti_best_one(c, t->n);
+    *id = t->best.id;
+    t->sorted = t->step == GPTI_CHOOSE_ASK ? t->n : 0; t->n_head = 0;
+    t->step = t->step == GPTI_CHOOSE_ASK ? GPTI_CHOOSE_SUM : GPTI_CHOOSE_TOP_K;
+    return !greedy;
+}
+
 /* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go
  * on with the next call. */
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     gpt_work *w = s->w;
     gpt_result r = GPT_OK;
+    const int masked = gpti_has_mask(s);
     if (w->choosing != s) memset(w->choice, 0, sizeof *w->choice);
     w->choosing = s;
-    while (!r && s->doing == GPTI_GENERATES &&
-           gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token, s->n_token,
-                       s->n_dropped, w->cand, id))
+    while (!r && s->doing == GPTI_GENERATES && (masked && (w->choice->step == GPTI_CHOOSE_BEGIN || w->choice->step >= GPTI_CHOOSE_ASK) ?
+           gpti_choose_masked(s, id) : gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token,
+                                                   s->n_token, s->n_dropped, w->cand, id)))
         r = gpti_ask(w);
     if (r != GPT_MORE) w->choosing = NULL;
     return r;
@@ -8809,15 +11244,8 @@ static gpt_result gpti_stop_check(const char *const *stop, size_t n_stop, gpt_er
 
 /* border of stop string i, of n bytes, which are in place */
 static void gpti_stream_border(gpti_stream *st, size_t i, size_t n) {
-    const unsigned char *s = st->stop[i];
-    unsigned char *border = st->border[i];
-    size_t k;
     st->len[i] = (uint16_t)n;
-    for (k = 1; k < n; k++) {
-        size_t b = border[k - 1];
-        while (b > 0 && s[b] != s[k]) b = border[b - 1];
-        border[k] = (unsigned char)(s[b] == s[k] ? b + 1 : 0);
-    }
+    gpti_word_border(st->stop[i], st->border[i], n);
 }
 
 static void gpti_stream_init(gpti_stream *st, const char *const *stop, size_t n_stop) {
@@ -8891,8 +11319,7 @@ static int gpti_stream_push(gpti_stream *st, const char *bytes, size_t n, gpt_te
         const size_t n_held = st->at[st->longest];
         size_t keep = 0, match = 0;
         for (j = 0; j < st->n_stop; j++) {
-            for (k = st->at[j]; k > 0 && st->stop[j][k] != b;) k = st->border[j][k - 1];
-            if (st->stop[j][k] == b) k++;
+            k = gpti_word_next(st->stop[j], st->border[j], st->at[j], b);
             st->at[j] = (uint16_t)k;
             if (k > keep) { keep = k; st->longest = j; }
             if (k == st->len[j] && k > match) match = k;
@@ -9001,6 +11428,23 @@ static void gpti_finish(gpt_session *s, gpt_finish why) {
     s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
 }
 
+/* What does not go together, and a text that no way is short enough for; room: tokens that may come */
+static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
+    if (p->constraint && p->roll) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
+    if (p->constraint && p->constraint->m != s->m) return gpti_fail(err, GPT_E_ARG, "the constraint is of another model, or of none");
+    if (gpti_stop_check(p->ban, p->n_ban, NULL))
+        return gpti_fail(err, GPT_E_ARG, "ban: expected at most %d strings of 1 to %d bytes", (int)GPTI_STOP_MAX, (int)GPTI_STOP_BYTES);
+    return GPT_OK;
+}
+static gpt_result gpti_con_fits(const gpt_session *s, const gpt_generate_params *p, size_t room, gpt_error *err) {
+    const gpt_constraint *c = p->must_finish ? p->constraint : NULL;
+    (void)s;
+    if (p->max_tokens) room = gpti_min(room, p->max_tokens);
+    if (!c || c->trigger.len || c->cost[c->root] <= room) return GPT_OK;
+    return gpti_fail(err, GPT_E_REFUSED, "must_finish: the shortest text takes %lu tokens, there is room for %llu",
+                     (unsigned long)c->cost[c->root], (gpti_ull)room);
+}
+
 /* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
  * fails. 2. What the call before held back (half a character, the beginning of a stop string) goes
  * on into this generation's stream, or, where other text follows it (stale), out to the host as it
@@ -9019,6 +11463,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
     GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
+    GPTI_TRY(gpti_con_check(s, params, err));
     if (!s->n_token) flags |= GPTI_TOK_BOS;
     else if (!gpti_tokenizer_is_special(t, s->token[s->n_token - 1])) flags |= GPTI_TOK_CONTINUE;
     if (params->special) flags |= GPTI_TOK_SPECIAL;
@@ -9031,12 +11476,14 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             (gpti_ull)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    GPTI_TRY(gpti_con_fits(s, params, room - n, err));
     n_pending = gpti_stream_pending(&g->stream, pending);
     go_on = !n && !g->stale;
     memset(g, 0, sizeof *g);
     g->params = *params;
     g->fn = fn; g->user = user;
     gpti_stream_init(&g->stream, params->stop, params->n_stop);
+    gpti_stream_init(&g->ban, params->ban, params->n_ban);
     if (go_on) gpti_stream_push(&g->stream, pending, n_pending, fn, user);
     else {                                      /* other text follows: this is given as it is */
         g->stream.behind = n_pending;
@@ -9051,6 +11498,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     g->edge = t->add_space_prefix;
     for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
     g->edge_at = SIZE_MAX; g->n_prompt = n;
+    gpti_con_start(s);
     s->doing = GPTI_GENERATES; s->result = GPT_MORE;
     gpti_take_turn(s->w, s, 1);
     return GPT_OK;
@@ -9067,6 +11515,7 @@ static gpt_finish gpti_enough(const gpt_session *s) {
     const gpti_generation *g = s->gen;
     if (g->stream.state == GPTI_STREAM_STOP) return GPT_FINISH_STOP;
     if (g->stream.state == GPTI_STREAM_HOST || s->stop) return GPT_FINISH_HOST;
+    if (g->con_digest && !g->params.constraint) return GPT_FINISH_HOST;         /* restored, and never resumed */
     return g->params.max_tokens && g->n_generated >= g->params.max_tokens ? GPT_FINISH_LENGTH : GPT_FINISH_NONE;
 }
 
@@ -9097,6 +11546,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
     g->n_generated++;
+    if (gpti_has_mask(s)) gpti_con_take(s, id);
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
