@@ -95,7 +95,7 @@ SCHEMAS = [
     obj({"host": {"type": "string", "format": "hostname"}, "at": {"type": "string", "format": "uri"}}),
     obj({"plate": {"type": "string", "pattern": "^[A-Z]{1,3}-[0-9]{2,4}$"}, "hex": {"type": "string", "pattern": "^#(?:[0-9a-f]{3}){1,2}$"},
          "any": {"type": "string", "pattern": "b+c?"}}),
-    obj({"p": {"type": "string", "pattern": "^(\\d{1,2}|\"[a-c]*\"|\\\\x\\.)(\\s\\w)?$"}, "q": {"type": "string", "pattern": "^[^a-z\\d\"]+é?$"}}),
+    obj({"p": {"type": "string", "pattern": "^(\\d{1,2}|\"[a-c]*\"|\\\\x\\.)(\\s\\w)?$"}, "q": {"type": "string", "pattern": "^[^a-z0-9\"]+é?$"}}),
     # alternatives
     {"anyOf": [{"type": "string", "maxLength": 4}, INT, {"type": "array", "items": BOOL, "maxItems": 2}, {"type": "null"}]},
     {"oneOf": [obj({"kind": {"const": "circle"}, "r": NUM}), obj({"kind": {"const": "box"}, "w": INT, "h": INT})]},
