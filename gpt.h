@@ -455,7 +455,9 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
     int                json;            /* 1 = any JSON value */
     const char *const *strings;
     size_t             n_string;
-    const char        *trigger;         /* the text is free until this has come up in it; NULL: from its beginning */
+    /* the text is free until this has come up in it; a control token's name: until that token. NULL: from its beginning.
+     * JSON may begin with white space behind it */
+    const char        *trigger;
 } gpt_constraint_params;
 
 /* m: whose tokens it is for; NULL: for gpt_constraint_check alone. On failure *out is NULL and the error
@@ -7858,7 +7860,7 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
 typedef struct gpti_node { uint8_t op, flag; uint16_t none; uint32_t b; } gpti_node;
 typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;  /* part: of a character, number, space */
 typedef struct gpti_frame {         /* what comes behind the rule or round of a loop at hand; equal ones are one */
-    uint32_t node, count, parent, next;         /* where to return, or the loop and its rounds; next: of the bucket */
+    uint32_t node, count, parent, next;         /* where to return (GPTI_NONE), or a loop, its rounds; next: of the bucket */
     uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
     uint64_t digest;
 } gpti_frame;
@@ -8649,6 +8651,7 @@ struct gpt_constraint {
     uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
     size_t           n_node, n_loop, n_num, n_set, root;
     gpti_word        trigger;
+    gpt_token        trigger_token;     /* a control token of that name, or -1 */
     uint64_t         digest;            /* of what it was made of */
     uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];   /* sets; tokens all of whose characters they have */
     int              n_plain;
@@ -8674,7 +8677,7 @@ static int gpti_set_meets(const uint32_t *set, uint32_t low, uint32_t high) {
  * 1: it may become one that is, 2: it is one. */
 static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
     static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-    uint32_t cp, left, len, low;
+    uint32_t cp, left, len, low, high;
     if (!*part) {
         if (b < 0x80) return set[b >> 5] >> (b & 31) & 1 ? 2 : 0;
         if (b < 0xC2 || b > 0xF4) return 0;
@@ -8684,8 +8687,8 @@ static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
         left = (uint32_t)(*part >> 24 & 7) - 1; len = (uint32_t)(*part >> 28);
         cp = (uint32_t)(*part & 0xFFFFFF) << 6 | (b & 63);
     }
-    low = cp << 6 * left;
-    if (!gpti_set_meets(set, low > least[len] ? low : least[len], low | ((1u << 6 * left) - 1))) return 0;
+    low = cp << 6 * left; high = low | ((1u << 6 * left) - 1);
+    if (high < least[len] || !gpti_set_meets(set, low > least[len] ? low : least[len], high)) return 0;
     *part = left ? cp | left << 24 | (uint64_t)len << 28 : 0;
     return left ? 1 : 2;
 }
@@ -8699,7 +8702,7 @@ static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest chara
 enum { GPTI_NUM_WHOLE = 29, GPTI_NUM_SIGN = 30, GPTI_NUM_BEGIN = 31 };
 #define GPTI_NUM_FIRST ((uint64_t)GPTI_NUM_BEGIN << 58)
 
-/* Bytes that complete it at least; without `all` any number of them. GPTI_C_FAR: none do. */
+/* The fewest bytes that complete it, `all` 2: if it has some more; 0: any number of them. GPTI_C_FAR: none do. */
 static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     const int code = (int)(part >> 58 & 31), negative = (int)(part >> 63);
     const uint64_t digits = part & (((uint64_t)1 << 58) - 1);
@@ -8723,7 +8726,7 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
             const uint64_t unit = gpti_pow10[k->scale - f - g], from = low * gpti_pow10[g];
             const uint64_t to = high * gpti_pow10[g] + gpti_pow10[g] - 1, first = a / unit + (a % unit != 0);
             n = (uint32_t)(j + g + (g && !point));
-            if (from <= b / unit && first <= to && first <= b / unit && n < best) best = n;
+            if (from <= b / unit && first <= to && first <= b / unit && n < best && (n || all < 2)) best = n;
         }
     }
     return best;
@@ -8745,7 +8748,7 @@ static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
         *part = sign | (uint64_t)(code < GPTI_NUM_WHOLE ? code + 1 : GPTI_NUM_WHOLE) << 58 | (digits * 10 + (b - '0'));
     }
     if (gpti_num_left(k, *part, 0) == GPTI_C_FAR) return 0;
-    return gpti_num_left(k, *part, 1) ? 1 : 3;
+    return gpti_num_left(k, *part, 1) ? 1 : gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
 }
 
 /* Does the state take byte b? Bit 0: it stays where it is, with *part; bit 1: it goes on to the next node. */
@@ -8781,7 +8784,7 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
     gpti_frame *f;
     for (i = l->bucket[slot]; i != GPTI_NONE; i = l->frame[i].next)
         if (l->frame[i].node == node && l->frame[i].count == count && l->frame[i].parent == parent) return i;
-    if (c->node[node].op == GPTI_C_ENTER) {
+    if (count != GPTI_NONE) {                   /* a loop's */
         const gpti_loop *o = &c->loop[c->node[node].b];
         back = o->end;
         if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
@@ -8868,7 +8871,7 @@ static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t nod
             }
             if (gpti_seen_before(t, node, frame, 0, &out->full)) break;
             if (x.op == GPTI_C_ALT) { t->stack[n][0] = x.b; t->stack[n++][1] = frame; node++; continue; }
-            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, 0, frame, &out->full); node = x.b; continue; }
+            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, GPTI_NONE, frame, &out->full); node = x.b; continue; }
             if (x.op == GPTI_C_ENTER) {
                 const gpti_loop *o = &c->loop[x.b];
                 if (!o->min) { t->stack[n][0] = o->end; t->stack[n++][1] = frame; }
@@ -10239,7 +10242,7 @@ static const char *gpti_format_pattern(gpti_str name) {
     static const char *const rows[][2] = {
         { "date", "^" GPTI_DAY "$" }, { "time", "^" GPTI_TIME "$" }, { "date-time", "^" GPTI_DAY "T" GPTI_TIME "$" },
         { "uuid", "^" GPTI_HEX "{8}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{12}$" },
-        { "email", "^[A-Za-z0-9_%+-]+(\\.[A-Za-z0-9_%+-]+)*@" GPTI_LABEL "(\\." GPTI_LABEL ")*\\.[A-Za-z]{2,24}$" },
+        { "email", "^[A-Za-z0-9_%+-]{1,30}(\\.[A-Za-z0-9_%+-]{1,30})?@" GPTI_LABEL "(\\." GPTI_LABEL "){0,2}\\.[A-Za-z]{2,24}$" },
         { "ipv4", "^((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)$" },
         { "ipv6", "^((H:){7}H|(H:){6}:H|(H:){5}(:H){1,2}|(H:){4}(:H){1,3}|(H:){3}(:H){1,4}|(H:){2}(:H){1,5}|H:(:H){1,6}|:(:H){1,7}|"
           "(H:){1,7}:|::)$" },
@@ -10544,7 +10547,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     if (!b->fail) {                             /* the text: nothing, the root, nothing */
         const uint32_t at = gpti_here(b), r = gpti_rule_new(b, gpti_str_of("text"), 0);
         if (!b->fail) b->rule[r].entry = at;
-        gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 1);
+        gpti_emit(b, !p->schema && !p->json ? GPTI_C_JUMP : p->trigger ? GPTI_C_WS : GPTI_C_LAX, at + 1);
         gpti_emit(b, GPTI_C_CALL, (uint32_t)root);
         gpti_emit(b, p->schema || p->json ? GPTI_C_LAX : GPTI_C_JUMP, at + 3);
         gpti_emit(b, GPTI_C_END, 0);
@@ -10581,7 +10584,12 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     c->mem = mem; c->m = m;
     memset(&b, 0, sizeof b);
     b.c = c; b.mem = &mem; b.err = err; b.what = "";
-    if (p->trigger) gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+    c->trigger_token = -1;
+    if (p->trigger) {
+        gpti_word_set(&c->trigger, p->trigger, strlen(p->trigger));
+        if (m) c->trigger_token = gpti_tokenizer_find(&m->tok, p->trigger, c->trigger.len);
+        if (m && !gpti_tokenizer_is_control(&m->tok, c->trigger_token)) c->trigger_token = -1;
+    }
     c->digest = gpti_digest(p->gbnf ? 1 : p->schema ? 2 : p->json ? 3 : 4, c->trigger.text, c->trigger.len);
     if (p->gbnf || p->schema) n = strlen(p->gbnf ? p->gbnf : p->schema);
     if (n) c->digest = gpti_digest(c->digest, p->gbnf ? p->gbnf : p->schema, n);
@@ -10676,9 +10684,11 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 0, &edge);
     *cost = 0;
     if (gpti_tokenizer_is_control(&s->m->tok, id)) {
-        if (phase != GPTI_CON_ACTIVE) return 1;
-        ok = gpti_step_token(l, t, now, &t->set[0], id);
-        now = &t->set[0];
+        if (phase == GPTI_CON_ACTIVE) { ok = gpti_step_token(l, t, now, &t->set[0], id); now = &t->set[0]; }
+        else if (phase == GPTI_CON_TRIGGER && id == c->trigger_token) {
+            phase = GPTI_CON_ACTIVE;
+            gpti_live_begin(l, t, c); now = &l->now;
+        } else return 1;
     } else {
         if (phase == GPTI_CON_ACTIVE && !p.n) return 0;
         for (; i < p.n && phase != GPTI_CON_ACTIVE; i++) {      /* free, up to the end of what is waited for */
@@ -10872,10 +10882,11 @@ static gpt_finish gpti_force(gpt_session *s) {
     return why != GPT_FINISH_NONE ? why : gpti_states_end(l, &l->now) == 2 ? GPT_FINISH_END : GPT_FINISH_NONE;
 }
 
-/* A text that is whole when its last token comes has not been cut. */
+/* A text that is whole when its last token comes has not been cut, one that nothing may follow is over. */
 static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why) {
-    if (s->gen->con_phase != GPTI_CON_ACTIVE || (why != GPT_FINISH_LENGTH && why != GPT_FINISH_CONTEXT)) return why;
-    return gpti_states_end(s->live, &s->live->now) > (s->gen->params.must_finish ? 0 : 1) ? GPT_FINISH_END : why;
+    const int cut = why == GPT_FINISH_LENGTH || why == GPT_FINISH_CONTEXT, sure = cut && !s->gen->params.must_finish;
+    if (s->gen->con_phase != GPTI_CON_ACTIVE || (!cut && why != GPT_FINISH_REFUSED)) return why;
+    return gpti_states_end(s->live, &s->live->now) > sure ? GPT_FINISH_END : why;
 }
 
 /* ======================================================================
@@ -11546,6 +11557,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
     g->n_generated++;
+    if (s->n_token == g->con_from) g->con_edge = edge;      /* a chat may have set it behind gpti_begin */
     if (gpti_has_mask(s)) gpti_con_take(s, id);
     piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
@@ -11568,7 +11580,7 @@ GPT_API void gpt_end(gpt_session *s) {
  * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
  * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
  * it. */
-enum { GPTI_SAVE_VERSION = 1 };
+enum { GPTI_SAVE_VERSION = 2 };
 
 typedef struct gpti_save {
     const gpt_writer *w;                /* not NULL: it is written */
@@ -11648,21 +11660,28 @@ static void gpti_save_at_byte(gpti_save *f, unsigned char *v, size_t most) {
     if (f->c) *v = (unsigned char)x;
 }
 
-static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+static int gpti_save_stops(gpti_save *f, gpti_stream *st) {
     const size_t n_stop = gpti_save_size(f, (size_t)st->n_stop, GPTI_STOP_MAX);
-    size_t i, n, at, longest, state;
+    size_t i, n, at;
     for (i = 0; i < n_stop && !f->fail; i++) {
         n = gpti_save_size(f, st->len[i], GPTI_STOP_BYTES);
-        if (!n) { gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty"); return; }
+        if (!n) return gpti_save_fail(f, GPT_E_FORMAT, "a stop string is empty");
         gpti_save_bytes(f, st->stop[i], n);
         at = gpti_save_size(f, st->at[i], n - 1);
         if (!f->c) continue;
         gpti_stream_border(st, i, n);
         st->at[i] = (uint16_t)at;
     }
-    longest = gpti_save_size(f, (size_t)st->longest, gpti_max(n_stop, 1) - 1);
+    if (f->c) st->n_stop = (int)n_stop;
+    return !f->fail;
+}
+
+static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
+    size_t n, longest, state;
+    if (!gpti_save_stops(f, st)) return;
+    longest = gpti_save_size(f, (size_t)st->longest, gpti_max((size_t)st->n_stop, 1) - 1);
     state = gpti_save_size(f, (size_t)st->state, GPTI_STREAM_HOST);
-    if (f->c) { st->n_stop = (int)n_stop; st->longest = (int)longest; st->state = (int)state; }
+    if (f->c) { st->longest = (int)longest; st->state = (int)state; }
     gpti_save_at_byte(f, &st->need, 3);
     n = gpti_save_size(f, st->need ? st->n_part : 0, 4 - (size_t)st->need);
     if (f->c) st->n_part = (unsigned char)n;
@@ -11673,10 +11692,28 @@ static void gpti_save_stream(gpti_save *f, gpti_stream *st) {
     if (f->c) st->behind = n;
 }
 
+/* What it takes to come to the same place of the same constraint again: gpt_resume gives that */
+static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
+    const uint64_t digest = gpti_save_u64(f, g->con_phase ? g->con_digest : 0, UINT64_MAX);
+    size_t begun, from, n;
+    if (f->c) g->con_digest = digest;
+    gpti_save_at_int(f, &g->params.must_finish); gpti_save_at_size(f, &g->params.min_tokens);
+    gpti_save_stops(f, &g->ban);
+    if (!digest) return;
+    begun = gpti_save_size(f, (size_t)g->con_begun, GPTI_CON_ACTIVE);
+    from = gpti_save_size(f, g->con_from, GPTI_MAX_CTX);
+    gpti_save_at_int(f, &g->con_edge);
+    n = gpti_save_size(f, begun == GPTI_CON_MARK ? g->mark.len : 0, sizeof g->mark.text);
+    if (f->fail) return;
+    if (f->c) { g->con_begun = g->con_phase = (int)gpti_max(begun, GPTI_CON_MARK); g->con_from = from; g->mark.len = (uint16_t)n; }
+    if (gpti_save_bytes(f, g->mark.text, n) && f->c && n) gpti_word_border(g->mark.text, g->mark.border, n);
+}
+
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
     size_t finish, edge_at;
+    gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
     gpti_save_at_f32(f, &p->presence_penalty); gpti_save_at_f32(f, &p->top_p);
@@ -11685,7 +11722,7 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpti_save_at_size(f, &g->params.max_tokens);
     gpti_save_at_int(f, &g->params.ignore_end); gpti_save_at_int(f, &g->params.roll);
     gpti_save_at_size(f, &g->params.n_keep);
-    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_HOST);
+    finish = gpti_save_size(f, (size_t)g->finish, GPT_FINISH_REFUSED);
     gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
     gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
@@ -11842,13 +11879,40 @@ GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *reader,
     return gpti_leave(s, r);
 }
 
+/* The constraint of what goes on is the one that it began with; a restored text is read by it again. */
+static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
+    gpti_generation *g = s->gen;
+    const gpt_constraint *c = p ? p->constraint : g->params.constraint;
+    const int edge = g->edge;
+    size_t i;
+    uint32_t cost;
+    if ((c ? c->digest : 0) != (g->con_phase ? g->con_digest : 0) || (c && c->m != s->m))
+        return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: the generation has %s", g->con_phase ? "another constraint" : "no constraint");
+    if (p && p->roll && c) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
+    if (!c || c == g->params.constraint) return GPT_OK;
+    g->params.constraint = c;
+    g->con_phase = g->con_begun; g->con_at = 0; g->edge = g->con_edge;
+    if (g->con_phase == GPTI_CON_ACTIVE) gpti_con_begin(s);
+    for (i = g->con_from; i < s->n_token; i++) {
+        if (!gpti_con_token(s, s->token[i], 1, &cost)) break;
+        gpti_tokenizer_shown(&s->m->tok, s->token[i], 0, &g->edge);
+    }
+    g->edge = edge;
+    if (i >= s->n_token) return GPT_OK;
+    g->params.constraint = NULL;
+    return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: token %llu of the text is none that the constraint takes", (gpti_ull)i);
+}
+
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
                               gpt_error *err) {
     gpti_generation *g;
+    gpt_result r;
     GPTI_TRY(gpti_enter(s, "gpt_resume", GPTI_GENERATES, err));
     if (s->doing != GPTI_GENERATES)
         return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_resume: an evaluation is under way"));
     g = s->gen;
+    r = gpti_con_resume(s, params, err);
+    if (r) return gpti_leave(s, r);
     if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
     g->fn = fn; g->user = user;
     s->held &= 1;
