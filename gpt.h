@@ -7889,6 +7889,7 @@ typedef struct gpti_try {           /* room of a work space: what trying a token
 
 typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
 
+enum { GPTI_THINK_NONE, GPTI_THINK_MAY_BEGIN, GPTI_THINK_INSIDE, GPTI_THINK_OVER };     /* _OVER: white space behind it is to go */
 enum { GPTI_CON_NONE, GPTI_CON_MARK, GPTI_CON_TRIGGER, GPTI_CON_ACTIVE, GPTI_FORCE = 512 };
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
@@ -7909,6 +7910,9 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              con_from, con_at;
     uint64_t            con_digest;
     gpti_word           mark;
+    /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
+    int                 think, thought;
+    size_t              think_at;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -10664,11 +10668,33 @@ static void gpti_con_start(gpt_session *s) {
 
 /* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until that
  * call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
-GPTI_UNUSED static void gpti_con_wait(gpt_session *s, const char *mark) {
+static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
     gpti_word_set(&g->mark, mark, strlen(mark));
     g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
+}
+
+/* How models mark the part of an answer that is thought. What a template has of these is what its model writes. */
+static const struct { char open[32], close[56]; } gpti_thoughts[] = {
+    { "<think>", "</think>" }, { "[THINK]", "[/THINK]" }, { "<|START_THINKING|>", "<|END_THINKING|>" },
+    { "<thinking>", "</thinking>" }, { "<mm:think>", "</mm:think>" }, { "<seed:think>", "</seed:think>" },
+    { "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>" } };
+enum { GPTI_THOUGHT_CHANNEL = 6, GPTI_N_THOUGHT };
+
+/* An answer under a constraint may begin with thinking instead, where a single token does. */
+static int gpti_opens_thought(const gpt_session *s, gpt_token id) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    return g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated && gpti_str_is(p, gpti_thoughts[g->thought].open);
+}
+
+/* What the host sees of a token: of control tokens only those that mark thinking, unless all are to be shown. */
+static gpti_str gpti_shown(const gpt_session *s, gpt_token id, int *edge) {
+    const gpti_generation *g = s->gen;
+    const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+    const int mark = g->think && (gpti_str_is(p, gpti_thoughts[g->thought].open) || gpti_str_is(p, gpti_thoughts[g->thought].close));
+    return gpti_tokenizer_shown(&s->m->tok, id, g->show || mark, edge);
 }
 
 /* The states behind a token, with take those of the session; 0: it may not come. *cost: tokens to the end from there */
@@ -10681,9 +10707,9 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     int edge = g->edge, phase = g->con_phase, ok = 1;
     size_t at = g->con_at, i = 0;
     const uint32_t n_frame = l->n_frame;
-    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 0, &edge);
+    const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, phase == GPTI_CON_MARK, &edge);
     *cost = 0;
-    if (gpti_tokenizer_is_control(&s->m->tok, id)) {
+    if (gpti_tokenizer_is_control(&s->m->tok, id) && phase != GPTI_CON_MARK) {
         if (phase == GPTI_CON_ACTIVE) { ok = gpti_step_token(l, t, now, &t->set[0], id); now = &t->set[0]; }
         else if (phase == GPTI_CON_TRIGGER && id == c->trigger_token) {
             phase = GPTI_CON_ACTIVE;
@@ -10721,6 +10747,13 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     return hit;
 }
 
+/* So few tokens are left that the thinking part has to end now: one for each byte of its marker, and for the
+ * shortest text. */
+static int gpti_mark_is_due(const gpt_session *s) {
+    const gpti_generation *g = s->gen;
+    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + g->params.constraint->cost[g->params.constraint->root] + 1;
+}
+
 /* May the token come next? A token that ends the text may where the text may end. */
 static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     gpti_generation *g = s->gen;
@@ -10731,7 +10764,11 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (end && g->n_generated < g->params.min_tokens) return 0;
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
-    if (!g->con_phase) return 1;
+    if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
+    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {
+        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
+        return p.n && p.n <= g->mark.len - g->con_at && !memcmp(p.p, g->mark.text + g->con_at, p.n);
+    }
     if (!gpti_con_token(s, id, 0, &cost)) return 0;
     if (more) *more = cost;
     return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
@@ -10742,7 +10779,8 @@ static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; b
     int edge = g->edge;
     uint32_t cost;
     if (g->ban.n_stop) gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 1);
-    if (g->con_phase) gpti_con_token(s, id, 1, &cost);
+    if (g->con_phase && gpti_opens_thought(s, id)) gpti_con_wait(s, gpti_thoughts[g->thought].close);
+    else if (g->con_phase) gpti_con_token(s, id, 1, &cost);
 }
 
 /* ---- Masks ---- */
@@ -10852,7 +10890,7 @@ static gpt_finish gpti_force(gpt_session *s) {
     size_t n = 0, n_id = 0, i, at;
     int b, edge = g->edge, over;
     gpt_finish why = GPT_FINISH_NONE;
-    if (g->con_phase != GPTI_CON_ACTIVE) return GPT_FINISH_NONE;
+    if (g->con_phase != GPTI_CON_ACTIVE || (g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated)) return GPT_FINISH_NONE;
     for (; n < sizeof text && (b = gpti_only_byte(l, now)) >= 0; n++) {
         const gpti_states *next;
         text[n] = (char)b;
@@ -11134,7 +11172,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpti_candidate *c = w->cand;
     const gpt_sample_params *p = &s->gen->params.sample;
     const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
-    const int active = s->gen->con_phase == GPTI_CON_ACTIVE;
+    const int active = s->gen->con_phase == GPTI_CON_ACTIVE && (s->gen->think != GPTI_THINK_MAY_BEGIN || s->gen->n_generated);
     const size_t n_word = s->m->hp.n_vocab / 32 + 1;
     size_t i, k, want;
     if (t->step == GPTI_CHOOSE_BEGIN) {
@@ -11366,6 +11404,62 @@ static size_t gpti_stream_pending(const gpti_stream *st, char out[GPTI_STOP_BYTE
     return part + st->at[st->longest];
 }
 
+/* What the host gets of an answer with a thinking part: that part goes to think, without its markers, the rest
+ * to fn. A marker may come in pieces: what may be its beginning waits. */
+static int gpti_hand_out(void *user, const char *text, size_t n) {
+    const gpt_session *s = (const gpt_session *)user;
+    gpti_generation *g = s->gen;
+    size_t i, from = 0, k;
+    int stop = 0;
+    for (i = 0; i < n && !stop && g->think; i++) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        void *to = inside ? g->params.think_user : g->user;
+        const int space = text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t';
+        if (g->think == GPTI_THINK_OVER) {
+            if (space) from = i + 1;
+            else { g->think = GPTI_THINK_NONE; i--; }
+            continue;
+        }
+        if (text[i] == mark[g->think_at]) {
+            if (!g->think_at && i > from && fn) stop = fn(to, text + from, i - from);
+            from = i + 1;
+            if (mark[++g->think_at]) continue;
+            g->think = inside ? GPTI_THINK_OVER : GPTI_THINK_INSIDE;
+            g->think_at = 0;
+        } else if (g->think_at) {                       /* it was none: the longest end of it that could be one stays */
+            for (k = g->think_at - 1; k && (memcmp(mark, mark + g->think_at - k, k) || mark[k] != text[i]); k--) {}
+            if (fn) stop = fn(to, mark, g->think_at - k);
+            g->think_at = k;
+            i--;
+        } else if (!inside && !space) g->think = GPTI_THINK_NONE;
+    }
+    if (n > from && !stop && !(g->think && g->think_at)) {
+        const int inside = g->think == GPTI_THINK_INSIDE;
+        const gpt_text_fn fn = inside ? g->params.think : g->fn;
+        if (fn) stop = fn(inside ? g->params.think_user : g->user, text + from, n - from);
+    }
+    return stop;
+}
+
+/* The answer is over: the beginning of a marker that did not go on is text. */
+static void gpti_hand_rest(gpt_session *s) {
+    gpti_generation *g = s->gen;
+    const int inside = g->think == GPTI_THINK_INSIDE;
+    const gpt_text_fn fn = inside ? g->params.think : g->fn;
+    const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
+    if (g->think_at && fn && g->stream.state != GPTI_STREAM_HOST) fn(inside ? g->params.think_user : g->user, mark, g->think_at);
+    g->think_at = 0;
+}
+
+/* Who gets the text, and with what. */
+static gpt_text_fn gpti_receiver(gpt_session *s, void **user) {
+    const int apart = s->gen->params.think && s->gen->think;
+    *user = apart ? s : s->gen->user;
+    return apart ? gpti_hand_out : s->gen->fn;
+}
+
 GPT_API gpt_result gpt_tokenize(const gpt_model *m, const char *text, size_t n_text, unsigned flags, gpt_token *ids,
     size_t max, size_t *n, gpt_error *err) {
     size_t count = 0;
@@ -11414,7 +11508,7 @@ static void gpti_take_back(gpt_session *s, size_t n) {
     gpti_str piece = { "", 0 };
     while (n && at) {
         int edge = --at == s->gen->edge_at;
-        piece = gpti_tokenizer_shown(t, s->token[at], s->gen->show, &edge);
+        piece = gpti_shown(s, s->token[at], &edge);
         kept = piece.n > n ? piece.n - n : 0;
         n -= piece.n - kept;
     }
@@ -11432,8 +11526,10 @@ static void gpti_take_back(gpt_session *s, size_t n) {
 static void gpti_finish(gpt_session *s, gpt_finish why) {
     gpti_generation *g = s->gen;
     gpti_stream *st = &g->stream;
-    if (why != GPT_FINISH_LENGTH)
-        gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, g->fn, g->user);
+    void *user;
+    const gpt_text_fn fn = gpti_receiver(s, &user);
+    if (why != GPT_FINISH_LENGTH) gpti_stream_finish(st, why == GPT_FINISH_END || why == GPT_FINISH_CONTEXT, fn, user);
+    if (fn == gpti_hand_out) gpti_hand_rest(s);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
     s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
@@ -11538,7 +11634,7 @@ static int gpti_roll(gpt_session *s) {
     size_t n = s->n_token, behind = g->stream.behind;
     int edge = 0;
     while (behind && n > keep)                  /* what the host has not been given stays */
-        behind -= gpti_min(behind, gpti_tokenizer_shown(&s->m->tok, s->token[--n], g->show, &edge).n);
+        behind -= gpti_min(behind, gpti_shown(s, s->token[--n], &edge).n);
     n = gpti_min(n - keep, (s->n_token - keep + 1) / 2);
     if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
     gpti_go_back(s, to);
@@ -11553,18 +11649,25 @@ static int gpti_roll(gpt_session *s) {
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     gpti_generation *g = s->gen;
     const int edge = g->edge;
+    gpt_text_fn fn;
     gpti_str piece;
+    void *user;
+    int n_stop;
     if (gpti_tokenizer_is_end(&s->m->tok, id) && !g->params.ignore_end) return GPT_FINISH_END;
     if (!gpti_n_free(s) && !gpti_roll(s)) return GPT_FINISH_CONTEXT;
-    g->n_generated++;
     if (s->n_token == g->con_from) g->con_edge = edge;      /* a chat may have set it behind gpti_begin */
     if (gpti_has_mask(s)) gpti_con_take(s, id);
-    piece = gpti_tokenizer_shown(&s->m->tok, id, g->show, &g->edge);
+    g->n_generated++;
+    piece = gpti_shown(s, id, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
-    gpti_stream_push(&g->stream, piece.p, piece.n, g->fn, g->user);
+    n_stop = g->stream.n_stop;
+    if (g->params.think && g->think) g->stream.n_stop = 0;     /* they end the answer, not what is thought */
+    fn = gpti_receiver(s, &user);
+    gpti_stream_push(&g->stream, piece.p, piece.n, fn, user);
+    g->stream.n_stop = n_stop;
     return gpti_enough(s);
 }
 
@@ -11712,7 +11815,7 @@ static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
-    size_t finish, edge_at;
+    size_t finish, edge_at, think, thought, think_at;
     gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
@@ -11726,6 +11829,11 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpti_save_at_size(f, &g->n_prompt); gpti_save_at_size(f, &g->n_generated);
     gpti_save_at_int(f, &g->show); gpti_save_at_int(f, &g->edge); gpti_save_at_int(f, &g->stale);
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
+    think = gpti_save_size(f, (size_t)g->think, GPTI_THINK_OVER);
+    thought = gpti_save_size(f, (size_t)g->thought, GPTI_N_THOUGHT - 1);
+    think_at = gpti_save_size(f, g->think_at, strlen(think == GPTI_THINK_INSIDE ? gpti_thoughts[f->fail ? 0 : thought].close :
+                                                     gpti_thoughts[f->fail ? 0 : thought].open) - 1);
+    if (f->c && !f->fail) { g->think = (int)think; g->thought = (int)thought; g->think_at = think_at; }
     if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
     gpti_save_stream(f, &g->stream);
 }
@@ -11935,7 +12043,7 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
  *
  * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
  * as json.dumps writes, no changing of lists and dicts. Where they are more, these are refused by name:
- * include, import, extends, block, with, recursive loops, chained comparisons, *args. Integers have 64
+ * include, import, extends, block, recursive loops, chained comparisons, *args. Integers have 64
  * bits; upper and lower know Latin, Greek and Cyrillic letters. */
 enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
 
@@ -11943,7 +12051,7 @@ enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPT
        GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
 
 typedef struct gpti_jval {
-    uint8_t  kind;
+    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: a generator */
     uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
@@ -12041,7 +12149,7 @@ static int gpti_j_room(gpti_jinja *j, void **table, size_t n, size_t *cap, size_
     }
     p = gpti_alloc_raw(j->mem, more * size);
     if (!p) { gpti_j_fail(j, GPT_E_MEMORY, "out of memory"); return 0; }
-    if (n) memcpy(p, *table, n * size);
+    if (*cap) memcpy(p, *table, n * size);
     gpti_free(j->mem, *table);
     j->bytes += (more - *cap) * size;
     *table = p; *cap = more;
@@ -12313,7 +12421,7 @@ static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
     if (!gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
         !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
     if (n) memcpy(j->out + j->n_out, p, n);
-    memset(j->out_own + j->n_out, own, n);
+    if (n) memset(j->out_own + j->n_out, own, n);
     j->n_out += n;
 }
 
@@ -12355,7 +12463,9 @@ static void gpti_j_put_quoted(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
         if (c && (f->json || (c > plain && c < plain + 5))) n = snprintf(buf, sizeof buf, "\\%c", letters[c - plain]);
         else if (!f->json && u == (uint32_t)quote) n = snprintf(buf, sizeof buf, "\\%c", quote);
         else if (u < 32 || (u == 127 && !f->json)) n = snprintf(buf, sizeof buf, f->json ? "\\u%04x" : "\\x%02x", (unsigned)u);
-        else if (!f->json && u >= 0x80 && u < 0xA1) n = snprintf(buf, sizeof buf, "\\x%02x", (unsigned)u);
+        else if (!f->json && (u >= 0x80 && (u < 0xA0 || u == 0xAD || gpti_chat_space(p, k) || (u >= 0x200B && u <= 0x200F) ||
+                 (u >= 0x202A && u <= 0x202E) || (u >= 0x2060 && u <= 0x206F) || u == 0xFEFF)))
+            n = snprintf(buf, sizeof buf, u < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)u);
         else if (f->ascii && u >= 0x10000)
             n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)), (unsigned)(0xDC00 | (u & 0x3FF)));
         else if (f->ascii && u > 127) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
@@ -12400,6 +12510,7 @@ static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
     const size_t base = j->n_stack;
     int quoted = f->json;
     while (!j->fail) {
+        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT, "a generator is printed: it needs |list");
         gpti_jval *at;
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
@@ -12485,7 +12596,7 @@ static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in
 static int gpti_j_truth(gpti_jval v) {
     if (v.kind <= GPTI_J_NONE) return 0;
     if (v.kind == GPTI_J_FLOAT) return v.u.f != 0.0;
-    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0;
+    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST && v.mark);
 }
 
 static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
@@ -12578,6 +12689,7 @@ static gpti_jval gpti_j_part(gpti_jval s, size_t from, size_t n) { return gpti_j
 static gpti_jval gpti_j_elements(gpti_jinja *j, gpti_jval v) {
     size_t i, n = 0, k;
     uint32_t u;
+    v.mark = 0;
     if (gpti_j_is_list(v)) return v;
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_val(GPTI_J_LIST, 0, 0);
     if (v.kind == GPTI_J_STR)
@@ -12914,8 +13026,7 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
     gpti_jval bound[2];
     int b, text = v.kind == GPTI_J_STR;
     bound[0] = from; bound[1] = to;
-    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a slice");
-    if (v.kind != GPTI_J_STR && !gpti_j_is_list(v)) return gpti_j_undefined();
+    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark)) return gpti_j_bad(j, v, "a slice");
     for (b = 0; b < 2; b++) {
         if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
         i[b] = bound[b].u.i;
@@ -12965,7 +13076,7 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     gpti_j_arg(j, a, 0, NULL, &x);
     switch (which) {
     case GPTI_J_T_BOOLEAN: return v.kind == GPTI_J_BOOL;
-    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
+    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
     case GPTI_J_T_DEFINED: return v.kind != GPTI_J_UNDEFINED;
     case GPTI_J_T_UNDEFINED: return v.kind == GPTI_J_UNDEFINED;
     case GPTI_J_T_EQ: case GPTI_J_T_EQUALTO: case GPTI_J_T_EQ2: return gpti_j_equal(j, v, x);
@@ -12986,7 +13097,7 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     case GPTI_J_T_IN: return gpti_j_in(j, v, x);
     case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
         v.kind == GPTI_J_LOOP;
-    case GPTI_J_T_SEQUENCE: return v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT;
+    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT && (v.kind == GPTI_J_STR || !v.mark));
     case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
     case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
     case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
@@ -13121,6 +13232,7 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
     size_t i, n = 0, k;
     const size_t base = j->n_stack;
     int test = -1, has_otherwise = 0;
+    if (which != GPTI_J_F_UNIQUE && which != GPTI_J_F_MIN && which != GPTI_J_F_MAX && !gpti_j_truth(v)) v = gpti_j_undefined();
     v = gpti_j_elements(j, v);
     if (which == GPTI_J_F_MAP && !a->n) {
         if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT, "map needs a filter or an attribute");
@@ -13163,7 +13275,9 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
     if (which == GPTI_J_F_UNIQUE && !j->fail)
         for (i = 0; i < n; i++) j->stack[base + i] = j->stack[base + 2 * i + 1];
     if (!j->fail) j->n_stack = base + n;
-    return gpti_j_make(j, GPTI_J_LIST, n);
+    v = gpti_j_make(j, GPTI_J_LIST, n);
+    v.mark = 1;
+    return v;
 }
 
 /* All that work on one value. */
@@ -13182,7 +13296,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_TITLE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_TITLE_FILTER);
     case GPTI_J_F_LOWER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_LOWER);
     case GPTI_J_F_UPPER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_UPPER);
-    case GPTI_J_F_STRING: case GPTI_J_F_SAFE: return gpti_j_to_string(j, v);
+    case GPTI_J_F_STRING: return gpti_j_to_string(j, v);
+    case GPTI_J_F_SAFE: v = gpti_j_to_string(j, v); v.mark = 1; return v;
     case GPTI_J_F_TOJSON: return gpti_j_tojson(j, v, a);
     case GPTI_J_F_INDENT: return gpti_j_indent(j, gpti_j_to_string(j, v), a);
     case GPTI_J_F_TRIM: gpti_j_arg(j, a, 0, "chars", &x); return gpti_j_strip(j, gpti_j_to_string(j, v), x, 3);
@@ -13194,10 +13309,10 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
         if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
         return gpti_j_to_number(j, v, 1, x);
     case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
-        if (v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT))
+        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT && !v.mark))
             return gpti_j_int((int64_t)gpti_j_length(j, v));
         return gpti_j_bad(j, v, "length");
-    case GPTI_J_F_ITEMS: return gpti_j_pairs(j, v, 0);
+    case GPTI_J_F_ITEMS: v = gpti_j_pairs(j, v, 0); v.mark = 1; return v;
     case GPTI_J_F_DICTSORT:
         if (v.kind != GPTI_J_DICT) return gpti_j_bad(j, v, "dictsort");
         i = gpti_j_arg(j, a, 1, "by", &x) && gpti_j_is(j, x, "value");
@@ -13211,8 +13326,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
         list = gpti_j_elements(j, v);
         return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
-    case GPTI_J_F_REVERSE: x = gpti_j_none(); return gpti_j_slice(j, v, x, x, gpti_j_int(-1));
-    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; return list;
+    case GPTI_J_F_REVERSE: x = gpti_j_none(); v = gpti_j_slice(j, v, x, x, gpti_j_int(-1)); if (gpti_j_is_list(v)) v.mark = 1; return v;
+    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; list.mark = 0; return list;
     case GPTI_J_F_JOIN:
         gpti_j_arg(j, a, 0, "d", &x);
         if (gpti_j_arg(j, a, 1, "attribute", &y)) {
@@ -13400,10 +13515,28 @@ static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
     return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, n);
 }
 
+static gpti_jval gpti_j_escape(gpti_jinja *j, gpti_jval s) {
+    static const char *const as[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
+    const size_t from = j->n_out;
+    size_t i;
+    for (i = 0; i < s.n && !s.mark && !j->fail; i++) {
+        const char *p = j->text[s.u.at + i] ? strchr("&<>'\"", j->text[s.u.at + i]) : NULL;
+        if (!p) gpti_j_put_string(j, gpti_j_part(s, i, 1));
+        else { p = as[strlen("&<>'\"") - strlen(p)]; gpti_j_put(j, p, strlen(p), j->own[s.u.at + i]); }
+    }
+    return s.mark ? s : gpti_j_printed(j, from);
+}
+
 static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jval b) {
     gpti_jval v = gpti_j_int(0);
     const int whole = gpti_j_is_int(a) && gpti_j_is_int(b);
-    if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_j_join2(j, a, b);
+    if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) {
+        const uint8_t safe = a.mark | b.mark;
+        if (safe) { a = gpti_j_escape(j, a); b = gpti_j_escape(j, b); }
+        v = gpti_j_join2(j, a, b);
+        v.mark = safe;
+        return v;
+    }
     if (code == GPTI_J_ADD && gpti_j_is_list(a) && a.kind == b.kind) {
         size_t i;
         for (i = 0; i < a.n && !j->fail; i++) gpti_j_push(j, j->val[a.u.at + i]);
@@ -13528,6 +13661,10 @@ static void gpti_j_run(gpti_jinja *j) {
         case GPTI_J_CONCAT:
             b = gpti_j_to_string(j, gpti_j_pop(j)); a = gpti_j_to_string(j, gpti_j_pop(j));
             gpti_j_push(j, gpti_j_join2(j, a, b));
+            break;
+        case GPTI_J_ADD: case GPTI_J_SUB: case GPTI_J_MUL: case GPTI_J_DIV: case GPTI_J_IDIV: case GPTI_J_MOD: case GPTI_J_POW:
+            b = gpti_j_pop(j); a = gpti_j_pop(j);
+            gpti_j_push(j, gpti_j_arithmetic(j, op.code, a, b));
             break;
         case GPTI_J_FOR:
             a = gpti_j_elements(j, gpti_j_pop(j));
@@ -13816,21 +13953,22 @@ static void gpti_j_call_op(gpti_jinja *j, const gpti_jopen *e) {
     if (e->code == GPTI_J_TEST && e->jump) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
 }
 
-/* A bracket's end, in front of which an element is (have) or, as after a comma, is not. */
-static void gpti_j_close(gpti_jinja *j, int token, int have) {
+/* A bracket's end, in front of which an element is (have) or, as after a comma, is not. 2 behind a filter's or
+ * test's, else 1. */
+static int gpti_j_close(gpti_jinja *j, int token, int have) {
     static const char close[] = " )]}])";
     gpti_jopen e;
     if (have) gpti_j_complete(j);
-    if (j->fail) return;
+    if (j->fail) return 1;
     e = *gpti_j_top(j);
-    if (e.kind > GPTI_J_ARGS || close[e.kind] != token) { gpti_j_expected(j, "another bracket"); return; }
+    if (e.kind > GPTI_J_ARGS || close[e.kind] != token) { gpti_j_expected(j, "another bracket"); return 1; }
     if (e.kind == GPTI_J_INDEX) {
         if (!have && !e.count) gpti_j_expected(j, "an index");
         if (e.count && !have) gpti_j_const(j, gpti_j_none());
         if (e.count == 1) gpti_j_const(j, gpti_j_none());
         j->n_open--;
         gpti_j_emit(j, e.count ? GPTI_J_SLICE : GPTI_J_ITEM, 0, 0);
-        return;
+        return 1;
     }
     if (e.kind == GPTI_J_BRACE && e.names != (uint32_t)have) gpti_j_expected(j, "a value");
     if (have && e.kind != GPTI_J_PAREN) { gpti_j_element(j); e = *gpti_j_top(j); }
@@ -13839,6 +13977,7 @@ static void gpti_j_close(gpti_jinja *j, int token, int have) {
     else if (e.kind == GPTI_J_BRACKET) gpti_j_emit(j, GPTI_J_MAKE, e.count, GPTI_J_LIST);
     else if (e.kind == GPTI_J_BRACE) gpti_j_emit(j, GPTI_J_MAKE, 2 * (size_t)e.count, GPTI_J_DICT);
     else if (e.count || !have) gpti_j_emit(j, GPTI_J_MAKE, e.count + (uint32_t)have, GPTI_J_TUPLE);
+    return e.kind == GPTI_J_ARGS && (e.code == GPTI_J_FILTER || e.code == GPTI_J_TEST) ? 2 : 1;
 }
 
 /* A filter or test of this name, with what stands in its brackets. */
@@ -13903,9 +14042,9 @@ static int gpti_j_operand(gpti_jinja *j) {
     case '{': gpti_j_open_level(j, GPTI_J_BRACE, 0, 0); break;
     case '-': case '+': gpti_j_open(j, GPTI_J_OPERATOR, 10, j->tk == '-' ? GPTI_J_NEG : GPTI_J_POS); break;
     case ')': case ']': case '}':                       /* empty, or behind a comma */
-        gpti_j_close(j, j->tk, 0);
+        which = gpti_j_close(j, j->tk, 0);
         gpti_j_next(j);
-        return 1;
+        return which;
     case ':':
         if (e->kind == GPTI_J_INDEX && e->count < 2) {
             gpti_j_const(j, gpti_j_none());
@@ -13944,7 +14083,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
     while (!j->fail) {
         gpti_jopen *e = gpti_j_top(j);
         if (!have) { have = gpti_j_operand(j); continue; }
-        if (j->tk == '.') {
+        if (have == 1 && j->tk == '.') {
             gpti_j_next(j);
             if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0); gpti_j_next(j); continue; }
             if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); break; }
@@ -13956,7 +14095,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
             have = 0;
             continue;
         }
-        if (j->tk == '(' || j->tk == '[') {
+        if (j->tk == '(' || (have == 1 && j->tk == '[')) {          /* behind a filter only '(' */
             gpti_j_open_level(j, j->tk == '(' ? GPTI_J_ARGS : GPTI_J_INDEX, GPTI_J_CALL, 0);
             gpti_j_next(j);
             have = 0;
@@ -13971,7 +14110,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
             if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { negated = 1; gpti_j_next(j); }
             i = j->n_open;
             gpti_j_named(j, code, negated);
-            have = j->n_open == i;
+            have = j->n_open == i ? 2 : 0;
             continue;
         }
         for (i = 0; i < sizeof operators / sizeof *operators && operators[i].token != j->tk; i++) {}
@@ -13997,7 +14136,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         if (j->tk == ')' || j->tk == ']' || j->tk == '}') {
             gpti_j_complete(j);
             if (j->n_open == base + 1) break;           /* a bracket around all of it */
-            gpti_j_close(j, j->tk, 1);
+            have = gpti_j_close(j, j->tk, 1);
             gpti_j_next(j);
             continue;
         }
@@ -14053,7 +14192,7 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
     }
     if (!j->fail) {
         gpti_j_complete(j);
-        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (uint32_t)have, GPTI_J_TUPLE);
+        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (have != 0), GPTI_J_TUPLE);
     }
     j->n_open = base;
 }
@@ -14203,10 +14342,10 @@ static void gpti_j_tag_call(gpti_jinja *j) {
 }
 
 static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro endset "
-    "filter for generation if macro set";
+    "endwith filter for generation if macro set with";
 enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_ELSE, GPTI_J_ENDCALL, GPTI_J_ENDFILTER,
-       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_FILTER_TAG,
-       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET };
+       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_ENDWITH, GPTI_J_FILTER_TAG,
+       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET, GPTI_J_WITH };
 
 /* The tag that ends a block is the right one? */
 static int gpti_j_ends(gpti_jinja *j, int kind) {
@@ -14312,9 +14451,22 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
         j->pos = pos; j->line_at = line; j->line_start = start;
         break;
     }
+    case GPTI_J_WITH:
+        gpti_j_emit(j, GPTI_J_SCOPE, 0, 0);
+        gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 1);
+        while (j->tk != GPTI_J_T_END && !j->fail) {
+            k = j->tk_name;
+            gpti_j_need(j, GPTI_J_T_NAME, "a name");
+            gpti_j_need(j, '=', "'='");
+            gpti_j_expression(j, GPTI_J_NO_COMMA);
+            gpti_j_emit(j, GPTI_J_STORE, k, 0);
+            if (j->tk != GPTI_J_T_END) gpti_j_need(j, ',', "','");
+        }
+        break;
     case GPTI_J_GENERATION: gpti_j_emit(j, GPTI_J_SCOPE, 0, 0); gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 0); break;
-    default:                                            /* endgeneration */
+    default:                                            /* endgeneration, endwith */
         if (!gpti_j_ends(j, GPTI_J_TAG_GENERATION)) break;
+        if (gpti_j_top(j)->code != (which == GPTI_J_ENDWITH)) gpti_j_ends(j, GPTI_J_TAG_IF);
         j->n_open--;
         gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
     }
@@ -14800,6 +14952,26 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
+/* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
+ * one, or neither: then the model may. A constraint waits for its end. */
+static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
+    gpti_generation *g = s->gen;
+    gpti_str tail = { "", 0 };
+    const char *p, *open = NULL, *close = NULL;
+    size_t i, k;
+    for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
+         (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
+    if (i == GPTI_N_THOUGHT) return;
+    for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
+    if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) open = p;
+    tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) close = p;
+    g->thought = (int)i;
+    g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
+    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s, gpti_thoughts[i].close);
+}
+
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
     const gpt_chat_params *chat, const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err) {
     gpti_chat c;
@@ -14830,6 +15002,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->cut_digest = gpti_chat_digest(&c, (size_t)begin, c.n_drop);
         s->gen->n_prompt = n - keep; s->n_committed = 0;
         s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;  /* gpt-oss: tokens that part an answer are handed out */
+        gpti_chat_thought(s, &c);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
             s->gen->edge = 1;

@@ -26,7 +26,7 @@ static char *read_block(size_t n) {
 
 static void answer(char kind, const char *text, size_t n) {
     printf("%c %lu\n", kind, (unsigned long)n);
-    fwrite(text, 1, n, stdout);
+    if (n) fwrite(text, 1, n, stdout);
 }
 
 static void render(const char *jinja, const char *variables, const char *date) {
