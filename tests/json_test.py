@@ -174,17 +174,17 @@ def strict(data):
     return value
 
 
-def generations(build, folder, n):
+def generations(build, folder, schemas, n):
     path = os.path.join(folder, "schemas")
     with open(path, "w", encoding="utf-8") as f:
-        for s in SCHEMAS:
+        for s in schemas:
             jsonschema.Draft202012Validator.check_schema(s)
             f.write(json.dumps(s, ensure_ascii=False) + "\n")
-    validators = [jsonschema.Draft202012Validator(s, format_checker=FORMATS) for s in SCHEMAS]
+    validators = [jsonschema.Draft202012Validator(s, format_checker=FORMATS) for s in schemas]
     done = subprocess.run([build + "/json_probe", "generate", path, str(n), str(MAX_TOKENS)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for line in done.stderr.decode("utf-8", "replace").splitlines():
         check(False, line)
-    out, at, count, tokens, different = done.stdout, 0, 0, 0, [set() for _ in SCHEMAS]
+    out, at, count, tokens, different = done.stdout, 0, 0, 0, [set() for _ in schemas]
     while at < len(out):
         end = out.index(b"\n", at)
         which, result, finish, n_token, n_byte = map(int, out[at:end].split())
@@ -195,15 +195,15 @@ def generations(build, folder, n):
         different[which].add(data)
         name = "schema %d, text %d: " % (which, count - 1)
         if result:
-            check(False, name + "no text", data.decode("utf-8", "replace"), SCHEMAS[which])
+            check(False, name + "no text", data.decode("utf-8", "replace"), schemas[which])
             continue
         try:
             value = strict(data)
             error = next(validators[which].iter_errors(value), None)
             check(error is None and n_token <= MAX_TOKENS and finish in (1, 3), name + (error.message[:200] if error else "finish, tokens"), data,
-                  finish, n_token, SCHEMAS[which])
+                  finish, n_token, schemas[which])
         except ValueError as e:
-            check(False, name + str(e), data, finish, n_token, SCHEMAS[which])
+            check(False, name + str(e), data, finish, n_token, schemas[which])
     check(done.returncode == 0 and count == n, "json_probe generate", done.returncode, count, n)
     print("%d texts, %.1f tokens each; different ones of a schema: %d to %d" %
           (count, tokens / max(count, 1), min(map(len, different)), max(map(len, different))))
@@ -295,6 +295,118 @@ def texts():
         if not is_json(bytes(t)):
             bad.append(bytes(t))
     return good, bad
+
+
+# ---- random schemas ----------------------------------------------------------------------------------------------------
+
+NAMES = ["a", "ab", "abc", "b", "ba", "c", "d\n", "é"]         # sorted: a check takes properties in the schema's order, others last
+OTHERS = ["éz", "ézz"]
+WORDS = ["", "a", "ab", "abc", "x", "é", "🐎", "a\"b", "\\", "\n", "0", "aaaa", "A-12"]
+NUMBERS = [0, 1, -1, 2, 5, 7, 10, 99, 100, -5, -7, 0.5, -0.5, 1.5, 2.25, 12345, -100]
+
+
+class Random(random.Random):
+    def value(self, depth):
+        kind = self.randrange(7 if depth else 5)
+        if kind == 0:
+            return self.choice([None, True, False])
+        if kind < 3:
+            return self.choice(NUMBERS)
+        if kind < 5:
+            return self.choice(WORDS)
+        if kind == 5:
+            return [self.value(depth - 1) for _ in range(self.randrange(4))]
+        return {n: self.value(depth - 1) for n in sorted(self.sample(NAMES + OTHERS, self.randrange(4)))}
+
+    def bounded(self, schema, least, most):
+        low, high = self.choice(least), self.choice(most)
+        if low is not None:
+            schema[self.choice(["minimum", "exclusiveMinimum"])] = low
+        if high is not None and (low is None or high > low + 1):
+            schema[self.choice(["maximum", "exclusiveMaximum"])] = high
+        return schema
+
+    def schema(self, depth):
+        kind = self.randrange(13 if depth else 8)
+        if kind == 0:
+            return {"type": self.choice(["null", "boolean", "string", "integer", "number"])}
+        if kind == 1:
+            return self.bounded({"type": "integer"}, [None, -100, -7, 0, 1, 5, 10], [None, 0, 3, 9, 10, 99, 100, 1000])
+        if kind == 2:
+            return self.bounded({"type": "number"}, [None, -2.5, -1, 0, 0.25, 5], [None, 0.5, 2.5, 3, 10, 99.75])
+        if kind == 3:
+            low = self.choice([0, 0, 1, 2])
+            return {"type": "string", "minLength": low, "maxLength": low + self.choice([0, 1, 3])}
+        if kind == 4:
+            return {"enum": [self.value(1) for _ in range(self.choice([1, 2, 4]))]}
+        if kind == 5:
+            return {"type": "string", "pattern": self.choice(["^a+$", "a", "^[a-z]{1,3}$", "^(ab|ba)*$", "^.$", "^[^a]*$", "^A-[0-9]{2}$", "b$", "^a"])}
+        if kind < 8:
+            return self.choice([{}, {"type": ["string", "null"]}, {"type": ["integer", "boolean", "array"]}, {"type": ["number", "object"]}])
+        if kind == 8:
+            low = self.choice([0, 0, 1, 2])
+            s = {"type": "array", "items": self.schema(depth - 1), "minItems": low}
+            return {**s, "maxItems": low + self.choice([0, 1, 2])} if self.random() < 0.5 else s
+        if kind < 12:
+            names = sorted(self.sample(NAMES, self.randrange(5)))
+            s = {"type": "object", "properties": {n: self.schema(depth - 1) for n in names}}
+            s["required"] = [n for n in names if self.random() < 0.5]
+            return self.choice([s, {**s, "additionalProperties": False}, {**s, "additionalProperties": self.schema(depth - 1)}])
+        return {"anyOf": [self.schema(depth - 1) for _ in range(self.choice([2, 3]))]}
+
+    def near(self, s, depth=4):
+        """A value that the schema takes, or nearly."""
+        if not s or depth == 0 or self.random() < 0.06:
+            return self.value(1)
+        if "anyOf" in s:
+            return self.near(self.choice(s["anyOf"]), depth)
+        if "enum" in s:
+            return self.choice(s["enum"])
+        kind = s["type"] if isinstance(s["type"], str) else self.choice(s["type"])
+        if kind in ("integer", "number"):
+            edges = [v + e for k, v in s.items() if k != "type" for e in (0, 1, -1, 0.5, 0.001, -0.001)]
+            v = self.choice(edges) if edges and self.random() < 0.8 else self.choice(NUMBERS)
+            return int(v) if v == int(v) or kind == "integer" and self.random() < 0.9 else v
+        if kind == "string":
+            if "pattern" in s:
+                return self.choice(["a", "aa", "ab", "ba", "abba", "A-12", "b", "x", "é", "", "xab", "cb", "aab"])
+            n = self.choice([s.get("minLength", 0), s.get("maxLength", 3)]) + self.choice([0, 0, 0, 1, -1])
+            return "".join(self.choice("ab\"\\é🐎\n") for _ in range(n))
+        if kind == "array":
+            n = self.choice([s.get("minItems", 0), s.get("maxItems", 2)]) + self.choice([0, 0, 0, 1, -1])
+            return [self.near(s.get("items", {}), depth - 1) for _ in range(n)]
+        if kind == "object":
+            names = [n for n in s.get("properties", {}) if self.random() < (0.95 if n in s["required"] else 0.5)]
+            more = s.get("additionalProperties", {}) or {}
+            value = {n: self.near(s["properties"][n], depth - 1) for n in names}
+            return {**value, **{n: self.near(more, depth - 1) for n in OTHERS if self.random() < 0.2}}
+        return self.choice([None, True, False])
+
+    def text(self, v):
+        def space():
+            return self.choice(["", "", " ", "\n"])
+        if isinstance(v, list):
+            return "[" + ",".join(space() + self.text(x) + space() for x in v) + "]"
+        if isinstance(v, dict):
+            members = (space() + self.text(k) + space() + ":" + space() + self.text(v[k]) + space() for k in sorted(v))
+            return "{" + ",".join(members) + "}"
+        return json.dumps(v, ensure_ascii=False)
+
+
+def random_schemas(build, folder, n):
+    r = Random(n)
+    schemas = [r.schema(3) for _ in range(max(n // 5, 50))]
+    records, expected = [], []
+    for s in schemas:
+        takes = jsonschema.Draft202012Validator(s).is_valid
+        for _ in range(8):
+            value = r.near(s)
+            records.append(("schema", json.dumps(s, ensure_ascii=False).encode("utf-8"), r.text(value).encode("utf-8")))
+            expected.append(takes(value))
+    for (_, form, data), taken, answer in zip(records, expected, probe(build, folder, records)):
+        check(not isinstance(answer, str) and (answer[0] == 0) == taken, "random schema " + ("takes" if taken else "refuses"), data, form, answer)
+    print("%d random schemas, %d values, of which %d are valid" % (len(schemas), len(expected), sum(expected)))
+    generations(build, folder, schemas, n)
 
 
 def probe(build, folder, records):
@@ -399,7 +511,8 @@ def main():
         tell_apart(build, folder)
         published(build, folder)
         templates(build, folder)
-        generations(build, folder, n)
+        generations(build, folder, SCHEMAS, n)
+        random_schemas(build, folder, n)
     print("json_py: %d passed, %d failed" % (PASSED, FAILED))
     return FAILED != 0
 
