@@ -18,6 +18,7 @@ import jsonschema
 
 PASSED = FAILED = 0
 GRAMMARS = "../shared/data/grammars"
+MODEL = "examples/models/stories.gguf"
 MAX_TOKENS = 256
 
 
@@ -464,6 +465,14 @@ def published(build, folder):
             with open(os.path.join(GRAMMARS, name), "rb") as f:
                 answer = probe(build, folder, [("gbnf", f.read(), b"\x01")])[0]
             check(not isinstance(answer, str), name, answer)
+            written = [build + "/json", "-m", MODEL, "--grammar", os.path.join(GRAMMARS, name), "-p", "Once upon a time", "-n", "80", "--temp", "1.5"]
+            for seed in ("1", "2") if os.path.isfile(MODEL) else ():
+                done = subprocess.run(written + ["--seed", seed], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                path = os.path.join(folder, "written")
+                with open(path, "wb") as f:
+                    f.write(done.stdout)
+                checked = subprocess.run(written[:1] + written[3:5] + ["--check", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                check(done.returncode == 0 and checked.returncode == 0, "a text of " + name, done.stdout, done.stderr, checked.stderr)
     with open(os.path.join(GRAMMARS, "cases.json"), encoding="utf-8") as f:
         cases = json.load(f)
     records, listed = [], []

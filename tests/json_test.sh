@@ -58,6 +58,33 @@ run json --grammar "$tmp/g.gbnf" --check "$tmp/text"
 check "json, a rule that begins with itself: an error, or taken" test $status -eq 2 -o $status -eq 1
 out=$(printf '[]' | "$bin/json" --json --check - 2>&1); same "json --check - is stdin" "0" "$?"
 
+# ---- 60,000 brackets within each other: refused at a byte, a named error, or taken; never an overflow of the stack
+nest() { awk -v n=60000 -v a="$1" -v b="$2" -v c="$3" 'BEGIN { for (i = 0; i < n; i++) printf "%s", a; printf "%s", b; for (i = 0; i < n; i++) printf "%s", c }'; }
+nest '[' '' ']' >"$tmp/deep"
+run json --json --check "$tmp/deep"
+same "deep arrays: exit status" 1 $status
+like "deep arrays: a byte" '^[1-9][0-9]*$' "$out"
+nest '{"a":' 1 '}' >"$tmp/deep"
+run json --json --check "$tmp/deep"
+same "deep objects: exit status" 1 $status
+printf a >"$tmp/text"
+set -f
+for deep in '[ 1 ]' '{"items": {} }' '{"anyOf":[ {} ]}' '{"not": {} }' '{"enum":[ 1 ]}'; do
+    nest $deep >"$tmp/deep"
+    run json --schema "$tmp/deep" --check "$tmp/text"
+    same "a deep schema of $deep: exit status" 2 $status
+    like "a deep schema of $deep: message" '^json: .*/deep: .' "$err"
+done
+for deep in '( "a" )' '[ a ]' '("x"| "a" )*'; do
+    { printf 'root ::= '; nest $deep; } >"$tmp/deep"
+    run json --grammar "$tmp/deep" --check "$tmp/text"
+    check "a deep grammar of $deep: exit status $status" test $status -le 2
+done
+set +f
+{ printf '{"type":"string","pattern":"'; nest '(' a ')'; printf '"}'; } >"$tmp/deep"
+run json --schema "$tmp/deep" --check "$tmp/text"
+check "a deep pattern: exit status $status" test $status -le 2
+
 fails() { what=$1 regex=$2; shift 2; run "$@"; same "$what: exit status" 1 $status; same "$what: stdout" "" "$out"; like "$what" "$regex" "$err"; }
 fails "two forms"          '^json: --schema, --grammar and --json exclude' json --json --schema x --check y
 fails "no such schema"     "^json: $tmp/none: "                    json --schema "$tmp/none" --check "$tmp/text"
