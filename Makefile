@@ -116,7 +116,7 @@ JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
 NEEDS_cli = bench chat embed_model generate hello json naive npc perplexity tokenize tools train train_naive
-NEEDS_json = json json_probe tools
+NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
 
 test: | $(B)/t

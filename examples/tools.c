@@ -186,9 +186,9 @@ typedef struct {
     const char *args;                   /* the member of the object, or what stands between the name and the arguments */
     const char *quote;                  /* NULL: the arguments are JSON; else what stands on both sides of a string */
 
-    /* Constraining: behind trigger (NULL: from the beginning, unless the text begins otherwise) comes, of NAMED calls, this, where
-     * `x` is the control token x if the model has one. OBJECT and LIST are JSON and have a schema. */
-    const char *trigger, *call;
+    /* Constraining: behind trigger (NULL: from the beginning, unless the text begins otherwise) comes a call; of an answer that must
+     * be one, before stands ahead. `x` is the control token x if the model has one. */
+    const char *trigger, *before, *call;
 
     /* What goes back. {call} in the first, for each call; of the result {result} is JSON, {text} the same as a string's content. */
     const char *call_message, *one_call, *result_message;
@@ -199,21 +199,23 @@ typedef struct {
 
 static const syntax syntaxes[] = {
     { "hermes", { "<tool_call>", "\"arguments", NULL }, { "<function=", "<arg_key>", "<tool_calls>" },
-      "<tool_call>", "</tool_call>", OBJECT, "arguments", NULL, "<tool_call>", NULL,
+      "<tool_call>", "</tool_call>", OBJECT, "arguments", NULL,
+      "<tool_call>", "`<tool_call>`\n", "{\"name\": \"{name}\", \"arguments\": {args}}",
       CALLS("\"content\": \"\", "), ONE_CALL(""), "{\"role\": \"tool\", \"name\": \"{name}\", \"content\": \"{text}\"}" },
     { "llama3", { "<|start_header_id|>", "ipython", "\"parameters\"" }, { NULL, NULL, NULL },
-      "", "", OBJECT, "parameters", NULL, NULL, "{\"name\": \"{name}\", \"parameters\": {args}}",
+      "", "", OBJECT, "parameters", NULL, NULL, "", "{\"name\": \"{name}\", \"parameters\": {args}}",
       CALLS(""), ONE_CALL(""), "{\"role\": \"ipython\", \"content\": \"{text}\"}" },
     { "mistral", { "[TOOL_CALLS]", NULL, NULL }, { "[ARGS]", NULL, NULL },
-      "[TOOL_CALLS]", "", LIST, "arguments", NULL, "[TOOL_CALLS]", NULL,
+      "[TOOL_CALLS]", "", LIST, "arguments", NULL,
+      "[TOOL_CALLS]", "`[TOOL_CALLS]`", "[{\"name\": \"{name}\", \"arguments\": {args}}]",
       CALLS("\"content\": \"\", "), ONE_CALL("\"id\": \"{id}\", "), "{\"role\": \"tool\", \"tool_call_id\": \"{id}\", \"content\": \"{text}\"}" },
     { "harmony", { "<|channel|>", "commentary", "<|message|>" }, { NULL, NULL, NULL },
       "to=functions.", "<|call|>", NAMED, "<|message|>", NULL,
-      "to=functions.", "{name}{channel} `<|constrain|>`json`<|message|>`{args}",
+      "to=functions.", " to=functions.", "{name}{channel} `<|constrain|>`json`<|message|>`{args}",
       CALLS(""), ONE_CALL(""), "{\"role\": \"tool\", \"content\": {result}}" },
     { "functiongemma", { "<start_function_call>", "<escape>", NULL }, { NULL, NULL, NULL },
       "<start_function_call>call:", "<end_function_call>", NAMED, "", "<escape>",
-      "<start_function_call>", "call:{name}{args}`<end_function_call>`",
+      "<start_function_call>", "`<start_function_call>`", "call:{name}{args}`<end_function_call>`",
       CALLS(""), ONE_CALL(""), "{\"role\": \"tool\", \"content\": {\"name\": \"{name}\", \"response\": {result}}}" },
 };
 enum { N_SYNTAX = sizeof syntaxes / sizeof *syntaxes };
@@ -279,27 +281,33 @@ static void put_arguments(text *t, const gpt_model *m, const syntax *x, const to
     put_literal(t, "}", 1);
 }
 
-/* The grammar of all calls, for what is no JSON, or does not begin behind a trigger. */
-static void put_grammar(text *t, const gpt_model *m, const syntax *x) {
-    puts_to(t, x->trigger ? "root ::= call\n" : "root ::= call | ([^{] .*)?\n");
-    puts_to(t, "number ::= \"-\"? [0-9]{1,4}\nchannel ::= (");        /* the tools check the bounds */
+/* What stands ahead of a call, or a call of f. */
+static void put_pattern(text *t, const gpt_model *m, const syntax *x, const char *p, const tool *f) {
+    while (*p) {
+        size_t n = strcspn(p, "`{");
+        if (n) { put_literal(t, p, n); p += n; continue; }
+        if (*p == '`') {
+            n = strcspn(p + 1, "`");
+            put_token(t, m, p + 1, n);
+            p += n + 2;
+        } else if (!strncmp(p, "{name}", 6)) { put_literal(t, f->name, strlen(f->name)); p += 6; }
+        else if (!strncmp(p, "{args}", 6)) { put_arguments(t, m, x, f); p += 6; }
+        else if (!strncmp(p, "{channel}", 9)) { puts_to(t, " channel"); p += 9; }
+        else put_literal(t, p++, 1);
+    }
+}
+
+/* The grammar of all calls: where they are not JSON, where an answer must be one, and where nothing stands ahead of one. */
+static void put_grammar(text *t, const gpt_model *m, const syntax *x, int must) {
+    puts_to(t, "root ::=");
+    if (must) put_pattern(t, m, x, x->before, NULL);
+    puts_to(t, must || x->trigger ? " call\n" : " call | ([^{] .*)?\n");
+    puts_to(t, "number ::= \"0\" | \"-\"? [1-9] [0-9]{0,3}\nchannel ::= (");        /* the tools check the bounds */
     put_token(t, m, "<|channel|>", 11);
     puts_to(t, " \"commentary\")?\ncall ::=");
     for (const tool *f = tools; f < tools + N_TOOL; f++) {
-        const char *p = x->call;
         if (f > tools) puts_to(t, " |");
-        while (*p) {
-            size_t n = strcspn(p, "`{");
-            if (n) { put_literal(t, p, n); p += n; continue; }
-            if (*p == '`') {
-                n = strcspn(p + 1, "`");
-                put_token(t, m, p + 1, n);
-                p += n + 2;
-            } else if (!strncmp(p, "{name}", 6)) { put_literal(t, f->name, strlen(f->name)); p += 6; }
-            else if (!strncmp(p, "{args}", 6)) { put_arguments(t, m, x, f); p += 6; }
-            else if (!strncmp(p, "{channel}", 9)) { puts_to(t, " channel"); p += 9; }
-            else put_literal(t, p++, 1);
-        }
+        put_pattern(t, m, x, x->call, f);
     }
     puts_to(t, "\n");
 }
@@ -320,15 +328,16 @@ static void put_call_schema(text *t, const syntax *x) {
     puts_to(t, x->form == LIST ? "]}}" : "]}");
 }
 
-static gpt_constraint *constrain(const gpt_model *m, const syntax *x) {
+static gpt_constraint *constrain(const gpt_model *m, const syntax *x, int must) {
+    const int grammar = must || x->form == NAMED || !x->trigger;
     text source = { NULL, 0, 0 };
     gpt_constraint_params params;
     gpt_constraint *c;
     gpt_error err;
     memset(&params, 0, sizeof params);
-    if (x->call) put_grammar(&source, m, x); else put_call_schema(&source, x);
-    if (x->call) params.gbnf = source.p; else params.schema = source.p;
-    params.trigger = x->trigger;
+    if (grammar) put_grammar(&source, m, x, must); else put_call_schema(&source, x);
+    if (grammar) params.gbnf = source.p; else params.schema = source.p;
+    params.trigger = must ? NULL : x->trigger;
     if (gpt_constraint_new(&c, m, &params, &err)) args_die("the calls of %s: %s", x->name, err.msg);
     clear(&source);
     return c;
@@ -420,12 +429,10 @@ static int named_call(const syntax *x, const char **at, const char *end, call *o
     return 0;
 }
 
-/* The calls in what a model wrote, control tokens spelled; *said: the bytes ahead of the first. What is none, as it is cut short or
- * no JSON, is passed over. */
-static size_t read_calls(const syntax *x, const char *written, size_t n_written, call *out, size_t *said) {
-    const char *p = written, *end = p + n_written, *begin;
+/* The calls in what a model wrote, control tokens spelled. What is none, as it is cut short or no JSON, is passed over. */
+static size_t read_calls(const syntax *x, const char *p, size_t n_written, call *out) {
+    const char *end = p + n_written, *begin;
     size_t n = 0;
-    *said = n_written;
     while (n < N_CALL && (begin = find(p, end, x->begin)) != NULL) {
         const size_t n_before = n;
         p = begin + strlen(x->begin);
@@ -447,7 +454,6 @@ static size_t read_calls(const syntax *x, const char *written, size_t n_written,
             if (n > n_before) p = close;
             if (!*x->begin) break;              /* only at the beginning */
         }
-        if (n > n_before && n_before == 0) *said = (size_t)(begin - written);
     }
     for (size_t i = 0; i < n; i++) snprintf(out[i].id, sizeof out[i].id, "call%05lu", (unsigned long)i);   /* nine, as Mistral wants */
     return n;
@@ -547,7 +553,7 @@ static int self_test(void) {
         const syntax *x = syntax_named(samples[i].syntax);
         call calls[N_CALL];
         text got = { NULL, 0, 0 }, message = { NULL, 0, 0 };
-        size_t said, n = read_calls(x, samples[i].written, strlen(samples[i].written), calls, &said), k;
+        size_t n = read_calls(x, samples[i].written, strlen(samples[i].written), calls), k;
         puts_to(&got, "");
         for (k = 0; k < n; k++) {
             const char *const pairs[] = { "name", calls[k].name, "args", calls[k].args, NULL };
@@ -570,10 +576,26 @@ static int self_test(void) {
     }
     for (size_t i = 0; i < sizeof constrained / sizeof *constrained; i++) {
         const char *written = constrained[i].written;
-        gpt_constraint *c = constrain(NULL, syntax_named(constrained[i].syntax));
+        gpt_constraint *c = constrain(NULL, syntax_named(constrained[i].syntax), 0);
         size_t at = 0;
         const gpt_result r = gpt_constraint_check(c, written, strlen(written), &at, NULL);
         TEST((r == GPT_OK) == constrained[i].taken, "%s: %s: result %d, byte %lu", constrained[i].syntax, written, (int)r, (unsigned long)at);
+        gpt_constraint_free(c);
+    }
+    for (const syntax *x = syntaxes; x < syntaxes + N_SYNTAX; x++) {        /* what must be a call is read as one */
+        static const char *const must[N_SYNTAX] = {
+            "<tool_call>\n{\"name\": \"look_in_bag\", \"arguments\": {\"item\": \"coin\"}}", "{\"name\": \"look_in_bag\", \"parameters\": {\"item\": \"coin\"}}",
+            "[TOOL_CALLS][{\"name\": \"look_in_bag\", \"arguments\": {\"item\": \"coin\"}}]",
+            " to=functions.look_in_bag<|channel|>commentary <|constrain|>json<|message|>{\"item\": \"coin\"}",
+            "<start_function_call>call:look_in_bag{item:<escape>coin<escape>}<end_function_call>" };
+        const char *text_of = must[x - syntaxes];
+        gpt_constraint *c = constrain(NULL, x, 1);
+        call calls[N_CALL];
+        size_t n = read_calls(x, text_of, strlen(text_of), calls);
+        TEST(n == 1 && !strcmp(calls[0].name, "look_in_bag"), "%s: not read: %s", x->name, text_of);
+        TEST(gpt_constraint_check(c, text_of, strlen(text_of), NULL, NULL) == GPT_OK, "%s: not taken: %s", x->name, text_of);
+        TEST(gpt_constraint_check(c, "No.", 3, NULL, NULL) == GPT_E_REFUSED, "%s: an answer that is no call", x->name);
+        clear_calls(calls, n);
         gpt_constraint_free(c);
     }
     for (size_t i = 0; i < sizeof templates / sizeof *templates; i++) {
@@ -616,7 +638,7 @@ static int render(const char *jinja, const syntax *x, const char *date) {
     gpt_message messages[4] = { { "user", question, NULL }, { "", "", NULL }, { "", "", NULL }, { "", "", NULL } };
     text called = { NULL, 0, 0 }, back[2] = { { NULL, 0, 0 }, { NULL, 0, 0 } };
     char *asked, *answered, *all;
-    size_t i, n_got, said;
+    size_t i, n_got;
     int same;
     put_call_message(&called, x, calls, n);
     messages[1].json = called.p;
@@ -629,7 +651,7 @@ static int render(const char *jinja, const syntax *x, const char *date) {
         asked = rendered(jinja, messages, 1, 0, date);
     }
     same = !strncmp(answered, asked, strlen(asked));
-    n_got = same ? read_calls(x, answered + strlen(asked), strlen(answered) - strlen(asked), got, &said) : 0;
+    n_got = same ? read_calls(x, answered + strlen(asked), strlen(answered) - strlen(asked), got) : 0;
     same = n_got == n;
     for (i = 0; same && i < n; i++)
         same = !strcmp(got[i].name, calls[i].name) &&
@@ -673,16 +695,18 @@ static void written(const gpt_model *m, const gpt_session *s, size_t n_prompt, t
     out->p[out->n] = 0;
 }
 
-/* A template without a place for tools hears of them in a system message, in the words that Hermes models know. */
-static void introduce(const gpt_model *m, conversation *c, const gpt_chat_params *chat) {
+/* A template without a place for tools hears of them in a system message, in the words that Hermes models know; 1: so it was. */
+static int introduce(const gpt_model *m, conversation *c, const gpt_chat_params *chat) {
     gpt_error err;
     text shown = { NULL, 0, 0 };
     size_t n;
+    int plain;
     if (gpt_chat_format(m, c->item + 1, 1, chat, NULL, 0, &n, &err)) args_die("%s", err.msg);
     shown.p = (char *)args_need(malloc(n + 1));
     if (gpt_chat_format(m, c->item + 1, 1, chat, shown.p, n, &n, &err)) args_die("%s", err.msg);
     shown.p[n] = 0;
-    if (!strstr(shown.p, tools[0].name)) {
+    plain = !strstr(shown.p, tools[0].name);
+    if (plain) {
         text system = { NULL, 0, 0 };
         fprintf(stderr, "%s: the chat template has no place for tools: a system message describes them\n", args_program);
         puts_to(&system, "You may call functions to help with the user's question. They are:\n<tools>\n");
@@ -692,19 +716,21 @@ static void introduce(const gpt_model *m, conversation *c, const gpt_chat_params
         c->item[0].content = system.p;
     }
     clear(&shown);
+    return plain;
 }
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
     const char *prompt = NULL, *file = NULL, *name = NULL, *jinja = NULL;
-    int test = 0, done = 0;
+    int test = 0, must = 0, done = 0, plain;
     gpt_chat_params chat = { 0 };
     const arg table[] = {
         ARGS_COMMON(c),
         { "-p, --prompt", ARG_TEXT, &prompt, "TEXT", "the question; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT, &file,   "FILE", "a file with it" },
         { "--syntax",     ARG_TEXT, &name,   "NAME", "how calls are written: hermes, llama3, ...; default: the template's" },
+        { "--must-call",  ARG_FLAG, &must,   "",     "the first answer is a call" },
         { "--render",     ARG_TEXT, &jinja,  "FILE", "a chat template: is its syntax known, and what becomes of a call?" },
         { "--self-test",  ARG_FLAG, &test,   "",     "read written samples of each syntax, without a model" },
         { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
@@ -713,7 +739,7 @@ int main(int argc, char **argv) {
     };
     gpt_generate_params params;
     gpt_session_params session;
-    gpt_constraint *constraint;
+    gpt_constraint *constraint, *first_constraint;
     gpt_model_info info;
     gpt_model *m;
     gpt_session *s;
@@ -759,9 +785,9 @@ int main(int argc, char **argv) {
     memset(&talk, 0, sizeof talk);
     talk.n = 1;                                 /* the first is the system message, if there is one */
     add(&talk, "user", &question);
-    introduce(m, &talk, &chat);
-    constraint = constrain(m, x);
-    params.constraint = constraint;
+    plain = introduce(m, &talk, &chat);
+    constraint = constrain(m, x, 0);
+    first_constraint = constrain(m, x, must);
     params.must_finish = 1;
     params.think = ignore;
     session = args_session(&c);
@@ -770,16 +796,20 @@ int main(int argc, char **argv) {
     for (int round = 0; !done && round < N_ROUND; round++) {
         const gpt_message *first = talk.item + !talk.item[0].role;
         const size_t n_message = talk.n - !talk.item[0].role;
-        text said = { NULL, 0, 0 }, all = { NULL, 0, 0 }, message = { NULL, 0, 0 };
+        text said = { NULL, 0, 0 }, all = { NULL, 0, 0 }, message = { NULL, 0, 0 }, results = { NULL, 0, 0 };
         call calls[N_CALL];
-        size_t n_prompt, n_said, n_call;
+        size_t n_prompt, n_call;
+        params.constraint = round ? constraint : first_constraint;
         if (gpt_chat_tokenize(m, first, n_message, &chat, NULL, 0, &n_prompt, &err) ||
             (gpt_chat(s, first, n_message, &chat, &params, collect, &said, &err) && err.code != GPT_E_CANCELLED)) args_die("%s", err.msg);
         written(m, s, n_prompt, &all);
-        n_call = args_stopped ? 0 : read_calls(x, all.p, all.n, calls, &n_said);
+        n_call = args_stopped ? 0 : read_calls(x, all.p, all.n, calls);
         if (!n_call) {
             args_print(said.p ? said.p : "", said.n);
             done = 1;
+        } else if (plain) {                     /* no place for calls and results either: they are what the two have said */
+            add(&talk, "assistant", &all);
+            memset(&all, 0, sizeof all);
         } else {
             put_call_message(&message, x, calls, n_call);
             add(&talk, NULL, &message);
@@ -788,10 +818,16 @@ int main(int argc, char **argv) {
             text result = { NULL, 0, 0 }, back = { NULL, 0, 0 };
             run_call(&calls[i], &result);
             fprintf(stderr, "%s %s -> %s\n", calls[i].name, calls[i].args, result.p);
-            put_result_message(&back, x, &calls[i], result.p);
-            add(&talk, NULL, &back);
+            if (plain) {
+                const char *const pairs[] = { "result", result.p, NULL };
+                fill(&results, "<tool_response>\n{result}\n</tool_response>\n", pairs);
+            } else {
+                put_result_message(&back, x, &calls[i], result.p);
+                add(&talk, NULL, &back);
+            }
             clear(&result);
         }
+        if (results.p) add(&talk, "user", &results);
         clear_calls(calls, n_call);
         clear(&said);
         clear(&all);
@@ -806,6 +842,7 @@ int main(int argc, char **argv) {
     clear(&variables);
     gpt_session_free(s);
     gpt_constraint_free(constraint);
+    gpt_constraint_free(first_constraint);
     gpt_model_free(m);
     return args_stopped ? 130 : !done;
 }
