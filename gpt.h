@@ -92,8 +92,8 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 
 /* Memory: both functions or none. Called while a model or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
- * 240 times the text (or rendered conversation) and 1 KiB, and give it back before they return.
- * gpt_model_tensor does likewise. All else never allocates. */
+ * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
+ * give it back before they return. gpt_model_tensor does likewise. All else never allocates. */
 typedef struct gpt_alloc {
     void *(*alloc)(void *user, size_t n);
     void  (*free)(void *user, void *p);
@@ -559,10 +559,14 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
 } gpt_chat_params;
 
-/* Messages to text, ready for an answer, as the model's template renders them. For looking at:
- * gpt_chat does not need it. Writes at most size bytes (no terminator) and sets *n to the number
- * the whole text needs. GPT_E_UNSUPPORTED when the template is not known, GPT_E_ARG for messages
- * that it has no place for. */
+/* "jinja" where the file has a chat template, which as a family means that one; NULL: it has none. */
+GPT_API const char *gpt_chat_family(const gpt_model *m);
+
+/* Messages to text, ready for an answer. For looking at: gpt_chat does not need it. m NULL: a template alone
+ * (jinja, family or own strings), where bos_token is <s> and eos_token </s>; without messages it finds those of
+ * variables. Writes at most size bytes (no terminator) and sets *n to the number the whole text needs.
+ * GPT_E_REFUSED: the template has raised an error, whose text is the message. GPT_E_UNSUPPORTED: no template,
+ * or a construct that is not known, with its line. GPT_E_FORMAT: the template fails, or takes more than it may. */
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
                                    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err);
 
@@ -12127,7 +12131,8 @@ static gpt_result gpti_j_fail(gpti_jinja *j, gpt_result code, const char *fmt, .
     va_start(args, fmt);
     vsnprintf(msg, sizeof msg, fmt, args);
     va_end(args);
-    return j->fail = gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg);
+    return j->fail = j->line ? gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg) :
+        gpti_fail(j->err, code, "chat: %s", msg);
 }
 
 static int gpti_j_spend(gpti_jinja *j, size_t n) {          /* n steps; 0: they are used up */
@@ -14284,7 +14289,7 @@ static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t ov
     if (!e || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
     m = &j->macro[j->n_macro];
     m->entry = over + 1; m->param = (uint32_t)j->n_val; m->n_param = (uint32_t)n; m->name = name;
-    memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
+    if (n) memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
     j->n_val += n; j->n_stack = from;
     e->target = (uint32_t)j->n_macro++; e->jump = over;
 }
@@ -14694,7 +14699,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
             return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
     }
     if (params->jinja) c->source = gpti_str_of(params->jinja);
-    else if (params->family) {
+    else if (params->family && strcmp(params->family, "jinja")) {
         for (i = 0; i < n_row && !gpti_in_list(rows[i][0], gpti_str_of(params->family)); i++) {}
         if (i == n_row)
             return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
@@ -14775,7 +14780,7 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         if (i >= (size_t)begin && i < (size_t)begin + c->n_drop) continue;
         if (m->json) {
             v = gpti_j_from_json(j, gpti_str_of(m->json), "a message");
-            if (v.kind != GPTI_J_DICT) { j->line = 0; gpti_j_fail(j, GPT_E_ARG, "a message's json is no object"); }
+            if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_ARG, "a message's json is no object");
             gpti_j_push(j, v);
         } else {
             gpti_j_push(j, gpti_j_cstring(j, "role", 1)); gpti_j_push(j, gpti_j_cstring(j, m->role, 0));
@@ -14792,8 +14797,8 @@ static gpt_result gpti_chat_render(gpti_chat *c, const gpti_mem *mem, gpt_error 
         for (i = 0; i < v.n && !j->fail; i++)
             gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, j->val[v.u.at + 2 * i])), j->val[v.u.at + 2 * i + 1]);
     }
-    gpti_chat_mark_roles(j);
-    gpti_j_compile(j);
+    if (!j->fail) gpti_chat_mark_roles(j);
+    if (!j->fail) gpti_j_compile(j);
     if (!j->fail) gpti_j_run(j);
     return j->fail;
 }
@@ -14810,7 +14815,7 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t ma
     if (!c->from_file) e.marker = c->source;
     r = gpti_encode_text(&e, c->j.n_out ? c->j.out : "", c->j.out_own, c->j.n_out, GPTI_TOK_NO_EOS);
     gpti_free(mem, e.own);
-    *n_id = e.n;
+    *n_id = r ? 0 : e.n;
     return r;
 }
 
@@ -14842,10 +14847,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
     gpt_result r = GPT_OK;
     if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
     if (!r && !k->begun) {              /* the first: all of it */
-        void *p = gpti_alloc_n(k->mem, n, k->tokens ? sizeof *ids : 1);
+        void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
         if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
         else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
-        else { memcpy(p, c->j.out, n); k->text = (char *)p; }
+        else { memcpy(p, n ? c->j.out : "", n); k->text = (char *)p; }
         k->n = n; k->begun = !r;
     } else if (!r) {
         for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
@@ -14858,6 +14863,10 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
 static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
     static const gpti_mem none = { NULL, NULL, NULL };
     return m ? &m->mem : &none;
+}
+
+GPT_API const char *gpt_chat_family(const gpt_model *m) {
+    return m && m->info.chat_template && *m->info.chat_template ? "jinja" : NULL;
 }
 
 GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,

@@ -31,6 +31,7 @@ static void add(conversation *c, const char *role, const char *content, size_t n
         c->item = (gpt_message *)args_need(realloc(c->item, c->max * sizeof *c->item));
     }
     c->item[c->n].role = role;
+    c->item[c->n].json = NULL;
     c->item[c->n++].content = copy;
 }
 
@@ -54,6 +55,14 @@ static int take(void *user, const char *text, size_t n) {
     memcpy(a->text + a->n, text, n);
     a->n += n;
     return args_print(text, n);
+}
+
+/* What the model thinks before it answers is shown, dimmed on a terminal, and not kept. */
+static int thought(void *user, const char *text, size_t n) {
+    (void)user;
+    if (isatty(2)) fprintf(stderr, "\033[2m%.*s\033[0m", (int)n, text);
+    else fwrite(text, 1, n, stderr);
+    return 0;
 }
 
 /* A conversation as a file: each message is a line "ROLE:" and its own lines, a tab ahead of each. */
@@ -202,13 +211,15 @@ int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
     gpt_chat_params chat = { 0 };
-    const char *system = "", *first = NULL;
+    const char *system = "", *first = NULL, *template_file = NULL;
     const arg table[] = {
         ARGS_COMMON(c),
         { "-p, --prompt",    ARG_TEXT, &first,          "TEXT", "the first message" },
         { "-sys, --system-prompt, --system", ARG_TEXT, &system, "TEXT", "the system message" },
         { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME",
-          "chat template family (chatml, llama3, ...); default: the file's" },
+          "a known template (chatml, llama3, ...) or a Jinja text; default: the file's" },
+        { "--chat-template-file", ARG_TEXT, &template_file, "FILE", "a Jinja template in a file" },
+        { "--chat-template-kwargs", ARG_TEXT, &chat.variables, "JSON", "what the template finds, as {\"enable_thinking\": false}" },
         { "--user-turn",     ARG_TEXT, &chat.user,      "TEXT", "a user turn, with {text} where the message stands" },
         { "--assistant-turn", ARG_TEXT, &chat.assistant, "TEXT", "an assistant turn likewise" },
         { "--generation",    ARG_TEXT, &chat.generation, "TEXT", "what the answer goes on from" },
@@ -220,9 +231,9 @@ int main(int argc, char **argv) {
     gpt_model *m;
     gpt_session *s;
     gpt_error err;
-    gpt_message probe = { "user", "" };
+    gpt_message probe = { "user", "", NULL };
     conversation talk = { NULL, 0, 0 };
-    char date[16], *line;
+    char date[16], *line, *jinja = NULL;
     time_t now = time(NULL);
     size_t n;
     int go_on = 1;
@@ -233,6 +244,10 @@ int main(int argc, char **argv) {
     params = args_generation(&sampling);
     if (localtime(&now) && strftime(date, sizeof date, "%Y-%m-%d", localtime(&now))) chat.date = date;
 
+    if (template_file) chat.jinja = jinja = args_read(template_file, &n);
+    if (chat.family && (strstr(chat.family, "{{") || strstr(chat.family, "{%"))) { chat.jinja = chat.family; chat.family = NULL; }
+    params.think = thought;
+
     signal(SIGINT, interrupted);
     line_begin();
     m = args_load(&c, 0);
@@ -240,8 +255,8 @@ int main(int argc, char **argv) {
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {
-        const char *family = chat.family ? chat.family : chat.user && chat.assistant ? "your own" : gpt_chat_family(m);
-        fprintf(stderr, "template: %s; /help says more, /quit ends\n", family ? family : "");
+        const char *which = chat.family ? chat.family : chat.jinja || (chat.user && chat.assistant) ? "your own" : "the file's";
+        fprintf(stderr, "template: %s; /help says more, /quit ends\n", which);
     }
     restart(&talk, system);
     if (first && *first) {
@@ -258,6 +273,7 @@ int main(int argc, char **argv) {
     line_restore();
     drop(&talk, 0);
     free(talk.item);
+    free(jinja);
     gpt_session_free(s);
     gpt_model_free(m);
     return failed && !isatty(0);        /* who talks has read it; a script looks at the status */

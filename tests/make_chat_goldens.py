@@ -14,9 +14,8 @@ a backslash, \\n for a line end, \\r and \\t likewise:
     case                begins a conversation
     system TEXT, user TEXT, assistant TEXT      its messages
     date TEXT           today, for templates that ask
-    expect TEXT         with add_generation_prompt
-
-Conversations that a template itself refuses (raise_exception) are left out.
+    expect TEXT         with add_generation_prompt; or
+    refuse TEXT         what the template raises
 """
 import datetime
 import os
@@ -544,9 +543,10 @@ def main():
             except Exception as e:  # jinja2's TemplateError, raised by the template itself
                 if type(e).__name__ != "TemplateError":
                     raise
-                continue
+                want, why = None, str(e)
             date = [line("date", TODAY.strftime("%Y-%m-%d"))] if "strftime_now" in text else []
-            out += ["case"] + [line(r, c) for r, c in case] + date + [line("expect", want)]
+            end = line("expect", want) if want is not None else line("refuse", why)
+            out += ["case"] + [line(r, c) for r, c in case] + date + [end]
             n_case += 1
     with open(OUT, "w", encoding="utf-8", newline="\n") as f:
         f.write("\n".join(out) + "\n")

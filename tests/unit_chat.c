@@ -1,6 +1,6 @@
-/* Chat: templates against transformers' apply_chat_template (golden/chat.txt),
-    control tokens that no content can forge,
- * and the reuse of earlier turns, counted in rows of the forward pass. Runs from the repository's root. */
+/* Chat: published templates against transformers' apply_chat_template (golden/chat.txt), the families' templates and own
+ * strings, control tokens that no content can forge, and the reuse of earlier turns, counted in rows of the forward pass. The
+ * template language itself is unit_template's. Runs from the repository's root. */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "gguf_builder.h"
@@ -171,8 +171,7 @@ static void render(const gpt_model *m, const char *name, const gpt_message *msg,
     memset(&chat, 0, sizeof chat);
     chat.date = date;
     if (gpt_chat_format(m, msg, n_msg, &chat, out, sizeof out, &n, &err)) { CHECK(0, "%s: %s", name, err.msg); return; }
-    CHECK(n == strlen(want) && !memcmp(out, want, n), "%s (%s): expected\n%s\nfound\n%.*s", name, gpt_chat_family(m),
-        want, (int)n, out);
+    CHECK(n == strlen(want) && !memcmp(out, want, n), "%s: expected\n%s\nfound\n%.*s", name, want, (int)n, out);
     CHECK(gpt_chat_format(m, msg, n_msg, &chat, NULL, 0, &need, &err) == GPT_OK && need == n, "%s: expected %lu bytes, found %lu", name,
         (unsigned long)n, (unsigned long)need);
     size = n / 2;
@@ -187,7 +186,8 @@ static void goldens(void) {
     const char *name = "", *bos = "", *eos = "", *date = NULL;
     gpt_message msg[MAX_MESSAGE];
     gpt_model *m = NULL;
-    size_t n_msg = 0;
+    gpt_error err;
+    size_t n_msg = 0, n;
     int n_template = 0, n_case = 0;
     CHECK(text, "tests/golden/chat.txt is missing");
     if (!text) return;
@@ -201,20 +201,22 @@ static void goldens(void) {
         if (!strcmp(p, "template")) { name = value; bos = eos = ""; gpt_model_free(m); m = NULL; n_template++; }
         else if (!strcmp(p, "bos")) bos = value;
         else if (!strcmp(p, "eos")) eos = value;
-        else if (!strcmp(p, "jinja")) {
-            m = header(value, bos, eos);
-            CHECK(m && gpt_chat_family(m), "%s: not recognised", name);
-        }
+        else if (!strcmp(p, "jinja")) m = header(value, bos, eos);
         else if (!strcmp(p, "case")) { n_msg = 0; date = NULL; }
         else if (!strcmp(p, "date")) date = value;
         else if (!strcmp(p, "system") || !strcmp(p, "user") || !strcmp(p, "assistant")) {
             if (n_msg == MAX_MESSAGE) { CHECK(0, "%s: more than %d messages", name, (int)MAX_MESSAGE); break; }
             msg[n_msg].role = p;
+            msg[n_msg].json = NULL;
             msg[n_msg++].content = value;
         }
         else if (!strcmp(p, "expect") && m) { render(m, name, msg, n_msg, date, value); n_case++; }
+        else if (!strcmp(p, "refuse") && m) {
+            CHECK(gpt_chat_format(m, msg, n_msg, NULL, NULL, 0, &n, &err) == GPT_E_REFUSED && !strcmp(err.msg, value), "%s: %s", name, err.msg);
+            n_case++;
+        }
     }
-    CHECK(n_template >= 14 && n_case >= 4 * n_template, "%d templates, %d conversations", n_template, n_case);
+    CHECK(n_template >= 14 && n_case == 7 * n_template, "%d templates, %d conversations", n_template, n_case);
     gpt_model_free(m);
     free(text);
 }
@@ -228,8 +230,8 @@ static size_t controls(const gpt_model *m, const gpt_chat_params *chat, const ch
     gpt_message msg[2];
     gpt_error err;
     size_t n = 0, i, count = 0;
-    msg[0].role = "system"; msg[0].content = content;
-    msg[1].role = "user"; msg[1].content = content;
+    msg[0].role = "system"; msg[0].content = content; msg[0].json = NULL;
+    msg[1].role = "user"; msg[1].content = content; msg[1].json = NULL;
     if (gpt_chat_tokenize(m, msg, 2, chat, ids, 4096, &n, &err)) { CHECK(0, "%s", err.msg); return 0; }
     *n_user = *n_think = 0;
     for (i = 0; i < n && i < 4096; i++) {
@@ -267,7 +269,7 @@ static void forging(const gpt_model *m) {
     controls(m, NULL, "<|user|>", &user, &think);
     CHECK(user == 0, "a user-defined token of that shape is some template's: %lu", (unsigned long)user);
 
-    msg.role = "user"; msg.content = "hi<|im_end|>";                /* all the ids, and a buffer that is too short */
+    msg.role = "user"; msg.content = "hi<|im_end|>"; msg.json = NULL;              /* all the ids, and a buffer that is too short */
     CHECK(gpt_chat_tokenize(m, &msg, 1, NULL, ids, 256, &n, &err) == GPT_OK && n == 1 + 5 + 12 + 1 + 1 + 1 + 10,
         "expected 31 ids, found %lu", (unsigned long)n);
     CHECK(ids[0] == START && gpt_detokenize(m, ids, n, 1, text, sizeof text) < sizeof text, "begins with %ld",
@@ -292,54 +294,66 @@ static int says(const gpt_model *m, const gpt_message *msg, size_t n_msg, const 
 }
 
 static void errors(const gpt_model *m, const gpt_model *bare) {
-    static const gpt_message talk[] = { { "system", "S" }, { "user", "U" }, { "assistant", "A" }, { "system", "T" },
-        { "user", "V" } };
+    static const gpt_message talk[] = { { "system", "S", NULL }, { "user", "U", NULL }, { "assistant", "A", NULL }, { "system", "T", NULL },
+        { "user", "V", NULL } };
     gpt_message bad[2];
     gpt_chat_params chat;
     char longer[300];
     gpt_error err;
     size_t i, n;
-    gpt_model *odd = header("{% for m in messages %}{{ m.role }}{% endfor %}", "<s>", "</s>");
+    gpt_model *strict = header("{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+        "{% endif %}{{ m.content }}{% endfor %}", "<s>", "</s>"), *odd = header("a\n{% frobnicate %}", "<s>", "</s>");
     memset(&chat, 0, sizeof chat);
     CHECK(says(m, talk, 5, NULL, GPT_OK, ""), "a system message in the middle of ChatML");
-    CHECK(says(odd, talk, 2, NULL, GPT_E_UNSUPPORTED, "user ="), "unknown template");
+    CHECK(says(odd, talk, 2, NULL, GPT_E_UNSUPPORTED, "line 2") && says(odd, talk, 2, NULL, GPT_E_UNSUPPORTED, "frobnicate"), "an unknown statement");
     CHECK(says(bare, talk, 2, NULL, GPT_E_UNSUPPORTED, "no chat template"), "no template");
-    CHECK(!gpt_chat_family(odd) && !gpt_chat_family(bare) && !strcmp(gpt_chat_family(m), "chatml"), "gpt_chat_family");
-    CHECK(says(m, talk, 0, NULL, GPT_E_ARG, "no messages") && says(m, NULL, 2, NULL, GPT_E_ARG, "no messages"),
-        "no messages");
-    bad[0] = talk[1]; bad[1].role = "tool"; bad[1].content = "x";
-    CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "\"tool\""), "unknown role");
-    bad[1].role = "user"; bad[1].content = NULL;
+    CHECK(says(strict, talk + 1, 2, NULL, GPT_OK, "") && says(strict, talk, 2, NULL, GPT_E_REFUSED, "roles must alternate"), "what the template raises");
+    CHECK(says(m, talk, 0, NULL, GPT_E_ARG, "no messages") && says(m, NULL, 2, NULL, GPT_E_ARG, "message 0"), "no messages");
+    bad[0] = talk[1]; bad[1].role = "user"; bad[1].content = NULL; bad[1].json = NULL;
     CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "message 1"), "NULL content");
+    bad[1].role = NULL; bad[1].content = "x";
+    CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "message 1"), "NULL role");
+    bad[1].json = "{\"role\":";
+    CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "JSON"), "a message that is no JSON");
+    bad[1].json = "[]";
+    CHECK(says(m, bad, 2, NULL, GPT_E_ARG, "object"), "a message that is no object");
+    chat.variables = "{\"x\":}";
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "JSON"), "variables that are no JSON");
+    chat.variables = "7";
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "object"), "variables that are no object");
+    chat.variables = NULL;
+    bad[1] = talk[1]; bad[1].role = "tool";
     chat.family = "lama3";
     CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "lama3"), "unknown family");
-    chat.family = "gemma";
-    CHECK(says(odd, talk, 3, &chat, GPT_OK, "") && says(odd, talk, 5, &chat, GPT_E_ARG, "alternate"),
-        "roles must alternate");
-    bad[1] = talk[1];
-    CHECK(says(odd, bad, 2, &chat, GPT_E_ARG, "message 1"), "two users");
-    chat.family = "deepseek-v3";
-    CHECK(says(odd, talk, 5, &chat, GPT_E_ARG, "only at the beginning"), "a late system message");
-    chat.family = "llama3.1";
+    chat.family = "chatml";
+    CHECK(says(odd, talk, 5, &chat, GPT_OK, "") && says(odd, bad, 2, &chat, GPT_E_REFUSED, "tool"), "a role that a family does not know");
+    chat.jinja = "x";
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "one of"), "a family and a template");
+    chat.family = NULL; chat.user = "{text}"; chat.assistant = "{text}";
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "one of"), "own strings and a template");
+    chat.jinja = NULL; chat.assistant = NULL;
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "assistant"), "own strings for the user alone");
+    chat.user = NULL;
     chat.date = "2025-1-31";
-    CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of another form");
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of another form");
     chat.date = "2025-13-31";
-    CHECK(says(odd, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of no month");
+    CHECK(says(m, talk, 2, &chat, GPT_E_ARG, "2025-01-31"), "a date of no month");
     memset(longer, 'x', sizeof longer - 1);         /* cut, but not without a sign */
     longer[sizeof longer - 1] = 0;
-    for (i = 0; i < 3; i++) {
+    bad[1] = talk[1];
+    for (i = 0; i < 2; i++) {
         chat.date = i == 0 ? longer : NULL;
         chat.family = i == 1 ? longer : NULL;
-        bad[1].role = i == 2 ? longer : "user";
         CHECK(gpt_chat_format(m, bad, 2, &chat, NULL, 0, &n, &err) == GPT_E_ARG && strstr(err.msg, "\"xxx") &&
               !strcmp(err.msg + sizeof err.msg - 5, "x..."), "%s", err.msg);
     }
     gpt_model_free(odd);
+    gpt_model_free(strict);
 }
 
 /* Rendered with the given strings it is this. */
 static void own(const gpt_model *m, const gpt_chat_params *chat, const char *want) {
-    static const gpt_message talk[] = { { "system", "S" }, { "user", " U " }, { "assistant", "A" }, { "user", "V" } };
+    static const gpt_message talk[] = { { "system", "S", NULL }, { "user", " U ", NULL }, { "assistant", "A", NULL }, { "user", "V", NULL } };
     char out[512];
     gpt_error err;
     size_t n = 0;
@@ -359,84 +373,73 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     chat.generation = "(";
     own(bare, &chat, "<|bos|>S:S;[ U ](A)<|im_end|>{odd}[V](");
     memset(&chat, 0, sizeof chat);
-    chat.generation = "<|im_start|>assistant\n<think>\n\n</think>\n\n";
-    own(m, &chat, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n U <|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
-        "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
-    chat.generation = NULL;
     chat.family = "llama3.1";
     own(bare, &chat, "<|bos|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
         "26 Jul 2024\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\n");
-    chat.family = "gemma";
-    chat.user = "U:{text}|";
-    own(bare, &chat, "U:S\n\n U |<start_of_turn>model\nA<end_of_turn>\nU:V|<start_of_turn>model\n");
+    chat.family = "chatml";
+    own(bare, &chat, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n U <|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+        "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n");
+    own(m, &chat, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n U <|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+        "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n");
+    chat.family = NULL;                     /* what Jinja would take for its own stays as it is */
+    chat.user = "'{{ {text} }}' \\n\n{% if %}{# {bos}";
+    chat.assistant = "\"{text}\\";
+    own(bare, &chat, "'{{ S\n\n U  }}' \\n\n{% if %}{# <|bos|>\"A\\'{{ V }}' \\n\n{% if %}{# <|bos|>");
 }
 
-/* What the caller's strings may hold, and names that come back. */
+/* What the caller's strings must hold. */
 static void own_strings(const gpt_model *m) {
-    static const char *const wrong[] = { "<|user|>\n", "{text}{end}", "{text} {date}", "{system}{text}", "{text}{if date}", "{answer}{text}", "" };
+    static const char *const wrong[] = { "<|user|>\n", "{answer}", "{text", "{ text }", "" };
     gpt_chat_params chat;
-    gpt_message msg = { "user", "U" };
+    gpt_message msg = { "user", "U", NULL };
     gpt_error err;
     char out[256];
     size_t i, n;
     memset(&chat, 0, sizeof chat);
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        chat.assistant = "{text}";
         chat.user = wrong[i];
         CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_E_ARG && strstr(err.msg, "{text}"), "\"%s\": %s", wrong[i], err.msg);
+        chat.user = "{text}";
+        chat.assistant = wrong[i];
+        CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_E_ARG && strstr(err.msg, "{text}"), "\"%s\": %s", wrong[i], err.msg);
+        chat.assistant = "{text}";
+        chat.system = wrong[i];
+        CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_E_ARG && strstr(err.msg, "{text}"), "\"%s\": %s", wrong[i], err.msg);
+        chat.system = NULL;
     }
-    chat.user = "{bos}{text|trim}{eos}{what}";
-    CHECK(gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_OK && n > 11 && strstr(chat.user, "{what}"), "%s", err.msg);
-    chat.user = NULL;
-    chat.family = gpt_chat_family(m);
-    CHECK(chat.family && gpt_chat_format(m, &msg, 1, &chat, out, sizeof out, &n, &err) == GPT_OK, "the family's own name: %s", err.msg);
 }
 
-/* What is trimmed as a whole: white space inside stays, however it came and in how many pieces, at the ends it goes. The
- * template's own system turn comes one character at a time. */
-static void trims(void) {
+/* What is trimmed: white space at the ends goes, inside it stays. */
+static void trims(const gpt_model *m) {
     static const struct { const char *user, *content, *want; } cases[] = {
-        { "{<}{system}{text}{>}|", "U", "Be helpful.  \n\n  U|" }, { "{<}{system}{text}{>}|", " \n", "Be helpful.|" },
-        { "{<} {system}{>}|", "U", "Be helpful.|" },                { "{system|trim}{text|trim}|", " U ", "Be helpful.U|" },
-        { "{<}\n{system|trim} {text|trim} {>}|", " U ", "Be helpful. U|" }, { "{<} {text|trim} {>}|", " ", "|" },
-        { "{<}a  {text|trim}{>}|", " U ", "a  U|" },                { "{<}a  {text|trim}{>}|", "  ", "a|" },
-        { "{<}a {text} \t\n {text} b {>} {text}|", "  ", "a    \t\n    b   |" }, { "a {<}{text}{>} b|", "", "a  b|" }
+        { "{text|trim}|", " U ", "U|" }, { " {text|trim} |", " \n\t", "  |" }, { "a{text|trim}b{text}c", " x  y\n", "ax  yb x  y\nc" },
+        { "{text|trim}", "\xE3\x80\x80x\xC2\xA0", "x" }, { "{text|trim}.", "", "." }
     };
-    static const char turn[] = "<|im_start|>system\nBe helpful.  \n\n  <|im_end|>\n";
-    char jinja[512], out[256];
+    char out[256];
     gpt_chat_params chat;
-    gpt_message msg = { "user", NULL };
-    gpt_model *m;
-    gpti_chat c;
+    gpt_message msg = { "user", NULL, NULL };
     gpt_error err;
     size_t i, n, size;
-    snprintf(jinja, sizeof jinja, "{%% if messages[0]['role'] != 'system' %%}{{ '<|im_start|>system\\nBe helpful.  \\n\\n  <|im_end|>\\n' }}{%% endif %%}%s", chatml);
-    m = header(jinja, "<s>", "</s>");
-    if (!m) return;
     memset(&chat, 0, sizeof chat);
-    chat.generation = "";
+    chat.assistant = "{text}";
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        chat.user = cases[i].user;
         msg.content = cases[i].content;
-        for (size = sizeof out; size <= sizeof out; size = size == sizeof out ? sizeof turn + 3 : size == sizeof turn + 3 ? 0 : size - 1) {
+        for (size = 20; size <= 20; size--) {
             memset(out, 'Z', sizeof out);
-            CHECK(!gpti_chat_settle(&c, m, &msg, 1, &chat, &err), "%s: %s", cases[i].user, err.msg);
-            c.row.user = cases[i].user;
-            n = gpti_chat_render(&c, out, NULL, size);
-            CHECK(n == sizeof turn - 1 + strlen(cases[i].want), "%s: %lu bytes", cases[i].user, (unsigned long)n);
-            if (n > size) n = size;
-            CHECK(!memcmp(out, turn, n < sizeof turn - 1 ? n : sizeof turn - 1) && (n < sizeof turn || !memcmp(out + sizeof turn - 1, cases[i].want, n - (sizeof turn - 1))),
-                  "%s: expected %s, found %.*s", cases[i].user, cases[i].want, (int)n, out);
-            CHECK(size == sizeof out || out[size] == 'Z', "%s: written beyond %lu bytes", cases[i].user, (unsigned long)size);
+            CHECK(!gpt_chat_format(m, &msg, 1, &chat, out, size, &n, &err) && n == strlen(cases[i].want) && out[size] == 'Z' &&
+                  !memcmp(out, cases[i].want, n < size ? n : size), "%s: expected %s, found %.*s %s", cases[i].user, cases[i].want, (int)(n < size ? n : size), out, err.msg);
         }
     }
-    gpt_model_free(m);
 }
 
 /* Without a date from the caller the text has none, and nothing in its place. */
 static void dates(const gpt_model *bare) {
     static const char *const families[] = { "gpt-oss", "granite3.1", "mistral-v7-tekken" };
-    static const gpt_message talk = { "user", "U" };
+    static const gpt_message talk = { "user", "U", NULL };
     static const char day[] = "2031-12-05";
     gpt_chat_params chat;
     char out[4096];
@@ -553,9 +556,8 @@ static void turns(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 16, &w);
     gpt_generate_params p = letters(8, 0), end = letters(8, 1);
-    gpt_message msg[8] = { { "system", "Be <|im_end|> brief." }, { "user", "one" }, { "assistant", NULL }, { "user",
-        "two" },
-                           { "assistant", NULL }, { "user", "three" }, { "assistant", "" }, { "user", "four" } };
+    gpt_message msg[8] = { { "system", "Be <|im_end|> brief.", NULL }, { "user", "one", NULL }, { "assistant", NULL, NULL }, { "user", "two", NULL },
+                           { "assistant", NULL, NULL }, { "user", "three", NULL }, { "assistant", "", NULL }, { "user", "four", NULL } };
     gpt_session_info info;
     gpt_error err;
     sink o, again, keep[2];
@@ -604,7 +606,7 @@ static void turns(const gpt_model *m) {
     turn(s, m, msg + 1, 1, &p, &w, tokens_of(m, msg + 1, 1), &o, "small context");
     gpt_session_info_get(s, &info);
     CHECK(gpt_chat(s, msg, 6, NULL, &p, NULL, NULL, &err) == GPT_E_CONTEXT && strstr(err.msg, "64"), "%s", err.msg);
-    msg[0].role = "alien";
+    msg[0].content = NULL;
     CHECK(gpt_chat(s, msg, 2, NULL, &p, NULL, NULL, &err) == GPT_E_ARG, "%s", err.msg);
     p.n_stop = 1;
     CHECK(gpt_chat(s, msg + 1, 1, NULL, &p, NULL, NULL, &err) == GPT_E_ARG, "%s", err.msg);
@@ -622,7 +624,7 @@ static void given_up(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 16, &w), *t = session(m, 512, 16, &w);
     gpt_generate_params p = letters(4, 0);
-    gpt_message talk[3] = { { "user", "tell me of the sea, the wind and the stars" }, { "assistant", "no" }, { "user", "why not?" } };
+    gpt_message talk[3] = { { "user", "tell me of the sea, the wind and the stars", NULL }, { "assistant", "no", NULL }, { "user", "why not?", NULL } };
     const gpt_token *ids;
     gpt_token all[256];
     gpt_error err;
@@ -676,8 +678,8 @@ static void window(const gpt_model *m) {
     watch w = { 0, 0, 0 };
     gpt_session *s = session(m, 512, 4, &w);
     gpt_generate_params p = letters(40, 0);
-    gpt_message msg[3] = { { "user", "a long enough message to be far behind the window" }, { "assistant", NULL },
-        { "user", "two" } };
+    gpt_message msg[3] = { { "user", "a long enough message to be far behind the window", NULL }, { "assistant", NULL, NULL },
+        { "user", "two", NULL } };
     sink o, first;
     size_t n = tokens_of(m, msg, 1);
     if (!s) return;
@@ -707,7 +709,7 @@ static void memory(const gb *g) {
     gpt_model *m = NULL;
     gpt_session *s = NULL;
     gpt_generate_params p = letters(2, 0);
-    gpt_message msg = { "user", "hello" };
+    gpt_message msg = { "user", "hello", NULL };
     static char text[3000];
     gpt_error err;
     size_t n;
@@ -723,8 +725,7 @@ static void memory(const gb *g) {
     gpt_session_free(s);
     if (gpt_session_new(&s, m, &small, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return; }
     n = n_alloc;
-    CHECK(!gpt_chat(s, &msg, 1, NULL, &p, NULL, NULL, &err) && n_alloc == n,
-        "a short conversation takes no memory: %s", err.msg);
+    CHECK(!gpt_chat(s, &msg, 1, NULL, &p, NULL, NULL, &err) && n_alloc > n, "%s", err.msg);
     gpt_session_free(s);
     small.n_batch = 1;              /* no room among the activations: taken, and given back */
     if (gpt_session_new(&s, m, &small, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return; }
@@ -749,6 +750,7 @@ static gpt_model *plain, *bare, *windowed;
 
 static void test_forging(void) { forging(plain); }
 static void test_own_strings(void) { own_strings(plain); }
+static void test_trims(void) { trims(bare); }
 static void test_errors(void) { errors(plain, bare); }
 static void test_strings(void) { strings(plain, bare); }
 static void test_dates(void) { dates(bare); }
@@ -770,6 +772,7 @@ static void endless(const gpt_model *m) {
     memset(&chat, 0, sizeof chat);
     p.sample.temperature = 0;                           /* draws would count what went */
     chat.drop = 1; chat.reserve = RESERVE;
+    memset(msg, 0, sizeof msg);
     msg[0].role = "system"; msg[0].content = "Be brief.";
     for (i = 0; i < TURNS; i++) {
         sink o, again;
@@ -807,7 +810,7 @@ static void test_given_up(void) { given_up(plain); }
 static void test_memory(void) { memory(&toys[0]); }
 
 static const test tests[] = {
-    { "goldens", goldens }, { "trims", trims }, { "forging", test_forging },
+    { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
     { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
     { "given_up", test_given_up }, { "memory", test_memory }, { NULL, NULL }

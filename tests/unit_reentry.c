@@ -264,8 +264,8 @@ static gpt_generate_params writing(size_t max_tokens) {
     return g;
 }
 
-static const gpt_message  hello[] = { { "user", "aaaa cat" }, { "assistant", "yes" }, { "user", "and?" } };
-static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL, 0, 0 };
+static const gpt_message  hello[] = { { "user", "aaaa cat", NULL }, { "assistant", "yes", NULL }, { "user", "and?", NULL } };
+static const gpt_chat_params turns = { NULL, "{text};", "{text}.", NULL, ":", NULL, 0, 0, NULL, NULL, 0 };
 
 static void keep(result *r, gpt_result code, const gpt_error *err, gpt_session *s) {
     r->code = code;
@@ -759,7 +759,7 @@ typedef struct work {
     unsigned    hooks;                          /* that are reached from it: 1 << ON_POLL, ... */
 } work;
 
-static const gpt_message ask[] = { { "user", long_prompt } };
+static const gpt_message ask[] = { { "user", long_prompt, NULL } };
 
 static gpt_result steps(gpt_session *s) {
     gpt_result r;
@@ -1163,12 +1163,12 @@ static int null_step(gpt_error *err) { return is_arg(gpt_step(NULL, err), err); 
 static int null_end(gpt_error *err) { (void)err; gpt_end(NULL); return 1; }
 static int null_chat_family(gpt_error *err) { (void)err; return !gpt_chat_family(NULL); }
 
-static const gpt_message no_role[] = { { NULL, "a" } }, no_content[] = { { "user", NULL } };
+static const gpt_message no_role[] = { { NULL, "a", NULL } }, no_content[] = { { "user", NULL, NULL } };
 
 static int null_chat_format(gpt_error *err) {
     char text[8];
     size_t n = 9;
-    return is_arg(gpt_chat_format(NULL, hello, 3, &turns, text, 8, &n, err), err) && n == 0 &&
+    return gpt_chat_format(NULL, hello, 3, &turns, text, 8, &n, err) == GPT_OK && n == 19 &&
            is_arg(gpt_chat_format(model, NULL, 1, &turns, text, 8, &n, err), err) &&
            is_arg(gpt_chat_format(model, hello, 3, &turns, NULL, 8, &n, err), err) &&
            is_arg(gpt_chat_format(model, hello, 3, &turns, text, 8, NULL, err), err) &&

@@ -284,11 +284,10 @@ static void do_token(void) {
     if (gpt_token_find(m, "a") < 0 || gpt_token_is_control(m, 40) || gpt_token_is_end(m, 40)) result = GPT_E_ARG;
 }
 
-static const gpt_message messages[] = { { "system", " Be kind. " }, { "user", "Hello, <|im_end|>!" },
-    { "assistant", "<think>\nhm\n</think>\n\nHi." }, { "user", "Who are you?" } };
+static const gpt_message messages[] = { { "system", " Be kind. ", NULL }, { "user", "Hello, <|im_end|>!", NULL },
+    { "assistant", "<think>\nhm\n</think>\n\nHi.", NULL }, { "user", "Who are you?", NULL } };
 static char out_text[8192];
 
-static void do_family(void) { if (!gpt_chat_family(m)) result = GPT_E_ARG; }
 static void do_format(void) {
     size_t n = 0;
     result = gpt_chat_format(m, messages, 4, &chat, out_text, sizeof out_text, &n, &err);
@@ -537,8 +536,8 @@ static void tokenizers(void) {
     static const char *const families[] = { "gpt2", "llama", "t5" };
     gpti_pretokenizer pre[GPTI_N_PRE];
     const size_t n_pre = gpti_list_pretokenizers(pre);
-    gpti_chat_row rows[GPTI_MAX_CHAT];
-    const size_t n_row = gpti_list_chats(rows);
+    const char *const (*rows)[2];
+    const size_t n_row = gpti_list_chats(&rows);
     size_t k, i;
     gb g;
     for (k = 0; k < 3; k++) {
@@ -563,10 +562,9 @@ static void tokenizers(void) {
         call("gpt_step", do_step);
         call("gpt_end", do_end);
         call("gpt_session_reset", do_reset);
-        call("gpt_chat_family", do_family);
         for (i = 0; i <= n_row; i++) {
             memset(&chat, 0, sizeof chat);
-            if (i < n_row) chat.family = model_name = first_name(rows[i].names);
+            if (i < n_row) chat.family = model_name = first_name(rows[i][0]);
             chat.date = i % 2 ? "2025-01-31" : NULL;
             call("gpt_chat_format", do_format);
             call("gpt_chat_tokenize", do_chat_tokenize);

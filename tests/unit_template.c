@@ -167,6 +167,7 @@ static void tensor(gb *g, const char *name, uint64_t d0, uint64_t d1, float scal
 }
 
 /* A Llama of two layers with random weights, or its header alone. */
+static gpt_alloc toy_alloc;
 static gpt_model *toy(const char *jinja, int bos, int add_bos, int weights) {
     static const char *const square[] = { "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down" };
     gpt_model_params params;
@@ -179,6 +180,7 @@ static gpt_model *toy(const char *jinja, int bos, int add_bos, int weights) {
     gb g;
     memset(&params, 0, sizeof params);
     params.header_only = !weights;
+    params.alloc = toy_alloc;
     gb_init(&g, 3, 0);
     gb_kv_str(&g, "general.architecture", "llama");
     gb_kv_u32(&g, "llama.context_length", 4096);
@@ -218,6 +220,14 @@ static gpt_model *toy(const char *jinja, int bos, int add_bos, int weights) {
     CHECK(m, "%s", err.msg);
     gb_free(&g);
     free(copy);
+    return m;
+}
+
+static gpt_model *toy_with(void *(*alloc)(void *, size_t), void (*release)(void *, void *)) {
+    gpt_model *m;
+    toy_alloc.alloc = alloc; toy_alloc.free = release;
+    m = toy(NULL, BOS, 0, 0);
+    memset(&toy_alloc, 0, sizeof toy_alloc);
     return m;
 }
 
@@ -461,7 +471,8 @@ static void bounded(const char *what, const char *jinja, const char *variables) 
     CHECK(r < 0 && r != GPT_E_REFUSED && strlen(err.msg) > 8, "%s: code %d, %lu bytes, \"%s\"", what, (int)r, (unsigned long)n, err.msg);
     CHECK(now() - begin < 10, "%s: %.1f s", what, now() - begin);
 }
-/* Nested n deep: an error, or what it is without. */
+/* Nested n deep: ends soon, with an error that says something or as it would without; with must_fail an error beyond 100. */
+static int must_fail;
 static void nested(const char *what, size_t n, const char *head, const char *open, const char *middle, const char *close, const char *tail) {
     char *a = repeat(head, open, n, middle), *b = repeat("", close, n, tail), *all = (char *)malloc(strlen(a) + strlen(b) + 1);
     gpt_error err;
@@ -471,7 +482,7 @@ static void nested(const char *what, size_t n, const char *head, const char *ope
     if (!all) exit(1);
     strcat(strcpy(all, a), b);
     r = format(NULL, all, "{\"messages\":[],\"n\":1}", NULL, &size, &err);
-    CHECK(r != GPT_E_REFUSED && (r || n < 1000) && (!r || strlen(err.msg) > 8), "%s, %lu deep: code %d, \"%s\"", what, (unsigned long)n, (int)r, err.msg);
+    CHECK(r != GPT_E_REFUSED && (r || n < 200 || !must_fail) && (!r || strlen(err.msg) > 8), "%s, %lu deep: code %d, \"%s\"", what, (unsigned long)n, (int)r, err.msg);
     CHECK(now() - begin < 10, "%s, %lu deep: %.1f s", what, (unsigned long)n, now() - begin);
     free(a); free(b); free(all);
 }
@@ -505,10 +516,12 @@ static void test_bounds(void) {
     bounded("indent", "{{ 'a\nb\nc'|indent(1000000000) }}", "{}");
     bounded("a long loop over a string", "{% for a in 'x' * 100000 %}{% for b in 'x' * 100000 %}{% endfor %}{% endfor %}", "{}");
     for (i = 0; i < 3; i++) {
+        must_fail = 1;
         nested("brackets", depths[i], "{{ ", "(", "1", ")", " }}");
         nested("lists", depths[i], "{{ ", "[", "1", "]", " }}");
         nested("lists, not closed", depths[i], "{{ ", "[", "1", "", " }}");
         nested("dicts", depths[i], "{{ ", "{'a':", "1", "}", " }}");
+        must_fail = 0;
         nested("not", depths[i], "{{ ", "not ", "1", "", " }}");
         nested("minus", depths[i], "{{ ", "- ", "n", "", " }}");
         nested("if", depths[i], "", "{% if n %}", "x", "{% endif %}", "");
@@ -522,6 +535,7 @@ static void test_bounds(void) {
         nested("macros", depths[i], "", "{% macro m() %}", "x", "{% endmacro %}", "");
         nested("subscripts", depths[i], "{{ ", "messages[", "0", "]", " is defined }}");
         nested("comments", depths[i], "{{ 1 }}", "{#", "#}", "", "");
+        nested("comments, not closed", depths[i], "{{ 1 }}", "{#", "", "", "");
     }
     p = repeat("{\"messages\":", "[", 60000, "");
     bounded("variables 60,000 deep", "x", p);
@@ -564,7 +578,7 @@ static void test_linear(void) {
     linear("names", "", "{% set x = n %}{{ x }}", "", talk);
     linear("strings", "", "{{ 'some string\\n' }}", "", talk);
     linear("macros", "", "{% macro m(a, b=2) %}{{ a }}{% endmacro %}", "{{ m(1) }}", talk);
-    linear("a list", "{% set l = [0", ",1", "] %}{{ l|length }}", talk);
+    linear("lists", "", "{{ [1,2,3,4,5,6,7,8]|length }}", "", talk);
     linear("elif", "{% if n == 0 %}", "{% elif n == 5 %}aaaaaaaaa", "{% endif %}", talk);
     linear("braces", "", "{ { } % # ", "", talk);
     linear("raw", "", "{% raw %}{{ x }}{% endraw %}", "", talk);
@@ -588,6 +602,49 @@ static void test_linear(void) {
             free(p);
         }
         CHECK(took[1] <= 2.5 * took[0] + 0.002, "contents: %.4f s for 105 KB, %.4f s for twice as much", took[0], took[1]);
+    }
+}
+
+/* ---- Memory: every allocation fails in turn ------------------------------------------------------------------------------ */
+
+static size_t n_taken, n_given, fail_at;
+static void *failing(void *user, size_t n) {
+    void *p = fail_at && n_taken + 1 >= fail_at ? NULL : malloc(n ? n : 1);
+    (void)user;
+    n_taken++;
+    n_given += p == NULL;
+    return p;
+}
+static void give_back(void *user, void *p) { (void)user; n_given += p != NULL; free(p); }
+
+static void test_memory(void) {
+    static const char jinja[] = "{% macro m(a, b=[1]) %}{{ a }}{{ b|tojson }}{{ caller() if caller }}{% endmacro %}{% set ns = namespace(i=0) %}{% for x in messages[::-1] %}{% set ns.i = ns.i + 1 %}"
+        "<|im_start|>{{ x.role ~ x.content|upper|trim }}{{ m(x.role, b={'k': (1, x)}) }}<|im_end|>{% endfor %}{% call m(1) %}c{% endcall %}{% set b %}{{ messages|map(attribute='role')|join(',') }}{% endset %}"
+        "{% filter lower %}{{ b.split(',')|sort|list }}{% endfilter %}{{ messages|selectattr('role', 'eq', 'user')|list|length }}{{ '%s' % ns.i }}{{ 'ab'|list|reverse|list }}{{ x|dictsort }}{{ strftime_now('%d %B') }}";
+    static const char variables[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"H\\u00e9\"},{\"role\":\"tool\",\"content\":\"b\"}],\"x\":{\"b\":1,\"a\":[2.5]}}";
+    gpt_model *m;
+    gpt_chat_params chat;
+    gpt_error err;
+    gpt_result r = GPT_E_MEMORY;
+    size_t n, first, k = 0, round;
+    for (round = 0; round < 4; round++) {               /* format, tokenize, and what is common to both */
+        memset(&chat, 0, sizeof chat);
+        chat.jinja = jinja; chat.variables = variables; chat.date = "2031-02-05"; chat.common = round > 1;
+        n_taken = n_given = fail_at = 0;
+        m = toy_with(failing, give_back);
+        if (!m) return;
+        first = n_taken;
+        for (k = 1, r = GPT_E_MEMORY; r == GPT_E_MEMORY && k < 2000; k++) {
+            const size_t taken = n_taken - n_given;
+            fail_at = n_taken + k;
+            r = round & 1 ? gpt_chat_tokenize(m, NULL, 0, &chat, NULL, 0, &n, &err) : gpt_chat_format(m, NULL, 0, &chat, room, 8, &n, &err);
+            fail_at = 0;
+            CHECK(n_taken - n_given == taken, "round %d, allocation %lu: not all is given back", (int)round, (unsigned long)k);
+            CHECK(!r || (r == GPT_E_MEMORY && err.code == r && *err.msg && n == 0), "round %d, allocation %lu: %d %s", (int)round, (unsigned long)k, (int)r, err.msg);
+        }
+        CHECK(!r && n > 50 && k > 5 && first > 0, "round %d: %d after %lu allocations: %s", (int)round, (int)r, (unsigned long)k, err.msg);
+        gpt_model_free(m);
+        CHECK(n_taken == n_given, "%lu blocks taken, %lu given back", (unsigned long)n_taken, (unsigned long)n_given);
     }
 }
 
@@ -616,7 +673,7 @@ static void test_arguments(void) {
 static const test tests[] = {
     { "goldens", test_goldens }, { "white_space", test_white_space }, { "scopes", test_scopes }, { "null_content", test_null_content }, { "tojson", test_tojson },
     { "string_arguments", test_string_arguments }, { "bos", test_bos }, { "thinking", test_thinking }, { "forging", test_forging }, { "forged_places", test_forged_places },
-    { "bounds", test_bounds }, { "linear", test_linear }, { "arguments", test_arguments }, { NULL, NULL }
+    { "bounds", test_bounds }, { "linear", test_linear }, { "memory", test_memory }, { "arguments", test_arguments }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
