@@ -13179,6 +13179,7 @@ static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) 
     memset(&f, 0, sizeof f);
     f.json = 1;
     f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
+    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
     f.indent = gpti_j_arg_int(j, a, 1, "indent", -1);
     if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
     if (gpti_j_arg(j, a, 2, "separators", &x) && gpti_j_is_list(x) && x.n == 2) {
@@ -13446,7 +13447,7 @@ static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *
         return x;
     default:                                            /* dict, namespace: of a dict and of names */
         v = gpti_j_undefined();
-        if (a->n && x.kind != GPTI_J_DICT) return gpti_j_bad(j, x, "dict or namespace");
+        if (a->n && x.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_UNSUPPORTED, "dict or namespace of %s", gpti_j_kind(x));
         if (which == GPTI_J_NAMESPACE) {
             if (!GPTI_J_ROOM_FOR(j, val, 1)) return v;
             j->val[j->n_val] = gpti_j_int(0);
@@ -13660,7 +13661,7 @@ static void gpti_j_run(gpti_jinja *j) {
             a = gpti_j_pop(j);
             if (!gpti_j_is_number(a)) gpti_j_bad(j, a, "a sign");
             if (op.code == GPTI_J_NEG && a.kind == GPTI_J_FLOAT) a.u.f = -a.u.f;
-            else if (op.code == GPTI_J_NEG) a = gpti_j_arithmetic(j, GPTI_J_SUB, gpti_j_int(0), a);
+            else if (op.code == GPTI_J_NEG && a.u.i != INT64_MIN) a.u.i = -a.u.i;
             if (a.kind == GPTI_J_BOOL) a.kind = GPTI_J_INT;
             gpti_j_push(j, a);
             break;
