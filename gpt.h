@@ -12126,12 +12126,13 @@ typedef struct gpti_jinja {
 } gpti_jinja;
 
 static gpt_result gpti_j_fail(gpti_jinja *j, gpt_result code, const char *fmt, ...) {
-    char msg[160];
+    char msg[160], *p;
     va_list args;
     if (j->fail) return j->fail;
     va_start(args, fmt);
     vsnprintf(msg, sizeof msg, fmt, args);
     va_end(args);
+    for (p = msg; *p; p++) if (*p < ' ' || *p > '~') *p = '?';
     return j->fail = j->line ? gpti_fail(j->err, code, "chat template, line %u: %s", j->line, msg) :
         gpti_fail(j->err, code, "chat: %s", msg);
 }
