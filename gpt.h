@@ -8620,7 +8620,7 @@ GPTI_COLD_END
  *
  * Written JSON has no white space in front of ',' and ':', elsewhere between tokens nothing, one space or a line end
  * with at most 20 blanks; numbers have at most 15 digits on each side of the point, exponents two. Within bounds
- * (minimum ...) a number has at most 17 digits and no exponent, and as many behind the point as the bounds, at least 6.
+ * (minimum ...) a number has at most 17 digits and no exponent, of them behind the point as many as the bounds, at least 6.
  * Names and values that a schema spells (properties, const, enum, pattern) are taken as JSON spells them shortest,
  * without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have
  * all their items, no others unless something is said of these. Without "type" a schema is of the types that its keywords
@@ -8656,7 +8656,6 @@ enum {
 
 typedef struct gpti_loop { uint32_t min, max, end; int lax; } gpti_loop;    /* max GPTI_NONE: no end; end: behind it */
 typedef struct gpti_bounds { int64_t low, high; int scale, n_int; } gpti_bounds;   /* times 10^scale; digits */
-typedef struct gpti_num { gpti_bounds as[2]; } gpti_num;                    /* written, lax */
 
 struct gpt_constraint {
     gpti_mem         mem;
@@ -8664,7 +8663,7 @@ struct gpt_constraint {
     gpti_node       *node;
     uint32_t        *cost, *need;       /* [n_node] tokens and frames of the shortest way to the end of its rule */
     gpti_loop       *loop;
-    gpti_num        *num;
+    gpti_bounds     *num;
     uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
     size_t           n_node, n_loop, n_num, n_set, root;
     gpti_word        trigger;
@@ -8749,10 +8748,12 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     return best;
 }
 
-/* As gpti_set_byte; 3: it is whole, and may go on. */
-static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
+/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing. */
+static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b, int lax) {
     const int code = (int)(*part >> 58 & 31);
     const uint64_t sign = *part >> 63 << 63, digits = *part & (((uint64_t)1 << 58) - 1);
+    if (lax && code && code == k->scale && b >= '0' && b <= '9')
+        return b == '0' || digits < (sign ? 0 - (uint64_t)k->low : (uint64_t)k->high) ? 3 : 0;
     if (b == '-') {
         if (code != GPTI_NUM_BEGIN) return 0;
         *part = (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58;
@@ -8765,7 +8766,7 @@ static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
         *part = sign | (uint64_t)(code < GPTI_NUM_WHOLE ? code + 1 : GPTI_NUM_WHOLE) << 58 | (digits * 10 + (b - '0'));
     }
     if (gpti_num_left(k, *part, 0) == GPTI_C_FAR) return 0;
-    return gpti_num_left(k, *part, 1) ? 1 : gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
+    return gpti_num_left(k, *part, 1) ? 1 : !lax && gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
 }
 
 /* Does the state take byte b? Bit 0: it stays where it is, with *part; bit 1: it goes on to the next node. */
@@ -8775,7 +8776,7 @@ static int gpti_match(const gpti_live *l, const gpti_state *st, unsigned b, uint
     switch (x.op) {
     case GPTI_C_BYTE: return x.b == b ? 2 : 0;
     case GPTI_C_CLASS: return gpti_set_byte(l->c->set + x.b, part, b);
-    case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b].as[l->lax], part, b);
+    case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b], part, b, l->lax);
     case GPTI_C_WS: case GPTI_C_LAX:
         if (l->lax) return b == ' ' || b == '\n' || b == '\t' || b == '\r' ? 3 : 0;
         if (!*part) { *part = 1; return b == '\n' ? 3 : b == ' ' ? 2 : 0; }
@@ -8958,7 +8959,7 @@ static uint32_t gpti_states_cost(const gpti_live *l, const gpti_states *in) {
         const gpti_state *st = &in->s[i];
         const gpti_node x = c->node[st->node];
         n = c->cost[st->node];
-        if (x.op == GPTI_C_NUM) n = gpti_num_left(&c->num[x.b].as[l->lax], st->part, 1) + c->cost[st->node + 1];
+        if (x.op == GPTI_C_NUM) n = gpti_num_left(&c->num[x.b], st->part, 1) + c->cost[st->node + 1];
         if (x.op == GPTI_C_CLASS && st->part) n = (uint32_t)(st->part >> 24 & 7) + c->cost[st->node + 1];
         n = gpti_far((uint64_t)n + l->frame[st->frame].cost);
         if (n < best) best = n;
@@ -9443,7 +9444,7 @@ static void gpti_relax(const gpt_constraint *c, size_t i, int tokens, uint32_t *
     }
     case GPTI_C_BYTE: *cost = gpti_cost_bytes(c, i, tokens); *need = deep; break;
     case GPTI_C_CLASS: *cost = gpti_far((uint64_t)gpti_set_bytes(c->set + x.b) + on); *need = deep; break;
-    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b].as[0], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
+    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
     case GPTI_C_TOKEN: *cost = gpti_far((uint64_t)on + 1); *need = deep; break;
     case GPTI_C_WS: case GPTI_C_LAX: *cost = on; *need = deep; break;
     default: break;
@@ -10344,8 +10345,8 @@ static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
     static const char *const names[4] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
     const int64_t far = (int64_t)1000000000 * 100000000 - 1;
     gpt_constraint *c = b->c;
-    gpti_num num;
-    int k, lax, rest, any = 0, behind = 0, before = 0, n;
+    gpti_bounds o;
+    int k, rest, any = 0, behind = 0, before = 0, n;
     size_t q;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
@@ -10358,37 +10359,33 @@ static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
         if (n > behind) behind = n;
     }
     if (!any) { gpti_emit(b, GPTI_C_CALL, integer ? GPTI_R_INTEGER : GPTI_R_NUMBER); return; }
-    for (lax = 0; lax < 2; lax++) {             /* lax: as many digits as there is room for beside the bounds' own */
-        gpti_bounds *o = &num.as[lax];
-        o->scale = 16 - before;
-        if (!lax && o->scale > 6) o->scale = 6;
-        if (behind > o->scale) o->scale = behind;
-        if (integer) o->scale = 0;
-        if (o->scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
-        o->n_int = 17 - o->scale;
-        o->low = -far; o->high = far;
-        for (k = 0; k < 4; k++) {
-            const uint32_t v = gpti_member(b, i, names[k]);
-            int64_t x;
-            int minus;
-            if (v == GPTI_NONE) continue;
-            if (!gpti_decimal(b->value[v].text, o->scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
-            minus = *b->value[v].text.p == '-';
-            if (k < 2) {                        /* upwards to what can be written, or beyond it */
-                x += rest ? !minus : k == 1;
-                if (x > o->low) o->low = x;
-            } else {
-                x -= rest ? minus : k == 3;
-                if (x < o->high) o->high = x;
-            }
+    o.scale = 16 - before > 6 ? 6 : 16 - before;
+    if (behind > o.scale) o.scale = behind;
+    if (integer) o.scale = 0;
+    if (o.scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
+    o.n_int = 17 - o.scale;
+    o.low = -far; o.high = far;
+    for (k = 0; k < 4; k++) {
+        const uint32_t v = gpti_member(b, i, names[k]);
+        int64_t x;
+        int minus;
+        if (v == GPTI_NONE) continue;
+        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+        minus = *b->value[v].text.p == '-';
+        if (k < 2) {                            /* upwards to what can be written, or beyond it */
+            x += rest ? !minus : k == 1;
+            if (x > o.low) o.low = x;
+        } else {
+            x -= rest ? minus : k == 3;
+            if (x < o.high) o.high = x;
         }
     }
-    if (num.as[0].low > num.as[0].high || gpti_num_left(&num.as[0], GPTI_NUM_FIRST, 0) == GPTI_C_FAR) {
+    if (o.low > o.high || gpti_num_left(&o, GPTI_NUM_FIRST, 0) == GPTI_C_FAR) {
         gpti_schema_bad(b, "minimum", "no number lies within the bounds");
         return;
     }
     if (!GPTI_MORE(b, c->num, c->n_num, b->cap_num)) return;
-    c->num[c->n_num] = num;
+    c->num[c->n_num] = o;
     gpti_emit(b, GPTI_C_NUM, (uint32_t)c->n_num++);
 }
 
