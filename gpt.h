@@ -7868,7 +7868,8 @@ typedef struct gpti_frame {         /* what comes behind the rule or round of a 
     uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
     uint64_t digest;
 } gpti_frame;
-enum { GPTI_STATES = 512, GPTI_SEEN = 4096, GPTI_N_MASK = 16, GPTI_NEST = 256, GPTI_MAX_NEST = 1 << 16 };
+enum { GPTI_STATES = 512, GPTI_SEEN = 4096, GPTI_N_MASK = 32, GPTI_N_SET = 128, GPTI_SET_STATES = 16, GPTI_NEST = 256, GPTI_MAX_NEST = 1 << 16, GPTI_SET_NONE = 255, GPTI_SET_LOST = 254,
+       GPTI_TOKEN_LONG = 32 };  /* bytes of a token; longer ones are tried one by one */
 typedef struct gpti_states { size_t n; int full; gpti_state s[GPTI_STATES]; } gpti_states;
 typedef struct gpti_live {
     const gpt_constraint *c;
@@ -7881,6 +7882,7 @@ typedef struct gpti_live {
 
 typedef struct gpti_mask { uint64_t key[2]; size_t at; uint32_t more; int used; } gpti_mask;
 typedef struct gpti_seen { uint32_t node, frame, stamp, none; uint64_t part; } gpti_seen;
+typedef struct gpti_kept { size_t n; uint32_t cost; gpti_state s[GPTI_SET_STATES]; } gpti_kept;
 typedef struct gpti_try {           /* room of a work space: what trying a token takes */
     gpti_states  set[2];
     gpti_seen    seen[GPTI_SEEN];
@@ -7889,6 +7891,11 @@ typedef struct gpti_try {           /* room of a work space: what trying a token
      * adds to the shortest way; at: tokens looked at so far */
     gpti_mask    mask[GPTI_N_MASK];
     uint32_t    *bits, turn;
+    /* while one is made: sets that came up, 0 the first, and where each byte leads from there: the set's number and 1;
+     * 0: not known yet; GPTI_SET_NONE, _LOST: refused, one that is not kept */
+    gpti_kept    kept[GPTI_N_SET];
+    uint8_t      to[GPTI_N_SET][256];
+    size_t       n_kept;
 } gpti_try;
 
 typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
@@ -8613,9 +8620,11 @@ GPTI_COLD_END
  *
  * Written JSON has no white space in front of ',' and ':', elsewhere between tokens nothing, one space or a line end
  * with at most 20 blanks; numbers have at most 15 digits on each side of the point, exponents two. Within bounds
- * (minimum ...) a number has at most 17 digits and no exponent, and as many behind the point as the bounds, at least 6.
+ * (minimum ...) a number has at most 17 digits and no exponent, of them behind the point as many as the bounds, at least 6.
  * Names and values that a schema spells (properties, const, enum, pattern) are taken as JSON spells them shortest,
- * without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have all their items. */
+ * without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have
+ * all their items, no others unless something is said of these. Without "type" a schema is of the types that its keywords
+ * speak of: properties means an object. */
 
 static uint64_t gpti_mix64(uint64_t z);         /* [SAMPLING] */
 
@@ -8647,7 +8656,6 @@ enum {
 
 typedef struct gpti_loop { uint32_t min, max, end; int lax; } gpti_loop;    /* max GPTI_NONE: no end; end: behind it */
 typedef struct gpti_bounds { int64_t low, high; int scale, n_int; } gpti_bounds;   /* times 10^scale; digits */
-typedef struct gpti_num { gpti_bounds as[2]; } gpti_num;                    /* written, lax */
 
 struct gpt_constraint {
     gpti_mem         mem;
@@ -8655,7 +8663,7 @@ struct gpt_constraint {
     gpti_node       *node;
     uint32_t        *cost, *need;       /* [n_node] tokens and frames of the shortest way to the end of its rule */
     gpti_loop       *loop;
-    gpti_num        *num;
+    gpti_bounds     *num;
     uint32_t        *set;               /* a set: 128 bits of ASCII, n, n times first and last code point */
     size_t           n_node, n_loop, n_num, n_set, root;
     gpti_word        trigger;
@@ -8740,10 +8748,12 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     return best;
 }
 
-/* As gpti_set_byte; 3: it is whole, and may go on. */
-static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
+/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing. */
+static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b, int lax) {
     const int code = (int)(*part >> 58 & 31);
     const uint64_t sign = *part >> 63 << 63, digits = *part & (((uint64_t)1 << 58) - 1);
+    if (lax && code && code == k->scale && b >= '0' && b <= '9')
+        return b == '0' || digits < (sign ? 0 - (uint64_t)k->low : (uint64_t)k->high) ? 3 : 0;
     if (b == '-') {
         if (code != GPTI_NUM_BEGIN) return 0;
         *part = (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58;
@@ -8756,7 +8766,7 @@ static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b) {
         *part = sign | (uint64_t)(code < GPTI_NUM_WHOLE ? code + 1 : GPTI_NUM_WHOLE) << 58 | (digits * 10 + (b - '0'));
     }
     if (gpti_num_left(k, *part, 0) == GPTI_C_FAR) return 0;
-    return gpti_num_left(k, *part, 1) ? 1 : gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
+    return gpti_num_left(k, *part, 1) ? 1 : !lax && gpti_num_left(k, *part, 2) == GPTI_C_FAR ? 2 : 3;
 }
 
 /* Does the state take byte b? Bit 0: it stays where it is, with *part; bit 1: it goes on to the next node. */
@@ -8766,7 +8776,7 @@ static int gpti_match(const gpti_live *l, const gpti_state *st, unsigned b, uint
     switch (x.op) {
     case GPTI_C_BYTE: return x.b == b ? 2 : 0;
     case GPTI_C_CLASS: return gpti_set_byte(l->c->set + x.b, part, b);
-    case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b].as[l->lax], part, b);
+    case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b], part, b, l->lax);
     case GPTI_C_WS: case GPTI_C_LAX:
         if (l->lax) return b == ' ' || b == '\n' || b == '\t' || b == '\r' ? 3 : 0;
         if (!*part) { *part = 1; return b == '\n' ? 3 : b == ' ' ? 2 : 0; }
@@ -8797,9 +8807,8 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
         back = o->end;
         if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
         /* counts that no token brings to a bound are alike */
-        if (o->max != GPTI_NONE && o->max - count > 256 && (count >= o->min || o->min - count > 256))
-            far = count >= o->min ? GPTI_NONE : GPTI_NONE - 1;
-        else if (o->max == GPTI_NONE && count < o->min && o->min - count > 256) far = GPTI_NONE - 1;
+        const uint32_t most = GPTI_TOKEN_LONG / (c->cost[node + 1] ? c->cost[node + 1] : 1) + 2;
+        if (o->max - count > most && (count >= o->min || o->min - count > most)) far = count >= o->min ? GPTI_NONE - 1 : GPTI_NONE - 2;
     }
     if (p->depth + gpti_max(1, c->need[back]) > l->depth) return GPTI_NONE;
     if (l->n_frame == l->n_most) { *full = 1; return GPTI_NONE; }
@@ -8950,7 +8959,7 @@ static uint32_t gpti_states_cost(const gpti_live *l, const gpti_states *in) {
         const gpti_state *st = &in->s[i];
         const gpti_node x = c->node[st->node];
         n = c->cost[st->node];
-        if (x.op == GPTI_C_NUM) n = gpti_num_left(&c->num[x.b].as[l->lax], st->part, 1) + c->cost[st->node + 1];
+        if (x.op == GPTI_C_NUM) n = gpti_num_left(&c->num[x.b], st->part, 1) + c->cost[st->node + 1];
         if (x.op == GPTI_C_CLASS && st->part) n = (uint32_t)(st->part >> 24 & 7) + c->cost[st->node + 1];
         n = gpti_far((uint64_t)n + l->frame[st->frame].cost);
         if (n < best) best = n;
@@ -9018,7 +9027,8 @@ typedef struct gpti_build {
     gpti_jvalue *value;              /* of the schema */
     gpti_prop  *prop;
     size_t      n_rule, n_group, n_pair, n_value, n_prop;
-    uint32_t    all;                /* the set of what a string of JSON holds without escapes */
+    uint32_t    all;                /* the set of what a string of JSON holds without escapes, */
+    size_t      n_all;              /* and its words, once it is there */
     uint32_t    here;               /* the value being compiled, for messages */
     const char *what;
 } gpti_build;
@@ -9172,6 +9182,10 @@ static uint32_t gpti_set(gpti_build *b, int negate, int json) {
         }
         gpti_set_pair(b, at, next, 0x10FFFF);
         b->n_pair = n_pair;
+    }
+    if (!b->fail && b->n_all && b->c->n_set - at == b->n_all && !memcmp(b->c->set + at, b->c->set + b->all, 4 * b->n_all)) {
+        b->c->n_set = at;
+        return b->all;
     }
     return at;
 }
@@ -9430,7 +9444,7 @@ static void gpti_relax(const gpt_constraint *c, size_t i, int tokens, uint32_t *
     }
     case GPTI_C_BYTE: *cost = gpti_cost_bytes(c, i, tokens); *need = deep; break;
     case GPTI_C_CLASS: *cost = gpti_far((uint64_t)gpti_set_bytes(c->set + x.b) + on); *need = deep; break;
-    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b].as[0], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
+    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
     case GPTI_C_TOKEN: *cost = gpti_far((uint64_t)on + 1); *need = deep; break;
     case GPTI_C_WS: case GPTI_C_LAX: *cost = on; *need = deep; break;
     default: break;
@@ -9553,7 +9567,7 @@ static void gpti_plain_tokens(gpti_build *b) {
     gpt_token id;
     for (i = 0; i < c->n_node && c->m; i++) {
         uint32_t *bits;
-        if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag) continue;
+        if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag || !(c->set[c->node[i].b + 3] & 2)) continue;     /* with 'a' */
         for (k = 0; k < (size_t)c->n_plain && c->plain[k] != c->node[i].b; k++) {}
         c->node[i].none = (uint16_t)(k + 1);
         if (k < (size_t)c->n_plain) continue;
@@ -9674,27 +9688,33 @@ static void gpti_emit_class(gpti_build *b, int negate) {
 
 static int gpti_schema_bad(gpti_build *b, const char *keyword, const char *why);
 
-/* \d \w \s and their opposites; 0: none of them */
-static int gpti_regex_kind(gpti_build *b, int c) {
-    static const uint32_t word[4][2] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } };
-    static const uint32_t space[10][2] = { { 9, 13 }, { 32, 32 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
-        { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
-    const uint32_t (*pair)[2] = (c | 32) == 's' ? space : word;
-    const int n = (c | 32) == 'd' ? 1 : (c | 32) == 'w' ? 4 : 10;
+/* \d \w \s and their opposites, as both ECMA 262 and Python read them: what one of them leaves out is not written. 0: none
+ * of them. negate: they are in a class [^ ] */
+static int gpti_regex_kind(gpti_build *b, int c, int negate) {
+    /* what they surely are, then what they may be */
+    static const uint32_t digit[3][2] = { { '0', '9' }, { 0x660, 0x1FFF }, { 0xA000, 0x10FFFF } };
+    static const uint32_t word[6][2] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' }, { 0x80, 0x200F }, { 0x202A, 0x10FFFF } };
+    static const uint32_t sure[9][2] = { { 9, 13 }, { 32, 32 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
+        { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
+    static const uint32_t perhaps[10][2] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
+        { 0x2028, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
+    const int upper = c < 'a', big = upper != negate, kind = c | 32;
+    const uint32_t (*pair)[2] = kind == 'd' ? digit : kind == 'w' ? word : big ? perhaps : sure;
+    const int n = kind == 'd' ? 1 + 2 * big : kind == 'w' ? 4 + 2 * big : 9 + big;
     uint32_t next = 0;
     int i;
     if (!c || !strchr("dDwWsS", c)) return 0;
     for (i = 0; i < n; i++) {
-        if (c >= 'a') gpti_pair(b, pair[i][0], pair[i][1]);
+        if (!upper) gpti_pair(b, pair[i][0], pair[i][1]);
         else if (pair[i][0] > next) gpti_pair(b, next, pair[i][0] - 1);
         next = pair[i][1] + 1;
     }
-    if (c < 'a') gpti_pair(b, next, 0x10FFFF);
+    if (upper && next <= 0x10FFFF) gpti_pair(b, next, 0x10FFFF);
     return 1;
 }
 
 /* A character or escape of a pattern; *kind: it was one of those above, and its pairs are there */
-static uint32_t gpti_regex_char(gpti_build *b, int in_class, int *kind) {
+static uint32_t gpti_regex_char(gpti_build *b, int in_class, int negate, int *kind) {
     static const char from[] = "tnrfv0", to[] = "\t\n\r\f\v";
     uint32_t cp = 0;
     const char *q;
@@ -9702,7 +9722,7 @@ static uint32_t gpti_regex_char(gpti_build *b, int in_class, int *kind) {
     *kind = 0;
     if (gpti_peek(b, 0) != '\\') { b->p += gpti_utf8(b->p, (size_t)(b->end - b->p), &cp); return cp; }
     c = gpti_peek(b, 1); b->p += b->end - b->p > 1 ? 2 : 1;
-    if ((*kind = gpti_regex_kind(b, c)) != 0) return 0;
+    if ((*kind = gpti_regex_kind(b, c, negate)) != 0) return 0;
     if (in_class && c == 'b') return '\b';
     if (c == 'x' || c == 'u') {
         for (n = c == 'x' ? 2 : 4, i = 0; i < n; i++, b->p++) {
@@ -9724,10 +9744,10 @@ static void gpti_regex_class(gpti_build *b) {           /* behind its [ */
     int kind, other;
     b->p += negate;
     while (!b->fail && b->p < b->end && *b->p != ']') {
-        uint32_t low = gpti_regex_char(b, 1, &kind), high = low;
+        uint32_t low = gpti_regex_char(b, 1, negate, &kind), high = low;
         if (!kind && gpti_peek(b, 0) == '-' && gpti_peek(b, 1) && gpti_peek(b, 1) != ']') {
             b->p++;
-            high = gpti_regex_char(b, 1, &other);
+            high = gpti_regex_char(b, 1, negate, &other);
             if (other || high < low) gpti_schema_bad(b, b->what, "the pattern has a range that makes no sense");
         }
         if (!kind) gpti_pair(b, low, high);
@@ -9788,7 +9808,7 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         b->n_pair = 0;
         if (c == '[') { b->p++; gpti_regex_class(b); continue; }
         if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, lines[i][0], lines[i][1]); gpti_emit_class(b, 1); continue; }
-        i = gpti_regex_char(b, 0, &kind);
+        i = gpti_regex_char(b, 0, 0, &kind);
         if (kind) gpti_emit_class(b, 0);
         else {
             char out[8];
@@ -10217,11 +10237,14 @@ static void gpti_emit_array(gpti_build *b, uint32_t i) {
     if (tuple != GPTI_NONE && item == GPTI_NONE) open = 0;
     if (item != GPTI_NONE) { if (gpti_is_false(b, item)) open = 0; else rule = gpti_schema_rule(b, item); }
     if (tuple != GPTI_NONE) for (v = b->value[tuple].child; v != GPTI_NONE; v = b->value[v].next) n++;
-    if (low > high || n > high || (!open && low > n)) { gpti_schema_bad(b, low > high ? "minItems" : "items", "no array is of this length"); return; }
+    if (n > high) { n = high; open = 0; }
+    if (!open && low > n && item == GPTI_NONE) open = 1;      /* nothing is said of further ones: any */
+    if (low > high || (!open && low > n)) { gpti_schema_bad(b, low > high ? "minItems" : "items", "no array is of this length"); return; }
     gpti_emit_bytes(b, "[", 1); gpti_emit(b, GPTI_C_WS, 0);
-    if (n) for (v = b->value[tuple].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
+    if (n) for (v = b->value[tuple].child; b->value[v].at < n && !b->fail; v = b->value[v].next) {
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
-        if (b->value[v].next != GPTI_NONE) { gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0); }
+        if (b->value[v].at + 1 == n) break;
+        else { gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0); }
     }
     low = low > n ? low - n : 0;
     if (high != GPTI_NONE) high -= n;
@@ -10322,8 +10345,8 @@ static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
     static const char *const names[4] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
     const int64_t far = (int64_t)1000000000 * 100000000 - 1;
     gpt_constraint *c = b->c;
-    gpti_num num;
-    int k, lax, rest, any = 0, behind = 0, before = 0, n;
+    gpti_bounds o;
+    int k, rest, any = 0, behind = 0, before = 0, n;
     size_t q;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
@@ -10336,37 +10359,33 @@ static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
         if (n > behind) behind = n;
     }
     if (!any) { gpti_emit(b, GPTI_C_CALL, integer ? GPTI_R_INTEGER : GPTI_R_NUMBER); return; }
-    for (lax = 0; lax < 2; lax++) {             /* lax: as many digits as there is room for beside the bounds' own */
-        gpti_bounds *o = &num.as[lax];
-        o->scale = 16 - before;
-        if (!lax && o->scale > 6) o->scale = 6;
-        if (behind > o->scale) o->scale = behind;
-        if (integer) o->scale = 0;
-        if (o->scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
-        o->n_int = 17 - o->scale;
-        o->low = -far; o->high = far;
-        for (k = 0; k < 4; k++) {
-            const uint32_t v = gpti_member(b, i, names[k]);
-            int64_t x;
-            int minus;
-            if (v == GPTI_NONE) continue;
-            if (!gpti_decimal(b->value[v].text, o->scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
-            minus = *b->value[v].text.p == '-';
-            if (k < 2) {                        /* upwards to what can be written, or beyond it */
-                x += rest ? !minus : k == 1;
-                if (x > o->low) o->low = x;
-            } else {
-                x -= rest ? minus : k == 3;
-                if (x < o->high) o->high = x;
-            }
+    o.scale = 16 - before > 6 ? 6 : 16 - before;
+    if (behind > o.scale) o.scale = behind;
+    if (integer) o.scale = 0;
+    if (o.scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
+    o.n_int = 17 - o.scale;
+    o.low = -far; o.high = far;
+    for (k = 0; k < 4; k++) {
+        const uint32_t v = gpti_member(b, i, names[k]);
+        int64_t x;
+        int minus;
+        if (v == GPTI_NONE) continue;
+        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+        minus = *b->value[v].text.p == '-';
+        if (k < 2) {                            /* upwards to what can be written, or beyond it */
+            x += rest ? !minus : k == 1;
+            if (x > o.low) o.low = x;
+        } else {
+            x -= rest ? minus : k == 3;
+            if (x < o.high) o.high = x;
         }
     }
-    if (num.as[0].low > num.as[0].high || gpti_num_left(&num.as[0], GPTI_NUM_FIRST, 0) == GPTI_C_FAR) {
+    if (o.low > o.high || gpti_num_left(&o, GPTI_NUM_FIRST, 0) == GPTI_C_FAR) {
         gpti_schema_bad(b, "minimum", "no number lies within the bounds");
         return;
     }
     if (!GPTI_MORE(b, c->num, c->n_num, b->cap_num)) return;
-    c->num[c->n_num] = num;
+    c->num[c->n_num] = o;
     gpti_emit(b, GPTI_C_NUM, (uint32_t)c->n_num++);
 }
 
@@ -10536,10 +10555,11 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
         else if (!b->fail) { b->rule[0].entry = 0; gpti_emit_texts(b, strings, p->n_string); gpti_emit(b, GPTI_C_RET, 0); }
         gpti_free(b->mem, strings);
     } else {
+        b->all = gpti_set(b, 1, 1);
+        b->n_all = b->c->n_set;
         b->json = 1;
         gpti_gbnf(b, json);
-        b->json = 0; b->n_pair = 0;
-        b->all = gpti_set(b, 1, 1);
+        b->json = 0;
     }
     if (p->schema && !b->fail) {
         room = (char *)gpti_alloc_n(b->mem, text.n, 1);
@@ -10789,6 +10809,35 @@ static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; b
 
 /* ---- Masks ---- */
 
+static uint8_t gpti_kept_add(gpti_live *l, gpti_try *t, const gpti_states *in) {
+    size_t k;
+    for (k = 0; k < t->n_kept; k++)
+        if (t->kept[k].n == in->n && !memcmp(t->kept[k].s, in->s, in->n * sizeof *in->s)) return (uint8_t)(k + 1);
+    if (k == GPTI_N_SET || in->n > GPTI_SET_STATES) return GPTI_SET_LOST;
+    t->kept[k].n = in->n; t->kept[k].cost = gpti_states_cost(l, in);
+    memcpy(t->kept[k].s, in->s, in->n * sizeof *in->s);
+    memset(t->to[k], 0, sizeof t->to[k]);
+    return (uint8_t)++t->n_kept;
+}
+
+/* The same as gpti_steps from the states at hand, by what is kept: the set's number, GPTI_SET_NONE or _LOST */
+static unsigned gpti_kept_steps(gpti_live *l, gpti_try *t, gpti_str p) {
+    unsigned at = 0, next;
+    size_t i;
+    for (i = 0; i < p.n; i++, at = next - 1) {
+        const unsigned char b = (unsigned char)p.p[i];
+        if ((next = t->to[at][b]) == 0) {
+            gpti_states *in = &t->set[0], *out = &t->set[1];
+            in->n = t->kept[at].n;
+            memcpy(in->s, t->kept[at].s, in->n * sizeof *in->s);
+            next = !gpti_con_step(l, t, in, out, b) ? out->full ? GPTI_SET_LOST : GPTI_SET_NONE : gpti_kept_add(l, t, out);
+            t->to[at][b] = (uint8_t)next;
+        }
+        if (next >= GPTI_SET_LOST) return next;
+    }
+    return at;
+}
+
 /* The mask of the states at hand, in the work space: 1 when it is there. Some 100 microseconds to a millisecond a call. */
 static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
     gpti_live *l = s->live;
@@ -10797,8 +10846,9 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
     const size_t n_vocab = s->m->hp.n_vocab, n_word = n_vocab / 32 + 1;
     const uint32_t here = gpti_states_cost(l, &l->now);
     uint64_t key[2] = { 0, 0 };
-    uint32_t first[8], *bits, plain[GPTI_C_PLAIN], cost;
+    uint32_t first[8], *bits, plain[GPTI_C_PLAIN], cost, n_frame;
     size_t i, k;
+    int kept;
     gpti_mask *m;
     for (i = 0; i < l->now.n; i++) {            /* of a set: the order does not count */
         const gpti_state *st = &l->now.s[i];
@@ -10827,22 +10877,31 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
         cost = gpti_far((uint64_t)c->cost[l->now.s[i].node] + f->cost);
         if (cost > here + 1 && cost - here - 1 > m->more) m->more = cost - here - 1;
     }
-    for (k = 0; k < 8192 && m->at < n_vocab; k++, m->at++) {
+    n_frame = l->n_frame;
+    t->n_kept = 0;
+    kept = l->now.n <= GPTI_SET_STATES && !s->gen->edge;
+    if (kept) gpti_kept_add(l, t, &l->now);
+    for (k = 0; k < 32768 && m->at < n_vocab; k++, m->at++) {
         const gpt_token id = (gpt_token)m->at;
         const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
         int ok = 0;
-        if (!p.n || gpti_tokenizer_is_control(&s->m->tok, id)) continue;
+        unsigned set = GPTI_SET_LOST;
+        if (!p.n || p.n > GPTI_TOKEN_LONG || gpti_tokenizer_is_control(&s->m->tok, id)) continue;
         if (!s->gen->edge) {
             if (!(first[(unsigned char)*p.p >> 5] >> (*p.p & 31) & 1)) continue;
             for (i = 0; i < (size_t)c->n_plain; i++) ok |= p.n <= plain[i] && c->plain_bits[i][id >> 5] >> (id & 31) & 1;
         }
         if (!ok) {
-            k += 16;
-            if (!gpti_con_token(s, id, 0, &cost)) continue;
+            if (kept && l->n_frame > l->n_most * 3 / 4) { gpti_frames_back(l, n_frame); t->n_kept = 0; gpti_kept_add(l, t, &l->now); }
+            if (kept) set = gpti_kept_steps(l, t, p);
+            k += set == GPTI_SET_LOST ? 64 : 3;
+            if (set == GPTI_SET_NONE || (set == GPTI_SET_LOST && !gpti_con_token(s, id, 0, &cost))) continue;
+            if (set != GPTI_SET_LOST) cost = t->kept[set].cost;
             if (cost > here && cost - here > m->more) m->more = cost - here;
         }
         bits[id >> 5] |= 1u << (id & 31);
     }
+    gpti_frames_back(l, n_frame);
     return m->at == n_vocab;
 }
 
@@ -11189,8 +11248,8 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     want = greedy ? 1 : p->top_k > 0 ? (size_t)p->top_k : p->min_p > 0.0f && !top_p;
     if (want > s->m->hp.n_vocab / 8) want = greedy ? 1 : 0;
     if (t->step == GPTI_CHOOSE_ASK) {           /* c: allowed ones, then the rest */
-        if (!want || t->n_all > 2000) { t->step = GPTI_CHOOSE_MASK; t->n_all = t->n_head; return 1; }
-        k = gpti_min(gpti_max(64, 2 * want), t->n - t->n_head);
+        if (!want || t->n_all > (active ? 0 : 8192)) {       /* one run where a mask is at hand */ t->step = GPTI_CHOOSE_MASK; t->n_all = t->n_head; return 1; }
+        k = gpti_min(gpti_max(32 + want, 4 * t->n_all), t->n - t->n_head);     /* runs that grow */
         gpti_best(c + t->n_head, t->n - t->n_head, k);
         t->n_all += k;
         for (i = t->n_head, k += i; i < k && t->n_head < want; i++) if (gpti_allows(s, c[i].id, NULL)) c[t->n_head++] = c[i];
@@ -11208,19 +11267,20 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
         } else t->n = t->n_head;
     } else {                                    /* those before n_all have been asked */
         gpti_mask *m = NULL;
+        const uint32_t *bits = NULL;
         const uint32_t left = gpti_tokens_left(s);
         int tight = !active || t->n - t->n_all < 256;
         if (!tight) {
             if (!gpti_mask_make(s, &m)) return 1;
             tight = s->gen->params.must_finish && gpti_states_cost(s->live, &s->live->now) + m->more >= left;
         }
-        for (k = 0; t->n_all < t->n && k < 16384; t->n_all++, k += tight ? 64 : 1) {
+        if (m) bits = w->trial->bits + (size_t)(m - w->trial->mask) * n_word;
+        for (k = 0; t->n_all < t->n && k < 65536; t->n_all++, k += tight ? 256 : 1) {
             const gpt_token x = c[t->n_all].id;
-            const uint32_t *bits = m ? w->trial->bits + (size_t)(m - w->trial->mask) * n_word : NULL;
-            if (m && !gpti_tokenizer_is_control(&s->m->tok, x) && !gpti_tokenizer_is_end(&s->m->tok, x)) {
-                if (!(bits[x >> 5] >> (x & 31) & 1)) continue;
+            if (bits && bits[x >> 5] >> (x & 31) & 1) {
                 if (!tight && !s->gen->ban.n_stop) { c[t->n_head++] = c[t->n_all]; continue; }
-            }
+            } else if (bits && gpti_tokenizer_piece(&s->m->tok, x).n <= GPTI_TOKEN_LONG && !gpti_tokenizer_is_control(&s->m->tok, x) &&
+                       !gpti_tokenizer_is_end(&s->m->tok, x)) continue;
             if (gpti_allows(s, x, NULL)) c[t->n_head++] = c[t->n_all];
         }
         if (t->n_all < t->n) return 1;
@@ -13180,6 +13240,7 @@ static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) 
     memset(&f, 0, sizeof f);
     f.json = 1;
     f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
+    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
     f.indent = gpti_j_arg_int(j, a, 1, "indent", -1);
     if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
     if (gpti_j_arg(j, a, 2, "separators", &x) && gpti_j_is_list(x) && x.n == 2) {
@@ -13447,7 +13508,7 @@ static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *
         return x;
     default:                                            /* dict, namespace: of a dict and of names */
         v = gpti_j_undefined();
-        if (a->n && x.kind != GPTI_J_DICT) return gpti_j_bad(j, x, "dict or namespace");
+        if (a->n && x.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_UNSUPPORTED, "dict or namespace of %s", gpti_j_kind(x));
         if (which == GPTI_J_NAMESPACE) {
             if (!GPTI_J_ROOM_FOR(j, val, 1)) return v;
             j->val[j->n_val] = gpti_j_int(0);
@@ -13661,7 +13722,7 @@ static void gpti_j_run(gpti_jinja *j) {
             a = gpti_j_pop(j);
             if (!gpti_j_is_number(a)) gpti_j_bad(j, a, "a sign");
             if (op.code == GPTI_J_NEG && a.kind == GPTI_J_FLOAT) a.u.f = -a.u.f;
-            else if (op.code == GPTI_J_NEG) a = gpti_j_arithmetic(j, GPTI_J_SUB, gpti_j_int(0), a);
+            else if (op.code == GPTI_J_NEG && a.u.i != INT64_MIN) a.u.i = -a.u.i;
             if (a.kind == GPTI_J_BOOL) a.kind = GPTI_J_INT;
             gpti_j_push(j, a);
             break;

@@ -128,8 +128,8 @@ MAYBE = ["**", "raw", "loop.nosuch", "{% set x |", "1 < 2 < 3", "0x1F", "0b101",
 
 
 # Left out: what is Python's own and no template means. gpt.h takes some calls with arguments that Python refuses, prints what
-# range and items() give as lists, has case for letters that keep their number of characters, and integers below 2^62.
-EXCEPT = ["922337203685", "dict([('a'", "indent='--'", "\\N{", "{{ 2 ** -1", "[1, 2] < [1, 3]", "9007199254740993 ==", "d.items() is sequence", "'ß", "sameas l }}", "'-'.join([1])", "s.strip(1)", "s.split(1)",
+# range and items() give as lists, and has case for letters that keep their number of characters.
+EXCEPT = ["\\N{", "{{ 2 ** -1", "[1, 2] < [1, 3]", "9007199254740993 ==", "d.items() is sequence", "'ß", "sameas l }}", "'-'.join([1])", "s.strip(1)", "s.split(1)",
           "s.upper(1)", "{{ d.items() }}", "{{ range(3) }}", "[range(2)]", "range(2)|tojson", "d.items()|tojson", "nosuch=1", "'abc' % 1 ", "set true", "for loop in",
           "range() }}", "m(1, a=2)", "{% call m() %}y{% endcall %}", "(a='x', b)", "m(a, a)", "m.name", "raise_exception() }}", "lipsum", "joiner", "messages is defined", "'{% endraw'"]
 

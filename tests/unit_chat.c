@@ -180,7 +180,8 @@ static void render(const gpt_model *m, const char *name, const gpt_message *msg,
           !memcmp(out, want, size), "%s: a buffer of %lu bytes", name, (unsigned long)size);
 }
 
-/* The same by the family's name, as for a file without a template: its text is of the same form, the first token apart. */
+/* The same by the family's name, as for a file without a template: its text is of the same form, where the file says no BOS
+ * perhaps without it. */
 static void by_family(const gpt_model *m, const char *name, const gpt_message *msg, size_t n_msg, const char *date, const char *bos, const char *want) {
     static const char *const known[] = { "chatml", "llama3", "llama3.1", "llama3.2", "mistral-v7", "phi4-mini", "phi4", "olmo2", "falcon3",
         "deepseek-v2", "deepseek-v3", "deepseek-r1", "command-r", "qwen2.5", "openchat" };
@@ -193,7 +194,9 @@ static void by_family(const gpt_model *m, const char *name, const gpt_message *m
     memset(&chat, 0, sizeof chat);
     chat.date = date;
     chat.family = name;
-    CHECK(!gpt_chat_format(m, msg, n_msg, &chat, out, sizeof out, &n, &err) && n == strlen(want + skip) && !memcmp(out, want + skip, n),
+    CHECK(!gpt_chat_format(m, msg, n_msg, &chat, out, sizeof out, &n, &err), "the family %s: %s", name, err.msg);
+    if (n == strlen(want)) skip = 0;
+    CHECK(n == strlen(want + skip) && !memcmp(out, want + skip, n),
           "the family %s: expected\n%s\nfound\n%.*s%s", name, want + skip, (int)n, out, err.msg);
 }
 
@@ -394,7 +397,7 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     own(bare, &chat, "<|bos|>S:S;[ U ](A)<|im_end|>{odd}[V](");
     memset(&chat, 0, sizeof chat);
     chat.family = "llama3.1";
-    own(bare, &chat, "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
+    own(bare, &chat, "<|bos|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
         "26 Jul 2024\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|><|start_header_id|>assistant"
         "<|end_header_id|>\n\n");
