@@ -1805,7 +1805,7 @@ static int gpti_json_number(gpti_json *j) {
 
 /* The next item: GPTI_JSON_, at last _END or _ERROR. */
 static int gpti_json_next(gpti_json *j) {
-    static const char *const words[3] = { "null", "false", "true" };
+    static const char words[3][6] = { "null", "false", "true" };
     const int last = j->item, opened = last == GPTI_JSON_ARRAY || last == GPTI_JSON_OBJECT;
     const int object = gpti_json_in_object(j);
     int i, c;
@@ -12642,7 +12642,7 @@ static gpti_jval gpti_j_to_string(gpti_jinja *j, gpti_jval v) {
 /* ---- Values ---- */
 
 static const char *gpti_j_kind(gpti_jval v) {
-    static const char *const names[] = { "undefined", "none", "a boolean", "an integer", "a float", "a string", "a list",
+    static const char names[][12] = { "undefined", "none", "a boolean", "an integer", "a float", "a string", "a list",
         "a tuple", "a dict", "a namespace", "a macro", "a loop", "a function", "a method" };
     return names[v.kind];
 }
@@ -13601,7 +13601,7 @@ static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
 }
 
 static gpti_jval gpti_j_escape(gpti_jinja *j, gpti_jval s) {
-    static const char *const as[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
+    static const char as[][6] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
     const size_t from = j->n_out;
     size_t i;
     for (i = 0; i < s.n && !s.mark && !j->fail; i++) {
@@ -13643,9 +13643,9 @@ static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jv
     }
     if (whole && code != GPTI_J_DIV) {
         const int64_t x = a.u.i, y = b.u.i, big = (int64_t)1 << 62;
-        const int small = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) && y < 1 << 30 :
+        const int fits = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) && y < 1 << 30 :
             x > -big && x < big && y > -big && y < big;
-        if (!small) gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
+        if (!fits) gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
         else switch (code) {
         case GPTI_J_ADD: v.u.i = x + y; break;
         case GPTI_J_SUB: v.u.i = x - y; break;
@@ -14661,7 +14661,7 @@ static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const cha
     j->end = n;
     gpti_j_enter(j, 0);
     for (k = 0; k < 5; k++) {
-        static const char *const names[5] = { "dict", "namespace", "raise_exception", "range", "strftime_now" };
+        static const char names[5][16] = { "dict", "namespace", "raise_exception", "range", "strftime_now" };
         if (k < 4 || date) gpti_j_bind(j, gpti_j_name(j, gpti_str_of(names[k])), gpti_j_val(GPTI_J_FUNC, k, 0));
     }
 }
@@ -14682,7 +14682,8 @@ typedef struct gpti_chat {              /* a conversation being rendered */
     char              *own;             /* what to free: a template made of own strings */
 } gpti_chat;
 
-static size_t gpti_list_chats(const char *const (**rows)[2]);
+enum { GPTI_N_CHAT = 28 };
+static size_t gpti_list_chats(const char *out[GPTI_N_CHAT][2]);
 
 static const char *gpti_str_find(gpti_str s, const char *what) {
     const size_t n = strlen(what);
@@ -14703,7 +14704,7 @@ static const char gpti_chat_words[][12] = { "{text}", "{text|trim}", "{bos}", "{
 
 /* One of the caller's own strings as Jinja, to out[at ...] as far as it fits; the end. */
 static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
-    static const char *const code[] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'" };
+    static const char code[][16] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'" };
     char one[3] = { 0, 0, 0 };
     const char *put;
     size_t w, n;
@@ -14728,9 +14729,8 @@ static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p) {
 /* The template that the caller's own strings make; a system message without a turn goes before the first
  * message of the user. */
 static size_t gpti_chat_compose(const gpt_chat_params *p, char *out, size_t size) {
-    static const char *const code[4] = { "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
-        "{% elif m.role == 'assistant' %}{{ '", "{% else %}{{ raise_exception('expected the role system, user or assistant, "
-        "found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "{% endif %}" };
+    const char *const code[4] = { "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
+        "{% elif m.role == 'assistant' %}{{ '", "{% else %}{{ raise_exception('this role is none of system, user, assistant: ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "{% endif %}" };
     const char *piece[4];
     size_t at = 0, i, own_bos = 0;
     piece[0] = p->system; piece[1] = p->user; piece[2] = p->assistant; piece[3] = p->generation ? p->generation : "";
@@ -14750,9 +14750,8 @@ static size_t gpti_chat_compose(const gpt_chat_params *p, char *out, size_t size
 static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
                                    const gpt_chat_params *params, const gpti_mem *mem, gpt_error *err) {
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, 0 };
-    const char *const (*rows)[2];
-    const char *turn[3];
-    size_t i, n_row = gpti_list_chats(&rows);
+    const char *rows[GPTI_N_CHAT][2], *turn[3];
+    size_t i, n_row = gpti_list_chats(rows);
     char *out;
     memset(c, 0, sizeof *c);
     c->params = params = params ? params : &none;
@@ -15132,8 +15131,8 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
 #define GPTI_T_GRANITE_HEAD "<|start_of_role|>assistant<|end_of_role|>"
 #define GPTI_T_LINE(head) "{{ '" head "' ~ text ~ '\n' }}"
 
-static size_t gpti_list_chats(const char *const (**out)[2]) {
-    static const char *const rows[][2] = {                  /* names, separated by spaces; template */
+static size_t gpti_list_chats(const char *out[GPTI_N_CHAT][2]) {
+    const char *const rows[][2] = {                  /* names, separated by spaces; template */
         { "chatml", GPTI_T_ML("") },
         { "qwen2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful assistant.")) },
         { "qwen2.5", GPTI_T_ML(GPTI_T_PRESET("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")) },
@@ -15183,7 +15182,7 @@ static size_t gpti_list_chats(const char *const (**out)[2]) {
         { "openchat", GPTI_T_SAME("{{ bos_token if loop.first and not add_bos_token }}{{ 'GPT4 Correct ' ~ m.role|title ~ ': ' }}", "<|end_of_turn|>", "GPT4 Correct Assistant:") },
         { "vicuna", GPTI_T_ROLES(GPTI_T_BOS, "{{ text ~ ' ' }}", "{{ 'USER: ' ~ text ~ ' ' }}", "{{ 'ASSISTANT: ' ~ text ~ eos_token }}", "ASSISTANT:") }
     };
-    *out = rows;
+    memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;
 }
 

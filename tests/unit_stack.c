@@ -536,8 +536,8 @@ static void tokenizers(void) {
     static const char *const families[] = { "gpt2", "llama", "t5" };
     gpti_pretokenizer pre[GPTI_N_PRE];
     const size_t n_pre = gpti_list_pretokenizers(pre);
-    const char *const (*rows)[2];
-    const size_t n_row = gpti_list_chats(&rows);
+    const char *rows[GPTI_N_CHAT][2];
+    const size_t n_row = gpti_list_chats(rows);
     size_t k, i;
     gb g;
     for (k = 0; k < 3; k++) {
