@@ -13271,9 +13271,10 @@ static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) 
     memset(&f, 0, sizeof f);
     f.json = 1;
     f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
-    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED,
-        "tojson with an indent that is a string");
-    f.indent = gpti_j_arg_int(j, a, 1, "indent", -1);
+    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
+    f.indent = gpti_j_arg_int(j, a, 1, "indent", INT64_MIN);
+    f.indent = f.indent == INT64_MIN ? -1 : f.indent < 0 ? 0 : f.indent;        /* less than 0: lines without blanks */
     if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
     if (gpti_j_arg(j, a, 2, "separators", &x) && gpti_j_is_list(x) && x.n == 2) {
         f.item = j->val[x.u.at]; f.key = j->val[x.u.at + 1];

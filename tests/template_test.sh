@@ -44,7 +44,8 @@ printf '%s' '{{ strftime_now("%d") }}{{ date is defined }}{{ messages is defined
 gives "a date alone" 0 '05FalseFalse' --template "$tmp/u.jinja" --render "$tmp/d.json"
 "$bin/inspect" --template "$tmp/t.jinja" --render - <"$tmp/c.json" >"$tmp/out" 2>"$tmp/err"
 same "a conversation from stdin" 0 $?
-run --template "$tmp/t.jinja"
+printf '%s' '{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}' >"$tmp/b.jinja"
+run --template "$tmp/b.jinja"
 same "the conversation that is built in" 0 $status
 like "... has a user" '^<user>Hello' "$out"
 printf '%s' 'a{{ raise_exception("no " ~ messages[0].role) }}' >"$tmp/r.jinja"
