@@ -336,6 +336,13 @@ static void check_text(const char *what, heap *h, const heap *before, size_t n) 
     h->peak = h->live;
 }
 
+/* The same of a conversation: what its template may take comes on top. */
+static void check_chat(const char *what, heap *h, const heap *before, size_t n) {
+    CHECK(h->peak - before->live <= (BOUND_TEXT + 256) * n + (16u << 20), "%s: %lu bytes for a text of %lu", what, (unsigned long)(h->peak - before->live), (unsigned long)n);
+    h->peak = h->live;
+    check_text(what, h, before, n);
+}
+
 static char *make_text(int kind, size_t n) {
     char *t = (char *)malloc(n + 1);
     uint32_t seed = 7;
@@ -356,7 +363,7 @@ static void test_text(const char *family, int over, int map) {
     gpt_model *m = text_model(&g, family, over, map, &h);
     gpt_session_params tight = session_of(1u << 19, 1, GPT_KV_Q8_0), wide = session_of(300, 0, GPT_KV_F16);
     gpt_session *s[2] = { NULL, NULL };
-    gpt_message msg[2] = { { "system", "aaa" }, { "user", NULL } };
+    gpt_message msg[2] = { { "system", "aaa", NULL }, { "user", NULL, NULL } };
     gpt_error err;
     char what[80];
     size_t i, n, len, taken = 0;
@@ -385,15 +392,16 @@ static void test_text(const char *family, int over, int map) {
         msg[1].content = text;
         snprintf(what, sizeof what, "%s%s%s, conversation %d", family, over ? " over spaces" : "", map ? " with a map" : "", kind);
         CHECK(!gpt_chat_format(m, msg, 2, NULL, NULL, 0, &len, &err) && len >= sizes[i], "%s: %s", what, err.msg);
-        CHECK(h.peak == before.live, "%s: gpt_chat_format takes memory", what);
+        CHECK(h.peak - before.live <= (16u << 20) && h.live == before.live, "%s: gpt_chat_format takes %lu bytes", what, (unsigned long)(h.peak - before.live));
+        h.peak = h.live;
         CHECK(!gpt_chat_tokenize(m, msg, 2, NULL, NULL, 0, &n, &err), "%s: %s", what, err.msg);
-        check_text(what, &h, &before, len);
+        check_chat(what, &h, &before, len);
         for (k = 0; k < 2; k++) {
             size_t calls = h.n;
             if (!gpt_chat_begin(s[k], msg, 2, NULL, NULL, NULL, NULL, &err)) gpt_end(s[k]);
             else CHECK(k && err.code == GPT_E_CONTEXT, "%s: %s", what, err.msg);
             taken += h.n - calls;
-            check_text(what, &h, &before, len);
+            check_chat(what, &h, &before, len);
             gpt_session_reset(s[k]);
         }
         free(text);
