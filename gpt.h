@@ -12115,7 +12115,9 @@ enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPT
        GPTI_J_DICT, GPTI_J_SPACE, GPTI_J_MACRO, GPTI_J_LOOP, GPTI_J_FUNC, GPTI_J_METHOD };
 
 typedef struct gpti_jval {
-    uint8_t  kind, mark;    /* mark, of a string: markup, what is added to it is escaped for HTML; of a list: 1 a generator, 2 a view, 3 a range: none is printed */
+    /* of a string 1: markup, what is added to it is escaped for HTML, 2: a number; of a list 1: a generator, 2: a view,
+     * 3: a range */
+    uint8_t  kind, mark;
     uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
@@ -12175,7 +12177,8 @@ typedef struct gpti_jinja {
     char      *out;                     /* printed text and its marks */
     unsigned char *out_own;
     size_t     n_text, n_val, n_stack, n_op, n_name, n_bind, n_macro, n_open, n_frame, n_out;
-    size_t     c_text, c_own, c_val, c_stack, c_op, c_name, c_bucket, c_bind, c_macro, c_open, c_frame, c_out, c_out_own;
+    size_t     c_text, c_own, c_val, c_stack, c_op, c_name, c_bucket, c_bind, c_macro, c_open, c_frame, c_out,
+        c_out_own;
     size_t     end, pos, pc;
     uint32_t   line, line_at;           /* of the token or instruction at hand; of pos */
     int        tk, nest, line_start;    /* the token; brackets open in the tag; the text before pos ends a line */
@@ -12298,8 +12301,10 @@ static gpti_jval gpti_j_make(gpti_jinja *j, int kind, size_t n) {
     if (j->fail || n > j->n_stack || !gpti_j_spend(j, n) || !GPTI_J_ROOM_FOR(j, val, n)) return gpti_j_undefined();
     from = j->stack + j->n_stack - n;
     for (i = 0; i < n; i += step, m += step) {
-        if (step == 2 && from[i].kind != GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a dict with a key that is no string");
-        for (k = 0; step == 2 && k < m; k += 2) if (gpti_str_cmp(gpti_j_str(j, j->val[at + k]), gpti_j_str(j, from[i])) == 0) break;
+        if (step == 2 && from[i].kind != GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED,
+            "a dict with a key that is no string");
+        for (k = 0; step == 2 && k < m; k += 2) if (gpti_str_cmp(gpti_j_str(j, j->val[at + k]),
+            gpti_j_str(j, from[i])) == 0) break;
         if (step == 2 && !gpti_j_spend(j, k / 2)) return gpti_j_undefined();
         if (step == 1 || k == m) { j->val[at + m] = from[i]; if (step == 2) j->val[at + m + 1] = from[i + 1]; }
         else { j->val[at + k + 1] = from[i + 1]; m -= 2; }
@@ -12326,7 +12331,8 @@ static gpti_jval gpti_j_read_number(gpti_str raw) {
     size_t i, n = raw.n < sizeof buf ? raw.n : sizeof buf - 1;
     int64_t x = 0;
     memset(&v, 0, sizeof v);
-    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - (raw.p[i] - '0')) / 10; i++)
+    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - (raw.p[i] - '0')) / 10;
+        i++)
         x = x * 10 + (raw.p[i] - '0');
     v.kind = GPTI_J_INT; v.u.i = *raw.p == '-' ? -x : x;
     if (i == n) return v;
@@ -12378,7 +12384,8 @@ static gpti_jval gpti_j_number_value(gpti_jinja *j, gpti_str raw) {
 static gpti_jval gpti_j_from_json(gpti_jinja *j, gpti_str text, const char *what) {
     gpti_json r;
     gpti_jval v = gpti_j_undefined();
-    size_t base = j->n_stack, open = 0;                 /* a mark for each that is open: its kind, where the one around it is */
+    /* a mark for each that is open: its kind, where the one around it is */
+    size_t base = j->n_stack, open = 0;
     int item;
     gpti_json_init(&r, text);
     while (!j->fail && (item = gpti_json_next(&r)) != GPTI_JSON_END) {
@@ -12540,12 +12547,15 @@ static void gpti_j_put_quoted(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
         c = u && u < 128 ? strchr(plain, (int)u) : NULL;
         if (c && (f->json || (c > plain && c < plain + 5))) n = snprintf(buf, sizeof buf, "\\%c", letters[c - plain]);
         else if (!f->json && u == (uint32_t)quote) n = snprintf(buf, sizeof buf, "\\%c", quote);
-        else if (u < 32 || (u == 127 && !f->json)) n = snprintf(buf, sizeof buf, f->json ? "\\u%04x" : "\\x%02x", (unsigned)u);
-        else if (!f->json && (u >= 0x80 && (u < 0xA0 || u == 0xAD || gpti_chat_space(p, k) || (u >= 0x200B && u <= 0x200F) ||
+        else if (u < 32 || (u == 127 && !f->json)) n = snprintf(buf, sizeof buf, f->json ? "\\u%04x" : "\\x%02x",
+            (unsigned)u);
+        else if (!f->json && (u >= 0x80 && (u < 0xA0 || u == 0xAD || gpti_chat_space(p, k) ||
+            (u >= 0x200B && u <= 0x200F) ||
                  (u >= 0x202A && u <= 0x202E) || (u >= 0x2060 && u <= 0x206F) || u == 0xFEFF)))
             n = snprintf(buf, sizeof buf, u < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)u);
         else if (f->ascii && u >= 0x10000)
-            n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)), (unsigned)(0xDC00 | (u & 0x3FF)));
+            n = snprintf(buf, sizeof buf, "\\u%04x\\u%04x", (unsigned)(0xD7C0 + (u >> 10)),
+                (unsigned)(0xDC00 | (u & 0x3FF)));
         else if (f->ascii && u > 126) n = snprintf(buf, sizeof buf, "\\u%04x", (unsigned)u);
         gpti_j_put(j, n ? buf : p, n ? (size_t)n : k, own);
     }
@@ -12588,7 +12598,8 @@ static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
     const size_t base = j->n_stack;
     int quoted = f->json;
     while (!j->fail) {
-        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT, "a generator, view or range is printed: it needs |list");
+        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT,
+            "a generator, view or range is printed: it needs |list");
         gpti_jval *at;
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
@@ -12671,7 +12682,8 @@ static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in
 static int gpti_j_truth(gpti_jval v) {
     if (v.kind <= GPTI_J_NONE) return 0;
     if (v.kind == GPTI_J_FLOAT) return v.u.f != 0.0;
-    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST && v.mark == 1);
+    return v.kind <= GPTI_J_INT ? v.u.i != 0 : v.kind > GPTI_J_DICT || v.n > 0 || (v.kind == GPTI_J_LIST &&
+        v.mark == 1);
 }
 
 static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
@@ -12690,12 +12702,14 @@ static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
         if (a.kind != b.kind) { equal = 0; continue; }
         switch (a.kind) {
         case GPTI_J_UNDEFINED: case GPTI_J_NONE: break;
-        case GPTI_J_STR: equal = a.n == b.n && gpti_j_spend(j, a.n / 16) && !memcmp(j->text + a.u.at, j->text + b.u.at, a.n); break;
+        case GPTI_J_STR: equal = a.n == b.n && gpti_j_spend(j, a.n / 16) &&
+            !memcmp(j->text + a.u.at, j->text + b.u.at, a.n); break;
         case GPTI_J_LIST: case GPTI_J_TUPLE: case GPTI_J_DICT:
             equal = a.n == b.n;
             for (i = 0; equal && i < a.n; i++) {
                 gpti_jval other;
-                if (a.kind != GPTI_J_DICT) { gpti_j_push(j, j->val[a.u.at + i]); gpti_j_push(j, j->val[b.u.at + i]); continue; }
+                if (a.kind != GPTI_J_DICT) { gpti_j_push(j, j->val[a.u.at + i]); gpti_j_push(j, j->val[b.u.at + i]);
+                    continue; }
                 equal = gpti_j_find_key(j, b, j->val[a.u.at + 2 * i], &other);
                 gpti_j_push(j, j->val[a.u.at + 2 * i + 1]); gpti_j_push(j, other);
             }
@@ -12788,7 +12802,8 @@ static gpti_jval gpti_j_pairs(gpti_jinja *j, gpti_jval dict, int what) {       /
 
 /* ---- Methods of strings and dicts, and what has a name behind a point ---- */
 
-static const char gpti_j_string_methods[] = "capitalize endswith format join lower lstrip replace rstrip split startswith strip "
+static const char gpti_j_string_methods[] = "capitalize endswith format join lower lstrip replace rstrip split "
+    "startswith strip "
     "title upper", gpti_j_most_args[] = "01910131211" "00";
 static const char gpti_j_dict_methods[] = "get items keys values";
 enum { GPTI_J_M_CAPITALIZE, GPTI_J_M_ENDSWITH, GPTI_J_M_FORMAT, GPTI_J_M_JOIN, GPTI_J_M_LOWER,
@@ -12806,7 +12821,8 @@ static int gpti_j_which(const char *list, gpti_str word) {     /* its place in a
     return -1;
 }
 
-typedef struct gpti_jargs { size_t at; uint32_t n, names; } gpti_jargs;    /* on the stack: n values, then names, each with its value */
+/* on the stack: n values, then names, each with its value */
+typedef struct gpti_jargs { size_t at; uint32_t n, names; } gpti_jargs;
 
 static int gpti_j_arg(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name, gpti_jval *out) {
     uint32_t k;
@@ -12894,10 +12910,12 @@ static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int s
 static gpti_jval gpti_j_split(gpti_jinja *j, gpti_jval s, gpti_jval sep, int64_t most) {
     const gpti_jval white = gpti_j_undefined();
     size_t n = 0, from = 0, to, k;
-    if (sep.kind == GPTI_J_STR && !sep.n) { gpti_j_fail(j, GPT_E_FORMAT, "split: the separator is empty"); return white; }
+    if (sep.kind == GPTI_J_STR && !sep.n) { gpti_j_fail(j, GPT_E_FORMAT, "split: the separator is empty");
+        return white; }
     for (;; n++) {
         if (sep.kind == GPTI_J_STR) {
-            to = most >= 0 && (int64_t)n >= most ? SIZE_MAX : gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, sep), from);
+            to = most >= 0 && (int64_t)n >= most ? SIZE_MAX : gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, sep),
+                from);
             k = sep.n;
         } else {
             s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), white, most >= 0 && (int64_t)n >= most ? 1 : 3);
@@ -12917,7 +12935,8 @@ static gpti_jval gpti_j_replace(gpti_jinja *j, gpti_jval s, gpti_jval a, gpti_jv
     const size_t begin = j->n_out;
     size_t from = 0, to;
     if (a.kind != GPTI_J_STR || b.kind != GPTI_J_STR) return gpti_j_bad(j, a.kind == GPTI_J_STR ? b : a, "replace");
-    while (!j->fail && (to = most-- ? gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, a), from) : SIZE_MAX) != SIZE_MAX) {
+    while (!j->fail && (to = most-- ? gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, a), from) :
+        SIZE_MAX) != SIZE_MAX) {
         uint32_t u;
         size_t k = a.n || to == s.n ? a.n : gpti_utf8(j->text + s.u.at + to, s.n - to, &u);
         gpti_j_put_string(j, gpti_j_part(s, from, to - from));
@@ -12955,7 +12974,8 @@ static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a, 
         if (more && p[1] == *p) { gpti_j_put_string(j, gpti_j_part(s, i, 1)); i += 2; continue; }
         if (percent) {
             const int one = values.kind != GPTI_J_TUPLE;
-            if (!more || !strchr("sdir", p[1])) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "the format %%%c", more ? p[1] : ' '); break; }
+            if (!more || !strchr("sdir", p[1])) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "the format %%%c", more ? p[1] :
+                ' '); break; }
             if (next >= (one ? 1 : values.n)) { gpti_j_fail(j, GPT_E_FORMAT, "%%: too few values"); break; }
             v = one ? values : j->val[values.u.at + next];
             next++;
@@ -12982,7 +13002,8 @@ static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a, 
         }
         i = k + 1;
     }
-    if (percent && next < (values.kind == GPTI_J_TUPLE ? values.n : values.kind != GPTI_J_DICT)) gpti_j_fail(j, GPT_E_FORMAT, "%%: too many values");
+    if (percent && next < (values.kind == GPTI_J_TUPLE ? values.n : values.kind != GPTI_J_DICT)) gpti_j_fail(j,
+        GPT_E_FORMAT, "%%: too many values");
     return gpti_j_printed(j, begin);
 }
 
@@ -13013,7 +13034,8 @@ static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, con
     case GPTI_J_M_TITLE: return gpti_j_case(j, s, GPTI_J_TITLE);
     case GPTI_J_M_LOWER: return gpti_j_case(j, s, GPTI_J_LOWER);
     case GPTI_J_M_UPPER: return gpti_j_case(j, s, GPTI_J_UPPER);
-    case GPTI_J_M_STARTSWITH: case GPTI_J_M_ENDSWITH: return gpti_j_bool(gpti_j_has_end(j, s, x, which == GPTI_J_M_STARTSWITH));
+    case GPTI_J_M_STARTSWITH: case GPTI_J_M_ENDSWITH: return gpti_j_bool(gpti_j_has_end(j, s, x,
+        which == GPTI_J_M_STARTSWITH));
     case GPTI_J_M_LSTRIP: return gpti_j_strip(j, s, x, 1);
     case GPTI_J_M_RSTRIP: return gpti_j_strip(j, s, x, 2);
     case GPTI_J_M_STRIP: return gpti_j_strip(j, s, x, 3);
@@ -13021,7 +13043,8 @@ static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, con
     case GPTI_J_M_REPLACE: return gpti_j_replace(j, s, x, y, gpti_j_arg_int(j, a, 2, "count", -1));
     case GPTI_J_M_JOIN:
         x = gpti_j_elements(j, x);
-        for (i = 0; i < x.n; i++) if (j->val[x.u.at + i].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + i], "join");
+        for (i = 0; i < x.n; i++) if (j->val[x.u.at + i].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + i],
+            "join");
         return gpti_j_join(j, x, s);
     default: return gpti_j_format(j, s, a, x, 0);
     }
@@ -13058,7 +13081,8 @@ static gpti_jval gpti_j_attr(gpti_jinja *j, gpti_jval v, gpti_str name) {
             if (gpti_str_cmp(gpti_j_str(j, j->val[cell]), name) == 0) return j->val[cell + 1];
     }
     if ((v.kind == GPTI_J_DICT && gpti_j_which(gpti_j_dict_methods, name) >= 0) ||
-        (v.kind == GPTI_J_STR && gpti_j_which(gpti_j_string_methods, name) >= 0)) return gpti_j_val(GPTI_J_METHOD, 0, 0);
+        (v.kind == GPTI_J_STR && gpti_j_which(gpti_j_string_methods, name) >= 0)) return gpti_j_val(GPTI_J_METHOD, 0,
+            0);
     if (v.kind != GPTI_J_DICT) return gpti_j_undefined();
     key = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n);
     gpti_j_find_key(j, v, key, &out);
@@ -13098,7 +13122,8 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
     gpti_jval bound[2];
     int b, text = v.kind == GPTI_J_STR;
     bound[0] = from; bound[1] = to;
-    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark && v.mark < 3)) return gpti_j_bad(j, v, "a slice");
+    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark && v.mark < 3))
+        return gpti_j_bad(j, v, "a slice");
     for (b = 0; b < 2; b++) {
         if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
         i[b] = bound[b].u.i;
@@ -13109,7 +13134,8 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
             if (i[b] > high) i[b] = high;
         }
     }
-    if (!step || (by.kind != GPTI_J_NONE && !gpti_j_is_int(by))) { gpti_j_fail(j, GPT_E_FORMAT, "a slice's step is 0"); return v; }
+    if (!step || (by.kind != GPTI_J_NONE && !gpti_j_is_int(by))) {
+        gpti_j_fail(j, GPT_E_FORMAT, "a slice's step is 0"); return v; }
     if (step == 1) {
         if (i[1] < i[0]) i[1] = i[0];
         if (v.kind != GPTI_J_STR) return gpti_j_val(v.kind, v.u.at + (size_t)i[0], (size_t)(i[1] - i[0]));
@@ -13118,7 +13144,8 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
         return gpti_j_part(v, from.u.at, to.u.at - from.u.at);
     }
     if (text) v = gpti_j_elements(j, v);
-    for (k = i[0]; (step > 0 ? k < i[1] : k > i[1]) && !j->fail; k += step, m++) gpti_j_push(j, j->val[v.u.at + (size_t)k]);
+    for (k = i[0]; (step > 0 ? k < i[1] : k > i[1]) && !j->fail; k += step, m++) gpti_j_push(j,
+        j->val[v.u.at + (size_t)k]);
     v = gpti_j_make(j, v.kind, (size_t)m);
     return text ? gpti_j_join(j, v, gpti_j_undefined()) : v;
 }
@@ -13126,16 +13153,18 @@ static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_j
 /* ---- Filters, tests, functions ---- */
 
 static const char gpti_j_filters[] = "abs capitalize count d default dictsort first float indent int items join last "
-    "length list lower map max min reject rejectattr replace reverse safe select selectattr sort string title tojson trim "
-    "unique upper";
+    "length list lower map max min reject rejectattr replace reverse safe select selectattr sort string title tojson "
+    "trim unique upper";
 enum { GPTI_J_F_ABS, GPTI_J_F_CAPITALIZE, GPTI_J_F_COUNT, GPTI_J_F_D, GPTI_J_F_DEFAULT, GPTI_J_F_DICTSORT,
        GPTI_J_F_FIRST, GPTI_J_F_FLOAT, GPTI_J_F_INDENT, GPTI_J_F_INT, GPTI_J_F_ITEMS, GPTI_J_F_JOIN, GPTI_J_F_LAST,
        GPTI_J_F_LENGTH, GPTI_J_F_LIST, GPTI_J_F_LOWER, GPTI_J_F_MAP, GPTI_J_F_MAX, GPTI_J_F_MIN, GPTI_J_F_REJECT,
        GPTI_J_F_REJECTATTR, GPTI_J_F_REPLACE, GPTI_J_F_REVERSE, GPTI_J_F_SAFE, GPTI_J_F_SELECT, GPTI_J_F_SELECTATTR,
-       GPTI_J_F_SORT, GPTI_J_F_STRING, GPTI_J_F_TITLE, GPTI_J_F_TOJSON, GPTI_J_F_TRIM, GPTI_J_F_UNIQUE, GPTI_J_F_UPPER };
+       GPTI_J_F_SORT, GPTI_J_F_STRING, GPTI_J_F_TITLE, GPTI_J_F_TOJSON, GPTI_J_F_TRIM, GPTI_J_F_UNIQUE,
+           GPTI_J_F_UPPER };
 
 static const char gpti_j_tests[] = "boolean callable defined divisibleby eq equalto == even false float ge greaterthan "
-    ">= > gt in integer iterable le <= lessthan < lt mapping ne != none number odd sameas sequence string true undefined";
+    ">= > gt in integer iterable le <= lessthan < lt mapping ne != none number odd sameas sequence string true "
+    "undefined";
 enum { GPTI_J_T_BOOLEAN, GPTI_J_T_CALLABLE, GPTI_J_T_DEFINED, GPTI_J_T_DIVISIBLEBY, GPTI_J_T_EQ, GPTI_J_T_EQUALTO,
        GPTI_J_T_EQ2, GPTI_J_T_EVEN, GPTI_J_T_FALSE, GPTI_J_T_FLOAT, GPTI_J_T_GE, GPTI_J_T_GREATERTHAN, GPTI_J_T_GE2,
        GPTI_J_T_GT2, GPTI_J_T_GT, GPTI_J_T_IN, GPTI_J_T_INTEGER, GPTI_J_T_ITERABLE, GPTI_J_T_LE, GPTI_J_T_LE2,
@@ -13155,7 +13184,8 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     case GPTI_J_T_NE: case GPTI_J_T_NE2: return !gpti_j_equal(j, v, x);
     case GPTI_J_T_DIVISIBLEBY: case GPTI_J_T_EVEN: case GPTI_J_T_ODD:
         if (which != GPTI_J_T_DIVISIBLEBY) x = gpti_j_int(2);
-        if (!gpti_j_is_int(v) || !gpti_j_is_int(x) || !x.u.i) { gpti_j_bad(j, gpti_j_is_int(v) ? x : v, "a division"); return 0; }
+        if (!gpti_j_is_int(v) || !gpti_j_is_int(x) || !x.u.i) { gpti_j_bad(j, gpti_j_is_int(v) ? x : v, "a division");
+            return 0; }
         return (x.u.i == -1 || v.u.i % x.u.i == 0) == (which != GPTI_J_T_ODD);
     case GPTI_J_T_FALSE: return v.kind == GPTI_J_BOOL && !v.u.i;
     case GPTI_J_T_TRUE: return v.kind == GPTI_J_BOOL && v.u.i;
@@ -13169,7 +13199,8 @@ static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *
     case GPTI_J_T_IN: return gpti_j_in(j, v, x);
     case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
         v.kind == GPTI_J_LOOP;
-    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT && (v.kind == GPTI_J_STR || !v.mark || v.mark == 3));
+    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT &&
+        (v.kind == GPTI_J_STR || !v.mark || v.mark == 3));
     case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
     case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
     case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
@@ -13240,7 +13271,8 @@ static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) 
     memset(&f, 0, sizeof f);
     f.json = 1;
     f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
-    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
+    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
     f.indent = gpti_j_arg_int(j, a, 1, "indent", INT64_MIN);
     f.indent = f.indent == INT64_MIN ? -1 : f.indent < 0 ? 0 : f.indent;        /* less than 0: lines without blanks */
     if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
@@ -13258,7 +13290,8 @@ static gpti_jval gpti_j_indent(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) 
     gpti_jval width;
     size_t i, n, k;
     if (!gpti_j_arg(j, a, 0, "width", &width)) width = gpti_j_int(4);
-    if (width.kind != GPTI_J_STR && (!gpti_j_is_int(width) || width.u.i > 256)) return gpti_j_bad(j, width, "an indent");
+    if (width.kind != GPTI_J_STR && (!gpti_j_is_int(width) || width.u.i > 256))
+        return gpti_j_bad(j, width, "an indent");
     for (i = 0; i <= s.n && !j->fail; i += n + 1) {
         for (n = 0; i + n < s.n && j->text[s.u.at + i + n] != '\n'; n++) {}
         if (i == s.n && !blank && i) { gpti_j_put(j, "\n", 1, 0); break; }
@@ -13284,7 +13317,8 @@ static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jva
         if (p == end || gpti_json_digits(p, end) == p) return otherwise;
         p = gpti_json_digits(p, end);
         if (p < end && *p == '.') p = gpti_json_digits(p + 1, end);
-        if (p < end && (*p | 32) == 'e') { p++; p += p < end && (*p == '-' || *p == '+'); p = gpti_json_digits(p, end); }
+        if (p < end && (*p | 32) == 'e') { p++; p += p < end && (*p == '-' || *p == '+');
+            p = gpti_json_digits(p, end); }
         if (p != end) return otherwise;
         v = gpti_j_read_number(s);
     }
@@ -13306,10 +13340,12 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
     size_t i, n = 0, k;
     const size_t base = j->n_stack;
     int test = -1, has_otherwise = 0;
-    if (which != GPTI_J_F_UNIQUE && which != GPTI_J_F_MIN && which != GPTI_J_F_MAX && !gpti_j_truth(v)) v = gpti_j_undefined();
+    if (which != GPTI_J_F_UNIQUE && which != GPTI_J_F_MIN && which != GPTI_J_F_MAX &&
+        !gpti_j_truth(v)) v = gpti_j_undefined();
     v = gpti_j_elements(j, v);
     if (which == GPTI_J_F_MAP && !a->n) {
-        if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT, "map needs a filter or an attribute");
+        if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT,
+            "map needs a filter or an attribute");
         has_otherwise = gpti_j_arg(j, a, 9, "default", &otherwise);
     } else if (which == GPTI_J_F_UNIQUE || which == GPTI_J_F_MIN || which == GPTI_J_F_MAX) {
         gpti_j_arg(j, a, 1, "attribute", &path);
@@ -13331,7 +13367,8 @@ static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const
         switch (which) {
         case GPTI_J_F_MAP: item = test < 0 ? x : gpti_j_simple_filter(j, item, test, &rest); break;
         case GPTI_J_F_UNIQUE:
-            if (x.kind == GPTI_J_STR && !gpti_j_arg_truth(j, a, 0, "case_sensitive")) x = gpti_j_case(j, x, GPTI_J_LOWER);
+            if (x.kind == GPTI_J_STR && !gpti_j_arg_truth(j, a, 0, "case_sensitive")) x = gpti_j_case(j, x,
+                GPTI_J_LOWER);
             for (k = base; k < j->n_stack && keep; k += 2) keep = !gpti_j_equal(j, j->stack[k], x);
             if (keep) gpti_j_push(j, x);
             break;
@@ -13390,7 +13427,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
         if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
         return gpti_j_to_number(j, v, 1, x);
     case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
-        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT && v.mark != 1))
+        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT &&
+            v.mark != 1))
             return gpti_j_int((int64_t)gpti_j_length(j, v));
         return gpti_j_bad(j, v, "length");
     case GPTI_J_F_ITEMS: v = gpti_j_pairs(j, v, 0); v.mark = 1; return v;
@@ -13403,7 +13441,8 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_SORT:
         gpti_j_arg(j, a, 2, "attribute", &x);
         list = gpti_j_elements(j, v);
-        return gpti_j_sorted(j, list, 0, x, gpti_j_arg_truth(j, a, 0, "reverse"), !gpti_j_arg_truth(j, a, 1, "case_sensitive"));
+        return gpti_j_sorted(j, list, 0, x, gpti_j_arg_truth(j, a, 0, "reverse"), !gpti_j_arg_truth(j, a, 1,
+            "case_sensitive"));
     case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
         list = gpti_j_elements(j, v);
         return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
@@ -13440,8 +13479,8 @@ static gpti_jval gpti_j_filter(gpti_jinja *j, gpti_jval v, int which, const gpti
 
 /* The caller's date in strftime's form; the hour is 0. */
 static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
-    static const char months[] = "January  February March    April    May      June     July     August   SeptemberOctober  "
-        "November December ", days[] = "Sunday   Monday   Tuesday  WednesdayThursday Friday   Saturday ";
+    static const char months[] = "January  February March    April    May      June     July     August   September"
+        "October  November December ", days[] = "Sunday   Monday   Tuesday  WednesdayThursday Friday   Saturday ";
     const size_t from = j->n_out;
     const char *d = j->date;
     const int year = atoi(d), month = atoi(d + 5), day = atoi(d + 8), y = year - (month < 3);
@@ -13462,9 +13501,11 @@ static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
             gpti_j_put(j, name, n, 1);
             continue;
         }
-        n = (size_t)snprintf(buf, sizeof buf, dash ? "%d" : "%02d", c == 'd' ? day : c == 'm' ? month : c == 'y' ? year % 100 :
+        n = (size_t)snprintf(buf, sizeof buf, dash ? "%d" : "%02d", c == 'd' ? day : c == 'm' ? month : c == 'y' ?
+            year % 100 :
                              c == 'Y' ? year : c == 'I' ? 12 : 0);
-        if (!c || !strchr("dmyYHIMS", c)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", c ? c : ' ');
+        if (!c || !strchr("dmyYHIMS", c)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", c ? c :
+            ' ');
         gpti_j_put(j, buf, n, 1);
     }
     return gpti_j_printed(j, from);
@@ -13548,7 +13589,8 @@ static void gpti_j_call_macro(gpti_jinja *j, gpti_jval m, const gpti_jargs *a) {
     for (i = 0; i < a->names && !j->fail; i++) {
         const gpti_jval key = j->stack[a->at + a->n + 2 * i];
         for (k = 0; k < macro.n_param; k++)
-            if (gpti_str_cmp(gpti_j_name_text(j, (uint32_t)j->val[macro.param + k].u.i), gpti_j_str(j, key)) == 0) break;
+            if (gpti_str_cmp(gpti_j_name_text(j, (uint32_t)j->val[macro.param + k].u.i),
+                gpti_j_str(j, key)) == 0) break;
         if (k < a->n || (k == macro.n_param && !gpti_j_is(j, key, "caller")))
             gpti_j_fail(j, GPT_E_FORMAT, "a macro has no parameter of the name given, or has it already");
         else gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, key)), j->stack[a->at + a->n + 2 * i + 1]);
@@ -13577,7 +13619,8 @@ static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
             name = gpti_j_name_text(j, op->b);
             if (self.kind == GPTI_J_STR) which = gpti_j_which(gpti_j_string_methods, name);
             if (self.kind == GPTI_J_DICT) which = gpti_j_which(gpti_j_dict_methods, name);
-            if (which < 0 && !(self.kind == GPTI_J_LOOP && gpti_str_is(name, "cycle"))) self = gpti_j_attr(j, self, name);
+            if (which < 0 && !(self.kind == GPTI_J_LOOP && gpti_str_is(name, "cycle"))) self = gpti_j_attr(j, self,
+                name);
         }
         if (which >= 0 && self.kind == GPTI_J_STR) v = gpti_j_string_method(j, self, which, &a);
         else if (which == GPTI_J_M_GET) {
@@ -13589,7 +13632,8 @@ static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
         else if (self.kind == GPTI_J_FUNC) v = gpti_j_function(j, self.u.at, &a);
         else if (self.kind == GPTI_J_LOOP && a.n) v = j->stack[a.at + (j->frame[self.u.at].index - 1) % a.n];
         else if (self.kind == GPTI_J_UNDEFINED && op->code == GPTI_J_CALL_METHOD)
-            gpti_j_fail(j, GPT_E_UNSUPPORTED, "the method '%s' of %s", gpti_show(shown, name), gpti_j_kind(j->stack[a.at - 1]));
+            gpti_j_fail(j, GPT_E_UNSUPPORTED, "the method '%s' of %s", gpti_show(shown, name),
+                gpti_j_kind(j->stack[a.at - 1]));
         else gpti_j_bad(j, self, "a call");
     }
     j->n_stack = a.at - 1;
@@ -13635,8 +13679,10 @@ static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jv
         return gpti_j_make(j, a.kind, (size_t)a.n + b.n);
     }
     if (code == GPTI_J_MOD && a.kind == GPTI_J_STR) return gpti_j_format(j, a, NULL, b, 1);
-    if (code == GPTI_J_MUL && gpti_j_is_int(b) && (a.kind == GPTI_J_STR || gpti_j_is_list(a))) return gpti_j_repeat(j, a, b.u.i);
-    if (code == GPTI_J_MUL && gpti_j_is_int(a) && (b.kind == GPTI_J_STR || gpti_j_is_list(b))) return gpti_j_repeat(j, b, a.u.i);
+    if (code == GPTI_J_MUL && gpti_j_is_int(b) && (a.kind == GPTI_J_STR || gpti_j_is_list(a)))
+        return gpti_j_repeat(j, a, b.u.i);
+    if (code == GPTI_J_MUL && gpti_j_is_int(a) && (b.kind == GPTI_J_STR || gpti_j_is_list(b)))
+        return gpti_j_repeat(j, b, a.u.i);
     if (!gpti_j_is_number(a) || !gpti_j_is_number(b)) {
         if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED)
             return gpti_j_bad(j, a.kind == GPTI_J_UNDEFINED ? a : b, "a calculation");
@@ -13649,7 +13695,8 @@ static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jv
     }
     if (whole && code != GPTI_J_DIV) {
         const int64_t x = a.u.i, y = b.u.i, big = (int64_t)1 << 62;
-        const int fits = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) && y < 1 << 30 :
+        const int fits = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) &&
+            y < 1 << 30 :
             x > -big && x < big && y > -big && y < big;
         if (!fits) gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
         else switch (code) {
@@ -13660,7 +13707,8 @@ static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jv
         case GPTI_J_MOD: v.u.i = x % y + (x % y != 0 && (x < 0) != (y < 0) ? y : 0); break;
         default: {
             int64_t k = y;
-            for (v.u.i = 1; k > 0 && v.u.i < big / (1 << 30) && v.u.i > -big / (1 << 30) && gpti_j_spend(j, 1); k--) v.u.i *= x;
+            for (v.u.i = 1; k > 0 && v.u.i < big / (1 << 30) && v.u.i > -big / (1 << 30) && gpti_j_spend(j, 1);
+                k--) v.u.i *= x;
             if (y < 0 || (k && x * x > 1)) gpti_j_fail(j, GPT_E_FORMAT, "a power beyond 2^32, or a negative one");
             else if (k && x == -1 && (k & 1)) v.u.i = -v.u.i;
         }
@@ -13754,7 +13802,8 @@ static void gpti_j_run(gpti_jinja *j) {
             b = gpti_j_to_string(j, gpti_j_pop(j)); a = gpti_j_to_string(j, gpti_j_pop(j));
             gpti_j_push(j, gpti_j_join2(j, a, b));
             break;
-        case GPTI_J_ADD: case GPTI_J_SUB: case GPTI_J_MUL: case GPTI_J_DIV: case GPTI_J_IDIV: case GPTI_J_MOD: case GPTI_J_POW:
+        case GPTI_J_ADD: case GPTI_J_SUB: case GPTI_J_MUL: case GPTI_J_DIV: case GPTI_J_IDIV: case GPTI_J_MOD:
+        case GPTI_J_POW:
             b = gpti_j_pop(j); a = gpti_j_pop(j);
             gpti_j_push(j, gpti_j_arithmetic(j, op.code, a, b));
             break;
@@ -13819,7 +13868,8 @@ enum { GPTI_J_BASE, GPTI_J_PAREN, GPTI_J_BRACKET, GPTI_J_BRACE, GPTI_J_INDEX, GP
        GPTI_J_TAG_IF, GPTI_J_TAG_FOR, GPTI_J_TAG_FOR_ELSE, GPTI_J_TAG_SET, GPTI_J_TAG_MACRO, GPTI_J_TAG_CALL,
        GPTI_J_TAG_FILTER, GPTI_J_TAG_GENERATION };
 
-static int gpti_j_char(const gpti_jinja *j, size_t k) { return j->pos + k < j->end ? (unsigned char)j->text[j->pos + k] : 0; }
+static int gpti_j_char(const gpti_jinja *j, size_t k) { return j->pos + k < j->end ?
+    (unsigned char)j->text[j->pos + k] : 0; }
 
 static void gpti_j_expected(gpti_jinja *j, const char *what) {
     char shown[GPTI_SHOWN];
@@ -13880,7 +13930,8 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
             if (!((c >= '0' && c <= '9') || (low >= 'a' && low <= 'f'))) break;
             u = u << 4 | (uint32_t)(c <= '9' ? c - '0' : low - 'a' + 10);
         }
-        if (digits && (k < digits || u > 0x10FFFF)) { gpti_j_fail(j, GPT_E_FORMAT, "a broken escape in a string"); return; }
+        if (digits && (k < digits || u > 0x10FFFF)) { gpti_j_fail(j, GPT_E_FORMAT, "a broken escape in a string");
+            return; }
         for (k = 0; !digits && k < 3 && p + 1 + k < end && p[1 + k] >= '0' && p[1 + k] <= '7'; k++)
             u = u * 8 + (uint32_t)(p[1 + k] - '0');
         if (digits || k) {
@@ -13931,7 +13982,8 @@ static void gpti_j_next(gpti_jinja *j) {
     if (c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
         gpti_str s;
         size_t n = 1;
-        for (; (d = gpti_j_char(j, n)) == '_' || (d >= 'a' && d <= 'z') || (d >= 'A' && d <= 'Z') || (d >= '0' && d <= '9'); n++) {}
+        for (; (d = gpti_j_char(j, n)) == '_' || (d >= 'a' && d <= 'z') || (d >= 'A' && d <= 'Z') ||
+            (d >= '0' && d <= '9'); n++) {}
         s.p = j->text + j->pos; s.n = n;
         j->tk = GPTI_J_T_NAME;
         j->tk_val = gpti_j_val(GPTI_J_STR, j->pos, n);
@@ -13941,7 +13993,8 @@ static void gpti_j_next(gpti_jinja *j) {
     }
     if (c >= '0' && c <= '9') { j->tk = GPTI_J_T_NUM; gpti_j_number_token(j); return; }
     if (c == '\'' || c == '"') { j->tk = GPTI_J_T_STR; gpti_j_string_token(j, c); return; }
-    for (i = 0; twos[2 * i]; i++) if (c == twos[2 * i] && d == twos[2 * i + 1]) { j->tk = codes[i]; j->pos += 2; return; }
+    for (i = 0; twos[2 * i]; i++) if (c == twos[2 * i] && d == twos[2 * i + 1]) { j->tk = codes[i]; j->pos += 2;
+        return; }
     if (!strchr("+-*/%~<>=()[]{},:.|", c)) gpti_j_expected(j, "an expression");
     if (c == '(' || c == '[' || c == '{') j->nest++;
     if ((c == ')' || c == ']' || c == '}') && j->nest) j->nest--;
@@ -13989,7 +14042,8 @@ static gpti_jopen *gpti_j_open(gpti_jinja *j, int kind, int prec, size_t code) {
 /* A bracket: each of its expressions begins with a NOP, for a conditional one to jump from. */
 static void gpti_j_open_level(gpti_jinja *j, int kind, size_t code, size_t target) {
     gpti_jopen *e;
-    if (j->n_open > GPTI_J_DEPTH) gpti_j_fail(j, GPT_E_FORMAT, "more than %d brackets and tags within each other", (int)GPTI_J_DEPTH);
+    if (j->n_open > GPTI_J_DEPTH) gpti_j_fail(j, GPT_E_FORMAT, "more than %d brackets and tags within each other",
+        (int)GPTI_J_DEPTH);
     e = gpti_j_open(j, kind, 0, code);
     if (!e) return;
     e->target = (uint32_t)target;
@@ -14041,10 +14095,12 @@ static void gpti_j_element(gpti_jinja *j) {
     gpti_jopen *e;
     gpti_j_complete(j);
     e = gpti_j_top(j);
-    if (e->kind == GPTI_J_ARGS && !e->prec && e->names) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a value behind one with a name");
+    if (e->kind == GPTI_J_ARGS && !e->prec && e->names) gpti_j_fail(j, GPT_E_UNSUPPORTED,
+        "a value behind one with a name");
     if (e->kind == GPTI_J_ARGS && e->prec) { e->names++; e->prec = 0; }
     else e->count++;
-    if (e->count > 0xFFFF || e->names > 0x7FFF) gpti_j_fail(j, GPT_E_UNSUPPORTED, "more than 32,767 arguments or elements");
+    if (e->count > 0xFFFF || e->names > 0x7FFF) gpti_j_fail(j, GPT_E_UNSUPPORTED,
+        "more than 32,767 arguments or elements");
     e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
 }
 
@@ -14119,7 +14175,8 @@ static int gpti_j_operand(gpti_jinja *j) {
     switch (j->tk) {
     case GPTI_J_T_NAME:
         which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
-        if (gpti_j_word(j, "varargs") || gpti_j_word(j, "kwargs")) gpti_j_fail(j, GPT_E_UNSUPPORTED, "varargs or kwargs");
+        if (gpti_j_word(j, "varargs") || gpti_j_word(j, "kwargs")) gpti_j_fail(j, GPT_E_UNSUPPORTED,
+            "varargs or kwargs");
         if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); gpti_j_next(j); return 0; }
         if (e->kind == GPTI_J_ARGS && !e->prec) {           /* name=value */
             const size_t at = j->pos;
@@ -14179,7 +14236,8 @@ enum { GPTI_J_NO_IF = 1, GPTI_J_NO_COMMA = 2, GPTI_J_PIPED = 4 };
 static void gpti_j_expression(gpti_jinja *j, int flags) {
     static const struct { char token; uint8_t prec; uint8_t code; } operators[] = {
         { GPTI_J_T_IS, 4, GPTI_J_EQ }, { GPTI_J_T_IS_NOT, 4, GPTI_J_NE }, { '<', 4, GPTI_J_LT }, { '>', 4, GPTI_J_GT },
-        { GPTI_J_T_AT_MOST, 4, GPTI_J_LE }, { GPTI_J_T_AT_LEAST, 4, GPTI_J_GE }, { '+', 5, GPTI_J_ADD }, { '-', 5, GPTI_J_SUB },
+        { GPTI_J_T_AT_MOST, 4, GPTI_J_LE }, { GPTI_J_T_AT_LEAST, 4, GPTI_J_GE }, { '+', 5, GPTI_J_ADD },
+            { '-', 5, GPTI_J_SUB },
         { '~', 6, GPTI_J_CONCAT }, { '*', 7, GPTI_J_MUL }, { '/', 7, GPTI_J_DIV }, { '%', 7, GPTI_J_MOD },
         { GPTI_J_T_WHOLE, 7, GPTI_J_IDIV }, { GPTI_J_T_POWER, 9, GPTI_J_POW } };
     const size_t base = j->n_open;
@@ -14192,7 +14250,8 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         if (!have) { have = gpti_j_operand(j); continue; }
         if (have == 1 && j->tk == '.') {
             gpti_j_next(j);
-            if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0); gpti_j_next(j); continue; }
+            if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0);
+                gpti_j_next(j); continue; }
             if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); break; }
             i = j->tk_name;
             gpti_j_next(j);
@@ -14221,7 +14280,8 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
             continue;
         }
         for (i = 0; i < sizeof operators / sizeof *operators && operators[i].token != j->tk; i++) {}
-        if (i < sizeof operators / sizeof *operators) { gpti_j_binary(j, operators[i].code, operators[i].prec); have = 0; continue; }
+        if (i < sizeof operators / sizeof *operators) { gpti_j_binary(j, operators[i].code, operators[i].prec);
+            have = 0; continue; }
         if (gpti_j_word(j, "in")) { gpti_j_binary(j, GPTI_J_IN, 4); have = 0; continue; }
         if (gpti_j_word(j, "not")) {
             gpti_j_next(j);
@@ -14266,7 +14326,8 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         if (gpti_j_word(j, "else")) {
             gpti_j_reduce(j, 0);
             /* the else of a conditional within: a finished one gives way to that around it */
-            while (!j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART) { gpti_j_patch(j, gpti_j_top(j)->jump); j->n_open--; }
+            while (!j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART) { gpti_j_patch(j, gpti_j_top(j)->jump);
+                j->n_open--; }
             if (j->fail || gpti_j_top(j)->kind != GPTI_J_IF_PART) break;
             gpti_j_else(j);
             gpti_j_next(j);
@@ -14304,7 +14365,8 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
     j->n_open = base;
 }
 
-typedef struct gpti_jtargets { uint32_t name[GPTI_J_TARGETS], attr; int n, tuple; } gpti_jtargets;  /* attr: 1 + a name */
+/* attr: 1 + a name */
+typedef struct gpti_jtargets { uint32_t name[GPTI_J_TARGETS], attr; int n, tuple; } gpti_jtargets;
 
 static void gpti_j_targets(gpti_jinja *j, gpti_jtargets *t) {
     const int paren = gpti_j_take(j, '(');
@@ -14312,7 +14374,9 @@ static void gpti_j_targets(gpti_jinja *j, gpti_jtargets *t) {
     do {
         if (t->n && j->tk != GPTI_J_T_NAME) break;
         t->tuple = t->n > 0;
-        if (j->tk != GPTI_J_T_NAME || t->n == GPTI_J_TARGETS || gpti_j_which(gpti_j_constants, gpti_j_str(j, j->tk_val)) >= 0) { gpti_j_expected(j, "a name, at most 8 of them"); return; }
+        if (j->tk != GPTI_J_T_NAME || t->n == GPTI_J_TARGETS ||
+            gpti_j_which(gpti_j_constants, gpti_j_str(j, j->tk_val)) >= 0) {
+            gpti_j_expected(j, "a name, at most 8 of them"); return; }
         t->name[t->n++] = j->tk_name;
         gpti_j_next(j);
         if (j->tk == ',') t->tuple = 1;
@@ -14446,13 +14510,15 @@ static void gpti_j_tag_call(gpti_jinja *j) {
     }
     gpti_j_begin_macro(j, GPTI_J_TAG_CALL, from, over, 0);
     if (j->fail) return;
-    gpti_j_top(j)->code = (uint32_t)call.code; gpti_j_top(j)->count = call.a + (1u << 16); gpti_j_top(j)->names = call.b;
+    gpti_j_top(j)->code = (uint32_t)call.code; gpti_j_top(j)->count = call.a + (1u << 16);
+        gpti_j_top(j)->names = call.b;
 }
 
-static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro endset "
-    "endwith filter for generation if macro set with";
+static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro "
+    "endset endwith filter for generation if macro set with";
 enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_ELSE, GPTI_J_ENDCALL, GPTI_J_ENDFILTER,
-       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_ENDWITH, GPTI_J_FILTER_TAG,
+       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_ENDWITH,
+           GPTI_J_FILTER_TAG,
        GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET, GPTI_J_WITH };
 
 /* The tag that ends a block is the right one? */
@@ -14469,7 +14535,8 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
     const int which = gpti_j_which(gpti_j_tags, gpti_j_str(j, j->tk_val));
     uint32_t k, older;
     if (j->tk != GPTI_J_T_NAME || which < 0) {
-        if (j->tk == GPTI_J_T_NAME) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the tag '%s'", gpti_show(shown, gpti_j_str(j, j->tk_val)));
+        if (j->tk == GPTI_J_T_NAME) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the tag '%s'",
+            gpti_show(shown, gpti_j_str(j, j->tk_val)));
         else gpti_j_expected(j, "a tag");
         return;
     }
@@ -14482,7 +14549,8 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
         if (e) e->start = k;
         break;
     case GPTI_J_ELIF: case GPTI_J_ELSE:
-        if (!j->fail && j->n_open && which == GPTI_J_ELSE && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) { gpti_j_end_loop(j); break; }
+        if (!j->fail && j->n_open && which == GPTI_J_ELSE && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) {
+            gpti_j_end_loop(j); break; }
         if (!gpti_j_ends(j, GPTI_J_TAG_IF)) break;
         if (!gpti_j_top(j)->prec) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "a second else"); break; }
         k = gpti_j_emit(j, GPTI_J_JUMP, gpti_j_top(j)->jump, 0);
@@ -14614,7 +14682,8 @@ static void gpti_j_compile(gpti_jinja *j) {
         j->line = j->line_at;
         at = to;
         if (sign == '-')
-            while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k, k)) to -= k;
+            while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k,
+                k)) to -= k;
         else if (sign != '+' && tag && tag != '{') {    /* lstrip_blocks */
             while (to > from && j->text[to - 1] != '\n' && (k = gpti_utf8_back(j->text + to, to - from)) > 0 &&
                    gpti_chat_space(j->text + to - k, k)) to -= k;
@@ -14649,7 +14718,8 @@ static void gpti_j_free(gpti_jinja *j) {
 }
 
 /* A template's text, line ends as Jinja has them; n_more: bytes of messages and variables. */
-static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const char *date, const gpti_mem *mem, gpt_error *err) {
+static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const char *date, const gpti_mem *mem,
+    gpt_error *err) {
     size_t i, n = 0, k;
     memset(j, 0, sizeof *j);
     j->mem = mem; j->err = err; j->date = date;
@@ -14688,9 +14758,6 @@ typedef struct gpti_chat {              /* a conversation being rendered */
     char              *own;             /* what to free: a template made of own strings */
 } gpti_chat;
 
-enum { GPTI_N_CHAT = 28 };
-static size_t gpti_list_chats(const char *out[GPTI_N_CHAT][2]);
-
 static const char *gpti_str_find(gpti_str s, const char *what) {
     const size_t n = strlen(what);
     size_t i;
@@ -14706,48 +14773,55 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
                      memcmp(date + 8, "01", 2) >= 0 && memcmp(date + 8, "31", 2) <= 0);
 }
 
-static const char gpti_chat_words[][12] = { "{text}", "{text|trim}", "{bos}", "{eos}" };
+/* A template is put together of turns, in which {text} stands for the message: a family's row, or the caller's. */
+typedef struct gpti_chat_row {
+    const char *names;          /* separated by spaces */
+    const char *head;           /* Jinja, ahead of the messages */
+    const char *system;         /* \1 and what goes before the next message of the user, where it has no turn of its own */
+    const char *user, *assistant, *generation;
+} gpti_chat_row;
 
-/* One of the caller's own strings as Jinja, to out[at ...] as far as it fits; the end. */
-static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
-    static const char code[][16] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'" };
-    char one[3] = { 0, 0, 0 };
-    const char *put;
-    size_t w, n;
-    for (; *p; p += w < 4 ? strlen(gpti_chat_words[w]) : 1) {
-        for (w = 0; w < 4 && strncmp(p, gpti_chat_words[w], strlen(gpti_chat_words[w])); w++) {}
-        one[0] = *p == '\n' || *p == '\'' || *p == '\\' ? '\\' : *p;
-        one[1] = (char)(one[0] == *p && *p != '\\' ? 0 : *p == '\n' ? 'n' : *p);
-        put = w < 4 ? code[w] : one;
-        n = strlen(put);
-        if (at < size) memcpy(out + at, put, gpti_min(n, size - at));
-        at += n;
-    }
-    return at;
-}
+enum { GPTI_N_CHAT = 28 };
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]);
 
-static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p) {
-    const size_t n = strlen(p);
+static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p, size_t n) {
     if (at < size) memcpy(out + at, p, gpti_min(n, size - at));
     return at + n;
 }
 
-/* The template that the caller's own strings make; a system message without a turn goes before the first
- * message of the user. */
-static size_t gpti_chat_compose(const gpt_chat_params *p, char *out, size_t size) {
-    const char *const code[4] = { "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
-        "{% elif m.role == 'assistant' %}{{ '", "{% else %}{{ raise_exception('this role is none of system, user, assistant: ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "{% endif %}" };
-    const char *piece[4];
-    size_t at = 0, i, own_bos = 0;
-    piece[0] = p->system; piece[1] = p->user; piece[2] = p->assistant; piece[3] = p->generation ? p->generation : "";
-    for (i = 0; i < 4; i++) own_bos |= piece[i] && strstr(piece[i], "{bos}");
-    at = gpti_chat_raw(out, size, at, own_bos ? "" : "{{ bos_token if add_bos_token }}");
-    at = gpti_chat_raw(out, size, at, "{% set ns = namespace(s='') %}{% for m in messages %}{% set text = m.content %}"
-        "{% if m.role == 'system' %}");
-    at = gpti_chat_raw(out, size, at, piece[0] ? "{{ '" : "{% set ns.s = text ~ '\n\n' %}");
-    for (i = 0; i < 4; i++) {
-        if (piece[i]) at = gpti_chat_raw(out, size, gpti_chat_piece(out, size, at, piece[i]), "' }}");
-        at = gpti_chat_raw(out, size, at, code[i]);
+/* A turn's string as a string of Jinja, to out[at ...] as far as it fits; the end. */
+static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
+    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{final}" };
+    static const char code[][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
+        "'~text.split('</think>')[-1]~'", "'~text.split('</think>')[-1].lstrip('\\n')~'",
+        "'~text.split('<|channel|>final<|message|>')[-1]~'" };
+    enum { N_WORD = sizeof words / sizeof *words };
+    size_t w;
+    for (; *p; p += w < N_WORD ? strlen(words[w]) : 1) {
+        for (w = 0; w < N_WORD && strncmp(p, words[w], strlen(words[w])); w++) {}
+        if (w < N_WORD) at = gpti_chat_raw(out, size, at, code[w], strlen(code[w]));
+        else if (*p == '\n') at = gpti_chat_raw(out, size, at, "\\n", 2);
+        else {
+            if (*p == '\'' || *p == '\\') at = gpti_chat_raw(out, size, at, "\\", 1);
+            at = gpti_chat_raw(out, size, at, p, 1);
+        }
+    }
+    return at;
+}
+
+static size_t gpti_chat_compose(const gpti_chat_row *row, char *out, size_t size) {
+    const char *const code[7] = { "{% set ns = namespace(s='') %}{% for m in messages %}{% set text = m.content %}"
+        "{% if m.role == 'system' %}", *row->system == 1 ? "{% set ns.s = '" : "{{ '",
+        *row->system == 1 ? "' %}" : "' }}", "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
+        "' }}{% elif m.role == 'assistant' %}{{ '", "' }}{% else %}{{ raise_exception('expected the role system, user or "
+        "assistant, found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
+    size_t at = gpti_chat_raw(out, size, 0, row->head, strlen(row->head)), i;
+    for (i = 0; i < 7; i++) {
+        at = gpti_chat_raw(out, size, at, code[i], strlen(code[i]));
+        if (i == 1) at = gpti_chat_piece(out, size, at, row->system + (*row->system == 1));
+        if (i == 3) at = gpti_chat_piece(out, size, at, row->user);
+        if (i == 4) at = gpti_chat_piece(out, size, at, row->assistant);
+        if (i == 5) at = gpti_chat_piece(out, size, at, row->generation);
     }
     return at;
 }
@@ -14756,10 +14830,12 @@ static size_t gpti_chat_compose(const gpt_chat_params *p, char *out, size_t size
 static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_message *msg, size_t n_msg,
                                    const gpt_chat_params *params, const gpti_mem *mem, gpt_error *err) {
     static const gpt_chat_params none = { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, 0 };
-    const char *rows[GPTI_N_CHAT][2], *turn[3];
+    gpti_chat_row rows[GPTI_N_CHAT], own;
+    const char *turn[3];
     size_t i, n_row = gpti_list_chats(rows);
     char *out;
     memset(c, 0, sizeof *c);
+    memset(&own, 0, sizeof own);
     c->params = params = params ? params : &none;
     c->m = m; c->msg = msg; c->n_msg = n_msg;
     if (!gpti_chat_date_ok(params->date))
@@ -14768,41 +14844,49 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
         if (!msg || (!msg[i].json && (!msg[i].role || !msg[i].content)))
             return gpti_fail(err, GPT_E_ARG, "chat: message %llu: role and content must not be NULL", (gpti_ull)i);
     if (!n_msg && !params->variables) return gpti_fail(err, GPT_E_ARG, "chat: no messages");
-    if (params->jinja || params->family || params->user || params->assistant || params->system || params->generation) {
-        if ((params->jinja != NULL) + (params->family != NULL) + (params->user || params->assistant) != 1)
-            return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
-    }
-    if (params->jinja) c->source = gpti_str_of(params->jinja);
+    if ((params->jinja != NULL) + (params->family != NULL) + (params->user || params->assistant) > 1 ||
+        ((params->system || params->generation) && !params->user && !params->assistant))
+        return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
+    if (params->jinja) { c->source = gpti_str_of(params->jinja); }
     else if (params->family && strcmp(params->family, "jinja")) {
-        for (i = 0; i < n_row && !gpti_in_list(rows[i][0], gpti_str_of(params->family)); i++) {}
+        for (i = 0; i < n_row && !gpti_in_list(rows[i].names, gpti_str_of(params->family)); i++) {}
         if (i == n_row)
             return gpti_fail(err, GPT_E_ARG, "chat: this version does not know the family \"%s\"", params->family);
-        c->source = gpti_str_of(rows[i][1]);
+        own = rows[i];
     } else if (params->user || params->assistant) {
-        turn[0] = params->user; turn[1] = params->assistant; turn[2] = params->system ? params->system : "{text}";
-        for (i = 0; i < 3; i++)
+        turn[0] = params->user; turn[1] = params->assistant; turn[2] = params->system ? params->system : "\1{text}\n\n";
+        for (i = 0; i < 3; i++) {
             if (!turn[i] || (!strstr(turn[i], "{text}") && !strstr(turn[i], "{text|trim}")))
                 return gpti_fail(err, GPT_E_ARG, "chat: %s: expected {text} somewhere, where the message goes",
                                  i == 0 ? "user" : i == 1 ? "assistant" : "system");
-        c->source.n = gpti_chat_compose(params, NULL, 0);
-        c->own = out = (char *)gpti_alloc_raw(mem, c->source.n);
-        if (!out) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
-        gpti_chat_compose(params, out, c->source.n);
-        c->source.p = out;
+            if (strstr(turn[i], "{bos}")) own.head = "";
+        }
+        own.user = turn[0]; own.assistant = turn[1]; own.system = turn[2];
+        own.generation = params->generation ? params->generation : "";
+        if (!own.head) own.head = "{{ bos_token if add_bos_token }}";
     } else {
         c->source = gpti_str_of(m && m->info.chat_template ? m->info.chat_template : "");
         c->from_file = 1;
         if (!c->source.n)
-            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one as jinja, "
-                "or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one as "
+                             "jinja, or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
+    }
+    if (own.user) {
+        c->source.n = gpti_chat_compose(&own, NULL, 0);
+        c->own = out = (char *)gpti_alloc_raw(mem, c->source.n);
+        if (!out) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+        gpti_chat_compose(&own, out, c->source.n);
+        c->source.p = out;
     }
     c->tight = gpti_str_find(c->source, "[/INST]") && !gpti_str_find(c->source, " [/INST]");
     return GPT_OK;
 }
 
-static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own); memset(&c->j, 0, sizeof c->j); }
+static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own);
+    memset(&c->j, 0, sizeof c->j); }
 
-static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) { gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
+static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) {
+    gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
 
 /* Whose message it is: 0 the system's, 1 the user's, 2 the assistant's, -1 another's. */
 static int gpti_chat_role(const gpt_message *m) {
@@ -14899,7 +14983,8 @@ static gpt_result gpti_chat_common(gpti_chat *c, const gpti_mem *mem, gpt_error 
                                    gpt_result (*same)(gpti_chat *c, void *user, gpt_error *err), void *user) {
     static const gpt_message talk[2][4] = {
         { { "assistant", "a", NULL }, { "user", "a", NULL }, { "assistant", "a", NULL }, { "user", "a", NULL } },
-        { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL } } };
+        { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL },
+            { "user", "0. Z", NULL } } };
     const int after = c->n_msg ? gpti_chat_role(&c->msg[c->n_msg - 1]) == 1 : 0;
     int i;
     for (i = 0; i < 3; i++) {           /* the next turn of two texts, and several turns */
@@ -14911,7 +14996,8 @@ static gpt_result gpti_chat_common(gpti_chat *c, const gpti_mem *mem, gpt_error 
     return GPT_OK;
 }
 
-typedef struct gpti_common { char *text; gpt_token *ids; size_t n; int tokens, begun; const gpti_mem *mem; } gpti_common;
+typedef struct gpti_common { char *text; gpt_token *ids; size_t n; int tokens, begun; const gpti_mem *mem;
+    } gpti_common;
 
 static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
     gpti_common *k = (gpti_common *)user;
@@ -14919,7 +15005,8 @@ static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
     gpt_token *ids = k->tokens ? (gpt_token *)gpti_alloc_n(k->mem, most, sizeof *ids) : NULL;
     size_t n = len, i = 0;
     gpt_result r = GPT_OK;
-    if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+    if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY,
+        "chat: out of memory");
     if (!r && !k->begun) {              /* the first: all of it */
         void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
         if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
@@ -14951,7 +15038,8 @@ GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messag
     gpt_result r;
     gpti_clear(err);
     if (n) *n = 0;
-    if (!n || (size && !text)) return gpti_fail(err, GPT_E_ARG, "gpt_chat_format: n must not be NULL, nor text with a size");
+    if (!n || (size && !text)) return gpti_fail(err, GPT_E_ARG,
+        "gpt_chat_format: n must not be NULL, nor text with a size");
     memset(&k, 0, sizeof k);
     k.mem = mem;
     r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
@@ -14982,7 +15070,8 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
         r = gpti_chat_common(&c, &m->mem, err, gpti_chat_same, &k);
         *n = r ? 0 : k.n;
         if (gpti_min(*n, max)) memcpy(ids, k.ids, gpti_min(*n, max) * sizeof *ids);
-    } else if (!r && !(r = gpti_chat_render(&c, &m->mem, err))) r = gpti_chat_encode(&c, ids, max, n, NULL, &m->mem, err);
+    } else if (!r && !(r = gpti_chat_render(&c, &m->mem, err))) r = gpti_chat_encode(&c, ids, max, n, NULL, &m->mem,
+        err);
     gpti_free(&m->mem, k.ids);
     gpti_chat_free(&c, &m->mem);
     return r;
@@ -15015,10 +15104,12 @@ static uint64_t gpti_chat_digest(const gpti_chat *c, size_t begin, size_t n) {
 }
 
 /* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
-static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, size_t *n_all, gpt_error *err) {
+static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, size_t *n_all,
+    gpt_error *err) {
     const gpt_chat_params *chat = c->params;
     const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]), most = c->n_msg ? c->n_msg - begin - 1 : 0;
-    const size_t reserve = gpti_min(chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);        /* the last one stays */
+    /* the last one stays */
+    const size_t reserve = gpti_min(chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
     size_t want = reserve / 2, next;
     gpt_result r;
     c->n_drop = 0;
@@ -15047,12 +15138,15 @@ static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
     if (i == GPTI_N_THOUGHT) return;
     for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
     if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) open = p;
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
+        tail.p = p + 1) open = p;
     tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p), tail.p = p + 1) close = p;
+    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
+        tail.p = p + 1) close = p;
     g->thought = (int)i;
     g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
-    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s, gpti_thoughts[i].close);
+    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s,
+        gpti_thoughts[i].close);
 }
 
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
@@ -15061,7 +15155,8 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     gpt_token *ids = NULL;
     size_t n = 0, n_all = 0, keep = 0, at;
     gpt_result r = gpti_chat_settle(&c, s->m, messages, n_message, chat, &s->m->mem, err);
-    if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG, "chat: common is for gpt_chat_format and gpt_chat_tokenize");
+    if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG,
+        "chat: common is for gpt_chat_format and gpt_chat_tokenize");
     if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
     if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
     if (!r) {
@@ -15084,7 +15179,8 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->n_dropped = (c.n_drop ? s->n_dropped : 0) + (n_all - n); s->n_cut = c.n_drop;
         s->cut_digest = gpti_chat_digest(&c, (size_t)begin, c.n_drop);
         s->gen->n_prompt = n - keep; s->n_committed = 0;
-        s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;  /* gpt-oss: tokens that part an answer are handed out */
+        /* gpt-oss: tokens that part an answer are handed out */
+        s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;
         gpti_chat_thought(s, &c);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
@@ -15111,82 +15207,76 @@ GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t 
 
 /* ---- data: chat templates for files that have none ---- */
 
-#define GPTI_T_BOS "{{ bos_token }}"
-#define GPTI_T_MAY "{{ bos_token if add_bos_token }}"       /* as the file says, where published templates have none */
-#define GPTI_T_ROLES(begin, system, user, assistant, generation) begin \
-    "{% for m in messages %}{% set text = m.content %}{% if m.role == 'system' %}" system "{% elif m.role == 'user' %}" user \
-    "{% elif m.role == 'assistant' %}" assistant "{% else %}{{ raise_exception('expected the role system, user or assistant, " \
-    "found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}" generation "{% endif %}"
-#define GPTI_T_SAME(head, end, generation)       /* every role alike, R stands for it */ \
-    GPTI_T_ROLES(GPTI_T_MAY, head "{{ text }}" end, head "{{ text }}" end, head "{{ text }}" end, generation)
-/* no turn for the system: its message stands before the user's first */
-#define GPTI_T_FOLD(user, assistant, generation) GPTI_T_ROLES(GPTI_T_BOS "{% set ns = namespace(s='') %}", \
-    "{% set ns.s = text ~ '\n\n' %}", "{% set text = ns.s ~ text %}{% set ns.s = '' %}" user, assistant, generation)
-#define GPTI_T_PRESET(text) "{% if messages[0].role != 'system' %}<|im_start|>system\n" text "<|im_end|>\n{% endif %}"
-#define GPTI_T_ML(begin) GPTI_T_ROLES(GPTI_T_MAY begin, GPTI_T_ML_TURN, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "<|im_start|>assistant\n")
-#define GPTI_T_ML_TURN "{{ '<|im_start|>' ~ m.role ~ '\n' ~ text ~ '<|im_end|>\n' }}"
-#define GPTI_T_L3_TURN "{{ '<|start_header_id|>' ~ m.role ~ '<|end_header_id|>\n\n' ~ text|trim ~ '<|eot_id|>' }}"
-#define GPTI_T_L3(begin) GPTI_T_ROLES(GPTI_T_BOS begin, GPTI_T_L3_TURN, GPTI_T_L3_TURN, GPTI_T_L3_TURN, \
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}")
-#define GPTI_T_ANSWER "text.split('</think>')[-1]"
-#define GPTI_T_DS(word) "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
-#define GPTI_T_DEEPSEEK(answer, generation) GPTI_T_ROLES(GPTI_T_BOS, "{{ text }}", "{{ '" GPTI_T_DS("User") "' ~ text }}", \
-    "{{ '" GPTI_T_DS("Assistant") "' ~ " answer " ~ '" GPTI_T_DS("end\xE2\x96\x81of\xE2\x96\x81sentence") "' }}", generation)
-#define GPTI_T_COHERE(role) "{{ '<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>' ~ text|trim ~ '<|END_OF_TURN_TOKEN|>' }}"
-#define GPTI_T_GRANITE "{{ '<|start_of_role|>' ~ m.role ~ '<|end_of_role|>' ~ text ~ '<|end_of_text|>\n' }}"
-#define GPTI_T_GRANITE_HEAD "<|start_of_role|>assistant<|end_of_role|>"
-#define GPTI_T_LINE(head) "{{ '" head "' ~ text ~ '\n' }}"
+#define GPTI_BOS "{{ bos_token }}"
+#define GPTI_MAY "{{ bos_token if add_bos_token }}"     /* as the file says, where published templates have none */
+#define GPTI_FOLD "\1{text}\n\n"
+#define GPTI_ML(role) "<|im_start|>" role "\n{text}<|im_end|>\n"
+#define GPTI_ML_ROW(preset) GPTI_MAY "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\n" preset \
+    "<|im_end|>\n' }}{% endif %}", GPTI_ML("system"), GPTI_ML("user"), GPTI_ML("assistant"), "<|im_start|>assistant\n"
+#define GPTI_L3(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define GPTI_L3_ROW(head) GPTI_BOS head, GPTI_L3("system") "{text|trim}<|eot_id|>", GPTI_L3("user") \
+    "{text|trim}<|eot_id|>", GPTI_L3("assistant") "{text|trim}<|eot_id|>", GPTI_L3("assistant")
+#define GPTI_DS(word) "<\xEF\xBD\x9C" word "\xEF\xBD\x9C>"
+#define GPTI_DS_ROW(answer, think) GPTI_BOS, "{text}", GPTI_DS("User") "{text}", GPTI_DS("Assistant") answer \
+    GPTI_DS("end\xE2\x96\x81of\xE2\x96\x81sentence"), GPTI_DS("Assistant") think
+#define GPTI_GRANITE(role) "<|start_of_role|>" role "<|end_of_role|>"
+#define GPTI_GRANITE_ROW(head) GPTI_MAY head, GPTI_GRANITE("system") "{text}<|end_of_text|>\n", GPTI_GRANITE("user") \
+    "{text}<|end_of_text|>\n", GPTI_GRANITE("assistant") "{text}<|end_of_text|>\n", GPTI_GRANITE("assistant")
+#define GPTI_COHERE(role, text) "<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>" text
 
-static size_t gpti_list_chats(const char *out[GPTI_N_CHAT][2]) {
-    const char *const rows[][2] = {                  /* names, separated by spaces; template */
-        { "chatml", GPTI_T_ML("") },
-        { "qwen2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful assistant.")) },
-        { "qwen2.5", GPTI_T_ML(GPTI_T_PRESET("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")) },
-        { "smollm2", GPTI_T_ML(GPTI_T_PRESET("You are a helpful AI assistant named SmolLM, trained by Hugging Face")) },
-        { "qwen3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_ML_TURN, GPTI_T_ML_TURN, "{{ '<|im_start|>assistant\n' ~ " GPTI_T_ANSWER
-          ".lstrip('\n') ~ '<|im_end|>\n' }}", "<|im_start|>assistant\n{% if enable_thinking is false %}"
-          "{{ '<think>\n\n</think>\n\n' }}{% endif %}") },
-        { "llama2", GPTI_T_FOLD("{{ '[INST] ' ~ (('<<SYS>>\n' ~ messages[0].content ~ '\n<</SYS>>\n\n' ~ m.content) if loop.index0 "
-          "== 1 and messages[0].role == 'system' else text)|trim ~ ' [/INST]' }}",
-          "{{ ' ' ~ text|trim ~ ' ' ~ eos_token ~ (bos_token if not loop.last) }}", "") },
-        { "llama3", GPTI_T_L3("") },
-        { "llama3.1 llama3.2 llama3.3", GPTI_T_L3("{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
-          "December 2023\nToday Date: ' ~ (strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024') ~ '\n\n' }}"
-          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}{% endif %}<|eot_id|>") },
-        { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ ' [/INST]' }}", "{{ text ~ eos_token }}", "") },
-        { "mistral-v3", GPTI_T_FOLD("{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text|trim ~ eos_token }}", "") },
-        { "mistral-v3-tekken mistral-nemo", GPTI_T_FOLD("{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
-        { "mistral-v7", GPTI_T_ROLES(GPTI_T_BOS, "{{ '[SYSTEM_PROMPT] ' ~ text ~ '[/SYSTEM_PROMPT]' }}",
-          "{{ '[INST] ' ~ text ~ '[/INST]' }}", "{{ ' ' ~ text ~ eos_token }}", "") },
-        { "mistral-v7-tekken mistral-small", GPTI_T_ROLES(GPTI_T_BOS, "{{ '[SYSTEM_PROMPT]' ~ text ~ '[/SYSTEM_PROMPT]' }}",
-          "{{ '[INST]' ~ text ~ '[/INST]' }}", "{{ text ~ eos_token }}", "") },
-        { "gemma gemma2 gemma3", GPTI_T_FOLD("{{ '<start_of_turn>user\n' ~ text|trim ~ '<end_of_turn>\n' }}",
-          "{{ '<start_of_turn>model\n' ~ text|trim ~ '<end_of_turn>\n' }}", "<start_of_turn>model\n") },
-        { "phi3 phi3.5", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>\n' }}", "<|end|>\n", "<|assistant|>\n") },
-        { "phi4-mini", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>' }}", "<|end|>", "<|assistant|>") },
-        { "phi4", GPTI_T_SAME("{{ '<|im_start|>' ~ m.role ~ '<|im_sep|>' }}", "<|im_end|>", "<|im_start|>assistant<|im_sep|>") },
-        { "zephyr tinyllama stablelm2", GPTI_T_SAME("{{ '<|' ~ m.role ~ '|>\n' }}", "{{ eos_token ~ '\n' }}", "<|assistant|>\n") },
-        { "olmo2 falcon3 tulu3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_LINE("<|system|>\n"), GPTI_T_LINE("<|user|>\n"),
-          "{{ '<|assistant|>\n' ~ text ~ eos_token ~ '\n' }}", "<|assistant|>\n") },
-        { "deepseek-v2", GPTI_T_ROLES(GPTI_T_BOS, "{{ text ~ '\n\n' }}", "{{ 'User: ' ~ text ~ '\n\n' }}",
-          "{{ 'Assistant: ' ~ text ~ eos_token }}", "Assistant:") },
-        { "deepseek-v3 deepseek-v2.5", GPTI_T_DEEPSEEK("text", GPTI_T_DS("Assistant")) },
-        { "deepseek-r1", GPTI_T_DEEPSEEK(GPTI_T_ANSWER, GPTI_T_DS("Assistant") "{{ '<think>\n' }}") },
-        { "granite granite3", GPTI_T_ROLES(GPTI_T_MAY, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE_HEAD) },
-        { "granite3.1", GPTI_T_ROLES(GPTI_T_MAY "{% if messages[0].role != 'system' %}{{ '<|start_of_role|>system<|end_of_role|>Knowledge Cutoff "
-          "Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now is defined) ~ 'You are Granite, "
-          "developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}", GPTI_T_GRANITE, GPTI_T_GRANITE, GPTI_T_GRANITE,
-          GPTI_T_GRANITE_HEAD) },
-        { "command-r", GPTI_T_ROLES(GPTI_T_BOS, GPTI_T_COHERE("SYSTEM"), GPTI_T_COHERE("USER"), GPTI_T_COHERE("CHATBOT"),
-          "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>") },
-        { "gpt-oss harmony", GPTI_T_ROLES(GPTI_T_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
-          "Knowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is defined) ~ "
-          "'\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>' }}",
-          "{{ '<|start|>developer<|message|># Instructions\n\n' ~ text ~ '\n\n<|end|>' }}", "{{ '<|start|>user<|message|>' ~ text ~ '<|end|>' }}",
-          "{{ '<|start|>assistant<|channel|>final<|message|>' ~ text.split('<|channel|>final<|message|>')[-1] ~ '<|end|>' }}",
-          "<|start|>assistant") },
-        { "openchat", GPTI_T_SAME("{{ bos_token if loop.first and not add_bos_token }}{{ 'GPT4 Correct ' ~ m.role|title ~ ': ' }}", "<|end_of_turn|>", "GPT4 Correct Assistant:") },
-        { "vicuna", GPTI_T_ROLES(GPTI_T_BOS, "{{ text ~ ' ' }}", "{{ 'USER: ' ~ text ~ ' ' }}", "{{ 'ASSISTANT: ' ~ text ~ eos_token }}", "ASSISTANT:") }
+static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
+    const gpti_chat_row rows[] = {
+        { "chatml", GPTI_MAY, GPTI_ML("system"), GPTI_ML("user"), GPTI_ML("assistant"), "<|im_start|>assistant\n" },
+        { "qwen2", GPTI_ML_ROW("You are a helpful assistant.") },
+        { "qwen2.5", GPTI_ML_ROW("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.") },
+        { "smollm2", GPTI_ML_ROW("You are a helpful AI assistant named SmolLM, trained by Hugging Face") },
+        { "qwen3", GPTI_MAY, GPTI_ML("system"), GPTI_ML("user"), "<|im_start|>assistant\n{answer|line}<|im_end|>\n",
+          "<|im_start|>assistant\n" },
+        { "llama2", GPTI_BOS, "\1<<SYS>>\n{text}\n<</SYS>>\n\n", "[INST] {text|trim} [/INST]",
+          " {text|trim} {eos}{bos}", "" },
+        { "llama3", GPTI_L3_ROW("") },
+        { "llama3.1 llama3.2 llama3.3", GPTI_L3_ROW("{{ '" GPTI_L3("system") "Cutting Knowledge Date: December 2023\n"
+          "Today Date: ' ~ (strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024') ~ '\n\n' }}"
+          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}{% endif %}"
+          "<|eot_id|>") },
+        { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_BOS, GPTI_FOLD, "[INST] {text} [/INST]",
+          "{text}{eos}", "" },
+        { "mistral-v3", GPTI_BOS, GPTI_FOLD, "[INST] {text}[/INST]", " {text|trim}{eos}", "" },
+        { "mistral-v3-tekken mistral-nemo", GPTI_BOS, GPTI_FOLD, "[INST]{text}[/INST]", "{text}{eos}", "" },
+        { "mistral-v7", GPTI_BOS, "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]", "[INST] {text}[/INST]", " {text}{eos}", "" },
+        { "mistral-v7-tekken mistral-small", GPTI_BOS, "[SYSTEM_PROMPT]{text}[/SYSTEM_PROMPT]", "[INST]{text}[/INST]",
+          "{text}{eos}", "" },
+        { "gemma gemma2 gemma3", GPTI_BOS, GPTI_FOLD, "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
+          "<start_of_turn>model\n{text|trim}<end_of_turn>\n", "<start_of_turn>model\n" },
+        { "phi3 phi3.5", GPTI_MAY, "<|system|>\n{text}<|end|>\n", "<|user|>\n{text}<|end|>\n",
+          "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n" },
+        { "phi4-mini", GPTI_MAY, "<|system|>{text}<|end|>", "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
+          "<|assistant|>" },
+        { "phi4", GPTI_MAY, "<|im_start|>system<|im_sep|>{text}<|im_end|>", "<|im_start|>user<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>" },
+        { "zephyr tinyllama stablelm2", GPTI_MAY, "<|system|>\n{text}{eos}\n", "<|user|>\n{text}{eos}\n",
+          "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n" },
+        { "olmo2 falcon3 tulu3", GPTI_MAY, "<|system|>\n{text}\n", "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
+          "<|assistant|>\n" },
+        { "deepseek-v2", GPTI_BOS, "{text}\n\n", "User: {text}\n\n", "Assistant: {text}{eos}", "Assistant:" },
+        { "deepseek-v3 deepseek-v2.5", GPTI_DS_ROW("{text}", "") },
+        { "deepseek-r1", GPTI_DS_ROW("{answer}", "<think>\n") },
+        { "granite granite3", GPTI_GRANITE_ROW("") },
+        { "granite3.1", GPTI_GRANITE_ROW("{% if messages[0].role != 'system' %}{{ '" GPTI_GRANITE("system")
+          "Knowledge Cutoff Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now "
+          "is defined) ~ 'You are Granite, developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}") },
+        { "command-r", GPTI_BOS, GPTI_COHERE("SYSTEM", "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("USER",
+          "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("CHATBOT", "{text|trim}<|END_OF_TURN_TOKEN|>"),
+          GPTI_COHERE("CHATBOT", "") },
+        { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by "
+          "OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is "
+          "defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for "
+          "every message.<|end|>' }}", "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
+          "<|start|>user<|message|>{text}<|end|>", "<|start|>assistant<|channel|>final<|message|>{final}<|end|>",
+          "<|start|>assistant" },
+        { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>", "GPT4 Correct User: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:" },
+        { "vicuna", GPTI_BOS, "{text} ", "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:" }
     };
     memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;

@@ -536,7 +536,7 @@ static void tokenizers(void) {
     static const char *const families[] = { "gpt2", "llama", "t5" };
     gpti_pretokenizer pre[GPTI_N_PRE];
     const size_t n_pre = gpti_list_pretokenizers(pre);
-    const char *rows[GPTI_N_CHAT][2];
+    gpti_chat_row rows[GPTI_N_CHAT];
     const size_t n_row = gpti_list_chats(rows);
     size_t k, i;
     gb g;
@@ -564,7 +564,7 @@ static void tokenizers(void) {
         call("gpt_session_reset", do_reset);
         for (i = 0; i <= n_row; i++) {
             memset(&chat, 0, sizeof chat);
-            if (i < n_row) chat.family = model_name = first_name(rows[i][0]);
+            if (i < n_row) chat.family = model_name = first_name(rows[i].names);
             chat.date = i % 2 ? "2025-01-31" : NULL;
             call("gpt_chat_format", do_format);
             call("gpt_chat_tokenize", do_chat_tokenize);
