@@ -13446,8 +13446,12 @@ static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, con
     case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
         list = gpti_j_elements(j, v);
         return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
-    case GPTI_J_F_REVERSE: x = gpti_j_none(); v = gpti_j_slice(j, v, x, x, gpti_j_int(-1));
-        if (gpti_j_is_list(v)) v.mark = 1;
+    case GPTI_J_F_REVERSE:
+        x = gpti_j_none();
+        i = gpti_j_is_list(v) && v.mark == 1;           /* of an iterator a list, of a list an iterator */
+        if (i) v.mark = 0;
+        v = gpti_j_slice(j, v, x, x, gpti_j_int(-1));
+        if (gpti_j_is_list(v) && !i) v.mark = 1;
         return v;
     case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; list.mark = 0; return list;
     case GPTI_J_F_JOIN:
