@@ -565,6 +565,22 @@ static void call_end(gpt_session *s, result *r) {
     gpt_end(s);
     r->h = digest(s);
 }
+static void call_constraint(gpt_session *w, result *r) {
+    gpt_constraint_params p;
+    gpt_constraint *c = NULL;
+    (void)w;
+    memset(&p, 0, sizeof p);
+    p.schema = "{\"type\":\"integer\",\"minimum\":3}";
+    r->code = gpt_constraint_new(&c, model, &p, NULL);
+    if (!r->code && gpt_constraint_check(c, "12", 2, NULL, NULL)) r->code = GPT_E_ARG;
+    gpt_constraint_free(c);
+}
+
+static void call_json(gpt_session *w, result *r) {
+    (void)w;
+    r->code = gpt_json_get("[1,{\"a\":true}]", 14, "[1].a", NULL, 0, NULL) == 'b' ? GPT_OK : GPT_E_STATE;
+}
+
 static void call_chat_family(gpt_session *s, result *r) {
     (void)s;
     r->code = gpt_chat_family(model) ? GPT_E_STATE : GPT_OK;            /* this model has no template */
@@ -654,6 +670,8 @@ static const call calls[] = {
     { "gpt_work_bytes",        OF_MODEL,  call_work_bytes,    NULL },
     { "gpt_work_new, free",    OF_MODEL,  call_work_new,      NULL },
     { "a batch",               OF_MODEL,  call_work_batch,    NULL },
+    { "gpt_constraint_new, check, free", OF_MODEL, call_constraint, NULL },
+    { "gpt_json_get",          OF_MODEL,  call_json,          NULL },
     { "gpt_chat_family",       OF_MODEL,  call_chat_family,   NULL },
     { "gpt_chat_format",       OF_MODEL,  call_chat_format,   NULL },
     { "gpt_chat_tokenize",     OF_MODEL,  call_chat_tokenize, NULL },
@@ -1195,7 +1213,28 @@ static int null_chat_begin(gpt_error *err) {
            is_arg(gpt_chat_begin(null_s, no_role, 1, &turns, NULL, NULL, NULL, err), err);
 }
 
+static int null_constraint(gpt_error *err) {
+    gpt_constraint_params p;
+    gpt_constraint *c = (gpt_constraint *)(void *)err;
+    memset(&p, 0, sizeof p);
+    if (!is_arg(gpt_constraint_new(NULL, model, &p, err), err) || !is_arg(gpt_constraint_new(&c, model, NULL, err), err) || c) return 0;
+    if (!is_arg(gpt_constraint_new(&c, model, &p, err), err)) return 0;         /* of nothing */
+    p.json = 1;
+    p.gbnf = "root ::= [a]";
+    if (!is_arg(gpt_constraint_new(&c, model, &p, err), err)) return 0;         /* of two things */
+    p.gbnf = NULL;
+    return !gpt_constraint_new(&c, NULL, &p, err) && is_arg(gpt_constraint_check(NULL, "1", 1, NULL, err), err) &&
+           is_arg(gpt_constraint_check(c, NULL, 1, NULL, err), err) && !gpt_constraint_check(c, "1", 1, NULL, err) &&
+           (gpt_constraint_free(c), gpt_constraint_free(NULL), 1);
+}
+static int null_json(gpt_error *err) {
+    (void)err;
+    return gpt_json_get(NULL, 0, "", NULL, 0, NULL) == -1 && gpt_json_get("1", 1, NULL, NULL, 0, NULL) == -1 &&
+           gpt_json_get("1", 1, "", NULL, 1, NULL) == -1 && gpt_json_get("1", 1, "", NULL, 0, NULL) == 'n';
+}
+
 static const struct { const char *name; int (*right)(gpt_error *err); } nulls[] = {
+    { "gpt_constraint_new, check", null_constraint }, { "gpt_json_get", null_json },
     { "gpt_model_load", null_load }, { "gpt_model_load_memory", null_load_memory },
     { "gpt_model_load_reader", null_load_reader }, { "gpt_model_free", null_model_free },
     { "gpt_model_info_get", null_model_info }, { "gpt_model_info_get, info", null_model_info_to },
