@@ -248,6 +248,29 @@ static void report(double *ms, size_t n) {
     printf("overrun p50 p99 max %.3f %.3f %.3f\n", ms[n / 2], ms[n - 1 - n / 100], ms[n - 1]);
 }
 
+/* The loading screen: memory costs most when it is touched for the first time, so nobody is on stage yet when all of it is. They
+ * say one round, then each text is made as long as it can get, and all go back to where they begin. */
+static void rehearse(game *g) {
+    gpt_session_info info;
+    gpt_token *ids;
+    gpt_error err;
+    chat(g);
+    while (think(g) && !args_stopped) {}
+    for (character *p = g->npc; p < g->npc + N && !args_stopped; p++) {
+        save(p, &p->saved);
+        load(p, &p->saved);
+        gpt_session_info_get(p->s, &info);
+        ids = (gpt_token *)args_need(calloc(info.n_ctx, sizeof *ids));
+        if ((gpt_eval(p->s, ids, info.n_ctx - info.n_token, &err) || gpt_session_rewind(p->s, p->keep, &err)) && !args_stopped)
+            args_die("%s", err.msg);
+        free(ids);
+        p->now.turn = 0;
+        p->now.n_line = 0;
+        p->saved.n = 0;
+    }
+    g->round = 0;
+}
+
 static void demo(game *g, size_t n_frame) {
     double *ms = (double *)args_need(malloc(n_frame * sizeof *ms)), due = args_seconds();
     size_t frame;
@@ -403,6 +426,7 @@ static void game_loop(game *g) {
     player you = { 14, 8, 0, 0, "", 0, "" };
     double due = args_seconds();
     int c, go_on = 1, changed = 1, busy = 0, quiet = 0;
+    rehearse(g);
     while (go_on && !args_stopped) {
         while (go_on && (c = key()) != NO_KEY) { go_on = play(g, &you, c); changed = 1; }
         quiet = busy ? 0 : quiet + 1;
@@ -458,6 +482,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < N; i++) { g.npc[i].name = who[i][0]; g.npc[i].nature = who[i][1]; }
     signal(SIGINT, args_on_interrupt);
     start(&g, &c);
+    if (seconds > 0) rehearse(&g);
     if (seconds > 0) demo(&g, (size_t)seconds * FPS);
     else if (screen_begin()) game_loop(&g);
     else lines(&g);
