@@ -455,8 +455,8 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
     int                json;            /* 1 = any JSON value */
     const char *const *strings;
     size_t             n_string;
-    /* the text is free until this has come up in it; a control token's name: until that token. NULL: from its beginning.
-     * JSON may begin with white space behind it */
+    /* the text is free until this has come up in it; a control token's name: until that token. NULL: from its
+     * beginning. JSON may begin with white space behind it */
     const char        *trigger;
 } gpt_constraint_params;
 
@@ -467,7 +467,8 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
 /* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
  * (NULL is fine) cannot stand there. White space and digits in JSON as RFC 8259 has them, without the
  * bounds of what is written; the trigger does not count. */
-GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at, gpt_error *err);
+GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
+    gpt_error *err);
 GPT_API void       gpt_constraint_free(gpt_constraint *c);
 
 typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model ends the text or the context is full */
@@ -7862,13 +7863,16 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
 
 /* A text's place in its constraint, see [CONSTRAINT]: all ways in which the text so far can be read. */
 typedef struct gpti_node { uint8_t op, flag; uint16_t none; uint32_t b; } gpti_node;
-typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;  /* part: of a character, number, space */
+/* part: of a character, number, space */
+typedef struct gpti_state { uint32_t node, frame; uint64_t part; } gpti_state;
 typedef struct gpti_frame {         /* what comes behind the rule or round of a loop at hand; equal ones are one */
-    uint32_t node, count, parent, next;         /* where to return (GPTI_NONE), or a loop, its rounds; next: of the bucket */
+    /* where to return (GPTI_NONE), or a loop, its rounds; next: of the bucket */
+    uint32_t node, count, parent, next;
     uint32_t depth, cost;                       /* frames up to the root; fewest tokens from the return to the end */
     uint64_t digest;
 } gpti_frame;
-enum { GPTI_STATES = 512, GPTI_SEEN = 4096, GPTI_N_MASK = 32, GPTI_N_SET = 128, GPTI_SET_STATES = 16, GPTI_NEST = 256, GPTI_MAX_NEST = 1 << 16, GPTI_SET_NONE = 255, GPTI_SET_LOST = 254,
+enum { GPTI_STATES = 512, GPTI_SEEN = 4096, GPTI_N_MASK = 32, GPTI_N_SET = 128, GPTI_SET_STATES = 16, GPTI_NEST = 256,
+    GPTI_MAX_NEST = 1 << 16, GPTI_SET_NONE = 255, GPTI_SET_LOST = 254,
        GPTI_TOKEN_LONG = 32 };  /* bytes of a token; longer ones are tried one by one */
 typedef struct gpti_states { size_t n; int full; gpti_state s[GPTI_STATES]; } gpti_states;
 typedef struct gpti_live {
@@ -7916,7 +7920,8 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              edge_at;    /* the token whose space was taken off */
     gpti_stream         ban;        /* its stop strings never come */
     /* the constraint: GPTI_CON_, now and at token con_from, where what it looks at begins; bytes matched of what is
-     * waited for, the host's mark or the trigger; edge at con_from. A restored one has the digest alone until gpt_resume */
+     * waited for, the host's mark or the trigger; edge at con_from. A restored one has the digest alone until
+     * gpt_resume */
     int                 con_phase, con_begun, con_edge;
     size_t              con_from, con_at;
     uint64_t            con_digest;
@@ -8620,11 +8625,11 @@ GPTI_COLD_END
  *
  * Written JSON has no white space in front of ',' and ':', elsewhere between tokens nothing, one space or a line end
  * with at most 20 blanks; numbers have at most 15 digits on each side of the point, exponents two. Within bounds
- * (minimum ...) a number has at most 17 digits and no exponent, of them behind the point as many as the bounds, at least 6.
- * Names and values that a schema spells (properties, const, enum, pattern) are taken as JSON spells them shortest,
- * without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have
- * all their items, no others unless something is said of these. Without "type" a schema is of the types that its keywords
- * speak of: properties means an object. */
+ * (minimum ...) a number has at most 17 digits and no exponent, of them behind the point as many as the bounds, at
+ * least 6. Names and values that a schema spells (properties, const, enum, pattern) are taken as JSON spells them
+ * shortest, without escapes that need not be. An integer is written without a point: 7.0 is none. Tuples have
+ * all their items, no others unless something is said of these. Without "type" a schema is of the types that its
+ * keywords speak of: properties means an object. */
 
 static uint64_t gpti_mix64(uint64_t z);         /* [SAMPLING] */
 
@@ -8635,7 +8640,8 @@ static size_t gpti_word_next(const unsigned char *text, const unsigned char *bor
 }
 static void gpti_word_border(const unsigned char *text, unsigned char *border, size_t n) {
     size_t k;
-    for (border[0] = 0, k = 1; k < n; k++) border[k] = (unsigned char)gpti_word_next(text, border, border[k - 1], text[k]);
+    for (border[0] = 0, k = 1; k < n; k++) border[k] = (unsigned char)gpti_word_next(text, border, border[k - 1],
+        text[k]);
 }
 static void gpti_word_set(gpti_word *w, const char *text, size_t n) {
     w->len = (uint16_t)(n < sizeof w->text ? n : sizeof w->text);
@@ -8647,12 +8653,12 @@ enum {
     GPTI_C_FAIL, GPTI_C_JUMP, GPTI_C_ALT, GPTI_C_CALL, GPTI_C_TAIL, GPTI_C_RET, GPTI_C_ENTER, GPTI_C_LOOP,
     GPTI_C_LAX,             /* white space that only gpt_constraint_check takes */
     GPTI_C_BYTE, GPTI_C_CLASS, GPTI_C_TOKEN, GPTI_C_NUM, GPTI_C_WS, GPTI_C_END,    /* from here on: they are states */
-    GPTI_C_FAR = 1 << 28,   /* no way to the end */
     GPTI_C_NODES = 1 << 20, /* nodes, bytes of text, numbers of sets at most */
     GPTI_C_SETS = 1 << 22,
     GPTI_C_PLAIN = 4        /* classes in loops whose tokens are known beforehand */
 };
 #define GPTI_NONE UINT32_MAX
+#define GPTI_C_FAR ((uint32_t)1 << 28)  /* no way to the end */
 
 typedef struct gpti_loop { uint32_t min, max, end; int lax; } gpti_loop;    /* max GPTI_NONE: no end; end: behind it */
 typedef struct gpti_bounds { int64_t low, high; int scale, n_int; } gpti_bounds;   /* times 10^scale; digits */
@@ -8669,7 +8675,8 @@ struct gpt_constraint {
     gpti_word        trigger;
     gpt_token        trigger_token;     /* a control token of that name, or -1 */
     uint64_t         digest;            /* of what it was made of */
-    uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];   /* sets; tokens all of whose characters they have */
+    /* sets; tokens all of whose characters they have */
+    uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];
     int              n_plain;
 };
 
@@ -8798,7 +8805,7 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
     const gpt_constraint *c = l->c;
     const gpti_frame *p = &l->frame[parent];
     const uint32_t slot = gpti_frame_slot(l, node, count, parent);
-    uint32_t i, back = node, rest = 0, far = count;
+    uint32_t i, back = node, rest = 0, alike = count;
     gpti_frame *f;
     for (i = l->bucket[slot]; i != GPTI_NONE; i = l->frame[i].next)
         if (l->frame[i].node == node && l->frame[i].count == count && l->frame[i].parent == parent) return i;
@@ -8808,14 +8815,15 @@ static uint32_t gpti_frame_get(gpti_live *l, uint32_t node, uint32_t count, uint
         if (o->min > count + 1) rest = gpti_far((uint64_t)(o->min - count - 1) * c->cost[node + 1]);
         /* counts that no token brings to a bound are alike */
         const uint32_t most = GPTI_TOKEN_LONG / (c->cost[node + 1] ? c->cost[node + 1] : 1) + 2;
-        if (o->max - count > most && (count >= o->min || o->min - count > most)) far = count >= o->min ? GPTI_NONE - 1 : GPTI_NONE - 2;
+        if (o->max - count > most && (count >= o->min || o->min - count > most)) alike = count >= o->min ? GPTI_NONE - 1
+            : GPTI_NONE - 2;
     }
     if (p->depth + gpti_max(1, c->need[back]) > l->depth) return GPTI_NONE;
     if (l->n_frame == l->n_most) { *full = 1; return GPTI_NONE; }
     f = &l->frame[i = l->n_frame++];
     f->node = node; f->count = count; f->parent = parent; f->depth = p->depth + 1;
     f->cost = gpti_far((uint64_t)p->cost + c->cost[back] + rest);
-    f->digest = gpti_mix64(p->digest * 31 + ((uint64_t)node << 32 | far));
+    f->digest = gpti_mix64(p->digest * 31 + ((uint64_t)node << 32 | alike));
     f->next = l->bucket[slot]; l->bucket[slot] = i;
     return i;
 }
@@ -8888,7 +8896,8 @@ static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t nod
             }
             if (gpti_seen_before(t, node, frame, 0, &out->full)) break;
             if (x.op == GPTI_C_ALT) { t->stack[n][0] = x.b; t->stack[n++][1] = frame; node++; continue; }
-            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, GPTI_NONE, frame, &out->full); node = x.b; continue; }
+            if (x.op == GPTI_C_CALL) { frame = gpti_frame_get(l, node + 1, GPTI_NONE, frame, &out->full); node = x.b;
+                continue; }
             if (x.op == GPTI_C_ENTER) {
                 const gpti_loop *o = &c->loop[x.b];
                 if (!o->min) { t->stack[n][0] = o->end; t->stack[n++][1] = frame; }
@@ -8901,7 +8910,8 @@ static void gpti_close(gpti_live *l, gpti_try *t, gpti_states *out, uint32_t nod
                 const uint32_t max = l->lax && o->lax ? GPTI_NONE : o->max, count = f->count + 1;
                 if (count >= o->min) { t->stack[n][0] = node + 1; t->stack[n++][1] = f->parent; }
                 if (count >= max) break;
-                frame = gpti_frame_get(l, x.b, max == GPTI_NONE && count > o->min ? o->min : count, f->parent, &out->full);
+                frame = gpti_frame_get(l, x.b, max == GPTI_NONE && count > o->min ? o->min : count, f->parent,
+                    &out->full);
                 node = x.b + 1;
                 continue;
             }
@@ -9040,7 +9050,8 @@ static int gpti_bad(gpti_build *b, gpt_result code, const char *what, gpti_str n
 }
 
 /* Room for one more in one of the arrays above; 0: there is none */
-#define GPTI_MORE(b, array, n, cap) ((b)->fail == GPT_OK && gpti_more(b, (void **)(void *)&(array), n, &(cap), sizeof *(array)))
+#define GPTI_MORE(b, array, n, cap) \
+    ((b)->fail == GPT_OK && gpti_more(b, (void **)(void *)&(array), n, &(cap), sizeof *(array)))
 static int gpti_more(gpti_build *b, void **array, size_t n, size_t *cap, size_t size) {
     const gpti_str none = { "", 0 };
     void *p = n < GPTI_C_SETS ? gpti_grow(*array, n, cap, size, b->mem) : NULL;
@@ -9147,7 +9158,8 @@ static void gpti_set_pair(gpti_build *b, uint32_t at, uint32_t low, uint32_t hig
     for (i = low; i <= high && i < 0x80; i++) set[i >> 5] |= 1u << (i & 31);
     set[4]++;
 }
-/* The set of the pairs, or of all other characters; no halves of surrogates. json: without what strings of JSON escape */
+/* The set of the pairs, or of all other characters; no halves of surrogates. json: without what strings of JSON
+ * escape */
 static uint32_t gpti_set(gpti_build *b, int negate, int json) {
     static const uint32_t holes[4][2] = { { 0, 31 }, { '"', '"' }, { '\\', '\\' }, { 0xD800, 0xDFFF } };
     const uint32_t at = (uint32_t)b->c->n_set;
@@ -9183,7 +9195,8 @@ static uint32_t gpti_set(gpti_build *b, int negate, int json) {
         gpti_set_pair(b, at, next, 0x10FFFF);
         b->n_pair = n_pair;
     }
-    if (!b->fail && b->n_all && b->c->n_set - at == b->n_all && !memcmp(b->c->set + at, b->c->set + b->all, 4 * b->n_all)) {
+    if (!b->fail && b->n_all && b->c->n_set - at == b->n_all && !memcmp(b->c->set + at, b->c->set + b->all,
+        4 * b->n_all)) {
         b->c->n_set = at;
         return b->all;
     }
@@ -9244,7 +9257,8 @@ static uint32_t gpti_gbnf_char(gpti_build *b) {
     b->p += 2;
     n = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
     q = c ? strchr(from, c) : NULL;
-    if (!n) { if (!q) { b->p--; gpti_gbnf_fail(b, "an escape that is not known"); } return q ? (unsigned char)to[q - from] : 0; }
+    if (!n) { if (!q) { b->p--; gpti_gbnf_fail(b, "an escape that is not known"); } return q
+        ? (unsigned char)to[q - from] : 0; }
     for (; n > 0; n--, b->p++) {
         c = gpti_peek(b, 0);
         if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f')) || cp > 0x10FFFF)
@@ -9351,7 +9365,8 @@ static void gpti_gbnf_body(gpti_build *b) {
             if (b->p == b->end) gpti_gbnf_fail(b, "expected a quotation mark at the end of a text");
             b->p++;
         } else if (c == '[') { b->p++; item = gpti_here(b); slotted = 0; gpti_gbnf_class(b); }
-        else if (c == '.') { b->p++; item = gpti_here(b); slotted = 0; b->n_pair = 0; gpti_emit(b, GPTI_C_CLASS, gpti_set(b, 1, 0)); }
+        else if (c == '.') { b->p++; item = gpti_here(b); slotted = 0; b->n_pair = 0; gpti_emit(b, GPTI_C_CLASS,
+            gpti_set(b, 1, 0)); }
         else if (c == '<') { item = gpti_here(b); slotted = 0; gpti_gbnf_token(b); }
         else if (gpti_is_name(c)) {
             const uint32_t at = (uint32_t)(b->p - b->begin);
@@ -9364,7 +9379,8 @@ static void gpti_gbnf_body(gpti_build *b) {
     }
     if (b->fail) return;
     if (b->n_group > base + 1) { gpti_gbnf_fail(b, "expected ) at the end of a group"); return; }
-    if (b->p < b->end && *b->p != '\n' && *b->p != '\r') { gpti_gbnf_fail(b, "expected a text, a class, a rule or a group"); return; }
+    if (b->p < b->end && *b->p != '\n' && *b->p != '\r') { gpti_gbnf_fail(b,
+        "expected a text, a class, a rule or a group"); return; }
     gpti_close_group(b);
     gpti_emit(b, GPTI_C_RET, 0);
 }
@@ -9378,7 +9394,8 @@ static void gpti_gbnf(gpti_build *b, gpti_str text) {
         const gpti_str name = gpti_gbnf_name(b);
         if (!name.n) { gpti_gbnf_fail(b, "expected the name of a rule"); return; }
         gpti_gbnf_space(b, 0);
-        if (b->end - b->p < 3 || memcmp(b->p, "::=", 3)) { gpti_gbnf_fail(b, "expected NAME ::= at the beginning of a rule"); return; }
+        if (b->end - b->p < 3 || memcmp(b->p, "::=", 3)) { gpti_gbnf_fail(b,
+            "expected NAME ::= at the beginning of a rule"); return; }
         b->p += 3;
         gpti_rule_new(b, name, 0);
         if (b->fail) return;
@@ -9409,7 +9426,8 @@ static void gpti_gbnf(gpti_build *b, gpti_str text) {
 
 /* ---- Compiling: what is known of each node ---- */
 
-static int gpti_goes_on(int op) { return op != GPTI_C_FAIL && op != GPTI_C_JUMP && op != GPTI_C_TAIL && op != GPTI_C_RET &&
+static int gpti_goes_on(int op) { return op != GPTI_C_FAIL && op != GPTI_C_JUMP && op != GPTI_C_TAIL &&
+    op != GPTI_C_RET &&
                                          op != GPTI_C_LOOP && op != GPTI_C_END; }
 
 /* Tokens that spell the bytes at node i, in the way that is the shortest on to the end */
@@ -9422,20 +9440,23 @@ static uint32_t gpti_cost_bytes(const gpt_constraint *c, size_t i, int tokens) {
     for (n = 0; n < sizeof text && i + n + 1 < c->n_node && c->node[i + n].op == GPTI_C_BYTE; n++) {
         text[n] = (char)c->node[i + n].b;
         x = gpti_far((uint64_t)c->cost[i + n + 1] + 1);
-        if (x < best && ((n == 0 && t->byte[(unsigned char)*text] >= 0) || gpti_token_find(t, text, n + 1, 0) >= 0)) best = x;
+        if (x < best && ((n == 0 && t->byte[(unsigned char)*text] >= 0) || gpti_token_find(t, text, n + 1,
+            0) >= 0)) best = x;
     }
     return best;
 }
 
 static void gpti_relax(const gpt_constraint *c, size_t i, int tokens, uint32_t *cost, uint32_t *need) {
     const gpti_node x = c->node[i];
-    const uint32_t *k = c->cost, *d = c->need, on = i + 1 < c->n_node ? k[i + 1] : 0, deep = i + 1 < c->n_node ? d[i + 1] : 0;
+    const uint32_t *k = c->cost, *d = c->need, on = i + 1 < c->n_node ? k[i + 1] : 0, deep = i + 1 < c->n_node
+        ? d[i + 1] : 0;
     *cost = 0; *need = 0;
     switch (x.op) {
     case GPTI_C_FAIL: *cost = *need = GPTI_C_FAR; break;
     case GPTI_C_JUMP: case GPTI_C_TAIL: *cost = k[x.b]; *need = d[x.b]; break;
     case GPTI_C_ALT: *cost = (uint32_t)gpti_min(on, k[x.b]); *need = (uint32_t)gpti_min(deep, d[x.b]); break;
-    case GPTI_C_CALL: *cost = gpti_far((uint64_t)k[x.b] + on); *need = gpti_far(gpti_max((size_t)1 + d[x.b], deep)); break;
+    case GPTI_C_CALL: *cost = gpti_far((uint64_t)k[x.b] + on); *need = gpti_far(gpti_max((size_t)1 + d[x.b], deep));
+        break;
     case GPTI_C_ENTER: {
         const gpti_loop *o = &c->loop[x.b];
         *cost = gpti_far((o->min ? (uint64_t)o->min * on : 0) + k[o->end]);
@@ -9444,7 +9465,8 @@ static void gpti_relax(const gpt_constraint *c, size_t i, int tokens, uint32_t *
     }
     case GPTI_C_BYTE: *cost = gpti_cost_bytes(c, i, tokens); *need = deep; break;
     case GPTI_C_CLASS: *cost = gpti_far((uint64_t)gpti_set_bytes(c->set + x.b) + on); *need = deep; break;
-    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b], GPTI_NUM_FIRST, 1) + on); *need = deep; break;
+    case GPTI_C_NUM: *cost = gpti_far((uint64_t)gpti_num_left(&c->num[x.b], GPTI_NUM_FIRST, 1) + on); *need = deep;
+        break;
     case GPTI_C_TOKEN: *cost = gpti_far((uint64_t)on + 1); *need = deep; break;
     case GPTI_C_WS: case GPTI_C_LAX: *cost = on; *need = deep; break;
     default: break;
@@ -9468,7 +9490,8 @@ static void gpti_weigh(gpti_build *b, int tokens) {
             const gpti_node x = c->node[i];
             const uint32_t to = x.op == GPTI_C_ENTER ? c->loop[x.b].end : x.b;
             if (gpti_goes_on(x.op) && i + 1 < n) { if (k) who[--first[i + 1]] = (uint32_t)i; else first[i + 1]++; }
-            if ((x.op >= GPTI_C_JUMP && x.op <= GPTI_C_TAIL) || x.op == GPTI_C_ENTER) { if (k) who[--first[to]] = (uint32_t)i; else first[to]++; }
+            if ((x.op >= GPTI_C_JUMP && x.op <= GPTI_C_TAIL) || x.op == GPTI_C_ENTER) { if (k) who[--first[to]] =
+                (uint32_t)i; else first[to]++; }
         }
         for (i = 0; !k && i < n; i++) first[i + 1] += first[i];
     }
@@ -9477,7 +9500,8 @@ static void gpti_weigh(gpti_build *b, int tokens) {
         const size_t at = queue[head];
         uint32_t cost, need;
         head = (head + 1) % n; in[at] = 0;
-        if (++steps > 200 * n + 10000) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "its rules are too entangled"); break; }
+        if (++steps > 200 * n + 10000) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none,
+            "its rules are too entangled"); break; }
         gpti_relax(c, at, tokens, &cost, &need);
         if (cost >= c->cost[at] && need >= c->need[at]) continue;
         c->cost[at] = cost; c->need[at] = need;
@@ -9521,7 +9545,8 @@ static void gpti_no_left_recursion(gpti_build *b) {
                 edge[n_edge++] = (uint32_t)gpti_rule_of(b, x.b);
             }
             if (x.op == GPTI_C_JUMP || x.op == GPTI_C_ALT) todo[n++] = x.b;
-            if (x.op == GPTI_C_ALT || x.op == GPTI_C_ENTER || x.op == GPTI_C_LOOP || x.op == GPTI_C_WS || x.op == GPTI_C_LAX ||
+            if (x.op == GPTI_C_ALT || x.op == GPTI_C_ENTER || x.op == GPTI_C_LOOP || x.op == GPTI_C_WS ||
+                x.op == GPTI_C_LAX ||
                 (x.op == GPTI_C_CALL && !c->cost[x.b])) todo[n++] = i + 1;
             if (x.op == GPTI_C_ENTER && !c->loop[x.b].min) todo[n++] = c->loop[x.b].end;
         }
@@ -9533,12 +9558,15 @@ static void gpti_no_left_recursion(gpti_build *b) {
         for (todo[0] = (uint32_t)r, at[r] = first[r], n = 1; n && !b->fail;) {
             const uint32_t x = todo[n - 1];
             if (at[x] == first[x + 1]) { at[x] = GPTI_NONE - 1; n--; continue; }
-            if (at[edge[at[x]]] == GPTI_NONE) { const uint32_t to = edge[at[x]++]; at[to] = first[to]; todo[n++] = to; continue; }
-            if (at[edge[at[x]]] != GPTI_NONE - 1) gpti_rule_bad(b, edge[at[x]], "it comes back to itself without reading a byte (left recursion)");
+            if (at[edge[at[x]]] == GPTI_NONE) { const uint32_t to = edge[at[x]++]; at[to] = first[to]; todo[n++] = to;
+                continue; }
+            if (at[edge[at[x]]] != GPTI_NONE - 1) gpti_rule_bad(b, edge[at[x]],
+                "it comes back to itself without reading a byte (left recursion)");
             else at[x]++;
         }
     }
-    gpti_free(b->mem, seen); gpti_free(b->mem, todo); gpti_free(b->mem, first); gpti_free(b->mem, edge); gpti_free(b->mem, at);
+    gpti_free(b->mem, seen); gpti_free(b->mem, todo); gpti_free(b->mem, first); gpti_free(b->mem, edge);
+        gpti_free(b->mem, at);
 }
 
 /* Marks classes in loops of which they are the only way around: 1 without end, 2 counted. */
@@ -9567,7 +9595,8 @@ static void gpti_plain_tokens(gpti_build *b) {
     gpt_token id;
     for (i = 0; i < c->n_node && c->m; i++) {
         uint32_t *bits;
-        if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag || !(c->set[c->node[i].b + 3] & 2)) continue;     /* with 'a' */
+        /* with 'a' */
+        if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag || !(c->set[c->node[i].b + 3] & 2)) continue;
         for (k = 0; k < (size_t)c->n_plain && c->plain[k] != c->node[i].b; k++) {}
         c->node[i].none = (uint16_t)(k + 1);
         if (k < (size_t)c->n_plain) continue;
@@ -9642,7 +9671,8 @@ static void gpti_emit_text(gpti_build *b, gpti_str s) {         /* the same of a
     }
 }
 
-enum { GPTI_R_VALUE, GPTI_R_OBJECT, GPTI_R_ARRAY, GPTI_R_STRING, GPTI_R_ESCAPE, GPTI_R_NUMBER, GPTI_R_INTEGER, GPTI_N_R };
+enum { GPTI_R_VALUE, GPTI_R_OBJECT, GPTI_R_ARRAY, GPTI_R_STRING, GPTI_R_ESCAPE, GPTI_R_NUMBER, GPTI_R_INTEGER,
+    GPTI_N_R };
 static const char gpti_json_rules[] =
     "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"
     "object ::= \"{\" ws (string lax \":\" ws value (lax \",\" ws string lax \":\" ws value)* ws)? \"}\"\n"
@@ -9671,9 +9701,8 @@ static void gpti_emit_class(gpti_build *b, int negate) {
     static const char chars[] = "\"\\\b\f\n\r\t";
     char out[8];
     uint32_t alt = 0, jumps = GPTI_NONE;
-    int i, n = 0;
+    int i;
     uint32_t set;
-    for (i = 0; i < 7; i++) n += gpti_pairs_have(b, (unsigned char)chars[i], negate);
     for (i = 0; i < 7; i++) {
         if (!gpti_pairs_have(b, (unsigned char)chars[i], negate)) continue;
         alt = gpti_emit(b, GPTI_C_ALT, 0);
@@ -9688,15 +9717,17 @@ static void gpti_emit_class(gpti_build *b, int negate) {
 
 static int gpti_schema_bad(gpti_build *b, const char *keyword, const char *why);
 
-/* \d \w \s and their opposites, as both ECMA 262 and Python read them: what one of them leaves out is not written. 0: none
- * of them. negate: they are in a class [^ ] */
+/* \d \w \s and their opposites, as both ECMA 262 and Python read them: what one of them leaves out is not written. 0:
+ * none of them. negate: they are in a class [^ ] */
 static int gpti_regex_kind(gpti_build *b, int c, int negate) {
     /* what they surely are, then what they may be */
     static const uint32_t digit[3][2] = { { '0', '9' }, { 0x660, 0x1FFF }, { 0xA000, 0x10FFFF } };
-    static const uint32_t word[6][2] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' }, { 0x80, 0x200F }, { 0x202A, 0x10FFFF } };
+    static const uint32_t word[6][2] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' }, { 0x80, 0x200F }, {
+        0x202A, 0x10FFFF } };
     static const uint32_t sure[9][2] = { { 9, 13 }, { 32, 32 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
         { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
-    static const uint32_t perhaps[10][2] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 160, 160 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A },
+    static const uint32_t perhaps[10][2] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 160, 160 }, { 0x1680, 0x1680 }, {
+        0x2000, 0x200A },
         { 0x2028, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
     const int upper = c < 'a', big = upper != negate, kind = c | 32;
     const uint32_t (*pair)[2] = kind == 'd' ? digit : kind == 'w' ? word : big ? perhaps : sure;
@@ -9727,7 +9758,8 @@ static uint32_t gpti_regex_char(gpti_build *b, int in_class, int negate, int *ki
     if (c == 'x' || c == 'u') {
         for (n = c == 'x' ? 2 : 4, i = 0; i < n; i++, b->p++) {
             c = gpti_peek(b, 0);
-            if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'))) { gpti_schema_bad(b, b->what, "an escape wants hexadecimal digits"); return 0; }
+            if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'))) { gpti_schema_bad(b, b->what,
+                "an escape wants hexadecimal digits"); return 0; }
             cp = cp << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
         }
         return cp;
@@ -9779,7 +9811,8 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
             begin = 1;
             continue;
         }
-        if (last || c == '^' || (c == '$' && !top)) { gpti_schema_bad(b, b->what, "the pattern has ^ or $ within it"); return; }
+        if (last || c == '^' || (c == '$' && !top)) { gpti_schema_bad(b, b->what, "the pattern has ^ or $ within it");
+            return; }
         if (c == '$') { b->p++; last = 1; item = GPTI_NONE; continue; }
         if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
             if (r < 0) { gpti_schema_bad(b, b->what, "the pattern has bounds {m,n} that make no sense"); return; }
@@ -9791,7 +9824,8 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         if (c == '|') { b->p++; gpti_bar(b); item = GPTI_NONE; continue; }
         if (c == '(') {
             b->p++;
-            if (gpti_peek(b, 0) == '?' && gpti_peek(b, 1) != ':') { gpti_schema_bad(b, b->what, "the pattern has (?, which is not supported"); return; }
+            if (gpti_peek(b, 0) == '?' && gpti_peek(b, 1) != ':') { gpti_schema_bad(b, b->what,
+                "the pattern has (?, which is not supported"); return; }
             if (gpti_peek(b, 0) == '?') b->p += 2;
             gpti_open(b);
             item = GPTI_NONE;
@@ -9803,11 +9837,13 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
             item = gpti_close_group(b);
             continue;
         }
-        if (c == '*' || c == '+' || c == '?' || c == '{' || c == '}' || c == ']') { gpti_schema_bad(b, b->what, "the pattern has a sign that stands for nothing there"); return; }
+        if (c == '*' || c == '+' || c == '?' || c == '{' || c == '}' || c == ']') { gpti_schema_bad(b, b->what,
+            "the pattern has a sign that stands for nothing there"); return; }
         item = gpti_emit_slot(b);
         b->n_pair = 0;
         if (c == '[') { b->p++; gpti_regex_class(b); continue; }
-        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, lines[i][0], lines[i][1]); gpti_emit_class(b, 1); continue; }
+        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, lines[i][0], lines[i][1]); gpti_emit_class(b, 1);
+            continue; }
         i = gpti_regex_char(b, 0, 0, &kind);
         if (kind) gpti_emit_class(b, 0);
         else {
@@ -9816,7 +9852,8 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
             gpti_emit_bytes(b, out, gpti_put_json(out, i));
         }
     }
-    if (!b->fail && (b->p < b->end || b->n_group != base + 1)) gpti_schema_bad(b, b->what, "the pattern has brackets that do not match");
+    if (!b->fail && (b->p < b->end || b->n_group != base + 1)) gpti_schema_bad(b, b->what,
+        "the pattern has brackets that do not match");
     gpti_close_group(b);
 }
 
@@ -9830,13 +9867,15 @@ static int gpti_schema_bad(gpti_build *b, const char *keyword, const char *why) 
     path[at] = 0;
     for (; i < b->n_value && b->value[i].parent != GPTI_NONE; i = b->value[i].parent) {
         const gpti_jvalue *v = &b->value[i];
-        if (b->value[v->parent].kind == 'o') gpti_show(show, v->key); else snprintf(show, sizeof show, "%lu", (unsigned long)v->at);
+        if (b->value[v->parent].kind == 'o') gpti_show(show, v->key); else snprintf(show, sizeof show, "%lu",
+            (unsigned long)v->at);
         n = strlen(show);
         if (n + 5 > at) { at -= 3; memcpy(path + at, "...", 3); break; }
         at -= n; memcpy(path + at, show, n);
         path[--at] = '/';
     }
-    if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_UNSUPPORTED, "schema: %s%s%s: %s", path[at] ? path + at : "/", *keyword ? ": " : "",
+    if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_UNSUPPORTED, "schema: %s%s%s: %s", path[at] ? path + at : "/",
+        *keyword ? ": " : "",
                                       keyword, why);
     return 0;
 }
@@ -9859,11 +9898,13 @@ static void gpti_values(gpti_build *b, gpti_str schema, char *text) {
         gpti_jvalue *v;
         gpti_str s = j.raw;
         if (item == GPTI_JSON_ERROR) {
-            if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_FORMAT, "schema: byte %llu: expected %s", (gpti_ull)(j.p - j.begin), j.error);
+            if (!b->fail) b->fail = gpti_fail(b->err, GPT_E_FORMAT, "schema: byte %llu: expected %s",
+                (gpti_ull)(j.p - j.begin), j.error);
             return;
         }
         if (item == GPTI_JSON_CLOSE) { last = up; up = b->value[up].parent; continue; }
-        if (item == GPTI_JSON_KEY || item == GPTI_JSON_STRING) { s.n = gpti_json_unescape(j.raw, text); s.p = text; text += s.n; }
+        if (item == GPTI_JSON_KEY || item == GPTI_JSON_STRING) { s.n = gpti_json_unescape(j.raw, text); s.p = text;
+            text += s.n; }
         if (item == GPTI_JSON_KEY) { key = s; continue; }
         if (!GPTI_MORE(b, b->value, b->n_value, b->cap_value)) return;
         at = (uint32_t)b->n_value++;
@@ -9930,17 +9971,19 @@ static uint32_t gpti_ref(gpti_build *b, uint32_t ref) {
     return at;
 }
 
-enum { GPTI_T_NULL = 1, GPTI_T_BOOL = 2, GPTI_T_INTEGER = 4, GPTI_T_NUMBER = 8, GPTI_T_STRING = 16, GPTI_T_ARRAY = 32, GPTI_T_OBJECT = 64,
-       GPTI_T_ALL = 127 };
+enum { GPTI_T_NULL = 1, GPTI_T_BOOL = 2, GPTI_T_INTEGER = 4, GPTI_T_NUMBER = 8, GPTI_T_STRING = 16, GPTI_T_ARRAY = 32,
+    GPTI_T_OBJECT = 64,
+          GPTI_T_ALL = 127 };
 static unsigned gpti_type_of(const gpti_jvalue *v) {     /* of a value */
     size_t i;
-    if (v->kind != 'n') return v->kind == 'z' ? GPTI_T_NULL : v->kind == 'b' ? GPTI_T_BOOL : v->kind == 's' ? GPTI_T_STRING :
+    if (v->kind != 'n') return v->kind == 'z' ? GPTI_T_NULL : v->kind == 'b' ? GPTI_T_BOOL : v->kind == 's'
+        ? GPTI_T_STRING :
         v->kind == 'a' ? GPTI_T_ARRAY : GPTI_T_OBJECT;
     for (i = 0; i < v->text.n && v->text.p[i] != '.' && (v->text.p[i] | 32) != 'e'; i++) {}
     return i == v->text.n ? GPTI_T_INTEGER : GPTI_T_NUMBER;
 }
 static unsigned gpti_type_name(gpti_str s) {
-    static const char *const names[] = { "null", "boolean", "integer", "number", "string", "array", "object" };
+    static const char names[7][8] = { "null", "boolean", "integer", "number", "string", "array", "object" };
     unsigned i;
     for (i = 0; i < 7; i++) if (gpti_str_is(s, names[i])) return i == 3 ? GPTI_T_INTEGER | GPTI_T_NUMBER : 1u << i;
     return 0;
@@ -9948,12 +9991,18 @@ static unsigned gpti_type_name(gpti_str s) {
 
 /* The keywords, and which type each speaks of; '-': passed over, '?': only false does nothing */
 static const struct { char name[24], of; } gpti_keywords[] = {
-    { "$ref", '*' }, { "type", '*' }, { "enum", '*' }, { "const", '*' }, { "anyOf", '*' }, { "oneOf", '*' }, { "allOf", '*' },
-    { "properties", 'o' }, { "required", 'o' }, { "additionalProperties", 'o' }, { "items", 'a' }, { "prefixItems", 'a' },
-    { "additionalItems", 'a' }, { "minItems", 'a' }, { "maxItems", 'a' }, { "minLength", 's' }, { "maxLength", 's' }, { "pattern", 's' },
-    { "format", 's' }, { "minimum", 'n' }, { "maximum", 'n' }, { "exclusiveMinimum", 'n' }, { "exclusiveMaximum", 'n' }, { "title", '-' },
-    { "description", '-' }, { "default", '-' }, { "examples", '-' }, { "example", '-' }, { "$comment", '-' }, { "$schema", '-' }, { "$id", '-' },
-    { "id", '-' }, { "$anchor", '-' }, { "deprecated", '-' }, { "readOnly", '-' }, { "writeOnly", '-' }, { "definitions", '-' }, { "$defs", '-' },
+    { "$ref", '*' }, { "type", '*' }, { "enum", '*' }, { "const", '*' }, { "anyOf", '*' }, { "oneOf", '*' }, { "allOf",
+        '*' },
+    { "properties", 'o' }, { "required", 'o' }, { "additionalProperties", 'o' }, { "items", 'a' }, { "prefixItems",
+        'a' },
+    { "additionalItems", 'a' }, { "minItems", 'a' }, { "maxItems", 'a' }, { "minLength", 's' }, { "maxLength", 's' }, {
+        "pattern", 's' },
+    { "format", 's' }, { "minimum", 'n' }, { "maximum", 'n' }, { "exclusiveMinimum", 'n' }, { "exclusiveMaximum", 'n' },
+        { "title", '-' },
+    { "description", '-' }, { "default", '-' }, { "examples", '-' }, { "example", '-' }, { "$comment", '-' }, {
+        "$schema", '-' }, { "$id", '-' },
+    { "id", '-' }, { "$anchor", '-' }, { "deprecated", '-' }, { "readOnly", '-' }, { "writeOnly", '-' }, {
+        "definitions", '-' }, { "$defs", '-' },
     { "contentMediaType", '-' }, { "contentEncoding", '-' }, { "uniqueItems", '?' }
 };
 static int gpti_keyword(gpti_str name) {
@@ -9968,7 +10017,8 @@ static unsigned gpti_types(gpti_build *b, uint32_t i) {
     unsigned of = 0, type = 0, values = 0;
     uint32_t k, v;
     int hops;
-    for (hops = 0; hops < 32 && (k = gpti_member(b, i, "$ref")) != GPTI_NONE; hops++) if ((i = gpti_ref(b, k)) == GPTI_NONE) return GPTI_T_ALL;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, i, "$ref")) != GPTI_NONE; hops++) if ((i = gpti_ref(b,
+        k)) == GPTI_NONE) return GPTI_T_ALL;
     if (b->value[i].kind != 'o') return GPTI_T_ALL;
     for (k = b->value[i].child; k != GPTI_NONE; k = b->value[k].next) {
         const int c = gpti_keyword(b->value[k].key);
@@ -9979,14 +10029,16 @@ static unsigned gpti_types(gpti_build *b, uint32_t i) {
         if (gpti_str_is(b->value[k].key, "type")) {
             type = gpti_type_name(b->value[k].text);
             if (b->value[k].kind == 'a')
-                for (v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) type |= gpti_type_name(b->value[v].text);
+                for (v = b->value[k].child; v != GPTI_NONE; v =
+                    b->value[v].next) type |= gpti_type_name(b->value[v].text);
         }
         if (gpti_str_is(b->value[k].key, "const")) values |= gpti_type_of(&b->value[k]);
         if (gpti_str_is(b->value[k].key, "enum"))
             for (v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) values |= gpti_type_of(&b->value[v]);
     }
     if (values) return type ? values & type : values;
-    return type ? type : of ? of : GPTI_T_ALL;
+    if (!type) type = of;
+    return type ? type : (unsigned)GPTI_T_ALL;
 }
 
 /* The values that const or enum allow, one after the other: behind v, or the first (v GPTI_NONE) */
@@ -9998,7 +10050,8 @@ static uint32_t gpti_next_value(const gpti_build *b, uint32_t schema, uint32_t v
 
 static int gpti_is_required(const gpti_build *b, uint32_t i, gpti_str key) {
     uint32_t r = gpti_member(b, i, "required");
-    for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && gpti_str_cmp(b->value[r].text, key); r = b->value[r].next) {}
+    for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && gpti_str_cmp(b->value[r].text, key); r =
+        b->value[r].next) {}
     return r != GPTI_NONE;
 }
 
@@ -10018,8 +10071,10 @@ static int gpti_values_apart(gpti_build *b, uint32_t x, uint32_t y) {
 static int gpti_apart(gpti_build *b, uint32_t x, uint32_t y) {
     uint32_t k, p, q, other;
     int turn, hops;
-    for (hops = 0; hops < 32 && (k = gpti_member(b, x, "$ref")) != GPTI_NONE; hops++) if ((x = gpti_ref(b, k)) == GPTI_NONE) return 0;
-    for (hops = 0; hops < 32 && (k = gpti_member(b, y, "$ref")) != GPTI_NONE; hops++) if ((y = gpti_ref(b, k)) == GPTI_NONE) return 0;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, x, "$ref")) != GPTI_NONE; hops++) if ((x = gpti_ref(b,
+        k)) == GPTI_NONE) return 0;
+    for (hops = 0; hops < 32 && (k = gpti_member(b, y, "$ref")) != GPTI_NONE; hops++) if ((y = gpti_ref(b,
+        k)) == GPTI_NONE) return 0;
     if (gpti_is_false(b, x) || gpti_is_false(b, y) || gpti_values_apart(b, x, y)) return 1;
     for (turn = 0; turn < 2; turn++) {
         p = gpti_member(b, x, "properties"); q = gpti_member(b, y, "properties");
@@ -10064,10 +10119,13 @@ static void gpti_emit_value(gpti_build *b, uint32_t root) {
     }
 }
 
-/* One of some texts, sorted, json: of strings in quotes, what they share written once. Ends at the next node. */
+/* Texts lo to hi - 1 of a sorted list, which begin with the same `depth` bytes, to be written; alt: the choice that
+ * leads there, fork: what is none of them has been written */
+typedef struct gpti_branch { size_t lo, hi, depth; uint32_t alt; int fork; } gpti_branch;
+
+/* One of some texts, what they share written once. Ends at the next node. */
 static void gpti_emit_texts(gpti_build *b, gpti_str *text, size_t n) {
-    typedef struct part { size_t lo, hi, depth; uint32_t alt; } part;
-    part *todo = (part *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
+    gpti_branch *todo = (gpti_branch *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
     uint32_t done = GPTI_NONE;
     size_t n_todo = 1, i, k;
     if (!todo) { gpti_bad(b, GPT_E_MEMORY, "constraint", text[0], "out of memory"); return; }
@@ -10075,7 +10133,7 @@ static void gpti_emit_texts(gpti_build *b, gpti_str *text, size_t n) {
     for (i = k = 1; i < n; i++) if (gpti_str_cmp(text[i], text[k - 1])) text[k++] = text[i];
     todo[0].lo = todo[0].depth = 0; todo[0].hi = n ? k : 0; todo[0].alt = GPTI_NONE;
     while (n_todo && n && !b->fail) {
-        part x = todo[--n_todo];
+        gpti_branch x = todo[--n_todo];
         if (x.alt != GPTI_NONE) gpti_aim(b, x.alt, gpti_here(b));
         for (;;) {
             if (text[x.lo].n == x.depth) {
@@ -10086,7 +10144,8 @@ static void gpti_emit_texts(gpti_build *b, gpti_str *text, size_t n) {
                 break;
             }
             for (k = x.lo + 1; k < x.hi && text[k].p[x.depth] == text[x.lo].p[x.depth]; k++) {}
-            if (k < x.hi) { todo[n_todo] = x; todo[n_todo].lo = k; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0); x.hi = k; }
+            if (k < x.hi) { todo[n_todo] = x; todo[n_todo].lo = k; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0);
+                x.hi = k; }
             gpti_emit(b, GPTI_C_BYTE, (unsigned char)text[x.lo].p[x.depth++]);
             if (b->fail) break;
         }
@@ -10098,8 +10157,7 @@ static void gpti_emit_texts(gpti_build *b, gpti_str *text, size_t n) {
 /* A name that is none of these, sorted: while it is the beginning of one, no escapes, so that none can be spelled in
  * another way; from where it is no longer one on, any characters */
 static void gpti_emit_other_name(gpti_build *b, const gpti_str *name, size_t n) {
-    typedef struct part { size_t lo, hi, depth; uint32_t alt; int fork; } part;  /* fork: only the names are left */
-    part *todo = (part *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
+    gpti_branch *todo = (gpti_branch *)gpti_alloc_n(b->mem, n + 1, sizeof *todo);
     const gpti_str none = { "", 0 };
     uint32_t other = GPTI_NONE, done = GPTI_NONE, alt, cp;
     size_t n_todo = n > 0, i, len, end;
@@ -10107,7 +10165,7 @@ static void gpti_emit_other_name(gpti_build *b, const gpti_str *name, size_t n) 
     gpti_emit_bytes(b, "\"", 1);
     todo[0].hi = n; todo[0].alt = GPTI_NONE;
     while (n_todo && !b->fail) {
-        part x = todo[--n_todo];
+        gpti_branch x = todo[--n_todo];
         if (x.alt != GPTI_NONE) gpti_aim(b, x.alt, gpti_here(b));
         while (!b->fail) {                      /* names lo to hi - 1 have the same first `depth` bytes */
             if (!x.fork) {
@@ -10118,7 +10176,8 @@ static void gpti_emit_other_name(gpti_build *b, const gpti_str *name, size_t n) 
                     gpti_aim(b, alt, gpti_here(b));
                 }
                 b->n_pair = 0;
-                for (i = x.lo; i < x.hi; i++) { gpti_utf8(name[i].p + x.depth, name[i].n - x.depth, &cp); gpti_pair(b, cp, cp); }
+                for (i = x.lo; i < x.hi; i++) { gpti_utf8(name[i].p + x.depth, name[i].n - x.depth, &cp); gpti_pair(b,
+                    cp, cp); }
                 alt = gpti_emit(b, GPTI_C_ALT, 0);
                 gpti_emit(b, GPTI_C_CLASS, gpti_set(b, 1, 1)); gpti_emit_jump(b, &other);
                 gpti_aim(b, alt, gpti_here(b));
@@ -10128,7 +10187,8 @@ static void gpti_emit_other_name(gpti_build *b, const gpti_str *name, size_t n) 
             len = gpti_utf8(name[x.lo].p + x.depth, name[x.lo].n - x.depth, &cp);
             for (end = x.lo + 1; end < x.hi && name[end].n - x.depth >= len &&
                  !memcmp(name[end].p + x.depth, name[x.lo].p + x.depth, len); end++) {}
-            if (end < x.hi) { todo[n_todo] = x; todo[n_todo].lo = end; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0); }
+            if (end < x.hi) { todo[n_todo] = x; todo[n_todo].lo = end; todo[n_todo++].alt = gpti_emit(b, GPTI_C_ALT, 0);
+                }
             if (cp < ' ' || cp == '"' || cp == '\\') { gpti_emit(b, GPTI_C_FAIL, 0); break; }
             gpti_emit_bytes(b, name[x.lo].p + x.depth, len);
             x.hi = end; x.depth += len; x.fork = 0;
@@ -10147,15 +10207,19 @@ static uint32_t gpti_count(gpti_build *b, uint32_t schema, const char *keyword, 
     uint32_t n = 0;
     size_t k;
     if (i == GPTI_NONE) return otherwise;
-    for (k = 0; k < b->value[i].text.n && b->value[i].text.p[k] >= '0' && b->value[i].text.p[k] <= '9' && n < 200000000; k++)
+    for (k = 0; k < b->value[i].text.n && b->value[i].text.p[k] >= '0' && b->value[i].text.p[k] <= '9' && n < 200000000;
+        k++)
         n = n * 10 + (uint32_t)(b->value[i].text.p[k] - '0');
-    if (b->value[i].kind != 'n' || k < b->value[i].text.n) gpti_schema_bad(b, keyword, "expected a whole number below 2000000000");
+    if (b->value[i].kind != 'n' || k < b->value[i].text.n) gpti_schema_bad(b, keyword,
+        "expected a whole number below 2000000000");
     return n;
 }
 
-/* The properties of an object, and of those that allOf adds: appended to b->prop. additional: their schema, GPTI_NONE: any */
+/* The properties of an object, and of those that allOf adds: appended to b->prop. additional: their schema,
+ * GPTI_NONE: any */
 static void gpti_schema_props(gpti_build *b, uint32_t i, uint32_t *additional, int merged) {
-    uint32_t p = gpti_member(b, i, "properties"), r = gpti_member(b, i, "required"), a = gpti_member(b, i, "additionalProperties");
+    uint32_t p = gpti_member(b, i, "properties"), r = gpti_member(b, i, "required"), a = gpti_member(b, i,
+        "additionalProperties");
     size_t k, base = 0;
     if (p != GPTI_NONE && b->value[p].kind != 'o') gpti_schema_bad(b, "properties", "expected an object");
     for (p = p == GPTI_NONE ? p : b->value[p].child; p != GPTI_NONE && !b->fail; p = b->value[p].next) {
@@ -10186,8 +10250,8 @@ static int gpti_key_cmp(const void *a, const void *b, const void *ctx) {
     return gpti_str_cmp(((const gpti_prop *)a)->key, ((const gpti_prop *)b)->key);
 }
 
-/* { the properties in their order, each optional one by a choice to go on to the next, then others }. Node by node: key, value,
- * then the end or a comma, then the next key. */
+/* { the properties in their order, each optional one by a choice to go on to the next, then others }. Node by node:
+ * key, value, then the end or a comma, then the next key. */
 static void gpti_emit_object(gpti_build *b, uint32_t additional) {
     const int more = additional == GPTI_NONE || !gpti_is_false(b, additional);
     const size_t n = b->n_prop;
@@ -10198,7 +10262,8 @@ static void gpti_emit_object(gpti_build *b, uint32_t additional) {
     for (i = 0; i < n; i++) {
         if (prop[i].required) last = i + 1;
         run = prop[i].required ? 0 : run + 1;
-        if (run > 400) { gpti_schema_bad(b, "properties", "more than 400 optional ones between required ones"); return; }
+        if (run > 400) { gpti_schema_bad(b, "properties", "more than 400 optional ones between required ones"); return;
+            }
     }
     gpti_emit_bytes(b, "{", 1); gpti_emit(b, GPTI_C_WS, 0);
     if (!last) { next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next, gpti_here(b)); }
@@ -10206,8 +10271,10 @@ static void gpti_emit_object(gpti_build *b, uint32_t additional) {
         if (!prop[i].required) skip = gpti_emit(b, GPTI_C_ALT, 0);
         gpti_emit_bytes(b, "\"", 1); gpti_emit_text(b, prop[i].key); gpti_emit_bytes(b, "\"", 1);
         gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ":", 1); gpti_emit(b, GPTI_C_WS, 0);
-        gpti_emit(b, GPTI_C_CALL, prop[i].value == GPTI_NONE ? (uint32_t)GPTI_R_VALUE : gpti_schema_rule(b, prop[i].value));
-        if (i + 1 >= last) { next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next, gpti_here(b)); }
+        gpti_emit(b, GPTI_C_CALL, prop[i].value == GPTI_NONE ? (uint32_t)GPTI_R_VALUE : gpti_schema_rule(b,
+            prop[i].value));
+        if (i + 1 >= last) { next = gpti_emit(b, GPTI_C_ALT, 0); gpti_emit_jump(b, &end); gpti_aim(b, next,
+            gpti_here(b)); }
         if (i + 1 < n || more) { gpti_emit(b, GPTI_C_LAX, 0); gpti_emit_bytes(b, ",", 1); gpti_emit(b, GPTI_C_WS, 0); }
         if (!prop[i].required) gpti_aim(b, skip, gpti_here(b));
     }
@@ -10230,16 +10297,19 @@ static void gpti_emit_object(gpti_build *b, uint32_t additional) {
 }
 
 static void gpti_emit_array(gpti_build *b, uint32_t i) {
-    uint32_t tuple = gpti_member(b, i, "prefixItems"), item = gpti_member(b, i, "items"), v, slot, n = 0, end = GPTI_NONE;
+    uint32_t tuple = gpti_member(b, i, "prefixItems"), item = gpti_member(b, i, "items"), v, slot, n = 0, end =
+        GPTI_NONE;
     uint32_t low = gpti_count(b, i, "minItems", 0), high = gpti_count(b, i, "maxItems", GPTI_NONE), rule = GPTI_R_VALUE;
     int open = 1;
-    if (tuple == GPTI_NONE && item != GPTI_NONE && b->value[item].kind == 'a') { tuple = item; item = gpti_member(b, i, "additionalItems"); }
+    if (tuple == GPTI_NONE && item != GPTI_NONE && b->value[item].kind == 'a') { tuple = item; item = gpti_member(b, i,
+        "additionalItems"); }
     if (tuple != GPTI_NONE && item == GPTI_NONE) open = 0;
     if (item != GPTI_NONE) { if (gpti_is_false(b, item)) open = 0; else rule = gpti_schema_rule(b, item); }
     if (tuple != GPTI_NONE) for (v = b->value[tuple].child; v != GPTI_NONE; v = b->value[v].next) n++;
     if (n > high) { n = high; open = 0; }
     if (!open && low > n && item == GPTI_NONE) open = 1;      /* nothing is said of further ones: any */
-    if (low > high || (!open && low > n)) { gpti_schema_bad(b, low > high ? "minItems" : "items", "no array is of this length"); return; }
+    if (low > high || (!open && low > n)) { gpti_schema_bad(b, low > high ? "minItems" : "items",
+        "no array is of this length"); return; }
     gpti_emit_bytes(b, "[", 1); gpti_emit(b, GPTI_C_WS, 0);
     if (n) for (v = b->value[tuple].child; b->value[v].at < n && !b->fail; v = b->value[v].next) {
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
@@ -10265,22 +10335,39 @@ static void gpti_emit_array(gpti_build *b, uint32_t i) {
 
 /* Formats, as patterns */
 static const char *gpti_format_pattern(gpti_str name) {
-#define GPTI_DAY "((000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|" \
-    "02-(0[1-9]|1\\d|2[0-8]))|(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29)"
+#define GPTI_YEAR "(000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})"
+#define GPTI_MONTH "((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))"
+#define GPTI_LEAP "(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29"
+#define GPTI_DAY "(" GPTI_YEAR "-" GPTI_MONTH "|" GPTI_LEAP ")"
 #define GPTI_TIME "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
 #define GPTI_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 #define GPTI_HEX "[0-9a-fA-F]"
-    static const char *const rows[][2] = {
+#define GPTI_LOCAL "[A-Za-z0-9_%+-]{1,30}"
+#define GPTI_OCTET "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
+#define GPTI_PATH "([A-Za-z0-9._~!$&'()*+,;=:@-]|%" GPTI_HEX "{2})*"
+#define GPTI_QUERY "([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%" GPTI_HEX "{2})*"
+    const char *const rows[][2] = {
         { "date", "^" GPTI_DAY "$" }, { "time", "^" GPTI_TIME "$" }, { "date-time", "^" GPTI_DAY "T" GPTI_TIME "$" },
         { "uuid", "^" GPTI_HEX "{8}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{4}-" GPTI_HEX "{12}$" },
-        { "email", "^[A-Za-z0-9_%+-]{1,30}(\\.[A-Za-z0-9_%+-]{1,30})?@" GPTI_LABEL "(\\." GPTI_LABEL "){0,2}\\.[A-Za-z]{2,24}$" },
-        { "ipv4", "^((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)$" },
-        { "ipv6", "^((H:){7}H|(H:){6}:H|(H:){5}(:H){1,2}|(H:){4}(:H){1,3}|(H:){3}(:H){1,4}|(H:){2}(:H){1,5}|H:(:H){1,6}|:(:H){1,7}|"
-          "(H:){1,7}:|::)$" },
+        { "email", "^" GPTI_LOCAL "(\\." GPTI_LOCAL ")?@" GPTI_LABEL "(\\." GPTI_LABEL "){0,2}\\.[A-Za-z]{2,24}$" },
+        { "ipv4", "^(" GPTI_OCTET "\\.){3}" GPTI_OCTET "$" },
+        { "ipv6", "^((H:){7}H|(H:){6}:H|(H:){5}(:H){1,2}|(H:){4}(:H){1,3}|(H:){3}(:H){1,4}|(H:){2}(:H){1,5}|"
+          "H:(:H){1,6}|:(:H){1,7}|(H:){1,7}:|::)$" },
         { "hostname", "^" GPTI_LABEL "(\\." GPTI_LABEL "){0,3}$" },
-        { "uri", "^[A-Za-z][A-Za-z0-9+.-]*:(//" GPTI_LABEL "(\\." GPTI_LABEL ")*(:\\d{1,4})?)?(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%" GPTI_HEX "{2})*)+"
-          "(\\?([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%" GPTI_HEX "{2})*)?(#([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%" GPTI_HEX "{2})*)?$" }
+        { "uri", "^[A-Za-z][A-Za-z0-9+.-]*:(//" GPTI_LABEL "(\\." GPTI_LABEL ")*(:\\d{1,4})?)?(/" GPTI_PATH ")+"
+          "(\\?" GPTI_QUERY ")?(#" GPTI_QUERY ")?$" }
     };
+#undef GPTI_YEAR
+#undef GPTI_MONTH
+#undef GPTI_LEAP
+#undef GPTI_DAY
+#undef GPTI_TIME
+#undef GPTI_LABEL
+#undef GPTI_HEX
+#undef GPTI_LOCAL
+#undef GPTI_OCTET
+#undef GPTI_PATH
+#undef GPTI_QUERY
     size_t i;
     for (i = 0; i < sizeof rows / sizeof *rows; i++) if (gpti_str_is(name, rows[i][0])) return rows[i][1];
     return NULL;
@@ -10295,7 +10382,8 @@ static void gpti_emit_string(gpti_build *b, uint32_t i) {
     size_t n = 0;
     if (low > high) gpti_schema_bad(b, "minLength", "it is more than maxLength");
     if (both || ((pattern != GPTI_NONE || format != GPTI_NONE) && (low || high != GPTI_NONE))) {
-        gpti_schema_bad(b, pattern != GPTI_NONE ? "pattern" : "format", "beside another keyword that limits the string it is not supported");
+        gpti_schema_bad(b, pattern != GPTI_NONE ? "pattern" : "format",
+            "beside another keyword that limits the string it is not supported");
         return;
     }
     gpti_emit_bytes(b, "\"", 1);
@@ -10306,8 +10394,10 @@ static void gpti_emit_string(gpti_build *b, uint32_t i) {
     } else if (format != GPTI_NONE) {
         const char *p = gpti_format_pattern(b->value[format].text);
         b->what = "format";
-        if (!p) { gpti_schema_bad(b, "format", "it is none of date, time, date-time, uuid, email, ipv4, ipv6, hostname, uri"); return; }
-        for (; *p && n + 24 < sizeof text && gpti_str_is(b->value[format].text, "ipv6"); p++)   /* H: four digits at most */
+        if (!p) { gpti_schema_bad(b, "format",
+            "it is none of date, time, date-time, uuid, email, ipv4, ipv6, hostname, uri"); return; }
+        /* H: four digits at most */
+        for (; *p && n + 24 < sizeof text && gpti_str_is(b->value[format].text, "ipv6"); p++)
             n += (size_t)snprintf(text + n, 24, *p == 'H' ? "[0-9a-fA-F]{1,4}" : "%c", *p);
         s.p = n ? text : p; s.n = n ? n : strlen(p);
         gpti_regex(b, s);
@@ -10325,7 +10415,8 @@ static int gpti_decimal(gpti_str s, int scale, int64_t *out, int *rest) {
     *rest = 0;
     while (n < s.n && (s.p[n] | 32) != 'e') n++;
     if (n < s.n) {
-        for (k = n + 1 + (s.p[n + 1] == '-' || s.p[n + 1] == '+'); k < s.n && e < 1000; k++) e = e * 10 + (s.p[k] - '0');
+        for (k = n + 1 + (s.p[n + 1] == '-' || s.p[n + 1] == '+'); k < s.n && e < 1000; k++) e =
+            e * 10 + (s.p[k] - '0');
         if (s.p[n + 1] == '-') e = -e;
     }
     keep = e += scale;
@@ -10342,8 +10433,8 @@ static int gpti_decimal(gpti_str s, int scale, int64_t *out, int *rest) {
 }
 
 static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
-    static const char *const names[4] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
-    const int64_t far = (int64_t)1000000000 * 100000000 - 1;
+    static const char names[4][20] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
+    const int64_t largest = (int64_t)1000000000 * 100000000 - 1;
     gpt_constraint *c = b->c;
     gpti_bounds o;
     int k, rest, any = 0, behind = 0, before = 0, n;
@@ -10364,13 +10455,14 @@ static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
     if (integer) o.scale = 0;
     if (o.scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
     o.n_int = 17 - o.scale;
-    o.low = -far; o.high = far;
+    o.low = -largest; o.high = largest;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
         int64_t x;
         int minus;
         if (v == GPTI_NONE) continue;
-        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k],
+            "it has too many digits"); return; }
         minus = *b->value[v].text.p == '-';
         if (k < 2) {                            /* upwards to what can be written, or beyond it */
             x += rest ? !minus : k == 1;
@@ -10395,7 +10487,8 @@ static void gpti_emit_enum(gpti_build *b, uint32_t i, unsigned types) {
     gpti_str *text;
     char *spelled, *p;
     size_t bytes = 0, j, len;
-    for (v = gpti_next_value(b, i, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, i, v)) { n++; bytes += 6 * b->value[v].text.n + 8; }
+    for (v = gpti_next_value(b, i, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, i, v)) { n++;
+        bytes += 6 * b->value[v].text.n + 8; }
     if (!n) { gpti_schema_bad(b, "enum", "expected values"); return; }
     text = (gpti_str *)gpti_alloc_n(b->mem, n, sizeof *text);
     p = spelled = (char *)gpti_alloc_n(b->mem, bytes, 1);
@@ -10408,7 +10501,8 @@ static void gpti_emit_enum(gpti_build *b, uint32_t i, unsigned types) {
         if (b->value[v].kind != 's') { memcpy(p, s.p, s.n); p += s.n; }
         else {
             *p++ = '"';
-            for (j = 0; j < s.n; j += len) { uint32_t cp; char out[8]; size_t w; len = gpti_utf8(s.p + j, s.n - j, &cp); w = gpti_put_json(out, cp); memcpy(p, out, w); p += w; }
+            for (j = 0; j < s.n; j += len) { uint32_t cp; char out[8]; size_t w; len = gpti_utf8(s.p + j, s.n - j, &cp);
+                w = gpti_put_json(out, cp); memcpy(p, out, w); p += w; }
             *p++ = '"';
         }
         text[m].n = (size_t)(p - text[m].p); m++;
@@ -10427,16 +10521,20 @@ static void gpti_schema_alone(gpti_build *b, uint32_t i, const char *keyword, co
         const gpti_str key = b->value[i].key;
         if (gpti_str_is(key, keyword) || gpti_keyword(key) == '-' || key.n > 24) continue;
         snprintf(name, sizeof name, " %.*s ", (int)key.n, key.p);
-        if (!strstr(with, name)) { snprintf(name, sizeof name, "%.*s", (int)key.n, key.p); gpti_schema_bad(b, name, "beside $ref, enum, const, anyOf, oneOf or allOf it is not supported"); return; }
+        if (!strstr(with, name)) { snprintf(name, sizeof name, "%.*s", (int)key.n, key.p); gpti_schema_bad(b, name,
+            "beside $ref, enum, const, anyOf, oneOf or allOf it is not supported"); return; }
     }
 }
 
-/* allOf: of objects, with what stands beside it; each once, $refs followed, without end only within a $ref, which is an error */
+/* allOf: of objects, with what stands beside it; each once, $refs followed, without end only within a $ref, which is
+ * an error */
 static void gpti_emit_all(gpti_build *b, uint32_t i) {
     uint32_t all = gpti_member(b, i, "allOf"), additional = GPTI_NONE, k, v, hops;
-    if (b->value[all].kind != 'a' || b->value[all].child == GPTI_NONE) { gpti_schema_bad(b, "allOf", "expected schemas"); return; }
+    if (b->value[all].kind != 'a' || b->value[all].child == GPTI_NONE) { gpti_schema_bad(b, "allOf",
+        "expected schemas"); return; }
     gpti_schema_alone(b, i, "allOf", " type properties required ");
-    if (b->value[b->value[all].child].next == GPTI_NONE && gpti_member(b, i, "properties") == GPTI_NONE && gpti_member(b, i, "required") == GPTI_NONE) {
+    if (b->value[b->value[all].child].next == GPTI_NONE && gpti_member(b, i, "properties") == GPTI_NONE &&
+        gpti_member(b, i, "required") == GPTI_NONE) {
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, b->value[all].child));
         return;
     }
@@ -10445,12 +10543,15 @@ static void gpti_emit_all(gpti_build *b, uint32_t i) {
     for (v = b->value[all].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
         uint32_t x = v;
         for (hops = 0; (k = gpti_member(b, x, "$ref")) != GPTI_NONE; hops++) {
-            if (hops == 32 || (x = gpti_ref(b, k)) == GPTI_NONE) { gpti_schema_bad(b, "allOf", "a $ref of it names nothing"); return; }
+            if (hops == 32 || (x = gpti_ref(b, k)) == GPTI_NONE) { gpti_schema_bad(b, "allOf",
+                "a $ref of it names nothing"); return; }
         }
-        if (gpti_types(b, x) != GPTI_T_OBJECT) { gpti_schema_bad(b, "allOf", "it is supported of objects alone"); return; }
+        if (gpti_types(b, x) != GPTI_T_OBJECT) { gpti_schema_bad(b, "allOf", "it is supported of objects alone");
+            return; }
         for (k = b->value[x].child; k != GPTI_NONE; k = b->value[k].next) {
             const int of = gpti_keyword(b->value[k].key);
-            if (of != 'o' && of != '-' && !gpti_str_is(b->value[k].key, "type")) { gpti_schema_bad(b, "allOf", "it is supported of plain objects alone"); return; }
+            if (of != 'o' && of != '-' && !gpti_str_is(b->value[k].key, "type")) { gpti_schema_bad(b, "allOf",
+                "it is supported of plain objects alone"); return; }
         }
         gpti_schema_props(b, x, &additional, 1);
     }
@@ -10459,13 +10560,15 @@ static void gpti_emit_all(gpti_build *b, uint32_t i) {
 
 static void gpti_emit_any(gpti_build *b, uint32_t i, const char *keyword, int one) {
     uint32_t list = gpti_member(b, i, keyword), v, w;
-    if (b->value[list].kind != 'a' || b->value[list].child == GPTI_NONE) { gpti_schema_bad(b, keyword, "expected schemas"); return; }
+    if (b->value[list].kind != 'a' || b->value[list].child == GPTI_NONE) { gpti_schema_bad(b, keyword,
+        "expected schemas"); return; }
     gpti_schema_alone(b, i, keyword, " ");
     gpti_open(b);
     for (v = b->value[list].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
         if (one && b->value[v].at > 200) { gpti_schema_bad(b, keyword, "more than 200 schemas"); return; }
         for (w = b->value[v].next; one && w != GPTI_NONE; w = b->value[w].next)
-            if (!gpti_apart(b, v, w)) { gpti_schema_bad(b, keyword, "type, const, enum or required properties do not tell its schemas apart"); return; }
+            if (!gpti_apart(b, v, w)) { gpti_schema_bad(b, keyword,
+                "type, const, enum or required properties do not tell its schemas apart"); return; }
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
         if (b->value[v].next != GPTI_NONE) gpti_bar(b);
     }
@@ -10485,11 +10588,13 @@ static void gpti_emit_schema(gpti_build *b, uint32_t i) {
         char show[GPTI_SHOWN];
         snprintf(name, sizeof name, "%.38s", gpti_show(show, b->value[k].key));
         if (!of) { gpti_schema_bad(b, name, "this keyword is not supported"); return; }
-        if (of == '?' && !gpti_is_false(b, k)) { gpti_schema_bad(b, name, "it is not supported: an automaton cannot compare what was written"); return; }
+        if (of == '?' && !gpti_is_false(b, k)) { gpti_schema_bad(b, name,
+            "it is not supported: an automaton cannot compare what was written"); return; }
         if (!strcmp(name, "type")) {
             int known = b->value[k].kind == 's' && gpti_type_name(b->value[k].text);
             if (b->value[k].kind == 'a')
-                for (known = b->value[k].child != GPTI_NONE, v = b->value[k].child; v != GPTI_NONE; v = b->value[v].next) known &= gpti_type_name(b->value[v].text) != 0;
+                for (known = b->value[k].child != GPTI_NONE, v = b->value[k].child; v != GPTI_NONE; v =
+                    b->value[v].next) known &= gpti_type_name(b->value[v].text) != 0;
             if (!known) { gpti_schema_bad(b, name, "expected names of types"); return; }
         }
     }
@@ -10524,7 +10629,8 @@ static void gpti_emit_schema(gpti_build *b, uint32_t i) {
         if (t == GPTI_T_STRING) gpti_emit_string(b, i);
         if (t == GPTI_T_ARRAY) gpti_emit_array(b, i);
         b->n_prop = 0;
-        if (t == GPTI_T_OBJECT) { gpti_schema_props(b, i, &additional, 0); if (!b->fail) gpti_emit_object(b, additional); }
+        if (t == GPTI_T_OBJECT) { gpti_schema_props(b, i, &additional, 0); if (!b->fail) gpti_emit_object(b,
+            additional); }
         if (types > 2 * t - 1) gpti_bar(b);
     }
     gpti_close_group(b);
@@ -10538,12 +10644,14 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     char *room = NULL;
     size_t i, root = 0;
     if (p->gbnf || p->schema) text = gpti_str_of(p->gbnf ? p->gbnf : p->schema);
-    for (i = 0; p->strings && i < p->n_string && text.n <= (1 << 20); i++) text.n += p->strings[i] ? strlen(p->strings[i]) : 0;
+    for (i = 0; p->strings && i < p->n_string && text.n <= (1 << 20); i++) text.n += p->strings[i]
+        ? strlen(p->strings[i]) : 0;
     if (text.n > (1 << 20)) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "more than 1 MiB of text"); return; }
     if (p->gbnf) {
         gpti_gbnf(b, text);
         for (root = 0; root < b->n_rule && !gpti_str_is(b->rule[root].name, "root"); root++) {}
-        if (!b->fail && root == b->n_rule) gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", gpti_str_of("root"), "it is not defined");
+        if (!b->fail && root == b->n_rule) gpti_bad(b, GPT_E_FORMAT, "grammar: rule ", gpti_str_of("root"),
+            "it is not defined");
     } else if (p->strings) {
         strings = (gpti_str *)gpti_alloc_n(b->mem, p->n_string, sizeof *strings);
         for (i = 0; i < p->n_string && strings; i++) {
@@ -10552,7 +10660,8 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
         }
         root = gpti_rule_new(b, gpti_str_of("strings"), 0);
         if (!strings) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
-        else if (!b->fail) { b->rule[0].entry = 0; gpti_emit_texts(b, strings, p->n_string); gpti_emit(b, GPTI_C_RET, 0); }
+        else if (!b->fail) { b->rule[0].entry = 0; gpti_emit_texts(b, strings, p->n_string); gpti_emit(b, GPTI_C_RET,
+            0); }
         gpti_free(b->mem, strings);
     } else {
         b->all = gpti_set(b, 1, 1);
@@ -10594,17 +10703,20 @@ GPT_API void gpt_constraint_free(gpt_constraint *c) {
     gpti_free(&mem, c->num); gpti_free(&mem, c->set); gpti_free(&mem, c);
 }
 
-GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *p, gpt_error *err) {
+GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *p,
+    gpt_error *err) {
     gpti_build b;
     gpti_mem mem;
     gpt_constraint *c;
     size_t i, n = 0;
     gpti_clear(err);
     if (out) *out = NULL;
-    if (!out || !p || (p->gbnf != NULL) + (p->schema != NULL) + (p->json != 0) + (p->strings != NULL && p->n_string > 0) != 1)
+    if (!out || !p || (p->gbnf != NULL) + (p->schema != NULL) + (p->json != 0) + (p->strings != NULL &&
+        p->n_string > 0) != 1)
         return gpti_fail(err, GPT_E_ARG, "gpt_constraint_new: expected out and one of gbnf, schema, json and strings");
     if (p->trigger && (!*p->trigger || strlen(p->trigger) > GPTI_STOP_BYTES))
-        return gpti_fail(err, GPT_E_ARG, "gpt_constraint_new: expected a trigger of 1 to %d bytes", (int)GPTI_STOP_BYTES);
+        return gpti_fail(err, GPT_E_ARG, "gpt_constraint_new: expected a trigger of 1 to %d bytes",
+            (int)GPTI_STOP_BYTES);
     memset(&mem, 0, sizeof mem);
     if (m) mem = m->mem;
     c = (gpt_constraint *)gpti_alloc(&mem, sizeof *c);
@@ -10621,28 +10733,35 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     c->digest = gpti_digest(p->gbnf ? 1 : p->schema ? 2 : p->json ? 3 : 4, c->trigger.text, c->trigger.len);
     if (p->gbnf || p->schema) n = strlen(p->gbnf ? p->gbnf : p->schema);
     if (n) c->digest = gpti_digest(c->digest, p->gbnf ? p->gbnf : p->schema, n);
-    for (i = 0; p->strings && i < p->n_string; i++) if (p->strings[i]) c->digest = gpti_digest(c->digest, p->strings[i], strlen(p->strings[i]));
+    for (i = 0; p->strings && i < p->n_string; i++) if (p->strings[i]) c->digest = gpti_digest(c->digest, p->strings[i],
+        strlen(p->strings[i]));
     if (!c->digest) c->digest = 1;              /* 0: none */
     gpti_compile(&b, p);
-    gpti_free(&mem, b.rule); gpti_free(&mem, b.group); gpti_free(&mem, b.pair); gpti_free(&mem, b.value); gpti_free(&mem, b.prop);
+    gpti_free(&mem, b.rule); gpti_free(&mem, b.group); gpti_free(&mem, b.pair); gpti_free(&mem, b.value);
+        gpti_free(&mem, b.prop);
     if (b.fail) gpt_constraint_free(c);
     else *out = c;
     return b.fail;
 }
 
-GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at, gpt_error *err) {
-    typedef struct room { gpti_live l; gpti_try t; } room;
+typedef struct gpti_room { gpti_live l; gpti_try t; } gpti_room;
+
+GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
+    gpt_error *err) {
     gpti_arena a;
-    room *r;
+    gpti_room *r;
     size_t i;
     int k;
     gpti_clear(err);
     if (at) *at = 0;
-    if (!c || (n && !text)) return gpti_fail(err, GPT_E_ARG, "gpt_constraint_check: constraint and text must not be NULL");
+    if (!c || (n && !text)) return gpti_fail(err, GPT_E_ARG,
+        "gpt_constraint_check: constraint and text must not be NULL");
     memset(&a, 0, sizeof a);
     gpti_live_layout(&a, NULL, 0);
-    r = (room *)gpti_alloc(&c->mem, sizeof *r + a.used + 64);
+    r = (gpti_room *)gpti_alloc_raw(&c->mem, sizeof *r + a.used + 64);
     if (!r) return gpti_fail(err, GPT_E_MEMORY, "constraint: out of memory");
+    memset(r->t.seen, 0, sizeof r->t.seen);
+    r->t.stamp = 0;
     a.used = 0; a.base = gpti_align((unsigned char *)r + sizeof *r, 64);
     gpti_live_layout(&a, &r->l, 0);
     r->l.lax = 1;
@@ -10690,8 +10809,8 @@ static void gpti_con_start(gpt_session *s) {
     if (!c->trigger.len) gpti_con_begin(s);
 }
 
-/* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until that
- * call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
+/* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until
+ * that call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
 static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
@@ -10764,7 +10883,8 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     size_t i, k;
     int j, hit = 0;
     for (j = 0; j < ban->n_stop; j++) {
-        for (k = ban->at[j], i = 0; i < p.n && k < ban->len[j]; i++) k = gpti_word_next(ban->stop[j], ban->border[j], k, (unsigned char)p.p[i]);
+        for (k = ban->at[j], i = 0; i < p.n && k < ban->len[j]; i++) k = gpti_word_next(ban->stop[j], ban->border[j], k,
+            (unsigned char)p.p[i]);
         hit |= k == ban->len[j];
         if (take) ban->at[j] = (uint16_t)(k == ban->len[j] ? 0 : k);
     }
@@ -10824,13 +10944,16 @@ static uint8_t gpti_kept_add(gpti_live *l, gpti_try *t, const gpti_states *in) {
 static unsigned gpti_kept_steps(gpti_live *l, gpti_try *t, gpti_str p) {
     unsigned at = 0, next;
     size_t i;
+    int ok;
     for (i = 0; i < p.n; i++, at = next - 1) {
         const unsigned char b = (unsigned char)p.p[i];
         if ((next = t->to[at][b]) == 0) {
             gpti_states *in = &t->set[0], *out = &t->set[1];
             in->n = t->kept[at].n;
             memcpy(in->s, t->kept[at].s, in->n * sizeof *in->s);
-            next = !gpti_con_step(l, t, in, out, b) ? out->full ? GPTI_SET_LOST : GPTI_SET_NONE : gpti_kept_add(l, t, out);
+            ok = gpti_con_step(l, t, in, out, b);
+            next = out->full ? GPTI_SET_LOST : GPTI_SET_NONE;
+            if (ok) next = gpti_kept_add(l, t, out);
             t->to[at][b] = (uint8_t)next;
         }
         if (next >= GPTI_SET_LOST) return next;
@@ -10838,7 +10961,8 @@ static unsigned gpti_kept_steps(gpti_live *l, gpti_try *t, gpti_str p) {
     return at;
 }
 
-/* The mask of the states at hand, in the work space: 1 when it is there. Some 100 microseconds to a millisecond a call. */
+/* The mask of the states at hand, in the work space: 1 when it is there. Some 100 microseconds to a millisecond a
+ * call. */
 static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
     gpti_live *l = s->live;
     gpti_try *t = s->w->trial;
@@ -10856,7 +10980,8 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
         key[0] += x; key[1] += gpti_mix64(x ^ c->digest ^ (uint64_t)l->depth << 48);
     }
     key[1] ^= c->digest ^ (uint64_t)s->gen->edge;
-    for (k = 0; k < GPTI_N_MASK && !(t->mask[k].used && t->mask[k].key[0] == key[0] && t->mask[k].key[1] == key[1]); k++) {}
+    for (k = 0; k < GPTI_N_MASK && !(t->mask[k].used && t->mask[k].key[0] == key[0] && t->mask[k].key[1] == key[1]);
+        k++) {}
     if (k == GPTI_N_MASK) {                     /* the one whose turn it is goes */
         k = t->turn++ % GPTI_N_MASK;
         m = &t->mask[k];
@@ -10872,7 +10997,8 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
         const gpti_frame *f = &l->frame[l->now.s[i].frame];
         uint32_t room = GPTI_NONE;
         if (x.op != GPTI_C_CLASS || !x.none || l->now.s[i].part) continue;
-        if (x.flag == 2) { const gpti_loop *o = &c->loop[c->node[f->node].b]; if (o->max != GPTI_NONE) room = o->max - f->count; }
+        if (x.flag == 2) { const gpti_loop *o = &c->loop[c->node[f->node].b]; if (o->max != GPTI_NONE) room =
+            o->max - f->count; }
         if (room > plain[x.none - 1]) plain[x.none - 1] = room;
         cost = gpti_far((uint64_t)c->cost[l->now.s[i].node] + f->cost);
         if (cost > here + 1 && cost - here - 1 > m->more) m->more = cost - here - 1;
@@ -10889,10 +11015,12 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
         if (!p.n || p.n > GPTI_TOKEN_LONG || gpti_tokenizer_is_control(&s->m->tok, id)) continue;
         if (!s->gen->edge) {
             if (!(first[(unsigned char)*p.p >> 5] >> (*p.p & 31) & 1)) continue;
-            for (i = 0; i < (size_t)c->n_plain; i++) ok |= p.n <= plain[i] && c->plain_bits[i][id >> 5] >> (id & 31) & 1;
+            for (i = 0; i < (size_t)c->n_plain; i++) ok |= p.n <= plain[i] &&
+                c->plain_bits[i][id >> 5] >> (id & 31) & 1;
         }
         if (!ok) {
-            if (kept && l->n_frame > l->n_most * 3 / 4) { gpti_frames_back(l, n_frame); t->n_kept = 0; gpti_kept_add(l, t, &l->now); }
+            if (kept && l->n_frame > l->n_most * 3 / 4) { gpti_frames_back(l, n_frame); t->n_kept = 0; gpti_kept_add(l,
+                t, &l->now); }
             if (kept) set = gpti_kept_steps(l, t, p);
             k += set == GPTI_SET_LOST ? 64 : 3;
             if (set == GPTI_SET_NONE || (set == GPTI_SET_LOST && !gpti_con_token(s, id, 0, &cost))) continue;
@@ -10933,14 +11061,16 @@ static int gpti_is_open(gpt_session *s, gpt_token id) {
     gpt_token i;
     for (i = 0; i < s->m->tok.n_token && (uint32_t)i < s->m->hp.n_vocab; i++) {
         const gpti_str q = gpti_tokenizer_piece(&s->m->tok, i);
-        if (q.n > p.n && *q.p == *p.p && !memcmp(q.p, p.p, p.n) && !gpti_tokenizer_is_control(&s->m->tok, i) && gpti_allows(s, i, NULL)) return 1;
+        if (q.n > p.n && *q.p == *p.p && !memcmp(q.p, p.p, p.n) && !gpti_tokenizer_is_control(&s->m->tok, i) &&
+            gpti_allows(s, i, NULL)) return 1;
     }
     return 0;
 }
 
-/* Bytes that are the only possible ones become tokens, as the tokenizer cuts them, or one by one where those do not spell
- * exactly these bytes. The last one is left to the model while a longer one could come in its place. They join the text like
- * chosen ones, and are computed together with the newest. GPT_FINISH_END: nothing but the end is possible. */
+/* Bytes that are the only possible ones become tokens, as the tokenizer cuts them, or one by one where those do not
+ * spell exactly these bytes. The last one is left to the model while a longer one could come in its place. They join
+ * the text like chosen ones, and are computed together with the newest. GPT_FINISH_END: nothing but the end is
+ * possible. */
 static gpt_finish gpti_force(gpt_session *s) {
     gpti_generation *g = s->gen;
     const gpti_tokenizer *tok = &s->m->tok;
@@ -10964,7 +11094,8 @@ static gpt_finish gpti_force(gpt_session *s) {
     over = gpti_states_end(l, now) == 2;
     gpti_frames_back(l, n_frame);
     if (!n) return over ? GPT_FINISH_END : GPT_FINISH_NONE;
-    if (gpti_tokenizer_encode(tok, text, n, GPTI_TOK_NO_EOS | (edge ? 0u : (unsigned)GPTI_TOK_CONTINUE), ids, GPTI_FORCE, &n_id, s->w->scratch,
+    if (gpti_tokenizer_encode(tok, text, n, GPTI_TOK_NO_EOS | (edge ? 0u : (unsigned)GPTI_TOK_CONTINUE), ids,
+        GPTI_FORCE, &n_id, s->w->scratch,
                               sizeof *s->w->scratch, &s->m->mem, NULL)) n_id = 0;
     for (i = at = 0; i < n_id && i < GPTI_FORCE; i++) {        /* do they spell it? */
         const gpti_str p = gpti_tokenizer_shown(tok, ids[i], 0, &edge);
@@ -11226,9 +11357,9 @@ static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, cons
     return 0;
 }
 
-/* Steps of a choice under a mask, until GPTI_CHOOSE_SUM or _TOP_K go on with what is left: candidates are asked from the
- * likeliest down until a filter that looks at few of them is full; else, or where most are refused, all are. 1: more to do;
- * 0: *id is chosen, -1: none may come. */
+/* Steps of a choice under a mask, until GPTI_CHOOSE_SUM or _TOP_K go on with what is left: candidates are asked from
+ * the likeliest down until a filter that looks at few of them is full; else, or where most are refused, all are. 1:
+ * more to do; 0: *id is chosen, -1: none may come. */
 static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpt_work *w = s->w;
     gpti_choice *t = w->choice;
@@ -11248,11 +11379,13 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     want = greedy ? 1 : p->top_k > 0 ? (size_t)p->top_k : p->min_p > 0.0f && !top_p;
     if (want > s->m->hp.n_vocab / 8) want = greedy ? 1 : 0;
     if (t->step == GPTI_CHOOSE_ASK) {           /* c: allowed ones, then the rest */
-        if (!want || t->n_all > (active ? 0 : 8192)) {       /* one run where a mask is at hand */ t->step = GPTI_CHOOSE_MASK; t->n_all = t->n_head; return 1; }
+        if (!want || t->n_all > (active ? 0 : 8192)) {       /* one run where a mask is at hand */ t->step =
+            GPTI_CHOOSE_MASK; t->n_all = t->n_head; return 1; }
         k = gpti_min(gpti_max(32 + want, 4 * t->n_all), t->n - t->n_head);     /* runs that grow */
         gpti_best(c + t->n_head, t->n - t->n_head, k);
         t->n_all += k;
-        for (i = t->n_head, k += i; i < k && t->n_head < want; i++) if (gpti_allows(s, c[i].id, NULL)) c[t->n_head++] = c[i];
+        for (i = t->n_head, k += i; i < k && t->n_head < want; i++) if (gpti_allows(s, c[i].id, NULL)) c[t->n_head++] =
+            c[i];
         if (t->n_head < want) {                 /* the refused ones go */
             memmove(c + t->n_head, c + k, (t->n - k) * sizeof *c);
             t->n -= k - t->n_head;
@@ -11279,7 +11412,8 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
             const gpt_token x = c[t->n_all].id;
             if (bits && bits[x >> 5] >> (x & 31) & 1) {
                 if (!tight && !s->gen->ban.n_stop) { c[t->n_head++] = c[t->n_all]; continue; }
-            } else if (bits && gpti_tokenizer_piece(&s->m->tok, x).n <= GPTI_TOKEN_LONG && !gpti_tokenizer_is_control(&s->m->tok, x) &&
+            } else if (bits && gpti_tokenizer_piece(&s->m->tok, x).n <= GPTI_TOKEN_LONG &&
+                !gpti_tokenizer_is_control(&s->m->tok, x) &&
                        !gpti_tokenizer_is_end(&s->m->tok, x)) continue;
             if (gpti_allows(s, x, NULL)) c[t->n_head++] = c[t->n_all];
         }
@@ -11304,8 +11438,10 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     const int masked = gpti_has_mask(s);
     if (w->choosing != s) memset(w->choice, 0, sizeof *w->choice);
     w->choosing = s;
-    while (!r && s->doing == GPTI_GENERATES && (masked && (w->choice->step == GPTI_CHOOSE_BEGIN || w->choice->step >= GPTI_CHOOSE_ASK) ?
-           gpti_choose_masked(s, id) : gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample, s->token,
+    while (!r && s->doing == GPTI_GENERATES && (masked && (w->choice->step == GPTI_CHOOSE_BEGIN ||
+        w->choice->step >= GPTI_CHOOSE_ASK) ?
+           gpti_choose_masked(s, id) : gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample,
+               s->token,
                                                    s->n_token, s->n_dropped, w->cand, id)))
         r = gpti_ask(w);
     if (r != GPT_MORE) w->choosing = NULL;
@@ -11601,10 +11737,13 @@ static void gpti_finish(gpt_session *s, gpt_finish why) {
 
 /* What does not go together, and a text that no way is short enough for; room: tokens that may come */
 static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
-    if (p->constraint && p->roll) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
-    if (p->constraint && p->constraint->m != s->m) return gpti_fail(err, GPT_E_ARG, "the constraint is of another model, or of none");
+    if (p->constraint && p->roll) return gpti_fail(err, GPT_E_ARG,
+        "roll: not with a constraint, which needs all of its text");
+    if (p->constraint && p->constraint->m != s->m) return gpti_fail(err, GPT_E_ARG,
+        "the constraint is of another model, or of none");
     if (gpti_stop_check(p->ban, p->n_ban, NULL))
-        return gpti_fail(err, GPT_E_ARG, "ban: expected at most %d strings of 1 to %d bytes", (int)GPTI_STOP_MAX, (int)GPTI_STOP_BYTES);
+        return gpti_fail(err, GPT_E_ARG, "ban: expected at most %d strings of 1 to %d bytes", (int)GPTI_STOP_MAX,
+            (int)GPTI_STOP_BYTES);
     return GPT_OK;
 }
 static gpt_result gpti_con_fits(const gpt_session *s, const gpt_generate_params *p, size_t room, gpt_error *err) {
@@ -11872,7 +12011,8 @@ static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
     gpti_save_at_int(f, &g->con_edge);
     n = gpti_save_size(f, begun == GPTI_CON_MARK ? g->mark.len : 0, sizeof g->mark.text);
     if (f->fail) return;
-    if (f->c) { g->con_begun = g->con_phase = (int)gpti_max(begun, GPTI_CON_MARK); g->con_from = from; g->mark.len = (uint16_t)n; }
+    if (f->c) { g->con_begun = g->con_phase = (int)gpti_max(begun, GPTI_CON_MARK); g->con_from = from; g->mark.len =
+        (uint16_t)n; }
     if (gpti_save_bytes(f, g->mark.text, n) && f->c && n) gpti_word_border(g->mark.text, g->mark.border, n);
 }
 
@@ -12059,7 +12199,8 @@ static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, 
     size_t i;
     uint32_t cost;
     if ((c ? c->digest : 0) != (g->con_phase ? g->con_digest : 0) || (c && c->m != s->m))
-        return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: the generation has %s", g->con_phase ? "another constraint" : "no constraint");
+        return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: the generation has %s", g->con_phase ? "another constraint"
+            : "no constraint");
     if (p && p->roll && c) return gpti_fail(err, GPT_E_ARG, "roll: not with a constraint, which needs all of its text");
     if (!c || c == g->params.constraint) return GPT_OK;
     g->params.constraint = c;
@@ -12072,7 +12213,8 @@ static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, 
     g->edge = edge;
     if (i >= s->n_token) return GPT_OK;
     g->params.constraint = NULL;
-    return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: token %llu of the text is none that the constraint takes", (gpti_ull)i);
+    return gpti_fail(err, GPT_E_FOREIGN, "gpt_resume: token %llu of the text is none that the constraint takes",
+        (gpti_ull)i);
 }
 
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
