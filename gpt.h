@@ -10907,6 +10907,7 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (more) *more = 0;
     if (end && g->n_generated < g->params.min_tokens) return 0;
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
+    if (end && g->con_phase == GPTI_CON_MARK && g->mark.len && !g->params.constraint->trigger.len) return 0;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
     if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
     if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {

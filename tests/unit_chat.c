@@ -826,6 +826,128 @@ static void endless(const gpt_model *m) {
     gpt_session_free(s);
     gpt_session_free(t);
 }
+/* ---- Thinking ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct heard { sink think, answer; size_t stop; } heard;
+static int hear_think(void *user, const char *text, size_t n) { heard *h = (heard *)user; return take(&h->think, text, n); }
+static int hear_answer(void *user, const char *text, size_t n) { heard *h = (heard *)user; return take(&h->answer, text, n); }
+
+/* What is thought and what is answered, however the text is cut. */
+static void apart(void) {
+    static const struct { int begin; const char *text, *think, *answer; } cases[] = {
+        { GPTI_THINK_MAY_BEGIN, "<think>ab</think>\n\n  cd", "ab", "cd" }, { GPTI_THINK_MAY_BEGIN, "no <think>ab</think>cd", "", "no <think>ab</think>cd" },
+        { GPTI_THINK_MAY_BEGIN, "\n<think></think>x</think>", "", "\nx</think>" }, { GPTI_THINK_MAY_BEGIN, "<thin", "", "<thin" },
+        { GPTI_THINK_MAY_BEGIN, "<thinx>y", "", "<thinx>y" }, { GPTI_THINK_INSIDE, "a</thi</think>\n", "a</thi", "" },
+        { GPTI_THINK_INSIDE, "a<<</think>b", "a<<", "b" }, { GPTI_THINK_INSIDE, "a</think", "a</think", "" },
+        { GPTI_THINK_INSIDE, "</think> b c", "", "b c" }, { GPTI_THINK_INSIDE, "</<//</think></think>", "</<//", "</think>" },
+        { GPTI_THINK_NONE, "<think>a</think>", "", "<think>a</think>" } };
+    size_t k, i, cut;
+    for (k = 0; k < sizeof cases / sizeof *cases; k++) for (cut = 1; cut < 24; cut++) {
+        static gpt_session s;
+        static gpti_generation g;
+        const size_t n = strlen(cases[k].text);
+        heard h;
+        memset(&s, 0, sizeof s);
+        memset(&g, 0, sizeof g);
+        memset(&h, 0, sizeof h);
+        s.gen = &g;
+        g.fn = hear_answer; g.user = &h;
+        g.params.think = hear_think; g.params.think_user = &h;
+        g.think = cases[k].begin;
+        for (i = 0; i < n; i += cut) {
+            void *user;
+            gpt_text_fn fn = gpti_receiver(&s, &user);
+            fn(user, cases[k].text + i, n - i < cut ? n - i : cut);
+        }
+        if (g.think) gpti_hand_rest(&s);
+        CHECK(!strcmp(h.think.text, cases[k].think) && !strcmp(h.answer.text, cases[k].answer), "\"%s\" in pieces of %lu: thought \"%s\", answered \"%s\"",
+              cases[k].text, (unsigned long)cut, h.think.text, h.answer.text);
+    }
+}
+
+/* The template begins the thinking part, or leaves it to the model, or ends it at once; a constraint begins behind it, and the
+ * answer is whole within max_tokens. Saved in the middle it goes on likewise. */
+static void thinking(void) {
+    static const char jinja[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+        "{% if mode == 1 %}<think>\n{% elif mode == 2 %}<think>\n\n</think>\n\n{% endif %}";
+    static const char *const words[2] = { "yes", "certainly not" };
+    static const char *const modes[3] = { "{\"mode\":0}", "{\"mode\":1}", "{\"mode\":2}" };
+    static const gpt_message msg = { "user", "Is it?", NULL };
+    static gb g;
+    gpt_model *m = toy(&g, jinja, 0);
+    watch seen[2];
+    gpt_session *s, *t;
+    gpt_constraint_params form;
+    gpt_constraint *c = NULL;
+    gpt_generate_params p;
+    gpt_chat_params chat;
+    gpt_bias push = { THINK, 0 };
+    gpt_error err;
+    unsigned seed, n_thought = 0;
+    memset(seen, 0, sizeof seen);
+    s = session(m, 256, 16, &seen[0]);
+    t = session(m, 256, 16, &seen[1]);
+    memset(&form, 0, sizeof form);
+    memset(&chat, 0, sizeof chat);
+    memset(&p, 0, sizeof p);
+    form.strings = words;
+    form.n_string = 2;
+    CHECK(!gpt_constraint_new(&c, m, &form, &err), "%s", err.msg);
+    p.constraint = c;
+    p.must_finish = 1;
+    p.max_tokens = 40;
+    p.sample.temperature = 1;
+    p.sample.bias = &push;
+    p.sample.n_bias = 1;
+    p.think = hear_think;
+    for (seed = 0; seed < 60; seed++) {
+        const int mode = (int)(seed % 3);
+        heard h, again;
+        gpt_session_info info;
+        unsigned char kept[4096];
+        gpt_writer w;
+        gpt_reader r;
+        unsigned steps;
+        gpt_result done;
+        memset(&h, 0, sizeof h);
+        memset(&again, 0, sizeof again);
+        push.bias = mode == 0 && seed & 1 ? 50.0f : 0.0f;
+        chat.variables = modes[mode];
+        p.sample.seed = seed;
+        p.think_user = &h;
+        CHECK(!gpt_chat(s, &msg, 1, &chat, &p, hear_answer, &h, &err), "%s", err.msg);
+        gpt_session_info_get(s, &info);
+        CHECK((!strcmp(h.answer.text, "yes") || !strcmp(h.answer.text, "certainly not")) && info.finish == GPT_FINISH_END && info.n_generated <= 40,
+              "mode %d, seed %u: \"%s\" thought, \"%s\" answered, finish %d", mode, seed, h.think.text, h.answer.text, (int)info.finish);
+        CHECK(!strstr(h.think.text, "</think>"), "a marker is left: %s", h.think.text);
+        if (mode == 2) CHECK(!h.think.n, "thought though it is over: %s", h.think.text);
+        if (mode == 1 || push.bias > 0) CHECK(h.think.n > 10, "mode %d, seed %u: thought only \"%s\"", mode, seed, h.think.text);
+        n_thought += h.think.n > 0;
+        /* the same in slices, saved and restored on the way */
+        p.think_user = &again;
+        CHECK(!gpt_chat_begin(t, &msg, 1, &chat, &p, hear_answer, &again, &err), "%s", err.msg);
+        for (steps = 0, done = GPT_MORE; steps < seed % 30 && done == GPT_MORE; steps++) done = gpt_step(t, &err);
+        if (done == GPT_MORE) {
+            memset(&w, 0, sizeof w); memset(&r, 0, sizeof r);
+            w.user = r.user = kept; w.size = r.size = gpt_session_save_bytes(t, GPT_SAVE_TOKENS);
+            CHECK(w.size <= sizeof kept && !gpt_session_save(t, GPT_SAVE_TOKENS, &w, &err), "%s", err.msg);
+            gpt_session_reset(t);
+            CHECK(!gpt_session_restore(t, &r, &err) && !gpt_resume(t, &p, hear_answer, &again, &err), "%s", err.msg);
+            while ((done = gpt_step(t, &err)) == GPT_MORE) {}
+        }
+        CHECK(!done && !strcmp(again.think.text, h.think.text) && !strcmp(again.answer.text, h.answer.text), "mode %d, seed %u: \"%s\", \"%s\"; saved \"%s\", \"%s\" (%s)",
+              mode, seed, h.think.text, h.answer.text, again.think.text, again.answer.text, err.msg);
+        gpt_session_reset(s);
+        gpt_session_reset(t);
+    }
+    CHECK(n_thought > 20, "%u texts have a thinking part", n_thought);
+    gpt_session_free(s);
+    gpt_session_free(t);
+    gpt_constraint_free(c);
+    gpt_model_free(m);
+    gb_free(&g);
+}
+
 static void test_endless(void) { endless(plain); endless(windowed); }
 static void test_window(void) { window(windowed); }
 static void test_given_up(void) { given_up(plain); }
@@ -835,7 +957,7 @@ static const test tests[] = {
     { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
     { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
-    { "given_up", test_given_up }, { "memory", test_memory }, { NULL, NULL }
+    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "memory", test_memory }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
