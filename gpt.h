@@ -93,7 +93,8 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 /* Memory: both functions or none. Called while a model or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
  * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
- * give it back before they return. gpt_model_tensor does likewise. All else never allocates. */
+ * give it back before they return. gpt_model_tensor and gpt_constraint_check do likewise. All else never
+ * allocates. */
 typedef struct gpt_alloc {
     void *(*alloc)(void *user, size_t n);
     void  (*free)(void *user, void *p);
@@ -447,7 +448,8 @@ typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
  * generation that names it. Bounded: 1 MiB of text, arrays and objects, or rules, as deep as a session's
  * n_nest. Control tokens come only where the grammar names them, end tokens only where the text may end.
  * Written JSON has between its tokens nothing, a space, or a line end with at most 20 blanks, and
- * properties come in the schema's order, additional ones last. */
+ * properties come in the schema's order, additional ones last. What a schema spells (const, enum, names)
+ * comes as it stands there, without escapes that need not be, tuples whole; an integer has no point. */
 typedef struct gpt_constraint gpt_constraint;
 typedef struct gpt_constraint_params {  /* exactly one of the first four */
     const char        *gbnf;            /* a grammar in llama.cpp's notation; it begins with the rule root */
@@ -466,7 +468,7 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
                                       gpt_error *err);
 /* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
  * (NULL is fine) cannot stand there. White space and digits in JSON as RFC 8259 has them, without the
- * bounds of what is written; the trigger does not count. */
+ * bounds of what is written; the trigger does not count. Takes 300 KiB and gives them back. */
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err);
 GPT_API void       gpt_constraint_free(gpt_constraint *c);
@@ -519,7 +521,8 @@ GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_gener
 GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err);
 GPT_API void       gpt_end(gpt_session *s);
 /* The generation under way goes on with these, after gpt_session_restore or where fn or the bias have
- * moved: fn and user, and of params, if not NULL, all but special and the stop strings. */
+ * moved: fn and user, and of params, if not NULL, all but special, stop and ban. GPT_E_FOREIGN: not
+ * the constraint that it began with; a restored generation needs it, and reads its text by it again. */
 GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params, gpt_text_fn fn, void *user,
                               gpt_error *err);
 
@@ -10639,7 +10642,7 @@ static void gpti_emit_schema(gpti_build *b, uint32_t i) {
 /* ---- Constraints ---- */
 
 static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
-    const gpti_str json = { gpti_json_rules, sizeof gpti_json_rules - 1 }, none = { "", 0 };
+    const gpti_str none = { "", 0 };
     gpti_str text = none, *strings = NULL;
     char *room = NULL;
     size_t i, root = 0;
@@ -10667,7 +10670,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
         b->all = gpti_set(b, 1, 1);
         b->n_all = b->c->n_set;
         b->json = 1;
-        gpti_gbnf(b, json);
+        gpti_gbnf(b, gpti_str_of(gpti_json_rules));
         b->json = 0;
     }
     if (p->schema && !b->fail) {
