@@ -559,8 +559,8 @@ typedef struct gpt_chat_params {    /* NULL or {0}: all from the file */
     size_t      reserve;
 
     const char *jinja;          /* a chat template in place of the file's */
-    const char *variables;      /* a JSON object: what the template finds by these names, as "tools", "enable_thinking" */
-    int         common;         /* format, tokenize: 1 = only what every conversation that goes on from these begins with */
+    const char *variables;      /* a JSON object: what the template finds by name, as "tools", "enable_thinking" */
+    int         common;         /* format, tokenize: 1 = only what all conversations that go on from these begin with */
 } gpt_chat_params;
 
 /* "jinja" where the file has a chat template, which as a family means that one; NULL: it has none. */
@@ -1791,7 +1791,8 @@ static int gpti_json_number(gpti_json *j) {
     p += *p == '-';
     j->p = p;
     q = gpti_json_digits(p, j->end);
-    if (q == p || (*p == '0' && q > p + 1)) return gpti_json_fail(j, q == p ? "a value" : "no digit behind a leading 0");
+    if (q == p) return gpti_json_fail(j, "a value");
+    if (*p == '0' && q > p + 1) return gpti_json_fail(j, "no digit behind a leading 0");
     if (q < j->end && *q == '.') {
         p = j->p = q + 1;
         if ((q = gpti_json_digits(p, j->end)) == p) return gpti_json_fail(j, "a digit behind the point");
@@ -1910,18 +1911,20 @@ static int gpti_json_path(gpti_json *j, const char *path) {
         size_t n = 0, i, at = 0;
         const int index = *path == '[';
         path += index || *path == '.';
-        for (; *path && *path != '[' && (index ? *path != ']' : *path != '.') && n < sizeof part; path++) part[n++] = *path;
+        while (*path && *path != '[' && (index ? *path != ']' : *path != '.') && n < sizeof part) part[n++] = *path++;
         if (index) {
             if (*path++ != ']' || !n || item != GPTI_JSON_ARRAY) return 0;
             for (i = 0; i < n; i++) {
                 if (part[i] < '0' || part[i] > '9' || at > SIZE_MAX / 16) return 0;
                 at = at * 10 + (size_t)(part[i] - '0');
             }
-            while ((item = gpti_json_next(j)) != GPTI_JSON_CLOSE && item != GPTI_JSON_ERROR && at-- > 0) gpti_json_skip(j);
+            while ((item = gpti_json_next(j)) != GPTI_JSON_CLOSE && item != GPTI_JSON_ERROR && at-- > 0)
+                gpti_json_skip(j);
         } else {
             if (item != GPTI_JSON_OBJECT || n == sizeof part) return 0;
             while ((item = gpti_json_next(j)) == GPTI_JSON_KEY) {
-                const int found = j->raw.n <= sizeof name && gpti_json_unescape(j->raw, name) == n && !memcmp(name, part, n);
+                const int found = j->raw.n <= sizeof name && gpti_json_unescape(j->raw, name) == n &&
+                    !memcmp(name, part, n);
                 item = gpti_json_next(j);
                 if (found) break;
                 gpti_json_skip(j);
@@ -1952,7 +1955,7 @@ GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out
         char four[8];
         gpti_str one;
         size_t at = 0, used = 0, k, m;
-        for (; at < value.n; at += k) {         /* an escape, a pair of them or a byte at a time: out may be too small */
+        for (; at < value.n; at += k) {         /* an escape, a pair of them or a byte: out may be too small */
             one.p = value.p + at;
             k = *one.p != '\\' ? 1 : one.p[1] != 'u' ? 2 : 6;
             if (k == 6 && value.n - at >= 12 && gpti_json_unescape((one.n = 12, one), four) == 4 &&
@@ -7907,7 +7910,8 @@ typedef struct gpti_try {           /* room of a work space: what trying a token
 
 typedef struct gpti_word { unsigned char text[256], border[256]; uint16_t len; } gpti_word;     /* as in gpti_stream */
 
-enum { GPTI_THINK_NONE, GPTI_THINK_MAY_BEGIN, GPTI_THINK_INSIDE, GPTI_THINK_OVER };     /* _OVER: white space behind it is to go */
+/* _OVER: white space behind it is to go */
+enum { GPTI_THINK_NONE, GPTI_THINK_MAY_BEGIN, GPTI_THINK_INSIDE, GPTI_THINK_OVER };
 enum { GPTI_CON_NONE, GPTI_CON_MARK, GPTI_CON_TRIGGER, GPTI_CON_ACTIVE, GPTI_FORCE = 512 };
 
 typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
@@ -9231,10 +9235,10 @@ static int gpti_is_name(int c) {
 }
 static int gpti_peek(const gpti_build *b, size_t i) { return (size_t)(b->end - b->p) > i ? (unsigned char)b->p[i] : 0; }
 
-static void gpti_gbnf_space(gpti_build *b, int lines) {
+static void gpti_gbnf_space(gpti_build *b, int over_ends) {
     for (; b->p < b->end; b->p++) {
         if (*b->p == '#') while (b->p < b->end && *b->p != '\n' && *b->p != '\r') b->p++;
-        if (b->p == b->end || !(*b->p == ' ' || *b->p == '\t' || (lines && (*b->p == '\n' || *b->p == '\r')))) break;
+        if (b->p == b->end || !(*b->p == ' ' || *b->p == '\t' || (over_ends && (*b->p == '\n' || *b->p == '\r')))) break;
     }
 }
 static gpti_str gpti_gbnf_name(gpti_build *b) {
@@ -10829,17 +10833,20 @@ static const struct { char open[32], close[56]; } gpti_thoughts[] = {
 enum { GPTI_THOUGHT_CHANNEL = 6, GPTI_N_THOUGHT };
 
 /* An answer under a constraint may begin with thinking instead, where a single token does. */
+static int gpti_may_think(const gpt_session *s) {
+    return s->gen->think == GPTI_THINK_MAY_BEGIN && !s->gen->n_generated;
+}
 static int gpti_opens_thought(const gpt_session *s, gpt_token id) {
-    const gpti_generation *g = s->gen;
     const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
-    return g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated && gpti_str_is(p, gpti_thoughts[g->thought].open);
+    return gpti_may_think(s) && gpti_str_is(p, gpti_thoughts[s->gen->thought].open);
 }
 
 /* What the host sees of a token: of control tokens only those that mark thinking, unless all are to be shown. */
 static gpti_str gpti_shown(const gpt_session *s, gpt_token id, int *edge) {
     const gpti_generation *g = s->gen;
     const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
-    const int mark = g->think && (gpti_str_is(p, gpti_thoughts[g->thought].open) || gpti_str_is(p, gpti_thoughts[g->thought].close));
+    const int mark = g->think && (gpti_str_is(p, gpti_thoughts[g->thought].open) ||
+                                  gpti_str_is(p, gpti_thoughts[g->thought].close));
     return gpti_tokenizer_shown(&s->m->tok, id, g->show || mark, edge);
 }
 
@@ -10898,7 +10905,8 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
  * shortest text. */
 static int gpti_mark_is_due(const gpt_session *s) {
     const gpti_generation *g = s->gen;
-    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + g->params.constraint->cost[g->params.constraint->root] + 1;
+    const gpt_constraint *c = g->params.constraint;
+    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + c->cost[c->root] + 1;
 }
 
 /* May the token come next? A token that ends the text may where the text may end. */
@@ -11087,7 +11095,7 @@ static gpt_finish gpti_force(gpt_session *s) {
     size_t n = 0, n_id = 0, i, at;
     int b, edge = g->edge, over;
     gpt_finish why = GPT_FINISH_NONE;
-    if (g->con_phase != GPTI_CON_ACTIVE || (g->think == GPTI_THINK_MAY_BEGIN && !g->n_generated)) return GPT_FINISH_NONE;
+    if (g->con_phase != GPTI_CON_ACTIVE || gpti_may_think(s)) return GPT_FINISH_NONE;
     for (; n < sizeof text && (b = gpti_only_byte(l, now)) >= 0; n++) {
         const gpti_states *next;
         text[n] = (char)b;
@@ -11370,7 +11378,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpti_candidate *c = w->cand;
     const gpt_sample_params *p = &s->gen->params.sample;
     const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
-    const int active = s->gen->con_phase == GPTI_CON_ACTIVE && (s->gen->think != GPTI_THINK_MAY_BEGIN || s->gen->n_generated);
+    const int active = s->gen->con_phase == GPTI_CON_ACTIVE && !gpti_may_think(s);
     const size_t n_word = s->m->hp.n_vocab / 32 + 1;
     size_t i, k, want;
     if (t->step == GPTI_CHOOSE_BEGIN) {
@@ -11653,7 +11661,8 @@ static void gpti_hand_rest(gpt_session *s) {
     const int inside = g->think == GPTI_THINK_INSIDE;
     const gpt_text_fn fn = inside ? g->params.think : g->fn;
     const char *mark = inside ? gpti_thoughts[g->thought].close : gpti_thoughts[g->thought].open;
-    if (g->think_at && fn && g->stream.state != GPTI_STREAM_HOST) fn(inside ? g->params.think_user : g->user, mark, g->think_at);
+    if (g->think_at && fn && g->stream.state != GPTI_STREAM_HOST)
+        fn(inside ? g->params.think_user : g->user, mark, g->think_at);
     g->think_at = 0;
 }
 
@@ -12024,6 +12033,7 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
     uint64_t seed;
     size_t finish, edge_at, think, thought, think_at;
+    const char *mark;
     gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
@@ -12039,8 +12049,9 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     edge_at = gpti_save_size(f, g->edge_at + 1, (size_t)GPTI_MAX_CTX) - 1;
     think = gpti_save_size(f, (size_t)g->think, GPTI_THINK_OVER);
     thought = gpti_save_size(f, (size_t)g->thought, GPTI_N_THOUGHT - 1);
-    think_at = gpti_save_size(f, g->think_at, strlen(think == GPTI_THINK_INSIDE ? gpti_thoughts[f->fail ? 0 : thought].close :
-                                                     gpti_thoughts[f->fail ? 0 : thought].open) - 1);
+    mark = gpti_thoughts[f->fail ? 0 : thought].open;
+    if (think == GPTI_THINK_INSIDE) mark = gpti_thoughts[f->fail ? 0 : thought].close;
+    think_at = gpti_save_size(f, g->think_at, strlen(mark) - 1);
     if (f->c && !f->fail) { g->think = (int)think; g->thought = (int)thought; g->think_at = think_at; }
     if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
     gpti_save_stream(f, &g->stream);
@@ -12493,7 +12504,7 @@ static gpti_jval gpti_j_read_number(gpti_str raw) {
 
 /* The fewest digits that read back as x. */
 static size_t gpti_j_float_text(double x, int json, char out[40]) {
-    char buf[40], digits[24], *p;
+    char buf[40], digits[24] = { 0 }, *p;
     int precision = 0, n = 0, e, i, k = 0;
     if (x != x || x - x != 0.0)
         return (size_t)snprintf(out, 40, "%s", x != x ? json ? "NaN" : "nan" : x > 0 ? json ? "Infinity" : "inf" :
