@@ -9798,7 +9798,7 @@ static void gpti_regex_class(gpti_build *b) {           /* behind its [ */
 
 /* What a pattern (ECMA 262's, as far as it is regular) matches, in a string: anywhere unless ^ and $ say otherwise */
 static void gpti_regex(gpti_build *b, gpti_str text) {
-    static const uint32_t lines[3][2] = { { '\n', '\n' }, { '\r', '\r' }, { 0x2028, 0x2029 } };
+    static const uint32_t line_ends[3][2] = { { '\n', '\n' }, { '\r', '\r' }, { 0x2028, 0x2029 } };
     const size_t base = b->n_group;
     uint32_t item = GPTI_NONE, low = 0, high = 0, i;
     int begin = 1, last = 0, kind, r;
@@ -9849,7 +9849,7 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         item = gpti_emit_slot(b);
         b->n_pair = 0;
         if (c == '[') { b->p++; gpti_regex_class(b); continue; }
-        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, lines[i][0], lines[i][1]); gpti_emit_class(b, 1);
+        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, line_ends[i][0], line_ends[i][1]); gpti_emit_class(b, 1);
             continue; }
         i = gpti_regex_char(b, 0, 0, &kind);
         if (kind) gpti_emit_class(b, 0);
