@@ -12336,14 +12336,12 @@ static size_t gpti_chat_space(const char *p, size_t n) {
 
 static gpti_jval gpti_j_read_number(gpti_str raw) {
     char buf[400], *p;
-    gpti_jval v;
-    size_t i, n = raw.n < sizeof buf ? raw.n : sizeof buf - 1;
-    int64_t x = 0;
-    memset(&v, 0, sizeof v);
-    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - (raw.p[i] - '0')) / 10;
-        i++)
-        x = x * 10 + (raw.p[i] - '0');
-    v.kind = GPTI_J_INT; v.u.i = *raw.p == '-' ? -x : x;
+    const size_t n = gpti_min(raw.n, sizeof buf - 1), sign = *raw.p == '-';
+    gpti_jval v = gpti_j_int(0);
+    size_t i;
+    for (i = sign; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && v.u.i <= (INT64_MAX - (raw.p[i] - '0')) / 10; i++)
+        v.u.i = v.u.i * 10 + (raw.p[i] - '0');
+    if (sign) v.u.i = -v.u.i;
     if (i == n) return v;
     snprintf(buf, sizeof buf, "%.1f", 0.5);
     i = (unsigned char)buf[1];
@@ -12356,28 +12354,17 @@ static gpti_jval gpti_j_read_number(gpti_str raw) {
 
 /* The fewest digits that read back as x. */
 static size_t gpti_j_float_text(double x, int json, char out[40]) {
-    char buf[40], digits[24], *p;
-    int precision = 0, n = 0, e, i, k = 0;
-    if (x != x || x - x != 0.0)
-        return (size_t)snprintf(out, 40, "%s", x != x ? json ? "NaN" : "nan" : x > 0 ? json ? "Infinity" : "inf" :
-                                json ? "-Infinity" : "-inf");
-    do snprintf(buf, sizeof buf, "%.*e", precision, x); while (strtod(buf, NULL) != x && precision++ < 17);
-    for (p = buf; *p != 'e'; p++) if (*p >= '0' && *p <= '9') digits[n++] = *p;
-    e = atoi(p + 1);
-    if (buf[0] == '-') out[k++] = '-';
-    if (e < -4 || e >= 16) {
-        out[k++] = digits[0];
-        if (n > 1) out[k++] = '.';
-        memcpy(out + k, digits + 1, (size_t)n - 1);
-        k += n - 1;
-        return (size_t)(k + snprintf(out + k, (size_t)(40 - k), "e%c%02d", e < 0 ? '-' : '+', e < 0 ? -e : e));
+    int precision = 0, e;
+    char *p;
+    if (x != x || x - x != 0.0) {
+        const char *word = x != x ? "NaN" : x > 0 ? "Infinity" : "-Infinity";
+        return (size_t)snprintf(out, 40, "%s", json ? word : x != x ? "nan" : x > 0 ? "inf" : "-inf");
     }
-    if (e < 0) { out[k++] = '0'; out[k++] = '.'; for (i = -1; i > e; i--) out[k++] = '0'; }
-    for (i = 0; i < n || i <= e; i++) {
-        out[k++] = i < n ? digits[i] : '0';
-        if (i == e) { out[k++] = '.'; if (i + 1 >= n) out[k++] = '0'; }
-    }
-    return (size_t)k;
+    do snprintf(out, 40, "%.*e", precision, x); while (strtod(out, NULL) != x && precision++ < 17);
+    e = atoi(strchr(out, 'e') + 1);
+    if (e >= -4 && e < 16) snprintf(out, 40, "%.*f", precision > e ? precision - e : 1, x);
+    for (p = out; *p; p++) if (!strchr("0123456789+-e", *p)) *p = '.';
+    return strlen(out);
 }
 
 /* A number as it is written; an integer beyond 64 bits is a string that prints without quotes. */
@@ -12601,44 +12588,39 @@ static void gpti_j_line(gpti_jinja *j, const gpti_jform *f, size_t depth) {
 /* Print a value: lists as they are in Python or JSON. What is open lies on the stack, with the index of its
  * next element. */
 static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
-    static const char brackets[3][3] = { "[]", "()", "{}" };
+    static const char begin[] = "[({", end[] = "])}";
     const size_t base = j->n_stack;
     int quoted = f->json;
-    while (!j->fail) {
-        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT,
-            "a generator, view or range is printed: it needs |list");
-        gpti_jval *at;
+    gpti_jval *at;
+    for (;;) {
+        if (v.kind == GPTI_J_LIST && v.mark)
+            gpti_j_fail(j, GPT_E_FORMAT, "a generator, view or range is printed: it needs |list");
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
-            const char *b = brackets[f->json && v.kind == GPTI_J_TUPLE ? 0 : v.kind - GPTI_J_LIST];
             quoted = 1;
-            gpti_j_put(j, b, 1, 0);
+            if (f->json && v.kind == GPTI_J_TUPLE) v.kind = GPTI_J_LIST;
+            gpti_j_put(j, &begin[v.kind - GPTI_J_LIST], 1, 0);
             gpti_j_push(j, v);
             gpti_j_push(j, gpti_j_int(0));
         }
-        for (;;) {
-            size_t i;
-            if (j->fail || j->n_stack == base) return;
+        for (; !j->fail && j->n_stack > base; j->n_stack -= 2) {
             at = j->stack + j->n_stack - 2;
-            i = (size_t)at[1].u.i;
-            if (i < at->n) break;
-            if (i) gpti_j_line(j, f, (j->n_stack - base) / 2 - 1);
-            if (at->kind == GPTI_J_TUPLE && i == 1 && !f->json) gpti_j_put(j, ",", 1, 0);
-            gpti_j_put(j, brackets[f->json && at->kind == GPTI_J_TUPLE ? 0 : at->kind - GPTI_J_LIST] + 1, 1, 0);
-            j->n_stack -= 2;
+            if (at[1].u.i < at->n) break;
+            if (at->n) gpti_j_line(j, f, (j->n_stack - base) / 2 - 1);
+            if (at->kind == GPTI_J_TUPLE && at->n == 1) gpti_j_put(j, ",", 1, 0);
+            gpti_j_put(j, &end[at->kind - GPTI_J_LIST], 1, 0);
         }
+        if (j->fail || j->n_stack == base) return;
+        at = j->stack + j->n_stack - 2;
         if (at[1].u.i && f->item.kind == GPTI_J_STR) gpti_j_put_string(j, f->item);
         else if (at[1].u.i) gpti_j_put(j, ", ", f->indent < 0 ? 2 : 1, 0);
         gpti_j_line(j, f, (j->n_stack - base) / 2);
-        v = j->val[at->u.at + (size_t)at[1].u.i * (at->kind == GPTI_J_DICT ? 2 : 1)];
         if (at->kind == GPTI_J_DICT) {
-            const gpti_jval value = j->val[at->u.at + (size_t)at[1].u.i * 2 + 1];
-            gpti_j_put_scalar(j, v, f, 1);
+            gpti_j_put_scalar(j, j->val[at->u.at + 2 * (size_t)at[1].u.i], f, 1);
             if (f->key.kind == GPTI_J_STR) gpti_j_put_string(j, f->key);
             else gpti_j_put(j, ": ", 2, 0);
-            v = value;
         }
-        at[1].u.i++;
+        v = j->val[at->u.at + (size_t)at[1].u.i++ * (at->kind == GPTI_J_DICT ? 2 : 1) + (at->kind == GPTI_J_DICT)];
     }
 }
 
@@ -12815,8 +12797,8 @@ enum { GPTI_JF_LOWER, GPTI_JF_UPPER, GPTI_JF_CAPITAL, GPTI_JF_TITLE, GPTI_JF_TIT
        GPTI_JF_REPLACE, GPTI_JF_REVERSE, GPTI_JF_SAFE, GPTI_JF_SORT, GPTI_JF_SPLIT, GPTI_JF_STARTSWITH,
        GPTI_JF_STRFTIME, GPTI_JF_STRING, GPTI_JF_TOJSON };
 
-/* of: f a filter, s a string's method, d a dict's, g a global function. keys: the names of the arguments in their order;
- * *: any number without a name, **: and with one. */
+/* of: f a filter, s a string's method, d a dict's, g a global function. keys: the names of the arguments in their
+ * order; *: any number without a name, **: and with one. */
 static const struct { char name[16], of[3]; uint8_t code; char keys[41]; } gpti_j_words[] = {
     { "capitalize", "fs", GPTI_JF_CAPITAL, "" }, { "count", "f", GPTI_JF_LENGTH, "" },
     { "d", "f", GPTI_JF_DEFAULT, "default_value boolean" },
@@ -13085,33 +13067,26 @@ static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jva
     return v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
 }
 
-/* The caller's date in strftime's form; the hour is 0. */
+/* The caller's date in strftime's form. */
 static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
-    static const char months[] = "January  February March    April    May      June     July     August   September"
-        "October  November December ", days[] = "Sunday   Monday   Tuesday  WednesdayThursday Friday   Saturday ";
-    static const char letters[] = "dmyYIHMS";
+    static const char months[][10] = { "January", "February", "March", "April", "May", "June", "July", "August",
+        "September", "October", "November", "December" };
     const size_t from = j->n_out;
-    const char *d = j->date;
-    const int year = atoi(d), month = atoi(d + 5), day = atoi(d + 8), y = year - (month < 3);
-    const int weekday = (y + y / 4 - y / 100 + y / 400 + "032503514624"[month - 1] - '0' + day) % 7;
-    int value[8] = { 0 };
+    const char *d = j->date, *name = months[atoi(d + 5) - 1];
     size_t i;
-    value[0] = day; value[1] = month; value[2] = year % 100; value[3] = year; value[4] = 12;
     if (form.kind != GPTI_J_STR) return gpti_j_bad(j, form, "strftime_now");
     for (i = 0; i < form.n && !j->fail; i++) {
-        const char *p = j->text + form.u.at + i, *name = NULL, *letter;
-        const int dash = i + 1 < form.n && p[1] == '-';
-        char buf[24];
-        int c;
+        const char *p = j->text + form.u.at + i;
         if (*p != '%') { gpti_j_put_string(j, gpti_j_part(form, i, 1)); continue; }
-        i += 1 + (size_t)dash;
-        c = i < form.n ? (unsigned char)p[1 + dash] : 0;
-        letter = c ? strchr(letters, c) : NULL;
-        if ((c | 32) == 'b') name = months + 9 * (month - 1);
-        if ((c | 32) == 'a') name = days + 9 * weekday;
-        if (name) gpti_j_put(j, name, gpti_min(strcspn(name, " "), c < 'a' ? 9 : 3), 1);
-        else if (!letter) gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", c ? c : ' ');
-        else gpti_j_put(j, buf, (size_t)snprintf(buf, sizeof buf, dash ? "%d" : "%02d", value[letter - letters]), 1);
+        switch (++i < form.n ? p[1] : 0) {
+        case 'Y': gpti_j_put(j, d, 4, 1); break;
+        case 'y': gpti_j_put(j, d + 2, 2, 1); break;
+        case 'm': gpti_j_put(j, d + 5, 2, 1); break;
+        case 'd': gpti_j_put(j, d + 8, 2, 1); break;
+        case 'B': gpti_j_put(j, name, strlen(name), 1); break;
+        case 'b': gpti_j_put(j, name, 3, 1); break;
+        default: gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", i < form.n ? p[1] : ' ');
+        }
     }
     return gpti_j_printed(j, from);
 }
@@ -13704,7 +13679,8 @@ static void gpti_j_run(gpti_jinja *j) {
 /* ---- Compiling: tokens, expressions, tags ---- */
 
 enum { GPTI_J_T_EOF, GPTI_J_T_NAME = 'n', GPTI_J_T_STR = 's', GPTI_J_T_NUM = '1', GPTI_J_T_END = '$' /* of the tag */,
-       GPTI_J_T_IS = 'E', GPTI_J_T_IS_NOT = 'N', GPTI_J_T_AT_MOST = 'l', GPTI_J_T_AT_LEAST = 'g', GPTI_J_T_WHOLE = 'D' };    /* other tokens are their character */
+       GPTI_J_T_IS = 'E', GPTI_J_T_IS_NOT = 'N', GPTI_J_T_AT_MOST = 'l', GPTI_J_T_AT_LEAST = 'g',
+       GPTI_J_T_WHOLE = 'D' };          /* other tokens are their character */
 
 /* What lies open, innermost last. Brackets and what stands for one come first; from TAG_SET on, tags with a SCOPE. */
 enum { GPTI_J_BASE, GPTI_J_PAREN, GPTI_J_BRACKET, GPTI_J_BRACE, GPTI_J_INDEX, GPTI_J_ARGS, GPTI_J_ELSE_PART,
@@ -14008,28 +13984,19 @@ static int gpti_j_operand(gpti_jinja *j) {
     int which;
     switch (j->tk) {
     case GPTI_J_T_NAME:
-        which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
         if (gpti_j_word(j, "varargs") || gpti_j_word(j, "kwargs")) gpti_j_fail(j, GPT_E_UNSUPPORTED,
             "varargs or kwargs");
-        if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); gpti_j_next(j); return 0; }
-        if (e->kind == GPTI_J_ARGS && !e->prec) {           /* name=value */
-            const size_t at = j->pos;
-            while (gpti_j_char(j, 0) == ' ') j->pos++;
-            if (gpti_j_char(j, 0) == '=' && gpti_j_char(j, 1) != '=') {
-                gpti_j_next(j);
-                gpti_j_next(j);
-                if (j->fail) return 0;
-                gpti_j_const(j, v);
-                gpti_j_top(j)->prec = 1;
-                gpti_j_top(j)->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
-                return 0;
-            }
-            j->pos = at;
-        }
+        if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); break; }
+        which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
         if (which >= 0) gpti_j_const(j, which < 4 ? gpti_j_bool(which < 2) : gpti_j_none());
         else gpti_j_emit(j, GPTI_J_LOAD, j->tk_name, 0);
         gpti_j_next(j);
-        return 1;
+        if (j->fail || j->tk != '=' || e->kind != GPTI_J_ARGS || e->prec) return 1;
+        j->n_op--;                                      /* name=value */
+        gpti_j_const(j, v);
+        gpti_j_top(j)->prec = 1;
+        gpti_j_top(j)->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+        break;
     case GPTI_J_T_STR:
         for (gpti_j_next(j); j->tk == GPTI_J_T_STR && !j->fail; gpti_j_next(j)) v = gpti_j_join2(j, v, j->tk_val);
         gpti_j_const(j, v);
@@ -14086,7 +14053,12 @@ static int gpti_j_operator(gpti_jinja *j) {
 /* Behind a point: an attribute, a method or an index; 1 when it is there, 0 if a method's arguments follow. */
 static int gpti_j_point(gpti_jinja *j) {
     const uint32_t name = j->tk_name;
-    if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0); gpti_j_next(j); return 1; }
+    if (j->tk == GPTI_J_T_NUM) {
+        gpti_j_const(j, j->tk_val);
+        gpti_j_emit(j, GPTI_J_ITEM, 0, 0);
+        gpti_j_next(j);
+        return 1;
+    }
     gpti_j_need(j, GPTI_J_T_NAME, "a name");
     if (j->tk != '(') { gpti_j_emit(j, GPTI_J_ATTR, name, 0); return 1; }
     gpti_j_open_level(j, GPTI_J_ARGS, GPTI_J_CALL_METHOD, name);
@@ -14170,7 +14142,8 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         } else if (gpti_j_word(j, "else")) {
             gpti_j_reduce(j, 0);
             /* the else of a conditional within: a finished one gives way to that around it */
-            for (; !j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART; j->n_open--) gpti_j_patch(j, gpti_j_top(j)->jump);
+            for (; !j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART; j->n_open--)
+                gpti_j_patch(j, gpti_j_top(j)->jump);
             if (j->fail || gpti_j_top(j)->kind != GPTI_J_IF_PART) break;
             gpti_j_else(j);
         } else if (!gpti_j_operator(j)) {
@@ -14311,6 +14284,7 @@ static void gpti_j_tag_macro(gpti_jinja *j) {
 static void gpti_j_tag_call(gpti_jinja *j) {
     const size_t from = j->n_stack;
     gpti_jop call;
+    gpti_jopen *e;
     uint32_t over;
     size_t i;
     gpti_j_parameters(j, 0);
@@ -14322,7 +14296,8 @@ static void gpti_j_tag_call(gpti_jinja *j) {
     over = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
     for (i = from; i < j->n_stack; i++) gpti_j_default(j, (uint32_t)j->stack[i].u.i, 0);
     gpti_j_begin_macro(j, GPTI_J_TAG_CALL, from, over, 0);
-    gpti_j_top(j)->code = (uint32_t)call.code; gpti_j_top(j)->count = call.a + (1u << 16); gpti_j_top(j)->names = call.b;
+    e = gpti_j_top(j);
+    e->code = (uint32_t)call.code; e->count = call.a + (1u << 16); e->names = call.b;
 }
 
 static const char gpti_j_tags[] = "break call continue elif filter for generation if macro set with else endif endfor "
@@ -14461,7 +14436,7 @@ static void gpti_j_compile(gpti_jinja *j) {
         const size_t from = j->pos;
         size_t to, k, at;
         const char *p;
-        int tag = 0, sign = 0;
+        int tag = 0, sign = 0, line;
         for (to = from; to < j->end; to++) {            /* plain text up to the next tag */
             p = (const char *)memchr(j->text + to, '{', j->end - to);
             to = p ? (size_t)(p - j->text) : j->end;
@@ -14473,14 +14448,10 @@ static void gpti_j_compile(gpti_jinja *j) {
         for (at = from; at < to; at++) j->line_at += j->text[at] == '\n';
         j->line = j->line_at;
         at = to;
-        if (sign == '-')
-            while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k,
-                k)) to -= k;
-        else if (sign != '+' && tag && tag != '{') {    /* lstrip_blocks */
-            while (to > from && j->text[to - 1] != '\n' && (k = gpti_utf8_back(j->text + to, to - from)) > 0 &&
-                   gpti_chat_space(j->text + to - k, k)) to -= k;
-            if (to > from ? j->text[to - 1] != '\n' : !j->line_start) to = at;
-        }
+        line = sign != '-' && sign != '+' && tag && tag != '{';       /* lstrip_blocks */
+        while ((sign == '-' || line) && to > from && !(line && j->text[to - 1] == '\n') &&
+               (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k, k)) to -= k;
+        if (line && (to > from ? j->text[to - 1] != '\n' : !j->line_start)) to = at;
         if (to > from) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, from, to - from)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
         if (!tag) break;
         j->pos += 2 + (size_t)(sign == '-' || sign == '+');
@@ -14568,7 +14539,7 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
 typedef struct gpti_chat_row {
     const char *names;          /* separated by spaces */
     const char *head;           /* Jinja, ahead of the messages */
-    const char *system;         /* \1 and what goes before the next message of the user, where it has no turn of its own */
+    const char *system;         /* \1 and what goes before the user's next message, where it has no turn */
     const char *user, *assistant, *generation;
 } gpti_chat_row;
 
@@ -14582,7 +14553,8 @@ static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p, si
 
 /* A turn's string as a string of Jinja, to out[at ...] as far as it fits; the end. */
 static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
-    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{final}" };
+    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
+        "{final}" };
     static const char code[][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
         "'~text.split('</think>')[-1]~'", "'~text.split('</think>')[-1].lstrip('\\n')~'",
         "'~text.split('<|channel|>final<|message|>')[-1]~'" };
@@ -14603,7 +14575,8 @@ static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) 
 static size_t gpti_chat_compose(const gpti_chat_row *row, char *out, size_t size) {
     const char *const code[7] = { "{% set ns = namespace(s='') %}{% for m in messages %}{% set text = m.content %}"
         "{% if m.role == 'system' %}", *row->system == 1 ? "{% set ns.s = '" : "{{ '",
-        *row->system == 1 ? "' %}" : "' }}", "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
+        *row->system == 1 ? "' %}" : "' }}",
+        "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
         "' }}{% elif m.role == 'assistant' %}{{ '", "' }}{% else %}{{ raise_exception('expected the role system, user or "
         "assistant, found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
     size_t at = gpti_chat_raw(out, size, 0, row->head, strlen(row->head)), i;
@@ -14768,48 +14741,42 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t ma
     return r;
 }
 
-/* What every conversation begins with that goes on from this one: renders some and compares. same(c, user): the
- * part of what was rendered so far that this rendering has too. */
-static gpt_result gpti_chat_common(gpti_chat *c, const gpti_mem *mem, gpt_error *err,
-                                   gpt_result (*same)(gpti_chat *c, void *user, gpt_error *err), void *user) {
+/* What was rendered, as ids or bytes, in memory for the caller to free. */
+static gpt_result gpti_chat_take(const gpti_chat *c, int tokens, void **out, size_t *n, const gpti_mem *mem,
+                                 gpt_error *err) {
+    const size_t most = (tokens ? GPTI_TOK_GROW + 1 : 1) * c->j.n_out + 1;
+    *out = gpti_alloc_n(mem, most, tokens ? sizeof(gpt_token) : 1);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+    if (tokens) return gpti_chat_encode(c, (gpt_token *)*out, most, n, NULL, mem, err);
+    *n = c->j.n_out;
+    if (*n) memcpy(*out, c->j.out, *n);
+    return GPT_OK;
+}
+
+/* What every conversation begins with that goes on from this one: renders three of them and compares. */
+static gpt_result gpti_chat_common(gpti_chat *c, int tokens, void **out, size_t *n, const gpti_mem *mem,
+                                   gpt_error *err) {
     static const gpt_message talk[2][4] = {
         { { "assistant", "a", NULL }, { "user", "a", NULL }, { "assistant", "a", NULL }, { "user", "a", NULL } },
         { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL },
             { "user", "0. Z", NULL } } };
     const int after = c->n_msg ? gpti_chat_role(&c->msg[c->n_msg - 1]) == 1 : 0;
+    const size_t size = tokens ? sizeof(gpt_token) : 1;
+    gpt_result r;
     int i;
     for (i = 0; i < 3; i++) {           /* the next turn of two texts, and several turns */
+        void *other = NULL;
+        size_t k = 0, m = 0;
         c->more = talk[i & 1] + !after;
         c->n_more = after ? i == 2 ? 4 : 2 : i == 2 ? 3 : 1;
         GPTI_TRY(gpti_chat_render(c, mem, err));
-        GPTI_TRY(same(c, user, err));
+        r = i ? gpti_chat_take(c, tokens, &other, &m, mem, err) : gpti_chat_take(c, tokens, out, n, mem, err);
+        while (k < m && k < *n && !memcmp((char *)*out + k * size, (char *)other + k * size, size)) k++;
+        if (i) *n = k;
+        gpti_free(mem, other);
+        if (r) return r;
     }
     return GPT_OK;
-}
-
-typedef struct gpti_common { char *text; gpt_token *ids; size_t n; int tokens, begun; const gpti_mem *mem;
-    } gpti_common;
-
-static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
-    gpti_common *k = (gpti_common *)user;
-    const size_t len = c->j.n_out, most = (GPTI_TOK_GROW + 1) * len + 1;
-    gpt_token *ids = k->tokens ? (gpt_token *)gpti_alloc_n(k->mem, most, sizeof *ids) : NULL;
-    size_t n = len, i = 0;
-    gpt_result r = GPT_OK;
-    if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY,
-        "chat: out of memory");
-    if (!r && !k->begun) {              /* the first: all of it */
-        void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
-        if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
-        else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
-        else { memcpy(p, n ? c->j.out : "", n); k->text = (char *)p; }
-        k->n = n; k->begun = !r;
-    } else if (!r) {
-        for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
-        k->n = i;
-    }
-    gpti_free(k->mem, ids);
-    return r;
 }
 
 static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
@@ -14821,51 +14788,44 @@ GPT_API const char *gpt_chat_family(const gpt_model *m) {
     return m && m->info.chat_template && *m->info.chat_template ? "jinja" : NULL;
 }
 
-GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
-    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
+/* gpt_chat_format and gpt_chat_tokenize: out has room for max bytes or ids. */
+static gpt_result gpti_chat_give(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, int tokens, void *out, size_t max, size_t *n, gpt_error *err) {
     const gpti_mem *mem = gpti_chat_mem(m);
-    gpti_common k;
+    void *common = NULL;
     gpti_chat c;
-    gpt_result r;
-    gpti_clear(err);
-    if (n) *n = 0;
-    if (!n || (size && !text)) return gpti_fail(err, GPT_E_ARG,
-        "gpt_chat_format: n must not be NULL, nor text with a size");
-    memset(&k, 0, sizeof k);
-    k.mem = mem;
-    r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
-    if (!r && c.params->common) r = gpti_chat_common(&c, mem, err, gpti_chat_same, &k);
-    else if (!r) r = gpti_chat_render(&c, mem, err);
-    if (!r) {
-        *n = c.params->common ? k.n : c.j.n_out;
-        if (gpti_min(*n, size)) memcpy(text, c.params->common ? k.text : c.j.out, gpti_min(*n, size));
+    gpt_result r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
+    *n = 0;
+    if (!r && c.params->common) r = gpti_chat_common(&c, tokens, &common, n, mem, err);
+    else if (!r) {
+        r = gpti_chat_render(&c, mem, err);
+        if (!r && tokens) r = gpti_chat_encode(&c, (gpt_token *)out, max, n, NULL, mem, err);
+        else *n = c.j.n_out;
     }
-    gpti_free(mem, k.text);
+    if (r) *n = 0;
+    else if (gpti_min(*n, max) && (common || !tokens))
+        memcpy(out, common ? common : c.j.out, gpti_min(*n, max) * (tokens ? sizeof(gpt_token) : 1));
+    gpti_free(mem, common);
     gpti_chat_free(&c, mem);
     return r;
 }
 
-GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
-    const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
-    gpti_common k;
-    gpti_chat c;
-    gpt_result r;
+GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
     gpti_clear(err);
     if (n) *n = 0;
-    if (!m || !n || (max && !ids)) return gpti_fail(err, GPT_E_ARG,
-        "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
-    memset(&k, 0, sizeof k);
-    k.mem = &m->mem; k.tokens = 1;
-    r = gpti_chat_settle(&c, m, messages, n_message, chat, &m->mem, err);
-    if (!r && c.params->common) {
-        r = gpti_chat_common(&c, &m->mem, err, gpti_chat_same, &k);
-        *n = r ? 0 : k.n;
-        if (gpti_min(*n, max)) memcpy(ids, k.ids, gpti_min(*n, max) * sizeof *ids);
-    } else if (!r && !(r = gpti_chat_render(&c, &m->mem, err))) r = gpti_chat_encode(&c, ids, max, n, NULL, &m->mem,
-        err);
-    gpti_free(&m->mem, k.ids);
-    gpti_chat_free(&c, &m->mem);
-    return r;
+    if (!n || (size && !text))
+        return gpti_fail(err, GPT_E_ARG, "gpt_chat_format: n must not be NULL, nor text with a size");
+    return gpti_chat_give(m, messages, n_message, chat, 0, text, size, n, err);
+}
+
+GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+    gpti_clear(err);
+    if (n) *n = 0;
+    if (!m || !n || (max && !ids))
+        return gpti_fail(err, GPT_E_ARG, "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
+    return gpti_chat_give(m, messages, n_message, chat, 1, ids, max, n, err);
 }
 
 /* The ids of the conversation, in memory for the caller to free. A byte is at most GPTI_TOK_GROW ids and one
@@ -14917,23 +14877,25 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
+static const char *gpti_str_last(gpti_str s, const char *what) {        /* the last place of what in s, or NULL */
+    const char *p, *last = NULL;
+    for (; (p = gpti_str_find(s, what)) != NULL; s.n -= (size_t)(p + 1 - s.p), s.p = p + 1) last = p;
+    return last;
+}
+
 /* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
  * one, or neither: then the model may. A constraint waits for its end. */
 static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
     gpti_generation *g = s->gen;
     gpti_str tail = { "", 0 };
-    const char *p, *open = NULL, *close = NULL;
+    const char *open, *close;
     size_t i, k;
     for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
          (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
     if (i == GPTI_N_THOUGHT) return;
     for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
     if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
-        tail.p = p + 1) open = p;
-    tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
-        tail.p = p + 1) close = p;
+    open = gpti_str_last(tail, gpti_thoughts[i].open); close = gpti_str_last(tail, gpti_thoughts[i].close);
     g->thought = (int)i;
     g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
     if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s,
