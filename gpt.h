@@ -12106,9 +12106,10 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
  * them: what is copied costs steps too.
  *
  * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
- * as json.dumps writes, no changing of lists and dicts. Where they are more, these are refused by name:
- * include, import, extends, block, recursive loops, chained comparisons, *args. Integers have 64
- * bits; upper and lower know Latin, Greek and Cyrillic letters. */
+ * as json.dumps writes, no changing of lists and dicts. What no published template uses is refused by
+ * name: include, import, extends, block, recursive loops, chained comparisons, *args, **, % on strings,
+ * most of the filters and tests. Integers have 64 bits; upper and lower know Latin, Greek and Cyrillic
+ * letters. */
 enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
 
 enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPTI_J_STR, GPTI_J_LIST, GPTI_J_TUPLE,
@@ -12118,7 +12119,7 @@ typedef struct gpti_jval {
     /* of a string 1: markup, what is added to it is escaped for HTML, 2: a number; of a list 1: a generator, 2: a view,
      * 3: a range */
     uint8_t  kind, mark;
-    uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
+    uint32_t n;         /* bytes; elements; pairs of key and value */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
 
@@ -12246,6 +12247,11 @@ static double gpti_j_number(gpti_jval v) { return v.kind == GPTI_J_FLOAT ? v.u.f
 
 static void gpti_j_push(gpti_jinja *j, gpti_jval v) {
     if (GPTI_J_ROOM_FOR(j, stack, 1)) j->stack[j->n_stack++] = v;
+}
+static void gpti_j_push_from(gpti_jinja *j, size_t at, size_t n) {      /* val[at, at + n) */
+    if (!GPTI_J_ROOM_FOR(j, stack, n)) return;
+    if (n) memcpy(j->stack + j->n_stack, j->val + at, n * sizeof *j->val);
+    j->n_stack += n;
 }
 static gpti_jval gpti_j_pop(gpti_jinja *j) { return j->n_stack ? j->stack[--j->n_stack] : gpti_j_undefined(); }
 
@@ -12499,10 +12505,10 @@ static void gpti_j_leave(gpti_jinja *j) {
 /* ---- Printing ---- */
 
 static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
-    if (!gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
+    if (!n || !gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
         !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
-    if (n) memcpy(j->out + j->n_out, p, n);
-    if (n) memset(j->out_own + j->n_out, own, n);
+    memcpy(j->out + j->n_out, p, n);
+    memset(j->out_own + j->n_out, own, n);
     j->n_out += n;
 }
 
@@ -12776,10 +12782,9 @@ static gpti_jval gpti_j_pairs(gpti_jinja *j, gpti_jval dict, int what) {       /
 
 static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
     const size_t from = j->n_out, base = j->n_stack;
-    size_t i;
     for (; times > 0 && v.n && !j->fail && gpti_j_spend(j, 1); times--) {
         if (v.kind == GPTI_J_STR) gpti_j_put_string(j, v);
-        else for (i = 0; i < v.n; i++) gpti_j_push(j, j->val[v.u.at + i]);
+        else gpti_j_push_from(j, v.u.at, v.n);
     }
     return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, j->n_stack - base);
 }
@@ -12792,7 +12797,7 @@ enum { GPTI_JF_LOWER, GPTI_JF_UPPER, GPTI_JF_CAPITAL, GPTI_JF_TITLE, GPTI_JF_TIT
        GPTI_JF_RSTRIP, GPTI_JF_STRIP, GPTI_JF_SELECT, GPTI_JF_SELECTATTR, GPTI_JF_REJECT, GPTI_JF_REJECTATTR,
        GPTI_JF_MAP, GPTI_JF_UNIQUE /* the last one that may meet itself */, GPTI_JF_DEFAULT, GPTI_JF_DICT,
        GPTI_JF_DICTSORT, GPTI_JF_ENDSWITH, GPTI_JF_FIRST, GPTI_JF_FORMAT, GPTI_JF_GET, GPTI_JF_INDENT, GPTI_JF_INT,
-       GPTI_JF_FLOAT, GPTI_JF_ITEMS, GPTI_JF_KEYS, GPTI_JF_VALUES, GPTI_JF_JOIN, GPTI_JF_JOIN_THESE, GPTI_JF_LAST,
+       GPTI_JF_ITEMS, GPTI_JF_KEYS, GPTI_JF_VALUES, GPTI_JF_JOIN, GPTI_JF_JOIN_THESE, GPTI_JF_LAST,
        GPTI_JF_LENGTH, GPTI_JF_LIST, GPTI_JF_MIN, GPTI_JF_MAX, GPTI_JF_NAMESPACE, GPTI_JF_RAISE, GPTI_JF_RANGE,
        GPTI_JF_REPLACE, GPTI_JF_REVERSE, GPTI_JF_SAFE, GPTI_JF_SORT, GPTI_JF_SPLIT, GPTI_JF_STARTSWITH,
        GPTI_JF_STRFTIME, GPTI_JF_STRING, GPTI_JF_TOJSON };
@@ -12804,8 +12809,8 @@ static const struct { char name[16], of[3]; uint8_t code; char keys[41]; } gpti_
     { "d", "f", GPTI_JF_DEFAULT, "default_value boolean" },
     { "default", "f", GPTI_JF_DEFAULT, "default_value boolean" }, { "dict", "g", GPTI_JF_DICT, "**" },
     { "dictsort", "f", GPTI_JF_DICTSORT, "case_sensitive by reverse" }, { "endswith", "s", GPTI_JF_ENDSWITH, "end" },
-    { "first", "f", GPTI_JF_FIRST, "" }, { "float", "f", GPTI_JF_FLOAT, "default" },
-    { "format", "s", GPTI_JF_FORMAT, "**" }, { "get", "d", GPTI_JF_GET, "key default" },
+    { "first", "f", GPTI_JF_FIRST, "" }, { "format", "s", GPTI_JF_FORMAT, "*" },
+    { "get", "d", GPTI_JF_GET, "key default" },
     { "indent", "f", GPTI_JF_INDENT, "width first blank" }, { "int", "f", GPTI_JF_INT, "default" },
     { "items", "fd", GPTI_JF_ITEMS, "" }, { "join", "f", GPTI_JF_JOIN, "d attribute" },
     { "join", "s", GPTI_JF_JOIN_THESE, "list" }, { "keys", "d", GPTI_JF_KEYS, "" }, { "last", "f", GPTI_JF_LAST, "" },
@@ -12985,31 +12990,20 @@ static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep, gpti_
     return gpti_j_printed(j, from);
 }
 
-/* text.format(...): {} {0} {name} */
+/* text.format(...), whose fields are {} */
 static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) {
     const size_t begin = j->n_out;
     gpti_jval v;
-    size_t i, k;
+    size_t i;
     uint32_t next = 0;
-    for (i = 0; i < s.n && !j->fail; i = k) {
-        const char *p = j->text + s.u.at;
-        char name[GPTI_SHOWN];
-        gpti_str field;
-        gpti_jargs named = *a;
-        for (k = i; k < s.n && p[k] != '{' && p[k] != '}'; k++) {}
-        gpti_j_put_string(j, gpti_j_part(s, i, k - i));
-        if (k == s.n) break;
-        if (k + 1 < s.n && p[k + 1] == p[k]) { gpti_j_put_string(j, gpti_j_part(s, k, 1)); k += 2; continue; }
-        for (i = ++k; k < s.n && p[k] != '}'; k++) {}
-        field.p = p + i; field.n = k++ - i;
-        gpti_show(name, field);
-        if (k > s.n || p[i - 1] == '}' || field.n >= sizeof name || strpbrk(name, ":!.["))
-            gpti_j_fail(j, GPT_E_UNSUPPORTED, "format: a field {%s}", name);
-        named.keys = name;
-        if (gpti_json_digits(field.p, field.p + field.n) < field.p + field.n) named.n = 0;
-        if (!gpti_j_arg(j, &named, !field.n ? next++ : named.n ? (uint32_t)atoi(name) : 0, &v))
-            gpti_j_fail(j, GPT_E_FORMAT, "format: there is no value for {%s}", name);
-        gpti_j_print(j, v);
+    for (i = 0; i < s.n && !j->fail; i++) {
+        const char *p = j->text + s.u.at + i, behind = i + 1 < s.n ? p[1] : ' ';
+        const int brace = *p == '{' || *p == '}';
+        if (!brace || behind == *p) gpti_j_put_string(j, gpti_j_part(s, i, 1));
+        else if (*p == '}' || behind != '}') gpti_j_fail(j, GPT_E_UNSUPPORTED, "format: a field that is not {}");
+        else if (!gpti_j_arg(j, a, next++, &v)) gpti_j_fail(j, GPT_E_FORMAT, "format: too few values");
+        else gpti_j_print(j, v);
+        i += (size_t)brace;
     }
     return gpti_j_printed(j, begin);
 }
@@ -13042,8 +13036,7 @@ static gpti_jval gpti_j_indent(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) 
     return gpti_j_printed(j, from);
 }
 
-/* What int and float make of v. */
-static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jval otherwise) {
+static gpti_jval gpti_j_to_int(gpti_jinja *j, gpti_jval v, gpti_jval otherwise) {
     gpti_str s;
     const char *p, *end;
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
@@ -13061,10 +13054,8 @@ static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jva
         if (p != end) return otherwise;
         v = gpti_j_read_number(s);
     }
-    if (!gpti_j_is_number(v)) return otherwise;
-    if (real) { v.u.f = gpti_j_number(v); v.kind = GPTI_J_FLOAT; return v; }
-    if (v.kind != GPTI_J_FLOAT) return gpti_j_int(v.u.i);
-    return v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
+    if (gpti_j_is_int(v)) return gpti_j_int(v.u.i);
+    return v.kind == GPTI_J_FLOAT && v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
 }
 
 /* The caller's date in strftime's form. */
@@ -13359,7 +13350,7 @@ static gpti_jval gpti_j_dict_of(gpti_jinja *j, int space, const gpti_jargs *a) {
     if (a->n) {
         v = j->stack[a->at];
         if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_UNSUPPORTED, "dict or namespace of %s", gpti_j_kind(v));
-        for (i = 0; i < 2 * (size_t)v.n && !j->fail; i++) gpti_j_push(j, j->val[v.u.at + i]);
+        else gpti_j_push_from(j, v.u.at, 2 * (size_t)v.n);
     }
     for (i = 0; i < 2 * (size_t)a->names && !j->fail; i++) gpti_j_push(j, j->stack[a->at + a->n + i]);
     v = gpti_j_make(j, GPTI_J_DICT, j->n_stack - base);
@@ -13371,9 +13362,8 @@ static gpti_jval gpti_j_dict_of(gpti_jinja *j, int space, const gpti_jargs *a) {
 static void gpti_j_set_member(gpti_jinja *j, gpti_jval space, gpti_str name, gpti_jval v) {
     const gpti_jval key = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n), dict = j->val[space.u.at];
     const size_t at = gpti_j_find_key(j, dict, key), base = j->n_stack;
-    size_t i;
     if (at) { j->val[at] = v; return; }
-    for (i = 0; i < 2 * (size_t)dict.n && !j->fail; i++) gpti_j_push(j, j->val[dict.u.at + i]);
+    gpti_j_push_from(j, dict.u.at, 2 * (size_t)dict.n);
     gpti_j_push(j, key); gpti_j_push(j, v);
     v = gpti_j_make(j, GPTI_J_DICT, j->n_stack - base);
     if (!j->fail) j->val[space.u.at] = v;
@@ -13422,9 +13412,7 @@ static gpti_jval gpti_j_apply(gpti_jinja *j, gpti_jval v, int which, gpti_jargs 
         for (k = 0; k < x.n; k++)
             if (j->val[x.u.at + k].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + k], "join");
         return gpti_j_join(j, x, v, nothing);
-    case GPTI_JF_INT: case GPTI_JF_FLOAT:
-        return gpti_j_to_number(j, v, code == GPTI_JF_FLOAT, a->n + a->names ? x :
-                                gpti_j_to_number(j, gpti_j_int(0), code == GPTI_JF_FLOAT, nothing));
+    case GPTI_JF_INT: return gpti_j_to_int(j, v, a->n + a->names ? x : gpti_j_int(0));
     case GPTI_JF_LENGTH:
         if (v.kind != GPTI_J_UNDEFINED && (v.kind < GPTI_J_STR || v.kind > GPTI_J_DICT || (v.kind == GPTI_J_LIST &&
             mark == 1))) return gpti_j_bad(j, v, "length");
@@ -13554,9 +13542,8 @@ static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jv
         return v;
     }
     if (code == GPTI_J_ADD && gpti_j_is_list(a) && a.kind == b.kind) {
-        size_t i;
-        for (i = 0; i < (size_t)a.n + b.n && !j->fail; i++)
-            gpti_j_push(j, j->val[i < a.n ? a.u.at + i : b.u.at + (i - a.n)]);
+        gpti_j_push_from(j, a.u.at, a.n);
+        gpti_j_push_from(j, b.u.at, b.n);
         return gpti_j_make(j, a.kind, (size_t)a.n + b.n);
     }
     if (code == GPTI_J_MOD && a.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a string %% values");
@@ -13698,13 +13685,14 @@ static void gpti_j_expected(gpti_jinja *j, const char *what) {
     gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, gpti_show(shown, s));
 }
 
+static void gpti_j_go(gpti_jinja *j, size_t to) {           /* on to there, counting lines */
+    for (; j->pos < to; j->pos++) j->line_at += j->text[j->pos] == '\n';
+}
+
 static size_t gpti_j_skip_space(gpti_jinja *j) {
     const size_t from = j->pos;
     size_t k;
-    while (j->pos < j->end && (k = gpti_chat_space(j->text + j->pos, j->end - j->pos)) > 0) {
-        j->line_at += j->text[j->pos] == '\n';
-        j->pos += k;
-    }
+    while (j->pos < j->end && (k = gpti_chat_space(j->text + j->pos, j->end - j->pos)) > 0) gpti_j_go(j, j->pos + k);
     return j->pos - from;
 }
 
@@ -13723,7 +13711,7 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
     gpti_jval v;
     int escaped = 0;
     for (; j->pos < j->end && gpti_j_char(j, 0) != quote; j->pos++) {
-        if (gpti_j_char(j, 0) == '\\') { escaped = 1; j->line_at += gpti_j_char(j, 0) == '\n'; j->pos++; }
+        if (gpti_j_char(j, 0) == '\\') { escaped = 1; j->pos++; }
         j->line_at += gpti_j_char(j, 0) == '\n';
     }
     if (j->pos >= j->end) { gpti_j_expected(j, "a quotation mark"); return; }
@@ -14417,15 +14405,16 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
 }
 
 static void gpti_j_comment(gpti_jinja *j) {               /* over it, and what trimming takes off behind it */
-    int sign = 0;
-    while (j->pos + 1 < j->end && (gpti_j_char(j, 0) != '#' || gpti_j_char(j, 1) != '}')) {
-        sign = gpti_j_char(j, 0);
-        j->line_at += sign == '\n';
-        j->pos++;
-    }
-    if (j->pos + 1 >= j->end) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
+    const size_t from = j->pos;
+    gpti_str source;
+    size_t end;
+    source.p = j->text; source.n = j->end;
+    end = gpti_j_search(j, source, gpti_str_of("#}"), from);
+    if (end == SIZE_MAX) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
+    if (j->fail) return;
+    gpti_j_go(j, end);
     j->pos += 2;
-    gpti_j_trim(j, sign, 1);
+    gpti_j_trim(j, end > from ? j->text[end - 1] : 0, 1);
 }
 
 static void gpti_j_compile(gpti_jinja *j) {
@@ -14442,10 +14431,9 @@ static void gpti_j_compile(gpti_jinja *j) {
             to = p ? (size_t)(p - j->text) : j->end;
             if (to + 1 < j->end && (j->text[to + 1] == '{' || j->text[to + 1] == '%' || j->text[to + 1] == '#')) break;
         }
-        j->pos = to;
+        to = gpti_min(to, j->end);
+        gpti_j_go(j, to);
         if (to < j->end) { tag = gpti_j_char(j, 1); sign = gpti_j_char(j, 2); }
-        else to = j->end;
-        for (at = from; at < to; at++) j->line_at += j->text[at] == '\n';
         j->line = j->line_at;
         at = to;
         line = sign != '-' && sign != '+' && tag && tag != '{';       /* lstrip_blocks */
@@ -14646,8 +14634,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     return GPT_OK;
 }
 
-static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own);
-    memset(&c->j, 0, sizeof c->j); }
+static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own); }
 
 static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) {
     gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
