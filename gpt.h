@@ -12095,21 +12095,19 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
  * [CHAT] Messages to text: the file's chat template is run
  * ==================================================================== */
 
-/* A chat template is a program in Jinja. gpti_j_compile makes instructions of it, gpti_j_run works them
- * off on a stack of values; what they print is the text. Neither calls itself: what is open (brackets,
- * tags, scopes, lists in lists) is on stacks of their own.
+/* A chat template is a program in Jinja. gpti_j_compile makes instructions of it, gpti_j_run works them off on a
+ * stack of values; what they print is the text. Neither calls itself: what is open (brackets, tags, scopes, lists in
+ * lists) is on stacks of their own.
  *
- * All bytes of all strings lie in one pool, text; own says of each whether the template wrote it (1) or
- * a message, a tool or a variable (0), so that no content can spell a control token. Strings and lists
- * never change: a slice is a place in the pool. Memory only grows, until all is given back at once;
- * GPTI_J_ROOM and GPTI_J_STEPS are the bounds, and a byte of template, messages and variables adds to
- * them: what is copied costs steps too.
+ * All bytes of all strings lie in one pool, text; own says of each whether the template wrote it (1) or a message, a
+ * tool or a variable (0), so that no content can spell a control token. Strings and lists never change: a slice is a
+ * place in the pool. Memory only grows, until all is given back at once; GPTI_J_ROOM and GPTI_J_STEPS are the
+ * bounds, and a byte of template, messages and variables adds to them: what is copied costs steps too.
  *
- * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
- * as json.dumps writes, no changing of lists and dicts. What no published template uses is refused by
- * name: include, import, extends, block, recursive loops, chained comparisons, *args, **, % on strings,
- * most of the filters and tests. Integers have 64 bits; upper and lower know Latin, Greek and Cyrillic
- * letters. */
+ * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson as
+ * json.dumps writes, no changing of lists and dicts. What no published template uses is refused by name: include,
+ * import, extends, block, recursive loops, chained comparisons, *args, **, % on strings, format's fields other than
+ * {}, many filters and tests. Integers have 64 bits; upper and lower know Latin, Greek and Cyrillic letters. */
 enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
 
 enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPTI_J_STR, GPTI_J_LIST, GPTI_J_TUPLE,
@@ -12291,10 +12289,9 @@ static gpti_jval gpti_j_join2(gpti_jinja *j, gpti_jval a, gpti_jval b) {
     return s;
 }
 
+static gpti_str gpti_j_span(const char *p, size_t n) { gpti_str s; s.p = p; s.n = n; return s; }
 static gpti_str gpti_j_str(const gpti_jinja *j, gpti_jval v) {
-    gpti_str s;
-    s.p = j->text + v.u.at; s.n = v.kind == GPTI_J_STR ? v.n : 0;
-    return s;
+    return gpti_j_span(j->text + v.u.at, v.kind == GPTI_J_STR ? v.n : 0);
 }
 static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
     return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
@@ -12447,9 +12444,7 @@ static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
 }
 
 static gpti_str gpti_j_name_text(const gpti_jinja *j, uint32_t name) {
-    gpti_str s;
-    s.p = j->text + j->name[name].at; s.n = j->name[name].n;
-    return s;
+    return gpti_j_span(j->text + j->name[name].at, j->name[name].n);
 }
 
 static void gpti_j_bind(gpti_jinja *j, uint32_t name, gpti_jval v) {
@@ -12877,23 +12872,22 @@ static int64_t gpti_j_arg_int(gpti_jinja *j, const gpti_jargs *a, uint32_t i, in
 
 /* ---- Strings ---- */
 
-static uint32_t gpti_j_lower(uint32_t u) {
-    if ((u >= 'A' && u <= 'Z') || (u >= 0xC0 && u <= 0xDE && u != 0xD7) || (u >= 0x391 && u <= 0x3A9 && u != 0x3A2) ||
-        (u >= 0x410 && u <= 0x42F)) return u + 32;
-    if (u >= 0x400 && u <= 0x40F) return u + 80;
-    if (u == 0x178) return 0xFF;
-    if ((u >= 0x139 && u <= 0x148) || (u >= 0x179 && u <= 0x17E)) return u + (u & 1);
-    if ((u >= 0x100 && u <= 0x177 && u != 0x130 && u != 0x131 && u != 0x138) || (u >= 0x460 && u <= 0x481) ||
-        (u >= 0x48A && u <= 0x4BF) || (u >= 0x4D0 && u <= 0x52F)) return u + !(u & 1);
-    return u;
-}
+/* Capitals: each from first to last, or every second one, and how far behind it its small letter is. */
+static const struct { uint16_t first, last, every; int16_t by; } gpti_j_letters[] = {
+    { 'A', 'Z', 1, 32 }, { 0xC0, 0xD6, 1, 32 }, { 0xD8, 0xDE, 1, 32 }, { 0x100, 0x12E, 2, 1 }, { 0x132, 0x136, 2, 1 },
+    { 0x139, 0x147, 2, 1 }, { 0x14A, 0x176, 2, 1 }, { 0x178, 0x178, 1, -121 }, { 0x179, 0x17D, 2, 1 },
+    { 0x391, 0x3A1, 1, 32 }, { 0x3A3, 0x3A9, 1, 32 }, { 0x400, 0x40F, 1, 80 }, { 0x410, 0x42F, 1, 32 },
+    { 0x460, 0x480, 2, 1 }, { 0x48A, 0x4BE, 2, 1 }, { 0x4D0, 0x52E, 2, 1 }
+};
 
-static uint32_t gpti_j_upper(uint32_t u) {
-    static const uint32_t steps[] = { 1, 32, 80 };
+static uint32_t gpti_j_letter(uint32_t u, int upper) {
     size_t i;
-    if (u == 0xFF) return 0x178;
-    if (u == 0x3C2) return 0x3A3;
-    for (i = 0; i < 3; i++) if (u > steps[i] && gpti_j_lower(u - steps[i]) == u) return u - steps[i];
+    if (upper && u == 0x3C2) return 0x3A3;              /* sigma at a word's end */
+    for (i = 0; i < sizeof gpti_j_letters / sizeof *gpti_j_letters; i++) {
+        const uint32_t by = (uint32_t)gpti_j_letters[i].by, capital = upper ? u - by : u;
+        if (capital >= gpti_j_letters[i].first && capital <= gpti_j_letters[i].last &&
+            (capital - gpti_j_letters[i].first) % gpti_j_letters[i].every == 0) return upper ? capital : u + by;
+    }
     return u;
 }
 
@@ -12906,8 +12900,8 @@ static gpti_jval gpti_j_case(gpti_jinja *j, gpti_jval s, int how) {
         char buf[4];
         const char *p = j->text + s.u.at + i;
         k = gpti_utf8(p, s.n - i, &u);
-        c = how == GPTI_JF_UPPER || (how > GPTI_JF_UPPER && begin) ? gpti_j_upper(u) : gpti_j_lower(u);
-        begin = how == GPTI_JF_TITLE ? gpti_j_lower(u) == u && gpti_j_upper(u) == u :
+        c = gpti_j_letter(u, how == GPTI_JF_UPPER || (how > GPTI_JF_UPPER && begin));
+        begin = how == GPTI_JF_TITLE ? gpti_j_letter(u, 0) == u && gpti_j_letter(u, 1) == u :
             how == GPTI_JF_TITLE_WORDS && (gpti_chat_space(p, k) || (u < 128 && strchr("-({[<", (int)u)));
         if (c == u) gpti_j_put_string(j, gpti_j_part(s, i, k));
         else gpti_j_put(j, buf, gpti_put_utf8(buf, c), j->own[s.u.at + i]);
@@ -12917,10 +12911,8 @@ static gpti_jval gpti_j_case(gpti_jinja *j, gpti_jval s, int how) {
 
 /* Does strip() take this character off? */
 static int gpti_j_goes(gpti_jinja *j, gpti_jval chars, const char *p, size_t n) {
-    gpti_str one;
-    one.p = p; one.n = n;
     if (chars.kind != GPTI_J_STR) return gpti_chat_space(p, n) > 0;
-    return gpti_j_search(j, gpti_j_str(j, chars), one, 0) != SIZE_MAX;
+    return gpti_j_search(j, gpti_j_str(j, chars), gpti_j_span(p, n), 0) != SIZE_MAX;
 }
 
 /* Without white space, or the characters of `chars`, at its beginning (sides & 1) and end (sides & 2). */
@@ -13089,9 +13081,8 @@ static gpti_jval gpti_j_loop_attr(gpti_jinja *j, gpti_jval loop, gpti_str name) 
     const gpti_jframe *f = &j->frame[loop.u.at];
     const int64_t i = (int64_t)f->index - 1, n = f->list.n;
     const int which = gpti_j_which(names, name);
-    int64_t count[5];
+    const int64_t count[5] = { i + 1, i, n - i, n - i - 1, n };
     char shown[GPTI_SHOWN];
-    count[0] = i + 1; count[1] = i; count[2] = n - i; count[3] = n - i - 1; count[4] = n;
     if (which < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "loop.%s", gpti_show(shown, name));
     else if (which < 5) return gpti_j_int(count[which]);
     else if (which < 7) return gpti_j_bool(which == 5 ? i == 0 : i == n - 1);
@@ -13680,9 +13671,8 @@ static int gpti_j_char(const gpti_jinja *j, size_t k) { return j->pos + k < j->e
 
 static void gpti_j_expected(gpti_jinja *j, const char *what) {
     char shown[GPTI_SHOWN];
-    gpti_str s;
-    s.p = j->text + j->pos; s.n = gpti_min(j->end - j->pos, 24);
-    gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, gpti_show(shown, s));
+    gpti_show(shown, gpti_j_span(j->text + j->pos, gpti_min(j->end - j->pos, 24)));
+    gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, shown);
 }
 
 static void gpti_j_go(gpti_jinja *j, size_t to) {           /* on to there, counting lines */
@@ -13750,7 +13740,6 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
 
 static void gpti_j_number_token(gpti_jinja *j) {
     char buf[64];
-    gpti_str s;
     size_t n = 0, k;
     int c;
     for (k = 0; (c = gpti_j_char(j, k)) != 0 && n < sizeof buf; k++) {
@@ -13762,8 +13751,7 @@ static void gpti_j_number_token(gpti_jinja *j) {
         buf[n++] = (char)(c < 'A' ? c : low);
     }
     j->pos += k;
-    s.p = buf; s.n = n;
-    j->tk_val = gpti_j_number_value(j, s);
+    j->tk_val = gpti_j_number_value(j, gpti_j_span(buf, n));
 }
 
 /* The next token of the tag; at the tag's end what trimming takes off behind it is gone too. */
@@ -13784,15 +13772,13 @@ static void gpti_j_next(gpti_jinja *j) {
         }
     }
     if (c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
-        gpti_str s;
         size_t n = 1;
         for (; (d = gpti_j_char(j, n)) == '_' || (d >= 'a' && d <= 'z') || (d >= 'A' && d <= 'Z') ||
             (d >= '0' && d <= '9'); n++) {}
-        s.p = j->text + j->pos; s.n = n;
         j->tk = GPTI_J_T_NAME;
         j->tk_val = gpti_j_val(GPTI_J_STR, j->pos, n);
+        j->tk_name = gpti_j_name(j, gpti_j_str(j, j->tk_val));
         j->pos += n;
-        j->tk_name = gpti_j_name(j, s);
         return;
     }
     if (c >= '0' && c <= '9') { j->tk = GPTI_J_T_NUM; gpti_j_number_token(j); return; }
@@ -14405,11 +14391,7 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
 }
 
 static void gpti_j_comment(gpti_jinja *j) {               /* over it, and what trimming takes off behind it */
-    const size_t from = j->pos;
-    gpti_str source;
-    size_t end;
-    source.p = j->text; source.n = j->end;
-    end = gpti_j_search(j, source, gpti_str_of("#}"), from);
+    const size_t from = j->pos, end = gpti_j_search(j, gpti_j_span(j->text, j->end), gpti_str_of("#}"), from);
     if (end == SIZE_MAX) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
     if (j->fail) return;
     gpti_j_go(j, end);
@@ -14460,12 +14442,10 @@ static void gpti_j_compile(gpti_jinja *j) {
 }
 
 static void gpti_j_free(gpti_jinja *j) {
-    void *table[13];
+    void *const table[] = { j->text, j->own, j->val, j->stack, j->op, j->name, j->bucket, j->bind, j->macro, j->open,
+        j->frame, j->out, j->out_own };
     size_t i;
-    table[0] = j->text; table[1] = j->own; table[2] = j->val; table[3] = j->stack; table[4] = j->op; table[5] = j->name;
-    table[6] = j->bucket; table[7] = j->bind; table[8] = j->macro; table[9] = j->open; table[10] = j->frame;
-    table[11] = j->out; table[12] = j->out_own;
-    for (i = 0; i < 13; i++) gpti_free(j->mem, table[i]);
+    for (i = 0; i < sizeof table / sizeof *table; i++) gpti_free(j->mem, table[i]);
 }
 
 /* A template's text, line ends as Jinja has them; n_more: bytes of messages and variables. */
@@ -14565,8 +14545,9 @@ static size_t gpti_chat_compose(const gpti_chat_row *row, char *out, size_t size
         "{% if m.role == 'system' %}", *row->system == 1 ? "{% set ns.s = '" : "{{ '",
         *row->system == 1 ? "' %}" : "' }}",
         "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
-        "' }}{% elif m.role == 'assistant' %}{{ '", "' }}{% else %}{{ raise_exception('expected the role system, user or "
-        "assistant, found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
+        "' }}{% elif m.role == 'assistant' %}{{ '",
+        "' }}{% else %}{{ raise_exception('expected the role system, user or assistant, found ' ~ m.role) }}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
     size_t at = gpti_chat_raw(out, size, 0, row->head, strlen(row->head)), i;
     for (i = 0; i < 7; i++) {
         at = gpti_chat_raw(out, size, at, code[i], strlen(code[i]));
@@ -14620,8 +14601,8 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
         c->source = gpti_str_of(m && m->info.chat_template ? m->info.chat_template : "");
         c->from_file = 1;
         if (!c->source.n)
-            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one as "
-                             "jinja, or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one "
+                             "as jinja, or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
     }
     if (own.user) {
         c->source.n = gpti_chat_compose(&own, NULL, 0);
@@ -14977,13 +14958,15 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
         { "llama3", GPTI_L3_ROW("") },
         { "llama3.1 llama3.2 llama3.3", GPTI_L3_ROW("{{ '" GPTI_L3("system") "Cutting Knowledge Date: December 2023\n"
           "Today Date: ' ~ (strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024') ~ '\n\n' }}"
-          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}{% endif %}"
+          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}"
+          "{% endif %}"
           "<|eot_id|>") },
         { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_BOS, GPTI_FOLD, "[INST] {text} [/INST]",
           "{text}{eos}", "" },
         { "mistral-v3", GPTI_BOS, GPTI_FOLD, "[INST] {text}[/INST]", " {text|trim}{eos}", "" },
         { "mistral-v3-tekken mistral-nemo", GPTI_BOS, GPTI_FOLD, "[INST]{text}[/INST]", "{text}{eos}", "" },
-        { "mistral-v7", GPTI_BOS, "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]", "[INST] {text}[/INST]", " {text}{eos}", "" },
+        { "mistral-v7", GPTI_BOS, "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]", "[INST] {text}[/INST]", " {text}{eos}",
+          "" },
         { "mistral-v7-tekken mistral-small", GPTI_BOS, "[SYSTEM_PROMPT]{text}[/SYSTEM_PROMPT]", "[INST]{text}[/INST]",
           "{text}{eos}", "" },
         { "gemma gemma2 gemma3", GPTI_BOS, GPTI_FOLD, "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
@@ -14992,8 +14975,9 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
           "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n" },
         { "phi4-mini", GPTI_MAY, "<|system|>{text}<|end|>", "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
           "<|assistant|>" },
-        { "phi4", GPTI_MAY, "<|im_start|>system<|im_sep|>{text}<|im_end|>", "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>" },
+        { "phi4", GPTI_MAY, "<|im_start|>system<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>user<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>" },
         { "zephyr tinyllama stablelm2", GPTI_MAY, "<|system|>\n{text}{eos}\n", "<|user|>\n{text}{eos}\n",
           "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n" },
         { "olmo2 falcon3 tulu3", GPTI_MAY, "<|system|>\n{text}\n", "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
@@ -15003,19 +14987,21 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
         { "deepseek-r1", GPTI_DS_ROW("{answer}", "<think>\n") },
         { "granite granite3", GPTI_GRANITE_ROW("") },
         { "granite3.1", GPTI_GRANITE_ROW("{% if messages[0].role != 'system' %}{{ '" GPTI_GRANITE("system")
-          "Knowledge Cutoff Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now "
-          "is defined) ~ 'You are Granite, developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}") },
+          "Knowledge Cutoff Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if "
+          "strftime_now is defined) ~ 'You are Granite, developed by IBM. You are a helpful AI "
+          "assistant.<|end_of_text|>\n' }}{% endif %}") },
         { "command-r", GPTI_BOS, GPTI_COHERE("SYSTEM", "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("USER",
           "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("CHATBOT", "{text|trim}<|END_OF_TURN_TOKEN|>"),
           GPTI_COHERE("CHATBOT", "") },
-        { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by "
-          "OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is "
-          "defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for "
-          "every message.<|end|>' }}", "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
+        { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained "
+          "by OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' "
+          "if strftime_now is defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel "
+          "must be included for every message.<|end|>' }}", "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
           "<|start|>user<|message|>{text}<|end|>", "<|start|>assistant<|channel|>final<|message|>{final}<|end|>",
           "<|start|>assistant" },
-        { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>", "GPT4 Correct User: {text}<|end_of_turn|>",
-          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:" },
+        { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>",
+          "GPT4 Correct User: {text}<|end_of_turn|>", "GPT4 Correct Assistant: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant:" },
         { "vicuna", GPTI_BOS, "{text} ", "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:" }
     };
     memcpy(out, rows, sizeof rows);
