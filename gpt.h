@@ -12128,8 +12128,8 @@ typedef struct gpti_jop { uint32_t a, b, line; int code; } gpti_jop;
 enum {
     GPTI_J_NOP, GPTI_J_CONST /* val[a] */, GPTI_J_LOAD /* name a */, GPTI_J_SLICE, GPTI_J_MAKE /* a values, kind b */,
     GPTI_J_CALL /* a arguments: positions, then << 16 names */, GPTI_J_CALL_METHOD /* the same, name b */,
-    GPTI_J_FILTER, GPTI_J_TEST, GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR, GPTI_J_JUMP /* to a */,
-    GPTI_J_NEXT /* or to a */, GPTI_J_KEPT, GPTI_J_WHOLE /* the body has run to its end */,
+    GPTI_J_FILTER, GPTI_J_TEST, GPTI_J_TEST_NOT, GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR,
+    GPTI_J_JUMP /* to a */, GPTI_J_NEXT /* or to a */, GPTI_J_KEPT, GPTI_J_WHOLE /* the body has run to its end */,
     GPTI_J_END_FOR /* to a if it did so once */, GPTI_J_SCOPE /* b: what it prints becomes a value */,
     GPTI_J_END_SCOPE /* b: the value is dropped */, GPTI_J_MACRO_HERE /* macro a */,
     GPTI_J_UNLESS_GIVEN /* name a, else to b */, GPTI_J_RETURN,
@@ -13489,7 +13489,7 @@ static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
     }
     if (which < 0 && called.kind == GPTI_J_FUNC && op->code <= GPTI_J_CALL_METHOD) which = (int)called.u.at;
     if (which >= 0) v = gpti_j_apply(j, self, which, &a);
-    else if (op->code == GPTI_J_TEST) v = gpti_j_bool(gpti_j_test(j, self, name, &a));
+    else if (op->code >= GPTI_J_TEST) v = gpti_j_bool(gpti_j_test(j, self, name, &a) == (op->code == GPTI_J_TEST));
     else if (op->code == GPTI_J_FILTER) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the filter '%s'", gpti_show(shown, name));
     else if (called.kind == GPTI_J_MACRO) { gpti_j_call_macro(j, called, &a); return; }
     else if (called.kind == GPTI_J_UNDEFINED && op->code == GPTI_J_CALL_METHOD)
@@ -13591,7 +13591,8 @@ static void gpti_j_run(gpti_jinja *j) {
             break;
         case GPTI_J_MAKE: gpti_j_push(j, gpti_j_make(j, (int)op.b, op.a)); break;
         case GPTI_J_OUT: gpti_j_print(j, a); break;
-        case GPTI_J_CALL: case GPTI_J_CALL_METHOD: case GPTI_J_FILTER: case GPTI_J_TEST: gpti_j_call(j, &op); break;
+        case GPTI_J_CALL: case GPTI_J_CALL_METHOD: case GPTI_J_FILTER: case GPTI_J_TEST:
+        case GPTI_J_TEST_NOT: gpti_j_call(j, &op); break;
         case GPTI_J_AND: case GPTI_J_OR:
             if (gpti_j_truth(j->stack[j->n_stack - 1]) == (op.code == GPTI_J_OR)) j->pc = op.a;
             else j->n_stack--;
@@ -13854,12 +13855,8 @@ static void gpti_j_reduce(gpti_jinja *j, int prec) {
         const gpti_jopen e = *gpti_j_top(j);
         if (e.kind < GPTI_J_OPERATOR || e.kind > GPTI_J_TEST_ARG || e.prec < prec) return;
         j->n_open--;
-        if (e.kind == GPTI_J_OPERATOR) gpti_j_emit(j, (int)e.code, 0, 0);
-        else if (e.kind == GPTI_J_SHORT) gpti_j_patch(j, e.jump);
-        else {
-            gpti_j_emit(j, GPTI_J_TEST, 1, e.target);
-            if (e.code) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
-        }
+        if (e.kind == GPTI_J_SHORT) gpti_j_patch(j, e.jump);
+        else gpti_j_emit(j, (int)e.code, e.kind == GPTI_J_TEST_ARG, e.target);
     }
 }
 
@@ -13899,11 +13896,6 @@ static void gpti_j_element(gpti_jinja *j) {
     e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
 }
 
-static void gpti_j_call_op(gpti_jinja *j, const gpti_jopen *e) {
-    gpti_j_emit(j, (int)e->code, e->count | e->names << 16, e->target);
-    if (e->code == GPTI_J_TEST && e->jump) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
-}
-
 /* A bracket's end, in front of which an element is (have) or, as after a comma, is not. 2 behind a filter's or
  * test's, else 1. */
 static int gpti_j_close(gpti_jinja *j, int token, int have) {
@@ -13924,29 +13916,30 @@ static int gpti_j_close(gpti_jinja *j, int token, int have) {
     if (e.kind == GPTI_J_BRACE && e.names != (uint32_t)have) gpti_j_expected(j, "a value");
     if (have && e.kind != GPTI_J_PAREN) { gpti_j_element(j); e = *gpti_j_top(j); }
     j->n_open--;
-    if (e.kind == GPTI_J_ARGS) gpti_j_call_op(j, &e);
+    if (e.kind == GPTI_J_ARGS) gpti_j_emit(j, (int)e.code, e.count | e.names << 16, e.target);
     else if (e.kind == GPTI_J_BRACKET) gpti_j_emit(j, GPTI_J_MAKE, e.count, GPTI_J_LIST);
     else if (e.kind == GPTI_J_BRACE) gpti_j_emit(j, GPTI_J_MAKE, 2 * (size_t)e.count, GPTI_J_DICT);
     else if (e.count || !have) gpti_j_emit(j, GPTI_J_MAKE, e.count + (uint32_t)have, GPTI_J_TUPLE);
-    return e.kind == GPTI_J_ARGS && (e.code == GPTI_J_FILTER || e.code == GPTI_J_TEST) ? 2 : 1;
+    return e.kind == GPTI_J_ARGS && e.code >= GPTI_J_FILTER ? 2 : 1;
 }
 
-/* A filter or test of this name, with what stands in its brackets. */
-static void gpti_j_named(gpti_jinja *j, int code, int negated) {
+/* A filter or test of this name: 2, or 0 where its arguments follow. */
+static int gpti_j_named(gpti_jinja *j, int code) {
     const uint32_t target = j->tk_name;
     gpti_j_need(j, GPTI_J_T_NAME, "a name");
     if (j->tk == '.') gpti_j_fail(j, GPT_E_UNSUPPORTED, "a filter or test whose name has a point");
     if (j->tk == '(') {
-        gpti_j_open_level(j, GPTI_J_ARGS, (size_t)code, target)->jump = (uint32_t)negated;
+        gpti_j_open_level(j, GPTI_J_ARGS, (size_t)code, target);
         gpti_j_next(j);
-    } else if (code == GPTI_J_TEST && (j->tk == GPTI_J_T_STR || j->tk == GPTI_J_T_NUM || j->tk == '[' ||
-               j->tk == '{' || (j->tk == GPTI_J_T_NAME && !gpti_in_list("else and or if is in not",
-               gpti_j_str(j, j->tk_val))))) {
-        gpti_j_open(j, GPTI_J_TEST_ARG, 11, (size_t)negated)->target = target;
-    } else {
-        gpti_j_emit(j, code, 0, target);
-        if (negated) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
+        return 0;
     }
+    if (code != GPTI_J_FILTER && (j->tk == GPTI_J_T_STR || j->tk == GPTI_J_T_NUM || j->tk == '[' || j->tk == '{' ||
+        (j->tk == GPTI_J_T_NAME && !gpti_in_list("else and or if is in not", gpti_j_str(j, j->tk_val))))) {
+        gpti_j_open(j, GPTI_J_TEST_ARG, 11, (size_t)code)->target = target;
+        return 0;
+    }
+    gpti_j_emit(j, code, 0, target);
+    return 2;
 }
 
 static const char gpti_j_constants[] = "true True false False none None";
@@ -14071,10 +14064,9 @@ static int gpti_j_separator(gpti_jinja *j, int flags) {
  * PIPED: it goes on from a value that is there with a filter's name. */
 static void gpti_j_expression(gpti_jinja *j, int flags) {
     const size_t base = j->n_open;
-    size_t n;
-    int have = 0, negated;          /* a value: 1; 2: behind a filter or test, of which no part can be taken */
+    int have = 0;                   /* a value: 1; 2: behind a filter or test, of which no part can be taken */
     gpti_j_open_level(j, GPTI_J_BASE, 0, 0);
-    if (flags & GPTI_J_PIPED) { gpti_j_named(j, GPTI_J_FILTER, 0); have = j->n_open == base + 1; }
+    if (flags & GPTI_J_PIPED) have = gpti_j_named(j, GPTI_J_FILTER);
     while (!j->fail) {
         if (!have) {
             if (gpti_j_top(j)->kind == GPTI_J_BASE && gpti_j_top(j)->count && (j->tk == GPTI_J_T_END || j->tk == '='))
@@ -14091,14 +14083,11 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         }
         gpti_j_reduce(j, 11);
         if (j->tk == '|' || gpti_j_word(j, "is")) {
-            const int code = j->tk == '|' ? GPTI_J_FILTER : GPTI_J_TEST;
+            int code = j->tk == '|' ? GPTI_J_FILTER : GPTI_J_TEST;
             gpti_j_reduce(j, 10);
             gpti_j_next(j);
-            negated = code == GPTI_J_TEST && gpti_j_word(j, "not");
-            if (negated) gpti_j_next(j);
-            n = j->n_open;
-            gpti_j_named(j, code, negated);
-            have = j->n_open == n ? 2 : 0;
+            if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { code = GPTI_J_TEST_NOT; gpti_j_next(j); }
+            have = gpti_j_named(j, code);
             continue;
         }
         if (j->tk == ')' || j->tk == ']' || j->tk == '}') {
@@ -14995,8 +14984,9 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
           GPTI_COHERE("CHATBOT", "") },
         { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained "
           "by OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' "
-          "if strftime_now is defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel "
-          "must be included for every message.<|end|>' }}", "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
+          "if strftime_now is defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. "
+          "Channel must be included for every message.<|end|>' }}",
+          "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
           "<|start|>user<|message|>{text}<|end|>", "<|start|>assistant<|channel|>final<|message|>{final}<|end|>",
           "<|start|>assistant" },
         { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>",
