@@ -782,12 +782,15 @@ GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #  define GPTI_COLD _Pragma("GCC push_options") _Pragma("GCC optimize (\"O1\")")
 #  define GPTI_COLD_END _Pragma("GCC pop_options")
+#  define GPTI_SMALL _Pragma("GCC push_options") _Pragma("GCC optimize (\"Os\")")
 #elif defined(__clang__) && defined(__OPTIMIZE__)
 #  define GPTI_COLD _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
 #  define GPTI_COLD_END _Pragma("clang attribute pop")
+#  define GPTI_SMALL GPTI_COLD
 #else
 #  define GPTI_COLD
 #  define GPTI_COLD_END
+#  define GPTI_SMALL
 #endif
 
 /* GPTI_INLINE: gcc at -O2 makes SIMD code of a loop around a function only where it must inline it */
@@ -9022,9 +9025,9 @@ static void gpti_live_take(gpti_live *l, const gpti_states *now) {
     if (l->n_frame > l->n_most / 2) gpti_frames_compact(l);
 }
 
+GPTI_SMALL
 /* ---- Compiling: networks ---- */
 
-GPTI_COLD
 typedef struct gpti_rule { gpti_str name; uint32_t entry, node; } gpti_rule;    /* node: of a schema, the value it is */
 typedef struct gpti_group { uint32_t slot, alt, jumps; const char *at; } gpti_group;
 typedef struct gpti_jvalue { char kind; uint32_t parent, child, next, at, rule; gpti_str key, text; } gpti_jvalue;
@@ -9238,7 +9241,8 @@ static int gpti_peek(const gpti_build *b, size_t i) { return (size_t)(b->end - b
 static void gpti_gbnf_space(gpti_build *b, int over_ends) {
     for (; b->p < b->end; b->p++) {
         if (*b->p == '#') while (b->p < b->end && *b->p != '\n' && *b->p != '\r') b->p++;
-        if (b->p == b->end || !(*b->p == ' ' || *b->p == '\t' || (over_ends && (*b->p == '\n' || *b->p == '\r')))) break;
+        if (b->p == b->end || !(*b->p == ' ' || *b->p == '\t' ||
+                                (over_ends && (*b->p == '\n' || *b->p == '\r')))) break;
     }
 }
 static gpti_str gpti_gbnf_name(gpti_build *b) {
@@ -9849,7 +9853,10 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         item = gpti_emit_slot(b);
         b->n_pair = 0;
         if (c == '[') { b->p++; gpti_regex_class(b); continue; }
-        if (c == '.') { b->p++; for (i = 0; i < 3; i++) gpti_pair(b, line_ends[i][0], line_ends[i][1]); gpti_emit_class(b, 1);
+        if (c == '.') {
+            b->p++;
+            for (i = 0; i < 3; i++) gpti_pair(b, line_ends[i][0], line_ends[i][1]);
+            gpti_emit_class(b, 1);
             continue; }
         i = gpti_regex_char(b, 0, 0, &kind);
         if (kind) gpti_emit_class(b, 0);
@@ -10783,8 +10790,8 @@ GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *tex
     if (k < 0) return gpti_fail(err, GPT_E_REFUSED, "constraint: byte %llu cannot stand there", (gpti_ull)i);
     return k ? GPT_OK : GPT_MORE;
 }
-GPTI_COLD_END
 
+GPTI_COLD_END
 /* ---- The constraint of a session's text ---- */
 
 /* Rooms that a token has behind it */
@@ -12248,24 +12255,24 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
     return gpti_leave(s, GPT_OK);
 }
 
+GPTI_SMALL
 /* ======================================================================
  * [CHAT] Messages to text: the file's chat template is run
  * ==================================================================== */
 
-/* A chat template is a program in Jinja. gpti_j_compile makes instructions of it, gpti_j_run works them
- * off on a stack of values; what they print is the text. Neither calls itself: what is open (brackets,
- * tags, scopes, lists in lists) is on stacks of their own.
+/* A chat template is a program in Jinja. gpti_j_compile makes instructions of it, gpti_j_run works them off on a
+ * stack of values; what they print is the text. Neither calls itself: what is open (brackets, tags, scopes, lists in
+ * lists) is on stacks of their own.
  *
- * All bytes of all strings lie in one pool, text; own says of each whether the template wrote it (1) or
- * a message, a tool or a variable (0), so that no content can spell a control token. Strings and lists
- * never change: a slice is a place in the pool. Memory only grows, until all is given back at once;
- * GPTI_J_ROOM and GPTI_J_STEPS are the bounds, and a byte of template, messages and variables adds to
- * them: what is copied costs steps too.
+ * All bytes of all strings lie in one pool, text; own says of each whether the template wrote it (1) or a message, a
+ * tool or a variable (0), so that no content can spell a control token. Strings and lists never change: a slice is a
+ * place in the pool. Memory only grows, until all is given back at once; GPTI_J_ROOM and GPTI_J_STEPS are the
+ * bounds, and a byte of template, messages and variables adds to them: what is copied costs steps too.
  *
- * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson
- * as json.dumps writes, no changing of lists and dicts. Where they are more, these are refused by name:
- * include, import, extends, block, recursive loops, chained comparisons, *args. Integers have 64
- * bits; upper and lower know Latin, Greek and Cyrillic letters. */
+ * The language is jinja2's as transformers sets it up: trim_blocks, lstrip_blocks, loop controls, tojson as
+ * json.dumps writes, no changing of lists and dicts. What no published template uses is refused by name: include,
+ * import, extends, block, recursive loops, chained comparisons, *args, **, % on strings, format's fields other than
+ * {}, many filters and tests. Integers have 64 bits; upper and lower know Latin, Greek and Cyrillic letters. */
 enum { GPTI_J_ROOM = 16 << 20, GPTI_J_STEPS = 1 << 24, GPTI_J_SHARE = 256, GPTI_J_DEPTH = 100, GPTI_J_TARGETS = 8 };
 
 enum { GPTI_J_UNDEFINED, GPTI_J_NONE, GPTI_J_BOOL, GPTI_J_INT, GPTI_J_FLOAT, GPTI_J_STR, GPTI_J_LIST, GPTI_J_TUPLE,
@@ -12275,26 +12282,27 @@ typedef struct gpti_jval {
     /* of a string 1: markup, what is added to it is escaped for HTML, 2: a number; of a list 1: a generator, 2: a view,
      * 3: a range */
     uint8_t  kind, mark;
-    uint32_t n;         /* bytes; elements; pairs of key and value; of a method its self is val[n] */
+    uint32_t n;         /* bytes; elements; pairs of key and value */
     union { int64_t i; double f; size_t at; } u;    /* at: of its bytes in text, of its elements in val */
 } gpti_jval;
 
 typedef struct gpti_jop { uint32_t a, b, line; int code; } gpti_jop;
 
-/* Instructions. Values come from the stack and go there; a and b as the comment says. */
+/* Instructions. Values come from the stack and go there; a and b as the comment says. From ITEM to POPS they take the
+ * value on top, from EQ to MOD, as ITEM, two. */
 enum {
-    GPTI_J_NOP, GPTI_J_CONST /* val[a] */, GPTI_J_LOAD /* name a */, GPTI_J_STORE /* name a */,
-    GPTI_J_STORE_ATTR /* namespace a, name b */, GPTI_J_UNPACK /* into a */, GPTI_J_ATTR /* name a */, GPTI_J_ITEM,
-    GPTI_J_SLICE, GPTI_J_MAKE /* a values, kind b */, GPTI_J_OUT,
+    GPTI_J_NOP, GPTI_J_CONST /* val[a] */, GPTI_J_LOAD /* name a */, GPTI_J_SLICE, GPTI_J_MAKE /* a values, kind b */,
     GPTI_J_CALL /* a arguments: positions, then << 16 names */, GPTI_J_CALL_METHOD /* the same, name b */,
-    GPTI_J_FILTER, GPTI_J_TEST /* the same, which b */,
-    GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR, GPTI_J_JUMP /* to a */, GPTI_J_UNLESS,
-    GPTI_J_NOT, GPTI_J_NEG, GPTI_J_POS, GPTI_J_EQ, GPTI_J_NE, GPTI_J_LT, GPTI_J_LE, GPTI_J_GT, GPTI_J_GE, GPTI_J_IN,
-    GPTI_J_NOT_IN, GPTI_J_ADD, GPTI_J_SUB, GPTI_J_CONCAT, GPTI_J_MUL, GPTI_J_DIV, GPTI_J_IDIV, GPTI_J_MOD, GPTI_J_POW,
-    GPTI_J_FOR, GPTI_J_NEXT /* or to a */, GPTI_J_KEEP, GPTI_J_KEPT, GPTI_J_WHOLE /* the body has run to its end */,
-    GPTI_J_END_FOR /* to a if it did so once */,
-    GPTI_J_SCOPE /* b: what it prints becomes a value */, GPTI_J_END_SCOPE /* b: the value is dropped */,
-    GPTI_J_MACRO_HERE /* macro a */, GPTI_J_UNLESS_GIVEN /* name a, else to b */, GPTI_J_RETURN
+    GPTI_J_FILTER, GPTI_J_TEST, GPTI_J_TEST_NOT, GPTI_J_AND /* to a if false, else drop it */, GPTI_J_OR,
+    GPTI_J_JUMP /* to a */, GPTI_J_NEXT /* or to a */, GPTI_J_KEPT, GPTI_J_WHOLE /* the body has run to its end */,
+    GPTI_J_END_FOR /* to a if it did so once */, GPTI_J_SCOPE /* b: what it prints becomes a value */,
+    GPTI_J_END_SCOPE /* b: the value is dropped */, GPTI_J_MACRO_HERE /* macro a */,
+    GPTI_J_UNLESS_GIVEN /* name a, else to b */, GPTI_J_RETURN,
+    GPTI_J_ITEM, GPTI_J_STORE /* name a */, GPTI_J_STORE_ATTR /* namespace a, name b */, GPTI_J_UNPACK /* into a */,
+    GPTI_J_ATTR /* name a */, GPTI_J_OUT, GPTI_J_UNLESS /* to a */, GPTI_J_NOT, GPTI_J_NEG, GPTI_J_POS, GPTI_J_FOR,
+    GPTI_J_KEEP, GPTI_J_POPS = GPTI_J_KEEP,
+    GPTI_J_EQ, GPTI_J_NE, GPTI_J_LT, GPTI_J_LE, GPTI_J_GT, GPTI_J_GE, GPTI_J_IN, GPTI_J_NOT_IN,
+    GPTI_J_ADD, GPTI_J_SUB, GPTI_J_CONCAT, GPTI_J_MUL, GPTI_J_DIV, GPTI_J_IDIV, GPTI_J_MOD
 };
 
 typedef struct gpti_jname { uint32_t at, n, bind; } gpti_jname;        /* bind: its newest, 0 = none */
@@ -12329,7 +12337,7 @@ typedef struct gpti_jinja {
     uint32_t  *bucket;                  /* hash of names, 0 = free, else 1 + name */
     gpti_jbind *bind;
     gpti_jmacro *macro;
-    gpti_jopen *open;
+    gpti_jopen *open, no_open;          /* no_open stands for what there is no room for */
     gpti_jframe *frame;
     char      *out;                     /* printed text and its marks */
     unsigned char *out_own;
@@ -12403,6 +12411,11 @@ static double gpti_j_number(gpti_jval v) { return v.kind == GPTI_J_FLOAT ? v.u.f
 static void gpti_j_push(gpti_jinja *j, gpti_jval v) {
     if (GPTI_J_ROOM_FOR(j, stack, 1)) j->stack[j->n_stack++] = v;
 }
+static void gpti_j_push_from(gpti_jinja *j, size_t at, size_t n) {      /* val[at, at + n) */
+    if (!GPTI_J_ROOM_FOR(j, stack, n)) return;
+    if (n) memcpy(j->stack + j->n_stack, j->val + at, n * sizeof *j->val);
+    j->n_stack += n;
+}
 static gpti_jval gpti_j_pop(gpti_jinja *j) { return j->n_stack ? j->stack[--j->n_stack] : gpti_j_undefined(); }
 
 /* n bytes more at the end of text; p NULL: for the caller to fill. The mark is theirs. */
@@ -12441,33 +12454,40 @@ static gpti_jval gpti_j_join2(gpti_jinja *j, gpti_jval a, gpti_jval b) {
     return s;
 }
 
+static gpti_str gpti_j_span(const char *p, size_t n) { gpti_str s; s.p = p; s.n = n; return s; }
 static gpti_str gpti_j_str(const gpti_jinja *j, gpti_jval v) {
-    gpti_str s;
-    s.p = j->text + v.u.at; s.n = v.kind == GPTI_J_STR ? v.n : 0;
-    return s;
+    return gpti_j_span(j->text + v.u.at, v.kind == GPTI_J_STR ? v.n : 0);
 }
 static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
     return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
 }
 
+/* Where the value of a key lies in val, or 0. */
+static size_t gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key) {
+    size_t i;
+    for (i = 0; i < dict.n && key.kind == GPTI_J_STR && gpti_j_spend(j, 1); i++)
+        if (gpti_str_cmp(gpti_j_str(j, j->val[dict.u.at + 2 * i]), gpti_j_str(j, key)) == 0)
+            return dict.u.at + 2 * i + 1;
+    return 0;
+}
+
 /* The top n values of the stack become a list; or n / 2 pairs a dict, of equal keys the last value. */
 static gpti_jval gpti_j_make(gpti_jinja *j, int kind, size_t n) {
-    const size_t at = j->n_val;
-    size_t i, k, m = 0, step = kind == GPTI_J_DICT ? 2 : 1;
-    gpti_jval *from;
+    gpti_jval v = gpti_j_val(kind, j->n_val, 0), *from;
+    size_t i, at;
     if (j->fail || n > j->n_stack || !gpti_j_spend(j, n) || !GPTI_J_ROOM_FOR(j, val, n)) return gpti_j_undefined();
     from = j->stack + j->n_stack - n;
-    for (i = 0; i < n; i += step, m += step) {
-        if (step == 2 && from[i].kind != GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED,
-            "a dict with a key that is no string");
-        for (k = 0; step == 2 && k < m; k += 2) if (gpti_str_cmp(gpti_j_str(j, j->val[at + k]),
-            gpti_j_str(j, from[i])) == 0) break;
-        if (step == 2 && !gpti_j_spend(j, k / 2)) return gpti_j_undefined();
-        if (step == 1 || k == m) { j->val[at + m] = from[i]; if (step == 2) j->val[at + m + 1] = from[i + 1]; }
-        else { j->val[at + k + 1] = from[i + 1]; m -= 2; }
+    if (kind != GPTI_J_DICT) {
+        if (n) memcpy(j->val + j->n_val, from, n * sizeof *from);
+        v.n = (uint32_t)n;
+    } else for (i = 0; i < n; i += 2) {
+        if (from[i].kind != GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a dict with a key that is no string");
+        at = gpti_j_find_key(j, v, from[i]);
+        if (!at) { at = v.u.at + 2 * (size_t)v.n++ + 1; j->val[at - 1] = from[i]; }
+        j->val[at] = from[i + 1];
     }
-    j->n_val += m; j->n_stack -= n;
-    return gpti_j_val(kind, at, m / step);
+    j->n_val += v.n * (size_t)(kind == GPTI_J_DICT ? 2 : 1); j->n_stack -= n;
+    return v;
 }
 
 /* Bytes of white space that Python's strip() would take off at p: what str.isspace says of it. */
@@ -12484,14 +12504,12 @@ static size_t gpti_chat_space(const char *p, size_t n) {
 
 static gpti_jval gpti_j_read_number(gpti_str raw) {
     char buf[400], *p;
-    gpti_jval v;
-    size_t i, n = raw.n < sizeof buf ? raw.n : sizeof buf - 1;
-    int64_t x = 0;
-    memset(&v, 0, sizeof v);
-    for (i = *raw.p == '-'; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && x <= (INT64_MAX - (raw.p[i] - '0')) / 10;
-        i++)
-        x = x * 10 + (raw.p[i] - '0');
-    v.kind = GPTI_J_INT; v.u.i = *raw.p == '-' ? -x : x;
+    const size_t n = gpti_min(raw.n, sizeof buf - 1), sign = *raw.p == '-';
+    gpti_jval v = gpti_j_int(0);
+    size_t i;
+    for (i = sign; i < n && raw.p[i] >= '0' && raw.p[i] <= '9' && v.u.i <= (INT64_MAX - (raw.p[i] - '0')) / 10; i++)
+        v.u.i = v.u.i * 10 + (raw.p[i] - '0');
+    if (sign) v.u.i = -v.u.i;
     if (i == n) return v;
     snprintf(buf, sizeof buf, "%.1f", 0.5);
     i = (unsigned char)buf[1];
@@ -12504,28 +12522,17 @@ static gpti_jval gpti_j_read_number(gpti_str raw) {
 
 /* The fewest digits that read back as x. */
 static size_t gpti_j_float_text(double x, int json, char out[40]) {
-    char buf[40], digits[24] = { 0 }, *p;
-    int precision = 0, n = 0, e, i, k = 0;
-    if (x != x || x - x != 0.0)
-        return (size_t)snprintf(out, 40, "%s", x != x ? json ? "NaN" : "nan" : x > 0 ? json ? "Infinity" : "inf" :
-                                json ? "-Infinity" : "-inf");
-    do snprintf(buf, sizeof buf, "%.*e", precision, x); while (strtod(buf, NULL) != x && precision++ < 17);
-    for (p = buf; *p != 'e'; p++) if (*p >= '0' && *p <= '9') digits[n++] = *p;
-    e = atoi(p + 1);
-    if (buf[0] == '-') out[k++] = '-';
-    if (e < -4 || e >= 16) {
-        out[k++] = digits[0];
-        if (n > 1) out[k++] = '.';
-        memcpy(out + k, digits + 1, (size_t)n - 1);
-        k += n - 1;
-        return (size_t)(k + snprintf(out + k, (size_t)(40 - k), "e%c%02d", e < 0 ? '-' : '+', e < 0 ? -e : e));
+    int precision = 0, e;
+    char *p;
+    if (x != x || x - x != 0.0) {
+        const char *word = x != x ? "NaN" : x > 0 ? "Infinity" : "-Infinity";
+        return (size_t)snprintf(out, 40, "%s", json ? word : x != x ? "nan" : x > 0 ? "inf" : "-inf");
     }
-    if (e < 0) { out[k++] = '0'; out[k++] = '.'; for (i = -1; i > e; i--) out[k++] = '0'; }
-    for (i = 0; i < n || i <= e; i++) {
-        out[k++] = i < n ? digits[i] : '0';
-        if (i == e) { out[k++] = '.'; if (i + 1 >= n) out[k++] = '0'; }
-    }
-    return (size_t)k;
+    do snprintf(out, 40, "%.*e", precision, x); while (strtod(out, NULL) != x && precision++ < 17);
+    e = atoi(strchr(out, 'e') + 1);
+    if (e >= -4 && e < 16) snprintf(out, 40, "%.*f", precision > e ? precision - e : 1, x);
+    for (p = out; *p; p++) if (!strchr("0123456789+-e", *p)) *p = '.';
+    return strlen(out);
 }
 
 /* A number as it is written; an integer beyond 64 bits is a string that prints without quotes. */
@@ -12602,9 +12609,7 @@ static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
 }
 
 static gpti_str gpti_j_name_text(const gpti_jinja *j, uint32_t name) {
-    gpti_str s;
-    s.p = j->text + j->name[name].at; s.n = j->name[name].n;
-    return s;
+    return gpti_j_span(j->text + j->name[name].at, j->name[name].n);
 }
 
 static void gpti_j_bind(gpti_jinja *j, uint32_t name, gpti_jval v) {
@@ -12660,10 +12665,10 @@ static void gpti_j_leave(gpti_jinja *j) {
 /* ---- Printing ---- */
 
 static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
-    if (!gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
+    if (!n || !gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
         !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
-    if (n) memcpy(j->out + j->n_out, p, n);
-    if (n) memset(j->out_own + j->n_out, own, n);
+    memcpy(j->out + j->n_out, p, n);
+    memset(j->out_own + j->n_out, own, n);
     j->n_out += n;
 }
 
@@ -12682,7 +12687,7 @@ static gpti_jval gpti_j_printed(gpti_jinja *j, size_t from) {          /* what w
 }
 
 typedef struct gpti_jform {             /* how lists and what is in them are printed */
-    int json, ascii, sort;
+    int json, ascii;
     int64_t indent;                     /* -1: all in one line */
     gpti_jval item, key;                /* separators, or undefined */
 } gpti_jform;
@@ -12739,8 +12744,6 @@ static void gpti_j_put_scalar(gpti_jinja *j, gpti_jval v, const gpti_jform *f, i
     if (word) gpti_j_put(j, word, strlen(word), 0);
 }
 
-static gpti_jval gpti_j_sorted(gpti_jinja *j, gpti_jval v, int by, gpti_jval attribute, int reverse, int any_case);
-
 static void gpti_j_line(gpti_jinja *j, const gpti_jform *f, size_t depth) {
     size_t i;
     if (f->indent < 0) return;
@@ -12751,45 +12754,39 @@ static void gpti_j_line(gpti_jinja *j, const gpti_jform *f, size_t depth) {
 /* Print a value: lists as they are in Python or JSON. What is open lies on the stack, with the index of its
  * next element. */
 static void gpti_j_write(gpti_jinja *j, gpti_jval v, const gpti_jform *f) {
-    static const char brackets[3][3] = { "[]", "()", "{}" };
+    static const char begin[] = "[({", end[] = "])}";
     const size_t base = j->n_stack;
     int quoted = f->json;
-    while (!j->fail) {
-        if (v.kind == GPTI_J_LIST && v.mark) gpti_j_fail(j, GPT_E_FORMAT,
-            "a generator, view or range is printed: it needs |list");
-        gpti_jval *at;
+    gpti_jval *at;
+    for (;;) {
+        if (v.kind == GPTI_J_LIST && v.mark)
+            gpti_j_fail(j, GPT_E_FORMAT, "a generator, view or range is printed: it needs |list");
         if (v.kind < GPTI_J_LIST || v.kind > GPTI_J_DICT) gpti_j_put_scalar(j, v, f, quoted);
         else {
-            const char *b = brackets[f->json && v.kind == GPTI_J_TUPLE ? 0 : v.kind - GPTI_J_LIST];
             quoted = 1;
-            gpti_j_put(j, b, 1, 0);
-            if (f->sort && v.kind == GPTI_J_DICT) v = gpti_j_sorted(j, v, 0, gpti_j_undefined(), 0, 0);
+            if (f->json && v.kind == GPTI_J_TUPLE) v.kind = GPTI_J_LIST;
+            gpti_j_put(j, &begin[v.kind - GPTI_J_LIST], 1, 0);
             gpti_j_push(j, v);
             gpti_j_push(j, gpti_j_int(0));
         }
-        for (;;) {
-            size_t i;
-            if (j->fail || j->n_stack == base) return;
+        for (; !j->fail && j->n_stack > base; j->n_stack -= 2) {
             at = j->stack + j->n_stack - 2;
-            i = (size_t)at[1].u.i;
-            if (i < at->n) break;
-            if (i) gpti_j_line(j, f, (j->n_stack - base) / 2 - 1);
-            if (at->kind == GPTI_J_TUPLE && i == 1 && !f->json) gpti_j_put(j, ",", 1, 0);
-            gpti_j_put(j, brackets[f->json && at->kind == GPTI_J_TUPLE ? 0 : at->kind - GPTI_J_LIST] + 1, 1, 0);
-            j->n_stack -= 2;
+            if (at[1].u.i < at->n) break;
+            if (at->n) gpti_j_line(j, f, (j->n_stack - base) / 2 - 1);
+            if (at->kind == GPTI_J_TUPLE && at->n == 1) gpti_j_put(j, ",", 1, 0);
+            gpti_j_put(j, &end[at->kind - GPTI_J_LIST], 1, 0);
         }
+        if (j->fail || j->n_stack == base) return;
+        at = j->stack + j->n_stack - 2;
         if (at[1].u.i && f->item.kind == GPTI_J_STR) gpti_j_put_string(j, f->item);
         else if (at[1].u.i) gpti_j_put(j, ", ", f->indent < 0 ? 2 : 1, 0);
         gpti_j_line(j, f, (j->n_stack - base) / 2);
-        v = j->val[at->u.at + (size_t)at[1].u.i * (at->kind == GPTI_J_DICT ? 2 : 1)];
         if (at->kind == GPTI_J_DICT) {
-            const gpti_jval value = j->val[at->u.at + (size_t)at[1].u.i * 2 + 1];
-            gpti_j_put_scalar(j, v, f, 1);
+            gpti_j_put_scalar(j, j->val[at->u.at + 2 * (size_t)at[1].u.i], f, 1);
             if (f->key.kind == GPTI_J_STR) gpti_j_put_string(j, f->key);
             else gpti_j_put(j, ": ", 2, 0);
-            v = value;
         }
-        at[1].u.i++;
+        v = j->val[at->u.at + (size_t)at[1].u.i++ * (at->kind == GPTI_J_DICT ? 2 : 1) + (at->kind == GPTI_J_DICT)];
     }
 }
 
@@ -12827,6 +12824,12 @@ static gpti_jval gpti_j_bad(gpti_jinja *j, gpti_jval v, const char *what) {
     return gpti_j_undefined();
 }
 
+static gpti_jval gpti_j_bad_pair(gpti_jinja *j, gpti_jval a, gpti_jval b, const char *what) {
+    if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, a.kind ? b : a, what);
+    gpti_j_fail(j, GPT_E_FORMAT, "%s is not possible with %s and %s", what, gpti_j_kind(a), gpti_j_kind(b));
+    return gpti_j_undefined();
+}
+
 static size_t gpti_j_length(gpti_jinja *j, gpti_jval v) {      /* of a string in characters */
     size_t i = 0, n = 0;
     uint32_t u;
@@ -12843,62 +12846,43 @@ static int gpti_j_truth(gpti_jval v) {
         v.mark == 1);
 }
 
-static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out);
+
+static int gpti_j_number_cmp(gpti_jval a, gpti_jval b) {        /* 2: one is not a number */
+    const double x = gpti_j_number(a), y = gpti_j_number(b);
+    if (gpti_j_is_int(a) && gpti_j_is_int(b)) return (a.u.i > b.u.i) - (a.u.i < b.u.i);
+    return x < y ? -1 : x > y ? 1 : x == y ? 0 : 2;
+}
 
 static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
     const size_t base = j->n_stack;                     /* pairs still to be compared */
-    size_t i;
+    size_t i, at;
     int equal = 1;
     gpti_j_push(j, a); gpti_j_push(j, b);
     while (equal && !j->fail && j->n_stack > base && gpti_j_spend(j, 1)) {
         b = gpti_j_pop(j); a = gpti_j_pop(j);
-        if (gpti_j_is_number(a) && gpti_j_is_number(b)) {
-            equal = gpti_j_is_int(a) && gpti_j_is_int(b) ? a.u.i == b.u.i : gpti_j_number(a) == gpti_j_number(b);
-            continue;
-        }
-        if (a.kind != b.kind) { equal = 0; continue; }
-        switch (a.kind) {
-        case GPTI_J_UNDEFINED: case GPTI_J_NONE: break;
-        case GPTI_J_STR: equal = a.n == b.n && gpti_j_spend(j, a.n / 16) &&
-            !memcmp(j->text + a.u.at, j->text + b.u.at, a.n); break;
-        case GPTI_J_LIST: case GPTI_J_TUPLE: case GPTI_J_DICT:
+        if (gpti_j_is_number(a) && gpti_j_is_number(b)) equal = gpti_j_number_cmp(a, b) == 0;
+        else if (a.kind != b.kind) equal = 0;
+        else if (a.kind == GPTI_J_STR)
+            equal = gpti_j_spend(j, a.n / 16) && gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b)) == 0;
+        else if (a.kind >= GPTI_J_LIST && a.kind <= GPTI_J_DICT) {
+            const size_t dict = a.kind == GPTI_J_DICT, step = dict + 1;
             equal = a.n == b.n;
             for (i = 0; equal && i < a.n; i++) {
-                gpti_jval other;
-                if (a.kind != GPTI_J_DICT) { gpti_j_push(j, j->val[a.u.at + i]); gpti_j_push(j, j->val[b.u.at + i]);
-                    continue; }
-                equal = gpti_j_find_key(j, b, j->val[a.u.at + 2 * i], &other);
-                gpti_j_push(j, j->val[a.u.at + 2 * i + 1]); gpti_j_push(j, other);
+                at = dict ? gpti_j_find_key(j, b, j->val[a.u.at + 2 * i]) : b.u.at + i;
+                equal = !dict || at;
+                gpti_j_push(j, j->val[a.u.at + step * i + dict]); gpti_j_push(j, j->val[at]);
             }
-            break;
-        default: equal = a.u.at == b.u.at && a.n == b.n;
-        }
+        } else equal = a.kind <= GPTI_J_NONE || (a.u.at == b.u.at && a.n == b.n);
     }
     j->n_stack = base;
     return equal;
 }
 
-static int gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key, gpti_jval *out) {
-    size_t i;
-    for (i = 0; i < dict.n && gpti_j_spend(j, 1); i++) {
-        const gpti_jval k = j->val[dict.u.at + 2 * i];
-        if (key.kind != GPTI_J_STR || gpti_str_cmp(gpti_j_str(j, k), gpti_j_str(j, key)) != 0) continue;
-        *out = j->val[dict.u.at + 2 * i + 1];
-        return 1;
-    }
-    *out = gpti_j_undefined();
-    return 0;
-}
-
 /* -1, 0 or 1; for what has no order an error. */
 static int gpti_j_order(gpti_jinja *j, gpti_jval a, gpti_jval b) {
-    if (gpti_j_is_number(a) && gpti_j_is_number(b)) {
-        if (gpti_j_is_int(a) && gpti_j_is_int(b)) return (a.u.i > b.u.i) - (a.u.i < b.u.i);
-        return (gpti_j_number(a) > gpti_j_number(b)) - (gpti_j_number(a) < gpti_j_number(b));
-    }
+    if (gpti_j_is_number(a) && gpti_j_is_number(b)) return gpti_j_number_cmp(a, b);
     if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
-    if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED) gpti_j_bad(j, a.kind ? b : a, "an order");
-    else gpti_j_fail(j, GPT_E_FORMAT, "no order between %s and %s", gpti_j_kind(a), gpti_j_kind(b));
+    gpti_j_bad_pair(j, a, b, "an order");
     return 0;
 }
 
@@ -12917,13 +12901,12 @@ static size_t gpti_j_search(gpti_jinja *j, gpti_str s, gpti_str what, size_t fro
 }
 
 static int gpti_j_in(gpti_jinja *j, gpti_jval what, gpti_jval in) {
-    gpti_jval v;
     size_t i;
     if (in.kind == GPTI_J_UNDEFINED) return 0;
-    if (in.kind == GPTI_J_DICT) return gpti_j_find_key(j, in, what, &v);
+    if (in.kind == GPTI_J_DICT) return gpti_j_find_key(j, in, what) != 0;
     if (in.kind == GPTI_J_STR && what.kind == GPTI_J_STR)
         return gpti_j_search(j, gpti_j_str(j, in), gpti_j_str(j, what), 0) != SIZE_MAX;
-    if (!gpti_j_is_list(in)) { gpti_j_bad(j, in.kind == GPTI_J_STR ? what : in, "'in'"); return 0; }
+    if (!gpti_j_is_list(in)) gpti_j_bad(j, in.kind == GPTI_J_STR ? what : in, "'in'");
     for (i = 0; i < in.n && !j->fail; i++) if (gpti_j_equal(j, what, j->val[in.u.at + i])) return 1;
     return 0;
 }
@@ -12957,72 +12940,122 @@ static gpti_jval gpti_j_pairs(gpti_jinja *j, gpti_jval dict, int what) {       /
     return gpti_j_make(j, GPTI_J_LIST, dict.n);
 }
 
-/* ---- Methods of strings and dicts, and what has a name behind a point ---- */
+static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
+    const size_t from = j->n_out, base = j->n_stack;
+    for (; times > 0 && v.n && !j->fail && gpti_j_spend(j, 1); times--) {
+        if (v.kind == GPTI_J_STR) gpti_j_put_string(j, v);
+        else gpti_j_push_from(j, v.u.at, v.n);
+    }
+    return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, j->n_stack - base);
+}
 
-static const char gpti_j_string_methods[] = "capitalize endswith format join lower lstrip replace rstrip split "
-    "startswith strip "
-    "title upper", gpti_j_most_args[] = "01910131211" "00";
-static const char gpti_j_dict_methods[] = "get items keys values";
-enum { GPTI_J_M_CAPITALIZE, GPTI_J_M_ENDSWITH, GPTI_J_M_FORMAT, GPTI_J_M_JOIN, GPTI_J_M_LOWER,
-       GPTI_J_M_LSTRIP, GPTI_J_M_REPLACE, GPTI_J_M_RSTRIP, GPTI_J_M_SPLIT, GPTI_J_M_STARTSWITH,
-       GPTI_J_M_STRIP, GPTI_J_M_TITLE, GPTI_J_M_UPPER };
-enum { GPTI_J_M_GET, GPTI_J_M_ITEMS, GPTI_J_M_KEYS, GPTI_J_M_VALUES };
+static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path);
+
+/* ---- Filters, methods and functions by their names ---- */
+
+enum { GPTI_JF_LOWER, GPTI_JF_UPPER, GPTI_JF_CAPITAL, GPTI_JF_TITLE, GPTI_JF_TITLE_WORDS, GPTI_JF_LSTRIP = 9,
+       GPTI_JF_RSTRIP, GPTI_JF_STRIP, GPTI_JF_SELECT, GPTI_JF_SELECTATTR, GPTI_JF_REJECT, GPTI_JF_REJECTATTR,
+       GPTI_JF_MAP, GPTI_JF_UNIQUE /* the last one that may meet itself */, GPTI_JF_DEFAULT, GPTI_JF_DICT,
+       GPTI_JF_DICTSORT, GPTI_JF_ENDSWITH, GPTI_JF_FIRST, GPTI_JF_FORMAT, GPTI_JF_GET, GPTI_JF_INDENT, GPTI_JF_INT,
+       GPTI_JF_ITEMS, GPTI_JF_KEYS, GPTI_JF_VALUES, GPTI_JF_JOIN, GPTI_JF_JOIN_THESE, GPTI_JF_LAST,
+       GPTI_JF_LENGTH, GPTI_JF_LIST, GPTI_JF_MIN, GPTI_JF_MAX, GPTI_JF_NAMESPACE, GPTI_JF_RAISE, GPTI_JF_RANGE,
+       GPTI_JF_REPLACE, GPTI_JF_REVERSE, GPTI_JF_SAFE, GPTI_JF_SORT, GPTI_JF_SPLIT, GPTI_JF_STARTSWITH,
+       GPTI_JF_STRFTIME, GPTI_JF_STRING, GPTI_JF_TOJSON };
+
+/* of: f a filter, s a string's method, d a dict's, g a global function. keys: the names of the arguments in their
+ * order; *: any number without a name, **: and with one. */
+static const struct { char name[16], of[3]; uint8_t code; char keys[41]; } gpti_j_words[] = {
+    { "capitalize", "fs", GPTI_JF_CAPITAL, "" }, { "count", "f", GPTI_JF_LENGTH, "" },
+    { "d", "f", GPTI_JF_DEFAULT, "default_value boolean" },
+    { "default", "f", GPTI_JF_DEFAULT, "default_value boolean" }, { "dict", "g", GPTI_JF_DICT, "**" },
+    { "dictsort", "f", GPTI_JF_DICTSORT, "case_sensitive by reverse" }, { "endswith", "s", GPTI_JF_ENDSWITH, "end" },
+    { "first", "f", GPTI_JF_FIRST, "" }, { "format", "s", GPTI_JF_FORMAT, "*" },
+    { "get", "d", GPTI_JF_GET, "key default" },
+    { "indent", "f", GPTI_JF_INDENT, "width first blank" }, { "int", "f", GPTI_JF_INT, "default" },
+    { "items", "fd", GPTI_JF_ITEMS, "" }, { "join", "f", GPTI_JF_JOIN, "d attribute" },
+    { "join", "s", GPTI_JF_JOIN_THESE, "list" }, { "keys", "d", GPTI_JF_KEYS, "" }, { "last", "f", GPTI_JF_LAST, "" },
+    { "length", "f", GPTI_JF_LENGTH, "" }, { "list", "f", GPTI_JF_LIST, "" }, { "lower", "fs", GPTI_JF_LOWER, "" },
+    { "lstrip", "s", GPTI_JF_LSTRIP, "chars" }, { "map", "f", GPTI_JF_MAP, "* attribute default" },
+    { "max", "f", GPTI_JF_MAX, "case_sensitive attribute" }, { "min", "f", GPTI_JF_MIN, "case_sensitive attribute" },
+    { "namespace", "g", GPTI_JF_NAMESPACE, "**" }, { "raise_exception", "g", GPTI_JF_RAISE, "message" },
+    { "range", "g", GPTI_JF_RANGE, "start stop step" }, { "reject", "f", GPTI_JF_REJECT, "*" },
+    { "rejectattr", "f", GPTI_JF_REJECTATTR, "*" }, { "replace", "fs", GPTI_JF_REPLACE, "old new count" },
+    { "reverse", "f", GPTI_JF_REVERSE, "" }, { "rstrip", "s", GPTI_JF_RSTRIP, "chars" },
+    { "safe", "f", GPTI_JF_SAFE, "" }, { "select", "f", GPTI_JF_SELECT, "*" },
+    { "selectattr", "f", GPTI_JF_SELECTATTR, "*" }, { "sort", "f", GPTI_JF_SORT, "reverse case_sensitive attribute" },
+    { "split", "s", GPTI_JF_SPLIT, "sep maxsplit" }, { "startswith", "s", GPTI_JF_STARTSWITH, "begin" },
+    { "strftime_now", "g", GPTI_JF_STRFTIME, "format" }, { "string", "f", GPTI_JF_STRING, "" },
+    { "strip", "s", GPTI_JF_STRIP, "chars" }, { "title", "f", GPTI_JF_TITLE_WORDS, "" },
+    { "title", "s", GPTI_JF_TITLE, "" }, { "tojson", "f", GPTI_JF_TOJSON, "ensure_ascii indent separators" },
+    { "trim", "f", GPTI_JF_STRIP, "chars" }, { "unique", "f", GPTI_JF_UNIQUE, "case_sensitive attribute" },
+    { "upper", "fs", GPTI_JF_UPPER, "" }, { "values", "d", GPTI_JF_VALUES, "" }
+};
+enum { GPTI_J_N_WORD = sizeof gpti_j_words / sizeof *gpti_j_words };
+
+static int gpti_j_find_word(char of, gpti_str name) {      /* its row, or -1 */
+    int i = GPTI_J_N_WORD;
+    while (i-- > 0 && !(of && strchr(gpti_j_words[i].of, of) && gpti_str_is(name, gpti_j_words[i].name))) {}
+    return i;
+}
+
+static char gpti_j_methods(gpti_jval v) { return v.kind == GPTI_J_STR ? 's' : v.kind == GPTI_J_DICT ? 'd' : 0; }
 
 static int gpti_j_which(const char *list, gpti_str word) {     /* its place in a list of words, or -1 */
     int i = 0;
     size_t n;
     for (; *list; list += n + (list[n] == ' '), i++) {
-        for (n = 0; list[n] && list[n] != ' '; n++) {}
+        n = strcspn(list, " ");
         if (n == word.n && !memcmp(list, word.p, n)) return i;
     }
     return -1;
 }
 
-/* on the stack: n values, then names, each with its value */
-typedef struct gpti_jargs { size_t at; uint32_t n, names; } gpti_jargs;
+/* on the stack: n values, then names, each with its value; keys as in gpti_j_words */
+typedef struct gpti_jargs { size_t at; uint32_t n, names; const char *keys; } gpti_jargs;
 
-static int gpti_j_arg(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name, gpti_jval *out) {
+static int gpti_j_arg(gpti_jinja *j, const gpti_jargs *a, uint32_t i, gpti_jval *out) {
+    const gpti_jval *named = j->stack + a->at + a->n;
     uint32_t k;
-    if (i < a->n) { *out = j->stack[a->at + i]; return 1; }
-    for (k = 0; name && k < a->names; k++)
-        if (gpti_j_is(j, j->stack[a->at + a->n + 2 * k], name)) { *out = j->stack[a->at + a->n + 2 * k + 1]; return 1; }
     *out = gpti_j_undefined();
-    return 0;
+    if (i < a->n) { *out = j->stack[a->at + i]; return 1; }
+    for (k = 0; k < a->names && gpti_j_which(a->keys, gpti_j_str(j, named[2 * k])) != (int)i; k++) {}
+    if (k < a->names) *out = named[2 * k + 1];
+    return k < a->names;
 }
 
-static int gpti_j_arg_truth(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name) {
+static int gpti_j_arg_truth(gpti_jinja *j, const gpti_jargs *a, uint32_t i) {
     gpti_jval v;
-    return gpti_j_arg(j, a, i, name, &v) && gpti_j_truth(v);
+    return gpti_j_arg(j, a, i, &v) && gpti_j_truth(v);
 }
 
-static int64_t gpti_j_arg_int(gpti_jinja *j, const gpti_jargs *a, uint32_t i, const char *name, int64_t otherwise) {
+static int64_t gpti_j_arg_int(gpti_jinja *j, const gpti_jargs *a, uint32_t i, int64_t otherwise) {
     gpti_jval v;
-    if (!gpti_j_arg(j, a, i, name, &v) || v.kind == GPTI_J_NONE) return otherwise;
-    if (!gpti_j_is_int(v)) { gpti_j_bad(j, v, name ? name : "an integer"); return otherwise; }
+    if (!gpti_j_arg(j, a, i, &v) || v.kind == GPTI_J_NONE) return otherwise;
+    if (!gpti_j_is_int(v)) gpti_j_bad(j, v, "an integer");
     return v.u.i;
 }
 
-static uint32_t gpti_j_lower(uint32_t u) {
-    if ((u >= 'A' && u <= 'Z') || (u >= 0xC0 && u <= 0xDE && u != 0xD7) || (u >= 0x391 && u <= 0x3A9 && u != 0x3A2) ||
-        (u >= 0x410 && u <= 0x42F)) return u + 32;
-    if (u >= 0x400 && u <= 0x40F) return u + 80;
-    if (u == 0x178) return 0xFF;
-    if ((u >= 0x139 && u <= 0x148) || (u >= 0x179 && u <= 0x17E)) return u + (u & 1);
-    if ((u >= 0x100 && u <= 0x177 && u != 0x130 && u != 0x131 && u != 0x138) || (u >= 0x460 && u <= 0x481) ||
-        (u >= 0x48A && u <= 0x4BF) || (u >= 0x4D0 && u <= 0x52F)) return u + !(u & 1);
-    return u;
-}
+/* ---- Strings ---- */
 
-static uint32_t gpti_j_upper(uint32_t u) {
-    static const uint32_t steps[] = { 1, 32, 80 };
+/* Capitals: each from first to last, or every second one, and how far behind it its small letter is. */
+static const struct { uint16_t first, last, every; int16_t by; } gpti_j_letters[] = {
+    { 'A', 'Z', 1, 32 }, { 0xC0, 0xD6, 1, 32 }, { 0xD8, 0xDE, 1, 32 }, { 0x100, 0x12E, 2, 1 }, { 0x132, 0x136, 2, 1 },
+    { 0x139, 0x147, 2, 1 }, { 0x14A, 0x176, 2, 1 }, { 0x178, 0x178, 1, -121 }, { 0x179, 0x17D, 2, 1 },
+    { 0x391, 0x3A1, 1, 32 }, { 0x3A3, 0x3A9, 1, 32 }, { 0x400, 0x40F, 1, 80 }, { 0x410, 0x42F, 1, 32 },
+    { 0x460, 0x480, 2, 1 }, { 0x48A, 0x4BE, 2, 1 }, { 0x4D0, 0x52E, 2, 1 }
+};
+
+static uint32_t gpti_j_letter(uint32_t u, int upper) {
     size_t i;
-    if (u == 0xFF) return 0x178;
-    if (u == 0x3C2) return 0x3A3;
-    for (i = 0; i < 3; i++) if (u > steps[i] && gpti_j_lower(u - steps[i]) == u) return u - steps[i];
+    if (upper && u == 0x3C2) return 0x3A3;              /* sigma at a word's end */
+    for (i = 0; i < sizeof gpti_j_letters / sizeof *gpti_j_letters; i++) {
+        const uint32_t by = (uint32_t)gpti_j_letters[i].by, capital = upper ? u - by : u;
+        if (capital >= gpti_j_letters[i].first && capital <= gpti_j_letters[i].last &&
+            (capital - gpti_j_letters[i].first) % gpti_j_letters[i].every == 0) return upper ? capital : u + by;
+    }
     return u;
 }
 
-enum { GPTI_J_LOWER, GPTI_J_UPPER, GPTI_J_CAPITAL, GPTI_J_TITLE, GPTI_J_TITLE_FILTER };
 static gpti_jval gpti_j_case(gpti_jinja *j, gpti_jval s, int how) {
     const size_t from = j->n_out;
     size_t i, k;
@@ -13031,219 +13064,207 @@ static gpti_jval gpti_j_case(gpti_jinja *j, gpti_jval s, int how) {
     for (i = 0; i < s.n && !j->fail; i += k) {
         char buf[4];
         const char *p = j->text + s.u.at + i;
-        const int own = j->own[s.u.at + i];
         k = gpti_utf8(p, s.n - i, &u);
-        c = how == GPTI_J_UPPER || (how > GPTI_J_UPPER && begin) ? gpti_j_upper(u) : gpti_j_lower(u);
-        if (how == GPTI_J_TITLE) begin = gpti_j_lower(u) == u && gpti_j_upper(u) == u;
-        else if (how == GPTI_J_TITLE_FILTER) begin = gpti_chat_space(p, k) || (u < 128 && strchr("-({[<", (int)u));
-        else begin = 0;
-        if (c == u) gpti_j_put(j, p, k, own);
-        else gpti_j_put(j, buf, gpti_put_utf8(buf, c), own);
+        c = gpti_j_letter(u, how == GPTI_JF_UPPER || (how > GPTI_JF_UPPER && begin));
+        begin = how == GPTI_JF_TITLE ? gpti_j_letter(u, 0) == u && gpti_j_letter(u, 1) == u :
+            how == GPTI_JF_TITLE_WORDS && (gpti_chat_space(p, k) || (u < 128 && strchr("-({[<", (int)u)));
+        if (c == u) gpti_j_put_string(j, gpti_j_part(s, i, k));
+        else gpti_j_put(j, buf, gpti_put_utf8(buf, c), j->own[s.u.at + i]);
     }
     return gpti_j_printed(j, from);
 }
 
+/* Does strip() take this character off? */
+static int gpti_j_goes(gpti_jinja *j, gpti_jval chars, const char *p, size_t n) {
+    if (chars.kind != GPTI_J_STR) return gpti_chat_space(p, n) > 0;
+    return gpti_j_search(j, gpti_j_str(j, chars), gpti_j_span(p, n), 0) != SIZE_MAX;
+}
+
 /* Without white space, or the characters of `chars`, at its beginning (sides & 1) and end (sides & 2). */
 static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int sides) {
+    const char *p = j->text + s.u.at;
     size_t from = 0, n = s.n, k;
     uint32_t u;
     if (!gpti_j_spend(j, s.n / 16)) return s;
     for (; (sides & 1) && from < n; from += k) {
-        gpti_str one = gpti_j_str(j, gpti_j_part(s, from, n - from));
-        one.n = k = gpti_utf8(one.p, one.n, &u);
-        if (chars.kind == GPTI_J_STR ? gpti_j_search(j, gpti_j_str(j, chars), one, 0) == SIZE_MAX :
-            !gpti_chat_space(one.p, one.n)) break;
+        k = gpti_utf8(p + from, n - from, &u);
+        if (!gpti_j_goes(j, chars, p + from, k)) break;
     }
     for (; (sides & 2) && n > from; n -= k) {
-        gpti_str one;
-        k = gpti_utf8_back(j->text + s.u.at + n, n - from);
-        one.p = j->text + s.u.at + n - k; one.n = k;
-        if (chars.kind == GPTI_J_STR ? gpti_j_search(j, gpti_j_str(j, chars), one, 0) == SIZE_MAX :
-            !gpti_chat_space(one.p, one.n)) break;
+        k = gpti_utf8_back(p + n, n - from);
+        if (!gpti_j_goes(j, chars, p + n - k, k)) break;
     }
     return gpti_j_part(s, from, n - from);
 }
 
 static gpti_jval gpti_j_split(gpti_jinja *j, gpti_jval s, gpti_jval sep, int64_t most) {
-    const gpti_jval white = gpti_j_undefined();
-    size_t n = 0, from = 0, to, k;
-    if (sep.kind == GPTI_J_STR && !sep.n) { gpti_j_fail(j, GPT_E_FORMAT, "split: the separator is empty");
-        return white; }
-    for (;; n++) {
-        if (sep.kind == GPTI_J_STR) {
-            to = most >= 0 && (int64_t)n >= most ? SIZE_MAX : gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, sep),
-                from);
-            k = sep.n;
-        } else {
-            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), white, most >= 0 && (int64_t)n >= most ? 1 : 3);
+    const size_t base = j->n_stack;
+    size_t from = 0, to, k = sep.n;
+    if (sep.kind == GPTI_J_STR && !sep.n) gpti_j_fail(j, GPT_E_FORMAT, "split: the separator is empty");
+    for (; !j->fail; from = to + k) {
+        const int rest = most >= 0 && (int64_t)(j->n_stack - base) >= most;
+        to = SIZE_MAX;
+        if (sep.kind != GPTI_J_STR) {
+            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), sep, rest ? 1 : 3);
             from = 0;
             if (!s.n) break;
             for (to = 0; to < s.n && !(k = gpti_chat_space(j->text + s.u.at + to, s.n - to)); to++) {}
-            if (to == s.n || (most >= 0 && (int64_t)n >= most)) to = SIZE_MAX;
-        }
+            if (to == s.n || rest) to = SIZE_MAX;
+        } else if (!rest) to = gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, sep), from);
         gpti_j_push(j, gpti_j_part(s, from, (to == SIZE_MAX ? s.n : to) - from));
-        if (to == SIZE_MAX || j->fail) { n++; break; }
-        from = to + k;
+        if (to == SIZE_MAX) break;
     }
-    return gpti_j_make(j, GPTI_J_LIST, n);
+    return gpti_j_make(j, GPTI_J_LIST, j->n_stack - base);
 }
 
 static gpti_jval gpti_j_replace(gpti_jinja *j, gpti_jval s, gpti_jval a, gpti_jval b, int64_t most) {
     const size_t begin = j->n_out;
-    size_t from = 0, to;
+    size_t from = 0, to, k;
+    uint32_t u;
     if (a.kind != GPTI_J_STR || b.kind != GPTI_J_STR) return gpti_j_bad(j, a.kind == GPTI_J_STR ? b : a, "replace");
-    while (!j->fail && (to = most-- ? gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, a), from) :
-        SIZE_MAX) != SIZE_MAX) {
-        uint32_t u;
-        size_t k = a.n || to == s.n ? a.n : gpti_utf8(j->text + s.u.at + to, s.n - to, &u);
+    for (; !j->fail && most-- && from <= s.n; from = to + k) {
+        to = gpti_j_search(j, gpti_j_str(j, s), gpti_j_str(j, a), from);
+        if (to == SIZE_MAX) break;
+        k = a.n;
         gpti_j_put_string(j, gpti_j_part(s, from, to - from));
         gpti_j_put_string(j, b);
-        if (!a.n) { gpti_j_put_string(j, gpti_j_part(s, to, k)); if (to == s.n) return gpti_j_printed(j, begin); }
-        from = to + k;
+        if (a.n) continue;                              /* an empty one is between any two characters */
+        k = to < s.n ? gpti_utf8(j->text + s.u.at + to, s.n - to, &u) : 1;
+        if (to < s.n) gpti_j_put_string(j, gpti_j_part(s, to, k));
     }
-    gpti_j_put_string(j, gpti_j_part(s, from, s.n - from));
+    if (from < s.n) gpti_j_put_string(j, gpti_j_part(s, from, s.n - from));
     return gpti_j_printed(j, begin);
 }
 
-static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep) {
+static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep, gpti_jval attribute) {
     const size_t from = j->n_out;
     size_t i;
     list = gpti_j_elements(j, list);
     for (i = 0; i < list.n && !j->fail; i++) {
-        if (i && sep.kind == GPTI_J_STR) gpti_j_put_string(j, sep);
-        gpti_j_print(j, j->val[list.u.at + i]);
+        if (i) gpti_j_print(j, sep);
+        gpti_j_print(j, gpti_j_path(j, j->val[list.u.at + i], attribute));
     }
     return gpti_j_printed(j, from);
 }
 
-/* text.format(...) and text % values: {} {0} {name}, and %s %d %i %r %%. */
-static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a, gpti_jval values, int percent) {
+/* text.format(...), whose fields are {} */
+static gpti_jval gpti_j_format(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) {
     const size_t begin = j->n_out;
     gpti_jval v;
-    gpti_jform form;
-    size_t i = 0, k, next = 0;
-    memset(&form, 0, sizeof form);
-    form.indent = -1;
-    while (i < s.n && !j->fail) {
-        const char *p = j->text + s.u.at + i;
-        const int more = i + 1 < s.n;
-        if (percent ? *p != '%' : *p != '{' && *p != '}') { gpti_j_put_string(j, gpti_j_part(s, i++, 1)); continue; }
-        if (more && p[1] == *p) { gpti_j_put_string(j, gpti_j_part(s, i, 1)); i += 2; continue; }
-        if (percent) {
-            const int one = values.kind != GPTI_J_TUPLE;
-            if (!more || !strchr("sdir", p[1])) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "the format %%%c", more ? p[1] :
-                ' '); break; }
-            if (next >= (one ? 1 : values.n)) { gpti_j_fail(j, GPT_E_FORMAT, "%%: too few values"); break; }
-            v = one ? values : j->val[values.u.at + next];
-            next++;
-            if (p[1] == 'd' || p[1] == 'i') {
-                if (!gpti_j_is_number(v)) gpti_j_bad(j, v, "%d");
-                v = gpti_j_int(v.kind == GPTI_J_FLOAT ? (int64_t)v.u.f : v.u.i);
-            }
-            if (p[1] == 'r') gpti_j_put_scalar(j, v, &form, 1); else gpti_j_print(j, v);
-            i += 2;
-            continue;
-        }
-        for (k = i + 1; k < s.n && j->text[s.u.at + k] != '}'; k++) {}
-        {
-            char name[GPTI_SHOWN];
-            size_t m = gpti_min(k - i - 1, sizeof name - 1), d;
-            memcpy(name, j->text + s.u.at + i + 1, m);
-            name[m] = 0;
-            for (d = 0; name[d] >= '0' && name[d] <= '9'; d++) {}
-            if (k == s.n || *p == '}' || strpbrk(name, ":!.[")) {
-                gpti_j_fail(j, GPT_E_UNSUPPORTED, "format: a field {%s}", gpti_show(name, gpti_str_of(name))); break; }
-            if (!gpti_j_arg(j, a, !m ? (uint32_t)next++ : d == m ? (uint32_t)atoi(name) : UINT32_MAX, name, &v))
-                gpti_j_fail(j, GPT_E_FORMAT, "format: there is no value for {%s}", name);
-            gpti_j_print(j, v);
-        }
-        i = k + 1;
+    size_t i;
+    uint32_t next = 0;
+    for (i = 0; i < s.n && !j->fail; i++) {
+        const char *p = j->text + s.u.at + i, behind = i + 1 < s.n ? p[1] : ' ';
+        const int brace = *p == '{' || *p == '}';
+        if (!brace || behind == *p) gpti_j_put_string(j, gpti_j_part(s, i, 1));
+        else if (*p == '}' || behind != '}') gpti_j_fail(j, GPT_E_UNSUPPORTED, "format: a field that is not {}");
+        else if (!gpti_j_arg(j, a, next++, &v)) gpti_j_fail(j, GPT_E_FORMAT, "format: too few values");
+        else gpti_j_print(j, v);
+        i += (size_t)brace;
     }
-    if (percent && next < (values.kind == GPTI_J_TUPLE ? values.n : values.kind != GPTI_J_DICT)) gpti_j_fail(j,
-        GPT_E_FORMAT, "%%: too many values");
     return gpti_j_printed(j, begin);
 }
 
 static int gpti_j_has_end(gpti_jinja *j, gpti_jval s, gpti_jval end, int front) {
-    size_t i;
-    if (end.kind == GPTI_J_TUPLE) {
-        for (i = 0; i < end.n; i++) {
-            const gpti_jval e = j->val[end.u.at + i];
-            if (e.kind == GPTI_J_STR && gpti_j_has_end(j, s, e, front)) return 1;
-        }
-        return 0;
+    size_t i, n = end.kind == GPTI_J_TUPLE ? end.n : 1;
+    for (i = 0; i < n; i++) {
+        const gpti_jval e = end.kind == GPTI_J_TUPLE ? j->val[end.u.at + i] : end;
+        if (e.kind != GPTI_J_STR) { gpti_j_bad(j, e, "startswith or endswith"); return 0; }
+        if (e.n <= s.n && !memcmp(j->text + s.u.at + (front ? 0 : s.n - e.n), j->text + e.u.at, e.n)) return 1;
     }
-    if (end.kind != GPTI_J_STR) { gpti_j_bad(j, end, "startswith or endswith"); return 0; }
-    return end.n <= s.n && !memcmp(j->text + s.u.at + (front ? 0 : s.n - end.n), j->text + end.u.at, end.n);
+    return 0;
 }
 
-static gpti_jval gpti_j_string_method(gpti_jinja *j, gpti_jval s, int which, const gpti_jargs *a) {
-    gpti_jval x, y;
-    size_t i;
-    if (a->n + a->names > (uint32_t)(gpti_j_most_args[which] - '0') && which != GPTI_J_M_FORMAT)
-        gpti_j_fail(j, GPT_E_UNSUPPORTED, "a string's method with more than %c arguments", gpti_j_most_args[which]);
-    gpti_j_arg(j, a, 0, which == GPTI_J_M_SPLIT ? "sep" : NULL, &x);
-    gpti_j_arg(j, a, 1, NULL, &y);
-    if (which >= GPTI_J_M_LSTRIP && which != GPTI_J_M_STARTSWITH && x.kind != GPTI_J_STR && x.kind > GPTI_J_NONE)
-        return gpti_j_bad(j, x, "a string's method");
-    switch (which) {
-    case GPTI_J_M_CAPITALIZE: return gpti_j_case(j, s, GPTI_J_CAPITAL);
-    case GPTI_J_M_TITLE: return gpti_j_case(j, s, GPTI_J_TITLE);
-    case GPTI_J_M_LOWER: return gpti_j_case(j, s, GPTI_J_LOWER);
-    case GPTI_J_M_UPPER: return gpti_j_case(j, s, GPTI_J_UPPER);
-    case GPTI_J_M_STARTSWITH: case GPTI_J_M_ENDSWITH: return gpti_j_bool(gpti_j_has_end(j, s, x,
-        which == GPTI_J_M_STARTSWITH));
-    case GPTI_J_M_LSTRIP: return gpti_j_strip(j, s, x, 1);
-    case GPTI_J_M_RSTRIP: return gpti_j_strip(j, s, x, 2);
-    case GPTI_J_M_STRIP: return gpti_j_strip(j, s, x, 3);
-    case GPTI_J_M_SPLIT: return gpti_j_split(j, s, x, gpti_j_arg_int(j, a, 1, "maxsplit", -1));
-    case GPTI_J_M_REPLACE: return gpti_j_replace(j, s, x, y, gpti_j_arg_int(j, a, 2, "count", -1));
-    case GPTI_J_M_JOIN:
-        x = gpti_j_elements(j, x);
-        for (i = 0; i < x.n; i++) if (j->val[x.u.at + i].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + i],
-            "join");
-        return gpti_j_join(j, x, s);
-    default: return gpti_j_format(j, s, a, x, 0);
+static gpti_jval gpti_j_indent(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) {
+    const size_t from = j->n_out;
+    const int first = gpti_j_arg_truth(j, a, 1), blank = gpti_j_arg_truth(j, a, 2);
+    gpti_jval width;
+    size_t i, n;
+    if (!gpti_j_arg(j, a, 0, &width)) width = gpti_j_int(4);
+    if (gpti_j_is_int(width)) width = gpti_j_repeat(j, gpti_j_cstring(j, " ", 1), width.u.i);
+    if (width.kind != GPTI_J_STR) return gpti_j_bad(j, width, "an indent");
+    for (i = 0; i <= s.n && !j->fail; i += n + 1) {
+        for (n = 0; i + n < s.n && j->text[s.u.at + i + n] != '\n'; n++) {}
+        if (i) gpti_j_put(j, "\n", 1, 0);
+        if (i && i == s.n && !blank) break;
+        if (i ? n || blank : first) gpti_j_put_string(j, width);
+        gpti_j_put_string(j, gpti_j_part(s, i, n));
     }
+    return gpti_j_printed(j, from);
 }
+
+static gpti_jval gpti_j_to_int(gpti_jinja *j, gpti_jval v, gpti_jval otherwise) {
+    gpti_str s;
+    const char *p, *end;
+    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
+    if (v.kind == GPTI_J_STR) {
+        s = gpti_j_str(j, gpti_j_strip(j, v, gpti_j_undefined(), 3));
+        if (s.n && *s.p == '+') { s.p++; s.n--; }
+        p = s.p + (s.n && *s.p == '-'); end = s.p + s.n;
+        if (gpti_json_digits(p, end) == p) return otherwise;
+        p = gpti_json_digits(p, end);
+        if (p < end && *p == '.') p = gpti_json_digits(p + 1, end);
+        if (p < end && (*p | 32) == 'e') {
+            p++;
+            p = gpti_json_digits(p + (p < end && (*p == '-' || *p == '+')), end);
+        }
+        if (p != end) return otherwise;
+        v = gpti_j_read_number(s);
+    }
+    if (gpti_j_is_int(v)) return gpti_j_int(v.u.i);
+    return v.kind == GPTI_J_FLOAT && v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
+}
+
+/* The caller's date in strftime's form. */
+static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
+    static const char months[][10] = { "January", "February", "March", "April", "May", "June", "July", "August",
+        "September", "October", "November", "December" };
+    const size_t from = j->n_out;
+    const char *d = j->date, *name = months[atoi(d + 5) - 1];
+    size_t i;
+    if (form.kind != GPTI_J_STR) return gpti_j_bad(j, form, "strftime_now");
+    for (i = 0; i < form.n && !j->fail; i++) {
+        const char *p = j->text + form.u.at + i;
+        if (*p != '%') { gpti_j_put_string(j, gpti_j_part(form, i, 1)); continue; }
+        switch (++i < form.n ? p[1] : 0) {
+        case 'Y': gpti_j_put(j, d, 4, 1); break;
+        case 'y': gpti_j_put(j, d + 2, 2, 1); break;
+        case 'm': gpti_j_put(j, d + 5, 2, 1); break;
+        case 'd': gpti_j_put(j, d + 8, 2, 1); break;
+        case 'B': gpti_j_put(j, name, strlen(name), 1); break;
+        case 'b': gpti_j_put(j, name, 3, 1); break;
+        default: gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", i < form.n ? p[1] : ' ');
+        }
+    }
+    return gpti_j_printed(j, from);
+}
+
+/* ---- Parts of values: attributes, items, slices ---- */
 
 static gpti_jval gpti_j_loop_attr(gpti_jinja *j, gpti_jval loop, gpti_str name) {
-    static const char names[] = "index index0 revindex revindex0 first last length previtem nextitem";
+    static const char names[] = "index index0 revindex revindex0 length first last previtem nextitem";
     const gpti_jframe *f = &j->frame[loop.u.at];
     const int64_t i = (int64_t)f->index - 1, n = f->list.n;
+    const int which = gpti_j_which(names, name);
+    const int64_t count[5] = { i + 1, i, n - i, n - i - 1, n };
     char shown[GPTI_SHOWN];
-    switch (gpti_j_which(names, name)) {
-    case 0: return gpti_j_int(i + 1);
-    case 1: return gpti_j_int(i);
-    case 2: return gpti_j_int(n - i);
-    case 3: return gpti_j_int(n - i - 1);
-    case 4: return gpti_j_bool(i == 0);
-    case 5: return gpti_j_bool(i == n - 1);
-    case 6: return gpti_j_int(n);
-    case 7: return i > 0 ? j->val[f->list.u.at + (size_t)i - 1] : gpti_j_undefined();
-    case 8: return i + 1 < n ? j->val[f->list.u.at + (size_t)i + 1] : gpti_j_undefined();
-    default: gpti_j_fail(j, GPT_E_UNSUPPORTED, "loop.%s", gpti_show(shown, name)); return gpti_j_undefined();
-    }
+    if (which < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "loop.%s", gpti_show(shown, name));
+    else if (which < 5) return gpti_j_int(count[which]);
+    else if (which < 7) return gpti_j_bool(which == 5 ? i == 0 : i == n - 1);
+    else if (which == 7 ? i > 0 : i + 1 < n) return j->val[f->list.u.at + (size_t)(which == 7 ? i - 1 : i + 1)];
+    return gpti_j_undefined();
 }
 
 /* obj.name */
 static gpti_jval gpti_j_attr(gpti_jinja *j, gpti_jval v, gpti_str name) {
-    gpti_jval key, out;
-    size_t cell;
-    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "an attribute");
-    if (v.kind == GPTI_J_MACRO) return gpti_j_bad(j, v, "an attribute");
+    size_t at = 0;
+    if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_MACRO) return gpti_j_bad(j, v, "an attribute");
     if (v.kind == GPTI_J_LOOP) return gpti_j_loop_attr(j, v, name);
-    if (v.kind == GPTI_J_SPACE) {
-        for (cell = (size_t)j->val[v.u.at].u.i; cell && gpti_j_spend(j, 1); cell = (size_t)j->val[cell + 2].u.i)
-            if (gpti_str_cmp(gpti_j_str(j, j->val[cell]), name) == 0) return j->val[cell + 1];
-    }
-    if ((v.kind == GPTI_J_DICT && gpti_j_which(gpti_j_dict_methods, name) >= 0) ||
-        (v.kind == GPTI_J_STR && gpti_j_which(gpti_j_string_methods, name) >= 0)) return gpti_j_val(GPTI_J_METHOD, 0,
-            0);
-    if (v.kind != GPTI_J_DICT) return gpti_j_undefined();
-    key = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n);
-    gpti_j_find_key(j, v, key, &out);
-    return out;
+    if (v.kind == GPTI_J_SPACE) v = j->val[v.u.at];
+    else if (gpti_j_find_word(gpti_j_methods(v), name) >= 0) return gpti_j_val(GPTI_J_METHOD, 0, 0);
+    if (v.kind == GPTI_J_DICT)
+        at = gpti_j_find_key(j, v, gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n));
+    return at ? j->val[at] : gpti_j_undefined();
 }
 
 static size_t gpti_j_offset(gpti_jinja *j, gpti_jval s, size_t characters) {    /* of that character in bytes */
@@ -13255,115 +13276,19 @@ static size_t gpti_j_offset(gpti_jinja *j, gpti_jval s, size_t characters) {    
 
 /* obj[key] */
 static gpti_jval gpti_j_item(gpti_jinja *j, gpti_jval v, gpti_jval key) {
-    gpti_jval out;
     const int64_t n = (int64_t)gpti_j_length(j, v);
     int64_t i = key.u.i;
+    size_t at = v.kind == GPTI_J_DICT ? gpti_j_find_key(j, v, key) : 0;
+    uint32_t u;
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "an item");
-    if (v.kind == GPTI_J_DICT && gpti_j_find_key(j, v, key, &out)) return out;
+    if (at) return j->val[at];
     if (key.kind == GPTI_J_STR) return gpti_j_attr(j, v, gpti_j_str(j, key));
     if (!gpti_j_is_int(key) || (v.kind != GPTI_J_STR && !gpti_j_is_list(v))) return gpti_j_undefined();
     if (i < 0) i += n;
     if (i < 0 || i >= n) return gpti_j_undefined();
     if (v.kind != GPTI_J_STR) return j->val[v.u.at + (size_t)i];
-    {
-        const size_t at = gpti_j_offset(j, v, (size_t)i);
-        uint32_t u;
-        return gpti_j_part(v, at, gpti_utf8(j->text + v.u.at + at, v.n - at, &u));
-    }
-}
-
-static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, gpti_jval from, gpti_jval to, gpti_jval by) {
-    const int64_t n = (int64_t)gpti_j_length(j, v), step = by.kind == GPTI_J_NONE ? 1 : by.u.i;
-    const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
-    int64_t i[2], k, m = 0;
-    gpti_jval bound[2];
-    int b, text = v.kind == GPTI_J_STR;
-    bound[0] = from; bound[1] = to;
-    if ((v.kind != GPTI_J_STR && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && v.mark && v.mark < 3))
-        return gpti_j_bad(j, v, "a slice");
-    for (b = 0; b < 2; b++) {
-        if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
-        i[b] = bound[b].u.i;
-        if (bound[b].kind == GPTI_J_NONE) i[b] = (step < 0) == (b == 0) ? high : low;
-        else {
-            if (i[b] < 0) i[b] += n;
-            if (i[b] < low) i[b] = low;
-            if (i[b] > high) i[b] = high;
-        }
-    }
-    if (!step || (by.kind != GPTI_J_NONE && !gpti_j_is_int(by))) {
-        gpti_j_fail(j, GPT_E_FORMAT, "a slice's step is 0"); return v; }
-    if (step == 1) {
-        if (i[1] < i[0]) i[1] = i[0];
-        if (v.kind != GPTI_J_STR) return gpti_j_val(v.kind, v.u.at + (size_t)i[0], (size_t)(i[1] - i[0]));
-        from.u.at = gpti_j_offset(j, v, (size_t)i[0]);
-        to.u.at = gpti_j_offset(j, v, (size_t)i[1]);
-        return gpti_j_part(v, from.u.at, to.u.at - from.u.at);
-    }
-    if (text) v = gpti_j_elements(j, v);
-    for (k = i[0]; (step > 0 ? k < i[1] : k > i[1]) && !j->fail; k += step, m++) gpti_j_push(j,
-        j->val[v.u.at + (size_t)k]);
-    v = gpti_j_make(j, v.kind, (size_t)m);
-    return text ? gpti_j_join(j, v, gpti_j_undefined()) : v;
-}
-
-/* ---- Filters, tests, functions ---- */
-
-static const char gpti_j_filters[] = "abs capitalize count d default dictsort first float indent int items join last "
-    "length list lower map max min reject rejectattr replace reverse safe select selectattr sort string title tojson "
-    "trim unique upper";
-enum { GPTI_J_F_ABS, GPTI_J_F_CAPITALIZE, GPTI_J_F_COUNT, GPTI_J_F_D, GPTI_J_F_DEFAULT, GPTI_J_F_DICTSORT,
-       GPTI_J_F_FIRST, GPTI_J_F_FLOAT, GPTI_J_F_INDENT, GPTI_J_F_INT, GPTI_J_F_ITEMS, GPTI_J_F_JOIN, GPTI_J_F_LAST,
-       GPTI_J_F_LENGTH, GPTI_J_F_LIST, GPTI_J_F_LOWER, GPTI_J_F_MAP, GPTI_J_F_MAX, GPTI_J_F_MIN, GPTI_J_F_REJECT,
-       GPTI_J_F_REJECTATTR, GPTI_J_F_REPLACE, GPTI_J_F_REVERSE, GPTI_J_F_SAFE, GPTI_J_F_SELECT, GPTI_J_F_SELECTATTR,
-       GPTI_J_F_SORT, GPTI_J_F_STRING, GPTI_J_F_TITLE, GPTI_J_F_TOJSON, GPTI_J_F_TRIM, GPTI_J_F_UNIQUE,
-           GPTI_J_F_UPPER };
-
-static const char gpti_j_tests[] = "boolean callable defined divisibleby eq equalto == even false float ge greaterthan "
-    ">= > gt in integer iterable le <= lessthan < lt mapping ne != none number odd sameas sequence string true "
-    "undefined";
-enum { GPTI_J_T_BOOLEAN, GPTI_J_T_CALLABLE, GPTI_J_T_DEFINED, GPTI_J_T_DIVISIBLEBY, GPTI_J_T_EQ, GPTI_J_T_EQUALTO,
-       GPTI_J_T_EQ2, GPTI_J_T_EVEN, GPTI_J_T_FALSE, GPTI_J_T_FLOAT, GPTI_J_T_GE, GPTI_J_T_GREATERTHAN, GPTI_J_T_GE2,
-       GPTI_J_T_GT2, GPTI_J_T_GT, GPTI_J_T_IN, GPTI_J_T_INTEGER, GPTI_J_T_ITERABLE, GPTI_J_T_LE, GPTI_J_T_LE2,
-       GPTI_J_T_LESSTHAN, GPTI_J_T_LT2, GPTI_J_T_LT, GPTI_J_T_MAPPING, GPTI_J_T_NE, GPTI_J_T_NE2, GPTI_J_T_NONE,
-       GPTI_J_T_NUMBER, GPTI_J_T_ODD, GPTI_J_T_SAMEAS, GPTI_J_T_SEQUENCE, GPTI_J_T_STRING, GPTI_J_T_TRUE,
-       GPTI_J_T_UNDEFINED };
-
-static int gpti_j_test(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
-    gpti_jval x;
-    gpti_j_arg(j, a, 0, NULL, &x);
-    switch (which) {
-    case GPTI_J_T_BOOLEAN: return v.kind == GPTI_J_BOOL;
-    case GPTI_J_T_CALLABLE: return v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_MACRO || v.kind >= GPTI_J_FUNC;
-    case GPTI_J_T_DEFINED: return v.kind != GPTI_J_UNDEFINED;
-    case GPTI_J_T_UNDEFINED: return v.kind == GPTI_J_UNDEFINED;
-    case GPTI_J_T_EQ: case GPTI_J_T_EQUALTO: case GPTI_J_T_EQ2: return gpti_j_equal(j, v, x);
-    case GPTI_J_T_NE: case GPTI_J_T_NE2: return !gpti_j_equal(j, v, x);
-    case GPTI_J_T_DIVISIBLEBY: case GPTI_J_T_EVEN: case GPTI_J_T_ODD:
-        if (which != GPTI_J_T_DIVISIBLEBY) x = gpti_j_int(2);
-        if (!gpti_j_is_int(v) || !gpti_j_is_int(x) || !x.u.i) { gpti_j_bad(j, gpti_j_is_int(v) ? x : v, "a division");
-            return 0; }
-        return (x.u.i == -1 || v.u.i % x.u.i == 0) == (which != GPTI_J_T_ODD);
-    case GPTI_J_T_FALSE: return v.kind == GPTI_J_BOOL && !v.u.i;
-    case GPTI_J_T_TRUE: return v.kind == GPTI_J_BOOL && v.u.i;
-    case GPTI_J_T_FLOAT: return v.kind == GPTI_J_FLOAT;
-    case GPTI_J_T_INTEGER: return v.kind == GPTI_J_INT;
-    case GPTI_J_T_NUMBER: return gpti_j_is_number(v);
-    case GPTI_J_T_GE: case GPTI_J_T_GE2: return gpti_j_order(j, v, x) >= 0;
-    case GPTI_J_T_GREATERTHAN: case GPTI_J_T_GT2: case GPTI_J_T_GT: return gpti_j_order(j, v, x) > 0;
-    case GPTI_J_T_LE: case GPTI_J_T_LE2: return gpti_j_order(j, v, x) <= 0;
-    case GPTI_J_T_LESSTHAN: case GPTI_J_T_LT2: case GPTI_J_T_LT: return gpti_j_order(j, v, x) < 0;
-    case GPTI_J_T_IN: return gpti_j_in(j, v, x);
-    case GPTI_J_T_ITERABLE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT) ||
-        v.kind == GPTI_J_LOOP;
-    case GPTI_J_T_SEQUENCE: return v.kind == GPTI_J_UNDEFINED || (v.kind >= GPTI_J_STR && v.kind <= GPTI_J_DICT &&
-        (v.kind == GPTI_J_STR || !v.mark || v.mark == 3));
-    case GPTI_J_T_MAPPING: return v.kind == GPTI_J_DICT;
-    case GPTI_J_T_NONE: return v.kind == GPTI_J_NONE;
-    case GPTI_J_T_STRING: return v.kind == GPTI_J_STR;
-    case GPTI_J_T_SAMEAS: return v.kind == x.kind && (v.kind <= GPTI_J_NONE || v.u.i == x.u.i) && v.n == x.n;
-    default: return 0;
-    }
+    at = gpti_j_offset(j, v, (size_t)i);
+    return gpti_j_part(v, at, gpti_utf8(j->text + v.u.at + at, v.n - at, &u));
 }
 
 /* An attribute as filters name it: a path with points, or an index. */
@@ -13383,42 +13308,113 @@ static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
     return v;
 }
 
-typedef struct gpti_jsort { gpti_jinja *j; int reverse; } gpti_jsort;
-
-static int gpti_j_sort_cmp(const void *a, const void *b, const void *ctx) {    /* records: key, value, place */
-    const gpti_jsort *s = (const gpti_jsort *)ctx;
-    const gpti_jval *x = (const gpti_jval *)a, *y = (const gpti_jval *)b;
-    const int c = s->j->fail ? 0 : gpti_j_order(s->j, x[0], y[0]);
-    gpti_j_spend(s->j, 1);
-    if (c) return s->reverse ? -c : c;
-    return x[2].u.i < y[2].u.i ? -1 : x[2].u.i > y[2].u.i;
+/* v[bound[0]:bound[1]:bound[2]] */
+static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, const gpti_jval bound[3]) {
+    const int64_t n = (int64_t)gpti_j_length(j, v), step = bound[2].kind == GPTI_J_NONE ? 1 : bound[2].u.i;
+    const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
+    const int text = v.kind == GPTI_J_STR;
+    const size_t base = j->n_stack;
+    int64_t i[2], k;
+    size_t at;
+    int b;
+    if ((!text && !gpti_j_is_list(v)) || (v.kind == GPTI_J_LIST && (v.mark == 1 || v.mark == 2)))
+        return gpti_j_bad(j, v, "a slice");
+    for (b = 0; b < 3; b++)
+        if (!gpti_j_is_int(bound[b]) && bound[b].kind != GPTI_J_NONE) return gpti_j_bad(j, bound[b], "a slice");
+    if (!step) gpti_j_fail(j, GPT_E_FORMAT, "a slice's step is 0");
+    if (j->fail) return v;
+    for (b = 0; b < 2; b++) {
+        i[b] = bound[b].u.i + (bound[b].u.i < 0 ? n : 0);
+        if (bound[b].kind == GPTI_J_NONE) i[b] = (step < 0) == (b == 0) ? high : low;
+        if (i[b] < low) i[b] = low;
+        if (i[b] > high) i[b] = high;
+    }
+    if (step == 1) {
+        if (i[1] < i[0]) i[1] = i[0];
+        if (!text) return gpti_j_val(v.kind, v.u.at + (size_t)i[0], (size_t)(i[1] - i[0]));
+        at = gpti_j_offset(j, v, (size_t)i[0]);
+        return gpti_j_part(v, at, gpti_j_offset(j, v, (size_t)i[1]) - at);
+    }
+    if (text) v = gpti_j_elements(j, v);
+    for (k = i[0]; (step > 0 ? k < i[1] : k > i[1]) && !j->fail; k += step)
+        gpti_j_push(j, j->val[v.u.at + (size_t)k]);
+    v = gpti_j_make(j, v.kind, j->n_stack - base);
+    return text ? gpti_j_join(j, v, gpti_j_undefined(), gpti_j_undefined()) : v;
 }
 
-/* The elements of a list, or the pairs of a dict (by = 1: by value), in order; of a dict a dict. Equal ones
- * stay as they are. */
-static gpti_jval gpti_j_sorted(gpti_jinja *j, gpti_jval v, int by, gpti_jval attribute, int reverse, int any_case) {
+/* ---- What filters, methods, functions and tests do ---- */
+
+/* kinds: bit k stands for kind k; else an instruction that compares, or GPTI_J_ITEM: it has items, GPTI_J_NOT: false,
+ * GPTI_J_AND: true. */
+#define GPTI_JK(kind) 1 << GPTI_J_##kind
+enum { GPTI_JK_LISTS = GPTI_JK(STR) | GPTI_JK(LIST) | GPTI_JK(TUPLE) | GPTI_JK(DICT) | GPTI_JK(UNDEFINED),
+       GPTI_JK_ALL = (1 << (GPTI_J_METHOD + 1)) - 1 };
+static const struct { char name[12]; uint8_t op; uint16_t kinds; } gpti_j_tests[] = {
+    { "boolean", 0, GPTI_JK(BOOL) }, { "defined", 0, GPTI_JK_ALL ^ GPTI_JK(UNDEFINED) },
+    { "false", GPTI_J_NOT, GPTI_JK(BOOL) }, { "float", 0, GPTI_JK(FLOAT) }, { "integer", 0, GPTI_JK(INT) },
+    { "iterable", 0, GPTI_JK_LISTS | GPTI_JK(LOOP) }, { "mapping", 0, GPTI_JK(DICT) }, { "none", 0, GPTI_JK(NONE) },
+    { "number", 0, GPTI_JK(BOOL) | GPTI_JK(INT) | GPTI_JK(FLOAT) }, { "sequence", GPTI_J_ITEM, GPTI_JK_LISTS },
+    { "string", 0, GPTI_JK(STR) }, { "true", GPTI_J_AND, GPTI_JK(BOOL) }, { "undefined", 0, GPTI_JK(UNDEFINED) },
+    { "==", GPTI_J_EQ, 0 }, { "eq", GPTI_J_EQ, 0 }, { "equalto", GPTI_J_EQ, 0 }, { "!=", GPTI_J_NE, 0 },
+    { "ne", GPTI_J_NE, 0 }, { "<", GPTI_J_LT, 0 }, { "lt", GPTI_J_LT, 0 }, { "lessthan", GPTI_J_LT, 0 },
+    { "<=", GPTI_J_LE, 0 }, { "le", GPTI_J_LE, 0 }, { ">", GPTI_J_GT, 0 }, { "gt", GPTI_J_GT, 0 },
+    { "greaterthan", GPTI_J_GT, 0 }, { ">=", GPTI_J_GE, 0 }, { "ge", GPTI_J_GE, 0 }, { "in", GPTI_J_IN, 0 }
+};
+#undef GPTI_JK
+
+static int gpti_j_compare(gpti_jinja *j, int op, gpti_jval a, gpti_jval b) {
+    int c;
+    if (op == GPTI_J_EQ || op == GPTI_J_NE) return gpti_j_equal(j, a, b) == (op == GPTI_J_EQ);
+    if (op == GPTI_J_IN || op == GPTI_J_NOT_IN) return gpti_j_in(j, a, b) == (op == GPTI_J_IN);
+    c = gpti_j_order(j, a, b);
+    return op == GPTI_J_LT ? c < 0 : op == GPTI_J_LE ? c <= 0 : op == GPTI_J_GT ? c > 0 : c >= 0;
+}
+
+static int gpti_j_test(gpti_jinja *j, gpti_jval v, gpti_str name, const gpti_jargs *a) {
+    char shown[GPTI_SHOWN];
+    gpti_jval x;
+    int i = sizeof gpti_j_tests / sizeof *gpti_j_tests, op;
+    while (i-- > 0 && !gpti_str_is(name, gpti_j_tests[i].name)) {}
+    if (i < 0) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "the test '%s'", gpti_show(shown, name)); return 0; }
+    op = gpti_j_tests[i].op;
+    gpti_j_arg(j, a, 0, &x);
+    if (!gpti_j_tests[i].kinds) return gpti_j_compare(j, op, v, x);
+    if (op == GPTI_J_ITEM && v.kind == GPTI_J_LIST && (v.mark == 1 || v.mark == 2)) return 0;
+    if ((op == GPTI_J_NOT || op == GPTI_J_AND) && gpti_j_truth(v) != (op == GPTI_J_AND)) return 0;
+    return gpti_j_tests[i].kinds >> v.kind & 1;
+}
+
+/* What an element is ordered and told apart by. */
+static gpti_jval gpti_j_key(gpti_jinja *j, gpti_jval v, gpti_jval attribute, int any_case) {
+    v = gpti_j_path(j, v, attribute);
+    return any_case && v.kind == GPTI_J_STR ? gpti_j_case(j, v, GPTI_JF_LOWER) : v;
+}
+
+typedef struct gpti_jsort { gpti_jinja *j; int reverse; } gpti_jsort;
+
+static int gpti_j_sort_cmp(const void *a, const void *b, const void *ctx) {    /* records: key, place */
+    const gpti_jsort *s = (const gpti_jsort *)ctx;
+    const gpti_jval *x = (const gpti_jval *)a, *y = (const gpti_jval *)b;
+    const int c = gpti_j_spend(s->j, 1) ? gpti_j_order(s->j, x[0], y[0]) : 0;
+    if (c) return s->reverse ? -c : c;
+    return x[1].u.i < y[1].u.i ? -1 : x[1].u.i > y[1].u.i;
+}
+
+/* A list in order; equal ones stay as they are. */
+static gpti_jval gpti_j_sorted(gpti_jinja *j, gpti_jval list, gpti_jval attribute, int reverse, int any_case) {
+    const size_t base = j->n_stack;
     gpti_jsort ctx;
-    const int dict = v.kind == GPTI_J_DICT;
-    const size_t n = v.n;
-    size_t i, at;
+    size_t i;
     ctx.j = j; ctx.reverse = reverse;
-    for (i = 0; i < n && !j->fail; i++) {
-        gpti_jval key = gpti_j_path(j, dict ? j->val[v.u.at + 2 * i + (size_t)by] : j->val[v.u.at + i], attribute);
-        if (any_case && key.kind == GPTI_J_STR) key = gpti_j_case(j, key, GPTI_J_LOWER);
-        gpti_j_push(j, key);
-        gpti_j_push(j, gpti_j_int((int64_t)i));
+    for (i = 0; i < list.n && !j->fail; i++) {
+        gpti_j_push(j, gpti_j_key(j, j->val[list.u.at + i], attribute, any_case));
         gpti_j_push(j, gpti_j_int((int64_t)i));
     }
-    if (j->fail) return v;
-    at = j->n_stack - 3 * n;
-    gpti_sort(j->stack + at, n, 3 * sizeof *j->stack, gpti_j_sort_cmp, &ctx);
-    for (i = 0; i < n && GPTI_J_ROOM_FOR(j, val, 2); i++) {
-        const size_t from = v.u.at + (size_t)j->stack[at + 3 * i + 1].u.i * (dict ? 2 : 1);
-        j->val[j->n_val++] = j->val[from];
-        if (dict) j->val[j->n_val++] = j->val[from + 1];
-    }
-    j->n_stack = at;
-    return j->fail ? v : gpti_j_val(dict ? GPTI_J_DICT : GPTI_J_LIST, j->n_val - n * (dict ? 2 : 1), n);
+    if (j->fail) return list;
+    gpti_sort(j->stack + base, list.n, 2 * sizeof *j->stack, gpti_j_sort_cmp, &ctx);
+    for (i = 0; i < list.n; i++) j->stack[base + i] = j->val[list.u.at + (size_t)j->stack[base + 2 * i + 1].u.i];
+    j->n_stack = base + list.n;
+    return gpti_j_make(j, GPTI_J_LIST, list.n);
 }
 
 static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) {
@@ -13427,312 +13423,197 @@ static gpti_jval gpti_j_tojson(gpti_jinja *j, gpti_jval v, const gpti_jargs *a) 
     gpti_jval x;
     memset(&f, 0, sizeof f);
     f.json = 1;
-    f.ascii = gpti_j_arg_truth(j, a, 0, "ensure_ascii");
-    if (gpti_j_arg(j, a, 1, "indent", &x) && x.kind == GPTI_J_STR)
+    f.ascii = gpti_j_arg_truth(j, a, 0);
+    if (gpti_j_arg(j, a, 1, &x) && x.kind == GPTI_J_STR)
         gpti_j_fail(j, GPT_E_UNSUPPORTED, "tojson with an indent that is a string");
-    f.indent = gpti_j_arg_int(j, a, 1, "indent", INT64_MIN);
+    f.indent = gpti_j_arg_int(j, a, 1, INT64_MIN);
     f.indent = f.indent == INT64_MIN ? -1 : f.indent < 0 ? 0 : f.indent;        /* less than 0: lines without blanks */
     if (f.indent > 64) gpti_j_fail(j, GPT_E_FORMAT, "tojson: an indent of more than 64");
-    if (gpti_j_arg(j, a, 2, "separators", &x) && gpti_j_is_list(x) && x.n == 2) {
+    if (gpti_j_arg(j, a, 2, &x) && gpti_j_is_list(x) && x.n == 2) {
         f.item = j->val[x.u.at]; f.key = j->val[x.u.at + 1];
     }
-    f.sort = gpti_j_arg_truth(j, a, 3, "sort_keys");
     gpti_j_write(j, v, &f);
     return gpti_j_printed(j, from);
 }
 
-static gpti_jval gpti_j_indent(gpti_jinja *j, gpti_jval s, const gpti_jargs *a) {
-    const size_t from = j->n_out;
-    const int first = gpti_j_arg_truth(j, a, 1, "first"), blank = gpti_j_arg_truth(j, a, 2, "blank");
-    gpti_jval width;
-    size_t i, n, k;
-    if (!gpti_j_arg(j, a, 0, "width", &width)) width = gpti_j_int(4);
-    if (width.kind != GPTI_J_STR && (!gpti_j_is_int(width) || width.u.i > 256))
-        return gpti_j_bad(j, width, "an indent");
-    for (i = 0; i <= s.n && !j->fail; i += n + 1) {
-        for (n = 0; i + n < s.n && j->text[s.u.at + i + n] != '\n'; n++) {}
-        if (i == s.n && !blank && i) { gpti_j_put(j, "\n", 1, 0); break; }
-        if (i) gpti_j_put(j, "\n", 1, 0);
-        if ((i || first) && (n || blank || !i)) {
-            if (width.kind == GPTI_J_STR) gpti_j_put_string(j, width);
-            else for (k = 0; (int64_t)k < width.u.i; k++) gpti_j_put(j, " ", 1, 0);
-        }
-        gpti_j_put_string(j, gpti_j_part(s, i, n));
-    }
-    return gpti_j_printed(j, from);
-}
+static gpti_jval gpti_j_apply(gpti_jinja *j, gpti_jval v, int which, gpti_jargs *a);
 
-static gpti_jval gpti_j_to_number(gpti_jinja *j, gpti_jval v, int real, gpti_jval otherwise) {
-    gpti_str s;
-    const char *p, *end;
-    if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
-    if (v.kind == GPTI_J_STR) {
-        v = gpti_j_strip(j, v, gpti_j_undefined(), 3);
-        s = gpti_j_str(j, v);
-        if (s.n && *s.p == '+') { s.p++; s.n--; }
-        p = s.p + (s.n && *s.p == '-'); end = s.p + s.n;
-        if (p == end || gpti_json_digits(p, end) == p) return otherwise;
-        p = gpti_json_digits(p, end);
-        if (p < end && *p == '.') p = gpti_json_digits(p + 1, end);
-        if (p < end && (*p | 32) == 'e') { p++; p += p < end && (*p == '-' || *p == '+');
-            p = gpti_json_digits(p, end); }
-        if (p != end) return otherwise;
-        v = gpti_j_read_number(s);
-    }
-    if (!gpti_j_is_number(v)) return otherwise;
-    if (real) { const double x = gpti_j_number(v); v.kind = GPTI_J_FLOAT; v.u.f = x; }
-    else if (v.kind == GPTI_J_FLOAT) v = v.u.f > -9e18 && v.u.f < 9e18 ? gpti_j_int((int64_t)v.u.f) : otherwise;
-    v.kind = (uint8_t)(real ? GPTI_J_FLOAT : GPTI_J_INT);
-    return v;
-}
-
-static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a);
-
-/* select, reject, selectattr, rejectattr: the elements that pass a test or do not; map, unique, min, max. */
-static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
-    const int attr = which == GPTI_J_F_SELECTATTR || which == GPTI_J_F_REJECTATTR;
-    const int reject = which == GPTI_J_F_REJECT || which == GPTI_J_F_REJECTATTR;
-    gpti_jval path = gpti_j_undefined(), name = path, otherwise = path, best = gpti_j_undefined();
-    gpti_jargs rest = *a;
-    size_t i, n = 0, k;
+/* select, reject, selectattr, rejectattr: the elements that pass a test or do not; map, unique. */
+static gpti_jval gpti_j_list_filter(gpti_jinja *j, gpti_jval v, int code, const gpti_jargs *a) {
+    const uint32_t attr = code == GPTI_JF_SELECTATTR || code == GPTI_JF_REJECTATTR, more = attr + 1;
+    const int reject = code == GPTI_JF_REJECT || code == GPTI_JF_REJECTATTR, any_case = !gpti_j_arg_truth(j, a, 0);
     const size_t base = j->n_stack;
-    int test = -1, has_otherwise = 0;
-    if (which != GPTI_J_F_UNIQUE && which != GPTI_J_F_MIN && which != GPTI_J_F_MAX &&
-        !gpti_j_truth(v)) v = gpti_j_undefined();
-    v = gpti_j_elements(j, v);
-    if (which == GPTI_J_F_MAP && !a->n) {
-        if (!gpti_j_arg(j, a, 9, "attribute", &path)) gpti_j_fail(j, GPT_E_FORMAT,
-            "map needs a filter or an attribute");
-        has_otherwise = gpti_j_arg(j, a, 9, "default", &otherwise);
-    } else if (which == GPTI_J_F_UNIQUE || which == GPTI_J_F_MIN || which == GPTI_J_F_MAX) {
-        gpti_j_arg(j, a, 1, "attribute", &path);
+    gpti_jval path = gpti_j_undefined(), name = path, otherwise = path;
+    gpti_jargs rest = *a;
+    int filter = -1, has_test = 0, keep;
+    char shown[GPTI_SHOWN];
+    size_t i, k;
+    if (code == GPTI_JF_UNIQUE || (code == GPTI_JF_MAP && !a->n)) {
+        if (!gpti_j_arg(j, a, 1, &path) && code == GPTI_JF_MAP)
+            gpti_j_fail(j, GPT_E_FORMAT, "map needs a filter or an attribute");
+        if (code == GPTI_JF_MAP) gpti_j_arg(j, a, 2, &otherwise);
     } else {
-        if (attr && !gpti_j_arg(j, a, 0, NULL, &path)) gpti_j_fail(j, GPT_E_FORMAT, "selectattr needs an attribute");
-        if (gpti_j_arg(j, a, (uint32_t)attr, NULL, &name)) {
-            char shown[GPTI_SHOWN];
-            test = gpti_j_which(which == GPTI_J_F_MAP ? gpti_j_filters : gpti_j_tests, gpti_j_str(j, name));
-            if (test < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the %s '%s'", which == GPTI_J_F_MAP ? "filter" : "test",
-                                      gpti_show(shown, gpti_j_str(j, name)));
-            k = (size_t)attr + 1;
-            rest.at += k; rest.n = a->n > k ? a->n - (uint32_t)k : 0;
-        }
+        if (attr && !gpti_j_arg(j, a, 0, &path)) gpti_j_fail(j, GPT_E_FORMAT, "selectattr needs an attribute");
+        has_test = gpti_j_arg(j, a, attr, &name);
+        rest.at += more; rest.n = a->n > more ? a->n - more : 0;
     }
-    for (i = 0; i < v.n && !j->fail && gpti_j_spend(j, 1); i++) {
-        gpti_jval item = j->val[v.u.at + i], x = gpti_j_path(j, item, path);
-        int keep = 1;
-        if (has_otherwise && x.kind == GPTI_J_UNDEFINED) x = otherwise;
-        switch (which) {
-        case GPTI_J_F_MAP: item = test < 0 ? x : gpti_j_simple_filter(j, item, test, &rest); break;
-        case GPTI_J_F_UNIQUE:
-            if (x.kind == GPTI_J_STR && !gpti_j_arg_truth(j, a, 0, "case_sensitive")) x = gpti_j_case(j, x,
-                GPTI_J_LOWER);
-            for (k = base; k < j->n_stack && keep; k += 2) keep = !gpti_j_equal(j, j->stack[k], x);
-            if (keep) gpti_j_push(j, x);
-            break;
-        case GPTI_J_F_MIN: case GPTI_J_F_MAX: {
-            const int c = i ? gpti_j_order(j, x, name) : 1;
-            if (i ? which == GPTI_J_F_MIN ? c < 0 : c > 0 : 1) { best = item; name = x; }
-            keep = 0;
-            break;
-        }
-        default: keep = (test < 0 ? gpti_j_truth(x) : gpti_j_test(j, x, test, &rest)) != reject;
-        }
-        if (keep) { gpti_j_push(j, item); n++; }
+    if (code == GPTI_JF_MAP && has_test) {
+        filter = gpti_j_find_word('f', gpti_j_str(j, name));
+        if (filter < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the filter '%s'", gpti_show(shown, gpti_j_str(j, name)));
+        else if (gpti_j_words[filter].code >= GPTI_JF_SELECT && gpti_j_words[filter].code <= GPTI_JF_UNIQUE)
+            gpti_j_fail(j, GPT_E_UNSUPPORTED, "a filter of lists within map");
     }
-    if (which == GPTI_J_F_MIN || which == GPTI_J_F_MAX) return best;
-    if (which == GPTI_J_F_UNIQUE && !j->fail)
-        for (i = 0; i < n; i++) j->stack[base + i] = j->stack[base + 2 * i + 1];
-    if (!j->fail) j->n_stack = base + n;
-    v = gpti_j_make(j, GPTI_J_LIST, n);
+    v = gpti_j_elements(j, gpti_j_truth(v) || code == GPTI_JF_UNIQUE ? v : gpti_j_undefined());
+    for (i = 0; i < v.n && gpti_j_spend(j, 1); i++) {
+        gpti_jval item = j->val[v.u.at + i], x = code == GPTI_JF_UNIQUE ? item : gpti_j_path(j, item, path);
+        if (code == GPTI_JF_MAP) {
+            gpti_jargs these = rest;
+            keep = 1;
+            item = filter >= 0 ? gpti_j_apply(j, x, filter, &these) : x.kind == GPTI_J_UNDEFINED ? otherwise : x;
+        } else if (code == GPTI_JF_UNIQUE) {
+            x = gpti_j_key(j, item, path, any_case);
+            for (k = base, keep = 1; k < j->n_stack && keep; k++)
+                keep = !gpti_j_equal(j, gpti_j_key(j, j->stack[k], path, any_case), x);
+        } else keep = (has_test ? gpti_j_test(j, x, gpti_j_str(j, name), &rest) : gpti_j_truth(x)) != reject;
+        if (keep) gpti_j_push(j, item);
+    }
+    v = gpti_j_make(j, GPTI_J_LIST, j->n_stack - base);
     v.mark = 1;
     return v;
 }
 
-/* All that work on one value. */
-static gpti_jval gpti_j_simple_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
-    gpti_jval x, y, list;
-    int64_t i;
-    if (a->n + a->names && (which <= GPTI_J_F_COUNT || which == GPTI_J_F_FIRST || (which >= GPTI_J_F_ITEMS &&
-        which <= GPTI_J_F_LOWER && which != GPTI_J_F_JOIN) || which == GPTI_J_F_SAFE || which == GPTI_J_F_STRING ||
-        which == GPTI_J_F_TITLE || which >= GPTI_J_F_UPPER))
-        gpti_j_fail(j, GPT_E_FORMAT, "a filter that takes no arguments has some");
-    switch (which) {
-    case GPTI_J_F_ABS:
-        if (!gpti_j_is_number(v)) return gpti_j_bad(j, v, "abs");
-        if (v.kind == GPTI_J_FLOAT) { v.u.f = v.u.f < 0 ? -v.u.f : v.u.f; return v; }
-        return gpti_j_int(v.u.i < 0 ? -v.u.i : v.u.i);
-    case GPTI_J_F_D: case GPTI_J_F_DEFAULT:
-        if (!gpti_j_arg(j, a, 0, "default_value", &x)) x = gpti_j_cstring(j, "", 1);
-        return v.kind == GPTI_J_UNDEFINED || (gpti_j_arg_truth(j, a, 1, "boolean") && !gpti_j_truth(v)) ? x : v;
-    case GPTI_J_F_CAPITALIZE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_CAPITAL);
-    case GPTI_J_F_TITLE: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_TITLE_FILTER);
-    case GPTI_J_F_LOWER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_LOWER);
-    case GPTI_J_F_UPPER: return gpti_j_case(j, gpti_j_to_string(j, v), GPTI_J_UPPER);
-    case GPTI_J_F_STRING: return gpti_j_to_string(j, v);
-    case GPTI_J_F_SAFE: v = gpti_j_to_string(j, v); v.mark = 1; return v;
-    case GPTI_J_F_TOJSON: return gpti_j_tojson(j, v, a);
-    case GPTI_J_F_INDENT: return gpti_j_indent(j, gpti_j_to_string(j, v), a);
-    case GPTI_J_F_TRIM: gpti_j_arg(j, a, 0, "chars", &x); return gpti_j_strip(j, gpti_j_to_string(j, v), x, 3);
-    case GPTI_J_F_REPLACE:
-        gpti_j_arg(j, a, 0, "old", &x); gpti_j_arg(j, a, 1, "new", &y);
-        return gpti_j_replace(j, gpti_j_to_string(j, v), x, y, gpti_j_arg_int(j, a, 2, "count", -1));
-    case GPTI_J_F_INT:
-        if (gpti_j_arg(j, a, 1, "base", &y)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "int with a base");
-        if (!gpti_j_arg(j, a, 0, "default", &x)) x = gpti_j_int(0);
-        return gpti_j_to_number(j, v, 0, x);
-    case GPTI_J_F_FLOAT:
-        if (!gpti_j_arg(j, a, 0, "default", &x)) { x.kind = GPTI_J_FLOAT; x.u.f = 0.0; }
-        return gpti_j_to_number(j, v, 1, x);
-    case GPTI_J_F_COUNT: case GPTI_J_F_LENGTH:
-        if (v.kind == GPTI_J_UNDEFINED || v.kind == GPTI_J_STR || (v.kind >= GPTI_J_LIST && v.kind <= GPTI_J_DICT &&
-            v.mark != 1))
-            return gpti_j_int((int64_t)gpti_j_length(j, v));
-        return gpti_j_bad(j, v, "length");
-    case GPTI_J_F_ITEMS: v = gpti_j_pairs(j, v, 0); v.mark = 1; return v;
-    case GPTI_J_F_DICTSORT:
-        if (v.kind != GPTI_J_DICT) return gpti_j_bad(j, v, "dictsort");
-        i = gpti_j_arg(j, a, 1, "by", &x) && gpti_j_is(j, x, "value");
-        x = gpti_j_undefined();
-        return gpti_j_pairs(j, gpti_j_sorted(j, v, (int)i, x, gpti_j_arg_truth(j, a, 2, "reverse"),
-                                             !gpti_j_arg_truth(j, a, 0, "case_sensitive")), 0);
-    case GPTI_J_F_SORT:
-        gpti_j_arg(j, a, 2, "attribute", &x);
-        list = gpti_j_elements(j, v);
-        return gpti_j_sorted(j, list, 0, x, gpti_j_arg_truth(j, a, 0, "reverse"), !gpti_j_arg_truth(j, a, 1,
-            "case_sensitive"));
-    case GPTI_J_F_FIRST: case GPTI_J_F_LAST:
-        list = gpti_j_elements(j, v);
-        return list.n ? j->val[list.u.at + (which == GPTI_J_F_FIRST ? 0 : list.n - 1)] : gpti_j_undefined();
-    case GPTI_J_F_REVERSE:
-        x = gpti_j_none();
-        i = gpti_j_is_list(v) && v.mark == 1;           /* of an iterator a list, of a list an iterator */
-        if (i) v.mark = 0;
-        v = gpti_j_slice(j, v, x, x, gpti_j_int(-1));
-        if (gpti_j_is_list(v) && !i) v.mark = 1;
-        return v;
-    case GPTI_J_F_LIST: list = gpti_j_elements(j, v); list.kind = GPTI_J_LIST; list.mark = 0; return list;
-    case GPTI_J_F_JOIN:
-        gpti_j_arg(j, a, 0, "d", &x);
-        if (gpti_j_arg(j, a, 1, "attribute", &y)) {
-            size_t k;
-            list = gpti_j_elements(j, v);
-            for (k = 0; k < list.n && !j->fail; k++) gpti_j_push(j, gpti_j_path(j, j->val[list.u.at + k], y));
-            v = gpti_j_make(j, GPTI_J_LIST, list.n);
-        }
-        return gpti_j_join(j, v, gpti_j_to_string(j, x));
-    default:
-        gpti_j_fail(j, GPT_E_UNSUPPORTED, "a filter of lists within map");
-        return v;
+static gpti_jval gpti_j_range(gpti_jinja *j, const gpti_jargs *a) {
+    const size_t base = j->n_stack;
+    int64_t from = gpti_j_arg_int(j, a, 0, 0), to = gpti_j_arg_int(j, a, 1, 0), by = gpti_j_arg_int(j, a, 2, 1);
+    gpti_jval v;
+    if (a->n == 1) { to = from; from = 0; }
+    if (!a->n || !by) gpti_j_fail(j, GPT_E_FORMAT, "range needs a number, and a step that is not 0");
+    for (; !j->fail && (by > 0 ? from < to : from > to); from += by) {
+        if (j->n_stack - base == 100000) gpti_j_fail(j, GPT_E_FORMAT, "range: more than 100,000 numbers");
+        gpti_j_push(j, gpti_j_int(from));
+        if (by > 0 ? from > INT64_MAX - by : from < INT64_MIN - by) break;
     }
+    v = gpti_j_make(j, GPTI_J_LIST, j->n_stack - base);
+    v.mark = 3;
+    return v;
 }
 
-static gpti_jval gpti_j_filter(gpti_jinja *j, gpti_jval v, int which, const gpti_jargs *a) {
-    switch (which) {
-    case GPTI_J_F_MAP: case GPTI_J_F_MAX: case GPTI_J_F_MIN: case GPTI_J_F_REJECT: case GPTI_J_F_REJECTATTR:
-    case GPTI_J_F_SELECT: case GPTI_J_F_SELECTATTR: case GPTI_J_F_UNIQUE: return gpti_j_list_filter(j, v, which, a);
-    default: return gpti_j_simple_filter(j, v, which, a);
+/* dict(...) and namespace(...): of a dict and of arguments with names. */
+static gpti_jval gpti_j_dict_of(gpti_jinja *j, int space, const gpti_jargs *a) {
+    const size_t base = j->n_stack;
+    gpti_jval v;
+    size_t i;
+    if (a->n) {
+        v = j->stack[a->at];
+        if (v.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_UNSUPPORTED, "dict or namespace of %s", gpti_j_kind(v));
+        else gpti_j_push_from(j, v.u.at, 2 * (size_t)v.n);
     }
+    for (i = 0; i < 2 * (size_t)a->names && !j->fail; i++) gpti_j_push(j, j->stack[a->at + a->n + i]);
+    v = gpti_j_make(j, GPTI_J_DICT, j->n_stack - base);
+    if (!space || !GPTI_J_ROOM_FOR(j, val, 1)) return v;
+    j->val[j->n_val] = v;
+    return gpti_j_val(GPTI_J_SPACE, j->n_val++, 0);
 }
-
-/* The caller's date in strftime's form; the hour is 0. */
-static gpti_jval gpti_j_strftime(gpti_jinja *j, gpti_jval form) {
-    static const char months[] = "January  February March    April    May      June     July     August   September"
-        "October  November December ", days[] = "Sunday   Monday   Tuesday  WednesdayThursday Friday   Saturday ";
-    const size_t from = j->n_out;
-    const char *d = j->date;
-    const int year = atoi(d), month = atoi(d + 5), day = atoi(d + 8), y = year - (month < 3);
-    const int weekday = (y + y / 4 - y / 100 + y / 400 + "032503514624"[month - 1] - '0' + day) % 7;
-    size_t i, n;
-    for (i = 0; i < form.n && !j->fail; i++) {
-        const char *p = j->text + form.u.at + i, *name = NULL;
-        char buf[24];
-        int c = 0, dash = 0;
-        if (*p != '%') { gpti_j_put_string(j, gpti_j_part(form, i, 1)); continue; }
-        if (i + 1 < form.n && p[1] == '-') dash = 1;
-        i += 1 + (size_t)dash;
-        if (i < form.n) c = (unsigned char)p[1 + dash];
-        if (c == 'B' || c == 'b') name = months + 9 * (month - 1);
-        if (c == 'A' || c == 'a') name = days + 9 * weekday;
-        if (name) {
-            for (n = 0; n < (c < 'a' ? 9u : 3u) && name[n] != ' '; n++) {}
-            gpti_j_put(j, name, n, 1);
-            continue;
-        }
-        n = (size_t)snprintf(buf, sizeof buf, dash ? "%d" : "%02d", c == 'd' ? day : c == 'm' ? month : c == 'y' ?
-            year % 100 :
-                             c == 'Y' ? year : c == 'I' ? 12 : 0);
-        if (!c || !strchr("dmyYHIMS", c)) gpti_j_fail(j, GPT_E_UNSUPPORTED, "strftime_now: the format %%%c", c ? c :
-            ' ');
-        gpti_j_put(j, buf, n, 1);
-    }
-    return gpti_j_printed(j, from);
-}
-
-/* ---- The machine ---- */
-
-enum { GPTI_J_DICT_OF, GPTI_J_NAMESPACE, GPTI_J_RAISE, GPTI_J_RANGE, GPTI_J_STRFTIME };
 
 static void gpti_j_set_member(gpti_jinja *j, gpti_jval space, gpti_str name, gpti_jval v) {
-    size_t cell;
-    if (j->fail) return;
-    for (cell = (size_t)j->val[space.u.at].u.i; cell && gpti_j_spend(j, 1); cell = (size_t)j->val[cell + 2].u.i)
-        if (gpti_str_cmp(gpti_j_str(j, j->val[cell]), name) == 0) { j->val[cell + 1] = v; return; }
-    if (!GPTI_J_ROOM_FOR(j, val, 3)) return;
-    cell = j->n_val; j->n_val += 3;
-    j->val[cell] = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n);
-    j->val[cell + 1] = v;
-    j->val[cell + 2] = j->val[space.u.at];
-    j->val[space.u.at] = gpti_j_int((int64_t)cell);
+    const gpti_jval key = gpti_j_val(GPTI_J_STR, (size_t)(name.p - j->text), name.n), dict = j->val[space.u.at];
+    const size_t at = gpti_j_find_key(j, dict, key), base = j->n_stack;
+    if (at) { j->val[at] = v; return; }
+    gpti_j_push_from(j, dict.u.at, 2 * (size_t)dict.n);
+    gpti_j_push(j, key); gpti_j_push(j, v);
+    v = gpti_j_make(j, GPTI_J_DICT, j->n_stack - base);
+    if (!j->fail) j->val[space.u.at] = v;
 }
 
-static gpti_jval gpti_j_function(gpti_jinja *j, size_t which, const gpti_jargs *a) {
-    gpti_jval v, x;
-    int64_t from = 0, to, by, n = 0;
-    uint32_t i;
-    gpti_j_arg(j, a, 0, NULL, &x);
-    switch (which) {
-    case GPTI_J_RAISE: {
+/* The filter, method or function of a row of gpti_j_words, of v. */
+static gpti_jval gpti_j_apply(gpti_jinja *j, gpti_jval v, int which, gpti_jargs *a) {
+    const int code = gpti_j_words[which].code;
+    const char *keys = gpti_j_words[which].keys, *p;
+    const gpti_jval nothing = gpti_j_undefined();
+    const uint8_t mark = v.mark;
+    gpti_jval x, y, bound[3];
+    uint32_t most = *keys != 0, k;
+    for (p = keys; *p; p++) most += *p == ' ';
+    a->keys = keys;
+    for (k = 0; k < a->names && keys[0] && keys[1] != '*'; k++)
+        if (gpti_j_which(keys, gpti_j_str(j, j->stack[a->at + a->n + 2 * k])) < 0) most = 0;
+    if ((*keys != '*' && a->n + a->names > most) || (a->names && !most))
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "%s with these arguments: it takes (%s)", gpti_j_words[which].name, keys);
+    gpti_j_arg(j, a, 0, &x); gpti_j_arg(j, a, 1, &y);
+    if (((code >= GPTI_JF_LSTRIP && code <= GPTI_JF_STRIP) || code == GPTI_JF_SPLIT) && x.kind > GPTI_J_NONE &&
+        x.kind != GPTI_J_STR) gpti_j_bad(j, x, gpti_j_words[which].name);
+    if (j->fail) return nothing;
+    switch (code) {
+    case GPTI_JF_LOWER: case GPTI_JF_UPPER: case GPTI_JF_CAPITAL: case GPTI_JF_TITLE: case GPTI_JF_TITLE_WORDS:
+        return gpti_j_case(j, gpti_j_to_string(j, v), code);
+    case GPTI_JF_LSTRIP: case GPTI_JF_RSTRIP: case GPTI_JF_STRIP:
+        return gpti_j_strip(j, gpti_j_to_string(j, v), x, code & 3);
+    case GPTI_JF_SELECT: case GPTI_JF_SELECTATTR: case GPTI_JF_REJECT: case GPTI_JF_REJECTATTR: case GPTI_JF_MAP:
+    case GPTI_JF_UNIQUE: return gpti_j_list_filter(j, v, code, a);
+    case GPTI_JF_DEFAULT:
+        if (!a->n && !a->names) x = gpti_j_cstring(j, "", 1);
+        return v.kind == GPTI_J_UNDEFINED || (gpti_j_truth(y) && !gpti_j_truth(v)) ? x : v;
+    case GPTI_JF_STRING: return gpti_j_to_string(j, v);
+    case GPTI_JF_SAFE: v = gpti_j_to_string(j, v); v.mark = 1; return v;
+    case GPTI_JF_TOJSON: return gpti_j_tojson(j, v, a);
+    case GPTI_JF_INDENT: return gpti_j_indent(j, gpti_j_to_string(j, v), a);
+    case GPTI_JF_REPLACE: return gpti_j_replace(j, gpti_j_to_string(j, v), x, y, gpti_j_arg_int(j, a, 2, -1));
+    case GPTI_JF_SPLIT: return gpti_j_split(j, v, x, gpti_j_arg_int(j, a, 1, -1));
+    case GPTI_JF_STARTSWITH: case GPTI_JF_ENDSWITH:
+        return gpti_j_bool(gpti_j_has_end(j, v, x, code == GPTI_JF_STARTSWITH));
+    case GPTI_JF_FORMAT: return gpti_j_format(j, v, a);
+    case GPTI_JF_JOIN: return gpti_j_join(j, v, x, y);
+    case GPTI_JF_JOIN_THESE:
+        x = gpti_j_elements(j, x);
+        for (k = 0; k < x.n; k++)
+            if (j->val[x.u.at + k].kind != GPTI_J_STR) return gpti_j_bad(j, j->val[x.u.at + k], "join");
+        return gpti_j_join(j, x, v, nothing);
+    case GPTI_JF_INT: return gpti_j_to_int(j, v, a->n + a->names ? x : gpti_j_int(0));
+    case GPTI_JF_LENGTH:
+        if (v.kind != GPTI_J_UNDEFINED && (v.kind < GPTI_J_STR || v.kind > GPTI_J_DICT || (v.kind == GPTI_J_LIST &&
+            mark == 1))) return gpti_j_bad(j, v, "length");
+        return gpti_j_int((int64_t)gpti_j_length(j, v));
+    case GPTI_JF_GET:
+        which = (int)gpti_j_find_key(j, v, x);
+        return which ? j->val[which] : a->n + a->names > 1 ? y : gpti_j_none();
+    case GPTI_JF_ITEMS: case GPTI_JF_KEYS: case GPTI_JF_VALUES:
+        v = gpti_j_pairs(j, v, code - GPTI_JF_ITEMS);
+        v.mark = 2;
+        return v;
+    case GPTI_JF_DICTSORT:
+        if (v.kind != GPTI_J_DICT) return gpti_j_bad(j, v, "dictsort");
+        return gpti_j_sorted(j, gpti_j_pairs(j, v, 0), gpti_j_int(gpti_j_is(j, y, "value")), gpti_j_arg_truth(j, a, 2),
+                             !gpti_j_truth(x));
+    case GPTI_JF_SORT: case GPTI_JF_MIN: case GPTI_JF_MAX: case GPTI_JF_FIRST: case GPTI_JF_LAST: case GPTI_JF_LIST:
+        v = gpti_j_elements(j, v);
+        if (code == GPTI_JF_MIN || code == GPTI_JF_MAX)
+            v = gpti_j_sorted(j, v, y, code == GPTI_JF_MAX, !gpti_j_truth(x));
+        if (code == GPTI_JF_SORT) {
+            gpti_jval attribute;
+            gpti_j_arg(j, a, 2, &attribute);
+            return gpti_j_sorted(j, v, attribute, gpti_j_truth(x), !gpti_j_truth(y));
+        }
+        v.kind = GPTI_J_LIST;
+        if (code == GPTI_JF_LIST) return v;
+        return v.n ? j->val[v.u.at + (code == GPTI_JF_LAST ? v.n - 1 : 0)] : nothing;
+    case GPTI_JF_REVERSE:                               /* of an iterator a list, of a list an iterator */
+        bound[0] = bound[1] = gpti_j_none(); bound[2] = gpti_j_int(-1);
+        if (gpti_j_is_list(v) && mark == 1) v.mark = 0;
+        v = gpti_j_slice(j, v, bound);
+        if (gpti_j_is_list(v)) v.mark = mark != 1;
+        return v;
+    case GPTI_JF_RAISE: {
         const gpti_str s = gpti_j_str(j, x = a->n ? gpti_j_to_string(j, x) : gpti_j_bad(j, x, "raise_exception"));
         if (!j->fail) j->fail = gpti_fail(j->err, GPT_E_REFUSED, "%.*s", (int)gpti_min(s.n, 0x7FFFFFFF), s.p);
         return x;
     }
-    case GPTI_J_STRFTIME: return x.kind == GPTI_J_STR ? gpti_j_strftime(j, x) : gpti_j_bad(j, x, "strftime_now");
-    case GPTI_J_RANGE:
-        if (!a->n) return gpti_j_bad(j, x, "range");
-        to = gpti_j_arg_int(j, a, 0, NULL, 0);
-        if (a->n > 1) { from = to; to = gpti_j_arg_int(j, a, 1, "stop", 0); }
-        by = gpti_j_arg_int(j, a, 2, "step", 1);
-        if (!by) gpti_j_fail(j, GPT_E_FORMAT, "range: the step is 0");
-        for (; !j->fail && (by > 0 ? from < to : from > to); from += by) {
-            if (n++ == 100000) gpti_j_fail(j, GPT_E_FORMAT, "range: more than 100,000 numbers");
-            gpti_j_push(j, gpti_j_int(from));
-            if (by > 0 ? from > INT64_MAX - by : from < INT64_MIN - by) break;
-        }
-        x = gpti_j_make(j, GPTI_J_LIST, (size_t)n);
-        x.mark = 3;
-        return x;
-    default:                                            /* dict, namespace: of a dict and of names */
-        v = gpti_j_undefined();
-        if (a->n && x.kind != GPTI_J_DICT) gpti_j_fail(j, GPT_E_UNSUPPORTED, "dict or namespace of %s", gpti_j_kind(x));
-        if (which == GPTI_J_NAMESPACE) {
-            if (!GPTI_J_ROOM_FOR(j, val, 1)) return v;
-            j->val[j->n_val] = gpti_j_int(0);
-            v = gpti_j_val(GPTI_J_SPACE, j->n_val++, 0);
-        }
-        for (i = 0; x.kind == GPTI_J_DICT && i < x.n; i++) {
-            const gpti_jval key = j->val[x.u.at + 2 * i], value = j->val[x.u.at + 2 * i + 1];
-            if (which == GPTI_J_NAMESPACE) gpti_j_set_member(j, v, gpti_j_str(j, key), value);
-            else { gpti_j_push(j, key); gpti_j_push(j, value); }
-        }
-        n = x.kind == GPTI_J_DICT ? x.n : 0;
-        for (i = 0; i < a->names && !j->fail; i++, n++) {
-            const gpti_jval key = j->stack[a->at + a->n + 2 * i], value = j->stack[a->at + a->n + 2 * i + 1];
-            if (which == GPTI_J_NAMESPACE) gpti_j_set_member(j, v, gpti_j_str(j, key), value);
-            else { gpti_j_push(j, key); gpti_j_push(j, value); }
-        }
-        return which == GPTI_J_NAMESPACE ? v : gpti_j_make(j, GPTI_J_DICT, 2 * (size_t)n);
+    case GPTI_JF_STRFTIME: return gpti_j_strftime(j, x);
+    case GPTI_JF_RANGE: return gpti_j_range(j, a);
+    default: return gpti_j_dict_of(j, code == GPTI_JF_NAMESPACE, a);
     }
 }
+
+/* ---- The machine ---- */
 
 /* A macro begins: its scope lies in the one that it was written in. */
 static void gpti_j_call_macro(gpti_jinja *j, gpti_jval m, const gpti_jargs *a) {
@@ -13744,67 +13625,43 @@ static void gpti_j_call_macro(gpti_jinja *j, gpti_jval m, const gpti_jargs *a) {
     if (a->n > macro.n_param) gpti_j_fail(j, GPT_E_FORMAT, "a macro takes at most %u values", macro.n_param);
     for (i = 0; i < a->n && !j->fail; i++) gpti_j_bind(j, (uint32_t)j->val[macro.param + i].u.i, j->stack[a->at + i]);
     for (i = 0; i < a->names && !j->fail; i++) {
-        const gpti_jval key = j->stack[a->at + a->n + 2 * i];
-        for (k = 0; k < macro.n_param; k++)
-            if (gpti_str_cmp(gpti_j_name_text(j, (uint32_t)j->val[macro.param + k].u.i),
-                gpti_j_str(j, key)) == 0) break;
-        if (k < a->n || (k == macro.n_param && !gpti_j_is(j, key, "caller")))
+        const gpti_jval *named = &j->stack[a->at + a->n + 2 * i];
+        const uint32_t name = gpti_j_name(j, gpti_j_str(j, named[0]));
+        for (k = 0; k < macro.n_param && j->val[macro.param + k].u.i != (int64_t)name; k++) {}
+        if (k < a->n || (k == macro.n_param && !gpti_j_is(j, named[0], "caller")))
             gpti_j_fail(j, GPT_E_FORMAT, "a macro has no parameter of the name given, or has it already");
-        else gpti_j_bind(j, gpti_j_name(j, gpti_j_str(j, key)), j->stack[a->at + a->n + 2 * i + 1]);
+        else gpti_j_bind(j, name, named[1]);
     }
     j->n_stack = a->at - 1;                             /* its arguments and itself */
     j->pc = macro.entry;
 }
 
-/* The stack holds what is called, or the object of a method, then the arguments. */
+/* The stack holds what is called, or the object of a filter, test or method, then the arguments. */
 static void gpti_j_call(gpti_jinja *j, const gpti_jop *op) {
     gpti_jargs a;
-    gpti_jval self, v = gpti_j_undefined();
+    gpti_jval self, called, v = gpti_j_undefined();
     gpti_str name = { "", 0 };
     char shown[GPTI_SHOWN];
     int which = -1;
-    a.n = op->a & 0xFFFF; a.names = op->a >> 16;
+    a.n = op->a & 0xFFFF; a.names = op->a >> 16; a.keys = "";
     a.at = j->n_stack - a.n - 2 * a.names;
-    self = j->stack[a.at - 1];
-    if ((op->code == GPTI_J_FILTER || op->code == GPTI_J_TEST) && op->b >= 0x10000)
-        gpti_j_fail(j, GPT_E_UNSUPPORTED, "the %s '%s'", op->code == GPTI_J_FILTER ? "filter" : "test",
-                    gpti_show(shown, gpti_j_name_text(j, op->b - 0x10000)));
-    else if (op->code == GPTI_J_FILTER) v = gpti_j_filter(j, self, (int)op->b, &a);
-    else if (op->code == GPTI_J_TEST) v = gpti_j_bool(gpti_j_test(j, self, (int)op->b, &a));
-    else {
-        if (op->code == GPTI_J_CALL_METHOD) {
-            name = gpti_j_name_text(j, op->b);
-            if (self.kind == GPTI_J_STR) which = gpti_j_which(gpti_j_string_methods, name);
-            if (self.kind == GPTI_J_DICT) which = gpti_j_which(gpti_j_dict_methods, name);
-            if (which < 0 && !(self.kind == GPTI_J_LOOP && gpti_str_is(name, "cycle"))) self = gpti_j_attr(j, self,
-                name);
-        }
-        if (which >= 0 && self.kind == GPTI_J_STR) v = gpti_j_string_method(j, self, which, &a);
-        else if (which == GPTI_J_M_GET) {
-            gpti_jval key;
-            gpti_j_arg(j, &a, 0, NULL, &key);
-            if (!gpti_j_find_key(j, self, key, &v) && !gpti_j_arg(j, &a, 1, NULL, &v)) v = gpti_j_none();
-        } else if (which >= 0) { v = gpti_j_pairs(j, self, which - GPTI_J_M_ITEMS); v.mark = 2; }
-        else if (self.kind == GPTI_J_MACRO) { gpti_j_call_macro(j, self, &a); return; }
-        else if (self.kind == GPTI_J_FUNC) v = gpti_j_function(j, self.u.at, &a);
-        else if (self.kind == GPTI_J_LOOP && a.n) v = j->stack[a.at + (j->frame[self.u.at].index - 1) % a.n];
-        else if (self.kind == GPTI_J_UNDEFINED && op->code == GPTI_J_CALL_METHOD)
-            gpti_j_fail(j, GPT_E_UNSUPPORTED, "the method '%s' of %s", gpti_show(shown, name),
-                gpti_j_kind(j->stack[a.at - 1]));
-        else gpti_j_bad(j, self, "a call");
+    called = self = j->stack[a.at - 1];
+    if (op->code != GPTI_J_CALL) name = gpti_j_name_text(j, op->b);
+    if (op->code == GPTI_J_FILTER) which = gpti_j_find_word('f', name);
+    if (op->code == GPTI_J_CALL_METHOD) {
+        which = gpti_j_find_word(gpti_j_methods(self), name);
+        if (which < 0) called = gpti_j_attr(j, self, name);
     }
+    if (which < 0 && called.kind == GPTI_J_FUNC && op->code <= GPTI_J_CALL_METHOD) which = (int)called.u.at;
+    if (which >= 0) v = gpti_j_apply(j, self, which, &a);
+    else if (op->code >= GPTI_J_TEST) v = gpti_j_bool(gpti_j_test(j, self, name, &a) == (op->code == GPTI_J_TEST));
+    else if (op->code == GPTI_J_FILTER) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the filter '%s'", gpti_show(shown, name));
+    else if (called.kind == GPTI_J_MACRO) { gpti_j_call_macro(j, called, &a); return; }
+    else if (called.kind == GPTI_J_UNDEFINED && op->code == GPTI_J_CALL_METHOD)
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "the method '%s' of %s", gpti_show(shown, name), gpti_j_kind(self));
+    else gpti_j_bad(j, called, "a call");
     j->n_stack = a.at - 1;
     gpti_j_push(j, v);
-}
-
-static gpti_jval gpti_j_repeat(gpti_jinja *j, gpti_jval v, int64_t times) {
-    const size_t from = j->n_out;
-    size_t n = 0, i;
-    for (; times-- > 0 && !j->fail && gpti_j_spend(j, 1);) {
-        if (v.kind == GPTI_J_STR) { if (!v.n) break; gpti_j_put_string(j, v); }
-        else { if (!v.n) break; for (i = 0; i < v.n; i++, n++) gpti_j_push(j, j->val[v.u.at + i]); }
-    }
-    return v.kind == GPTI_J_STR ? gpti_j_printed(j, from) : gpti_j_make(j, v.kind, n);
 }
 
 static gpti_jval gpti_j_escape(gpti_jinja *j, gpti_jval s) {
@@ -13819,182 +13676,125 @@ static gpti_jval gpti_j_escape(gpti_jinja *j, gpti_jval s) {
     return s.mark ? s : gpti_j_printed(j, from);
 }
 
+static int64_t gpti_j_whole(int code, int64_t x, int64_t y) {
+    int64_t rest = 0;
+    if (code == GPTI_J_IDIV || code == GPTI_J_MOD) {    /* the rest has the divisor's sign */
+        rest = x % y;
+        if (rest && (rest < 0) != (y < 0)) rest += y;
+    }
+    return code == GPTI_J_ADD ? x + y : code == GPTI_J_SUB ? x - y : code == GPTI_J_MUL ? x * y :
+        code == GPTI_J_MOD ? rest : (x - rest) / y;
+}
+
 static gpti_jval gpti_j_arithmetic(gpti_jinja *j, int code, gpti_jval a, gpti_jval b) {
-    gpti_jval v = gpti_j_int(0);
-    const int whole = gpti_j_is_int(a) && gpti_j_is_int(b);
+    const int whole = gpti_j_is_int(a) && gpti_j_is_int(b) && code != GPTI_J_DIV;
+    const int64_t most = (int64_t)1 << (code == GPTI_J_MUL ? 30 : 62);
+    const uint8_t safe = a.mark | b.mark;
+    double x, y;
+    gpti_jval v = gpti_j_undefined();
     if (code == GPTI_J_ADD && a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) {
-        const uint8_t safe = a.mark | b.mark;
-        if (safe) { a = gpti_j_escape(j, a); b = gpti_j_escape(j, b); }
-        v = gpti_j_join2(j, a, b);
+        v = safe ? gpti_j_join2(j, gpti_j_escape(j, a), gpti_j_escape(j, b)) : gpti_j_join2(j, a, b);
         v.mark = safe;
         return v;
     }
     if (code == GPTI_J_ADD && gpti_j_is_list(a) && a.kind == b.kind) {
-        size_t i;
-        for (i = 0; i < a.n && !j->fail; i++) gpti_j_push(j, j->val[a.u.at + i]);
-        for (i = 0; i < b.n && !j->fail; i++) gpti_j_push(j, j->val[b.u.at + i]);
+        gpti_j_push_from(j, a.u.at, a.n);
+        gpti_j_push_from(j, b.u.at, b.n);
         return gpti_j_make(j, a.kind, (size_t)a.n + b.n);
     }
-    if (code == GPTI_J_MOD && a.kind == GPTI_J_STR) return gpti_j_format(j, a, NULL, b, 1);
+    if (code == GPTI_J_MOD && a.kind == GPTI_J_STR) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a string %% values");
     if (code == GPTI_J_MUL && gpti_j_is_int(b) && (a.kind == GPTI_J_STR || gpti_j_is_list(a)))
         return gpti_j_repeat(j, a, b.u.i);
     if (code == GPTI_J_MUL && gpti_j_is_int(a) && (b.kind == GPTI_J_STR || gpti_j_is_list(b)))
         return gpti_j_repeat(j, b, a.u.i);
-    if (!gpti_j_is_number(a) || !gpti_j_is_number(b)) {
-        if (a.kind == GPTI_J_UNDEFINED || b.kind == GPTI_J_UNDEFINED)
-            return gpti_j_bad(j, a.kind == GPTI_J_UNDEFINED ? a : b, "a calculation");
-        gpti_j_fail(j, GPT_E_FORMAT, "no calculation with %s and %s", gpti_j_kind(a), gpti_j_kind(b));
-        return v;
-    }
-    if ((code == GPTI_J_DIV || code == GPTI_J_IDIV || code == GPTI_J_MOD) && gpti_j_number(b) == 0.0) {
-        gpti_j_fail(j, GPT_E_FORMAT, "a division by zero");
-        return v;
-    }
-    if (whole && code != GPTI_J_DIV) {
-        const int64_t x = a.u.i, y = b.u.i, big = (int64_t)1 << 62;
-        const int fits = code == GPTI_J_MUL || code == GPTI_J_POW ? x > -(1 << 30) && x < 1 << 30 && y > -(1 << 30) &&
-            y < 1 << 30 :
-            x > -big && x < big && y > -big && y < big;
-        if (!fits) gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
-        else switch (code) {
-        case GPTI_J_ADD: v.u.i = x + y; break;
-        case GPTI_J_SUB: v.u.i = x - y; break;
-        case GPTI_J_MUL: v.u.i = x * y; break;
-        case GPTI_J_IDIV: v.u.i = x / y - (x % y != 0 && (x < 0) != (y < 0)); break;
-        case GPTI_J_MOD: v.u.i = x % y + (x % y != 0 && (x < 0) != (y < 0) ? y : 0); break;
-        default: {
-            int64_t k = y;
-            for (v.u.i = 1; k > 0 && v.u.i < big / (1 << 30) && v.u.i > -big / (1 << 30) && gpti_j_spend(j, 1);
-                k--) v.u.i *= x;
-            if (y < 0 || (k && x * x > 1)) gpti_j_fail(j, GPT_E_FORMAT, "a power beyond 2^32, or a negative one");
-            else if (k && x == -1 && (k & 1)) v.u.i = -v.u.i;
-        }
-        }
-        return v;
-    }
-    {
-        const double x = gpti_j_number(a), y = gpti_j_number(b), q = x / y;
-        v.kind = GPTI_J_FLOAT;
-        switch (code) {
-        case GPTI_J_ADD: v.u.f = x + y; break;
-        case GPTI_J_SUB: v.u.f = x - y; break;
-        case GPTI_J_MUL: v.u.f = x * y; break;
-        case GPTI_J_DIV: v.u.f = q; break;
-        case GPTI_J_IDIV: v.u.f = floor(q); break;
-        case GPTI_J_MOD: v.u.f = x - y * floor(q); break;
-        default: v.u.f = pow(x, y);
-        }
-    }
+    if (!gpti_j_is_number(a) || !gpti_j_is_number(b)) return gpti_j_bad_pair(j, a, b, "a calculation");
+    x = gpti_j_number(a); y = gpti_j_number(b);
+    if (code >= GPTI_J_DIV && y == 0.0) gpti_j_fail(j, GPT_E_FORMAT, "a division by zero");
+    else if (whole && (a.u.i <= -most || a.u.i >= most || b.u.i <= -most || b.u.i >= most))
+        gpti_j_fail(j, GPT_E_FORMAT, "a number beyond 2^62, or a product of such beyond 2^30");
+    if (j->fail) return v;
+    if (whole) return gpti_j_int(gpti_j_whole(code, a.u.i, b.u.i));
+    v.kind = GPTI_J_FLOAT;
+    v.u.f = code == GPTI_J_ADD ? x + y : code == GPTI_J_SUB ? x - y : code == GPTI_J_MUL ? x * y :
+        code == GPTI_J_DIV ? x / y : code == GPTI_J_IDIV ? floor(x / y) : x - y * floor(x / y);
     return v;
 }
 
 static void gpti_j_run(gpti_jinja *j) {
-    gpti_jval a, b;
+    gpti_jval a, b, bound[3];
     gpti_jframe *f;
     size_t i;
     for (j->pc = 0; j->pc < j->n_op && !j->fail && gpti_j_spend(j, 1);) {
         const gpti_jop op = j->op[j->pc++];
+        const int two = op.code >= GPTI_J_EQ && op.code <= GPTI_J_MOD;
         j->line = op.line;
+        a = b = gpti_j_undefined();
+        f = &j->frame[j->n_frame - 1];
+        if (two || op.code == GPTI_J_ITEM) b = gpti_j_pop(j);
+        if (two || (op.code >= GPTI_J_ITEM && op.code <= GPTI_J_POPS)) a = gpti_j_pop(j);
         switch (op.code) {
         case GPTI_J_NOP: break;
         case GPTI_J_CONST: gpti_j_push(j, j->val[op.a]); break;
         case GPTI_J_LOAD: gpti_j_push(j, gpti_j_load(j, op.a)); break;
-        case GPTI_J_STORE: gpti_j_bind(j, op.a, gpti_j_pop(j)); break;
+        case GPTI_J_STORE: gpti_j_bind(j, op.a, a); break;
         case GPTI_J_STORE_ATTR:
-            a = gpti_j_load(j, op.a);
-            if (a.kind != GPTI_J_SPACE) gpti_j_bad(j, a, "a namespace's attribute");
-            gpti_j_set_member(j, a, gpti_j_name_text(j, op.b), gpti_j_pop(j));
+            b = gpti_j_load(j, op.a);
+            if (b.kind != GPTI_J_SPACE) gpti_j_bad(j, b, "a namespace's attribute");
+            else gpti_j_set_member(j, b, gpti_j_name_text(j, op.b), a);
             break;
         case GPTI_J_UNPACK:
-            a = gpti_j_pop(j);
             if (a.kind == GPTI_J_UNDEFINED) { gpti_j_bad(j, a, "unpacking"); break; }
             a = gpti_j_elements(j, a);
             if (!j->fail && a.n != op.a) gpti_j_fail(j, GPT_E_FORMAT, "%u names for %u values", op.a, a.n);
             for (i = op.a; i-- > 0 && !j->fail;) gpti_j_push(j, j->val[a.u.at + i]);
             break;
-        case GPTI_J_ATTR: gpti_j_push(j, gpti_j_attr(j, gpti_j_pop(j), gpti_j_name_text(j, op.a))); break;
-        case GPTI_J_ITEM: b = gpti_j_pop(j); gpti_j_push(j, gpti_j_item(j, gpti_j_pop(j), b)); break;
-        case GPTI_J_SLICE: {
-            const gpti_jval by = gpti_j_pop(j);
-            b = gpti_j_pop(j); a = gpti_j_pop(j);
-            gpti_j_push(j, gpti_j_slice(j, gpti_j_pop(j), a, b, by));
+        case GPTI_J_ATTR: gpti_j_push(j, gpti_j_attr(j, a, gpti_j_name_text(j, op.a))); break;
+        case GPTI_J_ITEM: gpti_j_push(j, gpti_j_item(j, a, b)); break;
+        case GPTI_J_SLICE:
+            for (i = 3; i-- > 0;) bound[i] = gpti_j_pop(j);
+            gpti_j_push(j, gpti_j_slice(j, gpti_j_pop(j), bound));
             break;
-        }
         case GPTI_J_MAKE: gpti_j_push(j, gpti_j_make(j, (int)op.b, op.a)); break;
-        case GPTI_J_OUT: gpti_j_print(j, gpti_j_pop(j)); break;
-        case GPTI_J_CALL: case GPTI_J_CALL_METHOD: case GPTI_J_FILTER: case GPTI_J_TEST: gpti_j_call(j, &op); break;
+        case GPTI_J_OUT: gpti_j_print(j, a); break;
+        case GPTI_J_CALL: case GPTI_J_CALL_METHOD: case GPTI_J_FILTER: case GPTI_J_TEST:
+        case GPTI_J_TEST_NOT: gpti_j_call(j, &op); break;
         case GPTI_J_AND: case GPTI_J_OR:
             if (gpti_j_truth(j->stack[j->n_stack - 1]) == (op.code == GPTI_J_OR)) j->pc = op.a;
             else j->n_stack--;
             break;
         case GPTI_J_JUMP: j->pc = op.a; break;
-        case GPTI_J_UNLESS: if (!gpti_j_truth(gpti_j_pop(j))) j->pc = op.a; break;
-        case GPTI_J_NOT: gpti_j_push(j, gpti_j_bool(!gpti_j_truth(gpti_j_pop(j)))); break;
+        case GPTI_J_UNLESS: if (!gpti_j_truth(a)) j->pc = op.a; break;
+        case GPTI_J_NOT: gpti_j_push(j, gpti_j_bool(!gpti_j_truth(a))); break;
         case GPTI_J_NEG: case GPTI_J_POS:
-            a = gpti_j_pop(j);
             if (!gpti_j_is_number(a)) gpti_j_bad(j, a, "a sign");
             if (op.code == GPTI_J_NEG && a.kind == GPTI_J_FLOAT) a.u.f = -a.u.f;
             else if (op.code == GPTI_J_NEG && a.u.i != INT64_MIN) a.u.i = -a.u.i;
             if (a.kind == GPTI_J_BOOL) a.kind = GPTI_J_INT;
             gpti_j_push(j, a);
             break;
-        case GPTI_J_EQ: case GPTI_J_NE: case GPTI_J_LT: case GPTI_J_LE: case GPTI_J_GT: case GPTI_J_GE: case GPTI_J_IN:
-        case GPTI_J_NOT_IN: {
-            int is, c = 0;
-            b = gpti_j_pop(j); a = gpti_j_pop(j);
-            if (op.code >= GPTI_J_LT && op.code <= GPTI_J_GE) c = gpti_j_order(j, a, b);
-            switch (op.code) {
-            case GPTI_J_EQ: is = gpti_j_equal(j, a, b); break;
-            case GPTI_J_NE: is = !gpti_j_equal(j, a, b); break;
-            case GPTI_J_LT: is = c < 0; break;
-            case GPTI_J_LE: is = c <= 0; break;
-            case GPTI_J_GT: is = c > 0; break;
-            case GPTI_J_GE: is = c >= 0; break;
-            default: is = gpti_j_in(j, a, b) == (op.code == GPTI_J_IN);
-            }
-            gpti_j_push(j, gpti_j_bool(is));
-            break;
-        }
-        case GPTI_J_CONCAT:
-            b = gpti_j_to_string(j, gpti_j_pop(j)); a = gpti_j_to_string(j, gpti_j_pop(j));
-            gpti_j_push(j, gpti_j_join2(j, a, b));
-            break;
-        case GPTI_J_ADD: case GPTI_J_SUB: case GPTI_J_MUL: case GPTI_J_DIV: case GPTI_J_IDIV: case GPTI_J_MOD:
-        case GPTI_J_POW:
-            b = gpti_j_pop(j); a = gpti_j_pop(j);
-            gpti_j_push(j, gpti_j_arithmetic(j, op.code, a, b));
-            break;
         case GPTI_J_FOR:
-            a = gpti_j_elements(j, gpti_j_pop(j));
+            a = gpti_j_elements(j, a);
             f = gpti_j_enter(j, j->n_frame - 1);
             if (f) f->list = a;
             break;
         case GPTI_J_NEXT:
-            f = &j->frame[j->n_frame - 1];
             gpti_j_unbind(j, f->bind);
             if (f->index == f->list.n) { j->pc = op.a; break; }
-            a = j->val[f->list.u.at + f->index++];
+            gpti_j_push(j, j->val[f->list.u.at + f->index++]);
             if (op.b) gpti_j_bind(j, op.b, gpti_j_val(GPTI_J_LOOP, j->n_frame - 1, 0));
-            gpti_j_push(j, a);
             break;
         case GPTI_J_KEEP:
-            f = &j->frame[j->n_frame - 1];
-            if (gpti_j_truth(gpti_j_pop(j))) { f->kept++; gpti_j_push(j, j->val[f->list.u.at + f->index - 1]); }
+            if (gpti_j_truth(a)) { f->kept++; gpti_j_push(j, j->val[f->list.u.at + f->index - 1]); }
             break;
         case GPTI_J_KEPT:
-            i = j->frame[j->n_frame - 1].kept;
+            i = f->kept;
             gpti_j_leave(j);
             gpti_j_push(j, gpti_j_make(j, GPTI_J_LIST, i));
             break;
-        case GPTI_J_WHOLE: j->frame[j->n_frame - 1].kept = 1; break;
-        case GPTI_J_END_FOR:
-            i = j->frame[j->n_frame - 1].kept;
-            gpti_j_leave(j);
-            if (i) j->pc = op.a;
-            break;
+        case GPTI_J_WHOLE: f->kept = 1; break;
+        case GPTI_J_END_FOR: if (f->kept) j->pc = op.a; gpti_j_leave(j); break;
         case GPTI_J_SCOPE: f = gpti_j_enter(j, j->n_frame - 1); if (f) f->capture = (int)op.b; break;
         case GPTI_J_END_SCOPE:
-            f = &j->frame[j->n_frame - 1];
             if (f->capture) { a = gpti_j_printed(j, f->out); if (!op.b) gpti_j_push(j, a); }
             gpti_j_leave(j);
             break;
@@ -14003,12 +13803,19 @@ static void gpti_j_run(gpti_jinja *j) {
             i = j->name[op.a].bind;
             if (i && j->bind[i].frame == j->n_frame - 1) j->pc = op.b;
             break;
-        default:                                        /* GPTI_J_RETURN */
-            f = &j->frame[j->n_frame - 1];
+        case GPTI_J_RETURN:
             j->pc = f->back; j->n_stack = f->stack;
             a = gpti_j_printed(j, f->out);
             gpti_j_leave(j);
             gpti_j_push(j, a);
+            break;
+        case GPTI_J_CONCAT:
+            b = gpti_j_to_string(j, b);
+            gpti_j_push(j, gpti_j_join2(j, gpti_j_to_string(j, a), b));
+            break;
+        default:
+            if (op.code <= GPTI_J_NOT_IN) gpti_j_push(j, gpti_j_bool(gpti_j_compare(j, op.code, a, b)));
+            else gpti_j_push(j, gpti_j_arithmetic(j, op.code, a, b));
         }
     }
 }
@@ -14016,32 +13823,32 @@ static void gpti_j_run(gpti_jinja *j) {
 /* ---- Compiling: tokens, expressions, tags ---- */
 
 enum { GPTI_J_T_EOF, GPTI_J_T_NAME = 'n', GPTI_J_T_STR = 's', GPTI_J_T_NUM = '1', GPTI_J_T_END = '$' /* of the tag */,
-       GPTI_J_T_IS = 'E', GPTI_J_T_IS_NOT = 'N', GPTI_J_T_AT_MOST = 'l', GPTI_J_T_AT_LEAST = 'g', GPTI_J_T_WHOLE = 'D',
-       GPTI_J_T_POWER = 'P' };          /* other tokens are their character */
+       GPTI_J_T_IS = 'E', GPTI_J_T_IS_NOT = 'N', GPTI_J_T_AT_MOST = 'l', GPTI_J_T_AT_LEAST = 'g',
+       GPTI_J_T_WHOLE = 'D' };          /* other tokens are their character */
 
-/* What lies open, innermost last. Brackets and what stands for one come first. */
+/* What lies open, innermost last. Brackets and what stands for one come first; from TAG_SET on, tags with a SCOPE. */
 enum { GPTI_J_BASE, GPTI_J_PAREN, GPTI_J_BRACKET, GPTI_J_BRACE, GPTI_J_INDEX, GPTI_J_ARGS, GPTI_J_ELSE_PART,
-       GPTI_J_IF_PART, GPTI_J_OPERATOR, GPTI_J_SHORT /* and, or */, GPTI_J_TEST_ARG,
-       GPTI_J_TAG_IF, GPTI_J_TAG_FOR, GPTI_J_TAG_FOR_ELSE, GPTI_J_TAG_SET, GPTI_J_TAG_MACRO, GPTI_J_TAG_CALL,
-       GPTI_J_TAG_FILTER, GPTI_J_TAG_GENERATION };
+       GPTI_J_IF_PART, GPTI_J_OPERATOR, GPTI_J_SHORT /* and, or */, GPTI_J_TEST_ARG, GPTI_J_TAG_IF, GPTI_J_TAG_FOR,
+       GPTI_J_TAG_FOR_ELSE, GPTI_J_TAG_MACRO, GPTI_J_TAG_CALL, GPTI_J_TAG_SET, GPTI_J_TAG_FILTER,
+       GPTI_J_TAG_GENERATION, GPTI_J_TAG_WITH };
 
 static int gpti_j_char(const gpti_jinja *j, size_t k) { return j->pos + k < j->end ?
     (unsigned char)j->text[j->pos + k] : 0; }
 
 static void gpti_j_expected(gpti_jinja *j, const char *what) {
     char shown[GPTI_SHOWN];
-    gpti_str s;
-    s.p = j->text + j->pos; s.n = gpti_min(j->end - j->pos, 24);
-    gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, gpti_show(shown, s));
+    gpti_show(shown, gpti_j_span(j->text + j->pos, gpti_min(j->end - j->pos, 24)));
+    gpti_j_fail(j, GPT_E_UNSUPPORTED, "expected %s before \"%s\"", what, shown);
+}
+
+static void gpti_j_go(gpti_jinja *j, size_t to) {           /* on to there, counting lines */
+    for (; j->pos < to; j->pos++) j->line_at += j->text[j->pos] == '\n';
 }
 
 static size_t gpti_j_skip_space(gpti_jinja *j) {
     const size_t from = j->pos;
     size_t k;
-    while (j->pos < j->end && (k = gpti_chat_space(j->text + j->pos, j->end - j->pos)) > 0) {
-        j->line_at += j->text[j->pos] == '\n';
-        j->pos += k;
-    }
+    while (j->pos < j->end && (k = gpti_chat_space(j->text + j->pos, j->end - j->pos)) > 0) gpti_j_go(j, j->pos + k);
     return j->pos - from;
 }
 
@@ -14060,7 +13867,7 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
     gpti_jval v;
     int escaped = 0;
     for (; j->pos < j->end && gpti_j_char(j, 0) != quote; j->pos++) {
-        if (gpti_j_char(j, 0) == '\\') { escaped = 1; j->line_at += gpti_j_char(j, 0) == '\n'; j->pos++; }
+        if (gpti_j_char(j, 0) == '\\') { escaped = 1; j->pos++; }
         j->line_at += gpti_j_char(j, 0) == '\n';
     }
     if (j->pos >= j->end) { gpti_j_expected(j, "a quotation mark"); return; }
@@ -14079,22 +13886,18 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
         if (q) { out[n++] = to[q - from]; continue; }
         if (p[1] == '\n') continue;
         if (p[1] == 'N') gpti_j_fail(j, GPT_E_UNSUPPORTED, "the escape \\N in a string");
-        if (p[1] == 'x') digits = 2;
-        if (p[1] == 'u') digits = 4;
-        if (p[1] == 'U') digits = 8;
-        for (; k < digits && p + 2 + k < end; k++) {
-            const int c = (unsigned char)p[2 + k], low = c | 32;
-            if (!((c >= '0' && c <= '9') || (low >= 'a' && low <= 'f'))) break;
-            u = u << 4 | (uint32_t)(c <= '9' ? c - '0' : low - 'a' + 10);
+        digits = p[1] == 'x' ? 2 : p[1] == 'u' ? 4 : p[1] == 'U' ? 8 : 0;
+        p += digits ? 2 : 1;
+        for (; p + k < end && k < (digits ? digits : 3); k++) {
+            const int c = (unsigned char)p[k], low = c | 32;
+            const int value = c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : 16;
+            if (value > (digits ? 15 : 7)) break;
+            u = u * (digits ? 16 : 8) + (uint32_t)value;
         }
-        if (digits && (k < digits || u > 0x10FFFF)) { gpti_j_fail(j, GPT_E_FORMAT, "a broken escape in a string");
-            return; }
-        for (k = 0; !digits && k < 3 && p + 1 + k < end && p[1 + k] >= '0' && p[1 + k] <= '7'; k++)
-            u = u * 8 + (uint32_t)(p[1 + k] - '0');
-        if (digits || k) {
-            i += (size_t)(digits ? digits : k - 1);
-            n += gpti_put_utf8(out + n, u >= 0xD800 && u <= 0xDFFF ? 0xFFFD : u);
-        } else { out[n++] = '\\'; out[n++] = p[1]; }
+        if (k < digits || u > 0x10FFFF) { gpti_j_fail(j, GPT_E_FORMAT, "a broken escape in a string"); return; }
+        i += (size_t)(digits || !k ? k : k - 1);
+        if (k) n += gpti_put_utf8(out + n, u >= 0xD800 && u <= 0xDFFF ? 0xFFFD : u);
+        else { out[n++] = '\\'; out[n++] = *p; }
     }
     j->n_text = v.u.at + n;
     v.n = (uint32_t)n;
@@ -14103,7 +13906,6 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
 
 static void gpti_j_number_token(gpti_jinja *j) {
     char buf[64];
-    gpti_str s;
     size_t n = 0, k;
     int c;
     for (k = 0; (c = gpti_j_char(j, k)) != 0 && n < sizeof buf; k++) {
@@ -14115,13 +13917,12 @@ static void gpti_j_number_token(gpti_jinja *j) {
         buf[n++] = (char)(c < 'A' ? c : low);
     }
     j->pos += k;
-    s.p = buf; s.n = n;
-    j->tk_val = gpti_j_number_value(j, s);
+    j->tk_val = gpti_j_number_value(j, gpti_j_span(buf, n));
 }
 
 /* The next token of the tag; at the tag's end what trimming takes off behind it is gone too. */
 static void gpti_j_next(gpti_jinja *j) {
-    static const char twos[] = "==!=<=>=//**", codes[] = "ENlgDP";
+    static const char twos[] = "==!=<=>=//", codes[] = "ENlgD";
     int c, d, i;
     gpti_j_skip_space(j);
     j->line = j->line_at;
@@ -14137,15 +13938,13 @@ static void gpti_j_next(gpti_jinja *j) {
         }
     }
     if (c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
-        gpti_str s;
         size_t n = 1;
         for (; (d = gpti_j_char(j, n)) == '_' || (d >= 'a' && d <= 'z') || (d >= 'A' && d <= 'Z') ||
             (d >= '0' && d <= '9'); n++) {}
-        s.p = j->text + j->pos; s.n = n;
         j->tk = GPTI_J_T_NAME;
         j->tk_val = gpti_j_val(GPTI_J_STR, j->pos, n);
+        j->tk_name = gpti_j_name(j, gpti_j_str(j, j->tk_val));
         j->pos += n;
-        j->tk_name = gpti_j_name(j, s);
         return;
     }
     if (c >= '0' && c <= '9') { j->tk = GPTI_J_T_NUM; gpti_j_number_token(j); return; }
@@ -14188,27 +13987,32 @@ static void gpti_j_const(gpti_jinja *j, gpti_jval v) {
 }
 
 static gpti_jopen *gpti_j_open(gpti_jinja *j, int kind, int prec, size_t code) {
-    gpti_jopen *e;
-    if (!GPTI_J_ROOM_FOR(j, open, 1)) return NULL;
-    e = &j->open[j->n_open++];
+    gpti_jopen *e = GPTI_J_ROOM_FOR(j, open, 1) ? &j->open[j->n_open++] : &j->no_open;
     memset(e, 0, sizeof *e);
     e->kind = (uint8_t)kind; e->prec = (uint8_t)prec; e->code = (uint32_t)code; e->line = j->line;
     return e;
 }
 
 /* A bracket: each of its expressions begins with a NOP, for a conditional one to jump from. */
-static void gpti_j_open_level(gpti_jinja *j, int kind, size_t code, size_t target) {
-    gpti_jopen *e;
-    if (j->n_open > GPTI_J_DEPTH) gpti_j_fail(j, GPT_E_FORMAT, "more than %d brackets and tags within each other",
+static gpti_jopen *gpti_j_open_level(gpti_jinja *j, int kind, size_t code, size_t target) {
+    gpti_jopen *e = gpti_j_open(j, kind, 0, code);
+    if (j->n_open > GPTI_J_DEPTH + 1) gpti_j_fail(j, GPT_E_FORMAT, "more than %d brackets and tags within each other",
         (int)GPTI_J_DEPTH);
-    e = gpti_j_open(j, kind, 0, code);
-    if (!e) return;
     e->target = (uint32_t)target;
     e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+    return e;
 }
 
-static gpti_jopen *gpti_j_top(gpti_jinja *j) { return &j->open[j->n_open - 1]; }
+static gpti_jopen *gpti_j_top(gpti_jinja *j) { return j->n_open ? &j->open[j->n_open - 1] : &j->no_open; }
 static void gpti_j_patch(gpti_jinja *j, uint32_t op) { if (!j->fail) j->op[op].a = (uint32_t)j->n_op; }
+
+static void gpti_j_patch_all(gpti_jinja *j, uint32_t op) {     /* jumps that each lead to the one before, 0 the last */
+    while (op && !j->fail) {
+        const uint32_t older = j->op[op].a;
+        gpti_j_patch(j, op);
+        op = older;
+    }
+}
 
 /* Operators that bind at least as strongly as prec have both their sides. */
 static void gpti_j_reduce(gpti_jinja *j, int prec) {
@@ -14216,12 +14020,8 @@ static void gpti_j_reduce(gpti_jinja *j, int prec) {
         const gpti_jopen e = *gpti_j_top(j);
         if (e.kind < GPTI_J_OPERATOR || e.kind > GPTI_J_TEST_ARG || e.prec < prec) return;
         j->n_open--;
-        if (e.kind == GPTI_J_OPERATOR) gpti_j_emit(j, (int)e.code, 0, 0);
-        else if (e.kind == GPTI_J_SHORT) gpti_j_patch(j, e.jump);
-        else {
-            gpti_j_emit(j, GPTI_J_TEST, 1, e.target);
-            if (e.code) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
-        }
+        if (e.kind == GPTI_J_SHORT) gpti_j_patch(j, e.jump);
+        else gpti_j_emit(j, (int)e.code, e.kind == GPTI_J_TEST_ARG, e.target);
     }
 }
 
@@ -14261,11 +14061,6 @@ static void gpti_j_element(gpti_jinja *j) {
     e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
 }
 
-static void gpti_j_call_op(gpti_jinja *j, const gpti_jopen *e) {
-    gpti_j_emit(j, (int)e->code, e->count | e->names << 16, e->target);
-    if (e->code == GPTI_J_TEST && e->jump) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
-}
-
 /* A bracket's end, in front of which an element is (have) or, as after a comma, is not. 2 behind a filter's or
  * test's, else 1. */
 static int gpti_j_close(gpti_jinja *j, int token, int have) {
@@ -14286,40 +14081,30 @@ static int gpti_j_close(gpti_jinja *j, int token, int have) {
     if (e.kind == GPTI_J_BRACE && e.names != (uint32_t)have) gpti_j_expected(j, "a value");
     if (have && e.kind != GPTI_J_PAREN) { gpti_j_element(j); e = *gpti_j_top(j); }
     j->n_open--;
-    if (e.kind == GPTI_J_ARGS) gpti_j_call_op(j, &e);
+    if (e.kind == GPTI_J_ARGS) gpti_j_emit(j, (int)e.code, e.count | e.names << 16, e.target);
     else if (e.kind == GPTI_J_BRACKET) gpti_j_emit(j, GPTI_J_MAKE, e.count, GPTI_J_LIST);
     else if (e.kind == GPTI_J_BRACE) gpti_j_emit(j, GPTI_J_MAKE, 2 * (size_t)e.count, GPTI_J_DICT);
     else if (e.count || !have) gpti_j_emit(j, GPTI_J_MAKE, e.count + (uint32_t)have, GPTI_J_TUPLE);
-    return e.kind == GPTI_J_ARGS && (e.code == GPTI_J_FILTER || e.code == GPTI_J_TEST) ? 2 : 1;
+    return e.kind == GPTI_J_ARGS && e.code >= GPTI_J_FILTER ? 2 : 1;
 }
 
-/* A filter or test of this name, with what stands in its brackets. */
-static void gpti_j_named(gpti_jinja *j, int code, int negated) {
-    const char *list = code == GPTI_J_FILTER ? gpti_j_filters : gpti_j_tests;
-    int which = gpti_j_which(list, gpti_j_str(j, j->tk_val));
-    uint32_t target = which >= 0 ? (uint32_t)which : 0x10000 + j->tk_name;
-    if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); return; }
-    gpti_j_next(j);
-    while (j->tk == '.' && !j->fail) {                  /* names may have points: none of ours has */
-        target = 0x10000 + j->tk_name;
-        gpti_j_next(j);
-        gpti_j_need(j, GPTI_J_T_NAME, "a name");
-    }
+/* A filter or test of this name: 2, or 0 where its arguments follow. */
+static int gpti_j_named(gpti_jinja *j, int code) {
+    const uint32_t target = j->tk_name;
+    gpti_j_need(j, GPTI_J_T_NAME, "a name");
+    if (j->tk == '.') gpti_j_fail(j, GPT_E_UNSUPPORTED, "a filter or test whose name has a point");
     if (j->tk == '(') {
         gpti_j_open_level(j, GPTI_J_ARGS, (size_t)code, target);
-        if (!j->fail) gpti_j_top(j)->jump = (uint32_t)negated;
         gpti_j_next(j);
-        return;
+        return 0;
     }
-    if (code == GPTI_J_TEST && (j->tk == GPTI_J_T_STR || j->tk == GPTI_J_T_NUM || j->tk == '[' || j->tk == '{' ||
-        (j->tk == GPTI_J_T_NAME && !gpti_j_word(j, "else") && !gpti_j_word(j, "and") && !gpti_j_word(j, "or") &&
-         !gpti_j_word(j, "if") && !gpti_j_word(j, "is") && !gpti_j_word(j, "in") && !gpti_j_word(j, "not")))) {
-        gpti_jopen *e = gpti_j_open(j, GPTI_J_TEST_ARG, 11, (size_t)negated);
-        if (e) e->target = target;
-        return;
+    if (code != GPTI_J_FILTER && (j->tk == GPTI_J_T_STR || j->tk == GPTI_J_T_NUM || j->tk == '[' || j->tk == '{' ||
+        (j->tk == GPTI_J_T_NAME && !gpti_in_list("else and or if is in not", gpti_j_str(j, j->tk_val))))) {
+        gpti_j_open(j, GPTI_J_TEST_ARG, 11, (size_t)code)->target = target;
+        return 0;
     }
     gpti_j_emit(j, code, 0, target);
-    if (negated) gpti_j_emit(j, GPTI_J_NOT, 0, 0);
+    return 2;
 }
 
 static const char gpti_j_constants[] = "true True false False none None";
@@ -14331,28 +14116,19 @@ static int gpti_j_operand(gpti_jinja *j) {
     int which;
     switch (j->tk) {
     case GPTI_J_T_NAME:
-        which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
         if (gpti_j_word(j, "varargs") || gpti_j_word(j, "kwargs")) gpti_j_fail(j, GPT_E_UNSUPPORTED,
             "varargs or kwargs");
-        if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); gpti_j_next(j); return 0; }
-        if (e->kind == GPTI_J_ARGS && !e->prec) {           /* name=value */
-            const size_t at = j->pos;
-            while (gpti_j_char(j, 0) == ' ') j->pos++;
-            if (gpti_j_char(j, 0) == '=' && gpti_j_char(j, 1) != '=') {
-                gpti_j_next(j);
-                gpti_j_next(j);
-                if (j->fail) return 0;
-                gpti_j_const(j, v);
-                gpti_j_top(j)->prec = 1;
-                gpti_j_top(j)->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
-                return 0;
-            }
-            j->pos = at;
-        }
+        if (gpti_j_word(j, "not")) { gpti_j_open(j, GPTI_J_OPERATOR, 3, GPTI_J_NOT); break; }
+        which = gpti_j_which(gpti_j_constants, gpti_j_str(j, v));
         if (which >= 0) gpti_j_const(j, which < 4 ? gpti_j_bool(which < 2) : gpti_j_none());
         else gpti_j_emit(j, GPTI_J_LOAD, j->tk_name, 0);
         gpti_j_next(j);
-        return 1;
+        if (j->fail || j->tk != '=' || e->kind != GPTI_J_ARGS || e->prec) return 1;
+        j->n_op--;                                      /* name=value */
+        gpti_j_const(j, v);
+        gpti_j_top(j)->prec = 1;
+        gpti_j_top(j)->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+        break;
     case GPTI_J_T_STR:
         for (gpti_j_next(j); j->tk == GPTI_J_T_STR && !j->fail; gpti_j_next(j)) v = gpti_j_join2(j, v, j->tk_val);
         gpti_j_const(j, v);
@@ -14378,47 +14154,93 @@ static int gpti_j_operand(gpti_jinja *j) {
     return 0;
 }
 
-static void gpti_j_binary(gpti_jinja *j, int code, int prec) {
+static const struct { char token, word[4]; uint8_t prec, code; } gpti_j_operators[] = {
+    { 0, "or", 1, GPTI_J_OR }, { 0, "and", 2, GPTI_J_AND }, { 0, "in", 4, GPTI_J_IN }, { 0, "not", 4, GPTI_J_NOT_IN },
+    { GPTI_J_T_IS, "", 4, GPTI_J_EQ }, { GPTI_J_T_IS_NOT, "", 4, GPTI_J_NE }, { GPTI_J_T_AT_MOST, "", 4, GPTI_J_LE },
+    { GPTI_J_T_AT_LEAST, "", 4, GPTI_J_GE }, { '<', "", 4, GPTI_J_LT }, { '>', "", 4, GPTI_J_GT },
+    { '+', "", 5, GPTI_J_ADD }, { '-', "", 5, GPTI_J_SUB }, { '~', "", 6, GPTI_J_CONCAT }, { '*', "", 7, GPTI_J_MUL },
+    { '/', "", 7, GPTI_J_DIV }, { '%', "", 7, GPTI_J_MOD }, { GPTI_J_T_WHOLE, "", 7, GPTI_J_IDIV } };
+
+/* The operator at hand, if it is one, begins to wait for its right side; gpti_j_reduce ends that. */
+static int gpti_j_operator(gpti_jinja *j) {
+    int i = sizeof gpti_j_operators / sizeof *gpti_j_operators, prec, code;
+    uint32_t jump;
+    while (i-- > 0 && (j->tk == GPTI_J_T_NAME ? !gpti_j_word(j, gpti_j_operators[i].word) :
+           gpti_j_operators[i].token != j->tk)) {}
+    if (i < 0) return 0;
+    prec = gpti_j_operators[i].prec; code = gpti_j_operators[i].code;
+    if (code == GPTI_J_NOT_IN) {
+        gpti_j_next(j);
+        if (!gpti_j_word(j, "in")) gpti_j_expected(j, "in");
+    }
     gpti_j_reduce(j, prec == 4 ? 5 : prec);
-    if (!j->fail && prec == 4 && gpti_j_top(j)->kind == GPTI_J_OPERATOR && gpti_j_top(j)->prec == 4)
+    if (prec == 4 && gpti_j_top(j)->kind == GPTI_J_OPERATOR && gpti_j_top(j)->prec == 4)
         gpti_j_fail(j, GPT_E_UNSUPPORTED, "comparisons in a chain");
-    gpti_j_open(j, GPTI_J_OPERATOR, prec, (size_t)code);
+    if (prec > 2) { gpti_j_open(j, GPTI_J_OPERATOR, prec, (size_t)code); return 1; }
+    jump = gpti_j_emit(j, code, 0, 0);
+    gpti_j_open(j, GPTI_J_SHORT, prec, 0)->jump = jump;
+    return 1;
+}
+
+/* Behind a point: an attribute, a method or an index; 1 when it is there, 0 if a method's arguments follow. */
+static int gpti_j_point(gpti_jinja *j) {
+    const uint32_t name = j->tk_name;
+    if (j->tk == GPTI_J_T_NUM) {
+        gpti_j_const(j, j->tk_val);
+        gpti_j_emit(j, GPTI_J_ITEM, 0, 0);
+        gpti_j_next(j);
+        return 1;
+    }
+    gpti_j_need(j, GPTI_J_T_NAME, "a name");
+    if (j->tk != '(') { gpti_j_emit(j, GPTI_J_ATTR, name, 0); return 1; }
+    gpti_j_open_level(j, GPTI_J_ARGS, GPTI_J_CALL_METHOD, name);
     gpti_j_next(j);
+    return 0;
+}
+
+/* "a if": the code of a is there. */
+static void gpti_j_if(gpti_jinja *j) {
+    const uint32_t start = gpti_j_top(j)->start, jump = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
+    gpti_jopen *e = gpti_j_open(j, GPTI_J_IF_PART, 0, 0);
+    if (j->fail) return;
+    j->op[start].code = GPTI_J_JUMP;
+    gpti_j_patch(j, start);
+    e->start = start; e->jump = jump;
 }
 
 enum { GPTI_J_NO_IF = 1, GPTI_J_NO_COMMA = 2, GPTI_J_PIPED = 4 };
 
+/* A comma or colon in the bracket on top; 0: it has no place there. */
+static int gpti_j_separator(gpti_jinja *j, int flags) {
+    gpti_jopen *e = gpti_j_top(j);
+    const int brace = e->kind == GPTI_J_BRACE, index = e->kind == GPTI_J_INDEX;
+    if (j->tk == ',' && !index && (!brace || e->names) && (e->kind != GPTI_J_BASE || !(flags & GPTI_J_NO_COMMA))) {
+        if (brace) e->names = 0;
+        gpti_j_element(j);
+        return 1;
+    }
+    if (j->tk != ':' || !(brace ? !e->names : index && e->count < 2)) return 0;
+    if (brace) e->names = 1; else e->count++;
+    e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
+    return 1;
+}
+
 /* Compiles the expression that begins at the token at hand, up to the first token that is no part of it.
  * PIPED: it goes on from a value that is there with a filter's name. */
 static void gpti_j_expression(gpti_jinja *j, int flags) {
-    static const struct { char token; uint8_t prec; uint8_t code; } operators[] = {
-        { GPTI_J_T_IS, 4, GPTI_J_EQ }, { GPTI_J_T_IS_NOT, 4, GPTI_J_NE }, { '<', 4, GPTI_J_LT }, { '>', 4, GPTI_J_GT },
-        { GPTI_J_T_AT_MOST, 4, GPTI_J_LE }, { GPTI_J_T_AT_LEAST, 4, GPTI_J_GE }, { '+', 5, GPTI_J_ADD },
-            { '-', 5, GPTI_J_SUB },
-        { '~', 6, GPTI_J_CONCAT }, { '*', 7, GPTI_J_MUL }, { '/', 7, GPTI_J_DIV }, { '%', 7, GPTI_J_MOD },
-        { GPTI_J_T_WHOLE, 7, GPTI_J_IDIV }, { GPTI_J_T_POWER, 9, GPTI_J_POW } };
     const size_t base = j->n_open;
-    int have = 0;
-    size_t i;
+    int have = 0;                   /* a value: 1; 2: behind a filter or test, of which no part can be taken */
     gpti_j_open_level(j, GPTI_J_BASE, 0, 0);
-    if (flags & GPTI_J_PIPED) { gpti_j_named(j, GPTI_J_FILTER, 0); have = j->n_open == base + 1; }
+    if (flags & GPTI_J_PIPED) have = gpti_j_named(j, GPTI_J_FILTER);
     while (!j->fail) {
-        gpti_jopen *e = gpti_j_top(j);
-        if (!have) { have = gpti_j_operand(j); continue; }
-        if (have == 1 && j->tk == '.') {
-            gpti_j_next(j);
-            if (j->tk == GPTI_J_T_NUM) { gpti_j_const(j, j->tk_val); gpti_j_emit(j, GPTI_J_ITEM, 0, 0);
-                gpti_j_next(j); continue; }
-            if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a name"); break; }
-            i = j->tk_name;
-            gpti_j_next(j);
-            if (j->tk != '(') { gpti_j_emit(j, GPTI_J_ATTR, i, 0); continue; }
-            gpti_j_open_level(j, GPTI_J_ARGS, GPTI_J_CALL_METHOD, i);
-            gpti_j_next(j);
-            have = 0;
+        if (!have) {
+            if (gpti_j_top(j)->kind == GPTI_J_BASE && gpti_j_top(j)->count && (j->tk == GPTI_J_T_END || j->tk == '='))
+                break;                                  /* behind a tuple's last comma */
+            have = gpti_j_operand(j);
             continue;
         }
-        if (j->tk == '(' || (have == 1 && j->tk == '[')) {          /* behind a filter only '(' */
+        if (have == 1 && gpti_j_take(j, '.')) { have = gpti_j_point(j); continue; }
+        if (j->tk == '(' || (have == 1 && j->tk == '[')) {
             gpti_j_open_level(j, j->tk == '(' ? GPTI_J_ARGS : GPTI_J_INDEX, GPTI_J_CALL, 0);
             gpti_j_next(j);
             have = 0;
@@ -14426,35 +14248,11 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         }
         gpti_j_reduce(j, 11);
         if (j->tk == '|' || gpti_j_word(j, "is")) {
-            const int code = j->tk == '|' ? GPTI_J_FILTER : GPTI_J_TEST;
-            int negated = 0;
+            int code = j->tk == '|' ? GPTI_J_FILTER : GPTI_J_TEST;
             gpti_j_reduce(j, 10);
             gpti_j_next(j);
-            if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { negated = 1; gpti_j_next(j); }
-            i = j->n_open;
-            gpti_j_named(j, code, negated);
-            have = j->n_open == i ? 2 : 0;
-            continue;
-        }
-        for (i = 0; i < sizeof operators / sizeof *operators && operators[i].token != j->tk; i++) {}
-        if (i < sizeof operators / sizeof *operators) { gpti_j_binary(j, operators[i].code, operators[i].prec);
-            have = 0; continue; }
-        if (gpti_j_word(j, "in")) { gpti_j_binary(j, GPTI_J_IN, 4); have = 0; continue; }
-        if (gpti_j_word(j, "not")) {
-            gpti_j_next(j);
-            if (!gpti_j_word(j, "in")) { gpti_j_expected(j, "in"); break; }
-            gpti_j_binary(j, GPTI_J_NOT_IN, 4);
-            have = 0;
-            continue;
-        }
-        if (gpti_j_word(j, "and") || gpti_j_word(j, "or")) {
-            const int prec = gpti_j_word(j, "and") ? 2 : 1;
-            gpti_j_reduce(j, prec);
-            i = gpti_j_emit(j, prec == 2 ? GPTI_J_AND : GPTI_J_OR, 0, 0);
-            e = gpti_j_open(j, GPTI_J_SHORT, prec, 0);
-            if (e) e->jump = (uint32_t)i;
-            gpti_j_next(j);
-            have = 0;
+            if (code == GPTI_J_TEST && gpti_j_word(j, "not")) { code = GPTI_J_TEST_NOT; gpti_j_next(j); }
+            have = gpti_j_named(j, code);
             continue;
         }
         if (j->tk == ')' || j->tk == ']' || j->tk == '}') {
@@ -14466,59 +14264,26 @@ static void gpti_j_expression(gpti_jinja *j, int flags) {
         }
         if (gpti_j_word(j, "if")) {
             gpti_j_reduce(j, 0);
-            if (j->fail || (j->n_open == base + 1 && flags & GPTI_J_NO_IF)) break;
-            if (gpti_j_top(j)->kind == GPTI_J_IF_PART) { gpti_j_expected(j, "else"); break; }
-            i = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
-            {
-                const uint32_t start = gpti_j_top(j)->start;
-                j->op[start].code = GPTI_J_JUMP;
-                gpti_j_patch(j, start);
-                e = gpti_j_open(j, GPTI_J_IF_PART, 0, 0);
-                if (e) { e->start = start; e->jump = (uint32_t)i; }
-            }
-            gpti_j_next(j);
-            have = 0;
-            continue;
-        }
-        if (gpti_j_word(j, "else")) {
+            if (j->n_open == base + 1 && flags & GPTI_J_NO_IF) break;
+            if (gpti_j_top(j)->kind == GPTI_J_IF_PART) gpti_j_expected(j, "else");
+            gpti_j_if(j);
+        } else if (gpti_j_word(j, "else")) {
             gpti_j_reduce(j, 0);
             /* the else of a conditional within: a finished one gives way to that around it */
-            while (!j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART) { gpti_j_patch(j, gpti_j_top(j)->jump);
-                j->n_open--; }
+            for (; !j->fail && gpti_j_top(j)->kind == GPTI_J_ELSE_PART; j->n_open--)
+                gpti_j_patch(j, gpti_j_top(j)->jump);
             if (j->fail || gpti_j_top(j)->kind != GPTI_J_IF_PART) break;
             gpti_j_else(j);
-            gpti_j_next(j);
-            have = 0;
-            continue;
+        } else if (!gpti_j_operator(j)) {
+            gpti_j_complete(j);
+            if (j->fail || !gpti_j_separator(j, flags)) break;
         }
-        gpti_j_complete(j);
-        if (j->fail) break;
-        e = gpti_j_top(j);
-        if (j->tk == ',' && e->kind != GPTI_J_INDEX && (e->kind != GPTI_J_BASE || !(flags & GPTI_J_NO_COMMA))) {
-            if (e->kind == GPTI_J_BRACE) {
-                if (!e->names) { gpti_j_expected(j, "':'"); break; }
-                e->names = 0;
-            }
-            gpti_j_element(j);
-            gpti_j_next(j);
-            have = 0;
-            if (gpti_j_top(j)->kind == GPTI_J_BASE && (j->tk == GPTI_J_T_END || j->tk == '=')) break;
-            continue;
-        }
-        if (j->tk == ':' && ((e->kind == GPTI_J_BRACE && !e->names) || (e->kind == GPTI_J_INDEX && e->count < 2))) {
-            if (e->kind == GPTI_J_BRACE) e->names = 1; else e->count++;
-            e->start = gpti_j_emit(j, GPTI_J_NOP, 0, 0);
-            gpti_j_next(j);
-            have = 0;
-            continue;
-        }
-        if (j->n_open != base + 1) gpti_j_expected(j, "a closing bracket");
-        break;
+        gpti_j_next(j);
+        have = 0;
     }
-    if (!j->fail) {
-        gpti_j_complete(j);
-        if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (have != 0), GPTI_J_TUPLE);
-    }
+    if (j->n_open != base + 1) gpti_j_expected(j, "a closing bracket");
+    gpti_j_complete(j);
+    if (gpti_j_top(j)->count) gpti_j_emit(j, GPTI_J_MAKE, gpti_j_top(j)->count + (have != 0), GPTI_J_TUPLE);
     j->n_open = base;
 }
 
@@ -14555,13 +14320,12 @@ static void gpti_j_store(gpti_jinja *j, const gpti_jtargets *t) {
 static void gpti_j_tag_for(gpti_jinja *j, uint32_t loop) {
     gpti_jtargets t;
     uint32_t next;
-    gpti_jopen *e;
     gpti_j_targets(j, &t);
-    if (!gpti_j_word(j, "in")) { gpti_j_expected(j, "in"); return; }
+    if (!gpti_j_word(j, "in")) gpti_j_expected(j, "in");
     gpti_j_next(j);
     gpti_j_expression(j, GPTI_J_NO_IF);
+    gpti_j_emit(j, GPTI_J_FOR, 0, 0);
     if (gpti_j_word(j, "if")) {                         /* first a loop that finds the elements */
-        gpti_j_emit(j, GPTI_J_FOR, 0, 0);
         next = gpti_j_emit(j, GPTI_J_NEXT, 0, 0);
         gpti_j_store(j, &t);
         gpti_j_next(j);
@@ -14570,23 +14334,21 @@ static void gpti_j_tag_for(gpti_jinja *j, uint32_t loop) {
         gpti_j_emit(j, GPTI_J_JUMP, next, 0);
         gpti_j_patch(j, next);
         gpti_j_emit(j, GPTI_J_KEPT, 0, 0);
+        gpti_j_emit(j, GPTI_J_FOR, 0, 0);
     }
     if (gpti_j_word(j, "recursive")) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a recursive loop");
-    gpti_j_emit(j, GPTI_J_FOR, 0, 0);
-    e = gpti_j_open(j, GPTI_J_TAG_FOR, 0, 0);
     next = gpti_j_emit(j, GPTI_J_NEXT, 0, loop);
-    if (e) e->start = next;
+    gpti_j_open(j, GPTI_J_TAG_FOR, 0, 0)->start = next;
     gpti_j_store(j, &t);
 }
 
 /* The loop's body is complete: end or else. Breaks go here. */
 static void gpti_j_end_loop(gpti_jinja *j) {
     gpti_jopen *e = gpti_j_top(j);
-    uint32_t k, older;
     gpti_j_emit(j, GPTI_J_WHOLE, 0, 0);
     gpti_j_emit(j, GPTI_J_JUMP, e->start, 0);
     gpti_j_patch(j, e->start);
-    for (k = e->jump; k && !j->fail; k = older) { older = j->op[k].a; gpti_j_patch(j, k); }
+    gpti_j_patch_all(j, e->jump);
     e->jump = gpti_j_emit(j, GPTI_J_END_FOR, j->n_op + 1, 0);
     e->kind = GPTI_J_TAG_FOR_ELSE;
 }
@@ -14596,8 +14358,7 @@ static void gpti_j_tag_break(gpti_jinja *j, int again) {
     while (i > 0 && j->open[i - 1].kind != GPTI_J_TAG_FOR) {
         const int kind = j->open[--i].kind;
         if (kind == GPTI_J_TAG_MACRO || kind == GPTI_J_TAG_CALL) i = 0;
-        else if (kind == GPTI_J_TAG_SET || kind == GPTI_J_TAG_FILTER || kind == GPTI_J_TAG_GENERATION)
-            gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 1);
+        else if (kind >= GPTI_J_TAG_SET) gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 1);
     }
     if (!i) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "break or continue outside of a loop"); return; }
     if (again) gpti_j_emit(j, GPTI_J_JUMP, j->open[i - 1].start, 0);
@@ -14610,7 +14371,7 @@ static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t ov
     const size_t n = j->n_stack - from;
     gpti_jmacro *m;
     gpti_jopen *e = gpti_j_open(j, kind, 0, 0);
-    if (!e || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
+    if (j->fail || !GPTI_J_ROOM_FOR(j, macro, 1) || !GPTI_J_ROOM_FOR(j, val, n)) return;
     m = &j->macro[j->n_macro];
     m->entry = over + 1; m->param = (uint32_t)j->n_val; m->n_param = (uint32_t)n; m->name = name;
     if (n) memcpy(j->val + j->n_val, j->stack + from, n * sizeof *j->val);
@@ -14618,20 +14379,22 @@ static void gpti_j_begin_macro(gpti_jinja *j, int kind, size_t from, uint32_t ov
     e->target = (uint32_t)j->n_macro++; e->jump = over;
 }
 
+/* Code for a parameter that is not given. */
+static void gpti_j_default(gpti_jinja *j, uint32_t name, int has) {
+    const uint32_t given = gpti_j_emit(j, GPTI_J_UNLESS_GIVEN, name, 0);
+    if (has) gpti_j_expression(j, GPTI_J_NO_COMMA);
+    else gpti_j_const(j, gpti_j_undefined());
+    gpti_j_emit(j, GPTI_J_STORE, name, 0);
+    if (!j->fail) j->op[given].b = (uint32_t)j->n_op;
+}
+
 static void gpti_j_parameters(gpti_jinja *j, int defaults) {
     if (!gpti_j_take(j, '(')) { if (defaults) gpti_j_expected(j, "'('"); return; }
     while (!j->fail && j->tk != ')') {
         const uint32_t name = j->tk_name;
-        uint32_t given;
         gpti_j_need(j, GPTI_J_T_NAME, "a parameter's name");
         gpti_j_push(j, gpti_j_int((int64_t)name));
-        if (defaults) {
-            given = gpti_j_emit(j, GPTI_J_UNLESS_GIVEN, name, 0);
-            if (gpti_j_take(j, '=')) gpti_j_expression(j, GPTI_J_NO_COMMA);
-            else gpti_j_const(j, gpti_j_undefined());
-            gpti_j_emit(j, GPTI_J_STORE, name, 0);
-            if (!j->fail) j->op[given].b = (uint32_t)j->n_op;
-        }
+        if (defaults) gpti_j_default(j, name, gpti_j_take(j, '='));
         if (j->tk != ')') gpti_j_need(j, ',', "',' or ')'");
     }
     gpti_j_need(j, ')', "')'");
@@ -14649,145 +14412,125 @@ static void gpti_j_tag_macro(gpti_jinja *j) {
 static void gpti_j_tag_call(gpti_jinja *j) {
     const size_t from = j->n_stack;
     gpti_jop call;
+    gpti_jopen *e;
     uint32_t over;
     size_t i;
     gpti_j_parameters(j, 0);
     gpti_j_expression(j, GPTI_J_NO_COMMA);
     if (j->fail) return;
-    call = j->op[j->n_op - 1];
-    if (call.code != GPTI_J_CALL && call.code != GPTI_J_CALL_METHOD) { gpti_j_expected(j, "a call"); return; }
-    j->n_op--;
+    call = j->op[--j->n_op];
+    if (call.code != GPTI_J_CALL && call.code != GPTI_J_CALL_METHOD) gpti_j_expected(j, "a call");
     gpti_j_const(j, gpti_j_cstring(j, "caller", 1));
     over = gpti_j_emit(j, GPTI_J_JUMP, 0, 0);
-    for (i = from; i < j->n_stack; i++) {
-        const uint32_t name = (uint32_t)j->stack[i].u.i, given = gpti_j_emit(j, GPTI_J_UNLESS_GIVEN, name, 0);
-        gpti_j_const(j, gpti_j_undefined());
-        gpti_j_emit(j, GPTI_J_STORE, name, 0);
-        if (!j->fail) j->op[given].b = (uint32_t)j->n_op;
-    }
+    for (i = from; i < j->n_stack; i++) gpti_j_default(j, (uint32_t)j->stack[i].u.i, 0);
     gpti_j_begin_macro(j, GPTI_J_TAG_CALL, from, over, 0);
-    if (j->fail) return;
-    gpti_j_top(j)->code = (uint32_t)call.code; gpti_j_top(j)->count = call.a + (1u << 16);
-        gpti_j_top(j)->names = call.b;
+    e = gpti_j_top(j);
+    e->code = (uint32_t)call.code; e->count = call.a + (1u << 16); e->names = call.b;
 }
 
-static const char gpti_j_tags[] = "break call continue elif else endcall endfilter endfor endgeneration endif endmacro "
-    "endset endwith filter for generation if macro set with";
-enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_ELSE, GPTI_J_ENDCALL, GPTI_J_ENDFILTER,
-       GPTI_J_ENDFOR, GPTI_J_ENDGENERATION, GPTI_J_ENDIF, GPTI_J_ENDMACRO, GPTI_J_ENDSET, GPTI_J_ENDWITH,
-           GPTI_J_FILTER_TAG,
-       GPTI_J_FOR_TAG, GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET, GPTI_J_WITH };
+static const char gpti_j_tags[] = "break call continue elif filter for generation if macro set with else endif endfor "
+    "endmacro endcall endset endfilter endgeneration endwith";
+enum { GPTI_J_BREAK, GPTI_J_CALL_TAG, GPTI_J_CONTINUE, GPTI_J_ELIF, GPTI_J_FILTER_TAG, GPTI_J_FOR_TAG,
+       GPTI_J_GENERATION, GPTI_J_IF, GPTI_J_MACRO_TAG, GPTI_J_SET, GPTI_J_WITH, GPTI_J_ELSE, GPTI_J_ENDIF,
+       GPTI_J_ENDFOR, GPTI_J_ENDMACRO, GPTI_J_ENDCALL, GPTI_J_ENDSET, GPTI_J_ENDFILTER };
 
-/* The tag that ends a block is the right one? */
-static int gpti_j_ends(gpti_jinja *j, int kind) {
-    if (!j->fail && j->n_open && gpti_j_top(j)->kind == kind) return 1;
-    gpti_j_fail(j, GPT_E_UNSUPPORTED, "an end or else without its beginning");
-    return 0;
+static uint32_t gpti_j_condition(gpti_jinja *j) {
+    gpti_j_expression(j, 0);
+    return gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
+}
+
+/* {% filter %}: its text is there; its name and arguments are read only now, from where they stand. */
+static void gpti_j_end_filter(gpti_jinja *j, const gpti_jopen *was) {
+    const size_t pos = j->pos;
+    const uint32_t line = j->line_at;
+    const int start = j->line_start;
+    j->pos = was->pos; j->line_at = was->count;
+    gpti_j_next(j);
+    gpti_j_expression(j, GPTI_J_PIPED | GPTI_J_NO_COMMA);
+    if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
+    gpti_j_emit(j, GPTI_J_OUT, 0, 0);
+    j->pos = pos; j->line_at = line; j->line_start = start;
+}
+
+static void gpti_j_end_tag(gpti_jinja *j, int which) {
+    gpti_jopen was = *gpti_j_top(j);
+    gpti_jtargets t;
+    if (which == GPTI_J_ENDFOR && was.kind == GPTI_J_TAG_FOR) { gpti_j_end_loop(j); was = *gpti_j_top(j); }
+    if (j->fail || !j->n_open || was.kind != (which == GPTI_J_ENDIF ? GPTI_J_TAG_IF :
+                                              GPTI_J_TAG_FOR_ELSE + which - GPTI_J_ENDFOR)) {
+        gpti_j_fail(j, GPT_E_UNSUPPORTED, "an end without its beginning");
+        return;
+    }
+    j->n_open--;
+    if (was.kind >= GPTI_J_TAG_SET) gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
+    switch (which) {
+    case GPTI_J_ENDIF:
+        if (was.prec) gpti_j_patch(j, was.start);
+        gpti_j_patch_all(j, was.jump);
+        break;
+    case GPTI_J_ENDFOR: gpti_j_patch(j, was.jump); break;
+    case GPTI_J_ENDSET:
+        memset(&t, 0, sizeof t);
+        t.n = 1; t.name[0] = was.target; t.attr = was.names;
+        gpti_j_store(j, &t);
+        break;
+    case GPTI_J_ENDMACRO: case GPTI_J_ENDCALL:
+        gpti_j_emit(j, GPTI_J_RETURN, 0, 0);
+        gpti_j_patch(j, was.jump);
+        gpti_j_emit(j, GPTI_J_MACRO_HERE, was.target, 0);
+        if (which == GPTI_J_ENDMACRO) gpti_j_emit(j, GPTI_J_STORE, j->fail ? 0 : j->macro[was.target].name, 0);
+        else { gpti_j_emit(j, (int)was.code, was.count, was.names); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
+        break;
+    case GPTI_J_ENDFILTER: gpti_j_end_filter(j, &was); break;
+    default: break;                                     /* endgeneration, endwith */
+    }
 }
 
 static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
     gpti_jtargets t;
-    gpti_jopen *e, was;
+    gpti_jopen *e = gpti_j_top(j);
     char shown[GPTI_SHOWN];
     const int which = gpti_j_which(gpti_j_tags, gpti_j_str(j, j->tk_val));
-    uint32_t k, older;
-    if (j->tk != GPTI_J_T_NAME || which < 0) {
-        if (j->tk == GPTI_J_T_NAME) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the tag '%s'",
-            gpti_show(shown, gpti_j_str(j, j->tk_val)));
-        else gpti_j_expected(j, "a tag");
-        return;
-    }
+    uint32_t k;
+    if (j->tk != GPTI_J_T_NAME) gpti_j_expected(j, "a tag");
+    if (which < 0) gpti_j_fail(j, GPT_E_UNSUPPORTED, "the tag '%s'", gpti_show(shown, gpti_j_str(j, j->tk_val)));
     gpti_j_next(j);
+    if (j->fail) return;
     switch (which) {
-    case GPTI_J_IF:
-        gpti_j_expression(j, 0);
-        k = gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
-        e = gpti_j_open(j, GPTI_J_TAG_IF, 1, 0);
-        if (e) e->start = k;
-        break;
-    case GPTI_J_ELIF: case GPTI_J_ELSE:
-        if (!j->fail && j->n_open && which == GPTI_J_ELSE && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) {
-            gpti_j_end_loop(j); break; }
-        if (!gpti_j_ends(j, GPTI_J_TAG_IF)) break;
-        if (!gpti_j_top(j)->prec) { gpti_j_fail(j, GPT_E_UNSUPPORTED, "a second else"); break; }
-        k = gpti_j_emit(j, GPTI_J_JUMP, gpti_j_top(j)->jump, 0);
-        gpti_j_top(j)->jump = k;
-        gpti_j_patch(j, gpti_j_top(j)->start);
-        gpti_j_top(j)->prec = which == GPTI_J_ELIF;
-        if (which == GPTI_J_ELSE) break;
-        gpti_j_expression(j, 0);
-        k = gpti_j_emit(j, GPTI_J_UNLESS, 0, 0);
-        if (!j->fail) gpti_j_top(j)->start = k;
-        break;
-    case GPTI_J_ENDIF:
-        if (!gpti_j_ends(j, GPTI_J_TAG_IF)) break;
-        was = j->open[--j->n_open];
-        if (was.prec) gpti_j_patch(j, was.start);
-        for (k = was.jump; k && !j->fail; k = older) { older = j->op[k].a; gpti_j_patch(j, k); }
+    case GPTI_J_IF: k = gpti_j_condition(j); gpti_j_open(j, GPTI_J_TAG_IF, 1, 0)->start = k; break;
+    case GPTI_J_ELIF: case GPTI_J_ELSE:                 /* prec: else is still to come */
+        if (which == GPTI_J_ELSE && e->kind == GPTI_J_TAG_FOR && j->n_open) { gpti_j_end_loop(j); break; }
+        if (!j->n_open || e->kind != GPTI_J_TAG_IF || !e->prec) {
+            gpti_j_fail(j, GPT_E_UNSUPPORTED, "an else or elif without its if");
+            break;
+        }
+        e->jump = gpti_j_emit(j, GPTI_J_JUMP, e->jump, 0);
+        gpti_j_patch(j, e->start);
+        e->prec = which == GPTI_J_ELIF;
+        if (which == GPTI_J_ELIF) { k = gpti_j_condition(j); gpti_j_top(j)->start = k; }
         break;
     case GPTI_J_FOR_TAG: gpti_j_tag_for(j, loop); break;
-    case GPTI_J_ENDFOR:
-        if (!j->fail && j->n_open && gpti_j_top(j)->kind == GPTI_J_TAG_FOR) gpti_j_end_loop(j);
-        if (!gpti_j_ends(j, GPTI_J_TAG_FOR_ELSE)) break;
-        gpti_j_patch(j, gpti_j_top(j)->jump);
-        j->n_open--;
-        break;
     case GPTI_J_BREAK: case GPTI_J_CONTINUE: gpti_j_tag_break(j, which == GPTI_J_CONTINUE); break;
     case GPTI_J_SET:
         gpti_j_targets(j, &t);
         if (gpti_j_take(j, '=')) { gpti_j_expression(j, 0); gpti_j_store(j, &t); break; }
-        if (j->tk != GPTI_J_T_END || t.tuple) { gpti_j_expected(j, "'='"); break; }
+        if (j->tk != GPTI_J_T_END || t.tuple) gpti_j_expected(j, "'='");
         gpti_j_emit(j, GPTI_J_SCOPE, 0, 1);
         e = gpti_j_open(j, GPTI_J_TAG_SET, 0, 0);
-        if (e) { e->target = t.name[0]; e->names = t.attr; }
-        break;
-    case GPTI_J_ENDSET:
-        if (!gpti_j_ends(j, GPTI_J_TAG_SET)) break;
-        memset(&t, 0, sizeof t);
-        t.n = 1; t.name[0] = gpti_j_top(j)->target; t.attr = gpti_j_top(j)->names;
-        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
-        gpti_j_store(j, &t);
-        j->n_open--;
+        e->target = t.name[0]; e->names = t.attr;
         break;
     case GPTI_J_MACRO_TAG: gpti_j_tag_macro(j); break;
     case GPTI_J_CALL_TAG: gpti_j_tag_call(j); break;
-    case GPTI_J_ENDMACRO: case GPTI_J_ENDCALL:
-        if (!gpti_j_ends(j, which == GPTI_J_ENDMACRO ? GPTI_J_TAG_MACRO : GPTI_J_TAG_CALL)) break;
-        was = j->open[--j->n_open];
-        gpti_j_emit(j, GPTI_J_RETURN, 0, 0);
-        gpti_j_patch(j, was.jump);
-        gpti_j_emit(j, GPTI_J_MACRO_HERE, was.target, 0);
-        if (which == GPTI_J_ENDMACRO) { if (!j->fail) gpti_j_emit(j, GPTI_J_STORE, j->macro[was.target].name, 0); }
-        else {
-            gpti_j_emit(j, (int)was.code, was.count, was.names);
-            gpti_j_emit(j, GPTI_J_OUT, 0, 0);
-        }
-        break;
-    case GPTI_J_FILTER_TAG:                             /* its name and arguments are read at its end */
+    case GPTI_J_FILTER_TAG:
         gpti_j_emit(j, GPTI_J_SCOPE, 0, 1);
         e = gpti_j_open(j, GPTI_J_TAG_FILTER, 0, 0);
-        if (e) { e->pos = (size_t)j->tk_val.u.at; e->count = j->line; }
+        e->pos = (size_t)j->tk_val.u.at; e->count = j->line;
         while (!j->fail && j->tk != GPTI_J_T_END) gpti_j_next(j);
         break;
-    case GPTI_J_ENDFILTER: {
-        const size_t pos = j->pos;
-        const uint32_t line = j->line_at;
-        const int start = j->line_start;
-        if (!gpti_j_ends(j, GPTI_J_TAG_FILTER)) break;
-        was = j->open[--j->n_open];
-        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
-        j->pos = was.pos; j->line_at = was.count;
-        gpti_j_next(j);
-        gpti_j_expression(j, GPTI_J_PIPED | GPTI_J_NO_COMMA);
-        if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
-        gpti_j_emit(j, GPTI_J_OUT, 0, 0);
-        j->pos = pos; j->line_at = line; j->line_start = start;
-        break;
-    }
-    case GPTI_J_WITH:
+    case GPTI_J_WITH: case GPTI_J_GENERATION:
         gpti_j_emit(j, GPTI_J_SCOPE, 0, 0);
-        gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 1);
-        while (j->tk != GPTI_J_T_END && !j->fail) {
+        gpti_j_open(j, which == GPTI_J_WITH ? GPTI_J_TAG_WITH : GPTI_J_TAG_GENERATION, 0, 0);
+        while (which == GPTI_J_WITH && j->tk != GPTI_J_T_END && !j->fail) {
             k = j->tk_name;
             gpti_j_need(j, GPTI_J_T_NAME, "a name");
             gpti_j_need(j, '=', "'='");
@@ -14796,26 +14539,18 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
             if (j->tk != GPTI_J_T_END) gpti_j_need(j, ',', "','");
         }
         break;
-    case GPTI_J_GENERATION: gpti_j_emit(j, GPTI_J_SCOPE, 0, 0); gpti_j_open(j, GPTI_J_TAG_GENERATION, 0, 0); break;
-    default:                                            /* endgeneration, endwith */
-        if (!gpti_j_ends(j, GPTI_J_TAG_GENERATION)) break;
-        if (gpti_j_top(j)->code != (which == GPTI_J_ENDWITH)) gpti_j_ends(j, GPTI_J_TAG_IF);
-        j->n_open--;
-        gpti_j_emit(j, GPTI_J_END_SCOPE, 0, 0);
+    default: gpti_j_end_tag(j, which);
     }
     if (j->tk != GPTI_J_T_END) gpti_j_expected(j, "the end of the tag");
 }
 
 static void gpti_j_comment(gpti_jinja *j) {               /* over it, and what trimming takes off behind it */
-    int sign = 0;
-    while (j->pos + 1 < j->end && (gpti_j_char(j, 0) != '#' || gpti_j_char(j, 1) != '}')) {
-        sign = gpti_j_char(j, 0);
-        j->line_at += sign == '\n';
-        j->pos++;
-    }
-    if (j->pos + 1 >= j->end) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
+    const size_t from = j->pos, end = gpti_j_search(j, gpti_j_span(j->text, j->end), gpti_str_of("#}"), from);
+    if (end == SIZE_MAX) gpti_j_fail(j, GPT_E_UNSUPPORTED, "a comment without end");
+    if (j->fail) return;
+    gpti_j_go(j, end);
     j->pos += 2;
-    gpti_j_trim(j, sign, 1);
+    gpti_j_trim(j, end > from ? j->text[end - 1] : 0, 1);
 }
 
 static void gpti_j_compile(gpti_jinja *j) {
@@ -14826,26 +14561,21 @@ static void gpti_j_compile(gpti_jinja *j) {
         const size_t from = j->pos;
         size_t to, k, at;
         const char *p;
-        int tag = 0, sign = 0;
+        int tag = 0, sign = 0, line;
         for (to = from; to < j->end; to++) {            /* plain text up to the next tag */
             p = (const char *)memchr(j->text + to, '{', j->end - to);
             to = p ? (size_t)(p - j->text) : j->end;
             if (to + 1 < j->end && (j->text[to + 1] == '{' || j->text[to + 1] == '%' || j->text[to + 1] == '#')) break;
         }
-        j->pos = to;
+        to = gpti_min(to, j->end);
+        gpti_j_go(j, to);
         if (to < j->end) { tag = gpti_j_char(j, 1); sign = gpti_j_char(j, 2); }
-        else to = j->end;
-        for (at = from; at < to; at++) j->line_at += j->text[at] == '\n';
         j->line = j->line_at;
         at = to;
-        if (sign == '-')
-            while (to > from && (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k,
-                k)) to -= k;
-        else if (sign != '+' && tag && tag != '{') {    /* lstrip_blocks */
-            while (to > from && j->text[to - 1] != '\n' && (k = gpti_utf8_back(j->text + to, to - from)) > 0 &&
-                   gpti_chat_space(j->text + to - k, k)) to -= k;
-            if (to > from ? j->text[to - 1] != '\n' : !j->line_start) to = at;
-        }
+        line = sign != '-' && sign != '+' && tag && tag != '{';       /* lstrip_blocks */
+        while ((sign == '-' || line) && to > from && !(line && j->text[to - 1] == '\n') &&
+               (k = gpti_utf8_back(j->text + to, to - from)) > 0 && gpti_chat_space(j->text + to - k, k)) to -= k;
+        if (line && (to > from ? j->text[to - 1] != '\n' : !j->line_start)) to = at;
         if (to > from) { gpti_j_const(j, gpti_j_val(GPTI_J_STR, from, to - from)); gpti_j_emit(j, GPTI_J_OUT, 0, 0); }
         if (!tag) break;
         j->pos += 2 + (size_t)(sign == '-' || sign == '+');
@@ -14866,18 +14596,16 @@ static void gpti_j_compile(gpti_jinja *j) {
 }
 
 static void gpti_j_free(gpti_jinja *j) {
-    void *table[13];
+    void *const table[] = { j->text, j->own, j->val, j->stack, j->op, j->name, j->bucket, j->bind, j->macro, j->open,
+        j->frame, j->out, j->out_own };
     size_t i;
-    table[0] = j->text; table[1] = j->own; table[2] = j->val; table[3] = j->stack; table[4] = j->op; table[5] = j->name;
-    table[6] = j->bucket; table[7] = j->bind; table[8] = j->macro; table[9] = j->open; table[10] = j->frame;
-    table[11] = j->out; table[12] = j->out_own;
-    for (i = 0; i < 13; i++) gpti_free(j->mem, table[i]);
+    for (i = 0; i < sizeof table / sizeof *table; i++) gpti_free(j->mem, table[i]);
 }
 
 /* A template's text, line ends as Jinja has them; n_more: bytes of messages and variables. */
 static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const char *date, const gpti_mem *mem,
     gpt_error *err) {
-    size_t i, n = 0, k;
+    size_t i, n = 0;
     memset(j, 0, sizeof *j);
     j->mem = mem; j->err = err; j->date = date;
     j->most = GPTI_J_ROOM; j->max_steps = GPTI_J_STEPS;
@@ -14893,10 +14621,9 @@ static void gpti_j_init(gpti_jinja *j, gpti_str source, size_t n_more, const cha
     if (n && j->text[n - 1] == '\n') n--;
     j->end = n;
     gpti_j_enter(j, 0);
-    for (k = 0; k < 5; k++) {
-        static const char names[5][16] = { "dict", "namespace", "raise_exception", "range", "strftime_now" };
-        if (k < 4 || date) gpti_j_bind(j, gpti_j_name(j, gpti_str_of(names[k])), gpti_j_val(GPTI_J_FUNC, k, 0));
-    }
+    for (i = 0; i < GPTI_J_N_WORD; i++)
+        if (*gpti_j_words[i].of == 'g' && (date || gpti_j_words[i].code != GPTI_JF_STRFTIME))
+            gpti_j_bind(j, gpti_j_name(j, gpti_str_of(gpti_j_words[i].name)), gpti_j_val(GPTI_J_FUNC, i, 0));
 }
 
 /* ---- Conversations ---- */
@@ -14934,7 +14661,7 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
 typedef struct gpti_chat_row {
     const char *names;          /* separated by spaces */
     const char *head;           /* Jinja, ahead of the messages */
-    const char *system;         /* \1 and what goes before the next message of the user, where it has no turn of its own */
+    const char *system;         /* \1 and what goes before the user's next message, where it has no turn */
     const char *user, *assistant, *generation;
 } gpti_chat_row;
 
@@ -14948,7 +14675,8 @@ static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p, si
 
 /* A turn's string as a string of Jinja, to out[at ...] as far as it fits; the end. */
 static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
-    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}", "{final}" };
+    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
+        "{final}" };
     static const char code[][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
         "'~text.split('</think>')[-1]~'", "'~text.split('</think>')[-1].lstrip('\\n')~'",
         "'~text.split('<|channel|>final<|message|>')[-1]~'" };
@@ -14969,9 +14697,11 @@ static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) 
 static size_t gpti_chat_compose(const gpti_chat_row *row, char *out, size_t size) {
     const char *const code[7] = { "{% set ns = namespace(s='') %}{% for m in messages %}{% set text = m.content %}"
         "{% if m.role == 'system' %}", *row->system == 1 ? "{% set ns.s = '" : "{{ '",
-        *row->system == 1 ? "' %}" : "' }}", "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
-        "' }}{% elif m.role == 'assistant' %}{{ '", "' }}{% else %}{{ raise_exception('expected the role system, user or "
-        "assistant, found ' ~ m.role) }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
+        *row->system == 1 ? "' %}" : "' }}",
+        "{% elif m.role == 'user' %}{% set text = ns.s ~ text %}{% set ns.s = '' %}{{ '",
+        "' }}{% elif m.role == 'assistant' %}{{ '",
+        "' }}{% else %}{{ raise_exception('expected the role system, user or assistant, found ' ~ m.role) }}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
     size_t at = gpti_chat_raw(out, size, 0, row->head, strlen(row->head)), i;
     for (i = 0; i < 7; i++) {
         at = gpti_chat_raw(out, size, at, code[i], strlen(code[i]));
@@ -15025,8 +14755,8 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
         c->source = gpti_str_of(m && m->info.chat_template ? m->info.chat_template : "");
         c->from_file = 1;
         if (!c->source.n)
-            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one as "
-                             "jinja, or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
+            return gpti_fail(err, GPT_E_UNSUPPORTED, "chat: the file has no chat template; name a family, or give one "
+                             "as jinja, or the turns as user = \"<|user|>{text}<|end|>\" and assistant");
     }
     if (own.user) {
         c->source.n = gpti_chat_compose(&own, NULL, 0);
@@ -15039,8 +14769,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     return GPT_OK;
 }
 
-static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own);
-    memset(&c->j, 0, sizeof c->j); }
+static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own); }
 
 static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) {
     gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
@@ -15061,12 +14790,12 @@ static void gpti_chat_mark_roles(gpti_jinja *j) {
         "tool_response tool_results";
     const gpti_jval list = gpti_j_load(j, gpti_j_name(j, gpti_str_of("messages")));
     const gpti_jval key = gpti_j_cstring(j, "role", 1);
-    gpti_jval role;
-    size_t i;
+    size_t i, at;
     for (i = 0; gpti_j_is_list(list) && i < list.n && !j->fail; i++) {
         const gpti_jval m = j->val[list.u.at + i];
-        if (m.kind == GPTI_J_DICT && gpti_j_find_key(j, m, key, &role) && role.kind == GPTI_J_STR &&
-            gpti_j_which(known, gpti_j_str(j, role)) >= 0) memset(j->own + role.u.at, 1, role.n);
+        at = m.kind == GPTI_J_DICT ? gpti_j_find_key(j, m, key) : 0;
+        if (at && j->val[at].kind == GPTI_J_STR && gpti_in_list(known, gpti_j_str(j, j->val[at])))
+            memset(j->own + j->val[at].u.at, 1, j->val[at].n);
     }
 }
 
@@ -15134,48 +14863,42 @@ static gpt_result gpti_chat_encode(const gpti_chat *c, gpt_token *ids, size_t ma
     return r;
 }
 
-/* What every conversation begins with that goes on from this one: renders some and compares. same(c, user): the
- * part of what was rendered so far that this rendering has too. */
-static gpt_result gpti_chat_common(gpti_chat *c, const gpti_mem *mem, gpt_error *err,
-                                   gpt_result (*same)(gpti_chat *c, void *user, gpt_error *err), void *user) {
+/* What was rendered, as ids or bytes, in memory for the caller to free. */
+static gpt_result gpti_chat_take(const gpti_chat *c, int tokens, void **out, size_t *n, const gpti_mem *mem,
+                                 gpt_error *err) {
+    const size_t most = (tokens ? GPTI_TOK_GROW + 1 : 1) * c->j.n_out + 1;
+    *out = gpti_alloc_n(mem, most, tokens ? sizeof(gpt_token) : 1);
+    if (!*out) return gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
+    if (tokens) return gpti_chat_encode(c, (gpt_token *)*out, most, n, NULL, mem, err);
+    *n = c->j.n_out;
+    if (*n) memcpy(*out, c->j.out, *n);
+    return GPT_OK;
+}
+
+/* What every conversation begins with that goes on from this one: renders three of them and compares. */
+static gpt_result gpti_chat_common(gpti_chat *c, int tokens, void **out, size_t *n, const gpti_mem *mem,
+                                   gpt_error *err) {
     static const gpt_message talk[2][4] = {
         { { "assistant", "a", NULL }, { "user", "a", NULL }, { "assistant", "a", NULL }, { "user", "a", NULL } },
         { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL },
             { "user", "0. Z", NULL } } };
     const int after = c->n_msg ? gpti_chat_role(&c->msg[c->n_msg - 1]) == 1 : 0;
+    const size_t size = tokens ? sizeof(gpt_token) : 1;
+    gpt_result r;
     int i;
     for (i = 0; i < 3; i++) {           /* the next turn of two texts, and several turns */
+        void *other = NULL;
+        size_t k = 0, m = 0;
         c->more = talk[i & 1] + !after;
         c->n_more = after ? i == 2 ? 4 : 2 : i == 2 ? 3 : 1;
         GPTI_TRY(gpti_chat_render(c, mem, err));
-        GPTI_TRY(same(c, user, err));
+        r = i ? gpti_chat_take(c, tokens, &other, &m, mem, err) : gpti_chat_take(c, tokens, out, n, mem, err);
+        while (k < m && k < *n && !memcmp((char *)*out + k * size, (char *)other + k * size, size)) k++;
+        if (i) *n = k;
+        gpti_free(mem, other);
+        if (r) return r;
     }
     return GPT_OK;
-}
-
-typedef struct gpti_common { char *text; gpt_token *ids; size_t n; int tokens, begun; const gpti_mem *mem;
-    } gpti_common;
-
-static gpt_result gpti_chat_same(gpti_chat *c, void *user, gpt_error *err) {
-    gpti_common *k = (gpti_common *)user;
-    const size_t len = c->j.n_out, most = (GPTI_TOK_GROW + 1) * len + 1;
-    gpt_token *ids = k->tokens ? (gpt_token *)gpti_alloc_n(k->mem, most, sizeof *ids) : NULL;
-    size_t n = len, i = 0;
-    gpt_result r = GPT_OK;
-    if (k->tokens) r = ids ? gpti_chat_encode(c, ids, most, &n, NULL, k->mem, err) : gpti_fail(err, GPT_E_MEMORY,
-        "chat: out of memory");
-    if (!r && !k->begun) {              /* the first: all of it */
-        void *p = gpti_alloc_n(k->mem, n + 1, k->tokens ? sizeof *ids : 1);
-        if (!p) r = gpti_fail(err, GPT_E_MEMORY, "chat: out of memory");
-        else if (k->tokens) { memcpy(p, ids, n * sizeof *ids); k->ids = (gpt_token *)p; }
-        else { memcpy(p, n ? c->j.out : "", n); k->text = (char *)p; }
-        k->n = n; k->begun = !r;
-    } else if (!r) {
-        for (; i < n && i < k->n && (k->tokens ? ids[i] == k->ids[i] : c->j.out[i] == k->text[i]); i++) {}
-        k->n = i;
-    }
-    gpti_free(k->mem, ids);
-    return r;
 }
 
 static const gpti_mem *gpti_chat_mem(const gpt_model *m) {
@@ -15187,51 +14910,44 @@ GPT_API const char *gpt_chat_family(const gpt_model *m) {
     return m && m->info.chat_template && *m->info.chat_template ? "jinja" : NULL;
 }
 
-GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
-    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
+/* gpt_chat_format and gpt_chat_tokenize: out has room for max bytes or ids. */
+static gpt_result gpti_chat_give(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, int tokens, void *out, size_t max, size_t *n, gpt_error *err) {
     const gpti_mem *mem = gpti_chat_mem(m);
-    gpti_common k;
+    void *common = NULL;
     gpti_chat c;
-    gpt_result r;
-    gpti_clear(err);
-    if (n) *n = 0;
-    if (!n || (size && !text)) return gpti_fail(err, GPT_E_ARG,
-        "gpt_chat_format: n must not be NULL, nor text with a size");
-    memset(&k, 0, sizeof k);
-    k.mem = mem;
-    r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
-    if (!r && c.params->common) r = gpti_chat_common(&c, mem, err, gpti_chat_same, &k);
-    else if (!r) r = gpti_chat_render(&c, mem, err);
-    if (!r) {
-        *n = c.params->common ? k.n : c.j.n_out;
-        if (gpti_min(*n, size)) memcpy(text, c.params->common ? k.text : c.j.out, gpti_min(*n, size));
+    gpt_result r = gpti_chat_settle(&c, m, messages, n_message, chat, mem, err);
+    *n = 0;
+    if (!r && c.params->common) r = gpti_chat_common(&c, tokens, &common, n, mem, err);
+    else if (!r) {
+        r = gpti_chat_render(&c, mem, err);
+        if (!r && tokens) r = gpti_chat_encode(&c, (gpt_token *)out, max, n, NULL, mem, err);
+        else *n = c.j.n_out;
     }
-    gpti_free(mem, k.text);
+    if (r) *n = 0;
+    else if (gpti_min(*n, max) && (common || !tokens))
+        memcpy(out, common ? common : c.j.out, gpti_min(*n, max) * (tokens ? sizeof(gpt_token) : 1));
+    gpti_free(mem, common);
     gpti_chat_free(&c, mem);
     return r;
 }
 
-GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
-    const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
-    gpti_common k;
-    gpti_chat c;
-    gpt_result r;
+GPT_API gpt_result gpt_chat_format(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, char *text, size_t size, size_t *n, gpt_error *err) {
     gpti_clear(err);
     if (n) *n = 0;
-    if (!m || !n || (max && !ids)) return gpti_fail(err, GPT_E_ARG,
-        "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
-    memset(&k, 0, sizeof k);
-    k.mem = &m->mem; k.tokens = 1;
-    r = gpti_chat_settle(&c, m, messages, n_message, chat, &m->mem, err);
-    if (!r && c.params->common) {
-        r = gpti_chat_common(&c, &m->mem, err, gpti_chat_same, &k);
-        *n = r ? 0 : k.n;
-        if (gpti_min(*n, max)) memcpy(ids, k.ids, gpti_min(*n, max) * sizeof *ids);
-    } else if (!r && !(r = gpti_chat_render(&c, &m->mem, err))) r = gpti_chat_encode(&c, ids, max, n, NULL, &m->mem,
-        err);
-    gpti_free(&m->mem, k.ids);
-    gpti_chat_free(&c, &m->mem);
-    return r;
+    if (!n || (size && !text))
+        return gpti_fail(err, GPT_E_ARG, "gpt_chat_format: n must not be NULL, nor text with a size");
+    return gpti_chat_give(m, messages, n_message, chat, 0, text, size, n, err);
+}
+
+GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *messages, size_t n_message,
+    const gpt_chat_params *chat, gpt_token *ids, size_t max, size_t *n, gpt_error *err) {
+    gpti_clear(err);
+    if (n) *n = 0;
+    if (!m || !n || (max && !ids))
+        return gpti_fail(err, GPT_E_ARG, "gpt_chat_tokenize: model and n must not be NULL, nor ids with a max");
+    return gpti_chat_give(m, messages, n_message, chat, 1, ids, max, n, err);
 }
 
 /* The ids of the conversation, in memory for the caller to free. A byte is at most GPTI_TOK_GROW ids and one
@@ -15283,23 +14999,25 @@ static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, s
     return r;
 }
 
+static const char *gpti_str_last(gpti_str s, const char *what) {        /* the last place of what in s, or NULL */
+    const char *p, *last = NULL;
+    for (; (p = gpti_str_find(s, what)) != NULL; s.n -= (size_t)(p + 1 - s.p), s.p = p + 1) last = p;
+    return last;
+}
+
 /* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
  * one, or neither: then the model may. A constraint waits for its end. */
 static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
     gpti_generation *g = s->gen;
     gpti_str tail = { "", 0 };
-    const char *p, *open = NULL, *close = NULL;
+    const char *open, *close;
     size_t i, k;
     for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
          (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
     if (i == GPTI_N_THOUGHT) return;
     for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
     if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].open)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
-        tail.p = p + 1) open = p;
-    tail.p = c->j.n_out ? c->j.out + k : ""; tail.n = c->j.n_out - k;
-    for (; (p = gpti_str_find(tail, gpti_thoughts[i].close)) != NULL; tail.n -= (size_t)(p + 1 - tail.p),
-        tail.p = p + 1) close = p;
+    open = gpti_str_last(tail, gpti_thoughts[i].open); close = gpti_str_last(tail, gpti_thoughts[i].close);
     g->thought = (int)i;
     g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
     if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s,
@@ -15394,13 +15112,15 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
         { "llama3", GPTI_L3_ROW("") },
         { "llama3.1 llama3.2 llama3.3", GPTI_L3_ROW("{{ '" GPTI_L3("system") "Cutting Knowledge Date: December 2023\n"
           "Today Date: ' ~ (strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024') ~ '\n\n' }}"
-          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}{% endif %}"
+          "{% if messages[0].role == 'system' %}{{ messages[0].content|trim }}{% set messages = messages[1:] %}"
+          "{% endif %}"
           "<|eot_id|>") },
         { "mistral-v1 mistral-v0.1 mistral-v0.2 mistral mixtral", GPTI_BOS, GPTI_FOLD, "[INST] {text} [/INST]",
           "{text}{eos}", "" },
         { "mistral-v3", GPTI_BOS, GPTI_FOLD, "[INST] {text}[/INST]", " {text|trim}{eos}", "" },
         { "mistral-v3-tekken mistral-nemo", GPTI_BOS, GPTI_FOLD, "[INST]{text}[/INST]", "{text}{eos}", "" },
-        { "mistral-v7", GPTI_BOS, "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]", "[INST] {text}[/INST]", " {text}{eos}", "" },
+        { "mistral-v7", GPTI_BOS, "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]", "[INST] {text}[/INST]", " {text}{eos}",
+          "" },
         { "mistral-v7-tekken mistral-small", GPTI_BOS, "[SYSTEM_PROMPT]{text}[/SYSTEM_PROMPT]", "[INST]{text}[/INST]",
           "{text}{eos}", "" },
         { "gemma gemma2 gemma3", GPTI_BOS, GPTI_FOLD, "<start_of_turn>user\n{text|trim}<end_of_turn>\n",
@@ -15409,8 +15129,9 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
           "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n" },
         { "phi4-mini", GPTI_MAY, "<|system|>{text}<|end|>", "<|user|>{text}<|end|>", "<|assistant|>{text}<|end|>",
           "<|assistant|>" },
-        { "phi4", GPTI_MAY, "<|im_start|>system<|im_sep|>{text}<|im_end|>", "<|im_start|>user<|im_sep|>{text}<|im_end|>",
-          "<|im_start|>assistant<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>" },
+        { "phi4", GPTI_MAY, "<|im_start|>system<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>user<|im_sep|>{text}<|im_end|>", "<|im_start|>assistant<|im_sep|>{text}<|im_end|>",
+          "<|im_start|>assistant<|im_sep|>" },
         { "zephyr tinyllama stablelm2", GPTI_MAY, "<|system|>\n{text}{eos}\n", "<|user|>\n{text}{eos}\n",
           "<|assistant|>\n{text}{eos}\n", "<|assistant|>\n" },
         { "olmo2 falcon3 tulu3", GPTI_MAY, "<|system|>\n{text}\n", "<|user|>\n{text}\n", "<|assistant|>\n{text}{eos}\n",
@@ -15420,25 +15141,29 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
         { "deepseek-r1", GPTI_DS_ROW("{answer}", "<think>\n") },
         { "granite granite3", GPTI_GRANITE_ROW("") },
         { "granite3.1", GPTI_GRANITE_ROW("{% if messages[0].role != 'system' %}{{ '" GPTI_GRANITE("system")
-          "Knowledge Cutoff Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if strftime_now "
-          "is defined) ~ 'You are Granite, developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n' }}{% endif %}") },
+          "Knowledge Cutoff Date: April 2024.\n' ~ (\"Today's Date: \" ~ strftime_now('%B %d, %Y') ~ '.\n' if "
+          "strftime_now is defined) ~ 'You are Granite, developed by IBM. You are a helpful AI "
+          "assistant.<|end_of_text|>\n' }}{% endif %}") },
         { "command-r", GPTI_BOS, GPTI_COHERE("SYSTEM", "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("USER",
           "{text|trim}<|END_OF_TURN_TOKEN|>"), GPTI_COHERE("CHATBOT", "{text|trim}<|END_OF_TURN_TOKEN|>"),
           GPTI_COHERE("CHATBOT", "") },
-        { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by "
-          "OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' if strftime_now is "
-          "defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for "
-          "every message.<|end|>' }}", "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
+        { "gpt-oss harmony", GPTI_MAY "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained "
+          "by OpenAI.\nKnowledge cutoff: 2024-06\n' ~ ('Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n' "
+          "if strftime_now is defined) ~ '\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. "
+          "Channel must be included for every message.<|end|>' }}",
+          "<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>",
           "<|start|>user<|message|>{text}<|end|>", "<|start|>assistant<|channel|>final<|message|>{final}<|end|>",
           "<|start|>assistant" },
-        { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>", "GPT4 Correct User: {text}<|end_of_turn|>",
-          "GPT4 Correct Assistant: {text}<|end_of_turn|>", "GPT4 Correct Assistant:" },
+        { "openchat", GPTI_BOS, "GPT4 Correct System: {text}<|end_of_turn|>",
+          "GPT4 Correct User: {text}<|end_of_turn|>", "GPT4 Correct Assistant: {text}<|end_of_turn|>",
+          "GPT4 Correct Assistant:" },
         { "vicuna", GPTI_BOS, "{text} ", "USER: {text} ", "ASSISTANT: {text}{eos}", "ASSISTANT:" }
     };
     memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;
 }
 
+GPTI_COLD_END
 GPTI_COLD_END
 
 /* ======================================================================

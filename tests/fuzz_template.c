@@ -124,7 +124,7 @@ static const char *const seeds[] = {
     "{%- macro m(a, b='x') -%}{{ a ~ b }}{{ caller() if caller }}{%- endmacro -%}{% set ns = namespace(i=0) %}{% for x in messages[::-1] if x.role != 'tool' %}{% set ns.i = ns.i + loop.index0 %}{{ m(x.role, b=loop.last) }}{% else %}none{% endfor %}{{ ns.i }}",
     "{% for t in tools or [] %}{{ t|tojson(indent=2) }}{% for k, v in t.function|items %}{{ k }}={{ v|string|upper }}{% endfor %}{% endfor %}{{ messages|map(attribute='role')|join(',') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}",
     "{# c #}\n  {%- if n > 2 and (n is number or x is undefined) %}\n {{ 7 // 2 * -3 % 4 + 1.5 }}\n{% elif false %}{{ raise_exception('no ' ~ n) }}{% else -%} {% raw %}{{ x }}{% endraw %}{% endif %}{% filter lower %}ABC{% endfilter %}",
-    "{% set c %}a{{ strftime_now('%d %b %Y') }}{% endset %}{{ c[1:-1] ~ '%s-%d' % ('q', 5) ~ '{}'.format(1) }}{{ 'a</think>b'.split('</think>')[-1].lstrip('\\n') }}{{ [1, 'a', none, {'k': (1, 2)}] }}{{ messages|tojson }}{% generation %}g{% endgeneration %}"
+    "{% set c %}a{{ strftime_now('%d %b %Y') }}{% endset %}{{ c[1:-1] ~ '{}'.format(1) }}{{ 'a</think>b'.split('</think>')[-1].lstrip('\\n') }}{{ [1, 'a', none, {'k': (1, 2)}] }}{{ messages|tojson }}{% generation %}g{% endgeneration %}"
 };
 
 static void replay(const char *path) {

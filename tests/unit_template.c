@@ -275,7 +275,7 @@ static const char *const ways[] = {
     "{% macro turn(r, c) %}<|im_start|>{{ r }}<|{{ c }}<|im_end|>{% endmacro %}{% for m in messages %}{{ turn(m.role, m.content) }}{% endfor %}",
     "{% for m in messages %}<|im_start|>{{ m.content | lower }}{{ m.content.upper() }}{{ m.content | title }}{{ m.content|capitalize }}<|im_end|>{% endfor %}",
     "{% for m in messages %}<|role|>{{ m | tojson }}{{ m.content | tojson(indent=2) }}{{ [m.content] }}{{ m }}<|im_end|>{% endfor %}",
-    "{% for m in messages %}<|im_start|>{{ '<|%s|>' % m.content }}{{ '{}|>'.format(m.content) }}{{ m.content * 2 }}<|im_end|>{% endfor %}",
+    "{% for m in messages %}<|im_start|>{{ '<|{}|>'.format(m.content) }}{{ '{}|>'.format(m.content) }}{{ m.content * 2 }}<|im_end|>{% endfor %}",
     "{% for m in messages %}<|im_start|>{{ m.content.split('x') | join('<|') }}{{ m.content | replace('y', '|') }}{{ m.content | list | join }}<|im_end|>{% endfor %}",
     "{% for m in messages %}<|im_start|>{% set c %}<|{{ m.content }}{% endset %}{{ c }}{% filter lower %}{{ m.content }}{% endfilter %}<|im_end|>{% endfor %}",
     "{% for m in messages %}<|im_start|>{{ m.content[:4] }}{{ m.content[4:] }}{% for c in m.content %}{{ c }}{% endfor %}<|im_end|>{% endfor %}",
@@ -505,7 +505,7 @@ static void test_bounds(void) {
     bounded("doubling a list", "{% set n = namespace(s=[1]) %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}{{ n.s|length }}", "{}");
     bounded("doubling by join", "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = [n.s, n.s]|join %}{% endfor %}{{ n.s|length }}", "{}");
     bounded("doubling by replace", "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s.replace('x', 'xx') %}{% endfor %}{{ n.s|length }}", "{}");
-    bounded("doubling by format", "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = '%s%s' % (n.s, n.s) %}{% endfor %}{{ n.s|length }}", "{}");
+    bounded("doubling by format", "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = '{}{}'.format(n.s, n.s) %}{% endfor %}{{ n.s|length }}", "{}");
     bounded("doubling by a block", "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set b %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = b %}{% endfor %}{{ n.s|length }}", "{}");
     bounded("a list in itself, printed", "{% set n = namespace(s=[1]) %}{% for i in range(60) %}{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s|string|length }}", "{}");
     bounded("the same as JSON", "{% set n = namespace(s=[1]) %}{% for i in range(60) %}{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s|tojson|length }}", "{}");
@@ -617,7 +617,7 @@ static void give_back(void *user, void *p) { (void)user; n_given += p != NULL; f
 static void test_memory(void) {
     static const char jinja[] = "{% macro m(a, b=[1]) %}{{ a }}{{ b|tojson }}{{ caller() if caller }}{% endmacro %}{% set ns = namespace(i=0) %}{% for x in messages[::-1] %}{% set ns.i = ns.i + 1 %}"
         "<|im_start|>{{ x.role ~ x.content|upper|trim }}{{ m(x.role, b={'k': (1, x)}) }}<|im_end|>{% endfor %}{% call m(1) %}c{% endcall %}{% set b %}{{ messages|map(attribute='role')|join(',') }}{% endset %}"
-        "{% filter lower %}{{ b.split(',')|sort|list }}{% endfilter %}{{ messages|selectattr('role', 'eq', 'user')|list|length }}{{ '%s' % ns.i }}{{ 'ab'|list|reverse|list }}{{ x|dictsort }}{{ strftime_now('%d %B') }}";
+        "{% filter lower %}{{ b.split(',')|sort|list }}{% endfilter %}{{ messages|selectattr('role', 'eq', 'user')|list|length }}{{ '{}'.format(ns.i) }}{{ 'ab'|list|reverse|list }}{{ x|dictsort }}{{ strftime_now('%d %B') }}";
     static const char variables[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"H\\u00e9\"},{\"role\":\"tool\",\"content\":\"b\"}],\"x\":{\"b\":1,\"a\":[2.5]}}";
     gpt_model *m;
     gpt_chat_params chat;
