@@ -9061,12 +9061,14 @@ static int gpti_bad(gpti_build *b, gpt_result code, const char *what, gpti_str n
 
 /* Room for one more in one of the arrays above; 0: there is none */
 #define GPTI_MORE(b, array, n, cap) \
-    ((b)->fail == GPT_OK && gpti_more(b, (void **)(void *)&(array), n, &(cap), sizeof *(array)))
-static int gpti_more(gpti_build *b, void **array, size_t n, size_t *cap, size_t size) {
+    ((b)->fail == GPT_OK && gpti_more(b, &(array), n, &(cap), sizeof *(array)))
+static int gpti_more(gpti_build *b, void *array, size_t n, size_t *cap, size_t size) {
     const gpti_str none = { "", 0 };
-    void *p = n < GPTI_C_SETS ? gpti_grow(*array, n, cap, size, b->mem) : NULL;
+    void *p = NULL;
+    memcpy(&p, array, sizeof p);                        /* array: where a pointer of any kind lies */
+    p = n < GPTI_C_SETS ? gpti_grow(p, n, cap, size, b->mem) : NULL;
     if (!p) return gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory, or too large");
-    *array = p;
+    memcpy(array, &p, sizeof p);
     return 1;
 }
 
@@ -12372,9 +12374,9 @@ static int gpti_j_spend(gpti_jinja *j, size_t n) {          /* n steps; 0: they 
 }
 
 /* Room for `want` elements in a table of n; 0: there is none. */
-static int gpti_j_room(gpti_jinja *j, void **table, size_t n, size_t *cap, size_t want, size_t size) {
+static int gpti_j_room(gpti_jinja *j, void *table, size_t n, size_t *cap, size_t want, size_t size) {
     size_t more = *cap ? *cap : 64;
-    void *p;
+    void *p, *old;
     if (want <= *cap) return 1;
     if (j->fail) return 0;
     while (more < want && more < SIZE_MAX / 2) more *= 2;
@@ -12384,14 +12386,16 @@ static int gpti_j_room(gpti_jinja *j, void **table, size_t n, size_t *cap, size_
     }
     p = gpti_alloc_raw(j->mem, more * size);
     if (!p) { gpti_j_fail(j, GPT_E_MEMORY, "out of memory"); return 0; }
-    if (*cap) memcpy(p, *table, n * size);
-    gpti_free(j->mem, *table);
+    memcpy(&old, table, sizeof old);                    /* table: where a pointer of any kind lies */
+    if (*cap) memcpy(p, old, n * size);
+    gpti_free(j->mem, old);
     j->bytes += (more - *cap) * size;
-    *table = p; *cap = more;
+    memcpy(table, &p, sizeof p);
+    *cap = more;
     return 1;
 }
 #define GPTI_J_ROOM_FOR(j, table, more) \
-    gpti_j_room(j, (void **)&(j)->table, (j)->n_##table, &(j)->c_##table, (j)->n_##table + (more), sizeof *(j)->table)
+    gpti_j_room(j, &(j)->table, (j)->n_##table, &(j)->c_##table, (j)->n_##table + (more), sizeof *(j)->table)
 
 static gpti_jval gpti_j_val(int kind, size_t at, size_t n) {
     gpti_jval v;
@@ -12422,8 +12426,8 @@ static gpti_jval gpti_j_pop(gpti_jinja *j) { return j->n_stack ? j->stack[--j->n
 static gpti_jval gpti_j_string(gpti_jinja *j, const char *p, size_t n, int own) {
     const size_t at = j->n_text;
     if (n > 0x7FFFFFFF || !gpti_j_spend(j, n / 16) ||
-        !gpti_j_room(j, (void **)&j->text, at, &j->c_text, at + n + 1, 1) ||
-        !gpti_j_room(j, (void **)&j->own, at, &j->c_own, at + n + 1, 1)) {
+        !gpti_j_room(j, &j->text, at, &j->c_text, at + n + 1, 1) ||
+        !gpti_j_room(j, &j->own, at, &j->c_own, at + n + 1, 1)) {
         gpti_j_fail(j, GPT_E_FORMAT, "a string of more than 2^31 - 1 bytes");
         return gpti_j_val(GPTI_J_STR, 0, 0);
     }
@@ -12587,7 +12591,7 @@ static gpti_jval gpti_j_from_json(gpti_jinja *j, gpti_str text, const char *what
 static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
     size_t i, k, mask;
     if (2 * (j->n_name + 1) > j->c_bucket) {
-        if (!gpti_j_room(j, (void **)&j->bucket, 0, &j->c_bucket, 4 * (j->n_name + 16), sizeof *j->bucket)) return 0;
+        if (!gpti_j_room(j, &j->bucket, 0, &j->c_bucket, 4 * (j->n_name + 16), sizeof *j->bucket)) return 0;
         memset(j->bucket, 0, j->c_bucket * sizeof *j->bucket);
         for (k = 0; k < j->n_name; k++) {
             i = gpti_hash(j->text + j->name[k].at, j->name[k].n, 0) & (j->c_bucket - 1);
@@ -12666,7 +12670,7 @@ static void gpti_j_leave(gpti_jinja *j) {
 
 static void gpti_j_put(gpti_jinja *j, const char *p, size_t n, int own) {
     if (!n || !gpti_j_spend(j, n / 16) || !GPTI_J_ROOM_FOR(j, out, n) ||
-        !gpti_j_room(j, (void **)&j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
+        !gpti_j_room(j, &j->out_own, j->n_out, &j->c_out_own, j->n_out + n, 1)) return;
     memcpy(j->out + j->n_out, p, n);
     memset(j->out_own + j->n_out, own, n);
     j->n_out += n;
@@ -14878,7 +14882,7 @@ static gpt_result gpti_chat_take(const gpti_chat *c, int tokens, void **out, siz
 /* What every conversation begins with that goes on from this one: renders three of them and compares. */
 static gpt_result gpti_chat_common(gpti_chat *c, int tokens, void **out, size_t *n, const gpti_mem *mem,
                                    gpt_error *err) {
-    static const gpt_message talk[2][4] = {
+    const gpt_message talk[2][4] = {
         { { "assistant", "a", NULL }, { "user", "a", NULL }, { "assistant", "a", NULL }, { "user", "a", NULL } },
         { { "assistant", "0. Z", NULL }, { "user", "0. Z", NULL }, { "assistant", "0. Z", NULL },
             { "user", "0. Z", NULL } } };

@@ -201,9 +201,9 @@ static int obey(const char *line, gpt_session *s, conversation *c, const gpt_cha
 static void no_template(const gpt_error *err, const gpt_chat_params *chat) {
     const char *why = strncmp(err->msg, "chat: ", 6) ? err->msg : err->msg + 6;
     int end = (int)strcspn(why, ";");
+    if (chat->user && !chat->assistant) args_die("--assistant-turn TEXT is needed beside --user-turn");
+    if (chat->assistant && !chat->user) args_die("--user-turn TEXT is needed beside --assistant-turn");
     if (err->code != GPT_E_UNSUPPORTED) args_die("%s", why);
-    if (chat->user) args_die("--assistant-turn TEXT is needed beside --user-turn: %.*s", end, why);
-    if (chat->assistant) args_die("--user-turn TEXT is needed beside --assistant-turn: %.*s", end, why);
     args_die("--chat-template NAME, or --user-turn TEXT and --assistant-turn TEXT, is needed: %.*s", end, why);
 }
 
