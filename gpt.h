@@ -643,7 +643,8 @@ GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out
  * The other chapters: [PLATFORM] memory, errors, threads, files; [MATH] exp, tanh ... of our own;
  * [FORMATS] how weights of few bits lie in memory; [KERNELS] products with them in plain C; [GGUF] the
  * file; [MODEL] the table of architectures, loading; [SESSION] work spaces, sessions, prefixes, copies,
- * evaluating; [GENERATE] has the saves too; [SIMD] the same kernels, faster; [LICENCE] with the list of
+ * evaluating; [CONSTRAINT] grammars, schemas and JSON as masks of tokens; [GENERATE] has the saves too;
+ * [CHAT] the chat template of the file, run; [SIMD] the same kernels, faster; [LICENCE] with the list of
  * changes.
  *
  * Letters      T rows of a chunk (naive.c: one row at a time); D d_model; Q K W widths of q, k, v over
