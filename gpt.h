@@ -1761,12 +1761,21 @@ static const char *gpti_json_digits(const char *p, const char *end) {
     return p;
 }
 
+static void gpti_json_space(gpti_json *j) {
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+}
+
+static int gpti_hex_digit(int c) {                      /* its value; 16: it is none */
+    const int low = c | 32;
+    return c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : 16;
+}
+
 static int gpti_json_hex(const char *p, const char *end, uint32_t *value) {    /* four digits at p? */
     int i;
     for (*value = 0, i = 0; i < 4; i++) {
-        const int c = p + i < end ? (unsigned char)p[i] : 0, low = c | 32;
-        if (!((c >= '0' && c <= '9') || (low >= 'a' && low <= 'f'))) return 0;
-        *value = *value << 4 | (uint32_t)(c <= '9' ? c - '0' : low - 'a' + 10);
+        const int digit = p + i < end ? gpti_hex_digit((unsigned char)p[i]) : 16;
+        if (digit > 15) return 0;
+        *value = *value << 4 | (uint32_t)digit;
     }
     return 1;
 }
@@ -1819,7 +1828,7 @@ static int gpti_json_next(gpti_json *j) {
     const int object = gpti_json_in_object(j);
     int i, c;
     for (;; j->p++) {
-        while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+        gpti_json_space(j);
         c = j->p < j->end ? (unsigned char)*j->p : 0;
         if (last == GPTI_JSON_ERROR) return last;
         if (!j->depth && j->begun) {
@@ -1839,7 +1848,7 @@ static int gpti_json_next(gpti_json *j) {
         if (c != '"') return gpti_json_fail(j, "a name in quotation marks");
         j->p++;
         if (gpti_json_string(j, GPTI_JSON_KEY) == GPTI_JSON_ERROR) return GPTI_JSON_ERROR;
-        while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+        gpti_json_space(j);
         if (j->p == j->end || *j->p != ':') return gpti_json_fail(j, "':' behind a name");
         j->p++;
         return GPTI_JSON_KEY;
@@ -9274,10 +9283,9 @@ static uint32_t gpti_gbnf_char(gpti_build *b) {
     if (!n) { if (!q) { b->p--; gpti_gbnf_fail(b, "an escape that is not known"); } return q
         ? (unsigned char)to[q - from] : 0; }
     for (; n > 0; n--, b->p++) {
-        c = gpti_peek(b, 0);
-        if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f')) || cp > 0x10FFFF)
-            { gpti_gbnf_fail(b, "an escape wants hexadecimal digits"); return 0; }
-        cp = cp << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+        c = gpti_hex_digit(gpti_peek(b, 0));
+        if (c > 15 || cp > 0x10FFFF) { gpti_gbnf_fail(b, "an escape wants hexadecimal digits"); return 0; }
+        cp = cp << 4 | (uint32_t)c;
     }
     if (cp > 0x10FFFF) gpti_gbnf_fail(b, "an escape beyond U+10FFFF");
     return cp;
@@ -9771,10 +9779,9 @@ static uint32_t gpti_regex_char(gpti_build *b, int in_class, int negate, int *ki
     if (in_class && c == 'b') return '\b';
     if (c == 'x' || c == 'u') {
         for (n = c == 'x' ? 2 : 4, i = 0; i < n; i++, b->p++) {
-            c = gpti_peek(b, 0);
-            if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'))) { gpti_schema_bad(b, b->what,
-                "an escape wants hexadecimal digits"); return 0; }
-            cp = cp << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+            c = gpti_hex_digit(gpti_peek(b, 0));
+            if (c > 15) { gpti_schema_bad(b, b->what, "an escape wants hexadecimal digits"); return 0; }
+            cp = cp << 4 | (uint32_t)c;
         }
         return cp;
     }
@@ -13894,8 +13901,7 @@ static void gpti_j_string_token(gpti_jinja *j, int quote) {
         digits = p[1] == 'x' ? 2 : p[1] == 'u' ? 4 : p[1] == 'U' ? 8 : 0;
         p += digits ? 2 : 1;
         for (; p + k < end && k < (digits ? digits : 3); k++) {
-            const int c = (unsigned char)p[k], low = c | 32;
-            const int value = c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : 16;
+            const int value = gpti_hex_digit((unsigned char)p[k]);
             if (value > (digits ? 15 : 7)) break;
             u = u * (digits ? 16 : 8) + (uint32_t)value;
         }
@@ -14664,7 +14670,7 @@ static int gpti_chat_date_ok(const char *date) {        /* of the form 2025-01-3
 
 /* A template is put together of turns, in which {text} stands for the message: a family's row, or the caller's. */
 typedef struct gpti_chat_row {
-    const char *names;          /* separated by spaces */
+    const char *names;          /* separated by spaces; NULL: the caller's */
     const char *head;           /* Jinja, ahead of the messages */
     const char *system;         /* \1 and what goes before the user's next message, where it has no turn */
     const char *user, *assistant, *generation;
@@ -14678,18 +14684,20 @@ static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p, si
     return at + n;
 }
 
-/* A turn's string as a string of Jinja, to out[at ...] as far as it fits; the end. */
-static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p) {
-    static const char words[][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}", "{answer|line}",
+/* A turn's string as a string of Jinja, to out[at ...] as far as it fits; the end. The caller's know the first
+ * GPTI_CHAT_OWN words alone. */
+enum { GPTI_CHAT_OWN = 4, GPTI_CHAT_WORDS = 7 };
+static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p, size_t n_word) {
+    static const char words[GPTI_CHAT_WORDS][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}",
+        "{answer|line}",
         "{final}" };
-    static const char code[][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
+    static const char code[GPTI_CHAT_WORDS][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
         "'~text.split('</think>')[-1]~'", "'~text.split('</think>')[-1].lstrip('\\n')~'",
         "'~text.split('<|channel|>final<|message|>')[-1]~'" };
-    enum { N_WORD = sizeof words / sizeof *words };
     size_t w;
-    for (; *p; p += w < N_WORD ? strlen(words[w]) : 1) {
-        for (w = 0; w < N_WORD && strncmp(p, words[w], strlen(words[w])); w++) {}
-        if (w < N_WORD) at = gpti_chat_raw(out, size, at, code[w], strlen(code[w]));
+    for (; *p; p += w < n_word ? strlen(words[w]) : 1) {
+        for (w = 0; w < n_word && strncmp(p, words[w], strlen(words[w])); w++) {}
+        if (w < n_word) at = gpti_chat_raw(out, size, at, code[w], strlen(code[w]));
         else if (*p == '\n') at = gpti_chat_raw(out, size, at, "\\n", 2);
         else {
             if (*p == '\'' || *p == '\\') at = gpti_chat_raw(out, size, at, "\\", 1);
@@ -14707,13 +14715,14 @@ static size_t gpti_chat_compose(const gpti_chat_row *row, char *out, size_t size
         "' }}{% elif m.role == 'assistant' %}{{ '",
         "' }}{% else %}{{ raise_exception('expected the role system, user or assistant, found ' ~ m.role) }}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '", "' }}{% endif %}" };
+    const size_t n_word = row->names ? GPTI_CHAT_WORDS : GPTI_CHAT_OWN;
     size_t at = gpti_chat_raw(out, size, 0, row->head, strlen(row->head)), i;
     for (i = 0; i < 7; i++) {
         at = gpti_chat_raw(out, size, at, code[i], strlen(code[i]));
-        if (i == 1) at = gpti_chat_piece(out, size, at, row->system + (*row->system == 1));
-        if (i == 3) at = gpti_chat_piece(out, size, at, row->user);
-        if (i == 4) at = gpti_chat_piece(out, size, at, row->assistant);
-        if (i == 5) at = gpti_chat_piece(out, size, at, row->generation);
+        if (i == 1) at = gpti_chat_piece(out, size, at, row->system + (*row->system == 1), n_word);
+        if (i == 3) at = gpti_chat_piece(out, size, at, row->user, n_word);
+        if (i == 4) at = gpti_chat_piece(out, size, at, row->assistant, n_word);
+        if (i == 5) at = gpti_chat_piece(out, size, at, row->generation, n_word);
     }
     return at;
 }
@@ -14739,7 +14748,7 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
     if ((params->jinja != NULL) + (params->family != NULL) + (params->user || params->assistant) > 1 ||
         ((params->system || params->generation) && !params->user && !params->assistant))
         return gpti_fail(err, GPT_E_ARG, "chat: expected one of jinja, family, and own strings for user and assistant");
-    if (params->jinja) { c->source = gpti_str_of(params->jinja); }
+    if (params->jinja) c->source = gpti_str_of(params->jinja);
     else if (params->family && strcmp(params->family, "jinja")) {
         for (i = 0; i < n_row && !gpti_in_list(rows[i].names, gpti_str_of(params->family)); i++) {}
         if (i == n_row)
@@ -14777,7 +14786,8 @@ static gpt_result gpti_chat_settle(gpti_chat *c, const gpt_model *m, const gpt_m
 static void gpti_chat_free(gpti_chat *c, const gpti_mem *mem) { gpti_j_free(&c->j); gpti_free(mem, c->own); }
 
 static void gpti_chat_name(gpti_jinja *j, const char *name, gpti_jval v) {
-    gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v); }
+    gpti_j_bind(j, gpti_j_name(j, gpti_str_of(name)), v);
+}
 
 /* Whose message it is: 0 the system's, 1 the user's, 2 the assistant's, -1 another's. */
 static int gpti_chat_role(const gpt_message *m) {
