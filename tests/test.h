@@ -33,6 +33,33 @@ static size_t test_at;                  /* its place in the table, where many te
 /* What a message may consist of where no path is part of it. */
 #define PRINTABLE " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
 
+/* A file's text, with a NUL behind it, for the caller to free; NULL: there is none. */
+static inline char *test_file(const char *path) {
+    FILE *f = fopen(path, "rb");
+    size_t n;
+    char *p;
+    if (!f) return NULL;
+    fseek(f, 0, SEEK_END);
+    n = (size_t)ftell(f);
+    rewind(f);
+    p = (char *)malloc(n + 1);
+    if (!p || fread(p, 1, n, f) != n) n = 0;
+    if (p) p[n] = 0;
+    fclose(f);
+    return p;
+}
+
+/* In place: \\ \n \r \t, as golden files have them. */
+static inline char *test_unescape(char *s) {
+    char *in = s, *out = s;
+    for (; *in; in++) {
+        if (*in == '\\') { in++; *out++ = *in == 'n' ? '\n' : *in == 'r' ? '\r' : *in == 't' ? '\t' : *in; }
+        else *out++ = *in;
+    }
+    *out = 0;
+    return s;
+}
+
 typedef struct test { const char *name; void (*run)(void); } test;
 
 static inline void test_list(FILE *f, const test *t) { for (; t->name; t++) fprintf(f, "%s\n", t->name); }

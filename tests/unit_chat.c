@@ -100,32 +100,6 @@ static gpt_model *toy(gb *g, const char *chat_template, uint32_t window) {
 
 /* ---- Golden renderings --------------------------------------------------------------------------------------------- */
 
-static char *golden_text(void) {
-    FILE *f = fopen("tests/golden/chat.txt", "rb");
-    size_t n;
-    char *p;
-    if (!f) return NULL;
-    fseek(f, 0, SEEK_END);
-    n = (size_t)ftell(f);
-    rewind(f);
-    p = (char *)malloc(n + 1);
-    if (!p || fread(p, 1, n, f) != n) n = 0;
-    if (p) p[n] = 0;
-    fclose(f);
-    return p;
-}
-
-/* In place: \\ \n \r \t */
-static char *unescape(char *s) {
-    char *in = s, *out = s;
-    for (; *in; in++) {
-        if (*in == '\\') { in++; *out++ = *in == 'n' ? '\n' : *in == 'r' ? '\r' : *in == 't' ? '\t' : *in; }
-        else *out++ = *in;
-    }
-    *out = 0;
-    return s;
-}
-
 static gpt_model *header(const char *jinja, const char *bos, const char *eos) {
     gpt_model_params params;
     const unsigned char *p;
@@ -202,7 +176,7 @@ static void by_family(const gpt_model *m, const char *name, const gpt_message *m
 
 static void goldens(void) {
     enum { MAX_MESSAGE = 16 };
-    char *text = golden_text(), *p, *end;
+    char *text = test_file("tests/golden/chat.txt"), *p, *end;
     const char *name = "", *bos = "", *eos = "", *date = NULL;
     gpt_message msg[MAX_MESSAGE];
     gpt_model *m = NULL;
@@ -217,7 +191,7 @@ static void goldens(void) {
         if (*end) *end++ = 0;
         value = p + strcspn(p, " ");
         if (*value) *value++ = 0;
-        unescape(value);
+        test_unescape(value);
         if (!strcmp(p, "template")) { name = value; bos = eos = ""; gpt_model_free(m); m = NULL; n_template++; }
         else if (!strcmp(p, "bos")) bos = value;
         else if (!strcmp(p, "eos")) eos = value;
@@ -389,12 +363,12 @@ static void strings(const gpt_model *m, const gpt_model *bare) {
     gpt_chat_params chat;
     memset(&chat, 0, sizeof chat);
     chat.user = "[{text|trim}]";
-    chat.assistant = "({text}){eos}{odd}";
-    own(bare, &chat, "[S\n\n U](A)<|im_end|>{odd}[V]");
+    chat.assistant = "({text}){eos}{final}";
+    own(bare, &chat, "[S\n\n U](A)<|im_end|>{final}[V]");
     chat.user = "[{text}]";
     chat.system = "{bos}S:{text};";
     chat.generation = "(";
-    own(bare, &chat, "<|bos|>S:S;[ U ](A)<|im_end|>{odd}[V](");
+    own(bare, &chat, "<|bos|>S:S;[ U ](A)<|im_end|>{final}[V](");
     memset(&chat, 0, sizeof chat);
     chat.family = "llama3.1";
     own(bare, &chat, "<|bos|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "

@@ -21,32 +21,6 @@ static gpt_result format(const gpt_model *m, const char *jinja, const char *vari
 
 /* ---- Goldens --------------------------------------------------------------------------------------------------------- */
 
-static char *golden_text(void) {
-    FILE *f = fopen("tests/golden/template.txt", "rb");
-    size_t n;
-    char *p;
-    if (!f) return NULL;
-    fseek(f, 0, SEEK_END);
-    n = (size_t)ftell(f);
-    rewind(f);
-    p = (char *)malloc(n + 1);
-    if (!p || fread(p, 1, n, f) != n) n = 0;
-    if (p) p[n] = 0;
-    fclose(f);
-    return p;
-}
-
-/* In place: \\ \n \r \t */
-static char *unescape(char *s) {
-    char *in = s, *out = s;
-    for (; *in; in++) {
-        if (*in == '\\') { in++; *out++ = *in == 'n' ? '\n' : *in == 'r' ? '\r' : *in == 't' ? '\t' : *in; }
-        else *out++ = *in;
-    }
-    *out = 0;
-    return s;
-}
-
 /* kind: "text", "text?", "raised", "error" */
 static void one(const char *about, const char *jinja, const char *variables, const char *date, const char *kind, const char *want) {
     gpt_error err;
@@ -78,7 +52,7 @@ static void one(const char *about, const char *jinja, const char *variables, con
 }
 
 static void test_goldens(void) {
-    char *text = golden_text(), *p, *end;
+    char *text = test_file("tests/golden/template.txt"), *p, *end;
     const char *about = "", *given = "", *jinja = "", *variables = "", *date = NULL;
     int count = 0;
     CHECK(text, "tests/golden/template.txt is missing");
@@ -89,7 +63,7 @@ static void test_goldens(void) {
         if (*end) *end++ = 0;
         value = p + strcspn(p, " ");
         if (*value) *value++ = 0;
-        unescape(value);
+        test_unescape(value);
         if (!strcmp(p, "#")) about = value;
         else if (!strcmp(p, "given")) given = value;
         else if (!strcmp(p, "jinja")) { jinja = value; variables = given; date = NULL; }
