@@ -14689,8 +14689,7 @@ static size_t gpti_chat_raw(char *out, size_t size, size_t at, const char *p, si
 enum { GPTI_CHAT_OWN = 4, GPTI_CHAT_WORDS = 7 };
 static size_t gpti_chat_piece(char *out, size_t size, size_t at, const char *p, size_t n_word) {
     static const char words[GPTI_CHAT_WORDS][14] = { "{text}", "{text|trim}", "{bos}", "{eos}", "{answer}",
-        "{answer|line}",
-        "{final}" };
+        "{answer|line}", "{final}" };
     static const char code[GPTI_CHAT_WORDS][56] = { "'~text~'", "'~text|trim~'", "'~bos_token~'", "'~eos_token~'",
         "'~text.split('</think>')[-1]~'", "'~text.split('</think>')[-1].lstrip('\\n')~'",
         "'~text.split('<|channel|>final<|message|>')[-1]~'" };
