@@ -3,11 +3,13 @@
  *   cc -O2 -pthread -o train examples/train.c -lm
  *   ./train TEXT -o my.gguf                        learn a vocabulary and a model from TEXT
  *   ./train TEXT --init my.gguf -o tuned.gguf      go on from an existing gpt2-architecture model
+ *   ./train PAIRS.tsv --init my.gguf -o task.gguf  learn to answer: lines of prompt, tab, answer
+ *   ./train PAIRS.tsv --init my.gguf --lora 8 -o task.lora.gguf    the same as a small adapter beside the model
  *   ./train TEXT --init my.gguf --eval             loss, perplexity and accuracy of a model on TEXT
  *
- * Read from top to bottom, this file is the whole of pre-training:
+ * Read from top to bottom, this file is the whole of training:
  *
- *   [BASICS] [PRODUCTS] [STAGES] [MODEL] [OPTIMISER] [VOCABULARY] [DATA] [FILES] [TRAINING] [COMMAND]
+ *   [BASICS] [PRODUCTS] [STAGES] [MODEL] [OPTIMISER] [VOCABULARY] [FILES] [DATA] [TRAINING] [COMMAND]
  *
  * Shapes are written [rows, columns], row-major, float unless stated. The letters are:
  *   B  texts in a batch     T  tokens in a text (the context)     N = B*T     V  vocabulary
@@ -30,6 +32,7 @@
 #include "args.h"
 #include "encode.h"
 #include "pool.h"
+#include "tsv.h"
 #include <float.h>
 #include <math.h>
 #ifndef _WIN32
@@ -482,13 +485,14 @@ static void layernorm_back_task(void *data, size_t begin, size_t end, int worker
     (void)worker;
 }
 
-/* Each chunk of rows has its own partial sums of dw and db; the chunks are added in order. */
+/* Each chunk of rows has its own partial sums of dw and db; the chunks are added in order. dw NULL: dx alone. */
 static void layernorm_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
                                const float *mean, const float *rstd, size_t N, size_t D, workspace *ws) {
     size_t n_chunk = chunks(N, ROW_CHUNK);
     float *part = ws->part;
     layernorm_back_job job = {dx, part, dy, x, w, mean, rstd, N, D};
     parallel_for(n_chunk, 8 * ROW_CHUNK * D, layernorm_back_task, &job);
+    if (!dw) return;
     memcpy(dw, part, D * sizeof *dw);
     memcpy(db, part + D, D * sizeof *db);
     for (size_t chunk = 1; chunk < n_chunk; chunk++)
@@ -525,13 +529,37 @@ static void sum_rows_task(void *data, size_t begin, size_t end, int worker) {
     (void)worker;
 }
 
-/* dx = dy * w,  dw = dy^T * x,  db = column sums of dy */
+/* dx = dy * w,  dw = dy^T * x,  db = column sums of dy; no dw, no db where they are NULL. */
 static void linear_backward(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, size_t N,
                             size_t I, size_t O, workspace *ws) {
     sum_rows_job sums = {db, dy, N, O};
     product(make_job(dx, I, N, I, O, by_rows(dy, O), by_rows(w, I), 0, ws->pack));
-    product(make_job(dw, I, O, I, N, transposed(dy, O), by_rows(x, I), 0, ws->pack));
+    if (dw) product(make_job(dw, I, O, I, N, transposed(dy, O), by_rows(x, I), 0, ws->pack));
     if (db) parallel_for(chunks(O, COL_CHUNK), N * COL_CHUNK, sum_rows_task, &sums);
+}
+
+/* ---- Low-rank adapter of a linear layer (Hu et al. 2021, arXiv:2106.09685, sec. 4.1): w stays, and there is added
+ * y += scale * x * a^T * b^T          a [R, I], b [O, R]; low [N, R] = scale * x * a^T is kept for the way back */
+static void scale_all(float *x, size_t n, float scale) {
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
+}
+
+static void lora_forward(float *y, float *low, const float *x, const float *a, const float *b, float scale, size_t N,
+                         size_t I, size_t O, size_t R, workspace *ws) {
+    product(make_job(low, R, N, R, I, by_rows(x, I), transposed(a, I), 0, ws->pack));
+    scale_all(low, N * R, scale);
+    product(make_job(y, O, N, O, R, by_rows(low, R), transposed(b, R), 1, ws->pack));
+}
+
+/* db = dy^T * low,  dlow = scale * dy * b,  da = dlow^T * x,  dx += dlow * a */
+static void lora_backward(float *dx, float *da, float *db, float *dlow, const float *dy, const float *x,
+                          const float *low, const float *a, const float *b, float scale, size_t N, size_t I, size_t O,
+                          size_t R, workspace *ws) {
+    product(make_job(db, R, O, R, N, transposed(dy, O), by_rows(low, R), 0, ws->pack));
+    product(make_job(dlow, R, N, R, O, by_rows(dy, O), by_rows(b, R), 0, ws->pack));
+    scale_all(dlow, N * R, scale);
+    product(make_job(da, I, R, I, N, transposed(dlow, R), by_rows(x, I), 0, ws->pack));
+    product(make_job(dx, I, N, I, R, by_rows(dlow, R), by_rows(a, I), 1, ws->pack));
 }
 
 /* ---- Causal self-attention (Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2), one head at a time.
@@ -756,8 +784,9 @@ static void dropout_apply(float *y, const float *x, dropout drop, size_t n) {
     parallel_for(chunks(n, SPAN), 4 * SPAN, dropout_task, &job);
 }
 
-/* ---- Softmax and cross-entropy: loss[n] = -log softmax(logits[n, :])[target[n]], in nats.
- * With grad, logits become dlogits = (softmax - onehot(target)) / N, the derivative of the mean loss. */
+/* ---- Softmax and cross-entropy: loss[n] = -log softmax(logits[n, :])[target[n]], in nats; 0 where the target is
+ * negative: that does not count. With grad, logits become dlogits = (softmax - onehot(target)) / (those that count),
+ * the derivative of the mean loss. */
 INLINE void loss_row_plain(float *x, float *loss, int *hit, size_t target, size_t V, float grad) {
     float s[LANES] = {0}, max = largest(x, V), at = x[target], total;
     size_t i, j, V16 = V / LANES * LANES;
@@ -790,16 +819,23 @@ typedef struct loss_job {
 
 static void loss_task(void *data, size_t begin, size_t end, int worker) {
     const loss_job *job = (const loss_job *)data;
-    for (size_t n = begin; n < end; n++)
-        loss_row(job->logits + n * job->V, job->loss + n, job->hit + n, (size_t)job->target[n], job->V, job->grad);
+    for (size_t n = begin; n < end; n++) {
+        float *row = job->logits + n * job->V;
+        if (job->target[n] >= 0)
+            loss_row(row, job->loss + n, job->hit + n, (size_t)job->target[n], job->V, job->grad);
+        else memset(row, 0, job->V * sizeof *row), job->loss[n] = 0, job->hit[n] = 0;
+    }
     (void)worker;
 }
 
-/* hit[n] is 1 where the target has the largest logit. logits are overwritten in either case. */
-static void loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V,
-                                  int grad) {
-    loss_job job = {logits, loss, hit, target, V, grad ? 1.0f / (float)N : 0.0f};
+/* hit[n] is 1 where the target has the largest logit. logits are overwritten in either case. Returns how many count. */
+static size_t loss_forward_backward(float *logits, float *loss, int *hit, const int32_t *target, size_t N, size_t V,
+                                    int grad) {
+    size_t counted = 0;
+    for (size_t n = 0; n < N; n++) counted += target[n] >= 0;
+    loss_job job = {logits, loss, hit, target, V, grad && counted ? 1.0f / (float)counted : 0.0f};
     parallel_for(N, 16 * V, loss_task, &job);
+    return counted;
 }
 
 /* ======================================================================
@@ -809,6 +845,8 @@ static void loss_forward_backward(float *logits, float *loss, int *hit, const in
 typedef struct shape {
     size_t vocab, layers, heads, width, context; /* V, L, H, D, largest T */
     float eps;                                   /* of the layer norms */
+    size_t rank;                                 /* of the adapter, R; 0: none, the weights themselves are trained */
+    float scale;                                 /* of the adapter: alpha / R */
 } shape;
 
 /* The parameters of one block in the order of use. Sizes are in units of D; rows 0 is a vector. Weights are [out,
@@ -827,8 +865,12 @@ static const struct {
 };
 enum { TOKEN_EMBD, POSITION_EMBD, OUTPUT_NORM_W, OUTPUT_NORM_B, N_FRONT }; /* these come first, then the blocks */
 
+/* The matrices of a block that an adapter changes; its tensors come behind all others: of each block a and b of each. */
+enum { N_ADAPTED = 4 };
+static const int adapted[N_ADAPTED] = {QKV_W, ATTN_OUT_W, UP_W, DOWN_W};
+
 typedef struct tensor {
-    char name[48];     /* as in GGUF */
+    char name[56];     /* as in GGUF */
     size_t rows, cols; /* rows 0: a vector */
     size_t at, n;      /* its place in the parameters, in floats */
 } tensor;
@@ -837,8 +879,9 @@ typedef struct model {
     shape s;
     tensor *tensors;
     size_t n_tensor, n_param; /* n_param counts the gaps that align tensors too: they stay zero */
-    float *param, *grad;
-    float *m, *v; /* AdamW's running averages of the gradient and of its square */
+    size_t first, n_train;    /* trained are the tensors from `first` on: param[0 .. n_train) */
+    float *param, *grad;      /* [n_param], [n_train] */
+    float *m, *v;             /* [n_train]: AdamW's running averages of the gradient and of its square */
     /* Activations for B x T tokens, kept for the way back. x[l] is the stream that enters block l, x[L] the last. */
     size_t B, T;
     float **x, **mid; /* [L+1][N, D] and, between attention and feed-forward, [L][N, D] */
@@ -847,6 +890,7 @@ typedef struct model {
     float *norm, *norm_stat, *logits, *loss; /* [N, D], [2, N], [N, V], [N] */
     int *hit;                                /* [N] */
     float *dx, *branch, *datt, *wide;        /* [N, D], [N, D], [N, D], [N, 4D] */
+    float **low, *dlow;                      /* of the adapter: [4 L][N, R], [N, R] */
     workspace ws;
 } model;
 
@@ -862,35 +906,57 @@ static size_t param_at(const model *m, size_t layer, int which) {
     return m->tensors[N_FRONT + layer * N_BLOCK + (size_t)which].at;
 }
 static float *weight(const model *m, size_t layer, int which) { return m->param + param_at(m, layer, which); }
-static float *gradient(const model *m, size_t layer, int which) { return m->grad + param_at(m, layer, which); }
+/* NULL: the tensor is not trained. */
+static float *tensor_gradient(const model *m, size_t i) { return i < m->first ? NULL : m->grad + m->tensors[i].at; }
+static float *gradient(const model *m, size_t layer, int which) {
+    return tensor_gradient(m, N_FRONT + layer * N_BLOCK + (size_t)which);
+}
 
 /* A model with all parameters zero; weights come from model_init or from a file. */
 static model *model_new(shape s) {
     model *m = (model *)allocate(1, sizeof *m);
+    size_t n_base = N_FRONT + s.layers * N_BLOCK;
+    char name[56];
     m->s = s;
-    m->tensors = (tensor *)allocate(N_FRONT + s.layers * N_BLOCK, sizeof(tensor));
+    m->tensors = (tensor *)allocate(n_base + 2 * N_ADAPTED * s.layers, sizeof(tensor));
+    m->n_tensor = m->first = s.rank ? n_base : 0;
+    for (size_t l = 0; l < s.layers && s.rank; l++) /* last in the list, but first in the parameters */
+        for (int i = 0; i < 2 * N_ADAPTED; i++) {
+            int which = adapted[i / 2];
+            snprintf(name, sizeof name, "blk.%u.%s.lora_%c", (unsigned)l, block_tensors[which].name, "ab"[i & 1]);
+            if (i & 1) add_tensor(m, name, block_tensors[which].rows * s.width, s.rank);
+            else add_tensor(m, name, s.rank, block_tensors[which].cols * s.width);
+        }
+    m->n_train = m->n_param, m->n_tensor = 0;
     add_tensor(m, "token_embd.weight", s.vocab, s.width);
     add_tensor(m, "position_embd.weight", s.context, s.width);
     add_tensor(m, "output_norm.weight", 0, s.width);
     add_tensor(m, "output_norm.bias", 0, s.width);
     for (size_t l = 0; l < s.layers; l++)
         for (int i = 0; i < N_BLOCK; i++) {
-            char name[48];
             snprintf(name, sizeof name, "blk.%u.%s", (unsigned)l, block_tensors[i].name);
             add_tensor(m, name, block_tensors[i].rows * s.width, block_tensors[i].cols * s.width);
         }
+    if (s.rank) m->n_tensor += 2 * N_ADAPTED * s.layers;
+    else m->n_train = m->n_param;
     m->param = floats(m->n_param);
-    m->grad = floats(m->n_param);
-    m->m = floats(m->n_param);
-    m->v = floats(m->n_param);
+    m->grad = floats(m->n_train);
+    m->m = floats(m->n_train);
+    m->v = floats(m->n_train);
     return m;
 }
 
-/* GPT-2's start (Radford et al. 2019, sec. 2.3): normal with deviation 0.02, the two projections into the residual
- * stream smaller by sqrt(2 L); biases 0, norm weights 1. */
+/* The start of what is trained. GPT-2's (Radford et al. 2019, sec. 2.3): normal with deviation 0.02, the two projections
+ * into the residual stream smaller by sqrt(2 L); biases 0, norm weights 1. An adapter's: a normal with deviation 1 /
+ * sqrt(I), b 0, so that it changes nothing yet. */
 static void model_init(model *m, uint64_t seed) {
-    for (size_t i = 0; i < m->n_tensor; i++) {
+    for (size_t i = m->first; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
+        if (m->first) {
+            float a = (i - m->first) & 1 ? 0 : 1 / sqrtf((float)t->cols);
+            for (size_t j = 0; j < t->n; j++) m->param[t->at + j] = a * random_normal(seed, t->at + j);
+            continue;
+        }
         int into = strstr(t->name, "attn_output.weight") || strstr(t->name, "ffn_down.weight");
         float deviation = into ? 0.02f / sqrtf(2.0f * (float)m->s.layers) : 0.02f;
         int ones = !t->rows && strstr(t->name, "norm.weight") != NULL;
@@ -927,6 +993,8 @@ static void model_make_room(model *m, size_t B, size_t T) {
     m->branch = floats(N * D);
     m->datt = floats(N * D);
     m->wide = floats(N * 4 * D);
+    m->low = float_rows(N_ADAPTED * L, N * m->s.rank);
+    m->dlow = floats(N * m->s.rank);
     m->ws.pack = floats(product_pack_floats(larger(wide, N)));
     m->ws.part = floats(chunks(N, ROW_CHUNK) * 2 * D);
     m->ws.own_size = 2 * QUERY_BLOCK * T + product_pack_floats(larger(T, D / m->s.heads));
@@ -944,6 +1012,8 @@ static void model_free_room(model *m) {
     float *const flat[] = {m->norm, m->norm_stat, m->logits,  m->loss,    m->dx,    m->branch,
                            m->datt, m->wide,      m->ws.pack, m->ws.part, m->ws.own};
     free_rows(m->x, L + 1);
+    free_rows(m->low, N_ADAPTED * L);
+    free(m->dlow);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) free_rows(rows[i], L);
     for (size_t i = 0; i < sizeof flat / sizeof *flat; i++) free(flat[i]);
     free(m->hit);
@@ -970,6 +1040,27 @@ static dropout dropout_at(noise z, size_t place) {
     return drop;
 }
 
+/* A matrix of a block and its bias, the next tensor; with the adapter if there is one. y [N, rows], x [N, cols] */
+static void block_forward(model *m, float *y, const float *x, size_t l, int k, size_t N) {
+    const tensor *w = &m->tensors[N_FRONT + l * N_BLOCK + (size_t)adapted[k]], *a = m->tensors + m->first;
+    linear_forward(y, x, m->param + w->at, m->param + w[1].at, N, w->cols, w->rows, &m->ws);
+    if (!m->s.rank) return;
+    a += 2 * (N_ADAPTED * l + (size_t)k);
+    lora_forward(y, m->low[N_ADAPTED * l + (size_t)k], x, m->param + a->at, m->param + a[1].at, m->s.scale, N, w->cols,
+                 w->rows, m->s.rank, &m->ws);
+}
+
+static void block_backward(model *m, float *dx, const float *dy, const float *x, size_t l, int k, size_t N) {
+    size_t at = N_FRONT + l * N_BLOCK + (size_t)adapted[k], ab = m->first + 2 * (N_ADAPTED * l + (size_t)k);
+    const tensor *w = &m->tensors[at], *a = &m->tensors[ab];
+    linear_backward(dx, tensor_gradient(m, at), tensor_gradient(m, at + 1), dy, x, m->param + w->at, N, w->cols,
+                    w->rows, &m->ws);
+    if (!m->s.rank) return;
+    lora_backward(dx, tensor_gradient(m, ab), tensor_gradient(m, ab + 1), m->dlow, dy, x,
+                  m->low[N_ADAPTED * l + (size_t)k], m->param + a->at, m->param + a[1].at, m->s.scale, N, w->cols,
+                  w->rows, m->s.rank, &m->ws);
+}
+
 /* Logits [B*T, V] of token [B*T]. m->B and m->T may be set below the room that was made. */
 static void model_forward(model *m, const int32_t *token, noise z) {
     size_t B = m->B, T = m->T, N = B * T, D = m->s.width, H = m->s.heads, L = m->s.layers;
@@ -981,15 +1072,15 @@ static void model_forward(model *m, const int32_t *token, noise z) {
         stat = m->stat[l];
         layernorm_forward(m->norm1[l], stat, stat + N, x, weight(m, l, ATTN_NORM_W), weight(m, l, ATTN_NORM_B), N, D,
                           eps);
-        linear_forward(m->qkv[l], m->norm1[l], weight(m, l, QKV_W), weight(m, l, QKV_B), N, D, 3 * D, &m->ws);
+        block_forward(m, m->qkv[l], m->norm1[l], l, 0, N);
         attention_forward(m->att[l], m->qkv[l], B, T, D, H, &m->ws);
-        linear_forward(m->branch, m->att[l], weight(m, l, ATTN_OUT_W), weight(m, l, ATTN_OUT_B), N, D, D, &m->ws);
+        block_forward(m, m->branch, m->att[l], l, 1, N);
         residual_forward(mid, x, m->branch, dropout_at(z, 2 * l + 1), N * D);
         layernorm_forward(m->norm2[l], stat + 2 * N, stat + 3 * N, mid, weight(m, l, FFN_NORM_W),
                           weight(m, l, FFN_NORM_B), N, D, eps);
-        linear_forward(m->up[l], m->norm2[l], weight(m, l, UP_W), weight(m, l, UP_B), N, D, 4 * D, &m->ws);
+        block_forward(m, m->up[l], m->norm2[l], l, 2, N);
         gelu_forward(m->act[l], m->up[l], N * 4 * D);
-        linear_forward(m->branch, m->act[l], weight(m, l, DOWN_W), weight(m, l, DOWN_B), N, 4 * D, D, &m->ws);
+        block_forward(m, m->branch, m->act[l], l, 3, N);
         residual_forward(m->x[l + 1], mid, m->branch, dropout_at(z, 2 * l + 2), N * D);
     }
     stat = m->norm_stat;
@@ -1002,43 +1093,41 @@ static void model_forward(model *m, const int32_t *token, noise z) {
 static void model_backward(model *m, const int32_t *token, noise z) {
     size_t B = m->B, T = m->T, N = B * T, D = m->s.width, H = m->s.heads, L = m->s.layers;
     const tensor *t = m->tensors;
-    float *stat = m->norm_stat, *dx = m->dx, *embd = m->param + t[TOKEN_EMBD].at, *dembd = m->grad + t[TOKEN_EMBD].at;
+    float *stat = m->norm_stat, *dx = m->dx, *embd = m->param + t[TOKEN_EMBD].at, *dembd = tensor_gradient(m, TOKEN_EMBD);
     linear_backward(m->branch, dembd, NULL, m->logits, m->norm, embd, N, D, m->s.vocab, &m->ws);
     memset(dx, 0, N * D * sizeof *dx);
-    layernorm_backward(dx, m->grad + t[OUTPUT_NORM_W].at, m->grad + t[OUTPUT_NORM_B].at, m->branch, m->x[L],
+    layernorm_backward(dx, tensor_gradient(m, OUTPUT_NORM_W), tensor_gradient(m, OUTPUT_NORM_B), m->branch, m->x[L],
                        m->param + t[OUTPUT_NORM_W].at, stat, stat + N, N, D, &m->ws);
     for (size_t l = L; l-- > 0;) {
         stat = m->stat[l];
         dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 2), N * D);
-        linear_backward(m->wide, gradient(m, l, DOWN_W), gradient(m, l, DOWN_B), m->branch, m->act[l],
-                        weight(m, l, DOWN_W), N, 4 * D, D, &m->ws);
+        block_backward(m, m->wide, m->branch, m->act[l], l, 3, N);
         gelu_backward(m->wide, m->up[l], N * 4 * D);
-        linear_backward(m->branch, gradient(m, l, UP_W), gradient(m, l, UP_B), m->wide, m->norm2[l], weight(m, l, UP_W),
-                        N, D, 4 * D, &m->ws);
+        block_backward(m, m->branch, m->wide, m->norm2[l], l, 2, N);
         layernorm_backward(dx, gradient(m, l, FFN_NORM_W), gradient(m, l, FFN_NORM_B), m->branch, m->mid[l],
                            weight(m, l, FFN_NORM_W), stat + 2 * N, stat + 3 * N, N, D, &m->ws);
         dropout_apply(m->branch, dx, dropout_at(z, 2 * l + 1), N * D);
-        linear_backward(m->datt, gradient(m, l, ATTN_OUT_W), gradient(m, l, ATTN_OUT_B), m->branch, m->att[l],
-                        weight(m, l, ATTN_OUT_W), N, D, D, &m->ws);
+        block_backward(m, m->datt, m->branch, m->att[l], l, 1, N);
         attention_backward(m->wide, m->datt, m->qkv[l], B, T, D, H, &m->ws);
-        linear_backward(m->branch, gradient(m, l, QKV_W), gradient(m, l, QKV_B), m->wide, m->norm1[l],
-                        weight(m, l, QKV_W), N, D, 3 * D, &m->ws);
+        block_backward(m, m->branch, m->wide, m->norm1[l], l, 0, N);
         layernorm_backward(dx, gradient(m, l, ATTN_NORM_W), gradient(m, l, ATTN_NORM_B), m->branch, m->x[l],
                            weight(m, l, ATTN_NORM_W), stat, stat + N, N, D, &m->ws);
     }
+    if (!dembd) return;
     if (z.rate > 0) dropout_apply(dx, dx, dropout_at(z, 0), N * D);
     embedding_backward(dembd, m->grad + t[POSITION_EMBD].at, dx, token, N, T, D);
 }
 
-/* Mean loss in nats per token of one batch; with train, the gradients as well. */
+/* Mean loss in nats per token that counts, of one batch; with train, the gradients as well. */
 static double model_loss(model *m, const int32_t *token, const int32_t *target, noise z, int train) {
     size_t N = m->B * m->T;
+    size_t counted;
     double sum = 0;
     model_forward(m, token, z);
-    loss_forward_backward(m->logits, m->loss, m->hit, target, N, m->s.vocab, train);
+    counted = loss_forward_backward(m->logits, m->loss, m->hit, target, N, m->s.vocab, train);
     for (size_t n = 0; n < N; n++) sum += m->loss[n];
     if (train) model_backward(m, token, z);
-    return sum / (double)N;
+    return sum / (double)larger(1, counted);
 }
 
 /* ======================================================================
@@ -1082,7 +1171,7 @@ static void adamw_task(void *data, size_t begin, size_t end, int worker) {
 
 /* One step with the gradients at hand. Matrices decay, vectors do not. */
 static void adamw_step(model *m, const adamw *o) {
-    for (size_t i = 0; i < m->n_tensor; i++) {
+    for (size_t i = m->first; i < m->n_tensor; i++) {
         const tensor *t = &m->tensors[i];
         size_t at = t->at;
         adamw_job job = {m->param + at, m->m + at, m->v + at, m->grad + at, t->n, o, t->rows ? o->decay : 0.0f};
@@ -1113,11 +1202,11 @@ static void squares_task(void *data, size_t begin, size_t end, int worker) {
     (void)worker;
 }
 
-/* The length of the whole gradient. part has room for chunks(n_param, SPAN). */
+/* The length of the whole gradient. part has room for chunks(n_train, SPAN). */
 static double gradient_norm(const model *m, double *part) {
-    size_t n = chunks(m->n_param, SPAN);
+    size_t n = chunks(m->n_train, SPAN);
     double sum = 0;
-    squares_job job = {part, m->grad, m->n_param};
+    squares_job job = {part, m->grad, m->n_train};
     parallel_for(n, SPAN, squares_task, &job);
     for (size_t i = 0; i < n; i++) sum += part[i];
     return sqrt(sum);
@@ -1468,6 +1557,18 @@ static size_t printable(char *out, const char *bytes, size_t n, const unsigned *
     return len;
 }
 
+/* The metadata of an adapter, as llama.cpp has them. */
+static metadata adapter_metadata(const char *name, double alpha) {
+    metadata m = {0};
+    put_key(&m, "adapter.lora.alpha", KV_F32);
+    put_f32(&m.bytes, (float)alpha);
+    put_text(&m, "adapter.type", "lora");
+    put_text(&m, "general.architecture", "gpt2");
+    put_text(&m, "general.name", name);
+    put_text(&m, "general.type", "adapter");
+    return m;
+}
+
 /* All metadata of a model, in alphabetical order: the order in which files are read, so that copies are equal. */
 static metadata make_metadata(const char *name, const shape *s, const vocabulary *v) {
     metadata meta = {0}, *m = &meta;
@@ -1508,7 +1609,7 @@ enum { ALIGNMENT = 32, TYPE_F32 = 0 };
 
 /* One tensor of a file: rows 0 means a vector. */
 typedef struct file_tensor {
-    char name[64];
+    char name[72];
     size_t rows, cols;
     const float *data;
     uint32_t type;
@@ -1609,10 +1710,10 @@ static int lock_out(const char *path) {
 }
 #endif
 
-/* The tensors of the model from one of its arrays (param, m, v), named with a prefix. */
-static file_tensor *file_tensors(file_tensor *out, const model *m, const float *data, const char *prefix,
+/* Tensors of the model, the first of them number `from`, from one of its arrays (param, m, v), named with a prefix. */
+static file_tensor *file_tensors(file_tensor *out, const model *m, size_t from, const float *data, const char *prefix,
                                  uint32_t type) {
-    for (size_t i = 0; i < m->n_tensor; i++, out++) {
+    for (size_t i = from; i < m->n_tensor; i++, out++) {
         const tensor *t = &m->tensors[i];
         snprintf(out->name, sizeof out->name, "%s%s", prefix, t->name);
         out->rows = t->rows, out->cols = t->cols, out->data = data + t->at,
@@ -1621,10 +1722,11 @@ static file_tensor *file_tensors(file_tensor *out, const model *m, const float *
     return out;
 }
 
+/* What was trained: the model, or the adapter alone. */
 static void save_model(const char *path, const metadata *meta, const model *m, const float *param, uint32_t type) {
     file_tensor *tensors = (file_tensor *)allocate(m->n_tensor, sizeof *tensors);
-    file_tensors(tensors, m, param, "", type);
-    write_gguf(path, meta, tensors, m->n_tensor);
+    file_tensor *end = file_tensors(tensors, m, m->first, param, "", type);
+    write_gguf(path, meta, tensors, (size_t)(end - tensors));
     free(tensors);
 }
 
@@ -1634,15 +1736,95 @@ static void save_model(const char *path, const metadata *meta, const model *m, c
 
 typedef struct tokens {
     int32_t *id;
-    size_t n, bytes; /* bytes of text they came from */
+    size_t n, bytes; /* bytes of text they came from; of pairs, those of the answers */
+    /* Of pairs: pair i is id[at[2 i] .. at[2 i + 2]), what counts of it begins at at[2 i + 1]. NULL: a text. */
+    size_t *at, n_pair, longest;
 } tokens;
 
 /* Text to tokens by the tokenizer that will use the model; <|endoftext|> becomes the control token. */
 static tokens encode(const gpt_model *tokenizer, const char *text, size_t n) {
-    tokens t;
+    tokens t = {0};
     t.bytes = n;
     t.id = args_tokenize(tokenizer, text, n, GPT_TOKENIZE_SPECIAL, &t.n);
     return t;
+}
+
+static size_t pair_length(const tokens *t, size_t i) { return t->at[2 * i + 2] - t->at[2 * i]; }
+
+/* The pairs of one part of a file as tokens: prompt and answer are cut as one text, and the end token follows. The first
+ * token that counts is the first that the answer changes, as for gpt_choose. Control tokens that a cell spells are
+ * plain text. A pair of more than max tokens is left out: n_long counts them, first_long is the line of the first. */
+static tokens encode_pairs(const gpt_model *tokenizer, const tsv *file, int part, const tsv_template *form, size_t max,
+                           size_t *n_long, size_t *first_long) {
+    tokens t = {0};
+    gpt_model_info info;
+    size_t room = 0, n_bos, i;
+    int32_t *bos = args_tokenize(tokenizer, "", 0, GPT_TOKENIZE_BOS, &n_bos);
+    gpt_model_info_get(tokenizer, &info);
+    if (info.eos < 0) args_die("the model has no end token, so nothing can end an answer");
+    n_bos = n_bos > 0 && bos[0] == info.bos;
+    free(bos);
+    t.at = (size_t *)allocate(2 * file->n + 1, sizeof *t.at);
+    for (i = 0; i < file->n; i++) {
+        const tsv_row *row = &file->row[i];
+        char *before, *answer, *whole;
+        int32_t *ids, *head;
+        size_t n, k, same = 0;
+        if (row->part != part) continue;
+        if (!*row->cell[1]) args_die("%s: line %lu: the answer is empty", file->path, (unsigned long)row->line);
+        before = tsv_prompt(form, row->cell[0]), answer = tsv_answer(form, row->cell[1]);
+        whole = tsv_join(before, answer, "");
+        ids = args_tokenize(tokenizer, whole, strlen(whole), 0, &n);
+        head = args_tokenize(tokenizer, before, strlen(before), 0, &k);
+        while (same < k && same < n && ids[same] == head[same]) same++;
+        if (n_bos + n + 1 > max) {
+            if (!(*n_long)++) *first_long = row->line;
+        } else {
+            if (t.n + n + 2 > room) {
+                room = 2 * room + n + 2;
+                t.id = (int32_t *)args_need(realloc(t.id, room * sizeof *t.id));
+            }
+            t.at[2 * t.n_pair + 1] = t.n + larger(1, n_bos + same);
+            if (n_bos) t.id[t.n++] = info.bos;
+            memcpy(t.id + t.n, ids, n * sizeof *ids);
+            t.id[t.n + n] = info.eos;
+            t.n += n + 1, t.bytes += strlen(answer);
+            t.at[2 * ++t.n_pair] = t.n;
+            t.longest = larger(t.longest, pair_length(&t, t.n_pair - 1));
+        }
+        free(before), free(answer), free(whole), free(ids), free(head);
+    }
+    return t;
+}
+
+/* Pairs numbered which[0 .. n) as one batch: m->B rows of m->T tokens, as many as the longest has. Behind the others, and
+ * in the prompts, targets are -1. */
+static void pairs_batch(model *m, const tokens *text, const uint32_t *which, size_t n, int32_t *token,
+                        int32_t *target) {
+    size_t T = 1;
+    for (size_t b = 0; b < n; b++) T = larger(T, pair_length(text, which[b]) - 1);
+    m->B = n, m->T = T;
+    for (size_t b = 0; b < n; b++) {
+        size_t from = text->at[2 * which[b]], len = pair_length(text, which[b]), begin = text->at[2 * which[b] + 1] - from;
+        for (size_t i = 0; i < T; i++) {
+            token[b * T + i] = i + 1 < len ? text->id[from + i] : 0;
+            target[b * T + i] = i + 1 < len && i + 1 >= begin ? text->id[from + i + 1] : -1;
+        }
+    }
+}
+
+/* Sorts pairs of `which` by length; of equals the first stays first. */
+static int by_key(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+static void sort_by_length(const tokens *text, uint32_t *which, size_t n) {
+    uint64_t *key = (uint64_t *)allocate(n, sizeof *key);
+    uint32_t *old = (uint32_t *)allocate(n, sizeof *old);
+    for (size_t i = 0; i < n; i++) old[i] = which[i], key[i] = (uint64_t)pair_length(text, which[i]) << 32 | i;
+    qsort(key, n, sizeof *key, by_key);
+    for (size_t i = 0; i < n; i++) which[i] = old[key[i] & 0xFFFFFFFFu];
+    free(key), free(old);
 }
 
 /* Where the held-out end of the text begins: its last `share`, moved on to the start of a UTF-8 character. */
@@ -1656,8 +1838,33 @@ static size_t split_at(const char *text, size_t n, double share) {
  * drawn for the epoch, and the windows are shuffled. A function of (seed, step) alone, which makes resuming exact. */
 typedef struct order {
     size_t n_window, epoch, start;
-    uint32_t *window; /* [n_window], NULL before the first use */
+    uint32_t *window; /* [n_window], NULL before the first use; of pairs: their batches */
+    uint32_t *pair;   /* [n_pair]: the pairs in the order of the batches, B each */
 } order;
+
+/* Fisher-Yates */
+static void shuffle(uint32_t *x, size_t n, uint64_t key) {
+    for (size_t i = 0; i < n; i++) x[i] = (uint32_t)i;
+    for (size_t i = n; i > 1; i--) {
+        size_t j = (size_t)(random_at(key, i) % i);
+        uint32_t w = x[i - 1];
+        x[i - 1] = x[j];
+        x[j] = w;
+    }
+}
+
+/* Pairs: in each epoch shuffled; then in groups of 16 batches sorted by length, so that little of a batch is empty; then
+ * the batches are shuffled. */
+static void order_pairs(order *o, const tokens *text, size_t B, uint64_t seed, size_t epoch) {
+    uint64_t key = random_at(seed, epoch);
+    o->n_window = chunks(text->n_pair, B), o->epoch = epoch;
+    if (!o->window) o->window = (uint32_t *)allocate(o->n_window, sizeof(uint32_t));
+    if (!o->pair) o->pair = (uint32_t *)allocate(text->n_pair, sizeof(uint32_t));
+    shuffle(o->pair, text->n_pair, key);
+    for (size_t i = 0; i < text->n_pair; i += 16 * B)
+        sort_by_length(text, o->pair + i, smaller(16 * B, text->n_pair - i));
+    shuffle(o->window, o->n_window, random_at(key, 0));
+}
 
 static void order_epoch(order *o, const tokens *text, size_t T, uint64_t seed, size_t epoch) {
     uint64_t key = random_at(seed, epoch);
@@ -1666,18 +1873,20 @@ static void order_epoch(order *o, const tokens *text, size_t T, uint64_t seed, s
     o->epoch = epoch;
     o->start = (size_t)(random_at(key, 0) % (text->n - o->n_window * T));
     if (!o->window) o->window = (uint32_t *)allocate(o->n_window, sizeof(uint32_t));
-    for (size_t i = 0; i < o->n_window; i++) o->window[i] = (uint32_t)i;
-    for (size_t i = o->n_window; i > 1; i--) { /* Fisher-Yates */
-        size_t j = (size_t)(random_at(key, i) % i);
-        uint32_t w = o->window[i - 1];
-        o->window[i - 1] = o->window[j];
-        o->window[j] = w;
-    }
+    shuffle(o->window, o->n_window, key);
 }
 
-/* The batch of one step: token [B, T] and target [B, T], the token after each. */
-static void order_batch(order *o, const tokens *text, size_t step, size_t B, size_t T, uint64_t seed, int32_t *token,
+/* The batch of one step: token [B, T] and target [B, T], the token after each. Of pairs it sets m->B and m->T. */
+static void order_batch(order *o, model *m, const tokens *text, size_t step, uint64_t seed, int32_t *token,
                         int32_t *target) {
+    size_t B = m->B, T = m->T;
+    if (text->at) {
+        size_t n = chunks(text->n_pair, B), first;
+        if (!o->window || step / n != o->epoch) order_pairs(o, text, B, seed, step / n);
+        first = o->window[step % n] * B;
+        pairs_batch(m, text, o->pair + first, smaller(B, text->n_pair - first), token, target);
+        return;
+    }
     for (size_t b = 0; b < B; b++) {
         size_t i, at;
         if (!o->window) order_epoch(o, text, T, seed, 0);
@@ -1691,13 +1900,40 @@ static void order_batch(order *o, const tokens *text, size_t step, size_t B, siz
 
 typedef struct score {
     double loss, hits; /* sums over tokens: nats, and how often the most likely token was right */
-    size_t tokens;
+    size_t tokens, answers; /* answers: of pairs, those of which every token was the likeliest */
 } score;
+
+static score evaluate_pairs(model *m, const tokens *text) {
+    size_t B = m->B, T = m->T, n = text->n_pair;
+    int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
+    uint32_t *which = (uint32_t *)allocate(n, sizeof *which);
+    noise none = {0, 0};
+    score s = {0};
+    for (size_t i = 0; i < n; i++) which[i] = (uint32_t)i;
+    sort_by_length(text, which, n);
+    for (size_t done = 0; done < n; done += B) {
+        pairs_batch(m, text, which + done, smaller(B, n - done), token, target);
+        model_loss(m, token, target, none, 0);
+        for (size_t b = 0; b < m->B; b++) {
+            size_t right = 1;
+            for (size_t i = b * m->T; i < (b + 1) * m->T; i++) {
+                if (target[i] < 0) continue;
+                s.loss += m->loss[i], s.hits += m->hit[i], s.tokens++;
+                right = right && m->hit[i];
+            }
+            s.answers += right;
+        }
+    }
+    m->B = B, m->T = T;
+    free(token), free(target), free(which);
+    return s;
+}
 
 /* Predicts every token of the text but the first. Windows of m->T tokens, each `stride` further than the last; a token
  * counts in the first window that holds it, so all but the first window's have at least T - stride tokens of
- * context. */
+ * context. Of pairs: every token of the answers. */
 static score evaluate(model *m, const tokens *text, size_t stride) {
+    if (text->at) return evaluate_pairs(m, text);
     size_t B = m->B, T = m->T, start = 0, done = 0, n = text->n ? text->n - 1 : 0;
     int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
     size_t *from = (size_t *)allocate(B, sizeof *from);
@@ -1725,7 +1961,7 @@ static score evaluate(model *m, const tokens *text, size_t stride) {
 }
 
 /* ======================================================================
- * [TRAINING] The loop, its progress line, checkpoints
+ * [TRAINING] The loop, its progress line, checkpoints, the report
  * ==================================================================== */
 
 /* Every number that a run depends on; kept in checkpoints in this order. */
@@ -1753,7 +1989,7 @@ static const option options[N_OPTION] = {
     {"--context", 0, 0, 1 << 20, 1, INIT | EVAL,
      "tokens that the model sees at once; 0 = 256, or as many as the --init model"},
     {"--batch", 8, 1, 1 << 20, 1, INIT | EVAL, "texts per step"},
-    {"--steps", 0, 0, 1e9, 1, INIT | RESUME, "optimiser steps; 0 reads the text 10 times, 200 to 5000 steps"},
+    {"--steps", 0, 0, 1e9, 1, INIT | RESUME, "optimiser steps; 0 reads the text 10 times, 200 to 5000 steps, pairs 5 times"},
     {"--lr", 0, 0, 10, 0, INIT | RESUME, "peak learning rate; 0 is 2e-3, with --init 5e-4"},
     {"--lr-last", 0.05, 0, 1, 0, INIT | RESUME, "learning rate at the end, as a share of the peak"},
     {"--warmup", 50, 0, 1e9, 1, INIT, "steps in which the learning rate climbs"},
@@ -1761,7 +1997,7 @@ static const option options[N_OPTION] = {
     {"--beta2", 0.98, 0, 1, 0, INIT, "AdamW's memory of squared gradients"},
     {"--clip", 1, 0, 1e9, 0, INIT | RESUME, "longest gradient; longer ones are scaled down; 0 is off"},
     {"--dropout", 0.1, 0, 0.9, 0, INIT | RESUME, "share of the embedding and of each block's output that is dropped"},
-    {"--held-out", 0.05, 0, 0.9, 0, INIT, "share of the text, at its end, kept for validation"},
+    {"--held-out", 0.05, 0, 0.9, 0, INIT, "share of the text, at its end, kept for validation; of pairs by a hash of the prompt"},
     {"--every", 100, 1, 1e9, 1, INIT | RESUME, "steps between validations, which also write checkpoint and model"},
     {"--seed", 1, 0, 9e15, 1, INIT, "of the first weights, the order of the text and dropout"},
 };
@@ -1787,6 +2023,16 @@ typedef struct training {
     uint32_t type;        /* tensor type of the model file */
     const char *out, *checkpoint;
     int has_out, has_checkpoint; /* the files hold something of this training */
+    char *pair;                  /* of pairs: their template */
+    int column;                  /* of pairs: column 3 says what is held out */
+    metadata adapter;            /* of the adapter's file, with --lora */
+    /* What has come so far. acc: sum of losses and steps since the last validation, and since the last point. */
+    double acc[4], *curve, *stock; /* [n_curve, 2] step, loss; [n_stock, 3] step, loss of training, of validation */
+    size_t n_curve, n_stock, room_curve, room_stock;
+    buffer samples; /* [n_stock] strings, see take_sample */
+    const char *report, *text, *init;
+    double seconds; /* of this run's training, */
+    size_t tokens;  /* and how many it has read */
 } training;
 
 static size_t opt_size(const training *t, int which) { return (size_t)t->opt[which]; }
@@ -1807,26 +2053,40 @@ static void save_checkpoint(training *t) {
     metadata meta = {0};
     size_t n = t->m->n_tensor;
     file_tensor *tensors = (file_tensor *)allocate(3 * n, sizeof *tensors), *next = tensors;
+    size_t first = t->m->first;
     put(&meta.bytes, t->meta.bytes.p, t->meta.bytes.n);
     meta.n = t->meta.n;
     put_array(&meta, "train.options", KV_F64, N_OPTION);
     for (int i = 0; i < N_OPTION; i++) put_bits(&meta, t->opt[i]);
-    put_array(&meta, "train.state", KV_F64, 2);
+    put_array(&meta, "train.state", KV_F64, 6);
     put_bits(&meta, (double)t->step);
     put_bits(&meta, t->best);
+    for (int i = 0; i < 4; i++) put_bits(&meta, t->acc[i]);
+    put_array(&meta, "train.curve", KV_F64, 2 * t->n_curve);
+    for (size_t i = 0; i < 2 * t->n_curve; i++) put_bits(&meta, t->curve[i]);
+    put_array(&meta, "train.stock", KV_F64, 3 * t->n_stock);
+    for (size_t i = 0; i < 3 * t->n_stock; i++) put_bits(&meta, t->stock[i]);
+    put_key(&meta, "train.samples", KV_STRING);
+    put_string(&meta.bytes, (const char *)t->samples.p, t->samples.n);
+    if (t->pair) put_text(&meta, "train.pair", t->pair), put_u32(&meta, "train.column", (size_t)t->column);
+    if (t->m->s.rank) {
+        put_array(&meta, "train.lora", KV_F64, 2);
+        put_bits(&meta, (double)t->m->s.rank);
+        put_bits(&meta, (double)t->m->s.scale * (double)t->m->s.rank);
+    }
     put_u32(&meta, "train.type", t->type);
     put_array(&meta, "train.text", KV_U64, 1);
     put_int(&meta.bytes, text_hash(t), 8);
-    next = file_tensors(next, t->m, t->m->param, "", TYPE_F32);
-    next = file_tensors(next, t->m, t->m->m, "adamw.m.", TYPE_F32);
-    next = file_tensors(next, t->m, t->m->v, "adamw.v.", TYPE_F32);
+    next = file_tensors(next, t->m, 0, t->m->param, "", TYPE_F32);
+    next = file_tensors(next, t->m, first, t->m->m, "adamw.m.", TYPE_F32);
+    next = file_tensors(next, t->m, first, t->m->v, "adamw.v.", TYPE_F32);
     write_gguf(t->checkpoint, &meta, tensors, (size_t)(next - tensors));
     t->has_checkpoint = 1;
     free(tensors), free(meta.bytes.p);
 }
 
 static void save_out(training *t) {
-    save_model(t->out, &t->meta, t->m, t->m->param, t->type);
+    save_model(t->out, t->m->s.rank ? &t->adapter : &t->meta, t->m, t->m->param, t->type);
     t->has_out = 1;
 }
 
@@ -1837,13 +2097,16 @@ enum { LOSS_MAX = 1000 };
  * has run away. Ctrl-C drops the step: t->step is what it was, and the weights. */
 static double train_step(training *t, order *o, int32_t *token, int32_t *target, double *part) {
     model *m = t->m;
+    size_t B = m->B, T = m->T, n_token;
     uint64_t seed = (uint64_t)t->opt[SEED];
     noise z = {(float)t->opt[DROPOUT], random_at(seed ^ 0x5EEDu, t->step)};
     adamw a;
     double loss, norm, n = (double)(t->step + 1);
-    order_batch(o, &t->train, t->step, m->B, m->T, seed, token, target);
+    order_batch(o, m, &t->train, t->step, seed, token, target);
     droppable = 1;
     loss = model_loss(m, token, target, z, 1);
+    n_token = m->B * m->T;
+    m->B = B, m->T = T;
     norm = gradient_norm(m, part);
     droppable = 0;
     if (args_stopped) return 0;
@@ -1854,8 +2117,15 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     a.fix1 = (float)(1 / (1 - pow(0.9, n)));
     a.fix2 = (float)(1 / (1 - pow(t->opt[BETA2], n)));
     adamw_step(m, &a);
-    t->step++;
+    t->step++, t->tokens += n_token;
     return loss;
+}
+
+/* Tokens that count in the loss. */
+static size_t counted(const tokens *t) {
+    size_t n = t->n ? t->n - 1 : 0;
+    if (t->at) for (size_t i = n = 0; i < t->n_pair; i++) n += t->at[2 * i + 2] - t->at[2 * i + 1];
+    return n;
 }
 
 /* The weights as OUT will hold them, rounded to its number format. */
@@ -1865,7 +2135,7 @@ static float *rounded(const training *t) {
     unsigned char *bytes = (unsigned char *)allocate(m->n_param, sizeof(float));
     gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
     memcpy(out, m->param, m->n_param * sizeof *out);
-    for (size_t i = 0; i < m->n_tensor; i++) {
+    for (size_t i = m->first; i < m->n_tensor; i++) {
         const tensor *w = &m->tensors[i];
         gpti_matrix q;
         q.fmt = gpti_format_find(type_for(t->type, w->rows, w->cols)), q.n_row = w->rows, q.n_col = w->cols,
@@ -1891,34 +2161,74 @@ static double validate(training *t, int as_out) {
     return s.loss / (double)s.tokens;
 }
 
-/* Goes on from the first tokens of the text, at temperature 0.7, and shows what comes. Every token is computed from the
- * whole text before it: the plain way, for few. */
-static void show_sample(const training *t) {
-    enum { GIVEN = 4, LENGTH = 40 };
+enum { SAMPLE_TOKENS = 40, SAMPLES = 3 };
+
+/* Goes on from token [n] up to `end`, an end token or the context; temperature 0: the likeliest. Every token is computed
+ * from the whole text before it: the plain way, for few. */
+static size_t go_on(const training *t, int32_t *token, size_t n, size_t end, float temperature) {
     model *m = t->m;
-    size_t B = m->B, T = m->T, V = m->s.vocab, n = smaller(GIVEN, smaller(T, t->train.n)), n_text;
-    int32_t token[LENGTH];
-    char text[1024];
+    size_t B = m->B, T = m->T, V = m->s.vocab;
     noise none = {0, 0};
-    memcpy(token, t->train.id, n * sizeof *token);
-    for (m->B = 1; n < smaller(T, LENGTH); n++) {
+    for (m->B = 1; n < smaller(T, end); n++) {
         float *logits, max;
         double sum = 0, x = (double)random_at((uint64_t)t->opt[SEED] ^ t->step, n) / 18446744073709551616.0;
         size_t i;
         m->T = n;
         model_forward(m, token, none);
         logits = m->logits + (n - 1) * V, max = largest(logits, V);
-        for (i = 0; i < V; i++) sum += exp_fast((logits[i] - max) / 0.7f);
-        for (x *= sum, i = 0; i + 1 < V; i++)
-            if ((x -= exp_fast((logits[i] - max) / 0.7f)) <= 0) break;
+        if (temperature > 0) {
+            for (i = 0; i < V; i++) sum += exp_fast((logits[i] - max) / temperature);
+            for (x *= sum, i = 0; i + 1 < V; i++)
+                if ((x -= exp_fast((logits[i] - max) / temperature)) <= 0) break;
+        } else
+            for (i = 0; i + 1 < V && logits[i] < max;) i++;
         if (gpt_token_is_end(t->tokenizer, (int32_t)i)) break;
         token[n] = (int32_t)i;
     }
     m->B = B, m->T = T;
-    n_text = smaller(sizeof text, gpt_detokenize(t->tokenizer, token, n, 0, text, sizeof text));
-    for (size_t i = 0; i < n_text; i++)
-        if ((unsigned char)text[i] < 32 || text[i] == 127) text[i] = ' ';
-    fprintf(stderr, "    %.*s\n", (int)n_text, text);
+    return n;
+}
+
+/* Text of tokens, without control characters but line ends, and a mark behind it. */
+static void put_sample(training *t, const int32_t *token, size_t n, char mark) {
+    size_t size = gpt_detokenize(t->tokenizer, token, n, 0, NULL, 0);
+    char *text = (char *)allocate(size + 1, 1);
+    gpt_detokenize(t->tokenizer, token, n, 0, text, size);
+    for (size_t i = 0; i < size; i++)
+        if (((unsigned char)text[i] < 32 && text[i] != '\n') || text[i] == 127) text[i] = ' ';
+    text[size] = mark;
+    put(&t->samples, text, size + 1);
+    free(text);
+}
+
+/* What the model writes now: how it goes on from the first words of the text, at temperature 0.7; or its likeliest
+ * answers to three prompts. Each is what was given, \1, what came, \2; behind the last one is a NUL. */
+static void take_sample(training *t) {
+    enum { GIVEN = 4 };
+    const tokens *from = t->train.at && t->valid.n_pair ? &t->valid : &t->train;
+    size_t T = t->m->T, n, end;
+    int32_t *token = (int32_t *)allocate(T + SAMPLE_TOKENS, sizeof *token);
+    for (size_t i = 0; i < (from->at ? smaller(SAMPLES, from->n_pair) : 1); i++) {
+        size_t which = from->at ? i * from->n_pair / SAMPLES : 0, at = from->at ? from->at[2 * which] : 0;
+        n = from->at ? from->at[2 * which + 1] - at : smaller(GIVEN, smaller(T, from->n));
+        memcpy(token, from->id + at, n * sizeof *token);
+        end = go_on(t, token, n, from->at ? n + SAMPLE_TOKENS : SAMPLE_TOKENS, from->at ? 0 : 0.7f);
+        put_sample(t, token, n, 1);
+        put_sample(t, token + n, end - n, 2);
+    }
+    put(&t->samples, "", 1);
+    free(token);
+}
+
+/* The last sample, a line each. */
+static void show_sample(const training *t) {
+    const char *p = (const char *)t->samples.p, *end = p + t->samples.n - 1;
+    while (end > p && end[-1]) end--;
+    for (p = end; *p; p++) {
+        if (p == end || p[-1] == 2) fprintf(stderr, "    ");
+        if (*p == 2) fputc('\n', stderr);
+        else if (*p != 1 || t->train.at) fputc(*p == 1 ? '|' : *p == '\n' ? ' ' : *p, stderr);
+    }
 }
 
 /* The training has run away. What the files hold is from before. */
@@ -1930,7 +2240,206 @@ static void diverged(const training *t) {
         t->has_checkpoint ? "; --resume --lr X goes on from " : "", t->has_checkpoint ? t->checkpoint : "");
 }
 
-/* Validates, keeps the model file if it is the best so far, and writes the checkpoint. Returns the validation loss. */
+/* ---- The report: the training as one HTML page, curves, samples, settings; nothing in it points outside ---------- */
+
+static void putf(buffer *b, const char *fmt, ...) {
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    put(b, text, strlen(text));
+}
+
+/* n bytes as text of a page; what is no UTF-8, as half a character at the end of a sample, is U+FFFD. */
+static void put_html(buffer *b, const char *p, size_t n) {
+    const char *end = p + n;
+    for (size_t len; p < end; p += len ? len : 1) {
+        len = tsv_character(p, end);
+        if (!len) putf(b, "\xEF\xBF\xBD");
+        else if (*p == '<' || *p == '>' || *p == '&' || *p == '"') putf(b, "&#%d;", *p);
+        else put(b, p, len);
+    }
+}
+
+static void put_row(buffer *b, const char *name, const char *value) {
+    putf(b, "<tr><th>");
+    put_html(b, name, strlen(name));
+    putf(b, "</th><td>");
+    put_html(b, value, strlen(value));
+    putf(b, "</td></tr>\n");
+}
+
+/* The step between the marks of an axis of this length: 1, 2 or 5 times a power of ten, at most 6 of them. */
+static double axis_step(double length) {
+    double unit = pow(10, floor(log10(length > 1e-9 ? length : 1e-9))) / 10;
+    static const double times[] = {1, 2, 5, 10, 20, 50};
+    int i = 0;
+    while (i < 5 && length / (times[i] * unit) > 6) i++;
+    return times[i] * unit;
+}
+
+/* A drawing of 400 x 240: steps to the right, loss upward. */
+typedef struct chart {
+    double x1, y0, y1; /* the largest step, the range of the loss */
+} chart;
+static double chart_x(const chart *c, double x) { return 38 + 354 * x / c->x1; }
+static double chart_y(const chart *c, double y) { return 214 - 204 * (y - c->y0) / (c->y1 - c->y0); }
+
+static void chart_fit(chart *c, double y) {
+    if (y < c->y0) c->y0 = y;
+    if (y > c->y1) c->y1 = y;
+}
+
+static void put_line(buffer *b, const chart *c, const char *name, const double *at, size_t n, size_t width, size_t column) {
+    putf(b, "<polyline class=\"%s\" points=\"", name);
+    for (size_t i = 0; i < n; i++)
+        putf(b, "%s%.2f,%.2f", i ? " " : "", chart_x(c, at[i * width]), chart_y(c, at[i * width + column]));
+    putf(b, "\"/>\n");
+}
+
+static void put_chart(buffer *b, const training *t) {
+    chart c = {1, DBL_MAX, -DBL_MAX};
+    int valid = t->valid.n > 1;
+    double step;
+    for (size_t i = 0; i < t->n_curve; i++) c.x1 = t->curve[2 * i], chart_fit(&c, t->curve[2 * i + 1]);
+    for (size_t i = 0; valid && i < t->n_stock; i++) chart_fit(&c, t->stock[3 * i + 2]);
+    c.y0 -= 0.05 * (c.y1 - c.y0), c.y1 += 0.05 * (c.y1 - c.y0) + 1e-6;
+    if (c.y0 < 0) c.y0 = 0;
+    putf(b, "<svg viewBox=\"0 0 400 240\" role=\"img\" aria-label=\"loss over the steps\">\n");
+    step = axis_step(c.y1 - c.y0);
+    for (double y = step * ceil(c.y0 / step); y <= c.y1; y += step)
+        putf(b, "<path class=\"grid\" d=\"M38 %.2fH392\"/><text x=\"34\" y=\"%.2f\" text-anchor=\"end\">%.4g</text>\n",
+             chart_y(&c, y), chart_y(&c, y) + 4, fabs(y) < step / 2 ? 0 : y);
+    step = fmax(1, axis_step(c.x1));
+    for (double x = 0; x <= c.x1; x += step)
+        putf(b, "<text x=\"%.2f\" y=\"230\" text-anchor=\"middle\">%.0f</text>\n", chart_x(&c, x), x);
+    put_line(b, &c, "train", t->curve, t->n_curve, 2, 1);
+    if (valid) put_line(b, &c, "valid", t->stock, t->n_stock, 3, 2);
+    for (size_t i = 0; i < t->n_stock; i++) {
+        const double *at = t->stock + 3 * i;
+        putf(b, "<a href=\"#s%.0f\"><circle class=\"%s\" cx=\"%.2f\" cy=\"%.2f\" r=\"3.5\"><title>step %.0f: %.4f</title>"
+             "</circle></a>\n", at[0], valid ? "valid" : "train", chart_x(&c, at[0]), chart_y(&c, at[valid ? 2 : 1]), at[0],
+             at[valid ? 2 : 1]);
+    }
+    putf(b, "</svg>\n<figcaption>nats per token%s over the steps: <span class=\"train\">training</span>%s; a point leads to "
+         "its sample</figcaption>\n", t->pair ? " of the answers" : "",
+         valid ? ", <span class=\"valid\">validation</span>" : "");
+}
+
+/* The sample at p, as take_sample made it; returns the next. */
+static const char *put_sample_html(buffer *b, const char *p) {
+    while (*p) {
+        size_t given = strcspn(p, "\1"), came = strcspn(p + given + 1, "\2");
+        putf(b, "<p><b>");
+        put_html(b, p, given);
+        putf(b, "</b>");
+        put_html(b, p + given + 1, came);
+        putf(b, "</p>\n");
+        p += given + came + 2;
+    }
+    return p + 1;
+}
+
+static const char page_head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+    "<meta name=\"color-scheme\" content=\"light dark\">\n<style>\n"
+    ":root { --ink: #1b1b1b; --paper: #fff; --soft: #6a6a6a; --line: #ddd; --train: #1f6fb2; --valid: #c2570c }\n"
+    "@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #161616; --soft: #a0a0a0; --line: #383838;\n"
+    "    --train: #6cb4f0; --valid: #f39a52 } }\n"
+    "body { margin: 0 auto; padding: 1em; max-width: 42em; color: var(--ink); background: var(--paper);\n"
+    "    font: 16px/1.45 system-ui, sans-serif; overflow-wrap: anywhere }\n"
+    "h1 { font-size: 1.4em } h2 { font-size: 1.15em } figure { margin: 0 } svg { width: 100%; height: auto }\n"
+    "svg text { font: 10px system-ui, sans-serif; fill: var(--soft) } .grid { stroke: var(--line); stroke-width: 0.5 }\n"
+    "polyline { fill: none; stroke-width: 1.5 } polyline.train { stroke: var(--train) } polyline.valid { stroke: "
+    "var(--valid) }\n"
+    "circle.train { fill: var(--train) } circle.valid { fill: var(--valid) } span.train { color: var(--train) }\n"
+    "span.valid { color: var(--valid) } figcaption, summary span { color: var(--soft); font-size: 0.9em }\n"
+    "details { border-top: 1px solid var(--line); padding: 0.4em 0 } details p { white-space: pre-wrap; margin: 0.5em 0 }\n"
+    "table { border-collapse: collapse; width: 100%; font-size: 0.9em } td, th { border-top: 1px solid var(--line);\n"
+    "    padding: 0.25em 0.5em 0.25em 0; text-align: left; vertical-align: top; font-weight: normal } th { color: "
+    "var(--soft) }\n</style>\n";
+
+static void put_settings(buffer *b, const training *t) {
+    char value[96];
+    const shape *s = &t->m->s;
+    putf(b, "<h2>Settings</h2>\n<table>\n");
+    put_row(b, t->pair ? "pairs" : "text", t->text);
+    if (t->pair) put_row(b, "--template", t->pair);
+    if (t->init) put_row(b, "--init", t->init);
+    put_row(b, "--out", t->out);
+    snprintf(value, sizeof value, "%u layers, %u heads, width %u, vocabulary %u: %u parameters", (unsigned)s->layers,
+             (unsigned)s->heads, (unsigned)s->width, (unsigned)s->vocab, (unsigned)(t->m->n_param - (s->rank ? t->m->n_train : 0)));
+    put_row(b, "model", value);
+    if (s->rank) {
+        snprintf(value, sizeof value, "rank %u, alpha %g: %u parameters, the others stay as they are", (unsigned)s->rank,
+                 (double)s->scale * (double)s->rank, (unsigned)t->m->n_train);
+        put_row(b, "adapter", value);
+    }
+    snprintf(value, sizeof value, "%u tokens%s; validation %u", (unsigned)t->train.n, t->pair ? " of pairs" : "",
+             (unsigned)t->valid.n);
+    put_row(b, "to learn from", value);
+    for (int i = t->init ? BATCH : 0; i < N_OPTION; i++) {
+        snprintf(value, sizeof value, "%.10g", i == CONTEXT_SIZE ? (double)t->m->T : t->opt[i]);
+        if (i != HELD_OUT || !t->column) put_row(b, options[i].name, value);
+    }
+    snprintf(value, sizeof value, "%.0f s for %u tokens, %d thread%s", t->seconds, (unsigned)t->tokens, thread_count(),
+             thread_count() > 1 ? "s" : "");
+    put_row(b, "time of this run", value);
+    putf(b, "</table>\n");
+}
+
+static void write_report(const training *t) {
+    buffer b = {0};
+    args_out out;
+    const char *p = (const char *)t->samples.p;
+    size_t best = 0;
+    int valid = t->valid.n > 1, error;
+    for (size_t i = 1; valid && i < t->n_stock; i++)
+        if (t->stock[3 * i + 2] < t->stock[3 * best + 2]) best = i;
+    put(&b, page_head, sizeof page_head - 1);
+    putf(&b, "<title>Training of ");
+    put_html(&b, t->out, strlen(t->out));
+    putf(&b, "</title>\n</head>\n<body>\n<h1>Training of ");
+    put_html(&b, t->out, strlen(t->out));
+    putf(&b, "</h1>\n<p>Step %u of %u.", (unsigned)t->step, (unsigned)opt_size(t, STEPS));
+    if (valid && t->best < LOSS_MAX)
+        putf(&b, " The best validation loss is %.4f nats per token%s, perplexity %.2f.", t->best,
+             t->pair ? " of the answers" : "", exp(t->best));
+    putf(&b, "</p>\n");
+    if (t->n_curve) {
+        putf(&b, "<figure>\n");
+        put_chart(&b, t);
+        putf(&b, "</figure>\n");
+    }
+    putf(&b, "<h2>Samples</h2>\n");
+    for (size_t i = 0; i < t->n_stock; i++) {
+        const double *at = t->stock + 3 * i;
+        putf(&b, "<details id=\"s%.0f\"%s><summary>step %.0f <span>training %.4f", at[0],
+             i == best || i + 1 == t->n_stock ? " open" : "", at[0], at[1]);
+        if (valid) putf(&b, ", validation %.4f%s", at[2], i == best ? ", the best" : "");
+        putf(&b, "</span></summary>\n");
+        p = put_sample_html(&b, p);
+        putf(&b, "</details>\n");
+    }
+    put_settings(&b, t);
+    putf(&b, "</body>\n</html>\n");
+    args_out_begin(&out, t->report);
+    args_out_put(&out, b.p, b.n);
+    error = args_out_end(&out);
+    if (error) fprintf(stderr, "%strain: %s: cannot write: %s\n", args_line_open ? "\n" : "", t->report, strerror(error));
+    free(b.p);
+}
+
+static void put_point(double **list, size_t *n, size_t *room, size_t width, double a, double b, double c) {
+    const double x[3] = {a, b, c};
+    *list = (double *)grown(*list, *n, room, width * sizeof **list);
+    memcpy(*list + width * (*n)++, x, width * sizeof *x);
+}
+
+/* Validates, keeps the model file if it is the best so far, takes a sample, and writes checkpoint and report. Returns the
+ * validation loss. */
 static double take_stock(training *t) {
     double loss = t->valid.n > 1 ? validate(t, 1) : 0;
     if (!(loss < LOSS_MAX)) diverged(t);
@@ -1938,7 +2447,11 @@ static double take_stock(training *t) {
         t->best = loss;
         save_out(t);
     }
+    take_sample(t);
+    put_point(&t->stock, &t->n_stock, &t->room_stock, 3, (double)t->step, t->acc[0] / (t->acc[1] > 0 ? t->acc[1] : 1), loss);
+    t->acc[0] = t->acc[1] = 0;
     save_checkpoint(t);
+    if (t->report) write_report(t);
     return loss;
 }
 
@@ -1948,9 +2461,10 @@ static void train(training *t) {
     model *m = t->m;
     size_t N = m->B * m->T, steps = opt_size(t, STEPS), every = opt_size(t, EVERY), first = t->step;
     int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
-    double *part = (double *)allocate(chunks(m->n_param, SPAN), sizeof *part), start = args_seconds(), shown = 0,
-           loss = 0, valid = 0, n = 0;
-    order o = {0, 0, 0, NULL};
+    double *part = (double *)allocate(chunks(m->n_train, SPAN), sizeof *part), start = args_seconds(), shown = 0,
+           valid = 0, taken = 0;
+    size_t fine = chunks(every, 10); /* steps between points of the report's curve */
+    order o = {0, 0, 0, NULL, NULL};
     int terminal = isatty(2), saved = 0;
     args_stopped = 0;
     signal(SIGINT, args_on_interrupt);
@@ -1959,10 +2473,16 @@ static void train(training *t) {
         size_t before = t->step;
         double now, rate, left, one = train_step(t, &o, token, target, part);
         int whole = t->step > before, stock, end;
+        double mean;
         if (!(one < LOSS_MAX)) diverged(t);
-        loss += one;
-        n += whole;
-        now = args_seconds() - start;
+        for (int i = 0; i < 4; i += 2) t->acc[i] += one, t->acc[i + 1] += whole;
+        taken += whole;
+        mean = t->acc[1] > 0 ? t->acc[0] / t->acc[1] : 0;
+        if (whole && (t->step % fine == 0 || t->step == steps)) {
+            put_point(&t->curve, &t->n_curve, &t->room_curve, 2, (double)t->step, t->acc[2] / t->acc[3], 0);
+            t->acc[2] = t->acc[3] = 0;
+        }
+        t->seconds = now = args_seconds() - start;
         end = args_stopped || t->step >= t->stop;
         stock = whole && (t->step % every == 0 || t->step == steps);
         if (stock) valid = take_stock(t);
@@ -1971,24 +2491,25 @@ static void train(training *t) {
             if (!t->has_out) save_out(t);
         }
         saved = saved || stock || now > first_save;
-        if (n < 1) break; /* dropped, with nothing new to show */
+        if (taken < 1) break; /* dropped, with nothing new to show */
         if (!stock && !end && !(terminal && now > shown + 0.5)) continue;
-        rate = (double)(t->step - first) * (double)N / (now > 0 ? now : 1);
-        left = (double)(steps - t->step) * (double)N / rate;
-        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps,
-                loss / n);
+        rate = (double)(t->step - first) / (now > 0 ? now : 1);
+        left = (double)(steps - t->step) / rate;
+        fprintf(stderr, "%sstep %u/%u  loss %.4f  ", terminal ? "\r" : "", (unsigned)t->step, (unsigned)steps, mean);
         if (valid > 0)
             fprintf(stderr, "validation %.4f (%.4f nats/byte)  ", valid,
-                    valid * (double)(t->valid.n - 1) / (double)t->valid.bytes);
-        fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate, (unsigned)(left / 60), (unsigned)left % 60);
+                    valid * (double)counted(&t->valid) / (double)t->valid.bytes);
+        fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate * (double)t->tokens / (double)(t->step - first),
+                (unsigned)(left / 60), (unsigned)left % 60);
         if (stock || end) fprintf(stderr, "\n");
         args_line_open = !stock && !end;
-        if (stock) show_sample(t), loss = n = 0;
+        if (stock) show_sample(t);
         shown = now;
     }
+    if (t->report) write_report(t);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
-    free(token), free(target), free(part), free(o.window);
+    free(token), free(target), free(part), free(o.window), free(o.pair);
 }
 
 /* ======================================================================
@@ -2027,7 +2548,7 @@ static size_t file_u32(const loaded *f, const char *key, uint32_t otherwise) {
 }
 
 static shape file_shape(const loaded *f, const char *path) {
-    shape s;
+    shape s = {0};
     gpti_str arch = {NULL, 0};
     const gpti_meta_pair *ids = gpti_gguf_find(&f->g, "tokenizer.ggml.tokens");
     if (!gpti_gguf_str(&f->g, "general.architecture", &arch) || arch.n != 4 || memcmp(arch.p, "gpt2", 4))
@@ -2047,7 +2568,7 @@ static shape file_shape(const loaded *f, const char *path) {
 }
 
 /* The metadata of a file for a file made from it; what describes the old bytes alone is left out. */
-static metadata file_metadata(const loaded *f, const char *name) {
+static metadata file_metadata(const loaded *f, const char *name, int no_chat) {
     static const char *const drop[] = {"general.alignment", "general.file_type", "general.quantization_version",
                                        "train.", "split."};
     metadata m = {0};
@@ -2055,7 +2576,7 @@ static metadata file_metadata(const loaded *f, const char *name) {
         const gpti_meta_pair *kv = &f->g.pair[i];
         size_t j, n_drop = sizeof drop / sizeof *drop;
         for (j = 0; j < n_drop && (kv->key.n < strlen(drop[j]) || memcmp(kv->key.p, drop[j], strlen(drop[j]))); j++) {}
-        if (j < n_drop) continue;
+        if (j < n_drop || (no_chat && kv->key.n == 23 && !memcmp(kv->key.p, "tokenizer.chat_template", 23))) continue;
         if (name && kv->key.n == 12 && !memcmp(kv->key.p, "general.name", 12)) {
             put_text(&m, "general.name", name);
             continue;
@@ -2078,12 +2599,13 @@ static metadata file_metadata(const loaded *f, const char *name) {
     return m;
 }
 
-/* Reads one of the model's arrays from the tensors PREFIXname. */
-static void read_tensors(const loaded *f, const char *path, const model *m, float *data, const char *prefix) {
+/* Reads tensors from .. end - 1 of one of the model's arrays from the tensors PREFIXname. */
+static void read_tensors(const loaded *f, const char *path, const model *m, size_t from, size_t end, float *data,
+                         const char *prefix) {
     gpti_scratch *scratch = (gpti_scratch *)args_need(malloc(sizeof *scratch));
-    for (size_t i = 0; i < m->n_tensor; i++) {
+    for (size_t i = from; i < end; i++) {
         const tensor *t = &m->tensors[i];
-        char name[64];
+        char name[72];
         const gpti_tensor *in;
         gpti_matrix w;
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
@@ -2129,17 +2651,26 @@ static gpt_model *tokenizer_of(const metadata *meta) {
 
 typedef struct command {
     const char *text, *out, *init, *name, *type; /* NULL: not given; text and out are settled */
-    int eval, resume, threads, stop;
+    const char *pair, *valid, *report, *adapter;
+    int eval, resume, threads, stop, tsv, escape, epochs, rank;
+    double alpha;
     double opt[N_OPTION]; /* NaN: not given */
 } command;
 
 static const char about[] =
-    "usage: train TEXT [-o OUT.gguf] [options]\n\n"
+    "usage: train TEXT [-o OUT.gguf] [options]\n"
+    "       train PAIRS.tsv --init MODEL [-o OUT.gguf] [options]\n\n"
     "Trains a GPT-2 model on a text file; documents are separated by <|endoftext|>. OUT holds the best model so far\n"
     "by validation loss, from the first minute on, OUT.ckpt the state of the training, written at every validation\n"
     "and on Ctrl-C; --resume goes on from it, also with more --steps. A validation shows the loss, per token and per\n"
     "byte, and how the model goes on from the first words of the text. The same seed gives the same model to the\n"
-    "bit, whatever the threads. With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
+    "bit, whatever the threads.\n\n"
+    "PAIRS.tsv has in each line a prompt, a tab and an answer, in UTF-8. The model reads each pair as a text of its own,\n"
+    "by --template and with the end token behind it, and only what the answer adds counts in the loss. Held out are the\n"
+    "pairs that a column 3 calls \"validate\", if it says that or \"train\" in every line, or else --held-out of the\n"
+    "prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs: build/chat answers.\n"
+    "With --lora the model itself stays as it is: OUT is an adapter for it, as llama.cpp has them.\n\n"
+    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
     "--type, --name, --stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
@@ -2153,6 +2684,20 @@ static void check_given(const command *c) {
     if (c->resume && c->init) args_die("--init and --resume exclude each other");
     if (c->eval && (c->out || c->name || c->type || c->stop))
         args_die("-o, --name, --type and --stop: cannot be given with --eval, which writes no model");
+    const struct {
+        const char *name;
+        int given, also;
+    } more[] = {{"--template", c->pair != NULL, INIT | EVAL}, {"--valid", c->valid != NULL, INIT | RESUME},
+                {"--report", c->report != NULL, INIT | RESUME}, {"--adapter", c->adapter != NULL, EVAL},
+                {"--epochs", c->epochs, INIT}, {"--lora", c->rank, INIT}, {"--lora-alpha", c->alpha > 0, INIT}};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        if (more[i].given && use && !(more[i].also & use)) args_die("%s: cannot be given with %s", more[i].name, why);
+    if (c->adapter && !c->eval) args_die("--adapter: for --eval alone");
+    if (c->rank && !c->init) args_die("--lora needs --init MODEL, which the adapter is for");
+    if (c->alpha > 0 && !c->rank) args_die("--lora-alpha: for --lora alone");
+    if (c->pair && !c->tsv) args_die("--template: for pairs alone: %s does not end in .tsv, and there is no --tsv", c->text);
+    if (c->epochs && !no_number(c->opt[STEPS])) args_die("--epochs and --steps exclude each other");
+    if (c->valid && !no_number(c->opt[HELD_OUT])) args_die("--valid and --held-out exclude each other");
     for (int i = 0; i < N_OPTION; i++) {
         const char *wrong = no_number(c->opt[i]) ? NULL : option_error(i, c->opt[i]);
         if (wrong) args_die("%s: %s", options[i].name, wrong);
@@ -2164,7 +2709,7 @@ static void check_given(const command *c) {
 static command parse_command(int argc, char **argv) {
     command c;
     const char *file = NULL;
-    enum { N_FIXED = 10 };
+    enum { N_FIXED = 19 };
     arg table[N_FIXED + N_OPTION + 1];
     char help[N_OPTION][200];
     memset(&c, 0, sizeof c);
@@ -2180,6 +2725,15 @@ static command parse_command(int argc, char **argv) {
         {"--name", ARG_TEXT, &c.name, "NAME", "the name that OUT carries inside"},
         {"-t, --threads", ARG_COUNT, &c.threads, "N", "threads, at most 256; 0 = one for each processor (default)"},
         {"--stop", ARG_COUNT, &c.stop, "N", "stop after step N, as Ctrl-C does; 0 = never"},
+        {"--tsv", ARG_FLAG, &c.tsv, "", "TEXT is pairs, also if its name does not end in .tsv"},
+        {"--template", ARG_TEXT, &c.pair, "TEXT", TSV_TEMPLATE_HELP},
+        {"-e, --escape", ARG_FLAG, &c.escape, "", "\\n, \\t and the like in a pair are what they mean"},
+        {"--valid", ARG_TEXT, &c.valid, "FILE", "the text or pairs for validation; then TEXT is all for training"},
+        {"--epochs", ARG_COUNT, &c.epochs, "N", "instead of --steps: how often everything is read; 0 = as --steps says"},
+        {"--report", ARG_TEXT, &c.report, "FILE", "a page, HTML, with the losses, samples and settings, from time to time"},
+        {"--lora", ARG_COUNT, &c.rank, "R", "train an adapter of rank R instead of the weights; OUT is that alone, f32"},
+        {"--lora-alpha", ARG_FLOAT, &c.alpha, "A", "its strength: what it adds counts A / R times (2 R)"},
+        {"--adapter", ARG_TEXT, &c.adapter, "FILE", "with --eval: an adapter that --lora has made, on the --init model"},
     };
     memcpy(table, fixed, sizeof fixed);
     for (int i = 0; i < N_OPTION; i++) {
@@ -2194,6 +2748,9 @@ static command parse_command(int argc, char **argv) {
     if (c.text && file) args_die("the text is named twice: %s, and %s %s", c.text, args_name("-f"), file);
     if (file) c.text = file;
     if (!c.text) args_die("no text: train TEXT -o OUT.gguf (--help lists the options)");
+    file = strlen(c.text) > 4 ? c.text + strlen(c.text) - 4 : "";
+    if (!strcmp(file, ".tsv")) c.tsv = 1;
+    if (c.alpha < 0) args_die("--lora-alpha: expected more than 0, got %g", c.alpha);
     check_given(&c);
     if (!c.out) c.out = "out.gguf";
     return c;
@@ -2214,6 +2771,9 @@ static uint32_t type_number(const char *name) {
 /* --eval: every token of the text with at least half a context before it. */
 static void report(model *m, const tokens *text, const char *what) {
     score s = evaluate(m, text, larger(1, m->T / 2));
+    if (text->at)
+        printf("%s: %.2f %% of %u answers right, each token the likeliest\n", what,
+               100 * (double)s.answers / (double)text->n_pair, (unsigned)text->n_pair);
     printf("%s: loss %.4f nats/token, %.4f nats/byte, perplexity %.3f, accuracy %.2f %%, over %u tokens, %u bytes\n",
            what, s.loss / (double)s.tokens, s.loss / (double)text->bytes, exp(s.loss / (double)s.tokens),
            100 * s.hits / (double)s.tokens, (unsigned)s.tokens, (unsigned)text->bytes);
@@ -2246,7 +2806,7 @@ static metadata new_metadata(const training *t, const command *c, const char *te
     return meta;
 }
 
-/* OUT and OUT.ckpt can be written. */
+/* OUT, OUT.ckpt and the report can be written. */
 static void check_out(const command *c, const char *checkpoint) {
     args_out probe;
     int kind = args_kind(c->out);
@@ -2256,6 +2816,19 @@ static void check_out(const command *c, const char *checkpoint) {
                  kind == 'd' ? "a folder" : "no file");
     if (args_same(c->out, c->text) || args_same(checkpoint, c->text))
         args_die("%s %s: that is the text", args_name("-o"), c->out);
+    if (c->valid && (args_same(c->out, c->valid) || args_same(checkpoint, c->valid)))
+        args_die("%s %s: that is the text of --valid", args_name("-o"), c->out);
+    if (c->rank && args_same(c->out, c->init)) args_die("%s %s: that is the model of --init", args_name("-o"), c->out);
+    if (c->report) {
+        const char *const others[] = {c->text, c->out, checkpoint, c->init, c->valid};
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (others[i] && args_same(c->report, others[i])) args_die("--report %s: the name of another file", c->report);
+        if (args_kind(c->report) && args_kind(c->report) != 'f') args_die("--report %s: no file", c->report);
+        args_out_begin(&probe, c->report);
+        if (probe.error) args_die("--report %s: cannot write: %s", c->report, strerror(probe.error));
+        fclose(probe.f);
+        remove(probe.part);
+    }
     args_out_begin(&probe, c->out);
     if (probe.error) args_die("%s %s: cannot write: %s", args_name("-o"), c->out, strerror(probe.error));
     fclose(probe.f);
@@ -2279,7 +2852,7 @@ static void check_left_over(const char *checkpoint) {
 
 /* The options of the checkpoint or the defaults, and over them what was given. */
 static void set_options(training *t, const command *c, const loaded *file) {
-    uint32_t type = type_number(c->type ? c->type : "q8_0");
+    uint32_t type = type_number(c->type ? c->type : c->rank ? "f32" : "q8_0");
     for (int i = 0; i < N_OPTION; i++) {
         t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
         if (option_error(i, t->opt[i]))
@@ -2296,7 +2869,7 @@ static void set_options(training *t, const command *c, const loaded *file) {
  * 10^10 a second and thread. */
 static void warn_of_size(const model *m, size_t B, size_t T) {
     double N = (double)B * (double)T, L = (double)m->s.layers, D = (double)m->s.width, P = (double)m->n_param,
-           bytes = 4 * (4 * P + N * (L * (16 * D + 4) + 9 * D + (double)m->s.vocab)),
+           bytes = 4 * (P + 3 * (double)m->n_train + N * (L * (16 * D + 4) + 9 * D + (double)m->s.vocab)),
            work = 3 * N * (P - (double)m->s.context * D + L * (double)T * D),
            minutes = work / 1e10 / thread_count() / 60;
     if (bytes < 4e9 && minutes < 1) return;
@@ -2306,37 +2879,82 @@ static void warn_of_size(const model *m, size_t B, size_t T) {
 
 /* Steps 1 and 3 of main: the shape and the metadata, then the weights. */
 static model *start_model(training *t, const command *c, const loaded *file, const char *from, shape s) {
-    size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context;
+    size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context, longest = t->train.n - 1;
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
-    if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
-    if (c->opt[CONTEXT_SIZE] > 0 && T > t->train.n - 1 && !c->eval)
+    if (t->train.at) longest = larger(t->train.longest, t->valid.longest) - 1;
+    if (c->opt[CONTEXT_SIZE] > 0 && T > longest && !c->eval && !t->train.at)
         args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
                  (unsigned)t->train.n - 1);
+    T = smaller(T, longest);
     m = model_new(s);
-    if (!c->eval) warn_of_size(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
-    if (file) read_tensors(file, from, m, m->param, "");
-    else model_init(m, (uint64_t)t->opt[SEED]);
-    model_make_room(m, opt_size(t, BATCH), smaller(T, t->train.n - 1));
+    if (!c->eval) warn_of_size(m, opt_size(t, BATCH), T);
+    if (!file || s.rank) model_init(m, (uint64_t)t->opt[SEED]);
+    if (file) read_tensors(file, from, m, 0, c->resume || !s.rank ? m->n_tensor : m->first, m->param, "");
+    model_make_room(m, opt_size(t, BATCH), T);
     return m;
 }
 
 /* Options that were left open take their values from the text and the model. */
 static void settle_options(training *t, const command *c) {
-    size_t steps = chunks(10 * t->train.n, t->m->B * t->m->T);
-    if (t->opt[STEPS] == 0) t->opt[STEPS] = (double)smaller(5000, larger(200, steps));
-    if (t->opt[RATE] == 0) t->opt[RATE] = c->init ? 5e-4 : 2e-3;
+    size_t B = opt_size(t, BATCH), each = t->train.at ? chunks(t->train.n_pair, B) : chunks(t->train.n, B * t->m->T);
+    if (t->opt[STEPS] == 0 && c->epochs) t->opt[STEPS] = (double)smaller(1000000000, (size_t)c->epochs * each);
+    else if (t->opt[STEPS] == 0 && t->train.at) t->opt[STEPS] = (double)(5 * each);
+    else if (t->opt[STEPS] == 0)
+        t->opt[STEPS] = (double)smaller(5000, larger(200, chunks(10 * t->train.n, B * t->m->T)));
+    if (t->opt[RATE] == 0) t->opt[RATE] = c->rank ? 2e-3 : c->init ? 5e-4 : 2e-3;
+}
+
+/* The history of a training that goes on; a checkpoint from before it was kept has none. */
+static void read_history(training *t, const loaded *file) {
+    const char *path = t->checkpoint;
+    const gpti_meta_pair *curve = gpti_gguf_find(&file->g, "train.curve"), *stock = gpti_gguf_find(&file->g, "train.stock");
+    gpti_str samples;
+    if (!curve || !stock || !gpti_gguf_str(&file->g, "train.samples", &samples)) return;
+    for (int i = 0; i < 4; i++) t->acc[i] = file_f64(file, path, "train.state", (uint64_t)i + 2);
+    for (uint64_t i = 0; i + 1 < curve->count; i += 2)
+        put_point(&t->curve, &t->n_curve, &t->room_curve, 2, file_f64(file, path, "train.curve", i),
+                  file_f64(file, path, "train.curve", i + 1), 0);
+    put(&t->samples, samples.p, samples.n);
+    for (size_t i = 0, n = 0; i + 2 < stock->count; i += 3) { /* as many as there are samples */
+        int marks = 0;
+        while (n < samples.n && samples.p[n]) {
+            if (samples.p[n] != 1 + marks && (samples.p[n] == 1 || samples.p[n] == 2)) break;
+            marks = samples.p[n] == 1 ? 1 : samples.p[n] == 2 ? 0 : marks;
+            n++;
+        }
+        if (marks || n >= samples.n || samples.p[n++]) args_die("%s: damaged: train.samples", path);
+        put_point(&t->stock, &t->n_stock, &t->room_stock, 3, file_f64(file, path, "train.stock", i),
+                  file_f64(file, path, "train.stock", i + 1), file_f64(file, path, "train.stock", i + 2));
+    }
+}
+
+/* Of --lora, or of the checkpoint: rank and strength of the adapter, and its file's metadata. */
+static void set_adapter(training *t, const command *c, const loaded *file, shape *s) {
+    double rank = c->rank, alpha = c->alpha > 0 ? c->alpha : 2 * rank;
+    if (c->resume && gpti_gguf_find(&file->g, "train.lora")) {
+        rank = file_f64(file, t->checkpoint, "train.lora", 0);
+        alpha = file_f64(file, t->checkpoint, "train.lora", 1);
+        if (!(rank >= 1 && rank <= (double)s->width && rank == floor(rank) && alpha > 0 && alpha < 1e30))
+            args_die("%s: damaged: train.lora", t->checkpoint);
+    }
+    if (rank < 1) return;
+    if (rank > (double)s->width) args_die("--lora: expected 1 to the width of the model, %u, got %g", (unsigned)s->width, rank);
+    s->rank = (size_t)rank, s->scale = (float)(alpha / rank);
+    t->adapter = adapter_metadata(c->name ? c->name : "adapter trained by train.c", alpha);
 }
 
 static void resume(training *t, const loaded *file) {
     const char *path = t->checkpoint;
     double step = file_f64(file, path, "train.state", 0);
-    read_tensors(file, path, t->m, t->m->m, "adamw.m.");
-    read_tensors(file, path, t->m, t->m->v, "adamw.v.");
+    read_tensors(file, path, t->m, t->m->first, t->m->n_tensor, t->m->m, "adamw.m.");
+    read_tensors(file, path, t->m, t->m->first, t->m->n_tensor, t->m->v, "adamw.v.");
+    read_history(t, file);
     t->best = file_f64(file, path, "train.state", 1);
     if (!(step >= 0 && step <= 1e9 && step == floor(step)) || no_number(t->best))
         args_die("%s: damaged: train.state", path);
-    if (file_f64(file, path, "train.text", 0) != (double)text_hash(t)) args_die("%s: belongs to another text", path);
+    if (file_f64(file, path, "train.text", 0) != (double)text_hash(t))
+        args_die("%s: belongs to another text%s", path, t->pair ? ", or another --valid or --escape" : "");
     t->step = (size_t)step;
     if (t->step > opt_size(t, STEPS)) args_die("--steps: %u are done already", (unsigned)t->step);
     if (t->step == opt_size(t, STEPS))
@@ -2361,24 +2979,152 @@ static void start_from(training *t, const char *init) {
     else save_out(t);
 }
 
-/* Validation takes 2^17 tokens at most. Its loss per byte counts the bytes of all but the first, which is not
- * predicted. */
+/* Validation takes 2^17 tokens at most. Its loss per byte counts the bytes of what is predicted. */
 static void limit_validation(training *t) {
-    t->valid.n = smaller(t->valid.n, 1 << 17);
-    t->valid.bytes = 0;
-    for (size_t i = 1, n; i < t->valid.n; i++) {
-        gpt_token_text(t->tokenizer, t->valid.id[i], &n);
-        t->valid.bytes += n;
+    tokens *v = &t->valid;
+    if (v->at) {
+        while (v->n_pair && v->at[2 * v->n_pair] > 1 << 17) v->n_pair--;
+        v->n = v->at[2 * v->n_pair];
+    } else v->n = smaller(v->n, 1 << 17);
+    v->bytes = 0;
+    for (size_t i = 1, k = 0, n; i < v->n; i++) {
+        while (v->at && i >= v->at[2 * k + 2]) k++;
+        if (v->at && i < v->at[2 * k + 1]) continue;
+        gpt_token_text(t->tokenizer, v->id[i], &n);
+        v->bytes += n;
     }
+}
+
+static void put_words(buffer *b, const char *s) { put(b, s, strlen(s)); }
+
+/* A text as a string of Jinja. */
+static void put_quoted(buffer *b, const char *s) {
+    for (put(b, "'", 1); *s; s++) {
+        if (*s == '\'' || *s == '\\') put(b, "\\", 1);
+        if (*s == '\n') put(b, "\\n", 2);
+        else put(b, s, 1);
+    }
+    put(b, "'", 1);
+}
+
+/* The chat template of a model that answers pairs: the last message alone, as in training. */
+static void put_chat_template(metadata *m, const tsv_template *form) {
+    buffer b = {0};
+    put_words(&b, "{{ ");
+    put_quoted(&b, form->head);
+    put_words(&b, " + messages[-1]['content'] + ");
+    put_quoted(&b, form->middle);
+    put_words(&b, " }}");
+    put(&b, "", 1);
+    put_text(m, "tokenizer.chat_template", (char *)b.p);
+    free(b.p);
+}
+
+/* The texts of a run, as they are: TEXT, and what is held out of it or given by --valid. */
+typedef struct texts {
+    char *text, *valid; /* not of pairs */
+    size_t n, n_valid;  /* of text, without what is held out; n_valid lies behind it where valid is NULL */
+    tsv pairs, held_out;
+    tsv_template form;
+} texts;
+
+static texts read_texts(training *t, const command *c, const loaded *file) {
+    texts x;
+    gpti_str saved;
+    const char *form = NULL;
+    memset(&x, 0, sizeof x);
+    if (c->resume && gpti_gguf_str(&file->g, "train.pair", &saved)) {
+        form = saved.p; /* a NUL stands behind it */
+        t->column = (int)file_u32(file, "train.column", 0);
+    } else if (c->tsv && !c->resume) form = c->pair ? c->pair : TSV_TEMPLATE;
+    if (c->tsv != (form != NULL))
+        args_die("%s: has learned from %s", t->checkpoint, form ? "pairs: --tsv" : "a text, not from pairs");
+    if (form) {
+        static const char what[] = "prompt TAB answer";
+        t->pair = strcpy((char *)allocate(strlen(form) + 1, 1), form);
+        x.form = tsv_template_of(t->pair);
+        x.pairs = tsv_read(c->text, 2, what, c->escape);
+        if (c->valid) {
+            x.held_out = tsv_read(c->valid, 2, what, c->escape);
+            for (size_t i = 0; i < x.held_out.n; i++) x.held_out.row[i].part = TSV_HELD_OUT;
+        } else if (!c->eval) {
+            if (!c->resume && no_number(c->opt[HELD_OUT])) t->column = tsv_split(&x.pairs, -1);
+            else if (t->column) tsv_split(&x.pairs, -1);
+            if (!t->column) tsv_split(&x.pairs, t->opt[HELD_OUT]);
+        }
+        return x;
+    }
+    x.text = args_read(c->text, &x.n);
+    if (x.n >= 4 && !memcmp(x.text, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", c->text);
+    if (c->valid) x.valid = args_read(c->valid, &x.n_valid);
+    else if (!c->eval) {
+        size_t all = x.n;
+        x.n = split_at(x.text, all, t->opt[HELD_OUT]), x.n_valid = all - x.n;
+    }
+    return x;
+}
+
+/* What a vocabulary is learned from: the training part of the text, or of the pairs as one text. */
+static metadata learned_metadata(const training *t, const command *c, const texts *x, shape *s) {
+    metadata meta;
+    buffer b = {0};
+    if (!t->pair) return new_metadata(t, c, x->text, x->n, s);
+    for (size_t i = 0; i < x->pairs.n; i++) {
+        const tsv_row *row = &x->pairs.row[i];
+        char *before = tsv_prompt(&x->form, row->cell[0]), *answer = tsv_answer(&x->form, row->cell[1]);
+        if (row->part == TSV_TRAIN) {
+            put(&b, before, strlen(before));
+            put(&b, answer, strlen(answer));
+            put(&b, end_of_text, sizeof end_of_text - 1);
+        }
+        free(before), free(answer);
+    }
+    meta = new_metadata(t, c, (char *)b.p, b.n, s);
+    free(b.p);
+    return meta;
+}
+
+static void encode_texts(training *t, const command *c, const texts *x, size_t context) {
+    size_t n_long = 0, line = 0, max = (t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : context) + 1;
+    if (!t->pair) {
+        t->train = encode(t->tokenizer, x->text, x->n);
+        t->valid = encode(t->tokenizer, x->valid ? x->valid : x->text + x->n, x->n_valid);
+        return;
+    }
+    t->train = encode_pairs(t->tokenizer, &x->pairs, TSV_TRAIN, &x->form, max, &n_long, &line);
+    t->valid = encode_pairs(t->tokenizer, c->valid ? &x->held_out : &x->pairs, TSV_HELD_OUT, &x->form, max, &n_long, &line);
+    if (n_long)
+        fprintf(stderr, "train: %u pairs are left out: longer than the context of %u tokens; the first in line %u\n",
+                (unsigned)n_long, (unsigned)max - 1, (unsigned)line);
+    if (!t->train.n_pair) args_die("%s: no pairs to train on", c->text);
+}
+
+/* The adapter that is trained, or that --eval puts on the model. */
+static void read_adapter(const training *t, const command *c, shape s, model **m) {
+    loaded *f = load_gguf(c->adapter);
+    gpti_str type;
+    float alpha = 0;
+    const gpti_tensor *a = gpti_gguf_tensor(&f->g, "blk.0.attn_qkv.weight.lora_a");
+    model *base = *m;
+    if (!gpti_gguf_str(&f->g, "adapter.type", &type) || type.n != 4 || memcmp(type.p, "lora", 4))
+        args_die("%s: no adapter: adapter.type is not \"lora\"", c->adapter);
+    if (!a || a->ne[1] < 1 || a->ne[1] > s.width) args_die("%s: no blk.0.attn_qkv.weight.lora_a that fits", c->adapter);
+    gpti_gguf_f32(&f->g, "adapter.lora.alpha", &alpha);
+    s.rank = (size_t)a->ne[1], s.scale = alpha > 0 ? alpha / (float)s.rank : 1.0f; /* as llama.cpp takes it */
+    *m = model_new(s);
+    memcpy((*m)->param + (*m)->n_train, base->param, base->n_param * sizeof(float)); /* the same places, behind it */
+    read_tensors(f, c->adapter, *m, (*m)->first, (*m)->n_tensor, (*m)->param, "");
+    model_make_room(*m, opt_size(t, BATCH), base->T);
+    model_free(base), loaded_free(f);
 }
 
 int main(int argc, char **argv) {
     command c = parse_command(argc, argv);
     training t;
-    shape s;
-    size_t n, split;
+    shape s = {0};
+    texts x;
     double start;
-    char *text, checkpoint[1024];
+    char checkpoint[1024];
     const char *from = c.resume ? checkpoint : c.init;
     loaded *file = NULL;
     static int registered;
@@ -2387,27 +3133,31 @@ int main(int argc, char **argv) {
     threads = (pool *)args_need(pool_new(c.threads));
     memset(&t, 0, sizeof t);
     t.best = DBL_MAX, t.out = c.out, t.checkpoint = checkpoint, t.stop = c.stop ? (size_t)c.stop : SIZE_MAX;
+    t.report = c.report, t.text = c.text, t.init = c.init;
     if (snprintf(checkpoint, sizeof checkpoint, "%s.ckpt", c.out) >= (int)sizeof checkpoint - 8)
         args_die("%s: the name is too long", args_name("-o"));
     if (!c.eval) check_out(&c, checkpoint);
     if (from) file = load_gguf(from);
     set_options(&t, &c, file);
-    text = args_read(c.text, &n);
-    if (n >= 4 && !memcmp(text, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", c.text);
+    x = read_texts(&t, &c, file);
     if (!c.eval && !c.resume) check_left_over(checkpoint);
-    split = c.eval ? n : split_at(text, n, t.opt[HELD_OUT]);
     /* 1. vocabulary and shape: from a file, or learned from the training part of the text */
     if (file && gpti_gguf_tensor(&file->g, "output.weight"))
         fprintf(stderr, "train: %s: output.weight is left out: here the head is the token embedding\n", from);
-    if (file) s = file_shape(file, from), check_width(&t, &c, s.width);
-    t.meta = file ? file_metadata(file, c.name) : new_metadata(&t, &c, text, split, &s);
+    if (file) {
+        s = file_shape(file, from);
+        set_adapter(&t, &c, file, &s);
+        check_width(&t, &c, s.width);
+    }
+    t.meta = file ? file_metadata(file, c.name, t.pair != NULL) : learned_metadata(&t, &c, &x, &s);
+    if (t.pair) put_chat_template(&t.meta, &x.form);
     /* 2. text to tokens */
     t.tokenizer = tokenizer_of(&t.meta);
-    t.train = encode(t.tokenizer, text, split);
-    t.valid = encode(t.tokenizer, text + split, n - split);
-    free(text);
+    encode_texts(&t, &c, &x, s.context);
+    free(x.text), free(x.valid), tsv_free(&x.pairs), tsv_free(&x.held_out), free(x.form.head);
     /* 3. the model */
     t.m = start_model(&t, &c, file, from, s);
+    if (c.adapter) read_adapter(&t, &c, s, &t.m);
     settle_options(&t, &c);
     /* 4. the work */
     if (c.eval) report(t.m, &t.train, c.text);
@@ -2417,6 +3167,11 @@ int main(int argc, char **argv) {
                 "threads\n",
                 (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads,
                 (unsigned)s.width, (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
+        if (t.pair)
+            fprintf(stderr, "%u pairs, %u held out%s; %u steps\n", (unsigned)t.train.n_pair, (unsigned)t.valid.n_pair,
+                    t.column ? " by column 3" : "", (unsigned)opt_size(&t, STEPS));
+        if (s.rank)
+            fprintf(stderr, "an adapter of rank %u: %u parameters are trained\n", (unsigned)s.rank, (unsigned)t.m->n_train);
         limit_validation(&t);
         if (c.resume) resume(&t, file);
         if (file) loaded_free(file), file = NULL;
@@ -2436,7 +3191,8 @@ int main(int argc, char **argv) {
     model_free(t.m);
     gpt_model_free(t.tokenizer);
     if (file) loaded_free(file);
-    free(t.train.id), free(t.valid.id), free(t.meta.bytes.p);
+    free(t.train.id), free(t.train.at), free(t.valid.id), free(t.valid.at), free(t.meta.bytes.p), free(t.adapter.bytes.p);
+    free(t.curve), free(t.stock), free(t.samples.p), free(t.pair);
     pool_free(threads);
     threads = NULL;
     return interrupted ? 128 + args_stopped : 0; /* as a shell reports a program that a signal ended: 130 for Ctrl-C */

@@ -27,7 +27,7 @@ static double speed(model *m, naive *z, const int32_t *token, const int32_t *tar
 }
 
 int main(void) {
-    static const shape shapes[] = {{2048, 4, 4, 128, 256, 1e-5f}, {1536, 5, 5, 160, 256, 1e-5f}};
+    static const shape shapes[] = {{2048, 4, 4, 128, 256, 1e-5f, 0, 0}, {1536, 5, 5, 160, 256, 1e-5f, 0, 0}};
     const size_t B = 8, T = 256;
     int32_t *token = (int32_t *)allocate(B * T, sizeof *token), *target = (int32_t *)allocate(B * T, sizeof *target);
     int all;

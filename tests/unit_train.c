@@ -245,7 +245,7 @@ static void test_products(void) {
 /* ---- The whole model ---- */
 
 static shape toy_shape(void) {
-    shape s = {37, 2, 2, 20, 11, 1e-5f};
+    shape s = {37, 2, 2, 20, 11, 1e-5f, 0, 0};
     return s;
 }
 
@@ -287,7 +287,7 @@ static double model_difference(const model *m, const float *a, const float *b, d
 }
 
 static void test_naive(void) {
-    static const shape shapes[] = {{37, 2, 2, 20, 11, 1e-5f}, {300, 3, 4, 64, 130, 1e-5f}};
+    static const shape shapes[] = {{37, 2, 2, 20, 11, 1e-5f, 0, 0}, {300, 3, 4, 64, 130, 1e-5f, 0, 0}};
     const noise none = {0, 0};
     for (int i = 0; i < 2; i++) {
         const size_t B = 3, T = shapes[i].context, N = B * T;
@@ -313,7 +313,7 @@ static void test_naive(void) {
 /* Two steps of a model that is large enough for every stage to be shared out; the gradients of the second, and the weights
  * behind them in `out`. */
 static double two_steps(float *out, int n_thread) {
-    const shape s = {300, 1, 5, 160, 64, 1e-5f};
+    const shape s = {300, 1, 5, 160, 64, 1e-5f, 0, 0};
     const size_t B = 8, T = s.context, N = B * T;
     const noise z = {0.1f, 77};
     int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
@@ -418,7 +418,7 @@ static void test_no_step(void) {
     const double run_away[] = {(double)NAN, (double)INFINITY, 1e30};
     for (int i = 0; i < 3; i++) {
         training t;
-        order o = {0, 0, 0, NULL};
+        order o = {0, 0, 0, NULL, NULL};
         int32_t token[4 * 11], target[4 * 11];
         double part[64], loss;
         float *before;
