@@ -541,6 +541,10 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     size_t             n_ban;
     gpt_text_fn        think;           /* of a chat: gets the thinking part, without its markers; NULL: fn does */
     void              *think_user;
+    /* Look-up: where the last tokens have come up before, up to so many that followed there are computed along
+     * with the newest one, and count if they are what is chosen: the same text, sooner where it repeats itself
+     * or its prompt. 16 is a good number; 0 = off. A trace shows the rows of all guesses. */
+    uint32_t           n_draft;
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
@@ -978,6 +982,8 @@ struct gpt_session {                    /* a text */
     gpt_result         result;          /* of what was begun last; GPT_MORE: under way */
     size_t             from;            /* n_past when it came */
     size_t             n_in_pass;       /* rows in the pass under way */
+    size_t             n_draft;         /* guesses, token[n_token, n_token + n_draft): the last rows of the pass, */
+    float             *draft_logits;    /* then computed; logits behind the first of them */
     int                logits_wanted;   /* GPTI_LOGITS_ */
     gpt_eval_params    out;             /* what an evaluation gives of token[base] and on */
     size_t             base;
@@ -1093,6 +1099,7 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id);                 /* [
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);                   /* [GENERATE] */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
+static size_t gpti_draft_rows(gpt_work *w, gpt_session *s, size_t n_homeless);
 static gpt_finish gpti_enough(const gpt_session *s);
 static void gpti_choices_score(gpt_session *s, const float *logits, size_t next);
 static void gpti_choices_next(gpt_session *s);
@@ -7377,7 +7384,8 @@ static unsigned gpti_row_wants(const gpti_row *r) {
     unsigned want = 0;
     if (!s) return 0;
     if (s->logits_wanted == GPTI_LOGITS_SCORE && next >= s->base) want = GPTI_WANT_KEPT;
-    if (s->logits_wanted == GPTI_LOGITS_LAST && next == s->n_token) want = s->logits ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && next >= s->n_token)     /* those of guesses stand together */
+        want = s->logits && !s->n_draft ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
     if (s->doing == GPTI_EVALUATES && s->out.hidden && next > s->base) want |= GPTI_WANT_HIDDEN;
     return gpti_is_pooled(s, next) ? want | GPTI_WANT_HIDDEN : want;
 }
@@ -7807,12 +7815,17 @@ static void gpti_want_last(gpt_session *s) {
         s->token[s->n_token - 1] >= 0) gpti_go_back(s, s->n_past - 1);
 }
 
+static int gpti_is_here(const gpt_work *w, const float *logits) {
+    return logits >= w->logits && logits < w->logits + w->n_logit_row * w->m->hp.n_vocab;
+}
+
 /* The logits that the work space has no other place for are lost: its room is needed. */
 static void gpti_drop_logits(gpt_work *w) {
     gpt_session *s;
-    for (s = w->first; s; s = s->next)
-        if (s->last_logits >= w->logits && s->last_logits < w->logits + w->n_logit_row * w->m->hp.n_vocab)
-            s->last_logits = NULL;
+    for (s = w->first; s; s = s->next) {
+        s->n_draft = 0;
+        if (gpti_is_here(w, s->last_logits)) s->last_logits = NULL;
+    }
 }
 
 static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
@@ -7853,8 +7866,11 @@ static int gpti_begin_pass(gpt_work *w) {
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
         const size_t waiting = gpti_n_waiting(w, s);
         if (!n_first) n_first = waiting;
-        if (waiting == 1 && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless))
-            gpti_add_rows(w, s, 1);
+        if (waiting == 1 && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless)) {
+            s->n_draft = gpti_draft_rows(w, s, n_homeless);
+            n_homeless += s->n_draft + (s->n_draft && s->logits);
+            gpti_add_rows(w, s, 1 + s->n_draft);
+        }
     }
     room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
     while (share < room && gpti_share_rows(w, share + 1) <= room) share++;
@@ -7901,12 +7917,14 @@ static void gpti_end_pass(gpt_work *w) {
     gpti_pool_rows(w);
     for (i = 0; i < w->n_out; i++) {
         const gpti_row *r = &w->row[w->out_row[i]];
+        float *here = w->logits + (i - gpti_min(i, w->n_kept)) * w->m->hp.n_vocab;
         if (!r->s || r->position + 1 < r->s->n_token) continue;
-        r->s->last_logits = i < w->n_kept ? r->s->logits : w->logits + (i - w->n_kept) * w->m->hp.n_vocab;
+        if (r->position + 1 == r->s->n_token) r->s->last_logits = i < w->n_kept || r->s->logits ? r->s->logits : here;
+        if (r->position == r->s->n_token) r->s->draft_logits = here;
     }
     for (s = w->first; s; s = s->next) {
         if (!s->n_in_pass) continue;
-        s->n_past += s->n_in_pass; s->lent = 0;
+        s->n_past += s->n_in_pass - s->n_draft; s->lent = 0;
         s->n_in_pass = 0;
         if (s->doing != GPTI_EVALUATES || s->n_past < s->n_token) continue;
         if (s->choices.n) gpti_choices_next(s); else gpti_end_eval(s);
@@ -7916,7 +7934,7 @@ static void gpti_end_pass(gpt_work *w) {
 /* Its rows are computed again another time. */
 static void gpti_give_up_pass(gpt_work *w) {
     gpt_session *s;
-    for (s = w->first; s; s = s->next) s->n_in_pass = 0;
+    for (s = w->first; s; s = s->next) s->n_in_pass = s->n_draft = 0;
     w->cursor.active = 0;
 }
 
@@ -7925,6 +7943,7 @@ static void gpti_leave_pass(gpt_session *s) {
     gpt_work *w = s->w;
     size_t i;
     if (w->choosing == s) w->choosing = NULL;
+    s->n_draft = 0;
     if (!s->n_in_pass) return;
     s->n_in_pass = 0;
     w->cursor.active = 0;
@@ -7948,7 +7967,7 @@ static size_t gpti_n_computed(const gpt_session *s) {
     size_t layers, n = s->m->hp.n_layer;
     if (!s->n_in_pass) return s->n_past;
     layers = s->w->cursor.stage ? s->w->cursor.layer : 0;
-    return s->n_past + s->n_in_pass * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
+    return s->n_past + (s->n_in_pass - s->n_draft) * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
 }
 
 /* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. Texts
@@ -8075,6 +8094,8 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
     int                 think, thought;
     size_t              think_at;
+    /* guesses: tried at most, in the last pass, of them right; passes to go without, and before */
+    size_t              draft_len, drafted, draft_hits, draft_wait, draft_waited;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -8374,7 +8395,7 @@ static size_t gpti_held_before(const gpt_session *s, size_t n) {
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
     if (n < s->n_past) s->last_logits = NULL;
-    s->n_past = n; s->from = gpti_min(s->from, n);
+    s->n_past = n; s->from = gpti_min(s->from, n); s->n_draft = 0;
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
     s->origin = n & ~(size_t)15;
@@ -8592,6 +8613,7 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
     gpti_interrupt(s);
     if (to < s->n_past) gpti_go_back(s, to);
+    s->n_draft = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n;
     return GPT_OK;
@@ -8908,8 +8930,7 @@ static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, 
         c.score = (float *)(void *)(c.token + all);
     }
     c.n = n; c.base = text_end; c.params = *params;
-    if (s->last_logits < s->w->logits || s->last_logits >= s->w->logits + s->w->n_logit_row * s->m->hp.n_vocab)
-        c.last = s->last_logits;
+    if (!gpti_is_here(s->w, s->last_logits)) c.last = s->last_logits;
     c.lent = s->lent;
     gpti_sort(c.tail, n, sizeof *c.tail, gpti_tail_cmp, c.token);
     memcpy(s->token + text_end, ids, same * sizeof *ids);
@@ -12221,7 +12242,9 @@ static void gpti_finish(gpt_session *s, gpt_finish why) {
     if (fn == gpti_hand_out) gpti_hand_rest(s);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
-    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
+    if (s->logits && gpti_is_here(s->w, s->last_logits))        /* a guess's: to the text's own row */
+        s->last_logits = (float *)memcpy(s->logits, s->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
+    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1; s->n_draft = 0;
 }
 
 /* What does not go together, and a text that no way is short enough for; room: tokens that may come */
@@ -12335,6 +12358,46 @@ static int gpti_roll(gpt_session *s) {
     return 1;
 }
 
+/* Guesses at what follows the text, at most `most`, into the room behind it: what followed where its last tokens,
+ * as many of them as can be, at least two, came up last. How many are tried depends on how many were right: after a
+ * wrong one some tokens go by without. (Saxena 2023, "Prompt Lookup Decoding") */
+enum { GPTI_DRAFT_LOOK = 1 << 16, GPTI_DRAFT_MATCH = 16, GPTI_DRAFT_WAIT = 63 };
+static size_t gpti_draft(gpt_session *s, size_t most) {
+    gpti_generation *g = s->gen;
+    const size_t n = s->n_token, first = n > GPTI_DRAFT_LOOK ? n - GPTI_DRAFT_LOOK : 0;
+    size_t i, k, best = 1, at = 0;
+    if (g->drafted) {
+        if (g->drafted == g->draft_hits) g->draft_len *= 2;
+        else if (g->draft_hits) g->draft_len = g->draft_hits + 1;
+        else g->draft_len /= 2;
+        g->draft_wait = g->draft_hits ? 0 : gpti_min(2 * g->draft_waited + 1, GPTI_DRAFT_WAIT);
+        g->draft_waited = g->draft_wait; g->drafted = g->draft_hits = 0;
+    }
+    if (g->draft_wait) { g->draft_wait--; return 0; }
+    g->draft_len = gpti_min(gpti_max(g->draft_len, 2), g->params.n_draft);
+    most = gpti_min(most, g->draft_len);
+    for (i = n - 1; most && i-- > first && best < GPTI_DRAFT_MATCH;) {
+        for (k = 0; k <= i - first && k < GPTI_DRAFT_MATCH && s->token[i - k] == s->token[n - 1 - k]; k++) {}
+        if (k > best) { best = k; at = i + 1; }
+    }
+    for (k = 0; at && k < most && s->token[at + k] >= 0; k++) s->token[n + k] = s->token[at + k];
+    g->drafted = k;
+    return k;
+}
+
+/* The same for a pass that has n_homeless rows whose logits stay here: the others that take part need a place each. */
+static size_t gpti_draft_rows(gpt_work *w, gpt_session *s, size_t n_homeless) {
+    const gpti_generation *g = s->gen;
+    size_t most = gpti_n_free(s), n_other = 1, room = w->n_batch - w->n_row, here = w->n_logit_row - n_homeless;
+    const gpt_session *o;
+    if (s->doing != GPTI_GENERATES || !g->params.n_draft) return 0;
+    for (o = w->first; o; o = o->next) n_other += o != s && gpti_takes_part(w, o);
+    if (g->params.max_tokens > g->n_generated) most = gpti_min(most, g->params.max_tokens - g->n_generated - 1);
+    room = room > n_other ? room - n_other : 0;
+    here = here > n_other ? here - n_other : 0;
+    return gpti_draft(s, gpti_min(most, gpti_min(room, here)));
+}
+
 /* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
  * more fits. */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
@@ -12352,6 +12415,10 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     piece = gpti_shown(s, id, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
+    if (s->n_draft && s->token[s->n_token] == id && s->n_past == s->n_token) {     /* as guessed: it is computed */
+        s->n_past++; s->n_draft--; g->draft_hits++;
+        s->last_logits = s->draft_logits; s->draft_logits += s->m->hp.n_vocab;
+    } else s->n_draft = 0;
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
     n_stop = g->stream.n_stop;

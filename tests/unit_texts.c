@@ -485,6 +485,7 @@ static void op_write(slot *k) {
     size_t i;
     memset(&g, 0, sizeof g);
     g.max_tokens = below(8) ? 1 + below(12) : 0;
+    if (below(3)) g.n_draft = 1 + below(16);
     g.ignore_end = (int)below(2);
     for (i = 0; i < 3; i++) stop[i] = stop_strings[below(9)];
     if (with_text && !below(3)) { g.stop = stop; g.n_stop = 1 + below(3); }
@@ -509,6 +510,7 @@ static void op_write(slot *k) {
     memcpy(&k->ref->gen->stream, &k->s->gen->stream, sizeof k->ref->gen->stream);
     k->ref->gen->stale = k->s->gen->stale;
     k->ref->n_dropped = k->s->n_dropped;        /* draws count what has gone */
+    g.n_draft = 0;
     want = gpt_generate(k->ref, prompt, &g, hear, &k->want_says, &err);
     if (!want) {
         gpt_session_info_get(k->ref, &info);
