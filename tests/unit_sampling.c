@@ -20,6 +20,7 @@ enum { N = 50000 };
 static float logits[N];
 static gpti_candidate cand[N], naive[N];
 static gpt_token text[200000];
+static const gpti_tokenizer *tok;
 
 static uint32_t rng_state = 1;
 static uint32_t rng(void) { return (uint32_t)(gpti_mix64(rng_state++) >> 32); }
@@ -32,25 +33,41 @@ static gpt_sample_params params(float temperature) {
     return p;
 }
 
-static size_t cut_of(gpti_candidate *c, size_t n, float max, const gpt_sample_params *p) {
+/* A choice from l[n] with candidates in c, to be led by hand. */
+static gpti_choice choice(const float *l, size_t n, const gpt_sample_params *p, const gpt_token *history, size_t n_history,
+                          gpti_candidate *c) {
     gpti_choice t;
+    gpti_str unknown;
     memset(&t, 0, sizeof t);
-    t.n = t.n_all = n;
-    t.best.logit = max;
-    for (t.step = GPTI_CHOOSE_TOP_K; t.step < GPTI_CHOOSE_DRAW;) gpti_truncate(&t, c, p);
-    return t.n;
+    t.p = p; t.logits = l; t.n_vocab = n; t.history = history; t.n_history = n_history; t.c = c; t.tok = tok;
+    t.breakers = p->dry_breakers ? p->dry_breakers : GPTI_BREAK_AT;
+    t.order = gpti_order_on(gpti_order(p->samplers, &unknown), p);
+    return t;
 }
 
 /* The steps of gpti_sample_logits up to the draw: weights in c, their number returned. */
 static size_t distribution(const float *l, size_t n, const gpt_sample_params *p, const gpt_token *history,
                            size_t n_history, gpti_candidate *c, double *sum) {
-    float max;
-    n = gpti_candidates(c, l, n, p, history, n_history);
-    if (n == 0) return 0;
-    max = gpti_best_one(c, n).logit;
-    n = cut_of(c, n, max, p);
-    *sum = gpti_softmax_sum(c, n, max, p->temperature, 1);
-    return n;
+    gpti_choice t = choice(l, n, p, history, n_history, c);
+    gpti_candidates(&t);
+    while (t.n && t.order) gpti_walk(&t);
+    if (t.n) *sum = gpti_softmax_sum(c, t.n, t.best.logit, 1.0f, 1);
+    return t.n;
+}
+
+static size_t penalised(const float *l, size_t n, const gpt_sample_params *p, const gpt_token *h, size_t n_h) {
+    gpti_choice t = choice(l, n, p, h, n_h, cand);
+    gpti_candidates(&t);
+    if ((t.order & 15) == GPTI_DO_PENALTIES) gpti_walk(&t);
+    return t.n;
+}
+
+static size_t cut_of(size_t n, const gpt_sample_params *p) {
+    static float l[1000];
+    double sum;
+    size_t i;
+    for (i = 0; i < n; i++) l[cand[i].id] = cand[i].logit;
+    return distribution(l, n, p, NULL, 0, cand, &sum);
 }
 
 static void test_goldens(void) {
@@ -104,7 +121,7 @@ static void test_order(void) {
             p.top_p = 0.001f + (float)(rng() % 998) / 1000.0f;
             for (want = 0; want < n && head < p.top_p * sum; want++) head += exp(naive[want].logit - naive[0].logit);
             if (fabs(head / sum - p.top_p) < 1e-5) continue;    /* rounding decides */
-            i = cut_of(cand, n, naive[0].logit, &p);
+            i = cut_of(n, &p);
             cut += i != want;
             while (i-- > 0) cut += cand[i].id != naive[i].id;
         }
@@ -131,22 +148,22 @@ static void test_greedy(void) {
     gpt_sample_params p = params(0.0f);
     gpt_bias bias[4];
     gpt_token h[3] = { 1, 1, 3 };
-    CHECK(gpti_sample_logits(a, 6, NULL, NULL, 0, 0, NULL) == 1, "ties go to the lowest id");
+    CHECK(gpti_sample_logits(a, 6, NULL, NULL, 0, 0, NULL, NULL) == 1, "ties go to the lowest id");
     p.top_k = 2;
     p.seed = 7;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, NULL) == 1, "cuts change nothing at temperature 0");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, NULL, NULL) == 1, "cuts change nothing at temperature 0");
     p.repeat_penalty = 1.0f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, NULL) == 1, "a penalty of 1 is off");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, NULL, NULL) == 1, "a penalty of 1 is off");
     p.repeat_penalty = 1.5f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 5, "seen tokens 1 and 3 become 2.0");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand, NULL) == 5, "seen tokens 1 and 3 become 2.0");
     p.repeat_penalty = 0.0f;
     p.frequency_penalty = 0.05f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 3, "1 was seen twice, 3 once");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand, NULL) == 3, "1 was seen twice, 3 once");
     p.frequency_penalty = 0.0f;
     p.presence_penalty = 0.2f;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 5, "1 and 3 were seen");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand, NULL) == 5, "1 and 3 were seen");
     p.penalty_last_n = 1;
-    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand) == 1, "the last token alone is 3");
+    CHECK(gpti_sample_logits(a, 6, &p, h, 3, 0, cand, NULL) == 1, "the last token alone is 3");
     p = params(0.0f);
     bias[0].token = 1; bias[0].bias = -INFINITY;
     bias[1].token = 2; bias[1].bias = 5.5f;
@@ -154,13 +171,13 @@ static void test_greedy(void) {
     bias[3].token = 6; bias[3].bias = 9.0f;
     p.bias = bias;
     p.n_bias = 4;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 2, "-2 + 5.5 wins; ids out of range are ignored");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand, NULL) == 2, "-2 + 5.5 wins; ids out of range are ignored");
     p.n_bias = 1;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 3, "1 is banned");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand, NULL) == 3, "1 is banned");
     bias[0].token = bias[1].token = 0;
     bias[0].bias = bias[1].bias = 1.5f;
     p.n_bias = 2;
-    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand) == 0, "biases of one token add up");
+    CHECK(gpti_sample_logits(a, 6, &p, NULL, 0, 0, cand, NULL) == 0, "biases of one token add up");
 }
 
 static void test_penalty_formula(void) {
@@ -170,15 +187,15 @@ static void test_penalty_formula(void) {
     p.repeat_penalty = 2.0f;
     p.frequency_penalty = 0.25f;
     p.presence_penalty = 0.5f;
-    CHECK(gpti_candidates(cand, a, 3, &p, h, 6) == 3, "three candidates");
+    CHECK(penalised(a, 3, &p, h, 6) == 3, "three candidates");
     CHECK(cand[0].logit == -0.25f, "2 / 2 - 3 * 0.25 - 0.5 gave %g", cand[0].logit);
     CHECK(cand[1].logit == -4.75f, "-2 * 2 - 0.25 - 0.5 gave %g", cand[1].logit);
     CHECK(cand[2].logit == 1.0f, "unseen 1 gave %g", cand[2].logit);
     for (p.seed = 0; p.seed < 70; p.seed++) text[p.seed] = p.seed < 6 ? 0 : 1;
-    CHECK(gpti_candidates(cand, a, 3, &p, text, 70) == 3 && cand[0].logit == 2.0f && cand[1].logit == -20.5f,
+    CHECK(penalised(a, 3, &p, text, 70) == 3 && cand[0].logit == 2.0f && cand[1].logit == -20.5f,
           "by default the last 64 count, expected logits 2 and -20.5, found %g and %g", cand[0].logit, cand[1].logit);
     p.penalty_last_n = -1;
-    (void)gpti_candidates(cand, a, 3, &p, text, 70);
+    (void)penalised(a, 3, &p, text, 70);
     CHECK(cand[0].logit == -1.0f, "negative: the whole text counts, found %g", cand[0].logit);
 }
 
@@ -206,9 +223,9 @@ static void test_hostile(void) {
         p.top_p = v[rng() % V];
         p.min_p = v[rng() % V];
         p.seed = rng();
-        id = gpti_sample_logits(a, n, &p, h, rng() % 6, 0, cand);
+        id = gpti_sample_logits(a, n, &p, h, rng() % 6, 0, cand, NULL);
         bad += id < 0 || (size_t)id >= n;
-        differ += gpti_sample_logits(a, n, &p, h, 0, 0, cand) != gpti_sample_logits(a, n, &p, h, 0, 0, cand);
+        differ += gpti_sample_logits(a, n, &p, h, 0, 0, cand, NULL) != gpti_sample_logits(a, n, &p, h, 0, 0, cand, NULL);
     }
     CHECK(bad == 0, "%d ids out of range", bad);
     CHECK(differ == 0, "%d draws not reproducible", differ);
@@ -216,15 +233,15 @@ static void test_hostile(void) {
     for (i = 0; i < 2; i++) {
         gpt_sample_params p = params((float)i);
         p.top_p = 0.5f;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 0, "all NaN: lowest id");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand, NULL) == 0, "all NaN: lowest id");
         a[4] = -INFINITY;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 0, "NaN and -infinity: lowest id");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand, NULL) == 0, "NaN and -infinity: lowest id");
         a[4] = -3.0f;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 4, "the only number wins");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand, NULL) == 4, "the only number wins");
         a[7] = INFINITY;
-        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand) == 7, "infinity beats all");
-        CHECK(gpti_sample_logits(a, 1, &p, h, 0, 0, cand) == 0, "one candidate");
-        CHECK(gpti_sample_logits(a, 0, &p, h, 0, 0, cand) == -1, "no candidate");
+        CHECK(gpti_sample_logits(a, 9, &p, h, 0, 0, cand, NULL) == 7, "infinity beats all");
+        CHECK(gpti_sample_logits(a, 1, &p, h, 0, 0, cand, NULL) == 0, "one candidate");
+        CHECK(gpti_sample_logits(a, 0, &p, h, 0, 0, cand, NULL) == -1, "no candidate");
         a[4] = a[7] = NAN;
     }
 }
@@ -238,7 +255,7 @@ static void test_draw(void) {
     uint64_t hash = 0;
     for (i = 0; i < 40000; i++) {           /* seeds and positions alike are independent draws */
         p.seed = (uint64_t)(i / 200);
-        count[gpti_sample_logits(a, 4, &p, NULL, (size_t)(i % 200), 0, cand)]++;
+        count[gpti_sample_logits(a, 4, &p, NULL, (size_t)(i % 200), 0, cand, NULL)]++;
     }
     for (i = 0; i < 4; i++) chi += (count[i] - 40000 * e[i]) * (count[i] - 40000 * e[i]) / (40000 * e[i]);
     CHECK(chi < 16.27, "chi square of 3 degrees is %g", chi);              /* 1 in 1000 */
@@ -260,7 +277,7 @@ static void test_draw(void) {
     p.repeat_penalty = 1.1f;
     for (i = 0; i < 1000; i++) logits[i] = rng_real(6.0f);
     for (i = 0; i < 500; i++) {
-        text[i] = gpti_sample_logits(logits, 1000, &p, text, (size_t)i, 0, cand);
+        text[i] = gpti_sample_logits(logits, 1000, &p, text, (size_t)i, 0, cand, NULL);
         hash = gpti_mix64(hash ^ (uint64_t)text[i]);
     }
     CHECK(hash == 0xED38B57AB49B5BDBu, "a seed gives another text than on other machines: %08x%08x",
@@ -281,7 +298,7 @@ static void test_large(void) {
         p.top_k = ks[round / 3];
         p.top_p = 0.999f;
         p.min_p = 0.01f;
-        bad += gpti_sample_logits(logits, N, &p, text, 200000, 0, cand) < 0;
+        bad += gpti_sample_logits(logits, N, &p, text, 200000, 0, cand, NULL) < 0;
     }
     CHECK(bad == 0, "%d draws failed", bad);
 }
