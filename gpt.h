@@ -7914,6 +7914,7 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
     /* candidates; those left; the best of them, in order, all or none between two samplers; those that make up head */
     size_t          n_all, n, sorted, n_head;
     double          sum, head;      /* of the weights of all, of the n_head best */
+    float           by;             /* what the draw divides logits by; 0 = 1 */
     float           shift;          /* of typ_p: distances are from here; the bits of the one looked for are */
     uint32_t        low, high;      /* between these */
     gpti_candidate  best;
@@ -11543,11 +11544,13 @@ static int gpti_temperature(gpti_choice *t) {
         at = low + (by + range - low) * at;
         by = !(at > FLT_MIN) ? FLT_MIN : at < FLT_MAX ? (float)at : FLT_MAX;
     }
-    for (i = 0; i < t->n; i++) {
-        const float x = (t->c[i].logit - t->best.logit) / by;
-        t->c[i].logit = x > -FLT_MAX ? x : -FLT_MAX;
+    t->by = by;
+    if (!(t->order >> 4)) return 0;             /* the last one: the draw divides, behind taking off the best */
+    for (t->by = 1.0f, i = 0; i < t->n; i++) {
+        const float x = t->c[i].logit / by;
+        t->c[i].logit = x < -FLT_MAX ? -FLT_MAX : x < FLT_MAX ? x : FLT_MAX;
     }
-    t->best.logit = 0.0f;
+    t->best = gpti_best_one(t->c, t->n);
     return 0;
 }
 
@@ -11645,8 +11648,8 @@ static int gpti_choose(gpti_choice *t, gpt_token *id) {
     if (t->order) { gpti_walk(t); return 1; }
     *id = t->best.id;
     if (!(t->p->temperature > 0.0f)) return 0;
-    /* c[i].logit becomes the weight e^(logit - best); the best weighs 1 */
-    sum = gpti_softmax_sum(c, t->n, t->best.logit, 1.0f, 1);
+    /* c[i].logit becomes the weight e^((logit - best) / by); the best weighs 1 */
+    sum = gpti_softmax_sum(c, t->n, t->best.logit, t->by > 0.0f ? t->by : 1.0f, 1);
     draw = gpti_uniform(t->p->seed, t->n_dropped + t->n_history) * sum;
     for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;

@@ -16,6 +16,18 @@ static const golden_row golden[] = {
 #include "golden/sampling.inc"
 };
 
+typedef struct order_row {
+    const char *samplers, *breakers;
+    int n_vocab, n_history, top_k, allowed, last_n;
+    float p[13], logits[32];
+    gpt_token history[48];
+    double prob[32];
+} order_row;
+
+static const order_row orders[] = {
+#include "golden/samplers.inc"
+};
+
 enum { N = 50000 };
 static float logits[N];
 static gpti_candidate cand[N], naive[N];
@@ -51,7 +63,7 @@ static size_t distribution(const float *l, size_t n, const gpt_sample_params *p,
     gpti_choice t = choice(l, n, p, history, n_history, c);
     gpti_candidates(&t);
     while (t.n && t.order) gpti_walk(&t);
-    if (t.n) *sum = gpti_softmax_sum(c, t.n, t.best.logit, 1.0f, 1);
+    if (t.n) *sum = gpti_softmax_sum(c, t.n, t.best.logit, t.by > 0.0f ? t.by : 1.0f, 1);
     return t.n;
 }
 
@@ -90,6 +102,35 @@ static void test_goldens(void) {
         CHECK(n == want, "case %d: %d candidates, transformers has %d", (int)r, (int)n, (int)want);
         CHECK(off < 2e-6, "case %d: a probability is off by %g", (int)r, off);
     }
+}
+
+/* Against llama.cpp, each sampler alone and many in orders of their own. */
+static void test_orders(void) {
+    gpt_model *m;
+    gpt_error err;
+    size_t r, i, n, want;
+    if (gpt_model_load(&m, "examples/models/stories.gguf", NULL, &err)) { CHECK(0, "%s", err.msg); return; }
+    for (r = 0; r < sizeof orders / sizeof orders[0]; r++) {
+        const order_row *g = &orders[r];
+        gpt_sample_params p = params(g->p[5]);
+        double sum, off = 0.0;
+        p.penalty_last_n = -1; p.samplers = g->samplers; p.dry_breakers = g->breakers;
+        p.top_k = g->top_k; p.dry_allowed_length = g->allowed; p.dry_last_n = g->last_n;
+        p.repeat_penalty = g->p[0]; p.frequency_penalty = g->p[1]; p.presence_penalty = g->p[2]; p.top_p = g->p[3];
+        p.min_p = g->p[4]; p.top_n_sigma = g->p[6]; p.typical_p = g->p[7]; p.xtc_threshold = g->p[8]; p.xtc_probability = 1.0f;
+        p.dry_multiplier = g->p[9]; p.dry_base = g->p[10]; p.dynatemp_range = g->p[11]; p.dynatemp_exponent = g->p[12];
+        tok = &m->tok;
+        n = distribution(g->logits, (size_t)g->n_vocab, &p, g->history, (size_t)g->n_history, cand, &sum);
+        tok = NULL;
+        for (i = want = 0; i < (size_t)g->n_vocab; i++) want += g->prob[i] > 0.0;
+        for (i = 0; i < n; i++) {
+            const double d = fabs(cand[i].logit / sum - g->prob[cand[i].id]);
+            off = d > off || g->prob[cand[i].id] == 0.0 ? d + (g->prob[cand[i].id] == 0.0) : off;
+        }
+        CHECK(n == want, "case %d, %s: %d candidates, llama.cpp has %d", (int)r, g->samplers, (int)n, (int)want);
+        CHECK(off < 2e-6, "case %d, %s: a probability is off by %g", (int)r, g->samplers, off);
+    }
+    gpt_model_free(m);
 }
 
 static int by_preference(const void *a, const void *b) {
@@ -304,7 +345,7 @@ static void test_large(void) {
 }
 
 static const test tests[] = {
-    { "goldens", test_goldens }, { "order", test_order }, { "greedy", test_greedy },
+    { "goldens", test_goldens }, { "orders", test_orders }, { "order", test_order }, { "greedy", test_greedy },
     { "penalty_formula", test_penalty_formula }, { "hostile", test_hostile }, { "draw", test_draw },
     { "large", test_large }, { "largest", test_largest }, { NULL, NULL }
 };
