@@ -263,6 +263,17 @@ static void test_hostile(void) {
         p.presence_penalty = v[rng() % V];
         p.top_p = v[rng() % V];
         p.min_p = v[rng() % V];
+        if (round & 1) {
+            const uint32_t before = rng_state;      /* the draws of test_draw come later */
+            static const char *const order[] = { NULL, "", "temperature;xtc;typ_p;top_k", "min_p;penalties;dry;top_p;top_p", ";x;;xtc" };
+            p.samplers = order[rng() % 5];
+            p.top_n_sigma = v[rng() % V]; p.typical_p = v[rng() % V];
+            p.xtc_probability = v[rng() % V]; p.xtc_threshold = v[rng() % V];
+            p.dry_multiplier = v[rng() % V]; p.dry_base = v[rng() % V];
+            p.dry_allowed_length = ints[rng() % 6]; p.dry_last_n = ints[rng() % 6]; p.no_repeat_ngram = ints[rng() % 6];
+            p.dynatemp_range = v[rng() % V]; p.dynatemp_exponent = v[rng() % V];
+            rng_state = before;
+        }
         p.seed = rng();
         id = gpti_sample_logits(a, n, &p, h, rng() % 6, 0, cand, NULL);
         bad += id < 0 || (size_t)id >= n;
@@ -344,10 +355,152 @@ static void test_large(void) {
     CHECK(bad == 0, "%d draws failed", bad);
 }
 
+/* The kept ids of a distribution, as bits. */
+static unsigned kept(const float *l, size_t n, const gpt_sample_params *p) {
+    double sum;
+    unsigned bits = 0;
+    size_t m = distribution(l, n, p, NULL, 0, cand, &sum);
+    while (m-- > 0) bits |= 1u << cand[m].id;
+    return bits;
+}
+
+/* What went wrong elsewhere. */
+static void test_known_faults(void) {
+    static const float x[4] = { 3.0f, 2.0f, 1.0f, -9.0f }, half[3] = { -0.6931472f, -1.2039728f, -1.6094379f }, two[2] = { 2.0f, -2.0f };
+    static const gpt_token once[1] = { 0 };
+    gpt_sample_params p = params(1.0f);
+    int i, differ = 0;
+    p.xtc_probability = 1.0f;
+    CHECK(kept(x, 4, &p) == 14, "threshold 0 is 0.1: only the first goes");
+    p.xtc_threshold = 0.1f; CHECK(kept(x, 4, &p) == 14, "only the first goes");
+    p.xtc_threshold = 0.6f; CHECK(kept(x, 4, &p) == 15, "fewer than two are above");
+    p.xtc_threshold = 0.05f; CHECK(kept(x, 4, &p) == 12, "the first and second go");
+    p.xtc_threshold = 1e-30f; CHECK(kept(x, 4, &p) == 8, "one stays");
+    p = params(1.0f);
+    p.typical_p = 0.25f; CHECK(kept(half, 3, &p) == 2, "only the second");
+    for (i = 0; i < 100; i++) {
+        size_t k;
+        for (k = 0; k < 300; k++) logits[k] = rng_real(3.0f);
+        p = params(1e-5f); p.typical_p = 0.9999f; p.seed = (uint64_t)i;
+        differ += gpti_sample_logits(logits, 300, &p, NULL, 0, 0, cand, NULL) != (gpt_token)gpti_largest(logits, 300);
+    }
+    CHECK(differ == 0, "typical .9999, temperature towards 0: %d of 100 are not the likeliest", differ);
+    p = params(1.0f);
+    p.repeat_penalty = 1.1f;
+    for (i = 0; i < 20; i++) text[i] = 0;
+    penalised(two, 2, &p, text, 20); CHECK(fabs(cand[0].logit - 2 / 1.1) < 1e-6, "20 times is as once: %g", cand[0].logit);
+    for (i = 0; i < 20; i++) text[i] = 1;
+    penalised(two, 2, &p, text, 20); CHECK(fabs(cand[1].logit + 2.2) < 1e-6, "less is less: %g", cand[1].logit);
+    for (i = 20; i < 84; i++) text[i] = 1;
+    text[0] = 0;
+    penalised(two, 2, &p, text, 84); CHECK(cand[0].logit == 2.0f, "outside of the window: %g", cand[0].logit);
+    /* a temperature that is not named, no order, and a greedy choice */
+    p = params(0.01f); p.samplers = "top_k"; p.top_k = 2; CHECK(kept(x, 4, &p) == 3, "two");
+    for (i = differ = 0; i < 200; i++) { p.seed = (uint64_t)i; differ += gpti_sample_logits(x, 4, &p, NULL, 0, 0, cand, NULL) == 1; }
+    CHECK(differ > 30 && differ < 80, "without temperature in the order: %d of 200, expected 54", differ);
+    p = params(0.0f); p.samplers = ""; p.no_repeat_ngram = 1; CHECK(gpti_sample_logits(x, 4, &p, once, 1, 0, cand, NULL) == 0, "named off");
+    p.samplers = NULL; CHECK(gpti_sample_logits(x, 4, &p, once, 1, 0, cand, NULL) == 1, "the likeliest is in the text");
+    p.xtc_probability = 1.0f; p.typical_p = 0.1f; CHECK(gpti_sample_logits(x, 4, &p, once, 1, 0, cand, NULL) == 1, "greedy asks no filter");
+}
+
+/* DRY and no_repeat_ngram against looking at every place; with ids that are none. */
+static void test_repeats(void) {
+    enum { V = 5 };
+    static float flat[V];
+    size_t round, n, i, k, z, bad = 0, marked = 0;
+    for (round = 0; round < 20000; round++) {
+        gpt_sample_params p = params(1.0f), q = params(1.0f);
+        size_t most[V], window;
+        double want[V], sum;
+        int gone = 0, ids = 0;
+        n = rng() % 40;
+        for (i = 0; i < n; i++) text[i] = i > 6 && rng() % 4 ? text[i - 5 - rng() % 2] : (gpt_token)(rng() % (V + 2)) - (rng() % 9 == 0);
+        p.dry_multiplier = 0.5f; p.dry_base = 1.5f; p.dry_allowed_length = 1 + (int)(rng() % 4); p.dry_last_n = (int)(rng() % 3) * 12;
+        q.no_repeat_ngram = 1 + (int)(rng() % 5);
+        window = p.dry_last_n ? gpti_min(n, (size_t)p.dry_last_n) : n;
+        for (i = 0; i < V; i++) { most[i] = 0; want[i] = 1.0; }
+        for (k = 1; k < n; k++) {                               /* the text ends like what ends k before */
+            const gpt_token id = text[n - k];
+            for (z = 0; z + k < n && text[n - 1 - k - z] == text[n - 1 - z] && text[n - 1 - z] >= 0; z++) {}
+            if (id < 0 || id >= V) continue;
+            if (z + 1 >= (size_t)q.no_repeat_ngram) gone |= 1 << id;
+            if (k >= window) continue;
+            z = gpti_min(z, window - k);
+            if (z > most[id]) most[id] = z;
+        }
+        if (q.no_repeat_ngram == 1) for (i = 0; i < n; i++) if (text[i] >= 0 && text[i] < V) gone |= 1 << text[i];
+        for (i = 0, sum = 0; i < V; i++) {
+            if (most[i] >= (size_t)p.dry_allowed_length) { want[i] = exp(-0.5 * pow(1.5, (double)most[i] - p.dry_allowed_length)); marked++; }
+            sum += want[i];
+        }
+        for (i = 0; i < V; i++) want[i] /= sum;
+        k = distribution(flat, V, &p, text, n, cand, &sum);
+        bad += k != V;
+        for (i = 0; i < k; i++) bad += fabs(cand[i].logit / sum - want[cand[i].id]) > 1e-6;
+        k = distribution(flat, V, &q, text, n, cand, &sum);
+        for (i = 0; i < k; i++) ids |= 1 << cand[i].id;
+        bad += ids != (gone == (1 << V) - 1 ? 1 : (1 << V) - 1 - gone);
+        marked += gone != 0;
+    }
+    CHECK(bad == 0 && marked > 20000, "%d differ, of %d", (int)bad, (int)marked);
+    {
+        double sum;                                             /* a text of one token: at most 512 count, and nothing overflows */
+        gpt_sample_params p = params(1.0f);
+        for (i = 0; i < 200000; i++) text[i] = 3;
+        p.dry_multiplier = 1.0f; p.dry_base = 1.01f;
+        (void)distribution(flat, V, &p, text, 200000, cand, &sum);
+        CHECK(fabs(cand[3].logit / (double)cand[0].logit - exp(-pow(1.01, 510))) < 1e-9, "at most 512 count");
+        p.dry_base = 3e38f; p.dry_multiplier = 3e38f;
+        CHECK(gpti_sample_logits(flat, V, &p, text, 200000, 0, cand, NULL) != 3, "nothing overflows");
+        CHECK(gpti_sample_logits(flat, 4, &p, text, 200000, 0, cand, NULL) != 3, "nothing overflows");
+    }
+}
+
+/* 100,000 draws for each of many combinations fit the distribution, XTC at a probability too. */
+static void test_fit(void) {
+    enum { V = 24, N_DRAW = 100000 };
+    float l[V];
+    size_t round, i, k, n;
+    for (round = 0; round < 24; round++) {
+        gpt_sample_params p = params(0.9f), q;
+        double want[V], sum, chi = 0.0, share[2];
+        static int count[V];
+        int way, degrees = -1;
+        for (i = 0; i < V; i++) { l[i] = rng_real(2.0f); want[i] = 0; count[i] = 0; }
+        for (i = 0; i < 30; i++) text[i] = (gpt_token)(i % 7);
+        if (round & 1) { p.typical_p = 0.8f; p.dynatemp_range = 0.5f; }
+        if (round & 2) { p.top_n_sigma = 1.5f; p.no_repeat_ngram = 3; }
+        if (round & 4) { p.dry_multiplier = 0.7f; p.top_p = 0.9f; }
+        if (round & 8) { p.xtc_probability = 0.3f; p.xtc_threshold = 0.08f; }
+        if (round & 16) p.samplers = "temperature;xtc;dry;typ_p;min_p;top_n_sigma";
+        if (round & 16) p.min_p = 0.05f;
+        share[1] = p.xtc_probability; share[0] = 1 - share[1];
+        for (way = 0; way < 2; way++) {
+            q = p;
+            q.xtc_probability = (float)way;
+            n = distribution(l, V, &q, text, 30, cand, &sum);
+            for (i = 0; i < n; i++) want[cand[i].id] += share[way] * cand[i].logit / sum;
+        }
+        for (k = 0; k < N_DRAW; k++) {
+            p.seed = k + round * N_DRAW;
+            count[gpti_sample_logits(l, V, &p, text, 30, 0, cand, NULL)]++;
+        }
+        for (i = 0; i < V; i++) {
+            if (want[i] == 0) { CHECK(!count[i], "round %d: token %d was left out", (int)round, (int)i); continue; }
+            degrees++;
+            chi += (count[i] - N_DRAW * want[i]) * (count[i] - N_DRAW * want[i]) / (N_DRAW * want[i]);
+        }
+        /* Wilson & Hilferty 1931: 1 in 10,000 */
+        if (degrees > 0) CHECK(chi < degrees * pow(1 - 2.0 / (9 * degrees) + 3.72 * sqrt(2.0 / (9 * degrees)), 3),
+                               "round %d: chi square of %d degrees is %g", (int)round, degrees, chi);
+    }
+}
+
 static const test tests[] = {
     { "goldens", test_goldens }, { "orders", test_orders }, { "order", test_order }, { "greedy", test_greedy },
     { "penalty_formula", test_penalty_formula }, { "hostile", test_hostile }, { "draw", test_draw },
-    { "large", test_large }, { "largest", test_largest }, { NULL, NULL }
+    { "large", test_large }, { "known_faults", test_known_faults }, { "repeats", test_repeats }, { "fit", test_fit },
+    { "largest", test_largest }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
