@@ -11556,16 +11556,24 @@ static int gpti_temperature(gpti_choice *t) {
 
 /* In the default order. shifts: it changes logits and nothing else, so it may come ahead of a mask, and counts for a
  * greedy choice. To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2. its
- * function above, a row and a number here; 3. when it is on, in gpti_order_on; 4. its parameter in
- * gpti_save_generation. tests/unit_sampling.c tries it; its option is in examples/args.h. */
+ * function above, at its place of the default order here and in gpti_walk, and its number; 3. when it is on, in
+ * gpti_order_on; 4. its parameter in gpti_save_generation, with another GPTI_SAVE_VERSION. At most 15.
+ * tests/unit_sampling.c tries it; its option is in examples/args.h. */
 enum { GPTI_DO_PENALTIES = 1, GPTI_DO_NO_REPEAT, GPTI_DO_DRY, GPTI_DO_TOP_N_SIGMA, GPTI_DO_TOP_K, GPTI_DO_TYP_P,
        GPTI_DO_TOP_P, GPTI_DO_MIN_P, GPTI_DO_XTC, GPTI_DO_TEMPERATURE, GPTI_N_DO };
-static const struct { char name[15]; uint8_t shifts; int (*run)(gpti_choice *t); } gpti_samplers[GPTI_N_DO - 1] = {
-    { "penalties", 1, gpti_penalties }, { "penalties", 0, gpti_no_repeat }, { "dry", 1, gpti_dry },
-    { "top_n_sigma", 0, gpti_top_n_sigma }, { "top_k", 0, gpti_top_k }, { "typ_p", 0, gpti_typ_p },
-    { "top_p", 0, gpti_top_p }, { "min_p", 0, gpti_min_p }, { "xtc", 0, gpti_xtc },
-    { "temperature", 0, gpti_temperature }
+static const struct { char name[15]; uint8_t shifts; } gpti_samplers[GPTI_N_DO - 1] = {
+    { "penalties", 1 }, { "penalties", 0 }, { "dry", 1 }, { "top_n_sigma", 0 }, { "top_k", 0 }, { "typ_p", 0 },
+    { "top_p", 0 }, { "min_p", 0 }, { "xtc", 0 }, { "temperature", 0 }
 };
+
+/* The sampler whose turn it is. */
+static void gpti_walk(gpti_choice *t) {
+    int (*const run[GPTI_N_DO - 1])(gpti_choice *t) = {
+        gpti_penalties, gpti_no_repeat, gpti_dry, gpti_top_n_sigma, gpti_top_k, gpti_typ_p, gpti_top_p, gpti_min_p,
+        gpti_xtc, gpti_temperature };
+    if (run[(t->order & 15) - 1](t)) { t->part++; return; }
+    t->order >>= 4; t->part = 0;
+}
 
 #define GPTI_BREAK_AT "\n:\"*"
 
@@ -11616,12 +11624,6 @@ static uint64_t gpti_order_on(uint64_t order, const gpt_sample_params *p) {
         at += 4;
     }
     return left;
-}
-
-/* The sampler whose turn it is. */
-static void gpti_walk(gpti_choice *t) {
-    if (gpti_samplers[(t->order & 15) - 1].run(t)) { t->part++; return; }
-    t->order >>= 4; t->part = 0;
 }
 
 enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_WALK, GPTI_CHOOSE_SHIFT, GPTI_CHOOSE_ASK, GPTI_CHOOSE_MASK };

@@ -496,10 +496,127 @@ static void test_fit(void) {
     }
 }
 
+/* ---- In generations, with the bundled model ---- */
+
+typedef struct hooked { size_t calls, n_vocab; int push, polls; gpt_session *ended; } hooked;
+static void on_logits(void *user, const gpt_session *s, float *l, size_t n_vocab) {
+    hooked *h = (hooked *)user;
+    size_t n, i;
+    const gpt_token *ids = gpt_session_tokens(s, &n);
+    h->calls++;
+    h->n_vocab = n_vocab;
+    if (h->push >= 0) l[h->push] += 100.0f;
+    for (i = 0; i < n_vocab && h->push < 0; i++) l[i] = i == (size_t)ids[n - 1] / 2 ? 5.0f : -NAN;      /* by the text */
+    if (h->ended) gpt_end(h->ended);
+}
+static gpt_poll on_poll(void *user, size_t done, size_t total) { (void)user; (void)done; (void)total; return GPT_PAUSE; }
+
+static void test_generation(void) {
+    static gpt_token want[200];
+    static unsigned char save[1 << 16];
+    static const char *const ban[] = { "zq" };
+    static const gpt_bias back = { 7, -100.0f };
+    gpt_model *m;
+    gpt_session *s, *t, *frozen, *branch;
+    gpt_session_params sp;
+    gpt_generate_params g;
+    gpt_hooks pause;
+    gpt_error err;
+    hooked h;
+    size_t n, n_vocab, k;
+    int way, masked;
+    float *row;
+    memset(&sp, 0, sizeof sp); memset(&pause, 0, sizeof pause); memset(&h, 0, sizeof h);
+    sp.n_ctx = 128; pause.poll = on_poll;
+    if (gpt_model_load(&m, "examples/models/stories.gguf", NULL, &err)) { CHECK(0, "%s", err.msg); return; }
+    n_vocab = m->hp.n_vocab;
+    CHECK(!gpt_session_new(&s, m, &sp, &err) && !gpt_session_new(&t, m, &sp, &err) && !gpt_session_new(&frozen, m, &sp, &err), "%s", err.msg);
+    for (k = 0; k < 12; k++) {
+        masked = (int)(k + k / 4) & 1;
+        memset(&g, 0, sizeof g);
+        g.max_tokens = 20; g.ignore_end = 1; g.sample.seed = 5 + k; g.sample.temperature = k == 11 ? 0.0f : 1.1f;
+        if (masked) { g.ban = ban; g.n_ban = 1; }
+        if (k & 1) { g.sample.typical_p = 0.9f; g.sample.dry_multiplier = 0.8f; g.sample.dry_breakers = ".,"; g.sample.dry_last_n = 50; }
+        if (k & 2) { g.sample.xtc_probability = 0.5f; g.sample.xtc_threshold = 0.05f; g.sample.no_repeat_ngram = 2; g.sample.dynatemp_range = 0.4f; }
+        if (k & 4) { g.sample.top_n_sigma = 2.0f; g.sample.dry_base = 1.3f; g.sample.dry_allowed_length = 1; g.sample.dynatemp_exponent = 2.0f; }
+        if (k & 8) g.sample.samplers = "dry;top_k;temperature;penalties;xtc;typ_p";
+        if (k & 8) g.sample.top_k = 60;
+        for (way = 0; way < 4; way++) {                 /* in one go; in slices; with a hook that does nothing; saved after each step */
+            gpt_result r;
+            gpt_generate_params q = g;
+            const gpt_token *ids;
+            char order[64];
+            gpt_session_reset(s);
+            h.push = 7; h.calls = 0; h.ended = NULL;
+            if (way == 2) { q.logits = on_logits; q.logits_user = &h; h.push = 7; q.sample.bias = &back; q.sample.n_bias = 1; }
+            if (g.sample.samplers) { strcpy(order, g.sample.samplers); q.sample.samplers = order; }     /* copied: it may go */
+            gpt_session_hooks(s, way == 1 || way == 2 ? &pause : NULL, &err);
+            CHECK(!gpt_begin(s, "Once upon a time there was a dog. The dog", &q, NULL, NULL, &err), "%s", err.msg);
+            memset(order, 'x', sizeof order - 1);
+            while ((r = gpt_step(s, &err)) == GPT_MORE) if (way == 3) {
+                gpt_writer w;
+                gpt_reader rd;
+                gpt_session *x = s;
+                memset(&w, 0, sizeof w); memset(&rd, 0, sizeof rd);
+                w.user = save; w.size = sizeof save; rd.user = save; rd.size = gpt_session_save_bytes(s, GPT_SAVE_TOKENS);
+                CHECK(!gpt_session_save(s, GPT_SAVE_TOKENS, &w, &err) && !gpt_session_restore(t, &rd, &err) && !gpt_resume(t, NULL, NULL, NULL, &err), "%s", err.msg);
+                s = t; t = x;
+                gpt_session_reset(t);
+            }
+            CHECK(!r, "%s", err.msg);
+            ids = gpt_session_tokens(s, &n);
+            if (!way) memcpy(want, ids, n * sizeof *want);
+            CHECK(n > 20 && !memcmp(ids, want, n * sizeof *want), "row %d, mask %d, way %d: another text", (int)k, masked, way);
+            if (way == 2) CHECK(h.calls == 20 && h.n_vocab == n_vocab, "the hook was called %d times for 20 tokens", (int)h.calls);
+        }
+    }
+    /* the hook alone decides, greedy and by a draw; the row of the session, and a frozen one's, stay as they are */
+    memset(&g, 0, sizeof g);
+    g.logits = on_logits; g.logits_user = &h; g.max_tokens = 6; h.push = -1;
+    CHECK(!gpt_eval(frozen, want, 12, &err) && !gpt_session_freeze(frozen, &err), "%s", err.msg);
+    sp.prefix = frozen;
+    CHECK(!gpt_session_new(&branch, m, &sp, &err), "%s", err.msg);
+    row = (float *)malloc(n_vocab * sizeof *row);
+    for (way = 0; row && way < 4; way++) {
+        gpt_session *u = way < 2 ? branch : s;
+        g.sample.temperature = (float)(way & 1);
+        h.calls = 0;
+        if (way < 2) CHECK(!gpt_session_rewind(u, 12, &err), "%s", err.msg);
+        else { gpt_session_reset(u); CHECK(!gpt_eval(u, want, 12, &err), "%s", err.msg); }
+        memcpy(row, u->last_logits, n_vocab * sizeof *row);
+        g.max_tokens = 1;
+        CHECK(!gpt_generate(u, NULL, &g, NULL, NULL, &err) && u->token[12] == want[11] / 2 && h.calls == 1, "way %d: token %d after %d calls, expected %d", way, (int)u->token[12], (int)h.calls, (int)want[11] / 2);
+        if (way < 2) CHECK(!memcmp(frozen->last_logits, row, n_vocab * sizeof *row), "a frozen row is another");
+        CHECK(!gpt_session_rewind(u, 12, &err) && !gpt_eval(u, NULL, 0, &err) && !memcmp(u->last_logits, row, n_vocab * sizeof *row), "the row is another");
+    }
+    free(row);
+    h.ended = s;                                        /* ends the generation from within */
+    g.max_tokens = 9;
+    CHECK(!gpt_generate(s, NULL, &g, NULL, NULL, &err) && s->n_token <= 13, "gpt_end in the hook: %d tokens, %s", (int)s->n_token, err.msg);
+    memset(&g, 0, sizeof g);
+    g.sample.samplers = "top_k;top_q;min_p";
+    CHECK(gpt_begin(s, NULL, &g, NULL, NULL, &err) == GPT_E_ARG && strstr(err.msg, "'top_q'"), "%s", err.msg);
+    CHECK(gpt_generate(s, NULL, &g, NULL, NULL, &err) == GPT_E_ARG, "%s", err.msg);
+    CHECK(!gpt_eval(s, want, 3, &err) && gpt_sample(s, &g.sample) >= 0, "gpt_sample passes over it");
+    g.sample.samplers = NULL;
+    CHECK(!gpt_begin(s, NULL, &g, NULL, NULL, &err), "%s", err.msg);
+    g.sample.samplers = "temp";
+    CHECK(gpt_resume(s, &g, NULL, NULL, &err) == GPT_E_ARG && strstr(err.msg, "'temp'"), "%s", err.msg);
+    g.sample.samplers = NULL;
+    g.sample.dry_breakers = "0123456789012345678901234567890123456789012345678901234567890123";
+    CHECK(gpt_resume(s, &g, NULL, NULL, &err) == GPT_E_ARG && strstr(err.msg, "63"), "%s", err.msg);
+    gpt_session_free(branch);
+    gpt_session_free(frozen);
+    gpt_session_free(s);
+    gpt_session_free(t);
+    gpt_model_free(m);
+}
+
 static const test tests[] = {
     { "goldens", test_goldens }, { "orders", test_orders }, { "order", test_order }, { "greedy", test_greedy },
     { "penalty_formula", test_penalty_formula }, { "hostile", test_hostile }, { "draw", test_draw },
     { "large", test_large }, { "known_faults", test_known_faults }, { "repeats", test_repeats }, { "fit", test_fit },
+    { "generation", test_generation },
     { "largest", test_largest }, { NULL, NULL }
 };
 
