@@ -586,9 +586,10 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
 
 /* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else
  * than GPT_MORE. A step returns when poll says GPT_PAUSE (in the middle of a forward pass if need
- * be) or, at the latest, after one token; in a batch gpt_work_step is meant. Stop strings are copied;
- * fn, the hook and the sampling bias must stay valid. gpt_end gives up early, with GPT_FINISH_HOST: fn gets what
- * was held back, the text stays; a blocking gpt_eval or gpt_score, from a hook, with GPT_E_CANCELLED.
+ * be) or, at the latest, after one token and what was forced or guessed along with it; in a batch
+ * gpt_work_step is meant. Stop strings are copied; fn, the hook and the sampling bias must stay valid. gpt_end
+ * gives up early, with GPT_FINISH_HOST: fn gets what was held back, the text stays; a blocking gpt_eval or
+ * gpt_score, from a hook, with GPT_E_CANCELLED.
  * A reset, rewind, restore or free ends it too; other calls answer GPT_E_STATE. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
