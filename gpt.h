@@ -8840,21 +8840,18 @@ static unsigned gpti_prompt_flags(const gpt_session *s, int special) {
 
 typedef struct gpti_tail { uint32_t index, n, bytes, at; } gpti_tail;   /* at: of the first of its n tokens */
 
+/* Tokens at the beginning that two tails have in common */
+static size_t gpti_tails_same(const gpti_tail *a, const gpti_tail *b, const gpt_token *token) {
+    size_t k = 0;
+    while (k < a->n && k < b->n && token[a->at + k] == token[b->at + k]) k++;
+    return k;
+}
 static int gpti_tail_cmp(const void *a, const void *b, const void *ctx) {
     const gpti_tail *x = (const gpti_tail *)a, *y = (const gpti_tail *)b;
     const gpt_token *token = (const gpt_token *)ctx;
-    uint32_t i = 0;
-    while (i < x->n && i < y->n && token[x->at + i] == token[y->at + i]) i++;
+    const size_t i = gpti_tails_same(x, y, token);
     if (i < x->n && i < y->n) return token[x->at + i] < token[y->at + i] ? -1 : 1;
     return x->n != y->n ? (x->n < y->n ? -1 : 1) : x->index < y->index ? -1 : 1;
-}
-
-/* Tokens at the beginning that tails i and j have in common */
-static size_t gpti_tails_same(const gpti_choices *c, size_t i, size_t j) {
-    const gpti_tail *a = &c->tail[i], *b = &c->tail[j];
-    size_t k = 0;
-    while (k < a->n && k < b->n && c->token[a->at + k] == c->token[b->at + k]) k++;
-    return k;
 }
 
 /* The logits in front of token next of the text score that token of the tail under way, and of all behind it that
@@ -8864,7 +8861,7 @@ static void gpti_choices_score(gpt_session *s, const float *logits, size_t next)
     const gpti_total total = gpti_log_sum(logits, s->m->hp.n_vocab);
     const size_t d = next - s->base, now = c->at - 1;
     size_t i;
-    for (i = now; i < c->n && gpti_tails_same(c, now, i) >= d; i++)
+    for (i = now; i < c->n && gpti_tails_same(&c->tail[now], &c->tail[i], c->token) >= d; i++)
         if (d < c->tail[i].n)
             c->score[c->tail[i].at + d] = (float)gpti_log_p(total, logits[c->token[c->tail[i].at + d]]);
 }
@@ -8905,7 +8902,7 @@ static void gpti_choices_next(gpt_session *s) {
     gpti_choices *c = &s->choices;
     for (; c->at < c->n; c->at++) {
         const gpti_tail *t = &c->tail[c->at];
-        const size_t keep = s->base + (c->at ? gpti_tails_same(c, c->at - 1, c->at) : 0);
+        const size_t keep = s->base + (c->at ? gpti_tails_same(t - 1, t, c->token) : 0);
         const int ready = !c->at && s->n_past == s->base && s->base == c->base && c->last && !c->lent;
         size_t to = gpti_held_before(s, c->at || ready || s->n_past < s->base ? keep : keep - 1);
         memcpy(s->token + s->base, c->token + t->at, t->n * sizeof *c->token);
@@ -8922,8 +8919,8 @@ static void gpti_choices_next(gpt_session *s) {
     s->doing = GPTI_IDLE; s->result = GPT_OK;
 }
 
-/* As far as the choices' tails, with room for ids [n_ctx] and all of the text; nothing has changed if it fails. Two
- * rounds: how many tokens there are, then the tokens. */
+/* The tails are cut and stored; text begins with the prompt and has room for any choice behind it, ids and id are
+ * [n_ctx]. Two rounds: how many tokens there are, then the tokens. Nothing has changed if it fails. */
 static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, const char *const *choice, size_t n,
                                    gpt_token *ids, gpt_token *id, const gpt_choose_params *params, gpt_error *err) {
     const gpti_tokenizer *t = &s->m->tok;

@@ -4,21 +4,9 @@
 #define GPT_IMPLEMENTATION
 #endif
 #include "gpt.h"
-
-#include <stdio.h>
-#include <string.h>
+#include "test.h"
 
 enum { MOST = 64, LINE = 1 << 16 };
-
-static char *unescape(char *s) {
-    char *in = s, *out = s;
-    for (; *in; in++) {
-        if (*in == '\\') { in++; *out++ = *in == 'n' ? '\n' : *in == 'r' ? '\r' : *in == 't' ? '\t' : *in; }
-        else *out++ = *in;
-    }
-    *out = 0;
-    return s;
-}
 
 int main(int argc, char **argv) {
     static char line[LINE];
@@ -39,7 +27,7 @@ int main(int argc, char **argv) {
         while (at && n <= MOST) {
             char *tab = strchr(at, '\t');
             if (tab) *tab++ = 0;
-            field[n++] = unescape(at);
+            field[n++] = test_unescape(at);
             at = tab;
         }
         if (gpt_choose(s, field[0], (const char *const *)field + 1, n - 1, NULL, out, &best, &err)) {

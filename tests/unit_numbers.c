@@ -83,7 +83,6 @@ static const char *const prompts[] = { "Once upon a time there was a boy. He was
 
 static void test_choices(void) {
     gpt_model *m = story();
-    const uint32_t n_vocab = info_of(m).n_vocab;
     size_t round, i, n, n_row, want_row, best, n_before, n_text;
     gpt_token before[32];
     gpt_error err;
@@ -130,7 +129,6 @@ static void test_choices(void) {
         CHECK(!gpt_eval(s, before, n_before ? 1 : 0, &err), "%s", err.msg);
         gpt_session_free(s);
     }
-    (void)n_vocab;
     gpt_model_free(m);
 }
 
@@ -417,7 +415,7 @@ static void test_drafts(void) {
         gpt_session *s[2];
         gpt_session_params sp = { 0 };
         gpt_session_info info[2];
-        gpt_token ids[40], next;
+        gpt_token ids[40];
         gpt_generate_params g = { 0 };
         gpt_hooks hooks = { 0 };
         snprintf(path, sizeof path, "tests/golden/model/%s.gguf", more[k]);
@@ -443,8 +441,6 @@ static void test_drafts(void) {
         CHECK(!memcmp(gpt_session_tokens(s[0], NULL), gpt_session_tokens(s[1], NULL), n * sizeof *ids), "%s, kv %u: another text with %u drafts", more[k], (unsigned)kv, (unsigned)g.n_draft);
         for (i = 0; i < 2; i++) CHECK(!gpt_eval(s[i], ids, 1, &err), "%s", err.msg);
         if (!sp.no_logits) CHECK(!memcmp(gpt_logits(s[0]), gpt_logits(s[1]), info_of(m).n_vocab * sizeof(float)), "%s, kv %u: other logits behind %u drafts", more[k], (unsigned)kv, (unsigned)g.n_draft);
-        next = sp.no_logits ? 0 : gpt_sample(s[0], NULL);
-        CHECK(next >= 0, "a token");
         n_right += n_rows[1] > n_rows[0];
         gpt_session_free(s[0]); gpt_session_free(s[1]);
         gpt_model_free(m);
