@@ -444,7 +444,7 @@ static void op_eval(slot *k) {
     gpt_token ids[N_CTX + 8];
     const size_t n = below(3) ? below(12) : below(40), room_left = most_tokens(k) - k->now.n;
     const int kind = (int)below(4), scores = kind & 1, slices = kind >> 1;
-    gpt_eval_params ep;
+    gpt_eval_params ep = { 0 };
     gpt_error err;
     gpt_result r, want = GPT_OK;
     random_ids(ids, n);
@@ -478,6 +478,7 @@ static void op_write(slot *k) {
     static const char *const prompts[] = { "", "", "", "a", " b", "ab", "\xC3\xA9", "a\n", "  a b", "aaaab" };
     const char *prompt = with_text ? prompts[below(10)] : "", *stop[3];
     const int slices = (int)below(3);
+    uint32_t n_draft;
     gpt_generate_params g;
     gpt_session_info info;
     gpt_error err;
@@ -485,6 +486,7 @@ static void op_write(slot *k) {
     size_t i;
     memset(&g, 0, sizeof g);
     g.max_tokens = below(8) ? 1 + below(12) : 0;
+    n_draft = below(3) ? 1 + below(16) : 0;
     g.ignore_end = (int)below(2);
     for (i = 0; i < 3; i++) stop[i] = stop_strings[below(9)];
     if (with_text && !below(3)) { g.stop = stop; g.n_stop = 1 + below(3); }
@@ -509,6 +511,7 @@ static void op_write(slot *k) {
     memcpy(&k->ref->gen->stream, &k->s->gen->stream, sizeof k->ref->gen->stream);
     k->ref->gen->stale = k->s->gen->stale;
     k->ref->n_dropped = k->s->n_dropped;        /* draws count what has gone */
+    g.n_draft = 0;                              /* guesses change nothing */
     want = gpt_generate(k->ref, prompt, &g, hear, &k->want_says, &err);
     if (!want) {
         gpt_session_info_get(k->ref, &info);
@@ -523,6 +526,7 @@ static void op_write(slot *k) {
             see(&k->raw, k->ref);
             g.n_stop = (size_t)k->n_stop;
         }
+        g.n_draft = n_draft;
         k->doing = WRITES;
         k->g = g; k->g.stop = NULL; k->g.n_stop = 0;
     }
@@ -1117,7 +1121,7 @@ static void test_results(void) {
     gpt_work *w = work_with(m, 16, 0, NULL);
     gpt_token ids[64];
     float lp[64];
-    gpt_eval_params ep;
+    gpt_eval_params ep = { 0 };
     gpt_error err;
     size_t i, n, k;
     int left[2] = { 3, 3 };
@@ -1376,7 +1380,7 @@ static void test_last_rows(void) {
     for (k = 0; k < 2; k++) for (scored = 0; scored < 2; scored++) {
         gpt_work *w = work_with(m, 64, 0, NULL);
         for (i = 0; i < 3; i++) {
-            gpt_eval_params ep;
+            gpt_eval_params ep = { 0 };
             ep.logprob = scored ? lp[i] : NULL;
             s[i] = session_in(m, w, 16, 0);
             CHECK(gpt_eval_begin(s[i], ids, lens[k][i], &ep, &err) == GPT_OK, "%s", err.msg);
