@@ -128,13 +128,16 @@ static void add_shots(text *t, tsv *file, int shots, uint64_t seed, const char *
 /* Takes the tokens of `ahead` and freezes them; NULL: nothing is ahead. */
 static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_params params) {
     gpt_session *s;
+    gpt_model_info info;
     gpt_error err;
     gpt_token *ids;
     size_t n;
     if (!ahead->n) return NULL;
     ids = args_tokenize(m, ahead->p, ahead->n, GPT_TOKENIZE_BOS, &n);
-    if (params.n_ctx && n >= params.n_ctx)
-        args_die("the instruction and the examples have %lu tokens, the context is %lu", (unsigned long)n, (unsigned long)params.n_ctx);
+    gpt_model_info_get(m, &info);
+    if (!params.n_ctx) params.n_ctx = info.n_ctx;
+    if (n >= params.n_ctx)
+        args_die("instruction and examples have %lu tokens, the context is %lu", (unsigned long)n, (unsigned long)params.n_ctx);
     params.n_ctx = (uint32_t)n;
     if (gpt_session_new(&s, m, &params, &err) || gpt_eval(s, ids, n, &err) || gpt_session_freeze(s, &err)) {
         if (args_stopped) args_interrupted("reading the examples", "");
@@ -277,6 +280,7 @@ static void print_report(const label_set *set, const size_t *confusion) {
     }
 }
 
+/* Of no rows: only whether the file can be written. */
 static void write_choices(const char *path, const tsv_row *const *row, const int *choice, size_t n, const label_set *set) {
     args_out o;
     int error;
@@ -288,6 +292,7 @@ static void write_choices(const char *path, const tsv_row *const *row, const int
             args_out_put(&o, k < 2 ? "\t" : "\n", 1);
         }
     }
+    if (!set && o.f) { fclose(o.f); remove(o.part); return; }
     error = args_out_end(&o);
     if (error) args_die("%s: cannot write: %s", path, strerror(error));
 }
@@ -358,7 +363,7 @@ int main(int argc, char **argv) {
     if (valid && share >= 0) args_die("--valid and --held-out exclude each other");
     if (n_seat < 1 || n_seat > 256) args_die("%s: expected 1 to 256, got %d", args_name("-np"), n_seat);
     if (shots > 1000) args_die("--shots: expected 0 to 1000, got %d", shots);
-    if (c.context == 1) args_die("%s: a context of 1 token is too short", args_name("-c"));
+    if (out) write_choices(out, NULL, NULL, 0, NULL);
     signal(SIGINT, args_on_interrupt);
     fclose(args_open(c.model, "a GGUF file"));
     file = tsv_read(path, 2, what, escape);
@@ -419,10 +424,10 @@ int main(int argc, char **argv) {
         if (choice[i] >= 0) confusion[label_at(&set, row[i]) * set.n + (size_t)choice[i]]++;
         else if (!n_long++) first_long = row[i]->line;
     }
+    if (n_long == n) args_die("no text fits the context with its labels: %s", args_name("-c"));
     if (n_long)
-        fprintf(stderr, "classify: %lu texts are left out: longer than the context; the first in line %lu\n", (unsigned long)n_long,
+        fprintf(stderr, "classify: left out, as longer than the context: %lu; the first is line %lu\n", (unsigned long)n_long,
                 (unsigned long)first_long);
-    if (n_long == n) args_die("no text fits the context");
     print_report(&set, confusion);
     if (out) write_choices(out, row, choice, n, &set);
     args_close_stdout();

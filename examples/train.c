@@ -3007,8 +3007,9 @@ static void put_quoted(buffer *b, const char *s) {
     put(b, "'", 1);
 }
 
-/* The chat template of a model that answers pairs: the last message alone, as in training. */
-static void put_chat_template(metadata *m, const tsv_template *form) {
+/* How a model that answers pairs was tuned: its chat template, the last message alone as in training; and for classify.c
+ * the form of a pair and the share of the prompts that was held out by hash, 0 if otherwise. */
+static void put_pair_metadata(metadata *m, const char *pair, const tsv_template *form, double held_out) {
     buffer b = {0};
     put_words(&b, "{{ ");
     put_quoted(&b, form->head);
@@ -3018,6 +3019,9 @@ static void put_chat_template(metadata *m, const tsv_template *form) {
     put(&b, "", 1);
     put_text(m, "tokenizer.chat_template", (char *)b.p);
     free(b.p);
+    put_key(m, "train.held_out", KV_F64);
+    put_bits(m, held_out);
+    put_text(m, "train.template", pair);
 }
 
 /* The texts of a run, as they are: TEXT, and what is held out of it or given by --valid. */
@@ -3150,7 +3154,7 @@ int main(int argc, char **argv) {
         check_width(&t, &c, s.width);
     }
     t.meta = file ? file_metadata(file, c.name, t.pair != NULL) : learned_metadata(&t, &c, &x, &s);
-    if (t.pair) put_chat_template(&t.meta, &x.form);
+    if (t.pair) put_pair_metadata(&t.meta, t.pair, &x.form, c.valid || t.column ? 0 : t.opt[HELD_OUT]);
     /* 2. text to tokens */
     t.tokenizer = tokenizer_of(&t.meta);
     encode_texts(&t, &c, &x, s.context);
