@@ -1771,7 +1771,6 @@ static tokens encode_pairs(const gpt_model *tokenizer, const tsv *file, int part
         int32_t *ids, *head;
         size_t n, k, same = 0;
         if (row->part != part) continue;
-        if (!*row->cell[1]) args_die("%s: line %lu: the answer is empty", file->path, (unsigned long)row->line);
         before = tsv_prompt(form, row->cell[0]), answer = tsv_answer(form, row->cell[1]);
         whole = tsv_join(before, answer, "");
         ids = args_tokenize(tokenizer, whole, strlen(whole), 0, &n);
@@ -2670,8 +2669,8 @@ static const char about[] =
     "pairs that a column 3 calls \"validate\", if it says that or \"train\" in every line, or else --held-out of the\n"
     "prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs: build/chat answers.\n"
     "With --lora the model itself stays as it is: OUT is an adapter for it, as llama.cpp has them.\n\n"
-    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
-    "--type, --name, --stop and -t; the others are those that the training began with.";
+    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type, --name, --valid, --report,\n"
+    "--stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
@@ -2882,6 +2881,7 @@ static model *start_model(training *t, const command *c, const loaded *file, con
     size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context, longest = t->train.n - 1;
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
+    if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
     if (t->train.at) longest = larger(t->train.longest, t->valid.longest) - 1;
     if (c->opt[CONTEXT_SIZE] > 0 && T > longest && !c->eval && !t->train.at)
         args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
@@ -3032,6 +3032,13 @@ typedef struct texts {
     tsv_template form;
 } texts;
 
+static tsv read_pairs(const char *path, int escape) {
+    tsv pairs = tsv_read(path, 2, "prompt TAB answer", escape);
+    for (size_t i = 0; i < pairs.n; i++)
+        if (!*pairs.row[i].cell[1]) args_die("%s: line %lu: the answer is empty", pairs.path, (unsigned long)pairs.row[i].line);
+    return pairs;
+}
+
 static texts read_texts(training *t, const command *c, const loaded *file) {
     texts x;
     gpti_str saved;
@@ -3044,12 +3051,11 @@ static texts read_texts(training *t, const command *c, const loaded *file) {
     if (c->tsv != (form != NULL))
         args_die("%s: has learned from %s", t->checkpoint, form ? "pairs: --tsv" : "a text, not from pairs");
     if (form) {
-        static const char what[] = "prompt TAB answer";
         t->pair = strcpy((char *)allocate(strlen(form) + 1, 1), form);
         x.form = tsv_template_of(t->pair);
-        x.pairs = tsv_read(c->text, 2, what, c->escape);
+        x.pairs = read_pairs(c->text, c->escape);
         if (c->valid) {
-            x.held_out = tsv_read(c->valid, 2, what, c->escape);
+            x.held_out = read_pairs(c->valid, c->escape);
             for (size_t i = 0; i < x.held_out.n; i++) x.held_out.row[i].part = TSV_HELD_OUT;
         } else if (!c->eval) {
             if (!c->resume && no_number(c->opt[HELD_OUT])) t->column = tsv_split(&x.pairs, -1);
