@@ -3009,7 +3009,7 @@ static void put_quoted(buffer *b, const char *s) {
 
 /* How a model that answers pairs was tuned: its chat template, the last message alone as in training; and for classify.c
  * the form of a pair and the share of the prompts that was held out by hash, 0 if otherwise. */
-static void put_pair_metadata(metadata *m, const char *pair, const tsv_template *form, double held_out) {
+static void put_pair_metadata(metadata *m, const char *text, const tsv_template *form, double held_out) {
     buffer b = {0};
     put_words(&b, "{{ ");
     put_quoted(&b, form->head);
@@ -3021,7 +3021,7 @@ static void put_pair_metadata(metadata *m, const char *pair, const tsv_template 
     free(b.p);
     put_key(m, "train.held_out", KV_F64);
     put_bits(m, held_out);
-    put_text(m, "train.template", pair);
+    put_text(m, "train.template", text);
 }
 
 /* The texts of a run, as they are: TEXT, and what is held out of it or given by --valid. */
