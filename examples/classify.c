@@ -19,9 +19,9 @@ static const char about[] =
     "FILE (- is stdin) has in each line a text, a tab and its label, in UTF-8. The model gets each text in the form of\n"
     "--template and chooses the likeliest of all labels in FILE. stdout has the accuracy; precision, recall and F1 of each\n"
     "label and their means; and the confusion matrix. A model that train has tuned on pairs brings its template along.\n\n"
-    "Judged are the rows that a column 3 calls \"validate\", if it says that or \"train\" (or \"test\") in every row; else\n"
-    "--held-out of the texts, the same that train holds out, or what a tuned model has held out; else all rows.\n"
-    "The examples of --shots come from the others, or, where all are judged, are not judged.";
+    "Judged are the rows that a column 3 calls \"validate\", if it says that or \"train\" in every row; else --held-out of\n"
+    "the texts, those that train holds out, or what a tuned model has held out; else all rows. The examples of --shots come\n"
+    "from the others; where all are judged, but these.";
 
 enum { MOST_LABELS = 100 };
 
@@ -60,9 +60,10 @@ static label_set labels_of(const tsv *a, const tsv *b, const arg_list *words, co
     for (size_t i = 0; i < set.n; i++) set.of[i].name = set.of[i].word = name[i];
     for (size_t i = 0; i < words->n; i++) {
         const char *pair = words->item[i], *cut = strchr(pair, '=');
+        const size_t n = cut ? (size_t)(cut - pair) : 0;
         label *at = NULL;
-        for (size_t k = 0; k < set.n && cut; k++)
-            if (strlen(set.of[k].name) == (size_t)(cut - pair) && !memcmp(set.of[k].name, pair, (size_t)(cut - pair))) at = &set.of[k];
+        for (size_t k = 0; k < set.n && n; k++)
+            if (strlen(set.of[k].name) == n && !memcmp(set.of[k].name, pair, n)) at = &set.of[k];
         if (!at || !cut[1]) args_die("%s: expected LABEL=WORD with a label of %s, got '%s'", args_name("--word"), a->path, pair);
         at->word = cut + 1;
     }
@@ -102,7 +103,8 @@ static void add_instruction(text *t, const char *s, const label_set *set) {
 
 /* `shots` examples of each label: those rows whose texts have the lowest hashes; the labels take turns, and who begins changes
  * too. They are marked as left out. */
-static void add_shots(text *t, tsv *file, int shots, uint64_t seed, const char *between, const label_set *set, const tsv_template *form) {
+static void add_shots(text *t, tsv *file, int shots, uint64_t seed, const char *between, const label_set *set,
+                      const tsv_template *form) {
     char *gap = args_unescape(between);
     for (size_t k = 0; k < (size_t)shots * set->n; k++) {
         const size_t want = (k / set->n + k) % set->n;
@@ -164,8 +166,8 @@ static size_t n_tokens(const gpt_model *m, const char *s) {
 }
 
 /* Tokens that a session has to hold: what is ahead, the longest text, and what gpt_choose takes for the labels. */
-static uint32_t room(const gpt_model *m, const text *ahead, const char *const *texts, size_t n, const char *more, const label_set *set,
-                     const tsv_template *form) {
+static uint32_t room(const gpt_model *m, const text *ahead, const char *const *texts, size_t n, const char *more,
+                     const label_set *set, const tsv_template *form) {
     enum { SLACK = 8 };         /* tokens of a text that its answer may cut in another way */
     size_t all = ahead->n ? n_tokens(m, ahead->p) : 0, longest = more ? n_tokens(m, more) : 0, answer = 0;
     gpt_model_info info;
@@ -194,8 +196,9 @@ static int likeliest(const float *score, const float *base, size_t n) {
 
 /* Chooses for n texts, n_seat at a time, to choice [n]: a label, or TOO_LONG. score [labels], if not NULL, gets those of the
  * last text. */
-static void choose_all(const args_common *c, seat *seats, int n_seat, gpt_work *work, const label_set *set, const tsv_template *form,
-                       const char *const *texts, size_t n, const gpt_choose_params *how, const float *base, float *score, int *choice) {
+static void choose_all(const args_common *c, seat *seats, int n_seat, gpt_work *work, const label_set *set,
+                       const tsv_template *form, const char *const *texts, size_t n, const gpt_choose_params *how,
+                       const float *base, float *score, int *choice) {
     size_t next = 0, done = 0;
     args_progress progress = args_progress_begin(c);
     gpt_session_info info;
@@ -311,7 +314,8 @@ static const tsv_row **rows_to_judge(const tsv *file, int part, int limit, size_
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
-    const char *path = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL, *out = NULL;
+    const char *path = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL,
+        *out = NULL;
     double share = -1;
     int shots = 0, limit = 0, per_byte = 0, escape = 0, n_seat = 8;
     long long seed = 0;
@@ -320,7 +324,7 @@ int main(int argc, char **argv) {
         { "FILE",         ARG_TEXT,  &path,        "",     "" },
         ARGS_COMMON(c),
         { "--template",   ARG_TEXT,  &form_text,   "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
-        { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\\n\"" },
+        { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\"" },
         { "--word",       ARG_LIST,  &words,       "LABEL=WORD", "the word that the model gets for a label; may be repeated" },
         { "--shots",      ARG_COUNT, &shots,       "N",    "N examples of each label ahead of the text; 0 = none (default)" },
         { "--between",    ARG_TEXT,  &between,     "TEXT", "what follows an example (\"\\n\\n\")" },

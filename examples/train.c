@@ -2369,7 +2369,8 @@ static void put_settings(buffer *b, const training *t) {
     if (t->init) put_row(b, "--init", t->init);
     put_row(b, "--out", t->out);
     snprintf(value, sizeof value, "%u layers, %u heads, width %u, vocabulary %u: %u parameters", (unsigned)s->layers,
-             (unsigned)s->heads, (unsigned)s->width, (unsigned)s->vocab, (unsigned)(t->m->n_param - (s->rank ? t->m->n_train : 0)));
+             (unsigned)s->heads, (unsigned)s->width, (unsigned)s->vocab,
+             (unsigned)(t->m->n_param - (s->rank ? t->m->n_train : 0)));
     put_row(b, "model", value);
     if (s->rank) {
         snprintf(value, sizeof value, "rank %u, alpha %g: %u parameters, the others stay as they are", (unsigned)s->rank,

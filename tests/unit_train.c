@@ -498,7 +498,8 @@ static void test_pairs(void) {
         counted += target[i] >= 0;
         CHECK((target[i] >= 0) == counts && (!counts || target[i] == text.id[from + k + 1]), "target %u of pair %u: %d",
               (unsigned)k, (unsigned)b, (int)target[i]);
-        CHECK(token[i] == (k + 1 < len ? text.id[from + k] : 0), "token %u of pair %u: %d", (unsigned)k, (unsigned)b, (int)token[i]);
+        CHECK(token[i] == (k + 1 < len ? text.id[from + k] : 0), "token %u of pair %u: %d",
+              (unsigned)k, (unsigned)b, (int)token[i]);
     }
     CHECK(counted == 7 + 6 + 3, "%u tokens count, expected 16", (unsigned)counted);
     /* 1. the weights themselves */
