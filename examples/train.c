@@ -2031,7 +2031,7 @@ typedef struct training {
     buffer samples; /* [n_stock] strings, see take_sample */
     const char *report, *text, *init;
     double seconds; /* of this run's training, */
-    size_t tokens;  /* and how many it has read */
+    size_t n_read;  /* and how many tokens it has read */
 } training;
 
 static size_t opt_size(const training *t, int which) { return (size_t)t->opt[which]; }
@@ -2116,7 +2116,7 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     a.fix1 = (float)(1 / (1 - pow(0.9, n)));
     a.fix2 = (float)(1 / (1 - pow(t->opt[BETA2], n)));
     adamw_step(m, &a);
-    t->step++, t->tokens += n_token;
+    t->step++, t->n_read += n_token;
     return loss;
 }
 
@@ -2211,7 +2211,7 @@ static void take_sample(training *t) {
         size_t which = from->at ? i * from->n_pair / SAMPLES : 0, at = from->at ? from->at[2 * which] : 0;
         n = from->at ? from->at[2 * which + 1] - at : smaller(GIVEN, smaller(T, from->n));
         memcpy(token, from->id + at, n * sizeof *token);
-        end = go_on(t, token, n, from->at ? n + SAMPLE_TOKENS : SAMPLE_TOKENS, from->at ? 0 : 0.7f);
+        end = go_on(t, token, n, from->at ? n + SAMPLE_TOKENS : (size_t)SAMPLE_TOKENS, from->at ? 0 : 0.7f);
         put_sample(t, token, n, 1);
         put_sample(t, token + n, end - n, 2);
     }
@@ -2384,7 +2384,7 @@ static void put_settings(buffer *b, const training *t) {
         snprintf(value, sizeof value, "%.10g", i == CONTEXT_SIZE ? (double)t->m->T : t->opt[i]);
         if (i != HELD_OUT || !t->column) put_row(b, options[i].name, value);
     }
-    snprintf(value, sizeof value, "%.0f s for %u tokens, %d thread%s", t->seconds, (unsigned)t->tokens, thread_count(),
+    snprintf(value, sizeof value, "%.0f s for %u tokens, %d thread%s", t->seconds, (unsigned)t->n_read, thread_count(),
              thread_count() > 1 ? "s" : "");
     put_row(b, "time of this run", value);
     putf(b, "</table>\n");
@@ -2499,7 +2499,7 @@ static void train(training *t) {
         if (valid > 0)
             fprintf(stderr, "validation %.4f (%.4f nats/byte)  ", valid,
                     valid * (double)counted(&t->valid) / (double)t->valid.bytes);
-        fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate * (double)t->tokens / (double)(t->step - first),
+        fprintf(stderr, "%.0f tok/s  %u:%02u left ", rate * (double)t->n_read / (double)(t->step - first),
                 (unsigned)(left / 60), (unsigned)left % 60);
         if (stock || end) fprintf(stderr, "\n");
         args_line_open = !stock && !end;
