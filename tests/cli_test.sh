@@ -262,17 +262,25 @@ fi
 
 # ---- classify
 pets() { run classify -m examples/models/stories.gguf "$tmp/pets.tsv" --template '{prompt} It was a {answer}.' "$@"; }
-# Precision, recall and F1 of bird, cat, dog and their means, then the matrix; scikit-learn's report has the same figures.
-figures() { printf '%s\n' "$out" | awk 'NR == 1 { print $2 } NR > 3 { $1 = ""; print }' | tr -d '\n' | sed 's/ each column.*//'; }
+# Accuracy; precision, recall, F1 and rows of bird, cat, dog and their means: scikit-learn's report has the same figures.
+figures() { printf '%s\n' "$out" | awk 'NR == 1 { print $2 } NR > 3 && NR < 8 { $1 = ""; print }' | tr -d '\n'; }
+# The rows of the confusion matrix, likewise.
+matrix() { printf '%s\n' "$out" | awk 'NR > 9 { $1 = ""; print }' | tr -d '\n'; }
 pets
-same  "classify, zero-shot" "0.3333: 0.3750 1.0000 0.5455 3 0.0000 0.0000 0.0000 3 0.0000 0.0000 0.0000 3 0.1250 0.3333 0.1818 9" "$(figures | sed 's/ a row.*//')"
+same  "classify, zero-shot" "0.3333: 0.3750 1.0000 0.5455 3 0.0000 0.0000 0.0000 3 0.0000 0.0000 0.0000 3 0.1250 0.3333 0.1818 9" "$(figures)"
+same  "classify, zero-shot: confusion" " 3 0 0 2 0 1 3 0 0" "$(matrix)"
 pets --shots 1
-same  "classify, few-shot" "0.4444: 1.0000 0.3333 0.5000 3 0.5000 0.6667 0.5714 3 0.2500 0.3333 0.2857 3 0.5833 0.4444 0.4524 9" "$(figures | sed 's/ a row.*//')"
+same  "classify, few-shot: confusion" " 1 0 2 0 2 1 0 2 1" "$(matrix)"
+same  "classify, few-shot" "0.4444: 1.0000 0.3333 0.5000 3 0.5000 0.6667 0.5714 3 0.2500 0.3333 0.2857 3 0.5833 0.4444 0.4524 9" "$(figures)"
 printf '%s' "$out" >"$tmp/one"
 pets --shots 1 -np 1 -t 1 -b 7 -o "$tmp/choices"
 same  "classify: the same by one text at a time" "$(cat "$tmp/one")" "$out"
 same  "classify -o" "It wags its tail and barks.	dog	cat" "$(sed -n 3p "$tmp/choices")"
 same  "classify -o: judged rows" 9 "$(wc -l <"$tmp/choices" | tr -d ' ')"
+pets --instruction 'In the zoo.\n'
+printf '%s' "$out" >"$tmp/one"
+run classify -m examples/models/stories.gguf "$tmp/pets.tsv" --template 'In the zoo.\n{prompt} It was a {answer}.'
+same  "classify: what is frozen counts as in the template" "$(cat "$tmp/one")" "$out"
 pets --calibrate "It is here."
 like  "classify --calibrate" '^accuracy [0-9.]+: [0-9] of 9; always bird: 0.3333$' "$out"
 pets --shots 2
