@@ -560,7 +560,7 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
      * GPT_E_REFUSED at the beginning where no way is so short */
     int                must_finish;
     size_t             min_tokens;      /* before so many no end token comes */
-    const char *const *ban;             /* strings that never come up in the text, bounds as of stop */
+    const char *const *ban;             /* strings that what is written never has; case counts; bounds as of stop */
     size_t             n_ban;
     gpt_text_fn        think;           /* of a chat: gets the thinking part, without its markers; NULL: fn does */
     void              *think_user;
