@@ -107,7 +107,7 @@ bench: $(B)/bench $(if $(BENCH_PLAIN),$(B)/t/bench_train)
 	elif test -z "$(SHAPES)$(PEER)"; then $(BENCH_LINES); \
 	else echo "make bench: SHAPES and PEER need Python; PYTHON=... names one" >&2; exit 1; fi
 	@$(if $(BENCH_PLAIN),$(B)/t/bench_train)
-$(B)/t/bench_train $(B)/t/bench_constraint: TEST_OPT = -O2
+$(B)/t/bench_train $(B)/t/bench_constraint $(B)/t/bench_draft: TEST_OPT = -O2
 
 # ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------
 
@@ -115,7 +115,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench chat classify embed_model generate hello json naive npc perplexity tokenize tools train train_naive
+NEEDS_cli = beam bench chat classify embed_model generate hello json naive npc perplexity tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
 
@@ -126,7 +126,7 @@ test: | $(B)/t
 
 $(B)/t/%$(EXE): tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
-	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
+	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) $(if $(filter $(KERNEL_TESTS),$*),,$(NO_SIMD)) -I. -Itests -DBUILD_DIR='"$(B)"')
 
 $(B)/t/%.log: $(B)/t/%$(EXE) FORCE     # a fuzzer replays its corpus, whose inputs libFuzzer has found
 	@sh tests/run.sh $@ $(RUN) $< $(wildcard tests/corpus/$*/*)
@@ -143,8 +143,10 @@ asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
-sanitize:   # both at once, in the time of one
-	@$(VARIANT_TEST) B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
+# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them.
+KERNEL_TESTS = unit_formats unit_kernels unit_law unit_model unit_plain unit_stack unit_texts fuzz_model
+sanitize:
+	@$(VARIANT_TEST) NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
 cxx:
