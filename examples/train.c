@@ -1771,7 +1771,6 @@ static tokens encode_pairs(const gpt_model *tokenizer, const tsv *file, int part
         int32_t *ids, *head;
         size_t n, k, same = 0;
         if (row->part != part) continue;
-        if (!*row->cell[1]) args_die("%s: line %lu: the answer is empty", file->path, (unsigned long)row->line);
         before = tsv_prompt(form, row->cell[0]), answer = tsv_answer(form, row->cell[1]);
         whole = tsv_join(before, answer, "");
         ids = args_tokenize(tokenizer, whole, strlen(whole), 0, &n);
@@ -2370,7 +2369,8 @@ static void put_settings(buffer *b, const training *t) {
     if (t->init) put_row(b, "--init", t->init);
     put_row(b, "--out", t->out);
     snprintf(value, sizeof value, "%u layers, %u heads, width %u, vocabulary %u: %u parameters", (unsigned)s->layers,
-             (unsigned)s->heads, (unsigned)s->width, (unsigned)s->vocab, (unsigned)(t->m->n_param - (s->rank ? t->m->n_train : 0)));
+             (unsigned)s->heads, (unsigned)s->width, (unsigned)s->vocab,
+             (unsigned)(t->m->n_param - (s->rank ? t->m->n_train : 0)));
     put_row(b, "model", value);
     if (s->rank) {
         snprintf(value, sizeof value, "rank %u, alpha %g: %u parameters, the others stay as they are", (unsigned)s->rank,
@@ -2670,8 +2670,8 @@ static const char about[] =
     "pairs that a column 3 calls \"validate\", if it says that or \"train\" in every line, or else --held-out of the\n"
     "prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs: build/chat answers.\n"
     "With --lora the model itself stays as it is: OUT is an adapter for it, as llama.cpp has them.\n\n"
-    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every,\n"
-    "--type, --name, --stop and -t; the others are those that the training began with.";
+    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type, --name, --valid, --report,\n"
+    "--stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
@@ -2882,6 +2882,7 @@ static model *start_model(training *t, const command *c, const loaded *file, con
     size_t T = t->opt[CONTEXT_SIZE] > 0 ? opt_size(t, CONTEXT_SIZE) : s.context, longest = t->train.n - 1;
     model *m;
     if (t->train.n < 2) args_die("%s: the text is too short: %u tokens to train on", c->text, (unsigned)t->train.n);
+    if (T > s.context) args_die("--context: %s has positions for %u tokens", from, (unsigned)s.context);
     if (t->train.at) longest = larger(t->train.longest, t->valid.longest) - 1;
     if (c->opt[CONTEXT_SIZE] > 0 && T > longest && !c->eval && !t->train.at)
         args_die("--context: the text has %u tokens to train on, expected at most %u", (unsigned)t->train.n,
@@ -3007,8 +3008,9 @@ static void put_quoted(buffer *b, const char *s) {
     put(b, "'", 1);
 }
 
-/* The chat template of a model that answers pairs: the last message alone, as in training. */
-static void put_chat_template(metadata *m, const tsv_template *form) {
+/* How a model that answers pairs was tuned: its chat template, the last message alone as in training; and for classify.c
+ * the form of a pair and the share of the prompts that was held out by hash, 0 if otherwise. */
+static void put_pair_metadata(metadata *m, const char *text, const tsv_template *form, double held_out) {
     buffer b = {0};
     put_words(&b, "{{ ");
     put_quoted(&b, form->head);
@@ -3018,6 +3020,9 @@ static void put_chat_template(metadata *m, const tsv_template *form) {
     put(&b, "", 1);
     put_text(m, "tokenizer.chat_template", (char *)b.p);
     free(b.p);
+    put_key(m, "train.held_out", KV_F64);
+    put_bits(m, held_out);
+    put_text(m, "train.template", text);
 }
 
 /* The texts of a run, as they are: TEXT, and what is held out of it or given by --valid. */
@@ -3027,6 +3032,13 @@ typedef struct texts {
     tsv pairs, held_out;
     tsv_template form;
 } texts;
+
+static tsv read_pairs(const char *path, int escape) {
+    tsv pairs = tsv_read(path, 2, "prompt TAB answer", escape);
+    for (size_t i = 0; i < pairs.n; i++)
+        if (!*pairs.row[i].cell[1]) args_die("%s: line %lu: the answer is empty", pairs.path, (unsigned long)pairs.row[i].line);
+    return pairs;
+}
 
 static texts read_texts(training *t, const command *c, const loaded *file) {
     texts x;
@@ -3040,12 +3052,11 @@ static texts read_texts(training *t, const command *c, const loaded *file) {
     if (c->tsv != (form != NULL))
         args_die("%s: has learned from %s", t->checkpoint, form ? "pairs: --tsv" : "a text, not from pairs");
     if (form) {
-        static const char what[] = "prompt TAB answer";
         t->pair = strcpy((char *)allocate(strlen(form) + 1, 1), form);
         x.form = tsv_template_of(t->pair);
-        x.pairs = tsv_read(c->text, 2, what, c->escape);
+        x.pairs = read_pairs(c->text, c->escape);
         if (c->valid) {
-            x.held_out = tsv_read(c->valid, 2, what, c->escape);
+            x.held_out = read_pairs(c->valid, c->escape);
             for (size_t i = 0; i < x.held_out.n; i++) x.held_out.row[i].part = TSV_HELD_OUT;
         } else if (!c->eval) {
             if (!c->resume && no_number(c->opt[HELD_OUT])) t->column = tsv_split(&x.pairs, -1);
@@ -3150,7 +3161,7 @@ int main(int argc, char **argv) {
         check_width(&t, &c, s.width);
     }
     t.meta = file ? file_metadata(file, c.name, t.pair != NULL) : learned_metadata(&t, &c, &x, &s);
-    if (t.pair) put_chat_template(&t.meta, &x.form);
+    if (t.pair) put_pair_metadata(&t.meta, t.pair, &x.form, c.valid || t.column ? 0 : t.opt[HELD_OUT]);
     /* 2. text to tokens */
     t.tokenizer = tokenizer_of(&t.meta);
     encode_texts(&t, &c, &x, s.context);

@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc json tools evaluate"
+programs="generate tokenize perplexity bench chat naive npc json tools classify evaluate"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -29,6 +29,22 @@ works() {
     same "$what: stderr" "" "$err"
 }
 
+# A text, its label, and which part it belongs to.
+tr '|' '\t' >"$tmp/pets.tsv" <<'END'
+The bird sings in the tree.|bird|train
+The dog barks at the man.|dog|train
+The cat says meow.|cat|train
+It can fly high in the sky.|bird|validate
+It sat in its nest with two eggs.|bird|validate
+It wags its tail and barks.|dog|validate
+It plays fetch with a stick.|dog|validate
+It chases the mouse and purrs.|cat|validate
+It drinks the milk and says meow.|cat|validate
+"Woof!" it said to the mailman.|dog|validate
+It has feathers and wings.|bird|validate
+It licks its paws and naps in the sun.|cat|validate
+END
+
 # ---- without a model
 for p in $programs; do
     works "$p --help" $p --help
@@ -38,7 +54,7 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    text="-p 1"; case $p in chat | npc) text= ;; evaluate) text="-f tests/golden/evaluate.tsv" ;; esac
+    text="-p 1"; case $p in chat | npc) text= ;; classify) text=$tmp/pets.tsv ;; evaluate) text="-f tests/golden/evaluate.tsv" ;; esac
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
@@ -212,6 +228,95 @@ if [ -w /dev/full ]; then
     "$bin/train" "$x" --init "$gg" --eval >/dev/full 2>"$tmp/err"
     same "train --eval, a full disk: exit status" 1 $?
 fi
+
+# ---- train, on pairs
+pairs=$tmp/pairs.tsv
+row() { printf "$1" >"$tmp/row.tsv"; what=$2; shift 2; refuses "pairs, $what" "$tmp/row.tsv: $1" "$tmp/row.tsv" -o "$tmp/p.gguf"; }
+row 'a\tb\nc\nd\te\n'       "no tab in a line"   'line 2: 1 column, expected prompt TAB answer$'
+row 'a\tb\n\nc\t\n'         "an empty answer"    'line 3: the answer is empty$'
+row '\n\r\n'                 "no lines"           'the file is empty, expected lines of prompt TAB answer$'
+row 'a\tb\nc\303(\td\n'     "bytes of no text"   'line 2: byte 2, 0xC3, is not UTF-8$'
+row 'a\tb\nc\0d\te\n'       "a byte 0"           'line 2: byte 2 is 0$'
+awk 'BEGIN { split("cat dog bird fox", who); split("red blue", colour)
+    for (i = 0; i < 240; i++) printf "The %s & the <%s> %d?\tIt is %s.\n", who[i % 4 + 1], who[int(i / 4) % 4 + 1], i % 9, colour[i % 2 + 1] }' >"$pairs"
+refuses "a template without {answer}" "--template: expected \{prompt\} and behind it \{answer\}" "$pairs" -o "$tmp/p.gguf" --template "{prompt}:"
+refuses "--template of a text"   "--template: for pairs alone" "$x" -o "$tmp/p.gguf" --template "{prompt}{answer}"
+refuses "--epochs and --steps"   "--epochs and --steps exclude each other" "$pairs" -o "$tmp/p.gguf" --epochs 1 --steps 1
+refuses "--lora without --init"  "--lora needs --init MODEL" "$pairs" -o "$tmp/p.gguf" --lora 2
+refuses "--adapter to train"     "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --adapter "$gg"
+pair_run() { run train "$1" -o "$tmp/$2" $toy --type f32 --every 20 --epochs 1 --report "$tmp/$2.html" --valid "$tmp/valid.tsv"; }
+printf 'The cat & the <cow>?\tIt is red.\textra\tcells\nThe fox?\tIt is blue.\n' >"$tmp/valid.tsv"
+pair_run "$pairs" p.gguf
+same  "train on pairs: exit status" 0 $status
+like  "train on pairs: how many" '^240 pairs, 2 held out; 60 steps$' "$err"
+like  "train on pairs: a sample" '^    The cat & the <cow>\? \|' "$err"
+{ printf '\357\273\277'; sed 's/$/\r/' "$pairs"; } >"$tmp/crlf.tsv"
+pair_run "$tmp/crlf.tsv" crlf.gguf
+check "train on pairs: line ends of Windows and a BOM change nothing" cmp "$tmp/p.gguf" "$tmp/crlf.gguf"
+run train "$pairs" -o "$tmp/half.gguf" $toy --type f32 --every 20 --epochs 1 --report "$tmp/half.html" --valid "$tmp/valid.tsv" --stop 31
+head -n 200 "$pairs" >"$tmp/some.tsv"
+refuses "--epochs at --resume"   "--epochs: cannot be given with --resume" "$pairs" -o "$tmp/half.gguf" --resume --epochs 2
+refuses "a text at --resume"     "$tmp/half.gguf.ckpt: has learned from pairs: --tsv" "$x" -o "$tmp/half.gguf" --resume
+run train "$tmp/some.tsv" -o "$tmp/half.gguf" --resume --valid "$tmp/valid.tsv"
+like  "train, other pairs at --resume" "^train: $tmp/half.gguf.ckpt: belongs to another text, or another --valid or --escape$" "$err"
+run train "$pairs" -o "$tmp/half.gguf" --resume --valid "$tmp/valid.tsv" --report "$tmp/half.html"
+check "train on pairs, resumed: the same bits" cmp "$tmp/p.gguf.ckpt" "$tmp/half.gguf.ckpt"
+same  "train on pairs, resumed: the same curves" "$(grep '<polyline' "$tmp/p.gguf.html")" "$(grep '<polyline' "$tmp/half.html")"
+run train "$pairs" -o "$tmp/p.lora" --init "$tmp/p.gguf" --lora 2 --steps 20 --every 10 --batch 4 -t 1 --report "$tmp/lora.html" --stop 11
+run train "$pairs" -o "$tmp/p.lora" --resume
+run train "$pairs" -o "$tmp/q.lora" --init "$tmp/p.gguf" --lora 2 --steps 20 --every 10 --batch 4 -t 1 --report "$tmp/lora.html"
+check "train --lora, resumed: the same bits" cmp "$tmp/p.lora.ckpt" "$tmp/q.lora.ckpt"
+check "train --lora: a small file" test "$(size "$tmp/q.lora")" -lt "$(($(size "$tmp/p.gguf") / 3))"
+works "train --eval of pairs" train "$tmp/valid.tsv" --init "$tmp/p.gguf" --eval
+like  "train --eval of pairs: answers" 'valid.tsv: [0-9.]+ % of 2 answers right' "$out"
+works "train --eval --adapter" train "$tmp/valid.tsv" --init "$tmp/p.gguf" --eval --adapter "$tmp/q.lora"
+refuses "no adapter"             "$tmp/p.gguf: no adapter" "$pairs" --init "$tmp/p.gguf" --eval --adapter "$tmp/p.gguf"
+if command -v python3 >/dev/null 2>&1; then
+    for page in p.gguf half lora; do check "train --report: $page.html" python3 tests/report_test.py "$tmp/$page.html"; done
+else
+    skip "cli: no python3, so no report is parsed"
+fi
+
+# ---- classify
+pets() { run classify -m examples/models/stories.gguf "$tmp/pets.tsv" --template '{prompt} It was a {answer}.' "$@"; }
+# Precision, recall and F1 of bird, cat, dog and their means, then the matrix; scikit-learn's report has the same figures.
+figures() { printf '%s\n' "$out" | awk 'NR == 1 { print $2 } NR > 3 { $1 = ""; print }' | tr -d '\n' | sed 's/ each column.*//'; }
+pets
+same  "classify, zero-shot" "0.3333: 0.3750 1.0000 0.5455 3 0.0000 0.0000 0.0000 3 0.0000 0.0000 0.0000 3 0.1250 0.3333 0.1818 9" "$(figures | sed 's/ a row.*//')"
+pets --shots 1
+same  "classify, few-shot" "0.4444: 1.0000 0.3333 0.5000 3 0.5000 0.6667 0.5714 3 0.2500 0.3333 0.2857 3 0.5833 0.4444 0.4524 9" "$(figures | sed 's/ a row.*//')"
+printf '%s' "$out" >"$tmp/one"
+pets --shots 1 -np 1 -t 1 -b 7 -o "$tmp/choices"
+same  "classify: the same by one text at a time" "$(cat "$tmp/one")" "$out"
+same  "classify -o" "It wags its tail and barks.	dog	cat" "$(sed -n 3p "$tmp/choices")"
+same  "classify -o: judged rows" 9 "$(wc -l <"$tmp/choices" | tr -d ' ')"
+pets --calibrate "It is here."
+like  "classify --calibrate" '^accuracy [0-9.]+: [0-9] of 9; always bird: 0.3333$' "$out"
+pets --shots 2
+like  "classify: too few examples" "^classify: $tmp/pets.tsv: --shots: fewer rows of (bird|cat|dog) that are not judged" "$err"
+pets --word cat=kitten --word dog=puppy --instruction 'One of {labels}.\n' --held-out 0 -n 5 --per-byte
+like  "classify: words, an instruction, all rows" '^accuracy [0-9.]+: [0-5] of 5; ' "$out"
+fails "classify, no file" "^classify: no file" classify -m "$model"
+fails "classify, no such label" "^classify: --word: expected LABEL=WORD with a label of " classify -m "$model" "$tmp/pets.tsv" --word cow=moo
+fails "classify, a share" "^classify: --held-out: expected 0 to 1, got 2" classify -m "$model" "$tmp/pets.tsv" --held-out 2
+fails "classify, nothing judged" "^classify: $tmp/pets.tsv: no row is left" classify -m "$model" "$tmp/pets.tsv" --held-out 0.01
+fails "classify -o where it cannot" "^classify: $tmp/none/x: cannot write: " classify -m "$model" "$tmp/pets.tsv" -o "$tmp/none/x"
+fails "classify, a context too short" "^classify: no text fits the context with its labels" classify -m "$model" "$tmp/pets.tsv" -c 12
+fails "classify, examples too long" "^classify: instruction and examples have [0-9]+ tokens, the context is 12" classify -m "$model" "$tmp/pets.tsv" -c 12 --shots 1
+row() { printf "$1" >"$tmp/row.tsv"; fails "classify, $2" "^classify: $tmp/row.tsv: $3" classify -m "$model" "$tmp/row.tsv"; }
+row 'a\tb\nc\n'              "no tab in a line"   'line 2: 1 column, expected text TAB label$'
+row 'a\tb\n\td\n'            "an empty text"      'line 2: the text is empty$'
+row 'a\tb\nc\t\te\n'         "an empty label"     'line 2: the label is empty$'
+row 'a\tb\nc\tb\n'           "one label"          'column 2 has 1 different label, expected 2 to 100$'
+run train "$tmp/pets.tsv" --init examples/models/stories.gguf -o "$tmp/pets.gguf" --steps 10 --batch 3 --lr 1e-3 --warmup 0 --template '{prompt} ({answer})' -t 1
+run classify -m "$tmp/pets.gguf" "$tmp/pets.tsv"
+printf '%s' "$out" >"$tmp/one"
+run classify -m "$tmp/pets.gguf" "$tmp/pets.tsv" --template '{prompt} ({answer})'
+same  "classify: a tuned model has its template" "$(cat "$tmp/one")" "$out"
+cut -f1-2 "$tmp/pets.tsv" >"$tmp/two.tsv"
+run train "$tmp/two.tsv" --init examples/models/stories.gguf -o "$tmp/pets.gguf" --steps 1 --batch 3 --held-out 0.5 -t 1
+run classify -m "$tmp/pets.gguf" "$tmp/two.tsv"
+like  "classify: a tuned model has what it held out" ': [0-6] of 6; always' "$out"
 
 # ---- train_naive
 works "train_naive --help" train_naive --help

@@ -104,6 +104,27 @@ static void test_linear(void) {
     free(dx), free(dw), free(db), free_probe(&p);
 }
 
+/* y = what an adapter adds: w is its a [R, I], b its b [O, R], behind y is low [N, R]. */
+static const size_t LORA_R = 5;
+static void forward_lora(probe *p) {
+    memset(p->y, 0, p->n_y * sizeof *p->y);
+    lora_forward(p->y, p->y + p->n_y, p->x, p->w, p->b, 1.5f, p->N, p->I, p->O, LORA_R, &p->ws);
+}
+
+static void test_lora(void) {
+    const size_t N = 70, I = 19, O = 37;
+    probe p = make_probe(N * I, LORA_R * I, O * LORA_R, N * O, forward_lora);
+    float *dx = floats(N * I), *da = floats(p.n_w), *db = floats(p.n_b), *dlow = floats(N * LORA_R);
+    free(p.y), p.y = floats(p.n_y + N * LORA_R);
+    p.N = N, p.I = I, p.O = O, p.ws = make_workspace(N, 1, I, 300);
+    probe_loss(&p);
+    lora_backward(dx, da, db, dlow, p.r, p.x, p.y + p.n_y, p.w, p.b, 1.5f, N, I, O, LORA_R, &p.ws);
+    check_gradient(&p, "lora dx", p.x, p.n_x, dx);
+    check_gradient(&p, "lora da", p.w, p.n_w, da);
+    check_gradient(&p, "lora db", p.b, p.n_b, db);
+    free(dx), free(da), free(db), free(dlow), free_probe(&p);
+}
+
 static void forward_norm(probe *p) {
     layernorm_forward(p->y, p->y + p->n_y, p->y + p->n_y + p->N, p->x, p->w, p->b, p->N, p->D, 1e-5f);
 }
@@ -202,6 +223,28 @@ static void test_loss(void) {
     loss_forward_backward(dx, loss, hit, loss_target, 4, 41, 1);
     check_gradient(&p, "loss dlogits", p.x, p.n_x, dx);
     free(dx), free_probe(&p);
+}
+
+/* Rows that do not count: no loss, no hit, no derivative; the others share the mean among themselves. */
+static void test_mask(void) {
+    const int32_t target[] = {-1, 7, -1, 0, -1};
+    float *x = random_floats(5 * 41, 8, 1), *y = floats(5 * 41), loss[5], alone[5];
+    int hit[5];
+    memcpy(y, x, 5 * 41 * sizeof *x);
+    CHECK(loss_forward_backward(x, loss, hit, target, 5, 41, 1) == 2, "2 of 5 rows count");
+    for (int i = 0; i < 5; i++) {
+        float *row = x + i * 41, sum = 0;
+        for (int j = 0; j < 41; j++) sum += fabsf(row[j]);
+        CHECK((sum == 0) == (target[i] < 0) && (loss[i] == 0) == (target[i] < 0) && (target[i] >= 0 || !hit[i]),
+              "row %d, target %d: derivatives %g, loss %g, hit %d", i, (int)target[i], (double)sum, (double)loss[i], hit[i]);
+        if (target[i] < 0) continue;
+        loss_forward_backward(y + i * 41, alone + i, hit, target + i, 1, 41, 1);
+        CHECK(loss[i] == alone[i], "row %d: loss %g, alone %g", i, (double)loss[i], (double)alone[i]);
+        for (int j = 0; j < 41; j++)
+            CHECK(fabsf(2 * row[j] - y[i * 41 + j]) < 1e-7f, "row %d, column %d: not half of its derivative alone", i, j);
+    }
+    CHECK(loss_forward_backward(y, loss, hit, target, 1, 41, 1) == 0 && loss[0] == 0, "nothing counts");
+    free(x), free(y);
 }
 
 /* ---- Products of odd sizes, all layouts, against a triple loop ---- */
@@ -411,6 +454,95 @@ static void test_torch(const char *path) {
     free(golden), free(want), model_free(m);
 }
 
+/* Three pairs of 12, 7 and 9 tokens, of which those from 5, 1 and 6 on count; make_train_goldens.py has them too. */
+static tokens toy_pairs(size_t V) {
+    static const size_t length[] = {12, 7, 9}, begin[] = {5, 1, 6};
+    tokens t;
+    memset(&t, 0, sizeof t);
+    t.id = (int32_t *)allocate(3 * 12, sizeof *t.id), t.at = (size_t *)allocate(7, sizeof *t.at);
+    for (size_t b = 0; b < 3; b++) {
+        for (size_t k = 0, i = b * 12; k < length[b]; k++, i++) t.id[t.n + k] = (int32_t)((i * i * 7 + i * 3 + 5) % V);
+        t.at[2 * b + 1] = t.n + begin[b], t.n += length[b], t.at[2 * b + 2] = t.n;
+    }
+    t.n_pair = 3, t.longest = 12;
+    return t;
+}
+
+static void test_pairs(void) {
+    enum { B = 3, T = 11 };
+    const noise none = {0, 0};
+    const uint32_t which[] = {2, 0, 1};
+    shape with = toy_shape();
+    model *m = model_new(toy_shape()), *a;
+    tokens text = toy_pairs(m->s.vocab);
+    int32_t token[B * T], target[B * T];
+    size_t n, expected_n, counted = 0;
+    float *golden = read_golden("tests/golden/train_pairs.bin", &n), *want;
+    const float *next = golden + 2;
+    const char *where = "";
+    double loss, norm, off, *part = (double *)allocate(chunks(m->n_param, SPAN) + 64, sizeof *part);
+    adamw o = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    with.rank = 3, with.scale = 5.0f / 3;
+    a = model_new(with), want = floats(a->n_param);
+    expected_n = 4 + m->tensors[TOKEN_EMBD].n + m->tensors[POSITION_EMBD].n;
+    for (size_t i = a->first; i < a->n_tensor; i++) expected_n += 2 * a->tensors[i].n;
+    CHECK(n == expected_n, "train_pairs.bin: %u numbers, expected %u", (unsigned)n, (unsigned)expected_n);
+    if (n != expected_n) return;
+    toy_start(m), toy_start(a);
+    model_make_room(m, B, T), model_make_room(a, B, T);
+    pairs_batch(m, &text, which, 3, token, target);
+    CHECK(m->B == 3 && m->T == 11, "a batch of %u x %u, expected 3 x 11", (unsigned)m->B, (unsigned)m->T);
+    for (size_t i = 0; i < B * T; i++) {
+        size_t b = which[i / T], from = text.at[2 * b], k = i % T, len = text.at[2 * b + 2] - from;
+        int counts = k + 1 < len && from + k + 1 >= text.at[2 * b + 1];
+        counted += target[i] >= 0;
+        CHECK((target[i] >= 0) == counts && (!counts || target[i] == text.id[from + k + 1]), "target %u of pair %u: %d",
+              (unsigned)k, (unsigned)b, (int)target[i]);
+        CHECK(token[i] == (k + 1 < len ? text.id[from + k] : 0), "token %u of pair %u: %d",
+              (unsigned)k, (unsigned)b, (int)token[i]);
+    }
+    CHECK(counted == 7 + 6 + 3, "%u tokens count, expected 16", (unsigned)counted);
+    /* 1. the weights themselves */
+    loss = model_loss(m, token, target, none, 1);
+    norm = gradient_norm(m, part);
+    CHECK(fabs(loss - (double)golden[0]) < 1e-5, "pairs: loss %.7f, PyTorch %.7f", loss, (double)golden[0]);
+    CHECK(fabs(norm - (double)golden[1]) < 1e-4 * norm, "pairs: gradient %.7f, PyTorch %.7f", norm, (double)golden[1]);
+    for (int i = TOKEN_EMBD; i <= POSITION_EMBD; i++) {
+        const tensor *t = &m->tensors[i];
+        double top = 1e-4;
+        off = 0;
+        for (size_t j = 0; j < t->n; j++, next++)
+            top = fmax(top, fabs((double)*next)), off = fmax(off, fabs((double)(*next - m->grad[t->at + j])));
+        CHECK(off / top < TOL_TORCH, "pairs: gradient of %s is off by %.2e from PyTorch", t->name, off / top);
+    }
+    /* 2. an adapter; toy_start gives its b numbers, so that its a has a gradient */
+    loss = model_loss(a, token, target, none, 1);
+    norm = gradient_norm(a, part);
+    CHECK(fabs(loss - (double)next[0]) < 1e-5, "adapter: loss %.7f, PEFT %.7f", loss, (double)next[0]);
+    CHECK(fabs(norm - (double)next[1]) < 1e-4 * norm, "adapter: gradient %.7f, PEFT %.7f", norm, (double)next[1]);
+    next += 2;
+    for (int step = 0; step < 2; step++) {
+        const float *have = step ? a->param : a->grad;
+        double worst = -1;
+        for (size_t i = a->first; i < a->n_tensor; i++) {
+            const tensor *t = &a->tensors[i];
+            double top = step ? 1 : 1e-4;
+            off = 0;
+            for (size_t j = 0; j < t->n; j++, next++)
+                top = fmax(top, fabs((double)*next)), off = fmax(off, fabs((double)(*next - have[t->at + j])));
+            if (off / top > worst) worst = off / top, where = t->name;
+        }
+        CHECK(worst < (step ? TOL_ADAMW : TOL_TORCH), "adapter: %s of %s is off by %.2e from PEFT",
+              step ? "a step" : "the gradient", where, worst);
+        o.scale = norm > 0.5 ? (float)(0.5 / norm) : 1.0f, o.fix1 = 10, o.fix2 = 50;
+        if (!step) adamw_step(a, &o);
+    }
+    for (size_t i = 0; i < a->first; i++)
+        CHECK(!memcmp(a->param + a->tensors[i].at, m->param + m->tensors[i].at, m->tensors[i].n * sizeof(float)),
+              "an adapter's step changed %s", a->tensors[i].name);
+    free(golden), free(want), free(part), free(text.id), free(text.at), model_free(m), model_free(a);
+}
+
 /* ---- A step that Ctrl-C drops, and one that cannot be ---- */
 
 static void test_no_step(void) {
@@ -578,7 +710,8 @@ static void as_command(void) {
 }
 
 static const test tests[] = {
-    { "linear", test_linear }, { "layernorm", test_layernorm }, { "attention", test_attention },
+    { "linear", test_linear }, { "lora", test_lora }, { "mask", test_mask }, { "pairs", test_pairs },
+    { "layernorm", test_layernorm }, { "attention", test_attention },
     { "gelu", test_gelu }, { "embedding", test_embedding }, { "dropout", test_dropout },
     { "loss", test_loss }, { "products", test_products }, { "naive", test_naive },
     { "threads", test_threads }, { "no_step", test_no_step }, { "vocabulary", test_vocabulary },
