@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc json tools beam classify"
+programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -54,7 +54,7 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    text="-p 1"; case $p in chat | npc) text= ;; classify) text=$tmp/pets.tsv ;; esac
+    text="-p 1"; case $p in chat | npc) text= ;; classify) text=$tmp/pets.tsv ;; evaluate) text="-f tests/golden/evaluate.tsv" ;; esac
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
@@ -87,6 +87,23 @@ for p in $programs hello embed_model; do
 done
 works "hello --help" hello --help
 like  "hello --help: usage" '^usage: hello MODEL' "$out"
+
+# ---- evaluate, without a model too
+works "evaluate --score" evaluate --score tests/golden/evaluate.tsv --rows --references 2 -e
+check "evaluate --score: the scores of sacrebleu, rouge-score and SQuAD" cmp "$tmp/out" tests/golden/evaluate.txt
+works "evaluate --score of some rows" evaluate --score tests/golden/evaluate.tsv --rows --references 2 -e --limit 3
+same  "evaluate --score of some rows: the same for each" "$(head -n 3 tests/golden/evaluate.txt)" "$(head -n 3 "$tmp/out")"
+printf 'a line\n' >"$tmp/line"
+printf 'caf\351\tx\n' >"$tmp/latin"
+fails "evaluate, one column" "^evaluate: $tmp/line: line 1: 1 column, expected a hypothesis and a reference" evaluate --score "$tmp/line"
+fails "evaluate, no UTF-8" "^evaluate: $tmp/latin: line 1: byte 4, 0xE9, is not UTF-8" evaluate --score "$tmp/latin"
+fails "evaluate, no file" "^evaluate: no file: -f" evaluate -m "$tmp/none.gguf"
+fails "evaluate, a model to score" "^evaluate: --score takes neither a model" evaluate --score "$tmp/line" -m x
+fails "evaluate, two kinds of choices" "^evaluate: --choices, --choices-column and --labels exclude" evaluate -m x -f "$tmp/line" --labels --choices "a|b"
+fails "evaluate, a chat with a template" "^evaluate: --template and --chat exclude" evaluate -m x -f "$tmp/line" --chat --template "{prompt}{answer}"
+fails "evaluate, no reference" "^evaluate: --references: expected 1 to 15, got 0" evaluate -m x -f "$tmp/line" --references 0
+fails "evaluate, a column too far" "^evaluate: --choices-column: expected 1 to 16, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
+fails "evaluate, a share alone" "^evaluate: --share needs --held-out" evaluate -m x -f "$tmp/line" --share 0.5
 
 # ---- train, without a model too
 awk 'BEGIN { split("cat dog bird fox", who); split("sees likes chases finds", what)
@@ -584,6 +601,44 @@ same  "naive, another architecture: exit status" 2 $status
 like  "naive, another architecture" "^naive: the architecture is 'llama': " "$err"
 same  "naive, another architecture: stdout" "" "$out"
 fails "naive, an empty text" "^naive: -p: the text is empty" naive -m "$model" -p ""
+
+# ---- evaluate
+printf 'Once upon a time\tthere was a little girl named Lily.\nOne day, Tim\twent to the park.\nThe cat\tsat.\n' >"$tmp/pairs"
+pairs() { run evaluate -m "$model" -f "$tmp/pairs" --template '{prompt} {answer}' "$@"; }
+pairs -n 12 --rows --predictions "$tmp/said.tsv"
+same  "evaluate: exit status" 0 $status
+same  "evaluate: stderr" "" "$err"
+like  "evaluate: perplexity" '^perplexity  +[0-9]+\.[0-9]{4}    [0-9]+\.[0-9]{4} nats/byte, [0-9]+ tokens, 56 bytes$' "$out"
+same  "evaluate: rows, then the summary" "3 3" "$(sed -n '/^rows/s/.* //p' "$tmp/out") $(grep -cE '^[1-3]	(0|100)(	[0-9]+\.[0-9]{4}){3}$' "$tmp/out")"
+first=$out scored=$(grep -E '^([0-9]|exact|F1|BLEU|ROUGE)' "$tmp/out")
+works "evaluate --score of --predictions" evaluate --score "$tmp/said.tsv" -e --rows
+same  "evaluate --score of --predictions: the same scores" "$scored" "$(grep -v '^rows' "$tmp/out")"
+for option in "-t 1" "-b 3" "--kernels ref"; do
+    pairs -n 12 --rows $option
+    same "evaluate $option: the same" "$first" "$out"
+done
+text="Once upon a time there was a little girl named Lily."
+printf '\t%s\n' "$text" >"$tmp/text.tsv"
+works "evaluate of a whole text" evaluate -m "$model" -f "$tmp/text.tsv" --template '{prompt}{answer}' -n 0
+same  "evaluate of a whole text: as perplexity has it" "$("$bin/perplexity" -m "$model" -p "$text" | sed -n 's/^ppl \([0-9.]*\) .*/\1/p')" \
+      "$(sed -n 's/^perplexity *\([0-9.]*\) .*/\1/p' "$tmp/out")"
+pairs --choices 'sat.|went to the park.' --rows
+like  "evaluate --choices: accuracy of three rows" '^accuracy  +[0-9]+\.[0-9]{4} %  [0-3] of 3$' "$out"
+like  "evaluate --choices: the choice of a row" '^2	1	went to the park\.$' "$out"
+first=$out
+pairs --choices 'went to the park.|sat.' --rows
+same  "evaluate --choices: their order does not matter" "$first" "$out"
+pairs --labels --per-byte
+like  "evaluate --labels" '^accuracy .* of 3$' "$out"
+awk '{ print $0 "\tsat.|went to the park." }' "$tmp/pairs" >"$tmp/columns"
+run   evaluate -m "$model" -f "$tmp/columns" --template '{prompt} {answer}' --choices-column 3 --rows
+same  "evaluate --choices-column: as --choices" "$first" "$out"
+fails "evaluate, an empty choice" "^evaluate: --choices: a choice is empty" evaluate -m "$model" -f "$tmp/pairs" --choices 'a||b'
+fails "evaluate, no such column" "^evaluate: $tmp/pairs: line 1: 2 columns, expected .*choices" evaluate -m "$model" -f "$tmp/pairs" --choices-column 3
+fails "evaluate --chat without a template" "^evaluate: $tmp/pairs: line 1: " evaluate -m "$model" -f "$tmp/pairs" --chat
+fails "evaluate, nothing held out" "^evaluate: $tmp/pairs: no rows are held out" evaluate -m "$model" -f "$tmp/pairs" --held-out --share 0
+fails "evaluate, where it cannot write" "^evaluate: $tmp/none/x: cannot write" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/none/x"
+fails "evaluate, a prompt too long" "^evaluate: $tmp/pairs: line 1: .*context" evaluate -m "$model" -f "$tmp/pairs" -c 4
 
 # ---- embed_model
 works "embed_model --help" embed_model --help
