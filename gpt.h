@@ -180,6 +180,7 @@ typedef struct gpt_model_info { /* strings live as long as the model */
     uint32_t    n_vocab, n_ctx, n_layer, n_head, n_kv_head, d_model, d_ff;   /* n_ctx: what the model was trained for */
     uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory */
     gpt_token   bos, eos;                                        /* -1 = none */
+    uint32_t    n_embd;                                          /* numbers of gpt_embed's vector */
 } gpt_model_info;
 
 /* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing
@@ -400,15 +401,57 @@ GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_
  * first token of an empty text has no prediction: its entry is 0. */
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err);
 
+/* How the rows of a text become one vector: as the file says (GPT_E_ARG where it says nothing), their mean,
+ * the first one, the last one. */
+typedef enum gpt_pool { GPT_POOL_FILE = 0, GPT_POOL_MEAN = 1, GPT_POOL_FIRST = 2, GPT_POOL_LAST = 3 } gpt_pool;
+
 typedef struct gpt_eval_params {    /* NULL or {0} */
-    float *logprob;                 /* out: [n] as of gpt_score */
+    float       *logprob;           /* out: [n] as of gpt_score */
+    float       *hidden;            /* out: [n, d_model] the rows after the last norm */
+    float       *embedding;         /* out: [n_embd] all n rows as one vector of length 1 */
+    gpt_pool     pool;
+    int          raw;               /* 1 = the embedding as it is pooled: without dense layers, of any length */
+    /* [n, d_model] in place of tokens (ids NULL), as if a table had given them: soft prompts, what an encoder
+     * of the host's gives. They are tokens -1 of the text, and are not kept: what would compute them again
+     * (some rewinds, a save as tokens) is GPT_E_STATE. Not with no_logits */
+    const float *vectors;
 } gpt_eval_params;
 
 /* gpt_eval or gpt_score in slices: gpt_step or gpt_work_step compute, until info.result is no longer
- * GPT_MORE, which may be at once; then gpt_logits are ready. So long what params point to must stay
- * valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED. */
+ * GPT_MORE, which may be at once; then gpt_logits are ready, unless only hidden or embedding was wanted. So
+ * long what params point to must stay valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED. */
 GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
                                   gpt_error *err);
+
+/* The text as one vector, to out [n_embd]: resets the session, tokenizes with the tokens that the file asks
+ * for, evaluates. Of params (NULL is fine) pool and raw count. The dot product of two says how similar they are. */
+GPT_API gpt_result gpt_embed(gpt_session *s, const char *text, const gpt_eval_params *params, float *out,
+                             gpt_error *err);
+
+/* One of n strings, as what comes behind the text and the prompt (NULL: nothing): out [n] (NULL is fine) gets
+ * their log-probabilities, *best (NULL is fine) which is the likeliest, the first of equals. Prompt and choice
+ * are cut into tokens as one text; beginnings that they share are computed once; all count from the first
+ * token that the choice changes in one of them. The text is as before. GPT_E_CONTEXT: the room behind the
+ * text has to hold the longest, and all of their tokens twice with 4 more for each. */
+typedef struct gpt_choose_params {  /* NULL or {0} */
+    int per_byte;                   /* 1 = the mean for each byte of the choice: length does not count */
+    int softmax;                    /* 1 = out: probabilities among these, of either: their sum is 1 */
+    int special;                    /* as of gpt_generate_params, for the prompt and the choices */
+} gpt_choose_params;
+GPT_API gpt_result gpt_choose(gpt_session *s, const char *prompt, const char *const *choice, size_t n,
+                              const gpt_choose_params *params, float *out, size_t *best, gpt_error *err);
+/* The same in slices, as gpt_eval_begin; the strings are copied. */
+GPT_API gpt_result gpt_choose_begin(gpt_session *s, const char *prompt, const char *const *choice, size_t n,
+                                    const gpt_choose_params *params, float *out, size_t *best, gpt_error *err);
+
+/* The k likeliest of a row of logits [n_vocab], likeliest first, with their log-probabilities; returns how many.
+ * Reads alone: any row, any thread, hooks too. */
+typedef struct gpt_logprob { gpt_token token; float logprob; } gpt_logprob;
+GPT_API size_t gpt_top(const float *logits, size_t n_vocab, size_t k, gpt_logprob *out);
+
+/* The last norm and the vocabulary's matrix of any vector x [d_model], as of the residual stream at some layer
+ * (the trace's "out"): logits [n_vocab]. The text is as before. */
+GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_error *err);
 
 /* [n_vocab] unnormalised log-probabilities of the next token. The host may change them before
  * gpt_sample. Valid until a call changes this session. NULL with no_logits, in an empty text, and
@@ -895,6 +938,18 @@ typedef struct gpti_stage {
 enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
 enum { GPTI_IDLE, GPTI_EVALUATES, GPTI_GENERATES };
 
+typedef struct gpti_choices {           /* a gpt_choose under way, see [SESSION] */
+    size_t             n, at;           /* 0: none; those before at are computed, in the order of their tokens */
+    size_t             base;            /* tokens of the text without them */
+    struct gpti_tail  *tail;            /* [n] */
+    gpt_token         *token;           /* of all tails, and their log-probabilities */
+    float             *score;
+    gpt_choose_params  params;
+    float             *out, *last;      /* last: the text's last_logits, which may be lent */
+    size_t            *best;
+    int                lent;
+} gpti_choices;
+
 struct gpt_session {                    /* a text */
     const gpt_model   *m;
     gpt_session_params params;
@@ -926,8 +981,9 @@ struct gpt_session {                    /* a text */
     size_t             from;            /* n_past when it came */
     size_t             n_in_pass;       /* rows in the pass under way */
     int                logits_wanted;   /* GPTI_LOGITS_ */
-    float             *score;           /* GPTI_LOGITS_SCORE: of token[score_base] and on */
-    size_t             score_base;
+    gpt_eval_params    out;             /* what an evaluation gives of token[base] and on */
+    size_t             base;
+    gpti_choices       choices;
     struct gpti_generation *gen;
     struct gpti_live  *live;            /* where it is in its constraint */
 };
@@ -958,12 +1014,13 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_attend *attend;         /* [n_job] the same of attention: one for each text */
     size_t             n_job;
     size_t             n_slot, d_slot, n_shared;    /* rows of the feed-forward and their width; of the shared expert */
-    uint32_t          *out_row;         /* [n_out] rows of x that get logits; from n_kept on: only here */
-    size_t             n_out, n_kept;
+    uint32_t          *out_row;         /* [n_normed] rows of x that get the last norm, */
+    size_t             n_kept, n_out, n_normed;         /* [n_out] of them logits; from n_kept on: only here */
 
     /* buffers; without a gate ffn is up alone, with experts y has a row for each expert of a
      * token */
     float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
+    float             *between;         /* [d_dense] the two dense layers */
     float             *att, *y, *ffn;   /* [T, O]; [slots, D] what is added to x; [slots, 2F] gate, then up */
     /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
     struct gpti_xblock *xq;
@@ -1040,6 +1097,9 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
                              void *user, gpt_error *err);                   /* [GENERATE] */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
 static gpt_finish gpti_enough(const gpt_session *s);
+static void gpti_choices_score(gpt_session *s, const float *logits, size_t next);
+static void gpti_choices_next(gpt_session *s);
+static void gpti_choices_end(gpt_session *s);
 static gpt_finish gpti_force(gpt_session *s);                               /* [CONSTRAINT] */
 static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why);
 static void gpti_finish(gpt_session *s, gpt_finish why);
@@ -5448,9 +5508,7 @@ typedef struct gpti_hparams {
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
     uint32_t l_cache;                   /* positions that a short convolution sees */
-    /* how a text becomes one vector: 0 not said, 1 mean, 2 first, 3 last, 4 a score; width of the vector, and of what
-     * lies between the two dense layers; kinds of text */
-    uint32_t pooling, n_embd, d_dense, n_type;
+    uint32_t pooling, d_dense, n_type;  /* as gpt_pool, 0, 4: the file does not say; between dense layers; kinds of text */
     float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
@@ -5543,7 +5601,7 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-no_last",     "norm_bias" },
     { "token_types",         GPTI_M(type_embd),     'M', "DY",  GPTI_EVERY, "?types",       "none" },
     { "dense_2",             GPTI_M(dense[0]),      'M', "DA",  GPTI_EVERY, "?dense",       "none" },
-    { "dense_3",             GPTI_M(dense[1]),      'M', "AP",  GPTI_EVERY, "?dense",       "none" },
+    { "dense_3",             GPTI_M(dense[1]),      'M', "AD",  GPTI_EVERY, "?dense",       "none" },
     { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
@@ -5578,7 +5636,6 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'Z': return hp->d_ff_shexp;
         case 'Y': return hp->n_type;
         case 'A': return hp->d_dense;
-        case 'P': return hp->n_embd;
         default:  return 1;
     }
 }
@@ -5688,10 +5745,8 @@ static const gpti_key_row gpti_shape_keys[] = {
     { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
     { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
     { ".attention.causal",         'b', "both_ways",  GPTI_H(causal),         0,      0,    1 },
-    { ".pooling_type",             'u', "",           GPTI_H(pooling),        0,      0,    4 },
     { "tokenizer.ggml.token_type_count", 'u', "types", GPTI_H(n_type),        0,      0,    GPTI_MAX_WIDTH },
     { ".dense_2_feat_out",         'u', "dense",      GPTI_H(d_dense),        0,      0,    GPTI_MAX_WIDTH },
-    { ".dense_3_feat_out",         'u', "dense",      GPTI_H(n_embd),         0,      0,    GPTI_MAX_WIDTH },
     { ".use_parallel_residual",    'b', "k_parallel", GPTI_H(parallel),       -1,     0,    1 },
     { ".rope.scaling.finetuned",   'b', "k_scales",   GPTI_H(with_rope),      1,      0,    1 }
 };
@@ -5722,7 +5777,8 @@ static const gpti_key_row gpti_keys[] = {
     { ".rope.scaling.yarn_truncate", 'b', "", GPTI_H(yarn_truncate),  1,      0,    1 },
     { ".rope.scaling.yarn_truncate", 'b', "k_oss", GPTI_H(yarn_truncate),  0,      0,    1 },
     { ".rope.scaling.original_context_length", 'u', "", GPTI_H(n_ctx_orig),     0,      0,    GPTI_U32_MAX },
-    { ".rope.global.freq_base",    'f', "",           GPTI_H(rope_base),      10000,  1,    1e12 }
+    { ".rope.global.freq_base",    'f', "",           GPTI_H(rope_base),      10000,  1,    1e12 },
+    { ".pooling_type",             'u', "",           GPTI_H(pooling),        0,      0,    4 }
 };
 
 static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_t n, void *object) {
@@ -5879,7 +5935,6 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     if (hp->causal ? gpti_has(a, "both_ways") : gpti_has(a, "conv"))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s", a->name,
                          hp->causal ? "false, file has true" : "true, file has false");
-    if (!hp->n_embd) hp->n_embd = hp->d_model;
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
@@ -6450,7 +6505,8 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     gpti_clear(ld->err);                        /* header_only: the tokenizer is of use without the rest */
     info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
     info->kernels = m->kern.name; info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
-    info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = m->hp.d_model; info->d_ff = m->hp.max_ff;
+    info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = info->n_embd = m->hp.d_model;
+    info->d_ff = m->hp.max_ff;
     info->n_head = m->hp.max_head; info->n_kv_head = m->hp.max_kv;
     for (i = 0; i < m->n_part; i++) info->file_bytes += m->part[i].r.size;
     return GPT_OK;
@@ -7338,8 +7394,11 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
         float *x = w->x + t * D, *p = w->xn + t * D;
         const gpti_row at = w->row[t];
         if (!at.s) { memset(x, 0, D * sizeof *x); continue; }
-        gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
-        if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
+        if (at.s->token[at.position] < 0) memcpy(x, at.s->out.vectors + (at.position - at.s->base) * D, D * sizeof *x);
+        else {
+            gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
+            if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
+        }
         if (m->type_embd.w.data) {              /* of the first kind of text */
             gpti_matrix_row(&m->type_embd.w, 0, p, u->scratch);
             for (i = 0; i < D; i++) x[i] += p[i];
@@ -7588,28 +7647,51 @@ static void gpti_run_ffn_add(gpt_work *w, const gpti_share *u) {
 
 /* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
 
-/* In front those whose logits are scores or go to a row of their text; the others' stay where they
- * are computed until the next pass: they are computed together, last. */
+/* What is wanted of a row: logits that are scores or go to a row of their text; logits that have no other place
+ * than where they are computed, until the next pass; the normed row itself. */
+enum { GPTI_WANT_KEPT = 1, GPTI_WANT_HERE = 2, GPTI_WANT_HIDDEN = 4 };
+static int gpti_is_pooled(const gpt_session *s, size_t next) {      /* the row in front of that token */
+    if (s->doing != GPTI_EVALUATES || !s->out.embedding || next <= s->base) return 0;
+    return s->out.pool == GPT_POOL_MEAN || next == (s->out.pool == GPT_POOL_LAST ? s->n_token : s->base + 1);
+}
+static unsigned gpti_row_wants(const gpti_row *r) {
+    const gpt_session *s = r->s;
+    const size_t next = r->position + 1;
+    unsigned want = 0;
+    if (!s) return 0;
+    if (s->logits_wanted == GPTI_LOGITS_SCORE && next >= s->base) want = GPTI_WANT_KEPT;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && next == s->n_token) want = s->logits ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
+    if (s->doing == GPTI_EVALUATES && s->out.hidden && next > s->base) want |= GPTI_WANT_HIDDEN;
+    return gpti_is_pooled(s, next) ? want | GPTI_WANT_HIDDEN : want;
+}
+
+/* In that order; those that stay here are computed together, last. */
 static void gpti_begin_out_norm(gpt_work *w) {
-    size_t t, kept;
-    w->n_out = 0;
-    for (kept = 1; kept < 2; kept--) {
+    size_t t, turn;
+    w->n_normed = 0;
+    for (turn = 0; turn < 3; turn++) {
         for (t = 0; t < w->n_row; t++) {
-            const gpti_row *r = &w->row[t];
-            const int last = r->s && r->position + 1 == r->s->n_token && r->s->logits_wanted == GPTI_LOGITS_LAST;
-            const int score = r->s && r->s->logits_wanted == GPTI_LOGITS_SCORE;
-            if (kept ? score || (last && r->s->logits) : last && !r->s->logits) w->out_row[w->n_out++] = (uint32_t)t;
+            const unsigned want = gpti_row_wants(&w->row[t]), first = want & (0u - want);
+            if (first == 1u << turn) w->out_row[w->n_normed++] = (uint32_t)t;
         }
-        if (kept) w->n_kept = w->n_out;
+        if (turn == 0) w->n_kept = w->n_normed;
+        if (turn == 1) w->n_out = w->n_normed;
     }
-    w->cursor.n_unit = w->n_out; w->cost = 8 * w->m->hp.d_model;
+    w->cursor.n_unit = w->n_normed; w->cost = 8 * w->m->hp.d_model;
+}
+static void gpti_last_norm(const gpt_work *w, float *out, const float *x) {
+    if (w->m->out_norm.w || w->m->plain_norm) gpti_norm(w, out, x, w->m->hp.d_model, w->m->out_norm);
+    else memcpy(out, x, w->m->hp.d_model * sizeof *out);
 }
 static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
     size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        const float *x = w->x + w->out_row[t] * D;
-        if (w->m->out_norm.w || w->m->plain_norm) gpti_norm(w, w->xn + t * D, x, D, w->m->out_norm);
-        else memcpy(w->xn + t * D, x, D * sizeof *x);
+        const gpti_row *r = &w->row[w->out_row[t]];
+        float *xn = w->xn + t * D;
+        gpti_last_norm(w, xn, w->x + w->out_row[t] * D);
+        if (!(gpti_row_wants(r) & GPTI_WANT_HIDDEN)) continue;
+        memcpy(w->y + t * D, xn, D * sizeof *xn);       /* for gpti_pool_rows; xn may be rounded now */
+        if (r->s->out.hidden) memcpy(r->s->out.hidden + (r->position - r->s->base) * D, xn, D * sizeof *xn);
     }
     gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&w->m->head));
 }
@@ -7627,40 +7709,52 @@ static void gpti_begin_logits(gpt_work *w) {
     w->job[0].xq += first;                      /* as x; m->head is the vocabulary's matrix [N, D] */
 }
 
-/* log(sum(exp(x))) - x[i]; what is left beside the largest is summed by itself, so that a p near 1
- * keeps its digits */
-static double gpti_minus_log_p(const float *x, size_t n, size_t i) {
+/* log(sum(exp(x))) as the largest of x and what is left beside it, which is summed by itself: a p near 1 keeps
+ * its digits */
+typedef struct gpti_total { double top, rest; } gpti_total;
+static gpti_total gpti_log_sum(const float *x, size_t n) {
     double lane[GPTI_LANES] = { 0 }, rest = 0;
     size_t best = 0, j;
+    gpti_total t;
     for (j = 1; j < n; j++) if (x[j] > x[best]) best = j;
     for (j = 0; j < n; j++) if (j != best) lane[j % GPTI_LANES] += (double)gpti_exp(x[j] - x[best]);
     for (j = 0; j < GPTI_LANES; j++) rest += lane[j];
-    return ((double)x[best] - (double)x[i]) + gpti_log1p_d(rest);
+    t.top = x[best]; t.rest = gpti_log1p_d(rest);
+    return t;
+}
+static double gpti_log_p(gpti_total t, float x) { return (double)x - t.top - t.rest; }
+
+/* What a model's file asks for after the product: a scale, a soft cap. One NaN, as its bits would be each kernel
+ * set's own. */
+static void gpti_finish_logits(const gpti_hparams *hp, float *z) {
+    size_t i, j, n, n_vocab = hp->n_vocab;
+    if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
+    if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
+    for (i = 0; i < n_vocab; i += n) {
+        uint32_t bits[GPTI_LANES] = { 0 }, bad = 0;
+        n = gpti_min(n_vocab - i, GPTI_LANES);
+        memcpy(bits, z + i, n * sizeof *z);
+        for (j = 0; j < GPTI_LANES; j++) bad |= 0x7f800000u - (bits[j] & 0x7fffffffu);
+        for (j = 0; bad >> 31 && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
+    }
 }
 
 static void gpti_begin_scores(gpt_work *w) {
     w->cursor.n_unit = gpti_n_logits_here(w); w->cost = 8 * (size_t)w->m->hp.n_vocab;
 }
 static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
-    const gpti_hparams *hp = &w->m->hp;
-    size_t t, i, j, n, n_vocab = hp->n_vocab;
+    const size_t n_vocab = w->m->hp.n_vocab;
+    size_t t;
     for (t = u->begin; t < u->end; t++) {
         float *z = w->logits + t * n_vocab;
         const gpti_row *r = &w->row[w->out_row[w->cursor.logits_at + t]];
         gpt_session *s = r->s;
         const size_t next = r->position + 1;
         if (!s) continue;
-        if (hp->logit_scale != 1.0f) for (i = 0; i < n_vocab; i++) z[i] *= hp->logit_scale;
-        if (hp->logit_cap > 0.0f) for (i = 0; i < n_vocab; i++) z[i] = hp->logit_cap * gpti_tanh(z[i] / hp->logit_cap);
-        for (i = 0; i < n_vocab; i += n) {      /* one NaN: its bits would be each kernel set's own */
-            uint32_t bits[GPTI_LANES] = { 0 }, bad = 0;
-            n = gpti_min(n_vocab - i, GPTI_LANES);
-            memcpy(bits, z + i, n * sizeof *z);
-            for (j = 0; j < GPTI_LANES; j++) bad |= 0x7f800000u - (bits[j] & 0x7fffffffu);
-            for (j = 0; bad >> 31 && j < n; j++) if (z[i + j] != z[i + j]) z[i + j] = NAN;
-        }
-        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token && next >= s->score_base)
-            s->score[next - s->score_base] = (float)-gpti_minus_log_p(z, n_vocab, (size_t)s->token[next]);
+        gpti_finish_logits(&w->m->hp, z);
+        if (s->choices.n) { gpti_choices_score(s, z, next); continue; }
+        if (s->logits_wanted == GPTI_LOGITS_SCORE && next < s->n_token)
+            s->out.logprob[next - s->base] = (float)gpti_log_p(gpti_log_sum(z, n_vocab), z[s->token[next]]);
         if (s->logits && next == s->n_token) memcpy(s->logits, z, n_vocab * sizeof *z);
     }
 }
@@ -7876,7 +7970,7 @@ static size_t gpti_trace_rows(const gpt_work *w, char letter) {
     switch (letter) {
         case 'S': return w->n_slot;
         case 's': return w->m->gated ? w->n_slot : 0;
-        case 'O': return w->n_out;
+        case 'O': return w->n_normed;
         case 'L': return gpti_n_logits_here(w);
         default:  return w->n_row;
     }
@@ -7996,8 +8090,16 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
 /* Where the logits of the last token are wanted but gone, after a rewind or a cancel: it must be
  * computed again. */
 static void gpti_want_last(gpt_session *s) {
-    if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST)
-        gpti_go_back(s, s->n_past - 1);
+    if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST &&
+        s->token[s->n_token - 1] >= 0) gpti_go_back(s, s->n_past - 1);
+}
+
+/* The logits that the work space has no other place for are lost: its room is needed. */
+static void gpti_drop_logits(gpt_work *w) {
+    gpt_session *s;
+    for (s = w->first; s; s = s->next)
+        if (s->last_logits >= w->logits && s->last_logits < w->logits + w->n_logit_row * w->m->hp.n_vocab)
+            s->last_logits = NULL;
 }
 
 static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
@@ -8034,11 +8136,8 @@ static int gpti_begin_pass(gpt_work *w) {
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = 0;
-    for (s = w->first; s; s = s->next) {
-        if (s->last_logits >= w->logits && s->last_logits < w->logits + w->n_logit_row * w->m->hp.n_vocab)
-            s->last_logits = NULL;              /* the pass needs the room */
-        if (gpti_takes_part(w, s)) gpti_want_last(s);
-    }
+    gpti_drop_logits(w);
+    for (s = w->first; s; s = s->next) if (gpti_takes_part(w, s)) gpti_want_last(s);
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
         const size_t waiting = gpti_n_waiting(w, s);
         if (!n_first) n_first = waiting;
@@ -8064,10 +8163,41 @@ static int gpti_begin_pass(gpt_work *w) {
     return w->cursor.active;
 }
 
+/* The rows of a text become one vector; the first n_normed rows of y are those that the pass has normed. */
+static void gpti_pool_rows(gpt_work *w) {
+    size_t t, i, D = w->m->hp.d_model;
+    for (t = 0; t < w->n_normed; t++) {
+        const gpti_row *r = &w->row[w->out_row[t]];
+        float *e = r->s && gpti_is_pooled(r->s, r->position + 1) ? r->s->out.embedding : NULL;
+        for (i = 0; e && i < D; i++) e[i] += w->y[t * D + i];
+    }
+}
+/* out [n_row] = l x, for one row: of the layers behind pooling */
+static void gpti_dense(gpt_work *w, const gpti_linear *l, float *x, float *out) {
+    w->n_job = 0;
+    gpti_prepare_input(w, x, l->w.n_col, l->w.n_col, 0, 1, gpti_is_f16(l));
+    gpti_add_job(w, l, 0, x, l->w.n_col, out, l->w.n_row, 1, NULL, NULL);
+    w->m->kern.matmul(w->job, 0, gpti_n_panel(l->w.n_row), w->scratch);
+}
+static void gpti_end_eval(gpt_session *s) {
+    float *e = s->out.embedding;
+    size_t i, D = s->m->hp.d_model;
+    double sum = 0;
+    s->doing = GPTI_IDLE; s->result = GPT_OK;
+    if (e && s->out.pool == GPT_POOL_MEAN) gpti_scale(e, e, D, 1.0f / (float)(s->n_token - s->base));
+    if (e && !s->out.raw && s->m->dense[0].w.data) {
+        gpti_dense(s->w, &s->m->dense[0], e, s->w->between);
+        gpti_dense(s->w, &s->m->dense[1], s->w->between, e);
+    }
+    for (i = 0; e && !s->out.raw && i < D; i++) sum += (double)e[i] * (double)e[i];
+    if (sum > 0) gpti_scale(e, e, D, (float)(1.0 / sqrt(sum)));
+}
+
 static void gpti_end_pass(gpt_work *w) {
     gpt_session *s;
     size_t i;
     w->cursor.active = 0;
+    gpti_pool_rows(w);
     for (i = 0; i < w->n_out; i++) {
         const gpti_row *r = &w->row[w->out_row[i]];
         if (!r->s || r->position + 1 < r->s->n_token) continue;
@@ -8077,7 +8207,8 @@ static void gpti_end_pass(gpt_work *w) {
         if (!s->n_in_pass) continue;
         s->n_past += s->n_in_pass; s->lent = 0;
         s->n_in_pass = 0;
-        if (s->doing == GPTI_EVALUATES && s->n_past == s->n_token) { s->doing = GPTI_IDLE; s->result = GPT_OK; }
+        if (s->doing != GPTI_EVALUATES || s->n_past < s->n_token) continue;
+        if (s->choices.n) gpti_choices_next(s); else gpti_end_eval(s);
     }
 }
 
@@ -8106,7 +8237,7 @@ static void gpti_leave_pass(gpt_session *s) {
  * n_committed. */
 static void gpti_give_up(gpt_session *s, gpt_result r) {
     gpti_leave_pass(s);
-    s->n_token = gpti_max(s->n_past, s->n_committed);
+    if (s->choices.n) gpti_choices_end(s); else s->n_token = gpti_max(s->n_past, s->n_committed);
     if (s->doing == GPTI_GENERATES) gpti_finish(s, GPT_FINISH_HOST);
     s->doing = GPTI_IDLE; s->result = r; s->stop = 0;
 }
@@ -8257,7 +8388,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
-    size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn / 2), i;
+    size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, hp->d_dense)), i;
     uint32_t *bits;
     if (!a->base) w = &measured;
     memcpy(w, plan, sizeof *w);
@@ -8267,6 +8398,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
     w->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
     w->y = (float *)gpti_carve(a, S * D, sizeof(float));
+    w->between = (float *)gpti_carve(a, hp->d_dense, sizeof(float));
     w->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
     for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
     w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
@@ -8568,9 +8700,21 @@ static size_t gpti_most_tokens(const gpt_session *s, size_t n) {
 }
 static size_t gpti_n_free(const gpt_session *s) { return gpti_most_tokens(s, s->n_past) - s->n_token; }
 
+/* Tokens of the text: those of a gpt_choose under way are none. */
+static size_t gpti_text_end(const gpt_session *s) { return s->choices.n ? s->choices.base : s->n_token; }
+
+/* Can tokens [from, to) be computed again? Vectors cannot. */
+static gpt_result gpti_can_repeat(const gpt_session *s, size_t from, size_t to, gpt_error *err) {
+    for (; from < to; from++) if (s->token[from] < 0) return gpti_fail(err, GPT_E_STATE,
+        "token %llu of the text is a vector, which is no longer known, and would have to be computed again",
+        (gpti_ull)from);
+    return GPT_OK;
+}
+
 /* What is under way ends, because its text does. */
 static void gpti_interrupt(gpt_session *s) {
     gpti_leave_pass(s);
+    if (s->choices.n) gpti_choices_end(s);
     if (s->doing == GPTI_GENERATES) s->gen->finish = GPT_FINISH_HOST;
     if (s->doing) s->result = s->doing == GPTI_EVALUATES ? GPT_E_CANCELLED : GPT_OK;
     s->doing = GPTI_IDLE; s->held &= 1;
@@ -8746,9 +8890,12 @@ GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) g
 /* The text ends at token n. What is computed of it stays as far as the layers hold what goes on from
  * there sees; what a window has let go of waits to be computed again. */
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
-    const size_t to = gpti_held_before(s, n);
+    size_t to;
+    if (s->choices.n) gpti_interrupt(s);
+    to = gpti_held_before(s, n);
     if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
         (gpti_ull)s->n_token);
+    GPTI_TRY(gpti_can_repeat(s, to, n, err));
     if (gpti_most_tokens(s, to) < n) return gpti_fail(err, GPT_E_STATE,
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
     gpti_interrupt(s);
@@ -8763,7 +8910,7 @@ GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err) 
 }
 
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n) {
-    if (n) *n = s ? s->n_token : 0;
+    if (n) *n = s ? gpti_text_end(s) : 0;
     return s ? s->token : NULL;
 }
 
@@ -8773,8 +8920,8 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_ctx = s->n_ctx; info->kernels = s->m->kern.name;
     if (s->w) info->n_batch = s->w->n_batch;
     if (s->w) info->n_threads = s->w->pool.host.run ? 0 : s->w->pool.n_worker;
-    info->bytes = s->bytes; info->n_token = s->n_token;
-    info->n_computed = gpti_n_computed(s);
+    info->bytes = s->bytes; info->n_token = gpti_text_end(s);
+    info->n_computed = gpti_min(gpti_n_computed(s), info->n_token);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
     info->result = s->result; info->held = s->held != 0; info->frozen = !s->w;
     info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut;
@@ -8796,19 +8943,21 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     return gpti_leave(s, GPT_OK);
 }
 
-/* Append to the text, still to be computed, as all from token `from` on. All or nothing. */
+/* Append to the text, still to be computed, as all from token `from` on; ids NULL: vectors. All or nothing. */
 static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, size_t from, gpt_error *err) {
     const size_t room = gpti_most_tokens(s, from) - s->n_token;
     size_t i;
-    if (n && !ids) return gpti_fail(err, GPT_E_ARG, "ids must not be NULL");
+    GPTI_TRY(gpti_can_repeat(s, from, s->n_past, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens do not fit: %llu of a context of %llu are free",
             (gpti_ull)n, (gpti_ull)room, (gpti_ull)s->n_ctx);
-    for (i = 0; i < n; i++)
+    for (i = 0; ids && i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->hp.n_vocab)
             return gpti_fail(err, GPT_E_ARG, "token %llu of the call: id %ld is not in 0 to %llu", (gpti_ull)i,
                 (long)ids[i], (gpti_ull)s->m->hp.n_vocab - 1);
-    if (n) { memcpy(s->token + s->n_token, ids, n * sizeof *ids); s->gen->stale = 1; }
+    if (ids) memmove(s->token + s->n_token, ids, n * sizeof *ids);
+    else for (i = 0; i < n; i++) s->token[s->n_token + i] = -1;
+    if (n) s->gen->stale = 1;
     s->n_committed = s->n_token; s->from = s->n_past; s->n_token += n;
     return GPT_OK;
 }
@@ -8826,23 +8975,45 @@ static gpt_result gpti_check_whole(const gpt_session *s, size_t n, int predicts,
                      (gpti_ull)(s->n_token - s->n_past + n), name, (gpti_ull)s->w->n_batch);
 }
 
-/* n tokens come, to be computed by the steps of the work space: scored where logprob is not NULL. */
-static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
+/* The text's last logits are gone for good: they were a vector's. */
+static gpt_result gpti_is_lost(const gpt_session *s, gpt_error *err) {
+    return s->n_token && s->n_past == s->n_token && !s->last_logits ?
+        gpti_can_repeat(s, s->n_token - 1, s->n_token, err) : GPT_OK;
+}
+
+/* n tokens come, to be computed by the steps of the work space; what else params (or NULL) want of them. */
+static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
+                            gpt_error *err) {
     const gpt_session *prefix = s->params.prefix;
     const size_t base = s->n_token;
     float *last = s->lent ? NULL : s->last_logits;      /* lent: perhaps no longer what was computed */
+    gpt_eval_params p;
     size_t back = 0;
-    if (!n) logprob = NULL;                     /* tokens that wait are not scored */
-    GPTI_TRY(gpti_check_whole(s, n, logprob != NULL, err));
+    memset(&p, 0, sizeof p);
+    if (params) p = *params;
+    if (!n) p.logprob = NULL;                   /* tokens that wait are not scored */
+    GPTI_TRY(gpti_check_whole(s, n, p.logprob != NULL || p.vectors != NULL, err));
+    if (p.embedding && !p.raw && gpti_has(&s->m->arch, "dense") && !s->m->dense[0].w.data)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "embedding: dense_2.weight and dense_3.weight of %s are not in the "
+                         "file; raw gives the vector in front of them", s->m->arch.name);
+    if (n && !ids == !p.vectors) return gpti_fail(err, GPT_E_ARG, "expected either ids or vectors");
+    if (p.vectors && (p.logprob || !s->logits))
+        return gpti_fail(err, GPT_E_ARG, "vectors: not with logprob, nor in a session with no_logits");
+    if (p.embedding && (int)p.pool == GPT_POOL_FILE) p.pool = (gpt_pool)s->m->hp.pooling;
+    if (p.embedding && (!n || (int)p.pool < GPT_POOL_MEAN || (int)p.pool > GPT_POOL_LAST))
+        return gpti_fail(err, GPT_E_ARG, n ? "embedding: the file does not say how to pool: pool must be given"
+            : "embedding: expected at least one token");
     if (prefix && base == s->n_shared && base == prefix->n_token) last = prefix->last_logits;
-    if (logprob && base && s->n_past == base && !last) back = 1;
+    if (p.logprob && base && s->n_past == base && !last) back = 1;
+    if (!n && s->logits) GPTI_TRY(gpti_is_lost(s, err));
     GPTI_TRY(gpti_append(s, ids, n, s->n_past - back, err));
-    s->logits_wanted = logprob ? GPTI_LOGITS_SCORE : s->logits ? GPTI_LOGITS_LAST : GPTI_LOGITS_NONE;
-    s->result = GPT_OK;
-    if (logprob) {
-        logprob[0] = s->n_past == base && last
-            ? (float)-gpti_minus_log_p(last, s->m->hp.n_vocab, (size_t)ids[0]) : 0.0f;
-        s->score = logprob; s->score_base = base;
+    s->logits_wanted = p.logprob ? GPTI_LOGITS_SCORE : s->logits && !p.hidden && !p.embedding ? GPTI_LOGITS_LAST :
+        GPTI_LOGITS_NONE;
+    s->result = GPT_OK; s->out = p; s->base = base;
+    if (p.embedding) memset(p.embedding, 0, s->m->hp.d_model * sizeof *p.embedding);
+    if (p.logprob) {
+        p.logprob[0] = s->n_past == base && last
+            ? (float)gpti_log_p(gpti_log_sum(last, s->m->hp.n_vocab), last[ids[0]]) : 0.0f;
         if (back) gpti_go_back(s, base - 1);
     } else gpti_want_last(s);
     if (s->n_past == s->n_token) return GPT_OK;
@@ -8859,17 +9030,271 @@ GPT_API gpt_result gpt_eval(gpt_session *s, const gpt_token *ids, size_t n, gpt_
 }
 
 GPT_API gpt_result gpt_score(gpt_session *s, const gpt_token *ids, size_t n, float *logprob, gpt_error *err) {
+    gpt_eval_params p;
     gpt_result r;
+    memset(&p, 0, sizeof p);
+    p.logprob = logprob;
     GPTI_TRY(gpti_enter(s, "gpt_score", GPTI_IDLE, err));
     r = n && !logprob ? gpti_fail(err, GPT_E_ARG, "gpt_score: logprob must not be NULL") :
-        gpti_eval(s, ids, n, logprob, err);
+        gpti_eval(s, ids, n, &p, err);
     return gpti_leave(s, r ? r : gpti_run(s, err));
 }
 
 GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
                                   gpt_error *err) {
     GPTI_TRY(gpti_enter(s, "gpt_eval_begin", GPTI_IDLE, err));
-    return gpti_leave(s, gpti_eval(s, ids, n, params ? params->logprob : NULL, err));
+    return gpti_leave(s, gpti_eval(s, ids, n, params, err));
+}
+
+GPT_API gpt_result gpt_embed(gpt_session *s, const char *text, const gpt_eval_params *params, float *out,
+                             gpt_error *err) {
+    gpt_eval_params p;
+    gpt_result r;
+    size_t n = 0;
+    memset(&p, 0, sizeof p);
+    if (params) { p.pool = params->pool; p.raw = params->raw; }
+    p.embedding = out;
+    GPTI_TRY(gpti_enter(s, "gpt_embed", -1, err));
+    if (!text || !out) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_embed: text and out must not be NULL"));
+    gpti_reset(s);
+    r = gpti_tokenizer_encode(&s->m->tok, text, strlen(text), GPTI_TOK_BOS, s->token + s->n_token, gpti_n_free(s), &n,
+        s->w->scratch, sizeof *s->w->scratch, &s->m->mem, err);
+    if (!r) r = gpti_eval(s, s->token + s->n_token, n, &p, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));
+}
+
+GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_error *err) {
+    const gpt_model *m;
+    gpt_work *w;
+    gpt_result r = GPT_OK;
+    size_t D;
+    GPTI_TRY(gpti_enter(s, "gpt_head", -1, err));
+    if (!x || !logits) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_head: x and logits must not be NULL"));
+    w = s->w; m = w->m; D = m->hp.d_model;
+    while (!r && w->cursor.active) r = gpti_advance(w);
+    if (r < 0) return gpti_leave(s, gpti_cancelled(w, r, err));
+    gpti_drop_logits(w);
+    gpti_last_norm(w, w->xn, x);
+    gpti_prepare_input(w, w->xn, D, D, 0, 1, gpti_is_f16(&m->head));
+    memset(&w->cursor, 0, sizeof w->cursor);
+    w->cursor.layer = m->hp.n_layer; w->cursor.stage = GPTI_STAGE_LOGITS;
+    w->n_out = w->n_kept = 1;
+    for (gpti_begin_stage(w); w->cursor.unit < w->cursor.n_unit;) gpti_run_slice(w);
+    gpti_finish_logits(&m->hp, w->logits);
+    memcpy(logits, w->logits, m->hp.n_vocab * sizeof *logits);
+    return gpti_leave(s, GPT_OK);
+}
+
+/* How a prompt that goes on from the text is cut into tokens */
+static unsigned gpti_prompt_flags(const gpt_session *s, int special) {
+    const unsigned flags = GPTI_TOK_NO_EOS | (special ? (unsigned)GPTI_TOK_SPECIAL : 0u);
+    if (!s->n_token) return flags | GPTI_TOK_BOS;
+    return gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]) ? flags : flags | GPTI_TOK_CONTINUE;
+}
+
+/* ---- Choices. Their tokens behind the first that differs from the prompt's own, tails, are sorted, so that equal
+ * beginnings stand together, and computed one after the other without their last token: from where one differs from
+ * the one before it. A row's logits score all tails that go on from it. All this lies at the end of the room for the
+ * text's tokens. ---- */
+
+typedef struct gpti_tail { uint32_t index, n, bytes, at; } gpti_tail;   /* at: of the first of its n tokens */
+
+static int gpti_tail_cmp(const void *a, const void *b, const void *ctx) {
+    const gpti_tail *x = (const gpti_tail *)a, *y = (const gpti_tail *)b;
+    const gpt_token *token = (const gpt_token *)ctx;
+    uint32_t i = 0;
+    while (i < x->n && i < y->n && token[x->at + i] == token[y->at + i]) i++;
+    if (i < x->n && i < y->n) return token[x->at + i] < token[y->at + i] ? -1 : 1;
+    return x->n != y->n ? (x->n < y->n ? -1 : 1) : x->index < y->index ? -1 : 1;
+}
+
+/* Tokens at the beginning that tails i and j have in common */
+static size_t gpti_tails_same(const gpti_choices *c, size_t i, size_t j) {
+    const gpti_tail *a = &c->tail[i], *b = &c->tail[j];
+    size_t k = 0;
+    while (k < a->n && k < b->n && c->token[a->at + k] == c->token[b->at + k]) k++;
+    return k;
+}
+
+/* The logits in front of token next of the text score that token of the tail under way, and of all behind it that
+ * begin alike. */
+static void gpti_choices_score(gpt_session *s, const float *logits, size_t next) {
+    const gpti_choices *c = &s->choices;
+    const gpti_total total = gpti_log_sum(logits, s->m->hp.n_vocab);
+    const size_t d = next - s->base, now = c->at - 1;
+    size_t i;
+    for (i = now; i < c->n && gpti_tails_same(c, now, i) >= d; i++)
+        if (d < c->tail[i].n)
+            c->score[c->tail[i].at + d] = (float)gpti_log_p(total, logits[c->token[c->tail[i].at + d]]);
+}
+
+/* The text is as before. */
+static void gpti_choices_end(gpt_session *s) {
+    gpti_choices *c = &s->choices;
+    const size_t to = gpti_held_before(s, c->base);
+    if (to < s->n_past) gpti_go_back(s, to);
+    s->n_token = s->n_committed = c->base;
+    if (s->n_past == c->base && c->last) { s->last_logits = c->last; s->lent = c->lent; }
+    memset(c, 0, sizeof *c);
+}
+
+/* All are scored: sums in the order of the tokens, then what the caller wants of them. */
+static void gpti_choices_sum(gpt_session *s) {
+    gpti_choices *c = &s->choices;
+    size_t i, j, best = 0;
+    double top = -INFINITY, sum = 0;
+    for (i = 0; i < c->n; i++) {
+        const gpti_tail *t = &c->tail[i];
+        double p = 0;
+        for (j = 0; j < t->n; j++) p += c->score[t->at + j];
+        if (c->params.per_byte) p /= t->bytes;
+        if (p > top || (p >= top && t->index < best)) { top = p; best = t->index; }
+        c->score[t->at] = (float)p;
+    }
+    for (i = 0; i < c->n; i++) sum += gpti_exp(c->score[c->tail[i].at] - (float)top);
+    for (i = 0; i < c->n && c->out; i++) {
+        const float p = c->score[c->tail[i].at];
+        c->out[c->tail[i].index] = c->params.softmax ? (float)(gpti_exp(p - (float)top) / sum) : p;
+    }
+    if (c->best) *c->best = best;
+}
+
+/* Go on to the next tail that has something to compute; behind the last one it is over. */
+static void gpti_choices_next(gpt_session *s) {
+    gpti_choices *c = &s->choices;
+    for (; c->at < c->n; c->at++) {
+        const gpti_tail *t = &c->tail[c->at];
+        const size_t keep = s->base + (c->at ? gpti_tails_same(c, c->at - 1, c->at) : 0);
+        const int ready = !c->at && s->n_past == s->base && s->base == c->base && c->last && !c->lent;
+        size_t to = gpti_held_before(s, c->at || ready || s->n_past < s->base ? keep : keep - 1);
+        memcpy(s->token + s->base, c->token + t->at, t->n * sizeof *c->token);
+        s->n_token = s->base + t->n - 1;
+        if (to < s->n_past) {
+            if (gpti_can_repeat(s, to, s->base, NULL)) { gpti_give_up(s, GPT_E_STATE); return; }
+            gpti_go_back(s, to);
+        }
+        if (ready) { c->at = 1; gpti_choices_score(s, c->last, s->base); c->at = 0; }
+        if (s->n_past < s->n_token) { c->at++; return; }
+    }
+    gpti_choices_sum(s);
+    gpti_choices_end(s);
+    s->doing = GPTI_IDLE; s->result = GPT_OK;
+}
+
+/* As far as the choices' tails, with room for ids [n_ctx] and all of the text; nothing has changed if it fails. Two
+ * rounds: how many tokens there are, then the tokens. */
+static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, const char *const *choice, size_t n,
+                                   gpt_token *ids, gpt_token *id, const gpt_choose_params *params, gpt_error *err) {
+    const gpti_tokenizer *t = &s->m->tok;
+    const size_t text_end = s->n_token;
+    const unsigned flags = gpti_prompt_flags(s, params->special);
+    size_t room = gpti_n_free(s), first, n_id, i, k, same, all = 0, at = 0, longest = 0;
+    gpti_choices c;
+    int round;
+    memset(&c, 0, sizeof c);
+    GPTI_TRY(gpti_tokenizer_encode(t, text, n_prompt, flags, ids, s->n_ctx, &first, NULL, 0, &s->m->mem, err));
+    if (first > room) return gpti_fail(err, GPT_E_CONTEXT,
+        "the prompt's %llu tokens do not fit: %llu of a context of %llu are free", (gpti_ull)first, (gpti_ull)room,
+        (gpti_ull)s->n_ctx);
+    same = first;
+    for (round = 0; round < 2; round++) {
+        for (i = 0; i < n; i++) {
+            const size_t bytes = strlen(choice[i]);
+            memcpy(text + n_prompt, choice[i], bytes);
+            GPTI_TRY(gpti_tokenizer_encode(t, text, n_prompt + bytes, flags, id, s->n_ctx, &n_id, NULL, 0, &s->m->mem,
+                err));
+            if (round) {
+                gpti_tail *tail = &c.tail[i];
+                tail->index = (uint32_t)i; tail->n = (uint32_t)(n_id - same); tail->bytes = (uint32_t)bytes;
+                tail->at = (uint32_t)at;
+                memcpy(c.token + at, id + same, tail->n * sizeof *id);
+                at += tail->n;
+                continue;
+            }
+            for (k = 0; k < same && k < n_id && ids[k] == id[k]; k++) {}
+            same = gpti_min(k, n_id - (k == n_id && k));        /* each has a token of its own */
+            if (!n_id || n_id > s->n_ctx) return gpti_fail(err, n_id ? GPT_E_CONTEXT : GPT_E_ARG,
+                "choice[%llu] has %llu tokens with the prompt, expected 1 to %llu", (gpti_ull)i, (gpti_ull)n_id,
+                (gpti_ull)s->n_ctx);
+            longest = gpti_max(longest, n_id);
+            all += n_id;
+        }
+        if (round) break;
+        all -= n * same;
+        if (!same && text_end) room = gpti_min(room, gpti_most_tokens(s, text_end - 1) - text_end);
+        k = 4 * n + 2 * all;
+        if (longest > room || k > s->n_ctx - text_end - longest) return gpti_fail(err, GPT_E_CONTEXT,
+            "%llu choices of %llu tokens in all, with the prompt %llu at most: they take %llu of the context, %llu "
+            "are free", (gpti_ull)n, (gpti_ull)all, (gpti_ull)longest, (gpti_ull)(longest + k), (gpti_ull)room);
+        if (text_end + same == 0) return gpti_fail(err, GPT_E_ARG,
+            "choose: the first token of a text has no probability: a prompt, or a text, must come before");
+        c.tail = (gpti_tail *)(void *)(s->token + (s->n_ctx - k));
+        c.token = (gpt_token *)(void *)(c.tail + n);
+        c.score = (float *)(void *)(c.token + all);
+    }
+    c.n = n; c.base = text_end; c.params = *params;
+    if (s->last_logits < s->w->logits || s->last_logits >= s->w->logits + s->w->n_logit_row * s->m->hp.n_vocab)
+        c.last = s->last_logits;
+    c.lent = s->lent;
+    gpti_sort(c.tail, n, sizeof *c.tail, gpti_tail_cmp, c.token);
+    memcpy(s->token + text_end, ids, same * sizeof *ids);
+    s->base = text_end + same;
+    s->choices = c;
+    return GPT_OK;
+}
+
+static gpt_result gpti_choices_begin(gpt_session *s, const char *prompt, const char *const *choice, size_t n,
+                                     const gpt_choose_params *params, float *out, size_t *best, gpt_error *err) {
+    const gpti_mem *mem = &s->m->mem;
+    gpt_choose_params none;
+    size_t i, k, n_prompt, longest = 0;
+    gpt_token *ids;
+    char *text;
+    gpt_result r;
+    memset(&none, 0, sizeof none);
+    if (!prompt) prompt = "";
+    n_prompt = strlen(prompt);
+    if (!choice || !n || n > s->n_ctx) return gpti_fail(err, GPT_E_ARG, "choose: %llu choices, expected 1 to %llu",
+        (gpti_ull)(choice ? n : 0), (gpti_ull)s->n_ctx);
+    for (i = 0; i < n; i++) {
+        k = choice[i] ? strlen(choice[i]) : 0;
+        if (!k) return gpti_fail(err, GPT_E_ARG, "choice[%llu] is empty", (gpti_ull)i);
+        longest = gpti_max(longest, k);
+    }
+    if (n_prompt > 0x7fffffff || longest > 0x7fffffff - n_prompt)
+        return gpti_fail(err, GPT_E_ARG, "choose: the prompt with a choice is longer than 2^31 - 1 bytes");
+    GPTI_TRY(gpti_is_lost(s, err));
+    text = (char *)gpti_alloc(mem, n_prompt + longest);
+    ids = (gpt_token *)gpti_alloc(mem, 2 * (size_t)s->n_ctx * sizeof *ids);
+    if (text && ids) {
+        memcpy(text, prompt, n_prompt);
+        r = gpti_choices_set(s, text, n_prompt, choice, n, ids, ids + s->n_ctx, params ? params : &none, err);
+    } else r = gpti_fail(err, GPT_E_MEMORY, "choose: out of memory for %llu tokens", (gpti_ull)s->n_ctx);
+    gpti_free(mem, ids);
+    gpti_free(mem, text);
+    if (r) return r;
+    s->choices.out = out; s->choices.best = best;
+    s->logits_wanted = GPTI_LOGITS_SCORE; s->from = s->n_past;
+    s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
+    memset(&s->out, 0, sizeof s->out);
+    gpti_take_turn(s->w, s, 1);
+    gpti_choices_next(s);
+    return s->result < 0 ? gpti_fail(err, s->result, "choose: vectors of the text would have to be computed again")
+        : GPT_OK;
+}
+
+GPT_API gpt_result gpt_choose_begin(gpt_session *s, const char *prompt, const char *const *choice, size_t n,
+                                    const gpt_choose_params *params, float *out, size_t *best, gpt_error *err) {
+    GPTI_TRY(gpti_enter(s, "gpt_choose_begin", GPTI_IDLE, err));
+    return gpti_leave(s, gpti_choices_begin(s, prompt, choice, n, params, out, best, err));
+}
+
+GPT_API gpt_result gpt_choose(gpt_session *s, const char *prompt, const char *const *choice, size_t n,
+                              const gpt_choose_params *params, float *out, size_t *best, gpt_error *err) {
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_choose", GPTI_IDLE, err));
+    r = gpti_choices_begin(s, prompt, choice, n, params, out, best, err);
+    return gpti_leave(s, r ? r : gpti_run(s, err));
 }
 
 GPT_API float *gpt_logits(gpt_session *s) {
@@ -8910,7 +9335,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (!src) r = gpti_fail(err, GPT_E_ARG, "gpt_session_copy: src must not be NULL");
     else r = gpti_same_kind(s, src, "gpt_session_copy: the text", err);
     if (r || s == src) return gpti_leave(s, r ? r : n < s->n_token ? gpti_rewind(s, n, err) : GPT_OK);
-    n = gpti_min(n, src->n_token);
+    n = gpti_min(n, gpti_text_end(src));
     done = gpti_min(n, src->n_past);
     if (!gpti_is_held(src, done)) done = 0;     /* its window has gone on: to be computed again */
     for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
@@ -8918,6 +9343,8 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (gpti_most_tokens(s, same) < n)
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
+    r = gpti_can_repeat(src, gpti_max(done, same), n, err);
+    if (r) return gpti_leave(s, r);
     gpti_rewind(s, same, NULL);
     if (s->lent) s->last_logits = NULL;         /* the host may have changed them */
     o = gpti_origin(src, done);
@@ -12039,6 +12466,47 @@ GPT_API int gpt_token_is_control(const gpt_model *m, gpt_token id) {
 }
 GPT_API int gpt_token_is_end(const gpt_model *m, gpt_token id) { return m && gpti_tokenizer_is_end(&m->tok, id); }
 
+/* 1 when a comes after b in the order of likelihood. */
+static int gpti_top_worse(const gpt_logprob *a, const gpt_logprob *b) {
+    return a->logprob < b->logprob || (a->logprob == b->logprob && a->token > b->token);
+}
+
+/* The worst of a heap of n on top: it moves down to its place. */
+static void gpti_top_sift(gpt_logprob *h, size_t n) {
+    const gpt_logprob x = h[0];
+    size_t i = 0, c;
+    while ((c = 2 * i + 1) < n) {
+        if (c + 1 < n && gpti_top_worse(&h[c + 1], &h[c])) c++;
+        if (!gpti_top_worse(&h[c], &x)) break;
+        h[i] = h[c];
+        i = c;
+    }
+    h[i] = x;
+}
+
+GPT_API size_t gpt_top(const float *logits, size_t n_vocab, size_t k, gpt_logprob *out) {
+    size_t i, n = 0;
+    gpti_total total;
+    if (!logits || !n_vocab || !k || !out) return 0;
+    total = gpti_log_sum(logits, n_vocab);
+    for (i = 0; i < n_vocab; i++) {
+        gpt_logprob x;
+        size_t at = n;
+        x.token = (gpt_token)i; x.logprob = logits[i];
+        if (x.logprob != x.logprob || (n == k && gpti_top_worse(&x, out))) continue;
+        if (n == k) { out[0] = x; gpti_top_sift(out, n); continue; }
+        for (n++; at && gpti_top_worse(&x, &out[(at - 1) / 2]); at = (at - 1) / 2) out[at] = out[(at - 1) / 2];
+        out[at] = x;
+    }
+    for (i = n; i-- > 1;) {
+        const gpt_logprob x = out[0];
+        out[0] = out[i]; out[i] = x;
+        gpti_top_sift(out, i);
+    }
+    for (i = 0; i < n; i++) out[i].logprob = (float)gpti_log_p(total, out[i].logprob);
+    return n;
+}
+
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
     s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
@@ -12113,7 +12581,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     gpti_generation *g = s->gen;
     char pending[GPTI_STOP_BYTES + 4];
     size_t n = 0, room = gpti_n_free(s), n_pending, i;
-    unsigned flags = GPTI_TOK_NO_EOS;
+    const unsigned flags = gpti_prompt_flags(s, params && params->special);
     int go_on;
     if (!prompt) prompt = "";
     memset(&none, 0, sizeof none);
@@ -12121,9 +12589,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     GPTI_TRY(gpti_check_whole(s, 0, 1, err));
     GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
     GPTI_TRY(gpti_con_check(s, params, err));
-    if (!s->n_token) flags |= GPTI_TOK_BOS;
-    else if (!gpti_tokenizer_is_special(t, s->token[s->n_token - 1])) flags |= GPTI_TOK_CONTINUE;
-    if (params->special) flags |= GPTI_TOK_SPECIAL;
+    if (!*prompt) GPTI_TRY(gpti_is_lost(s, err));
     if (*prompt || !s->n_token)
         GPTI_TRY(gpti_tokenizer_encode(t, prompt, strlen(prompt), flags, s->token + s->n_token, room, &n, s->w->scratch,
             sizeof *s->w->scratch, &s->m->mem, err));
@@ -12187,6 +12653,7 @@ static int gpti_roll(gpt_session *s) {
         behind -= gpti_min(behind, gpti_shown(s, s->token[--n], &edge).n);
     n = gpti_min(n - keep, (s->n_token - keep + 1) / 2);
     if (!g->params.roll || !n || gpti_most_tokens(s, to) <= s->n_token - n) return 0;
+    if (gpti_can_repeat(s, to, keep, NULL) || gpti_can_repeat(s, keep + n, s->n_token, NULL)) return 0;
     gpti_go_back(s, to);
     s->n_token -= n; s->n_dropped += n;
     memmove(s->token + keep, s->token + keep + n, (s->n_token - keep) * sizeof *s->token);
@@ -12440,7 +12907,7 @@ static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_toke
     const gpt_session *prefix = s->params.prefix;
     size_t i, same = 0;
     for (i = 0; i < n_token; i++)
-        if (s->token[i] < 0 || (uint32_t)s->token[i] >= s->m->hp.n_vocab)
+        if (s->token[i] == -1 ? i >= *n_past : s->token[i] < 0 || (uint32_t)s->token[i] >= s->m->hp.n_vocab)
             return gpti_save_fail(f, GPT_E_FORMAT, "a token is not in the vocabulary");
     while (prefix && same < gpti_min(n_token, prefix->n_token) && s->token[same] == prefix->token[same]) same++;
     if (what == GPT_SAVE_TOKENS && gpti_is_held(s, same)) *n_shared = *n_past = same;
@@ -12455,13 +12922,14 @@ static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_toke
  * changes only where this reads. */
 static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const int cache = what == GPT_SAVE_CACHE;
-    const size_t n_token = gpti_save_size(f, s->n_token, GPTI_MAX_CTX);
-    const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, s->n_token), n_token);
+    const size_t n_token = gpti_save_size(f, gpti_text_end(s), GPTI_MAX_CTX);
+    const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, gpti_text_end(s)), n_token);
     const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
     const uint64_t cut_digest = gpti_save_u64(f, s->cut_digest, UINT64_MAX);
-    size_t n_past = gpti_save_size(f, cache ? s->n_past : 0, n_token);
+    size_t n_past = gpti_save_size(f, cache ? gpti_min(s->n_past, gpti_text_end(s)) : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
     if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
+    if (!f->c && gpti_can_repeat(s, n_past, n_token, f->err)) { f->fail = GPT_E_STATE; return 0; }
     if (!gpti_save_words(f, s->token, n_token)) return 0;
     if (f->c && !gpti_save_place(f, s, what, n_token, &n_past, &n_shared)) return 0;
     for (i = 0; cache && n_past > n_shared && i < s->m->hp.n_layer; i++) {
@@ -12486,7 +12954,7 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, s->gen);            /* where this reads it is empty, as after a reset */
     doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
-    row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent;
+    row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent && !s->choices.n;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
     if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
     if (row) gpti_save_words(f, !f->c ? s->last_logits : s->logits ? s->logits : (float *)(void *)s->w->cand,

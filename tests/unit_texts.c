@@ -444,7 +444,7 @@ static void op_eval(slot *k) {
     gpt_token ids[N_CTX + 8];
     const size_t n = below(3) ? below(12) : below(40), room_left = most_tokens(k) - k->now.n;
     const int kind = (int)below(4), scores = kind & 1, slices = kind >> 1;
-    gpt_eval_params ep;
+    gpt_eval_params ep = { 0 };
     gpt_error err;
     gpt_result r, want = GPT_OK;
     random_ids(ids, n);
@@ -1117,7 +1117,7 @@ static void test_results(void) {
     gpt_work *w = work_with(m, 16, 0, NULL);
     gpt_token ids[64];
     float lp[64];
-    gpt_eval_params ep;
+    gpt_eval_params ep = { 0 };
     gpt_error err;
     size_t i, n, k;
     int left[2] = { 3, 3 };
@@ -1376,7 +1376,7 @@ static void test_last_rows(void) {
     for (k = 0; k < 2; k++) for (scored = 0; scored < 2; scored++) {
         gpt_work *w = work_with(m, 64, 0, NULL);
         for (i = 0; i < 3; i++) {
-            gpt_eval_params ep;
+            gpt_eval_params ep = { 0 };
             ep.logprob = scored ? lp[i] : NULL;
             s[i] = session_in(m, w, 16, 0);
             CHECK(gpt_eval_begin(s[i], ids, lens[k][i], &ep, &err) == GPT_OK, "%s", err.msg);
