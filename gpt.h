@@ -93,8 +93,8 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
 /* Memory: both functions or none. Called while a model or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
  * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
- * give it back before they return. gpt_model_tensor and gpt_constraint_check do likewise. All else never
- * allocates. */
+ * give it back before they return. gpt_model_tensor and gpt_constraint_check do likewise; so do gpt_embed and
+ * gpt_choose, which takes 8 bytes for each token of the context as well. All else never allocates. */
 typedef struct gpt_alloc {
     void *(*alloc)(void *user, size_t n);
     void  (*free)(void *user, void *p);
@@ -461,7 +461,7 @@ GPT_API float *gpt_logits(gpt_session *s);
 
 typedef struct gpt_bias { gpt_token token; float bias; } gpt_bias;
 
-typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this order */
+typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Biases first, the rest in the order that samplers says */
     const gpt_bias *bias;           /* added to logits; -INFINITY bans a token */
     size_t   n_bias;
     int      penalty_last_n;        /* tokens that the penalties look back on; 0 = 64, negative = the whole text */
@@ -471,8 +471,31 @@ typedef struct gpt_sample_params {  /* NULL or {0}: greedy. Applied in this orde
     int      top_k;                 /* keep the k most likely; 0 = off */
     float    top_p;                 /* keep the smallest set whose probabilities sum to p; 0 or 1 = off */
     float    min_p;                 /* keep what has at least min_p of the most likely one's probability; 0 = off */
-    float    temperature;           /* 0 or less = greedy */
+    float    temperature;           /* 0 or less = greedy: the most likely one, no filter is asked */
     uint64_t seed;                  /* 0 is a seed like any other, never "use the clock" */
+
+    /* Filters. Each leaves at least one, and judges by probabilities among what is left where its turn is. */
+    float    top_n_sigma;           /* keep logits within n standard deviations of the best (arXiv:2411.07641) */
+    float    typical_p;             /* keep the most typical that sum to more than p; 0 or 1 = off. It may leave out the
+                                     * likeliest (Meister 2022, arXiv:2202.00666); equally typical ones stay together */
+    float    xtc_probability;       /* so often leave out all but the least likely of those at or above */
+    float    xtc_threshold;         /* 0 = 0.1. A draw of its own, by seed and position, decides */
+    /* DRY: a token that would go on with what the end of the text repeats, n tokens long, n at most 512, loses
+     * multiplier * base ^ (n - allowed length) */
+    float       dry_multiplier;     /* 0 or less = off */
+    float       dry_base;           /* 0 = 1.75; below 1 = off */
+    int         dry_allowed_length; /* repeats that cost nothing are shorter; 0 or less = 2 */
+    int         dry_last_n;         /* tokens that it looks back on; 0 or less = the whole text */
+    const char *dry_breakers;       /* characters, at most 63 bytes: no repeat goes over a token whose text has one, and
+                                     * none of these costs; NULL = line end : " * */
+    int         no_repeat_ngram;    /* leave out what would make n tokens, at most 513, that the text has; 0 = off */
+    /* The temperature is between temperature - range and + range, as (entropy / its most) ^ exponent says of what is
+     * left; 0 = off; exponent 0 = 1 */
+    float       dynatemp_range, dynatemp_exponent;
+    /* The order, as llama.cpp's --samplers; what it does not name is off (temperature: 1, or greedy), a second naming
+     * does nothing; no_repeat_ngram is part of penalties. gpt_begin and its kin copy it: GPT_E_ARG for an unknown name,
+     * which gpt_sample passes over. NULL: "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature" */
+    const char *samplers;
 } gpt_sample_params;
 
 /* Choose the next token from gpt_logits. The draw depends on the seed and on the number of tokens
@@ -543,6 +566,14 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
     size_t             n_ban;
     gpt_text_fn        think;           /* of a chat: gets the thinking part, without its markers; NULL: fn does */
     void              *think_user;
+    /* Look-up: where the last tokens have come up before, up to so many that followed there are computed along
+     * with the newest one, and count if they are what is chosen: the same text, sooner where it repeats itself
+     * or its prompt. 16 is a good number; 0 = off, as with a hook of logits. A trace shows the rows of all guesses. */
+    uint32_t           n_draft;
+    /* NULL, or a hook that may change a copy of the logits [n_vocab] before biases, mask and filters: once for each
+     * token chosen, in slices too (anew where a call in between, as gpt_sample, took the room of the choice) */
+    void             (*logits)(void *user, const gpt_session *s, float *logits, size_t n_vocab);
+    void              *logits_user;
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
@@ -557,9 +588,10 @@ GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_ge
 
 /* The same in slices, without a thread: gpt_begin, then gpt_step until it returns something else
  * than GPT_MORE. A step returns when poll says GPT_PAUSE (in the middle of a forward pass if need
- * be) or, at the latest, after one token; in a batch gpt_work_step is meant. Stop strings are copied;
- * fn and the sampling bias must stay valid. gpt_end gives up early, with GPT_FINISH_HOST: fn gets what
- * was held back, the text stays; a blocking gpt_eval or gpt_score, from a hook, with GPT_E_CANCELLED.
+ * be) or, at the latest, after one token and what was forced or guessed along with it; in a batch
+ * gpt_work_step is meant. Stop strings are copied; fn, the hook and the sampling bias must stay valid. gpt_end
+ * gives up early, with GPT_FINISH_HOST: fn gets what was held back, the text stays; a blocking gpt_eval or
+ * gpt_score, from a hook, with GPT_E_CANCELLED.
  * A reset, rewind, restore or free ends it too; other calls answer GPT_E_STATE. */
 GPT_API gpt_result gpt_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);
@@ -980,6 +1012,8 @@ struct gpt_session {                    /* a text */
     gpt_result         result;          /* of what was begun last; GPT_MORE: under way */
     size_t             from;            /* n_past when it came */
     size_t             n_in_pass;       /* rows in the pass under way */
+    size_t             n_draft;         /* guesses, token[n_token, n_token + n_draft): the last rows of the pass, */
+    float             *draft_logits;    /* then computed; logits behind the first of them */
     int                logits_wanted;   /* GPTI_LOGITS_ */
     gpt_eval_params    out;             /* what an evaluation gives of token[base] and on */
     size_t             base;
@@ -1096,6 +1130,7 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id);                 /* [
 static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                              void *user, gpt_error *err);                   /* [GENERATE] */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id);
+static size_t gpti_draft_rows(gpt_work *w, gpt_session *s, size_t n_homeless);
 static gpt_finish gpti_enough(const gpt_session *s);
 static void gpti_choices_score(gpt_session *s, const float *logits, size_t next);
 static void gpti_choices_next(gpt_session *s);
@@ -7660,7 +7695,8 @@ static unsigned gpti_row_wants(const gpti_row *r) {
     unsigned want = 0;
     if (!s) return 0;
     if (s->logits_wanted == GPTI_LOGITS_SCORE && next >= s->base) want = GPTI_WANT_KEPT;
-    if (s->logits_wanted == GPTI_LOGITS_LAST && next == s->n_token) want = s->logits ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
+    if (s->logits_wanted == GPTI_LOGITS_LAST && next >= s->n_token)     /* those of guesses stand together */
+        want = s->logits && !s->n_draft ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
     if (s->doing == GPTI_EVALUATES && s->out.hidden && next > s->base) want |= GPTI_WANT_HIDDEN;
     return gpti_is_pooled(s, next) ? want | GPTI_WANT_HIDDEN : want;
 }
@@ -8094,12 +8130,17 @@ static void gpti_want_last(gpt_session *s) {
         s->token[s->n_token - 1] >= 0) gpti_go_back(s, s->n_past - 1);
 }
 
+static int gpti_is_here(const gpt_work *w, const float *logits) {
+    return logits >= w->logits && logits < w->logits + w->n_logit_row * w->m->hp.n_vocab;
+}
+
 /* The logits that the work space has no other place for are lost: its room is needed. */
 static void gpti_drop_logits(gpt_work *w) {
     gpt_session *s;
-    for (s = w->first; s; s = s->next)
-        if (s->last_logits >= w->logits && s->last_logits < w->logits + w->n_logit_row * w->m->hp.n_vocab)
-            s->last_logits = NULL;
+    for (s = w->first; s; s = s->next) {
+        s->n_draft = 0;
+        if (gpti_is_here(w, s->last_logits)) s->last_logits = NULL;
+    }
 }
 
 static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
@@ -8141,8 +8182,11 @@ static int gpti_begin_pass(gpt_work *w) {
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
         const size_t waiting = gpti_n_waiting(w, s);
         if (!n_first) n_first = waiting;
-        if (waiting == 1 && !whole && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless))
-            gpti_add_rows(w, s, 1);
+        if (waiting == 1 && !whole && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless)) {
+            s->n_draft = gpti_draft_rows(w, s, n_homeless);
+            n_homeless += s->n_draft + (s->n_draft && s->logits);
+            gpti_add_rows(w, s, 1 + s->n_draft);
+        }
     }
     room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
     while (!whole && share < room && gpti_share_rows(w, share + 1) <= room) share++;
@@ -8200,12 +8244,14 @@ static void gpti_end_pass(gpt_work *w) {
     gpti_pool_rows(w);
     for (i = 0; i < w->n_out; i++) {
         const gpti_row *r = &w->row[w->out_row[i]];
+        float *here = w->logits + (i - gpti_min(i, w->n_kept)) * w->m->hp.n_vocab;
         if (!r->s || r->position + 1 < r->s->n_token) continue;
-        r->s->last_logits = i < w->n_kept ? r->s->logits : w->logits + (i - w->n_kept) * w->m->hp.n_vocab;
+        if (r->position + 1 == r->s->n_token) r->s->last_logits = i < w->n_kept || r->s->logits ? r->s->logits : here;
+        if (r->position == r->s->n_token) r->s->draft_logits = here;
     }
     for (s = w->first; s; s = s->next) {
         if (!s->n_in_pass) continue;
-        s->n_past += s->n_in_pass; s->lent = 0;
+        s->n_past += s->n_in_pass - s->n_draft; s->lent = 0;
         s->n_in_pass = 0;
         if (s->doing != GPTI_EVALUATES || s->n_past < s->n_token) continue;
         if (s->choices.n) gpti_choices_next(s); else gpti_end_eval(s);
@@ -8215,7 +8261,7 @@ static void gpti_end_pass(gpt_work *w) {
 /* Its rows are computed again another time. */
 static void gpti_give_up_pass(gpt_work *w) {
     gpt_session *s;
-    for (s = w->first; s; s = s->next) s->n_in_pass = 0;
+    for (s = w->first; s; s = s->next) s->n_in_pass = s->n_draft = 0;
     w->cursor.active = 0;
 }
 
@@ -8224,6 +8270,7 @@ static void gpti_leave_pass(gpt_session *s) {
     gpt_work *w = s->w;
     size_t i;
     if (w->choosing == s) w->choosing = NULL;
+    s->n_draft = 0;
     if (!s->n_in_pass) return;
     s->n_in_pass = 0;
     w->cursor.active = 0;
@@ -8247,7 +8294,7 @@ static size_t gpti_n_computed(const gpt_session *s) {
     size_t layers, n = s->m->hp.n_layer;
     if (!s->n_in_pass) return s->n_past;
     layers = s->w->cursor.stage ? s->w->cursor.layer : 0;
-    return s->n_past + s->n_in_pass * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
+    return s->n_past + (s->n_in_pass - s->n_draft) * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
 }
 
 /* What the poll hook says: GPT_MORE for a pause where the call can make one, GPT_E_CANCELLED. Texts
@@ -8297,12 +8344,26 @@ typedef struct gpti_stream {
 
 typedef struct gpti_candidate { float logit; gpt_token id; } gpti_candidate;
 
+enum { GPTI_REPEAT = 512, GPTI_BREAKERS = 64 };
 typedef struct gpti_choice {        /* of a token, step by step: the poll hook is asked between them */
-    int            step;
-    /* candidates; those left; the best of them, in order; those that make up head */
-    size_t         n_all, n, sorted, n_head;
-    double         sum, head;       /* of the weights of all, of the n_head best */
-    gpti_candidate best;
+    /* what of: the text and its tokens, NULL: unknown; logits at the first step; scratch [n_vocab] for candidates */
+    const gpt_sample_params *p;
+    const gpti_tokenizer *tok;
+    const gpt_token *history;
+    const float    *logits;
+    const char     *breakers;
+    gpti_candidate *c;
+    size_t          n_history, n_dropped, n_vocab;
+    uint64_t        order;          /* samplers to come, GPTI_DO_, 4 bits each, the next one lowest */
+    int             step, part;     /* GPTI_CHOOSE_; of the next sampler: how often it has run */
+    /* candidates; those left; the best of them, in order, all or none between two samplers; those that make up head */
+    size_t          n_all, n, sorted, n_head;
+    double          sum, head;      /* of the weights of all, of the n_head best */
+    float           by;             /* what the draw divides logits by; 0 = 1 */
+    float           shift;          /* of typ_p: distances are from here; the bits of the one looked for are */
+    uint32_t        low, high;      /* between these */
+    gpti_candidate  best;
+    uint16_t        z[GPTI_REPEAT]; /* tokens that the end of the text, and that i tokens before it, have in common */
 } gpti_choice;
 
 /* A text's place in its constraint, see [CONSTRAINT]: all ways in which the text so far can be read. */
@@ -8364,6 +8425,8 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     int                 stale;      /* other tokens have been appended since */
     size_t              edge_at;    /* the token whose space was taken off */
     gpti_stream         ban;        /* its stop strings never come */
+    uint64_t            order;      /* copies of params.sample.samplers, as of gpti_choice, and of dry_breakers */
+    char                breakers[GPTI_BREAKERS];
     /* the constraint: GPTI_CON_, now and at token con_from, where what it looks at begins; bytes matched of what is
      * waited for, the host's mark or the trigger; edge at con_from. A restored one has the digest alone until
      * gpt_resume */
@@ -8374,6 +8437,8 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
     int                 think, thought;
     size_t              think_at;
+    /* guesses: tried at most, in the last pass, of them right; passes to go without, and before */
+    size_t              draft_len, drafted, draft_hits, draft_wait, draft_waited;
 } gpti_generation;
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
@@ -8682,7 +8747,7 @@ static size_t gpti_held_before(const gpt_session *s, size_t n) {
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
     if (n < s->n_past) s->last_logits = NULL;
-    s->n_past = n; s->from = gpti_min(s->from, n);
+    s->n_past = n; s->from = gpti_min(s->from, n); s->n_draft = 0;
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
     s->origin = n & ~(size_t)15;
@@ -8900,6 +8965,7 @@ static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
     gpti_interrupt(s);
     if (to < s->n_past) gpti_go_back(s, to);
+    s->n_draft = 0;
     if (n < s->n_token) memset(&s->gen->stream, 0, sizeof s->gen->stream);
     s->n_token = n;
     return GPT_OK;
@@ -9099,21 +9165,18 @@ static unsigned gpti_prompt_flags(const gpt_session *s, int special) {
 
 typedef struct gpti_tail { uint32_t index, n, bytes, at; } gpti_tail;   /* at: of the first of its n tokens */
 
+/* Tokens at the beginning that two tails have in common */
+static size_t gpti_tails_same(const gpti_tail *a, const gpti_tail *b, const gpt_token *token) {
+    size_t k = 0;
+    while (k < a->n && k < b->n && token[a->at + k] == token[b->at + k]) k++;
+    return k;
+}
 static int gpti_tail_cmp(const void *a, const void *b, const void *ctx) {
     const gpti_tail *x = (const gpti_tail *)a, *y = (const gpti_tail *)b;
     const gpt_token *token = (const gpt_token *)ctx;
-    uint32_t i = 0;
-    while (i < x->n && i < y->n && token[x->at + i] == token[y->at + i]) i++;
+    const size_t i = gpti_tails_same(x, y, token);
     if (i < x->n && i < y->n) return token[x->at + i] < token[y->at + i] ? -1 : 1;
     return x->n != y->n ? (x->n < y->n ? -1 : 1) : x->index < y->index ? -1 : 1;
-}
-
-/* Tokens at the beginning that tails i and j have in common */
-static size_t gpti_tails_same(const gpti_choices *c, size_t i, size_t j) {
-    const gpti_tail *a = &c->tail[i], *b = &c->tail[j];
-    size_t k = 0;
-    while (k < a->n && k < b->n && c->token[a->at + k] == c->token[b->at + k]) k++;
-    return k;
 }
 
 /* The logits in front of token next of the text score that token of the tail under way, and of all behind it that
@@ -9123,7 +9186,7 @@ static void gpti_choices_score(gpt_session *s, const float *logits, size_t next)
     const gpti_total total = gpti_log_sum(logits, s->m->hp.n_vocab);
     const size_t d = next - s->base, now = c->at - 1;
     size_t i;
-    for (i = now; i < c->n && gpti_tails_same(c, now, i) >= d; i++)
+    for (i = now; i < c->n && gpti_tails_same(&c->tail[now], &c->tail[i], c->token) >= d; i++)
         if (d < c->tail[i].n)
             c->score[c->tail[i].at + d] = (float)gpti_log_p(total, logits[c->token[c->tail[i].at + d]]);
 }
@@ -9164,7 +9227,7 @@ static void gpti_choices_next(gpt_session *s) {
     gpti_choices *c = &s->choices;
     for (; c->at < c->n; c->at++) {
         const gpti_tail *t = &c->tail[c->at];
-        const size_t keep = s->base + (c->at ? gpti_tails_same(c, c->at - 1, c->at) : 0);
+        const size_t keep = s->base + (c->at ? gpti_tails_same(t - 1, t, c->token) : 0);
         const int ready = !c->at && s->n_past == s->base && s->base == c->base && c->last && !c->lent;
         size_t to = gpti_held_before(s, c->at || ready || s->n_past < s->base ? keep : keep - 1);
         memcpy(s->token + s->base, c->token + t->at, t->n * sizeof *c->token);
@@ -9181,8 +9244,8 @@ static void gpti_choices_next(gpt_session *s) {
     s->doing = GPTI_IDLE; s->result = GPT_OK;
 }
 
-/* As far as the choices' tails, with room for ids [n_ctx] and all of the text; nothing has changed if it fails. Two
- * rounds: how many tokens there are, then the tokens. */
+/* The tails are cut and stored; text begins with the prompt and has room for any choice behind it, ids and id are
+ * [n_ctx]. Two rounds: how many tokens there are, then the tokens. Nothing has changed if it fails. */
 static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, const char *const *choice, size_t n,
                                    gpt_token *ids, gpt_token *id, const gpt_choose_params *params, gpt_error *err) {
     const gpti_tokenizer *t = &s->m->tok;
@@ -9233,8 +9296,7 @@ static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, 
         c.score = (float *)(void *)(c.token + all);
     }
     c.n = n; c.base = text_end; c.params = *params;
-    if (s->last_logits < s->w->logits || s->last_logits >= s->w->logits + s->w->n_logit_row * s->m->hp.n_vocab)
-        c.last = s->last_logits;
+    if (!gpti_is_here(s->w, s->last_logits)) c.last = s->last_logits;
     c.lent = s->lent;
     gpti_sort(c.tail, n, sizeof *c.tail, gpti_tail_cmp, c.token);
     memcpy(s->token + text_end, ids, same * sizeof *ids);
@@ -11899,9 +11961,9 @@ static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why) {
 
 /* Everything here is total: NaN is read as -infinity, +infinity as the largest f32, a parameter
  * that makes no sense as "off". Sums run over the candidates in a stated order in f64 and e^x is
- * our own, so a seed draws the same token on every machine. The three cuts (top_k, top_p, min_p)
- * keep a head of the candidates sorted by logit, ties by id, so equal logits never depend on how
- * the sort went about it. */
+ * our own, so a seed draws the same token on every machine. Candidates stand in order of id or, behind
+ * top_k and top_p, sorted by logit, ties by id, so equal logits never depend on how the sort went about
+ * it. */
 
 /* Uniform in [0, 1) with 53 bits, a pure function of its arguments: SplitMix64 (Steele, Lea & Flood
  * 2014), whose state is a counter, so its n-th output needs no steps. The seed is mixed once
@@ -11990,61 +12052,206 @@ static double gpti_softmax_sum(gpti_candidate *c, size_t n, float max, float t, 
 
 static float gpti_or_zero(float x) { return x == x ? x : 0.0f; }
 
-/* Do penalties or biases change logits? If not, greedy is just the largest logit. All shortcuts ask
- * here: a new penalty is added here. */
 static int gpti_penalises(const gpt_sample_params *p) {
     return (p->repeat_penalty > 0.0f && p->repeat_penalty != 1.0f) || gpti_or_zero(p->frequency_penalty) != 0.0f ||
         gpti_or_zero(p->presence_penalty) != 0.0f;
 }
-static int gpti_changes_logits(const gpt_sample_params *p) { return p->n_bias > 0 || gpti_penalises(p); }
 
-/* Copy the logits to c[n_vocab], add biases, apply penalties, drop what is -infinity or NaN.
- * Returns the number of candidates left, in order of id. Until the last loop c[i] is token i and
- * c[i].id counts its occurrences. */
-static size_t gpti_candidates(gpti_candidate *c, const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                              const gpt_token *history, size_t n_history) {
-    const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
-    const float frequency = gpti_or_zero(p->frequency_penalty), presence = gpti_or_zero(p->presence_penalty);
-    size_t last = p->penalty_last_n < 0 ? n_history : (size_t)p->penalty_last_n, i, n = 0;
-    if (!last) last = 64;
-    if (!gpti_penalises(p)) last = 0;
-    last = gpti_min(last, n_history);
-    for (i = 0; i < n_vocab; i++) { c[i].logit = logits[i]; c[i].id = 0; }
-    for (i = 0; p->bias && i < p->n_bias; i++) {
-        const gpt_token id = p->bias[i].token;
-        if (id >= 0 && (size_t)id < n_vocab) c[id].logit += p->bias[i].bias;
-    }
-    for (i = n_history - last; i < n_history; i++)
-        if (history[i] >= 0 && (size_t)history[i] < n_vocab) c[history[i]].id++;
-    for (i = 0; i < n_vocab; i++) {
-        float x = c[i].logit;
-        if (c[i].id > 0) {
-            x = x > 0.0f ? x / repeat : x * repeat;
-            x = x - (float)c[i].id * frequency - presence;
-        }
+/* Each candidate to the place of its id: c[i] is token i, or its logit -infinity; ids are then 0, room for a number. */
+static void gpti_spread(gpti_choice *t) {
+    gpti_candidate *c = t->c;
+    size_t i;
+    for (i = t->n; i < t->n_vocab; i++) c[i].id = -1;
+    for (i = 0; i < t->n_vocab; i++)
+        while (c[i].id >= 0 && (size_t)c[i].id != i) gpti_exchange(&c[i], &c[c[i].id]);
+    for (i = 0; i < t->n_vocab; i++) { if (c[i].id < 0) c[i].logit = -INFINITY; c[i].id = 0; }
+}
+
+/* And back, in order of id, without what is -infinity or NaN. If that is all, the best one of before stays. */
+static void gpti_gather(gpti_choice *t) {
+    gpti_candidate *c = t->c;
+    size_t i, n = 0;
+    for (i = 0; i < t->n_vocab; i++) {
+        const float x = c[i].logit;
         if (!(x > -INFINITY)) continue;
         c[n].logit = x < FLT_MAX ? x : FLT_MAX;
         c[n++].id = (gpt_token)i;
     }
-    return n;
+    if (!n && t->best.id >= 0) c[n++] = t->best;
+    t->n = n; t->sorted = 0;
+    if (n) t->best = gpti_best_one(c, n);
 }
 
-/* The steps of a choice, in the order of gpt_sample_params, one after the other; one that is off
- * does nothing. The most likely one always stays. top_p and min_p judge by probabilities at
- * temperature 1, top_p by those among the top k, min_p by that of the most likely one, which weighs
- * 1.
- *
- * To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2.
- * what changes logits: in gpti_candidates and in gpti_changes_logits; what leaves candidates out: a
- * name here where its turn is, and 3. its case in gpti_truncate, a few milliseconds of work at most
- * at a time (sums of before are of other candidates). tests/unit_sampling.c tries it; its option is
- * in examples/args.h. */
-enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_TOP_K, GPTI_CHOOSE_SUM, GPTI_CHOOSE_TOP_P, GPTI_CHOOSE_MIN_P, GPTI_CHOOSE_DRAW,
-       GPTI_CHOOSE_ASK, GPTI_CHOOSE_MASK };
+/* The first candidates: logits, which may lie in the upper half of c, and biases. */
+static void gpti_candidates(gpti_choice *t) {
+    const gpt_sample_params *p = t->p;
+    size_t i;
+    float x;
+    for (i = 0; i < t->n_vocab; i++) { memcpy(&x, t->logits + i, sizeof x); t->c[i].logit = x; }
+    for (i = 0; p->bias && i < p->n_bias; i++) {
+        const gpt_token id = p->bias[i].token;
+        if (id >= 0 && (size_t)id < t->n_vocab) t->c[id].logit += p->bias[i].bias;
+    }
+    t->best.id = -1;
+    gpti_gather(t);
+}
 
-/* top_p: candidates are sorted in runs, until those in front make up p. 1 when they do */
-static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
-    size_t i, more = 9000;
+/* ---- The samplers. Each changes logits or leaves candidates out of c[n], of which best is the most likely one; 1: it
+ * wants to be called again, as a call takes a few milliseconds at most. ---- */
+
+static int gpti_penalties(gpti_choice *t) {
+    const gpt_sample_params *p = t->p;
+    const float repeat = p->repeat_penalty > 0.0f ? p->repeat_penalty : 1.0f;
+    const float frequency = gpti_or_zero(p->frequency_penalty), presence = gpti_or_zero(p->presence_penalty);
+    size_t last = p->penalty_last_n < 0 ? t->n_history : (size_t)p->penalty_last_n, i;
+    last = gpti_min(last ? last : 64, t->n_history);
+    gpti_spread(t);
+    for (i = t->n_history - last; i < t->n_history; i++)
+        if (t->history[i] >= 0 && (size_t)t->history[i] < t->n_vocab) t->c[t->history[i]].id++;
+    for (i = 0; i < t->n_vocab; i++) if (t->c[i].id > 0) {
+        const float x = t->c[i].logit > 0.0f ? t->c[i].logit / repeat : t->c[i].logit * repeat;
+        t->c[i].logit = x - (float)t->c[i].id * frequency - presence;
+    }
+    gpti_gather(t);
+    return 0;
+}
+
+/* For c spread out: where the text, in its last `window` tokens, had its end of `least` to `most` tokens before, the
+ * token that followed gets their number and 1. The Z algorithm (Gusfield 1997, sec. 1.3) on the text read backwards:
+ * z tokens from k on are those from 0 on; the match that reaches furthest is known from `from` to `to`. */
+static void gpti_repeats(gpti_choice *t, size_t window, size_t most, size_t least) {
+    const gpt_token *last = t->history + t->n_history - 1;
+    size_t k, z, from = 0, to = 0;
+    for (k = 0; k < gpti_min(most, window); k++) if (last[-(ptrdiff_t)k] < 0) most = k;     /* no token: is like none */
+    for (k = 1; k <= window; k++) {
+        const gpt_token id = last[1 - (ptrdiff_t)k];
+        z = k < to ? gpti_min(t->z[k - from], to - k) : 0;
+        while (z < most && k + z < window && last[-(ptrdiff_t)(k + z)] == last[-(ptrdiff_t)z]) z++;
+        if (k < most) t->z[k] = (uint16_t)z;
+        if (k + z > to) { from = k; to = k + z; }
+        if (z < least || id < 0 || (size_t)id >= t->n_vocab) continue;
+        if ((size_t)t->c[id].id <= z) t->c[id].id = (gpt_token)z + 1;
+    }
+}
+
+static int gpti_no_repeat(gpti_choice *t) {
+    const size_t n = gpti_min((size_t)t->p->no_repeat_ngram - 1, GPTI_REPEAT);
+    size_t i;
+    gpti_spread(t);
+    gpti_repeats(t, t->n_history, n, n);
+    for (i = 0; i < t->n_vocab; i++) if (t->c[i].id > 0) t->c[i].logit = -INFINITY;
+    gpti_gather(t);
+    return 0;
+}
+
+/* Does a repeat end at this token? */
+static int gpti_breaks(const gpti_choice *t, gpt_token id) {
+    const gpti_str s = t->tok ? gpti_tokenizer_piece(t->tok, id) : gpti_str_of("");
+    const char *b;
+    size_t n, i;
+    uint32_t u;
+    for (b = t->breakers; *b; b += n) {
+        n = gpti_utf8(b, strlen(b), &u);
+        for (i = 0; i + n <= s.n; i++) if (!memcmp(s.p + i, b, n)) return 1;
+    }
+    return id < 0;
+}
+
+static int gpti_dry(gpti_choice *t) {
+    const gpt_sample_params *p = t->p;
+    const size_t allowed = p->dry_allowed_length > 0 ? (size_t)p->dry_allowed_length : 2;
+    const size_t window = p->dry_last_n > 0 ? gpti_min((size_t)p->dry_last_n, t->n_history) : t->n_history;
+    const double base = p->dry_base > 0.0f ? p->dry_base : 1.75;
+    size_t i, most = 0;
+    while (most < gpti_min(window, GPTI_REPEAT) && !gpti_breaks(t, t->history[t->n_history - 1 - most])) most++;
+    gpti_spread(t);
+    gpti_repeats(t, window, most, allowed);
+    for (i = 0; i < t->n_vocab; i++) {
+        double x = t->c[i].logit;
+        if (!t->c[i].id || !(x > -INFINITY) || gpti_breaks(t, (gpt_token)i)) continue;
+        x -= p->dry_multiplier * gpti_pow_d(base, (double)((size_t)t->c[i].id - 1 - allowed));
+        t->c[i].logit = x > -FLT_MAX ? (float)x : -FLT_MAX;     /* never gone: it may be all that there is */
+    }
+    gpti_gather(t);
+    return 0;
+}
+
+static int gpti_top_n_sigma(gpti_choice *t) {
+    gpti_candidate *c = t->c;
+    double mean = 0.0, square = 0.0, low;
+    size_t i, m = 0;
+    for (i = 0; i < t->n; i++) mean += c[i].logit;
+    mean /= (double)t->n;
+    for (i = 0; i < t->n; i++) square += (c[i].logit - mean) * (c[i].logit - mean);
+    low = t->best.logit - t->p->top_n_sigma * sqrt(square / (double)t->n);
+    for (i = 0; i < t->n; i++) if (!(c[i].logit < low)) c[m++] = c[i];
+    t->n = m; t->sorted = t->sorted ? m : 0;
+    return 0;
+}
+
+static int gpti_top_k(gpti_choice *t) {
+    if ((size_t)t->p->top_k > t->n) return 0;
+    gpti_best(t->c, t->n, (size_t)t->p->top_k);
+    t->n = t->sorted = (size_t)t->p->top_k;
+    return 0;
+}
+
+/* The sum of the weights e^(logit - best), and the mean of logit - best under them: entropy is log(sum) - mean. */
+static double gpti_mean_logit(const gpti_choice *t, double *sum) {
+    double mean = 0.0;
+    size_t i;
+    for (*sum = 0.0, i = 0; i < t->n; i++) {
+        const float x = t->c[i].logit - t->best.logit, w = gpti_exp(x);
+        if (w > 0.0f) { *sum += w; mean += (double)w * x; }
+    }
+    return mean / *sum;
+}
+
+/* How far -log p is from the entropy decides: the bits of the least distance within which there is enough are looked
+ * for by halving, what is further out goes at once. */
+static int gpti_typ_p(gpti_choice *t) {
+    gpti_candidate *c = t->c;
+    const uint32_t middle = t->low + (t->high - t->low) / 2;
+    double head = 0.0;
+    size_t i, m = 0;
+    int pass;
+    if (!t->part) {
+        t->shift = (float)gpti_mean_logit(t, &t->sum);
+        t->low = 0; t->high = 0x7F800000;               /* infinity */
+        return 1;
+    }
+    for (pass = 0; pass < 2; pass++) {
+        for (i = 0; i < t->n; i++) {
+            const float x = c[i].logit - t->best.logit, d = fabsf(t->shift - x);
+            uint32_t bits;
+            memcpy(&bits, &d, sizeof bits);
+            if (bits <= middle && !pass) head += gpti_exp(x);
+            if (bits <= middle && pass) c[m++] = c[i];
+        }
+        if (!(head > t->p->typical_p * t->sum)) break;
+    }
+    if (pass < 2) t->low = middle + 1;
+    else { t->high = middle; t->n = m; t->sorted = t->sorted ? m : 0; }
+    if (t->low < t->high) return 1;
+    t->best = gpti_best_one(c, t->n);
+    return 0;
+}
+
+/* Candidates are sorted in runs, until those in front make up p. */
+static int gpti_top_p(gpti_choice *t) {
+    gpti_candidate *c = t->c;
+    const float p = t->p->top_p;
+    size_t i, more = 9000, m = 0;
+    if (!t->part) {
+        t->sum = gpti_softmax_sum(c, t->n, t->best.logit, 1.0f, 0);
+        t->head = 0.0; t->n_head = 0;
+        if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: not to be sorted */
+            const double low = t->best.logit + gpti_log_d((1.0 - p) * t->sum / (double)t->n) - 0.001;
+            for (i = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
+            t->n = m;
+        }
+        return 1;
+    }
     if (t->n_head == t->sorted) {               /* some more: mostly few make up p */
         if (t->sorted < 3000) more = 3 * t->sorted;
         if (t->sorted < 16) more = 64;
@@ -12056,99 +12263,192 @@ static int gpti_truncate_top_p(gpti_choice *t, gpti_candidate *c, double p) {
         }
     }
     while (t->n_head < t->sorted && t->head < p * t->sum) t->head += gpti_exp(c[t->n_head++].logit - t->best.logit);
-    if (t->n_head < t->n && t->head < p * t->sum) return 0;
-    t->n = t->n_head;
-    return 1;
+    if (t->n_head < t->n && t->head < p * t->sum) return 1;
+    t->n = t->sorted = t->n_head;
+    return 0;
 }
 
-/* The step that t is at, of those that leave candidates out of c[t->n]; then t is at the next one,
- * unless this one wants more time. */
-static void gpti_truncate(gpti_choice *t, gpti_candidate *c, const gpt_sample_params *p) {
-    const int with_top_p = p->top_p > 0.0f && p->top_p < 1.0f;
-    const float max = t->best.logit;
+static int gpti_min_p(gpti_choice *t) {
+    gpti_candidate *c = t->c;
     size_t i, m = 0;
-    switch (t->step) {
-    case GPTI_CHOOSE_TOP_K:
-        if (p->top_k <= 0 || (size_t)p->top_k >= t->n) break;
-        t->n = t->sorted = (size_t)p->top_k;
-        gpti_best(c, t->n_all, t->n);
-        break;
-    case GPTI_CHOOSE_SUM:
-        if (!with_top_p) break;
-        t->sum = gpti_softmax_sum(c, t->n, max, 1.0f, 0);
-        if (!t->sorted) {      /* all that weigh less than (1 - p) / n make up less than 1 - p: not to be sorted */
-            const double low = max + gpti_log_d((1.0 - p->top_p) * t->sum / (double)t->n) - 0.001;
-            for (i = 0; i < t->n; i++) if (c[i].logit >= low) c[m++] = c[i];
-            t->n = m;
-        }
-        break;
-    case GPTI_CHOOSE_TOP_P:
-        if (with_top_p && !gpti_truncate_top_p(t, c, p->top_p)) return;
-        break;
-    case GPTI_CHOOSE_MIN_P:
-        if (!(p->min_p > 0.0f)) break;
-        for (i = 0; i < t->n; i++) {
-            const float w = gpti_exp(c[i].logit - max);
-            if (w >= 1.0f || w >= p->min_p) c[m++] = c[i];
-        }
-        t->n = m;
-        break;
-    default: break;
+    for (i = 0; i < t->n; i++) {
+        const float w = gpti_exp(c[i].logit - t->best.logit);
+        if (w >= 1.0f || w >= t->p->min_p) c[m++] = c[i];
     }
-    t->step++;
+    t->n = m; t->sorted = t->sorted ? m : 0;
+    return 0;
 }
 
-/* Choose a token from logits[n_vocab]: one step of it (GPTI_CHOOSE_: biases and penalties; top_k,
- * top_p, min_p; the draw), 1 while there are more, 0 when *id is chosen. c is scratch of n_vocab;
- * history is the whole text so far, whose length picks the number drawn. */
-static int gpti_choose(gpti_choice *t, const float *logits, size_t n_vocab, const gpt_sample_params *p,
-                       const gpt_token *history, size_t n_history, size_t n_dropped, gpti_candidate *c,
-                       gpt_token *id) {
-    const int greedy = !p || !(p->temperature > 0.0f);
+static int gpti_xtc(gpti_choice *t) {
+    gpti_candidate *c = t->c, least = t->best;
+    const double p = t->p->xtc_threshold > 0.0f ? t->p->xtc_threshold : 0.1f;
+    const double low = p * gpti_softmax_sum(c, t->n, t->best.logit, 1.0f, 0);
+    size_t i, m = 0;
+    const uint64_t seed = gpti_mix64(t->p->seed ^ 0x585443);    /* a stream of its own */
+    if (!(gpti_uniform(seed, t->n_dropped + t->n_history) < t->p->xtc_probability)) return 0;
+    for (i = 0; i < t->n; i++)
+        if (gpti_exp(c[i].logit - t->best.logit) >= low && gpti_worse(&c[i], &least)) least = c[i];
+    for (i = 0; i < t->n; i++) if (!gpti_worse(&least, &c[i])) c[m++] = c[i];
+    t->n = m; t->sorted = t->sorted ? m : 0;
+    t->best = least;
+    return 0;
+}
+
+static int gpti_temperature(gpti_choice *t) {
+    const gpt_sample_params *p = t->p;
+    float by = p->temperature;
+    size_t i;
+    if (p->dynatemp_range > 0.0f && t->n > 1) {
+        const double range = p->dynatemp_range, low = by > range ? by - range : 0.0;
+        double sum, at = gpti_mean_logit(t, &sum);
+        at = (gpti_log_d(sum) - at) / gpti_log_d((double)t->n);
+        at = gpti_pow_d(at > 0.0 ? at : 0.0, p->dynatemp_exponent > 0.0f ? p->dynatemp_exponent : 1.0);
+        at = low + (by + range - low) * at;
+        by = !(at > FLT_MIN) ? FLT_MIN : at < FLT_MAX ? (float)at : FLT_MAX;
+    }
+    t->by = by;
+    if (!(t->order >> 4)) return 0;             /* the last one: the draw divides, behind taking off the best */
+    for (t->by = 1.0f, i = 0; i < t->n; i++) {
+        const float x = t->c[i].logit / by;
+        t->c[i].logit = x < -FLT_MAX ? -FLT_MAX : x < FLT_MAX ? x : FLT_MAX;
+    }
+    t->best = gpti_best_one(t->c, t->n);
+    return 0;
+}
+
+/* In the default order. shifts: it changes logits and nothing else, so it may come ahead of a mask, and counts for a
+ * greedy choice. To add a sampler: 1. its parameter in gpt_sample_params, 0 = off, no number makes it fail; 2. its
+ * function above, at its place of the default order here and in gpti_walk, and its number; 3. when it is on, in
+ * gpti_order_on; 4. its parameter in gpti_save_generation, with another GPTI_SAVE_VERSION. At most 15.
+ * tests/unit_sampling.c tries it; its option is in examples/args.h. */
+enum { GPTI_DO_PENALTIES = 1, GPTI_DO_NO_REPEAT, GPTI_DO_DRY, GPTI_DO_TOP_N_SIGMA, GPTI_DO_TOP_K, GPTI_DO_TYP_P,
+       GPTI_DO_TOP_P, GPTI_DO_MIN_P, GPTI_DO_XTC, GPTI_DO_TEMPERATURE, GPTI_N_DO };
+static const struct { char name[15]; uint8_t shifts; } gpti_samplers[GPTI_N_DO - 1] = {
+    { "penalties", 1 }, { "penalties", 0 }, { "dry", 1 }, { "top_n_sigma", 0 }, { "top_k", 0 }, { "typ_p", 0 },
+    { "top_p", 0 }, { "min_p", 0 }, { "xtc", 0 }, { "temperature", 0 }
+};
+
+/* The sampler whose turn it is. */
+static void gpti_walk(gpti_choice *t) {
+    int (*const run[GPTI_N_DO - 1])(gpti_choice *t) = {
+        gpti_penalties, gpti_no_repeat, gpti_dry, gpti_top_n_sigma, gpti_top_k, gpti_typ_p, gpti_top_p, gpti_min_p,
+        gpti_xtc, gpti_temperature };
+    if (run[(t->order & 15) - 1](t)) { t->part++; return; }
+    t->order >>= 4; t->part = 0;
+}
+
+#define GPTI_BREAK_AT "\n:\"*"
+
+/* The samplers that names names, GPTI_DO_ of each in 4 bits; NULL: all. *unknown: the first that is none. */
+static uint64_t gpti_order(const char *names, gpti_str *unknown) {
+    uint64_t order = 0;
+    unsigned used = 0, at = 0, i;
+    const char *next;
+    for (unknown->n = 0; !used || (names && *names); names = next) {
+        const size_t n = names ? strcspn(names, ";") : 0;
+        int known = !n;
+        next = names ? names + n + (names[n] == ';') : NULL;
+        for (i = 0; i < GPTI_N_DO - 1; i++) {
+            if (names && (strlen(gpti_samplers[i].name) != n || memcmp(names, gpti_samplers[i].name, n))) continue;
+            known = 1;
+            if (used >> (i + 1) & 1) continue;
+            used |= 2u << i;
+            order |= (uint64_t)(i + 1) << at;
+            at += 4;
+        }
+        used |= 1;
+        if (!known && !unknown->n) { unknown->p = names; unknown->n = n; }
+    }
+    return order;
+}
+
+/* Those of the order that are on. */
+static uint64_t gpti_order_on(uint64_t order, const gpt_sample_params *p) {
+    const int draws = p->temperature > 0.0f;
+    uint64_t left = 0;
+    unsigned at = 0;
+    int on[16];
+    memset(on, 0, sizeof on);
+    on[GPTI_DO_PENALTIES] = gpti_penalises(p);
+    on[GPTI_DO_NO_REPEAT] = p->no_repeat_ngram > 0;
+    on[GPTI_DO_DRY] = p->dry_multiplier > 0.0f && (p->dry_base == 0.0f || p->dry_base >= 1.0f);
+    on[GPTI_DO_TOP_N_SIGMA] = draws && p->top_n_sigma > 0.0f;
+    on[GPTI_DO_TOP_K] = draws && p->top_k > 0;
+    on[GPTI_DO_TYP_P] = draws && p->typical_p > 0.0f && p->typical_p < 1.0f;
+    on[GPTI_DO_TOP_P] = draws && p->top_p > 0.0f && p->top_p < 1.0f;
+    on[GPTI_DO_MIN_P] = draws && p->min_p > 0.0f;
+    on[GPTI_DO_XTC] = draws && p->xtc_probability > 0.0f;
+    on[GPTI_DO_TEMPERATURE] = draws;
+    for (; order; order >>= 4) {
+        if (!on[order & 15]) continue;
+        on[order & 15] = 0;
+        left |= (order & 15) << at;
+        at += 4;
+    }
+    return left;
+}
+
+enum { GPTI_CHOOSE_BEGIN, GPTI_CHOOSE_WALK, GPTI_CHOOSE_SHIFT, GPTI_CHOOSE_ASK, GPTI_CHOOSE_MASK };
+
+/* The largest logit; 1: nothing could change that it is the choice. */
+static int gpti_choose_largest(gpti_choice *t, gpt_token *id) {
+    t->order = gpti_order_on(t->order, t->p);
+    *id = (gpt_token)gpti_largest(t->logits, t->n_vocab);
+    return !(t->p->temperature > 0.0f) && !t->order && !t->p->n_bias;
+}
+
+/* Choose a token: one step of it (the candidates with biases; the samplers in their order; the draw), 1 while there are
+ * more, 0 when *id is chosen. The number of tokens of the text picks the number drawn. */
+static int gpti_choose(gpti_choice *t, gpt_token *id) {
+    gpti_candidate *c = t->c;
     double sum = 0.0, draw;
     size_t i;
     if (t->step == GPTI_CHOOSE_BEGIN) {
-        *id = (gpt_token)gpti_largest(logits, n_vocab);
-        if (greedy && !(p && gpti_changes_logits(p))) return 0;
-        t->n = t->n_all = gpti_candidates(c, logits, n_vocab, p, history, n_history);
-        *id = 0;
-        if (!t->n) return 0;
-        t->best = gpti_best_one(c, t->n); t->step = GPTI_CHOOSE_TOP_K;
-        *id = t->best.id;
-        return !greedy;
+        if (gpti_choose_largest(t, id)) return 0;
+        gpti_candidates(t);
+        t->step = GPTI_CHOOSE_WALK; *id = 0;
+        return t->n > 0;
     }
-    if (t->step != GPTI_CHOOSE_DRAW) { gpti_truncate(t, c, p); return 1; }
-    /* c[i].logit becomes the weight e^((logit - best) / temperature); the best weighs 1 */
-    sum = gpti_softmax_sum(c, t->n, t->best.logit, p->temperature, 1);
-    draw = gpti_uniform(p->seed, n_dropped + n_history) * sum;
+    if (t->order) { gpti_walk(t); return 1; }
+    *id = t->best.id;
+    if (!(t->p->temperature > 0.0f)) return 0;
+    /* c[i].logit becomes the weight e^((logit - best) / by); the best weighs 1 */
+    sum = gpti_softmax_sum(c, t->n, t->best.logit, t->by > 0.0f ? t->by : 1.0f, 1);
+    draw = gpti_uniform(t->p->seed, t->n_dropped + t->n_history) * sum;
     for (i = 0, sum = 0.0; i < t->n; i++) {
         sum += c[i].logit;
         if (sum > draw) break;
     }
-    *id = i < t->n ? c[i].id : t->best.id;
+    if (i < t->n) *id = c[i].id;
     return 0;
 }
 
-/* Steps of a choice under a mask, until GPTI_CHOOSE_SUM or _TOP_K go on with what is left: candidates are asked from
- * the likeliest down until a filter that looks at few of them is full; else, or where most are refused, all are. 1:
- * more to do; 0: *id is chosen, -1: none may come. */
+/* Steps of a choice under a mask, until GPTI_CHOOSE_WALK goes on with what is left. What it comes to: candidates with
+ * biases, then the mask, then the samplers. Those that only shift logits come first, to the same end. Where top_k or
+ * min_p is next, or none, candidates are asked from the likeliest down until it is full; else, or where most are
+ * refused, all are. 1: more to do; 0: *id is chosen, -1: none may come. */
 static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     gpt_work *w = s->w;
     gpti_choice *t = w->choice;
     gpti_candidate *c = w->cand;
-    const gpt_sample_params *p = &s->gen->params.sample;
-    const int greedy = !(p->temperature > 0.0f), top_p = p->top_p > 0.0f && p->top_p < 1.0f;
+    const gpt_sample_params *p = t->p;
+    const unsigned next = (unsigned)(t->order & 15);
+    const int greedy = !(p->temperature > 0.0f);
     const int active = s->gen->con_phase == GPTI_CON_ACTIVE && !gpti_may_think(s);
     const size_t n_word = s->m->hp.n_vocab / 32 + 1;
     size_t i, k, want;
     if (t->step == GPTI_CHOOSE_BEGIN) {
-        *id = (gpt_token)gpti_largest(s->last_logits, s->m->hp.n_vocab);
-        if (greedy && !gpti_changes_logits(p) && gpti_allows(s, *id, NULL)) return 0;
-        t->n = gpti_candidates(c, s->last_logits, s->m->hp.n_vocab, p, s->token, s->n_token);
+        if (gpti_choose_largest(t, id) && gpti_allows(s, *id, NULL)) return 0;
+        gpti_candidates(t);
+        t->step = GPTI_CHOOSE_SHIFT;
+        return 1;
+    }
+    if (t->step == GPTI_CHOOSE_SHIFT) {
+        if (next && gpti_samplers[next - 1].shifts) { gpti_walk(t); return 1; }
         t->step = GPTI_CHOOSE_ASK; t->n_all = 0; t->n_head = 0;       /* asked; of them, allowed */
         return 1;
     }
-    want = greedy ? 1 : p->top_k > 0 ? (size_t)p->top_k : p->min_p > 0.0f && !top_p;
+    want = next == GPTI_DO_TOP_K ? (size_t)p->top_k : next == GPTI_DO_MIN_P || (greedy && !next);
     if (want > s->m->hp.n_vocab / 8) want = greedy ? 1 : 0;
     if (t->step == GPTI_CHOOSE_ASK) {           /* c: allowed ones, then the rest */
         if (!want || t->n_all > (active ? 0 : 8192)) {       /* one run where a mask is at hand */ t->step =
@@ -12162,7 +12462,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
             memmove(c + t->n_head, c + k, (t->n - k) * sizeof *c);
             t->n -= k - t->n_head;
             if (t->n_head < t->n) return 1;
-        } else if (want == 1 && !greedy && p->top_k <= 0) {     /* min_p: who is left of those that are as likely */
+        } else if (next == GPTI_DO_MIN_P) {     /* who is left of those that are as likely */
             for (k = 1; i < t->n; i++) {
                 const float x = gpti_exp(c[i].logit - c->logit);
                 if (x >= 1.0f || x >= p->min_p) c[k++] = c[i];
@@ -12194,27 +12494,38 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     }
     *id = -1;
     if (!t->n) return 0;
-    t->n_all = t->n;
+    if (t->n > 1) { gpti_spread(t); gpti_gather(t); }       /* asking has changed their order */
     t->best = gpti_best_one(c, t->n);
     *id = t->best.id;
-    t->sorted = t->step == GPTI_CHOOSE_ASK ? t->n : 0; t->n_head = 0;
-    t->step = t->step == GPTI_CHOOSE_ASK ? GPTI_CHOOSE_SUM : GPTI_CHOOSE_TOP_K;
-    return !greedy;
+    t->n_head = 0; t->step = GPTI_CHOOSE_WALK;
+    return !greedy || t->order;
 }
 
 /* For the step of the story: choose the next token, asking the poll hook now and then. GPT_MORE: go
  * on with the next call. */
 static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     gpt_work *w = s->w;
+    gpti_choice *t = w->choice;
+    const gpt_generate_params *p = &s->gen->params;
+    const size_t n_vocab = s->m->hp.n_vocab;
     gpt_result r = GPT_OK;
     const int masked = gpti_has_mask(s);
-    if (w->choosing != s) memset(w->choice, 0, sizeof *w->choice);
+    if (w->choosing != s) {
+        memset(t, 0, sizeof *t);
+        t->order = s->gen->order; t->logits = s->last_logits;
+        if (p->logits) {                        /* a copy in the upper half of cand: candidates grow from below */
+            float *copy = (float *)(void *)w->cand + n_vocab;
+            memcpy(copy, t->logits, n_vocab * sizeof *copy);
+            p->logits(p->logits_user, s, copy, n_vocab);
+            t->logits = copy;
+        }
+    }
     w->choosing = s;
-    while (!r && s->doing == GPTI_GENERATES && (masked && (w->choice->step == GPTI_CHOOSE_BEGIN ||
-        w->choice->step >= GPTI_CHOOSE_ASK) ?
-           gpti_choose_masked(s, id) : gpti_choose(w->choice, s->last_logits, s->m->hp.n_vocab, &s->gen->params.sample,
-               s->token,
-                                                   s->n_token, s->n_dropped, w->cand, id)))
+    t->p = &p->sample; t->tok = &s->m->tok; t->breakers = s->gen->breakers;
+    t->history = s->token; t->n_history = s->n_token; t->n_dropped = s->n_dropped;
+    t->c = w->cand; t->n_vocab = n_vocab;
+    while (!r && s->doing == GPTI_GENERATES && (masked && t->step != GPTI_CHOOSE_WALK ? gpti_choose_masked(s, id) :
+                                                gpti_choose(t, id)))
         r = gpti_ask(w);
     if (r != GPT_MORE) w->choosing = NULL;
     return r;
@@ -12223,11 +12534,17 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
 /* The same in one go. -1 only when n_vocab is 0. */
 static gpt_token gpti_sample_logits(const float *logits, size_t n_vocab, const gpt_sample_params *p,
                                     const gpt_token *history, size_t n_history, size_t n_dropped,
-                                    gpti_candidate *c) {
+                                    gpti_candidate *c, const gpti_tokenizer *tok) {
     gpti_choice t;
+    gpt_sample_params none;
+    gpti_str unknown;
     gpt_token id = -1;
-    memset(&t, 0, sizeof t);
-    while (n_vocab && gpti_choose(&t, logits, n_vocab, p, history, n_history, n_dropped, c, &id)) {}
+    memset(&t, 0, sizeof t); memset(&none, 0, sizeof none);
+    t.p = p ? p : &none; t.tok = tok; t.history = history; t.logits = logits; t.c = c;
+    t.n_history = n_history; t.n_dropped = n_dropped; t.n_vocab = n_vocab;
+    t.breakers = t.p->dry_breakers ? t.p->dry_breakers : GPTI_BREAK_AT;
+    t.order = gpti_order(t.p->samplers, &unknown);
+    while (n_vocab && gpti_choose(&t, &id)) {}
     return id;
 }
 
@@ -12511,7 +12828,7 @@ GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
     s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
     return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->n_dropped,
-                              s->w->cand);
+                              s->w->cand, &s->m->tok);
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they
@@ -12546,11 +12863,27 @@ static void gpti_finish(gpt_session *s, gpt_finish why) {
     if (fn == gpti_hand_out) gpti_hand_rest(s);
     if (st->state != GPTI_STREAM_GO && st->behind) gpti_take_back(s, st->behind);
     g->finish = st->state == GPTI_STREAM_HOST ? GPT_FINISH_HOST : why;
-    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1;
+    if (s->logits && gpti_is_here(s->w, s->last_logits))        /* a guess's: to the text's own row */
+        s->last_logits = (float *)memcpy(s->logits, s->last_logits, s->m->hp.n_vocab * sizeof *s->logits);
+    s->doing = GPTI_IDLE; s->result = GPT_OK; s->stop = 0; s->held &= 1; s->n_draft = 0;
+}
+
+/* The strings of p to g, if that is not NULL */
+static gpt_result gpti_take_samplers(gpti_generation *g, const gpt_sample_params *p, gpt_error *err) {
+    const char *breakers = p->dry_breakers ? p->dry_breakers : GPTI_BREAK_AT;
+    gpti_str unknown;
+    const uint64_t order = gpti_order(p->samplers, &unknown);
+    if (unknown.n) return gpti_fail(err, GPT_E_ARG, "samplers: there is no '%.*s'", (int)gpti_min(unknown.n, 64),
+        unknown.p);
+    if (strlen(breakers) >= GPTI_BREAKERS)
+        return gpti_fail(err, GPT_E_ARG, "dry_breakers: expected at most %d bytes", (int)GPTI_BREAKERS - 1);
+    if (g) { g->order = order; strcpy(g->breakers, breakers); }
+    return GPT_OK;
 }
 
 /* What does not go together, and a text that no way is short enough for; room: tokens that may come */
 static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params *p, gpt_error *err) {
+    GPTI_TRY(gpti_take_samplers(NULL, &p->sample, err));
     if (p->constraint && p->roll) return gpti_fail(err, GPT_E_ARG,
         "roll: not with a constraint, which needs all of its text");
     if (p->constraint && p->constraint->m != s->m) return gpti_fail(err, GPT_E_ARG,
@@ -12605,6 +12938,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     memset(g, 0, sizeof *g);
     g->params = *params;
     g->fn = fn; g->user = user;
+    gpti_take_samplers(g, &params->sample, NULL);
     gpti_stream_init(&g->stream, params->stop, params->n_stop);
     gpti_stream_init(&g->ban, params->ban, params->n_ban);
     if (go_on) gpti_stream_push(&g->stream, pending, n_pending, fn, user);
@@ -12661,6 +12995,46 @@ static int gpti_roll(gpt_session *s) {
     return 1;
 }
 
+/* Guesses at what follows the text, at most `most`, into the room behind it: what followed where its last tokens,
+ * as many of them as can be, at least two, came up last. How many are tried depends on how many were right: after a
+ * wrong one some tokens go by without. (Saxena 2023, "Prompt Lookup Decoding") */
+enum { GPTI_DRAFT_LOOK = 1 << 16, GPTI_DRAFT_MATCH = 16, GPTI_DRAFT_WAIT = 63 };
+static size_t gpti_draft(gpt_session *s, size_t most) {
+    gpti_generation *g = s->gen;
+    const size_t n = s->n_token, first = n > GPTI_DRAFT_LOOK ? n - GPTI_DRAFT_LOOK : 0;
+    size_t i, k, best = 1, at = 0;
+    if (g->drafted) {
+        if (g->drafted == g->draft_hits) g->draft_len *= 2;
+        else if (g->draft_hits) g->draft_len = g->draft_hits + 1;
+        else g->draft_len /= 2;
+        g->draft_wait = g->draft_hits ? 0 : gpti_min(2 * g->draft_waited + 1, GPTI_DRAFT_WAIT);
+        g->draft_waited = g->draft_wait; g->drafted = g->draft_hits = 0;
+    }
+    if (g->draft_wait) { g->draft_wait--; return 0; }
+    g->draft_len = gpti_min(gpti_max(g->draft_len, 2), g->params.n_draft);
+    most = gpti_min(most, g->draft_len);
+    for (i = n - 1; most && i-- > first && best < GPTI_DRAFT_MATCH;) {
+        for (k = 0; k <= i - first && k < GPTI_DRAFT_MATCH && s->token[i - k] == s->token[n - 1 - k]; k++) {}
+        if (k > best) { best = k; at = i + 1; }
+    }
+    for (k = 0; at && k < most && s->token[at + k] >= 0; k++) s->token[n + k] = s->token[at + k];
+    g->drafted = k;
+    return k;
+}
+
+/* The same for a pass that has n_homeless rows whose logits stay here: the others that take part need a place each. */
+static size_t gpti_draft_rows(gpt_work *w, gpt_session *s, size_t n_homeless) {
+    const gpti_generation *g = s->gen;
+    size_t most = gpti_n_free(s), n_other = 1, room = w->n_batch - w->n_row, here = w->n_logit_row - n_homeless;
+    const gpt_session *o;
+    if (s->doing != GPTI_GENERATES || !g->params.n_draft || g->params.logits) return 0;
+    for (o = w->first; o; o = o->next) n_other += o != s && gpti_takes_part(w, o);
+    if (g->params.max_tokens > g->n_generated) most = gpti_min(most, g->params.max_tokens - g->n_generated - 1);
+    room = room > n_other ? room - n_other : 0;
+    here = here > n_other ? here - n_other : 0;
+    return gpti_draft(s, gpti_min(most, gpti_min(room, here)));
+}
+
 /* A chosen token joins the text, and the host gets its bytes, unless it ends the text or nothing
  * more fits. */
 static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
@@ -12678,6 +13052,10 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     piece = gpti_shown(s, id, &g->edge);
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
+    if (s->n_draft && s->token[s->n_token] == id && s->n_past == s->n_token) {     /* as guessed: it is computed */
+        s->n_past++; s->n_draft--; g->draft_hits++;
+        s->last_logits = s->draft_logits; s->draft_logits += s->m->hp.n_vocab;
+    } else s->n_draft = 0;
     s->token[s->n_token++] = id;
     s->n_committed = s->n_token;                /* the host sees it */
     n_stop = g->stream.n_stop;
@@ -12700,7 +13078,7 @@ GPT_API void gpt_end(gpt_session *s) {
  * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
  * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
  * it. */
-enum { GPTI_SAVE_VERSION = 2 };
+enum { GPTI_SAVE_VERSION = 3 };
 
 typedef struct gpti_save {
     const gpt_writer *w;                /* not NULL: it is written */
@@ -12832,14 +13210,23 @@ static void gpti_save_constraint(gpti_save *f, gpti_generation *g) {
 
 static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     gpt_sample_params *p = &g->params.sample;
-    uint64_t seed;
-    size_t finish, edge_at, think, thought, think_at;
+    uint64_t seed, order;
+    size_t n, finish, edge_at, think, thought, think_at;
     const char *mark;
     gpti_save_constraint(f, g);
     gpti_save_at_int(f, &p->penalty_last_n); gpti_save_at_int(f, &p->top_k);
     gpti_save_at_f32(f, &p->repeat_penalty); gpti_save_at_f32(f, &p->frequency_penalty);
     gpti_save_at_f32(f, &p->presence_penalty); gpti_save_at_f32(f, &p->top_p);
     gpti_save_at_f32(f, &p->min_p); gpti_save_at_f32(f, &p->temperature);
+    gpti_save_at_f32(f, &p->top_n_sigma); gpti_save_at_f32(f, &p->typical_p);
+    gpti_save_at_f32(f, &p->xtc_probability); gpti_save_at_f32(f, &p->xtc_threshold);
+    gpti_save_at_f32(f, &p->dry_multiplier); gpti_save_at_f32(f, &p->dry_base);
+    gpti_save_at_int(f, &p->dry_allowed_length); gpti_save_at_int(f, &p->dry_last_n);
+    gpti_save_at_int(f, &p->no_repeat_ngram);
+    gpti_save_at_f32(f, &p->dynatemp_range); gpti_save_at_f32(f, &p->dynatemp_exponent);
+    n = gpti_save_size(f, strlen(g->breakers), GPTI_BREAKERS - 1);
+    gpti_save_bytes(f, g->breakers, n);
+    order = gpti_save_u64(f, g->order, UINT64_MAX);
     seed = gpti_save_u64(f, p->seed, UINT64_MAX);
     gpti_save_at_size(f, &g->params.max_tokens);
     gpti_save_at_int(f, &g->params.ignore_end); gpti_save_at_int(f, &g->params.roll);
@@ -12854,7 +13241,8 @@ static void gpti_save_generation(gpti_save *f, gpti_generation *g) {
     if (think == GPTI_THINK_INSIDE) mark = gpti_thoughts[f->fail ? 0 : thought].close;
     think_at = gpti_save_size(f, g->think_at, strlen(mark) - 1);
     if (f->c && !f->fail) { g->think = (int)think; g->thought = (int)thought; g->think_at = think_at; }
-    if (f->c) { p->seed = seed; g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
+    if (f->c) { p->seed = seed; g->order = order; g->breakers[f->fail ? 0 : n] = 0; }
+    if (f->c) { g->finish = (gpt_finish)finish; g->edge_at = edge_at; }
     gpti_save_stream(f, &g->stream);
 }
 
@@ -13042,8 +13430,10 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
     if (s->doing != GPTI_GENERATES)
         return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_resume: an evaluation is under way"));
     g = s->gen;
-    r = gpti_con_resume(s, params, err);
+    r = params ? gpti_take_samplers(NULL, &params->sample, err) : GPT_OK;
+    if (!r) r = gpti_con_resume(s, params, err);
     if (r) return gpti_leave(s, r);
+    if (params) gpti_take_samplers(g, &params->sample, NULL);
     if (params) { g->params = *params; if (s->w->choosing == s) s->w->choosing = NULL; }
     g->fn = fn; g->user = user;
     s->held &= 1;
@@ -17410,6 +17800,11 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
  *          computed again. LFM2.
+ *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
+ *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
+ *          vectors in gpt_eval_params; n_draft; a hook for logits; typical_p, top_n_sigma, XTC, DRY,
+ *          no_repeat_ngram, dynatemp, and samplers, their order. A seed draws other tokens under a
+ *          constraint with min_p than before.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to
  *          the next; after a stop string, a cancel or gpt_end the session holds what your callback was
  *          given. Files: a model's keys are read as llama.cpp and transformers read them, and what would

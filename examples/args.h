@@ -391,10 +391,14 @@ typedef struct {
     double    temp, top_p, min_p, repeat, frequency, presence;
     long long seed, n_predict, last_n;
     int       top_k, escape;
+    double    typical, sigma, xtc, xtc_threshold, dry, dry_base, range, exponent;
+    long long dry_last_n;
+    int       dry_allowed, ngram, draft;
+    const char *samplers;
     arg_list  stop;
 } args_sampling;
 
-#define ARGS_SAMPLING_DEFAULT { 0.8, 0.95, 0.05, 1, 0, 0, 0, -1, 64, 40, 0, { { 0 }, 0 } }
+#define ARGS_SAMPLING_DEFAULT { 0.8, 0.95, 0.05, 1, 0, 0, 0, -1, 64, 40, 0, 1, 0, 0, 0.1, 0, 1.75, 0, 1, -1, 2, 0, 0, 0, { { 0 }, 0 } }
 #define ARGS_SAMPLING(s, seed_help) ARGS_SAMPLING_N(s, "tokens to write at most; -1 = no limit (default)", seed_help)
 #define ARGS_SAMPLING_N(s, n_help, seed_help) \
     { "-n, --predict, --n-predict", ARG_INT, &(s).n_predict, "N", n_help }, \
@@ -407,6 +411,19 @@ typedef struct {
     { "--repeat-last-n",     ARG_INT,   &(s).last_n,    "N",    "what counts as recent (64); 0 = none, -1 = the whole text" }, \
     { "--frequency-penalty", ARG_FLOAT, &(s).frequency, "F",    "taken off for each recent occurrence (0)" }, \
     { "--presence-penalty",  ARG_FLOAT, &(s).presence,  "P",    "taken off once for any recent occurrence (0)" }, \
+    { "--typical, --typical-p", ARG_FLOAT, &(s).typical, "P",   "only the most typical that sum to P; 1 = off (default)" }, \
+    { "--top-n-sigma, --top-nsigma", ARG_FLOAT, &(s).sigma, "N", "only logits within N standard deviations of the best; 0 = off (default)" }, \
+    { "--xtc-probability",   ARG_FLOAT, &(s).xtc,       "P",    "how often all likely tokens but the least likely go; 0 = off (default)" }, \
+    { "--xtc-threshold",     ARG_FLOAT, &(s).xtc_threshold, "P", "what is likely for that (0.1)" }, \
+    { "--dry-multiplier",    ARG_FLOAT, &(s).dry,       "M",    "taken off what goes on with a repeat, times ...; 0 = off (default)" }, \
+    { "--dry-base",          ARG_FLOAT, &(s).dry_base,  "B",    "... B ^ (length of the repeat - allowed length) (1.75)" }, \
+    { "--dry-allowed-length", ARG_COUNT, &(s).dry_allowed, "N", "shorter repeats cost nothing (2)" }, \
+    { "--dry-penalty-last-n, --dry-last-n", ARG_INT, &(s).dry_last_n, "N", "tokens to look back on; 0 = none, -1 = the whole text (default)" }, \
+    { "--no-repeat-ngram",   ARG_COUNT, &(s).ngram,     "N",    "no N tokens in a row come twice; 0 = off (default)" }, \
+    { "--dynatemp-range",    ARG_FLOAT, &(s).range,     "R",    "temperature between T - R and T + R, by entropy; 0 = off (default)" }, \
+    { "--dynatemp-exp",      ARG_FLOAT, &(s).exponent,  "E",    "exponent of that entropy (1)" }, \
+    { "--samplers",          ARG_TEXT,  &(s).samplers,  "LIST", "their order: penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature" }, \
+    { "--draft",             ARG_COUNT, &(s).draft,     "N",    "up to N guesses from the text so far: the same text, sooner; 0 = off (default)" }, \
     { "-r, --reverse-prompt, --stop", ARG_LIST, &(s).stop, "TEXT", "ends the text and is not printed; may be repeated" }, \
     { "-e, --escape",        ARG_FLAG,  &(s).escape,    "",     "\\n, \\t and the like in -p and -r are what they mean" }
 
@@ -426,6 +443,14 @@ static inline gpt_generate_params args_generation(args_sampling *s) {
     args_within("--top-p", s->top_p, 0, 1);
     args_within("--min-p", s->min_p, 0, 1);
     args_within("--repeat-penalty", s->repeat, 0, 1e30);
+    args_within("--typical", s->typical, 0, 1);
+    args_within("--xtc-probability", s->xtc, 0, 1);
+    args_within("--xtc-threshold", s->xtc_threshold, 0, 1);
+    args_within("--dry-multiplier", s->dry, 0, 1e30);
+    args_within("--dry-base", s->dry_base, 1, 1e30);
+    args_within("--dynatemp-range", s->range, 0, 1e30);
+    args_within("--dynatemp-exp", s->exponent, 0, 1e30);
+    if (s->dry_last_n < -1) args_die("--dry-last-n: expected -1 or more, got %lld", s->dry_last_n);
     for (size_t i = 0; i < s->stop.n; i++) {
         if (!*s->stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
         if (s->escape) s->stop.item[i] = args_unescape(s->stop.item[i]);    /* to the end of the program */
@@ -443,6 +468,19 @@ static inline gpt_generate_params args_generation(args_sampling *s) {
         params.sample.frequency_penalty = (float)s->frequency;
         params.sample.presence_penalty = (float)s->presence;
     }
+    params.sample.typical_p = s->typical > 1e-9 ? (float)s->typical : 1e-9f;    /* 0: the most typical alone */
+    params.sample.top_n_sigma = (float)s->sigma;
+    params.sample.xtc_probability = (float)s->xtc;
+    params.sample.xtc_threshold = s->xtc_threshold > 1e-9 ? (float)s->xtc_threshold : 1e-9f;
+    params.sample.dry_multiplier = s->dry_last_n ? (float)s->dry : 0.0f;        /* the library's 0 is the whole text */
+    params.sample.dry_base = (float)s->dry_base;
+    params.sample.dry_allowed_length = s->dry_allowed > 0 ? s->dry_allowed : 1;     /* a repeat of no tokens is none */
+    params.sample.dry_last_n = (int)(s->dry_last_n < INT_MAX ? s->dry_last_n : INT_MAX);
+    params.sample.no_repeat_ngram = s->ngram;
+    params.sample.dynatemp_range = (float)s->range;
+    params.sample.dynatemp_exponent = s->exponent > 1e-9 ? (float)s->exponent : 1e-9f;
+    params.sample.samplers = s->samplers;
+    params.n_draft = (uint32_t)s->draft;
     params.sample.seed = s->seed == -1 ? (uint64_t)time(NULL) : (uint64_t)s->seed;
     return params;
 }

@@ -258,6 +258,16 @@ same  "a stop string ends the text and does not appear" "$before" "$out"
 works "all samplers" generate -m "$model" -p "$prompt" -n 24 --temp 1.2 --top-k 50 --top-p 0.9 --min-p 0.02 --repeat-penalty 1.3 \
       --repeat-last-n -1 --frequency-penalty 0.1 --presence-penalty 0.1 -s 3
 like  "all samplers" "^$prompt." "$out"
+works "samplers that change nothing" generate -m "$model" -p "$prompt" -n 24 --typical 1 --top-n-sigma 0 --xtc-probability 0 --xtc-threshold 0.2 \
+      --dry-multiplier 0 --no-repeat-ngram 0 --dynatemp-range 0 --samplers "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"
+same  "samplers that change nothing: the same text" "$text" "$out"
+works "the newer samplers" generate -m "$model" -p "$prompt" -n 24 --temp 1.2 --typical 0.9 --top-n-sigma 2 --xtc-probability 0.5 --xtc-threshold 0.05 \
+      --dry-multiplier 0.8 --dry-base 1.5 --dry-allowed-length 1 --dry-last-n 64 --no-repeat-ngram 3 --dynatemp-range 0.5 --dynatemp-exp 2 -s 3
+like  "the newer samplers" "^$prompt." "$out"
+works "--samplers" generate -m "$model" -p "$prompt" -n 24 --top-k 1 --samplers "top_k;temperature" --seed 7 --repeat-penalty 5
+same  "--samplers without penalties" "$greedy" "$out"
+fails "no such sampler" "^generate: samplers: there is no 'top_q'" generate -m "$model" -p x --samplers "top_k;top_q"
+fails "a base below 1" '^generate: --dry-base: expected 1 or more' generate -m "$model" -p x --dry-base 0.5
 works "the context is full" generate -m "$model" -p "$prompt" -c 16 --ignore-eos
 like  "the context is full" "^$prompt." "$out"
 run generate -m "$model" -p "$prompt" -n 8 -v

@@ -88,7 +88,7 @@ static inline void test_run(const test *tests, int argc, char **argv) {
 }
 
 /* The last line of every test program; its value is what main returns. */
-static int test_report(const char *name) {
+static inline int test_report(const char *name) {
     printf("%s: %d passed, %d failed\n", name, test_passed, test_failed);
     return test_failed != 0;
 }

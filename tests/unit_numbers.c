@@ -83,7 +83,6 @@ static const char *const prompts[] = { "Once upon a time there was a boy. He was
 
 static void test_choices(void) {
     gpt_model *m = story();
-    const uint32_t n_vocab = info_of(m).n_vocab;
     size_t round, i, n, n_row, want_row, best, n_before, n_text;
     gpt_token before[32];
     gpt_error err;
@@ -130,7 +129,6 @@ static void test_choices(void) {
         CHECK(!gpt_eval(s, before, n_before ? 1 : 0, &err), "%s", err.msg);
         gpt_session_free(s);
     }
-    (void)n_vocab;
     gpt_model_free(m);
 }
 
@@ -393,6 +391,119 @@ static void test_vectors(void) {
     }
 }
 
+/* ---- Look-up: the same text, with guesses --------------------------------------------------------------------------- */
+
+static char written[1 << 16];
+static size_t n_written;
+static int keep(void *user, const char *text, size_t n) {
+    (void)user;
+    if (n_written + n < sizeof written) memcpy(written + n_written, text, n);
+    n_written += n;
+    return 0;
+}
+
+/* Every format of weights at hand, every cache, drafts of 1 to 16, greedy and drawn, chunks of all sizes; repeated prompts, so that
+ * some guesses are right and some are not; the logits behind it; further text behind that. */
+static void test_drafts(void) {
+    static const char *const more[] = { "gpt2", "llama", "llama_q4_k", "llama_f16", "llama_q4_0", "gemma3", "gpt_oss", "lfm2_cpp", "qwen3" };
+    static const uint32_t drafts[] = { 1, 2, 5, 16 };
+    size_t k, d, i, kv, n, n_rows[2], n_right = 0;
+    gpt_error err;
+    for (k = 0; k < sizeof more / sizeof *more; k++) for (kv = 0; kv < 4; kv++) for (d = 0; d < 8; d++) {
+        char path[128];
+        gpt_model *m;
+        gpt_session *s[2];
+        gpt_session_params sp = { 0 };
+        gpt_session_info info[2];
+        gpt_token ids[40];
+        gpt_generate_params g = { 0 };
+        gpt_hooks hooks = { 0 };
+        snprintf(path, sizeof path, "tests/golden/model/%s.gguf", more[k]);
+        m = load(path);
+        sp.n_ctx = 64; sp.kv = (gpt_kv)kv; sp.n_threads = 1; sp.no_logits = d == 7;
+        if (d % 3 == 1) sp.n_batch = 9;
+        hooks.trace = count_rows;
+        for (i = 0; i < 40; i++) ids[i] = (gpt_token)((i % 7 * 37 + 5) % info_of(m).n_vocab);
+        g.max_tokens = 20; g.ignore_end = 1;
+        if (d % 2) { g.sample.temperature = 1.3f; g.sample.seed = d; g.sample.top_k = 3; }
+        for (i = 0; i < 2; i++) {
+            CHECK(!gpt_session_new(&s[i], m, &sp, &err), "%s", err.msg);
+            g.n_draft = i ? drafts[d % 4] : 0;
+            CHECK(!gpt_eval(s[i], ids, 20, &err), "%s", err.msg);
+            hooks.trace_user = &n_rows[i]; n_rows[i] = 0;
+            gpt_session_hooks(s[i], &hooks, &err);
+            CHECK(!gpt_generate(s[i], NULL, &g, NULL, NULL, &err), "%s", err.msg);
+            gpt_session_info_get(s[i], &info[i]);
+        }
+        gpt_session_tokens(s[0], &n);
+        CHECK(info[0].finish == info[1].finish && info[0].n_token == info[1].n_token && info[0].n_generated == info[1].n_generated,
+            "%s: %u drafts: finish %d, expected %d", more[k], (unsigned)g.n_draft, (int)info[1].finish, (int)info[0].finish);
+        CHECK(!memcmp(gpt_session_tokens(s[0], NULL), gpt_session_tokens(s[1], NULL), n * sizeof *ids), "%s, kv %u: another text with %u drafts", more[k], (unsigned)kv, (unsigned)g.n_draft);
+        for (i = 0; i < 2; i++) CHECK(!gpt_eval(s[i], ids, 1, &err), "%s", err.msg);
+        if (!sp.no_logits) CHECK(!memcmp(gpt_logits(s[0]), gpt_logits(s[1]), info_of(m).n_vocab * sizeof(float)), "%s, kv %u: other logits behind %u drafts", more[k], (unsigned)kv, (unsigned)g.n_draft);
+        n_right += n_rows[1] > n_rows[0];
+        gpt_session_free(s[0]); gpt_session_free(s[1]);
+        gpt_model_free(m);
+    }
+    CHECK(n_right > 40, "guesses were made in %u cases alone", (unsigned)n_right);
+}
+
+/* Text that repeats: stop strings in the middle of guesses, an end token in the text so far, batches, saves, schemas; and how many
+ * passes it takes. */
+static void test_drafts_text(void) {
+    gpt_model *m = story();
+    const char *stop[1] = { "e d" };
+    char prompt[2000], plain[4096];
+    size_t round, i, n_row, n_row_plain = 0, n_plain = 0;
+    gpt_error err;
+    gpt_session_info info;
+    gpt_token one[2] = { 0 };
+    prompt[0] = 0;
+    for (i = 0; i < 3; i++) strcat(prompt, "The dog saw a red ball. The dog said, \"I want to play with the ball!\" ");
+    for (round = 0; round < 8; round++) {
+        gpt_session *s[2] = { session_of(m, 256, 0, NULL), NULL };
+        gpt_generate_params g = { 0 };
+        gpt_hooks hooks = { 0 };
+        gpt_constraint_params cp = { 0 };
+        gpt_constraint *c = NULL;
+        g.max_tokens = 60;
+        if (round / 2 == 1) { g.stop = stop; g.n_stop = 1; }
+        if (round / 2 == 2) { g.sample.temperature = 0.9f; g.sample.seed = 5; g.ignore_end = 1; }
+        if (round / 2 == 3) {
+            cp.schema = "{\"type\":\"array\",\"items\":{\"enum\":[\"dog\",\"ball\"]},\"minItems\":6,\"maxItems\":8}";
+            CHECK(!gpt_constraint_new(&c, m, &cp, &err), "%s", err.msg);
+            g.constraint = c; g.must_finish = 1;
+        }
+        g.n_draft = round % 2 ? 16 : 0;
+        hooks.trace = count_rows; hooks.trace_user = &n_row; n_row = 0;
+        if (round % 2) { hooks.poll = pause_always; }
+        gpt_session_hooks(s[0], &hooks, &err);
+        n_written = 0;
+        if (!(round % 2)) CHECK(!gpt_generate(s[0], prompt, &g, keep, NULL, &err), "%s", err.msg);
+        else {
+            gpt_result r;
+            CHECK(!gpt_begin(s[0], prompt, &g, keep, NULL, &err), "%s", err.msg);
+            for (i = 0; (r = gpt_step(s[0], &err)) == GPT_MORE; i++) if (i == 900) {         /* saved and restored in the middle */
+                static unsigned char room[8 << 20];
+                gpt_reader reader = { 0 };
+                reader.user = room; reader.size = saved(s[0], room, sizeof room);
+                CHECK(!gpt_session_restore(s[0], &reader, &err) && !gpt_resume(s[0], &g, keep, NULL, &err), "%s", err.msg);
+            }
+            CHECK(!r, "%s", err.msg);
+        }
+        gpt_session_info_get(s[0], &info);
+        if (!(round % 2)) { memcpy(plain, written, n_plain = n_written); n_row_plain = n_row; }
+        else {
+            CHECK(n_written == n_plain && !memcmp(written, plain, n_plain), "round %u: with guesses %.*s, expected %.*s", (unsigned)round, (int)n_written, written, (int)n_plain, plain);
+            CHECK(n_row > n_row_plain || (round != 1 && round != 7), "round %u: no guess was made", (unsigned)round);
+        }
+        CHECK(!gpt_eval(s[0], one, 1, &err), "%s", err.msg);
+        gpt_session_free(s[0]);
+        gpt_constraint_free(c);
+    }
+    gpt_model_free(m);
+}
+
 /* ---- The likeliest --------------------------------------------------------------------------------------------------- */
 
 static void test_top(void) {
@@ -424,5 +535,5 @@ static void test_top(void) {
 }
 
 static const test tests[] = { { "choices", test_choices }, { "choices in slices", test_choices_in_slices }, { "choices refused", test_choices_refused },
-    { "hidden", test_hidden }, { "vectors", test_vectors }, { "top", test_top }, { NULL, NULL } };
+    { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "top", test_top }, { NULL, NULL } };
 int main(int argc, char **argv) { test_run(tests, argc, argv); return test_report("unit_numbers"); }

@@ -478,6 +478,7 @@ static void op_write(slot *k) {
     static const char *const prompts[] = { "", "", "", "a", " b", "ab", "\xC3\xA9", "a\n", "  a b", "aaaab" };
     const char *prompt = with_text ? prompts[below(10)] : "", *stop[3];
     const int slices = (int)below(3);
+    uint32_t n_draft;
     gpt_generate_params g;
     gpt_session_info info;
     gpt_error err;
@@ -485,6 +486,7 @@ static void op_write(slot *k) {
     size_t i;
     memset(&g, 0, sizeof g);
     g.max_tokens = below(8) ? 1 + below(12) : 0;
+    n_draft = below(3) ? 1 + below(16) : 0;
     g.ignore_end = (int)below(2);
     for (i = 0; i < 3; i++) stop[i] = stop_strings[below(9)];
     if (with_text && !below(3)) { g.stop = stop; g.n_stop = 1 + below(3); }
@@ -509,6 +511,7 @@ static void op_write(slot *k) {
     memcpy(&k->ref->gen->stream, &k->s->gen->stream, sizeof k->ref->gen->stream);
     k->ref->gen->stale = k->s->gen->stale;
     k->ref->n_dropped = k->s->n_dropped;        /* draws count what has gone */
+    g.n_draft = 0;                              /* guesses change nothing */
     want = gpt_generate(k->ref, prompt, &g, hear, &k->want_says, &err);
     if (!want) {
         gpt_session_info_get(k->ref, &info);
@@ -523,6 +526,7 @@ static void op_write(slot *k) {
             see(&k->raw, k->ref);
             g.n_stop = (size_t)k->n_stop;
         }
+        g.n_draft = n_draft;
         k->doing = WRITES;
         k->g = g; k->g.stop = NULL; k->g.n_stop = 0;
     }
