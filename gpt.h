@@ -268,7 +268,9 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
-    uint32_t     n_batch;       /* rows of a pass; 0 = 256. Never changes results */
+    /* Rows of a pass; 0 = 256. Never changes results. A model whose rows see later ones takes a text as a whole:
+     * 0 = what it was trained for, at most 2048, and a longer text is GPT_E_CONTEXT */
+    uint32_t     n_batch;
     uint32_t     n_fill;        /* of them for prompts while another session writes; 0 = 32 */
     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
      * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
@@ -3617,7 +3619,8 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Four families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama"), Unigram ("t5") and WordPiece ("bert"). Text is cut:
+/* Four families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama"), Unigram ("t5") and WordPiece ("bert"). Text
+ * is cut:
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
  * Every stage is a loop over the text from left to right: no recursion, n log n at worst, total on
  * any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
@@ -4281,16 +4284,18 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     const size_t n_row = sizeof gpti_families / sizeof *gpti_families;
     const gpti_family *row = gpti_families;
     char shown[GPTI_SHOWN];
+    int is_bert;
     while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
     if (row == gpti_families + n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5, bert are)",
-            gpti_show(shown, v->model));
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5, bert "
+            "are)", gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = row->kind; t->letters = row->letters;
     t->n_token = t->family == GPTI_TOK_NONE ? 0 : (gpt_token)v->n_token;
-    t->bos = gpti_special_id(v->bos < 0 ? v->cls : v->bos, row->bos, (size_t)t->n_token);
-    t->eos = gpti_special_id(v->eos < 0 ? v->sep : v->eos, row->eos, (size_t)t->n_token);
+    is_bert = t->family == GPTI_TOK_WORDPIECE;
+    t->bos = gpti_special_id(is_bert && v->bos < 0 ? v->cls : v->bos, row->bos, (size_t)t->n_token);
+    t->eos = gpti_special_id(is_bert && v->eos < 0 ? v->sep : v->eos, row->eos, (size_t)t->n_token);
     t->unk = gpti_special_id(v->unk, row->unk, (size_t)t->n_token);
     t->eot = gpti_special_id(v->eot, -1, (size_t)t->n_token);
     t->eom = gpti_special_id(v->eom, -1, (size_t)t->n_token);
@@ -5543,7 +5548,8 @@ typedef struct gpti_hparams {
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
     uint32_t l_cache;                   /* positions that a short convolution sees */
-    uint32_t pooling, d_dense, n_type;  /* as gpt_pool, 0, 4: the file does not say; between dense layers; kinds of text */
+    uint32_t pooling;                   /* as gpt_pool, 0, 4: the file does not say */
+    uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
@@ -5555,7 +5561,7 @@ typedef struct gpti_hparams {
 struct gpt_model {
     gpti_mem         mem;
     gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
-    int              pre_norm, plain_norm, sum_norm, gated, parallel, sum_to_1; /* of its words, those that a pass asks for */
+    int              pre_norm, plain_norm, sum_norm, gated, parallel, sum_to_1;     /* words that a pass asks for */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
@@ -5967,9 +5973,6 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     uint32_t n_head;
     hp->with_rope = 1;
     GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
-    if (hp->causal ? gpti_has(a, "both_ways") : gpti_has(a, "conv"))
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s", a->name,
-                         hp->causal ? "false, file has true" : "true, file has false");
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
@@ -5995,8 +5998,9 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->sum_norm = gpti_has(a, "sum_norm");
-    if (!hp->causal && !gpti_has(a, "both_ways") && hp->window)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: false, beside a sliding window", a->name);
+    if (gpti_has(a, "both_ways") ? hp->causal : !hp->causal && (hp->window || gpti_has(a, "conv")))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
+                         hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
     m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
@@ -6915,7 +6919,7 @@ struct gpti_attend {                /* one layer's attention for the rows of one
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;             /* positions from origin on */
     size_t       layer, origin, stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    size_t       ahead, last;       /* keys behind its own that a query sees: 0, causal; the last key of all */
+    size_t       ahead;             /* keys behind its own that a query sees, up to the last row's; 0: causal */
     /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
     float        scale, soft_cap, alibi;
     int          kv;                /* gpt_kv */
@@ -7198,7 +7202,7 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
 GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
     const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     *lo = base < from ? from - base : 0;
-    *hi = gpti_min(gpti_min(pos + a->ahead, a->last) - base, GPTI_ATT_KEYS - 1);
+    *hi = gpti_min(gpti_min(pos + a->ahead, a->position + a->n_row - 1) - base, GPTI_ATT_KEYS - 1);
 }
 
 /* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
@@ -7287,7 +7291,7 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
                                   const gpti_attend_steps *steps) {
     const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
     const size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
-    const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->last);
+    const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->position + a->n_row - 1);
     size_t base, i, h, row;
     gpti_band_begin(a, b, scratch);
     for (base = first - first % GPTI_ATT_KEYS; base <= end_key; base += GPTI_ATT_KEYS) {
@@ -7536,7 +7540,7 @@ static void gpti_begin_attend(gpt_work *w) {
         a->layer = w->cursor.layer; a->origin = first.s->origin;
         a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
-        a->last = first.position + n - 1; a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : a->last;
+        a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : n - 1;
         a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
         a->alibi = w->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
         w->cursor.n_unit += gpti_attend_units(a);
@@ -8529,8 +8533,10 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
     if (a->base) *out = s;
 }
 
-/* Rows of a pass where a text enters whole */
-static uint32_t gpti_n_batch_whole(const gpt_model *m) { return (uint32_t)gpti_min(m->hp.n_ctx, 2048); }
+/* Rows of a pass where the host does not say: a text whose rows see later ones enters it whole. */
+static uint32_t gpti_n_batch(const gpt_model *m, uint32_t asked) {
+    return asked ? asked : m->hp.causal ? 256 : (uint32_t)gpti_min(m->hp.n_ctx, 2048);
+}
 
 /* Settle the parameters; the plan is a work space without memory. */
 static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_work_params *params, int measure,
@@ -8547,7 +8553,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     if (params) plan->params = *params;
     gpti_pool_init(&plan->pool, &plan->params.hooks.parallel, plan->params.n_threads);
     plan->n_most = plan->pool.n_worker;
-    plan->n_batch = plan->params.n_batch ? plan->params.n_batch : m->hp.causal ? 256 : gpti_n_batch_whole(m);
+    plan->n_batch = gpti_n_batch(m, plan->params.n_batch);
     plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
         gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||
@@ -8563,6 +8569,8 @@ enum { GPTI_MAX_PREFIX = 8 };
 /* May what other holds stand in s? err: what does not suit, of `what`. */
 static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other, const char *what, gpt_error *err) {
     if (s->m != other->m) return gpti_fail(err, GPT_E_FOREIGN, "%s is of another model", what);
+    if (!s->m->hp.causal) return gpti_fail(err, GPT_E_UNSUPPORTED,
+        "%s: %s reads a text as a whole, no other can go on from it", what, s->m->arch.name);
     if (s->params.kv != other->params.kv) return gpti_fail(err, GPT_E_FOREIGN, "%s has a cache of kv %d, expected %d",
         what, (int)other->params.kv, (int)s->params.kv);
     if (gpti_is_long(s) != gpti_is_long(other)) return gpti_fail(err, GPT_E_FOREIGN,
@@ -8591,8 +8599,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
         return gpti_fail(err, GPT_E_ARG, "session: n_batch, n_threads and hooks are those of its work space");
     if (params->work && params->work->m != m)
         return gpti_fail(err, GPT_E_ARG, "session: its work space is of another model");
-    work.n_batch = (uint32_t)gpti_min(params->n_batch ? params->n_batch : m->hp.causal ? 256 : gpti_n_batch_whole(m),
-                                      plan->n_ctx);
+    work.n_batch = (uint32_t)gpti_min(gpti_n_batch(m, params->n_batch), plan->n_ctx);
     work.n_threads = params->n_threads; work.hooks = params->hooks;
     GPTI_TRY(gpti_work_plan(own, m, &work, measure, err));
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
@@ -8611,8 +8618,6 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
     if (!m->hp.causal) plan->params.no_logits = 1;
     if (!prefix) return GPT_OK;
-    if (!m->hp.causal) return gpti_fail(err, GPT_E_UNSUPPORTED, "session: %s reads a text as a whole: no prefix",
-                                        m->arch.name);
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
     GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
     for (i = 0, up = prefix; up; up = up->params.prefix) i++;
@@ -8726,6 +8731,7 @@ static size_t gpti_held_since(const gpt_session *s, size_t layer) {
 /* Can the text be computed from token n on: does each layer hold what that sees? */
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
+    if (!s->m->hp.causal) return n == 0 || n == s->n_token;     /* what sees later tokens is computed with them */
     s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
@@ -8738,7 +8744,6 @@ static int gpti_is_held(const gpt_session *s, size_t n) {
 
 /* The last token up to n that the text can be computed from */
 static size_t gpti_held_before(const gpt_session *s, size_t n) {
-    if (n < s->n_past && !s->m->hp.causal) return 0;
     if (n >= s->n_past || gpti_is_held(s, n)) return gpti_min(n, s->n_past);
     return n > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
 }
@@ -9058,7 +9063,7 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
     memset(&p, 0, sizeof p);
     if (params) p = *params;
     if (!n) p.logprob = NULL;                   /* tokens that wait are not scored */
-    GPTI_TRY(gpti_check_whole(s, n, p.logprob != NULL || p.vectors != NULL, err));
+    GPTI_TRY(gpti_check_whole(s, n, p.logprob != NULL, err));
     if (p.embedding && !p.raw && gpti_has(&s->m->arch, "dense") && !s->m->dense[0].w.data)
         return gpti_fail(err, GPT_E_UNSUPPORTED, "embedding: dense_2.weight and dense_3.weight of %s are not in the "
                          "file; raw gives the vector in front of them", s->m->arch.name);
@@ -9136,6 +9141,7 @@ GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_e
     size_t D;
     GPTI_TRY(gpti_enter(s, "gpt_head", -1, err));
     if (!x || !logits) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_head: x and logits must not be NULL"));
+    if ((r = gpti_check_whole(s, 0, 1, err)) != GPT_OK) return gpti_leave(s, r);
     w = s->w; m = w->m; D = m->hp.d_model;
     while (!r && w->cursor.active) r = gpti_advance(w);
     if (r < 0) return gpti_leave(s, gpti_cancelled(w, r, err));
@@ -9325,6 +9331,7 @@ static gpt_result gpti_choices_begin(gpt_session *s, const char *prompt, const c
     }
     if (n_prompt > 0x7fffffff || longest > 0x7fffffff - n_prompt)
         return gpti_fail(err, GPT_E_ARG, "choose: the prompt with a choice is longer than 2^31 - 1 bytes");
+    GPTI_TRY(gpti_check_whole(s, 0, 1, err));
     GPTI_TRY(gpti_is_lost(s, err));
     text = (char *)gpti_alloc(mem, n_prompt + longest);
     ids = (gpt_token *)gpti_alloc(mem, 2 * (size_t)s->n_ctx * sizeof *ids);
@@ -13341,7 +13348,7 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     int doing, row;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, s->gen);            /* where this reads it is empty, as after a reset */
-    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0 && s->m->hp.causal);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent && !s->choices.n;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
     if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
@@ -16222,6 +16229,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG,
         "chat: common is for gpt_chat_format and gpt_chat_tokenize");
     if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
+    if (!r) r = gpti_check_whole(s, 0, 1, err);
     if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
