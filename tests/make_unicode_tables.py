@@ -13,7 +13,7 @@ The table is a list of runs from code point 0 upwards. A run is a letter, 'a' + 
 if that is not 1. Class 15 stands for a run that alternates Lu, Ll, Lu ... as most of the Latin, Cyrillic and Coptic
 extensions do.
 
-The second table is what BertNormalizer and BertPreTokenizer of the same package do to single characters, asked likewise:
+The second table is what BertNormalizer and BertPreTokenizer of the same package do to characters, asked likewise:
   clean  removed (control characters)          strip  the canonical decomposition (NFD) without its marks (Mn)
   flip   punctuation, though our class is not  lower  the lower case
          P, or the other way round

@@ -691,7 +691,7 @@ def canonical(config, row):
             out[ALIASES.get(k, k)] = v
     out = {k: v for k, v in out.items() if v is not None or k not in DEFAULTS[""]}
     if row.arch == A.NOMIC_BERT:
-        if out.get("hidden_act") != "swiglu":
+        if out.get("hidden_act") not in ("swiglu", "silu"):      # transformers' own name for it
             raise Refused(f"config: activation_function {out.get('hidden_act')!r}, expected 'swiglu'")
         out["hidden_act"] = "silu"
         out["max_position_embeddings"] = min(out.get("max_position_embeddings") or 2048,
@@ -1709,7 +1709,8 @@ def add_special(vocab, folder, conf):
 
 
 # The ids that readers take where a file names none.
-DEFAULT_IDS = {"bert": {"bos": 101, "eos": 102, "unk": 100}, "gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2}}
+DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2},
+               "bert": {"bos": 101, "eos": 102, "unk": 100}}
 
 
 def check_special(vocab):
