@@ -564,7 +564,7 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
      * GPT_E_REFUSED at the beginning where no way is so short */
     int                must_finish;
     size_t             min_tokens;      /* before so many no end token comes */
-    const char *const *ban;             /* strings that never come up in the text, bounds as of stop */
+    const char *const *ban;             /* strings that what is written never has; case counts; bounds as of stop */
     size_t             n_ban;
     gpt_text_fn        think;           /* of a chat: gets the thinking part, without its markers; NULL: fn does */
     void              *think_user;
@@ -9220,10 +9220,10 @@ static void gpti_choices_sum(gpt_session *s) {
         if (p > top || (p >= top && t->index < best)) { top = p; best = t->index; }
         c->score[t->at] = (float)p;
     }
-    for (i = 0; i < c->n; i++) sum += gpti_exp(c->score[c->tail[i].at] - (float)top);
-    for (i = 0; i < c->n && c->out; i++) {
-        const float p = c->score[c->tail[i].at];
-        c->out[c->tail[i].index] = c->params.softmax ? (float)(gpti_exp(p - (float)top) / sum) : p;
+    for (j = 0; j < 2; j++) for (i = 0; i < c->n; i++) {        /* where none has a probability: all the same */
+        const float p = c->score[c->tail[i].at], share = p >= (float)top ? 1.0f : gpti_exp(p - (float)top);
+        if (!j) sum += share;
+        else if (c->out) c->out[c->tail[i].index] = c->params.softmax ? (float)(share / sum) : p;
     }
     if (c->best) *c->best = best;
 }

@@ -846,7 +846,8 @@ static void thinking(void) {
         "{% if mode == 1 %}<think>\n{% elif mode == 2 %}<think>\n\n</think>\n\n{% endif %}";
     static const char *const words[2] = { "yes", "certainly not" };
     static const char *const modes[3] = { "{\"mode\":0}", "{\"mode\":1}", "{\"mode\":2}" };
-    static const gpt_message msg = { "user", "Is it?", NULL };
+    static const char repeats[] = "aaaaa</think>yes aaaa</think>certainly not aaaaaaa</think>yes";
+    gpt_message msg = { "user", "Is it?", NULL };
     static gb g;
     gpt_model *m = toy(&g, jinja, 0);
     watch seen[2];
@@ -855,8 +856,9 @@ static void thinking(void) {
     gpt_constraint *c = NULL;
     gpt_generate_params p;
     gpt_chat_params chat;
-    gpt_bias push = { THINK, 0 };
+    gpt_bias push[3] = { { THINK, 0 }, { 'a', 9 }, { THINK + 1, 8 } };
     gpt_error err;
+    size_t rows = 0;
     unsigned seed, n_thought = 0;
     memset(seen, 0, sizeof seen);
     s = session(m, 256, 16, &seen[0]);
@@ -871,11 +873,10 @@ static void thinking(void) {
     p.must_finish = 1;
     p.max_tokens = 40;
     p.sample.temperature = 1;
-    p.sample.bias = &push;
-    p.sample.n_bias = 1;
+    p.sample.bias = push;
     p.think = hear_think;
-    for (seed = 0; seed < 60; seed++) {
-        const int mode = (int)(seed % 3);
+    for (seed = 0; seed < 120; seed++) {
+        const int mode = (int)(seed % 3), guess = seed >= 60;      /* then guesses run from the thinking part into the answer */
         heard h, again;
         gpt_session_info info;
         unsigned char kept[4096];
@@ -885,7 +886,10 @@ static void thinking(void) {
         gpt_result done;
         memset(&h, 0, sizeof h);
         memset(&again, 0, sizeof again);
-        push.bias = mode == 0 && seed & 1 ? 50.0f : 0.0f;
+        push[0].bias = mode == 0 && seed & 1 ? 50.0f : 0.0f;
+        p.sample.n_bias = guess ? 3 : 1;
+        if (guess) msg.content = repeats;
+        if (seed == 60) rows = seen[1].rows - seen[0].rows;
         chat.variables = modes[mode];
         p.sample.seed = seed;
         p.think_user = &h;
@@ -895,10 +899,11 @@ static void thinking(void) {
               "mode %d, seed %u: \"%s\" thought, \"%s\" answered, finish %d", mode, seed, h.think.text, h.answer.text, (int)info.finish);
         CHECK(!strstr(h.think.text, "</think>"), "a marker is left: %s", h.think.text);
         if (mode == 2) CHECK(!h.think.n, "thought though it is over: %s", h.think.text);
-        if (mode == 1 || push.bias > 0) CHECK(h.think.n > 10, "mode %d, seed %u: thought only \"%s\"", mode, seed, h.think.text);
+        if (!guess && (mode == 1 || push[0].bias > 0)) CHECK(h.think.n > 10, "mode %d, seed %u: thought only \"%s\"", mode, seed, h.think.text);
         n_thought += h.think.n > 0;
         /* the same in slices, saved and restored on the way */
         p.think_user = &again;
+        p.n_draft = guess ? 16 : 0;
         CHECK(!gpt_chat_begin(t, &msg, 1, &chat, &p, hear_answer, &again, &err), "%s", err.msg);
         for (steps = 0, done = GPT_MORE; steps < seed % 30 && done == GPT_MORE; steps++) done = gpt_step(t, &err);
         if (done == GPT_MORE) {
@@ -911,9 +916,11 @@ static void thinking(void) {
         }
         CHECK(!done && !strcmp(again.think.text, h.think.text) && !strcmp(again.answer.text, h.answer.text), "mode %d, seed %u: \"%s\", \"%s\"; saved \"%s\", \"%s\" (%s)",
               mode, seed, h.think.text, h.answer.text, again.think.text, again.answer.text, err.msg);
+        p.n_draft = 0;
         gpt_session_reset(s);
         gpt_session_reset(t);
     }
+    CHECK(seen[1].rows > seen[0].rows + rows + 100, "guesses: %lu rows", (unsigned long)(seen[1].rows - seen[0].rows - rows));
     CHECK(n_thought > 20, "%u texts have a thinking part", n_thought);
     gpt_session_free(s);
     gpt_session_free(t);

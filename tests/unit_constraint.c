@@ -633,6 +633,36 @@ static void test_bounds(void) {
         for (i = 0; i < 3; i++) CHECK(!strstr(text, ban[i]), "'%s' in '%s'", ban[i], text);
         gpt_constraint_free(c);
     }
+    {   /* what is wanted most is banned after the same words: another way is there, and no text but those with the words goes */
+        static const char *const sky[] = { "sky w", "sky t", "sky b" }, *const ex[] = { "ex" };
+        static const char *const all[] = { "ee", "xe", "xx", "eE", "xE", "Ee", "EE", "Ex", "eX" };
+        gpt_bias want[3];
+        unsigned seen[sizeof all / sizeof *all] = { 0 };
+        memset(want, 0, sizeof want);
+        for (i = 0; i < 3; i++) { want[i].token = "wtb"[i]; want[i].bias = 50; }
+        for (k = 0; k < 20; k++) {
+            c = constraint(m, 'g', "root ::= \"wt the sky \" [a-z]{3}", NULL);
+            p = writing(c, k, 60);
+            p.ban = sky; p.n_ban = 3; p.sample.bias = want; p.sample.n_bias = 3;
+            out.n = 0;
+            gpt_session_reset(s);
+            CHECK(!gpt_generate(s, "x", &p, take, &out, &err) && finish_of(s) == GPT_FINISH_END, "%s", err.msg);
+            CHECK(out.n == 14 && !memcmp(out.text, "wt the sky ", 11) && !strchr("wtb", out.text[11]), "'%.*s'", (int)out.n, out.text);
+            gpt_constraint_free(c);
+        }
+        c = constraint(m, 'g', "root ::= [eExX]{2}", NULL);
+        for (k = 0; k < 400; k++) {
+            p = writing(c, k, 60);
+            p.ban = ex; p.n_ban = 1; p.sample.temperature = 4;
+            out.n = 0;
+            gpt_session_reset(s);
+            CHECK(!gpt_generate(s, "x", &p, take, &out, &err) && finish_of(s) == GPT_FINISH_END && out.n == 2, "%s", err.msg);
+            CHECK(memcmp(out.text, "ex", 2), "a banned string came");
+            for (i = 0; i < sizeof all / sizeof *all; i++) seen[i] += !memcmp(out.text, all[i], 2);
+        }
+        for (i = 0; i < sizeof all / sizeof *all; i++) CHECK(seen[i], "'%s' never came in 400 texts: it is not banned", all[i]);
+        gpt_constraint_free(c);
+    }
     c = constraint(m, 'g', "root ::= \"x\" [ab]", NULL);
     { static const char *const all[] = { "xa", "xb" }; p = writing(c, 1, 0); p.ban = all; p.n_ban = 2; }
     gpt_session_reset(s);

@@ -402,12 +402,19 @@ static int keep(void *user, const char *text, size_t n) {
     return 0;
 }
 
-/* Every format of weights at hand, every cache, drafts of 1 to 16, greedy and drawn, chunks of all sizes; repeated prompts, so that
- * some guesses are right and some are not; the logits behind it; further text behind that. */
+static void run_parts(void *user, size_t n, size_t cost, gpt_task task, void *arg) {        /* as so many threads, the last first */
+    const size_t k = *(const size_t *)user;
+    size_t i;
+    (void)cost;
+    for (i = k; i-- > 0;) if (n * i / k < n * (i + 1) / k) task(arg, n * i / k, n * (i + 1) / k, (int)i);
+}
+
+/* Every format of weights at hand, every cache, drafts of 1 to 16, 1 to 4 threads, greedy and drawn, chunks of all sizes; repeated
+ * prompts, so that some guesses are right and some are not; the logits behind it; further text behind that. */
 static void test_drafts(void) {
     static const char *const more[] = { "gpt2", "llama", "llama_q4_k", "llama_f16", "llama_q4_0", "gemma3", "gpt_oss", "lfm2_cpp", "qwen3" };
     static const uint32_t drafts[] = { 1, 2, 5, 16 };
-    size_t k, d, i, kv, n, n_rows[2], n_right = 0;
+    size_t k, d, i, kv, n, n_rows[2], n_right = 0, n_part;
     gpt_error err;
     for (k = 0; k < sizeof more / sizeof *more; k++) for (kv = 0; kv < 4; kv++) for (d = 0; d < 8; d++) {
         char path[128];
@@ -422,6 +429,11 @@ static void test_drafts(void) {
         m = load(path);
         sp.n_ctx = 64; sp.kv = (gpt_kv)kv; sp.n_threads = 1; sp.no_logits = d == 7;
         if (d % 3 == 1) sp.n_batch = 9;
+        n_part = 1 + (k + kv + d) % 4;
+        if (n_part > 1) {
+            hooks.parallel.run = run_parts; hooks.parallel.user = &n_part; hooks.parallel.n_worker = (int)n_part;
+            sp.n_threads = 0; sp.hooks = hooks;
+        }
         hooks.trace = count_rows;
         for (i = 0; i < 40; i++) ids[i] = (gpt_token)((i % 7 * 37 + 5) % info_of(m).n_vocab);
         g.max_tokens = 20; g.ignore_end = 1;
@@ -504,6 +516,48 @@ static void test_drafts_text(void) {
     gpt_model_free(m);
 }
 
+/* The model ends its text while guesses stand behind the end, as the text so far has something there: what is left is what plain
+ * writing leaves, and the next turn reuses all of it. */
+static void test_drafts_end(void) {
+    gpt_model *m = story();
+    const gpt_token end = info_of(m).eos, unit[4] = { 300, end, 310, 320 };
+    const gpt_bias wish[2] = { { 300, 1000 }, { end, 1000 } };
+    size_t seed_of, i, k, n[2], n_ended = 0, n_more = 0;
+    gpt_error err;
+    for (seed_of = 0; seed_of < 40; seed_of++) {
+        gpt_session *s[2];
+        gpt_session_info info[2];
+        size_t rows[2] = { 0, 0 };
+        for (i = 0; i < 2; i++) {
+            gpt_generate_params g = { 0 };
+            gpt_hooks hooks = { 0 };
+            gpt_token ids[28];
+            s[i] = session_of(m, 128, 0, NULL);
+            for (k = 0; k < 28; k++) ids[k] = unit[k % 4];
+            g.max_tokens = 30; g.n_draft = i ? 16 : 0; g.ignore_end = seed_of % 4 == 3;
+            g.sample.temperature = 1; g.sample.seed = seed_of; g.sample.bias = wish; g.sample.n_bias = 2;
+            CHECK(!gpt_eval(s[i], ids, 28, &err), "%s", err.msg);
+            hooks.trace = count_rows; hooks.trace_user = &rows[i];
+            CHECK(!gpt_session_hooks(s[i], &hooks, &err) && !gpt_generate(s[i], NULL, &g, NULL, NULL, &err), "%s", err.msg);
+            gpt_session_info_get(s[i], &info[i]);
+            gpt_session_tokens(s[i], &n[i]);
+        }
+        n_ended += info[1].finish == GPT_FINISH_END; n_more += rows[1] > rows[0];
+        CHECK(n[0] == n[1] && info[0].finish == info[1].finish && info[0].n_generated == info[1].n_generated &&
+            !memcmp(gpt_session_tokens(s[0], NULL), gpt_session_tokens(s[1], NULL), n[0] * sizeof(gpt_token)),
+            "seed %u: %u tokens, finish %d, expected %u, %d", (unsigned)seed_of, (unsigned)n[1], (int)info[1].finish, (unsigned)n[0], (int)info[0].finish);
+        for (i = 0; i < 2; i++) {
+            rows[i] = 0;
+            CHECK(!gpt_eval(s[i], unit, 4, &err), "%s", err.msg);
+        }
+        CHECK(rows[0] == rows[1], "seed %u: the next text takes %u rows, expected %u", (unsigned)seed_of, (unsigned)rows[1], (unsigned)rows[0]);
+        CHECK(!memcmp(gpt_logits(s[0]), gpt_logits(s[1]), info_of(m).n_vocab * sizeof(float)), "seed %u: other logits behind it", (unsigned)seed_of);
+        gpt_session_free(s[0]); gpt_session_free(s[1]);
+    }
+    CHECK(n_ended > 20 && n_more > 20, "%u texts ended, %u had wrong guesses", (unsigned)n_ended, (unsigned)n_more);
+    gpt_model_free(m);
+}
+
 /* ---- The likeliest --------------------------------------------------------------------------------------------------- */
 
 static void test_top(void) {
@@ -535,5 +589,5 @@ static void test_top(void) {
 }
 
 static const test tests[] = { { "choices", test_choices }, { "choices in slices", test_choices_in_slices }, { "choices refused", test_choices_refused },
-    { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "top", test_top }, { NULL, NULL } };
+    { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "drafts at the end", test_drafts_end }, { "top", test_top }, { NULL, NULL } };
 int main(int argc, char **argv) { test_run(tests, argc, argv); return test_report("unit_numbers"); }
