@@ -7197,12 +7197,13 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
-/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4
+/* Of a block's n_key keys, from base on, those that a query at position pos sees: lo to hi of it. A window of 4
  * lets a query at 10 see keys 7 to 10, and 11 to 13 as well where rows see later ones. */
-GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
+GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t n_key, size_t *lo,
+                                   size_t *hi) {
     const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     *lo = base < from ? from - base : 0;
-    *hi = gpti_min(gpti_min(pos + a->ahead, a->position + a->n_row - 1) - base, GPTI_ATT_KEYS - 1);
+    *hi = gpti_min(pos + a->ahead - base, n_key - 1);
 }
 
 /* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
@@ -7265,23 +7266,23 @@ GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_a
 
 /* Queries [i, end) of the band meet the block from base on that is loaded. */
 GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps,
-                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t i, size_t end) {
+                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t n_key, size_t i, size_t end) {
     const int exact = a->kv != GPT_KV_F32;
     const size_t first = gpti_max(base, a->position + b->r0 + a->ahead) - a->ahead;     /* position of query i */
     size_t row = first, j, h, lo, hi, l, m;
     if (i < end) steps->scores(b->q + i, end - i, b->key, a->d_k, s + i, exact);
     for (j = i; j < end; row++) {
-        gpti_visible_keys(a, row, base, &lo, &hi);
+        gpti_visible_keys(a, row, base, n_key, &lo, &hi);
         for (h = 0; h < b->n_head; h++, j++)
             gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h], row - base, lo, hi);
     }
     for (row = first; i < end; i = j) {         /* rows that see the same keys */
-        gpti_visible_keys(a, row, base, &lo, &hi);
+        gpti_visible_keys(a, row, base, n_key, &lo, &hi);
         j = i;
         do {
             row++;
             j += b->n_head;
-            gpti_visible_keys(a, row, base, &l, &m);
+            gpti_visible_keys(a, row, base, n_key, &l, &m);
         } while (j < end && l == lo && m == hi);
         steps->add_values(b->o + i, j - i, a->d_v, s + i, b->value, lo, hi, exact);
     }
@@ -7299,8 +7300,9 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
          * base + 30 + window */
         const size_t begin = base > sees ? (base - sees) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
         const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
-        gpti_band_load(a, b, steps, base, gpti_min(end_key - base + 1, GPTI_ATT_KEYS));
-        gpti_band_block(a, b, steps, scratch->attend.s, base, begin, end);
+        const size_t n_key = gpti_min(end_key - base + 1, GPTI_ATT_KEYS);
+        gpti_band_load(a, b, steps, base, n_key);
+        gpti_band_block(a, b, steps, scratch->attend.s, base, n_key, begin, end);
     }
     for (i = 0, row = b->r0; row < b->r1; row++) for (h = 0; h < b->n_head; h++, i++) {
         float sum = gpti_fold(b->sm[i].sum), *out = a->out + (row * a->n_head + b->head + h) * a->d_v;
