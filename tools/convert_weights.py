@@ -256,11 +256,11 @@ DEFAULTS = {
 DEFAULTS["gemma3"] = DEFAULTS["gemma3_both_ways"] = DEFAULTS["gemma3_text"]
 DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
 DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True,
-                                   max_trained_positions=2048)
+                                   max_trained_positions=2048, rope_theta=1000.0)
 
 BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 
-MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split()))
+MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
 
 
 def _swap(a, heads):
@@ -691,7 +691,7 @@ def canonical(config, row):
             out[ALIASES.get(k, k)] = v
     out = {k: v for k, v in out.items() if v is not None or k not in DEFAULTS[""]}
     if row.arch == A.NOMIC_BERT:
-        if out.get("hidden_act") not in ("swiglu", "silu"):      # transformers' own name for it
+        if out.get("hidden_act", "silu") not in ("swiglu", "silu"):      # transformers' own name for it
             raise Refused(f"config: activation_function {out.get('hidden_act')!r}, expected 'swiglu'")
         out["hidden_act"] = "silu"
         out["max_position_embeddings"] = min(out.get("max_position_embeddings") or 2048,
