@@ -412,7 +412,9 @@ typedef struct gpt_eval_params {    /* NULL or {0} */
     float       *hidden;            /* out: [n, d_model] the rows after the last norm */
     float       *embedding;         /* out: [n_embd] all n rows as one vector of length 1 */
     gpt_pool     pool;
-    int          raw;               /* 1 = the embedding as it is pooled: without dense layers, of any length */
+    /* 1 = the embedding as it is pooled: of any length, and without the dense layers that EmbeddingGemma has behind
+     * it. Many of its files lack these: GPT_E_UNSUPPORTED without raw */
+    int          raw;
     /* [n, d_model] in place of tokens (ids NULL), as if a table had given them: soft prompts, what an encoder
      * of the host's gives. They are tokens -1 of the text, and are not kept: what would compute them again
      * (some rewinds, a save as tokens) is GPT_E_STATE. Not with no_logits */
@@ -421,7 +423,9 @@ typedef struct gpt_eval_params {    /* NULL or {0} */
 
 /* gpt_eval or gpt_score in slices: gpt_step or gpt_work_step compute, until info.result is no longer
  * GPT_MORE, which may be at once; then gpt_logits are ready, unless only hidden or embedding was wanted. So
- * long what params point to must stay valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED. */
+ * long what params point to must stay valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED.
+ * Where rows see later ones (BERT and its kin) a text is evaluated once, as a whole: more tokens are
+ * GPT_E_STATE, and what asks for a next token, a prefix or a copy is GPT_E_UNSUPPORTED. */
 GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
                                   gpt_error *err);
 
@@ -7721,16 +7725,13 @@ static void gpti_begin_out_norm(gpt_work *w) {
     }
     w->cursor.n_unit = w->n_normed; w->cost = 8 * w->m->hp.d_model;
 }
-static void gpti_last_norm(const gpt_work *w, float *out, const float *x) {
-    if (w->m->out_norm.w || w->m->plain_norm) gpti_norm(w, out, x, w->m->hp.d_model, w->m->out_norm);
-    else memcpy(out, x, w->m->hp.d_model * sizeof *out);
-}
 static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
     size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
         const gpti_row *r = &w->row[w->out_row[t]];
         float *xn = w->xn + t * D;
-        gpti_last_norm(w, xn, w->x + w->out_row[t] * D);
+        if (w->m->sum_norm) memcpy(xn, w->x + w->out_row[t] * D, D * sizeof *xn);        /* normed already */
+        else gpti_norm(w, xn, w->x + w->out_row[t] * D, D, w->m->out_norm);
         if (!(gpti_row_wants(r) & GPTI_WANT_HIDDEN)) continue;
         memcpy(w->y + t * D, xn, D * sizeof *xn);       /* for gpti_pool_rows; xn may be rounded now */
         if (r->s->out.hidden) memcpy(r->s->out.hidden + (r->position - r->s->base) * D, xn, D * sizeof *xn);
@@ -9148,7 +9149,7 @@ GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_e
     while (!r && w->cursor.active) r = gpti_advance(w);
     if (r < 0) return gpti_leave(s, gpti_cancelled(w, r, err));
     gpti_drop_logits(w);
-    gpti_last_norm(w, w->xn, x);
+    gpti_norm(w, w->xn, x, D, m->out_norm);
     gpti_prepare_input(w, w->xn, D, D, 0, 1, gpti_is_f16(&m->head));
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = m->hp.n_layer; w->cursor.stage = GPTI_STAGE_LOGITS;
