@@ -5235,7 +5235,8 @@ static const char *gpti_unicode_row(unsigned i) { return gpti_unicode_rows[i]; }
  * how far behind the last one it begins; 6 (length - 1) + kind, see gpti_fold_of; but for kind 0 a target, of kind 5
  * `length` of them, as the difference from the last one. Digits of 31, the second half of 62 characters: more follow.
  * Written by tests/make_unicode_tables.py. */
-enum { GPTI_FOLD_WIDTH = 112, GPTI_FOLD_CLEAN = 25, GPTI_FOLD_FLIP = 41, GPTI_FOLD_STRIP = 1641, GPTI_FOLD_LOWER = 186 };
+enum { GPTI_FOLD_WIDTH = 112,
+       GPTI_FOLD_CLEAN = 25, GPTI_FOLD_FLIP = 41, GPTI_FOLD_STRIP = 1641, GPTI_FOLD_LOWER = 186 };
 static const char gpti_fold_rows[][GPTI_FOLD_WIDTH + 1] = {
     "@aQBFAcIcBfFM@al^_V@fF@aR@dpJ@bc^XZXaRXAaWat`^ah}ParP@hALA@dnI@anxMRepZaKzxv_@_rLbfa^mfdYBmfdYasO@a`_@c[@pP@L@bs",
     "Y@aiHFaNLd~^bJBbDa|mB@jH@eLXaMRrQ@pZFAFcUXJFA@pRbJbN@lM@hPLe@@b_aKbULAXc@aWf^@cBXaKFtYFbLbJeT@dgTFpkULiPRjQ@a`nK",

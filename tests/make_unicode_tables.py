@@ -171,7 +171,7 @@ def fold_table():
     runs = [fold_runs(m) for m in folds_of_tokenizers(classes_of_tokenizers()).values()]
     text = "".join(t for t, _ in runs)
     rows = [text[i:i + FOLD_WIDTH] for i in range(0, len(text), FOLD_WIDTH)]
-    size = "enum { GPTI_FOLD_WIDTH = %d, %s };\n" % (FOLD_WIDTH, ", ".join(
+    size = "enum { GPTI_FOLD_WIDTH = %d,\n       %s };\n" % (FOLD_WIDTH, ", ".join(
         "GPTI_FOLD_%s = %d" % (name.upper(), n) for name, (_, n) in zip(FOLDS, runs)))
     return size, ",\n".join('    "%s"' % row for row in rows) + "\n"
 
