@@ -115,7 +115,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = bench chat embed_model generate hello json naive npc perplexity tokenize tools train train_naive
+NEEDS_cli = beam bench chat embed_model generate hello json naive npc perplexity tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
 
@@ -126,7 +126,7 @@ test: | $(B)/t
 
 $(B)/t/%$(EXE): tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
-	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"')
+	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) $(if $(filter $(KERNEL_TESTS),$*),,$(NO_SIMD)) -I. -Itests -DBUILD_DIR='"$(B)"')
 
 $(B)/t/%.log: $(B)/t/%$(EXE) FORCE     # a fuzzer replays its corpus, whose inputs libFuzzer has found
 	@sh tests/run.sh $@ $(RUN) $< $(wildcard tests/corpus/$*/*)
@@ -143,8 +143,10 @@ asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
-sanitize:   # both at once, in the time of one
-	@$(VARIANT_TEST) B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
+# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them.
+KERNEL_TESTS = unit_formats unit_kernels unit_law unit_model unit_plain unit_stack unit_texts fuzz_model
+sanitize:
+	@$(VARIANT_TEST) NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
 cxx:

@@ -46,9 +46,13 @@ static void start(search *a, const args_common *c, const char *text, size_t n_te
     gpt_work_params work;
     gpt_model_info info;
     gpt_error err;
+    size_t room;
     gpt_token *ids = args_tokenize(a->m, text, n_text, GPT_TOKENIZE_BOS, &a->n_prompt);
     gpt_model_info_get(a->m, &info);
     if (!a->n_prompt) args_die("the prompt has no token, and the model begins its texts with none");
+    room = c->context ? (size_t)c->context : c->beyond ? (size_t)-1 : info.n_ctx;
+    if (a->n_prompt >= room) args_die("the prompt has %lu tokens, the context %lu", (unsigned long)a->n_prompt, (unsigned long)room);
+    if (a->most > room - a->n_prompt) a->most = room - a->n_prompt;
     memset(&work, 0, sizeof work);
     work.n_batch = session.n_batch;
     work.hooks = session.hooks;
@@ -63,10 +67,6 @@ static void start(search *a, const args_common *c, const char *text, size_t n_te
         gpt_session_freeze(a->prompt, &err)) {
         if (args_stopped) args_interrupted("reading the prompt", "");
         args_die("%s", err.msg);
-    }
-    if (a->n_prompt + a->most > info.n_ctx && !c->beyond) {
-        if (a->n_prompt >= info.n_ctx) args_die("the prompt takes the context's %lu tokens", (unsigned long)info.n_ctx);
-        a->most = info.n_ctx - a->n_prompt;
     }
     free(ids);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """choose_test.py BUILD [N]: gpt_choose against transformers. The bundled model with its weights as F32 (gguf) is given to both; N
 (200) prompts with 2 to 20 choices, which share beginnings, begin each other, or change how the prompt's last word is cut into
-tokens. Log-probabilities must agree within 1e-4, and so must the best one. Needs gguf, torch, transformers; BUILD/t/choose_probe is
-made by make."""
+tokens. Log-probabilities must agree within 1e-4, and so must the best one. Then examples/beam.c against transformers' beams: the same
+texts, scores within 1e-4. Needs gguf, torch, transformers; BUILD/t/choose_probe and BUILD/beam are made by make."""
 import os
 import random
 import subprocess
@@ -41,12 +41,13 @@ def as_f32(path, out):
 def gpt2(path):
     """transformers' GPT-2 with the file's weights; its Conv1D has them the other way round."""
     reader = gguf.GGUFReader(path)
-    key = {k: f.contents() for k, f in reader.fields.items() if k.startswith("gpt2.")}
+    key = {k: f.contents() for k, f in reader.fields.items() if k.startswith(("gpt2.", "tokenizer.ggml.eos"))}
     w = {t.name: torch.from_numpy(numpy.array(t.data)).reshape([int(x) for x in reversed(t.shape)]) for t in reader.tensors}
     config = transformers.GPT2Config(
         vocab_size=w["token_embd.weight"].shape[0], n_positions=key["gpt2.context_length"], n_embd=key["gpt2.embedding_length"],
         n_layer=key["gpt2.block_count"], n_head=key["gpt2.attention.head_count"], n_inner=key["gpt2.feed_forward_length"],
-        layer_norm_epsilon=key["gpt2.attention.layer_norm_epsilon"], bos_token_id=0, eos_token_id=0)
+        layer_norm_epsilon=key["gpt2.attention.layer_norm_epsilon"], bos_token_id=0,
+        eos_token_id=key["tokenizer.ggml.eos_token_id"], pad_token_id=key["tokenizer.ggml.eos_token_id"])
     model = transformers.GPT2LMHeadModel(config).eval()
     state = {"transformer.wte.weight": w["token_embd.weight"], "transformer.wpe.weight": w["position_embd.weight"],
              "transformer.ln_f.weight": w["output_norm.weight"], "transformer.ln_f.bias": w["output_norm.bias"],
@@ -98,6 +99,33 @@ def log_p(model, tokenizer, prompt, choices):
     return out
 
 
+def beams(build, path, model, tokenizer, n):
+    """n searches with 1 to 5 beams: the number that differ."""
+    differ = 0
+    for i, (prompt, _) in enumerate(questions(n)):
+        width, most = 1 + i % 5, 10 + 3 * (i % 8)
+        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+        run = subprocess.run([os.path.join(build, "beam"), "-m", path, "-p", prompt, "-w", str(width), "-n", str(most), "--kv", "f32"],
+                             stdout=subprocess.PIPE, check=True)
+        got = [float(line.split(" ")[0]) for line in run.stdout.decode().split("\n") if line.endswith((" ended", " open"))]
+        with torch.no_grad():
+            if width > 1:
+                want = model.generate(ids, num_beams=width, num_return_sequences=width, do_sample=False, max_new_tokens=most,
+                                      early_stopping="never", return_dict_in_generate=True, output_scores=True)
+                scores, texts = want.sequences_scores.tolist(), want.sequences
+            else:
+                texts = model.generate(ids, do_sample=False, max_new_tokens=most)
+                lp = torch.log_softmax(model(texts).logits[0].double(), -1)
+                scores = [sum(lp[k - 1, texts[0, k]].item() for k in range(ids.shape[1], texts.shape[1])) / (texts.shape[1] - ids.shape[1])]
+        text = tokenizer.decode(texts[0][ids.shape[1]:], skip_special_tokens=True)
+        best = run.stdout.decode().split("\n", 1)[1] if run.stdout else ""
+        if len(got) != width or max(abs(a - b) for a, b in zip(got, scores)) > 1e-4 or not best.startswith(text):
+            differ += 1
+            if differ < 4:
+                print(f"{prompt!r}: {width} beams, {most} tokens: got {got} {best[:200]!r}, expected {scores} {text!r}")
+    return differ
+
+
 def main():
     build, n = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200
     escape = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
@@ -129,6 +157,9 @@ def main():
                     print(f"{prompt!r} {choices}: got {answer}, expected {want}")
         failed += len(asked) - len(answers)
         print(f"largest difference {worst:.2g}")
+        differ = beams(build, path, model, tokenizer, 20)
+        passed += 20 - differ
+        failed += differ
         print(f"choose_py: {passed} passed, {failed} failed")
         return failed != 0
 

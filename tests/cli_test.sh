@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc json tools"
+programs="generate tokenize perplexity bench chat naive npc json tools beam"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -560,6 +560,31 @@ printf 'Hello Tom!\nsave\nTom, what is that?\nload\nTom, what is that?\n' | "$bi
 same  "npc, lines: exit status" 0 $?
 same  "npc, lines: who answers" "Tom [saved] Tom [loaded] Tom " "$(sed 's/:.*//' "$tmp/out" | tr '\n' ' ')"
 same  "npc, lines: after load the same answer" "$(sed -n 3p "$tmp/out")" "$(sed -n 5p "$tmp/out")"
+
+# ---- beam
+fails "beam of none"        "^beam: -w: expected 1 to 64, got 0"            beam -m "$model" -p x -w 0
+fails "beam without tokens" "^beam: -n: expected 1 or more, got 0"          beam -m "$model" -p x -n 0
+fails "beam, no room"       "^beam: the prompt has [0-9]* tokens, the context 256"          beam -m "$model" -p "$(yes 'a b c d' | head -n 300)"
+works "one beam" beam -m "$model" -p "$prompt" -w 1 -n 30
+one=$(sed 1d "$tmp/out")
+works "the likeliest tokens" generate -m "$model" -p "$prompt" -n 30 --temp 0
+same  "one beam is the likeliest tokens" "$out" "$prompt$one"
+scores() { awk '$3 == "open" || $3 == "ended" { print $2 }' "$tmp/out"; }
+for w in 4 16; do
+    works "$w beams" beam -m "$model" -p "$prompt" -w $w -n 3 --length-power 0
+    same  "$w beams: how many" $w "$(scores | wc -l | tr -d ' ')"
+    check "$w beams: likeliest first" sh -c "sort -c -g -r" <<LIST
+$(scores)
+LIST
+    eval "best$w=\$(scores | head -n 1)"
+done
+check "more beams find no worse text" awk "BEGIN { exit !($best16 >= $best4) }"
+works "drawn" beam -m "$model" -p "$prompt" --draw -w 5 -n 20 --seed 3
+cp "$tmp/out" "$tmp/drawn"
+works "drawn, one thread" beam -m "$model" -p "$prompt" --draw -w 5 -n 20 --seed 3 -t 1
+check "drawn: the same seed, the same texts" cmp "$tmp/out" "$tmp/drawn"
+works "the first of them" generate -m "$model" -p "$prompt" -n 20 --seed 3
+check "drawn: one is what generate writes" grep -qF "$(printf '%s' "${out#"$prompt"}" | head -n 1)" "$tmp/drawn"
 
 # ---- hello
 run hello "$model" "$prompt"
