@@ -168,7 +168,9 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults */
      * name, as it has Linux lend its registers to the whole process: a signal stack (sigaltstack)
      * that is made later then needs room for them, 8 KiB. */
     const char  *kernels;
-    const char  *pretokenizer;  /* NULL = as the file says; else a tokenizer.ggml.pre such as "llama-bpe" */
+    /* NULL = as the file says; else a tokenizer.ggml.pre such as "llama-bpe". Of BERT's kin: "uncased", no capitals
+     * and no accents, which is also what a file means that says nothing; "cased", text as it is */
+    const char  *pretokenizer;
     int        (*progress)(void *user, uint64_t done, uint64_t total);  /* bytes; not 0 cancels the load */
     void        *progress_user;
 } gpt_model_params;
@@ -266,7 +268,9 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
-    uint32_t     n_batch;       /* rows of a pass; 0 = 256. Never changes results */
+    /* Rows of a pass; 0 = 256. Never changes results. A model whose rows see later ones takes a text as a whole:
+     * 0 = what it was trained for, at most 2048, and a longer text is GPT_E_CONTEXT */
+    uint32_t     n_batch;
     uint32_t     n_fill;        /* of them for prompts while another session writes; 0 = 32 */
     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
      * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
@@ -408,7 +412,9 @@ typedef struct gpt_eval_params {    /* NULL or {0} */
     float       *hidden;            /* out: [n, d_model] the rows after the last norm */
     float       *embedding;         /* out: [n_embd] all n rows as one vector of length 1 */
     gpt_pool     pool;
-    int          raw;               /* 1 = the embedding keeps its length */
+    /* 1 = the embedding as it is pooled: of any length, and without the dense layers that EmbeddingGemma has behind
+     * it. Many of its files lack these: GPT_E_UNSUPPORTED without raw */
+    int          raw;
     /* [n, d_model] in place of tokens (ids NULL), as if a table had given them: soft prompts, what an encoder
      * of the host's gives. They are tokens -1 of the text, and are not kept: what would compute them again
      * (some rewinds, a save as tokens) is GPT_E_STATE. Not with no_logits */
@@ -417,7 +423,9 @@ typedef struct gpt_eval_params {    /* NULL or {0} */
 
 /* gpt_eval or gpt_score in slices: gpt_step or gpt_work_step compute, until info.result is no longer
  * GPT_MORE, which may be at once; then gpt_logits are ready, unless only hidden or embedding was wanted. So
- * long what params point to must stay valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED. */
+ * long what params point to must stay valid; ids are copied. gpt_end gives it up, with GPT_E_CANCELLED.
+ * Where rows see later ones (BERT and its kin) a text is evaluated once, as a whole: more tokens are
+ * GPT_E_STATE, and what asks for a next token, a prefix or a copy is GPT_E_UNSUPPORTED. */
 GPT_API gpt_result gpt_eval_begin(gpt_session *s, const gpt_token *ids, size_t n, const gpt_eval_params *params,
                                   gpt_error *err);
 
@@ -1052,6 +1060,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     /* buffers; without a gate ffn is up alone, with experts y has a row for each expert of a
      * token */
     float             *x, *xn, *qkv;    /* [T, D] residual stream; [T, D] normed; [T, Q + K + W] */
+    float             *between;         /* [d_dense] the two dense layers */
     float             *att, *y, *ffn;   /* [T, O]; [slots, D] what is added to x; [slots, 2F] gate, then up */
     /* the quantised input of the next product, [blocks of 32 columns][n_slot_row] */
     struct gpti_xblock *xq;
@@ -3614,7 +3623,8 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Three families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama") and Unigram ("t5"). Text is cut:
+/* Four families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama"), Unigram ("t5") and WordPiece ("bert"). Text
+ * is cut:
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
  * Every stage is a loop over the text from left to right: no recursion, n log n at worst, total on
  * any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
@@ -3687,6 +3697,55 @@ static unsigned gpti_unicode_class(const gpti_unicode *u, uint32_t cp) {
     kind = u->run[lo] & 15;
     if (kind == GPTI_UNI_PAIRS) kind = (cp - (u->run[lo] >> 4)) & 1 ? GPTI_UNI_LL : GPTI_UNI_LU;
     return kind;
+}
+
+/* What WordPiece does to characters, see the table under "data". */
+typedef struct gpti_char_run { uint32_t first, n, kind, to[3]; } gpti_char_run;
+static uint32_t gpti_fold_digit(size_t i);
+static uint32_t gpti_fold_end(int table);       /* runs up to the end of each of the four tables */
+enum { GPTI_CHAR_CLEAN, GPTI_CHAR_FLIP, GPTI_CHAR_STRIP, GPTI_CHAR_LOWER };
+
+static uint32_t gpti_fold_number(size_t *at) {
+    uint32_t v = 0, d;
+    do v = v * 31 + (d = gpti_fold_digit((*at)++)) % 31; while (d >= 31);
+    return v;
+}
+static void gpti_fold_init(gpti_char_run *f) {
+    size_t at = 0;
+    uint32_t i = 0, j, n, end, last, u;
+    int table;
+    for (table = 0; table < 4; table++) for (end = last = 0; i < gpti_fold_end(table); i++, f++) {
+        memset(f, 0, sizeof *f);
+        f->first = end + gpti_fold_number(&at);
+        n = gpti_fold_number(&at);
+        f->kind = n % 6; f->n = n / 6 + 1;
+        for (j = 0; f->kind && j < (f->kind == 5 ? f->n : 1); j++) {
+            u = gpti_fold_number(&at);
+            f->to[j] = last = u & 1 ? last - (u + 1) / 2 : last + u / 2;
+        }
+        end = f->first + (f->kind == 5 ? 1 : f->n);
+    }
+}
+
+/* What a table makes of cp: to [3], and how many there are of them; -1: cp is not in it. */
+static int gpti_fold_of(const gpti_char_run *f, int table, uint32_t cp, uint32_t to[3]) {
+    uint32_t lo = table ? gpti_fold_end(table - 1) : 0, hi = gpti_fold_end(table), mid, i;
+    to[0] = cp;
+    while (hi - lo > 1) {                       /* the last run that begins at or before cp */
+        mid = (lo + hi) / 2;
+        if (f[mid].first <= cp) lo = mid; else hi = mid;
+    }
+    i = cp - f[lo].first;
+    if (cp < f[lo].first || i >= (f[lo].kind == 5 ? 1 : f[lo].n)) return -1;
+    memcpy(to, f[lo].to, sizeof f[lo].to);
+    switch (f[lo].kind) {
+        case 0:  return 0;
+        case 2:  to[0] += i; return 1;
+        case 3:  to[0] += 32 * (i & 1); return 1;
+        case 4:  to[0] = f[lo].first + (i | 1); return 1;
+        case 5:  return (int)f[lo].n;
+        default: return 1;
+    }
 }
 
 /* ---- Pre-tokenizer patterns: a small regular expression matcher ---- */
@@ -3985,7 +4044,7 @@ enum {
     GPTI_TOK_GROW = 11                  /* a replacement is at most so many times what it replaces, */
 };                                      /* as in NFKC: U+FDFA's 3 bytes become 33 */
 
-enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM };
+enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM, GPTI_TOK_WORDPIECE };
 typedef struct gpti_family {            /* what the families differ in */
     char        name[16];               /* tokenizer.ggml.model */
     signed char kind;                   /* GPTI_TOK_* */
@@ -3998,6 +4057,7 @@ static const gpti_family gpti_families[] = {
     { "gpt2",          GPTI_TOK_BPE,     1, 0, 0, 0, -1, -1, -1 },
     { "llama",         GPTI_TOK_SPM,     0, 1, 0, 1,  1,  2,  0 },
     { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 1, 1, -1,  1,  2 },
+    { "bert",          GPTI_TOK_WORDPIECE, 0, 1, 1, 1, 101, 102, 100 },
     { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, -1, -1, -1 }
 };
 
@@ -4009,8 +4069,9 @@ typedef struct gpti_vocab {             /* what the file says; borrowed by gpti_
     const int32_t  *type;               /* the same */
     gpti_str        charsmap;           /* .precompiled_charsmap: SentencePiece's normaliser */
     gpti_str        chat_template, name;        /* tokenizer.chat_template; general.name */
-    gpt_token       bos, eos, eot, eom, unk;    /* -1 = absent */
+    gpt_token       bos, eos, eot, eom, unk, cls, sep;  /* -1 = absent */
     int             add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;   /* the same */
+    int             lowercase, strip_accents;   /* the same */
 } gpti_vocab;
 
 typedef struct gpti_merge { gpt_token left, right, id; uint32_t rank; } gpti_merge;   /* id < 0: free */
@@ -4035,7 +4096,9 @@ typedef struct gpti_tokenizer {         /* read-only after init, shared by threa
     float         *score;               /* [n_token] SPM and Unigram */
     gpt_token     *text_bucket;         /* [n_text_bucket, a power of two] hash of the texts, -1 = free */
     gpti_merge    *merge_bucket;        /* [n_merge_bucket] hash of the pairs, BPE */
-    gpti_sorted    special, piece;      /* found by text alone; Unigram's pieces */
+    gpti_sorted    special, piece;      /* found by text alone; the pieces of Unigram and WordPiece */
+    gpti_char_run *fold;                /* WordPiece */
+    int            lowercase, strip_accents;    /* the same */
     char          *charsmap;            /* [n_charsmap] */
     uint32_t       n_text_bucket, n_merge_bucket, n_charsmap;
     uint32_t       max_len;             /* bytes of the longest plain token, <= GPTI_TOK_SPAN */
@@ -4200,6 +4263,8 @@ static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_tex
     t->special.id = (gpt_token *)gpti_carve(a, n_special, sizeof(gpt_token));
     t->piece.id = (gpt_token *)gpti_carve(a, n_piece, sizeof(gpt_token));
     t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
+    t->fold = (gpti_char_run *)gpti_carve(a, t->family == GPTI_TOK_WORDPIECE ? gpti_fold_end(GPTI_CHAR_LOWER) : 0,
+                                      sizeof *t->fold);
 }
 
 /* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as
@@ -4223,16 +4288,18 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     const size_t n_row = sizeof gpti_families / sizeof *gpti_families;
     const gpti_family *row = gpti_families;
     char shown[GPTI_SHOWN];
+    int is_bert;
     while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
     if (row == gpti_families + n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5 are)",
-            gpti_show(shown, v->model));
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5, bert "
+            "are)", gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = row->kind; t->letters = row->letters;
     t->n_token = t->family == GPTI_TOK_NONE ? 0 : (gpt_token)v->n_token;
-    t->bos = gpti_special_id(v->bos, row->bos, (size_t)t->n_token);
-    t->eos = gpti_special_id(v->eos, row->eos, (size_t)t->n_token);
+    is_bert = t->family == GPTI_TOK_WORDPIECE;
+    t->bos = gpti_special_id(is_bert && v->bos < 0 ? v->cls : v->bos, row->bos, (size_t)t->n_token);
+    t->eos = gpti_special_id(is_bert && v->eos < 0 ? v->sep : v->eos, row->eos, (size_t)t->n_token);
     t->unk = gpti_special_id(v->unk, row->unk, (size_t)t->n_token);
     t->eot = gpti_special_id(v->eot, -1, (size_t)t->n_token);
     t->eom = gpti_special_id(v->eom, -1, (size_t)t->n_token);
@@ -4242,6 +4309,8 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     t->add_eos = v->add_eos < 0 ? row->add_eos : v->add_eos != 0;
     t->add_space_prefix = !t->letters && (v->add_space_prefix < 0 ? row->add_space : v->add_space_prefix);
     t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
+    t->lowercase = v->lowercase != 0;           /* BERT's rule: accents go with the capitals */
+    t->strip_accents = v->strip_accents < 0 ? t->lowercase : v->strip_accents;
     return GPT_OK;
 }
 
@@ -4289,7 +4358,7 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
     for (i = 0; i < v->n_token; i++) {
         const gpt_token id = (gpt_token)i;
         const gpti_str s = v->token[i];
-        int byte = t->letters ? -1 : gpti_byte_token(s), raw = 0, type;
+        int byte = t->letters || t->family == GPTI_TOK_WORDPIECE ? -1 : gpti_byte_token(s), raw = 0, type;
         char *text = t->text + at;
         size_t n = s.n;
         t->at[i] = (uint32_t)at;
@@ -4309,6 +4378,12 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
             n = gpti_bytes_of_bpe(text, s.p, n, &raw);
             if (n == 1) byte = (unsigned char)*text;
             if (raw) t->type[i] |= GPTI_TOKEN_RAW;
+        } else if (t->family == GPTI_TOK_WORDPIECE) {   /* what begins a word has a visible space in front */
+            const size_t begins = n > 2 && !memcmp(s.p, "\xE2\x96\x81", 3);
+            *text = ' ';
+            memcpy(text + begins, s.p + 3 * begins, n -= 3 * begins);
+            n += begins;
+            byte = -1;
         } else {
             n = gpti_bytes_of_spm(text, s.p, n);
             byte = -1;
@@ -4605,11 +4680,12 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, co
         int type = gpti_tokenizer_type(t, id);
         if (s.n == 0 || s.n > GPTI_TOK_SPAN || type == GPTI_TOKEN_BYTE) continue;
         if (gpti_tokenizer_is_special(t, id)) t->special.id[t->special.n++] = id;
-        else if (t->family == GPTI_TOK_UNIGRAM) t->piece.id[t->piece.n++] = id;
+        else if (t->family >= GPTI_TOK_UNIGRAM) t->piece.id[t->piece.n++] = id;
     }
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
-    if (t->family != GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t);
+    if (t->family < GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t);
+    if (t->family == GPTI_TOK_WORDPIECE) gpti_fold_init(t->fold);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
     gpti_tokenizer_special(t, v);
     return GPT_OK;
@@ -4640,7 +4716,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     }
     t->n_text_bucket = gpti_buckets(v->n_token + n_user);
     if (t->letters) t->n_merge_bucket = gpti_buckets(v->n_merge);
-    if (t->family == GPTI_TOK_UNIGRAM) {
+    if (t->family >= GPTI_TOK_UNIGRAM) {
         n_piece = v->n_token;
         if (v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
     }
@@ -4903,6 +4979,84 @@ static gpt_result gpti_encode_unigram(gpti_encoder *e, const char *p, const char
     return GPT_OK;
 }
 
+/* ---- WordPiece ---- */
+
+enum { GPTI_WORD_CHARS = 100 };         /* a longer word is unknown */
+typedef struct gpti_word_buffer { char text[4 * GPTI_WORD_CHARS + 1]; size_t n, n_char; } gpti_word_buffer;
+
+/* The longest tokens that make up the word, one after the other (Wu 2016, arXiv:1609.08144, sec. 4.1, as BERT
+ * has it); if there are none, the unknown token alone. Its text begins with a space. */
+static void gpti_put_word(gpti_encoder *e, gpti_word_buffer *w) {
+    const gpti_tokenizer *t = e->t;
+    const size_t before = e->n;
+    size_t at, len, depth;
+    gpt_token best = 0;
+    for (at = 0; w->n_char && w->n_char <= GPTI_WORD_CHARS && best >= 0 && at < w->n; at += len) {
+        uint32_t lo = t->piece.first[(unsigned char)w->text[at]], hi = t->piece.first[(unsigned char)w->text[at] + 1];
+        for (best = -1, len = 0, depth = 1; lo < hi; depth++) {
+            const gpt_token id = t->piece.id[lo];
+            if (t->at[id + 1] - t->at[id] == depth && at + depth > 1) { best = id; len = depth; }
+            if (at + depth == w->n) break;
+            gpti_sorted_narrow(t, &t->piece, &lo, &hi, depth, (unsigned char)w->text[at + depth]);
+        }
+        if (best >= 0) gpti_put(e, best);
+    }
+    if (w->n_char > GPTI_WORD_CHARS || best < 0) {
+        e->n = before;
+        if (t->unk >= 0) gpti_put(e, t->unk);
+    }
+    w->n = 1; w->n_char = 0;
+}
+
+static int gpti_is_cjk(uint32_t c) {    /* ideographs: words of one character. 2B920: as tokenizers has it */
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+        (c >= 0x2A700 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) ||
+        (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+/* The decomposition without its marks; of a Hangul syllable its letters, by Unicode's formula (3.12). Where several
+ * marks stay, which is so in a few scripts of India, they keep their order. */
+static int gpti_strip(const gpti_tokenizer *t, uint32_t c, uint32_t to[3]) {
+    const uint32_t s = c - 0xAC00;
+    int n;
+    to[0] = c;
+    if (!t->strip_accents || c < 128) return 1;
+    if (c < 0xAC00 || s >= 11172) return (n = gpti_fold_of(t->fold, GPTI_CHAR_STRIP, c, to)) < 0 ? 1 : n;
+    to[0] = 0x1100 + s / 588; to[1] = 0x1161 + s % 588 / 28; to[2] = 0x11A7 + s % 28;
+    return s % 28 ? 3 : 2;
+}
+
+/* BERT's BasicTokenizer as the package tokenizers has it: control characters go; white space, and each punctuation
+ * mark and ideograph, end a word; accents go; capitals become small. */
+static void gpti_encode_wordpiece(gpti_encoder *e, const char *p, const char *end) {
+    const gpti_tokenizer *t = e->t;
+    gpti_word_buffer w;
+    uint32_t c, part[3], small[3], none[3];
+    int i, j, n, m;
+    w.text[0] = ' '; w.n = 1; w.n_char = 0;
+    while (p < end) {
+        p += gpti_utf8(p, (size_t)(end - p), &c);
+        if (gpti_fold_of(t->fold, GPTI_CHAR_CLEAN, c, part) == 0) continue;
+        if (gpti_unicode_class(&t->unicode, c) == GPTI_UNI_SPACE) { gpti_put_word(e, &w); continue; }
+        if (gpti_is_cjk(c)) gpti_put_word(e, &w);
+        n = gpti_strip(t, c, part);
+        for (i = 0; i < n; i++) {
+            small[0] = part[i];
+            m = t->lowercase ? gpti_fold_of(t->fold, GPTI_CHAR_LOWER, part[i], small) : 1;
+            for (j = 0; j < (m < 0 ? 1 : m); j++) {
+                const unsigned kind = gpti_unicode_class(&t->unicode, small[j]);
+                const int mark = (kind == GPTI_UNI_P || (kind == GPTI_UNI_S && small[j] < 128)) !=
+                    (gpti_fold_of(t->fold, GPTI_CHAR_FLIP, small[j], none) == 0);
+                if (mark) gpti_put_word(e, &w);
+                if (++w.n_char <= GPTI_WORD_CHARS) w.n += gpti_put_utf8(w.text + w.n, small[j]);
+                if (mark) gpti_put_word(e, &w);
+            }
+        }
+        if (gpti_is_cjk(c)) gpti_put_word(e, &w);
+    }
+    gpti_put_word(e, &w);
+}
+
 /* ---- Whole texts ---- */
 
 static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const char *end) {
@@ -4911,6 +5065,7 @@ static gpt_result gpti_encode_fragment(gpti_encoder *e, const char *p, const cha
     if (e->t->family == GPTI_TOK_BPE) GPTI_TRY(gpti_encode_bpe(e, p, end));
     if (e->t->family == GPTI_TOK_SPM) GPTI_TRY(gpti_encode_spm(e, p, end));
     if (e->t->family == GPTI_TOK_UNIGRAM) GPTI_TRY(gpti_encode_unigram(e, p, end));
+    if (e->t->family == GPTI_TOK_WORDPIECE) gpti_encode_wordpiece(e, p, end);
     e->edge = 0;
     return GPT_OK;
 }
@@ -5075,6 +5230,95 @@ static const char gpti_unicode_rows[][96] = {
 };
 static const char *gpti_unicode_row(unsigned i) { return gpti_unicode_rows[i]; }
 
+/* What WordPiece does to characters, as tokenizers 0.23.3 does it: clean (they go), flip (punctuation where the class
+ * above is not P, or the other way round), strip (the decomposition without its marks), lower. Runs, each some numbers:
+ * how far behind the last one it begins; 6 (length - 1) + kind, see gpti_fold_of; but for kind 0 a target, of kind 5
+ * `length` of them, as the difference from the last one. Digits of 31, the second half of 62 characters: more follow.
+ * Written by tests/make_unicode_tables.py. */
+enum { GPTI_FOLD_WIDTH = 112,
+       GPTI_FOLD_CLEAN = 25, GPTI_FOLD_FLIP = 41, GPTI_FOLD_STRIP = 1641, GPTI_FOLD_LOWER = 186 };
+static const char gpti_fold_rows[][GPTI_FOLD_WIDTH + 1] = {
+    "@aQBFAcIcBfFM@al^_V@fF@aR@dpJ@bc^XZXaRXAaWat`^ah}ParP@hALA@dnI@anxMRepZaKzxv_@_rLbfa^mfdYBmfdYasO@a`_@c[@pP@L@bs",
+    "Y@aiHFaNLd~^bJBbDa|mB@jH@eLXaMRrQ@pZFAFcUXJFA@pRbJbN@lM@hPLe@@b_aKbULAXc@aWf^@cBXaKFtYFbLbJeT@dgTFpkULiPRjQ@a`nK",
+    "@{YFfFa@dFAAD@SD@SHAHJ@SBBSL@AHBa@PAAD@SD@SHAHJ@SBBSL@AHAA@@aBcR@aND@IBBaZB@aND@IBBaTBCIB@IBAaBBDaBDCaBBBaBF@aNB",
+    "@UBBbGB@ID@OD@aBBaBIUMIL]IaH@IP@IL@aZLAUaH@IhRBIhE@IH@UH@AwG@AnD@AadRCIbGBIN@IY@IhR@IaE@UiV@UH@UH@UL@UF@UF@IC@IB",
+    "BIWFIM@IH@aNT@ITfRuODAahGIAajDFAgA@AaqB@AapB@AapK@AD@ADAALAAL@AH@AaAYAbA@AX@AX@AH@AD@AD@AXYAW@AX@AK@AL@AHDGRaLGd",
+    "JAACCAYDAaI@AC@AVJAUa@AbBVGEAACCAbHDAaX@AC@AVWHcEKXaZIfAMUKBIJBHlR@IlO@IBBUB@ILBHmA@IlA@aBS@IHBIHd[hPA@AFAFA@bJa",
+    "^GGaaX@AbD@AbC@AbHaEc[P@bQAh_AAaHPAaCBaEB_BFARaD@_eAb^a^a[aQaCRAaQALAXaLLdKf@aGAagRGAPBAFE@A@DaKD@CaE@Na]@AN@HJ@",
+    "AT@AHBF^@a[@DRFKiYQ@KRaA@@NHcNAA]BF^FaQAhNBALE@DFDFBLC@GHbE@ALBA_QFC@KFaZ@DXAFD@TF^@a[@B@ARCArJBK@Q@KRaA@@H@EHcN",
+    "DF_@QKgIdNaL@IKaBO@KRQ@KPaC@@aS@a_LELARGFKF^@a[@B@@ApLE@@H@AAaF@K@aG@FTF^@bAREKgIO@KRQ@KPaC@@TFcI@GLA@CAhLAK@S@K",
+    "TS@KTLbT@BaELaKcE@B_AFK_bLF[@A@A@IAv]IATDAJDAJDAJLAaVGbPAXAFEa^AfXI@cBAnXFRA_AFBFYFDLPRM@BFF@O@vUL~PL^L^F_FbBFAa",
+    "EH@Ba^I@aNLe@@cYLDFI@FLgBFB@a[@AaEA@A@BaKFaWB@aQbPbDRBKexScCAKb^b_AKbYbZAKbUbVAKbQbRCKbIbJaB@AX@A@@@@A@BKRQ@KTS@",
+    "@@A@aHaQLFaARBFALaY@AFC@ALa[aKBFd]LAbJAaED@F@CFfLjHFR@InkD@aBB@IB@aZB@aZB@IB@IB@aZB@UB@aBD@aNB@aBB@aNB@aNB@UB@aN",
+    "D@aZB@aNB@aZB@UB@aZB@UB@IB@aBB@A]@AX@AF@ADAAp]DdQtO@c@H@UH@dQL@bSL@aNHFaLaxG@aLbA@a@bJBa@bABaLbF@aLbA@aLbF@aLbA@",
+    "a@bNBa@bABaLbNAAbAAA@AA@AA@@aLbJ@aLbA@GP@GH@GD@GD@GL@GL@GHBaLaP@aLbA@aLbN@aLbA@aLcG@aLbA@YPAG@@YbAAAbRBAasS@MasP",
+    "AG@@GbE@MD@Mo`A@Sn|YBG@@SbAAMoc_@SoaC@GG@GH@SbA@AG@GarB@AdSBMayJAG@@GbU@MT@AaqYBHpuAfTbJD@CbDaVAocECAaxR@AScQAqw",
+    "D@ADRAD_Ac[@AH@ACaUAcEDAJBAFWAaQAADZAaOBANBADAAFVArdGAAre[JAaH@ArdS@AD@Hrf@BH]BHHFHHBHPBHHaCAaY@HL@AFaQHc@@HaKFT",
+    "bDa]HgcHbaPAbwJqCLdQ@cCf@q[R_Ab{UAADAADAADAADAADAADAADAADAADAADAADBAFAADAADFGNAGFAGFAGFAGFVAcLDFCAeSMA]AADAADAAD",
+    "AADAADAADAADAADAADAADAADBAFAADAADFGNAGFAGFAGFAGFVAcLBTdVCA]a`hY@DaWaAFbRFhX@C@D@YFeB@[cIaUaKYa^aOLaQ@BRB@aI@bE_B",
+    "FBFL@H@aP@aT@ALBFEFA@aKFH@gU@B@D@tpNAaqsY@As{O@Auf^@AabD@Ao}[@AqkW@AcaD@GaijP@Aafm^@A~cE@AaacV@Ab`@@AdsK@Aj{W@Ad",
+    "zN@AcrC@AxN@AtP@AdaK@AtpU@AatE@Aa~Y@Aar[@AhvL@Ag`S@AdpZ@AaieZ@AbsW@AlqC@AcxC@AjuO@AlwM@AacpI@Ai|I@AktM@Aa|I@AtqR",
+    "@App_@AcjU@Av`S@AdmC@AckN@Ab~@@Ao{P@AacxE@AaeF@AsA@AipS@AcgB@AczQ@Abq^@AdzJ@AcfM@AeQ@AdaC@Ad|_@Abh@@Aak@@As}E@Ao",
+    "U@AbfF@AchW@AhcQ@AfcS@AjnU@AzsF@AchO@Aos]@Abf@@Agp@@AclY@AjsY@AemR@Aabb_@Aa{N@AgiD@Ab`L@As^@AgpI@AqA@AlyU@Aad}K@",
+    "AxkE@Ax{@@Aa@@AunY@Aa}@@AciL@AizY@Aey^@AuuA@Acy]@AqqX@AaakT@Agh^@AbfZ@AjkK@Aa`Q@AriH@AteY@Au~@@AhnZ@AikY@ApkY@Ac",
+    "|@@AlrZ@AvaH@AbnB@Apj@@AgbK@AclK@Apn^@Asd^@ArvS@AebP@Ap~]@AptM@AinO@AtsL@AanC@AfF@AlcG@Ajz]@Ab}K@AdnP@AcvM@AaboA",
+    "@AuO@AbwW@Ab|L@ActC@AemZ@Ad{O@Aoe]@AbpH@Abf_@AcQ@AairO@AjwC@AboO@AsdG@AzbC@AatK@AgG@Aak_@Aes@@AadO@AavU@AbxX@Abf",
+    "X@Aai_@AgzA@AemW@Ae~C@AauB@AacvY@AiA@AacV@An}E@Alx@@Aa`O@AwkU@AsK@Aa{F@AdkM@AhyQ@AduB@Asn]@AdiO@AbsM@A~D@AahK@Aj",
+    "mO@AkY@Ae}Z@AkC@AiqD@AbpR@AeI@AmM@AagtG@Avm^@AlxX@AbtZ@A|uF@AixD@AagN@Ae{_@AeG@Ad~N@AbjZ@AddX@AbkQ@AgzG@Afc^@Ah`",
+    "Z@A~kV@Ayk_@AaeaF@Akd^@AgW@AbyS@AvL@Ab{S@AuU@AasV@AbnV@Anp_@AafxT@Ah|V@A{zS@AafnB@Af{Q@Ah}W@AqvE@AykO@A|N@AcsV@A",
+    "fb]@Art@@AaemB@Aa`K@AdmU@Aed[@AtJ@AvJ@Abh@@AcxW@A~V@AecL@Ad~F@AaE@AdwI@Abv@@AaeaB@Ans[@AneP@AoyP@Aan^@AihC@Ah{E@",
+    "AcaF@AafU@A}i[@AciN@AjvF@AcxN@AeO@Aw[@AegE@AadP@AngW@AaahW@A{}N@Azc@@AcH@AfvN@Abf_@AmzS@AqwG@AikT@Acl]@AurK@AcuO",
+    "@AgnI@AfxU@AvwP@AggE@AblJBAak_AAgo]BAj}_@Aqv^@Aa|[@AaiL@AbF@AN@AbV@AozY@AneF@AarOAAckRAAbr]BAbxV@AlVCAdgG@AZ@AbZ",
+    "@AbmC@Afy_@AccR@AafzF@AtF@AfR@AxP@AaW@AgA@Aaf^@AfX@AfJ@A~N@AfV@Aa~U@AT@AbfP@AmU@AbN@AfN@AaxQ@AiO@AkI@AaaH@AbsU@A",
+    "jP@AqA@Aaf^@AlF@AaaN@AbkG@AkE@AV@AA@AP@AL@AN@HcC@AkQ@AdF@AtR@AaeL@AaK@AcS@AsU@AiO@Aa`O@GiA@A~Z@Abp@@AhT@AwM@AcS@",
+    "AzN@AcM@AamH@AhL@AcqD@ArJ@Ac[@A}vD@AhiaR@Agvd@BA{t]@Aa{X@Ad^@Aa`N@A}G@AcY@AuC@AcI@AalQ@AdS@AdL@AdV@AaiX@AeW@AiK@",
+    "AaA@AqM@AlX@Aa}P@AN@AiI@AdL@AsI@AgS@AdO@AhT@Ab^@AiM@AdH@AyY@AeU@AcO@ApX@ArN@AjP@AH@AcY@AbfJ@AdF@AyG@AzN@Aa@@AeS@",
+    "ApH@AuU@AciX@Ab{]@Ag[@Ag^@AuC@AiS@AcM@AnR@AD@AkA@AaC@AaS@AeQ@AS@AyQ@Aa`I@AqO@AlB@AnN@Ai[@AuI@AlZ@AawP@AjD@Aa{N@A",
+    "}M@AdN@AaA@AsE@AcU@Ab[@AcO@AE@AaB@Ad]@AeG@AxT@AaeD@AtH@AsA@AnH@AbdN@AfT@AgM@AhR@AbJ@AX@AcC@Aao]@Abl_@AfwfQ@AK@Af",
+    "eA@AhtsV@Abl@@AbD@AiclR@Aer[@ArcW@AhgoO@AdZbEAbs{S@@@AaSJSQ@MaR@aABAZNAALAHDAHFAZF@AaB@AG@AT@ARvGb]Pb]a`L@gI@dYX",
+    "av[LAFERaILD@eJFakD@aWbVaYLXAdrb_AADNATGRBFbGLaEXAaKb@@LFaUaQKLcELB@AFeL@CaKUFa[@C@JKalOQ@KRaAYaECXjH_A@@AvZ@K@Q",
+    "AKRH@FAFgURDKpFQ@KTS@FAF[FbWaKB@AFcM@A@B_A@cHLBRAXviWXa]aEad[RtpFFepJKcf~K]@KYZ@QYZR@QaLZT@QaNZV@QaPZX@QaRZZBLQa",
+    "KBaE_RMKdReL@KeOeN@QeMeLR@Qd]eNR@QdZeLT@QdZeNTdELbaZjNDiOH@N@VXAbVcwTaEbjgHAfth^@AI@AR@AgnuP@Agnb_@AeA@AZ@AdR@Ag",
+    "W@Ab@@AeA@AaP@Ao`R@Ah`bB@AgoxI@AN@AaA@AaG@AgocE@Ag~lZ@AohU@AbN@AgodX@AgodC@AZ@Aao^@AapO@AR@Ai{~@@Ai{yZ@A]@AopH@A",
+    "os]@AV@AbZ@AJ@AotH@AoyN@AD@AaW@AaM@HV@AaE@AcG@AP@AR@AaS@AT@MD@AgpvG@AgaiF@AohD@AaK@AgqeC@AgqdI@AL@AaK@AiY@AfQ@Ia",
+    "A@AeY@AeM@AaU@AdJ@AaA@GbD@AaK@AaE@AP@A_@Au^@AqP@AqS@AlW@AbH@AbkB@Acu@@ArQ@AbN@AaS@AhK@AjX@AA@Ag^@AgstX@AgspG@AJ@",
+    "A_@AaI@AP@AdD@AgtgF@AdH@AgtbP@AcA@AX@AeB@AiE@Ar{X@A]@AsfK@GcO@Agt|C@AgtsO@AaK@A_@AX@AgugC@AgufI@AN@AawP@AauU@Aso",
+    "^@Ass_@A]@AeI@AcH@AgvlK@Agv`R@Agv`W@Agu|^@AE@AaC@HfP@AtbQ@AtdL@AbX@AaK@AbZ@AthA@AhlrP@AhlpY@Atj_@AF@AF@AaI@Ai~mH",
+    "@Ai~i[@Ggw|R@AgehI@Grq]@AtmN@AhuqF@AycN@Ahzc@@AR@AtpK@AtsM@AcI@AT@AbF@AhX@At|U@Aa]@Au`[@Agy`N@Agx|D@AhJ@AH@AD@AC",
+    "@Ab_@AaI@AbJ@A[@AV@AcA@AaI@AH@AaU@AV@AdH@AeM@AbH@Ah@@Agyx_@AgyzE@AdE@Af_@AaW@AfH@Agy~F@AgyzE@Ae_@AaX@AvcB@AvoO@A",
+    "aK@Ab@@AbM@AvlK@AvzJ@Aa[@Ag{jR@Ag{b[@Aq[@AkH@Aw`H@Awd^@Awf@@AbI@AlbR@AF@AklW@AfM@Am{P@AaalS@ArxB@AH@AL@Ac^@AU@Ag",
+    "|iT@Ahtw_@AwyD@AgP@AmG@AcI@Ag|`[@Ag|`H@AgD@AoY@Axf[@Axi[@AfH@AdR@AlH@Ag|bC@Ag{}X@Ax|I@AyaZ@Ag|{R@Ag|xH@AyaS@AycR",
+    "@Ab]@HaW@Ag}rB@AovJ@Ao}L@Ag}oP@Ag~mR@Ag~fH@A]@AfQ@AkI@AbR@AcU@AcN@AbR@A_@AZ@Ag}~Z@Ag~eA@ApF@AdB@AzgB@AzmC@AG@Ag~",
+    "gD@Ag~tL@AxB@Ag~eN@AcC@Ag~bZ@AgM@AaV@AE@Az|K@A{`M@AcI@AK@AcO@Af}oH@Af}eM@Ag~x^@Ag~sI@Ah`iO@Ah``M@AZ@AaW@Ahae]@Ah",
+    "abX@AaK@Ahat[@AnL@AhatN@AaC@A|eF@A|f]@G|fC@A|pR@AaK@AaK@AaI@AdN@A|rS@A|xN@Ahb~H@Ahb|Q@AhccP@Ahc`H@Agkc^@AgjxR@Ah",
+    "diO@AaO@AiA@AibnD@AX@A}hC@AhdpR@AA@AbP@AaU@Hhdq_@AB@AbX@A}jN@A}nU@A}mY@AeE@AideX@AheoO@Ad@@AdD@A}xL@AiecM@AhfaB@",
+    "AhfhR@AbX@AhfgT@Ae^@A~g@@A~lP@AT@AJ@AhgiD@GsI@AhgrD@A~jC@AignB@Ahgt_@AF@A~uZ@AigyM@AhgqM@Aa``D@Aa`aR@AI@Aa[@Ahib",
+    "M@Ahh{@@Aa`cG@Aa`iV@AcY@AdJ@Aa`nP@AijhO@Ab@@AijhB@AijqP@AhipL@Ahiv^@AhiuE@AfP@AV@AhjiQ@AdV@AhjhK@Ahjp_@Ahjo]@Agn",
+    "vM@Ahp`K@AaamG@AeG@Aaan^@AaarX@AtpM@Ai`uB@A]@A{x@@AR@Agn`N@AF@AggT@Aaia_@AabcN@AK@AaE@AypJ@AyqT@AD@AT@AbT@AhleM@",
+    "AhleN@AcS@AdP@AdX@Ah[@Ai^@AbV@AgG@ApW@AgU@AD@AaA@AhleU@As^@AiT@Ain|J@Aab~I@AD@AbH@AhoqR@AholP@Ahl}I@AipaW@AH@Aip",
+    "jC@ArT@Aip|B@AacqY@AX@AV@AD@AdD@AbC@AhT@AbY@AiW@AeF@AdJ@AaW@Aac~Y@IadeV@AadcO@AadkV@AF@AhofG@Ahn}V@AN@Aado^@Aadq",
+    "X@Aam{L@Ai}~P@Ak[@Aitw[@AR@AaedR@Ad_@AjD@AmC@AhpmK@AhpgX@AaM@AeY@Ae^@AhqeL@AbaoE@AfooW@A^@AcK@Afo{N@AfolV@AfN@Ah",
+    "sxA@AaW@AhscI@If@@AhsrA@AhsoI@ArL@HjH@AeZ@AxR@AaY@AhtnL@AhsuG@AainQ@AaiqM@Ahtl@@Ai}xE@Aai}O@A~lO@A~rV@AhutK@AmW@",
+    "Aj`}_@AP@AajgR@Ahvv]@AjazR@AjbdT@Ghv}D@Aa^@AhwnY@AhwbZ@Aajl@@AajpS@AhD@AaW@Ac[@AajtJ@AjebK@AhxzE@AsO@AlF@AakvI@A",
+    "b@@Aak{E@AhzrN@Ajgm[@AjgqN@AqC@AhN@AhzyR@AalkI@AaloJ@AJ@AN@AT@AN@AbL@Ah|lBxg~QaoHbCd]fHcHdJhFAaGaQaBiARAKiXalGA]",
+    "~EBbZNBhTaCAAd[@]g^CAn@@PmLAAmO@AmDAHmI@Am@BAeG@Ah@@AD@Al^AAmI@AFAAL@AA@AmJCAmY@AFAAF@]mTAAnL@Am]AAnDBAmXAAnD@Am",
+    "]AHnB@PmXAAnJ@Am_CAHGGRAGFAGFAbZDBcGaCBGaIAADAAfE@AbV@gOcWAAeZAcGhRGAvo^@AvnIAAjM@AvxZBAvm_AAlO@AqC@AF@aUdMiJPsG",
+    "CALHAh@FAdQANBAAb@AHBAcEaXAaSaEaDAaIHdLDEAbCBAdDAAK@ARBNhG@b_mW@fBbAaQfJcEIjFbVAAdL@bNYBrJ_BgGiIc`FgGucLAAbPEALw",
+    "IoKbehK@aAbruTbhYAdqQFhFfgTBNb]jJ|Xf|_IAopDArJozOIaMfDHaAaAJaMaAHaMaAHaAaAKAaCAADAADAADHaMRXaMbBHaMaAHaMaAHHaA@H",
+    "dC@AdJKTdE@AeGKHZ@HeXLHfZ@HfQ@Af]KHg@@HH@AgUiRAo`DCAaxR@Ag[FAqhIaNb_bFSAaIzLd]awNa|KiEc|YaQAcEAAvk@@AnmC@Ank]B]v",
+    "jJAIvmD@AA@ADAAvmYBAFHHvoF@sCvo^HPf]DANaaiVhTbbsOSeEdDdKbNjNCkWaAJPdRAAbkpH@aUbkpSDAZAAby~TBPbz`@CcSLAAbz`I@AS@A",
+    "J@AV@ACAAcK@AaN@AaM@Ab{{N@bZa|VAAbC@Aby}I@AnlV@Pbks_AAbzcR@bZbzc^AAbzp[XAbzsQwfZd]aooWahLgSbr_dLfZkKeAb@lJAbXXAa",
+    "GaAAHPazCiWcv^eBdDkKb~VfBf`ZvxBfBansFbBdVe[aaqXfNbcfS"
+};
+static uint32_t gpti_fold_digit(size_t i) {
+    const uint32_t c = (unsigned char)gpti_fold_rows[i / GPTI_FOLD_WIDTH][i % GPTI_FOLD_WIDTH];
+    return c - 64 - (c > 92);
+}
+static uint32_t gpti_fold_end(int table) {
+    return (uint32_t)(GPTI_FOLD_CLEAN + (table > 0 ? GPTI_FOLD_FLIP : 0) + (table > 1 ? GPTI_FOLD_STRIP : 0) +
+        (table > 2 ? GPTI_FOLD_LOWER : 0));
+}
+
 /* ---- data: pre-tokenizers ---- */
 
 #define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
@@ -5170,7 +5414,9 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   conv         layers without kv heads are of kind GPTI_CONV
- *   embd_is_last token_embd_norm is the last norm
+ *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
+ *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
+ *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
@@ -5183,7 +5429,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  * unit_load.c wants to know; 3. a model in tests/make_goldens.py, which has transformers say what is
  * right, and its name in unit_model.c and unit_look.c. What words cannot say is a new layer kind. */
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
-    char    name[12];
+    char    name[16];
     uint8_t norm, pos, act;
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see below */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
@@ -5241,9 +5487,15 @@ static const gpti_arch gpti_archs[] = {
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last" },
+        GPTI_LLAMA_LIKE "qk_norm conv no_last embd_is_last" },
     { "lfm2moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm conv embd_is_last experts? sum_to_1 k_router" }
+        GPTI_LLAMA_LIKE "qk_norm conv no_last embd_is_last experts? sum_to_1 k_router" },
+    { "bert",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_ERF,  "w", 0, 0,
+        "sum_norm norm_bias qkv_bias out_bias ffn_bias positions embd_norm types no_last both_ways" },
+    { "nomic-bert", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        "sum_norm norm_bias gated embd_norm types no_last both_ways" },
+    { "gemma-embedding", GPTI_NORM_RMS, GPTI_POS_HALF, GPTI_GELU_TANH, "wwwwwg", 0, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query both_ways dense" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -5298,9 +5550,10 @@ typedef struct gpti_hparams {
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
-    uint32_t pooling;                           /* as gpt_pool; 0, 4: the file does not say */
     uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
     uint32_t l_cache;                   /* positions that a short convolution sees */
+    uint32_t pooling;                   /* as gpt_pool, 0, 4: the file does not say */
+    uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
     uint32_t window, n_ctx_orig;
@@ -5312,12 +5565,12 @@ typedef struct gpti_hparams {
 struct gpt_model {
     gpti_mem         mem;
     gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
-    int              pre_norm, plain_norm, gated, parallel, sum_to_1;   /* of its words, those that a pass asks for */
+    int              pre_norm, plain_norm, sum_norm, gated, parallel, sum_to_1;     /* words that a pass asks for */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
     gpti_linear      embd, head;            /* head.w == embd.w when tied */
-    gpti_linear      pos_embd;
+    gpti_linear      pos_embd, type_embd, dense[2];     /* dense: behind pooling, data NULL = not in the file */
     gpti_vector      embd_norm, out_norm;
     gpti_layer      *layer;     /* [n_layer] */
     /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
@@ -5369,6 +5622,8 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
     { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
     { "post_ffw_norm",       GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
+    { "attn_output_norm",    GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=sum_norm",    "norm_bias" },
+    { "layer_output_norm",   GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=sum_norm",    "norm_bias" },
     { "ffn_gate",            GPTI_L(gate),          'M', "DF",  GPTI_DENSE, "?gated",       "" },
     { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
@@ -5388,7 +5643,10 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "position_embd",       GPTI_M(pos_embd),      'M', "DC",  GPTI_EVERY, "=positions",   "none" },
     { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
     { "token_embd_norm",     GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "=embd_is_last", "none" },
-    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-embd_is_last", "norm_bias" },
+    { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-no_last",     "norm_bias" },
+    { "token_types",         GPTI_M(type_embd),     'M', "DY",  GPTI_EVERY, "?types",       "none" },
+    { "dense_2",             GPTI_M(dense[0]),      'M', "DA",  GPTI_EVERY, "?dense",       "none" },
+    { "dense_3",             GPTI_M(dense[1]),      'M', "AD",  GPTI_EVERY, "?dense",       "none" },
     { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
@@ -5421,6 +5679,8 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'X': return hp->n_expert;
         case 'E': return hp->d_ff_exp;
         case 'Z': return hp->d_ff_shexp;
+        case 'Y': return hp->n_type;
+        case 'A': return hp->d_dense;
         default:  return 1;
     }
 }
@@ -5443,7 +5703,7 @@ typedef struct gpti_loader {        /* what loading needs and a loaded model doe
 
 /* ".name" is "ARCH.name" in buf; any other key stands for itself */
 static const char *gpti_key(const gpti_loader *ld, const char *name, char buf[128]) {
-    snprintf(buf, 128, "%.11s%.100s", name[0] == '.' ? ld->m->arch.name : "", name);
+    snprintf(buf, 128, "%.15s%.100s", name[0] == '.' ? ld->m->arch.name : "", name);
     return buf;
 }
 
@@ -5529,6 +5789,9 @@ static const gpti_key_row gpti_shape_keys[] = {
     { ".embedding_length",         'u', "",           GPTI_H(d_model),        0,      1,    GPTI_MAX_WIDTH },
     { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
     { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
+    { ".attention.causal",         'b', "both_ways",  GPTI_H(causal),         0,      0,    1 },
+    { "tokenizer.ggml.token_type_count", 'u', "types", GPTI_H(n_type),        0,      0,    GPTI_MAX_WIDTH },
+    { ".dense_2_feat_out",         'u', "dense",      GPTI_H(d_dense),        0,      0,    GPTI_MAX_WIDTH },
     { ".use_parallel_residual",    'b', "k_parallel", GPTI_H(parallel),       -1,     0,    1 },
     { ".rope.scaling.finetuned",   'b', "k_scales",   GPTI_H(with_rope),      1,      0,    1 }
 };
@@ -5714,8 +5977,6 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     uint32_t n_head;
     hp->with_rope = 1;
     GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
-    if (!hp->causal)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected true, file has false", a->name);
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
@@ -5740,6 +6001,11 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.local.freq_base", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
+    m->sum_norm = gpti_has(a, "sum_norm");
+    if (gpti_has(a, "both_ways") ? hp->causal : !hp->causal && (hp->window || gpti_has(a, "conv")))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
+                         hp->causal ? "false" : "true", hp->causal ? "true" : "false");
+    if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
     m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
     hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
@@ -6110,6 +6376,8 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
+    if (!m->dense[0].w.fmt != !m->dense[1].w.fmt)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s needs dense_2.weight and dense_3.weight, or none", m->arch.name);
     if (hp->n_expert && !routed)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s.expert_count: no layer has ffn_gate_inp", m->arch.name);
     /* a session has such rows */
@@ -6161,6 +6429,8 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
 static const gpti_key_row gpti_vocab_keys[] = {
     GPTI_T("bos_token_id", 't', bos), GPTI_T("eos_token_id", 't', eos), GPTI_T("eot_token_id", 't', eot),
     GPTI_T("eom_token_id", 't', eom), GPTI_T("unknown_token_id", 't', unk),
+    GPTI_T("cls_token_id", 't', cls), GPTI_T("seperator_token_id", 't', sep),
+    GPTI_T("normalizer.lowercase", 'b', lowercase), GPTI_T("normalizer.strip_accents", 'b', strip_accents),
     GPTI_T("add_bos_token", 'b', add_bos), GPTI_T("add_eos_token", 'b', add_eos),
     GPTI_T("add_space_prefix", 'b', add_space_prefix), GPTI_T("remove_extra_whitespaces", 'b', remove_extra_whitespaces)
 };
@@ -6173,8 +6443,11 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
     float *score = NULL;
     int32_t *type = NULL, *charsmap = NULL, *ends = NULL;
     size_t n = 0;
+    uint32_t pooling = 0;
+    char key[128];
     gpt_result r;
     memset(&v, 0, sizeof v);
+    gpti_gguf_u32(g, gpti_key(ld, ".pooling_type", key), &pooling);
     r = gpti_hp_str(ld, "tokenizer.ggml.model", &v.model, "none");
     if (!r) r = gpti_hp_str(ld, "tokenizer.ggml.pre", &v.pre, "");
     v.chat_template = gpti_str_of(m->text[1]); v.name = gpti_str_of(m->text[0]);
@@ -6199,6 +6472,16 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         v.charsmap.p = (const char *)charsmap;
         v.token = token; v.merge = merge; v.score = score; v.type = type;
         r = gpti_load_keys(ld, gpti_vocab_keys, sizeof gpti_vocab_keys / sizeof *gpti_vocab_keys, &v);
+        /* where the file does not say: what looks both ways was trained with both ends, and what its last token
+         * stands for with the end token */
+        if (v.add_bos < 0 && gpti_has(&m->arch, "both_ways")) v.add_bos = 1;
+        if (v.add_eos < 0 && (gpti_has(&m->arch, "both_ways") || pooling == 3)) v.add_eos = 1;
+        if (!r && ld->params->pretokenizer && gpti_str_is(v.model, "bert")) {
+            v.lowercase = v.strip_accents = gpti_str_is(v.pre, "uncased");
+            if (!v.lowercase && !gpti_str_is(v.pre, "cased"))
+                r = gpti_fail(ld->err, GPT_E_UNSUPPORTED, "pretokenizer '%s': expected cased or uncased",
+                              gpti_show(ld->shown, v.pre));
+        }
         if (!r) r = gpti_tokenizer_init(&m->tok, &v, &m->mem, ld->err);
         m->info.bos = m->tok.bos; m->info.eos = m->tok.eos;
     }
@@ -6640,6 +6923,7 @@ struct gpti_attend {                /* one layer's attention for the rows of one
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;             /* positions from origin on */
     size_t       layer, origin, stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
+    size_t       ahead;             /* keys behind its own that a query sees, up to the last row's; 0: causal */
     /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
     float        scale, soft_cap, alibi;
     int          kv;                /* gpt_kv */
@@ -6917,12 +7201,13 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
-/* The keys of a block from base on that a query at position pos sees: lo to hi of it. A window of 4
- * lets a query at 10 see keys 7 to 10. */
-GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t *lo, size_t *hi) {
+/* Of a block's n_key keys, from base on, those that a query at position pos sees: lo to hi of it. A window of 4
+ * lets a query at 10 see keys 7 to 10, and 11 to 13 as well where rows see later ones. */
+GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t n_key, size_t *lo,
+                                   size_t *hi) {
     const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     *lo = base < from ? from - base : 0;
-    *hi = gpti_min(pos - base, GPTI_ATT_KEYS - 1);
+    *hi = gpti_min(pos + a->ahead - base, n_key - 1);
 }
 
 /* A band: rows r0 to r1 of the chunk, n_head heads from head on, all of one kv head. Its queries
@@ -6985,23 +7270,23 @@ GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_a
 
 /* Queries [i, end) of the band meet the block from base on that is loaded. */
 GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps,
-                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t i, size_t end) {
+                                 float (*s)[GPTI_ATT_KEYS], size_t base, size_t n_key, size_t i, size_t end) {
     const int exact = a->kv != GPT_KV_F32;
-    const size_t first = gpti_max(base, a->position + b->r0);   /* position of query i */
+    const size_t first = gpti_max(base, a->position + b->r0 + a->ahead) - a->ahead;     /* position of query i */
     size_t row = first, j, h, lo, hi, l, m;
     if (i < end) steps->scores(b->q + i, end - i, b->key, a->d_k, s + i, exact);
     for (j = i; j < end; row++) {
-        gpti_visible_keys(a, row, base, &lo, &hi);
+        gpti_visible_keys(a, row, base, n_key, &lo, &hi);
         for (h = 0; h < b->n_head; h++, j++)
             gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h], row - base, lo, hi);
     }
     for (row = first; i < end; i = j) {         /* rows that see the same keys */
-        gpti_visible_keys(a, row, base, &lo, &hi);
+        gpti_visible_keys(a, row, base, n_key, &lo, &hi);
         j = i;
         do {
             row++;
             j += b->n_head;
-            gpti_visible_keys(a, row, base, &l, &m);
+            gpti_visible_keys(a, row, base, n_key, &l, &m);
         } while (j < end && l == lo && m == hi);
         steps->add_values(b->o + i, j - i, a->d_v, s + i, b->value, lo, hi, exact);
     }
@@ -7011,15 +7296,17 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
                                   const gpti_attend_steps *steps) {
     const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
     const size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->position + a->n_row - 1);
     size_t base, i, h, row;
     gpti_band_begin(a, b, scratch);
-    for (base = first - first % GPTI_ATT_KEYS; base <= last; base += GPTI_ATT_KEYS) {
-        /* queries at base and after; the block's last key, base + 31, is seen up to base + 30 +
-         * window */
-        const size_t begin = base > pos ? (base - pos) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
+    for (base = first - first % GPTI_ATT_KEYS; base <= end_key; base += GPTI_ATT_KEYS) {
+        /* queries at base (less by what they see ahead) and after; the block's last key, base + 31, is seen up to
+         * base + 30 + window */
+        const size_t begin = base > sees ? (base - sees) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
         const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
-        gpti_band_load(a, b, steps, base, gpti_min(last - base + 1, GPTI_ATT_KEYS));
-        gpti_band_block(a, b, steps, scratch->attend.s, base, begin, end);
+        const size_t n_key = gpti_min(end_key - base + 1, GPTI_ATT_KEYS);
+        gpti_band_load(a, b, steps, base, n_key);
+        gpti_band_block(a, b, steps, scratch->attend.s, base, n_key, begin, end);
     }
     for (i = 0, row = b->r0; row < b->r1; row++) for (h = 0; h < b->n_head; h++, i++) {
         float sum = gpti_fold(b->sm[i].sum), *out = a->out + (row * a->n_head + b->head + h) * a->d_v;
@@ -7157,6 +7444,10 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
             gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
             if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
         }
+        if (m->type_embd.w.data) {              /* of the first kind of text */
+            gpti_matrix_row(&m->type_embd.w, 0, p, u->scratch);
+            for (i = 0; i < D; i++) x[i] += p[i];
+        }
         if (m->pos_embd.w.data) {
             gpti_matrix_row(&m->pos_embd.w, at.position, p, u->scratch);
             for (i = 0; i < D; i++) x[i] += p[i];
@@ -7255,6 +7546,7 @@ static void gpti_begin_attend(gpt_work *w) {
         a->layer = w->cursor.layer; a->origin = first.s->origin;
         a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
+        a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : n - 1;
         a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
         a->alibi = w->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
         w->cursor.n_unit += gpti_attend_units(a);
@@ -7327,17 +7619,18 @@ static void gpti_begin_attn_out(gpt_work *w) {
     gpti_add_product(w, &gpti_at_layer(w)->o, w->att, gpti_width(w, 'O'), w->y, w->m->hp.d_model);
 }
 
-/* x += scale * norm(y), the norm where the layer has one */
+/* x += scale * norm(y), the norm where the layer has one; with sum_norm x = norm(x + scale * y) */
 static void gpti_add_residual(const gpt_work *w, float *x, float *y, gpti_vector post) {
     const float scale = w->m->hp.residual_scale;
     float v[GPTI_LANES];
     size_t i = 0, j, D = w->m->hp.d_model;
-    if (post.w) gpti_norm(w, y, y, D, post);
+    if (post.w && !w->m->sum_norm) gpti_norm(w, y, y, D, post);
     for (; i + GPTI_LANES <= D; i += GPTI_LANES) {
         for (j = 0; j < GPTI_LANES; j++) v[j] = y[i + j] * scale;
         for (j = 0; j < GPTI_LANES; j++) x[i + j] += v[j];
     }
     for (; i < D; i++) x[i] += y[i] * scale;
+    if (post.w && w->m->sum_norm) gpti_norm(w, x, x, D, post);
 }
 
 /* x += attention; xn = the feed-forward's input, norm(x). In a parallel block that is made of x
@@ -7437,7 +7730,8 @@ static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
     for (t = u->begin; t < u->end; t++) {
         const gpti_row *r = &w->row[w->out_row[t]];
         float *xn = w->xn + t * D;
-        gpti_norm(w, xn, w->x + w->out_row[t] * D, D, w->m->out_norm);
+        if (w->m->sum_norm) memcpy(xn, w->x + w->out_row[t] * D, D * sizeof *xn);        /* normed already */
+        else gpti_norm(w, xn, w->x + w->out_row[t] * D, D, w->m->out_norm);
         if (!(gpti_row_wants(r) & GPTI_WANT_HIDDEN)) continue;
         memcpy(w->y + t * D, xn, D * sizeof *xn);       /* for gpti_pool_rows; xn may be rounded now */
         if (r->s->out.hidden) memcpy(r->s->out.hidden + (r->position - r->s->base) * D, xn, D * sizeof *xn);
@@ -7886,6 +8180,7 @@ static size_t gpti_share_rows(const gpt_work *w, size_t share) {
 static int gpti_begin_pass(gpt_work *w) {
     gpt_session *s, **left = NULL, **end;
     size_t n_homeless = 0, share = 0, n_first = 0, room, n;
+    const int whole = !w->m->hp.causal;         /* texts whose rows see later ones enter whole, or wait */
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = 0;
@@ -7894,20 +8189,20 @@ static int gpti_begin_pass(gpt_work *w) {
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
         const size_t waiting = gpti_n_waiting(w, s);
         if (!n_first) n_first = waiting;
-        if (waiting == 1 && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless)) {
+        if (waiting == 1 && !whole && w->n_row + (n_first > 1) < w->n_batch && gpti_has_room(w, s, 1, &n_homeless)) {
             s->n_draft = gpti_draft_rows(w, s, n_homeless);
             n_homeless += s->n_draft + (s->n_draft && s->logits);
             gpti_add_rows(w, s, 1 + s->n_draft);
         }
     }
     room = w->n_row ? gpti_min(w->n_fill, w->n_batch - w->n_row) : w->n_batch;
-    while (share < room && gpti_share_rows(w, share + 1) <= room) share++;
+    while (!whole && share < room && gpti_share_rows(w, share + 1) <= room) share++;
     room -= gpti_share_rows(w, share);          /* what is left over: one row each */
     for (end = &w->first; (s = *end) != NULL; end = &s->next) {
         const size_t waiting = gpti_n_waiting(w, s);
-        n = waiting > 1 ? gpti_min(waiting, share) : 0;
+        n = whole ? waiting : waiting > 1 ? gpti_min(waiting, share) : 0;
         if (waiting > 1 && n < waiting && room) { n++; room--; }
-        if (n && !gpti_has_room(w, s, n, &n_homeless)) n--;
+        if (n && !gpti_has_room(w, s, n, &n_homeless)) n = whole ? 0 : n - 1;
         if (n) gpti_add_rows(w, s, n);
         if (waiting && !s->n_in_pass && !left) left = end;
     }
@@ -7928,12 +8223,23 @@ static void gpti_pool_rows(gpt_work *w) {
         for (i = 0; e && i < D; i++) e[i] += w->y[t * D + i];
     }
 }
+/* out [n_row] = l x, for one row: of the layers behind pooling */
+static void gpti_dense(gpt_work *w, const gpti_linear *l, float *x, float *out) {
+    w->n_job = 0;
+    gpti_prepare_input(w, x, l->w.n_col, l->w.n_col, 0, 1, gpti_is_f16(l));
+    gpti_add_job(w, l, 0, x, l->w.n_col, out, l->w.n_row, 1, NULL, NULL);
+    w->m->kern.matmul(w->job, 0, gpti_n_panel(l->w.n_row), w->scratch);
+}
 static void gpti_end_eval(gpt_session *s) {
     float *e = s->out.embedding;
     size_t i, D = s->m->hp.d_model;
     double sum = 0;
     s->doing = GPTI_IDLE; s->result = GPT_OK;
     if (e && s->out.pool == GPT_POOL_MEAN) gpti_scale(e, e, D, 1.0f / (float)(s->n_token - s->base));
+    if (e && !s->out.raw && s->m->dense[0].w.data) {
+        gpti_dense(s->w, &s->m->dense[0], e, s->w->between);
+        gpti_dense(s->w, &s->m->dense[1], s->w->between, e);
+    }
     for (i = 0; e && !s->out.raw && i < D; i++) sum += (double)e[i] * (double)e[i];
     if (sum > 0) gpti_scale(e, e, D, (float)(1.0 / sqrt(sum)));
 }
@@ -8154,7 +8460,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
-    size_t wide = gpti_max(gpti_max(D, hp->max_att), hp->ld_ffn / 2), i;
+    size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, hp->d_dense)), i;
     uint32_t *bits;
     if (!a->base) w = &measured;
     memcpy(w, plan, sizeof *w);
@@ -8164,6 +8470,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
     w->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
     w->y = (float *)gpti_carve(a, S * D, sizeof(float));
+    w->between = (float *)gpti_carve(a, hp->d_dense, sizeof(float));
     w->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
     for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
     w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
@@ -8229,6 +8536,11 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
     if (a->base) *out = s;
 }
 
+/* Rows of a pass where the host does not say: a text whose rows see later ones enters it whole. */
+static uint32_t gpti_n_batch(const gpt_model *m, uint32_t asked) {
+    return asked ? asked : m->hp.causal ? 256 : (uint32_t)gpti_min(m->hp.n_ctx, 2048);
+}
+
 /* Settle the parameters; the plan is a work space without memory. */
 static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_work_params *params, int measure,
                                  gpt_error *err) {
@@ -8244,7 +8556,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     if (params) plan->params = *params;
     gpti_pool_init(&plan->pool, &plan->params.hooks.parallel, plan->params.n_threads);
     plan->n_most = plan->pool.n_worker;
-    plan->n_batch = plan->params.n_batch ? plan->params.n_batch : 256;
+    plan->n_batch = gpti_n_batch(m, plan->params.n_batch);
     plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
         gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||
@@ -8260,6 +8572,8 @@ enum { GPTI_MAX_PREFIX = 8 };
 /* May what other holds stand in s? err: what does not suit, of `what`. */
 static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other, const char *what, gpt_error *err) {
     if (s->m != other->m) return gpti_fail(err, GPT_E_FOREIGN, "%s is of another model", what);
+    if (!s->m->hp.causal) return gpti_fail(err, GPT_E_UNSUPPORTED,
+        "%s: %s reads a text as a whole, no other can go on from it", what, s->m->arch.name);
     if (s->params.kv != other->params.kv) return gpti_fail(err, GPT_E_FOREIGN, "%s has a cache of kv %d, expected %d",
         what, (int)other->params.kv, (int)s->params.kv);
     if (gpti_is_long(s) != gpti_is_long(other)) return gpti_fail(err, GPT_E_FOREIGN,
@@ -8288,7 +8602,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
         return gpti_fail(err, GPT_E_ARG, "session: n_batch, n_threads and hooks are those of its work space");
     if (params->work && params->work->m != m)
         return gpti_fail(err, GPT_E_ARG, "session: its work space is of another model");
-    work.n_batch = (uint32_t)gpti_min(params->n_batch ? params->n_batch : 256, plan->n_ctx);
+    work.n_batch = (uint32_t)gpti_min(gpti_n_batch(m, params->n_batch), plan->n_ctx);
     work.n_threads = params->n_threads; work.hooks = params->hooks;
     GPTI_TRY(gpti_work_plan(own, m, &work, measure, err));
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
@@ -8305,6 +8619,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     if (params->n_nest > GPTI_MAX_NEST) return gpti_fail(err, GPT_E_ARG, "session: n_nest %llu is more than %d",
         (gpti_ull)params->n_nest, (int)GPTI_MAX_NEST);
     plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
+    if (!m->hp.causal) plan->params.no_logits = 1;
     if (!prefix) return GPT_OK;
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
     GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
@@ -8419,6 +8734,7 @@ static size_t gpti_held_since(const gpt_session *s, size_t layer) {
 /* Can the text be computed from token n on: does each layer hold what that sees? */
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
+    if (!s->m->hp.causal) return n == 0 || n == s->n_token;     /* what sees later tokens is computed with them */
     s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
@@ -8720,6 +9036,19 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, si
     return GPT_OK;
 }
 
+/* A text whose rows see later ones is computed as a whole: it has no next token, and nothing can be added. */
+static gpt_result gpti_check_whole(const gpt_session *s, size_t n, int predicts, gpt_error *err) {
+    const char *name = s->m->arch.name;
+    if (s->m->hp.causal) return GPT_OK;
+    if (predicts) return gpti_fail(err, GPT_E_UNSUPPORTED, "%s reads texts, it does not write them: its rows see later "
+                                   "ones, so that no token has a probability", name);
+    if (n && s->n_token) return gpti_fail(err, GPT_E_STATE, "%s reads a text as a whole: the session has one of %llu "
+                                          "tokens already, gpt_session_reset empties it", name, (gpti_ull)s->n_token);
+    if (s->n_token - s->n_past + n <= s->w->n_batch) return GPT_OK;
+    return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens, but %s reads a text as a whole: n_batch is %llu",
+                     (gpti_ull)(s->n_token - s->n_past + n), name, (gpti_ull)s->w->n_batch);
+}
+
 /* The text's last logits are gone for good: they were a vector's. */
 static gpt_result gpti_is_lost(const gpt_session *s, gpt_error *err) {
     return s->n_token && s->n_past == s->n_token && !s->last_logits ?
@@ -8737,6 +9066,10 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
     memset(&p, 0, sizeof p);
     if (params) p = *params;
     if (!n) p.logprob = NULL;                   /* tokens that wait are not scored */
+    GPTI_TRY(gpti_check_whole(s, n, p.logprob != NULL, err));
+    if (p.embedding && !p.raw && gpti_has(&s->m->arch, "dense") && !s->m->dense[0].w.data)
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "embedding: dense_2.weight and dense_3.weight of %s are not in the "
+                         "file; raw gives the vector in front of them", s->m->arch.name);
     if (n && !ids == !p.vectors) return gpti_fail(err, GPT_E_ARG, "expected either ids or vectors");
     if (p.vectors && (p.logprob || !s->logits))
         return gpti_fail(err, GPT_E_ARG, "vectors: not with logprob, nor in a session with no_logits");
@@ -8811,6 +9144,7 @@ GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_e
     size_t D;
     GPTI_TRY(gpti_enter(s, "gpt_head", -1, err));
     if (!x || !logits) return gpti_leave(s, gpti_fail(err, GPT_E_ARG, "gpt_head: x and logits must not be NULL"));
+    if ((r = gpti_check_whole(s, 0, 1, err)) != GPT_OK) return gpti_leave(s, r);
     w = s->w; m = w->m; D = m->hp.d_model;
     while (!r && w->cursor.active) r = gpti_advance(w);
     if (r < 0) return gpti_leave(s, gpti_cancelled(w, r, err));
@@ -9000,6 +9334,7 @@ static gpt_result gpti_choices_begin(gpt_session *s, const char *prompt, const c
     }
     if (n_prompt > 0x7fffffff || longest > 0x7fffffff - n_prompt)
         return gpti_fail(err, GPT_E_ARG, "choose: the prompt with a choice is longer than 2^31 - 1 bytes");
+    GPTI_TRY(gpti_check_whole(s, 0, 1, err));
     GPTI_TRY(gpti_is_lost(s, err));
     text = (char *)gpti_alloc(mem, n_prompt + longest);
     ids = (gpt_token *)gpti_alloc(mem, 2 * (size_t)s->n_ctx * sizeof *ids);
@@ -12594,6 +12929,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     if (!prompt) prompt = "";
     memset(&none, 0, sizeof none);
     if (!params) params = &none;
+    GPTI_TRY(gpti_check_whole(s, 0, 1, err));
     GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
     GPTI_TRY(gpti_con_check(s, params, err));
     if (!*prompt) GPTI_TRY(gpti_is_lost(s, err));
@@ -13015,7 +13351,7 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     int doing, row;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, s->gen);            /* where this reads it is empty, as after a reset */
-    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0 && s->m->hp.causal);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent && !s->choices.n;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
     if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
@@ -15896,6 +16232,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG,
         "chat: common is for gpt_chat_format and gpt_chat_tokenize");
     if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
+    if (!r) r = gpti_check_whole(s, 0, 1, err);
     if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}

@@ -17,7 +17,7 @@ static inline int is_message(const char *s) {
 
 /* A session is at most 8 (n_batch + 8) times the file, n_ctx rows of the cache, and a constant. params must set n_threads. */
 static inline double session_bound(const gpt_model *m, uint64_t file_bytes, const gpt_session_params *p) {
-    double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = p->n_batch ? p->n_batch : 256;
+    double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = gpti_n_batch(m, p->n_batch);
     double row = sizeof(gpt_token);
     uint32_t i;
     for (i = 0; i < m->hp.n_layer; i++) {

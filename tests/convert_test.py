@@ -1297,6 +1297,45 @@ def test_without_torch():
         ok(r.returncode == status and message in r.stderr, r.stderr)
 
 
+def test_modules():
+    """What sentence-transformers puts behind a model: keys and tensors, or one line that says what has no place."""
+    from safetensors.numpy import save_file
+    _, good = toy("llama")
+    kind = "sentence_transformers.models."
+    pooling = {"word_embedding_dimension": 36, "pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}
+
+    def folder(modules, pooling=pooling, activation="torch.nn.modules.linear.Identity", bias=False):
+        f = fresh("modules", good)
+        (f / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes())
+        listed = [{"idx": 0, "name": "0", "path": "", "type": kind + "Transformer"}]
+        for i, name in enumerate(modules):
+            listed.append({"idx": i + 1, "name": str(i + 1), "path": f"{i + 1}_{name}", "type": kind + name})
+            (f / f"{i + 1}_{name}").mkdir(exist_ok=True)
+            conf = pooling if name == "Pooling" else {"activation_function": activation}
+            (f / f"{i + 1}_{name}" / "config.json").write_text(json.dumps(conf))
+            layer = {"linear.weight": np.ones((36, 36), np.float32), **({"linear.bias": np.ones(36, np.float32)} if bias else {})}
+            save_file(layer, f / f"{i + 1}_{name}" / "model.safetensors")
+        (f / "modules.json").write_text(json.dumps(listed))
+        return f
+    for conf, want in ((pooling, 3), ({"pooling_mode": "mean"}, 1), ({"pooling_mode_cls_token": True}, 2)):
+        ok(convert(folder(["Pooling", "Normalize"], conf), "--no-tokenizer").all["llama.pooling_type"] == want, f"{conf}")
+    for modules, message, more in ((["Pooling"], "pooling ['max']", {"pooling": {"pooling_mode_max_tokens": True}}),
+                                   (["Pooling"], "pooling ['mean', 'max']", {"pooling": {
+                                       "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}}),
+                                   (["Pooling"], "include_prompt", {"pooling": {**pooling, "include_prompt": False}}),
+                                   (["Pooling", "Dense"], "expected no dense layer or two", {}),
+                                   (["Pooling", "Dense", "Dense"], "Tanh", {"activation": "torch.nn.modules.activation.Tanh"}),
+                                   (["Pooling", "Dense", "Dense"], "linear.bias", {"bias": True}),
+                                   (["Pooling", "Dense", "Dense"], "have no place in a llama file", {}),
+                                   (["Pooling", "LSTM"], "LSTM has no place", {})):
+        refused(folder(modules, **more), message, "--no-tokenizer")
+    f = folder(["Pooling"])
+    for x in BROKEN:
+        for broken in (x, [x], [{"type": "a.Transformer", "path": ""}, x], [{"type": "a.Transformer", "path": ""}, {"type": x}]):
+            (f / "modules.json").write_text(json.dumps(broken))
+            converts_or_says_why(f, f"modules.json {str(broken)[:40]}", "--no-tokenizer")
+
+
 def test_errors():
     from safetensors.numpy import save_file
     _, good = toy("llama")
@@ -1343,7 +1382,8 @@ def test_errors():
     shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
     for text, message in (("[]", "expected a JSON object"),
                           ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "BPE of characters"),
-                          ('{"model": {"type": "WordPiece"}}', "tokenizer model 'WordPiece'"),
+                          ('{"model": {"type": "WordLevel"}}', "tokenizer model 'WordLevel'"),
+                          ('{"model": {"type": "WordPiece"}}', "expected {'type': 'BertNormalizer'"),
                           ('{"model": {"type": "BPE", "byte_fallback": true, "vocab": 3}}', "malformed")):
         (TMP / "json" / "tokenizer.json").write_text(text)
         refused(TMP / "json", message)

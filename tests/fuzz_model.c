@@ -49,6 +49,21 @@ static void use_session(gpt_session *s, size_t n_vocab, run_result *out) {
     gpt_token ids[3];
     size_t i, n;
     for (i = 0; i < 3; i++) ids[i] = (gpt_token)(i * 7 % n_vocab);
+    if (!s->m->hp.causal) {             /* it reads, it does not write: in place of logits, n_vocab of its hidden states' numbers */
+        gpt_eval_params p;
+        float *x = (float *)calloc(3 * (size_t)s->m->hp.d_model + n_vocab, sizeof(float));
+        memset(&p, 0, sizeof p);
+        p.hidden = out->logits = x; p.embedding = x + 2 * s->m->hp.d_model; p.pool = GPT_POOL_MEAN; p.raw = 1;
+        if (!x || gpt_eval_begin(s, ids, 2, &p, &err)) abort();
+        while (gpt_step(s, &err) == GPT_MORE) {}
+        out->evaluated = 1;
+        if (gpt_eval(s, ids, 1, &err) != GPT_E_STATE || gpt_generate(s, "", NULL, NULL, NULL, &err) != GPT_E_UNSUPPORTED) abort();
+        gpt_session_reset(s);
+        if (gpt_embed(s, "ab\xFF \xE2\x82\xAC", NULL, (float *)memset(x + 2 * s->m->hp.d_model, 0, s->m->hp.d_model * 4), &err)
+            && !err.msg[0]) abort();
+        memset(x + 2 * s->m->hp.d_model, 0, s->m->hp.d_model * 4);
+        return;
+    }
     if (gpt_eval(s, ids, 2, &err) || gpt_eval(s, ids + 2, 1, &err) || !gpt_logits(s)) abort();
     out->evaluated = 1;
     out->logits = (float *)malloc(n_vocab * sizeof(float));
@@ -186,7 +201,8 @@ static void replay_changed(const uint8_t *file, size_t n, int n_change) {
 
 int main(int argc, char **argv) {
     static const char *const toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "olmo2",
-                                        "falcon_11b", "stablelm_12b", "bloom", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "lfm2_cpp", "lfm2moe_cpp" };
+                                        "falcon_11b", "stablelm_12b", "bloom", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "lfm2_cpp", "lfm2moe_cpp",
+                                        "../embed/bert", "../embed/nomic_cpp", "../embed/gemma" };
     char path[256];
     uint8_t *p;
     size_t i, n;

@@ -53,7 +53,7 @@ static void check_text(const gpti_tokenizer *t, const char *text, size_t n_text,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const models[] = { "gpt2", "llama", "t5", "none" };
+    static const char *const models[] = { "gpt2", "llama", "t5", "bert" };
     static char bytes[256][8];
     static gpti_str token[MAX_TOKEN + 256], merge[MAX_MERGE];
     static int32_t type[MAX_TOKEN + 256];
@@ -120,7 +120,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     v.type = switches & 2 ? type : NULL;
     v.score = switches & 4 ? score : NULL;
     v.bos = v.eos = v.eot = v.eom = v.unk = -1;
-    if (switches & 8) { v.bos = 3; v.eos = 4; v.unk = 5; }
+    if (switches & 8) { v.bos = v.cls = 3; v.eos = v.sep = 4; v.unk = 5; }
+    v.lowercase = switches & 32 ? 1 : -1;
+    v.strip_accents = switches & 64 ? (data[1] & 1) : -1;
     v.add_bos = v.add_eos = v.add_space_prefix = switches & 16 ? 1 : -1;
     v.remove_extra_whitespaces = switches & 32 ? 1 : -1;
     if (switches & 64) { v.charsmap.p = (const char *)p; v.charsmap.n = (size_t)(end - p) / 2; }
@@ -155,7 +157,7 @@ static uint32_t next(uint32_t n) {                               /* xorshift32 *
 static size_t make_up(uint8_t *out) {                            /* few letters, long runs, some of everything else */
     static const char *const parts[] = { "a", "b", "ab", " ", "\xE2\x96\x81", "1", "\n", "'s", "\xC4\xA0",
                                          "\xE6\x97\xA5", "\xCC\x81", "A",
-                                         "<s>", "<|im_end|>", "\xFF", "\t", "." };
+                                         "<s>", "<|im_end|>", "\xFF", "\t", ".", "\xC3\x89", "\xEA\xB0\x81", "##" };
     size_t n = 0, k, len;
     uint32_t count = next(60), i, j;
     for (i = 0; i < 3; i++) out[n++] = (uint8_t)next(256);
@@ -164,7 +166,7 @@ static size_t make_up(uint8_t *out) {                            /* few letters,
         if (i < count) out[n++] = (uint8_t)(1 + next(7));
         n++;
         for (j = 1 + next(3); j > 0; j--) {
-            const char *s = parts[next(17)];
+            const char *s = parts[next(20)];
             len = strlen(s);
             memcpy(out + n, s, len);
             n += len;
@@ -176,7 +178,7 @@ static size_t make_up(uint8_t *out) {                            /* few letters,
     }
     out[n++] = 0;
     for (i = next(30); i > 0; i--) {
-        const char *s = parts[next(17)];
+        const char *s = parts[next(20)];
         len = strlen(s);
         for (k = next(4) ? 1 : 1 + next(40); k > 0; k--, n += len) memcpy(out + n, s, len);
     }

@@ -14,6 +14,9 @@ tokenizer_words.txt   per family a line "= name", then per text a line: the word
                       0-9 a-z A-Z (61 at most; a longer word is ~length~), a space, and the FNV-1a hash of the ids
 tokenizer_*.vocab     SentencePiece vocabularies: settings, then "score type piece" a line, with \\n, \\t, \\\\ escaped
 tokenizer_*.ids       their ids, a line per text
+tokenizer_wordpiece.* the same of `tokenizers`' WordPiece: more texts, as in tokenizer_texts.txt; a vocabulary; ids of all
+                      texts by an uncased model, a cased one, and one that lower-cases and keeps accents; their first
+                      line is a hash of the ids of "aXb " for every character X, a text for each 4096 of them
 """
 import os
 import random
@@ -286,12 +289,60 @@ def spm_goldens(texts, lines, scratch):
         write("tokenizer_%s.ids" % name, "\n".join(ids) + "\n")
 
 
+# ---- WordPiece ----
+
+HARD = [
+    "T\u014dky\u014d \u00dcbung na\u00efve \u0111 \u0110 e\u0301 E\u0301 Ab \u00c5ngstr\u00f6m \u0130stanbul "
+    "\u0131 \u00df \u1e9e \ufb03 \u01c4 \u03a3\u03b1\u03c3 \u1f88 \u0345",
+    "o\u0308\u0308 \u0301x x\u0301 \u0928\u094d\u0928\u093f \uac01\u1100\u1161\u11a8 \u304c\u304b\u3099 \u0958 "
+    "\U0001d160 \u2126 \u212b \u0e01\u0e33",
+    "a\x00b\x01c\x07d\x7fe\x80f\u00adg\u200bh\u200di\ufeffj\ufffdk\ue000l\U000e0041m\u0378n\tk\nl\rm\x0bn\x0co\u0085p",
+    "\u65e5\u672c\u8a9e the\u6587cat \u3042\u30a2 \uf900 \U0002b820\U0002b91f\U0002b920\U0002ceaf\U0002f800 "
+    "\u3400\u4dbf\u4dc0\u9fff",
+    "x" * 99 + " " + "x" * 100 + " " + "x" * 101 + " the " + "\u00e9" * 100 + " " + "e\u0301" * 100 + " " + "\uac01" * 34,
+    "[CLS] [SEP][UNK] [MASK]the ##ing # ## ###a [unused1] $5+6=11 <a> ^b` c|d~ \u20ac \u2014 \u00a7 \u00b6 \u00bf \u3001",
+    "don't they're U.S.A. 3.14 e-mail http://a.b/c?d=e_f I\u2019m \u2018q\u2019 ...",
+    "\u00a0the\u2003cat\u3000sat\u2028on\u2029mat\u202fok\u1680no\u180e ",
+]
+
+
+def wordpiece_goldens(texts, lines):
+    from tokenizers import normalizers
+    modes = [dict(lowercase=True), dict(lowercase=False), dict(lowercase=True, strip_accents=False)]
+    trainer = trainers.WordPieceTrainer(vocab_size=1000, show_progress=False, special_tokens=["[UNK]"], limit_alphabet=300)
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    learner.train_from_iterator([line for line in lines if max(line) < "\u0e00"] + HARD * 5, trainer)
+    vocab = learner.get_vocab()
+    for token in "a b ##a ##b".split():
+        vocab.setdefault(token, len(vocab))
+    pieces = [("\u2581" + t if not t.startswith("##") or t == "##" else t[2:], i) for t, i in vocab.items()]
+    pieces = [piece for piece, _ in sorted(pieces, key=lambda p: p[1])]
+    unk = vocab["[UNK]"]
+    head = ["model bert", "unk %d" % unk, "pieces %d" % len(pieces)]
+    body = ["0 %d %s" % (3 if i == unk else 1, "[UNK]" if i == unk else escape(p)) for i, p in enumerate(pieces)]
+    write("tokenizer_wordpiece.vocab", "\n".join(head + body) + "\n")
+    write("tokenizer_wordpiece.txt", "".join(text + "\n__text__\n" for text in HARD))
+    out = []
+    for mode in modes:
+        tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+        tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, **mode)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        every, h = [chr(c) for c in range(0x110000) if not 0xd800 <= c < 0xe000], 0
+        for i in range(0, len(every), 4096):
+            h = h * 31 + fnv(tokenizer.encode("".join("a%sb " % c for c in every[i:i + 4096])).ids) & 0xffffffffffffffff
+        out.append("%016x" % h)
+        out += [" ".join(map(str, tokenizer.encode(text).ids)) for text in texts + HARD]
+    write("tokenizer_wordpiece.ids", "\n".join(out) + "\n")
+
+
 def main(argv):
     folder = os.path.join(argv[0] if argv else os.path.join(HERE, "..", "..", "shared", "data", "unicode"), "udhr2")
     os.makedirs(GOLDEN, exist_ok=True)
     texts, lines = texts_of(folder), training_text(folder)
     write("tokenizer_texts.txt", "".join(text + "\n__text__\n" for text in texts))
     bpe_goldens(texts, lines)
+    wordpiece_goldens(texts, lines)
     import tempfile
     with tempfile.TemporaryDirectory() as scratch:
         spm_goldens(texts, lines, scratch)

@@ -236,8 +236,8 @@ static void make_floats(float *v, size_t n, int wild) {
     if (wild) for (i = rng() % 300; i < n; i += 500 + rng() % 3000) v[i] = gpti_bits_f32(odd[rng() % 13]);
 }
 
-/* Queries, and a cache in which all positions up to the last row's are filled. */
-static gpti_attend make_attend(size_t shape, int wild) {
+/* Queries, and a cache in which all positions up to the last row's are filled. both: rows see later ones too. */
+static gpti_attend make_attend(size_t shape, int wild, int both) {
     float row[ATT_WIDTH];
     gpti_attend a;
     size_t h, p, n_key = shapes[shape].position + shapes[shape].n_row;
@@ -245,6 +245,7 @@ static gpti_attend make_attend(size_t shape, int wild) {
     a.n_row = shapes[shape].n_row; a.n_head = shapes[shape].n_head; a.n_kv = shapes[shape].n_kv; a.d_k = shapes[shape].d_k;
     a.d_v = shapes[shape].d_v; a.position = shapes[shape].position; a.window = shapes[shape].window; a.kv = shapes[shape].kv;
     a.scale = shapes[shape].scale; a.soft_cap = shapes[shape].cap; a.alibi = shapes[shape].alibi;
+    a.ahead = !both ? 0 : a.window ? a.window - 1 : n_key;
     a.q = query; a.stride = a.n_head * a.d_k; a.out = att; a.cache.k = att_k; a.cache.v = att_v; a.cache.cap = ATT_KEY;
     make_floats(query, a.n_row * a.stride, wild);
     memcpy(query_kept, query, sizeof query);
@@ -261,9 +262,9 @@ static gpti_attend make_attend(size_t shape, int wild) {
 
 /* Plain C: softmax in double over the cache's numbers. 13 bits of a query or weight: 2^-14 of the largest there is; of a score
  * that grows with the scale. */
-static void test_attend_ref(size_t shape) {
+static void test_attend_ref(size_t shape, int both) {
     static float keys[16 * ATT_WIDTH], value[ATT_WIDTH], q[ATT_WIDTH];
-    gpti_attend a = make_attend(shape, 0);
+    gpti_attend a = make_attend(shape, 0, both);
     const int rotated = a.kv == GPT_KV_Q4_0;
     const double most = (a.kv == GPT_KV_F32 ? 4e-6 : 2e-4) * (a.scale < 1.0f ? 1.0 : 8.0 * (double)a.scale);
     size_t r, h, p, i;
@@ -271,35 +272,37 @@ static void test_attend_ref(size_t shape) {
     for (r = 0; r < a.n_row; r++) for (h = 0; h < a.n_head; h++) {
         double weight[ATT_KEY], sum = 0.0, o[ATT_WIDTH] = { 0 }, top = -1e300;
         size_t kvh = h / (a.n_head / a.n_kv), pos = a.position + r, first = a.window && pos >= a.window ? pos + 1 - a.window : 0;
+        const size_t end = gpti_min(pos + a.ahead, a.position + a.n_row - 1);
         memcpy(q, query_kept + r * a.stride + h * a.d_k, sizeof q);
         if (rotated) gpti_hadamard_body(q, a.d_k);
-        for (p = first; p <= pos; p++) {
+        for (p = first; p <= end; p++) {
             double s = 0.0;
             gpti_kv_load(a.kv, att_k + (kvh * ATT_KEY + (p & ~(size_t)15)) * gpti_kv_bytes(a.kv, a.d_k), a.d_k, 16, keys);
             for (i = 0; i < a.d_k; i++) s += (double)q[i] * (double)keys[i * 16 + (p & 15)];
             s *= (double)a.scale;
             if (a.soft_cap > 0.0f) s = (double)a.soft_cap * tanh(s / (double)a.soft_cap);
-            if (a.alibi > 0.0f) s -= (double)gpti_alibi_slope(h, a.n_head, a.alibi) * (double)(pos - p);
+            if (a.alibi > 0.0f) s -= (double)gpti_alibi_slope(h, a.n_head, a.alibi) * ((double)pos - (double)p);
             weight[p] = s;
             top = s > top ? s : top;
         }
-        for (p = first; p <= pos; p++) sum += weight[p] = exp(weight[p] - top);
-        for (p = first; p <= pos; p++) {
+        for (p = first; p <= end; p++) sum += weight[p] = exp(weight[p] - top);
+        for (p = first; p <= end; p++) {
             gpti_kv_load(a.kv, att_v + (kvh * ATT_KEY + p) * gpti_kv_bytes(a.kv, a.d_v), a.d_v, 1, value);
             if (rotated) gpti_hadamard_body(value, a.d_v);
             for (i = 0; i < a.d_v; i++) o[i] += weight[p] / sum * (double)value[i];
         }
         for (i = 0; i < a.d_v; i++) {
             double off = fabs((double)att[(r * a.n_head + h) * a.d_v + i] - o[i]);
-            CHECK(off < most, "shape %lu, row %lu, head %lu, number %lu: expected %.9g within %.3g, found %.9g", (unsigned long)shape,
+            CHECK(off < most, "shape %lu, both ways %d, row %lu, head %lu, number %lu: expected %.9g within %.3g, found %.9g",
+                  (unsigned long)shape, both,
                   (unsigned long)r, (unsigned long)h, (unsigned long)i, o[i], most,
                   (double)att[(r * a.n_head + h) * a.d_v + i]);
         }
     }
 }
 
-static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
-    gpti_attend a = make_attend(shape, wild);
+static void test_attend(const gpti_kernels *set, size_t shape, int wild, int both) {
+    gpti_attend a = make_attend(shape, wild, both);
     size_t n = a.n_row * a.n_head * a.d_v, i, done;
     gpti_attend_ref(&a, 0, gpti_attend_units(&a), &scratch);
     memcpy(att_want, att, n * sizeof *att);
@@ -309,6 +312,7 @@ static void test_attend(const gpti_kernels *set, size_t shape, int wild) {
           wild ? "wild" : "plain");
     memcpy(query, query_kept, sizeof query);
     memset(att, 0, sizeof att);
+    if (both) return;
     for (done = 0; done < shapes[shape].n_row; done += a.n_row) {      /* a few rows at a time */
         a.q = query + done * a.stride; a.out = att + done * a.n_head * a.d_v; a.position = shapes[shape].position + done;
         a.n_row = shapes[shape].n_row - done < 1 + done % 6 ? shapes[shape].n_row - done : 1 + done % 6;
@@ -413,7 +417,7 @@ static void test_products_ref(void) {
 
 static void test_all_attend_ref(void) {
     size_t i;
-    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) test_attend_ref(i);
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) { test_attend_ref(i, 0); test_attend_ref(i, 1); }
 }
 
 enum { N_REF = 4 };     /* tests of plain C; behind them, one for each set */
@@ -430,7 +434,10 @@ static void test_one_set(void) {
     printf("unit_kernels: %s\n", set->name);
     test_quantize(set);
     test_rows(set);
-    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) test_attend(set, i, round > 0);
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) {
+        test_attend(set, i, round > 0, 0);
+        test_attend(set, i, round > 0, 1);
+    }
     for (f = 0; f < GPTI_N_FORMAT; f++) {
         const gpti_format *fmt = &gpti_formats[f];
         for (i = 0, round = 0; i < sizeof n_toks / sizeof n_toks[0]; i++, round++) {

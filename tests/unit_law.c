@@ -1,6 +1,6 @@
-/* The same bits: for every toy model, one hash of all its logits, over every kernel set this processor runs, 1 to 3 threads,
- * prompts cut into 1, 7, 32 and 512 rows, packed and mapped weights, alone and next to another session. The hashes are kept
- * in tests/golden/law.txt, so every compiler, option, processor and byte order must find the same.
+/* The same bits: for every toy model, one hash of all its logits (or hidden states), over every kernel set this processor runs,
+ * 1 to 3 threads, prompts cut into 1, 7, 32 and 512 rows, packed and mapped weights, alone and next to another session. The hashes
+ * are kept in tests/golden/law.txt, so every compiler, option, processor and byte order must find the same.
  * `unit_law --write` prints that file. Saves that were once written (`unit_law --write-saves`, little-endian, 64 bits) are read
  * by every processor, and written again by it to the same bytes. */
 #define GPT_IMPLEMENTATION
@@ -57,16 +57,24 @@ static uint64_t run(const char *path, const char *kernels, int mapped, size_t n_
     if (omp) sp.n_threads = (int)n_part;
     else if (n_part > 1) { sp.hooks.parallel.run = run_parts; sp.hooks.parallel.user = &user; }
     if (!omp && n_part == 1) sp.n_threads = 1;
-    sp.n_batch = n_batch;
+    sp.n_batch = m->hp.causal ? n_batch : n_batch + N_TOKEN;
     sp.n_ctx = 64;
     sp.kv = kv;
     gpt_model_info_get(m, &info);
     if (gpt_session_new(&s, m, &sp, &err)) { CHECK(0, "%s", err.msg); gpt_model_free(m); return 0; }
     for (i = 0; i < N_TOKEN; i++) text[i] = (gpt_token)((i * 31 + i * i * 7 + 3) % info.n_vocab);
-    if (gpt_eval(s, text, 40, &err)) CHECK(0, "%s", err.msg);
+    if (!m->hp.causal) {                    /* its hidden states and its vector, of a text that is whole in each pass */
+        static float hidden[(N_TOKEN + 1) * 256];
+        gpt_eval_params ep;
+        memset(&ep, 0, sizeof ep);
+        ep.hidden = hidden; ep.embedding = hidden + N_TOKEN * info.d_model;
+        if (gpt_eval_begin(s, text, N_TOKEN, &ep, &err)) CHECK(0, "%s", err.msg);
+        while (gpt_step(s, &err) == GPT_MORE) {}
+        h = hash_logits(h, hidden, (N_TOKEN + 1) * info.d_model);
+    } else if (gpt_eval(s, text, 40, &err)) CHECK(0, "%s", err.msg);
     else h = hash_logits(h, gpt_logits(s), info.n_vocab);
-    if (gpt_score(s, text + 40, 5, logprob, &err)) CHECK(0, "%s", err.msg);
-    else h = hash_logits(hash_logits(h, logprob, 5), gpt_logits(s), info.n_vocab);
+    if (m->hp.causal && gpt_score(s, text + 40, 5, logprob, &err)) CHECK(0, "%s", err.msg);
+    else if (m->hp.causal) h = hash_logits(hash_logits(h, logprob, 5), gpt_logits(s), info.n_vocab);
     gpt_session_free(s);
     gpt_model_free(m);
     return h;

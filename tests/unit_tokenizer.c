@@ -924,6 +924,65 @@ static void equal_spellings(void) {
     free(text);
 }
 
+/* -- WordPiece: uncased, cased, and uncased with its accents -- */
+
+static uint64_t hash_of_characters(const gpti_tokenizer *t) {           /* "aXb " for every X, 4096 of them in a text */
+    static char text[4096 * 8];
+    uint64_t h = 0;
+    uint32_t c = 0;
+    while (c < 0x110000) {
+        size_t n = 0, k, count;
+        gpt_token *ids;
+        for (k = 0; k < 4096 && c < 0x110000; c++) {
+            if (c >= 0xD800 && c < 0xE000) continue;
+            text[n++] = 'a';
+            n += gpti_put_utf8(text + n, c);
+            text[n++] = 'b'; text[n++] = ' ';
+            k++;
+        }
+        count = encode(t, text, n, 0, &ids);
+        h = h * 31 + fnv_ids(ids, count);
+        free(ids);
+    }
+    return h;
+}
+
+static void wordpiece(void) {
+    static const char *const names[] = { "uncased", "cased", "with accents" };
+    size_t n_ids, n[2], index, k, file;
+    char *ids = read_file(GOLDEN "wordpiece.ids", &n_ids), *texts[2];
+    const char *q = ids, *p;
+    gpti_tokenizer *t;
+    gpt_error err;
+    spm_vocab s;
+    texts[0] = read_file(GOLDEN "texts.txt", &n[0]); texts[1] = read_file(GOLDEN "wordpiece.txt", &n[1]);
+    CHECK(ids && texts[0] && texts[1], "no %s or its texts", GOLDEN "wordpiece.ids");
+    if (ids && texts[0] && texts[1] && load_spm(&s, GOLDEN "wordpiece.vocab")) {
+        for (k = 0; k < 3; k++) {
+            uint64_t want = 0, hash;
+            s.v.lowercase = k != 1; s.v.strip_accents = k == 2 ? 0 : -1;
+            CHECK(init(&t, &s.v, &err) == GPT_OK, "%s: %s", names[k], err.msg);
+            if (!t) break;
+            for (; *q != '\n'; q++) want = want << 4 | (uint64_t)(*q <= '9' ? *q - '0' : *q - 'a' + 10);
+            q++;
+            hash = hash_of_characters(t);
+            CHECK(hash == want, "%s: other ids of single characters", names[k]);
+            for (file = 0, index = 0; file < 2; file++)
+                for (p = texts[file]; p < texts[file] + n[file]; index++) {
+                    gpti_str text = part(&p, texts[file] + n[file], "\n__text__\n");
+                    check_ids(names[k], index, t, text, part(&q, ids + n_ids, "\n"));
+                }
+            CHECK(index > 40, "%s: %lu texts", names[k], (unsigned long)index);
+            done(t);
+        }
+        CHECK(q == ids + n_ids, "%s has more lines", GOLDEN "wordpiece.ids");
+        free_spm(&s);
+    }
+    free(ids);
+    free(texts[0]);
+    free(texts[1]);
+}
+
 /* -- the n-th allocation fails -- */
 
 static void failing_memory(void) {
@@ -985,7 +1044,7 @@ static void repeated(const gpti_tokenizer *t, const char *name, char *text, size
 }
 
 static void long_runs(size_t size, double limit) {
-    static const char *const models[] = { "spm", "spm_unk", "unigram", "unigram_bytes" };
+    static const char *const models[] = { "spm", "spm_unk", "unigram", "unigram_bytes", "wordpiece" };
     char *text = (char *)malloc(size), path[100];
     gpti_tokenizer *t;
     gpt_error err;
@@ -999,7 +1058,7 @@ static void long_runs(size_t size, double limit) {
         done(t);
         free_bpe(&b);
     }
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 5; i++) {
         sprintf(path, GOLDEN "%s.vocab", models[i]);
         if (!load_spm(&s, path)) continue;
         init(&t, &s.v, &err);
@@ -1054,7 +1113,7 @@ static const test tests[] = {
     { "published", all_published }, { "names", names }, { "families", families },
     { "sentencepiece_spm", spm }, { "sentencepiece_spm_unk", spm_unk },
     { "sentencepiece_unigram", unigram }, { "sentencepiece_unigram_bytes", unigram_bytes },
-    { "specials_bpe", specials_bpe }, { "specials_spm", specials_spm }, { "spelled_bpe", spelled_bpe },
+    { "wordpiece", wordpiece }, { "specials_bpe", specials_bpe }, { "specials_spm", specials_spm }, { "spelled_bpe", spelled_bpe },
     { "spelled_spm", spelled_spm }, { "hostile", hostile }, { "equal_spellings", equal_spellings },
     { "failing_memory", failing_memory }, { "long_runs", all_long_runs }, { NULL, NULL }
 };

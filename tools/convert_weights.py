@@ -73,7 +73,8 @@ SHAPES = {
     "attn_output": "D,H.K", "attn_q_norm": "K", "attn_k_norm": "K", "attn_sinks": "H", "post_attention_norm": "D",
     "ffn_norm": "D", "post_ffw_norm": "D", "ffn_gate": "F,D", "ffn_up": "F,D", "ffn_down": "D,F", "ffn_gate_inp": "E,D",
     "ffn_gate_exps": "E,M,D", "ffn_up_exps": "E,M,D", "ffn_down_exps": "E,D,M", "ffn_gate_inp_shexp": "D",
-    "ffn_gate_shexp": "S,D", "ffn_up_shexp": "S,D", "ffn_down_shexp": "D,S",
+    "ffn_gate_shexp": "S,D", "ffn_up_shexp": "S,D", "ffn_down_shexp": "D,S", "token_types": "Y,D",
+    "attn_output_norm": "D", "layer_output_norm": "D", "dense_2": "A,D", "dense_3": "P,A",
 }
 
 
@@ -193,6 +194,17 @@ ROWS = [
         "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", window="even", names=OSS_NAMES,
         shapes=WIDE_EXPERTS, keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
         fixed={"attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)}),
+    Row("bert", A.BERT, f"{QKV_BIAS} attn_output+ attn_output_norm+ ffn_up+ ffn_down+ layer_output_norm+",
+        top="token_embd position_embd token_types token_embd_norm+", norm="layer", rope="none",
+        act=ERF_GELU + TANH_GELU, fixed={"position_embedding_type": (None, "absolute"), "is_decoder": (False,)}),
+    Row("nomic_bert", A.NOMIC_BERT, f"attn_qkv attn_output attn_output_norm+ {FFN} layer_output_norm+",
+        top="token_embd token_types token_embd_norm+", norm="layer", fixed={
+            "prenorm": (False,), "rotary_emb_interleaved": (False,), "rotary_emb_fraction": (1.0,),
+            "rotary_emb_scale_base": (None,), "qkv_proj_bias": (False,), "mlp_fc1_bias": (False,),
+            "mlp_fc2_bias": (False,), "moe_every_n_layers": (None, 0), "use_rms_norm": (None, False)}),
+    Row("gemma3_both_ways", A.GEMMA_EMBEDDING, f"{GEMMA_BLOCK} {QK_NORMS}",
+        top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", ops=GEMMA_OPS,
+        fixed={"attention_bias": (False,), "attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}),
 ]
 
 
@@ -241,9 +253,14 @@ DEFAULTS = {
                              "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
                              "truncate": False, "original_max_position_embeddings": 4096}),
 }
-DEFAULTS["gemma3"] = DEFAULTS["gemma3_text"]
+DEFAULTS["gemma3"] = DEFAULTS["gemma3_both_ways"] = DEFAULTS["gemma3_text"]
+DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
+DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True,
+                                   max_trained_positions=2048, rope_theta=1000.0)
 
-MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split()))
+BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
+
+MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
 
 
 def _swap(a, heads):
@@ -290,9 +307,9 @@ OPS = {
 
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
-                         r"|^rope\.freqs$")
+                         r"|^rope\.freqs$|^(bert\.)?(pooler\.dense\.|embeddings\.position_ids$)|^cls\.")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
-KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|ffn_gate_inp\.")
+KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|^token_types|ffn_gate_inp\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
 
 
@@ -313,6 +330,7 @@ class Source:
     tensors: dict                                   # Hugging Face name -> Tensor
     vocab_path: object = None                       # folder or file with the tokenizer, when the source has one
     pairs: bool = False                             # rope pairs are interleaved already (Meta's own layout)
+    embedder: dict = field(default_factory=dict)    # GGUF keys of what makes a vector of a text
 
 
 KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
@@ -467,8 +485,46 @@ def open_folder(path, args):
             break
     if not tensors:
         raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it{hint(path)}")
+    embedder = read_modules(path, tensors)
     pairs = any(re.match(r"layers\.\d+\.attention\.w[qk]\.", n) for n in tensors)     # Meta's names and layout
-    return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs)
+    return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs, embedder)
+
+
+POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
+
+
+def read_modules(path, tensors):
+    """modules.json of sentence-transformers: what follows the transformer. Dense layers join the tensors."""
+    out = {}
+    try:
+        modules = json.loads((path / "modules.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return out
+    kinds = [(m["type"].rsplit(".", 1)[-1], path / m["path"]) for m in modules]
+    for kind, folder in kinds[1:]:
+        conf = read_json(folder / "config.json", needed=kind != "Normalize")
+        if kind == "Pooling":
+            modes = [k[len("pooling_mode_"):].removesuffix("_tokens").removesuffix("_token")
+                     for k, v in conf.items() if k.startswith("pooling_mode_") and v is True]
+            modes = modes or [conf.get("pooling_mode")]
+            if len(modes) != 1 or modes[0] not in POOLING:
+                raise Refused(f"{folder}: pooling {modes} has no place in GGUF (expected mean, cls or lasttoken)")
+            if conf.get("include_prompt") is False:
+                raise Refused(f"{folder}: include_prompt = false has no place in GGUF")
+            out["pooling_type"] = POOLING[modes[0]]
+        elif kind == "Dense":
+            name = f"dense_{2 + sum(k.endswith('feat_in') for k in out)}"
+            linear = read_safetensors(folder / "model.safetensors")
+            if list(linear) != ["linear.weight"] or not conf.get("activation_function", "").endswith("Identity"):
+                raise Refused(f"{folder}: a dense layer with {sorted(linear)} and {conf.get('activation_function')} "
+                              "has no place in GGUF (expected linear.weight alone and Identity)")
+            tensors[name + ".weight"] = linear["linear.weight"]
+            out[f"{name}_feat_out"], out[f"{name}_feat_in"] = linear["linear.weight"].shape
+        elif kind != "Normalize":
+            raise Refused(f"{path}: modules.json: {kind} has no place in GGUF (expected Pooling, Dense, Normalize)")
+    if "dense_2_feat_in" in out and ("dense_3_feat_in" not in out or len(out) > 5):
+        raise Refused(f"{path}: modules.json: expected no dense layer or two")
+    return out
 
 
 def gpt2_config(layers, heads, width, context, vocab, act="gelu_new"):
@@ -619,6 +675,8 @@ def open_source(path, args):
 # ----------------------------------------------------------------------------------------------------------------
 def find_row(config, where):
     kind = config.get("model_type")
+    if kind == "gemma3_text" and config.get("use_bidirectional_attention"):
+        kind = config["model_type"] = "gemma3_both_ways"
     for row in ROWS:
         if kind in row.hf.split():
             return row
@@ -632,6 +690,12 @@ def canonical(config, row):
         if v is not None or ALIASES.get(k, k) not in out:
             out[ALIASES.get(k, k)] = v
     out = {k: v for k, v in out.items() if v is not None or k not in DEFAULTS[""]}
+    if row.arch == A.NOMIC_BERT:
+        if out.get("hidden_act", "silu") not in ("swiglu", "silu"):      # transformers' own name for it
+            raise Refused(f"config: activation_function {out.get('hidden_act')!r}, expected 'swiglu'")
+        out["hidden_act"] = "silu"
+        out["max_position_embeddings"] = min(out.get("max_position_embeddings") or 2048,
+                                             out.get("max_trained_positions") or 2048)
     return {**DEFAULTS[""], **DEFAULTS[config["model_type"]], **out}
 
 
@@ -660,6 +724,7 @@ def dimensions(c, row):
     d["E"] = c.get("num_experts") or 0
     d["M"] = c.get("moe_intermediate_size") or 0
     d["S"] = c.get("shared_expert_intermediate_size") or 0
+    d["Y"] = c.get("type_vocab_size") or 0
     return d
 
 
@@ -781,7 +846,9 @@ def add_config(put, extra, c, row, d):
     put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
     if any(layer_windows(c, row, d)):
         put("attention.sliding_window", integer(c, "sliding_window"))
-    if row.arch in (A.GEMMA2, A.GEMMA3):
+    if row.arch in BOTH_WAYS:
+        put("attention.causal", False)
+    if row.arch in (A.GEMMA2, A.GEMMA3, A.GEMMA_EMBEDDING):
         put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
     for key, name in row.keys.items():
         v = c.get(name)
@@ -829,7 +896,10 @@ def gguf_names(row, tmap, hf):
     if block and block[2] in row.names:
         return [(f"blk.{block[1]}.{name}", op) for name, op in row.names[block[2]]], 0
     plain = re.sub(r"^(model\.)?language_model\.(model\.)?", "model.", stacked)
-    plain = plain.replace("model.lm_head", "lm_head")
+    plain = plain.replace("model.lm_head", "lm_head").removeprefix("bert.")
+    plain = re.sub(r"\.(gamma|beta)$", lambda m: ".weight" if m[1] == "gamma" else ".bias", plain)
+    if re.fullmatch(r"dense_[23]\.weight", plain):
+        return [(plain, None)], index
     for name in (plain, plain.removeprefix("transformer."), "transformer." + plain, "model." + plain):
         if name.endswith(".sinks"):
             name += ".weight"
@@ -1008,12 +1078,13 @@ WHOLE = ("llama-bpe", "tekken")     # with these, readers look a word up before 
 
 
 # Hugging Face's name -> GGUF's
-SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask"}
+SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask",
+           "cls": "cls"}
 
 
 @dataclass
 class Vocab:
-    model: str                                          # gpt2 | llama | t5
+    model: str                                          # gpt2 | llama | t5 | bert
     tokens: list                                        # str, or None for an id that nothing has
     types: list
     pre: str = ""
@@ -1151,8 +1222,13 @@ def from_tokenizer_json(path, arch, pre):
     data = read_json(path)
     model, where = data.get("model") or {}, path.name
     kind = model.get("type") or ("BPE" if "merges" in model else "Unigram")
+    if kind == "WordPiece":
+        vocab = word_piece(data, model, where)
+        add_tokens(vocab, data.get("added_tokens") or [], where)
+        add_frame(vocab, data, where)
+        return vocab
     if kind not in ("BPE", "Unigram"):
-        raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE or Unigram)")
+        raise Refused(f"{where}: tokenizer model {kind!r} is not known (expected BPE, Unigram or WordPiece)")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise Refused(f"{where}: {name} = {model[name]!r} has no place in GGUF (expected none)")
@@ -1164,6 +1240,27 @@ def from_tokenizer_json(path, arch, pre):
         vocab.flags["add_space_prefix"] = space_prefix(data, vocab.tokens, where)
     add_tokens(vocab, data.get("added_tokens") or [], where)
     add_frame(vocab, data, where)
+    return vocab
+
+
+def word_piece(data, model, where):
+    """What begins a word gets a visible space in front, what goes on one loses its ##."""
+    norm, pre = data.get("normalizer") or {}, data.get("pre_tokenizer") or {}
+    want = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+    if any(norm.get(k) != v for k, v in want.items()) or pre.get("type") != "BertPreTokenizer":
+        raise Refused(f"{where}: normalizer {norm} and pre-tokenizer {pre.get('type')} have no place in GGUF beside "
+                      f"WordPiece (expected {want} and BertPreTokenizer)")
+    if model.get("continuing_subword_prefix") != "##" or model.get("max_input_chars_per_word", 100) != 100:
+        raise Refused(f"{where}: expected WordPiece with the prefix ## and words of at most 100 characters")
+    vocab = Vocab("bert", [], [])
+    for text, i in model["vocab"].items():
+        place(vocab, i, text[2:] if text.startswith("##") and len(text) > 2 else SPACE + text, NORMAL)
+        if text == model.get("unk_token"):
+            place(vocab, i, text, CONTROL)
+            vocab.special["unk"] = i
+    for name in ("lowercase", "strip_accents"):
+        if norm.get(name) is not None:
+            vocab.flags["normalizer." + name] = norm[name]
     return vocab
 
 
@@ -1247,6 +1344,11 @@ def add_frame(vocab, data, where):
     vocab.flags.update(add_bos_token=False, add_eos_token=False)
     for p in flatten(data.get("post_processor"), "processors"):
         if p["type"] == "ByteLevel":        # it moves offsets, not tokens
+            continue
+        if p["type"] in ("BertProcessing", "RobertaProcessing") and not vocab.frame:
+            for side, name in (("bos", "cls"), ("eos", "sep")):
+                vocab.frame[side] = vocab.special[side] = p[name][1]
+                vocab.flags[f"add_{side}_token"] = True
             continue
         names = [s.get("SpecialToken", {}).get("id") for s in p.get("single") or []]
         middle = names.index(None) if None in names else 2
@@ -1607,11 +1709,12 @@ def add_special(vocab, folder, conf):
 
 
 # The ids that readers take where a file names none.
-DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2}}
+DEFAULT_IDS = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2},
+               "bert": {"bos": 101, "eos": 102, "unk": 100}}
 
 
 def check_special(vocab):
-    if vocab.model != "gpt2":
+    if vocab.model not in ("gpt2", "bert"):
         for t, k in zip(vocab.tokens, vocab.types):
             if k == NORMAL and BYTE_TOKEN.fullmatch(t):
                 raise Refused(f"tokenizer: {t!r} is a piece of text, GGUF's readers take it for a byte")
@@ -1709,6 +1812,7 @@ def convert(args):
     row = find_row(source.config, args.source)
     c = canonical(source.config, row)
     d = dimensions(c, row)
+    d["A"], d["P"] = source.embedder.get("dense_2_feat_out", 0), source.embedder.get("dense_3_feat_out", 0)
     if d["L"] > len(source.tensors):
         raise Refused(f"config: num_hidden_layers = {d['L']}, but there are {len(source.tensors)} tensors")
     check_fixed(c, row, d)
@@ -1749,6 +1853,10 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
         add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
         add(f"{arch}.{key}", value)
     add_config(put, extra, c, row, d)
+    for key, value in source.embedder.items():
+        put(key, value)
+    if d["Y"]:
+        w.add_token_type_count(d["Y"])
     w.add_file_type(gguf.LlamaFileType[FILE_TYPE.get(qtype.name, f"MOSTLY_{qtype.name}")])
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     if vocab:
