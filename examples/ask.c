@@ -146,9 +146,9 @@ static void answer(const args_common *c, gpt_session *s, const gpt_model *m, con
                   : gpt_chat_tokenize(m, messages, 2, &chat, NULL, 0, &n, &err);
         if (r) args_die("%s", err.msg);
         if (n + (size_t)a->n_predict <= info.n_ctx) break;
+        free(content);
         if (!k) args_die("%s: the question takes %lu tokens, the answer %d, and the context has %lu", args_name("-c"),
                          (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx);
-        free(content);
     }
     params.max_tokens = (size_t)a->n_predict;
     params.n_draft = 16;                        /* what stands in the passages comes again in answers */

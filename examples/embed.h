@@ -26,7 +26,8 @@ static inline void many_run(const args_common *c, const gpt_model *m, const gpt_
     params.work = w, params.prefix = prefix, params.n_ctx = n_ctx, params.no_logits = no_logits;
     bytes = gpt_session_bytes(m, &params);
     most = bytes ? ((size_t)MANY_MIB << 20) / bytes : 1;
-    most = most > MANY_SESSIONS ? MANY_SESSIONS : most ? most : 1;
+    if (most > MANY_SESSIONS) most = MANY_SESSIONS;
+    if (!most) most = 1;
     for (; n_session < most && n_session < n; n_session++) {
         if (gpt_session_new(&s[n_session], m, &params, &err)) args_die("%s", err.msg);
         step[n_session] = -1;
@@ -166,6 +167,10 @@ static inline char **embed_lines(const char *path, char **text, size_t *n) {
     char **line = NULL, *p = *text = args_read(path, &size), *end = p + size;
     *n = 0;
     if (size >= 4 && !memcmp(p, "GGUF", 4)) args_die("%s: a GGUF file, expected a text", path);
+    if (strlen(p) != size) {
+        for (end = p + strlen(p), size = 1; p < end; p++) size += *p == '\n';
+        args_die("%s: line %lu holds a zero byte", path, (unsigned long)size);
+    }
     while (p < end) {
         char *stop = (char *)memchr(p, '\n', (size_t)(end - p)), *next;
         if (!stop) stop = end;
@@ -174,7 +179,6 @@ static inline char **embed_lines(const char *path, char **text, size_t *n) {
         *stop = 0;
         if (*n == room) line = (char **)args_need(realloc(line, (room = room ? 2 * room : 256) * sizeof *line));
         line[(*n)++] = p;
-        if (strlen(p) != (size_t)(stop - p)) args_die("%s: line %lu holds a zero byte", path, (unsigned long)*n);
         p = next;
     }
     if (!*n) args_die("%s: the file is empty", path);
