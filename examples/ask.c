@@ -172,8 +172,10 @@ static void answer(const args_common *c, gpt_session *s, const gpt_model *m, con
     args_close_stdout();
     gpt_session_info_get(s, &info);
     if (info.finish == GPT_FINISH_LENGTH && args_chatty(c)) fprintf(stderr, "ask: the answer was cut by %s\n", args_name("-n"));
-    if (k < (size_t)a->n_passage && k < list->n) fprintf(stderr, "ask: the context has room for %lu of %d passages\n", (unsigned long)k, a->n_passage);
-    if (c->verbose) fprintf(stderr, "ask: %lu tokens read, %lu written\n", (unsigned long)info.n_prompt, (unsigned long)info.n_generated);
+    if (k < (size_t)a->n_passage && k < list->n)
+        fprintf(stderr, "ask: the context has room for %lu of %d passages\n", (unsigned long)k, a->n_passage);
+    if (c->verbose)
+        fprintf(stderr, "ask: %lu tokens read, %lu written\n", (unsigned long)info.n_prompt, (unsigned long)info.n_generated);
     free(said.text);
     free(content);
 }
@@ -228,9 +230,10 @@ int main(int argc, char **argv) {
 
     window = many_window(&finder, e);
     n_prefix = (embed.passage ? count(e, embed.passage, strlen(embed.passage)) : 0) + 8;   /* and what stands around a text */
-    if (window < n_prefix + 8) args_die("%s: a window of %lu tokens is too short", encoder ? encoder : c.model, (unsigned long)window);
+    if (window < n_prefix + 8)
+        args_die("%s: a window of %lu tokens is too short", encoder ? encoder : c.model, (unsigned long)window);
     if ((size_t)size > window - n_prefix)
-        args_die("--passage-size: expected at most %lu, what the embedding model's window holds", (unsigned long)(window - n_prefix));
+        args_die("--passage-size: expected at most %lu, as the embedding model's window has", (unsigned long)(window - n_prefix));
     if (!size) size = window - n_prefix < 160 ? (int)(window - n_prefix) : 160;
     list = cut_passages(e, line, n_line, (size_t)size);
     if (!list.n) args_die("%s: nothing but blank lines", file);

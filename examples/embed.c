@@ -47,7 +47,8 @@ static char *form_as_template(const char *form, int bos) {
     static const char *const field[] = { "{query}", "{document}" };
     static const char *const value[] = { "\" }}{{ messages[0].content }}{{ \"", "\" }}{{ messages[1].content }}{{ \"" };
     buffer b = { NULL, 0, 0 };
-    if (!strstr(form, field[0]) || !strstr(form, field[1])) args_die("--form: expected {query} and {document} in it, got '%s'", form);
+    if (!strstr(form, field[0]) || !strstr(form, field[1]))
+        args_die("--form: expected {query} and {document} in it, got '%s'", form);
     if (bos) add(&b, "{{ bos_token }}", 15);
     add(&b, "{{ \"", 4);
     while (*form) {
@@ -201,7 +202,8 @@ int main(int argc, char **argv) {
     if (!c.model) args_die("no model: -m FILE names one");
     if (vectors && (query || by_yes)) args_die("--vectors takes neither a query nor --rerank");
     if (!vectors && !query) args_die("no query: -p TEXT, or --vectors");
-    if (by_yes && (embed.pooling || embed.query || embed.passage)) args_die("--rerank takes no vectors: neither --pooling nor a prefix");
+    if (by_yes && (embed.pooling || embed.query || embed.passage))
+        args_die("--rerank takes no vectors: neither --pooling nor a prefix");
     if (!by_yes && (form || job.instruct || job.choice[0] || job.choice[1]))
         args_die("--form, --instruct, --yes and --no are for --rerank");
     if (job.instruct && form) args_die("--form and --instruct exclude each other");

@@ -39,7 +39,8 @@ static inline void many_run(const args_common *c, const gpt_model *m, const gpt_
                 gpt_session_info info;
                 gpt_session_info_get(s[k], &info);
                 if (step[k] >= 0 && info.result == GPT_MORE) break;
-                if (step[k] >= 0 && info.result) args_die("%s: text %lu: error %d", what, (unsigned long)index[k] + 1, (int)info.result);
+                if (step[k] >= 0 && info.result)
+                    args_die("%s: text %lu: error %d", what, (unsigned long)index[k] + 1, (int)info.result);
                 if (step[k] < 0) {
                     if (next == n) break;
                     index[k] = next++;
@@ -70,9 +71,9 @@ static inline size_t many_window(const args_common *c, const gpt_model *m) {
 typedef struct { const char *pooling, *query, *passage; } embed_options;
 
 #define EMBED_OPTIONS(e) \
-    { "--pooling",        ARG_TEXT, &(e).pooling, "TYPE", "rows to one vector: mean, cls, last; default: as the file says, or mean" }, \
-    { "--query-prefix",   ARG_TEXT, &(e).query,   "TEXT", "what the model wants ahead of a query: \"query: \" (E5), \"search_query: \"" }, \
-    { "--passage-prefix", ARG_TEXT, &(e).passage, "TEXT", "and ahead of a passage: \"passage: \" (E5), \"search_document: \" (nomic)" }
+    { "--pooling",        ARG_TEXT, &(e).pooling, "TYPE", "mean, cls, last; default: as the file says, or mean" }, \
+    { "--query-prefix",   ARG_TEXT, &(e).query,   "TEXT", "stands ahead of a query: \"query: \" (E5), \"search_query: \"" }, \
+    { "--passage-prefix", ARG_TEXT, &(e).passage, "TEXT", "and of a passage: \"passage: \" (E5), \"search_document: \"" }
 
 static inline gpt_pool embed_pool(const embed_options *e, const gpt_model *m) {
     static const char *const names[] = { "mean", "cls", "last" };
