@@ -13,7 +13,7 @@ static const char about[] =
     "Cuts FILE into passages at the ends of its paragraphs or lines, finds those nearest to QUESTION by the vectors of\n"
     "EMBEDDING_MODEL, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one. Below the\n"
     "answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the question, and whether\n"
-    "the answer cites it, as [1]. The answer is the likeliest text. Without -p: one question a line, from stdin.\n"
+    "the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle. Without -p: a question a line, from stdin.\n"
     "What a small model answers is often wrong. The lines tell.";
 
 static const char instruction[] =
@@ -108,11 +108,17 @@ static char *compose(const passages *list, const embed_hit *hit, size_t n, const
     return b.text;
 }
 
+/* The answer ends where its last bytes have been there before: small models do not find out of a circle. */
+enum { REPEAT = 48 };
 static int print(void *user, const char *text, size_t n) {
     buffer *answer = (buffer *)user;
     while (!answer->n && n && *text == ' ') text++, n--;
     add(answer, text, n);
-    return args_print(text, n);
+    args_print(text, n);
+    for (size_t i = 0; i + REPEAT < answer->n; i++) {
+        if (!memcmp(answer->text + i, answer->text + answer->n - REPEAT, REPEAT)) return 1;
+    }
+    return 0;
 }
 static int ignore(void *user, const char *text, size_t n) { (void)user; (void)text; (void)n; return 0; }
 
@@ -172,6 +178,7 @@ static void answer(const args_common *c, gpt_session *s, const gpt_model *m, con
     args_close_stdout();
     gpt_session_info_get(s, &info);
     if (info.finish == GPT_FINISH_LENGTH && args_chatty(c)) fprintf(stderr, "ask: the answer was cut by %s\n", args_name("-n"));
+    if (info.finish == GPT_FINISH_HOST && args_chatty(c)) fprintf(stderr, "ask: the answer was cut as it repeats itself\n");
     if (k < (size_t)a->n_passage && k < list->n)
         fprintf(stderr, "ask: the context has room for %lu of %d passages\n", (unsigned long)k, a->n_passage);
     if (c->verbose)
