@@ -251,9 +251,9 @@ int main(int argc, char **argv) {
     if (args_chatty(&c)) fprintf(stderr, "%lu passages of %lu lines\n", (unsigned long)list.n, (unsigned long)n_line);
 
     for (;;) {
+        static float *q;                        /* static: still known when an error ends the program */
+        static embed_hit *hit;
         const char *asks;
-        float *q;
-        embed_hit *hit;
         signal(SIGINT, SIG_DFL);
         asked = question ? NULL : line_read("> ", "");
         if (!question && !asked) break;
