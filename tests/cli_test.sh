@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate"
+programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate embed ask"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -54,7 +54,13 @@ for p in $programs; do
     like  "$p --version" '^[0-9]+\.[0-9]+\.[0-9]+$' "$out"
     fails "$p, unknown option" "^$p: unknown option '--nonsense'" $p --nonsense
     fails "$p, no value" "^$p: -m: needs a value" $p -m
-    text="-p 1"; case $p in chat | npc) text= ;; classify) text=$tmp/pets.tsv ;; evaluate) text="-f tests/golden/evaluate.tsv" ;; esac
+    text="-p 1"
+    case $p in
+        chat | npc) text= ;;
+        classify) text=$tmp/pets.tsv ;;
+        evaluate) text="-f tests/golden/evaluate.tsv" ;;
+        embed | ask) text="-p 1 -f Makefile" ;;
+    esac
     fails "$p, no such file" "^$p: .*$tmp/none.gguf" $p -m "$tmp/none.gguf" $text
     fails "$p, no model" "^$p: no model" $p $text
     printf 'not a model at all, but long enough to be read as one\n' >"$tmp/bad.gguf"
@@ -589,6 +595,87 @@ fails "chat without an assistant turn" '^chat: --assistant-turn TEXT is needed' 
 fails "chat, a turn without {text}" '^chat: user: expected' chat -m "$model" --user-turn x --assistant-turn "{text}"
 printf '/load\n/save \n' | talk >"$tmp/out"
 same "chat: /load and /save without a name" "/load needs a file|/save needs a file|" "$(tr '\n' '|' <"$tmp/err")"
+
+# ---- embed
+printf 'The cat sat on the mat.\n\nA dragon has wings and breathes fire.\r\nBirds sing.\nTim likes his red ball.' >"$tmp/lines"
+tab=$(printf '\t')
+works "embed" embed -m "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire."
+same  "embed: the lines that are not blank" 4 "$(wc -l <"$tmp/out" | tr -d ' ')"
+same  "embed: the same line is the first" "1.0000${tab}3${tab}A dragon has wings and breathes fire." "$(head -n 1 "$tmp/out")"
+same  "embed: best first" "$(cut -f 1 "$tmp/out")" "$(cut -f 1 "$tmp/out" | sort -rn)"
+first=$out
+for option in "-t 1" "-t 3" "-b 3" "--kernels ref" "-n 0" "--pooling mean"; do
+    works "embed $option" embed -m "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire." $option
+    same  "embed $option: the same" "$first" "$out"
+done
+for pooling in cls last; do
+    works "embed --pooling $pooling" embed -m "$model" -f "$tmp/lines" -p "Birds sing." -n 1 --pooling $pooling --query-prefix "> " --passage-prefix "> "
+    like  "embed --pooling $pooling" "^1.0000$tab[1-5]$tab" "$out"      # cls of a causal model: of its first token alone
+done
+works "embed --vectors" embed -m "$model" --vectors -f "$tmp/lines"
+same  "embed --vectors: numbers of each line" "160 0 160 160 160 " "$(awk '{ printf "%s ", NF }' "$tmp/out")"
+same  "embed --vectors: of length 1" "1.00000 1.00000 1.00000 1.00000 " \
+      "$(awk 'NF { s = 0; for (i = 1; i <= NF; i++) s += $i * $i; printf "%.5f ", s }' "$tmp/out")"
+run   embed -m "$model" -f "$tmp/lines" -p "Birds sing." -c 4 -n 1
+same  "embed, long lines: exit status" 0 $status
+same  "embed, long lines: says so" "embed: 4 lines are longer than the model's window, of which the beginning counts" "$err"
+works "embed --rerank" embed -m "$model" -f "$tmp/lines" -p "dragons" --rerank
+same  "embed --rerank: a line each" 4 "$(wc -l <"$tmp/out" | tr -d ' ')"
+like  "embed --rerank: probabilities" "^[01]\.[0-9]{4}$tab[1-5]$tab" "$(head -n 1 "$tmp/out")"
+first=$out
+for option in "-t 1" "-b 3" "--kernels ref"; do
+    works "embed --rerank $option" embed -m "$model" -f "$tmp/lines" -p "dragons" --rerank $option
+    same  "embed --rerank $option: the same" "$first" "$out"
+done
+printf 'Birds sing.\n' >"$tmp/line"
+works "embed --rerank of one line" embed -m "$model" -f "$tmp/line" -p "dragons" --rerank
+same  "embed --rerank of one line: its score among all" "$(printf '%s\n' "$first" | grep Birds | cut -f 1)" "$(printf '%s\n' "$out" | cut -f 1)"
+plain='Query: {query}\nDocument: {document}\nDoes the document answer the query? Say yes or no.\nAnswer:'
+works "embed --form" embed -m "$model" -f "$tmp/lines" -p "dragons" --rerank --form "$plain" --yes " yes" --no " no"
+same  "embed --form: the plain one by hand" "$first" "$out"
+works "embed --yes and --no the other way" embed -m "$model" -f "$tmp/line" -p "dragons" --rerank --yes " no" --no " yes"
+same  "embed --yes and --no the other way: what is left to 1" 10000 \
+      "$(printf '%s\n' "$first" "$out" | awk '/Birds/ { s += 10000 * $1 } END { print int(s + 0.5) }')"
+printf 'a\000b\n' >"$tmp/zero.txt"
+: >"$tmp/empty"
+printf '\n \n' >"$tmp/blank"
+fails "embed, no query" "^embed: no query" embed -m "$model" -f "$tmp/lines"
+fails "embed, vectors of a query" "^embed: --vectors takes neither" embed -m "$model" -f "$tmp/lines" -p x --vectors
+fails "embed, a form alone" "^embed: --form, --instruct, --yes and --no are for --rerank" embed -m "$model" -f "$tmp/lines" -p x --form y
+fails "embed, a form without {document}" "^embed: --form: expected \{query\} and \{document\}" embed -m "$model" -f "$tmp/lines" -p x --rerank --form "{query}"
+fails "embed, no such pooling" "^embed: --pooling: expected mean, cls or last, got 'max'" embed -m "$model" -f "$tmp/lines" -p x --pooling max
+fails "embed, a zero byte" "^embed: $tmp/zero.txt: line 1 holds a zero byte" embed -m "$model" -f "$tmp/zero.txt" -p x
+fails "embed, an empty file" "^embed: $tmp/empty: the file is empty" embed -m "$model" -f "$tmp/empty" -p x
+fails "embed, a model for a text" "^embed: $model: a GGUF file, expected a text" embed -m "$model" -f "$model" -p x
+fails "embed, a question too long" "^embed: -c: the question takes" embed -m "$model" -f "$tmp/lines" -p x --rerank -c 70
+
+# ---- ask
+works "ask" ask -m "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire." --passage-size 12 -n 8 -k 2
+same  "ask: an answer and two passages" 3 "$(wc -l <"$tmp/out" | tr -d ' ')"
+like  "ask: the nearest passage first" '^\[1\] line 3, 0\.[0-9]{4}' "$out"
+first=$out
+works "ask -e" ask -m "$model" -e "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire." --passage-size 12 -n 8 -k 2
+same  "ask -e: the model itself" "$first" "$out"
+printf 'A dragon has wings and breathes fire.\n\nBirds sing.\n' | "$bin/ask" -m "$model" -f "$tmp/lines" --passage-size 12 -n 8 -k 2 >"$tmp/out" 2>"$tmp/err"
+same  "ask, two questions: exit status" 0 $?
+same  "ask, two questions: the first as alone" "$first" "$(head -n 3 "$tmp/out")"
+same  "ask, two questions: two answers" 6 "$(wc -l <"$tmp/out" | tr -d ' ')"
+works "ask --show" ask -m "$model" -f "$tmp/lines" -p "Who?" -n 4 -k 1 --show
+like  "ask --show: all of a short text" '^\[1\] lines 1-5, ' "$out"
+like  "ask --show: the text" '^Tim likes his red ball\.$' "$out"
+awk 'BEGIN { for (i = 0; i < 300; i++) printf "word%d and ", i; print "end." }' >"$tmp/long"
+works "ask, one long line" ask -m "$model" -f "$tmp/long" -p "Which end?" -n 4 -k 2 --passage-size 40
+like  "ask, one long line: its pieces" '^\[2\] line 1, ' "$out"
+run   ask -m "$model" -f "$tmp/long" -p "Which end?" -n 100 -k 3 --passage-size 90 
+same  "ask, a small context: exit status" 0 $status
+like  "ask, a small context: says so" 'the context has room for [01] of 3 passages' "$err"
+fails "ask, no text" "^ask: no text: -f" ask -m "$model" -p x
+fails "ask, an empty question" "^ask: -p: the question is empty" ask -m "$model" -f "$tmp/lines" -p " "
+fails "ask, stdin twice" "^ask: -f - needs -p" ask -m "$model" -f -
+fails "ask, blank lines" "^ask: $tmp/blank: nothing but blank lines" ask -m "$model" -f "$tmp/blank" -p x
+fails "ask, a question too long" "^ask: -c: the question takes" ask -m "$model" -f "$tmp/lines" -p x -c 64
+fails "ask, passages too long" "^ask: --passage-size: expected at most" ask -m "$model" -f "$tmp/lines" -p x --passage-size 5000
+fails "ask, no such embedding model" "^ask: $tmp/none.gguf" ask -m "$model" -e "$tmp/none.gguf" -f "$tmp/lines" -p x
 
 # ---- naive
 works "naive" naive -m "$model"

@@ -1,0 +1,278 @@
+/* Questions over a text file: the vectors of an embedding model find the passages that are nearest to the question, a language
+ * model reads these and answers, and the numbers of their lines say where to look it up. */
+#ifndef GPT_LINKED
+#define GPT_IMPLEMENTATION
+#endif
+#include "../gpt.h"
+#include "args.h"
+#include "embed.h"
+#include "line.h"
+
+static const char about[] =
+    "usage: ask -m MODEL [-e EMBEDDING_MODEL] -f FILE [-p QUESTION]\n\n"
+    "Cuts FILE into passages at the ends of its paragraphs or lines, finds those nearest to QUESTION by the vectors of\n"
+    "EMBEDDING_MODEL, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one. Below the\n"
+    "answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the question, and whether\n"
+    "the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle. Without -p: a question a line, from stdin.\n"
+    "What a small model answers is often wrong. The lines tell.";
+
+static const char instruction[] =
+    "Answer the question from the passages alone, in one or two sentences, and cite the number of the passage that says it, "
+    "such as [1]. If no passage says it, answer that the text does not say.";
+
+typedef struct { char *text; size_t first, last; } passage;     /* lines of the file, from 1 */
+typedef struct { passage *item; size_t n, room; } passages;
+typedef struct { char *text; size_t n, room; } buffer;
+
+static void add(buffer *b, const char *text, size_t n) {
+    if (b->n + n + 1 > b->room) b->text = (char *)args_need(realloc(b->text, b->room = 2 * (b->n + n + 1)));
+    if (n) memcpy(b->text + b->n, text, n);
+    b->text[b->n += n] = 0;
+}
+
+static size_t count(const gpt_model *m, const char *text, size_t n_text) {
+    size_t n;
+    gpt_error err;
+    if (gpt_tokenize(m, text, n_text, GPT_TOKENIZE_CONTINUE, NULL, 0, &n, &err)) args_die("%s", err.msg);
+    return n;
+}
+
+/* What is gathered becomes a passage, if it is more than blanks. */
+static void end_passage(passages *list, buffer *b, size_t first, size_t last) {
+    passage p = { NULL, 0, 0 };
+    if (!b->n) return;
+    while (b->n && strchr("\n ", b->text[b->n - 1])) b->n--;
+    b->text[b->n] = 0;
+    p.text = b->text, p.first = first, p.last = last;
+    memset(b, 0, sizeof *b);
+    if (embed_blank(p.text)) { free(p.text); return; }
+    if (list->n == list->room)
+        list->item = (passage *)args_need(realloc(list->item, (list->room = list->room ? 2 * list->room : 64) * sizeof p));
+    list->item[list->n++] = p;
+}
+
+/* How many bytes of the text are at most `most` tokens, about: n, or less if it has more. *tokens: of these. */
+static size_t fitting(const gpt_model *m, const char *text, size_t n, size_t most, size_t *tokens) {
+    size_t k = n < 8 * most ? n : 8 * most;
+    while ((*tokens = count(m, text, k) + 1) > most && k > 1) k -= k / 8 + 1;
+    return k;
+}
+
+/* Passages of at most `most` tokens of m. They end at a blank line once they are half full, else where the next line would be
+ * too much; a line that alone is too long is cut at blanks. */
+static passages cut_passages(const gpt_model *m, char **line, size_t n_line, size_t most) {
+    passages list = { NULL, 0, 0 };
+    buffer b = { NULL, 0, 0 };
+    size_t used = 0, first = 1, last = 0, i;
+    for (i = 0; i < n_line; i++) {
+        const char *p = line[i];
+        size_t n = strlen(p), tokens, k;
+        if (embed_blank(p)) {
+            if (2 * used >= most) { end_passage(&list, &b, first, last); used = 0; }
+            else if (b.n) add(&b, "\n", 1);
+            continue;
+        }
+        while ((k = fitting(m, p, n, most, &tokens)) < n) {
+            end_passage(&list, &b, first, last);
+            for (size_t at = k; at > k / 2; at--) if (p[at] == ' ') { k = at; break; }
+            while (k < n && ((unsigned char)p[k] & 0xC0) == 0x80) k++;
+            add(&b, p, k);
+            end_passage(&list, &b, i + 1, i + 1);
+            p += k, n -= k, used = 0;
+        }
+        if (used + tokens > most) { end_passage(&list, &b, first, last); used = 0; }
+        if (!b.n) first = i + 1;
+        add(&b, p, n);
+        add(&b, "\n", 1);
+        used += tokens, last = i + 1;
+    }
+    end_passage(&list, &b, first, last);
+    free(b.text);
+    return list;
+}
+
+/* The content of the question to the model, for the caller to free; plain: with the instruction, for a model without chats. */
+static char *compose(const passages *list, const embed_hit *hit, size_t n, const char *question, int plain) {
+    buffer b = { NULL, 0, 0 };
+    char mark[32];
+    if (plain) add(&b, instruction, strlen(instruction)), add(&b, "\n\n", 2);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(mark, sizeof mark, "[%lu] ", (unsigned long)i + 1);
+        add(&b, mark, strlen(mark));
+        add(&b, list->item[hit[i].index].text, strlen(list->item[hit[i].index].text));
+        add(&b, "\n\n", 2);
+    }
+    add(&b, "Question: ", 10);
+    add(&b, question, strlen(question));
+    if (plain) add(&b, "\nAnswer:", 8);
+    return b.text;
+}
+
+/* The answer ends where its last bytes have been there before: small models do not find out of a circle. */
+enum { REPEAT = 48 };
+static int print(void *user, const char *text, size_t n) {
+    buffer *answer = (buffer *)user;
+    while (!answer->n && n && *text == ' ') text++, n--;
+    add(answer, text, n);
+    args_print(text, n);
+    for (size_t i = 0; i + REPEAT < answer->n; i++) {
+        if (!memcmp(answer->text + i, answer->text + answer->n - REPEAT, REPEAT)) return 1;
+    }
+    return 0;
+}
+static int ignore(void *user, const char *text, size_t n) { (void)user; (void)text; (void)n; return 0; }
+
+typedef struct { int n_passage, n_predict, show; const char *family; } asking;
+
+static void answer(const args_common *c, gpt_session *s, const gpt_model *m, const passages *list, const embed_hit *hit,
+                   const asking *a, const char *question) {
+    static const char *const stop[] = { "\n" };
+    gpt_message messages[2] = { { "system", instruction, NULL }, { "user", "", NULL } };
+    gpt_generate_params params;
+    gpt_chat_params chat;
+    gpt_session_info info;
+    gpt_model_info model;
+    gpt_error err;
+    gpt_result r = GPT_OK;
+    buffer said = { NULL, 0, 0 };
+    char *content, mark[32];
+    size_t k = (size_t)a->n_passage, n = 0, i;
+    int plain;
+    memset(&chat, 0, sizeof chat);
+    memset(&params, 0, sizeof params);
+    gpt_model_info_get(m, &model);
+    gpt_session_info_get(s, &info);
+    chat.family = a->family;
+    plain = !chat.family && !*model.chat_template;
+    if (k > list->n) k = list->n;
+    for (;; k--) {                              /* as many passages as leave room for the answer */
+        content = compose(list, hit, k, question, plain);
+        messages[1].content = content;
+        r = plain ? gpt_tokenize(m, content, strlen(content), GPT_TOKENIZE_BOS, NULL, 0, &n, &err)
+                  : gpt_chat_tokenize(m, messages, 2, &chat, NULL, 0, &n, &err);
+        if (r) args_die("%s", err.msg);
+        if (n + (size_t)a->n_predict <= info.n_ctx) break;
+        free(content);
+        if (!k) args_die("%s: the question takes %lu tokens, the answer %d, and the context has %lu", args_name("-c"),
+                         (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx);
+    }
+    params.max_tokens = (size_t)a->n_predict;
+    params.n_draft = 16;                        /* what stands in the passages comes again in answers */
+    params.think = ignore;
+    if (plain) {
+        params.stop = stop, params.n_stop = 1;
+        gpt_session_reset(s);
+        r = gpt_generate(s, content, &params, print, &said, &err);
+    } else r = gpt_chat(s, messages, 2, &chat, &params, print, &said, &err);
+    if (args_stopped) args_interrupted("answering", "");
+    if (r) args_die("%s", err.msg);
+    puts("");
+    for (i = 0; i < k; i++) {
+        const passage *p = &list->item[hit[i].index];
+        snprintf(mark, sizeof mark, "[%lu]", (unsigned long)i + 1);
+        printf("%s line%s %lu", mark, p->last > p->first ? "s" : "", (unsigned long)p->first);
+        if (p->last > p->first) printf("-%lu", (unsigned long)p->last);
+        printf(", %.4f%s\n", hit[i].score, said.text && strstr(said.text, mark) ? ", cited" : "");
+        if (a->show) printf("%s\n", p->text);
+    }
+    args_close_stdout();
+    gpt_session_info_get(s, &info);
+    if (info.finish == GPT_FINISH_LENGTH && args_chatty(c)) fprintf(stderr, "ask: the answer was cut by %s\n", args_name("-n"));
+    if (info.finish == GPT_FINISH_HOST && args_chatty(c)) fprintf(stderr, "ask: the answer was cut as it repeats itself\n");
+    if (k < (size_t)a->n_passage && k < list->n)
+        fprintf(stderr, "ask: the context has room for %lu of %d passages\n", (unsigned long)k, a->n_passage);
+    if (c->verbose)
+        fprintf(stderr, "ask: %lu tokens read, %lu written\n", (unsigned long)info.n_prompt, (unsigned long)info.n_generated);
+    free(said.text);
+    free(content);
+}
+
+int main(int argc, char **argv) {
+    args_common c = { 0 }, finder;
+    embed_options embed = { 0 };
+    asking a = { 3, 160, 0, NULL };
+    const char *question = NULL, *file = NULL, *encoder = NULL;
+    int size = 0;
+    const arg table[] = {
+        ARGS_COMMON(c),
+        { "-e, --embedding-model", ARG_TEXT, &encoder, "FILE", "the embedding model; default: the model itself" },
+        { "-f, --file",      ARG_TEXT,  &file,        "FILE", "the text" },
+        { "-p, --prompt",    ARG_TEXT,  &question,    "QUESTION", "the question; none: read from stdin, one a line" },
+        { "-n, --predict, --n-predict", ARG_COUNT, &a.n_predict, "N", "tokens of an answer at most (160)" },
+        { "-k, --passages",  ARG_COUNT, &a.n_passage, "K",    "passages that the model is given, if they fit (3)" },
+        { "--passage-size",  ARG_COUNT, &size,        "N",    "tokens of a passage at most; 0 = 160, or the window if it is less" },
+        { "--show",          ARG_FLAG,  &a.show,      "",     "print the passages too" },
+        { "--chat-template, --template", ARG_TEXT, &a.family, "NAME", "chat template family; default: the file's template" },
+        EMBED_OPTIONS(embed),
+        { NULL, ARG_FLAG, NULL, NULL, NULL }
+    };
+    gpt_session_params session;
+    gpt_session *s;
+    gpt_model *m, *e;
+    gpt_model_info info;
+    gpt_error err;
+    passages list;
+    const char **part;
+    char *text, **line, *asked;
+    float *vectors;
+    size_t n_line, window, n_prefix, i;
+
+    args_parse(argc, argv, "ask", table, about);
+    if (!c.model) args_die("no model: -m FILE names one");
+    if (!file) args_die("no text: -f FILE names one");
+    if (a.n_predict < 1) args_die("%s: expected 1 or more, got 0", args_name("-n"));
+    if (a.n_passage < 1) args_die("%s: expected 1 or more, got 0", args_name("-k"));
+    if (question && embed_blank(question)) args_die("%s: the question is empty", args_name("-p"));
+    if (!question && !strcmp(file, "-")) args_die("-f - needs -p: stdin cannot be both the text and the questions");
+    line = embed_lines(file, &text, &n_line);
+    signal(SIGINT, args_on_interrupt);
+    m = e = args_load(&c, 0);
+    finder = c;
+    if (encoder) {                              /* -c, -b and --pre are the model's */
+        finder.model = encoder, finder.pre = NULL, finder.context = finder.batch = 0;
+        e = args_load(&finder, 0);
+    }
+    session = args_session(&c);
+    if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
+
+    window = many_window(&finder, e);
+    n_prefix = (embed.passage ? count(e, embed.passage, strlen(embed.passage)) : 0) + 8;   /* and what stands around a text */
+    if (window < n_prefix + 8)
+        args_die("%s: a window of %lu tokens is too short", encoder ? encoder : c.model, (unsigned long)window);
+    if ((size_t)size > window - n_prefix)
+        args_die("--passage-size: expected at most %lu, as the embedding model's window has", (unsigned long)(window - n_prefix));
+    if (!size) size = window - n_prefix < 160 ? (int)(window - n_prefix) : 160;
+    list = cut_passages(e, line, n_line, (size_t)size);
+    if (!list.n) args_die("%s: nothing but blank lines", file);
+    part = (const char **)args_need(malloc(list.n * sizeof *part));
+    for (i = 0; i < list.n; i++) part[i] = list.item[i].text;
+    vectors = embed_texts(&finder, e, &embed, embed.passage, part, list.n, NULL);
+    gpt_model_info_get(e, &info);
+    if (args_chatty(&c)) fprintf(stderr, "%lu passages of %lu lines\n", (unsigned long)list.n, (unsigned long)n_line);
+
+    for (;;) {
+        static float *q;                        /* static: still known when an error ends the program */
+        static embed_hit *hit;
+        const char *asks;
+        signal(SIGINT, SIG_DFL);
+        asked = question ? NULL : line_read("> ", "");
+        if (!question && !asked) break;
+        asks = question ? question : asked;
+        if (!embed_blank(asks)) {
+            signal(SIGINT, args_on_interrupt);
+            q = embed_texts(&finder, e, &embed, embed.query, &asks, 1, NULL);
+            hit = embed_rank(q, vectors, list.n, info.n_embd);
+            answer(&c, s, m, &list, hit, &a, asks);
+            free(q), free(hit);
+        }
+        free(asked);
+        if (question) break;
+    }
+    args_close_stdout();
+    for (i = 0; i < list.n; i++) free(list.item[i].text);
+    free(list.item), free(part), free(vectors), free(line), free(text);
+    gpt_session_free(s);
+    if (e != m) gpt_model_free(e);
+    gpt_model_free(m);
+    return 0;
+}
