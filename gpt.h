@@ -2838,7 +2838,7 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
  *               where isum = sum (q - zero) * xq, exact
  *               then, with minima, for each h:  acc = acc - m[h] * xs[h]
  *   float       acc = acc + (((0 + w0*x0) + w1*x1) + ...)        over up to 32 columns
- * and at the end out = acc, or acc + bias, or what an adapter adds: out = acc * adds + out.
+ * and at the end out = acc, or acc + bias.
  */
 
 /* 32 columns of one row of activations: x = q * d. A cache line, so that a kernel streams it. */
@@ -2863,9 +2863,9 @@ typedef struct gpti_matmul {
     size_t ld_out;            /* floats between rows of out */
     const float *bias;        /* [n_row] or NULL */
     int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead */
-    float adds;               /* not 0: out = out + adds * sums; bias is then in out too */
-    const struct gpti_linear *lin;  /* for adapters: whose product it is, */
-    uint32_t expert, group;         /* which expert's, and the group whose adapter it is of, or 0 */
+    const struct gpti_linear *lin;  /* for adapters: whose product it is, and which expert's; */
+    uint32_t expert, group;         /* the group whose adapter it is of, or 0; */
+    float adds;                     /* not 0: out = out + sums * adds, by gpti_add_low */
 } gpti_matmul;
 
 #define GPTI_CACHED (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
@@ -3003,11 +3003,7 @@ static void gpti_matmul_store(const gpti_matmul *job, size_t panel, size_t t0, s
         if (job->bias == NULL && n_row == GPTI_PANEL) memcpy(out, acc, GPTI_PANEL * sizeof *out);
         else if (job->bias == NULL) memcpy(out, acc, n_row * sizeof *out);
         else {
-            if (job->adds == 0.0f) for (r = 0; r < GPTI_PANEL; r++) sum[r] = acc[r] + bias[r];
-            else {
-                memcpy(bias, out, n_row * sizeof *bias);
-                for (r = 0; r < GPTI_PANEL; r++) sum[r] = acc[r] * job->adds + bias[r];
-            }
+            for (r = 0; r < GPTI_PANEL; r++) sum[r] = acc[r] + bias[r];
             if (n_row == GPTI_PANEL) memcpy(out, sum, sizeof sum);
             else memcpy(out, sum, n_row * sizeof *out);
         }
@@ -7326,12 +7322,31 @@ static void gpti_add_product(gpt_work *w, const gpti_linear *lin, const float *x
     gpti_add_job(w, lin, 0, x, ld_x, out, ld_out, w->n_row, NULL, NULL);
 }
 
+/* What an adapter adds: panels [begin, end) of job, 16 tokens at a time */
+static void gpti_add_low(const gpt_work *w, const gpti_matmul *job, size_t begin, size_t end, gpti_scratch *scratch) {
+    float sum[16][GPTI_PANEL];
+    gpti_matmul j = *job;
+    size_t t, k, r;
+    j.out = sum[0]; j.ld_out = GPTI_PANEL; j.out_row = NULL; j.bias = NULL;
+    for (; begin < end; begin++) for (t = 0; t < job->n_tok; t += j.n_tok) {
+        j.n_tok = gpti_min(job->n_tok - t, 16); j.x = job->x + t * job->ld_x;
+        j.w.n_row = gpti_min(job->w.n_row - begin * GPTI_PANEL, GPTI_PANEL);
+        j.w.data = job->w.data + begin * GPTI_PANEL * gpti_row_bytes(j.w.fmt, j.w.n_col);
+        w->m->kern.matmul(&j, 0, 1, scratch);
+        for (k = 0; k < j.n_tok; k++) {
+            float *out = job->out + job->out_row[t + k] * job->ld_out + begin * GPTI_PANEL;
+            for (r = 0; r < j.w.n_row; r++) out[r] = out[r] + sum[k][r] * job->adds;
+        }
+    }
+}
+
 static void gpti_run_jobs(gpt_work *w, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < w->n_job && first < u->end; i++) {
         size_t n = gpti_n_panel(w->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
         size_t e = gpti_min(u->end - first, n);
-        if (b < e && w->job[i].n_tok) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
+        if (b < e && w->job[i].adds != 0.0f) gpti_add_low(w, &w->job[i], b, e, u->scratch);
+        else if (b < e && w->job[i].n_tok) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
         first += n;
     }
 }
@@ -7351,6 +7366,7 @@ static void gpti_add_adapters(gpt_work *w) {
     gpti_matmul *a = w->job + n, *const adds = w->job + 2 * (size_t)w->m->hp.n_expert + 4 + most, *b = adds;
     size_t i, k, m, used = 0;
     uint32_t g;
+    if (w->stage[w->cursor.stage].run != gpti_run_jobs) return;
     for (i = 0; i < n; i++) for (g = 1; g <= w->n_group; g++) {
         const gpti_matmul *j = &w->job[i];
         const gpt_session *s = NULL, *owner;
@@ -7368,7 +7384,7 @@ static void gpti_add_adapters(gpt_work *w) {
         a->w = p->a.w; a->w.data += j->expert * p->a.stride; a->bias = NULL;
         a->in_row = in; a->out_row = NULL; a->out = w->low + used * w->n_rank; a->ld_out = p->a.w.n_row;
         b->w = p->b.w; b->w.data += j->expert * p->b.stride; b->adds = p->factor * s->params.adapter_scale;
-        b->x = a->out; b->ld_x = a->ld_out; b->in_row = NULL; b->out_row = out; b->bias = b->out + out[0] * b->ld_out;
+        b->x = a->out; b->ld_x = a->ld_out; b->in_row = NULL; b->out_row = out;
         w->cursor.n_unit += gpti_n_panel(a->w.n_row);
         a++; b++; used += m;
     }
@@ -7381,12 +7397,14 @@ static void gpti_add_adapters(gpt_work *w) {
 /* The same for a token's row x [D] of the table, row t of the pass */
 static void gpti_adapt_embd(gpt_work *w, const gpt_session *s, size_t t, gpti_scratch *scratch) {
     const gpti_lora *p = gpti_lora_of(s->params.adapter, &w->m->embd);
+    const uint32_t row = (uint32_t)t;
     gpti_matmul j;
     memset(&j, 0, sizeof j);
     if (!p || (j.adds = p->factor * s->params.adapter_scale) == 0.0f) return;
-    j.w = p->b.w; j.n_tok = 1; j.x = w->low + t * w->n_rank; j.out = w->x + t * w->m->hp.d_model; j.bias = j.out;
+    j.w = p->b.w; j.n_tok = 1; j.x = w->low + t * w->n_rank;
+    j.out = w->x; j.ld_out = w->m->hp.d_model; j.out_row = &row;
     gpti_matrix_row(&p->a.w, (size_t)s->token[w->row[t].position], w->low + t * w->n_rank, scratch);
-    w->m->kern.matmul(&j, 0, gpti_n_panel(j.w.n_row), scratch);
+    gpti_add_low(w, &j, 0, gpti_n_panel(j.w.n_row), scratch);
 }
 
 /* s comes into the pass that begins: with which group? */
@@ -8071,7 +8089,7 @@ static void gpti_run_slice(gpt_work *w) {
 static void gpti_begin_stage(gpt_work *w) {
     w->n_job = w->cursor.n_unit = w->fence = 0; w->few = 1;
     w->stage[w->cursor.stage].begin(w);
-    if (w->n_group && w->stage[w->cursor.stage].run == gpti_run_jobs) gpti_add_adapters(w);
+    if (w->n_group) gpti_add_adapters(w);
 }
 
 /* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */

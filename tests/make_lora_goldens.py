@@ -92,14 +92,14 @@ def llama_cpp(name, folder, base, path, toy, tokens, logits):
             words.append("its converter writes the same tensors" if same else "its converter's tensors differ: " +
                          ", ".join(sorted(a.keys() ^ b.keys())[:3] or [n for n in a if not alike(a[n], b[n])][:3]))
             os.unlink(theirs)
-    if name not in ("tied_out", "tied_both"):       # it crashes on these
+    if name not in ("tied_out", "tied_both"):       # it does not know of these heads
         code = ("import sys, json, numpy as np, llama_cpp as l; m, a, t = sys.argv[1:]; t = json.loads(t); "
                 "x = l.Llama(m, lora_path=a, logits_all=True, n_ctx=128, n_batch=128, verbose=False); x.eval(t); "
                 "np.save(sys.stdout.buffer, np.array(x.scores[:len(t)]))")
         done = subprocess.run([sys.executable, "-c", code, os.path.join(mg.OUT, toy + ".gguf"), path,
                                json.dumps(tokens)], capture_output=True)
         if done.returncode:
-            words.append("llama-cpp-python does not load it: " + done.stderr.decode().strip().splitlines()[-1][:90])
+            words.append("llama-cpp-python crashes")
         else:
             import io
             x = np.load(io.BytesIO(done.stdout))
