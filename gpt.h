@@ -6624,7 +6624,7 @@ static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float al
 }
 
 static gpt_result gpti_load_adapter(gpti_loader *ld, gpt_adapter *a) {
-    static const char *const keys[] = { "general.type", "adapter.type", "general.architecture" };
+    static const char keys[3][24] = { "general.type", "adapter.type", "general.architecture" };
     const char *const want[] = { "adapter", "lora", ld->m->text[2] };
     gpti_str has;
     float alpha = 0.0f;
