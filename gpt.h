@@ -6531,7 +6531,7 @@ typedef struct gpti_lora {          /* y += factor B (A x) */
 
 struct gpt_adapter {
     const gpt_model *m;
-    gpti_lora *pair;                /* [n_pair] by address of what they belong to */
+    gpti_lora *pair;                /* [n_pair] */
     size_t     n_pair;
     void      *weights;
     uint32_t   n_rank;              /* the largest, */
@@ -6539,19 +6539,10 @@ struct gpt_adapter {
     uint64_t   digest;              /* of names and numbers */
 };
 
-static int gpti_lora_cmp(const void *a, const void *b, const void *ctx) {
-    const uintptr_t x = (uintptr_t)((const gpti_lora *)a)->of, y = (uintptr_t)((const gpti_lora *)b)->of;
-    (void)ctx;
-    return (x > y) - (x < y);
-}
 static const gpti_lora *gpti_lora_of(const gpt_adapter *a, const gpti_linear *lin) {
-    size_t lo = 0, hi = a->n_pair;
-    while (lo < hi) {
-        const size_t i = lo + (hi - lo) / 2;
-        if (a->pair[i].of == lin) return &a->pair[i];
-        if ((uintptr_t)a->pair[i].of < (uintptr_t)lin) lo = i + 1; else hi = i;
-    }
-    return NULL;
+    size_t i = 0;
+    while (i < a->n_pair && a->pair[i].of != lin) i++;
+    return i < a->n_pair ? &a->pair[i] : NULL;
 }
 
 /* One of a pair's tensors, its extents checked; a measuring arena only counts. */
@@ -6648,7 +6639,6 @@ static gpt_result gpti_load_adapter(gpti_loader *ld, gpt_adapter *a) {
     ld->arena.base = (unsigned char *)gpti_align(a->weights, 64); ld->arena.used = a->n_pair = 0;
     a->digest = gpti_f32_bits(alpha);
     for (i = 0; i < ld->g.n_tensor; i++) GPTI_TRY(gpti_load_lora(ld, &ld->g.tensor[i], alpha, a));
-    gpti_sort(a->pair, a->n_pair, sizeof *a->pair, gpti_lora_cmp, NULL);
     return GPT_OK;
 }
 
