@@ -6,6 +6,7 @@
 #include "bounds.h"
 #include "test.h"
 #include "gguf_builder.h"
+#include "adapter.h"
 
 #include <math.h>
 
@@ -20,12 +21,6 @@ static void *heap_alloc(void *user, size_t n) {
     return p;
 }
 static void heap_free(void *user, void *p) { ((heap *)user)->live--; free(p); }
-
-static uint32_t seed = 1;
-static float random_number(void) {                         /* between -1 and 1 */
-    seed = seed * 1664525u + 1013904223u;
-    return (float)(int32_t)seed / 2147483648.0f;
-}
 
 static gpt_model *load_bytes(const void *data, size_t size, const char *kernels, int mapped) {
     gpt_model_params p;
@@ -93,13 +88,13 @@ static gpt_session *new_session(const gpt_model *m, const gpt_session_params *p)
 
 static void tokens_of(const gpt_model *m, uint32_t first, gpt_token *ids, size_t n) {
     size_t i;
-    uint32_t before = seed;
-    seed = first * 77 + 5;
-    for (i = 0; i < n; i++) { random_number(); ids[i] = (gpt_token)(seed >> 8) % (gpt_token)m->hp.n_vocab; }
-    seed = before;
+    uint32_t before = adapter_seed;
+    adapter_seed = first * 77 + 5;
+    for (i = 0; i < n; i++) { random_number(); ids[i] = (gpt_token)(adapter_seed >> 8) % (gpt_token)m->hp.n_vocab; }
+    adapter_seed = before;
 }
 
-/* The logits behind the tokens of that seed, in pieces of n_chunk */
+/* The logits behind the tokens of that adapter_seed, in pieces of n_chunk */
 static void logits_of(gpt_session *s, uint32_t first, size_t n_chunk, float *out) {
     gpt_token ids[N_TOKEN];
     gpt_error err;
@@ -131,46 +126,13 @@ static double distance(const float *a, const float *b, size_t n) {
 
 /* ---- Random adapters for all matrices of a model -------------------------------------------------------------------- */
 
-static void adapter_head(gb *g, const char *arch, float alpha) {
-    gb_init(g, 3, 0);
-    gb_kv_str(g, "general.architecture", arch);
-    gb_kv_str(g, "general.type", "adapter");
-    gb_kv_str(g, "adapter.type", "lora");
-    gb_kv_f32(g, "adapter.lora.alpha", alpha);
-}
-static void random_low(gb *g, const char *name, char side, uint64_t d0, uint64_t d1, uint64_t d2) {
-    char full[96];
-    uint64_t i;
-    snprintf(full, sizeof full, "%s.lora_%c", name, side);
-    gb_tensor(g, full, GB_F32, d2 > 1 ? 3 : 2, d0, d1, d2, 1, NULL, 0);
-    for (i = 0; i < d0 * d1 * d2; i++) gb_float(g, &g->data, random_number() / sqrtf((float)d0));
-}
-static int can_change(const gpt_tensor *t) {
-    const size_t n = strlen(t->name);
-    return n > 7 && !strcmp(t->name + n - 7, ".weight") && t->n_row > 1 && !strstr(t->name, "norm") &&
-        !strstr(t->name, "position_embd") && !strstr(t->name, "shortconv.conv");
-}
-/* of every matrix, or of those whose name has a part; ranks 1 to 5 */
-static void random_adapter(gb *g, const gpt_model *m, const char *part, int table, float alpha) {
-    gpt_tensor t;
-    size_t i;
-    adapter_head(g, m->info.architecture, alpha);
-    for (i = 0; !gpt_model_tensor(m, NULL, i, 0, 0, NULL, &t, NULL); i++) {
-        const uint64_t rank = 1 + i % 5;
-        const int embd = !strcmp(t.name, "token_embd.weight");
-        if (!can_change(&t) || (part && !strstr(t.name, part)) || (embd && !table)) continue;
-        if (embd) random_low(g, t.name, 'a', rank, t.shape[1], 1);
-        else random_low(g, t.name, 'a', t.shape[0], rank, t.shape[2]);
-        random_low(g, t.name, 'b', rank, embd ? t.shape[0] : t.shape[1], t.shape[2]);
-    }
-}
 static gpt_adapter *load_random(const gpt_model *m, uint32_t first, const char *part) {
     gpt_adapter *a = NULL;
     gpt_error err;
     const unsigned char *p;
     size_t n;
     gb g;
-    seed = first;
+    adapter_seed = first;
     random_adapter(&g, m, part, 1, 3.0f);
     p = gb_finish(&g, &n);
     CHECK(!load_adapter(&a, m, p, n, &err), "%s: %s", m->info.architecture, err.msg);
@@ -279,7 +241,7 @@ static void test_merged(void) {
         gpt_adapter *a = NULL;
         gpt_error err;
         gb g;
-        seed = 100 + (uint32_t)i;
+        adapter_seed = 100 + (uint32_t)i;
         random_adapter(&g, m, NULL, !tied, 0.7f);
         p = gb_finish(&g, &n);
         CHECK(!load_adapter(&a, m, p, n, &err), "%s: %s", f32_toys[i], err.msg);
@@ -487,7 +449,7 @@ static void test_identity(void) {
     gb g;
     CHECK(a->digest == twin->digest && a->digest != b->digest, "digests");
     for (i = 0; i < 2; i++) {                   /* one number, in the middle of the file; alpha */
-        seed = 9;
+        adapter_seed = 9;
         random_adapter(&g, m, NULL, 1, i ? 3.5f : 3.0f);
         if (!i) g.data.p[g.data.n / 2 | 2] ^= 1;
         gb_finish(&g, &n[0]);
@@ -792,7 +754,7 @@ static void test_formats(void) {
         gpt_adapter *a = NULL;
         gpt_error err;
         gb g;
-        seed = 4;
+        adapter_seed = 4;
         gb_init(&g, 3, i >= 3 && i < 6);
         gb_kv_str(&g, "general.architecture", "llama");
         gb_kv_str(&g, "general.type", "adapter");
