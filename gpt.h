@@ -90,7 +90,7 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
  * freely. A hook must not throw or longjmp. While a call runs, another thread may call nothing for the
  * same work space: set a flag of your own that poll looks at. ---- */
 
-/* Memory: both functions or none. Called while a model or session is made or freed, and while text
+/* Memory: both functions or none. Called while a model, adapter or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
  * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
  * give it back before they return. gpt_model_tensor and gpt_constraint_check do likewise; so do gpt_embed and
