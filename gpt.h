@@ -74,7 +74,7 @@ typedef enum gpt_result {
     GPT_E_CONTEXT     =  -7,    /* does not fit the context */
     GPT_E_CANCELLED   =  -8,    /* a hook asked to stop; the session is as before the call's last chunk */
     GPT_E_STATE       =  -9,    /* the object is not in a state that allows this call */
-    GPT_E_FOREIGN     = -10,    /* sound, but of another model, cache format or constraint */
+    GPT_E_FOREIGN     = -10,    /* sound, but of another model, adapter, cache format or constraint */
     GPT_E_REFUSED     = -11     /* a text that the constraint, or messages that the chat template does not take */
 } gpt_result;
 
@@ -90,7 +90,7 @@ typedef struct gpt_error {      /* always valid to read after a call that was gi
  * freely. A hook must not throw or longjmp. While a call runs, another thread may call nothing for the
  * same work space: set a flag of your own that poll looks at. ---- */
 
-/* Memory: both functions or none. Called while a model or session is made or freed, and while text
+/* Memory: both functions or none. Called while a model, adapter or session is made or freed, and while text
  * is taken apart: gpt_tokenize, gpt_chat*, the prompt of gpt_generate and gpt_begin take at most
  * 240 times the text (or rendered conversation) and 1 KiB, gpt_chat* what a template may take as well, and
  * give it back before they return. gpt_model_tensor and gpt_constraint_check do likewise; so do gpt_embed and
@@ -249,6 +249,19 @@ GPT_API gpt_token   gpt_token_find(const gpt_model *m, const char *text);   /* a
 GPT_API int         gpt_token_is_control(const gpt_model *m, gpt_token id);
 GPT_API int         gpt_token_is_end(const gpt_model *m, gpt_token id);     /* ends a text or a turn */
 
+/* ---- Adapter: LoRA (Hu 2021, arXiv:2106.09685), small changes to a model ---- */
+
+/* Matrices that it names, W, become W + scale alpha / rank B A in the sessions that it is given to. Read-only after
+ * loading, for any number of sessions on any threads; free it after the last of them, before the model. */
+typedef struct gpt_adapter gpt_adapter;
+
+/* A GGUF file as llama.cpp reads them, from PEFT by tools/convert_weights.py; its numbers become F32. r->read NULL:
+ * from r->user, memory of r->size bytes. GPT_E_FOREIGN: for another architecture; GPT_E_SHAPE: for a matrix that the
+ * model does not have, or has in another shape. On failure *out is NULL and there is nothing to free. */
+GPT_API gpt_result gpt_adapter_load(gpt_adapter **out, const gpt_model *m, const char *path, gpt_error *err);
+GPT_API gpt_result gpt_adapter_load_reader(gpt_adapter **out, const gpt_model *m, const gpt_reader *r, gpt_error *err);
+GPT_API void       gpt_adapter_free(gpt_adapter *a);    /* NULL is fine */
+
 /* ---- Session: one running text ---- */
 
 typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4_0 = 3 } gpt_kv;
@@ -276,6 +289,7 @@ typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
      * waits for a thread that does not run. Without OpenMP and parallel: always 1. */
     int          n_threads;
     gpt_hooks    hooks;
+    uint32_t     n_rank;        /* largest rank of its sessions' adapters; 0 = none has one */
 } gpt_work_params;
 
 /* Exact size of a work space in bytes. As long as it has sessions, gpt_work_free does nothing. */
@@ -305,13 +319,16 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
     gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads and hooks must be 0 */
     /* A frozen session: this one's text begins with its text. n_ctx counts that too, but only what is
-     * more takes memory. Same model and kv (and, where a file has factors for long texts, n_ctx on the
+     * more takes memory. Same model, kv, adapter and scale (and, where a file has factors for long texts, n_ctx on the
      * same side of the original context), or GPT_E_FOREIGN; prefixes chain, up to 8. A rewind may go
      * back into it: that takes from the room. For chats: the tokens that two conversations share. */
     const gpt_session *prefix;
     /* 1 = [n_vocab] floats less: gpt_logits is NULL, generating works, for 8 to 64 of them in a pass */
     int          no_logits;
     uint32_t     n_nest;        /* how deep a constraint's arrays, objects, rules may go; 0 = 256, 144 bytes each */
+    const gpt_adapter *adapter; /* NULL = none */
+    float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
+    uint32_t     n_rank;        /* as in gpt_work_params, of its own work space; at least the adapter's */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -362,8 +379,11 @@ GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *
  * text (params.prefix) or copy it. It leaves its work space, which may be freed before it. Calls that
  * change it give GPT_E_STATE, gpt_logits are to be read alone. */
 GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err);
+/* This adapter (NULL: none) and scale (0 = 1) from now on: the text waits to be computed anew. GPT_E_ARG: its rank is
+ * more than n_rank; GPT_E_FOREIGN: not the prefix's; GPT_E_STATE: the text has vectors, or something is under way. */
+GPT_API gpt_result gpt_session_adapter(gpt_session *s, const gpt_adapter *a, float scale, gpt_error *err);
 /* The text becomes the first n tokens of src's (n beyond its end: all), with what is computed of them:
- * what both have already is not copied. src, of the same model and kv (else GPT_E_FOREIGN), is only
+ * what both have already is not copied. src, of the same model, kv and adapter (else GPT_E_FOREIGN), is only
  * read; it may be frozen, or under way. GPT_E_CONTEXT: no room; nothing has changed. */
 GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size_t n, gpt_error *err);
 /* Save and restore, also in the middle of a generation: its stop strings, what is held back and its
@@ -381,9 +401,9 @@ typedef struct gpt_writer {     /* where the bytes go, in order; write NULL: to 
 } gpt_writer;
 GPT_API size_t     gpt_session_save_bytes(const gpt_session *s, int what);
 GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_writer *w, gpt_error *err);
-/* GPT_E_FORMAT: damaged; GPT_E_UNSUPPORTED: of another version; GPT_E_FOREIGN: of another model, kv or
- * prefix; GPT_E_CONTEXT: it does not fit. The text is then as after gpt_session_reset. r->size is that
- * of the save alone; r->read NULL: from user, memory of size bytes. Never
+/* GPT_E_FORMAT: damaged; GPT_E_UNSUPPORTED: of another version; GPT_E_FOREIGN: of another model, kv,
+ * adapter, its scale or prefix; GPT_E_CONTEXT: it does not fit. The text is then as after gpt_session_reset. r->size
+ * is that of the save alone; r->read NULL: from user, memory of size bytes. Never
  * harmful, whatever the bytes are; but only who wrote them knows that they are what was computed. */
 GPT_API gpt_result gpt_session_restore(gpt_session *s, const gpt_reader *r, gpt_error *err);
 /* 1 = in steps of its work space it waits, behind the pass under way, until 0; nothing is lost. A call
@@ -992,6 +1012,8 @@ struct gpt_session {                    /* a text */
     const gpt_model   *m;
     gpt_session_params params;
     gpt_work          *w, *own;         /* where it is computed, NULL: frozen; its own, or NULL */
+    uint64_t           adapted;         /* digest of its adapter and scale; 0: none */
+    uint32_t           group;           /* of such, in the pass under way; 0: none */
     gpt_session       *next;            /* of w's */
     size_t             bytes;
     void              *block;           /* what to free; NULL: the caller's */
@@ -1040,6 +1062,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     void              *block;           /* what to free; NULL: a part of its only session */
     uint32_t           n_batch, n_fill; /* rows of x; of them for prompts while somebody writes */
     uint32_t           n_slot_row, n_logit_row;         /* rows of y, ffn and xq; rows of logits */
+    uint32_t           n_rank, n_group; /* widest adapter there is room for; adapters and scales in this pass */
     gpt_session       *first;           /* its sessions, in the order of their turn */
     gpt_session       *only;            /* a call that blocks computes this one alone; NULL: all */
 
@@ -1050,6 +1073,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     size_t             n_row, cost;     /* T of this pass; multiply-adds of one unit */
     size_t             few;             /* a unit takes as long as so many: few rows wait for the weights */
     size_t             slice;           /* first unit of the slice under way */
+    size_t             fence;           /* units from here on need all before them */
     struct gpti_matmul *job;            /* [n_job] the products of this stage, together n_unit panels */
     struct gpti_attend *attend;         /* [n_job] the same of attention: one for each text */
     size_t             n_job;
@@ -1066,6 +1090,9 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
+    /* of adapters: A x [3 n_slot_row, n_rank]; the rows of their products' inputs, of their outputs */
+    float             *low;
+    uint32_t          *low_row, *add_row;
     float             *route, *gate, *shared_gate;  /* [T, 2 n_expert] router's scores; [T, n_used] weights; [T] */
     uint32_t          *chosen;          /* [T, n_used] experts of each token */
     /* grouped by expert, expert e's from first_slot[e] to first_slot[e + 1] */
@@ -2845,6 +2872,9 @@ typedef struct gpti_matmul {
     size_t ld_out;            /* floats between rows of out */
     const float *bias;        /* [n_row] or NULL */
     int in_cache;             /* the weights stay in cache: no use in asking memory for them ahead */
+    const struct gpti_linear *lin;  /* for adapters: whose product it is, and which expert's; */
+    uint32_t expert, group;         /* the group whose adapter it is of, or 0; */
+    float adds;                     /* not 0: out = out + sums * adds, by gpti_add_low */
 } gpti_matmul;
 
 #define GPTI_CACHED (2 << 20)   /* bytes of a model's weights that stay in a core's cache */
@@ -6774,6 +6804,179 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
     return GPT_OK;
 }
 
+/* ---- Adapters. Their matrices lie in panels of F32, whatever the file has. ---- */
+
+typedef struct gpti_lora {          /* y += factor B (A x) */
+    const gpti_linear *of;          /* beside this product; of the table of tokens A x is the token's row of A */
+    gpti_linear        a, b;        /* of experts one after the other */
+    float              factor;
+} gpti_lora;
+
+struct gpt_adapter {
+    const gpt_model *m;
+    gpti_lora *pair;                /* [n_pair] */
+    size_t     n_pair;
+    void      *weights;
+    uint32_t   n_rank;              /* the largest, */
+    char       widest[GPTI_SHOWN];  /* of this tensor */
+    uint64_t   digest;              /* of names and numbers */
+};
+
+static const gpti_lora *gpti_lora_of(const gpt_adapter *a, const gpti_linear *lin) {
+    size_t i = 0;
+    while (i < a->n_pair && a->pair[i].of != lin) i++;
+    return i < a->n_pair ? &a->pair[i] : NULL;
+}
+
+/* One of a pair's tensors, its extents checked; a measuring arena only counts. */
+static gpt_result gpti_load_low(gpti_loader *ld, const gpti_tensor *t, size_t n_col, size_t n_row, size_t n_matrix,
+                                gpti_linear *lin, gpt_adapter *out) {
+    const size_t row_bytes = n_col * sizeof(float);
+    unsigned char *to, *p;
+    size_t i, e, n = n_col * n_row * n_matrix;
+    gpt_result r;
+    gpti_show(ld->shown, t->name);
+    if (t->ne[0] != n_col || t->ne[1] != n_row || t->ne[2] != n_matrix || t->ne[3] != 1)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected [%llu, %llu, %llu], file has [%llu, %llu, %llu]",
+                         ld->shown, (gpti_ull)n_col, (gpti_ull)n_row, (gpti_ull)n_matrix, (gpti_ull)t->ne[0],
+                         (gpti_ull)t->ne[1], (gpti_ull)t->ne[2]);
+    lin->w.fmt = gpti_format_find(0); lin->w.n_row = n_row; lin->w.n_col = n_col; lin->w.packed = 1;
+    if (!gpti_packed_bytes(lin->w.fmt, n_row, n_col, &lin->stride)) ld->arena.overflow = 1;
+    to = (unsigned char *)gpti_carve(&ld->arena, n_matrix, lin->stride);
+    lin->w.data = to;
+    if (!ld->arena.base) return GPT_OK;
+    p = (unsigned char *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
+    if (!p) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", ld->shown);
+    r = gpti_load_floats(ld, t, (float *)(void *)p);
+    for (i = 0; i < n; i++) {                   /* little-endian, as panels are */
+        const uint32_t u = gpti_f32_bits(((const float *)(const void *)p)[i]);
+        gpti_store_u16(p + 4 * i, u & 0xFFFFu); gpti_store_u16(p + 4 * i + 2, u >> 16);
+    }
+    for (e = 0; e < n_matrix && !r; e++) for (i = 0; i < n_row; i += GPTI_PANEL)
+        gpti_pack(lin->w.fmt, n_col, p + (e * n_row + i) * row_bytes, gpti_min(n_row - i, GPTI_PANEL),
+                  to + e * lin->stride + i * row_bytes);
+    gpti_free(&ld->m->mem, p);
+    out->digest = gpti_digest(gpti_digest(out->digest, t->name.p, t->name.n), to, n_matrix * lin->stride);
+    return r;
+}
+
+/* Tensor t of an adapter, NAME.lora_a or NAME.lora_b: the pair at a's. */
+static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float alpha, gpt_adapter *out) {
+    const gpt_model *m = ld->m;
+    const size_t n = t->name.n > 7 ? t->name.n - 7 : 0;         /* bytes of NAME */
+    const char *end = t->name.p + n, *field = NULL;
+    const gpti_tensor_row *row = NULL;
+    const gpti_tensor *other;
+    const gpti_linear *of;
+    gpti_lora *pair;
+    size_t rank, n_matrix;
+    char name[80];
+    gpti_show(ld->shown, t->name);
+    if (strcmp(end, ".lora_a") && strcmp(end, ".lora_b"))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: expected tensors named .lora_a and .lora_b", ld->shown);
+    memcpy(name, t->name.p, gpti_min(n, 64)); name[gpti_min(n, 64)] = 0;
+    if (strlen(name) == n && n > 7 && !strcmp(name + n - 7, ".weight") &&
+        (gpti_gguf_tensor(&m->gguf, name) || !strcmp(name, "output.weight"))) row = gpti_tensor_place(m, name, &field);
+    of = (const gpti_linear *)(const void *)field;
+    if (!row || row->type != 'M' || of == &m->pos_embd)
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: the model has no such matrix to be adapted", ld->shown);
+    snprintf(name + n, sizeof name - n, ".lora_%c", end[6] == 'a' ? 'b' : 'a');
+    other = gpti_gguf_tensor(&ld->g, name);
+    if (!other) return gpti_fail(ld->err, GPT_E_SHAPE, "%s: missing, and %s needs it", name, ld->shown);
+    if (end[6] == 'b') return GPT_OK;
+    pair = &out->pair[out->n_pair++];
+    pair->of = of;
+    rank = (size_t)(of == &m->embd ? t->ne[0] : t->ne[1]);
+    n_matrix = row->extents[2] ? m->hp.n_expert : 1;
+    if (rank > GPTI_MAX_WIDTH) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: rank %llu is more than %d", ld->shown,
+        (gpti_ull)rank, (int)GPTI_MAX_WIDTH);
+    pair->factor = alpha != 0.0f ? alpha / (float)rank : 1.0f;
+    if (rank > out->n_rank) { out->n_rank = (uint32_t)rank; memcpy(out->widest, ld->shown, sizeof out->widest); }
+    if (of == &m->embd) GPTI_TRY(gpti_load_low(ld, t, rank, of->w.n_row, 1, &pair->a, out));
+    else GPTI_TRY(gpti_load_low(ld, t, of->w.n_col, rank, n_matrix, &pair->a, out));
+    return gpti_load_low(ld, other, rank, of == &m->embd ? of->w.n_col : of->w.n_row, n_matrix, &pair->b, out);
+}
+
+static gpt_result gpti_load_adapter(gpti_loader *ld, gpt_adapter *a) {
+    static const char keys[3][24] = { "general.type", "adapter.type", "general.architecture" };
+    const char *const want[] = { "adapter", "lora", ld->m->text[2] };
+    gpti_str has;
+    float alpha = 0.0f;
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        GPTI_TRY(gpti_hp_str(ld, keys[i], &has, ""));
+        if (!gpti_str_is(has, want[i]))
+            return gpti_fail(ld->err, i < 2 ? GPT_E_UNSUPPORTED : GPT_E_FOREIGN, "%s: expected \"%s\", file has \"%s\"",
+                             keys[i], want[i], gpti_show(ld->shown, has));
+    }
+    if (gpti_gguf_find(&ld->g, "adapter.alora.invocation_tokens"))
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "adapter.alora.invocation_tokens: not supported");
+    GPTI_TRY(gpti_hp_f32(ld, "adapter.lora.alpha", &alpha, 0.0f, -FLT_MAX, FLT_MAX));
+    if (!ld->g.n_tensor) return gpti_fail(ld->err, GPT_E_FORMAT, "the adapter has no tensors");
+    a->pair = (gpti_lora *)gpti_alloc_n(&ld->m->mem, ld->g.n_tensor, sizeof *a->pair);
+    if (!a->pair) return gpti_fail(ld->err, GPT_E_MEMORY, "adapter: out of memory");
+    for (i = 0; i < ld->g.n_tensor; i++) GPTI_TRY(gpti_load_lora(ld, &ld->g.tensor[i], alpha, a));
+    if (!ld->arena.overflow) a->weights = gpti_alloc_raw(&ld->m->mem, ld->arena.used + 64);
+    if (!a->weights) return gpti_fail(ld->err, GPT_E_MEMORY, "adapter: out of memory for %llu KiB",
+        (gpti_ull)(ld->arena.used >> 10));
+    ld->arena.base = (unsigned char *)gpti_align(a->weights, 64); ld->arena.used = a->n_pair = 0;
+    a->digest = gpti_f32_bits(alpha);
+    for (i = 0; i < ld->g.n_tensor; i++) GPTI_TRY(gpti_load_lora(ld, &ld->g.tensor[i], alpha, a));
+    return GPT_OK;
+}
+
+GPT_API void gpt_adapter_free(gpt_adapter *a) {
+    if (!a) return;
+    gpti_free(&a->m->mem, a->pair);
+    gpti_free(&a->m->mem, a->weights);
+    gpti_free(&a->m->mem, a);
+}
+
+static gpt_result gpti_adapter_new(gpt_adapter **out, const gpt_model *m, gpti_source *source, gpt_error *err) {
+    gpt_adapter *a;
+    gpti_loader ld;
+    gpt_result r;
+    memset(&ld, 0, sizeof ld);
+    ld.m = (gpt_model *)m; ld.err = err;
+    if (m->header_only) return gpti_fail(err, GPT_E_STATE, "adapter: the model was loaded with header_only");
+    GPTI_TRY(gpti_gguf_open(&ld.g, source, 1, &m->mem, err));
+    a = (gpt_adapter *)gpti_alloc(&m->mem, sizeof *a);
+    if (a) { a->m = m; r = gpti_load_adapter(&ld, a); }
+    else r = gpti_fail(err, GPT_E_MEMORY, "adapter: out of memory");
+    gpti_gguf_close(&ld.g, &m->mem);
+    if (r) gpt_adapter_free(a);
+    else *out = a;
+    return r;
+}
+
+#ifndef GPT_NO_STDIO
+GPT_API gpt_result gpt_adapter_load(gpt_adapter **out, const gpt_model *m, const char *path, gpt_error *err) {
+    char shown[GPTI_SHOWN];
+    gpti_source source;
+    gpt_error e;
+    gpt_result r;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !m || !path) return gpti_fail(err, GPT_E_ARG, "gpt_adapter_load: out, model and path must not be NULL");
+    GPTI_TRY(gpti_source_open(&source, path, 0, &m->mem, err));
+    gpti_clear(&e);
+    r = gpti_adapter_new(out, m, &source, &e);
+    gpti_source_close(&source, &m->mem);
+    return r ? gpti_fail(err, r, "%s: %s", gpti_show_path(shown, path), e.msg) : GPT_OK;
+}
+#endif
+
+GPT_API gpt_result gpt_adapter_load_reader(gpt_adapter **out, const gpt_model *m, const gpt_reader *r, gpt_error *err) {
+    gpti_source source;
+    gpti_clear(err);
+    if (out) *out = NULL;
+    if (!out || !m || !r || (!r->read && !r->user))
+        return gpti_fail(err, GPT_E_ARG, "gpt_adapter_load_reader: out, model and reader must not be NULL");
+    if (r->read) gpti_source_reader(&source, r);
+    else gpti_source_memory(&source, r->user, (size_t)r->size);
+    return gpti_adapter_new(out, m, &source, err);
+}
+
 GPTI_COLD_END
 
 /* ======================================================================
@@ -7386,6 +7589,7 @@ static void gpti_add_job(gpt_work *w, const gpti_linear *lin, size_t expert, con
     j->n_tok = n_tok; j->in_row = in_row; j->out_row = out_row;
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = w->m->info.weight_bytes <= GPTI_CACHED;
+    j->lin = lin; j->expert = (uint32_t)expert;
     w->cursor.n_unit += gpti_n_panel(lin->w.n_row); w->cost = GPTI_PANEL * lin->w.n_col * n_tok;
     if (n_tok < 16) w->few = gpti_max(w->few, 16 / n_tok);
 }
@@ -7395,14 +7599,107 @@ static void gpti_add_product(gpt_work *w, const gpti_linear *lin, const float *x
     gpti_add_job(w, lin, 0, x, ld_x, out, ld_out, w->n_row, NULL, NULL);
 }
 
+/* What an adapter adds: panels [begin, end) of job, 16 tokens at a time */
+static void gpti_add_low(const gpt_work *w, const gpti_matmul *job, size_t begin, size_t end, gpti_scratch *scratch) {
+    float sum[16][GPTI_PANEL];
+    gpti_matmul j = *job;
+    size_t t, k, r;
+    j.out = sum[0]; j.ld_out = GPTI_PANEL; j.out_row = NULL; j.bias = NULL;
+    for (; begin < end; begin++) for (t = 0; t < job->n_tok; t += j.n_tok) {
+        j.n_tok = gpti_min(job->n_tok - t, 16); j.x = job->x + t * job->ld_x;
+        j.w.n_row = gpti_min(job->w.n_row - begin * GPTI_PANEL, GPTI_PANEL);
+        j.w.data = job->w.data + begin * GPTI_PANEL * gpti_row_bytes(j.w.fmt, j.w.n_col);
+        w->m->kern.matmul(&j, 0, 1, scratch);
+        for (k = 0; k < j.n_tok; k++) {
+            float *out = job->out + job->out_row[t + k] * job->ld_out + begin * GPTI_PANEL;
+            for (r = 0; r < j.w.n_row; r++) out[r] = out[r] + sum[k][r] * job->adds;
+        }
+    }
+}
+
 static void gpti_run_jobs(gpt_work *w, const gpti_share *u) {
     size_t i, first = 0;
     for (i = 0; i < w->n_job && first < u->end; i++) {
         size_t n = gpti_n_panel(w->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
         size_t e = gpti_min(u->end - first, n);
-        if (b < e) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
+        if (b < e && w->job[i].adds != 0.0f) gpti_add_low(w, &w->job[i], b, e, u->scratch);
+        else if (b < e && w->job[i].n_tok) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
         first += n;
     }
+}
+
+/* ---- Adapters. Behind the products of a stage come those with A, of each product for each adapter and scale (a
+ * group) among its rows; then, when all these are done, those with B, which add to what is there. ---- */
+
+/* Whose row of a product's input that is; NULL: it has left */
+static const gpt_session *gpti_whose(const gpt_work *w, const gpti_matmul *j, size_t row) {
+    if (w->cursor.stage == GPTI_STAGE_LOGITS) row = w->out_row[w->cursor.logits_at + row];
+    if (w->cursor.stage == GPTI_STAGE_EXPERTS_DOWN && j->in_row) row /= w->m->hp.n_expert_used;
+    return w->row[row].s;
+}
+
+static void gpti_add_adapters(gpt_work *w) {
+    const size_t n = w->n_job, most = 3 * (size_t)w->n_slot_row;
+    gpti_matmul *a = w->job + n, *const adds = w->job + 2 * (size_t)w->m->hp.n_expert + 4 + most, *b = adds;
+    size_t i, k, m, used = 0;
+    uint32_t g;
+    if (w->stage[w->cursor.stage].run != gpti_run_jobs) return;
+    for (i = 0; i < n; i++) for (g = 1; g <= w->n_group; g++) {
+        const gpti_matmul *j = &w->job[i];
+        const gpt_session *s = NULL, *owner;
+        const gpti_lora *p;
+        uint32_t *in = w->low_row + used, *out = w->add_row + used;
+        for (m = k = 0; k < j->n_tok; k++) {
+            const size_t row = j->in_row ? j->in_row[k] : k;
+            if ((owner = gpti_whose(w, j, row)) == NULL || owner->group != g) continue;
+            s = owner; in[m] = (uint32_t)row; out[m++] = j->out_row ? j->out_row[k] : (uint32_t)k;
+        }
+        p = s ? gpti_lora_of(s->params.adapter, j->lin) : NULL;
+        if (!p || p->factor * s->params.adapter_scale == 0.0f) continue;
+        *a = *b = *j;
+        a->n_tok = b->n_tok = m; a->group = b->group = g;
+        a->w = p->a.w; a->w.data += j->expert * p->a.stride; a->bias = NULL;
+        a->in_row = in; a->out_row = NULL; a->out = w->low + used * w->n_rank; a->ld_out = p->a.w.n_row;
+        b->w = p->b.w; b->w.data += j->expert * p->b.stride; b->adds = p->factor * s->params.adapter_scale;
+        b->x = a->out; b->ld_x = a->ld_out; b->in_row = NULL; b->out_row = out;
+        w->cursor.n_unit += gpti_n_panel(a->w.n_row);
+        a++; b++; used += m;
+    }
+    w->n_job += 2 * (size_t)(b - adds);
+    memmove(a, adds, (size_t)(b - adds) * sizeof *a);
+    w->fence = w->cursor.n_unit;
+    for (k = w->n_job - (size_t)(b - adds); k < w->n_job; k++) w->cursor.n_unit += gpti_n_panel(w->job[k].w.n_row);
+}
+
+/* The same for a token's row x [D] of the table, row t of the pass */
+static void gpti_adapt_embd(gpt_work *w, const gpt_session *s, size_t t, gpti_scratch *scratch) {
+    const gpti_lora *p = gpti_lora_of(s->params.adapter, &w->m->embd);
+    const uint32_t row = (uint32_t)t;
+    gpti_matmul j;
+    memset(&j, 0, sizeof j);
+    if (!p || (j.adds = p->factor * s->params.adapter_scale) == 0.0f) return;
+    j.w = p->b.w; j.n_tok = 1; j.x = w->low + t * w->n_rank;
+    j.out = w->x; j.ld_out = w->m->hp.d_model; j.out_row = &row;
+    gpti_matrix_row(&p->a.w, (size_t)s->token[w->row[t].position], w->low + t * w->n_rank, scratch);
+    gpti_add_low(w, &j, 0, gpti_n_panel(j.w.n_row), scratch);
+}
+
+/* s comes into the pass that begins: with which group? */
+static void gpti_join_group(gpt_work *w, gpt_session *s) {
+    const gpt_session *o;
+    for (o = w->first; o; o = o->next)
+        if (o != s && o->n_in_pass && o->params.adapter == s->params.adapter &&
+            o->params.adapter_scale == s->params.adapter_scale) break;
+    s->group = o ? o->group : ++w->n_group;
+}
+
+/* s has left the pass: the products of a group that nobody is in any more go, as its adapter may. */
+static void gpti_leave_group(gpt_work *w, const gpt_session *s) {
+    const gpt_session *o;
+    size_t i;
+    for (o = w->first; o; o = o->next) if (o->n_in_pass && o->group == s->group) return;
+    if (w->stage[w->cursor.stage].run != gpti_run_jobs) return;
+    for (i = 0; i < w->n_job; i++) if (w->job[i].group == s->group) w->job[i].n_tok = 0;
 }
 
 static void gpti_begin_rows(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model; }
@@ -7442,6 +7739,7 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
         if (at.s->token[at.position] < 0) memcpy(x, at.s->out.vectors + (at.position - at.s->base) * D, D * sizeof *x);
         else {
             gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
+            if (at.s->group) gpti_adapt_embd(w, at.s, t, u->scratch);
             if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
         }
         if (m->type_embd.w.data) {              /* of the first kind of text */
@@ -8061,7 +8359,8 @@ static void gpti_stage_task(void *arg, size_t begin, size_t end, int worker) {
 
 /* Units of the stage up to the next look at the poll hook. */
 static void gpti_run_slice(gpt_work *w) {
-    const size_t left = w->cursor.n_unit - w->cursor.unit, cost = w->cost ? w->cost : 1;
+    const size_t left = (w->cursor.unit < w->fence ? w->fence : w->cursor.n_unit) - w->cursor.unit;
+    const size_t cost = w->cost ? w->cost : 1;
     /* plain C takes its time */
     const size_t slice = w->m->kern.matmul == gpti_matmul_ref ? GPTI_SLICE / 4 : GPTI_SLICE;
     const size_t most = slice * (size_t)w->pool.n_worker / (cost * w->few) + 1;
@@ -8072,8 +8371,9 @@ static void gpti_run_slice(gpt_work *w) {
 }
 
 static void gpti_begin_stage(gpt_work *w) {
-    w->n_job = w->cursor.n_unit = 0; w->few = 1;
+    w->n_job = w->cursor.n_unit = w->fence = 0; w->few = 1;
     w->stage[w->cursor.stage].begin(w);
+    if (w->n_group) gpti_add_adapters(w);
 }
 
 /* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */
@@ -8124,6 +8424,8 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
     const size_t group = (s->n_past + n - 1) & ~(size_t)15;
     size_t i;
     if (group >= s->n_past) gpti_clear_group(s, group);
+    s->group = 0;
+    if (s->params.adapter) gpti_join_group(w, s);
     s->n_in_pass = n;
     for (i = 0; i < n; i++, w->n_row++) { w->row[w->n_row].s = s; w->row[w->n_row].position = s->n_past + i; }
     s->n_written = gpti_max(s->n_written, s->n_past + n);
@@ -8183,7 +8485,7 @@ static int gpti_begin_pass(gpt_work *w) {
     const int whole = !w->m->hp.causal;         /* texts whose rows see later ones enter whole, or wait */
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
-    w->n_row = 0;
+    w->n_row = w->n_group = 0;
     gpti_drop_logits(w);
     for (s = w->first; s; s = s->next) if (gpti_takes_part(w, s)) gpti_want_last(s);
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
@@ -8280,6 +8582,7 @@ static void gpti_leave_pass(gpt_session *s) {
     s->n_draft = 0;
     if (!s->n_in_pass) return;
     s->n_in_pass = 0;
+    if (s->group) gpti_leave_group(w, s);
     w->cursor.active = 0;
     for (i = 0; i < w->n_row; i++) {
         if (w->row[i].s == s) w->row[i].s = NULL;
@@ -8461,6 +8764,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
     size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, hp->d_dense)), i;
+    const size_t low = plan->n_rank ? 3 * S : 0;
     uint32_t *bits;
     if (!a->base) w = &measured;
     memcpy(w, plan, sizeof *w);
@@ -8476,7 +8780,10 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
     w->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
     w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
-    w->job = (gpti_matmul *)gpti_carve(a, 2 * (size_t)hp->n_expert + 4, sizeof *w->job);
+    w->job = (gpti_matmul *)gpti_carve(a, 2 * ((size_t)hp->n_expert + 2 + low), sizeof *w->job);
+    w->low = (float *)gpti_carve(a, low * plan->n_rank, sizeof(float));
+    w->low_row = (uint32_t *)gpti_carve(a, low, sizeof(uint32_t));
+    w->add_row = (uint32_t *)gpti_carve(a, low, sizeof(uint32_t));
     w->attend = (gpti_attend *)gpti_carve(a, B, sizeof *w->attend);
     w->route = (float *)gpti_carve(a, 2 * B * hp->n_expert, sizeof(float));
     w->gate = (float *)gpti_carve(a, used, sizeof(float));
@@ -8563,11 +8870,29 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
+    plan->n_rank = plan->params.n_rank;
+    if (plan->n_rank > GPTI_MAX_WIDTH || (uint64_t)plan->n_slot_row * 3 * plan->n_rank > limit)
+        return gpti_fail(err, GPT_E_ARG, "session: n_rank %llu is too large", (gpti_ull)plan->n_rank);
     plan->n_logit_row = (uint32_t)gpti_min(gpti_max(gpti_min(((size_t)1 << 20) / m->hp.n_vocab, 64), 8), plan->n_batch);
     return GPT_OK;
 }
 
 enum { GPTI_MAX_PREFIX = 8 };
+
+/* Does the adapter suit the model and the work space? *scale 0 becomes 1, *adapted what stands for both. */
+static gpt_result gpti_check_adapter(const gpt_work *w, const gpt_adapter *a, float *scale, uint64_t *adapted,
+                                     gpt_error *err) {
+    *adapted = 0;
+    if (!a) return GPT_OK;
+    if (a->m != w->m) return gpti_fail(err, GPT_E_FOREIGN, "session: the adapter is of another model");
+    if (*scale == 0.0f) *scale = 1.0f;
+    if (!(gpti_abs(*scale) <= FLT_MAX)) return gpti_fail(err, GPT_E_ARG, "session: the adapter's scale is not finite");
+    if (a->n_rank > w->n_rank) return gpti_fail(err, GPT_E_ARG,
+        "session: expected an adapter of rank %llu at most (n_rank), %s has %llu", (gpti_ull)w->n_rank, a->widest,
+        (gpti_ull)a->n_rank);
+    *adapted = gpti_digest(a->digest + gpti_f32_bits(*scale), "", 0) | 1;
+    return GPT_OK;
+}
 
 /* May what other holds stand in s? err: what does not suit, of `what`. */
 static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other, const char *what, gpt_error *err) {
@@ -8576,6 +8901,8 @@ static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other,
         "%s: %s reads a text as a whole, no other can go on from it", what, s->m->arch.name);
     if (s->params.kv != other->params.kv) return gpti_fail(err, GPT_E_FOREIGN, "%s has a cache of kv %d, expected %d",
         what, (int)other->params.kv, (int)s->params.kv);
+    if (s->adapted != other->adapted)
+        return gpti_fail(err, GPT_E_FOREIGN, "%s has another adapter, or another scale of it", what);
     if (gpti_is_long(s) != gpti_is_long(other)) return gpti_fail(err, GPT_E_FOREIGN,
         "%s has an n_ctx of %llu, this one of %llu: the model computes long contexts in another way", what,
         (gpti_ull)other->n_ctx, (gpti_ull)s->n_ctx);
@@ -8597,14 +8924,16 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     memset(plan, 0, sizeof *plan);
     plan->m = m; plan->params = *params; plan->w = params->work ? params->work : own;
     plan->n_ctx = params->n_ctx ? params->n_ctx : (uint32_t)gpti_min(m->hp.n_ctx, 4096);
-    if (params->work && (params->n_batch || params->n_threads || params->hooks.poll || params->hooks.trace ||
-        params->hooks.parallel.run))
-        return gpti_fail(err, GPT_E_ARG, "session: n_batch, n_threads and hooks are those of its work space");
+    if (params->work && (params->n_batch || params->n_threads || params->n_rank || params->hooks.poll ||
+        params->hooks.trace || params->hooks.parallel.run))
+        return gpti_fail(err, GPT_E_ARG, "session: n_batch, n_threads, n_rank and hooks are those of its work space");
     if (params->work && params->work->m != m)
         return gpti_fail(err, GPT_E_ARG, "session: its work space is of another model");
     work.n_batch = (uint32_t)gpti_min(gpti_n_batch(m, params->n_batch), plan->n_ctx);
     work.n_threads = params->n_threads; work.hooks = params->hooks;
+    work.n_rank = (uint32_t)gpti_max(params->n_rank, params->adapter ? params->adapter->n_rank : 0);
     GPTI_TRY(gpti_work_plan(own, m, &work, measure, err));
+    GPTI_TRY(gpti_check_adapter(plan->w, params->adapter, &plan->params.adapter_scale, &plan->adapted, err));
     if (plan->n_ctx > GPTI_MAX_CTX) return gpti_fail(err, GPT_E_ARG, "session: n_ctx %llu is more than %llu",
         (gpti_ull)plan->n_ctx, (gpti_ull)GPTI_MAX_CTX);
     if (m->pos_embd.w.fmt && plan->n_ctx > m->hp.n_ctx)
@@ -9017,6 +9346,20 @@ GPT_API gpt_result gpt_session_hooks(gpt_session *s, const gpt_hooks *hooks, gpt
     return gpti_leave(s, GPT_OK);
 }
 
+GPT_API gpt_result gpt_session_adapter(gpt_session *s, const gpt_adapter *a, float scale, gpt_error *err) {
+    uint64_t adapted;
+    gpt_result r;
+    GPTI_TRY(gpti_enter(s, "gpt_session_adapter", GPTI_IDLE, err));
+    r = gpti_check_adapter(s->w, a, &scale, &adapted, err);
+    if (!r && adapted != s->adapted) {
+        r = s->params.prefix ? gpti_fail(err, GPT_E_FOREIGN, "session: its prefix has another adapter or scale")
+            : gpti_can_repeat(s, 0, s->n_past, err);
+        if (!r) gpti_go_back(s, 0);
+    }
+    if (!r) { s->params.adapter = a; s->params.adapter_scale = scale; s->adapted = adapted; }
+    return gpti_leave(s, r);
+}
+
 /* Append to the text, still to be computed, as all from token `from` on; ids NULL: vectors. All or nothing. */
 static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, size_t from, gpt_error *err) {
     const size_t room = gpti_most_tokens(s, from) - s->n_token;
@@ -9154,6 +9497,8 @@ GPT_API gpt_result gpt_head(gpt_session *s, const float *x, float *logits, gpt_e
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = m->hp.n_layer; w->cursor.stage = GPTI_STAGE_LOGITS;
     w->n_out = w->n_kept = 1;
+    w->row[0].s = s; w->out_row[0] = 0;
+    s->group = w->n_group = s->params.adapter != NULL;
     for (gpti_begin_stage(w); w->cursor.unit < w->cursor.n_unit;) gpti_run_slice(w);
     gpti_finish_logits(&m->hp, w->logits);
     memcpy(logits, w->logits, m->hp.n_vocab * sizeof *logits);
@@ -13084,9 +13429,9 @@ GPT_API void gpt_end(gpt_session *s) {
 }
 
 /* ---- Saves ----
- * A list of fields, little-endian: a head that names the version of the list, the model's fingerprint and
- * the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's positions
- * in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
+ * A list of fields, little-endian: a head that names the version of the list, the model's fingerprint (with the
+ * adapter's) and the kind of cache; the text and its generation; with GPT_SAVE_CACHE the logits and each layer's
+ * positions in groups of 16, from the first that it holds on; a checksum. The same functions count, write and read
  * it. */
 enum { GPTI_SAVE_VERSION = 3 };
 
@@ -13273,6 +13618,7 @@ static void gpti_save_cache(gpti_save *f, const gpt_session *s, size_t i, size_t
 /* The head, which is checked here; 0: refused */
 static int gpti_save_head(gpti_save *f, const gpt_session *s, int *what, uint64_t *size) {
     unsigned char magic[8] = { 'g', 'p', 't', ' ', 's', 'a', 'v', 'e' };
+    const uint64_t stands_on = s->m->fingerprint + s->adapted;
     uint64_t version;
     gpti_save_bytes(f, magic, 8);
     if (!f->fail && memcmp(magic, "gpt save", 8))
@@ -13289,8 +13635,8 @@ static int gpti_save_head(gpti_save *f, const gpt_session *s, int *what, uint64_
                             (gpti_ull)f->c->end);
         return 0;
     }
-    if (gpti_save_u64(f, s->m->fingerprint, UINT64_MAX) != s->m->fingerprint && !f->fail)
-        return gpti_save_fail(f, GPT_E_FOREIGN, "it is of another model");
+    if (gpti_save_u64(f, stands_on, UINT64_MAX) != stands_on && !f->fail)
+        return gpti_save_fail(f, GPT_E_FOREIGN, "it is of another model, adapter or scale of that");
     if (gpti_save_u64(f, (uint64_t)s->params.kv, UINT64_MAX) != (uint64_t)s->params.kv && !f->fail)
         return gpti_save_fail(f, GPT_E_FOREIGN, "its cache has another kv");
     if (gpti_save_u64(f, (uint64_t)gpti_is_long(s), 1) != (uint64_t)gpti_is_long(s) && !f->fail)

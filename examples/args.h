@@ -365,6 +365,27 @@ static inline gpt_model *args_load(const args_common *c, int header_only) {
     return m;
 }
 
+/* The adapter of "FILE" or "FILE:SCALE" for the session's parameters, to be freed after the session; NULL: none is asked for. */
+static inline gpt_adapter *args_adapter(const gpt_model *m, const char *text, gpt_session_params *session) {
+    char *name, *colon, *end;
+    gpt_adapter *a = NULL;
+    gpt_error err;
+    double scale = 1;
+    if (!text) return NULL;
+    name = strcpy((char *)args_need(malloc(strlen(text) + 1)), text);
+    colon = strrchr(name, ':');
+    if (colon && colon[1]) {
+        const double x = strtod(colon + 1, &end);
+        if (!*end) { scale = x; *colon = 0; }
+    }
+    fclose(args_open(name, "a GGUF file"));
+    if (gpt_adapter_load(&a, m, name, &err)) args_die("%s", err.msg);
+    free(name);
+    if (scale != 0) { session->adapter = a; session->adapter_scale = (float)scale; }
+    return a;
+}
+#define ARGS_ADAPTER(text) { "--adapter, --lora", ARG_TEXT, &(text), "FILE", "a LoRA adapter beside the model; FILE:0.5 at half its scale" }
+
 static inline gpt_session_params args_session(const args_common *c) {
     gpt_session_params params;
     memset(&params, 0, sizeof params);

@@ -364,6 +364,18 @@ works "the default seed" generate -m "$model" -p "$prompt" -n 24 --seed 0
 same  "the default seed is 0" "$text" "$out"
 works "another seed" generate -m "$model" -p "$prompt" -n 24 -s 12345
 check "another seed, another text" test "$text" != "$out"
+lora=tests/golden/lora/stories.gguf
+works "an adapter" generate -m "$model" -p "$prompt" -n 24 --adapter $lora
+check "an adapter, another text" test "$text" != "$out"
+adapted=$out
+works "an adapter at half its scale" generate -m "$model" -p "$prompt" -n 24 --lora $lora:0.5
+check "half, another text" test "$text" != "$out" -a "$adapted" != "$out"
+works "an adapter at scale 1" generate -m "$model" -p "$prompt" -n 24 --adapter $lora:1
+same  "scale 1 is the adapter as it is" "$adapted" "$out"
+works "an adapter at scale 0" generate -m "$model" -p "$prompt" -n 24 --adapter $lora:0
+same  "scale 0 is none" "$text" "$out"
+fails "no such adapter" "^generate: $tmp/none.gguf: " generate -m "$model" -p x --adapter "$tmp/none.gguf:2"
+fails "an adapter that is none" "^generate: .*stories.gguf: general.type: expected .adapter." generate -m "$model" -p x --adapter "$model"
 for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 64"; do
     works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
     same  "generate $option: the same text" "$text" "$out"

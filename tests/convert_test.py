@@ -410,6 +410,171 @@ def test_models():
             ok(not m.t[f"blk.1.{bias}.bias"].any(), f"{name}: {bias}.bias")
 
 
+def adapter(model, name, **options):
+    """A folder of PEFT with random numbers, and the model with them in place."""
+    import peft
+    model = peft.get_peft_model(model, peft.LoraConfig(**options))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for n, p in sorted(model.named_parameters()):
+            if "lora_" in n:
+                p.copy_(0.3 * torch.randn_like(p))
+    folder = TMP / f"{name}-lora"
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    return model.eval(), folder
+
+
+def merged(base, low):
+    """What an adapter's file makes of the matrices of its base."""
+    ok(low.all["general.type"] == "adapter" and low.all["adapter.type"] == "lora" and low.arch == base.arch, "its keys")
+    for name in [n.removesuffix(".lora_a") for n in low.t if n.endswith(".lora_a")]:
+        a, b = low.t[name + ".lora_a"], low.t[name + ".lora_b"]
+        by = low.all["adapter.lora.alpha"] / b.shape[-1]
+        target = base.t["token_embd.weight"] if name == "output.weight" and name not in base.t else base.t[name]
+        base.t[name] = target + by * (a @ b.T if name == "token_embd.weight" else b @ a).reshape(target.shape)
+    return base
+
+
+def test_adapters():
+    try:
+        import peft
+    except ImportError:
+        print("convert_test: adapters skipped: no peft")
+        return
+    ids = np.random.default_rng(5).integers(0, 101, 21)
+    for name in TOYS:
+        model, folder = toy(name)
+        stacked = [f"{kind}.{p}" for kind in ("mlp.experts",) for p in ("gate_up_proj", "down_proj")
+                   if any(n.endswith(f"{kind}.{p}") for n, _ in model.named_parameters())]
+        linear = [n for n, x in model.named_modules() if isinstance(x, (torch.nn.Linear, tf.pytorch_utils.Conv1D))
+                  and "lm_head" not in n and "embed_out" not in n]
+        options = dict(r=3, lora_alpha=7, target_modules=linear, target_parameters=stacked or None)
+        model, low = adapter(model, name, **options)
+        base = merged(convert(folder, "--no-tokenizer"), convert(low, "--base", folder))
+        model = model.double()
+        with torch.no_grad():
+            want = model(torch.tensor(ids)[None]).logits[0].double().numpy()
+            with model.disable_adapter():
+                plain = model(torch.tensor(ids)[None]).logits[0].double().numpy()
+        got = Forward(base).logits(ids)
+        worst = np.abs(got - want).max() / np.abs(want).max()
+        ok(worst < 1e-5, f"{name}: logits with an adapter differ by {worst:.2e} of the largest")
+        ok(np.abs(plain - want).max() / np.abs(want).max() > 1e-2, f"{name}: the adapter changes nothing")
+
+
+def test_adapter_scales():
+    """The reader multiplies by alpha / rank."""
+    try:
+        import peft
+    except ImportError:
+        return
+    for options, factor in ((dict(r=64, lora_alpha=16), 0.25), (dict(r=64, lora_alpha=16, use_rslora=True), 2.0),
+                            (dict(r=4, lora_alpha=6, rank_pattern={"q_proj": 2}), 3.0),
+                            (dict(r=4, lora_alpha=6, alpha_pattern={"layers.0.self_attn.q_proj": 2}), 0.5),
+                            (dict(r=4, lora_alpha=6, use_rslora=True, rank_pattern={"q_proj": 9}), 2.0)):
+        model, folder = toy("llama")
+        model, low = adapter(model, "scales", target_modules=["v_proj", "q_proj"], **options)
+        out = convert(low, "--base", folder)
+        layer = model.base_model.model.model.layers[0].self_attn
+        ok(layer.q_proj.scaling["default"] == factor, f"{options}: {layer.q_proj.scaling}")
+        for name, x, swap in (("attn_q", layer.q_proj, True), ("attn_v", layer.v_proj, False)):
+            a, b = out.t[f"blk.0.{name}.weight.lora_a"], out.t[f"blk.0.{name}.weight.lora_b"]
+            want = x.get_delta_weight("default").detach().numpy()
+            want = cw._swap(want, model.config.num_attention_heads) if swap else want
+            got = out.all["adapter.lora.alpha"] / len(a) * (b @ a)
+            ok(np.allclose(got, want, rtol=1e-5, atol=1e-6), f"{options}: {name}")
+    for kind, size in (("f32", 4), ("f16", 2), ("bf16", 2)):
+        out = convert(low, "--base", folder, type=kind)
+        ok({t for n, t in out.types.items()} == {kind.upper()}, f"{kind}: {out.types}")
+    model, low = adapter(toy("llama")[0], "scales", target_modules=["q_proj"])
+    status, err = run(low, "-o", TMP / "out.gguf", "--base", folder)
+    ok(status == 0 and set(Model(TMP / "out.gguf").types.values()) == {"F32"}, f"the default type: {err}")
+
+
+def test_adapter_refusals():
+    try:
+        import peft
+    except ImportError:
+        return
+    model, base = toy("llama")
+    _, low = adapter(model, "refused", r=2, target_modules=["q_proj", "down_proj"])
+    conf = json.loads((low / "adapter_config.json").read_text())
+    from safetensors.torch import load_file, save_file as save
+    weights = load_file(low / "adapter_model.safetensors")
+
+    def case(message, change=None, tensors=None, *args):
+        (low / "adapter_config.json").write_text(json.dumps({**conf, **(change or {})}))
+        save({**weights, **(tensors or {})}, low / "adapter_model.safetensors")
+        refused(low, message, *(args or ("--base", base)), type="f32")
+    q = next(n for n in weights if "layers.0.self_attn.q_proj.lora_A" in n)
+    case("no config.json of the base model there; give --base FOLDER", {"base_model_name_or_path": "some/hub-name"}, None,
+         "--no-tokenizer")
+    case("peft_type = 'LOHA'", {"peft_type": "LOHA"})
+    case("use_dora = True", {"use_dora": True})
+    case("bias = 'all'", {"bias": "all"})
+    case("lora_alpha = 0", {"lora_alpha": 0})
+    case("such as those of modules_to_save: base_model.model.lm_head.weight", {"modules_to_save": ["lm_head"]},
+         {"base_model.model.lm_head.weight": torch.zeros(101, 4)})
+    case("q_proj: expected lora_A [r, in] and lora_B [out, r], found A [3, ", None, {q: torch.zeros(3, 48)})
+    case("blk.0.attn_q.weight: expected lora_a [2, ", None, {q: torch.zeros(2, 5)})
+    case("found A [2, 8]", None, {"base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight": torch.zeros(2, 8)})
+    x = {f"base_model.model.model.layers.0.self_attn.x_proj.lora_{k}.weight": torch.zeros(2, 2) for k in "AB"}
+    case("1 modules have no matrix in a llama file that an adapter can change: model.layers.0.self_attn.x_proj", None, x)
+    x = {n.replace("layers.0.", "layers.7."): t.clone() for n, t in weights.items() if "layers.0.self_attn.q" in n}
+    case("model.layers.7.self_attn.q_proj", None, x)
+    for key in ("lora_alpha", "alpha_pattern", "base_model_name_or_path", "peft_type", "use_rslora"):
+        save(weights, low / "adapter_model.safetensors")
+        for value in BROKEN:
+            (low / "adapter_config.json").write_text(json.dumps({**conf, key: value}))
+            converts_or_says_why(low, f"{key} = {value!r}", "--base", base)
+    (low / "adapter_config.json").write_text(json.dumps(conf))
+    (low / "adapter_model.safetensors").unlink()
+    refused(low, "neither adapter_model.safetensors nor adapter_model.bin", "--base", base)
+    torch.save(weights, low / "adapter_model.bin")
+    ok(len(convert(low, "--base", base).t) == 2 * len(weights) / 2, "adapter_model.bin")
+
+
+def test_adapter_experts():
+    """Experts that are modules of their own, as transformers had them before"""
+    from safetensors.torch import save_file
+    _, base = toy("mixtral")
+    config = json.loads((base / "config.json").read_text())
+    d, f, e = config["hidden_size"], config["intermediate_size"], config["num_local_experts"]
+    low = TMP / "experts-lora"
+    low.mkdir(exist_ok=True)
+    torch.manual_seed(4)
+    x = {f"base_model.model.model.layers.1.block_sparse_moe.experts.{i}.{w}.lora_{k}.weight":
+         torch.randn((2, n_in) if k == "A" else (n_out, 2)) for i in range(e)
+         for w, n_in, n_out in (("w1", d, f), ("w2", f, d), ("w3", d, f)) for k in "AB"}
+    (low / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 2, "r": 2}))
+    save_file(x, low / "adapter_model.safetensors")
+    m = convert(low, "--base", base)
+    ok(len(m.t) == 6, f"tensors {list(m.t)}")
+    for w, name in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
+        for k in "AB":
+            want = np.stack([x[f"base_model.model.model.layers.1.block_sparse_moe.experts.{i}.{w}.lora_{k}.weight"].numpy()
+                             for i in range(e)])
+            ok(np.array_equal(m.t[f"blk.1.ffn_{name}_exps.weight.lora_{k.lower()}"], want), f"{w} {k}")
+    save_file({n: t for n, t in x.items() if ".experts.1." not in n}, low / "adapter_model.safetensors")
+    refused(low, f"expected adapters of one rank for all {e} experts, found {e - 1}", "--base", base)
+
+
+def test_merged_names():
+    """A merged model that was saved from within PEFT"""
+    model, folder = toy("llama")
+    want = convert(folder, "--no-tokenizer")
+    state = {("base_model.model." + n).replace("q_proj.", "q_proj.base_layer."): t.clone() for n, t in
+             model.state_dict().items()}
+    other = fresh("peft-names", folder)
+    from safetensors.torch import save_file as save
+    save(state, other / "model.safetensors")
+    same_tensors(convert(other, "--no-tokenizer"), want, "PEFT's names")
+    save({**state, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(2, 2)},
+         other / "model.safetensors")
+    refused(other, "q_proj.lora_A.weight", "--no-tokenizer")
+
+
 def test_defaults():
     """A key that config.json lacks means what it means to transformers' configuration."""
     def written(config):

@@ -16,7 +16,7 @@ for file in tests/fuzz_*.c; do
     seeds=$build/fuzz/seeds_$name
     mkdir -p "$seeds"
     [ ! -d "tests/corpus/$name" ] || cp "tests/corpus/$name"/* "$seeds"
-    [ "$name" != fuzz_gguf ] || "$build/t/unit_gguf" --write "$seeds" >/dev/null
+    [ "$name" != fuzz_gguf ] || { "$build/t/unit_gguf" --write "$seeds" >/dev/null; cp tests/golden/lora/*.gguf "$seeds"; }
     "$build/fuzz/$name.exe" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$build/fuzz/$name-" "$build/fuzz/$name" $seeds >"$build/fuzz/$name.log" 2>&1 ||
         { tail -n 40 "$build/fuzz/$name.log"; echo "fuzz: $name found something" >&2; exit 1; }

@@ -1,5 +1,6 @@
-/* Fuzzer of the model file parser, for clang -fsanitize=fuzzer. Built without, it has a main that replays the files it
- * is given, and the files of bad/ with a few thousand changes. Seeds: unit_gguf --write DIR. */
+/* Fuzzer of the model file parser and of what reads adapters, for clang -fsanitize=fuzzer. Built without, it has a main
+ * that replays the files it is given, and the files of bad/ and an adapter with a few thousand changes. Seeds: unit_gguf
+ * --write DIR, tests/golden/lora. Runs from the repository's root. */
 #define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "bounds.h"
@@ -67,6 +68,37 @@ static void ask_everything(const gpti_gguf *g) {
     }
 }
 
+/* The bytes as an adapter of a toy: refused with nothing left behind, or it computes. */
+static budget base_budget;
+static gpt_model *base;
+static int as_adapter(const uint8_t *data, size_t size) {
+    gpt_adapter *a = NULL;
+    gpt_session_params p;
+    gpt_session *s = NULL;
+    gpt_reader reader;
+    gpt_error err;
+    const gpt_token ids[4] = { 5, 6, 7, 5 };
+    gpt_model_params mp;
+    memset(&mp, 0, sizeof mp);
+    mp.alloc.alloc = budget_alloc; mp.alloc.free = budget_free; mp.alloc.user = &base_budget;
+    base_budget.left = (size_t)64 << 20;
+    if (!base && gpt_model_load(&base, "tests/golden/model/mixtral.gguf", &mp, &err)) { fprintf(stderr, "%s\n", err.msg); abort(); }
+    base_budget.left = ((size_t)1 << 20) + 200 * size;
+    memset(&reader, 0, sizeof reader);
+    reader.user = (void *)data; reader.size = size;
+    if (gpt_adapter_load_reader(&a, base, &reader, &err)) {
+        if (a || !is_message(err.msg)) abort();
+        return 0;
+    }
+    base_budget.left = (size_t)64 << 20;
+    memset(&p, 0, sizeof p);
+    p.n_ctx = 8; p.n_batch = 3; p.n_threads = 1; p.adapter = a;
+    if (gpt_session_new(&s, base, &p, &err) || gpt_eval(s, ids, 4, &err) || !gpt_logits(s)) abort();
+    gpt_session_free(s);
+    gpt_adapter_free(a);
+    return 1;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int by_reader;
@@ -94,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         else if (!is_message(err.msg)) abort();
         gpti_gguf_close(&g, &mem);
     }
+    as_adapter(data, size);
     return 0;
 }
 
@@ -133,9 +166,35 @@ static void replay_changed(gb *g, int n_change) {
     gb_free(g);
 }
 
+static void replay_adapter(void) {
+    static const char path[] = "tests/golden/lora/mixtral.gguf";
+    FILE *f = fopen(path, "rb");
+    uint8_t *p = (uint8_t *)test_file(path), *q;
+    size_t n, i, k, n_good = 0;
+    CHECK(f && p && !fseek(f, 0, SEEK_END), "%s: cannot read", path);
+    if (!f || !p) return;
+    n = (size_t)ftell(f);
+    fclose(f);
+    q = (uint8_t *)malloc(n);
+    CHECK(as_adapter(p, n), "%s is refused", path);
+    for (i = 0; i < 3000 && q; i++) {               /* of its head, where names and extents are, and of its numbers */
+        uint32_t seed = (uint32_t)i * 2654435761u;
+        memcpy(q, p, n);
+        for (k = 0; k <= i % 3; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            q[(seed >> 8) % (i % 4 ? 2600 : n)] ^= (uint8_t)(1u << (seed >> 29));
+        }
+        n_good += (size_t)as_adapter(q, n);
+    }
+    CHECK(n_good > 100 && n_good < 2900, "%u of 3000 load", (unsigned)n_good);
+    free(p);
+    free(q);
+}
+
 int main(int argc, char **argv) {
     gb g;
     int i;
+    replay_adapter();
     for (i = 1; i < argc; i++) replay_file(argv[i]);
     for (i = 0; i < N_BAD_GGUF; i++) {
         gb_init(&g, 3, i & 1);

@@ -445,6 +445,11 @@ static void call_freeze(gpt_session *s, result *r) {
     gpt_result code = gpt_session_freeze(s, &err);
     keep(r, code, &err, s);
 }
+static void call_adapter(gpt_session *s, result *r) {
+    gpt_error err;
+    gpt_result code = gpt_session_adapter(s, NULL, 0, &err);
+    keep(r, code, &err, s);
+}
 /* From one of its own, and that the other way round is only reading. */
 static void call_copy(gpt_session *s, result *r) {
     gpt_session_params p = session_params(0);
@@ -695,6 +700,7 @@ static const call calls[] = {
     { "gpt_session_hooks",     CHANGES,   call_hooks,         NULL },
     { "gpt_session_freeze",    CHANGES,   call_freeze,        NULL },
     { "gpt_session_copy",      CHANGES,   call_copy,          NULL },
+    { "gpt_session_adapter",   CHANGES,   call_adapter,       NULL },
     { "gpt_session_save",      CHANGES,   call_save,          NULL },
     { "gpt_session_restore",   CHANGES,   call_restore,       NULL },
     { "gpt_resume",            CHANGES,   call_resume,        NULL },
@@ -1113,6 +1119,18 @@ static int null_eval_begin(gpt_error *err) {
     return is_arg(gpt_eval_begin(NULL, ids, 1, NULL, err), err) && is_arg(gpt_eval_begin(null_s, NULL, 2, NULL, err), err);
 }
 static int null_freeze(gpt_error *err) { return is_arg(gpt_session_freeze(NULL, err), err); }
+static int null_adapter(gpt_error *err) { return is_arg(gpt_session_adapter(NULL, NULL, 0, err), err); }
+static int null_adapter_free(gpt_error *err) { (void)err; gpt_adapter_free(NULL); return 1; }
+static int null_adapter_load(gpt_error *err) {
+    gpt_adapter *a = NULL;
+    return is_arg(gpt_adapter_load(NULL, model, "x", err), err) && is_arg(gpt_adapter_load(&a, NULL, "x", err), err) &&
+        is_arg(gpt_adapter_load(&a, model, NULL, err), err) && !a;
+}
+static int null_adapter_load_reader(gpt_error *err) {
+    gpt_adapter *a = NULL;
+    return is_arg(gpt_adapter_load_reader(NULL, model, NULL, err), err) &&
+        is_arg(gpt_adapter_load_reader(&a, model, NULL, err), err) && !a;
+}
 static int null_copy(gpt_error *err) {
     return is_arg(gpt_session_copy(NULL, null_s, 1, err), err) && is_arg(gpt_session_copy(null_s, NULL, 1, err), err);
 }
@@ -1246,6 +1264,8 @@ static const struct { const char *name; int (*right)(gpt_error *err); } nulls[] 
     { "gpt_work_bytes", null_work_bytes }, { "gpt_work_new", null_work_new }, { "gpt_work_free", null_work_free },
     { "gpt_work_step", null_work_step }, { "gpt_session_hold", null_hold }, { "gpt_session_hooks", null_hooks },
     { "gpt_eval_begin", null_eval_begin }, { "gpt_session_freeze", null_freeze }, { "gpt_session_copy", null_copy },
+    { "gpt_session_adapter", null_adapter }, { "gpt_adapter_free", null_adapter_free },
+    { "gpt_adapter_load", null_adapter_load }, { "gpt_adapter_load_reader", null_adapter_load_reader },
     { "gpt_session_save_bytes", null_save_bytes }, { "gpt_session_save", null_save },
     { "gpt_session_restore", null_restore }, { "gpt_resume", null_resume },
     { "gpt_session_init", null_session_init }, { "gpt_session_free", null_session_free },

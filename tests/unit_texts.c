@@ -9,6 +9,7 @@
 #include "gpt.h"
 #include "test.h"
 #include "gguf_builder.h"
+#include "adapter.h"
 
 #if defined(__linux__) && defined(__GLIBC__)        /* where threads need no library of their own */
 #  if __GLIBC__ > 2 || __GLIBC_MINOR__ >= 34
@@ -131,6 +132,7 @@ typedef struct slot {
     gpt_session *s, *ref;           /* ref: alone, in its own work space, always told to compute at once */
     int          room, no_logits, held;                 /* held: 1 by the host, 2 as it was restored in mid-sentence */
     gpt_kv       kv;
+    int          adapted;           /* none, or the adapter at one of two scales */
     uint32_t     n_ctx;
     text         now;               /* at rest: the text; else as it was before the call */
     gpt_result   result;            /* at rest: that of info */
@@ -154,6 +156,7 @@ typedef struct still {              /* a frozen session */
 } still;
 
 static const gpt_model *model;
+static gpt_adapter *lora;           /* of the model */
 static size_t n_vocab;
 static int with_text;               /* it has a tokenizer */
 static slot slots[N_SLOT];
@@ -378,18 +381,26 @@ static void open_room(int r) {
     memset(&p, 0, sizeof p);
     p.n_batch = below(3) ? 1 + below(40) : 1 + below(4);
     p.n_fill = below(3) ? below(8) : 0;
+    p.n_rank = 5;
     p.n_threads = 1;
     p.hooks = hooks_of(r);
     CHECK(gpt_work_new(&rooms[r].w, model, &p, &err) == GPT_OK, AT ": %s", AT_ARGS, err.msg);
 }
 
+static const float scales[3] = { 0, 1, -0.5f };
 static gpt_session_params params_of(const slot *k) {
     gpt_session_params p;
     memset(&p, 0, sizeof p);
     p.n_ctx = k->n_ctx; p.kv = k->kv; p.no_logits = k->no_logits;
     if (k->room < N_ROOM) p.work = rooms[k->room].w;
-    else { p.hooks = hooks_of(k->room); p.n_batch = 1 + below(30); p.n_threads = 1; }
+    else { p.hooks = hooks_of(k->room); p.n_batch = 1 + below(30); p.n_threads = 1; p.n_rank = 5; }
+    if (k->adapted) { p.adapter = lora; p.adapter_scale = scales[k->adapted]; }
     return p;
+}
+
+/* Can a session stand on what another holds? */
+static int is_kin(const gpt_session *a, const gpt_session *b) {
+    return a->params.kv == b->params.kv && gpti_is_long(a) == gpti_is_long(b) && a->adapted == b->adapted;
 }
 
 static void close_slot(slot *k) {
@@ -410,17 +421,19 @@ static void open_slot(slot *k) {
     if (k->room >= N_ROOM) k->room = k->room == 4 ? N_ROOM + (int)(k - slots) : k->room % N_ROOM;
     k->no_logits = !below(3);
     k->kv = (gpt_kv)below(N_KV);
+    k->adapted = below(2) ? (int)below(3) : 0;
     k->n_ctx = below(3) ? N_CTX : 48;
     p = params_of(k);
     if (below(2)) {
         still *q = &stills[below(N_STILL)];
-        if (q->s && q->now.n <= k->n_ctx && q->kv == k->kv && gpti_is_long(q->s) == is_long(k)) {
+        if (q->s && q->now.n <= k->n_ctx && q->kv == k->kv && gpti_is_long(q->s) == is_long(k) &&
+            q->s->params.adapter == p.adapter && (!p.adapter || q->s->params.adapter_scale == p.adapter_scale)) {
             p.prefix = q->s; k->prefix = q; k->now = q->now;
             q->n_child++;
         }
     }
     CHECK(gpt_session_new(&k->s, model, &p, &err) == GPT_OK, AT ": %s", AT_ARGS, err.msg);
-    p.prefix = NULL; p.work = NULL; p.no_logits = 0; p.n_threads = 1; p.n_batch = 1 + below(60);
+    p.prefix = NULL; p.work = NULL; p.no_logits = 0; p.n_threads = 1; p.n_batch = 1 + below(60); p.n_rank = 5;
     memset(&p.hooks, 0, sizeof p.hooks);
     CHECK(gpt_session_new(&k->ref, model, &p, &err) == GPT_OK, AT ": %s", AT_ARGS, err.msg);
     if (!k->s || !k->ref) exit(test_report("unit_texts"));
@@ -636,7 +649,7 @@ static void op_still(void) {
     gpt_end(q->s);
     see(&t, q->s);
     CHECK(same(&q->now, t.t, t.n), AT ": a frozen text of %u tokens, was %u, or others", AT_ARGS, (unsigned)t.n, (unsigned)q->now.n);
-    for (k = 0; k < N_SLOT; k++) if (slots[k].s && slots[k].kv == q->kv && is_long(&slots[k]) == gpti_is_long(q->s) && gpt_logits(q->s) && q->now.n) {
+    for (k = 0; k < N_SLOT; k++) if (slots[k].s && is_kin(slots[k].s, q->s) && gpt_logits(q->s) && q->now.n) {
         if (q->now.n > slots[k].n_ctx) continue;
         CHECK(!memcmp(gpt_logits(q->s), ref_at(&slots[k], &q->now), n_vocab * sizeof(float)), AT ": frozen: other logits than alone", AT_ARGS);
         break;
@@ -660,7 +673,7 @@ static void op_copy(slot *k) {
     see(&t, from);
     n = below(3) ? SIZE_MAX : below((uint32_t)t.n + 2);
     if (n < t.n) t.n = n;
-    if (from->params.kv != k->s->params.kv || gpti_is_long(from) != gpti_is_long(k->s)) want = GPT_E_FOREIGN;
+    if (!is_kin(from, k->s)) want = GPT_E_FOREIGN;
     else if (t.n > k->n_ctx) want = GPT_E_CONTEXT;
     if (k->doing) want = GPT_E_STATE;
     r = gpt_session_copy(k->s, from, n, &err);
@@ -715,7 +728,7 @@ static void op_save(slot *k) {
     CHECK(gpt_session_save(from, what, &w, &err) == GPT_OK && b.n == b.room, AT ": %s; %u of %u bytes", AT_ARGS, err.msg, (unsigned)b.n, (unsigned)b.room);
     if (damage && below(2)) b.p[below((uint32_t)b.n)] ^= (unsigned char)(1 << below(8));
     else if (damage) b.n = below((uint32_t)b.n);
-    if (from->params.kv != k->s->params.kv || gpti_is_long(from) != gpti_is_long(k->s)) want = GPT_E_FOREIGN;
+    if (!is_kin(from, k->s)) want = GPT_E_FOREIGN;
     else if (t.n > k->n_ctx) want = GPT_E_CONTEXT;
     if (below(2)) { rd.read = read_from; rd.user = &b; } else rd.user = b.p;
     rd.size = b.n;
@@ -745,6 +758,24 @@ static void op_save(slot *k) {
     if (k->n_ctx != o->n_ctx || k->prefix || o->prefix) { end(k); return; }
     CHECK(gpt_resume(k->s, below(2) ? NULL : &k->g, on_text, k, &err) == GPT_OK, AT ": slot %d: %s", AT_ARGS, (int)(k - slots), err.msg);
     k->held &= 1;
+}
+
+/* Another adapter, another scale: the text is the same, and computed anew. */
+static void op_adapter(slot *k) {
+    const int to = (int)below(3);
+    const uint64_t before = k->s->adapted;
+    gpt_session_info i;
+    gpt_error err;
+    gpt_result r, want = k->doing ? GPT_E_STATE : k->prefix && to != k->adapted ? GPT_E_FOREIGN : GPT_OK;
+    op_name = "gpt_session_adapter";
+    r = gpt_session_adapter(k->s, to ? lora : NULL, scales[to], &err);
+    CHECK(r == want, AT ": slot %d: gave %d (%s), expected %d", AT_ARGS, (int)(k - slots), (int)r, err.msg, (int)want);
+    if (r) return;
+    CHECK(!gpt_session_adapter(k->ref, to ? lora : NULL, scales[to], &err), AT ": the reference: %s", AT_ARGS, err.msg);
+    gpt_session_info_get(k->s, &i);
+    CHECK(to == k->adapted || i.n_computed == 0, AT ": slot %d: %u tokens of another adapter are left", AT_ARGS, (int)(k - slots), (unsigned)i.n_computed);
+    CHECK((to == k->adapted) == (before == k->s->adapted), AT ": slot %d: scale %d", AT_ARGS, (int)(k - slots), to);
+    k->adapted = to;
 }
 
 static void op_sample(slot *k) {
@@ -797,9 +828,25 @@ static void operation(void) {
     else if (dice < 94) op_freeze(k);
     else if (dice < 95) op_still();
     else if (dice < 97) op_copy(k);
-    else if (dice < 99) op_save(k);
+    else if (dice < 98) op_save(k);
+    else if (dice < 99) op_adapter(k);
     else op_drain((int)below(N_ROOM));
     settle_all();
+}
+
+static gpt_adapter *random_lora(const gpt_model *m) {
+    gpt_adapter *a = NULL;
+    gpt_reader r;
+    gpt_error err;
+    size_t n;
+    gb g;
+    memset(&r, 0, sizeof r);
+    random_adapter(&g, m, NULL, 1, 2.0f);
+    r.user = (void *)gb_finish(&g, &n); r.size = n;
+    CHECK(!gpt_adapter_load_reader(&a, m, &r, &err), "%s", err.msg);
+    gb_free(&g);
+    if (!a) exit(test_report("unit_texts"));
+    return a;
 }
 
 static uint32_t only_seed;
@@ -811,6 +858,7 @@ static void history(const char *name, uint32_t s, unsigned n) {
     gpt_error err;
     model = strcmp(name, "text") && strcmp(name, "windows") ? load_toy(name) : text_model(name[0] == 'w' ? 8 : 0);
     n_vocab = vocab_of(model);
+    lora = random_lora(model);
     with_text = name[0] == 't' || !strcmp(name, "windows");
     this_seed = seed = s;
     n_op = 0; op_name = "the beginning";
@@ -834,6 +882,7 @@ static void history(const char *name, uint32_t s, unsigned n) {
         memset(q, 0, sizeof *q);
     }
     for (i = 0; i < N_ROOM; i++) gpt_work_free(rooms[i].w);
+    gpt_adapter_free(lora);
     gpt_model_free((gpt_model *)(size_t)model);
     CHECK(counted.live == 0, "%s, seed %lu: %u blocks are left", name, (unsigned long)s, (unsigned)counted.live);
     counted.live = 0;

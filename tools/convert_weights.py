@@ -6,6 +6,8 @@ SOURCE is one of
   a nanoGPT or minGPT .pt      (minGPT files do not say how many heads there are: --n-head)
   a llama2.c .bin              the legacy format and version 1; with --tokenizer tok.bin
   an llm.c .bin                GPT-2, versions 3 (float32) and 5 (bfloat16)
+  a PEFT folder                adapter_config.json with adapter_model.safetensors or .bin: a LoRA adapter, to be loaded
+                               beside its base model, whose config.json is needed: --base FOLDER
 
 Everything that decides the result is a row of ROWS (architectures) or of PRE (pre-tokenizers). What no row
 describes is refused: a model is converted exactly or not at all.
@@ -447,12 +449,29 @@ def hint(path):
     return ""
 
 
-def open_folder(path, args):
+def model_config(path):
     if not (path / "config.json").is_file():
         raise Refused(f"{path}: no config.json in this folder{hint(path)}")
     config = read_json(path / "config.json")
     if "text_config" in config:     # the language half of a model that also sees
         config = {**config, **config["text_config"], "model_type": config.get("model_type")}
+    return config
+
+
+def without_peft(tensors):
+    """A merged model saved from within PEFT has its names."""
+    out = {}
+    for name, t in tensors.items():
+        plain = re.sub(r"^(base_model\.model\.)+", "", name)
+        plain = plain.replace(".base_layer.", ".") if plain != name else name
+        if plain in out:
+            raise Refused(f"{name}: {plain} is there too")
+        out[plain] = t
+    return out
+
+
+def open_folder(path, args):
+    config = model_config(path)
     quant = config.get("quantization_config")
     if quant and not (config.get("model_type") == "gpt_oss" and quant.get("quant_method") == "mxfp4"):
         raise Refused(f"{path}: quantised weights ({quant.get('quant_method')}) cannot be converted; "
@@ -485,6 +504,7 @@ def open_folder(path, args):
             break
     if not tensors:
         raise Refused(f"{path}: neither *.safetensors nor pytorch_model*.bin in it{hint(path)}")
+    tensors = without_peft(tensors)
     embedder = read_modules(path, tensors)
     pairs = any(re.match(r"layers\.\d+\.attention\.w[qk]\.", n) for n in tensors)     # Meta's names and layout
     return Source(path.resolve().name, config, join_mxfp4(tensors), path, pairs, embedder)
@@ -1033,6 +1053,140 @@ def tensor_bytes(name, out, qtype, d):
         else:
             convert_rows(name, a.reshape(rows, columns), out.kind, out.op, qtype, data[i * rows:(i + 1) * rows])
     return data.reshape(-1)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# LoRA adapters
+# ----------------------------------------------------------------------------------------------------------------
+# What adapter_config.json may say; anything else changes the computation.
+PEFT_FIXED = {"peft_type": ("LORA",), "use_dora": (None, False), "bias": (None, "none"), "lora_bias": (None, False),
+              "layer_replication": (None,), "alora_invocation_tokens": (None,), "ensure_weight_tying": (None, False),
+              "trainable_token_indices": (None,), "use_bdlora": (None, False), "arrow_config": (None,),
+              "velora_config": (None,), "monteclora_config": (None,), "use_qalora": (None, False),
+              "kasa_config": (None,)}
+PEFT_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|embedding_([AB])(?:\.default)?)")
+# What an op does to the rows of B, where experts are [e, rows, r]; the others are of rows already.
+ROW_OPS = {"transpose": "same", "flatten": "same", "even_out": "even", "odd_out": "odd", "out": "same"}
+
+
+def read_adapter(path):
+    """{module's name in the base model: {"A": [r, in], "B": [out, r]}} as float arrays"""
+    file = path / "adapter_model.safetensors"
+    tensors = read_safetensors(file) if file.is_file() else None
+    if tensors is None:
+        file = path / "adapter_model.bin"
+        tensors = torch_tensors(file, torch_load(file)) if file.is_file() else {}
+    pairs, left = {}, []
+    for name, t in tensors.items():
+        if name.endswith(".base_layer.weight"):     # PEFT adds the tables of tokens that it has adapters on
+            continue
+        m = PEFT_NAME.fullmatch(name)
+        if not m or t.kind not in KINDS.values() or t.kind == "uint8" or len(t.shape) != 2:
+            left.append(name)
+            continue
+        module = re.sub(r"^(base_model\.model\.)+", "", m[1])
+        pairs.setdefault(module, {})[m[2] or m[3]] = to_f32(np.asarray(t.load()), t.kind)
+    if left:
+        raise Refused(f"{len(left)} tensors are not A or B of a LoRA, such as those of modules_to_save: {some(left)}")
+    if not pairs:
+        raise Refused(f"{path}: neither adapter_model.safetensors nor adapter_model.bin, or nothing in it")
+    for module, p in pairs.items():
+        if len(p) != 2 or p["A"].shape[0] != p["B"].shape[1]:
+            raise Refused(f"{module}: expected lora_A [r, in] and lora_B [out, r], found "
+                          f"{', '.join(f'{k} {list(v.shape)}' for k, v in sorted(p.items()))}")
+    return pairs
+
+
+def expert_names(row, module, a, b, d):
+    """The parameter of stacked experts that A and B are for: PEFT names its module alone, the shapes tell."""
+    block = re.search(r"\blayers\.(\d+)\.(.+?)(\.base_layer)*$", module)
+    wide = d["M"] if "moe_intermediate_size" in row.keys.values() else d["F"]
+    shapes = {"gate_up_proj": (d["D"], 2 * wide), "down_proj": (wide, d["D"])}
+    for name, shape in shapes.items():
+        if block and f"{block[2]}.{name}" in row.names and (a.shape[1], b.shape[0]) == shape:
+            return [(f"blk.{block[1]}.{n}", op) for n, op in row.names[f"{block[2]}.{name}"]]
+    return []
+
+
+def plan_adapter(pairs, conf, row, d):
+    """GGUF tensors and the alpha that their scale becomes alpha / r with."""
+    tmap, outs, parts, alpha, left = gguf.get_tensor_name_map(row.arch, d["L"]), {}, {}, None, []
+    want = set(wanted(row, d["L"])) | {"output.weight"}
+    for module, p in pairs.items():
+        a, b = p["A"], p["B"]
+        targets, index = gguf_names(row, tmap, module + ".weight")
+        stacked = [] if targets else expert_names(row, module, a, b, d)
+        if stacked:             # A [(e, r), in], B [out, (r, e)]
+            targets, e = stacked, d["E"]
+            a = a.reshape(e, -1, a.shape[1])
+            b = b.reshape(b.shape[0], -1, e).transpose(2, 0, 1)
+        if not targets or any(n not in want or n.startswith("position_embd") for n, _ in targets):
+            left.append(module)
+            continue
+        key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", module)), None)
+        scale = float(conf["alpha_pattern"][key] if key else conf.get("lora_alpha", 8))
+        scale *= math.sqrt(b.shape[-1]) if conf.get("use_rslora") else 1.0     # alpha / r is to be alpha / sqrt(r)
+        alpha = alpha or scale
+        if not alpha:
+            raise Refused("adapter_config.json: lora_alpha = 0: the adapter changes nothing")
+        if scale != alpha:
+            b = b * np.float32(scale / alpha)
+        for name, op in targets:
+            base = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
+            op = op or default_op(row, base, Source("", {}, {}))
+            rows = OPS[ROW_OPS.get(op, op)][1](b, d, "float32")
+            found = parts.setdefault(name, {})
+            if index in found:
+                raise Refused(f"{module}: {name} has another adapter already")
+            found[index] = (a.T if base == "token_embd" else a, rows, bool(stacked))
+    if left:
+        raise Refused(f"{len(left)} modules have no matrix in a {gguf.MODEL_ARCH_NAMES[row.arch]} file that an adapter "
+                      f"can change: {some(left)}")
+    for name, found in parts.items():
+        shape = tensor_shape(name, row, d)
+        shape = shape if len(shape) > 1 else (1, *shape)
+        a, b, stacked = found[min(found)]
+        if len(shape) == 3 and not stacked:
+            if sorted(found) != list(range(shape[0])) or len({x.shape for x, _, _ in found.values()}) != 1:
+                raise Refused(f"{name}: expected adapters of one rank for all {shape[0]} experts, found {len(found)}")
+            a, b = (np.stack([found[i][k] for i in sorted(found)]) for k in (0, 1))
+        r = b.shape[-1]
+        sides = ((shape[-2], r), (shape[-1], r)) if name == "token_embd.weight" else ((r, shape[-1]), (shape[-2], r))
+        for side, x, two in zip("ab", (a, b), sides):
+            if x.shape != (*shape[:-2], *two):
+                raise Refused(f"{name}: expected lora_{side} {[*shape[:-2], *two]} from config.json, found "
+                              f"{list(x.shape)}")
+            t = Tensor(x.shape, "float32", lambda x=x: x)
+            outs[f"{name}.lora_{side}"] = Out(x.shape, "float32", "same", {0: t}, name)
+    return outs, alpha
+
+
+def convert_adapter(args):
+    conf = read_json(args.source / "adapter_config.json")
+    for name, allowed in PEFT_FIXED.items():
+        if conf.get(name) not in allowed:
+            raise Refused(f"adapter_config.json: {name} = {conf[name]!r} has no place in an adapter's file (expected "
+                          f"{' or '.join(map(repr, allowed))})")
+    base = args.base or Path(str(conf.get("base_model_name_or_path") or ""))
+    if not (base / "config.json").is_file():
+        raise Refused(f"{base}: no config.json of the base model there; give --base FOLDER")
+    config = model_config(base)
+    row = find_row(config, base)
+    c = canonical(config, row)
+    d = dimensions(c, row)
+    outs, alpha = plan_adapter(read_adapter(args.source), conf, row, d)
+    if "output.weight.lora_a" in outs and c["tie_word_embeddings"]:
+        note("the adapter is on the head, which is tied to the embedding: llama.cpp does not read that")
+
+    def head(w):
+        w.add_type("adapter")
+        w.add_string("adapter.type", "lora")
+        w.add_float32("adapter.lora.alpha", alpha)
+        w.add_name(args.name or args.source.resolve().name)
+    arch = gguf.MODEL_ARCH_NAMES[row.arch]
+    save(arch, head, {}, outs, args, d)
+    say(f"wrote {args.out}: an adapter for {arch}, {len(outs) // 2} matrices, {args.type}, "
+        f"{args.out.stat().st_size / 1e6:.1f} MB")
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -1808,6 +1962,12 @@ def checked(path, function, *args):
 
 
 def convert(args):
+    adapter = args.source.is_dir() and (args.source / "adapter_config.json").is_file()
+    if not args.type:
+        args.type = "f32" if adapter else "f16"
+    if adapter:
+        convert_adapter(args)
+        return
     source = open_source(args.source, args)
     row = find_row(source.config, args.source)
     c = canonical(source.config, row)
@@ -1828,22 +1988,27 @@ def convert(args):
         check_special(vocab)
         check_rstrip(vocab, args.name or source.name)
 
-    arch = gguf.MODEL_ARCH_NAMES[row.arch]
+    arch, extra = gguf.MODEL_ARCH_NAMES[row.arch], {}
+    save(arch, lambda w: model_head(w, source, row, c, d, extra, vocab, args), extra, outs, args, d)
+    words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
+    say(f"wrote {args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
+        f"{args.out.stat().st_size / 1e6:.1f} MB")
+
+
+def save(arch, head, extra, outs, args, d):
     tmp = args.out.with_name(f".{args.out.name}.{os.getpid()}.tmp")
     w = gguf.GGUFWriter(None, arch)
     try:
-        write(w, tmp, source, row, c, d, outs, vocab, args)
+        head(w)
+        write(w, tmp, extra, outs, Q[args.type.upper()], d)
         os.replace(tmp, args.out)
-        words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
-        say(f"wrote {args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
-            f"{args.out.stat().st_size / 1e6:.1f} MB")
     finally:
         w.close()
         tmp.unlink(missing_ok=True)
 
 
-def write(w, tmp, source, row, c, d, outs, vocab, args):
-    arch, qtype, extra, notes = gguf.MODEL_ARCH_NAMES[row.arch], Q[args.type.upper()], {}, []
+def model_head(w, source, row, c, d, extra, vocab, args):
+    arch, qtype = gguf.MODEL_ARCH_NAMES[row.arch], Q[args.type.upper()]
     w.add_type("model")
     w.add_name(args.name or source.name)
 
@@ -1864,7 +2029,9 @@ def write(w, tmp, source, row, c, d, outs, vocab, args):
     else:
         w.add_tokenizer_model("none")
 
-    plan = []
+
+def write(w, tmp, extra, outs, qtype, d):
+    plan, notes = [], []
     for name, out in outs.items():
         t = choose_type(name, out, qtype, notes)
         block, size = gguf.GGML_QUANT_SIZES[t]
@@ -1895,9 +2062,9 @@ def parse_args():
     p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
     p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True,
                    help="file to write; it appears when it is complete")
-    p.add_argument("--type", default="f16", choices=quantisable(),
-                   help="of the matrices (default f16); vectors, norms and routers stay f32, rows that do not divide "
-                        "into blocks become f16")
+    p.add_argument("--type", choices=quantisable(),
+                   help="of the matrices (default f16, of an adapter f32); vectors, norms and routers stay f32, rows "
+                        "that do not divide into blocks become f16")
     p.add_argument("--tokenizer", metavar="PATH", type=Path,
                    help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, "
                         "tokenizer.model, tekken.json, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's "
@@ -1906,6 +2073,9 @@ def parse_args():
     p.add_argument("--pre", metavar="NAME", default="",
                    help="tokenizer.ggml.pre, when the pre-tokenizer is not recognised")
     p.add_argument("--name", default="", help="general.name (default: the name of the source)")
+    p.add_argument("--base", metavar="FOLDER", type=Path,
+                   help="folder with the config.json of the model that an adapter is for (default: the folder that "
+                        "adapter_config.json names)")
     p.add_argument("--n-head", type=int, metavar="N", help="attention heads of a minGPT checkpoint")
     p.add_argument("--gelu", choices=("erf", "tanh"), default="erf",
                    help="activation of a nanoGPT checkpoint (default erf)")
