@@ -181,6 +181,7 @@ typedef struct gpt_model_info { /* strings live as long as the model */
     uint64_t    n_param, file_bytes, weight_bytes;               /* weight_bytes: as held in memory */
     gpt_token   bos, eos;                                        /* -1 = none */
     uint32_t    n_embd;                                          /* numbers of gpt_embed's vector */
+    int         pool, encoder;  /* a gpt_pool as the file says; 1 = it makes vectors alone, and writes no text */
 } gpt_model_info;
 
 /* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing
@@ -261,6 +262,7 @@ typedef struct gpt_adapter gpt_adapter;
 GPT_API gpt_result gpt_adapter_load(gpt_adapter **out, const gpt_model *m, const char *path, gpt_error *err);
 GPT_API gpt_result gpt_adapter_load_reader(gpt_adapter **out, const gpt_model *m, const gpt_reader *r, gpt_error *err);
 GPT_API void       gpt_adapter_free(gpt_adapter *a);    /* NULL is fine */
+GPT_API uint32_t   gpt_adapter_rank(const gpt_adapter *a);      /* its largest: what n_rank has to be; NULL: 0 */
 
 /* ---- Session: one running text ---- */
 
@@ -6579,7 +6581,8 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     info->name = m->text[0]; info->chat_template = m->text[1]; info->architecture = m->text[2];
     info->kernels = m->kern.name; info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
     info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = info->n_embd = m->hp.d_model;
-    info->d_ff = m->hp.max_ff;
+    info->d_ff = m->hp.max_ff; info->encoder = !m->hp.causal;
+    info->pool = m->hp.pooling <= GPT_POOL_LAST ? (int)m->hp.pooling : GPT_POOL_FILE;
     info->n_head = m->hp.max_head; info->n_kv_head = m->hp.max_kv;
     for (i = 0; i < m->n_part; i++) info->file_bytes += m->part[i].r.size;
     return GPT_OK;
@@ -6924,6 +6927,8 @@ static gpt_result gpti_load_adapter(gpti_loader *ld, gpt_adapter *a) {
     for (i = 0; i < ld->g.n_tensor; i++) GPTI_TRY(gpti_load_lora(ld, &ld->g.tensor[i], alpha, a));
     return GPT_OK;
 }
+
+GPT_API uint32_t gpt_adapter_rank(const gpt_adapter *a) { return a ? a->n_rank : 0; }
 
 GPT_API void gpt_adapter_free(gpt_adapter *a) {
     if (!a) return;
@@ -18159,7 +18164,8 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          computed again. LFM2.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
- *          vectors in gpt_eval_params; n_draft; a hook for logits; typical_p, top_n_sigma, XTC, DRY,
+ *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);
+ *          adapters (LoRA), one for each session; n_draft; a hook for logits; typical_p, top_n_sigma, XTC, DRY,
  *          no_repeat_ngram, dynatemp, and samplers, their order. A seed draws other tokens under a
  *          constraint with min_p than before.
  *          Texts: several calls make one text, so that a character or stop string may go over from one to

@@ -317,12 +317,14 @@ int main(int argc, char **argv) {
     const char *path = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL,
         *out = NULL;
     double share = -1;
+    const char *lora = NULL;
     int shots = 0, limit = 0, per_byte = 0, escape = 0, n_seat = 8;
     long long seed = 0;
     arg_list words = { { 0 }, 0 };
     const arg table[] = {
         { "FILE",         ARG_TEXT,  &path,        "",     "" },
         ARGS_COMMON(c),
+        ARGS_ADAPTER(lora),
         { "--template",   ARG_TEXT,  &form_text,   "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\"" },
         { "--word",       ARG_LIST,  &words,       "LABEL=WORD", "the word that the model gets for a label; may be repeated" },
@@ -349,6 +351,7 @@ int main(int argc, char **argv) {
     gpt_work *work;
     gpt_work_params work_params;
     gpt_session_params params;
+    gpt_adapter *adapter;
     gpt_session *prefix;
     gpt_choose_params how = { 0, 0, 0 };
     gpt_error err;
@@ -393,6 +396,8 @@ int main(int argc, char **argv) {
     /* 2. a work space, in it what is ahead, and sessions with room for the longest text */
     params = args_session(&c);
     memset(&work_params, 0, sizeof work_params);
+    adapter = args_adapter(m, lora, &params);
+    work_params.n_rank = gpt_adapter_rank(adapter);
     work_params.n_batch = params.n_batch, work_params.n_threads = params.n_threads, work_params.hooks = params.hooks;
     if (gpt_work_new(&work, m, &work_params, &err)) args_die("%s", err.msg);
     memset(&params.hooks, 0, sizeof params.hooks);
@@ -438,6 +443,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < (size_t)n_seat; i++) gpt_session_free(seats[i].s), free(seats[i].score);
     gpt_session_free(prefix);
     gpt_work_free(work);
+    gpt_adapter_free(adapter);
     gpt_model_free(m);
     for (i = 0; i < set.n; i++) free(set.of[i].answer);
     free(set.of), free(set.answer), free(seats), free(base), free(choice), free(confusion), free(row), free(texts), free(ahead.p);

@@ -77,14 +77,11 @@ typedef struct { const char *pooling, *query, *passage; } embed_options;
 
 static inline gpt_pool embed_pool(const embed_options *e, const gpt_model *m) {
     static const char *const names[] = { "mean", "cls", "last" };
-    char key[128];
     gpt_model_info info;
-    gpt_meta meta;
     gpt_model_info_get(m, &info);
     for (int i = 0; e->pooling && i < 3; i++) if (!strcmp(e->pooling, names[i])) return (gpt_pool)(GPT_POOL_MEAN + i);
     if (e->pooling) args_die("--pooling: expected mean, cls or last, got '%s'", e->pooling);
-    snprintf(key, sizeof key, "%s.pooling_type", info.architecture);
-    return !gpt_model_meta(m, key, 0, &meta) && meta.number >= 1 && meta.number <= 3 ? GPT_POOL_FILE : GPT_POOL_MEAN;
+    return info.pool ? GPT_POOL_FILE : GPT_POOL_MEAN;
 }
 
 typedef struct { gpt_token **ids; size_t *n, n_embd; float *out; gpt_pool pool; } embed_job;

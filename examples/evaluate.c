@@ -362,6 +362,7 @@ static void print_scores(const scores *all) {
 
 typedef struct {
     args_common     c;
+    const char     *lora;
     const char     *file, *form, *family, *choices, *predictions, *score;
     arg_list        stop;
     int             escape, chat, labels, column, n_ref, held_out, limit, max_tokens, rows, per_byte;
@@ -498,6 +499,7 @@ static void evaluate(options *o, const tsv *t, const size_t *which, size_t n) {
     const int choosing = o->choices || o->labels || o->column;
     tsv_template form = tsv_template_of(o->form);
     gpt_session_params session;
+    gpt_adapter *adapter;
     gpt_generate_params params;
     gpt_choose_params choose;
     gpt_session *s;
@@ -524,6 +526,7 @@ static void evaluate(options *o, const tsv *t, const size_t *which, size_t n) {
     if (!o->stop.n && !o->chat && *form.tail) { o->stop.item[0] = form.tail; params.stop = o->stop.item; }
     m = args_load(&o->c, 0);
     session = args_session(&o->c);
+    adapter = args_adapter(m, o->lora, &session);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (o->predictions) {
         args_out_begin(&out, o->predictions);
@@ -586,6 +589,7 @@ static void evaluate(options *o, const tsv *t, const size_t *which, size_t n) {
     if (all.n) printf("cut          %8.4f %%  of the answers, by --max-tokens or the context\n", 100 * (double)n_cut / (double)n);
     free((void *)choice), free(own), free(form.head);
     gpt_session_free(s);
+    gpt_adapter_free(adapter);
     gpt_model_free(m);
 }
 
@@ -593,6 +597,7 @@ int main(int argc, char **argv) {
     static options o;
     const arg table[] = {
         ARGS_COMMON(o.c),
+        ARGS_ADAPTER(o.lora),
         { "-f, --file",        ARG_TEXT,  &o.file,        "FILE", "prompts and references; - is stdin" },
         { "-e, --escape",      ARG_FLAG,  &o.escape,      "",     "\\n, \\t and the like in a cell are what they mean" },
         { "--template",        ARG_TEXT,  &o.form,        "TEXT", TSV_TEMPLATE_HELP },

@@ -69,6 +69,7 @@ static gpt_adapter *load_golden(const gpt_model *m, const char *name) {
     snprintf(path, sizeof path, "tests/golden/lora/%s.gguf", name);
     CHECK(!gpt_adapter_load(&a, m, path, &err), "%s: %s", path, err.msg);
     if (!a) exit(test_report("unit_adapter"));
+    CHECK(gpt_adapter_rank(a) == a->n_rank && a->n_rank > 0 && gpt_adapter_rank(NULL) == 0, "%s: rank %u", path, (unsigned)a->n_rank);
     return a;
 }
 

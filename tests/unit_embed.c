@@ -286,6 +286,9 @@ static void test_pooling(void) {
     const size_t D = 30;
     gpt_error err;
     size_t i, j;
+    gpt_model_info info;
+    gpt_model_info_get(m, &info);
+    CHECK(info.pool == GPT_POOL_MEAN && info.encoder, "pool %d, encoder %d", info.pool, info.encoder);
     CHECK(!eval(s, ids, 7, hidden, v[0], 1, GPT_POOL_FILE, &err), "%s", err.msg);
     for (i = 1; i < 4; i++) { gpt_session_reset(s); CHECK(!eval(s, ids, 7, NULL, v[i], 1, (gpt_pool)i, &err), "%s", err.msg); }
     for (i = 0; i < 7; i++) for (j = 0; j < D; j++) mean[j] += hidden[i * D + j] / 7.0f;
@@ -298,6 +301,8 @@ static void test_pooling(void) {
     drop(&x, "bert.pooling_type");
     m = model_of(&x, NULL);
     s = session_of(m, MOST, GPT_KV_F32, NULL);
+    gpt_model_info_get(m, &info);
+    CHECK(info.pool == GPT_POOL_FILE && info.encoder, "pool %d, encoder %d", info.pool, info.encoder);
     CHECK(gpt_embed(s, "the cat", NULL, v[0], &err) == GPT_E_ARG && strstr(err.msg, "pool"), "%s", err.msg);
     p.pool = GPT_POOL_FIRST;
     CHECK(!gpt_embed(s, "the cat", &p, v[0], &err) && fabs(length_of(v[0], D) - 1.0) < 1e-6, "%s", err.msg);
