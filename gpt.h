@@ -8753,8 +8753,9 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     int                 think, thought;
     size_t              think_at;
     /* guesses: tried at most, in the last pass, of them right; passes to go without, and before */
-    size_t              draft_len, drafted, draft_hits, draft_wait, draft_waited;
+    size_t              credit;         /* to guess with, GPTI_DRAFT_PASS for a pass; see gpti_draft */
 } gpti_generation;
+enum { GPTI_DRAFT_PASS = 64 };
 
 /* Positions that layer's cache holds: all, or the window and one chunk, so that a chunk never
  * overwrites what it sees */
@@ -13296,7 +13297,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     n_pending = gpti_stream_pending(&g->stream, pending);
     go_on = !n && !g->stale;
     memset(g, 0, sizeof *g);
-    g->params = *params;
+    g->params = *params; g->credit = 2 * GPTI_DRAFT_PASS;
     g->fn = fn; g->user = user;
     gpti_take_samplers(g, &params->sample, NULL);
     gpti_stream_init(&g->stream, params->stop, params->n_stop);
@@ -13356,29 +13357,22 @@ static int gpti_roll(gpt_session *s) {
 }
 
 /* Guesses at what follows the text, at most `most`, into the room behind it: what followed where its last tokens,
- * as many of them as can be, at least two, came up last. How many are tried depends on how many were right: after a
- * wrong one some tokens go by without. (Saxena 2023, "Prompt Lookup Decoding") */
-enum { GPTI_DRAFT_LOOK = 1 << 16, GPTI_DRAFT_MATCH = 16, GPTI_DRAFT_WAIT = 63 };
+ * as many of them as can be, at least two, came up last. How many depends on how many were right: a right one saves
+ * a pass, a guess is taken to cost half of one, a token without is given 1/64, so that texts without repeats lose a
+ * sixtieth and two passes at most. (Saxena 2023, "Prompt Lookup Decoding") */
+enum { GPTI_DRAFT_LOOK = 1 << 16, GPTI_DRAFT_MATCH = 16 };
 static size_t gpti_draft(gpt_session *s, size_t most) {
     gpti_generation *g = s->gen;
     const size_t n = s->n_token, first = n > GPTI_DRAFT_LOOK ? n - GPTI_DRAFT_LOOK : 0;
     size_t i, k, best = 1, at = 0;
-    if (g->drafted) {
-        if (g->drafted == g->draft_hits) g->draft_len *= 2;
-        else if (g->draft_hits) g->draft_len = g->draft_hits + 1;
-        else g->draft_len /= 2;
-        g->draft_wait = g->draft_hits ? 0 : gpti_min(2 * g->draft_waited + 1, GPTI_DRAFT_WAIT);
-        g->draft_waited = g->draft_wait; g->drafted = g->draft_hits = 0;
-    }
-    if (g->draft_wait) { g->draft_wait--; return 0; }
-    g->draft_len = gpti_min(gpti_max(g->draft_len, 2), g->params.n_draft);
-    most = gpti_min(most, g->draft_len);
+    g->credit = gpti_min(g->credit, (size_t)GPTI_DRAFT_PASS * g->params.n_draft);
+    most = gpti_min(most, g->credit / GPTI_DRAFT_PASS);
     for (i = n - 1; most && i-- > first && best < GPTI_DRAFT_MATCH;) {
         for (k = 0; k <= i - first && k < GPTI_DRAFT_MATCH && s->token[i - k] == s->token[n - 1 - k]; k++) {}
         if (k > best) { best = k; at = i + 1; }
     }
     for (k = 0; at && k < most && s->token[at + k] >= 0; k++) s->token[n + k] = s->token[at + k];
-    g->drafted = k;
+    g->credit = k ? g->credit - GPTI_DRAFT_PASS / 2 * k : g->credit + 1;
     return k;
 }
 
@@ -13413,7 +13407,7 @@ static gpt_finish gpti_append_token(gpt_session *s, gpt_token id) {
     if (edge > g->edge) g->edge_at = s->n_token;
     s->from = s->n_past;
     if (s->n_draft && s->token[s->n_token] == id && s->n_past == s->n_token) {     /* as guessed: it is computed */
-        s->n_past++; s->n_draft--; g->draft_hits++;
+        s->n_past++; s->n_draft--; g->credit += GPTI_DRAFT_PASS;
         s->last_logits = s->draft_logits; s->draft_logits += s->m->hp.n_vocab;
     } else s->n_draft = 0;
     s->token[s->n_token++] = id;
