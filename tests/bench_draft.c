@@ -61,7 +61,8 @@ static double run(gpt_session *s, const gpt_token *prompt, size_t n_prompt, cons
     return (double)*n_out / begin;
 }
 
-static void compare(const char *name, gpt_session *s, const gpt_token *prompt, size_t n_prompt, gpt_generate_params params, uint32_t n_draft, int runs) {
+static void compare(const char *name, gpt_session *s, const gpt_token *prompt, size_t n_prompt, gpt_generate_params params,
+                    uint32_t n_draft, int runs) {
     static gpt_token text[2][N_TEXT];
     double speed[2][MOST_RUNS], ratio[MOST_RUNS];
     size_t n[2] = { 0, 0 };

@@ -558,6 +558,42 @@ static void test_drafts_end(void) {
     gpt_model_free(m);
 }
 
+/* What wrong guesses cost at most: two passes, a 64th of one for each token, and what right ones have saved; a guess taken as half a
+ * pass. Three tokens drawn evenly repeat all the time, and a guess is right once in three times. */
+typedef struct { size_t n_pass, n_row; } passes;
+static int count_passes(void *user, const gpt_trace *t) {
+    passes *p = (passes *)user;
+    if (!strcmp(t->name, "embd")) { p->n_pass++; p->n_row += t->n_row; }
+    return 0;
+}
+static void test_drafts_cost(void) {
+    gpt_model *m = story();
+    const gpt_bias wish[3] = { { 300, 1000 }, { 310, 1000 }, { 320, 1000 } };
+    const size_t n = 200;
+    size_t round, right = 0, n_pass = 0;
+    gpt_error err;
+    for (round = 0; round < 12; round++) {
+        gpt_session *s = session_of(m, 256, 0, NULL);
+        gpt_generate_params g = { 0 };
+        gpt_hooks hooks = { 0 };
+        passes p = { 0, 0 };
+        const gpt_token ids[6] = { 300, 310, 320, 300, 310, 320 };
+        g.max_tokens = n; g.n_draft = round % 2 ? 16 : 3; g.ignore_end = 1;
+        g.sample.temperature = 1; g.sample.seed = round; g.sample.bias = wish; g.sample.n_bias = round < 6 ? 3 : 2;
+        CHECK(!gpt_eval(s, ids, 6, &err), "%s", err.msg);
+        hooks.trace = count_passes; hooks.trace_user = &p;
+        CHECK(!gpt_session_hooks(s, &hooks, &err) && !gpt_generate(s, NULL, &g, NULL, NULL, &err), "%s", err.msg);
+        right = n - 1 - p.n_pass;       /* the last token is not computed */
+        n_pass += p.n_pass;
+        CHECK(p.n_row >= p.n_pass && p.n_row - p.n_pass <= 4 + n / 32 + 2 * right, "seed %u: %u rows in %u passes, %u guesses right",
+            (unsigned)round, (unsigned)p.n_row, (unsigned)p.n_pass, (unsigned)right);
+        CHECK(p.n_row > p.n_pass + 6, "seed %u: %u rows in %u passes", (unsigned)round, (unsigned)p.n_row, (unsigned)p.n_pass);
+        gpt_session_free(s);
+    }
+    CHECK(n_pass < 12 * n - 200, "%u passes for %u tokens", (unsigned)n_pass, (unsigned)(12 * n));
+    gpt_model_free(m);
+}
+
 /* ---- The likeliest --------------------------------------------------------------------------------------------------- */
 
 static void test_top(void) {
@@ -589,5 +625,5 @@ static void test_top(void) {
 }
 
 static const test tests[] = { { "choices", test_choices }, { "choices in slices", test_choices_in_slices }, { "choices refused", test_choices_refused },
-    { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "drafts at the end", test_drafts_end }, { "top", test_top }, { NULL, NULL } };
+    { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "drafts at the end", test_drafts_end }, { "drafts, cost", test_drafts_cost }, { "top", test_top }, { NULL, NULL } };
 int main(int argc, char **argv) { test_run(tests, argc, argv); return test_report("unit_numbers"); }
