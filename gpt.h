@@ -9656,7 +9656,7 @@ static gpt_result gpti_choices_set(gpt_session *s, char *text, size_t n_prompt, 
         c.score = (float *)(void *)(c.token + all);
     }
     c.n = n; c.base = text_end; c.params = *params;
-    if (!gpti_is_here(s->w, s->last_logits)) c.last = s->last_logits;
+    if (s->n_past == s->n_token && !gpti_is_here(s->w, s->last_logits)) c.last = s->last_logits;
     c.lent = s->lent;
     gpti_sort(c.tail, n, sizeof *c.tail, gpti_tail_cmp, c.token);
     memcpy(s->token + text_end, ids, same * sizeof *ids);

@@ -217,6 +217,38 @@ static void test_choices_in_slices(void) {
     gpt_model_free(m);
 }
 
+/* Between two generations, while the newest token still waits: the text goes on as if nothing had been asked. */
+static void test_choices_between(void) {
+    static const char *const choice[3] = { " dog", " cat", " dragon" };
+    gpt_model *m = story();
+    gpt_error err;
+    size_t round, n, n_plain = 0;
+    gpt_token plain[64];
+    float kept[2][3], *logits;
+    for (round = 0; round < 24; round++) {
+        gpt_session *s = session_of(m, 128, round & 8 ? 3 : 0, NULL);
+        gpt_generate_params g = { 0 };
+        const char *prompt = round & 2 ? " It was a" : NULL;
+        g.max_tokens = 12; g.n_draft = round & 16 ? 4 : 0;
+        CHECK(!gpt_generate(s, "Once upon a time", &g, NULL, NULL, &err), "%s", err.msg);
+        if (round & 4) CHECK(!gpt_eval(s, NULL, 0, &err), "%s", err.msg);
+        if (round & 1) CHECK(!gpt_choose(s, prompt, choice, 3, NULL, kept[0], NULL, &err), "%s", err.msg);
+        if ((round & 5) == 5) {
+            logits = gpt_logits(s);
+            CHECK(logits != NULL, "computed, and no logits");
+        } else if (round & 1) CHECK(gpt_logits(s) == NULL || round & 4, "nobody has computed what follows the text");
+        if (round & 1 && round & 2) {
+            CHECK(!gpt_choose(s, prompt, choice, 3, NULL, kept[1], NULL, &err) && !memcmp(kept[0], kept[1], sizeof kept[0]), "asked twice: %s", err.msg);
+        }
+        CHECK(!gpt_generate(s, NULL, &g, NULL, NULL, &err), "%s", err.msg);
+        gpt_session_tokens(s, &n);
+        if (!round) memcpy(plain, gpt_session_tokens(s, NULL), (n_plain = n) * sizeof *plain);
+        CHECK(n == n_plain && !memcmp(gpt_session_tokens(s, NULL), plain, n * sizeof *plain), "round %u: another text", (unsigned)round);
+        gpt_session_free(s);
+    }
+    gpt_model_free(m);
+}
+
 static void test_choices_refused(void) {
     gpt_model *m = story();
     gpt_session *s = session_of(m, 64, 0, NULL);
@@ -624,6 +656,6 @@ static void test_top(void) {
     CHECK(gpt_top(NULL, V, 1, top) == 0 && gpt_top(z, 0, 1, top) == 0 && gpt_top(z, V, 0, top) == 0, "nothing to choose from");
 }
 
-static const test tests[] = { { "choices", test_choices }, { "choices in slices", test_choices_in_slices }, { "choices refused", test_choices_refused },
+static const test tests[] = { { "choices", test_choices }, { "choices in slices", test_choices_in_slices }, { "choices between", test_choices_between }, { "choices refused", test_choices_refused },
     { "hidden", test_hidden }, { "vectors", test_vectors }, { "drafts", test_drafts }, { "drafts in texts", test_drafts_text }, { "drafts at the end", test_drafts_end }, { "drafts, cost", test_drafts_cost }, { "top", test_top }, { NULL, NULL } };
 int main(int argc, char **argv) { test_run(tests, argc, argv); return test_report("unit_numbers"); }
