@@ -319,7 +319,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     int          n_threads;     /* these two and n_batch as in gpt_work_params, of its own work space */
     gpt_hooks    hooks;
     int          beyond_training;   /* 1 = n_ctx may be more than trained for: texts get worse from there */
-    gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads and hooks must be 0 */
+    gpt_work    *work;          /* NULL = one of its own; else n_batch, n_threads, n_rank and hooks must be 0 */
     /* A frozen session: this one's text begins with its text. n_ctx counts that too, but only what is
      * more takes memory. Same model, kv, adapter and scale (and, where a file has factors for long texts, n_ctx on the
      * same side of the original context), or GPT_E_FOREIGN; prefixes chain, up to 8. A rewind may go
@@ -330,7 +330,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     uint32_t     n_nest;        /* how deep a constraint's arrays, objects, rules may go; 0 = 256, 144 bytes each */
     const gpt_adapter *adapter; /* NULL = none */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
-    uint32_t     n_rank;        /* as in gpt_work_params, of its own work space; at least the adapter's */
+    uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -9424,8 +9424,9 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
         return gpti_fail(err, GPT_E_ARG, "vectors: not with logprob, nor in a session with no_logits");
     if (p.embedding && (int)p.pool == GPT_POOL_FILE) p.pool = (gpt_pool)s->m->hp.pooling;
     if (p.embedding && (!n || (int)p.pool < GPT_POOL_MEAN || (int)p.pool > GPT_POOL_LAST))
-        return gpti_fail(err, GPT_E_ARG, n ? "embedding: the file does not say how to pool: pool must be given"
-            : "embedding: expected at least one token");
+        return gpti_fail(err, GPT_E_ARG, !n ? "embedding: expected at least one token" :
+            params->pool == GPT_POOL_FILE ? "embedding: the file does not say how to pool: pool must be given" :
+            "embedding: pool is none of gpt_pool");
     if (prefix && base == s->n_shared && base == prefix->n_token) last = prefix->last_logits;
     if (p.logprob && base && s->n_past == base && !last) back = 1;
     if (!n && s->logits) GPTI_TRY(gpti_is_lost(s, err));

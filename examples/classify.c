@@ -283,7 +283,6 @@ static void print_report(const label_set *set, const size_t *confusion) {
     }
 }
 
-/* Of no rows: only whether the file can be written. */
 static void write_choices(const char *path, const tsv_row *const *row, const int *choice, size_t n, const label_set *set) {
     args_out o;
     int error;
@@ -295,7 +294,6 @@ static void write_choices(const char *path, const tsv_row *const *row, const int
             args_out_put(&o, k < 2 ? "\t" : "\n", 1);
         }
     }
-    if (!set && o.f) { fclose(o.f); remove(o.part); return; }
     error = args_out_end(&o);
     if (error) args_die("%s: cannot write: %s", path, strerror(error));
 }
@@ -370,7 +368,10 @@ int main(int argc, char **argv) {
     if (valid && share >= 0) args_die("--valid and --held-out exclude each other");
     if (n_seat < 1 || n_seat > 256) args_die("%s: expected 1 to 256, got %d", args_name("-np"), n_seat);
     if (shots > 1000) args_die("--shots: expected 0 to 1000, got %d", shots);
-    if (out) write_choices(out, NULL, NULL, 0, NULL);
+    if (out) {
+        const char *const in[3] = { path, valid, c.model };
+        args_check_out("-o", out, in, 3);
+    }
     signal(SIGINT, args_on_interrupt);
     fclose(args_open(c.model, "a GGUF file"));
     file = tsv_read(path, 2, what, escape);

@@ -635,6 +635,10 @@ int main(int argc, char **argv) {
     if (o.share >= 0 && !o.held_out) args_die("--share needs --held-out");
     if (o.held_out) args_within("--share", o.share < 0 ? 0.05 : o.share, 0, 1);
     for (size_t i = 0; i < o.stop.n; i++) if (!*o.stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
+    if (o.predictions) {
+        const char *const in[2] = { o.file, o.c.model };
+        args_check_out("--predictions", o.predictions, in, 2);
+    }
     t = tsv_read(o.score ? o.score : o.file, o.column > 2 ? (size_t)o.column : 2,
                  o.score ? "a hypothesis and a reference" : o.column > 2 ? "a prompt, a reference and, further on, choices" : "a prompt and a reference", o.escape);
     signal(SIGINT, args_on_interrupt);

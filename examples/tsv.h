@@ -115,6 +115,9 @@ static inline int tsv_split(tsv *t, double share) {
     uint64_t *hash, last;
     if (share < 0) {
         for (i = 0; i < t->n && tsv_part(t->row[i].cell[2]) >= 0; i++) {}
+        if (i > 0 && i < t->n)
+            args_die("%s: line %lu: column 3: expected train or validate, as above it, got '%s'", t->path, (unsigned long)t->row[i].line,
+                     t->row[i].cell[2]);
         if (i < t->n) return 0;
         for (i = 0; i < t->n; i++) t->row[i].part = tsv_part(t->row[i].cell[2]);
         return 1;
