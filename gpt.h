@@ -9556,6 +9556,7 @@ static void gpti_choices_score(gpt_session *s, const float *logits, size_t next)
 static void gpti_choices_end(gpt_session *s) {
     gpti_choices *c = &s->choices;
     const size_t to = gpti_held_before(s, c->base);
+    s->last_logits = NULL;                      /* rows of choices leave none */
     if (to < s->n_past) gpti_go_back(s, to);
     s->n_token = s->n_committed = c->base;
     if (s->n_past == c->base && c->last) { s->last_logits = c->last; s->lent = c->lent; }

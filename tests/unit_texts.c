@@ -117,7 +117,9 @@ static size_t vocab_of(const gpt_model *m) {
 /* ---- The history: sessions in slots, and what is expected of them -------------------------------------------------- */
 
 enum { N_KV = GPT_KV_Q4_0 + 1, N_SLOT = 8, N_ROOM = 2, N_STILL = 4, N_CTX = 96, SAYS = 4096 };
-enum { AT_REST, EVALUATES, SCORES, WRITES };
+enum { N_CHOICE = 2 };
+static unsigned n_chosen;
+enum { AT_REST, EVALUATES, SCORES, CHOOSES, WRITES };
 
 typedef struct heard { char p[SAYS]; size_t n; } heard;
 
@@ -230,13 +232,19 @@ static void settle(slot *k) {
         return;
     }
     if (i.result == GPT_MORE) {
-        if (k->doing != WRITES) CHECK(same(&k->want, t.t, t.n), AT ": slot %d evaluates %u tokens, expected %u, or others", AT_ARGS, at, (unsigned)t.n, (unsigned)k->want.n);
+        if (k->doing == CHOOSES) {}             /* the text shows a choice */
+        else if (k->doing != WRITES) CHECK(same(&k->want, t.t, t.n), AT ": slot %d evaluates %u tokens, expected %u, or others", AT_ARGS, at, (unsigned)t.n, (unsigned)k->want.n);
         else if (!k->rolls) CHECK(t.n >= k->n_least && begins(&k->raw, t.t, t.n), AT ": slot %d writes: %u tokens, expected %u to %u, or others", AT_ARGS, at, (unsigned)t.n,
                    (unsigned)k->n_least, (unsigned)k->raw.n);
         return;
     }
     n_done++;
-    if (k->doing != WRITES) {
+    if (k->doing == CHOOSES) {
+        CHECK(i.result == GPT_OK || (i.result == GPT_E_CANCELLED && may), AT ": slot %d chose: result %d", AT_ARGS, at, (int)i.result);
+        CHECK(same(&k->now, t.t, t.n), AT ": slot %d chose: %u tokens, expected %u, or others", AT_ARGS, at, (unsigned)t.n, (unsigned)k->now.n);
+        if (!i.result) CHECK(!memcmp(k->score, k->want_score, N_CHOICE * sizeof(float)), AT ": slot %d: other choices than alone", AT_ARGS, at);
+        n_chosen += !i.result;
+    } else if (k->doing != WRITES) {
         if (i.result == GPT_OK) {
             CHECK(same(&k->want, t.t, t.n) && i.n_computed == t.n, AT ": slot %d evaluated: %u tokens, %u computed, expected %u, or others", AT_ARGS, at, (unsigned)t.n,
                   (unsigned)i.n_computed, (unsigned)k->want.n);
@@ -778,6 +786,24 @@ static void op_adapter(slot *k) {
     k->adapted = to;
 }
 
+/* One of two strings: the text stays, and what is computed of it. */
+static void op_choose(slot *k) {
+    static const char *const choice[2][N_CHOICE] = { { "ab", "aa" }, { "a", "\n" } };
+    const int which = (int)below(2), slices = (int)below(2);
+    const char *prompt = below(2) ? "b" : NULL;
+    const int doing = k->doing;
+    gpt_error err;
+    gpt_result r, want;
+    ref_at(k, &k->now);
+    op_name = slices ? "gpt_choose_begin" : "gpt_choose";
+    want = doing ? GPT_E_STATE : gpt_choose(k->ref, prompt, choice[which], N_CHOICE, NULL, k->want_score, NULL, &err);
+    if (!doing) k->doing = CHOOSES;
+    r = slices ? gpt_choose_begin(k->s, prompt, choice[which], N_CHOICE, NULL, k->score, NULL, &err)
+               : gpt_choose(k->s, prompt, choice[which], N_CHOICE, NULL, k->score, NULL, &err);
+    CHECK(r == want || r == GPT_E_CONTEXT || (!slices && r == GPT_E_CANCELLED), AT ": slot %d: gave %d (%s), expected %d", AT_ARGS, (int)(k - slots), (int)r, err.msg, (int)want);
+    if (r && r != GPT_E_CANCELLED) k->doing = doing;    /* not begun */
+}
+
 static void op_sample(slot *k) {
     gpt_sample_params p;
     gpt_token id;
@@ -814,7 +840,8 @@ static void operation(void) {
     slot *k = &slots[below(N_SLOT)];
     uint32_t dice = below(100);
     if (!k->s) { op_name = "gpt_session_new"; open_slot(k); settle_all(); return; }
-    if (dice < 16) op_eval(k);
+    if (dice < 12) op_eval(k);
+    else if (dice < 16) op_choose(k);
     else if (dice < 24) op_compare(k);
     else if (dice < 44) op_write(k);
     else if (dice < 68) op_work_step((int)below(N_ROOM));
@@ -903,9 +930,9 @@ static void test_histories(void) {
             history(names[i], s, ops / n_name / 2 + 1);
             if (test_failed > before) printf("unit_texts: the history that failed: --model %s --seed %lu\n", names[i], (unsigned long)s);
         }
-    CHECK(only_seed || only_model || ops < 10000 || (n_pause > 100 && n_end > 20 && n_done > 1000 && n_host > 50 && n_compared > 300 && n_cancel),
-          "pauses %u, cancels %u, gpt_end %u, done %u, ended %u, compared %u", (unsigned)n_pause, (unsigned)n_cancel, (unsigned)n_end, (unsigned)n_done,
-          (unsigned)n_host, (unsigned)n_compared);
+    CHECK(only_seed || only_model || ops < 10000 || (n_pause > 100 && n_end > 20 && n_done > 1000 && n_host > 50 && n_compared > 300 && n_cancel && n_chosen > 5),
+          "pauses %u, cancels %u, gpt_end %u, done %u, ended %u, compared %u, chosen %u", (unsigned)n_pause, (unsigned)n_cancel, (unsigned)n_end, (unsigned)n_done,
+          (unsigned)n_host, (unsigned)n_compared, n_chosen);
 }
 
 /* ---- One promise a test --------------------------------------------------------------------------------------------- */
