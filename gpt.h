@@ -16896,34 +16896,12 @@ static void gpti_matmul_run(gpti_matmul_plan *p, size_t panel, size_t n_here, si
     }
 }
 
-/* So few tokens take the panels one by one, while these are in cache: of two, 5.4 ms for 9.4 (135M, Q4_1). */
-enum { GPTI_ONE_BY_ONE = 3, GPTI_ONE_BY_ONE_BYTES = 64 << 10 };
-static gpti_matmul gpti_matmul_token(const gpti_matmul *job, size_t t) {
-    gpti_matmul one = *job;
-    one.n_tok = 1;
-    if (job->in_row != NULL) one.in_row += t;
-    else { one.x += t * job->ld_x; if (one.xq != NULL) one.xq += t; }
-    if (job->out_row != NULL) one.out_row += t; else one.out += t * job->ld_out;
-    return one;
-}
-
-static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job, size_t begin, size_t end,
-                            gpti_scratch *scratch) {
+static void gpti_matmul_panels(const gpti_matmul_steps *set, const gpti_matmul *job, size_t begin, size_t end,
+                               gpti_scratch *scratch) {
     float (*acc)[16] = scratch->product.acc;
     const size_t n_col = job->w.n_col;
     size_t panel, next, apart = 1, last = end, t0, n_tok, k, n, np, n_here;
     gpti_matmul_plan p;
-    if (job->n_tok > 1 && job->n_tok <= GPTI_ONE_BY_ONE) {
-        const size_t here = GPTI_ONE_BY_ONE_BYTES / (GPTI_PANEL * gpti_row_bytes(job->w.fmt, n_col));
-        for (panel = begin; panel < end; panel = next) {
-            next = gpti_min(end, panel + gpti_max(here, 2));
-            for (t0 = 0; t0 < job->n_tok; t0++) {
-                const gpti_matmul one = gpti_matmul_token(job, t0);
-                gpti_matmul_set(set, &one, panel, next, scratch);
-            }
-        }
-        return;
-    }
     gpti_matmul_choose(&p, set, job);
     p.args.scratch = scratch; p.end = end; next = p.n_strip;
     if (p.single && p.n_panel == 2) {   /* half the range apart: two streams, 24.8 GB/s for 21.2 */
@@ -16944,6 +16922,32 @@ static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job
             }
             for (np = 0; np < n_here && panel + np * apart < end; np++)
                 gpti_matmul_store(job, panel + np * apart, t0, n_tok, acc[np], 16 * GPTI_STRIP);
+        }
+    }
+}
+
+/* So few tokens take the panels one by one, while these are in cache: of two, 5.4 ms for 9.4 (135M, Q4_1). */
+enum { GPTI_ONE_BY_ONE = 3, GPTI_ONE_BY_ONE_BYTES = 64 << 10 };
+static gpti_matmul gpti_matmul_token(const gpti_matmul *job, size_t t) {
+    gpti_matmul one = *job;
+    one.n_tok = 1;
+    if (job->in_row != NULL) one.in_row += t;
+    else { one.x += t * job->ld_x; if (one.xq != NULL) one.xq += t; }
+    if (job->out_row != NULL) one.out_row += t; else one.out += t * job->ld_out;
+    return one;
+}
+
+static void gpti_matmul_set(const gpti_matmul_steps *set, const gpti_matmul *job, size_t begin, size_t end,
+                            gpti_scratch *scratch) {
+    const int few = job->n_tok > 1 && job->n_tok <= GPTI_ONE_BY_ONE;
+    const size_t here = GPTI_ONE_BY_ONE_BYTES / (GPTI_PANEL * gpti_row_bytes(job->w.fmt, job->w.n_col));
+    size_t next, t;
+    if (!few) gpti_matmul_panels(set, job, begin, end, scratch);
+    for (; few && begin < end; begin = next) {
+        next = gpti_min(end, begin + gpti_max(here, 2));
+        for (t = 0; t < job->n_tok; t++) {
+            const gpti_matmul one = gpti_matmul_token(job, t);
+            gpti_matmul_panels(set, &one, begin, next, scratch);
         }
     }
 }

@@ -552,17 +552,19 @@ static inline int args_out_end(args_out *o) {
     return o->error;
 }
 
-/* May the file of an option be written? It is new, or takes the place of a regular file that is none of those [n] that are read
- * (NULL is fine). To be asked before the work. */
-static inline void args_check_out(const char *option, const char *out, const char *const *in, size_t n) {
+/* May the file of an option be written? It is new, or takes the place of a regular file that is none of those [n] whose names are
+ * given (a path may be NULL). To be asked before the work. */
+typedef struct { const char *path, *what; } args_file;
+static inline void args_check_out(const char *option, const char *out, const args_file *other, size_t n) {
     const int kind = args_kind(out);
     args_out probe;
-    if (!*out) args_die("%s: the name is empty", args_name(option));
+    if (!*out) args_die("%s: the name is empty", option);
     if (kind && kind != 'f')
-        args_die("%s %s: %s, expected the name of a file", args_name(option), out, kind == 'd' ? "a folder" : "a device or a pipe");
-    for (size_t i = 0; i < n; i++) if (in[i] && args_same(out, in[i])) args_die("%s %s: that file is read", args_name(option), out);
+        args_die("%s %s: %s, expected the name of a file", option, out, kind == 'd' ? "a folder" : "a device or a pipe");
+    for (size_t i = 0; i < n; i++)
+        if (other[i].path && args_same(out, other[i].path)) args_die("%s %s: that is %s", option, out, other[i].what);
     args_out_begin(&probe, out);
-    if (probe.error) args_die("%s %s: cannot write: %s", args_name(option), out, strerror(probe.error));
+    if (probe.error) args_die("%s %s: cannot write: %s", option, out, strerror(probe.error));
     fclose(probe.f);
     remove(probe.part);
 }

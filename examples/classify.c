@@ -369,8 +369,8 @@ int main(int argc, char **argv) {
     if (n_seat < 1 || n_seat > 256) args_die("%s: expected 1 to 256, got %d", args_name("-np"), n_seat);
     if (shots > 1000) args_die("--shots: expected 0 to 1000, got %d", shots);
     if (out) {
-        const char *const in[3] = { path, valid, c.model };
-        args_check_out("-o", out, in, 3);
+        const args_file in[3] = { { path, "the table" }, { valid, "the table of --valid" }, { c.model, "the model" } };
+        args_check_out(args_name("-o"), out, in, 3);
     }
     signal(SIGINT, args_on_interrupt);
     fclose(args_open(c.model, "a GGUF file"));

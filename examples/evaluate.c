@@ -636,7 +636,7 @@ int main(int argc, char **argv) {
     if (o.held_out) args_within("--share", o.share < 0 ? 0.05 : o.share, 0, 1);
     for (size_t i = 0; i < o.stop.n; i++) if (!*o.stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
     if (o.predictions) {
-        const char *const in[2] = { o.file, o.c.model };
+        const args_file in[2] = { { o.file, "the table" }, { o.c.model, "the model" } };
         args_check_out("--predictions", o.predictions, in, 2);
     }
     t = tsv_read(o.score ? o.score : o.file, o.column > 2 ? (size_t)o.column : 2,

@@ -2808,31 +2808,14 @@ static metadata new_metadata(const training *t, const command *c, const char *te
 
 /* OUT, OUT.ckpt and the report can be written. */
 static void check_out(const command *c, const char *checkpoint) {
-    args_out probe;
-    int kind = args_kind(c->out);
-    if (!*c->out) args_die("%s: the name is empty", args_name("-o"));
-    if (kind && kind != 'f')
-        args_die("%s %s: %s, expected the name of a file", args_name("-o"), c->out,
-                 kind == 'd' ? "a folder" : "no file");
-    if (args_same(c->out, c->text) || args_same(checkpoint, c->text))
-        args_die("%s %s: that is the text", args_name("-o"), c->out);
-    if (c->valid && (args_same(c->out, c->valid) || args_same(checkpoint, c->valid)))
-        args_die("%s %s: that is the text of --valid", args_name("-o"), c->out);
-    if (c->rank && args_same(c->out, c->init)) args_die("%s %s: that is the model of --init", args_name("-o"), c->out);
-    if (c->report) {
-        const char *const others[] = {c->text, c->out, checkpoint, c->init, c->valid};
-        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-            if (others[i] && args_same(c->report, others[i])) args_die("--report %s: the name of another file", c->report);
-        if (args_kind(c->report) && args_kind(c->report) != 'f') args_die("--report %s: no file", c->report);
-        args_out_begin(&probe, c->report);
-        if (probe.error) args_die("--report %s: cannot write: %s", c->report, strerror(probe.error));
-        fclose(probe.f);
-        remove(probe.part);
-    }
-    args_out_begin(&probe, c->out);
-    if (probe.error) args_die("%s %s: cannot write: %s", args_name("-o"), c->out, strerror(probe.error));
-    fclose(probe.f);
-    remove(probe.part);
+    const args_file read[] = {{c->text, "the text"}, {c->valid, "the text of --valid"},
+                              {c->rank ? c->init : NULL, "the model of --init"}};
+    const args_file others[] = {{c->text, "the text"}, {c->valid, "the text of --valid"}, {c->init, "the model of --init"},
+                                {c->out, "the model"}, {checkpoint, "the checkpoint"}};
+    for (size_t i = 0; i < 2; i++)
+        if (read[i].path && args_same(checkpoint, read[i].path)) args_die("%s %s: its checkpoint is %s", args_name("-o"), c->out, read[i].what);
+    if (c->report) args_check_out("--report", c->report, others, sizeof others / sizeof *others);
+    args_check_out(args_name("-o"), c->out, read, sizeof read / sizeof *read);
     if (!lock_out(c->out)) args_die("%s %s: another run writes this file", args_name("-o"), c->out);
 }
 

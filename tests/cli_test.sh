@@ -316,8 +316,8 @@ printf 'a\tb\ttrain\nc\td\ttrian\n' >"$tmp/typo.tsv"
 fails "classify, a typing error in column 3" "^classify: $tmp/typo.tsv: line 2: column 3: expected train or validate.*'trian'" classify -m "$model" "$tmp/typo.tsv"
 fails "classify, a share" "^classify: --held-out: expected 0 to 1, got 2" classify -m "$model" "$tmp/pets.tsv" --held-out 2
 fails "classify, nothing judged" "^classify: $tmp/pets.tsv: no row is left" classify -m "$model" "$tmp/pets.tsv" --held-out 0.01
-fails "classify -o over the table" "^classify: -o $tmp/pets.tsv: that file is read" classify -m "$model" "$tmp/pets.tsv" -o "$tmp/pets.tsv"
-fails "classify -o over the model" "^classify: -o $model: that file is read" classify -m "$model" "$tmp/pets.tsv" -o "$model"
+fails "classify -o over the table" "^classify: -o $tmp/pets.tsv: that is the table" classify -m "$model" "$tmp/pets.tsv" -o "$tmp/pets.tsv"
+fails "classify -o over the model" "^classify: -o $model: that is the model" classify -m "$model" "$tmp/pets.tsv" -o "$model"
 fails "classify -o to a device" "^classify: --out /dev/null: a device or a pipe, expected" classify -m "$model" "$tmp/pets.tsv" --out /dev/null
 fails "classify -o where it cannot" "^classify: -o $tmp/none/x: cannot write: " classify -m "$model" "$tmp/pets.tsv" -o "$tmp/none/x"
 fails "classify, a context too short" "^classify: no text fits the context with its labels" classify -m "$model" "$tmp/pets.tsv" -c 12
@@ -741,7 +741,7 @@ fails "evaluate, an empty choice" "^evaluate: --choices: a choice is empty" eval
 fails "evaluate, no such column" "^evaluate: $tmp/pairs: line 1: 2 columns, expected .*choices" evaluate -m "$model" -f "$tmp/pairs" --choices-column 3
 fails "evaluate --chat without a template" "^evaluate: $tmp/pairs: line 1: " evaluate -m "$model" -f "$tmp/pairs" --chat
 fails "evaluate, nothing held out" "^evaluate: $tmp/pairs: no rows are held out" evaluate -m "$model" -f "$tmp/pairs" --held-out --share 0
-fails "evaluate, over what it reads" "^evaluate: --predictions $tmp/pairs: that file is read" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/pairs"
+fails "evaluate, over what it reads" "^evaluate: --predictions $tmp/pairs: that is the table" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/pairs"
 fails "evaluate, where it cannot write" "^evaluate: --predictions $tmp/none/x: cannot write" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/none/x"
 fails "evaluate, a prompt too long" "^evaluate: $tmp/pairs: line 1: .*context" evaluate -m "$model" -f "$tmp/pairs" -c 4
 
