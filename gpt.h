@@ -4412,7 +4412,7 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
             if (raw) t->type[i] |= GPTI_TOKEN_RAW;
         } else if (t->family == GPTI_TOK_WORDPIECE) {   /* what begins a word has a visible space in front */
             const size_t begins = n > 2 && !memcmp(s.p, "\xE2\x96\x81", 3);
-            *text = ' ';
+            if (begins) *text = ' ';
             memcpy(text + begins, s.p + 3 * begins, n -= 3 * begins);
             n += begins;
             byte = -1;
