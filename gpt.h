@@ -6542,7 +6542,12 @@ static gpt_result gpti_copy_text(gpti_loader *ld, int i, const char *key) {
 
 static gpt_result gpti_load_arch(gpti_loader *ld) {
     gpt_model *m = ld->m;
+    gpti_str type;
     int i;
+    if (gpti_gguf_str(&ld->g, "general.type", &type) && gpti_in_list("adapter imatrix mmproj", type) &&
+        !ld->params->header_only)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "general.type: expected a model, the file is \"%s\"",
+                         gpti_show(ld->shown, type));
     for (i = 0; i < GPTI_N_ARCH; i++) if (!strcmp(gpti_archs[i].name, m->text[2])) m->arch = gpti_archs[i];
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");

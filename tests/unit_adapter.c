@@ -693,7 +693,7 @@ static void test_bad_files(void) {
         { a_vector, GPT_E_UNSUPPORTED, "adapter.type: expected \"lora\", file has \"control_vector\"" },
         { a_lora, GPT_E_UNSUPPORTED, "adapter.alora.invocation_tokens" }
     };
-    gpt_model *m = load_toy("mixtral"), *head = NULL;
+    gpt_model *m = load_toy("mixtral"), *head = NULL, *other = NULL;
     gpt_model_params mp;
     gpt_adapter *a = (gpt_adapter *)(void *)m;
     gpt_error err;
@@ -715,6 +715,8 @@ static void test_bad_files(void) {
     CHECK(gpt_adapter_load(&a, m, "tests/golden/lora/absent.gguf", &err) == GPT_E_IO && !a, "%s", err.msg);
     CHECK(gpt_adapter_load(&a, m, "tests/golden/model/mixtral.gguf", &err) == GPT_E_UNSUPPORTED &&
           strstr(err.msg, "mixtral.gguf: general.type"), "%s", err.msg);
+    CHECK(gpt_model_load(&other, "tests/golden/lora/mixtral.gguf", NULL, &err) == GPT_E_UNSUPPORTED && !other &&
+          strstr(err.msg, "general.type: expected a model, the file is \"adapter\""), "%s", err.msg);
     CHECK(gpt_adapter_load(NULL, m, "x", &err) == GPT_E_ARG && gpt_adapter_load(&a, NULL, "x", &err) == GPT_E_ARG &&
           gpt_adapter_load(&a, m, NULL, &err) == GPT_E_ARG && gpt_adapter_load_reader(&a, m, NULL, &err) == GPT_E_ARG, "NULL");
     /* each allocation fails; each byte is the last */
