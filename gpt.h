@@ -125,15 +125,19 @@ typedef struct gpt_model   gpt_model;
 typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
-/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd";
- * of each layer "attn_norm" "q" "k" "v" "q_rope" "k_rope" "att" "attn_out" "resid" "ffn_norm"
- * "ffn_gate" "ffn_up" "ffn_act" "ffn_down" "out"; "norm" "logits". Of a layer of experts ffn_gate,
- * _up and _act have a row for each expert of a token, and there is no ffn_down. Of a layer of short
- * convolution q, k and v are what [FORWARD] calls b, c and x, and there is no q_rope and no k_rope. */
+/* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd" *;
+ * of each layer "attn_norm" "q" * "k" * "v" * "q_rope" * "k_rope" "att_weights" "att" * "attn_out" * "resid"
+ * "ffn_norm" "experts" "ffn_gate" * "ffn_up" * "ffn_act" "ffn_down" * "out" *; "norm" "logits".
+ * att_weights, where the session asks for them: an event for each token, with a row for each head: how much of
+ * each key up to the last that the token sees. experts [n_row, n_expert]: what each one's output counts, 0 of
+ * those not chosen. Of a layer of experts ffn_gate, _up and _act have a row for each expert of a token, and there
+ * is no ffn_down. Of a layer of short convolution q, k and v are what [FORWARD] calls b, c and x, and there is no
+ * q_rope, k_rope, att_weights. What has a * the hook may change in place: what comes later is computed from it. It
+ * says so by returning 1, and the text is marked (info.changed): saving and freezing it are GPT_E_STATE. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
-    float       *data;          /* row r begins at data + r * stride */
+    float       *data;          /* row r begins at data + r * stride; valid during the call */
     size_t       n_row, n_col, stride;
     size_t       position;      /* of row 0 in the text */
     const gpt_session *session; /* whose */
@@ -148,7 +152,7 @@ typedef struct gpt_hooks {
     gpt_parallel parallel;      /* the host's threads instead of OpenMP */
     gpt_poll   (*poll)(void *user, size_t done, size_t total);
     void        *poll_user;
-    int        (*trace)(void *user, const gpt_trace *t);        /* returns 0 */
+    int        (*trace)(void *user, const gpt_trace *t);        /* 1 = it has changed t->data, else 0 */
     void        *trace_user;
 } gpt_hooks;
 
@@ -331,6 +335,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     const gpt_adapter *adapter; /* NULL = none */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
     uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
+    int          att_weights;   /* 1 = the trace hook gets them; takes n_ctx floats for each head, and time */
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -357,6 +362,7 @@ typedef struct gpt_session_info {
     size_t      n_prefix;       /* tokens of its prefix */
     size_t      n_dropped;      /* tokens that went as the context was full, in all */
     size_t      n_omitted;      /* messages that the last gpt_chat left out, the oldest behind the system's */
+    int         changed;        /* since the text was empty, a trace hook has changed what it is computed from */
 } gpt_session_info;
 
 /* Exact size of a session in bytes; 0 when the parameters make no sense for the model, or the file
@@ -1033,6 +1039,8 @@ struct gpt_session {                    /* a text */
     size_t             kept_from;       /* a window layer holds nothing before this */
     struct gpti_cache *cache;           /* [n_layer] */
     float             *logits;          /* [n_vocab] a row of its own, or NULL */
+    float             *att_weights;     /* [n_head, n_ctx], of one token; NULL: not asked for */
+    int                changed;         /* a trace hook has written into what the text is computed from */
     float             *last_logits;     /* [n_vocab] after token[n_past - 1], or NULL; perhaps in the work space */
     int                lent;            /* the host has had a pointer to them */
 
@@ -8134,7 +8142,7 @@ static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t 
 }
 
 /* Of a token's scores p [2 n_expert] keep the n_used best, ties to the lower expert. p becomes a softmax over all
- * experts, or sigmoids. For choosing alone the layer's bias [n_expert] is added (Wang 2024, arXiv:2408.15664). The
+ * experts, or sigmoids, at last what each counts. For choosing alone the layer's bias [n_expert] is added (Wang 2024, arXiv:2408.15664). The
  * weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which is the same). */
 static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, float *p, uint32_t *chosen, float *w) {
     const size_t n = hp->n_expert, used = hp->n_expert_used;
@@ -8162,6 +8170,8 @@ static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, 
     if (!sum_to_1) sum = all;
     /* 1e-20: sigmoids may all be 0; it takes no bit from a softmax */
     for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / (sum + 1e-20f) * hp->expert_scale;
+    memset(p, 0, n * sizeof *p);
+    for (j = 0; j < used; j++) p[chosen[j]] = w[j];         /* for the trace */
 }
 static void gpti_begin_route(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 16 * w->m->hp.n_expert; }
 static void gpti_run_route(gpt_work *w, const gpti_share *u) {
@@ -8276,8 +8286,8 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
 /* ---- What the trace hook sees (skip at first) ----
  * After which stage, the name, how many rows, the buffer, which columns, floats of a row. Rows, by letters
  * of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of
- * logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m max_qkv);
- * those that lie ahead come first. */
+ * logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m max_qkv,
+ * x 2 n_expert); those that lie ahead come first. */
 #define GPTI_BUFFER(field) offsetof(gpt_work, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
@@ -8297,6 +8307,7 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_FFN_ACT,      "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
     { GPTI_STAGE_FFN_DOWN,     "ffn_down",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_FFN_ADD,      "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_ROUTE,        "experts",   'T', GPTI_BUFFER(route),  "",   'X', 'x' },
     { GPTI_STAGE_EXPERTS_UP,   "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
     { GPTI_STAGE_EXPERTS_UP,   "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
     { GPTI_STAGE_EXPERTS_ACT,  "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
@@ -8312,6 +8323,7 @@ static size_t gpti_trace_width(const gpt_work *w, char letter) {
         case 'g': return w->m->gated ? w->d_slot : 0;
         case 'l': return hp->ld_ffn;
         case 'm': return hp->max_qkv;
+        case 'x': return 2 * (size_t)hp->n_expert;
         default:  return (size_t)gpti_extent(hp, w->cursor.layer < hp->n_layer ? gpti_at_layer(w) : NULL, letter);
     }
 }
@@ -8335,10 +8347,50 @@ static const gpti_row *gpti_trace_row(const gpt_work *w, char letter, size_t i) 
     }
 }
 
+/* The weights of attention, which gpti_attend_band does not keep: computed again. Queries are scaled already. */
+static void gpti_trace_weights(const gpt_work *w, const gpti_attend *a, size_t row) {
+    gpt_session *s = w->row[a->row].s;
+    const size_t pos = a->position + row, n_key = gpti_min(pos + a->ahead, a->position + a->n_row - 1) + 1;
+    const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_add_values_ref };
+    gpti_scratch *scratch = w->scratch;
+    size_t h, base, lo, hi;
+    gpt_trace t;
+    gpti_band b;
+    b.key = scratch->attend.key; b.value = scratch->attend.value;
+    t.name = "att_weights"; t.layer = (int)a->layer; t.data = s->att_weights; t.n_row = a->n_head;
+    t.n_col = t.stride = n_key; t.position = pos; t.session = s;
+    memset(t.data, 0, t.n_row * n_key * sizeof(float));
+    for (h = 0; h < a->n_head; h++) {
+        const float *q = a->q + row * a->stride + h * a->d_k, slope = gpti_alibi_slope(h, a->n_head, a->alibi);
+        float *out = t.data + h * n_key, *x = scratch->attend.s[0], sum;
+        gpti_softmax sm = { -INFINITY, { 0 } };
+        b.kv_head = h / (a->n_head / a->n_kv);
+        for (base = from - from % GPTI_ATT_KEYS; base < n_key; base += GPTI_ATT_KEYS) {
+            const size_t n = gpti_min(n_key - base, GPTI_ATT_KEYS);
+            const float before = sm.top;
+            gpti_band_load(a, &b, &steps, base, n);
+            gpti_scores_ref(&q, 1, b.key, a->d_k, scratch->attend.s, 0);
+            gpti_visible_keys(a, pos, base, n, &lo, &hi);
+            gpti_softmax_block(a, &sm, x, scratch->attend.sums, slope, pos - base, lo, hi);
+            if (sm.top > before) gpti_scale(out, out, base, before > -INFINITY ? gpti_exp(before - sm.top) : 0.0f);
+            memcpy(out + base + lo, x + lo, (hi - lo + 1) * sizeof *x);
+        }
+        sum = gpti_fold(sm.sum) + (a->sinks ? gpti_exp(a->sinks[h] - sm.top) : 0.0f);
+        gpti_scale(out, out, n_key, 1.0f / sum);
+    }
+    w->params.hooks.trace(w->params.hooks.trace_user, &t);
+}
+
 /* An event for each text's rows */
 static void gpti_trace_stage(const gpt_work *w) {
     const gpt_hooks *hooks = &w->params.hooks;
     size_t i, j, n, n_row;
+    for (i = 0; hooks->trace && w->cursor.stage == GPTI_STAGE_ATTEND && i < w->n_job; i++)
+        for (j = 0; j < w->attend[i].n_row; j++) {      /* its text may leave in between */
+            const gpt_session *s = w->row[w->attend[i].row].s;
+            if (s && s->att_weights) gpti_trace_weights(w, &w->attend[i], j);
+        }
     for (i = 0; hooks->trace && i < sizeof gpti_traces / sizeof *gpti_traces; i++) {
         const char rows = gpti_traces[i].rows;
         gpt_trace t;
@@ -8353,7 +8405,7 @@ static void gpti_trace_stage(const gpt_work *w) {
             const gpti_row *r = gpti_trace_row(w, rows, j);
             for (n = 1; j + n < n_row && gpti_trace_row(w, rows, j + n)->s == r->s; n++) {}
             t.session = r->s; t.position = r->position; t.n_row = n;
-            if (r->s) hooks->trace(hooks->trace_user, &t);
+            if (r->s && hooks->trace(hooks->trace_user, &t)) r->s->changed = 1;
         }
     }
 }
@@ -8836,6 +8888,8 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
     memcpy(s, plan, sizeof *s);
     s->token = (gpt_token *)gpti_carve(a, plan->n_ctx, sizeof *s->token);
     if (!plan->params.no_logits) s->logits = (float *)gpti_carve(a, hp->n_vocab, sizeof(float));
+    if (plan->params.att_weights)
+        s->att_weights = (float *)gpti_carve(a, (size_t)hp->max_head * plan->n_ctx, sizeof(float));
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->live = (gpti_live *)gpti_carve(a, 1, sizeof *s->live);
     gpti_live_layout(a, s->live, plan->params.n_nest);
@@ -9139,7 +9193,7 @@ static void gpti_reset(gpt_session *s) {
     gpti_interrupt(s);
     memset(s->gen, 0, sizeof *s->gen);
     if (generated) s->gen->finish = GPT_FINISH_HOST;
-    s->n_dropped = s->n_cut = 0;
+    s->n_dropped = s->n_cut = 0; s->changed = 0;
     s->n_shared = prefix ? prefix->n_token : 0;
     if (prefix) memcpy(s->token, prefix->token, s->n_shared * sizeof *s->token);
     s->n_token = s->n_committed = s->from = s->n_shared;
@@ -9338,7 +9392,7 @@ GPT_API void gpt_session_info_get(const gpt_session *s, gpt_session_info *info) 
     info->n_computed = gpti_min(gpti_n_computed(s), info->n_token);
     info->finish = s->gen->finish; info->n_prompt = s->gen->n_prompt; info->n_generated = s->gen->n_generated;
     info->result = s->result; info->held = s->held != 0; info->frozen = !s->w;
-    info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut;
+    info->n_dropped = s->n_dropped; info->n_omitted = s->n_cut; info->changed = s->changed;
     info->n_prefix = s->params.prefix ? s->params.prefix->n_token : 0;
 }
 
@@ -9742,6 +9796,8 @@ GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err) {
     gpt_result r;
     GPTI_TRY(gpti_enter(s, "gpt_session_freeze", GPTI_IDLE, err));
     w = s->w;
+    if (s->changed)
+        return gpti_leave(s, gpti_fail(err, GPT_E_STATE, "gpt_session_freeze: a trace hook has changed the text"));
     r = gpti_eval(s, NULL, 0, NULL, err);
     if (!r) r = gpti_run(s, err);
     if (!r && s->lent && s->last_logits) {      /* the host may have changed them */
@@ -9789,7 +9845,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         gpti_copy_cache(s, o, i, from, done);
     }
     memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
-    if (done > same) { s->n_past = done; s->last_logits = NULL; }
+    if (done > same) { s->n_past = done; s->last_logits = NULL; s->changed |= src->changed; }
     s->n_written = gpti_max(s->n_written, s->n_past);
     s->n_token = s->n_committed = n; s->from = s->n_past;
     s->n_dropped = src->n_dropped; s->n_cut = src->n_cut; s->cut_digest = src->cut_digest;
@@ -13735,6 +13791,7 @@ GPT_API gpt_result gpt_session_save(const gpt_session *s, int what, const gpt_wr
     if (!s || !w || (!w->write && !w->user) || (what != GPT_SAVE_TOKENS && what != GPT_SAVE_CACHE))
         return gpti_fail(err, GPT_E_ARG, "gpt_session_save: session, writer or what (GPT_SAVE_) make no sense");
     if (s->w && s->w->busy) return gpti_fail(err, GPT_E_STATE, "gpt_session_save: the session is at work");
+    if (s->changed) return gpti_fail(err, GPT_E_STATE, "gpt_session_save: a trace hook has changed the text");
     f.w = w; f.err = err;
     return gpti_save_all(&f, (gpt_session *)s, what, gpt_session_save_bytes(s, what));
 }

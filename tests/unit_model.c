@@ -289,6 +289,75 @@ static void check_trace(const char *what, const gpt_model *m, golden *g, size_t 
     gpt_session_free(s);
 }
 
+/* The weights of attention times the values are what attention gives: of every token, head and layer, F32 cache.
+ * A value's row is kept as it comes; a token's event of weights comes before its row of "att". */
+typedef struct weighed {
+    const char *what;
+    const gpt_model_info *info;
+    float *v, *w;               /* [layer, token, widest], [token, n_head, token] of the layer under way */
+    size_t n, width, n_weights, n_att;
+    size_t n_head, n_v;         /* heads, numbers of v of the layer under way */
+} weighed;
+
+static int on_weights(void *user, const gpt_trace *t) {
+    weighed *c = (weighed *)user;
+    const size_t n_head = c->info->n_head;
+    size_t r, h, k, e;
+    if (!strcmp(t->name, "v")) {
+        CHECK(t->n_col <= c->width, "%s: v of %lu columns", c->what, (unsigned long)t->n_col);
+        for (r = 0; r < t->n_row && t->n_col <= c->width; r++)
+            memcpy(c->v + ((size_t)t->layer * c->n + t->position + r) * c->width, t->data + r * t->stride, t->n_col * sizeof(float));
+        c->n_v = t->n_col;
+    } else if (!strcmp(t->name, "att_weights")) {
+        CHECK(t->n_col == t->position + 1 && t->n_row <= n_head, "%s: %lu keys of position %lu", c->what, (unsigned long)t->n_col,
+              (unsigned long)t->position);
+        for (h = 0; h < t->n_row; h++)
+            memcpy(c->w + (t->position * n_head + h) * c->n, t->data + h * t->stride, t->n_col * sizeof(float));
+        c->n_weights++; c->n_head = t->n_row;
+    } else if (!strcmp(t->name, "att") && c->n_weights) {
+        const size_t heads = c->n_head, d_v = t->n_col / heads, n_kv = c->n_v / d_v;
+        for (r = 0; r < t->n_row; r++) for (h = 0; h < heads; h++) {
+            const float *w = c->w + ((t->position + r) * n_head + h) * c->n, *got = t->data + r * t->stride + h * d_v;
+            float expected[512];
+            double sum = 0;
+            memset(expected, 0, sizeof expected);
+            for (k = 0; k <= t->position + r; k++) {
+                const float *v = c->v + ((size_t)t->layer * c->n + k) * c->width + h / (heads / n_kv) * d_v;
+                for (e = 0; e < d_v && e < 512; e++) expected[e] += w[k] * v[e];
+                CHECK(w[k] >= 0.0f, "%s: a weight of %g", c->what, w[k]);
+                sum += w[k];
+            }
+            CHECK(sum < 1.0 + 1e-5 && rel_err(got, expected, d_v) < 1e-5, "%s: layer %d position %lu head %lu: weights sum to "
+                  "%.7g, differ by %.3g", c->what, t->layer, (unsigned long)(t->position + r), (unsigned long)h, sum,
+                  rel_err(got, expected, d_v));
+        }
+        c->n_att++; c->n_weights = 0;
+    }
+    return 0;
+}
+
+static void check_weights(const char *what, const gpt_model *m, const gpt_model_info *info, const golden *g, size_t chunk) {
+    gpt_session_params p;
+    gpt_session *s = NULL;
+    gpt_error err;
+    weighed c;
+    size_t i;
+    memset(&p, 0, sizeof p);
+    memset(&c, 0, sizeof c);
+    c.what = what; c.info = info; c.n = g->n_seq; c.width = 1024;
+    c.v = (float *)calloc(info->n_layer * c.n * c.width, sizeof(float));
+    c.w = (float *)calloc(c.n * c.n * info->n_head, sizeof(float));
+    p.n_ctx = g->n_ctx; p.kv = GPT_KV_F32; p.att_weights = 1;
+    p.hooks.trace = on_weights; p.hooks.trace_user = &c;
+    if (!c.v || !c.w || gpt_session_new(&s, m, &p, &err) != GPT_OK) CHECK(0, "%s: no session", what);
+    for (i = 0; s && i < g->n_seq; i += chunk)
+        CHECK(gpt_eval(s, g->seq + i, i + chunk < g->n_seq ? chunk : g->n_seq - i, &err) == GPT_OK, "%s: %s", what, err.msg);
+    CHECK(c.n_att > 0, "%s: no weights of attention", what);
+    gpt_session_free(s);
+    free(c.v);
+    free(c.w);
+}
+
 /* ---- One toy ----------------------------------------------------------------------------------------------------- */
 
 static setup setup_of(const golden *g, gpt_kv kv, size_t chunk, int threads, uint32_t batch) {
@@ -384,6 +453,10 @@ static void check_toy(const toy *t) {
         }
         check_trace(t->name, m, &g, 1000);
         check_trace(t->name, m, &g, 1);
+        if (strcmp(t->name, "olmo")) {          /* clamps v behind the event */
+            check_weights(t->name, m, &info, &g, 1000);
+            check_weights(t->name, m, &info, &g, 3);
+        }
         for (i = 0; i < 3; i++) {   /* the cache's other formats: close to the reference, the same bits in chunks */
             static const gpt_kv of[] = { GPT_KV_F16, GPT_KV_Q8_0, GPT_KV_Q4_0 };
             const gpt_kv kv = of[i];
