@@ -14011,12 +14011,16 @@ static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
     return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
 }
 
+static int gpti_j_str_cmp(gpti_jinja *j, gpti_jval a, gpti_jval b) {
+    gpti_j_spend(j, gpti_min(a.n, b.n) / 16);
+    return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
+}
+
 /* Where the value of a key lies in val, or 0. */
 static size_t gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key) {
     size_t i;
     for (i = 0; i < dict.n && key.kind == GPTI_J_STR && gpti_j_spend(j, 1); i++)
-        if (gpti_str_cmp(gpti_j_str(j, j->val[dict.u.at + 2 * i]), gpti_j_str(j, key)) == 0)
-            return dict.u.at + 2 * i + 1;
+        if (gpti_j_str_cmp(j, j->val[dict.u.at + 2 * i], key) == 0) return dict.u.at + 2 * i + 1;
     return 0;
 }
 
@@ -14145,6 +14149,7 @@ static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
         }
     }
     mask = j->c_bucket - 1;
+    if (!gpti_j_spend(j, s.n / 16)) return 0;
     for (i = gpti_hash(s.p, s.n, 0) & mask; j->bucket[i]; i = (i + 1) & mask) {
         const gpti_jname *n = &j->name[j->bucket[i] - 1];
         if (n->n == s.n && !memcmp(j->text + n->at, s.p, s.n)) return j->bucket[i] - 1;
@@ -14411,11 +14416,10 @@ static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
         b = gpti_j_pop(j); a = gpti_j_pop(j);
         if (gpti_j_is_number(a) && gpti_j_is_number(b)) equal = gpti_j_number_cmp(a, b) == 0;
         else if (a.kind != b.kind) equal = 0;
-        else if (a.kind == GPTI_J_STR)
-            equal = gpti_j_spend(j, a.n / 16) && gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b)) == 0;
+        else if (a.kind == GPTI_J_STR) equal = gpti_j_str_cmp(j, a, b) == 0;
         else if (a.kind >= GPTI_J_LIST && a.kind <= GPTI_J_DICT) {
             const size_t dict = a.kind == GPTI_J_DICT, step = dict + 1;
-            equal = a.n == b.n;
+            equal = a.n == b.n && gpti_j_spend(j, a.n);
             for (i = 0; equal && i < a.n; i++) {
                 at = dict ? gpti_j_find_key(j, b, j->val[a.u.at + 2 * i]) : b.u.at + i;
                 equal = !dict || at;
@@ -14430,7 +14434,7 @@ static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
 /* -1, 0 or 1; for what has no order an error. */
 static int gpti_j_order(gpti_jinja *j, gpti_jval a, gpti_jval b) {
     if (gpti_j_is_number(a) && gpti_j_is_number(b)) return gpti_j_number_cmp(a, b);
-    if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
+    if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_j_str_cmp(j, a, b);
     gpti_j_bad_pair(j, a, b, "an order");
     return 0;
 }
@@ -14441,8 +14445,7 @@ static size_t gpti_j_search(gpti_jinja *j, gpti_str s, gpti_str what, size_t fro
     for (; from + what.n <= s.n && gpti_j_spend(j, 0); from++) {
         if (!what.n) return from;
         p = (const char *)memchr(s.p + from, *what.p, s.n - from - what.n + 1);
-        if (!p) return SIZE_MAX;
-        if (!gpti_j_spend(j, 1 + ((size_t)(p - s.p) - from) / 16)) return SIZE_MAX;
+        if (!gpti_j_spend(j, 1 + ((p ? (size_t)(p - s.p) + what.n : s.n) - from) / 16) || !p) return SIZE_MAX;
         from = (size_t)(p - s.p);
         if (!memcmp(p, what.p, what.n)) return from;
     }
@@ -14634,7 +14637,6 @@ static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int s
     const char *p = j->text + s.u.at;
     size_t from = 0, n = s.n, k;
     uint32_t u;
-    if (!gpti_j_spend(j, s.n / 16)) return s;
     for (; (sides & 1) && from < n; from += k) {
         k = gpti_utf8(p + from, n - from, &u);
         if (!gpti_j_goes(j, chars, p + from, k)) break;
@@ -14643,6 +14645,7 @@ static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int s
         k = gpti_utf8_back(p + n, n - from);
         if (!gpti_j_goes(j, chars, p + n - k, k)) break;
     }
+    gpti_j_spend(j, (s.n - (n - from)) / 16);
     return gpti_j_part(s, from, n - from);
 }
 
@@ -14654,7 +14657,7 @@ static gpti_jval gpti_j_split(gpti_jinja *j, gpti_jval s, gpti_jval sep, int64_t
         const int rest = most >= 0 && (int64_t)(j->n_stack - base) >= most;
         to = SIZE_MAX;
         if (sep.kind != GPTI_J_STR) {
-            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), sep, rest ? 1 : 3);
+            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), sep, 1);
             from = 0;
             if (!s.n) break;
             for (to = 0; to < s.n && !(k = gpti_chat_space(j->text + s.u.at + to, s.n - to)); to++) {}
@@ -14689,7 +14692,7 @@ static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep, gpti_
     const size_t from = j->n_out;
     size_t i;
     list = gpti_j_elements(j, list);
-    for (i = 0; i < list.n && !j->fail; i++) {
+    for (i = 0; i < list.n && gpti_j_spend(j, 1); i++) {
         if (i) gpti_j_print(j, sep);
         gpti_j_print(j, gpti_j_path(j, j->val[list.u.at + i], attribute));
     }
@@ -14718,6 +14721,7 @@ static int gpti_j_has_end(gpti_jinja *j, gpti_jval s, gpti_jval end, int front) 
     size_t i, n = end.kind == GPTI_J_TUPLE ? end.n : 1;
     for (i = 0; i < n; i++) {
         const gpti_jval e = end.kind == GPTI_J_TUPLE ? j->val[end.u.at + i] : end;
+        if (!gpti_j_spend(j, 1 + e.n / 16)) return 0;
         if (e.kind != GPTI_J_STR) { gpti_j_bad(j, e, "startswith or endswith"); return 0; }
         if (e.n <= s.n && !memcmp(j->text + s.u.at + (front ? 0 : s.n - e.n), j->text + e.u.at, e.n)) return 1;
     }
@@ -14748,6 +14752,7 @@ static gpti_jval gpti_j_to_int(gpti_jinja *j, gpti_jval v, gpti_jval otherwise) 
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
     if (v.kind == GPTI_J_STR) {
         s = gpti_j_str(j, gpti_j_strip(j, v, gpti_j_undefined(), 3));
+        if (!gpti_j_spend(j, s.n / 16)) return v;
         if (s.n && *s.p == '+') { s.p++; s.n--; }
         p = s.p + (s.n && *s.p == '-'); end = s.p + s.n;
         if (gpti_json_digits(p, end) == p) return otherwise;
@@ -14851,6 +14856,7 @@ static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
         for (n = 0; i + n < path.n && j->text[path.u.at + i + n] != '.'; n++) {}
         key = gpti_j_part(path, i, n);
         s = gpti_j_str(j, key);
+        gpti_j_spend(j, n / 16);
         if (n && gpti_json_digits(s.p, s.p + n) == s.p + n) key = gpti_j_read_number(s);
         v = gpti_j_item(j, v, key);
     }
@@ -14859,7 +14865,8 @@ static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
 
 /* v[bound[0]:bound[1]:bound[2]] */
 static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, const gpti_jval bound[3]) {
-    const int64_t n = (int64_t)gpti_j_length(j, v), step = bound[2].kind == GPTI_J_NONE ? 1 : bound[2].u.i;
+    const int64_t n = (int64_t)gpti_j_length(j, v), given = bound[2].kind == GPTI_J_NONE ? 1 : bound[2].u.i;
+    const int64_t step = given > n + 1 ? n + 1 : given < -n - 1 ? -n - 1 : given;       /* all beyond the end alike */
     const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
     const int text = v.kind == GPTI_J_STR;
     const size_t base = j->n_stack;
