@@ -563,8 +563,9 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
 GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *params,
                                       gpt_error *err);
 /* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
- * (NULL is fine) cannot stand there. White space and digits in JSON as RFC 8259 has them, without the
- * bounds of what is written; the trigger does not count. Takes 300 KiB and gives them back. */
+ * (NULL is fine) cannot stand there; GPT_E_UNSUPPORTED: before it there are too many readings of the text.
+ * White space and digits in JSON as RFC 8259 has them, without the bounds of what is written; the trigger
+ * does not count. Takes 300 KiB and gives them back. */
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err);
 GPT_API void       gpt_constraint_free(gpt_constraint *c);
@@ -9847,7 +9848,7 @@ enum {
     GPTI_C_LAX,             /* white space that only gpt_constraint_check takes */
     GPTI_C_BYTE, GPTI_C_CLASS, GPTI_C_TOKEN, GPTI_C_NUM, GPTI_C_WS, GPTI_C_END,    /* from here on: they are states */
     GPTI_C_NODES = 1 << 20, /* nodes, bytes of text, numbers of sets at most */
-    GPTI_C_SETS = 1 << 22,
+    GPTI_C_SETS = 1 << 22, GPTI_C_LOOKS = 1 << 26,
     GPTI_C_PLAIN = 4        /* classes in loops whose tokens are known beforehand */
 };
 #define GPTI_NONE UINT32_MAX
@@ -9917,6 +9918,7 @@ static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest chara
  * read, else one of these. */
 enum { GPTI_NUM_WHOLE = 29, GPTI_NUM_SIGN = 30, GPTI_NUM_BEGIN = 31 };
 #define GPTI_NUM_FIRST ((uint64_t)GPTI_NUM_BEGIN << 58)
+#define GPTI_NUM_MOST ((int64_t)1000000000 * 100000000 - 1)     /* 17 digits */
 
 /* The fewest bytes that complete it, `all` 2: if it has some more; 0: any number of them. GPTI_C_FAR: none do. */
 static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
@@ -9948,12 +9950,15 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     return best;
 }
 
-/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing. */
+/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing,
+ * nor do those in front of it where there is no bound. */
 static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b, int lax) {
     const int code = (int)(*part >> 58 & 31);
     const uint64_t sign = *part >> 63 << 63, digits = *part & (((uint64_t)1 << 58) - 1);
     if (lax && code && code == k->scale && b >= '0' && b <= '9')
         return b == '0' || digits < (sign ? 0 - (uint64_t)k->low : (uint64_t)k->high) ? 3 : 0;
+    if (lax && code == GPTI_NUM_WHOLE && b >= '0' && b <= '9' && digits >= gpti_pow10[k->n_int - 1] &&
+        (sign ? k->low == -GPTI_NUM_MOST : k->high == GPTI_NUM_MOST)) return gpti_num_left(k, *part, 1) ? 1 : 3;
     if (b == '-') {
         if (code != GPTI_NUM_BEGIN) return 0;
         *part = (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58;
@@ -10229,7 +10234,7 @@ typedef struct gpti_build {
     uint32_t  (*pair)[2];           /* of the class being read */
     gpti_jvalue *value;              /* of the schema */
     gpti_prop  *prop;
-    size_t      n_rule, n_group, n_pair, n_value, n_prop;
+    size_t      n_rule, n_group, n_pair, n_value, n_prop, looks;
     uint32_t    all;                /* the set of what a string of JSON holds without escapes, */
     size_t      n_all;              /* and its words, once it is there */
     uint32_t    here;               /* the value being compiled, for messages */
@@ -10507,15 +10512,23 @@ static uint32_t gpti_number(gpti_build *b) {            /* GPTI_NONE: there is n
     return b->p == p ? GPTI_NONE : n;
 }
 
-/* * + ? {m} {m,} {m,n} at p; 0: none of them, or an error */
-static int gpti_bounds_read(gpti_build *b, uint32_t *low, uint32_t *high) {
+/* * + ? {m} {m,} {m,n} at p, in GBNF with blanks; 0: none of them, or an error */
+static int gpti_bounds_read(gpti_build *b, int gbnf, uint32_t *low, uint32_t *high) {
     const int c = gpti_peek(b, 0);
     if (!c || !strchr("*+?{", c)) return 0;
     b->p++;
     *low = c == '+'; *high = c == '?' ? 1 : GPTI_NONE;
     if (c != '{') return 1;
+    if (gbnf) gpti_gbnf_space(b, 0);
     *low = *high = gpti_number(b);
-    if (gpti_peek(b, 0) == ',') { b->p++; *high = gpti_number(b); if (*low == GPTI_NONE) *low = 0; }
+    if (gbnf) gpti_gbnf_space(b, 0);
+    if (gpti_peek(b, 0) == ',') {
+        b->p++;
+        if (gbnf) gpti_gbnf_space(b, 0);
+        *high = gpti_number(b);
+        if (gbnf) gpti_gbnf_space(b, 0);
+        if (*low == GPTI_NONE) *low = 0;
+    }
     if (*low == GPTI_NONE || gpti_peek(b, 0) != '}' || *low > *high) return -1;
     b->p++;
     return 1;
@@ -10545,7 +10558,7 @@ static void gpti_gbnf_body(gpti_build *b) {
         if (c == '|') { b->p++; gpti_bar(b); gpti_gbnf_space(b, 1); item = GPTI_NONE; continue; }
         if (c == '(') { b->p++; gpti_open(b); item = GPTI_NONE; continue; }
         if (c == ')' && b->n_group > base + 1) { b->p++; item = gpti_close_group(b); slotted = 1; }
-        else if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+        else if (item != GPTI_NONE && (r = gpti_bounds_read(b, 1, &low, &high)) != 0) {
             if (r < 0) { gpti_gbnf_fail(b, "expected {m}, {m,} or {m,n}, m no more than n"); return; }
             if (!slotted) gpti_gbnf_slot(b, item);
             gpti_repeat(b, item, low, high);
@@ -11008,7 +11021,7 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         if (last || c == '^' || (c == '$' && !top)) { gpti_schema_bad(b, b->what, "the pattern has ^ or $ within it");
             return; }
         if (c == '$') { b->p++; last = 1; item = GPTI_NONE; continue; }
-        if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+        if (item != GPTI_NONE && (r = gpti_bounds_read(b, 0, &low, &high)) != 0) {
             if (r < 0) { gpti_schema_bad(b, b->what, "the pattern has bounds {m,n} that make no sense"); return; }
             gpti_repeat(b, item, low, high);
             if (gpti_peek(b, 0) == '?') b->p++;          /* lazy: the same texts */
@@ -11115,9 +11128,15 @@ static void gpti_values(gpti_build *b, gpti_str schema, char *text) {
     }
 }
 
-static uint32_t gpti_member(const gpti_build *b, uint32_t i, const char *name) {
+/* One more name or value of the schema is looked at; 0: no more, a schema of 1 MiB could make it a matter of hours */
+static int gpti_look(gpti_build *b) {
+    return b->looks++ < GPTI_C_LOOKS || gpti_schema_bad(b, "", "its names and values are too many to be compared");
+}
+
+static uint32_t gpti_member(gpti_build *b, uint32_t i, const char *name) {
     if (i == GPTI_NONE || b->value[i].kind != 'o') return GPTI_NONE;
-    for (i = b->value[i].child; i != GPTI_NONE && !gpti_str_is(b->value[i].key, name); i = b->value[i].next) {}
+    for (i = b->value[i].child; i != GPTI_NONE && !gpti_str_is(b->value[i].key, name); i = b->value[i].next)
+        if (!gpti_look(b)) return GPTI_NONE;
     return i;
 }
 static int gpti_is_true(const gpti_build *b, uint32_t i) { return b->value[i].kind == 'b' && b->value[i].text.n == 4; }
@@ -11156,13 +11175,12 @@ static uint32_t gpti_ref(gpti_build *b, uint32_t ref) {
         part[n] = 0;
         if (b->value[at].kind == 'o') at = gpti_member(b, at, part);
         else {
-            uint32_t i = b->value[at].kind == 'a' ? b->value[at].child : GPTI_NONE;
-            char number[16];
-            for (; i != GPTI_NONE; i = b->value[i].next) {
-                snprintf(number, sizeof number, "%lu", (unsigned long)b->value[i].at);
-                if (!strcmp(number, part)) break;
-            }
-            at = i;
+            const char *digits = part;
+            uint32_t number = 0;
+            for (; *digits >= '0' && *digits <= '9' && digits < part + 8; digits++)
+                number = number * 10 + (uint32_t)(*digits - '0');
+            at = b->value[at].kind == 'a' && digits > part && !*digits ? b->value[at].child : GPTI_NONE;
+            while (at != GPTI_NONE && b->value[at].at != number) at = gpti_look(b) ? b->value[at].next : GPTI_NONE;
         }
     }
     return at;
@@ -11239,16 +11257,16 @@ static unsigned gpti_types(gpti_build *b, uint32_t i) {
 }
 
 /* The values that const or enum allow, one after the other: behind v, or the first (v GPTI_NONE) */
-static uint32_t gpti_next_value(const gpti_build *b, uint32_t schema, uint32_t v) {
+static uint32_t gpti_next_value(gpti_build *b, uint32_t schema, uint32_t v) {
     const uint32_t one = gpti_member(b, schema, "const"), list = gpti_member(b, schema, "enum");
     if (one != GPTI_NONE) return v == GPTI_NONE ? one : GPTI_NONE;
     return v != GPTI_NONE ? b->value[v].next : list != GPTI_NONE ? b->value[list].child : GPTI_NONE;
 }
 
-static int gpti_is_required(const gpti_build *b, uint32_t i, gpti_str key) {
+static int gpti_is_required(gpti_build *b, uint32_t i, gpti_str key) {
     uint32_t r = gpti_member(b, i, "required");
     for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && gpti_str_cmp(b->value[r].text, key); r =
-        b->value[r].next) {}
+        b->value[r].next) if (!gpti_look(b)) return 0;
     return r != GPTI_NONE;
 }
 
@@ -11259,8 +11277,8 @@ static int gpti_values_apart(gpti_build *b, uint32_t x, uint32_t y) {
     if (gpti_next_value(b, x, GPTI_NONE) == GPTI_NONE || gpti_next_value(b, y, GPTI_NONE) == GPTI_NONE) return 0;
     for (v = gpti_next_value(b, x, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, x, v))
         for (w = gpti_next_value(b, y, GPTI_NONE); w != GPTI_NONE; w = gpti_next_value(b, y, w))
-            if (b->value[v].kind == b->value[w].kind && (strchr("aon", b->value[v].kind) ||
-                !gpti_str_cmp(b->value[v].text, b->value[w].text))) return 0;
+            if (!gpti_look(b) || (b->value[v].kind == b->value[w].kind && (strchr("aon", b->value[v].kind) ||
+                !gpti_str_cmp(b->value[v].text, b->value[w].text)))) return 0;
     return 1;
 }
 
@@ -11279,7 +11297,8 @@ static int gpti_apart(gpti_build *b, uint32_t x, uint32_t y) {
             const gpti_str key = b->value[k].key;
             uint32_t o = q == GPTI_NONE ? q : b->value[q].child;
             if (!gpti_is_required(b, x, key)) continue;
-            for (; o != GPTI_NONE && gpti_str_cmp(b->value[o].key, key); o = b->value[o].next) {}
+            for (; o != GPTI_NONE && gpti_str_cmp(b->value[o].key, key); o = b->value[o].next)
+                if (!gpti_look(b)) return 0;
             other = gpti_member(b, y, "additionalProperties");
             if (o == GPTI_NONE && other != GPTI_NONE && gpti_is_false(b, other)) return 1;
             if (o != GPTI_NONE && gpti_is_required(b, y, key) && gpti_values_apart(b, k, o)) return 1;
@@ -11429,8 +11448,9 @@ static void gpti_schema_props(gpti_build *b, uint32_t i, uint32_t *additional, i
     if (r != GPTI_NONE && b->value[r].kind != 'a') gpti_schema_bad(b, "required", "expected an array");
     for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && !b->fail; r = b->value[r].next) {
         if (b->value[r].kind != 's') gpti_schema_bad(b, "required", "expected strings");
-        for (k = base; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[r].text); k++) {}
+        for (k = base; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[r].text) && gpti_look(b); k++) {}
         if (k == b->n_prop) {                   /* any value, or what additionalProperties says */
+            if (k >= 4096) gpti_schema_bad(b, "required", "more than 4096");
             if (!GPTI_MORE(b, b->prop, b->n_prop, b->cap_prop)) return;
             b->prop[k].key = b->value[r].text; b->prop[k].value = a; b->n_prop++;
         }
@@ -11629,38 +11649,53 @@ static int gpti_decimal(gpti_str s, int scale, int64_t *out, int *rest) {
     return 1;
 }
 
+/* Its digits in front of the point and behind it, were it written without an exponent; at least 1 and 0 */
+static void gpti_decimal_digits(gpti_str s, int *before, int *behind) {
+    const char *p = s.p + (*s.p == '-'), *end = s.p + s.n, *q = gpti_json_digits(p, end);
+    int e = 0, minus;
+    *before = (int)gpti_min((size_t)(q - p), 1000); *behind = 0;
+    if (q < end && *q == '.') {
+        p = q + 1;
+        q = gpti_json_digits(p, end);
+        *behind = (int)gpti_min((size_t)(q - p), 1000);
+    }
+    if (q < end) {
+        minus = *++q == '-';
+        for (q += minus || *q == '+'; q < end && e < 1000; q++) e = 10 * e + (*q - '0');
+        if (minus) e = -e;
+    }
+    *before = *before + e > 1 ? *before + e : 1; *behind = *behind - e > 0 ? *behind - e : 0;
+}
+
 static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
     static const char names[4][20] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
-    const int64_t largest = (int64_t)1000000000 * 100000000 - 1;
     gpt_constraint *c = b->c;
     gpti_bounds o;
-    int k, rest, any = 0, behind = 0, before = 0, n;
-    size_t q;
+    int k, rest, any = 0, behind = 0, before = 0, n, m;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
         if (v == GPTI_NONE) continue;
         if (b->value[v].kind != 'n') { gpti_schema_bad(b, names[k], "expected a number"); return; }
         any = 1;
-        for (q = 0, n = 0; q < b->value[v].text.n && strchr("-0123456789", b->value[v].text.p[q]); q++) n++;
-        if (n > before) before = n > 16 ? 16 : n;
-        for (n = -1; q < b->value[v].text.n && strchr(".0123456789", b->value[v].text.p[q]); q++) n++;
-        if (n > behind) behind = n;
+        gpti_decimal_digits(b->value[v].text, &n, &m);
+        if (n > before && n <= 16) before = n;          /* more of them are not written */
+        if (m > behind) behind = m;
     }
     if (!any) { gpti_emit(b, GPTI_C_CALL, integer ? GPTI_R_INTEGER : GPTI_R_NUMBER); return; }
-    o.scale = 16 - before > 6 ? 6 : 16 - before;
-    if (behind > o.scale) o.scale = behind;
-    if (integer) o.scale = 0;
-    if (o.scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
+    o.scale = integer ? 0 : (int)gpti_min((size_t)(16 - before), (size_t)(behind > 6 ? behind : 6));
     o.n_int = 17 - o.scale;
-    o.low = -largest; o.high = largest;
+    o.low = -GPTI_NUM_MOST; o.high = GPTI_NUM_MOST;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
         int64_t x;
         int minus;
         if (v == GPTI_NONE) continue;
-        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k],
-            "it has too many digits"); return; }
         minus = *b->value[v].text.p == '-';
+        rest = 0;
+        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) {      /* beyond all that is written */
+            if (minus != (k < 2)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+            x = minus ? 1 - GPTI_NUM_MOST : GPTI_NUM_MOST - 1;
+        }
         if (k < 2) {                            /* upwards to what can be written, or beyond it */
             x += rest ? !minus : k == 1;
             if (x > o.low) o.low = x;
@@ -11763,7 +11798,7 @@ static void gpti_emit_any(gpti_build *b, uint32_t i, const char *keyword, int on
     gpti_open(b);
     for (v = b->value[list].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
         if (one && b->value[v].at > 200) { gpti_schema_bad(b, keyword, "more than 200 schemas"); return; }
-        for (w = b->value[v].next; one && w != GPTI_NONE; w = b->value[w].next)
+        for (w = b->value[v].next; one && w != GPTI_NONE && !b->fail; w = b->value[w].next)
             if (!gpti_apart(b, v, w)) { gpti_schema_bad(b, keyword,
                 "type, const, enum or required properties do not tell its schemas apart"); return; }
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
@@ -11967,9 +12002,11 @@ GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *tex
         if (!gpti_con_step(&r->l, &r->t, &r->l.now, &r->t.set[0], (unsigned char)text[i])) break;
         gpti_live_take(&r->l, &r->t.set[0]);
     }
-    k = i < n ? -1 : gpti_states_end(&r->l, &r->l.now) != 0;
+    k = i < n ? -1 - (r->l.now.full | r->t.set[0].full) : gpti_states_end(&r->l, &r->l.now) != 0;
     gpti_free(&c->mem, r);
     if (at) *at = i;
+    if (k < -1) return gpti_fail(err, GPT_E_UNSUPPORTED,
+        "constraint: byte %llu: the text so far can be read in more ways than there is room for", (gpti_ull)i);
     if (k < 0) return gpti_fail(err, GPT_E_REFUSED, "constraint: byte %llu cannot stand there", (gpti_ull)i);
     return k ? GPT_OK : GPT_MORE;
 }
