@@ -689,7 +689,7 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
 /* Answer the last message. The session's text becomes the whole conversation: as far as it is the
  * same already (earlier turns, answers included), nothing is computed again. The host appends the
  * answer to its messages for the next turn. GPT_E_CONTEXT when the conversation does not fit,
- * GPT_E_ARG as above; then the session is as before. */
+ * GPT_E_ARG and GPT_E_REFUSED as above; then the session is as before. */
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message, const gpt_chat_params *chat,
                             const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err);
 
@@ -8755,6 +8755,7 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              con_from, con_at;
     uint64_t            con_digest;
     gpti_word           mark;
+    uint16_t            mark_need[257]; /* tokens that spell mark from this byte on, at least */
     /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
     int                 think, thought;
     size_t              think_at;
@@ -12043,12 +12044,22 @@ static void gpti_con_start(gpt_session *s) {
     if (!c->trigger.len) gpti_con_begin(s);
 }
 
+/* The fewest tokens that spell the mark from each of its bytes on */
+static void gpti_mark_weigh(const gpt_session *s, const gpti_word *mark, uint16_t need[257]) {
+    size_t at = mark->len, n;
+    for (need[at] = 0; at-- > 0;)
+        for (need[at] = 1 + need[at + 1], n = 2; at + n <= mark->len; n++)
+            if (gpti_tokenizer_find(&s->m->tok, (const char *)mark->text + at, n) >= 0 && need[at + n] < need[at])
+                need[at] = 1 + need[at + n];
+}
+
 /* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until
  * that call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
 static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
     gpti_word_set(&g->mark, mark, strlen(mark));
+    gpti_mark_weigh(s, &g->mark, g->mark_need);
     g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
 }
 
@@ -12128,12 +12139,11 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     return hit;
 }
 
-/* So few tokens are left that the thinking part has to end now: one for each byte of its marker, and for the
- * shortest text. */
-static int gpti_mark_is_due(const gpt_session *s) {
-    const gpti_generation *g = s->gen;
-    const gpt_constraint *c = g->params.constraint;
-    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + c->cost[c->root] + 1;
+/* Tokens that the shortest way takes from here on while the thinking part's mark is waited for, at: its bytes that have
+ * come */
+static uint32_t gpti_mark_left(const gpt_session *s, size_t at) {
+    const gpt_constraint *c = s->gen->params.constraint;
+    return s->gen->mark_need[at] + (c->trigger.len ? 0 : c->cost[c->root]);
 }
 
 /* May the token come next? A token that ends the text may where the text may end. */
@@ -12147,14 +12157,22 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
     if (end && g->con_phase == GPTI_CON_MARK && g->mark.len && !g->params.constraint->trigger.len) return 0;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
-    if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
-    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {
-        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
-        return p.n && p.n <= g->mark.len - g->con_at && !memcmp(p.p, g->mark.text + g->con_at, p.n);
+    if (!g->con_phase) return 1;
+    if (gpti_opens_thought(s, id)) {            /* its end takes no more tokens than bytes */
+        const size_t n = strlen(gpti_thoughts[g->thought].close);
+        const gpt_constraint *c = g->params.constraint;
+        return !g->params.must_finish || n + (c->trigger.len ? 0 : c->cost[c->root]) < gpti_tokens_left(s);
+    }
+    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && g->mark.len) {
+        const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 1, &edge);
+        size_t at = g->con_at, i;
+        for (i = 0; i < p.n && at < g->mark.len; i++)
+            at = gpti_word_next(g->mark.text, g->mark.border, at, (unsigned char)p.p[i]);
+        if (at < g->mark.len) return gpti_mark_left(s, at) < gpti_tokens_left(s);
     }
     if (!gpti_con_token(s, id, 0, &cost)) return 0;
     if (more) *more = cost;
-    return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
+    return !g->params.must_finish || cost < gpti_tokens_left(s);
 }
 
 static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; before g->edge moves on */
@@ -13298,13 +13316,14 @@ static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params
             (int)GPTI_STOP_BYTES);
     return GPT_OK;
 }
-static gpt_result gpti_con_fits(const gpt_session *s, const gpt_generate_params *p, size_t room, gpt_error *err) {
+/* before: tokens that come before the constraint's, at least */
+static gpt_result gpti_con_fits(const gpt_generate_params *p, size_t before, size_t room, gpt_error *err) {
     const gpt_constraint *c = p->must_finish ? p->constraint : NULL;
-    (void)s;
+    const size_t least = before + (c && !c->trigger.len ? c->cost[c->root] : 0);
     if (p->max_tokens) room = gpti_min(room, p->max_tokens);
-    if (!c || c->trigger.len || c->cost[c->root] <= room) return GPT_OK;
-    return gpti_fail(err, GPT_E_REFUSED, "must_finish: the shortest text takes %lu tokens, there is room for %llu",
-                     (unsigned long)c->cost[c->root], (gpti_ull)room);
+    if (!c || least <= room) return GPT_OK;
+    return gpti_fail(err, GPT_E_REFUSED, "must_finish: the shortest text takes %llu tokens, there is room for %llu",
+                     (gpti_ull)least, (gpti_ull)room);
 }
 
 /* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
@@ -13337,7 +13356,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             (gpti_ull)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
-    GPTI_TRY(gpti_con_fits(s, params, room - n, err));
+    GPTI_TRY(gpti_con_fits(params, 0, room - n, err));
     n_pending = gpti_stream_pending(&g->stream, pending);
     go_on = !n && !g->stale;
     memset(g, 0, sizeof *g);
@@ -13810,6 +13829,7 @@ static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, 
     g->params.constraint = c;
     g->con_phase = g->con_begun; g->con_at = 0; g->edge = g->con_edge;
     if (g->con_phase == GPTI_CON_ACTIVE) gpti_con_begin(s);
+    gpti_mark_weigh(s, &g->mark, g->mark_need);
     for (i = g->con_from; i < s->n_token; i++) {
         if (!gpti_con_token(s, s->token[i], 1, &cost)) break;
         gpti_tokenizer_shown(&s->m->tok, s->token[i], 0, &g->edge);
@@ -16602,21 +16622,19 @@ static const char *gpti_str_last(gpti_str s, const char *what) {        /* the l
 
 /* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
  * one, or neither: then the model may. A constraint waits for its end. */
-static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
-    gpti_generation *g = s->gen;
+static int gpti_chat_thought(const gpti_chat *c, int *thought) {
     gpti_str tail = { "", 0 };
     const char *open, *close;
     size_t i, k;
     for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
          (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
-    if (i == GPTI_N_THOUGHT) return;
+    *thought = 0;
+    if (i == GPTI_N_THOUGHT) return GPTI_THINK_NONE;
     for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
     if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
     open = gpti_str_last(tail, gpti_thoughts[i].open); close = gpti_str_last(tail, gpti_thoughts[i].close);
-    g->thought = (int)i;
-    g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
-    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s,
-        gpti_thoughts[i].close);
+    *thought = (int)i;
+    return open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
 }
 
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
@@ -16624,12 +16642,22 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     gpti_chat c;
     gpt_token *ids = NULL;
     size_t n = 0, n_all = 0, keep = 0, at;
+    int think = GPTI_THINK_NONE, thought = 0, waits;
+    gpti_word mark;
+    uint16_t need[257];
     gpt_result r = gpti_chat_settle(&c, s->m, messages, n_message, chat, &s->m->mem, err);
     if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG,
         "chat: common is for gpt_chat_format and gpt_chat_tokenize");
     if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
     if (!r) r = gpti_check_whole(s, 0, 1, err);
     if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
+    if (!r) think = gpti_chat_thought(&c, &thought);
+    waits = think == GPTI_THINK_INSIDE || (think && thought == GPTI_THOUGHT_CHANNEL);
+    if (!r && params) {
+        gpti_word_set(&mark, gpti_thoughts[thought].close, waits ? strlen(gpti_thoughts[thought].close) : 0);
+        gpti_mark_weigh(s, &mark, need);
+        r = gpti_con_fits(params, need[0], s->n_ctx - gpti_min(n, s->n_ctx), err);
+    }
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         at = gpti_most_tokens(s, gpti_held_before(s, keep));
@@ -16652,7 +16680,8 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->gen->n_prompt = n - keep; s->n_committed = 0;
         /* gpt-oss: tokens that part an answer are handed out */
         s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;
-        gpti_chat_thought(s, &c);
+        s->gen->think = think; s->gen->thought = thought;
+        if (waits) gpti_con_wait(s, gpti_thoughts[thought].close);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
             s->gen->edge = 1;

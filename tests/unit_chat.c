@@ -929,6 +929,58 @@ static void thinking(void) {
     gb_free(&g);
 }
 
+/* A marker that is no token is spelled byte by byte, begun and given up: there is time to end it and to answer. */
+static void spelled(void) {
+    static const char jinja[] = "{% for m in messages %}{{ m.content }}{% endfor %}{% if mode == 1 %}[THINK]{% elif mode == 2 %}[THINK][/THINK]{% endif %}";
+    static const char *const words[2] = { "yes", "certainly not" };
+    gpt_message msg = { "user", "Is it?", NULL };
+    static gb g;
+    gpt_model *m = toy(&g, jinja, 0);
+    watch seen;
+    gpt_session *s;
+    gpt_constraint_params form;
+    gpt_constraint *c = NULL;
+    gpt_generate_params p;
+    gpt_chat_params chat;
+    gpt_bias push[4] = { { '[', 5 }, { '/', 5 }, { 'T', 5 }, { 'H', 3 } };
+    gpt_error err;
+    unsigned seed, i;
+    memset(&seen, 0, sizeof seen);
+    s = session(m, 64, 16, &seen);
+    memset(&form, 0, sizeof form);
+    memset(&chat, 0, sizeof chat);
+    memset(&p, 0, sizeof p);
+    form.strings = words;
+    form.n_string = 2;
+    CHECK(!gpt_constraint_new(&c, m, &form, &err), "%s", err.msg);
+    for (i = 0; i < 4; i++) push[i].token = gpt_token_find(m, i == 0 ? "[" : i == 1 ? "/" : i == 2 ? "T" : "H");
+    p.constraint = c;
+    p.must_finish = 1;
+    p.sample.temperature = 1;
+    p.sample.bias = push; p.sample.n_bias = 4;
+    p.think = hear_think;
+    chat.variables = "{\"mode\":1}";
+    for (p.max_tokens = 1; p.max_tokens <= 40; p.max_tokens++) for (seed = 0; seed < 20; seed++) {
+        const int fits = p.max_tokens >= strlen("[/THINK]yes");
+        heard h;
+        gpt_session_info info;
+        gpt_result r;
+        memset(&h, 0, sizeof h);
+        p.sample.seed = seed;
+        p.think_user = &h;
+        r = gpt_chat(s, &msg, 1, &chat, &p, hear_answer, &h, &err);
+        gpt_session_info_get(s, &info);
+        if (fits) CHECK(!r && (!strcmp(h.answer.text, "yes") || !strcmp(h.answer.text, "certainly not")) && info.finish == GPT_FINISH_END, "%lu tokens, seed %u: "
+              "\"%s\" thought, \"%s\" answered, finish %d (%s)", (unsigned long)p.max_tokens, seed, h.think.text, h.answer.text, (int)info.finish, err.msg);
+        else CHECK(r == GPT_E_REFUSED && strstr(err.msg, "11 tokens") && !info.n_token, "%lu tokens: code %d, %lu of text, \"%s\"", (unsigned long)p.max_tokens, (int)r, (unsigned long)info.n_token, err.msg);
+        gpt_session_reset(s);
+    }
+    gpt_session_free(s);
+    gpt_constraint_free(c);
+    gpt_model_free(m);
+    gb_free(&g);
+}
+
 static void test_endless(void) { endless(plain); endless(windowed); }
 static void test_window(void) { window(windowed); }
 static void test_given_up(void) { given_up(plain); }
@@ -938,7 +990,7 @@ static const test tests[] = {
     { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
     { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
-    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "memory", test_memory }, { NULL, NULL }
+    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "spelled", spelled }, { "memory", test_memory }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
