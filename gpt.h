@@ -16591,24 +16591,45 @@ static uint64_t gpti_chat_digest(const gpti_chat *c, size_t begin, size_t n) {
     return h;
 }
 
-/* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
+/* The same with the first n_drop messages left out; 1: then `want` tokens are free. Others *ids are given back. */
+static int gpti_chat_fits(gpt_session *s, gpti_chat *c, size_t n_drop, size_t want, gpt_token **ids, size_t *n,
+    gpt_result *r, gpt_error *err) {
+    gpti_free(&s->m->mem, *ids);
+    c->n_drop = n_drop;
+    *r = gpti_chat_ids(s, c, ids, n, err);
+    return !*r && *n + want <= s->n_ctx;
+}
+
+/* The same, with turns left out as chat wants it, no more than have to be: as a long conversation takes long to render,
+ * ever more are tried, then what lies between the last two. *n_all: with those that were left out before. */
 static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, size_t *n_all,
     gpt_error *err) {
     const gpt_chat_params *chat = c->params;
-    const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]), most = c->n_msg ? c->n_msg - begin - 1 : 0;
-    /* the last one stays */
+    const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]);
     const size_t reserve = gpti_min(chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
-    size_t want = reserve / 2, next;
+    size_t low = 0, high, top, at, step = 1, last = c->n_msg ? c->n_msg - begin - 1 : 0;        /* the last one stays */
     gpt_result r;
-    c->n_drop = 0;
-    if (chat->drop && s->n_cut <= most && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut)) c->n_drop = s->n_cut;
-    for (*n_all = 0;; gpti_free(&s->m->mem, *ids)) {
-        r = gpti_chat_ids(s, c, ids, n, err);
-        if (!*n_all) *n_all = *n;
-        if (!chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
-        for (next = c->n_drop + 1; next <= most && gpti_chat_role(&c->msg[begin + next]) != 1; next++) {}
-        if (next > most) break;
-        c->n_drop = next; want = reserve;
+    int fits;
+    if (chat->drop && s->n_cut <= last && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut)) low = s->n_cut;
+    fits = gpti_chat_fits(s, c, low, reserve / 2, ids, n, &r, err);
+    *n_all = *n;
+    if (chat->drop && !fits) {                  /* low are too few, from last on there is no other turn */
+        while (last > 0 && gpti_chat_role(&c->msg[begin + last]) != 1) last--;
+        for (; !fits && low < last && (!r || r == GPT_E_CONTEXT); step *= 2) {
+            for (at = gpti_min(low + step, last); gpti_chat_role(&c->msg[begin + at]) != 1; at++) {}
+            fits = gpti_chat_fits(s, c, at, reserve, ids, n, &r, err);
+            if (!fits) low = at;
+        }
+        high = top = fits ? c->n_drop : 0;      /* high do, no turn begins from top to there */
+        while (low + 1 < top && (!r || r == GPT_E_CONTEXT)) {
+            const size_t middle = low + (top - low) / 2;
+            for (at = middle; at < high && gpti_chat_role(&c->msg[begin + at]) != 1; at++) {}
+            if (at == high) top = middle;
+            else if (gpti_chat_fits(s, c, at, reserve, ids, n, &r, err)) high = top = at;
+            else low = at;
+        }
+        if (fits && c->n_drop != high && (!r || r == GPT_E_CONTEXT))
+            gpti_chat_fits(s, c, high, reserve, ids, n, &r, err);
     }
     if (!r) gpti_clear(err);
     return r;

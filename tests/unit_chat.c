@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <time.h>
 
 /* ---- Models in memory ---------------------------------------------------------------------------------------------- */
 
@@ -981,6 +982,51 @@ static void spelled(void) {
     gb_free(&g);
 }
 
+/* A long log that a session has not seen: the fewest turns go, and to find them takes time by its length. */
+static void long_log(void) {
+    enum { LONG = 3001, CTX = 256, RESERVE = 120, SHORT = 60 };
+    static gpt_message msg[LONG], kept[LONG];
+    static const char words[] = "a text of which messages are the beginning, and some of them are long.";
+    static char said[SHORT][80];
+    watch w = { 0, 0, 0 };
+    gpt_session *s = session(plain, CTX, 16, &w);
+    gpt_generate_params p = letters(1, 0);
+    gpt_chat_params chat;
+    gpt_session_info info;
+    gpt_error err;
+    uint32_t state = 1;
+    size_t i, k, n, n_kept, least, turn;
+    clock_t from;
+    memset(&chat, 0, sizeof chat);
+    chat.drop = 1; chat.reserve = RESERVE;
+    for (i = 0; i < LONG; i++) { msg[i].role = i & 1 ? "assistant" : "user"; msg[i].content = "how are you?"; }
+    from = clock();
+    CHECK(!gpt_chat(s, msg, LONG, &chat, &p, NULL, NULL, &err), "%s", err.msg);
+    CHECK(clock() - from < 5 * CLOCKS_PER_SEC, "%d messages: %.1f s", (int)LONG, (double)(clock() - from) / CLOCKS_PER_SEC);
+    for (k = 0; k < 40; k++) {
+        gpt_session_reset(s);
+        n = 1 + k % SHORT + (k & 1) * 19;
+        for (i = 0; i < n; i++) {               /* sometimes two answers, sometimes a system message */
+            state = state * 1664525u + 1013904223u;
+            msg[i].role = i == 0 && k % 3 ? "system" : i + 1 == n || state >> 30 ? "user" : "assistant";
+            sprintf(said[i], "%.*s", (int)(state >> 20 & 63), words);
+            msg[i].content = said[i];
+        }
+        if (gpt_chat(s, msg, n, &chat, &p, NULL, NULL, &err)) { CHECK(n < 2 && err.code == GPT_E_ARG, "%s", err.msg); continue; }
+        gpt_session_info_get(s, &info);
+        for (turn = least = 0;; turn++) {       /* by hand; where none is few enough the last turn stays alone */
+            const size_t begin = k % 3 != 0;
+            if (begin + turn >= n) break;
+            if (turn && strcmp(msg[begin + turn].role, "user")) continue;
+            least = turn;
+            for (i = n_kept = 0; i < n; i++) if (i < begin || i >= begin + least) kept[n_kept++] = msg[i];
+            if (tokens_of(plain, kept, n_kept) + (least ? RESERVE : RESERVE / 2) <= CTX) break;
+        }
+        CHECK(info.n_omitted == least, "conversation %lu: %lu of %lu messages left out, expected %lu", (unsigned long)k, (unsigned long)info.n_omitted, (unsigned long)n, (unsigned long)least);
+    }
+    gpt_session_free(s);
+}
+
 static void test_endless(void) { endless(plain); endless(windowed); }
 static void test_window(void) { window(windowed); }
 static void test_given_up(void) { given_up(plain); }
@@ -989,7 +1035,7 @@ static void test_memory(void) { memory(&toys[0]); }
 static const test tests[] = {
     { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
-    { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
+    { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "long_log", long_log }, { "window", test_window },
     { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "spelled", spelled }, { "memory", test_memory }, { NULL, NULL }
 };
 
