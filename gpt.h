@@ -569,8 +569,9 @@ typedef struct gpt_constraint_params {  /* exactly one of the first four */
 GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *params,
                                       gpt_error *err);
 /* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
- * (NULL is fine) cannot stand there. White space and digits in JSON as RFC 8259 has them, without the
- * bounds of what is written; the trigger does not count. Takes 300 KiB and gives them back. */
+ * (NULL is fine) cannot stand there; GPT_E_UNSUPPORTED: before it there are too many readings of the text.
+ * White space and digits in JSON as RFC 8259 has them, without the bounds of what is written; the trigger
+ * does not count. Takes 300 KiB and gives them back. */
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err);
 GPT_API void       gpt_constraint_free(gpt_constraint *c);
@@ -694,7 +695,7 @@ GPT_API gpt_result gpt_chat_tokenize(const gpt_model *m, const gpt_message *mess
 /* Answer the last message. The session's text becomes the whole conversation: as far as it is the
  * same already (earlier turns, answers included), nothing is computed again. The host appends the
  * answer to its messages for the next turn. GPT_E_CONTEXT when the conversation does not fit,
- * GPT_E_ARG as above; then the session is as before. */
+ * GPT_E_ARG and GPT_E_REFUSED as above; then the session is as before. */
 GPT_API gpt_result gpt_chat(gpt_session *s, const gpt_message *messages, size_t n_message, const gpt_chat_params *chat,
                             const gpt_generate_params *params, gpt_text_fn fn, void *user, gpt_error *err);
 
@@ -8806,6 +8807,7 @@ typedef struct gpti_generation {    /* a gpt_begin that gpt_step goes on with */
     size_t              con_from, con_at;
     uint64_t            con_digest;
     gpti_word           mark;
+    uint16_t            mark_need[257]; /* tokens that spell mark from this byte on, at least */
     /* the thinking part: GPTI_THINK_; which of gpti_thoughts; bytes of its marker that have come up */
     int                 think, thought;
     size_t              think_at;
@@ -9903,7 +9905,7 @@ enum {
     GPTI_C_LAX,             /* white space that only gpt_constraint_check takes */
     GPTI_C_BYTE, GPTI_C_CLASS, GPTI_C_TOKEN, GPTI_C_NUM, GPTI_C_WS, GPTI_C_END,    /* from here on: they are states */
     GPTI_C_NODES = 1 << 20, /* nodes, bytes of text, numbers of sets at most */
-    GPTI_C_SETS = 1 << 22,
+    GPTI_C_SETS = 1 << 22, GPTI_C_LOOKS = 1 << 26,
     GPTI_C_PLAIN = 4        /* classes in loops whose tokens are known beforehand */
 };
 #define GPTI_NONE UINT32_MAX
@@ -9973,6 +9975,7 @@ static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest chara
  * read, else one of these. */
 enum { GPTI_NUM_WHOLE = 29, GPTI_NUM_SIGN = 30, GPTI_NUM_BEGIN = 31 };
 #define GPTI_NUM_FIRST ((uint64_t)GPTI_NUM_BEGIN << 58)
+#define GPTI_NUM_MOST ((int64_t)1000000000 * 100000000 - 1)     /* 17 digits */
 
 /* The fewest bytes that complete it, `all` 2: if it has some more; 0: any number of them. GPTI_C_FAR: none do. */
 static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
@@ -10004,12 +10007,15 @@ static uint32_t gpti_num_left(const gpti_bounds *k, uint64_t part, int all) {
     return best;
 }
 
-/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing. */
+/* As gpti_set_byte; 3: it is whole, and may go on. lax: digits that are too many behind the point change nothing,
+ * nor do those in front of it where there is no bound. */
 static int gpti_num_byte(const gpti_bounds *k, uint64_t *part, unsigned b, int lax) {
     const int code = (int)(*part >> 58 & 31);
     const uint64_t sign = *part >> 63 << 63, digits = *part & (((uint64_t)1 << 58) - 1);
     if (lax && code && code == k->scale && b >= '0' && b <= '9')
         return b == '0' || digits < (sign ? 0 - (uint64_t)k->low : (uint64_t)k->high) ? 3 : 0;
+    if (lax && code == GPTI_NUM_WHOLE && b >= '0' && b <= '9' && digits >= gpti_pow10[k->n_int - 1] &&
+        (sign ? k->low == -GPTI_NUM_MOST : k->high == GPTI_NUM_MOST)) return gpti_num_left(k, *part, 1) ? 1 : 3;
     if (b == '-') {
         if (code != GPTI_NUM_BEGIN) return 0;
         *part = (uint64_t)1 << 63 | (uint64_t)GPTI_NUM_SIGN << 58;
@@ -10285,7 +10291,7 @@ typedef struct gpti_build {
     uint32_t  (*pair)[2];           /* of the class being read */
     gpti_jvalue *value;              /* of the schema */
     gpti_prop  *prop;
-    size_t      n_rule, n_group, n_pair, n_value, n_prop;
+    size_t      n_rule, n_group, n_pair, n_value, n_prop, looks;
     uint32_t    all;                /* the set of what a string of JSON holds without escapes, */
     size_t      n_all;              /* and its words, once it is there */
     uint32_t    here;               /* the value being compiled, for messages */
@@ -10563,15 +10569,23 @@ static uint32_t gpti_number(gpti_build *b) {            /* GPTI_NONE: there is n
     return b->p == p ? GPTI_NONE : n;
 }
 
-/* * + ? {m} {m,} {m,n} at p; 0: none of them, or an error */
-static int gpti_bounds_read(gpti_build *b, uint32_t *low, uint32_t *high) {
+/* * + ? {m} {m,} {m,n} at p, in GBNF with blanks; 0: none of them, or an error */
+static int gpti_bounds_read(gpti_build *b, int gbnf, uint32_t *low, uint32_t *high) {
     const int c = gpti_peek(b, 0);
     if (!c || !strchr("*+?{", c)) return 0;
     b->p++;
     *low = c == '+'; *high = c == '?' ? 1 : GPTI_NONE;
     if (c != '{') return 1;
+    if (gbnf) gpti_gbnf_space(b, 0);
     *low = *high = gpti_number(b);
-    if (gpti_peek(b, 0) == ',') { b->p++; *high = gpti_number(b); if (*low == GPTI_NONE) *low = 0; }
+    if (gbnf) gpti_gbnf_space(b, 0);
+    if (gpti_peek(b, 0) == ',') {
+        b->p++;
+        if (gbnf) gpti_gbnf_space(b, 0);
+        *high = gpti_number(b);
+        if (gbnf) gpti_gbnf_space(b, 0);
+        if (*low == GPTI_NONE) *low = 0;
+    }
     if (*low == GPTI_NONE || gpti_peek(b, 0) != '}' || *low > *high) return -1;
     b->p++;
     return 1;
@@ -10601,7 +10615,7 @@ static void gpti_gbnf_body(gpti_build *b) {
         if (c == '|') { b->p++; gpti_bar(b); gpti_gbnf_space(b, 1); item = GPTI_NONE; continue; }
         if (c == '(') { b->p++; gpti_open(b); item = GPTI_NONE; continue; }
         if (c == ')' && b->n_group > base + 1) { b->p++; item = gpti_close_group(b); slotted = 1; }
-        else if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+        else if (item != GPTI_NONE && (r = gpti_bounds_read(b, 1, &low, &high)) != 0) {
             if (r < 0) { gpti_gbnf_fail(b, "expected {m}, {m,} or {m,n}, m no more than n"); return; }
             if (!slotted) gpti_gbnf_slot(b, item);
             gpti_repeat(b, item, low, high);
@@ -11064,7 +11078,7 @@ static void gpti_regex(gpti_build *b, gpti_str text) {
         if (last || c == '^' || (c == '$' && !top)) { gpti_schema_bad(b, b->what, "the pattern has ^ or $ within it");
             return; }
         if (c == '$') { b->p++; last = 1; item = GPTI_NONE; continue; }
-        if (item != GPTI_NONE && (r = gpti_bounds_read(b, &low, &high)) != 0) {
+        if (item != GPTI_NONE && (r = gpti_bounds_read(b, 0, &low, &high)) != 0) {
             if (r < 0) { gpti_schema_bad(b, b->what, "the pattern has bounds {m,n} that make no sense"); return; }
             gpti_repeat(b, item, low, high);
             if (gpti_peek(b, 0) == '?') b->p++;          /* lazy: the same texts */
@@ -11171,9 +11185,15 @@ static void gpti_values(gpti_build *b, gpti_str schema, char *text) {
     }
 }
 
-static uint32_t gpti_member(const gpti_build *b, uint32_t i, const char *name) {
+/* One more name or value of the schema is looked at; 0: no more, a schema of 1 MiB could make it a matter of hours */
+static int gpti_look(gpti_build *b) {
+    return b->looks++ < GPTI_C_LOOKS || gpti_schema_bad(b, "", "its names and values are too many to be compared");
+}
+
+static uint32_t gpti_member(gpti_build *b, uint32_t i, const char *name) {
     if (i == GPTI_NONE || b->value[i].kind != 'o') return GPTI_NONE;
-    for (i = b->value[i].child; i != GPTI_NONE && !gpti_str_is(b->value[i].key, name); i = b->value[i].next) {}
+    for (i = b->value[i].child; i != GPTI_NONE && !gpti_str_is(b->value[i].key, name); i = b->value[i].next)
+        if (!gpti_look(b)) return GPTI_NONE;
     return i;
 }
 static int gpti_is_true(const gpti_build *b, uint32_t i) { return b->value[i].kind == 'b' && b->value[i].text.n == 4; }
@@ -11212,13 +11232,12 @@ static uint32_t gpti_ref(gpti_build *b, uint32_t ref) {
         part[n] = 0;
         if (b->value[at].kind == 'o') at = gpti_member(b, at, part);
         else {
-            uint32_t i = b->value[at].kind == 'a' ? b->value[at].child : GPTI_NONE;
-            char number[16];
-            for (; i != GPTI_NONE; i = b->value[i].next) {
-                snprintf(number, sizeof number, "%lu", (unsigned long)b->value[i].at);
-                if (!strcmp(number, part)) break;
-            }
-            at = i;
+            const char *digits = part;
+            uint32_t number = 0;
+            for (; *digits >= '0' && *digits <= '9' && digits < part + 8; digits++)
+                number = number * 10 + (uint32_t)(*digits - '0');
+            at = b->value[at].kind == 'a' && digits > part && !*digits ? b->value[at].child : GPTI_NONE;
+            while (at != GPTI_NONE && b->value[at].at != number) at = gpti_look(b) ? b->value[at].next : GPTI_NONE;
         }
     }
     return at;
@@ -11295,16 +11314,16 @@ static unsigned gpti_types(gpti_build *b, uint32_t i) {
 }
 
 /* The values that const or enum allow, one after the other: behind v, or the first (v GPTI_NONE) */
-static uint32_t gpti_next_value(const gpti_build *b, uint32_t schema, uint32_t v) {
+static uint32_t gpti_next_value(gpti_build *b, uint32_t schema, uint32_t v) {
     const uint32_t one = gpti_member(b, schema, "const"), list = gpti_member(b, schema, "enum");
     if (one != GPTI_NONE) return v == GPTI_NONE ? one : GPTI_NONE;
     return v != GPTI_NONE ? b->value[v].next : list != GPTI_NONE ? b->value[list].child : GPTI_NONE;
 }
 
-static int gpti_is_required(const gpti_build *b, uint32_t i, gpti_str key) {
+static int gpti_is_required(gpti_build *b, uint32_t i, gpti_str key) {
     uint32_t r = gpti_member(b, i, "required");
     for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && gpti_str_cmp(b->value[r].text, key); r =
-        b->value[r].next) {}
+        b->value[r].next) if (!gpti_look(b)) return 0;
     return r != GPTI_NONE;
 }
 
@@ -11315,8 +11334,8 @@ static int gpti_values_apart(gpti_build *b, uint32_t x, uint32_t y) {
     if (gpti_next_value(b, x, GPTI_NONE) == GPTI_NONE || gpti_next_value(b, y, GPTI_NONE) == GPTI_NONE) return 0;
     for (v = gpti_next_value(b, x, GPTI_NONE); v != GPTI_NONE; v = gpti_next_value(b, x, v))
         for (w = gpti_next_value(b, y, GPTI_NONE); w != GPTI_NONE; w = gpti_next_value(b, y, w))
-            if (b->value[v].kind == b->value[w].kind && (strchr("aon", b->value[v].kind) ||
-                !gpti_str_cmp(b->value[v].text, b->value[w].text))) return 0;
+            if (!gpti_look(b) || (b->value[v].kind == b->value[w].kind && (strchr("aon", b->value[v].kind) ||
+                !gpti_str_cmp(b->value[v].text, b->value[w].text)))) return 0;
     return 1;
 }
 
@@ -11335,7 +11354,8 @@ static int gpti_apart(gpti_build *b, uint32_t x, uint32_t y) {
             const gpti_str key = b->value[k].key;
             uint32_t o = q == GPTI_NONE ? q : b->value[q].child;
             if (!gpti_is_required(b, x, key)) continue;
-            for (; o != GPTI_NONE && gpti_str_cmp(b->value[o].key, key); o = b->value[o].next) {}
+            for (; o != GPTI_NONE && gpti_str_cmp(b->value[o].key, key); o = b->value[o].next)
+                if (!gpti_look(b)) return 0;
             other = gpti_member(b, y, "additionalProperties");
             if (o == GPTI_NONE && other != GPTI_NONE && gpti_is_false(b, other)) return 1;
             if (o != GPTI_NONE && gpti_is_required(b, y, key) && gpti_values_apart(b, k, o)) return 1;
@@ -11485,8 +11505,9 @@ static void gpti_schema_props(gpti_build *b, uint32_t i, uint32_t *additional, i
     if (r != GPTI_NONE && b->value[r].kind != 'a') gpti_schema_bad(b, "required", "expected an array");
     for (r = r == GPTI_NONE ? r : b->value[r].child; r != GPTI_NONE && !b->fail; r = b->value[r].next) {
         if (b->value[r].kind != 's') gpti_schema_bad(b, "required", "expected strings");
-        for (k = base; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[r].text); k++) {}
+        for (k = base; k < b->n_prop && gpti_str_cmp(b->prop[k].key, b->value[r].text) && gpti_look(b); k++) {}
         if (k == b->n_prop) {                   /* any value, or what additionalProperties says */
+            if (k >= 4096) gpti_schema_bad(b, "required", "more than 4096");
             if (!GPTI_MORE(b, b->prop, b->n_prop, b->cap_prop)) return;
             b->prop[k].key = b->value[r].text; b->prop[k].value = a; b->n_prop++;
         }
@@ -11685,38 +11706,53 @@ static int gpti_decimal(gpti_str s, int scale, int64_t *out, int *rest) {
     return 1;
 }
 
+/* Its digits in front of the point and behind it, were it written without an exponent; at least 1 and 0 */
+static void gpti_decimal_digits(gpti_str s, int *before, int *behind) {
+    const char *p = s.p + (*s.p == '-'), *end = s.p + s.n, *q = gpti_json_digits(p, end);
+    int e = 0, minus;
+    *before = (int)gpti_min((size_t)(q - p), 1000); *behind = 0;
+    if (q < end && *q == '.') {
+        p = q + 1;
+        q = gpti_json_digits(p, end);
+        *behind = (int)gpti_min((size_t)(q - p), 1000);
+    }
+    if (q < end) {
+        minus = *++q == '-';
+        for (q += minus || *q == '+'; q < end && e < 1000; q++) e = 10 * e + (*q - '0');
+        if (minus) e = -e;
+    }
+    *before = *before + e > 1 ? *before + e : 1; *behind = *behind - e > 0 ? *behind - e : 0;
+}
+
 static void gpti_emit_number(gpti_build *b, uint32_t i, int integer) {
     static const char names[4][20] = { "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum" };
-    const int64_t largest = (int64_t)1000000000 * 100000000 - 1;
     gpt_constraint *c = b->c;
     gpti_bounds o;
-    int k, rest, any = 0, behind = 0, before = 0, n;
-    size_t q;
+    int k, rest, any = 0, behind = 0, before = 0, n, m;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
         if (v == GPTI_NONE) continue;
         if (b->value[v].kind != 'n') { gpti_schema_bad(b, names[k], "expected a number"); return; }
         any = 1;
-        for (q = 0, n = 0; q < b->value[v].text.n && strchr("-0123456789", b->value[v].text.p[q]); q++) n++;
-        if (n > before) before = n > 16 ? 16 : n;
-        for (n = -1; q < b->value[v].text.n && strchr(".0123456789", b->value[v].text.p[q]); q++) n++;
-        if (n > behind) behind = n;
+        gpti_decimal_digits(b->value[v].text, &n, &m);
+        if (n > before && n <= 16) before = n;          /* more of them are not written */
+        if (m > behind) behind = m;
     }
     if (!any) { gpti_emit(b, GPTI_C_CALL, integer ? GPTI_R_INTEGER : GPTI_R_NUMBER); return; }
-    o.scale = 16 - before > 6 ? 6 : 16 - before;
-    if (behind > o.scale) o.scale = behind;
-    if (integer) o.scale = 0;
-    if (o.scale > 16) { gpti_schema_bad(b, "minimum", "a bound has too many digits"); return; }
+    o.scale = integer ? 0 : (int)gpti_min((size_t)(16 - before), (size_t)(behind > 6 ? behind : 6));
     o.n_int = 17 - o.scale;
-    o.low = -largest; o.high = largest;
+    o.low = -GPTI_NUM_MOST; o.high = GPTI_NUM_MOST;
     for (k = 0; k < 4; k++) {
         const uint32_t v = gpti_member(b, i, names[k]);
         int64_t x;
         int minus;
         if (v == GPTI_NONE) continue;
-        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) { gpti_schema_bad(b, names[k],
-            "it has too many digits"); return; }
         minus = *b->value[v].text.p == '-';
+        rest = 0;
+        if (!gpti_decimal(b->value[v].text, o.scale, &x, &rest)) {      /* beyond all that is written */
+            if (minus != (k < 2)) { gpti_schema_bad(b, names[k], "it has too many digits"); return; }
+            x = minus ? 1 - GPTI_NUM_MOST : GPTI_NUM_MOST - 1;
+        }
         if (k < 2) {                            /* upwards to what can be written, or beyond it */
             x += rest ? !minus : k == 1;
             if (x > o.low) o.low = x;
@@ -11819,7 +11855,7 @@ static void gpti_emit_any(gpti_build *b, uint32_t i, const char *keyword, int on
     gpti_open(b);
     for (v = b->value[list].child; v != GPTI_NONE && !b->fail; v = b->value[v].next) {
         if (one && b->value[v].at > 200) { gpti_schema_bad(b, keyword, "more than 200 schemas"); return; }
-        for (w = b->value[v].next; one && w != GPTI_NONE; w = b->value[w].next)
+        for (w = b->value[v].next; one && w != GPTI_NONE && !b->fail; w = b->value[w].next)
             if (!gpti_apart(b, v, w)) { gpti_schema_bad(b, keyword,
                 "type, const, enum or required properties do not tell its schemas apart"); return; }
         gpti_emit(b, GPTI_C_CALL, gpti_schema_rule(b, v));
@@ -12023,9 +12059,11 @@ GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *tex
         if (!gpti_con_step(&r->l, &r->t, &r->l.now, &r->t.set[0], (unsigned char)text[i])) break;
         gpti_live_take(&r->l, &r->t.set[0]);
     }
-    k = i < n ? -1 : gpti_states_end(&r->l, &r->l.now) != 0;
+    k = i < n ? -1 - (r->l.now.full | r->t.set[0].full) : gpti_states_end(&r->l, &r->l.now) != 0;
     gpti_free(&c->mem, r);
     if (at) *at = i;
+    if (k < -1) return gpti_fail(err, GPT_E_UNSUPPORTED,
+        "constraint: byte %llu: the text so far can be read in more ways than there is room for", (gpti_ull)i);
     if (k < 0) return gpti_fail(err, GPT_E_REFUSED, "constraint: byte %llu cannot stand there", (gpti_ull)i);
     return k ? GPT_OK : GPT_MORE;
 }
@@ -12062,12 +12100,22 @@ static void gpti_con_start(gpt_session *s) {
     if (!c->trigger.len) gpti_con_begin(s);
 }
 
+/* The fewest tokens that spell the mark from each of its bytes on */
+static void gpti_mark_weigh(const gpt_session *s, const gpti_word *mark, uint16_t need[257]) {
+    size_t at = mark->len, n;
+    for (need[at] = 0; at-- > 0;)
+        for (need[at] = 1 + need[at + 1], n = 2; at + n <= mark->len; n++)
+            if (gpti_tokenizer_find(&s->m->tok, (const char *)mark->text + at, n) >= 0 && need[at + n] < need[at])
+                need[at] = 1 + need[at + n];
+}
+
 /* Until this text has been generated, or gpti_con_start is called, all is free: the end of a thinking part. "": until
  * that call alone. At most 256 bytes. To be called between gpti_begin and the first step. */
 static void gpti_con_wait(gpt_session *s, const char *mark) {
     gpti_generation *g = s->gen;
     if (!g->params.constraint) return;
     gpti_word_set(&g->mark, mark, strlen(mark));
+    gpti_mark_weigh(s, &g->mark, g->mark_need);
     g->con_phase = g->con_begun = GPTI_CON_MARK; g->con_at = 0;
 }
 
@@ -12147,12 +12195,11 @@ static int gpti_is_banned(gpti_stream *ban, gpti_str p, int take) {
     return hit;
 }
 
-/* So few tokens are left that the thinking part has to end now: one for each byte of its marker, and for the
- * shortest text. */
-static int gpti_mark_is_due(const gpt_session *s) {
-    const gpti_generation *g = s->gen;
-    const gpt_constraint *c = g->params.constraint;
-    return g->mark.len && gpti_tokens_left(s) <= g->mark.len - g->con_at + c->cost[c->root] + 1;
+/* Tokens that the shortest way takes from here on while the thinking part's mark is waited for, at: its bytes that have
+ * come */
+static uint32_t gpti_mark_left(const gpt_session *s, size_t at) {
+    const gpt_constraint *c = s->gen->params.constraint;
+    return s->gen->mark_need[at] + (c->trigger.len ? 0 : c->cost[c->root]);
 }
 
 /* May the token come next? A token that ends the text may where the text may end. */
@@ -12166,14 +12213,22 @@ static int gpti_allows(gpt_session *s, gpt_token id, uint32_t *more) {
     if (end && active && !g->params.ignore_end && gpti_states_end(s->live, &s->live->now)) return 1;
     if (end && g->con_phase == GPTI_CON_MARK && g->mark.len && !g->params.constraint->trigger.len) return 0;
     if (g->ban.n_stop && gpti_is_banned(&g->ban, gpti_tokenizer_shown(&s->m->tok, id, 0, &edge), 0)) return 0;
-    if (!g->con_phase || gpti_opens_thought(s, id)) return 1;
-    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && gpti_mark_is_due(s)) {
-        const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
-        return p.n && p.n <= g->mark.len - g->con_at && !memcmp(p.p, g->mark.text + g->con_at, p.n);
+    if (!g->con_phase) return 1;
+    if (gpti_opens_thought(s, id)) {            /* its end takes no more tokens than bytes */
+        const size_t n = strlen(gpti_thoughts[g->thought].close);
+        const gpt_constraint *c = g->params.constraint;
+        return !g->params.must_finish || n + (c->trigger.len ? 0 : c->cost[c->root]) < gpti_tokens_left(s);
+    }
+    if (g->con_phase == GPTI_CON_MARK && g->params.must_finish && g->mark.len) {
+        const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, 1, &edge);
+        size_t at = g->con_at, i;
+        for (i = 0; i < p.n && at < g->mark.len; i++)
+            at = gpti_word_next(g->mark.text, g->mark.border, at, (unsigned char)p.p[i]);
+        if (at < g->mark.len) return gpti_mark_left(s, at) < gpti_tokens_left(s);
     }
     if (!gpti_con_token(s, id, 0, &cost)) return 0;
     if (more) *more = cost;
-    return !active || !g->params.must_finish || cost < gpti_tokens_left(s);
+    return !g->params.must_finish || cost < gpti_tokens_left(s);
 }
 
 static void gpti_con_take(gpt_session *s, gpt_token id) {      /* it has come; before g->edge moves on */
@@ -13317,13 +13372,14 @@ static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params
             (int)GPTI_STOP_BYTES);
     return GPT_OK;
 }
-static gpt_result gpti_con_fits(const gpt_session *s, const gpt_generate_params *p, size_t room, gpt_error *err) {
+/* before: tokens that come before the constraint's, at least */
+static gpt_result gpti_con_fits(const gpt_generate_params *p, size_t before, size_t room, gpt_error *err) {
     const gpt_constraint *c = p->must_finish ? p->constraint : NULL;
-    (void)s;
+    const size_t least = before + (c && !c->trigger.len ? c->cost[c->root] : 0);
     if (p->max_tokens) room = gpti_min(room, p->max_tokens);
-    if (!c || c->trigger.len || c->cost[c->root] <= room) return GPT_OK;
-    return gpti_fail(err, GPT_E_REFUSED, "must_finish: the shortest text takes %lu tokens, there is room for %llu",
-                     (unsigned long)c->cost[c->root], (gpti_ull)room);
+    if (!c || least <= room) return GPT_OK;
+    return gpti_fail(err, GPT_E_REFUSED, "must_finish: the shortest text takes %llu tokens, there is room for %llu",
+                     (gpti_ull)least, (gpti_ull)room);
 }
 
 /* A generation begins: 1. the prompt becomes tokens behind the text; nothing has changed if that
@@ -13356,7 +13412,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             (gpti_ull)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
-    GPTI_TRY(gpti_con_fits(s, params, room - n, err));
+    GPTI_TRY(gpti_con_fits(params, 0, room - n, err));
     n_pending = gpti_stream_pending(&g->stream, pending);
     go_on = !n && !g->stale;
     memset(g, 0, sizeof *g);
@@ -13830,6 +13886,7 @@ static gpt_result gpti_con_resume(gpt_session *s, const gpt_generate_params *p, 
     g->params.constraint = c;
     g->con_phase = g->con_begun; g->con_at = 0; g->edge = g->con_edge;
     if (g->con_phase == GPTI_CON_ACTIVE) gpti_con_begin(s);
+    gpti_mark_weigh(s, &g->mark, g->mark_need);
     for (i = g->con_from; i < s->n_token; i++) {
         if (!gpti_con_token(s, s->token[i], 1, &cost)) break;
         gpti_tokenizer_shown(&s->m->tok, s->token[i], 0, &g->edge);
@@ -14068,12 +14125,16 @@ static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
     return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
 }
 
+static int gpti_j_str_cmp(gpti_jinja *j, gpti_jval a, gpti_jval b) {
+    gpti_j_spend(j, gpti_min(a.n, b.n) / 16);
+    return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
+}
+
 /* Where the value of a key lies in val, or 0. */
 static size_t gpti_j_find_key(gpti_jinja *j, gpti_jval dict, gpti_jval key) {
     size_t i;
     for (i = 0; i < dict.n && key.kind == GPTI_J_STR && gpti_j_spend(j, 1); i++)
-        if (gpti_str_cmp(gpti_j_str(j, j->val[dict.u.at + 2 * i]), gpti_j_str(j, key)) == 0)
-            return dict.u.at + 2 * i + 1;
+        if (gpti_j_str_cmp(j, j->val[dict.u.at + 2 * i], key) == 0) return dict.u.at + 2 * i + 1;
     return 0;
 }
 
@@ -14202,6 +14263,7 @@ static uint32_t gpti_j_name(gpti_jinja *j, gpti_str s) {
         }
     }
     mask = j->c_bucket - 1;
+    if (!gpti_j_spend(j, s.n / 16)) return 0;
     for (i = gpti_hash(s.p, s.n, 0) & mask; j->bucket[i]; i = (i + 1) & mask) {
         const gpti_jname *n = &j->name[j->bucket[i] - 1];
         if (n->n == s.n && !memcmp(j->text + n->at, s.p, s.n)) return j->bucket[i] - 1;
@@ -14468,11 +14530,10 @@ static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
         b = gpti_j_pop(j); a = gpti_j_pop(j);
         if (gpti_j_is_number(a) && gpti_j_is_number(b)) equal = gpti_j_number_cmp(a, b) == 0;
         else if (a.kind != b.kind) equal = 0;
-        else if (a.kind == GPTI_J_STR)
-            equal = gpti_j_spend(j, a.n / 16) && gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b)) == 0;
+        else if (a.kind == GPTI_J_STR) equal = gpti_j_str_cmp(j, a, b) == 0;
         else if (a.kind >= GPTI_J_LIST && a.kind <= GPTI_J_DICT) {
             const size_t dict = a.kind == GPTI_J_DICT, step = dict + 1;
-            equal = a.n == b.n;
+            equal = a.n == b.n && gpti_j_spend(j, a.n);
             for (i = 0; equal && i < a.n; i++) {
                 at = dict ? gpti_j_find_key(j, b, j->val[a.u.at + 2 * i]) : b.u.at + i;
                 equal = !dict || at;
@@ -14487,7 +14548,7 @@ static int gpti_j_equal(gpti_jinja *j, gpti_jval a, gpti_jval b) {
 /* -1, 0 or 1; for what has no order an error. */
 static int gpti_j_order(gpti_jinja *j, gpti_jval a, gpti_jval b) {
     if (gpti_j_is_number(a) && gpti_j_is_number(b)) return gpti_j_number_cmp(a, b);
-    if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_str_cmp(gpti_j_str(j, a), gpti_j_str(j, b));
+    if (a.kind == GPTI_J_STR && b.kind == GPTI_J_STR) return gpti_j_str_cmp(j, a, b);
     gpti_j_bad_pair(j, a, b, "an order");
     return 0;
 }
@@ -14498,8 +14559,7 @@ static size_t gpti_j_search(gpti_jinja *j, gpti_str s, gpti_str what, size_t fro
     for (; from + what.n <= s.n && gpti_j_spend(j, 0); from++) {
         if (!what.n) return from;
         p = (const char *)memchr(s.p + from, *what.p, s.n - from - what.n + 1);
-        if (!p) return SIZE_MAX;
-        if (!gpti_j_spend(j, 1 + ((size_t)(p - s.p) - from) / 16)) return SIZE_MAX;
+        if (!gpti_j_spend(j, 1 + ((p ? (size_t)(p - s.p) + what.n : s.n) - from) / 16) || !p) return SIZE_MAX;
         from = (size_t)(p - s.p);
         if (!memcmp(p, what.p, what.n)) return from;
     }
@@ -14691,7 +14751,6 @@ static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int s
     const char *p = j->text + s.u.at;
     size_t from = 0, n = s.n, k;
     uint32_t u;
-    if (!gpti_j_spend(j, s.n / 16)) return s;
     for (; (sides & 1) && from < n; from += k) {
         k = gpti_utf8(p + from, n - from, &u);
         if (!gpti_j_goes(j, chars, p + from, k)) break;
@@ -14700,6 +14759,7 @@ static gpti_jval gpti_j_strip(gpti_jinja *j, gpti_jval s, gpti_jval chars, int s
         k = gpti_utf8_back(p + n, n - from);
         if (!gpti_j_goes(j, chars, p + n - k, k)) break;
     }
+    gpti_j_spend(j, (s.n - (n - from)) / 16);
     return gpti_j_part(s, from, n - from);
 }
 
@@ -14711,7 +14771,7 @@ static gpti_jval gpti_j_split(gpti_jinja *j, gpti_jval s, gpti_jval sep, int64_t
         const int rest = most >= 0 && (int64_t)(j->n_stack - base) >= most;
         to = SIZE_MAX;
         if (sep.kind != GPTI_J_STR) {
-            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), sep, rest ? 1 : 3);
+            s = gpti_j_strip(j, gpti_j_part(s, from, s.n - from), sep, 1);
             from = 0;
             if (!s.n) break;
             for (to = 0; to < s.n && !(k = gpti_chat_space(j->text + s.u.at + to, s.n - to)); to++) {}
@@ -14746,7 +14806,7 @@ static gpti_jval gpti_j_join(gpti_jinja *j, gpti_jval list, gpti_jval sep, gpti_
     const size_t from = j->n_out;
     size_t i;
     list = gpti_j_elements(j, list);
-    for (i = 0; i < list.n && !j->fail; i++) {
+    for (i = 0; i < list.n && gpti_j_spend(j, 1); i++) {
         if (i) gpti_j_print(j, sep);
         gpti_j_print(j, gpti_j_path(j, j->val[list.u.at + i], attribute));
     }
@@ -14775,6 +14835,7 @@ static int gpti_j_has_end(gpti_jinja *j, gpti_jval s, gpti_jval end, int front) 
     size_t i, n = end.kind == GPTI_J_TUPLE ? end.n : 1;
     for (i = 0; i < n; i++) {
         const gpti_jval e = end.kind == GPTI_J_TUPLE ? j->val[end.u.at + i] : end;
+        if (!gpti_j_spend(j, 1 + e.n / 16)) return 0;
         if (e.kind != GPTI_J_STR) { gpti_j_bad(j, e, "startswith or endswith"); return 0; }
         if (e.n <= s.n && !memcmp(j->text + s.u.at + (front ? 0 : s.n - e.n), j->text + e.u.at, e.n)) return 1;
     }
@@ -14805,6 +14866,7 @@ static gpti_jval gpti_j_to_int(gpti_jinja *j, gpti_jval v, gpti_jval otherwise) 
     if (v.kind == GPTI_J_UNDEFINED) return gpti_j_bad(j, v, "a number");
     if (v.kind == GPTI_J_STR) {
         s = gpti_j_str(j, gpti_j_strip(j, v, gpti_j_undefined(), 3));
+        if (!gpti_j_spend(j, s.n / 16)) return v;
         if (s.n && *s.p == '+') { s.p++; s.n--; }
         p = s.p + (s.n && *s.p == '-'); end = s.p + s.n;
         if (gpti_json_digits(p, end) == p) return otherwise;
@@ -14908,6 +14970,7 @@ static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
         for (n = 0; i + n < path.n && j->text[path.u.at + i + n] != '.'; n++) {}
         key = gpti_j_part(path, i, n);
         s = gpti_j_str(j, key);
+        gpti_j_spend(j, n / 16);
         if (n && gpti_json_digits(s.p, s.p + n) == s.p + n) key = gpti_j_read_number(s);
         v = gpti_j_item(j, v, key);
     }
@@ -14916,7 +14979,8 @@ static gpti_jval gpti_j_path(gpti_jinja *j, gpti_jval v, gpti_jval path) {
 
 /* v[bound[0]:bound[1]:bound[2]] */
 static gpti_jval gpti_j_slice(gpti_jinja *j, gpti_jval v, const gpti_jval bound[3]) {
-    const int64_t n = (int64_t)gpti_j_length(j, v), step = bound[2].kind == GPTI_J_NONE ? 1 : bound[2].u.i;
+    const int64_t n = (int64_t)gpti_j_length(j, v), given = bound[2].kind == GPTI_J_NONE ? 1 : bound[2].u.i;
+    const int64_t step = given > n + 1 ? n + 1 : given < -n - 1 ? -n - 1 : given;       /* all beyond the end alike */
     const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
     const int text = v.kind == GPTI_J_STR;
     const size_t base = j->n_stack;
@@ -16584,24 +16648,45 @@ static uint64_t gpti_chat_digest(const gpti_chat *c, size_t begin, size_t n) {
     return h;
 }
 
-/* The same, with turns left out as chat wants it. *n_all: with those that were left out before. */
+/* The same with the first n_drop messages left out; 1: then `want` tokens are free. Others *ids are given back. */
+static int gpti_chat_fits(gpt_session *s, gpti_chat *c, size_t n_drop, size_t want, gpt_token **ids, size_t *n,
+    gpt_result *r, gpt_error *err) {
+    gpti_free(&s->m->mem, *ids);
+    c->n_drop = n_drop;
+    *r = gpti_chat_ids(s, c, ids, n, err);
+    return !*r && *n + want <= s->n_ctx;
+}
+
+/* The same, with turns left out as chat wants it, no more than have to be: as a long conversation takes long to render,
+ * ever more are tried, then what lies between the last two. *n_all: with those that were left out before. */
 static gpt_result gpti_chat_fit(gpt_session *s, gpti_chat *c, gpt_token **ids, size_t *n, size_t *n_all,
     gpt_error *err) {
     const gpt_chat_params *chat = c->params;
-    const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]), most = c->n_msg ? c->n_msg - begin - 1 : 0;
-    /* the last one stays */
+    const size_t begin = c->n_msg && !gpti_chat_role(&c->msg[0]);
     const size_t reserve = gpti_min(chat->reserve ? chat->reserve : s->n_ctx / 2, s->n_ctx);
-    size_t want = reserve / 2, next;
+    size_t low = 0, high, top, at, step = 1, last = c->n_msg ? c->n_msg - begin - 1 : 0;        /* the last one stays */
     gpt_result r;
-    c->n_drop = 0;
-    if (chat->drop && s->n_cut <= most && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut)) c->n_drop = s->n_cut;
-    for (*n_all = 0;; gpti_free(&s->m->mem, *ids)) {
-        r = gpti_chat_ids(s, c, ids, n, err);
-        if (!*n_all) *n_all = *n;
-        if (!chat->drop || (r && r != GPT_E_CONTEXT) || (!r && *n + want <= s->n_ctx)) break;
-        for (next = c->n_drop + 1; next <= most && gpti_chat_role(&c->msg[begin + next]) != 1; next++) {}
-        if (next > most) break;
-        c->n_drop = next; want = reserve;
+    int fits;
+    if (chat->drop && s->n_cut <= last && s->cut_digest == gpti_chat_digest(c, begin, s->n_cut)) low = s->n_cut;
+    fits = gpti_chat_fits(s, c, low, reserve / 2, ids, n, &r, err);
+    *n_all = *n;
+    if (chat->drop && !fits) {                  /* low are too few, from last on there is no other turn */
+        while (last > 0 && gpti_chat_role(&c->msg[begin + last]) != 1) last--;
+        for (; !fits && low < last && (!r || r == GPT_E_CONTEXT); step *= 2) {
+            for (at = gpti_min(low + step, last); gpti_chat_role(&c->msg[begin + at]) != 1; at++) {}
+            fits = gpti_chat_fits(s, c, at, reserve, ids, n, &r, err);
+            if (!fits) low = at;
+        }
+        high = top = fits ? c->n_drop : 0;      /* high do, no turn begins from top to there */
+        while (low + 1 < top && (!r || r == GPT_E_CONTEXT)) {
+            const size_t middle = low + (top - low) / 2;
+            for (at = middle; at < high && gpti_chat_role(&c->msg[begin + at]) != 1; at++) {}
+            if (at == high) top = middle;
+            else if (gpti_chat_fits(s, c, at, reserve, ids, n, &r, err)) high = top = at;
+            else low = at;
+        }
+        if (fits && c->n_drop != high && (!r || r == GPT_E_CONTEXT))
+            gpti_chat_fits(s, c, high, reserve, ids, n, &r, err);
     }
     if (!r) gpti_clear(err);
     return r;
@@ -16615,21 +16700,19 @@ static const char *gpti_str_last(gpti_str s, const char *what) {        /* the l
 
 /* Does the answer begin with a thinking part? What the template has written last tells: it has begun one, or ended
  * one, or neither: then the model may. A constraint waits for its end. */
-static void gpti_chat_thought(gpt_session *s, const gpti_chat *c) {
-    gpti_generation *g = s->gen;
+static int gpti_chat_thought(const gpti_chat *c, int *thought) {
     gpti_str tail = { "", 0 };
     const char *open, *close;
     size_t i, k;
     for (i = 0; i < GPTI_N_THOUGHT && !(gpti_str_find(c->source, gpti_thoughts[i].open) &&
          (i == GPTI_THOUGHT_CHANNEL || gpti_str_find(c->source, gpti_thoughts[i].close))); i++) {}
-    if (i == GPTI_N_THOUGHT) return;
+    *thought = 0;
+    if (i == GPTI_N_THOUGHT) return GPTI_THINK_NONE;
     for (k = c->j.n_out; k > 0 && c->j.out_own[k - 1]; k--) {}
     if (c->j.n_out) { tail.p = c->j.out + k; tail.n = c->j.n_out - k; }
     open = gpti_str_last(tail, gpti_thoughts[i].open); close = gpti_str_last(tail, gpti_thoughts[i].close);
-    g->thought = (int)i;
-    g->think = open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
-    if (g->think == GPTI_THINK_INSIDE || (g->think && i == GPTI_THOUGHT_CHANNEL)) gpti_con_wait(s,
-        gpti_thoughts[i].close);
+    *thought = (int)i;
+    return open && (!close || close < open) ? GPTI_THINK_INSIDE : close ? GPTI_THINK_NONE : GPTI_THINK_MAY_BEGIN;
 }
 
 static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, size_t n_message,
@@ -16637,12 +16720,22 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     gpti_chat c;
     gpt_token *ids = NULL;
     size_t n = 0, n_all = 0, keep = 0, at;
+    int think = GPTI_THINK_NONE, thought = 0, waits;
+    gpti_word mark;
+    uint16_t need[257];
     gpt_result r = gpti_chat_settle(&c, s->m, messages, n_message, chat, &s->m->mem, err);
     if (!r && c.params->common) r = gpti_fail(err, GPT_E_ARG,
         "chat: common is for gpt_chat_format and gpt_chat_tokenize");
     if (!r && params) r = gpti_stop_check(params->stop, params->n_stop, err);
     if (!r) r = gpti_check_whole(s, 0, 1, err);
     if (!r) r = gpti_chat_fit(s, &c, &ids, &n, &n_all, err);
+    if (!r) think = gpti_chat_thought(&c, &thought);
+    waits = think == GPTI_THINK_INSIDE || (think && thought == GPTI_THOUGHT_CHANNEL);
+    if (!r && params) {
+        gpti_word_set(&mark, gpti_thoughts[thought].close, waits ? strlen(gpti_thoughts[thought].close) : 0);
+        gpti_mark_weigh(s, &mark, need);
+        r = gpti_con_fits(params, need[0], s->n_ctx - gpti_min(n, s->n_ctx), err);
+    }
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
         at = gpti_most_tokens(s, gpti_held_before(s, keep));
@@ -16665,7 +16758,8 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
         s->gen->n_prompt = n - keep; s->n_committed = 0;
         /* gpt-oss: tokens that part an answer are handed out */
         s->gen->show = gpti_str_find(c.source, "<|channel|>") != NULL;
-        gpti_chat_thought(s, &c);
+        s->gen->think = think; s->gen->thought = thought;
+        if (waits) gpti_con_wait(s, gpti_thoughts[thought].close);
         /* a space behind the last marker is the marker's: no answer begins with it */
         if (s->m->tok.add_space_prefix && !c.tight && gpti_tokenizer_is_special(&s->m->tok, s->token[s->n_token - 1]))
             s->gen->edge = 1;

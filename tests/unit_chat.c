@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <time.h>
 
 /* ---- Models in memory ---------------------------------------------------------------------------------------------- */
 
@@ -929,6 +930,103 @@ static void thinking(void) {
     gb_free(&g);
 }
 
+/* A marker that is no token is spelled byte by byte, begun and given up: there is time to end it and to answer. */
+static void spelled(void) {
+    static const char jinja[] = "{% for m in messages %}{{ m.content }}{% endfor %}{% if mode == 1 %}[THINK]{% elif mode == 2 %}[THINK][/THINK]{% endif %}";
+    static const char *const words[2] = { "yes", "certainly not" };
+    gpt_message msg = { "user", "Is it?", NULL };
+    static gb g;
+    gpt_model *m = toy(&g, jinja, 0);
+    watch seen;
+    gpt_session *s;
+    gpt_constraint_params form;
+    gpt_constraint *c = NULL;
+    gpt_generate_params p;
+    gpt_chat_params chat;
+    gpt_bias push[4] = { { '[', 5 }, { '/', 5 }, { 'T', 5 }, { 'H', 3 } };
+    gpt_error err;
+    unsigned seed, i;
+    memset(&seen, 0, sizeof seen);
+    s = session(m, 64, 16, &seen);
+    memset(&form, 0, sizeof form);
+    memset(&chat, 0, sizeof chat);
+    memset(&p, 0, sizeof p);
+    form.strings = words;
+    form.n_string = 2;
+    CHECK(!gpt_constraint_new(&c, m, &form, &err), "%s", err.msg);
+    for (i = 0; i < 4; i++) push[i].token = gpt_token_find(m, i == 0 ? "[" : i == 1 ? "/" : i == 2 ? "T" : "H");
+    p.constraint = c;
+    p.must_finish = 1;
+    p.sample.temperature = 1;
+    p.sample.bias = push; p.sample.n_bias = 4;
+    p.think = hear_think;
+    chat.variables = "{\"mode\":1}";
+    for (p.max_tokens = 1; p.max_tokens <= 40; p.max_tokens++) for (seed = 0; seed < 20; seed++) {
+        const int fits = p.max_tokens >= strlen("[/THINK]yes");
+        heard h;
+        gpt_session_info info;
+        gpt_result r;
+        memset(&h, 0, sizeof h);
+        p.sample.seed = seed;
+        p.think_user = &h;
+        r = gpt_chat(s, &msg, 1, &chat, &p, hear_answer, &h, &err);
+        gpt_session_info_get(s, &info);
+        if (fits) CHECK(!r && (!strcmp(h.answer.text, "yes") || !strcmp(h.answer.text, "certainly not")) && info.finish == GPT_FINISH_END, "%lu tokens, seed %u: "
+              "\"%s\" thought, \"%s\" answered, finish %d (%s)", (unsigned long)p.max_tokens, seed, h.think.text, h.answer.text, (int)info.finish, err.msg);
+        else CHECK(r == GPT_E_REFUSED && strstr(err.msg, "11 tokens") && !info.n_token, "%lu tokens: code %d, %lu of text, \"%s\"", (unsigned long)p.max_tokens, (int)r, (unsigned long)info.n_token, err.msg);
+        gpt_session_reset(s);
+    }
+    gpt_session_free(s);
+    gpt_constraint_free(c);
+    gpt_model_free(m);
+    gb_free(&g);
+}
+
+/* A long log that a session has not seen: the fewest turns go, and to find them takes time by its length. */
+static void long_log(void) {
+    enum { LONG = 3001, CTX = 256, RESERVE = 120, SHORT = 60 };
+    static gpt_message msg[LONG], kept[LONG];
+    static const char words[] = "a text of which messages are the beginning, and some of them are long.";
+    static char said[SHORT][80];
+    watch w = { 0, 0, 0 };
+    gpt_session *s = session(plain, CTX, 16, &w);
+    gpt_generate_params p = letters(1, 0);
+    gpt_chat_params chat;
+    gpt_session_info info;
+    gpt_error err;
+    uint32_t state = 1;
+    size_t i, k, n, n_kept, least, turn;
+    clock_t from;
+    memset(&chat, 0, sizeof chat);
+    chat.drop = 1; chat.reserve = RESERVE;
+    for (i = 0; i < LONG; i++) { msg[i].role = i & 1 ? "assistant" : "user"; msg[i].content = "how are you?"; }
+    from = clock();
+    CHECK(!gpt_chat(s, msg, LONG, &chat, &p, NULL, NULL, &err), "%s", err.msg);
+    CHECK(clock() - from < 5 * CLOCKS_PER_SEC, "%d messages: %.1f s", (int)LONG, (double)(clock() - from) / CLOCKS_PER_SEC);
+    for (k = 0; k < 40; k++) {
+        gpt_session_reset(s);
+        n = 1 + k % SHORT + (k & 1) * 19;
+        for (i = 0; i < n; i++) {               /* sometimes two answers, sometimes a system message */
+            state = state * 1664525u + 1013904223u;
+            msg[i].role = i == 0 && k % 3 ? "system" : i + 1 == n || state >> 30 ? "user" : "assistant";
+            sprintf(said[i], "%.*s", (int)(state >> 20 & 63), words);
+            msg[i].content = said[i];
+        }
+        if (gpt_chat(s, msg, n, &chat, &p, NULL, NULL, &err)) { CHECK(n < 2 && err.code == GPT_E_ARG, "%s", err.msg); continue; }
+        gpt_session_info_get(s, &info);
+        for (turn = least = 0;; turn++) {       /* by hand; where none is few enough the last turn stays alone */
+            const size_t begin = k % 3 != 0;
+            if (begin + turn >= n) break;
+            if (turn && strcmp(msg[begin + turn].role, "user")) continue;
+            least = turn;
+            for (i = n_kept = 0; i < n; i++) if (i < begin || i >= begin + least) kept[n_kept++] = msg[i];
+            if (tokens_of(plain, kept, n_kept) + (least ? RESERVE : RESERVE / 2) <= CTX) break;
+        }
+        CHECK(info.n_omitted == least, "conversation %lu: %lu of %lu messages left out, expected %lu", (unsigned long)k, (unsigned long)info.n_omitted, (unsigned long)n, (unsigned long)least);
+    }
+    gpt_session_free(s);
+}
+
 static void test_endless(void) { endless(plain); endless(windowed); }
 static void test_window(void) { window(windowed); }
 static void test_given_up(void) { given_up(plain); }
@@ -937,8 +1035,8 @@ static void test_memory(void) { memory(&toys[0]); }
 static const test tests[] = {
     { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
-    { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "window", test_window },
-    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "memory", test_memory }, { NULL, NULL }
+    { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "long_log", long_log }, { "window", test_window },
+    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "spelled", spelled }, { "memory", test_memory }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

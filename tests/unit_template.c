@@ -77,6 +77,16 @@ static void test_goldens(void) {
 
 /* ---- What others got wrong -------------------------------------------------------------------------------------------- */
 
+static char *repeat(const char *head, const char *unit, size_t n, const char *tail) {
+    size_t k = strlen(unit), h = strlen(head), i;
+    char *p = (char *)malloc(h + k * n + strlen(tail) + 1);
+    if (!p) exit(1);
+    memcpy(p, head, h);
+    for (i = 0; i < n; i++) memcpy(p + h + i * k, unit, k);
+    strcpy(p + h + k * n, tail);
+    return p;
+}
+
 static void gives(const char *jinja, const char *variables, const char *want) { one("", jinja, variables, NULL, "text", want); }
 static void fails(const char *jinja, const char *variables) { one("", jinja, variables, NULL, "error", ""); }
 
@@ -102,6 +112,18 @@ static void test_tojson(void) {
     gives("{{ x|tojson }}", x, "{\"z\": \"it's <\xC3\xA9>\", \"a\": [2, 2.0, null, true]}");
 }
 
+static void test_slices(void) {
+    gives("{{ [1,2,3][1::9223372036854775807] }}{{ 'abc'[::9223372036854775807] }}", "{}", "[2]a");      /* jinja2's */
+    gives("{{ [1,2,3][1::-9223372036854775807] }}{{ 'abc'[::-3] }}{{ 'abc'[::-4] }}{{ 'abc'[::3] }}{{ 'abc'[::4] }}", "{}", "[2]ccaa");
+    gives("{{ ''[::5] }}{{ ''[::-5] }}{{ [][::-1] }}{{ [][5:-9:-7] }}", "{}", "[][]");
+}
+/* What is linear may be as long as a conversation is. */
+static void test_words(void) {
+    char *p = repeat("{\"s\":\"", "word ", 50000, "\"}");
+    gives("{{ s.split()|length }} {{ s.split(none, 2)[2]|length }} {{ s.split(' ')|length }}", p, "50000 249990 50001");
+    free(p);
+    gives("{{ '  a  b c '.split(none, 1) }}{{ ' a '.split() }}{{ '  '.split() }}", "{}", "['a', 'b c ']['a'][]");
+}
 static void test_string_arguments(void) {
     gives("{{ a|tojson }}", "{\"a\":\"{\\\"n\\\": 3}\"}", "\"{\\\"n\\\": 3}\"");
     fails("{% for k, v in a|items %}{{ k }}{% endfor %}", "{\"a\":\"{\\\"n\\\": 3}\"}");
@@ -426,15 +448,6 @@ static void test_thinking(void) {
 
 static double now(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
-static char *repeat(const char *head, const char *unit, size_t n, const char *tail) {
-    size_t k = strlen(unit), h = strlen(head), i;
-    char *p = (char *)malloc(h + k * n + strlen(tail) + 1);
-    if (!p) exit(1);
-    memcpy(p, head, h);
-    for (i = 0; i < n; i++) memcpy(p + h + i * k, unit, k);
-    strcpy(p + h + k * n, tail);
-    return p;
-}
 
 /* Ends soon, with an error that says something. */
 static void bounded(const char *what, const char *jinja, const char *variables) {
@@ -460,6 +473,8 @@ static void nested(const char *what, size_t n, const char *head, const char *ope
     CHECK(now() - begin < 10, "%s, %lu deep: %.1f s", what, (unsigned long)n, now() - begin);
     free(a); free(b); free(all);
 }
+
+#define MANY "{% for i in range(50000) %}"
 
 static void test_bounds(void) {
     static const size_t depths[] = { 20, 200, 60000 };
@@ -488,6 +503,20 @@ static void test_bounds(void) {
     bounded("a precise number", "{{ '%.999999999f' % 1 }}", "{}");
     bounded("a wide indent", "{{ 'a\nb'|tojson(indent=1000000000) }}{{ [1]|tojson(indent=1000000000) }}", "{}");
     bounded("indent", "{{ 'a\nb\nc'|indent(1000000000) }}", "{}");
+    /* what one step does is short, however long the strings and lists are */
+    bounded("a search in vain", "{% set s = 'a' * 1000000 %}" MANY "{{ 'b' in s }}{% endfor %}", "{}");
+    bounded("a search with many beginnings", "{% set s = 'a' * 200000 %}{{ 'a' * 100000 ~ 'b' in s }}", "{}");
+    bounded("long strings in order", "{% set s = 'a' * 1000000 %}{% set t = s ~ 'b' %}" MANY "{{ s < t }}{% endfor %}", "{}");
+    bounded("a long key", "{% set s = 'a' * 1000000 %}{% set t = 'a' * 1000000 %}{% set d = { s: 1 } %}" MANY "{{ d[t] }}{% endfor %}", "{}");
+    bounded("a long beginning", "{% set s = 'a' * 1000000 %}{% set t = 'a' * 1000000 %}" MANY "{{ s.startswith(t) }}{% endfor %}", "{}");
+    bounded("many beginnings", "{% set t = ('x',) * 100000 %}" MANY "{{ 'a'.startswith(t) }}{% endfor %}", "{}");
+    bounded("many characters to strip", "{% set s = 'b' * 1000000 %}" MANY "{{ 'aaaa'.strip(s) }}{% endfor %}", "{}");
+    bounded("nothing joined", "{% set l = [''] * 100000 %}" MANY "{{ l|join }}{% endfor %}", "{}");
+    bounded("long lists that differ", "{% set l = [0] * 100000 %}{% set a = l + [1] %}{% set b = l + [2] %}" MANY "{{ a == b }}{% endfor %}", "{}");
+    bounded("a long number", "{% set s = '9' * 1000000 %}" MANY "{{ s|int }}{% endfor %}", "{}");
+    bounded("a long path", "{% set s = 'a' * 1000000 %}" MANY "{{ messages|map(attribute=s)|list|length }}{% endfor %}", "{\"messages\":[{}]}");
+    bounded("a long parameter", p = repeat("{% macro m() %}{% endmacro %}" MANY "{{ m(", "a", 1000000, "=1) }}{% endfor %}"), "{}");
+    free(p);
     bounded("a long loop over a string", "{% for a in 'x' * 100000 %}{% for b in 'x' * 100000 %}{% endfor %}{% endfor %}", "{}");
     for (i = 0; i < 3; i++) {
         must_fail = 1;
@@ -651,7 +680,7 @@ static void test_arguments(void) {
 static const test tests[] = {
     { "goldens", test_goldens }, { "white_space", test_white_space }, { "scopes", test_scopes }, { "null_content", test_null_content }, { "tojson", test_tojson },
     { "string_arguments", test_string_arguments }, { "bos", test_bos }, { "thinking", test_thinking }, { "forging", test_forging }, { "forged_places", test_forged_places },
-    { "bounds", test_bounds }, { "linear", test_linear }, { "memory", test_memory }, { "arguments", test_arguments }, { NULL, NULL }
+    { "slices", test_slices }, { "words", test_words }, { "bounds", test_bounds }, { "linear", test_linear }, { "memory", test_memory }, { "arguments", test_arguments }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
