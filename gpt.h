@@ -8143,8 +8143,9 @@ static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t 
 }
 
 /* Of a token's scores p [2 n_expert] keep the n_used best, ties to the lower expert. p becomes a softmax over all
- * experts, or sigmoids, at last what each counts. For choosing alone the layer's bias [n_expert] is added (Wang 2024, arXiv:2408.15664). The
- * weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which is the same). */
+ * experts, or sigmoids, at last what each counts. For choosing alone the layer's bias [n_expert] is added (Wang 2024,
+ * arXiv:2408.15664). The weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which
+ * is the same). */
 static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, float *p, uint32_t *chosen, float *w) {
     const size_t n = hp->n_expert, used = hp->n_expert_used;
     float *score = p + n, sum = 0.0f, top = -INFINITY, all = 0.0f;
