@@ -178,6 +178,7 @@ int main(int argc, char **argv) {
     int most = 10, vectors = 0, by_yes = 0;
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-f, --file",     ARG_TEXT,  &file,    "FILE",  "the text, a passage a line; - or none: read from stdin" },
         { "-p, --prompt",   ARG_TEXT,  &query,   "QUERY", "what to look for" },
         { "-n, --top",      ARG_COUNT, &most,    "N",     "lines to print; 0 = all (10)" },
@@ -213,7 +214,7 @@ int main(int argc, char **argv) {
     if (!file && isatty(0)) args_die("no text: -f FILE, or a text on stdin");
     line = embed_lines(file ? file : "-", &text, &n_line);
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, by_yes ? ARGS_WRITER : ARGS_ANY);
     gpt_model_info_get(m, &info);
 
     part = (const char **)args_need(malloc(n_line * sizeof *part));     /* the lines that are not blank, and their numbers */
@@ -241,6 +242,6 @@ int main(int argc, char **argv) {
     }
     args_close_stdout();
     free(v), free(q), free(hit), free(part), free(number), free(line), free(text), free(own);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return 0;
 }

@@ -86,6 +86,7 @@ int main(int argc, char **argv) {
     gpt_chat_params chat = { 0 };
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-p, --prompt",  ARG_TEXT, &text,      "TEXT", "the sentence; - or none: read from stdin" },
         { "-f, --file",    ARG_TEXT, &file,      "FILE", "a file with it" },
         { "--schema",      ARG_TEXT, &schema,    "FILE", "the answer is JSON of this schema; keywords that gpt.h does not know are errors" },
@@ -137,7 +138,7 @@ int main(int argc, char **argv) {
     prompt = args_text(text, file, sampling.escape, &n);
     if (strlen(prompt) != n) args_die("the prompt holds a zero byte");
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     compile(&constraint, m, &how, form);
     params.constraint = constraint;
     session = args_session(&c);
@@ -155,6 +156,6 @@ int main(int argc, char **argv) {
     free(prompt);
     gpt_session_free(s);
     gpt_constraint_free(constraint);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return args_stopped ? 130 : cut ? 3 : 0;
 }

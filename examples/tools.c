@@ -727,6 +727,7 @@ int main(int argc, char **argv) {
     gpt_chat_params chat = { 0 };
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-p, --prompt", ARG_TEXT, &prompt, "TEXT", "the question; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT, &file,   "FILE", "a file with it" },
         { "--syntax",     ARG_TEXT, &name,   "NAME", "how calls are written: hermes, llama3, ...; default: the template's" },
@@ -772,7 +773,7 @@ int main(int argc, char **argv) {
     question.p = args_text(prompt, file, sampling.escape, &n);
     if (strlen(question.p) != n) args_die("the question holds a zero byte");
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     gpt_model_info_get(m, &info);
     if (!*info.chat_template && !chat.family) args_die("%s has no chat template, which says how tools are told of: --chat-template NAME", c.model);
     if (!x) x = syntax_of(info.chat_template);
@@ -843,6 +844,6 @@ int main(int argc, char **argv) {
     gpt_session_free(s);
     gpt_constraint_free(constraint);
     gpt_constraint_free(first_constraint);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return args_stopped ? 130 : !done;
 }
