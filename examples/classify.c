@@ -152,6 +152,7 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
 /* ---- The choice ------------------------------------------------------------------------------------------------------- */
 
 enum { NO_CHOICE = -1, TOO_LONG = -2 };
+static gpt_error too_long;      /* of the first text that is */
 
 typedef struct {                /* a session and the text that it works on; at: NO_CHOICE: none */
     gpt_session *s;
@@ -221,6 +222,7 @@ static void choose_all(const args_common *c, seat *seats, int n_seat, gpt_work *
                 r = gpt_choose_begin(p->s, prompt, set->answer, set->n, how, p->score, NULL, &err);
                 free(prompt);
                 if (r && r != GPT_E_CONTEXT) args_die("%s", err.msg);
+                if (r && !too_long.code) too_long = err;
                 if (r) choice[next++] = TOO_LONG, done++;
                 else p->at = (long)next++;
             }
@@ -399,7 +401,7 @@ int main(int argc, char **argv) {
     if (calibrate) {
         float *own = (float *)args_need(calloc(set.n, sizeof *own));
         choose_all(&c, seats, 1, work, &set, &form, &calibrate, 1, &how, base, own, &ignored);
-        if (ignored == TOO_LONG) args_die("--calibrate: the text does not fit the context");
+        if (ignored == TOO_LONG) args_die("--calibrate: the text does not fit the context (%s): %s", args_name("-c"), too_long.msg);
         free(base), base = own;
     }
     choose_all(&c, seats, n_seat, work, &set, &form, texts, n, &how, base, NULL, choice);
@@ -413,10 +415,10 @@ int main(int argc, char **argv) {
         if (choice[i] >= 0) confusion[label_at(&set, row[i]) * set.n + (size_t)choice[i]]++;
         else if (!n_long++) first_long = row[i]->line;
     }
-    if (n_long == n) args_die("no text fits the context with its labels: %s", args_name("-c"));
+    if (n_long == n) args_die("no text fits the context (%s): line %lu: %s", args_name("-c"), (unsigned long)first_long, too_long.msg);
     if (n_long)
-        fprintf(stderr, "classify: left out, as longer than the context: %lu; the first is line %lu\n", (unsigned long)n_long,
-                (unsigned long)first_long);
+        fprintf(stderr, "classify: left out, as longer than the context (%s): %lu; the first is line %lu: %s\n", args_name("-c"),
+                (unsigned long)n_long, (unsigned long)first_long, too_long.msg);
     print_report(&set, confusion);
     if (out) write_choices(out, row, choice, n, &set);
     args_close_stdout();

@@ -564,7 +564,7 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
     gpt_generate_params params;
     gpt_choose_params choose;
     gpt_session *s;
-    gpt_error err;
+    gpt_error err, why;
     args_progress progress;
     args_out out;
     totals z;
@@ -601,7 +601,7 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
         scores one;
         gpt_result fit = GPT_OK, r = GPT_OK;
         if (*row->cell[1]) {
-            fit = cost(m, s, o, t, row, text, ids, n_prompt, &z.nats, &z.n_token, &err);
+            fit = cost(m, s, o, t, row, text, ids, n_prompt, &z.nats, &z.n_token, &why);
             if (!fit) z.n_byte += strlen(row->cell[1]);
         }
         if (choosing) {
@@ -631,7 +631,7 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
         }
         if (r != GPT_E_CONTEXT) check(r, &err, t, row);
         if (fit || r) {
-            if (z.n_long < NAMED) z.line[z.n_long] = row->line, z.why[z.n_long] = err;
+            if (z.n_long < NAMED) z.line[z.n_long] = row->line, z.why[z.n_long] = r ? err : why;
             z.n_long++, z.n_unanswered += r != GPT_OK;
         }
         if (o->out) {
