@@ -128,11 +128,11 @@ static inline const arg *args_find(const arg *table, const char *name) {
 }
 
 /* Errors call an option what the command line called it: args_name("-r") may be "--stop". */
-static struct { const arg *row; const char *typed; } args_typed[64];
+static struct { const char *names, *typed; const void *value; } args_typed[64];
 static int args_n_typed;
 static inline const char *args_given(const char *name) {       /* NULL: the command line does not have it */
     for (int i = args_n_typed; i-- > 0; ) {
-        if (args_has(args_typed[i].row->names, name)) return args_typed[i].typed;
+        if (args_has(args_typed[i].names, name)) return args_typed[i].typed;
     }
     return NULL;
 }
@@ -143,7 +143,8 @@ static inline void args_only(const char *name, int useful, const char *why) {
     if (!useful && args_given(name)) args_die("%s: %s", args_name(name), why);
 }
 
-/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first. */
+/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first; or that
+ * ends in all of it, as --chat-template in --template. */
 static inline void args_unknown(const arg *table, const char *opt) {
     const char *best = NULL;
     char name[64];
@@ -154,10 +155,12 @@ static inline void args_unknown(const arg *table, const char *opt) {
     for (; table->names; table++) {
         const char *p = table->names;
         do {
-            size_t n = 0, alike;
+            size_t n = 0, alike, n_name;
             p += strspn(p, ", ");
             while (p[n] && p[n] != ',' && p[n] == opt[n]) n++;
             alike = 2 * n + (!p[n] || p[n] == ',');
+            n_name = strcspn(p, ",");
+            if (n_name > n_opt && n_opt > 4 && !strncmp(p + n_name - n_opt + 1, opt + 1, n_opt - 1)) alike = 2 * n_opt;
             if (alike > most) most = alike, best = p;
         } while ((p = strchr(p, ',')) != NULL);
     }
@@ -194,7 +197,8 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
         if (!a && *opt == '-') args_unknown(table, opt);
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
         if (*a->names == '-' && args_n_typed < 64) {
-            args_typed[args_n_typed].row = a;
+            args_typed[args_n_typed].names = a->names;
+            args_typed[args_n_typed].value = a->value;
             args_typed[args_n_typed++].typed = opt;
         }
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }

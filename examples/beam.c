@@ -214,10 +214,9 @@ int main(int argc, char **argv) {
     if (sampling.n_predict < 1 || sampling.n_predict > INT_MAX) args_die("%s: expected 1 or more, got %lld", args_name("-n"), sampling.n_predict);
     args_within("--length-power", power, 0, 10);
     for (i = 0; !draw && i < (size_t)args_n_typed; i++) {
-        const char *value = (const char *)args_typed[i].row->value, *from = (const char *)&sampling;
-        if (value >= from && value < from + sizeof sampling && args_typed[i].row->value != (void *)&sampling.n_predict &&
-            args_typed[i].row->value != (void *)&sampling.escape)
-            args_die("%s: for --draw alone: a search takes the likeliest texts as they are", args_typed[i].typed);
+        const char *value = (const char *)args_typed[i].value, *from = (const char *)&sampling, *names = args_typed[i].names;
+        if (value < from || value >= from + sizeof sampling || args_has(names, "-n") || args_has(names, "-e")) continue;
+        args_die("%s: for --draw alone: a search takes the likeliest texts as they are", args_typed[i].typed);
     }
     params = args_generation(&sampling);
     if (!c.model) args_die("no model: -m FILE names one");

@@ -217,7 +217,7 @@ int main(int argc, char **argv) {
         ARGS_ADAPTER(c),
         { "-p, --prompt",    ARG_TEXT, &first,          "TEXT", "the first message" },
         { "-sys, --system-prompt, --system", ARG_TEXT, &system, "TEXT", "the system message" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME",
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME",
           "a known template (chatml, llama3, ...) or a Jinja text; default: the file's" },
         { "--chat-template-file", ARG_TEXT, &template_file, "FILE", "a Jinja template in a file" },
         { "--chat-template-kwargs", ARG_TEXT, &chat.variables, "JSON", "what the template finds, as {\"enable_thinking\": false}" },

@@ -406,7 +406,7 @@ int main(int argc, char **argv) {
     }
     choose_all(&c, seats, n_seat, work, &set, &form, texts, n, &how, base, NULL, choice);
     if (c.verbose)
-        fprintf(stderr, "classify: %lu texts in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, args_seconds() - begin,
+        fprintf(stderr, "classify: %lu text%s in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, n > 1 ? "s" : "", args_seconds() - begin,
                 (unsigned long)(prefix ? (gpt_session_tokens(prefix, &i), i) : 0));
 
     /* 4. the report */

@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
         { "--json",        ARG_FLAG, &json,      "",     "the answer is any JSON value" },
         { "--check",       ARG_TEXT, &checked,   "FILE", "no answer: is the text of this file of the form? - is stdin" },
         { "--no-finish",   ARG_FLAG, &no_finish, "",     "let -n cut the answer, with exit status 3; else it takes a short end in time" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
         ARGS_SAMPLING_N(sampling, "tokens to write at most (256); -1 = no limit", "seed (default 0); -1 = from the clock"),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };

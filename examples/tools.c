@@ -734,7 +734,7 @@ int main(int argc, char **argv) {
         { "--must-call",  ARG_FLAG, &must,   "",     "the first answer is a call" },
         { "--render",     ARG_TEXT, &jinja,  "FILE", "a chat template: is its syntax known, and what becomes of a call?" },
         { "--self-test",  ARG_FLAG, &test,   "",     "read written samples of each syntax, without a model" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
         ARGS_SAMPLING_N(sampling, "tokens of an answer or call at most (512); -1 = no limit", "seed (default 0), of the dice too; -1 = from the clock"),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
