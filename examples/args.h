@@ -203,7 +203,8 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
         }
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
         if (*a->names != '-') {
-            if (a->kind == ARG_TEXT && *(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
+            if ((a->kind == ARG_TEXT || a->kind == ARG_ONCE) && *(const char **)a->value)
+                args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
             args_value(a, opt, opt);
             continue;
         }

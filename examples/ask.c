@@ -146,7 +146,7 @@ static void fit(asking *a, const args_common *c, const gpt_model *m, size_t n_ct
     if (a->n_predict && (size_t)a->n_predict + n >= n_ctx)
         args_die("%s: the answer may take %d tokens, the context has %lu, of which the instruction takes %lu", args_name("-n"),
                  a->n_predict, (unsigned long)n_ctx, (unsigned long)n);
-    if (!a->n_predict) a->n_predict = n_ctx / 4 < PREDICT ? (int)(n_ctx / 4) : PREDICT;
+    if (!a->n_predict) a->n_predict = n_ctx / 4 < PREDICT ? (int)(n_ctx / 4) : (int)PREDICT;
     n += (size_t)a->n_predict + QUESTION;
     room = n < n_ctx ? n_ctx - n : 0;
     part = room / (size_t)(a->n_passage ? a->n_passage : PASSAGES);

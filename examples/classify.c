@@ -139,7 +139,8 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
     gpt_model_info_get(m, &info);
     if (!params.n_ctx) params.n_ctx = info.n_ctx;
     if (n >= params.n_ctx)
-        args_die("instruction and examples have %lu tokens, the context is %lu", (unsigned long)n, (unsigned long)params.n_ctx);
+        args_die("instruction and examples have %lu tokens, the context is %lu: fewer %s, or another %s", (unsigned long)n,
+                 (unsigned long)params.n_ctx, args_name("--shots"), args_name("-c"));
     params.n_ctx = (uint32_t)n;
     if (gpt_session_new(&s, m, &params, &err) || gpt_eval(s, ids, n, &err) || gpt_session_freeze(s, &err)) {
         if (args_stopped) args_interrupted("reading the examples", "");
@@ -304,17 +305,17 @@ static void write_choices(const char *path, const tsv_row *const *row, const int
 
 int main(int argc, char **argv) {
     args_common c = { 0 };
-    const char *path = NULL, *file_option = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL,
+    const char *path = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL,
         *out = NULL;
     double share = -1;
     int shots = 0, limit = 0, per_byte = 0, escape = 0, n_seat = 8;
     long long seed = 0;
     arg_list words = { { 0 }, 0 };
     const arg table[] = {
-        { "FILE",         ARG_TEXT,  &path,        "",     "" },
+        { "FILE",         ARG_ONCE,  &path,        "",     "" },
         ARGS_COMMON(c),
         ARGS_ADAPTER(c),
-        { "-f, --file",   ARG_TEXT,  &file_option, "FILE", "the texts, as the argument without an option is" },
+        { "-f, --file",   ARG_ONCE,  &path,        "FILE", "the texts, as the argument without an option is; - is stdin" },
         { "--template",   ARG_TEXT,  &form_text,   "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\"" },
         { "--word",       ARG_LIST,  &words,       "LABEL=WORD", "the word that the model gets for a label; may be repeated" },
@@ -352,8 +353,6 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "classify", table, about);
     if (!c.model) args_die("no model: -m FILE names one");
-    if (path && file_option) args_die("the file is named twice: %s, and %s %s", path, args_name("-f"), file_option);
-    if (file_option) path = file_option;
     if (!path) args_die("no file: classify -m MODEL FILE (--help says what it has to be)");
     if (share != -1) args_within("--held-out", share, 0, 1);
     if (valid && share >= 0) args_die("--valid and --held-out exclude each other");

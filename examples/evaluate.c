@@ -9,7 +9,7 @@
 #include <math.h>
 
 static const char about[] =
-    "usage: evaluate -m MODEL -f FILE.tsv [--choices A|B|C | --labels | --choices-column N]\n"
+    "usage: evaluate -m MODEL FILE.tsv [--choices A|B|C | --labels | --choices-column N]\n"
     "       evaluate --score FILE.tsv [--rows]\n\n"
     "FILE has a prompt and a reference on each line, with a tab between. A prompt becomes a text by --template, or a message\n"
     "by --chat; what the model writes then, greedily up to --max-tokens or a stop, without blanks around it, is judged:\n"
@@ -485,11 +485,18 @@ static size_t list_choices(const options *o, const tsv *t, const tsv_row *row, c
     return n;
 }
 
+enum { MOST_CHOICES = 256 };    /* of gpt_choose */
+
 /* Says before the work what is odd about the choices: one that comes twice, a reference that is none of them. */
 static void check_choices(const options *o, const tsv *t, const tsv_row *const *rows, size_t n) {
     const char **choice = NULL;
     char *own = NULL;
     size_t n_choice = 0, n_twice = 0, n_none = 0, twice = 0, none = 0, i, j, k;
+    if (o->labels) {
+        n_choice = list_choices(o, t, rows[0], &choice, &own);
+        if (n_choice > MOST_CHOICES)
+            args_die("--labels: %s has %lu different references, expected at most %d", t->path, (unsigned long)n_choice, (int)MOST_CHOICES);
+    }
     for (i = 0; i < n && !o->labels; i++) {
         const size_t n_ref = references(rows[i], o->n_ref);
         int is = 0, same = 0;
@@ -537,7 +544,7 @@ enum { NAMED = 3 };
 typedef struct {
     scores    all;
     double    nats;
-    size_t    n_token, n_byte, n_right, n_cut, n_long, n_unanswered, line[NAMED];
+    size_t    n_token, n_byte, n_right, n_cut, n_long, n_unscored, n_unanswered, line[NAMED];
     gpt_error why[NAMED];
 } totals;
 
@@ -545,10 +552,12 @@ static void print_totals(const totals *z, const tsv *t, size_t n, int choosing) 
     for (size_t i = 0; i < z->n_long && i < NAMED; i++)
         fprintf(stderr, "evaluate: %s: line %lu: %s\n", t->path, (unsigned long)z->line[i], z->why[i].msg);
     if (z->n_long)
-        fprintf(stderr, "evaluate: rows that do not fit the context (%s): %lu, not in the perplexity; of these without an answer, which "
-                "is wrong: %lu\n", args_name("-c"), (unsigned long)z->n_long, (unsigned long)z->n_unanswered);
+        fprintf(stderr, "evaluate: %lu row%s too long for the context (%s): %lu not in the perplexity, %lu without an answer, which is "
+                "wrong\n", (unsigned long)z->n_long, z->n_long > 1 ? "s are" : " is", args_name("-c"), (unsigned long)z->n_unscored,
+                (unsigned long)z->n_unanswered);
     printf("rows         %8lu\n", (unsigned long)n);
-    if (z->n_long) printf("too long     %8lu    %lu without an answer\n", (unsigned long)z->n_long, (unsigned long)z->n_unanswered);
+    if (z->n_long) printf("too long     %8lu    %lu not in the perplexity, %lu without an answer\n", (unsigned long)z->n_long,
+                          (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
     if (z->n_token) printf("perplexity   %8.4f    %.4f nats/byte, %lu tokens, %lu bytes\n", exp(z->nats / (double)z->n_token),
                            z->nats / (double)z->n_byte, (unsigned long)z->n_token, (unsigned long)z->n_byte);
     if (choosing) printf("accuracy     %8.4f %%  %lu of %lu\n", 100 * (double)z->n_right / (double)n, (unsigned long)z->n_right, (unsigned long)n);
@@ -632,7 +641,7 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
         if (r != GPT_E_CONTEXT) check(r, &err, t, row);
         if (fit || r) {
             if (z.n_long < NAMED) z.line[z.n_long] = row->line, z.why[z.n_long] = r ? err : why;
-            z.n_long++, z.n_unanswered += r != GPT_OK;
+            z.n_long++, z.n_unscored += fit != GPT_OK, z.n_unanswered += r != GPT_OK;
         }
         if (o->out) {
             put_cell(&out, written, "\t");
@@ -643,8 +652,8 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
         args_progress_show(&progress, "evaluating", (double)(i + 1), (double)n);
     }
     args_progress_end(&progress);
-    if (z.n_long == n && !z.n_token && (z.n_unanswered == n || !(choosing || o->max_tokens)))
-        args_die("%s: no row fits the context: %s: line %lu: %s", t->path, args_name("-c"), (unsigned long)z.line[0], z.why[0].msg);
+    if (z.n_unanswered == n || (z.n_unscored == n && !choosing && !o->max_tokens))
+        args_die("%s: no row fits the context (%s): line %lu: %s", t->path, args_name("-c"), (unsigned long)z.line[0], z.why[0].msg);
     if (o->out && (failed = args_out_end(&out)) != 0) args_die("%s: cannot write: %s", o->out, strerror(failed));
     print_totals(&z, t, n, choosing);
     free((void *)choice), free(own), free(form.head);
@@ -654,9 +663,10 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
 int main(int argc, char **argv) {
     static options o;
     const arg table[] = {
+        { "FILE",              ARG_ONCE,  &o.file,        "",     "" },
         ARGS_COMMON(o.c),
         ARGS_ADAPTER(o.c),
-        { "-f, --file",        ARG_TEXT,  &o.file,        "FILE", "prompts and references; - is stdin" },
+        { "-f, --file",        ARG_ONCE,  &o.file,        "FILE", "prompts and references, as the argument without an option is; - is stdin" },
         { "-e, --escape",      ARG_FLAG,  &o.escape,      "",     "\\n, \\t and the like in a cell are what they mean" },
         { "--template",        ARG_TEXT,  &o.form,        "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--chat",            ARG_FLAG,  &o.chat,        "",     "the prompt is a message, by the file's chat template" },
@@ -695,8 +705,8 @@ int main(int argc, char **argv) {
     if (o.column > TSV_COLUMNS) args_die("--choices-column: expected 1 to %d, got %d", TSV_COLUMNS, o.column);
     if (o.held_out != -1) args_within("--held-out", o.held_out, 0, 1);
     args_only("--per-byte", choosing, "for --choices, --choices-column and --labels alone");
-    args_only("-n", !choosing, "nothing is written where the answer is a choice");
-    args_only("-r", !choosing, "nothing is written where the answer is a choice");
+    args_only("-n", !choosing && !o.score, "nothing is written: the answers are choices, or there already");
+    args_only("-r", !choosing && !o.score, "nothing is written: the answers are choices, or there already");
     for (size_t i = 0; i < o.stop.n; i++) if (!*o.stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
     if (o.out) {
         const args_file in[3] = { { o.file, "the table" }, { o.c.model, "the model" }, { o.c.adapter, "the adapter" } };
@@ -707,6 +717,8 @@ int main(int argc, char **argv) {
     signal(SIGINT, args_on_interrupt);
     if (!o.score) {
         m = args_load(&o.c, ARGS_WRITER);
+        if (o.chat && !o.family && !gpt_chat_family(m))
+            args_die("--chat: %s has no chat template: --chat-template NAME takes a known one", o.c.model);
         part = tsv_hold_out(&t, m, o.held_out);
     }
     rows = tsv_rows(&t, part, o.limit, &n);

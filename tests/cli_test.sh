@@ -118,7 +118,7 @@ fails "evaluate, no reference" "^evaluate: --references: expected 1 to 15, got 0
 fails "evaluate, a column too far" "^evaluate: --choices-column: expected 1 to 16, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
 fails "evaluate, a share of 2" "^evaluate: --held-out: expected 0 to 1, got 2" evaluate -m x -f "$tmp/line" --held-out 2
 fails "evaluate, a share of what is scored" "^evaluate: --score takes neither .* judges all rows" evaluate --score "$tmp/line" --held-out 0.5
-fails "evaluate, tokens of a choice" "^evaluate: -n: nothing is written where the answer is a choice" evaluate -m x -f "$tmp/line" --labels -n 3
+fails "evaluate, tokens of a choice" "^evaluate: -n: nothing is written: the answers are choices" evaluate -m x -f "$tmp/line" --labels -n 3
 fails "evaluate, a stop of a choice" "^evaluate: --stop: nothing is written" evaluate -m x -f "$tmp/line" --labels --stop .
 fails "evaluate --per-byte alone" "^evaluate: --per-byte: for --choices" evaluate -m x -f "$tmp/line" --per-byte
 
@@ -333,7 +333,10 @@ for p in "classify -m $model" "evaluate -m $model"; do
     fails "${p%% *}, nothing to validate" "^${p%% *}: $tmp/test.tsv: column 3 says validate in no row: --held-out 0.1 judges a tenth .* --held-out 0 all rows" $p -f "$tmp/test.tsv"
 done
 fails "classify, all rows examples" "^classify: $tmp/test.tsv: no row is left to judge: the examples of --shots are all" classify -m "$model" "$tmp/test.tsv" --held-out 0 --shots 4
-fails "classify, the file twice" "^classify: the file is named twice: a, and --file b" classify -m "$model" a --file b
+for p in classify evaluate; do
+    fails "$p, the file twice" "^$p: --file: expected one at most, got 'a' and 'b'" $p -m "$model" a --file b
+    fails "$p, the file twice, the other way" "^$p: unexpected argument 'b', after 'a'" $p -m "$model" -f a b
+done
 fails "classify, which examples of none" "^classify: --seed: for --shots alone" classify -m "$model" "$tmp/pets.tsv" --seed 3
 if ln -s links/target "$tmp/link" 2>/dev/null && mkdir "$tmp/links"; then
     ln -s link "$tmp/link2"
@@ -452,7 +455,7 @@ works "embed, a model for it" embed -m $encoder -f "$tmp/park" -p x
 works "ask, two models" ask -m "$model" --embedding-model $encoder -f "$tmp/park" -p x -n 4 -k 1
 fails "embed, a batch too small for the text" "^embed: -b: 'Once upon a time there was a dog.' has [0-9]+ tokens, and bert takes .* got 4$" embed -m $encoder -f "$tmp/park" -p x -b 4
 run   embed -m $encoder -f "$tmp/park" -p x -c 4
-like  "embed, a window too small for the text" '^embed: 2 lines are longer than' "$err"
+like  "embed, a window too small for the text" '^embed: 2 lines are longer than 4 tokens' "$err"
 for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 64"; do
     works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
     same  "generate $option: the same text" "$text" "$out"
@@ -707,7 +710,7 @@ same  "embed --vectors: of length 1" "1.00000 1.00000 1.00000 1.00000 " \
       "$(awk 'NF { s = 0; for (i = 1; i <= NF; i++) s += $i * $i; printf "%.5f ", s }' "$tmp/out")"
 run   embed -m "$model" -f "$tmp/lines" -p "Birds sing." -c 4 -n 1
 same  "embed, long lines: exit status" 0 $status
-same  "embed, long lines: says so" "embed: 4 lines are longer than the model's window, of which the beginning counts" "$err"
+same  "embed, long lines: says so" "embed: 4 lines are longer than 4 tokens (-c), of which the beginning counts" "$err"
 works "embed --rerank" embed -m "$model" -f "$tmp/lines" -p "dragons" --rerank
 same  "embed --rerank: a line each" 4 "$(wc -l <"$tmp/out" | tr -d ' ')"
 like  "embed --rerank: probabilities" "^[01]\.[0-9]{4}$tab[1-5]$tab" "$(head -n 1 "$tmp/out")"
@@ -728,6 +731,8 @@ same  "embed --yes and --no the other way: what is left to 1" 10000 \
 printf 'a\000b\n' >"$tmp/zero.txt"
 : >"$tmp/empty"
 printf '\n \n' >"$tmp/blank"
+fails "embed, an empty query" "^embed: -p: the query is empty" embed -m "$model" -f "$tmp/lines" -p " "
+fails "embed, some of the vectors" "^embed: -n: --vectors has a line for each" embed -m "$model" -f "$tmp/lines" --vectors -n 3
 fails "embed, no query" "^embed: no query" embed -m "$model" -f "$tmp/lines"
 fails "embed, vectors of a query" "^embed: --vectors takes neither" embed -m "$model" -f "$tmp/lines" -p x --vectors
 fails "embed, a form alone" "^embed: --form, --instruct, --yes and --no are for --rerank" embed -m "$model" -f "$tmp/lines" -p x --form y
@@ -755,7 +760,7 @@ like  "ask --show: the text" '^Tim likes his red ball\.$' "$out"
 awk 'BEGIN { for (i = 0; i < 300; i++) printf "word%d and ", i; print "end." }' >"$tmp/long"
 works "ask, one long line" ask -m "$model" -f "$tmp/long" -p "Which end?" -n 4 -k 2 --passage-size 40
 like  "ask, one long line: its pieces" '^\[2\] line 1, ' "$out"
-run   ask -m "$model" -f "$tmp/long" -p "Which end?" -n 90 -k 3 --passage-size 50
+run   ask -m "$model" -f "$tmp/long" -p "Which end?" -n 110 -k 3 --passage-size 50
 same  "ask, a small context: exit status" 0 $status
 like  "ask, a small context: says so" 'the context has room for 1 of 3 passages' "$err"
 works "ask fits itself to the context" ask -m "$model" -f README.md -p "Which kernels are there?"
@@ -822,12 +827,12 @@ run   evaluate -m "$model" -f "$tmp/columns" --template '{prompt} {answer}' --ch
 same  "evaluate --choices-column: as --choices" "$first" "$out"
 fails "evaluate, an empty choice" "^evaluate: --choices: a choice is empty" evaluate -m "$model" -f "$tmp/pairs" --choices 'a||b'
 fails "evaluate, no such column" "^evaluate: $tmp/pairs: line 1: 2 columns, expected .*choices" evaluate -m "$model" -f "$tmp/pairs" --choices-column 3
-fails "evaluate --chat without a template" "^evaluate: $tmp/pairs: line 1: " evaluate -m "$model" -f "$tmp/pairs" --chat
+fails "evaluate --chat without a template" "^evaluate: --chat: $model has no chat template: --chat-template NAME" evaluate -m "$model" -f "$tmp/pairs" --chat
 fails "evaluate, nothing held out" "^evaluate: $tmp/pairs: no row is left to judge: --held-out, 0.01, of 3 rows" evaluate -m "$model" -f "$tmp/pairs" --held-out 0.01
 fails "evaluate, over what it reads" "^evaluate: -o $tmp/pairs: that is the table" evaluate -m "$model" -f "$tmp/pairs" -o "$tmp/pairs"
 fails "evaluate, over its adapter" "^evaluate: --out $lora: that is the adapter" evaluate -m "$model" -f "$tmp/pairs" --out $lora --adapter $lora
 fails "evaluate, where it cannot write" "^evaluate: -o $tmp/none/x: cannot write" evaluate -m "$model" -f "$tmp/pairs" -o "$tmp/none/x"
-fails "evaluate, no row fits" "^evaluate: $tmp/pairs: no row fits the context: --ctx-size: line 1: the prompt: [0-9]+ tokens, the context has 2" \
+fails "evaluate, no row fits" "^evaluate: $tmp/pairs: no row fits the context \(--ctx-size\): line 1: the prompt: [0-9]+ tokens, the context has 2" \
       evaluate -m "$model" -f "$tmp/pairs" --ctx-size 2 -o "$tmp/failed"
 check "evaluate, no row fits: no file, and no part of it" test ! -e "$tmp/failed" -a ! -e "$tmp/failed.part"
 many=$(yes 'a b c' | head -n 100 | tr '\n' ' ')
@@ -838,13 +843,16 @@ run   evaluate -m "$model" -f "$tmp/some" --template '{prompt} {answer}' -n 12 -
 same  "evaluate, rows too long: exit status" 0 $status
 same  "evaluate, rows too long: which" "line 1: the prompt: , line 5: the prompt with its reference: , " \
       "$(sed -n 's/.*\(line [0-9]*: the [a-z ]*: \)[0-9]* tokens, the context has 256$/\1, /p' "$tmp/err" | sed 's/ , $/ , /' | tr -d '\n')"
-like  "evaluate, rows too long: how many" '^too long +2    1 without an answer$' "$out"
+like  "evaluate, rows too long: how many" '^too long +2    2 not in the perplexity, 1 without an answer$' "$out"
 same  "evaluate, rows too long: the perplexity is that of the others" "$whole" "$(grep '^perplexity' "$tmp/out")"
 same  "evaluate, rows too long: all are judged, the first as wrong" "5 1	0	0.0000	0.0000	0.0000" "$(sed -n '/^rows/s/.* //p' "$tmp/out") $(head -n 1 "$tmp/out")"
 same  "evaluate, rows too long: the answers are there" "5 	sat." "$(wc -l <"$tmp/said.tsv" | tr -d ' ') $(head -n 1 "$tmp/said.tsv")"
 run   evaluate -m "$model" -f "$tmp/some" --template '{prompt} {answer}' --choices 'sat.|went to the park.' --rows
 like  "evaluate, choices: a row too long is wrong" '^1	0	$' "$out"
 like  "evaluate, choices: a reference that is none of them" "^evaluate: $tmp/some: line 2: the reference 'there was .*' is none of the choices; 2 of 5 rows are wrong by that" "$err"
+awk 'BEGIN { for (i = 0; i < 257; i++) print "a\tb" i }' >"$tmp/labels"
+fails "evaluate, too many labels" "^evaluate: --labels: $tmp/labels has 257 different references, expected at most 256" evaluate -m "$model" "$tmp/labels" --labels
+fails "evaluate, choices too long" "^evaluate: $tmp/pairs: no row fits the context \(-c\): line 1: 3 choices of" evaluate -m "$model" "$tmp/pairs" --labels -c 30
 fails "evaluate, a choice twice" "^evaluate: --choices: a choice comes twice in 'sat.|a|sat.'" evaluate -m "$model" -f "$tmp/pairs" --choices 'sat.|a|sat.'
 awk '{ print $0 "\tsat.|sat.|went to the park." }' "$tmp/pairs" >"$tmp/columns"
 run   evaluate -m "$model" -f "$tmp/columns" --choices-column 3
