@@ -47,6 +47,7 @@ static void start(search *a, const args_common *c, const char *text, size_t n_te
     size_t room;
     gpt_token *ids = args_tokenize(a->m, text, n_text, GPT_TOKENIZE_BOS, &a->n_prompt);
     gpt_model_info_get(a->m, &info);
+    if (!a->n_prompt && info.bos >= 0) ids[a->n_prompt++] = info.bos;
     if (!a->n_prompt) args_die("the prompt has no token, and the model begins its texts with none");
     room = c->context ? (size_t)c->context : c->beyond ? (size_t)-1 : info.n_ctx;
     if (a->n_prompt >= room) args_die("the prompt has %lu tokens, the context %lu", (unsigned long)a->n_prompt, (unsigned long)room);

@@ -2680,6 +2680,7 @@ static void check_given(const command *c) {
     const char *const why = use == EVAL     ? "--eval, which does not train"
                             : use == RESUME ? "--resume, which goes on as it began"
                                             : "--init, which keeps the model's vocabulary and shape";
+    if (c->adapter && !c->eval) args_die("--adapter: for --eval alone");
     if (c->eval && !c->init) args_die("--eval needs --init MODEL");
     if (c->eval && c->resume) args_die("--eval and --resume exclude each other");
     if (c->resume && c->init) args_die("--init and --resume exclude each other");
@@ -2693,7 +2694,6 @@ static void check_given(const command *c) {
                 {"--epochs", c->epochs, INIT}, {"--lora", c->rank, INIT}, {"--lora-alpha", c->alpha > 0, INIT}};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (more[i].given && use && !(more[i].also & use)) args_die("%s: cannot be given with %s", more[i].name, why);
-    if (c->adapter && !c->eval) args_die("--adapter: for --eval alone");
     if (c->rank && !c->init) args_die("--lora needs --init MODEL, which the adapter is for");
     if (c->alpha > 0 && !c->rank) args_die("--lora-alpha: for --lora alone");
     if (c->pair && !c->tsv) args_die("--template: for pairs alone: %s does not end in .tsv, and there is no --tsv", c->text);

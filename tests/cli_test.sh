@@ -261,6 +261,8 @@ refuses "--template of a text"   "--template: for pairs alone" "$x" -o "$tmp/p.g
 refuses "--epochs and --steps"   "--epochs and --steps exclude each other" "$pairs" -o "$tmp/p.gguf" --epochs 1 --steps 1
 refuses "--lora without --init"  "--lora needs --init MODEL" "$pairs" -o "$tmp/p.gguf" --lora 2
 refuses "--adapter to train"     "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --adapter "$gg"
+refuses "--adapter to train an adapter" "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --init "$gg" --lora 2 --adapter "$gg"
+refuses "two adapters"           "--adapter: expected one at most, got .a. and .b." "$pairs" --init "$gg" --eval --adapter a --adapter b
 pair_run() { run train "$1" -o "$tmp/$2" $toy --type f32 --every 20 --epochs 1 --report "$tmp/$2.html" --valid "$tmp/valid.tsv"; }
 printf 'The cat & the <cow>?\tIt is red.\textra\tcells\nThe fox?\tIt is blue.\n' >"$tmp/valid.tsv"
 pair_run "$pairs" p.gguf
@@ -954,6 +956,8 @@ fails "beam, no room"       "^beam: the prompt has [0-9]* tokens, the context 25
 for option in "--temp 1" "--seed 3" "--stop x" "--top-k 3" "--samplers top_k" "--draft 4"; do
     fails "beam, ${option% *} without --draw" "^beam: ${option% *}: for --draw alone" beam -m "$model" -p x $option
 done
+works "beam, an empty prompt" beam -m "$model" -p "" -w 1 -n 8
+like  "beam, an empty prompt: a text from its beginning" '^ *[A-Z]' "$(sed 1d "$tmp/out")"
 works "one beam" beam -m "$model" -p "$prompt" -w 1 -n 30
 one=$(sed 1d "$tmp/out")
 works "the likeliest tokens" generate -m "$model" -p "$prompt" -n 30 --temp 0
