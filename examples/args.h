@@ -368,9 +368,11 @@ static inline FILE *args_open(const char *path, const char *what) {
 /* The adapter of "FILE", or "FILE:SCALE" where no file has all of that as its name. */
 static inline void args_load_adapter(args_common *c, const gpt_model *m) {
     const char *option = args_name("--adapter"), *colon = strrchr(c->adapter, ':');
-    char *name = (char *)args_need(malloc(strlen(c->adapter) + 1)), *end = NULL;
+    char name[1024], *end = NULL;
     gpt_error err;
-    int kind = args_kind(strcpy(name, c->adapter));
+    int kind;
+    if (strlen(c->adapter) >= sizeof name) args_die("%s: a name of more than %d bytes", option, (int)sizeof name - 1);
+    kind = args_kind(strcpy(name, c->adapter));
     c->scale = 1;
     if (!kind && colon) {
         const double scale = strtod(colon + 1, &end);
@@ -386,7 +388,6 @@ static inline void args_load_adapter(args_common *c, const gpt_model *m) {
     if (!kind) args_die("%s %s: there is no such file", option, name);
     if (kind == 'd') args_die("%s %s: a folder, expected a GGUF file", option, name);
     if (gpt_adapter_load(&c->lora, m, name, &err)) args_die("%s %s", option, err.msg);     /* begins with the name */
-    free(name);
 }
 
 /* What a program needs of its model: that it writes texts, its header alone, or nothing. */
