@@ -143,8 +143,8 @@ static inline void args_only(const char *name, int useful, const char *why) {
     if (!useful && args_given(name)) args_die("%s: %s", args_name(name), why);
 }
 
-/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first; or that
- * ends in all of it, as --chat-template in --template. */
+/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first; or
+ * that ends in all of it, as --chat-template in --template. */
 static inline void args_unknown(const arg *table, const char *opt) {
     const char *best = NULL;
     char name[64];
@@ -259,7 +259,8 @@ typedef struct {
     { "-v, --verbose",    ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
 
 #define ARGS_ADAPTER(c) \
-    { "--adapter, --lora", ARG_ONCE, &(c).adapter, "FILE", "a LoRA adapter beside the model; FILE:0.5: at half its scale, FILE:0: without it" }
+    { "--adapter, --lora", ARG_ONCE, &(c).adapter, "FILE", \
+      "a LoRA adapter beside the model; FILE:0.5: at half its scale, FILE:0: without it" }
 
 static inline int args_chatty(const args_common *c) { return c->verbose || isatty(2); }
 
@@ -380,7 +381,8 @@ static inline void args_load_adapter(args_common *c, const gpt_model *m) {
         name[colon - c->adapter] = 0;
         kind = args_kind(name);
         if (kind && !(number && scale > -1e30 && scale < 1e30))
-            args_die("%s %s: expected a number as the scale, behind the colon, got '%s'", option, c->adapter, colon + 1);
+            args_die("%s %s: expected a number as the scale, behind the colon, got '%s'", option, c->adapter,
+                     colon + 1);
         if (!kind && !number) name[colon - c->adapter] = ':';
         else c->scale = (float)scale;
     }
@@ -417,8 +419,8 @@ static inline gpt_model *args_load(args_common *c, args_use use) {
     if (!m) args_die("%s", err.msg);
     gpt_model_info_get(m, &info);
     if (use == ARGS_WRITER && info.encoder)
-        args_die("%s: %s makes vectors of texts and writes none: it is for embed, and for ask's --embedding-model; expected a "
-                 "model that writes", c->model, info.architecture);
+        args_die("%s: %s makes vectors of texts and writes none: it is for embed, and for ask's --embedding-model; "
+                 "expected a model that writes", c->model, info.architecture);
     if (c->adapter) args_load_adapter(c, m);
     return m;
 }
@@ -437,7 +439,7 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.n_threads = c->openmp ? c->threads : 1;
     params.hooks.poll = args_poll;
     params.beyond_training = c->beyond;
-    if (c->lora && c->scale != 0) params.adapter = c->lora, params.adapter_scale = c->scale;   /* the library's 0 is 1 */
+    if (c->lora && c->scale != 0) params.adapter = c->lora, params.adapter_scale = c->scale;  /* the library's 0 is 1 */
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
     if (c->values && strcmp(c->values, kv))
         args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
@@ -582,8 +584,8 @@ static inline char *args_read(const char *path, size_t *n) {
     return text;
 }
 
-/* A file that takes the place of another when it is whole: written as PATH.part, then renamed; where PATH is a link, all this
- * where it leads. What fails, the program too, leaves the old one and no part. */
+/* A file that takes the place of another when it is whole: written as PATH.part, then renamed; where PATH is a link, all
+ * this where it leads. What fails, the program too, leaves the old one and no part. */
 typedef struct { FILE *f; int error; char path[1024], part[1032]; } args_out;
 
 static args_out *args_writing;                  /* what is under way */

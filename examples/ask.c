@@ -11,9 +11,10 @@
 static const char about[] =
     "usage: ask -m MODEL [--embedding-model FILE] -f FILE [-p QUESTION]\n\n"
     "Cuts FILE into passages at the ends of its paragraphs or lines, finds those nearest to QUESTION by the vectors of\n"
-    "the embedding model, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one. Below the\n"
-    "answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the question, and whether\n"
-    "the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle. Without -p: a question a line, from stdin.\n"
+    "the embedding model, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one.\n"
+    "Below the answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the\n"
+    "question, and whether the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle.\n"
+    "Without -p: a question a line, from stdin.\n"
     "What a small model answers is often wrong. The lines tell.";
 
 static const char instruction[] =
@@ -144,8 +145,8 @@ static void fit(asking *a, const args_common *c, const gpt_model *m, size_t n_ct
     size_t n, room, part;
     free(ask(m, a, messages, NULL, NULL, 0, "", &n));
     if (a->n_predict && (size_t)a->n_predict + n >= n_ctx)
-        args_die("%s: the answer may take %d tokens, the context has %lu, of which the instruction takes %lu", args_name("-n"),
-                 a->n_predict, (unsigned long)n_ctx, (unsigned long)n);
+        args_die("%s: the answer may take %d tokens, the context has %lu, of which the instruction takes %lu",
+                 args_name("-n"), a->n_predict, (unsigned long)n_ctx, (unsigned long)n);
     if (!a->n_predict) a->n_predict = n_ctx / 4 < PREDICT ? (int)(n_ctx / 4) : (int)PREDICT;
     n += (size_t)a->n_predict + QUESTION;
     room = n < n_ctx ? n_ctx - n : 0;
@@ -157,8 +158,8 @@ static void fit(asking *a, const args_common *c, const gpt_model *m, size_t n_ct
     if (!a->size) a->size = (int)part;
     if (!a->n_passage) a->n_passage = PASSAGES;
     if (args_chatty(c))
-        fprintf(stderr, "ask: a context of %lu tokens: answers of at most %d, passages of at most %d\n", (unsigned long)n_ctx,
-                a->n_predict, a->size);
+        fprintf(stderr, "ask: a context of %lu tokens: answers of at most %d, passages of at most %d\n",
+                (unsigned long)n_ctx, a->n_predict, a->size);
 }
 
 /* 0: the question is too long. */
@@ -180,9 +181,9 @@ static int answer(const args_common *c, gpt_session *s, const gpt_model *m, cons
         if (n + (size_t)a->n_predict <= info.n_ctx) break;
         free(content);
         if (k > 1) continue;
-        fprintf(stderr, "ask: question and nearest passage take %lu tokens, the answer %d, and the context has %lu: a shorter question, "
-                "or other %s, %s or %s\n", (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx, args_name("--passage-size"),
-                args_name("-n"), args_name("-c"));
+        fprintf(stderr, "ask: question and nearest passage take %lu tokens, the answer %d, and the context has %lu: a shorter "
+                "question, or other %s, %s or %s\n", (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx,
+                args_name("--passage-size"), args_name("-n"), args_name("-c"));
         return 0;
     }
     params.max_tokens = (size_t)a->n_predict;
@@ -229,9 +230,11 @@ int main(int argc, char **argv) {
         { "--embedding-model", ARG_TEXT, &encoder, "FILE", "the embedding model; default: the model itself" },
         { "-f, --file",      ARG_TEXT,  &file,        "FILE", "the text" },
         { "-p, --prompt",    ARG_TEXT,  &question,    "QUESTION", "the question; none: read from stdin, one a line" },
-        { "-n, --predict, --n-predict", ARG_COUNT, &a.n_predict, "N", "tokens of an answer at most; 0 = 160, or a quarter of the context" },
+        { "-n, --predict, --n-predict", ARG_COUNT, &a.n_predict, "N",
+          "tokens of an answer at most; 0 = 160, or a quarter of the context" },
         { "-k, --passages",  ARG_COUNT, &a.n_passage, "K",    "passages that the model is given, if they fit; 0 = 3" },
-        { "--passage-size",  ARG_COUNT, &a.size,      "N",    "tokens of a passage at most; 0 = 160, or what the context has room for" },
+        { "--passage-size",  ARG_COUNT, &a.size,      "N",
+          "tokens of a passage at most; 0 = 160, or what the context has room for" },
         { "--show",          ARG_FLAG,  &a.show,      "",     "print the passages too" },
         { "--chat-template", ARG_TEXT,  &a.chat.family, "NAME", "chat template family; default: the file's template" },
         EMBED_OPTIONS(embed),
@@ -259,7 +262,8 @@ int main(int argc, char **argv) {
     m = e = args_load(&c, ARGS_WRITER);
     finder = c;
     if (encoder) {                              /* -c, -b, --pre and --adapter are the model's */
-        finder.model = encoder, finder.pre = finder.adapter = NULL, finder.lora = NULL, finder.context = finder.batch = 0;
+        finder.model = encoder, finder.pre = finder.adapter = NULL, finder.lora = NULL;
+        finder.context = finder.batch = 0;
         e = args_load(&finder, ARGS_ANY);
     }
     session = args_session(&c);
@@ -281,8 +285,9 @@ int main(int argc, char **argv) {
     for (i = 0; i < list.n; i++) part[i] = list.item[i].text;
     vectors = embed_texts(&finder, e, &embed, embed.passage, part, list.n, NULL);
     gpt_model_info_get(e, &info);
-    if (args_chatty(&c)) fprintf(stderr, "ask: %lu line%s, %lu passage%s\n", (unsigned long)n_line, n_line > 1 ? "s" : "", (unsigned long)list.n,
-                             list.n > 1 ? "s" : "");
+    if (args_chatty(&c))
+        fprintf(stderr, "ask: %lu line%s, %lu passage%s\n", (unsigned long)n_line, n_line > 1 ? "s" : "",
+                (unsigned long)list.n, list.n > 1 ? "s" : "");
 
     for (;;) {
         static float *q;                        /* static: still known when an error ends the program */

@@ -30,7 +30,14 @@ static int better_way(const void *a, const void *b) {
     return x->token < y->token ? -1 : x->token > y->token;
 }
 
-typedef struct { const gpt_model *m; gpt_work *work; gpt_session_params session; gpt_session *prompt; size_t n_prompt, most, width; double power; } search;
+typedef struct {
+    const gpt_model   *m;
+    gpt_work          *work;
+    gpt_session_params session;         /* of a beam */
+    gpt_session       *prompt;
+    size_t             n_prompt, most, width;
+    double             power;
+} search;
 
 /* What waits is computed. */
 static void compute(const search *a) {
@@ -215,7 +222,8 @@ int main(int argc, char **argv) {
     if (sampling.n_predict < 1 || sampling.n_predict > INT_MAX) args_die("%s: expected 1 or more, got %lld", args_name("-n"), sampling.n_predict);
     args_within("--length-power", power, 0, 10);
     for (i = 0; !draw && i < (size_t)args_n_typed; i++) {
-        const char *value = (const char *)args_typed[i].value, *from = (const char *)&sampling, *names = args_typed[i].names;
+        const char *value = (const char *)args_typed[i].value, *from = (const char *)&sampling;
+        const char *names = args_typed[i].names;
         if (value < from || value >= from + sizeof sampling || args_has(names, "-n") || args_has(names, "-e")) continue;
         args_die("%s: for --draw alone: a search takes the likeliest texts as they are", args_typed[i].typed);
     }

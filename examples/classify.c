@@ -19,9 +19,9 @@ static const char about[] =
     "FILE (- is stdin) has in each line a text, a tab and its label, in UTF-8. The model gets each text in the form of\n"
     "--template and chooses the likeliest of all labels in FILE. stdout has the accuracy; precision, recall and F1 of each\n"
     "label and their means; and the confusion matrix. A model that train has tuned on pairs brings its template along.\n\n"
-    "Judged are --held-out of the texts, those that train holds out; without it the rows that a column 3 calls \"validate\",\n"
-    "if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows. The examples of\n"
-    "--shots come from those for training; where all are judged, but these.";
+    "Judged are --held-out of the texts, those that train holds out; without it the rows that a column 3 calls\n"
+    "\"validate\", if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows.\n"
+    "The examples of --shots come from those for training; where all are judged, but these.";
 
 enum { MOST_LABELS = 100 };
 
@@ -139,8 +139,8 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
     gpt_model_info_get(m, &info);
     if (!params.n_ctx) params.n_ctx = info.n_ctx;
     if (n >= params.n_ctx)
-        args_die("instruction and examples have %lu tokens, the context is %lu: fewer %s, or another %s", (unsigned long)n,
-                 (unsigned long)params.n_ctx, args_name("--shots"), args_name("-c"));
+        args_die("instruction and examples have %lu tokens, the context is %lu: fewer %s, or another %s",
+                 (unsigned long)n, (unsigned long)params.n_ctx, args_name("--shots"), args_name("-c"));
     params.n_ctx = (uint32_t)n;
     if (gpt_session_new(&s, m, &params, &err) || gpt_eval(s, ids, n, &err) || gpt_session_freeze(s, &err)) {
         if (args_stopped) args_interrupted("reading the examples", "");
@@ -264,8 +264,8 @@ static void print_report(const label_set *set, const size_t *confusion) {
         if (rows > most) most = rows, common = i;
         right += confusion[i * set->n + i], n += rows;
     }
-    printf("accuracy %.4f: %lu of %lu; \"%s\" for every text: %.4f\n\n", (double)right / (double)n, (unsigned long)right, (unsigned long)n,
-           set->of[common].name, (double)most / (double)n);
+    printf("accuracy %.4f: %lu of %lu; \"%s\" for every text: %.4f\n\n", (double)right / (double)n, (unsigned long)right,
+           (unsigned long)n, set->of[common].name, (double)most / (double)n);
     printf("%*s  %9s  %9s  %9s  %6s\n", width, "", "precision", "recall", "F1", "rows");
     for (size_t i = 0; i < set->n; i++) {
         const double hits = (double)confusion[i * set->n + i];
@@ -315,7 +315,8 @@ int main(int argc, char **argv) {
         { "FILE",         ARG_ONCE,  &path,        "",     "" },
         ARGS_COMMON(c),
         ARGS_ADAPTER(c),
-        { "-f, --file",   ARG_ONCE,  &path,        "FILE", "the texts, as the argument without an option is; - is stdin" },
+        { "-f, --file",   ARG_ONCE,  &path,        "FILE",
+          "the texts, as the argument without an option is; - is stdin" },
         { "--template",   ARG_TEXT,  &form_text,   "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\"" },
         { "--word",       ARG_LIST,  &words,       "LABEL=WORD", "the word that the model gets for a label; may be repeated" },
@@ -361,7 +362,8 @@ int main(int argc, char **argv) {
     args_only("--between", shots, "for --shots alone");
     args_only("-s", shots, "for --shots alone");
     if (out) {
-        const args_file in[4] = { { path, "the table" }, { valid, "the table of --valid" }, { c.model, "the model" }, { c.adapter, "the adapter" } };
+        const args_file in[4] = { { path, "the table" }, { valid, "the table of --valid" }, { c.model, "the model" },
+                                  { c.adapter, "the adapter" } };
         args_check_out(args_name("-o"), out, in, 4);
     }
     signal(SIGINT, args_on_interrupt);
@@ -400,12 +402,14 @@ int main(int argc, char **argv) {
     if (calibrate) {
         float *own = (float *)args_need(calloc(set.n, sizeof *own));
         choose_all(&c, seats, 1, work, &set, &form, &calibrate, 1, &how, base, own, &ignored);
-        if (ignored == TOO_LONG) args_die("--calibrate: the text does not fit the context (%s): %s", args_name("-c"), too_long.msg);
+        if (ignored == TOO_LONG)
+            args_die("--calibrate: the text does not fit the context (%s): %s", args_name("-c"), too_long.msg);
         free(base), base = own;
     }
     choose_all(&c, seats, n_seat, work, &set, &form, texts, n, &how, base, NULL, choice);
     if (c.verbose)
-        fprintf(stderr, "classify: %lu text%s in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, n > 1 ? "s" : "", args_seconds() - begin,
+        fprintf(stderr, "classify: %lu text%s in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, n > 1 ? "s" : "",
+                args_seconds() - begin,
                 (unsigned long)(prefix ? (gpt_session_tokens(prefix, &i), i) : 0));
 
     /* 4. the report */
@@ -414,10 +418,11 @@ int main(int argc, char **argv) {
         if (choice[i] >= 0) confusion[label_at(&set, row[i]) * set.n + (size_t)choice[i]]++;
         else if (!n_long++) first_long = row[i]->line;
     }
-    if (n_long == n) args_die("no text fits the context (%s): line %lu: %s", args_name("-c"), (unsigned long)first_long, too_long.msg);
+    if (n_long == n)
+        args_die("no text fits the context (%s): line %lu: %s", args_name("-c"), (unsigned long)first_long, too_long.msg);
     if (n_long)
-        fprintf(stderr, "classify: left out, as longer than the context (%s): %lu; the first is line %lu: %s\n", args_name("-c"),
-                (unsigned long)n_long, (unsigned long)first_long, too_long.msg);
+        fprintf(stderr, "classify: left out, as longer than the context (%s): %lu; the first is line %lu: %s\n",
+                args_name("-c"), (unsigned long)n_long, (unsigned long)first_long, too_long.msg);
     print_report(&set, confusion);
     if (out) write_choices(out, row, choice, n, &set);
     args_close_stdout();
@@ -426,7 +431,8 @@ int main(int argc, char **argv) {
     gpt_work_free(work);
     args_unload(&c, m);
     for (i = 0; i < set.n; i++) free(set.of[i].answer);
-    free(set.of), free(set.answer), free(seats), free(base), free(choice), free(confusion), free((void *)row), free((void *)texts), free(ahead.p);
+    free(set.of), free(set.answer), free(seats), free(base), free(choice), free(confusion);
+    free((void *)row), free((void *)texts), free(ahead.p);
     free(form.head);
     tsv_free(&file), tsv_free(&other);
     return 0;

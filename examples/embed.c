@@ -232,8 +232,9 @@ int main(int argc, char **argv) {
             hit = embed_rank(q, v, n, info.n_embd);
         }
     }
-    if (n_cut) fprintf(stderr, "embed: %lu line%s longer than %lu tokens (%s), of which the beginning counts\n", (unsigned long)n_cut,
-                       n_cut > 1 ? "s are" : " is", (unsigned long)many_window(&c, m), args_name("-c"));
+    if (n_cut)
+        fprintf(stderr, "embed: %lu line%s longer than %lu tokens (%s), of which the beginning counts\n", (unsigned long)n_cut,
+                n_cut > 1 ? "s are" : " is", (unsigned long)many_window(&c, m), args_name("-c"));
     for (i = 0; hit && i < n && (!most || i < (size_t)most); i++)
         printf("%.4f\t%lu\t%s\n", hit[i].score, (unsigned long)number[hit[i].index] + 1, part[hit[i].index]);
     for (i = j = 0; vectors && i < n_line; i++) {

@@ -54,8 +54,8 @@ static inline void many_run(const args_common *c, const gpt_model *m, const gpt_
     gpt_work_free(w);
 }
 
-/* Tokens that a text may have: what -c says, or what the model was trained for, at most 4096; and of an encoder, which takes a
- * text as a whole, at most 2048 where -b is not given. */
+/* Tokens that a text may have: what -c says, or what the model was trained for, at most 4096; and of an encoder, which takes
+ * a text as a whole, at most 2048 where -b is not given. */
 static inline size_t many_window(const args_common *c, const gpt_model *m) {
     gpt_model_info info;
     size_t n;
@@ -129,8 +129,8 @@ static inline float *embed_texts(const args_common *c, const gpt_model *m, const
     if (info.encoder && c->batch && longest > (size_t)c->batch) {
         size_t shown = strlen(text[which]);
         if (shown > 40) for (shown = 40; shown && ((unsigned char)text[which][shown] & 0xC0) == 0x80; shown--) {}
-        args_die("%s: '%.*s%s' has %lu tokens, and %s takes a text as a whole: expected %lu or more, got %d", args_name("-b"),
-                 (int)shown, text[which], text[which][shown] ? "..." : "", (unsigned long)longest, info.architecture,
+        args_die("%s: '%.*s%s' has %lu tokens, and %s takes a text as a whole: expected %lu or more, got %d",
+                 args_name("-b"), (int)shown, text[which], text[which][shown] ? "..." : "", (unsigned long)longest, info.architecture,
                  (unsigned long)longest, c->batch);
     }
     many_run(c, m, NULL, (uint32_t)longest, 1, n, embed_begin, &job, "embedding");

@@ -20,10 +20,10 @@ static const char about[] =
     "  BLEU         as sacrebleu: case:mixed|eff:no|tok:13a|smooth:exp, over all rows; with --rows eff:yes for each\n"
     "  ROUGE-L      as rouge-score, F-measure without stemming; mean over the rows, in percent\n"
     "Several references (--references) count as the best of them; in BLEU their n-grams are one set. Letters have capitals\n"
-    "here if they are Latin, Greek, Cyrillic or Armenian. A prompt that is longer than the context has an empty answer, which\n"
-    "is wrong; what is longer with its reference does not count in the perplexity. Both are said.\n\n"
-    "Judged are --held-out of the prompts, those that train holds out; without it the rows that a column 3 calls \"validate\",\n"
-    "if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows.\n\n"
+    "here if they are Latin, Greek, Cyrillic or Armenian. A prompt that is longer than the context has an empty answer,\n"
+    "which is wrong; what is longer with its reference does not count in the perplexity. Both are said.\n\n"
+    "Judged are --held-out of the prompts, those that train holds out; without it the rows that a column 3 calls\n"
+    "\"validate\", if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows.\n\n"
     "With --score the lines are a hypothesis and a reference, as -o writes them (with \\n for a line's end: -e).";
 
 /* ---- Text as words ---------------------------------------------------------------------------------------------------- */
@@ -384,7 +384,8 @@ static gpt_result fits(const gpt_session *s, size_t n, const char *what, gpt_err
     gpt_session_info info;
     gpt_session_info_get(s, &info);
     if (n <= info.n_ctx) return GPT_OK;
-    snprintf(err->msg, sizeof err->msg, "%s: %lu tokens, the context has %lu", what, (unsigned long)n, (unsigned long)info.n_ctx);
+    snprintf(err->msg, sizeof err->msg, "%s: %lu tokens, the context has %lu", what, (unsigned long)n,
+             (unsigned long)info.n_ctx);
     return err->code = GPT_E_CONTEXT;
 }
 
@@ -418,10 +419,10 @@ static gpt_token *prompt_tokens(const gpt_model *m, const options *o, const tsv_
     return ids;
 }
 
-/* Adds up the nats of the reference behind the prompt, and its tokens. Where both are one text they are cut into tokens as one.
- * GPT_E_CONTEXT: they are too long, and nothing is added. */
-static gpt_result cost(const gpt_model *m, gpt_session *s, const options *o, const tsv *t, const tsv_row *row, const char *text,
-                       const gpt_token *prompt, size_t n_prompt, double *nats, size_t *n, gpt_error *err) {
+/* Adds up the nats of the reference behind the prompt, and its tokens. Where both are one text they are cut into tokens as
+ * one. GPT_E_CONTEXT: they are too long, and nothing is added. */
+static gpt_result cost(const gpt_model *m, gpt_session *s, const options *o, const tsv *t, const tsv_row *row,
+                       const char *text, const gpt_token *prompt, size_t n_prompt, double *nats, size_t *n, gpt_error *err) {
     const char *answer = row->cell[1];
     size_t n_all, keep = 0, first;
     gpt_token *all, *ids;
@@ -455,7 +456,9 @@ static gpt_result cost(const gpt_model *m, gpt_session *s, const options *o, con
 }
 
 /* The row's references: as many as it has, at most n_ref */
-static size_t references(const tsv_row *row, int n_ref) { return row->n - 1 < (size_t)n_ref ? row->n - 1 : (size_t)n_ref; }
+static size_t references(const tsv_row *row, int n_ref) {
+    return row->n - 1 < (size_t)n_ref ? row->n - 1 : (size_t)n_ref;
+}
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
@@ -495,7 +498,8 @@ static void check_choices(const options *o, const tsv *t, const tsv_row *const *
     if (o->labels) {
         n_choice = list_choices(o, t, rows[0], &choice, &own);
         if (n_choice > MOST_CHOICES)
-            args_die("--labels: %s has %lu different references, expected at most %d", t->path, (unsigned long)n_choice, (int)MOST_CHOICES);
+            args_die("--labels: %s has %lu different references, expected at most %d", t->path, (unsigned long)n_choice,
+                     (int)MOST_CHOICES);
     }
     for (i = 0; i < n && !o->labels; i++) {
         const size_t n_ref = references(rows[i], o->n_ref);
@@ -511,10 +515,12 @@ static void check_choices(const options *o, const tsv *t, const tsv_row *const *
         if (!is && !n_none++) none = i;
     }
     free((void *)choice), free(own);
-    if (n_twice) fprintf(stderr, "evaluate: %s: line %lu: column %d has a choice twice; so have %lu rows in all\n", t->path,
-                         (unsigned long)rows[twice]->line, o->column, (unsigned long)n_twice);
-    if (n_none) fprintf(stderr, "evaluate: %s: line %lu: the reference '%s' is none of the choices; %lu of %lu rows are wrong by that\n",
-                        t->path, (unsigned long)rows[none]->line, rows[none]->cell[1], (unsigned long)n_none, (unsigned long)n);
+    if (n_twice)
+        fprintf(stderr, "evaluate: %s: line %lu: column %d has a choice twice; so have %lu rows in all\n", t->path,
+                (unsigned long)rows[twice]->line, o->column, (unsigned long)n_twice);
+    if (n_none)
+        fprintf(stderr, "evaluate: %s: line %lu: the reference '%s' is none of the choices; %lu of %lu rows are wrong by that\n",
+                t->path, (unsigned long)rows[none]->line, rows[none]->cell[1], (unsigned long)n_none, (unsigned long)n);
 }
 
 /* A cell of a table: what would end it is written as \t and the like. */
@@ -552,17 +558,22 @@ static void print_totals(const totals *z, const tsv *t, size_t n, int choosing) 
     for (size_t i = 0; i < z->n_long && i < NAMED; i++)
         fprintf(stderr, "evaluate: %s: line %lu: %s\n", t->path, (unsigned long)z->line[i], z->why[i].msg);
     if (z->n_long)
-        fprintf(stderr, "evaluate: %lu row%s too long for the context (%s): %lu not in the perplexity, %lu without an answer, which is "
-                "wrong\n", (unsigned long)z->n_long, z->n_long > 1 ? "s are" : " is", args_name("-c"), (unsigned long)z->n_unscored,
-                (unsigned long)z->n_unanswered);
+        fprintf(stderr, "evaluate: %lu row%s too long for the context (%s): %lu not in the perplexity, %lu without an answer, "
+                "which is wrong\n", (unsigned long)z->n_long, z->n_long > 1 ? "s are" : " is", args_name("-c"),
+                (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
     printf("rows         %8lu\n", (unsigned long)n);
-    if (z->n_long) printf("too long     %8lu    %lu not in the perplexity, %lu without an answer\n", (unsigned long)z->n_long,
-                          (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
-    if (z->n_token) printf("perplexity   %8.4f    %.4f nats/byte, %lu tokens, %lu bytes\n", exp(z->nats / (double)z->n_token),
-                           z->nats / (double)z->n_byte, (unsigned long)z->n_token, (unsigned long)z->n_byte);
-    if (choosing) printf("accuracy     %8.4f %%  %lu of %lu\n", 100 * (double)z->n_right / (double)n, (unsigned long)z->n_right, (unsigned long)n);
-    if (z->all.n) print_scores(&z->all);
-    if (z->all.n) printf("cut          %8.4f %%  of the answers, by %s or the context\n", 100 * (double)z->n_cut / (double)n, args_name("-n"));
+    if (z->n_long)
+        printf("too long     %8lu    %lu not in the perplexity, %lu without an answer\n", (unsigned long)z->n_long,
+               (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
+    if (z->n_token)
+        printf("perplexity   %8.4f    %.4f nats/byte, %lu tokens, %lu bytes\n", exp(z->nats / (double)z->n_token),
+               z->nats / (double)z->n_byte, (unsigned long)z->n_token, (unsigned long)z->n_byte);
+    if (choosing)
+        printf("accuracy     %8.4f %%  %lu of %lu\n", 100 * (double)z->n_right / (double)n, (unsigned long)z->n_right,
+               (unsigned long)n);
+    if (!z->all.n) return;
+    print_scores(&z->all);
+    printf("cut          %8.4f %%  of the answers, by %s or the context\n", 100 * (double)z->n_cut / (double)n, args_name("-n"));
 }
 
 static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *const *rows, size_t n) {
@@ -653,7 +664,8 @@ static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *cons
     }
     args_progress_end(&progress);
     if (z.n_unanswered == n || (z.n_unscored == n && !choosing && !o->max_tokens))
-        args_die("%s: no row fits the context (%s): line %lu: %s", t->path, args_name("-c"), (unsigned long)z.line[0], z.why[0].msg);
+        args_die("%s: no row fits the context (%s): line %lu: %s", t->path, args_name("-c"), (unsigned long)z.line[0],
+                 z.why[0].msg);
     if (o->out && (failed = args_out_end(&out)) != 0) args_die("%s: cannot write: %s", o->out, strerror(failed));
     print_totals(&z, t, n, choosing);
     free((void *)choice), free(own), free(form.head);
@@ -666,7 +678,8 @@ int main(int argc, char **argv) {
         { "FILE",              ARG_ONCE,  &o.file,        "",     "" },
         ARGS_COMMON(o.c),
         ARGS_ADAPTER(o.c),
-        { "-f, --file",        ARG_ONCE,  &o.file,        "FILE", "prompts and references, as the argument without an option is; - is stdin" },
+        { "-f, --file",        ARG_ONCE,  &o.file,        "FILE",
+          "prompts and references, as the argument without an option is; - is stdin" },
         { "-e, --escape",      ARG_FLAG,  &o.escape,      "",     "\\n, \\t and the like in a cell are what they mean" },
         { "--template",        ARG_TEXT,  &o.form,        "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--chat",            ARG_FLAG,  &o.chat,        "",     "the prompt is a message, by the file's chat template" },
@@ -677,7 +690,8 @@ int main(int argc, char **argv) {
         { "--labels",          ARG_FLAG,  &o.labels,      "",     "the choices are all references that FILE has" },
         { "--per-byte",        ARG_FLAG,  &o.per_byte,    "",     "choose by the mean for each byte: length does not count" },
         { "-n, --predict, --n-predict", ARG_COUNT, &o.max_tokens, "N", "tokens of an answer at most (64); 0 = no answers" },
-        { "-r, --reverse-prompt, --stop", ARG_LIST,  &o.stop,        "TEXT", "ends an answer; may be repeated. Default: what the template has" },
+        { "-r, --reverse-prompt, --stop", ARG_LIST, &o.stop, "TEXT",
+          "ends an answer; may be repeated. Default: what the template has" },
         { "--held-out",        ARG_FLOAT, &o.held_out,    "X",    TSV_HELD_OUT_HELP },
         { "--limit",           ARG_COUNT, &o.limit,       "N",    TSV_LIMIT_HELP },
         { "--rows",            ARG_FLAG,  &o.rows,        "",     "first a line a row: line, exact match, F1, BLEU, ROUGE-L; or right, choice" },

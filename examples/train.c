@@ -3163,7 +3163,8 @@ int main(int argc, char **argv) {
                 (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads,
                 (unsigned)s.width, (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
         if (t.pair)
-            fprintf(stderr, "%u pair%s, %u held out%s; %u step%s\n", (unsigned)t.train.n_pair, t.train.n_pair == 1 ? "" : "s", (unsigned)t.valid.n_pair,
+            fprintf(stderr, "%u pair%s, %u held out%s; %u step%s\n", (unsigned)t.train.n_pair,
+                    t.train.n_pair == 1 ? "" : "s", (unsigned)t.valid.n_pair,
                     t.column ? " by column 3" : "", (unsigned)opt_size(&t, STEPS), opt_size(&t, STEPS) == 1 ? "" : "s");
         if (s.rank)
             fprintf(stderr, "an adapter of rank %u: %u parameters are trained\n", (unsigned)s.rank, (unsigned)t.m->n_train);

@@ -114,8 +114,8 @@ static inline int tsv_split(tsv *t, double share) {
     if (share < 0) {
         for (i = 0; i < t->n && tsv_part(t->row[i].cell[2]) >= 0; i++) {}
         if (i > 0 && i < t->n)
-            args_die("%s: line %lu: column 3: expected train, validate or test, as above it, got '%s'", t->path, (unsigned long)t->row[i].line,
-                     t->row[i].cell[2]);
+            args_die("%s: line %lu: column 3: expected train, validate or test, as above it, got '%s'", t->path,
+                     (unsigned long)t->row[i].line, t->row[i].cell[2]);
         if (i < t->n) return 0;
         for (i = 0; i < t->n; i++) t->row[i].part = tsv_part(t->row[i].cell[2]);
         return 1;
@@ -133,22 +133,26 @@ static inline int tsv_split(tsv *t, double share) {
 #define TSV_HELD_OUT_HELP "judge this share of the prompts, as train holds it out; 0 = all rows; default: see above"
 #define TSV_LIMIT_HELP "judge N rows at most, spread evenly; 0 = all (default)"
 
-/* Which rows a program judges, as their part: this share of the prompts (0: all rows) where it is not below 0; else those of
- * column 3; else what was held out when the model was tuned; else all, which is TSV_TRAIN. Ends the program if that is none. */
+/* Which rows a program judges, as their part: this share of the prompts (0: all rows) where it is not below 0; else those
+ * of column 3; else what was held out when the model was tuned; else all, which is TSV_TRAIN. Ends the program if that is
+ * none. */
 static inline int tsv_hold_out(tsv *t, const gpt_model *m, double share) {
     const int by_column = share < 0 && tsv_split(t, -1);
     const char *who = "--held-out";
     size_t n = 0;
     gpt_meta meta;
-    if (share < 0 && !by_column && !gpt_model_meta(m, "train.held_out", 0, &meta) && meta.number > 0 && meta.number <= 1)
+    if (share < 0 && !by_column && !gpt_model_meta(m, "train.held_out", 0, &meta) && meta.number > 0 &&
+        meta.number <= 1)
         share = meta.number, who = "the model's train.held_out";
     if (!by_column && share <= 0) return TSV_TRAIN;
     if (!by_column) tsv_split(t, share);
     for (size_t i = 0; i < t->n; i++) n += t->row[i].part == TSV_HELD_OUT;
     if (!n && by_column)
-        args_die("%s: column 3 says validate in no row: --held-out 0.1 judges a tenth of the prompts, --held-out 0 all rows", t->path);
-    if (!n) args_die("%s: no row is left to judge: %s, %g, of %lu rows is none; --held-out 0 judges all", t->path, who, share,
-                     (unsigned long)t->n);
+        args_die("%s: column 3 says validate in no row: --held-out 0.1 judges a tenth of the prompts, --held-out 0 all rows",
+                 t->path);
+    if (!n)
+        args_die("%s: no row is left to judge: %s, %g, of %lu rows is none; --held-out 0 judges all", t->path, who, share,
+                 (unsigned long)t->n);
     return TSV_HELD_OUT;
 }
 
