@@ -151,7 +151,7 @@ static void fit(asking *a, const args_common *c, const gpt_model *m, size_t n_ct
     n += (size_t)a->n_predict + QUESTION;
     room = n < n_ctx ? n_ctx - n : 0;
     part = room / (size_t)(a->n_passage ? a->n_passage : PASSAGES);
-    if (part < LEAST) part = room < LEAST ? room : LEAST;
+    if (part < LEAST) part = room < LEAST ? room : (size_t)LEAST;
     part = part > MARK + 8 ? part - MARK : 8;
     if (part > SIZE) part = SIZE;
     if (part > window) part = window;
