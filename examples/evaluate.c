@@ -497,9 +497,9 @@ static void check_choices(const options *o, const tsv *t, const tsv_row *const *
     size_t n_choice = 0, n_twice = 0, n_none = 0, twice = 0, none = 0, i, j, k;
     if (o->labels) {
         n_choice = list_choices(o, t, rows[0], &choice, &own);
-        if (n_choice > MOST_CHOICES)
-            args_die("--labels: %s has %lu different references, expected at most %d", t->path, (unsigned long)n_choice,
-                     (int)MOST_CHOICES);
+        if (n_choice < 2 || n_choice > MOST_CHOICES)
+            args_die("--labels: %s has %lu different reference%s, expected 2 to %d", t->path, (unsigned long)n_choice,
+                     n_choice > 1 ? "s" : "", (int)MOST_CHOICES);
     }
     for (i = 0; i < n && !o->labels; i++) {
         const size_t n_ref = references(rows[i], o->n_ref);
@@ -508,6 +508,7 @@ static void check_choices(const options *o, const tsv *t, const tsv_row *const *
             free((void *)choice), free(own);
             n_choice = list_choices(o, t, rows[i], &choice, &own);
             for (j = 0; j < n_choice; j++) for (k = 0; k < j && !same; k++) same = !strcmp(choice[j], choice[k]);
+            if (n_choice < 2 && !o->column) args_die("--choices: expected two or more, with | between, got '%s'", o->choices);
             if (same && !o->column) args_die("--choices: a choice comes twice in '%s'", o->choices);
         }
         for (j = 0; j < n_choice; j++) for (k = 0; k < n_ref && !is; k++) is = !strcmp(choice[j], rows[i]->cell[1 + k]);
@@ -716,7 +717,8 @@ int main(int argc, char **argv) {
     if ((o.choices != NULL) + o.labels + (o.column != 0) > 1) args_die("--choices, --choices-column and --labels exclude each other");
     if (o.chat && o.form) args_die("--template and --chat exclude each other");
     if (o.n_ref < 1 || o.n_ref >= TSV_COLUMNS) args_die("--references: expected 1 to %d, got %d", TSV_COLUMNS - 1, o.n_ref);
-    if (o.column > TSV_COLUMNS) args_die("--choices-column: expected 1 to %d, got %d", TSV_COLUMNS, o.column);
+    if (args_given("--choices-column") && (o.column < o.n_ref + 2 || o.column > TSV_COLUMNS))
+        args_die("--choices-column: expected %d to %d, behind the references, got %d", o.n_ref + 2, TSV_COLUMNS, o.column);
     if (o.held_out != -1) args_within("--held-out", o.held_out, 0, 1);
     args_only("--per-byte", choosing, "for --choices, --choices-column and --labels alone");
     args_only("-n", !choosing && !o.score, "nothing is written: the answers are choices, or there already");
@@ -726,8 +728,8 @@ int main(int argc, char **argv) {
         const args_file in[3] = { { o.file, "the table" }, { o.c.model, "the model" }, { o.c.adapter, "the adapter" } };
         args_check_out(args_name("-o"), o.out, in, 3);
     }
-    t = tsv_read(o.score ? o.score : o.file, o.column > 2 ? (size_t)o.column : 2,
-                 o.score ? "a hypothesis and a reference" : o.column > 2 ? "a prompt, a reference and, further on, choices" : "a prompt and a reference", o.escape);
+    t = tsv_read(o.score ? o.score : o.file, o.column ? (size_t)o.column : 2,
+                 o.score ? "a hypothesis and a reference" : o.column ? "a prompt, a reference and, further on, choices" : "a prompt and a reference", o.escape);
     signal(SIGINT, args_on_interrupt);
     if (!o.score) {
         m = args_load(&o.c, ARGS_WRITER);

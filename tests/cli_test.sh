@@ -115,7 +115,8 @@ fails "evaluate, a model to score" "^evaluate: --score takes neither a model" ev
 fails "evaluate, two kinds of choices" "^evaluate: --choices, --choices-column and --labels exclude" evaluate -m x -f "$tmp/line" --labels --choices "a|b"
 fails "evaluate, a chat with a template" "^evaluate: --template and --chat exclude" evaluate -m x -f "$tmp/line" --chat --template "{prompt}{answer}"
 fails "evaluate, no reference" "^evaluate: --references: expected 1 to 15, got 0" evaluate -m x -f "$tmp/line" --references 0
-fails "evaluate, a column too far" "^evaluate: --choices-column: expected 1 to 16, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
+fails "evaluate, a column too far" "^evaluate: --choices-column: expected 3 to 16, behind the references, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
+fails "evaluate, choices among the references" "^evaluate: --choices-column: expected 4 to 16, .* got 3" evaluate -m x -f "$tmp/line" --choices-column 3 --references 2
 fails "evaluate, a share of 2" "^evaluate: --held-out: expected 0 to 1, got 2" evaluate -m x -f "$tmp/line" --held-out 2
 fails "evaluate, a share of what is scored" "^evaluate: --score takes neither .* judges all rows" evaluate --score "$tmp/line" --held-out 0.5
 fails "evaluate, tokens of a choice" "^evaluate: -n: nothing is written: the answers are choices" evaluate -m x -f "$tmp/line" --labels -n 3
@@ -853,7 +854,8 @@ run   evaluate -m "$model" -f "$tmp/some" --template '{prompt} {answer}' --choic
 like  "evaluate, choices: a row too long is wrong" '^1	0	$' "$out"
 like  "evaluate, choices: a reference that is none of them" "^evaluate: $tmp/some: line 2: the reference 'there was .*' is none of the choices; 2 of 5 rows are wrong by that" "$err"
 awk 'BEGIN { for (i = 0; i < 257; i++) print "a\tb" i }' >"$tmp/labels"
-fails "evaluate, too many labels" "^evaluate: --labels: $tmp/labels has 257 different references, expected at most 256" evaluate -m "$model" "$tmp/labels" --labels
+fails "evaluate, one choice" "^evaluate: --choices: expected two or more, .* got 'sat.'" evaluate -m "$model" "$tmp/pairs" --choices sat.
+fails "evaluate, too many labels" "^evaluate: --labels: $tmp/labels has 257 different references, expected 2 to 256" evaluate -m "$model" "$tmp/labels" --labels
 fails "evaluate, choices too long" "^evaluate: $tmp/pairs: no row fits the context \(-c\): line 1: 3 choices of" evaluate -m "$model" "$tmp/pairs" --labels -c 30
 fails "evaluate, a choice twice" "^evaluate: --choices: a choice comes twice in 'sat.|a|sat.'" evaluate -m "$model" -f "$tmp/pairs" --choices 'sat.|a|sat.'
 awk '{ print $0 "\tsat.|sat.|went to the park." }' "$tmp/pairs" >"$tmp/columns"
