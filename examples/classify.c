@@ -138,9 +138,11 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
     ids = args_tokenize(m, ahead->p, ahead->n, GPT_TOKENIZE_BOS, &n);
     gpt_model_info_get(m, &info);
     if (!params.n_ctx) params.n_ctx = info.n_ctx;
-    if (n >= params.n_ctx)
+    if (n >= params.n_ctx) {
+        free(ids);
         args_die("instruction and examples have %lu tokens, the context is %lu: fewer %s, or another %s",
                  (unsigned long)n, (unsigned long)params.n_ctx, args_name("--shots"), args_name("-c"));
+    }
     params.n_ctx = (uint32_t)n;
     if (gpt_session_new(&s, m, &params, &err) || gpt_eval(s, ids, n, &err) || gpt_session_freeze(s, &err)) {
         if (args_stopped) args_interrupted("reading the examples", "");
