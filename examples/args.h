@@ -58,7 +58,7 @@ static inline int args_print(const char *text, size_t n) {
 
 /* ---- Options: one row each, the last row all zero ------------------------------------------------------------------- */
 
-typedef enum { ARG_FLAG, ARG_COUNT, ARG_INT, ARG_FLOAT, ARG_TEXT, ARG_LIST } arg_kind;
+typedef enum { ARG_FLAG, ARG_COUNT, ARG_INT, ARG_FLOAT, ARG_TEXT, ARG_ONCE, ARG_LIST } arg_kind;
 enum { ARG_LIST_MAX = 16 };
 
 typedef struct { const char *item[ARG_LIST_MAX]; size_t n; } arg_list;
@@ -66,14 +66,19 @@ typedef struct { const char *item[ARG_LIST_MAX]; size_t n; } arg_list;
 typedef struct {
     const char *names;          /* "-m, --model", in any number; one that does not begin with - is an argument of no option */
     arg_kind    kind;
-    void       *value;          /* int, int (0 or more), long long, double, const char *, arg_list        */
+    void       *value;          /* int, int (0 or more), long long, double, const char * (twice), arg_list */
     const char *what, *help;    /* the value's name and a line for --help                                 */
 } arg;
 
 static inline void args_value(const arg *a, const char *opt, const char *text) {
     char *end = NULL;
     errno = 0;
-    if (a->kind == ARG_TEXT) { *(const char **)a->value = text; return; }
+    if (a->kind == ARG_TEXT || a->kind == ARG_ONCE) {
+        const char **value = (const char **)a->value;
+        if (a->kind == ARG_ONCE && *value) args_die("%s: expected one at most, got '%s' and '%s'", opt, *value, text);
+        *value = text;
+        return;
+    }
     if (a->kind == ARG_LIST) {
         arg_list *list = (arg_list *)a->value;
         if (list->n == ARG_LIST_MAX) args_die("%s: at most %d of them", opt, (int)ARG_LIST_MAX);
@@ -82,14 +87,15 @@ static inline void args_value(const arg *a, const char *opt, const char *text) {
     }
     if (a->kind == ARG_FLOAT) {
         double v = strtod(text, &end);
-        if (end == text || *end || !(v > -1e30 && v < 1e30)) args_die("%s: expected a number, got '%s'", opt, text);
+        if (end == text || *end || v != v) args_die("%s: expected a number, got '%s'", opt, text);
+        if (!(v > -1e30 && v < 1e30)) args_die("%s: expected a number between -1e30 and 1e30, got '%s'", opt, text);
         *(double *)a->value = v;
     } else {
-        long long v = strtoll(text, &end, 10);
-        if (end == text || *end || errno) args_die("%s: expected a whole number, got '%s'", opt, text);
-        if (a->kind == ARG_INT) { *(long long *)a->value = v; return; }
-        if (v < 0 || v > INT_MAX) args_die("%s: expected 0 to %d, got '%s'", opt, INT_MAX, text);
-        *(int *)a->value = (int)v;
+        const long long low = a->kind == ARG_INT ? LLONG_MIN : 0, high = a->kind == ARG_INT ? LLONG_MAX : INT_MAX;
+        const long long v = strtoll(text, &end, 10);
+        if (end == text || *end) args_die("%s: expected a whole number, got '%s'", opt, text);
+        if (errno || v < low || v > high) args_die("%s: expected %lld to %lld, got '%s'", opt, low, high, text);
+        if (a->kind == ARG_INT) *(long long *)a->value = v; else *(int *)a->value = (int)v;
     }
 }
 
@@ -122,16 +128,23 @@ static inline const arg *args_find(const arg *table, const char *name) {
 }
 
 /* Errors call an option what the command line called it: args_name("-r") may be "--stop". */
-static struct { const char *names, *typed; } args_typed[64];
+static struct { const char *names, *typed; const void *value; } args_typed[64];
 static int args_n_typed;
-static inline const char *args_name(const char *name) {
+static inline const char *args_given(const char *name) {       /* NULL: the command line does not have it */
     for (int i = args_n_typed; i-- > 0; ) {
         if (args_has(args_typed[i].names, name)) return args_typed[i].typed;
     }
-    return name;
+    return NULL;
+}
+static inline const char *args_name(const char *name) { return args_given(name) ? args_given(name) : name; }
+
+/* An option that would do nothing, as what it is about is not wanted, ends the program. */
+static inline void args_only(const char *name, int useful, const char *why) {
+    if (!useful && args_given(name)) args_die("%s: %s", args_name(name), why);
 }
 
-/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first. */
+/* An unknown option: with the known one, if any, that begins like it for --xyz at least, and one that ends there first; or
+ * that ends in all of it, as --chat-template in --template. */
 static inline void args_unknown(const arg *table, const char *opt) {
     const char *best = NULL;
     char name[64];
@@ -142,10 +155,12 @@ static inline void args_unknown(const arg *table, const char *opt) {
     for (; table->names; table++) {
         const char *p = table->names;
         do {
-            size_t n = 0, alike;
+            size_t n = 0, alike, n_name;
             p += strspn(p, ", ");
             while (p[n] && p[n] != ',' && p[n] == opt[n]) n++;
             alike = 2 * n + (!p[n] || p[n] == ',');
+            n_name = strcspn(p, ",");
+            if (n_name > n_opt && n_opt > 4 && !strncmp(p + n_name - n_opt + 1, opt + 1, n_opt - 1)) alike = 2 * n_opt;
             if (alike > most) most = alike, best = p;
         } while ((p = strchr(p, ',')) != NULL);
     }
@@ -183,11 +198,13 @@ static inline void args_parse(int argc, char **argv, const char *program, const 
         if (!a) args_die("unexpected argument '%s': options begin with -, a text of several words needs quotes", opt);
         if (*a->names == '-' && args_n_typed < 64) {
             args_typed[args_n_typed].names = a->names;
+            args_typed[args_n_typed].value = a->value;
             args_typed[args_n_typed++].typed = opt;
         }
         if (a->kind == ARG_FLAG) { *(int *)a->value = 1; continue; }
         if (*a->names != '-') {
-            if (a->kind == ARG_TEXT && *(const char **)a->value) args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
+            if ((a->kind == ARG_TEXT || a->kind == ARG_ONCE) && *(const char **)a->value)
+                args_die("unexpected argument '%s', after '%s'", opt, *(const char **)a->value);
             args_value(a, opt, opt);
             continue;
         }
@@ -221,6 +238,9 @@ static inline char *args_unescape(const char *text) {
 typedef struct {
     const char *model, *kernels, *kv, *values, *pre;
     int         threads, context, batch, mapped, verbose, openmp, beyond;
+    const char  *adapter;       /* as the command line has it; then what args_load makes of it */
+    gpt_adapter *lora;
+    float        scale;
 } args_common;
 
 #define ARGS_MODEL(c) \
@@ -237,6 +257,10 @@ typedef struct {
     { "--kernels",        ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
     { "--mapped",         ARG_FLAG,  &(c).mapped,  "",     "use the weights where they lie: starts at once, runs slower" }, \
     { "-v, --verbose",    ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
+
+#define ARGS_ADAPTER(c) \
+    { "--adapter, --lora", ARG_ONCE, &(c).adapter, "FILE", \
+      "a LoRA adapter beside the model; FILE:0.5: at half its scale, FILE:0: without it" }
 
 static inline int args_chatty(const args_common *c) { return c->verbose || isatty(2); }
 
@@ -342,18 +366,49 @@ static inline FILE *args_open(const char *path, const char *what) {
     return f;
 }
 
-static inline gpt_model *args_load(const args_common *c, int header_only) {
+/* The adapter of "FILE", or "FILE:SCALE" where no file has all of that as its name. */
+static inline void args_load_adapter(args_common *c, const gpt_model *m) {
+    const char *option = args_name("--adapter"), *colon = strrchr(c->adapter, ':');
+    char name[1024], *end = NULL;
+    gpt_error err;
+    int kind;
+    if (strlen(c->adapter) >= sizeof name) args_die("%s: a name of more than %d bytes", option, (int)sizeof name - 1);
+    kind = args_kind(strcpy(name, c->adapter));
+    c->scale = 1;
+    if (!kind && colon) {
+        const double scale = strtod(colon + 1, &end);
+        const int number = colon[1] && !*end;
+        name[colon - c->adapter] = 0;
+        kind = args_kind(name);
+        if (kind && !(number && scale > -1e30 && scale < 1e30))
+            args_die("%s %s: expected a number as the scale, behind the colon, got '%s'", option, c->adapter,
+                     colon + 1);
+        if (!kind && !number) name[colon - c->adapter] = ':';
+        else c->scale = (float)scale;
+    }
+    if (!*name) args_die("%s: the name of the file is empty", option);
+    if (!kind) args_die("%s %s: there is no such file", option, name);
+    if (kind == 'd') args_die("%s %s: a folder, expected a GGUF file", option, name);
+    if (gpt_adapter_load(&c->lora, m, name, &err)) args_die("%s %s", option, err.msg);     /* begins with the name */
+}
+
+/* What a program needs of its model: that it writes texts, its header alone, or nothing. */
+typedef enum { ARGS_WRITER, ARGS_HEADER, ARGS_ANY } args_use;
+
+/* The model, and the adapter if one is asked for: args_unload frees both. */
+static inline gpt_model *args_load(args_common *c, args_use use) {
     gpt_model_params params;
+    gpt_model_info info;
     gpt_model *m = NULL;
     gpt_error err;
     args_progress p = args_progress_begin(c);
     if (!c->model) args_die("no model: -m FILE names one");
     fclose(args_open(c->model, "a GGUF file"));
     memset(&params, 0, sizeof params);
-    if (!header_only) params.parallel = args_parallel(c);
+    if (use != ARGS_HEADER) params.parallel = args_parallel(c);
     params.n_threads = c->openmp ? c->threads : 1;
     params.mapped = c->mapped;
-    params.header_only = header_only;
+    params.header_only = use == ARGS_HEADER;
     params.kernels = c->kernels;
     params.pretokenizer = c->pre;
     params.progress = args_on_load;
@@ -362,29 +417,18 @@ static inline gpt_model *args_load(const args_common *c, int header_only) {
     args_progress_end(&p);
     if (!m && args_stopped) args_interrupted("loading ", c->model);
     if (!m) args_die("%s", err.msg);
+    gpt_model_info_get(m, &info);
+    if (use == ARGS_WRITER && info.encoder)
+        args_die("%s: %s makes vectors of texts and writes none: it is for embed, and for ask's --embedding-model; "
+                 "expected a model that writes", c->model, info.architecture);
+    if (c->adapter) args_load_adapter(c, m);
     return m;
 }
-
-/* The adapter of "FILE" or "FILE:SCALE" for the session's parameters, to be freed after the session; NULL: none is asked for. */
-static inline gpt_adapter *args_adapter(const gpt_model *m, const char *text, gpt_session_params *session) {
-    char *name, *colon, *end;
-    gpt_adapter *a = NULL;
-    gpt_error err;
-    double scale = 1;
-    if (!text) return NULL;
-    name = strcpy((char *)args_need(malloc(strlen(text) + 1)), text);
-    colon = strrchr(name, ':');
-    if (colon && colon[1]) {
-        const double x = strtod(colon + 1, &end);
-        if (!*end) { scale = x; *colon = 0; }
-    }
-    fclose(args_open(name, "a GGUF file"));
-    if (gpt_adapter_load(&a, m, name, &err)) args_die("%s", err.msg);
-    free(name);
-    if (scale != 0) { session->adapter = a; session->adapter_scale = (float)scale; }
-    return a;
+static inline void args_unload(args_common *c, gpt_model *m) {
+    gpt_adapter_free(c->lora);
+    c->lora = NULL;
+    gpt_model_free(m);
 }
-#define ARGS_ADAPTER(text) { "--adapter, --lora", ARG_TEXT, &(text), "FILE", "a LoRA adapter beside the model; FILE:0.5 at half its scale" }
 
 static inline gpt_session_params args_session(const args_common *c) {
     gpt_session_params params;
@@ -395,6 +439,7 @@ static inline gpt_session_params args_session(const args_common *c) {
     params.n_threads = c->openmp ? c->threads : 1;
     params.hooks.poll = args_poll;
     params.beyond_training = c->beyond;
+    if (c->lora && c->scale != 0) params.adapter = c->lora, params.adapter_scale = c->scale;  /* the library's 0 is 1 */
     const char *kv = c->kv ? c->kv : c->values ? c->values : "f16";
     if (c->values && strcmp(c->values, kv))
         args_die("%s: expected %s, the type of the keys, got '%s'", args_name("-ctv"), kv, c->values);
@@ -404,6 +449,21 @@ static inline gpt_session_params args_session(const args_common *c) {
     else if (!strcmp(kv, "q4_0")) params.kv = GPT_KV_Q4_0;
     else args_die("%s: expected f16, f32, q8_0 or q4_0, got '%s'", args_name(c->kv ? "--kv" : "-ctv"), kv);
     return params;
+}
+
+/* A work space for many sessions, and what each is made with in it. */
+static inline gpt_work *args_work(const args_common *c, const gpt_model *m, gpt_session_params *session) {
+    gpt_work_params params;
+    gpt_work *w;
+    gpt_error err;
+    *session = args_session(c);
+    memset(&params, 0, sizeof params);
+    params.n_batch = session->n_batch, params.n_threads = session->n_threads, params.hooks = session->hooks;
+    params.n_rank = gpt_adapter_rank(session->adapter);
+    if (gpt_work_new(&w, m, &params, &err)) args_die("%s", err.msg);
+    session->work = w, session->n_batch = 0, session->n_threads = 0;
+    memset(&session->hooks, 0, sizeof session->hooks);
+    return w;
 }
 
 /* ---- The options of every program that writes text ------------------------------------------------------------------- */
@@ -524,17 +584,41 @@ static inline char *args_read(const char *path, size_t *n) {
     return text;
 }
 
-/* A file that takes the place of another when it is whole: written as PATH.part, then renamed. What fails leaves the old
- * one. */
+/* A file that takes the place of another when it is whole: written as PATH.part, then renamed; where PATH is a link, all
+ * this where it leads. What fails, the program too, leaves the old one and no part. */
 typedef struct { FILE *f; int error; char path[1024], part[1032]; } args_out;
 
+static args_out *args_writing;                  /* what is under way */
+static inline void args_out_drop(args_out *o) {
+    if (o->f) { fclose(o->f); remove(o->part); }
+    o->f = NULL;
+    if (args_writing == o) args_writing = NULL;
+}
+static inline void args_end_writing(void) { if (args_writing) args_out_drop(args_writing); }
+
 static inline void args_out_begin(args_out *o, const char *path) {
+    static int at_exit;
     memset(o, 0, sizeof *o);
     if (strlen(path) >= sizeof o->path) { o->error = ENAMETOOLONG; return; }
     strcpy(o->path, path);
-    snprintf(o->part, sizeof o->part, "%s.part", path);
+#ifndef _WIN32
+    for (int links = 0; links < 40; links++) {
+        char to[sizeof o->path];
+        const char *slash = strrchr(o->path, '/');
+        const ssize_t n = readlink(o->path, to, sizeof to - 1);
+        const size_t folder = n > 0 && *to != '/' && slash ? (size_t)(slash - o->path) + 1 : 0;
+        if (n <= 0) break;                      /* no link */
+        if (folder + (size_t)n >= sizeof o->path) { o->error = ENAMETOOLONG; return; }
+        to[n] = 0;
+        strcpy(o->path + folder, to);
+    }
+#endif
+    snprintf(o->part, sizeof o->part, "%s.part", o->path);
     o->f = fopen(o->part, "wb");
-    if (!o->f) o->error = errno;
+    if (!o->f) { o->error = errno; return; }
+    args_writing = o;
+    if (!at_exit) atexit(args_end_writing);
+    at_exit = 1;
 }
 static inline void args_out_put(args_out *o, const void *data, size_t n) {
     if (!o->error && fwrite(data, 1, n, o->f) != n) o->error = errno ? errno : EIO;
@@ -543,6 +627,8 @@ static inline void args_out_put(args_out *o, const void *data, size_t n) {
 static inline int args_out_end(args_out *o) {
     if (!o->f) return o->error;
     if (fclose(o->f) && !o->error) o->error = errno;
+    o->f = NULL;
+    if (args_writing == o) args_writing = NULL;
 #ifdef _WIN32
     if (!o->error && !MoveFileExA(o->part, o->path, MOVEFILE_REPLACE_EXISTING)) o->error = EACCES;
 #else
@@ -565,8 +651,7 @@ static inline void args_check_out(const char *option, const char *out, const arg
         if (other[i].path && args_same(out, other[i].path)) args_die("%s %s: that is %s", option, out, other[i].what);
     args_out_begin(&probe, out);
     if (probe.error) args_die("%s %s: cannot write: %s", option, out, strerror(probe.error));
-    fclose(probe.f);
-    remove(probe.part);
+    args_out_drop(&probe);
 }
 
 /* The text that -p or -f or stdin gives: -p TEXT, -p - and neither mean stdin for the last two; escape is about -p TEXT. The

@@ -9,11 +9,12 @@
 #include "line.h"
 
 static const char about[] =
-    "usage: ask -m MODEL [-e EMBEDDING_MODEL] -f FILE [-p QUESTION]\n\n"
+    "usage: ask -m MODEL [--embedding-model FILE] -f FILE [-p QUESTION]\n\n"
     "Cuts FILE into passages at the ends of its paragraphs or lines, finds those nearest to QUESTION by the vectors of\n"
-    "EMBEDDING_MODEL, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one. Below the\n"
-    "answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the question, and whether\n"
-    "the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle. Without -p: a question a line, from stdin.\n"
+    "the embedding model, or of MODEL itself, and has MODEL answer from them, through its chat template if it has one.\n"
+    "Below the answer, a line for each passage that was given: its number, its lines in FILE, its cosine with the\n"
+    "question, and whether the answer cites it, as [1]. The answer is the likeliest text, up to where it goes in a circle.\n"
+    "Without -p: a question a line, from stdin.\n"
     "What a small model answers is often wrong. The lines tell.";
 
 static const char instruction[] =
@@ -122,48 +123,77 @@ static int print(void *user, const char *text, size_t n) {
 }
 static int ignore(void *user, const char *text, size_t n) { (void)user; (void)text; (void)n; return 0; }
 
-typedef struct { int n_passage, n_predict, show; const char *family; } asking;
+typedef struct { int n_passage, n_predict, size, show, plain; gpt_chat_params chat; } asking;
 
-static void answer(const args_common *c, gpt_session *s, const gpt_model *m, const passages *list, const embed_hit *hit,
-                   const asking *a, const char *question) {
+/* What the model is asked, for the caller to free; *n: its tokens. */
+static char *ask(const gpt_model *m, const asking *a, gpt_message messages[2], const passages *list, const embed_hit *hit,
+                 size_t n_passage, const char *question, size_t *n) {
+    gpt_error err;
+    char *content = compose(list, hit, n_passage, question, a->plain);
+    messages[0].role = "system", messages[0].content = instruction, messages[0].json = NULL;
+    messages[1].role = "user", messages[1].content = content, messages[1].json = NULL;
+    if (a->plain ? gpt_tokenize(m, content, strlen(content), GPT_TOKENIZE_BOS, NULL, 0, n, &err)
+                 : gpt_chat_tokenize(m, messages, 2, &a->chat, NULL, 0, n, &err)) args_die("%s", err.msg);
+    return content;
+}
+
+/* What is not given fits the context: an answer takes a quarter of it at most; the passages share what is left by the
+ * instruction and a question of 24 tokens, so that one of them fits at least. */
+static void fit(asking *a, const args_common *c, const gpt_model *m, size_t n_ctx, size_t window) {
+    enum { PREDICT = 160, PASSAGES = 3, SIZE = 160, QUESTION = 24, LEAST = 32, MARK = 6 };
+    gpt_message messages[2];
+    size_t n, room, part;
+    free(ask(m, a, messages, NULL, NULL, 0, "", &n));
+    if (a->n_predict && (size_t)a->n_predict + n >= n_ctx)
+        args_die("%s: the answer may take %d tokens, the context has %lu, of which the instruction takes %lu",
+                 args_name("-n"), a->n_predict, (unsigned long)n_ctx, (unsigned long)n);
+    if (!a->n_predict) a->n_predict = n_ctx / 4 < PREDICT ? (int)(n_ctx / 4) : (int)PREDICT;
+    n += (size_t)a->n_predict + QUESTION;
+    room = n < n_ctx ? n_ctx - n : 0;
+    part = room / (size_t)(a->n_passage ? a->n_passage : PASSAGES);
+    if (part < LEAST) part = room < LEAST ? room : (size_t)LEAST;
+    part = part > MARK + 8 ? part - MARK : 8;
+    if (part > SIZE) part = SIZE;
+    if (part > window) part = window;
+    if (!a->size) a->size = (int)part;
+    if (!a->n_passage) a->n_passage = PASSAGES;
+    if (args_chatty(c))
+        fprintf(stderr, "ask: a context of %lu tokens: answers of at most %d, passages of at most %d\n",
+                (unsigned long)n_ctx, a->n_predict, a->size);
+}
+
+/* 0: the question is too long. */
+static int answer(const args_common *c, gpt_session *s, const gpt_model *m, const passages *list, const embed_hit *hit,
+                  const asking *a, const char *question) {
     static const char *const stop[] = { "\n" };
-    gpt_message messages[2] = { { "system", instruction, NULL }, { "user", "", NULL } };
+    gpt_message messages[2];
     gpt_generate_params params;
-    gpt_chat_params chat;
     gpt_session_info info;
-    gpt_model_info model;
     gpt_error err;
     gpt_result r = GPT_OK;
     buffer said = { NULL, 0, 0 };
     char *content, mark[32];
-    size_t k = (size_t)a->n_passage, n = 0, i;
-    int plain;
-    memset(&chat, 0, sizeof chat);
+    size_t k = (size_t)a->n_passage < list->n ? (size_t)a->n_passage : list->n, n = 0, i;
     memset(&params, 0, sizeof params);
-    gpt_model_info_get(m, &model);
     gpt_session_info_get(s, &info);
-    chat.family = a->family;
-    plain = !chat.family && !*model.chat_template;
-    if (k > list->n) k = list->n;
     for (;; k--) {                              /* as many passages as leave room for the answer */
-        content = compose(list, hit, k, question, plain);
-        messages[1].content = content;
-        r = plain ? gpt_tokenize(m, content, strlen(content), GPT_TOKENIZE_BOS, NULL, 0, &n, &err)
-                  : gpt_chat_tokenize(m, messages, 2, &chat, NULL, 0, &n, &err);
-        if (r) args_die("%s", err.msg);
+        content = ask(m, a, messages, list, hit, k, question, &n);
         if (n + (size_t)a->n_predict <= info.n_ctx) break;
         free(content);
-        if (!k) args_die("%s: the question takes %lu tokens, the answer %d, and the context has %lu", args_name("-c"),
-                         (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx);
+        if (k > 1) continue;
+        fprintf(stderr, "ask: question and nearest passage take %lu tokens, the answer %d, and the context has %lu: a shorter "
+                "question, or other %s, %s or %s\n", (unsigned long)n, a->n_predict, (unsigned long)info.n_ctx,
+                args_name("--passage-size"), args_name("-n"), args_name("-c"));
+        return 0;
     }
     params.max_tokens = (size_t)a->n_predict;
     params.n_draft = 16;                        /* what stands in the passages comes again in answers */
     params.think = ignore;
-    if (plain) {
+    if (a->plain) {
         params.stop = stop, params.n_stop = 1;
         gpt_session_reset(s);
         r = gpt_generate(s, content, &params, print, &said, &err);
-    } else r = gpt_chat(s, messages, 2, &chat, &params, print, &said, &err);
+    } else r = gpt_chat(s, messages, 2, &a->chat, &params, print, &said, &err);
     if (args_stopped) args_interrupted("answering", "");
     if (r) args_die("%s", err.msg);
     puts("");
@@ -185,24 +215,28 @@ static void answer(const args_common *c, gpt_session *s, const gpt_model *m, con
         fprintf(stderr, "ask: %lu tokens read, %lu written\n", (unsigned long)info.n_prompt, (unsigned long)info.n_generated);
     free(said.text);
     free(content);
+    return 1;
 }
 
 int main(int argc, char **argv) {
     args_common c = { 0 }, finder;
     embed_options embed = { 0 };
-    asking a = { 3, 160, 0, NULL };
+    asking a = { 0 };
     const char *question = NULL, *file = NULL, *encoder = NULL;
-    int size = 0;
+    int failed = 0;
     const arg table[] = {
         ARGS_COMMON(c),
-        { "-e, --embedding-model", ARG_TEXT, &encoder, "FILE", "the embedding model; default: the model itself" },
+        ARGS_ADAPTER(c),
+        { "--embedding-model", ARG_TEXT, &encoder, "FILE", "the embedding model; default: the model itself" },
         { "-f, --file",      ARG_TEXT,  &file,        "FILE", "the text" },
         { "-p, --prompt",    ARG_TEXT,  &question,    "QUESTION", "the question; none: read from stdin, one a line" },
-        { "-n, --predict, --n-predict", ARG_COUNT, &a.n_predict, "N", "tokens of an answer at most (160)" },
-        { "-k, --passages",  ARG_COUNT, &a.n_passage, "K",    "passages that the model is given, if they fit (3)" },
-        { "--passage-size",  ARG_COUNT, &size,        "N",    "tokens of a passage at most; 0 = 160, or the window if it is less" },
+        { "-n, --predict, --n-predict", ARG_COUNT, &a.n_predict, "N",
+          "tokens of an answer at most; 0 = 160, or a quarter of the context" },
+        { "-k, --passages",  ARG_COUNT, &a.n_passage, "K",    "passages that the model is given, if they fit; 0 = 3" },
+        { "--passage-size",  ARG_COUNT, &a.size,      "N",
+          "tokens of a passage at most; 0 = 160, or what the context has room for" },
         { "--show",          ARG_FLAG,  &a.show,      "",     "print the passages too" },
-        { "--chat-template, --template", ARG_TEXT, &a.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template", ARG_TEXT,  &a.chat.family, "NAME", "chat template family; default: the file's template" },
         EMBED_OPTIONS(embed),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
@@ -210,6 +244,7 @@ int main(int argc, char **argv) {
     gpt_session *s;
     gpt_model *m, *e;
     gpt_model_info info;
+    gpt_session_info room;
     gpt_error err;
     passages list;
     const char **part;
@@ -220,17 +255,16 @@ int main(int argc, char **argv) {
     args_parse(argc, argv, "ask", table, about);
     if (!c.model) args_die("no model: -m FILE names one");
     if (!file) args_die("no text: -f FILE names one");
-    if (a.n_predict < 1) args_die("%s: expected 1 or more, got 0", args_name("-n"));
-    if (a.n_passage < 1) args_die("%s: expected 1 or more, got 0", args_name("-k"));
     if (question && embed_blank(question)) args_die("%s: the question is empty", args_name("-p"));
     if (!question && !strcmp(file, "-")) args_die("-f - needs -p: stdin cannot be both the text and the questions");
     line = embed_lines(file, &text, &n_line);
     signal(SIGINT, args_on_interrupt);
-    m = e = args_load(&c, 0);
+    m = e = args_load(&c, ARGS_WRITER);
     finder = c;
-    if (encoder) {                              /* -c, -b and --pre are the model's */
-        finder.model = encoder, finder.pre = NULL, finder.context = finder.batch = 0;
-        e = args_load(&finder, 0);
+    if (encoder) {                              /* -c, -b, --pre and --adapter are the model's */
+        finder.model = encoder, finder.pre = finder.adapter = NULL, finder.lora = NULL;
+        finder.context = finder.batch = 0;
+        e = args_load(&finder, ARGS_ANY);
     }
     session = args_session(&c);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
@@ -239,16 +273,21 @@ int main(int argc, char **argv) {
     n_prefix = (embed.passage ? count(e, embed.passage, strlen(embed.passage)) : 0) + 8;   /* and what stands around a text */
     if (window < n_prefix + 8)
         args_die("%s: a window of %lu tokens is too short", encoder ? encoder : c.model, (unsigned long)window);
-    if ((size_t)size > window - n_prefix)
+    if ((size_t)a.size > window - n_prefix)
         args_die("--passage-size: expected at most %lu, as the embedding model's window has", (unsigned long)(window - n_prefix));
-    if (!size) size = window - n_prefix < 160 ? (int)(window - n_prefix) : 160;
-    list = cut_passages(e, line, n_line, (size_t)size);
+    gpt_model_info_get(m, &info);
+    gpt_session_info_get(s, &room);
+    a.plain = !a.chat.family && !*info.chat_template;
+    fit(&a, &c, m, room.n_ctx, window - n_prefix);
+    list = cut_passages(e, line, n_line, (size_t)a.size);
     if (!list.n) args_die("%s: nothing but blank lines", file);
     part = (const char **)args_need(malloc(list.n * sizeof *part));
     for (i = 0; i < list.n; i++) part[i] = list.item[i].text;
     vectors = embed_texts(&finder, e, &embed, embed.passage, part, list.n, NULL);
     gpt_model_info_get(e, &info);
-    if (args_chatty(&c)) fprintf(stderr, "%lu passages of %lu lines\n", (unsigned long)list.n, (unsigned long)n_line);
+    if (args_chatty(&c))
+        fprintf(stderr, "ask: %lu line%s, %lu passage%s\n", (unsigned long)n_line, n_line > 1 ? "s" : "",
+                (unsigned long)list.n, list.n > 1 ? "s" : "");
 
     for (;;) {
         static float *q;                        /* static: still known when an error ends the program */
@@ -262,7 +301,7 @@ int main(int argc, char **argv) {
             signal(SIGINT, args_on_interrupt);
             q = embed_texts(&finder, e, &embed, embed.query, &asks, 1, NULL);
             hit = embed_rank(q, vectors, list.n, info.n_embd);
-            answer(&c, s, m, &list, hit, &a, asks);
+            failed |= !answer(&c, s, m, &list, hit, &a, asks);
             free(q), free(hit);
         }
         free(asked);
@@ -273,6 +312,6 @@ int main(int argc, char **argv) {
     free(list.item), free(part), free(vectors), free(line), free(text);
     gpt_session_free(s);
     if (e != m) gpt_model_free(e);
-    gpt_model_free(m);
-    return 0;
+    args_unload(&c, m);
+    return failed && (question || !isatty(0));      /* who asks at a terminal has read it */
 }

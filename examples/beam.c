@@ -30,7 +30,14 @@ static int better_way(const void *a, const void *b) {
     return x->token < y->token ? -1 : x->token > y->token;
 }
 
-typedef struct { const gpt_model *m; gpt_work *work; gpt_session *prompt; size_t n_prompt, most, width; double power; } search;
+typedef struct {
+    const gpt_model   *m;
+    gpt_work          *work;
+    gpt_session_params session;         /* of a beam */
+    gpt_session       *prompt;
+    size_t             n_prompt, most, width;
+    double             power;
+} search;
 
 /* What waits is computed. */
 static void compute(const search *a) {
@@ -42,47 +49,33 @@ static void compute(const search *a) {
 }
 
 static void start(search *a, const args_common *c, const char *text, size_t n_text) {
-    gpt_session_params session = args_session(c);
-    gpt_work_params work;
     gpt_model_info info;
     gpt_error err;
     size_t room;
     gpt_token *ids = args_tokenize(a->m, text, n_text, GPT_TOKENIZE_BOS, &a->n_prompt);
     gpt_model_info_get(a->m, &info);
+    if (!a->n_prompt && info.bos >= 0) ids[a->n_prompt++] = info.bos;
     if (!a->n_prompt) args_die("the prompt has no token, and the model begins its texts with none");
     room = c->context ? (size_t)c->context : c->beyond ? (size_t)-1 : info.n_ctx;
     if (a->n_prompt >= room) args_die("the prompt has %lu tokens, the context %lu", (unsigned long)a->n_prompt, (unsigned long)room);
     if (a->most > room - a->n_prompt) a->most = room - a->n_prompt;
-    memset(&work, 0, sizeof work);
-    work.n_batch = session.n_batch;
-    work.hooks = session.hooks;
-    work.n_threads = session.n_threads;
-    if (gpt_work_new(&a->work, a->m, &work, &err)) args_die("%s", err.msg);
-    session.work = a->work;
-    session.n_batch = 0;
-    session.n_threads = 0;
-    memset(&session.hooks, 0, sizeof session.hooks);
-    session.n_ctx = (uint32_t)a->n_prompt;
-    if (gpt_session_new(&a->prompt, a->m, &session, &err) || gpt_eval(a->prompt, ids, a->n_prompt, &err) ||
+    a->work = args_work(c, a->m, &a->session);
+    a->session.n_ctx = (uint32_t)a->n_prompt;
+    if (gpt_session_new(&a->prompt, a->m, &a->session, &err) || gpt_eval(a->prompt, ids, a->n_prompt, &err) ||
         gpt_session_freeze(a->prompt, &err)) {
         if (args_stopped) args_interrupted("reading the prompt", "");
         args_die("%s", err.msg);
     }
+    a->session.prefix = a->prompt;
+    a->session.n_ctx = (uint32_t)(a->n_prompt + a->most);
     free(ids);
 }
 
-static void make(search *a, beam *b, const args_common *c) {
-    gpt_session_params session = args_session(c);
+static void make(const search *a, beam *b) {
     gpt_error err;
-    session.work = a->work;
-    session.prefix = a->prompt;
-    session.n_batch = 0;
-    session.n_threads = 0;
-    memset(&session.hooks, 0, sizeof session.hooks);
-    session.n_ctx = (uint32_t)(a->n_prompt + a->most);
     memset(b, 0, sizeof *b);
     b->token = (gpt_token *)args_need(malloc(a->most * sizeof *b->token));
-    if (gpt_session_new(&b->s, a->m, &session, &err)) args_die("%s", err.msg);
+    if (gpt_session_new(&b->s, a->m, &a->session, &err)) args_die("%s", err.msg);
 }
 
 static void set(beam *b, const beam *from, gpt_token token, double logprob) {
@@ -115,7 +108,7 @@ static size_t run_beams(search *a, const args_common *c, beam *done) {
     size_t n_now = 0, n_done = 0, n_way, i, k, length;
     memset(&empty, 0, sizeof empty);
     gpt_model_info_get(a->m, &info);
-    for (i = 0; i < 2 * width; i++) make(a, &now[i], c);
+    for (i = 0; i < 2 * width; i++) make(a, &now[i]);
     for (length = 0; length < a->most; length++) {
         size_t n_next = 0;
         for (i = n_way = 0; i < (length ? n_now : 1); i++) {
@@ -163,13 +156,13 @@ static size_t run_beams(search *a, const args_common *c, beam *done) {
 }
 
 /* Texts drawn from seed, seed + 1, ..; then their probabilities, as the model has them: the filters do not count. */
-static size_t run_draws(search *a, const args_common *c, const gpt_generate_params *params, beam *done) {
+static size_t run_draws(search *a, const gpt_generate_params *params, beam *done) {
     float *logprob = (float *)args_need(malloc(a->width * a->most * sizeof *logprob));
     gpt_generate_params p = *params;
     gpt_error err;
     size_t i, k, n;
     for (i = 0; i < a->width; i++) {
-        make(a, &done[i], c);
+        make(a, &done[i]);
         if (gpt_begin(done[i].s, NULL, &p, NULL, NULL, &err)) args_die("%s", err.msg);
         p.sample.seed++;
     }
@@ -207,6 +200,7 @@ int main(int argc, char **argv) {
     double power = 1;
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-p, --prompt",   ARG_TEXT,  &text,  "TEXT", "the text to go on from; - or none: read from stdin" },
         { "-f, --file",     ARG_TEXT,  &file,  "FILE", "a file with it" },
         { "-w, --width",    ARG_COUNT, &width, "N",    "how many texts (4), at most 64" },
@@ -227,11 +221,17 @@ int main(int argc, char **argv) {
     if (width < 1 || width > MOST_WIDTH) args_die("%s: expected 1 to %d, got %d", args_name("-w"), (int)MOST_WIDTH, width);
     if (sampling.n_predict < 1 || sampling.n_predict > INT_MAX) args_die("%s: expected 1 or more, got %lld", args_name("-n"), sampling.n_predict);
     args_within("--length-power", power, 0, 10);
+    for (i = 0; !draw && i < (size_t)args_n_typed; i++) {
+        const char *value = (const char *)args_typed[i].value, *from = (const char *)&sampling;
+        const char *names = args_typed[i].names;
+        if (value < from || value >= from + sizeof sampling || args_has(names, "-n") || args_has(names, "-e")) continue;
+        args_die("%s: for --draw alone: a search takes the likeliest texts as they are", args_typed[i].typed);
+    }
     params = args_generation(&sampling);
     if (!c.model) args_die("no model: -m FILE names one");
     prompt = args_text(text, file, sampling.escape, &n_text);
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     memset(&a, 0, sizeof a);
     a.m = m;
     a.width = (size_t)width;
@@ -241,7 +241,7 @@ int main(int argc, char **argv) {
     params.max_tokens = a.most;
     done = (beam *)args_need(calloc(a.width + 1, sizeof *done));
     if (!draw) for (i = 0; i <= a.width; i++) done[i].token = (gpt_token *)args_need(malloc(a.most * sizeof(gpt_token)));
-    n = draw ? run_draws(&a, &c, &params, done) : run_beams(&a, &c, done);
+    n = draw ? run_draws(&a, &params, done) : run_beams(&a, &c, done);
     for (i = 0; i < n; i++) {
         const size_t shown = done[i].n - (done[i].n && gpt_token_is_end(m, done[i].token[done[i].n - 1]));
         const size_t size = gpt_detokenize(m, done[i].token, shown, 0, NULL, 0);
@@ -258,6 +258,6 @@ int main(int argc, char **argv) {
     free(prompt);
     gpt_session_free(a.prompt);
     gpt_work_free(a.work);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return 0;
 }

@@ -190,7 +190,7 @@ int main(int argc, char **argv) {
         gpt_session_free(s);
         gpt_model_free(m);
         s = NULL;
-        m = args_load(&c, 0);
+        m = args_load(&c, ARGS_WRITER);
         load[i] = 1e3 * (args_seconds() - begin);
         gpt_model_info_get(m, &model);
         if (!c.context && params.n_ctx > model.n_ctx) params.n_ctx = model.n_ctx;

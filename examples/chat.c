@@ -211,13 +211,13 @@ int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
     gpt_chat_params chat = { 0 };
-    const char *system = "", *first = NULL, *template_file = NULL, *lora = NULL;
+    const char *system = "", *first = NULL, *template_file = NULL;
     const arg table[] = {
         ARGS_COMMON(c),
-        ARGS_ADAPTER(lora),
+        ARGS_ADAPTER(c),
         { "-p, --prompt",    ARG_TEXT, &first,          "TEXT", "the first message" },
         { "-sys, --system-prompt, --system", ARG_TEXT, &system, "TEXT", "the system message" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME",
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME",
           "a known template (chatml, llama3, ...) or a Jinja text; default: the file's" },
         { "--chat-template-file", ARG_TEXT, &template_file, "FILE", "a Jinja template in a file" },
         { "--chat-template-kwargs", ARG_TEXT, &chat.variables, "JSON", "what the template finds, as {\"enable_thinking\": false}" },
@@ -230,7 +230,6 @@ int main(int argc, char **argv) {
     gpt_generate_params params;
     gpt_session_params session;
     gpt_model *m;
-    gpt_adapter *adapter;
     gpt_session *s;
     gpt_error err;
     gpt_message probe = { "user", "", NULL };
@@ -252,10 +251,9 @@ int main(int argc, char **argv) {
 
     signal(SIGINT, interrupted);
     line_begin();
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     if (gpt_chat_format(m, &probe, 1, &chat, NULL, 0, &n, &err)) no_template(&err, &chat);
     session = args_session(&c);
-    adapter = args_adapter(m, lora, &session);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     if (args_chatty(&c) && isatty(0)) {
         const char *which = chat.family ? chat.family : chat.jinja || (chat.user && chat.assistant) ? "your own" : "the file's";
@@ -278,7 +276,6 @@ int main(int argc, char **argv) {
     free(talk.item);
     free(jinja);
     gpt_session_free(s);
-    gpt_adapter_free(adapter);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return failed && !isatty(0);        /* who talks has read it; a script looks at the status */
 }

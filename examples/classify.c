@@ -19,9 +19,9 @@ static const char about[] =
     "FILE (- is stdin) has in each line a text, a tab and its label, in UTF-8. The model gets each text in the form of\n"
     "--template and chooses the likeliest of all labels in FILE. stdout has the accuracy; precision, recall and F1 of each\n"
     "label and their means; and the confusion matrix. A model that train has tuned on pairs brings its template along.\n\n"
-    "Judged are the rows that a column 3 calls \"validate\", if it says that or \"train\" in every row; else --held-out of\n"
-    "the texts, those that train holds out, or what a tuned model has held out; else all rows. The examples of --shots come\n"
-    "from the others; where all are judged, but these.";
+    "Judged are --held-out of the texts, those that train holds out; without it the rows that a column 3 calls\n"
+    "\"validate\", if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows.\n"
+    "The examples of --shots come from those for training; where all are judged, but these.";
 
 enum { MOST_LABELS = 100 };
 
@@ -138,8 +138,11 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
     ids = args_tokenize(m, ahead->p, ahead->n, GPT_TOKENIZE_BOS, &n);
     gpt_model_info_get(m, &info);
     if (!params.n_ctx) params.n_ctx = info.n_ctx;
-    if (n >= params.n_ctx)
-        args_die("instruction and examples have %lu tokens, the context is %lu", (unsigned long)n, (unsigned long)params.n_ctx);
+    if (n >= params.n_ctx) {
+        free(ids);
+        args_die("instruction and examples have %lu tokens, the context is %lu: fewer %s, or another %s",
+                 (unsigned long)n, (unsigned long)params.n_ctx, args_name("--shots"), args_name("-c"));
+    }
     params.n_ctx = (uint32_t)n;
     if (gpt_session_new(&s, m, &params, &err) || gpt_eval(s, ids, n, &err) || gpt_session_freeze(s, &err)) {
         if (args_stopped) args_interrupted("reading the examples", "");
@@ -152,6 +155,7 @@ static gpt_session *frozen(const gpt_model *m, const text *ahead, gpt_session_pa
 /* ---- The choice ------------------------------------------------------------------------------------------------------- */
 
 enum { NO_CHOICE = -1, TOO_LONG = -2 };
+static gpt_error too_long;      /* of the first text that is */
 
 typedef struct {                /* a session and the text that it works on; at: NO_CHOICE: none */
     gpt_session *s;
@@ -221,6 +225,7 @@ static void choose_all(const args_common *c, seat *seats, int n_seat, gpt_work *
                 r = gpt_choose_begin(p->s, prompt, set->answer, set->n, how, p->score, NULL, &err);
                 free(prompt);
                 if (r && r != GPT_E_CONTEXT) args_die("%s", err.msg);
+                if (r && !too_long.code) too_long = err;
                 if (r) choice[next++] = TOO_LONG, done++;
                 else p->at = (long)next++;
             }
@@ -261,8 +266,8 @@ static void print_report(const label_set *set, const size_t *confusion) {
         if (rows > most) most = rows, common = i;
         right += confusion[i * set->n + i], n += rows;
     }
-    printf("accuracy %.4f: %lu of %lu; always %s: %.4f\n\n", (double)right / (double)n, (unsigned long)right, (unsigned long)n,
-           set->of[common].name, (double)most / (double)n);
+    printf("accuracy %.4f: %lu of %lu; \"%s\" for every text: %.4f\n\n", (double)right / (double)n, (unsigned long)right,
+           (unsigned long)n, set->of[common].name, (double)most / (double)n);
     printf("%*s  %9s  %9s  %9s  %6s\n", width, "", "precision", "recall", "F1", "rows");
     for (size_t i = 0; i < set->n; i++) {
         const double hits = (double)confusion[i * set->n + i];
@@ -300,29 +305,20 @@ static void write_choices(const char *path, const tsv_row *const *row, const int
 
 /* ---- The command ------------------------------------------------------------------------------------------------------ */
 
-/* The rows that are judged, every k-th of them if there are more than limit (0: all); *n: how many. The caller frees the list. */
-static const tsv_row **rows_to_judge(const tsv *file, int part, int limit, size_t *n) {
-    const tsv_row **row = (const tsv_row **)args_need(malloc((file->n + 1) * sizeof *row));
-    size_t all = 0;
-    for (size_t i = 0; i < file->n; i++) if (file->row[i].part == part) row[all++] = &file->row[i];
-    *n = limit && (size_t)limit < all ? (size_t)limit : all;
-    for (size_t i = 0; i < *n; i++) row[i] = row[i * all / *n];
-    return row;
-}
-
 int main(int argc, char **argv) {
     args_common c = { 0 };
     const char *path = NULL, *valid = NULL, *form_text = NULL, *instruction = "", *between = "\\n\\n", *calibrate = NULL,
         *out = NULL;
     double share = -1;
-    const char *lora = NULL;
     int shots = 0, limit = 0, per_byte = 0, escape = 0, n_seat = 8;
     long long seed = 0;
     arg_list words = { { 0 }, 0 };
     const arg table[] = {
-        { "FILE",         ARG_TEXT,  &path,        "",     "" },
+        { "FILE",         ARG_ONCE,  &path,        "",     "" },
         ARGS_COMMON(c),
-        ARGS_ADAPTER(lora),
+        ARGS_ADAPTER(c),
+        { "-f, --file",   ARG_ONCE,  &path,        "FILE",
+          "the texts, as the argument without an option is; - is stdin" },
         { "--template",   ARG_TEXT,  &form_text,   "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--instruction", ARG_TEXT, &instruction, "TEXT", "ahead of all; {labels} in it are the labels: \"Say {labels}.\\n\"" },
         { "--word",       ARG_LIST,  &words,       "LABEL=WORD", "the word that the model gets for a label; may be repeated" },
@@ -331,9 +327,9 @@ int main(int argc, char **argv) {
         { "-s, --seed",   ARG_INT,   &seed,        "S",    "which examples (0)" },
         { "--calibrate",  ARG_TEXT,  &calibrate,   "TEXT", "choose what gains most over its score for TEXT, as \"N/A\"" },
         { "--per-byte",   ARG_FLAG,  &per_byte,    "",     "compare means over the bytes of the labels: length does not count" },
-        { "--held-out",   ARG_FLOAT, &share,       "X",    "share of the texts that is judged; 0 = all" TSV_SPLIT_HELP },
+        { "--held-out",   ARG_FLOAT, &share,       "X",    TSV_HELD_OUT_HELP },
         { "--valid",      ARG_TEXT,  &valid,       "FILE", "judge the rows of this file instead" },
-        { "-n, --limit",  ARG_COUNT, &limit,       "N",    "judge N rows at most, spread evenly; 0 = all (default)" },
+        { "--limit",      ARG_COUNT, &limit,       "N",    TSV_LIMIT_HELP },
         { "-e, --escape", ARG_FLAG,  &escape,      "",     "\\n, \\t and the like in a row are what they mean" },
         { "-o, --out",    ARG_TEXT,  &out,         "FILE", "text, label and choice of each judged row, tab-separated" },
         { "-np, --parallel", ARG_COUNT, &n_seat,   "N",    "texts computed together (8)" },
@@ -345,11 +341,8 @@ int main(int argc, char **argv) {
     label_set set;
     text ahead = { NULL, 0 };
     gpt_model *m;
-    gpt_meta meta;
     gpt_work *work;
-    gpt_work_params work_params;
     gpt_session_params params;
-    gpt_adapter *adapter;
     gpt_session *prefix;
     gpt_choose_params how = { 0, 0, 0 };
     gpt_error err;
@@ -368,41 +361,32 @@ int main(int argc, char **argv) {
     if (valid && share >= 0) args_die("--valid and --held-out exclude each other");
     if (n_seat < 1 || n_seat > 256) args_die("%s: expected 1 to 256, got %d", args_name("-np"), n_seat);
     if (shots > 1000) args_die("--shots: expected 0 to 1000, got %d", shots);
+    args_only("--between", shots, "for --shots alone");
+    args_only("-s", shots, "for --shots alone");
     if (out) {
-        const args_file in[3] = { { path, "the table" }, { valid, "the table of --valid" }, { c.model, "the model" } };
-        args_check_out(args_name("-o"), out, in, 3);
+        const args_file in[4] = { { path, "the table" }, { valid, "the table of --valid" }, { c.model, "the model" },
+                                  { c.adapter, "the adapter" } };
+        args_check_out(args_name("-o"), out, in, 4);
     }
     signal(SIGINT, args_on_interrupt);
     fclose(args_open(c.model, "a GGUF file"));
     file = tsv_read(path, 2, what, escape);
     if (valid) other = tsv_read(valid, 2, what, escape);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
 
     /* 1. which rows, which labels, in which form: as the model was tuned, where nothing else is said */
-    if (!form_text && !gpt_model_meta(m, "train.template", 0, &meta)) form_text = meta.text;
-    form = tsv_template_of(form_text);
-    if (!valid && share < 0) {
-        if (tsv_split(&file, -1)) part = TSV_HELD_OUT;
-        else if (!gpt_model_meta(m, "train.held_out", 0, &meta) && meta.number >= 0 && meta.number <= 1) share = meta.number;
-    }
-    if (share > 0) tsv_split(&file, share), part = TSV_HELD_OUT;
+    form = tsv_template_for(m, form_text);
+    if (!valid) part = tsv_hold_out(&file, m, share);
     set = labels_of(&file, &other, &words, &form);
     if (*instruction) add_instruction(&ahead, instruction, &set);
     if (shots) add_shots(&ahead, &file, shots, (uint64_t)seed, between, &set, &form);
-    row = rows_to_judge(valid ? &other : &file, part, limit, &n);
-    if (!n) args_die("%s: no row is left to judge", valid ? other.path : file.path);
+    row = tsv_rows(valid ? &other : &file, part, limit, &n);
+    if (!n) args_die("%s: no row is left to judge: the examples of %s are all of them", file.path, args_name("--shots"));
     texts = (const char **)args_need(malloc(n * sizeof *texts));
     for (i = 0; i < n; i++) texts[i] = row[i]->cell[0];
 
     /* 2. a work space, in it what is ahead, and sessions with room for the longest text */
-    params = args_session(&c);
-    memset(&work_params, 0, sizeof work_params);
-    adapter = args_adapter(m, lora, &params);
-    work_params.n_rank = gpt_adapter_rank(adapter);
-    work_params.n_batch = params.n_batch, work_params.n_threads = params.n_threads, work_params.hooks = params.hooks;
-    if (gpt_work_new(&work, m, &work_params, &err)) args_die("%s", err.msg);
-    memset(&params.hooks, 0, sizeof params.hooks);
-    params.n_batch = 0, params.n_threads = 0, params.work = work;
+    work = args_work(&c, m, &params);
     prefix = frozen(m, &ahead, params);
     params.prefix = prefix;
     if (!params.n_ctx) params.n_ctx = room(m, &ahead, texts, n, calibrate, &set, &form);
@@ -420,12 +404,14 @@ int main(int argc, char **argv) {
     if (calibrate) {
         float *own = (float *)args_need(calloc(set.n, sizeof *own));
         choose_all(&c, seats, 1, work, &set, &form, &calibrate, 1, &how, base, own, &ignored);
-        if (ignored == TOO_LONG) args_die("--calibrate: the text does not fit the context");
+        if (ignored == TOO_LONG)
+            args_die("--calibrate: the text does not fit the context (%s): %s", args_name("-c"), too_long.msg);
         free(base), base = own;
     }
     choose_all(&c, seats, n_seat, work, &set, &form, texts, n, &how, base, NULL, choice);
     if (c.verbose)
-        fprintf(stderr, "classify: %lu texts in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, args_seconds() - begin,
+        fprintf(stderr, "classify: %lu text%s in %.2f s, %lu tokens ahead of each\n", (unsigned long)n, n > 1 ? "s" : "",
+                args_seconds() - begin,
                 (unsigned long)(prefix ? (gpt_session_tokens(prefix, &i), i) : 0));
 
     /* 4. the report */
@@ -434,20 +420,21 @@ int main(int argc, char **argv) {
         if (choice[i] >= 0) confusion[label_at(&set, row[i]) * set.n + (size_t)choice[i]]++;
         else if (!n_long++) first_long = row[i]->line;
     }
-    if (n_long == n) args_die("no text fits the context with its labels: %s", args_name("-c"));
+    if (n_long == n)
+        args_die("no text fits the context (%s): line %lu: %s", args_name("-c"), (unsigned long)first_long, too_long.msg);
     if (n_long)
-        fprintf(stderr, "classify: left out, as longer than the context: %lu; the first is line %lu\n", (unsigned long)n_long,
-                (unsigned long)first_long);
+        fprintf(stderr, "classify: left out, as longer than the context (%s): %lu; the first is line %lu: %s\n",
+                args_name("-c"), (unsigned long)n_long, (unsigned long)first_long, too_long.msg);
     print_report(&set, confusion);
     if (out) write_choices(out, row, choice, n, &set);
     args_close_stdout();
     for (i = 0; i < (size_t)n_seat; i++) gpt_session_free(seats[i].s), free(seats[i].score);
     gpt_session_free(prefix);
     gpt_work_free(work);
-    gpt_adapter_free(adapter);
-    gpt_model_free(m);
+    args_unload(&c, m);
     for (i = 0; i < set.n; i++) free(set.of[i].answer);
-    free(set.of), free(set.answer), free(seats), free(base), free(choice), free(confusion), free(row), free(texts), free(ahead.p);
+    free(set.of), free(set.answer), free(seats), free(base), free(choice), free(confusion);
+    free((void *)row), free((void *)texts), free(ahead.p);
     free(form.head);
     tsv_free(&file), tsv_free(&other);
     return 0;

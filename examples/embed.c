@@ -178,6 +178,7 @@ int main(int argc, char **argv) {
     int most = 10, vectors = 0, by_yes = 0;
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-f, --file",     ARG_TEXT,  &file,    "FILE",  "the text, a passage a line; - or none: read from stdin" },
         { "-p, --prompt",   ARG_TEXT,  &query,   "QUERY", "what to look for" },
         { "-n, --top",      ARG_COUNT, &most,    "N",     "lines to print; 0 = all (10)" },
@@ -202,6 +203,9 @@ int main(int argc, char **argv) {
     if (!c.model) args_die("no model: -m FILE names one");
     if (vectors && (query || by_yes)) args_die("--vectors takes neither a query nor --rerank");
     if (!vectors && !query) args_die("no query: -p TEXT, or --vectors");
+    if (query && embed_blank(query)) args_die("%s: the query is empty", args_name("-p"));
+    args_only("-n", !vectors, "--vectors has a line for each line of the file");
+    args_only("--query-prefix", !vectors, "--vectors has no query");
     if (by_yes && (embed.pooling || embed.query || embed.passage))
         args_die("--rerank takes no vectors: neither --pooling nor a prefix");
     if (!by_yes && (form || job.instruct || job.choice[0] || job.choice[1]))
@@ -213,7 +217,7 @@ int main(int argc, char **argv) {
     if (!file && isatty(0)) args_die("no text: -f FILE, or a text on stdin");
     line = embed_lines(file ? file : "-", &text, &n_line);
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, by_yes ? ARGS_WRITER : ARGS_ANY);
     gpt_model_info_get(m, &info);
 
     part = (const char **)args_need(malloc(n_line * sizeof *part));     /* the lines that are not blank, and their numbers */
@@ -228,8 +232,9 @@ int main(int argc, char **argv) {
             hit = embed_rank(q, v, n, info.n_embd);
         }
     }
-    if (n_cut) fprintf(stderr, "embed: %lu line%s longer than the model's window, of which the beginning counts\n",
-                       (unsigned long)n_cut, n_cut > 1 ? "s are" : " is");
+    if (n_cut)
+        fprintf(stderr, "embed: %lu line%s longer than %lu tokens (%s), of which the beginning counts\n", (unsigned long)n_cut,
+                n_cut > 1 ? "s are" : " is", (unsigned long)many_window(&c, m), args_name("-c"));
     for (i = 0; hit && i < n && (!most || i < (size_t)most); i++)
         printf("%.4f\t%lu\t%s\n", hit[i].score, (unsigned long)number[hit[i].index] + 1, part[hit[i].index]);
     for (i = j = 0; vectors && i < n_line; i++) {
@@ -241,6 +246,6 @@ int main(int argc, char **argv) {
     }
     args_close_stdout();
     free(v), free(q), free(hit), free(part), free(number), free(line), free(text), free(own);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return 0;
 }

@@ -11,19 +11,14 @@ typedef int (*many_begin)(void *user, gpt_session *s, size_t i, int step);
 /* Texts 0 to n - 1, each in a session of n_ctx tokens behind the prefix (NULL: none). */
 static inline void many_run(const args_common *c, const gpt_model *m, const gpt_session *prefix, uint32_t n_ctx, int no_logits,
                             size_t n, many_begin begin, void *user, const char *what) {
-    gpt_session_params params = args_session(c);
+    gpt_session_params params;
     gpt_session *s[MANY_SESSIONS];
     size_t index[MANY_SESSIONS], n_session = 0, most, bytes, next = 0, done = 0, k;
     int step[MANY_SESSIONS];                    /* -1: it has no text */
     args_progress progress = args_progress_begin(c);
-    gpt_work_params room;
-    gpt_work *w;
+    gpt_work *w = args_work(c, m, &params);
     gpt_error err;
-    memset(&room, 0, sizeof room);
-    room.n_batch = params.n_batch, room.n_threads = params.n_threads, room.hooks = params.hooks;
-    if (gpt_work_new(&w, m, &room, &err)) args_die("%s", err.msg);
-    params.n_batch = 0, params.n_threads = 0, memset(&params.hooks, 0, sizeof params.hooks);
-    params.work = w, params.prefix = prefix, params.n_ctx = n_ctx, params.no_logits = no_logits;
+    params.prefix = prefix, params.n_ctx = n_ctx, params.no_logits = no_logits;
     bytes = gpt_session_bytes(m, &params);
     most = bytes ? ((size_t)MANY_MIB << 20) / bytes : 1;
     if (most > MANY_SESSIONS) most = MANY_SESSIONS;
@@ -59,11 +54,14 @@ static inline void many_run(const args_common *c, const gpt_model *m, const gpt_
     gpt_work_free(w);
 }
 
-/* Tokens that a text may have: what -c says, or what the model was trained for, at most 4096. */
+/* Tokens that a text may have: what -c says, or what the model was trained for, at most 4096; and of an encoder, which takes
+ * a text as a whole, at most 2048 where -b is not given. */
 static inline size_t many_window(const args_common *c, const gpt_model *m) {
     gpt_model_info info;
+    size_t n;
     gpt_model_info_get(m, &info);
-    return c->context ? (size_t)c->context : info.n_ctx < 4096 ? info.n_ctx : 4096;
+    n = c->context ? (size_t)c->context : info.n_ctx < 4096 ? info.n_ctx : 4096;
+    return info.encoder && !c->batch && n > 2048 ? 2048 : n;
 }
 
 /* ---- Texts as vectors ------------------------------------------------------------------------------------------------ */
@@ -104,7 +102,7 @@ static inline int embed_begin(void *user, gpt_session *s, size_t i, int step) {
 static inline float *embed_texts(const args_common *c, const gpt_model *m, const embed_options *e, const char *prefix,
                                  const char *const *text, size_t n, size_t *n_cut) {
     const size_t window = many_window(c, m);
-    size_t longest = 1, cut = 0, i;
+    size_t longest = 1, which = 0, cut = 0, i;
     gpt_model_info info;
     embed_job job;
     gpt_model_info_get(m, &info);
@@ -126,7 +124,14 @@ static inline float *embed_texts(const args_common *c, const gpt_model *m, const
             if (gpt_token_is_control(m, last)) job.ids[i][window - 1] = last;
             cut++;
         }
-        if (job.n[i] > longest) longest = job.n[i];
+        if (job.n[i] > longest) longest = job.n[i], which = i;
+    }
+    if (info.encoder && c->batch && longest > (size_t)c->batch) {
+        size_t shown = strlen(text[which]);
+        if (shown > 40) for (shown = 40; shown && ((unsigned char)text[which][shown] & 0xC0) == 0x80; shown--) {}
+        args_die("%s: '%.*s%s' has %lu tokens, and %s takes a text as a whole: expected %lu or more, got %d",
+                 args_name("-b"), (int)shown, text[which], text[which][shown] ? "..." : "", (unsigned long)longest, info.architecture,
+                 (unsigned long)longest, c->batch);
     }
     many_run(c, m, NULL, (uint32_t)longest, 1, n, embed_begin, &job, "embedding");
     for (i = 0; i < n; i++) free(job.ids[i]);

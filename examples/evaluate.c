@@ -9,7 +9,7 @@
 #include <math.h>
 
 static const char about[] =
-    "usage: evaluate -m MODEL -f FILE.tsv [--choices A|B|C | --labels | --choices-column N]\n"
+    "usage: evaluate -m MODEL FILE.tsv [--choices A|B|C | --labels | --choices-column N]\n"
     "       evaluate --score FILE.tsv [--rows]\n\n"
     "FILE has a prompt and a reference on each line, with a tab between. A prompt becomes a text by --template, or a message\n"
     "by --chat; what the model writes then, greedily up to --max-tokens or a stop, without blanks around it, is judged:\n"
@@ -20,8 +20,11 @@ static const char about[] =
     "  BLEU         as sacrebleu: case:mixed|eff:no|tok:13a|smooth:exp, over all rows; with --rows eff:yes for each\n"
     "  ROUGE-L      as rouge-score, F-measure without stemming; mean over the rows, in percent\n"
     "Several references (--references) count as the best of them; in BLEU their n-grams are one set. Letters have capitals\n"
-    "here if they are Latin, Greek, Cyrillic or Armenian.\n\n"
-    "With --score the lines are a hypothesis and a reference, as --predictions writes them (with \\n for a line's end: -e).";
+    "here if they are Latin, Greek, Cyrillic or Armenian. A prompt that is longer than the context has an empty answer,\n"
+    "which is wrong; what is longer with its reference does not count in the perplexity. Both are said.\n\n"
+    "Judged are --held-out of the prompts, those that train holds out; without it the rows that a column 3 calls\n"
+    "\"validate\", if it says that, \"train\" or \"test\" in every row; else what a tuned model has held out; else all rows.\n\n"
+    "With --score the lines are a hypothesis and a reference, as -o writes them (with \\n for a line's end: -e).";
 
 /* ---- Text as words ---------------------------------------------------------------------------------------------------- */
 
@@ -362,11 +365,10 @@ static void print_scores(const scores *all) {
 
 typedef struct {
     args_common     c;
-    const char     *lora;
-    const char     *file, *form, *family, *choices, *predictions, *score;
+    const char     *file, *form, *family, *choices, *out, *score;
     arg_list        stop;
-    int             escape, chat, labels, column, n_ref, held_out, limit, max_tokens, rows, per_byte;
-    double          share;
+    int             escape, chat, labels, column, n_ref, limit, max_tokens, rows, per_byte;
+    double          held_out;
 } options;
 
 static int collect(void *user, const char *text, size_t n) { add((buffer *)user, text, n); return 0; }
@@ -375,6 +377,16 @@ static int ignore(void *user, const char *text, size_t n) { (void)user; (void)te
 static void check(gpt_result r, const gpt_error *err, const tsv *t, const tsv_row *row) {
     if (args_stopped) args_interrupted("evaluating", "");
     if (r) args_die("%s: line %lu: %s", t->path, (unsigned long)row->line, err->msg);
+}
+
+/* GPT_E_CONTEXT: so many tokens are more than the context. */
+static gpt_result fits(const gpt_session *s, size_t n, const char *what, gpt_error *err) {
+    gpt_session_info info;
+    gpt_session_info_get(s, &info);
+    if (n <= info.n_ctx) return GPT_OK;
+    snprintf(err->msg, sizeof err->msg, "%s: %lu tokens, the context has %lu", what, (unsigned long)n,
+             (unsigned long)info.n_ctx);
+    return err->code = GPT_E_CONTEXT;
 }
 
 /* The session's text becomes these tokens: what it has of them already is not computed again. */
@@ -407,15 +419,15 @@ static gpt_token *prompt_tokens(const gpt_model *m, const options *o, const tsv_
     return ids;
 }
 
-/* nats of the reference behind the prompt; *n: its tokens. Where both are one text they are cut into tokens as one. */
-static double cost(const gpt_model *m, gpt_session *s, const options *o, const tsv *t, const tsv_row *row, const char *text,
-                   const gpt_token *prompt, size_t n_prompt, size_t *n) {
+/* Adds up the nats of the reference behind the prompt, and its tokens. Where both are one text they are cut into tokens as
+ * one. GPT_E_CONTEXT: they are too long, and nothing is added. */
+static gpt_result cost(const gpt_model *m, gpt_session *s, const options *o, const tsv *t, const tsv_row *row,
+                       const char *text, const gpt_token *prompt, size_t n_prompt, double *nats, size_t *n, gpt_error *err) {
     const char *answer = row->cell[1];
     size_t n_all, keep = 0, first;
     gpt_token *all, *ids;
-    gpt_error err;
+    gpt_result r;
     float *logprob;
-    double sum = 0;
     if (o->chat) {
         all = args_tokenize(m, answer, strlen(answer), GPT_TOKENIZE_CONTINUE, &n_all);
         ids = (gpt_token *)args_need(malloc((n_prompt + n_all + 1) * sizeof *ids));
@@ -429,15 +441,23 @@ static double cost(const gpt_model *m, gpt_session *s, const options *o, const t
         free(both);
         while (keep < n_prompt && keep < n_all && ids[keep] == prompt[keep]) keep++;
     }
-    first = keep ? 0 : 1;                       /* the first token of a text has no probability */
-    *n = n_all - keep > first ? n_all - keep - first : 0;
-    logprob = (float *)args_need(malloc((n_all - keep + 1) * sizeof *logprob));
-    check(go_to(s, ids, keep, &err), &err, t, row);
-    check(gpt_score(s, ids + keep, n_all - keep, logprob, &err), &err, t, row);
-    for (size_t i = first; i < n_all - keep; i++) sum -= (double)logprob[i];
-    free(logprob);
+    r = fits(s, n_all, "the prompt with its reference", err);
+    if (!r) {
+        first = keep ? 0 : 1;                   /* the first token of a text has no probability */
+        logprob = (float *)args_need(malloc((n_all - keep + 1) * sizeof *logprob));
+        check(go_to(s, ids, keep, err), err, t, row);
+        check(gpt_score(s, ids + keep, n_all - keep, logprob, err), err, t, row);
+        for (size_t i = first; i < n_all - keep; i++) *nats -= (double)logprob[i];
+        *n += n_all - keep > first ? n_all - keep - first : 0;
+        free(logprob);
+    }
     free(ids);
-    return sum;
+    return r;
+}
+
+/* The row's references: as many as it has, at most n_ref */
+static size_t references(const tsv_row *row, int n_ref) {
+    return row->n - 1 < (size_t)n_ref ? row->n - 1 : (size_t)n_ref;
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
@@ -468,6 +488,42 @@ static size_t list_choices(const options *o, const tsv *t, const tsv_row *row, c
     return n;
 }
 
+enum { MOST_CHOICES = 256 };    /* of gpt_choose */
+
+/* Says before the work what is odd about the choices: one that comes twice, a reference that is none of them. */
+static void check_choices(const options *o, const tsv *t, const tsv_row *const *rows, size_t n) {
+    const char **choice = NULL;
+    char *own = NULL;
+    size_t n_choice = 0, n_twice = 0, n_none = 0, twice = 0, none = 0, i, j, k;
+    if (o->labels) {
+        n_choice = list_choices(o, t, rows[0], &choice, &own);
+        if (n_choice < 2 || n_choice > MOST_CHOICES)
+            args_die("--labels: %s has %lu different reference%s, expected 2 to %d", t->path, (unsigned long)n_choice,
+                     n_choice > 1 ? "s" : "", (int)MOST_CHOICES);
+    }
+    for (i = 0; i < n && !o->labels; i++) {
+        const size_t n_ref = references(rows[i], o->n_ref);
+        int is = 0, same = 0;
+        if (!i || o->column) {
+            free((void *)choice), free(own);
+            n_choice = list_choices(o, t, rows[i], &choice, &own);
+            for (j = 0; j < n_choice; j++) for (k = 0; k < j && !same; k++) same = !strcmp(choice[j], choice[k]);
+            if (n_choice < 2 && !o->column) args_die("--choices: expected two or more, with | between, got '%s'", o->choices);
+            if (same && !o->column) args_die("--choices: a choice comes twice in '%s'", o->choices);
+        }
+        for (j = 0; j < n_choice; j++) for (k = 0; k < n_ref && !is; k++) is = !strcmp(choice[j], rows[i]->cell[1 + k]);
+        if (same && !n_twice++) twice = i;
+        if (!is && !n_none++) none = i;
+    }
+    free((void *)choice), free(own);
+    if (n_twice)
+        fprintf(stderr, "evaluate: %s: line %lu: column %d has a choice twice; so have %lu rows in all\n", t->path,
+                (unsigned long)rows[twice]->line, o->column, (unsigned long)n_twice);
+    if (n_none)
+        fprintf(stderr, "evaluate: %s: line %lu: the reference '%s' is none of the choices; %lu of %lu rows are wrong by that\n",
+                t->path, (unsigned long)rows[none]->line, rows[none]->cell[1], (unsigned long)n_none, (unsigned long)n);
+}
+
 /* A cell of a table: what would end it is written as \t and the like. */
 static void put_cell(args_out *out, const char *text, const char *end) {
     static const char from[] = "\n\r\t\\", to[] = "nrt\\";
@@ -479,42 +535,66 @@ static void put_cell(args_out *out, const char *text, const char *end) {
     args_out_put(out, end, strlen(end));
 }
 
-/* The row's references: as many as it has, at most n_ref */
-static size_t references(const tsv_row *row, int n_ref) { return row->n - 1 < (size_t)n_ref ? row->n - 1 : (size_t)n_ref; }
-
-static void score(const options *o, const tsv *t, const size_t *which, size_t n) {
+static void score(const options *o, const tsv_row *const *rows, size_t n) {
     scores all;
     memset(&all, 0, sizeof all);
     for (size_t i = 0; i < n; i++) {
-        const tsv_row *row = &t->row[which[i]];
-        const scores one = judge(row->cell[0], row->cell + 1, references(row, o->n_ref), &all);
-        if (o->rows) print_row(row->line, &one);
+        const scores one = judge(rows[i]->cell[0], rows[i]->cell + 1, references(rows[i], o->n_ref), &all);
+        if (o->rows) print_row(rows[i]->line, &one);
     }
     printf("rows         %8lu\n", (unsigned long)all.n);
     print_scores(&all);
 }
 
-static void evaluate(options *o, const tsv *t, const size_t *which, size_t n) {
+/* What evaluate() counts, and the first rows that are too long, each with the reason. */
+enum { NAMED = 3 };
+typedef struct {
+    scores    all;
+    double    nats;
+    size_t    n_token, n_byte, n_right, n_cut, n_long, n_unscored, n_unanswered, line[NAMED];
+    gpt_error why[NAMED];
+} totals;
+
+static void print_totals(const totals *z, const tsv *t, size_t n, int choosing) {
+    for (size_t i = 0; i < z->n_long && i < NAMED; i++)
+        fprintf(stderr, "evaluate: %s: line %lu: %s\n", t->path, (unsigned long)z->line[i], z->why[i].msg);
+    if (z->n_long)
+        fprintf(stderr, "evaluate: %lu row%s too long for the context (%s): %lu not in the perplexity, %lu without an answer, "
+                "which is wrong\n", (unsigned long)z->n_long, z->n_long > 1 ? "s are" : " is", args_name("-c"),
+                (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
+    printf("rows         %8lu\n", (unsigned long)n);
+    if (z->n_long)
+        printf("too long     %8lu    %lu not in the perplexity, %lu without an answer\n", (unsigned long)z->n_long,
+               (unsigned long)z->n_unscored, (unsigned long)z->n_unanswered);
+    if (z->n_token)
+        printf("perplexity   %8.4f    %.4f nats/byte, %lu tokens, %lu bytes\n", exp(z->nats / (double)z->n_token),
+               z->nats / (double)z->n_byte, (unsigned long)z->n_token, (unsigned long)z->n_byte);
+    if (choosing)
+        printf("accuracy     %8.4f %%  %lu of %lu\n", 100 * (double)z->n_right / (double)n, (unsigned long)z->n_right,
+               (unsigned long)n);
+    if (!z->all.n) return;
+    print_scores(&z->all);
+    printf("cut          %8.4f %%  of the answers, by %s or the context\n", 100 * (double)z->n_cut / (double)n, args_name("-n"));
+}
+
+static void evaluate(options *o, const tsv *t, gpt_model *m, const tsv_row *const *rows, size_t n) {
     static const char *const line_end[] = { "\n" };
     const int choosing = o->choices || o->labels || o->column;
-    tsv_template form = tsv_template_of(o->form);
-    gpt_session_params session;
-    gpt_adapter *adapter;
+    tsv_template form = tsv_template_for(m, o->form);
+    gpt_session_params session = args_session(&o->c);
     gpt_generate_params params;
     gpt_choose_params choose;
     gpt_session *s;
-    gpt_model *m;
-    gpt_error err;
+    gpt_error err, why;
     args_progress progress;
     args_out out;
-    scores all;
+    totals z;
     const char **choice = NULL;
     char *own = NULL;
-    size_t n_choice = 0, n_token = 0, n_byte = 0, n_right = 0, n_cut = 0;
-    double nats = 0;
+    size_t n_choice = 0;
     int failed;
 
-    memset(&all, 0, sizeof all);
+    memset(&z, 0, sizeof z);
     memset(&params, 0, sizeof params);
     memset(&choose, 0, sizeof choose);
     choose.per_byte = o->per_byte;
@@ -524,83 +604,85 @@ static void evaluate(options *o, const tsv *t, const size_t *which, size_t n) {
     for (size_t i = 0; i < o->stop.n; i++) o->stop.item[i] = args_unescape(o->stop.item[i]);        /* to the end of the program */
     if (!o->stop.n && !o->chat) params.stop = line_end, params.n_stop = 1;
     if (!o->stop.n && !o->chat && *form.tail) { o->stop.item[0] = form.tail; params.stop = o->stop.item; }
-    m = args_load(&o->c, 0);
-    session = args_session(&o->c);
-    adapter = args_adapter(m, o->lora, &session);
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
-    if (o->predictions) {
-        args_out_begin(&out, o->predictions);
-        if (!out.f) args_die("%s: cannot write: %s", o->predictions, strerror(out.error));
-    }
-    if (choosing && !o->column) n_choice = list_choices(o, t, &t->row[0], &choice, &own);
+    if (choosing) check_choices(o, t, rows, n);
+    if (choosing && !o->column) n_choice = list_choices(o, t, rows[0], &choice, &own);
+    if (o->out) args_out_begin(&out, o->out);
 
     progress = args_progress_begin(&o->c);
     for (size_t i = 0; i < n; i++) {
-        const tsv_row *row = &t->row[which[i]];
+        const tsv_row *row = rows[i];
         const size_t n_ref = references(row, o->n_ref);
         const char *written = "";
-        size_t n_prompt, n_scored, best = 0;
+        size_t n_prompt, best = 0;
         char *text;
         gpt_token *ids = prompt_tokens(m, o, &form, t, row, &text, &n_prompt);
         buffer said = { NULL, 0, 0 };
         int right = 0;
         scores one;
+        gpt_result fit = GPT_OK, r = GPT_OK;
         if (*row->cell[1]) {
-            nats += cost(m, s, o, t, row, text, ids, n_prompt, &n_scored);
-            n_token += n_scored, n_byte += strlen(row->cell[1]);
+            fit = cost(m, s, o, t, row, text, ids, n_prompt, &z.nats, &z.n_token, &why);
+            if (!fit) z.n_byte += strlen(row->cell[1]);
         }
         if (choosing) {
             if (o->column) n_choice = list_choices(o, t, row, &choice, &own);
-            if (o->chat) check(go_to(s, ids, n_prompt, &err), &err, t, row);
+            r = fits(s, n_prompt, "the prompt", &err);
+            if (!r && o->chat) check(go_to(s, ids, n_prompt, &err), &err, t, row);
             else gpt_session_reset(s);
-            check(gpt_choose(s, text, choice, n_choice, &choose, NULL, &best, &err), &err, t, row);
-            written = choice[best];
-            for (size_t j = 0; j < n_ref; j++) right |= !strcmp(written, row->cell[1 + j]);
-            n_right += (size_t)right;
+            if (!r) r = gpt_choose(s, text, choice, n_choice, &choose, NULL, &best, &err);
+            if (!r) written = choice[best];
+            for (size_t j = 0; j < n_ref && !r; j++) right |= !strcmp(written, row->cell[1 + j]);
+            z.n_right += (size_t)right;
             if (o->rows) printf("%lu\t%d\t%s\n", (unsigned long)row->line, right, written);
         } else if (o->max_tokens) {
             gpt_session_info info;
-            check(go_to(s, ids, n_prompt, &err), &err, t, row);
-            check(gpt_generate(s, NULL, &params, collect, &said, &err), &err, t, row);
-            gpt_session_info_get(s, &info);
-            n_cut += info.finish == GPT_FINISH_LENGTH || info.finish == GPT_FINISH_CONTEXT;
+            r = fits(s, n_prompt, "the prompt", &err);
+            if (!r) {
+                check(go_to(s, ids, n_prompt, &err), &err, t, row);
+                check(gpt_generate(s, NULL, &params, collect, &said, &err), &err, t, row);
+                gpt_session_info_get(s, &info);
+                z.n_cut += info.finish == GPT_FINISH_LENGTH || info.finish == GPT_FINISH_CONTEXT;
+            }
             add(&said, "", 0);
             while (said.n && strchr(" \n\r\t", said.text[said.n - 1])) said.text[--said.n] = 0;
             written = said.text + strspn(said.text, " \n\r\t");
-            one = judge(written, row->cell + 1, n_ref, &all);
+            one = judge(written, row->cell + 1, n_ref, &z.all);
             if (o->rows) print_row(row->line, &one);
         }
-        if (o->predictions) {
+        if (r != GPT_E_CONTEXT) check(r, &err, t, row);
+        if (fit || r) {
+            if (z.n_long < NAMED) z.line[z.n_long] = row->line, z.why[z.n_long] = r ? err : why;
+            z.n_long++, z.n_unscored += fit != GPT_OK, z.n_unanswered += r != GPT_OK;
+        }
+        if (o->out) {
             put_cell(&out, written, "\t");
             for (size_t j = 0; j < n_ref; j++) put_cell(&out, row->cell[1 + j], j + 1 < n_ref ? "\t" : "\n");
         }
-        if (o->column) { free(choice), free(own); choice = NULL, own = NULL; }
+        if (o->column) { free((void *)choice), free(own); choice = NULL, own = NULL; }
         free(said.text), free(text), free(ids);
         args_progress_show(&progress, "evaluating", (double)(i + 1), (double)n);
     }
     args_progress_end(&progress);
-    if (o->predictions && (failed = args_out_end(&out)) != 0) args_die("%s: cannot write: %s", o->predictions, strerror(failed));
-
-    printf("rows         %8lu\n", (unsigned long)n);
-    if (n_token) printf("perplexity   %8.4f    %.4f nats/byte, %lu tokens, %lu bytes\n", exp(nats / (double)n_token), nats / (double)n_byte,
-                        (unsigned long)n_token, (unsigned long)n_byte);
-    if (choosing) printf("accuracy     %8.4f %%  %lu of %lu\n", 100 * (double)n_right / (double)n, (unsigned long)n_right, (unsigned long)n);
-    if (all.n) print_scores(&all);
-    if (all.n) printf("cut          %8.4f %%  of the answers, by --max-tokens or the context\n", 100 * (double)n_cut / (double)n);
+    if (z.n_unanswered == n || (z.n_unscored == n && !choosing && !o->max_tokens))
+        args_die("%s: no row fits the context (%s): line %lu: %s", t->path, args_name("-c"), (unsigned long)z.line[0],
+                 z.why[0].msg);
+    if (o->out && (failed = args_out_end(&out)) != 0) args_die("%s: cannot write: %s", o->out, strerror(failed));
+    print_totals(&z, t, n, choosing);
     free((void *)choice), free(own), free(form.head);
     gpt_session_free(s);
-    gpt_adapter_free(adapter);
-    gpt_model_free(m);
 }
 
 int main(int argc, char **argv) {
     static options o;
     const arg table[] = {
+        { "FILE",              ARG_ONCE,  &o.file,        "",     "" },
         ARGS_COMMON(o.c),
-        ARGS_ADAPTER(o.lora),
-        { "-f, --file",        ARG_TEXT,  &o.file,        "FILE", "prompts and references; - is stdin" },
+        ARGS_ADAPTER(o.c),
+        { "-f, --file",        ARG_ONCE,  &o.file,        "FILE",
+          "prompts and references, as the argument without an option is; - is stdin" },
         { "-e, --escape",      ARG_FLAG,  &o.escape,      "",     "\\n, \\t and the like in a cell are what they mean" },
-        { "--template",        ARG_TEXT,  &o.form,        "TEXT", TSV_TEMPLATE_HELP },
+        { "--template",        ARG_TEXT,  &o.form,        "TEXT", TSV_TEMPLATE_HELP "; a tuned model has its own" },
         { "--chat",            ARG_FLAG,  &o.chat,        "",     "the prompt is a message, by the file's chat template" },
         { "--chat-template",   ARG_TEXT,  &o.family,      "NAME", "the same by this family's" },
         { "--references",      ARG_COUNT, &o.n_ref,       "N",    "columns of references, from column 2 on; a row may have fewer (1)" },
@@ -608,49 +690,59 @@ int main(int argc, char **argv) {
         { "--choices-column",  ARG_COUNT, &o.column,      "N",    "column N has the choices of its row, with | between" },
         { "--labels",          ARG_FLAG,  &o.labels,      "",     "the choices are all references that FILE has" },
         { "--per-byte",        ARG_FLAG,  &o.per_byte,    "",     "choose by the mean for each byte: length does not count" },
-        { "-n, --max-tokens, --predict", ARG_COUNT, &o.max_tokens, "N", "tokens of an answer at most (64); 0 = no answers" },
-        { "-r, --stop",        ARG_LIST,  &o.stop,        "TEXT", "ends an answer; may be repeated. Default: what the template has" },
-        { "--held-out",        ARG_FLAG,  &o.held_out,    "",     "only what train holds out: as column 3 says, or by --share" },
-        { "--share",           ARG_FLOAT, &o.share,       "S",    "that share of the prompts, by the hash that train takes (0.05)" },
-        { "--limit",           ARG_COUNT, &o.limit,       "N",    "only the first N rows of those; 0 = all (default)" },
+        { "-n, --predict, --n-predict", ARG_COUNT, &o.max_tokens, "N", "tokens of an answer at most (64); 0 = no answers" },
+        { "-r, --reverse-prompt, --stop", ARG_LIST, &o.stop, "TEXT",
+          "ends an answer; may be repeated. Default: what the template has" },
+        { "--held-out",        ARG_FLOAT, &o.held_out,    "X",    TSV_HELD_OUT_HELP },
+        { "--limit",           ARG_COUNT, &o.limit,       "N",    TSV_LIMIT_HELP },
         { "--rows",            ARG_FLAG,  &o.rows,        "",     "first a line a row: line, exact match, F1, BLEU, ROUGE-L; or right, choice" },
-        { "--predictions",     ARG_TEXT,  &o.predictions, "FILE", "writes the answers with their references, as --score -e reads them" },
+        { "-o, --out",         ARG_TEXT,  &o.out,         "FILE", "the answers with their references, as --score -e reads them" },
         { "--score",           ARG_TEXT,  &o.score,       "FILE", "hypotheses and references: no model" },
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     tsv t;
-    size_t *which, n = 0;
+    gpt_model *m = NULL;
+    const tsv_row **rows;
+    size_t n;
+    int choosing, part = TSV_TRAIN;
 
-    o.n_ref = 1, o.max_tokens = 64, o.share = -1;
+    o.n_ref = 1, o.max_tokens = 64, o.held_out = -1;
     args_parse(argc, argv, "evaluate", table, about);
     if (o.family) o.chat = 1;
+    choosing = o.choices || o.labels || o.column;
     if (!o.score && !o.c.model) args_die("no model: -m FILE names one");
     if (!o.score && !o.file) args_die("no file: -f FILE names prompts and references");
-    if (o.score && (o.c.model || o.file || o.choices || o.labels || o.column || o.predictions || o.chat || o.form))
-        args_die("--score takes neither a model nor what one would do");
+    if (o.score && (o.c.model || o.file || choosing || o.out || o.chat || o.form || o.held_out != -1))
+        args_die("--score takes neither a model nor what one would do, and judges all rows");
     if ((o.choices != NULL) + o.labels + (o.column != 0) > 1) args_die("--choices, --choices-column and --labels exclude each other");
     if (o.chat && o.form) args_die("--template and --chat exclude each other");
     if (o.n_ref < 1 || o.n_ref >= TSV_COLUMNS) args_die("--references: expected 1 to %d, got %d", TSV_COLUMNS - 1, o.n_ref);
-    if (o.column > TSV_COLUMNS) args_die("--choices-column: expected 1 to %d, got %d", TSV_COLUMNS, o.column);
-    if (o.share >= 0 && !o.held_out) args_die("--share needs --held-out");
-    if (o.held_out) args_within("--share", o.share < 0 ? 0.05 : o.share, 0, 1);
+    if (args_given("--choices-column") && (o.column < o.n_ref + 2 || o.column > TSV_COLUMNS))
+        args_die("--choices-column: expected %d to %d, behind the references, got %d", o.n_ref + 2, TSV_COLUMNS, o.column);
+    if (o.held_out != -1) args_within("--held-out", o.held_out, 0, 1);
+    args_only("--per-byte", choosing, "for --choices, --choices-column and --labels alone");
+    args_only("-n", !choosing && !o.score, "nothing is written: the answers are choices, or there already");
+    args_only("-r", !choosing && !o.score, "nothing is written: the answers are choices, or there already");
     for (size_t i = 0; i < o.stop.n; i++) if (!*o.stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
-    if (o.predictions) {
-        const args_file in[2] = { { o.file, "the table" }, { o.c.model, "the model" } };
-        args_check_out("--predictions", o.predictions, in, 2);
+    if (o.out) {
+        const args_file in[3] = { { o.file, "the table" }, { o.c.model, "the model" }, { o.c.adapter, "the adapter" } };
+        args_check_out(args_name("-o"), o.out, in, 3);
     }
-    t = tsv_read(o.score ? o.score : o.file, o.column > 2 ? (size_t)o.column : 2,
-                 o.score ? "a hypothesis and a reference" : o.column > 2 ? "a prompt, a reference and, further on, choices" : "a prompt and a reference", o.escape);
+    t = tsv_read(o.score ? o.score : o.file, o.column ? (size_t)o.column : 2,
+                 o.score ? "a hypothesis and a reference" : o.column ? "a prompt, a reference and, further on, choices" : "a prompt and a reference", o.escape);
     signal(SIGINT, args_on_interrupt);
-    if (o.held_out && (o.share >= 0 || !tsv_split(&t, -1))) tsv_split(&t, o.share < 0 ? 0.05 : o.share);
-    which = (size_t *)args_need(malloc(t.n * sizeof *which));
-    for (size_t i = 0; i < t.n; i++) if (!o.held_out || t.row[i].part == TSV_HELD_OUT) which[n++] = i;
-    if (o.limit && (size_t)o.limit < n) n = (size_t)o.limit;
-    if (!n) args_die("%s: no rows are held out", t.path);
-    if (o.score) score(&o, &t, which, n);
-    else evaluate(&o, &t, which, n);
+    if (!o.score) {
+        m = args_load(&o.c, ARGS_WRITER);
+        if (o.chat && !o.family && !gpt_chat_family(m))
+            args_die("--chat: %s has no chat template: --chat-template NAME takes a known one", o.c.model);
+        part = tsv_hold_out(&t, m, o.held_out);
+    }
+    rows = tsv_rows(&t, part, o.limit, &n);
+    if (o.score) score(&o, rows, n);
+    else evaluate(&o, &t, m, rows, n);
     args_close_stdout();
-    free(which);
+    args_unload(&o.c, m);
+    free((void *)rows);
     tsv_free(&t);
     return 0;
 }

@@ -57,11 +57,11 @@ static void report(const gpt_session *s, uint64_t seed, double load, double prom
 int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
-    const char *text = NULL, *file = NULL, *lora = NULL;
+    const char *text = NULL, *file = NULL;
     int ignore_eos = 0, special = 0, no_prompt = 0;
     const arg table[] = {
         ARGS_COMMON(c),
-        ARGS_ADAPTER(lora),
+        ARGS_ADAPTER(c),
         { "-p, --prompt", ARG_TEXT,  &text,       "TEXT", "the text to continue, \"\" begins one; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT,  &file,       "FILE", "a file with that text (its last line end is dropped)" },
         ARGS_SAMPLING(sampling, "seed (default 0); -1 = from the clock"),
@@ -73,7 +73,6 @@ int main(int argc, char **argv) {
     gpt_generate_params params;
     gpt_session_params session;
     gpt_model *m;
-    gpt_adapter *adapter;
     gpt_session *s = NULL;
     gpt_error err;
     gpt_result result = GPT_OK;
@@ -95,9 +94,8 @@ int main(int argc, char **argv) {
 
     signal(SIGINT, args_on_interrupt);
     begin = args_seconds();
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     session = args_session(&c);
-    adapter = args_adapter(m, lora, &session);
     session.hooks.poll = ask;
     session.hooks.poll_user = &o;
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
@@ -118,7 +116,6 @@ int main(int argc, char **argv) {
     if (args_chatty(&c)) report(s, params.sample.seed, loaded - begin, o.first - loaded, done - o.first);
     free(prompt);
     gpt_session_free(s);
-    gpt_adapter_free(adapter);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return args_stopped ? 130 : 0;              /* see args_interrupted */
 }

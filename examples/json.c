@@ -86,6 +86,7 @@ int main(int argc, char **argv) {
     gpt_chat_params chat = { 0 };
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-p, --prompt",  ARG_TEXT, &text,      "TEXT", "the sentence; - or none: read from stdin" },
         { "-f, --file",    ARG_TEXT, &file,      "FILE", "a file with it" },
         { "--schema",      ARG_TEXT, &schema,    "FILE", "the answer is JSON of this schema; keywords that gpt.h does not know are errors" },
@@ -93,7 +94,7 @@ int main(int argc, char **argv) {
         { "--json",        ARG_FLAG, &json,      "",     "the answer is any JSON value" },
         { "--check",       ARG_TEXT, &checked,   "FILE", "no answer: is the text of this file of the form? - is stdin" },
         { "--no-finish",   ARG_FLAG, &no_finish, "",     "let -n cut the answer, with exit status 3; else it takes a short end in time" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
         ARGS_SAMPLING_N(sampling, "tokens to write at most (256); -1 = no limit", "seed (default 0); -1 = from the clock"),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
@@ -137,7 +138,7 @@ int main(int argc, char **argv) {
     prompt = args_text(text, file, sampling.escape, &n);
     if (strlen(prompt) != n) args_die("the prompt holds a zero byte");
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     compile(&constraint, m, &how, form);
     params.constraint = constraint;
     session = args_session(&c);
@@ -155,6 +156,6 @@ int main(int argc, char **argv) {
     free(prompt);
     gpt_session_free(s);
     gpt_constraint_free(constraint);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return args_stopped ? 130 : cut ? 3 : 0;
 }

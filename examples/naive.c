@@ -350,7 +350,7 @@ int main(int argc, char **argv) {
 
     args_parse(argc, argv, "naive", table, about);
     c.threads = 1;
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_ANY);
     read_model(m);
     ids = args_tokenize(m, text, strlen(text), GPT_TOKENIZE_BOS, &n);
     if (!n) args_die("%s: the text is empty", args_name("-p"));

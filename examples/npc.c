@@ -62,7 +62,7 @@ static gpt_poll ask(void *user, size_t done, size_t total) {
     return g->deadline > 0 && args_seconds() >= g->deadline ? GPT_PAUSE : GPT_GO;
 }
 
-static void start(game *g, const args_common *c) {
+static void start(game *g, args_common *c) {
     gpt_work_params work;
     gpt_session_params session;
     gpt_model_info info;
@@ -70,7 +70,7 @@ static void start(game *g, const args_common *c) {
     gpt_result r;
     size_t n, n_world;
     gpt_token *ids;
-    g->m = args_load(c, 0);
+    g->m = args_load(c, ARGS_WRITER);
     gpt_model_info_get(g->m, &info);
     /* 1. The room in which passes are computed: sessions that share it are computed together. */
     memset(&work, 0, sizeof work);

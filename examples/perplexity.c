@@ -35,6 +35,7 @@ int main(int argc, char **argv) {
     double percent = 100, sum = 0, squares = 0, mean, error;
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-f, --file",   ARG_TEXT,  &file,    "FILE",    "the text; - or none: read from stdin" },
         { "-p, --prompt", ARG_TEXT,  &prompt,  "TEXT",    "the text itself" },
         { "--stride", ARG_COUNT, &stride,  "N",       "tokens from window to window; 0 = half the context (default)" },
@@ -60,7 +61,7 @@ int main(int argc, char **argv) {
     text = tail(whole, n_text, percent);
     n_text -= (size_t)(text - whole);
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     params = args_session(&c);
     if (gpt_session_new(&s, m, &params, &err)) args_die("%s", err.msg);
     gpt_session_info_get(s, &info);
@@ -112,6 +113,6 @@ int main(int argc, char **argv) {
     free(ids);
     free(whole);
     gpt_session_free(s);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return 0;
 }

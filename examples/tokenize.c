@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
     size_t n, n_id, i;
 
     args_parse(argc, argv, "tokenize", table, about);
-    m = args_load(&c, 1);
+    m = args_load(&c, ARGS_HEADER);
     input = args_text(text, file, 0, &n);
     if (back) {
         decode(m, input, special);

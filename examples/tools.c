@@ -727,13 +727,14 @@ int main(int argc, char **argv) {
     gpt_chat_params chat = { 0 };
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "-p, --prompt", ARG_TEXT, &prompt, "TEXT", "the question; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT, &file,   "FILE", "a file with it" },
         { "--syntax",     ARG_TEXT, &name,   "NAME", "how calls are written: hermes, llama3, ...; default: the template's" },
         { "--must-call",  ARG_FLAG, &must,   "",     "the first answer is a call" },
         { "--render",     ARG_TEXT, &jinja,  "FILE", "a chat template: is its syntax known, and what becomes of a call?" },
         { "--self-test",  ARG_FLAG, &test,   "",     "read written samples of each syntax, without a model" },
-        { "--chat-template, --template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template", ARG_TEXT, &chat.family, "NAME", "chat template family; default: the file's template" },
         ARGS_SAMPLING_N(sampling, "tokens of an answer or call at most (512); -1 = no limit", "seed (default 0), of the dice too; -1 = from the clock"),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
@@ -772,7 +773,7 @@ int main(int argc, char **argv) {
     question.p = args_text(prompt, file, sampling.escape, &n);
     if (strlen(question.p) != n) args_die("the question holds a zero byte");
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     gpt_model_info_get(m, &info);
     if (!*info.chat_template && !chat.family) args_die("%s has no chat template, which says how tools are told of: --chat-template NAME", c.model);
     if (!x) x = syntax_of(info.chat_template);
@@ -843,6 +844,6 @@ int main(int argc, char **argv) {
     gpt_session_free(s);
     gpt_constraint_free(constraint);
     gpt_constraint_free(first_constraint);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return args_stopped ? 130 : !done;
 }

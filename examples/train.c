@@ -2667,8 +2667,9 @@ static const char about[] =
     "bit, whatever the threads.\n\n"
     "PAIRS.tsv has in each line a prompt, a tab and an answer, in UTF-8. The model reads each pair as a text of its own,\n"
     "by --template and with the end token behind it, and only what the answer adds counts in the loss. Held out are the\n"
-    "pairs that a column 3 calls \"validate\", if it says that or \"train\" in every line, or else --held-out of the\n"
-    "prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs: build/chat answers.\n"
+    "pairs that a column 3 calls \"validate\", if it says that, \"train\" or \"test\" (of no use here) in every line, or else\n"
+    "--held-out of the prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs:\n"
+    "build/chat answers.\n"
     "With --lora the model itself stays as it is: OUT is an adapter for it, as llama.cpp has them.\n\n"
     "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type, --name, --valid, --report,\n"
     "--stop and -t; the others are those that the training began with.";
@@ -2679,6 +2680,7 @@ static void check_given(const command *c) {
     const char *const why = use == EVAL     ? "--eval, which does not train"
                             : use == RESUME ? "--resume, which goes on as it began"
                                             : "--init, which keeps the model's vocabulary and shape";
+    if (c->adapter && !c->eval) args_die("--adapter: for --eval alone");
     if (c->eval && !c->init) args_die("--eval needs --init MODEL");
     if (c->eval && c->resume) args_die("--eval and --resume exclude each other");
     if (c->resume && c->init) args_die("--init and --resume exclude each other");
@@ -2692,7 +2694,6 @@ static void check_given(const command *c) {
                 {"--epochs", c->epochs, INIT}, {"--lora", c->rank, INIT}, {"--lora-alpha", c->alpha > 0, INIT}};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (more[i].given && use && !(more[i].also & use)) args_die("%s: cannot be given with %s", more[i].name, why);
-    if (c->adapter && !c->eval) args_die("--adapter: for --eval alone");
     if (c->rank && !c->init) args_die("--lora needs --init MODEL, which the adapter is for");
     if (c->alpha > 0 && !c->rank) args_die("--lora-alpha: for --lora alone");
     if (c->pair && !c->tsv) args_die("--template: for pairs alone: %s does not end in .tsv, and there is no --tsv", c->text);
@@ -2733,7 +2734,7 @@ static command parse_command(int argc, char **argv) {
         {"--report", ARG_TEXT, &c.report, "FILE", "a page, HTML, with the losses, samples and settings, from time to time"},
         {"--lora", ARG_COUNT, &c.rank, "R", "train an adapter of rank R instead of the weights; OUT is that alone, f32"},
         {"--lora-alpha", ARG_FLOAT, &c.alpha, "A", "its strength: what it adds counts A / R times (2 R)"},
-        {"--adapter", ARG_TEXT, &c.adapter, "FILE", "with --eval: an adapter that --lora has made, on the --init model"},
+        {"--adapter", ARG_ONCE, &c.adapter, "FILE", "with --eval: an adapter that --lora has made, on the --init model"},
     };
     memcpy(table, fixed, sizeof fixed);
     for (int i = 0; i < N_OPTION; i++) {
@@ -3088,8 +3089,8 @@ static void encode_texts(training *t, const command *c, const texts *x, size_t c
     t->train = encode_pairs(t->tokenizer, &x->pairs, TSV_TRAIN, &x->form, max, &n_long, &line);
     t->valid = encode_pairs(t->tokenizer, c->valid ? &x->held_out : &x->pairs, TSV_HELD_OUT, &x->form, max, &n_long, &line);
     if (n_long)
-        fprintf(stderr, "train: %u pairs are left out: longer than the context of %u tokens; the first in line %u\n",
-                (unsigned)n_long, (unsigned)max - 1, (unsigned)line);
+        fprintf(stderr, "train: %u pair%s left out: longer than the context of %u tokens; the first in line %u\n",
+                (unsigned)n_long, n_long > 1 ? "s are" : " is", (unsigned)max - 1, (unsigned)line);
     if (!t->train.n_pair) args_die("%s: no pairs to train on", c->text);
 }
 
@@ -3162,8 +3163,9 @@ int main(int argc, char **argv) {
                 (unsigned)t.train.n, (unsigned)t.valid.n, (unsigned)s.vocab, (unsigned)s.layers, (unsigned)s.heads,
                 (unsigned)s.width, (unsigned)t.m->T, (unsigned)t.m->n_param, thread_count());
         if (t.pair)
-            fprintf(stderr, "%u pairs, %u held out%s; %u steps\n", (unsigned)t.train.n_pair, (unsigned)t.valid.n_pair,
-                    t.column ? " by column 3" : "", (unsigned)opt_size(&t, STEPS));
+            fprintf(stderr, "%u pair%s, %u held out%s; %u step%s\n", (unsigned)t.train.n_pair,
+                    t.train.n_pair == 1 ? "" : "s", (unsigned)t.valid.n_pair,
+                    t.column ? " by column 3" : "", (unsigned)opt_size(&t, STEPS), opt_size(&t, STEPS) == 1 ? "" : "s");
         if (s.rank)
             fprintf(stderr, "an adapter of rank %u: %u parameters are trained\n", (unsigned)s.rank, (unsigned)t.m->n_train);
         limit_validation(&t);

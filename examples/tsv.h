@@ -106,8 +106,6 @@ static inline int tsv_part(const char *name) {
     return -1;
 }
 
-#define TSV_SPLIT_HELP "; a column 3 of \"train\" and \"validate\" parts the pairs where this is not given"
-
 /* Parts the rows. share below 0: as column 3 says, if it is "train", "validate" or "test" in every row; 1, or 0 if it is not. Else
  * that share of the prompts (column 1) is held out, by a hash: rows of the same prompt stay together. */
 static inline int tsv_split(tsv *t, double share) {
@@ -116,8 +114,8 @@ static inline int tsv_split(tsv *t, double share) {
     if (share < 0) {
         for (i = 0; i < t->n && tsv_part(t->row[i].cell[2]) >= 0; i++) {}
         if (i > 0 && i < t->n)
-            args_die("%s: line %lu: column 3: expected train or validate, as above it, got '%s'", t->path, (unsigned long)t->row[i].line,
-                     t->row[i].cell[2]);
+            args_die("%s: line %lu: column 3: expected train, validate or test, as above it, got '%s'", t->path,
+                     (unsigned long)t->row[i].line, t->row[i].cell[2]);
         if (i < t->n) return 0;
         for (i = 0; i < t->n; i++) t->row[i].part = tsv_part(t->row[i].cell[2]);
         return 1;
@@ -130,6 +128,42 @@ static inline int tsv_split(tsv *t, double share) {
     free(hash);
     for (i = 0; i < t->n; i++) t->row[i].part = tsv_hash(t->row[i].cell[0]) <= last ? TSV_HELD_OUT : TSV_TRAIN;
     return 1;
+}
+
+#define TSV_HELD_OUT_HELP "judge this share of the prompts, as train holds it out; 0 = all rows; default: see above"
+#define TSV_LIMIT_HELP "judge N rows at most, spread evenly; 0 = all (default)"
+
+/* Which rows a program judges, as their part: this share of the prompts (0: all rows) where it is not below 0; else those
+ * of column 3; else what was held out when the model was tuned; else all, which is TSV_TRAIN. Ends the program if that is
+ * none. */
+static inline int tsv_hold_out(tsv *t, const gpt_model *m, double share) {
+    const int by_column = share < 0 && tsv_split(t, -1);
+    const char *who = "--held-out";
+    size_t n = 0;
+    gpt_meta meta;
+    if (share < 0 && !by_column && !gpt_model_meta(m, "train.held_out", 0, &meta) && meta.number > 0 &&
+        meta.number <= 1)
+        share = meta.number, who = "the model's train.held_out";
+    if (!by_column && share <= 0) return TSV_TRAIN;
+    if (!by_column) tsv_split(t, share);
+    for (size_t i = 0; i < t->n; i++) n += t->row[i].part == TSV_HELD_OUT;
+    if (!n && by_column)
+        args_die("%s: column 3 says validate in no row: --held-out 0.1 judges a tenth of the prompts, --held-out 0 all rows",
+                 t->path);
+    if (!n)
+        args_die("%s: no row is left to judge: %s, %g, of %lu rows is none; --held-out 0 judges all", t->path, who, share,
+                 (unsigned long)t->n);
+    return TSV_HELD_OUT;
+}
+
+/* The rows of a part, every k-th of them if there are more than limit (0: all); *n: how many. The caller frees the list. */
+static inline const tsv_row **tsv_rows(const tsv *t, int part, int limit, size_t *n) {
+    const tsv_row **row = (const tsv_row **)args_need(malloc((t->n + 1) * sizeof *row));
+    size_t all = 0;
+    for (size_t i = 0; i < t->n; i++) if (t->row[i].part == part) row[all++] = &t->row[i];
+    *n = limit && (size_t)limit < all ? (size_t)limit : all;
+    for (size_t i = 0; i < *n; i++) row[i] = row[i * all / *n];
+    return row;
 }
 
 /* ---- The text of a pair ----------------------------------------------------------------------------------------------- */
@@ -150,6 +184,13 @@ static inline tsv_template tsv_template_of(const char *text) {
     *prompt = *answer = 0;
     t.middle = prompt + 8, t.tail = answer + 8;
     return t;
+}
+
+/* The same of a text, or, where it is NULL, of what the model was tuned with, if that is in its file. */
+static inline tsv_template tsv_template_for(const gpt_model *m, const char *text) {
+    gpt_meta meta;
+    if (!text && !gpt_model_meta(m, "train.template", 0, &meta)) text = meta.text;
+    return tsv_template_of(text);
 }
 
 /* Three strings as one, for the caller to free. */

@@ -73,7 +73,12 @@ fails "two options alike"    "^chat: unknown option '--temperature': did you mea
 fails "a word for a number"  "^generate: -n: expected a whole number, got 'many'" generate -n many
 fails "a number with a tail" "^generate: --temp: expected a number, got '0.8x'"   generate --temp 0.8x
 fails "a temperature below 0" "^generate: --temp: expected 0 or more, got -1"      generate -m "$tmp/bad.gguf" -p x --temp -1
-fails "a number too large"   "^generate: -t: expected 0 to"                       generate -t 99999999999
+fails "a number too large"   "^generate: -t: expected 0 to 2147483647, got '99999999999'" generate -t 99999999999
+fails "one beyond all bounds" "^generate: -t: expected 0 to 2147483647, got '9{30}'" generate -t 999999999999999999999999999999
+fails "a seed beyond all bounds" "^generate: --seed: expected -[0-9]+ to 9223372036854775807, got" generate --seed 99999999999999999999
+fails "a number beyond all bounds" "^generate: --temp: expected a number between -1e30 and 1e30, got '1e40'" generate --temp 1e40
+fails "no number"            "^generate: --temp: expected a number, got 'nan'"    generate --temp nan
+fails "an option's end alone" "^chat: unknown option '--template': did you mean --chat-template\?" chat --template x
 fails "a negative count"     "^generate: --top-k: expected 0 to"                  generate --top-k -3
 fails "an option as it was typed" "^generate: --stop: the text is empty"          generate -m "$tmp/bad.gguf" -p x --stop ""
 fails "two prompts as typed" "^generate: --prompt and --file exclude each other"  generate -m "$tmp/bad.gguf" --prompt x --file y
@@ -98,7 +103,9 @@ like  "hello --help: usage" '^usage: hello MODEL' "$out"
 works "evaluate --score" evaluate --score tests/golden/evaluate.tsv --rows --references 2 -e
 check "evaluate --score: the scores of sacrebleu, rouge-score and SQuAD" cmp "$tmp/out" tests/golden/evaluate.txt
 works "evaluate --score of some rows" evaluate --score tests/golden/evaluate.tsv --rows --references 2 -e --limit 3
-same  "evaluate --score of some rows: the same for each" "$(head -n 3 tests/golden/evaluate.txt)" "$(head -n 3 "$tmp/out")"
+some=$(head -n 3 "$tmp/out")
+same  "evaluate --score of some rows: the same for each" "$(for n in $(printf '%s\n' "$some" | cut -f 1); do grep "^$n	" tests/golden/evaluate.txt; done)" "$some"
+check "evaluate --limit: rows from all of the file" test "$(printf '%s\n' "$some" | tail -n 1 | cut -f 1)" -gt "$(($(wc -l <tests/golden/evaluate.tsv) / 2))"
 printf 'a line\n' >"$tmp/line"
 printf 'caf\351\tx\n' >"$tmp/latin"
 fails "evaluate, one column" "^evaluate: $tmp/line: line 1: 1 column, expected a hypothesis and a reference" evaluate --score "$tmp/line"
@@ -108,8 +115,13 @@ fails "evaluate, a model to score" "^evaluate: --score takes neither a model" ev
 fails "evaluate, two kinds of choices" "^evaluate: --choices, --choices-column and --labels exclude" evaluate -m x -f "$tmp/line" --labels --choices "a|b"
 fails "evaluate, a chat with a template" "^evaluate: --template and --chat exclude" evaluate -m x -f "$tmp/line" --chat --template "{prompt}{answer}"
 fails "evaluate, no reference" "^evaluate: --references: expected 1 to 15, got 0" evaluate -m x -f "$tmp/line" --references 0
-fails "evaluate, a column too far" "^evaluate: --choices-column: expected 1 to 16, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
-fails "evaluate, a share alone" "^evaluate: --share needs --held-out" evaluate -m x -f "$tmp/line" --share 0.5
+fails "evaluate, a column too far" "^evaluate: --choices-column: expected 3 to 16, behind the references, got 17" evaluate -m x -f "$tmp/line" --choices-column 17
+fails "evaluate, choices among the references" "^evaluate: --choices-column: expected 4 to 16, .* got 3" evaluate -m x -f "$tmp/line" --choices-column 3 --references 2
+fails "evaluate, a share of 2" "^evaluate: --held-out: expected 0 to 1, got 2" evaluate -m x -f "$tmp/line" --held-out 2
+fails "evaluate, a share of what is scored" "^evaluate: --score takes neither .* judges all rows" evaluate --score "$tmp/line" --held-out 0.5
+fails "evaluate, tokens of a choice" "^evaluate: -n: nothing is written: the answers are choices" evaluate -m x -f "$tmp/line" --labels -n 3
+fails "evaluate, a stop of a choice" "^evaluate: --stop: nothing is written" evaluate -m x -f "$tmp/line" --labels --stop .
+fails "evaluate --per-byte alone" "^evaluate: --per-byte: for --choices" evaluate -m x -f "$tmp/line" --per-byte
 
 # ---- train, without a model too
 awk 'BEGIN { split("cat dog bird fox", who); split("sees likes chases finds", what)
@@ -250,6 +262,8 @@ refuses "--template of a text"   "--template: for pairs alone" "$x" -o "$tmp/p.g
 refuses "--epochs and --steps"   "--epochs and --steps exclude each other" "$pairs" -o "$tmp/p.gguf" --epochs 1 --steps 1
 refuses "--lora without --init"  "--lora needs --init MODEL" "$pairs" -o "$tmp/p.gguf" --lora 2
 refuses "--adapter to train"     "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --adapter "$gg"
+refuses "--adapter to train an adapter" "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --init "$gg" --lora 2 --adapter "$gg"
+refuses "two adapters"           "--adapter: expected one at most, got .a. and .b." "$pairs" --init "$gg" --eval --adapter a --adapter b
 pair_run() { run train "$1" -o "$tmp/$2" $toy --type f32 --every 20 --epochs 1 --report "$tmp/$2.html" --valid "$tmp/valid.tsv"; }
 printf 'The cat & the <cow>?\tIt is red.\textra\tcells\nThe fox?\tIt is blue.\n' >"$tmp/valid.tsv"
 pair_run "$pairs" p.gguf
@@ -305,22 +319,44 @@ printf '%s' "$out" >"$tmp/one"
 run classify -m examples/models/stories.gguf "$tmp/pets.tsv" --template 'In the zoo.\n{prompt} It was a {answer}.'
 same  "classify: what is frozen counts as in the template" "$(cat "$tmp/one")" "$out"
 pets --calibrate "It is here."
-like  "classify --calibrate" '^accuracy [0-9.]+: [0-9] of 9; always bird: 0.3333$' "$out"
+like  "classify --calibrate" '^accuracy [0-9.]+: [0-9] of 9; "bird" for every text: 0.3333$' "$out"
 pets --shots 2
 like  "classify: too few examples" "^classify: $tmp/pets.tsv: --shots: fewer rows of (bird|cat|dog) that are not judged" "$err"
-pets --word cat=kitten --word dog=puppy --instruction 'One of {labels}.\n' --held-out 0 -n 5 --per-byte
+pets --word cat=kitten --word dog=puppy --instruction 'One of {labels}.\n' --held-out 0 --limit 5 --per-byte
 like  "classify: words, an instruction, all rows" '^accuracy [0-9.]+: [0-5] of 5; ' "$out"
 fails "classify, no file" "^classify: no file" classify -m "$model"
 fails "classify, no such label" "^classify: --word: expected LABEL=WORD with a label of " classify -m "$model" "$tmp/pets.tsv" --word cow=moo
 printf 'a\tb\ttrain\nc\td\ttrian\n' >"$tmp/typo.tsv"
-fails "classify, a typing error in column 3" "^classify: $tmp/typo.tsv: line 2: column 3: expected train or validate.*'trian'" classify -m "$model" "$tmp/typo.tsv"
+fails "classify, a typing error in column 3" "^classify: $tmp/typo.tsv: line 2: column 3: expected train, validate or test.*'trian'" classify -m "$model" "$tmp/typo.tsv"
 fails "classify, a share" "^classify: --held-out: expected 0 to 1, got 2" classify -m "$model" "$tmp/pets.tsv" --held-out 2
-fails "classify, nothing judged" "^classify: $tmp/pets.tsv: no row is left" classify -m "$model" "$tmp/pets.tsv" --held-out 0.01
+fails "classify, nothing judged" "^classify: $tmp/pets.tsv: no row is left to judge: --held-out, 0.01, of 12 rows is none; --held-out 0 judges all" \
+      classify -m "$model" "$tmp/pets.tsv" --held-out 0.01
+sed 's/validate/test/' "$tmp/pets.tsv" >"$tmp/test.tsv"
+for p in "classify -m $model" "evaluate -m $model"; do
+    fails "${p%% *}, nothing to validate" "^${p%% *}: $tmp/test.tsv: column 3 says validate in no row: --held-out 0.1 judges a tenth .* --held-out 0 all rows" $p -f "$tmp/test.tsv"
+done
+fails "classify, all rows examples" "^classify: $tmp/test.tsv: no row is left to judge: the examples of --shots are all" classify -m "$model" "$tmp/test.tsv" --held-out 0 --shots 4
+for p in classify evaluate; do
+    fails "$p, the file twice" "^$p: --file: expected one at most, got 'a' and 'b'" $p -m "$model" a --file b
+    fails "$p, the file twice, the other way" "^$p: unexpected argument 'b', after 'a'" $p -m "$model" -f a b
+done
+fails "classify, which examples of none" "^classify: --seed: for --shots alone" classify -m "$model" "$tmp/pets.tsv" --seed 3
+if ln -s links/target "$tmp/link" 2>/dev/null && mkdir "$tmp/links"; then
+    ln -s link "$tmp/link2"
+    for i in 1 2; do    # 1: what it leads to is not there yet
+        pets -o "$tmp/link2"
+        check "classify -o through links, $i: the file" test ! -h "$tmp/links/target" -a "$(wc -l <"$tmp/links/target" | tr -d ' ')" = 9
+        check "classify -o through links, $i: the links are still there" test -h "$tmp/link" -a -h "$tmp/link2"
+        same  "classify -o through links, $i: no part" target "$(ls "$tmp/links")"
+    done
+    ln -s pets.tsv "$tmp/link3"
+    fails "classify -o through a link to the table" "^classify: -o $tmp/link3: that is the table" classify -m "$model" "$tmp/pets.tsv" -o "$tmp/link3"
+fi
 fails "classify -o over the table" "^classify: -o $tmp/pets.tsv: that is the table" classify -m "$model" "$tmp/pets.tsv" -o "$tmp/pets.tsv"
 fails "classify -o over the model" "^classify: -o $model: that is the model" classify -m "$model" "$tmp/pets.tsv" -o "$model"
 fails "classify -o to a device" "^classify: --out /dev/null: a device or a pipe, expected" classify -m "$model" "$tmp/pets.tsv" --out /dev/null
 fails "classify -o where it cannot" "^classify: -o $tmp/none/x: cannot write: " classify -m "$model" "$tmp/pets.tsv" -o "$tmp/none/x"
-fails "classify, a context too short" "^classify: no text fits the context with its labels" classify -m "$model" "$tmp/pets.tsv" -c 12
+fails "classify, a context too short" "^classify: no text fits the context \(-c\): line 4: 3 choices of .* of the context, 12 are free" classify -m "$model" "$tmp/pets.tsv" -c 12
 fails "classify, examples too long" "^classify: instruction and examples have [0-9]+ tokens, the context is 12" classify -m "$model" "$tmp/pets.tsv" -c 12 --shots 1
 row() { printf "$1" >"$tmp/row.tsv"; fails "classify, $2" "^classify: $tmp/row.tsv: $3" classify -m "$model" "$tmp/row.tsv"; }
 row 'a\tb\nc\n'              "no tab in a line"   'line 2: 1 column, expected text TAB label$'
@@ -335,7 +371,11 @@ same  "classify: a tuned model has its template" "$(cat "$tmp/one")" "$out"
 cut -f1-2 "$tmp/pets.tsv" >"$tmp/two.tsv"
 run train "$tmp/two.tsv" --init examples/models/stories.gguf -o "$tmp/pets.gguf" --steps 1 --batch 3 --held-out 0.5 -t 1
 run classify -m "$tmp/pets.gguf" "$tmp/two.tsv"
-like  "classify: a tuned model has what it held out" ': [0-6] of 6; always' "$out"
+like  "classify: a tuned model has what it held out" ': [0-6] of 6; ' "$out"
+run evaluate -m "$tmp/pets.gguf" -f "$tmp/two.tsv" -n 0
+like  "evaluate: of a tuned model too" '^rows +6$' "$out"
+run evaluate -m "$tmp/pets.gguf" -f "$tmp/two.tsv" -n 0 --held-out 0
+like  "evaluate --held-out 0: all rows" '^rows +12$' "$out"
 
 # ---- train_naive
 works "train_naive --help" train_naive --help
@@ -379,8 +419,46 @@ works "an adapter at scale 1" generate -m "$model" -p "$prompt" -n 24 --adapter 
 same  "scale 1 is the adapter as it is" "$adapted" "$out"
 works "an adapter at scale 0" generate -m "$model" -p "$prompt" -n 24 --adapter $lora:0
 same  "scale 0 is none" "$text" "$out"
-fails "no such adapter" "^generate: $tmp/none.gguf: " generate -m "$model" -p x --adapter "$tmp/none.gguf:2"
-fails "an adapter that is none" "^generate: .*stories.gguf: general.type: expected .adapter." generate -m "$model" -p x --adapter "$model"
+no_adapter() { fails "an adapter, $1" "^generate: $2" generate -m "$model" -p x --adapter "$3"; }
+no_adapter "no such file"    "--adapter $tmp/none.gguf: there is no such file" "$tmp/none.gguf:2"
+no_adapter "a folder"        "--adapter $tmp: a folder, expected a GGUF file" "$tmp:2"
+no_adapter "no name"         "--adapter: the name of the file is empty" ":2"
+no_adapter "another file"    "--adapter .*stories.gguf: general.type: expected .adapter." "$model"
+for scale in nan x inf 1e40 ""; do
+    no_adapter "a scale of '$scale'" "--adapter $lora:$scale: expected a number as the scale, behind the colon, got '$scale'" "$lora:$scale"
+done
+fails "two adapters" "^generate: --lora: expected one at most, got '$lora' and 'b'" generate -m "$model" -p x --adapter $lora --lora b
+cp $lora "$tmp/a:0.5"
+if [ -f "$tmp/a:0.5" ]; then
+    works "an adapter with a colon in its name" generate -m "$model" -p "$prompt" -n 24 --adapter "$tmp/a:0.5"
+    same  "an adapter with a colon in its name: at scale 1" "$adapted" "$out"
+    works "... and a scale" generate -m "$model" -p "$prompt" -n 24 --adapter "$tmp/a:0.5:0"
+    same  "... and a scale of 0" "$text" "$out"
+fi
+# Every other program with the option: the adapter changes what it says, at scale 0 it does not.
+printf '%s there was a dog.\nOne day, Tim went to the park.\n' "$prompt" >"$tmp/park"
+for p in "beam -p Once -n 8 -w 2" "beam -p Once -n 8 -w 2 --draw" "perplexity -f $tmp/park" "embed -f $tmp/park -p dog" "embed -f $tmp/park -p dog --rerank" \
+         "ask -f $tmp/park -p dog -n 8" "classify -f $tmp/pets.tsv --calibrate x" "evaluate -f $tmp/pets.tsv --held-out 0 -n 0" "json --json -p dog -n 20"; do
+    works "$p" ${p%% *} -m "$model" ${p#* }
+    plain=$out
+    works "$p, at scale 0" ${p%% *} -m "$model" ${p#* } --adapter $lora:0
+    same  "$p, at scale 0: the same" "$plain" "$out"
+    works "$p, an adapter" ${p%% *} -m "$model" ${p#* } --adapter $lora:3
+    check "$p, an adapter: not the same" test "$plain" != "$out"
+done
+
+# ---- a model that makes vectors alone
+encoder=tests/golden/embed/bert.gguf
+for p in "generate -p x" chat "beam -p x" "perplexity -p x" "json --json -p x" "tools -p x" npc bench "classify -f $tmp/pets.tsv" "evaluate -f $tmp/pets.tsv" \
+         "ask -f $tmp/park -p x" "embed -f $tmp/park -p x --rerank"; do
+    case $p in *" "*) rest=${p#* } ;; *) rest= ;; esac
+    fails "${p%% *}, a model that writes nothing" "^${p%% *}: $encoder: bert makes vectors of texts and writes none: it is for embed, and for ask's" ${p%% *} -m $encoder $rest
+done
+works "embed, a model for it" embed -m $encoder -f "$tmp/park" -p x
+works "ask, two models" ask -m "$model" --embedding-model $encoder -f "$tmp/park" -p x -n 4 -k 1
+fails "embed, a batch too small for the text" "^embed: -b: 'Once upon a time there was a dog.' has [0-9]+ tokens, and bert takes .* got 4$" embed -m $encoder -f "$tmp/park" -p x -b 4
+run   embed -m $encoder -f "$tmp/park" -p x -c 4
+like  "embed, a window too small for the text" '^embed: 2 lines are longer than 4 tokens' "$err"
 for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 64"; do
     works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
     same  "generate $option: the same text" "$text" "$out"
@@ -635,7 +713,7 @@ same  "embed --vectors: of length 1" "1.00000 1.00000 1.00000 1.00000 " \
       "$(awk 'NF { s = 0; for (i = 1; i <= NF; i++) s += $i * $i; printf "%.5f ", s }' "$tmp/out")"
 run   embed -m "$model" -f "$tmp/lines" -p "Birds sing." -c 4 -n 1
 same  "embed, long lines: exit status" 0 $status
-same  "embed, long lines: says so" "embed: 4 lines are longer than the model's window, of which the beginning counts" "$err"
+same  "embed, long lines: says so" "embed: 4 lines are longer than 4 tokens (-c), of which the beginning counts" "$err"
 works "embed --rerank" embed -m "$model" -f "$tmp/lines" -p "dragons" --rerank
 same  "embed --rerank: a line each" 4 "$(wc -l <"$tmp/out" | tr -d ' ')"
 like  "embed --rerank: probabilities" "^[01]\.[0-9]{4}$tab[1-5]$tab" "$(head -n 1 "$tmp/out")"
@@ -656,6 +734,8 @@ same  "embed --yes and --no the other way: what is left to 1" 10000 \
 printf 'a\000b\n' >"$tmp/zero.txt"
 : >"$tmp/empty"
 printf '\n \n' >"$tmp/blank"
+fails "embed, an empty query" "^embed: -p: the query is empty" embed -m "$model" -f "$tmp/lines" -p " "
+fails "embed, some of the vectors" "^embed: -n: --vectors has a line for each" embed -m "$model" -f "$tmp/lines" --vectors -n 3
 fails "embed, no query" "^embed: no query" embed -m "$model" -f "$tmp/lines"
 fails "embed, vectors of a query" "^embed: --vectors takes neither" embed -m "$model" -f "$tmp/lines" -p x --vectors
 fails "embed, a form alone" "^embed: --form, --instruct, --yes and --no are for --rerank" embed -m "$model" -f "$tmp/lines" -p x --form y
@@ -671,8 +751,8 @@ works "ask" ask -m "$model" -f "$tmp/lines" -p "A dragon has wings and breathes 
 same  "ask: an answer and two passages" 3 "$(wc -l <"$tmp/out" | tr -d ' ')"
 like  "ask: the nearest passage first" '^\[1\] line 3, 0\.[0-9]{4}' "$out"
 first=$out
-works "ask -e" ask -m "$model" -e "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire." --passage-size 12 -n 8 -k 2
-same  "ask -e: the model itself" "$first" "$out"
+works "ask --embedding-model" ask -m "$model" --embedding-model "$model" -f "$tmp/lines" -p "A dragon has wings and breathes fire." --passage-size 12 -n 8 -k 2
+same  "ask --embedding-model: the model itself" "$first" "$out"
 printf 'A dragon has wings and breathes fire.\n\nBirds sing.\n' | "$bin/ask" -m "$model" -f "$tmp/lines" --passage-size 12 -n 8 -k 2 >"$tmp/out" 2>"$tmp/err"
 same  "ask, two questions: exit status" 0 $?
 same  "ask, two questions: the first as alone" "$first" "$(head -n 3 "$tmp/out")"
@@ -683,16 +763,27 @@ like  "ask --show: the text" '^Tim likes his red ball\.$' "$out"
 awk 'BEGIN { for (i = 0; i < 300; i++) printf "word%d and ", i; print "end." }' >"$tmp/long"
 works "ask, one long line" ask -m "$model" -f "$tmp/long" -p "Which end?" -n 4 -k 2 --passage-size 40
 like  "ask, one long line: its pieces" '^\[2\] line 1, ' "$out"
-run   ask -m "$model" -f "$tmp/long" -p "Which end?" -n 100 -k 3 --passage-size 90 
+run   ask -m "$model" -f "$tmp/long" -p "Which end?" -n 110 -k 3 --passage-size 50
 same  "ask, a small context: exit status" 0 $status
-like  "ask, a small context: says so" 'the context has room for [01] of 3 passages' "$err"
+like  "ask, a small context: says so" 'the context has room for 1 of 3 passages' "$err"
+works "ask fits itself to the context" ask -m "$model" -f README.md -p "Which kernels are there?"
+same  "ask fits itself to the context: three passages" 3 "$(grep -c '^\[[1-3]\] line' "$tmp/out")"
+run   ask -m "$model" -f README.md -p "Which kernels are there?" -v
+like  "ask -v: how it fits" '^ask: a context of 256 tokens: answers of at most 64, passages of at most [0-9]+$' "$err"
 fails "ask, no text" "^ask: no text: -f" ask -m "$model" -p x
 fails "ask, an empty question" "^ask: -p: the question is empty" ask -m "$model" -f "$tmp/lines" -p " "
 fails "ask, stdin twice" "^ask: -f - needs -p" ask -m "$model" -f -
 fails "ask, blank lines" "^ask: $tmp/blank: nothing but blank lines" ask -m "$model" -f "$tmp/blank" -p x
-fails "ask, a question too long" "^ask: -c: the question takes" ask -m "$model" -f "$tmp/lines" -p x -c 64
+fails "ask, an answer too long" "^ask: --predict: the answer may take 100000 tokens, the context has 256, of which the instruction takes" \
+      ask -m "$model" -f "$tmp/lines" -p x --predict 100000
+fails "ask, no room for a passage" "^ask: question and nearest passage take [0-9]+ tokens, the answer 4, and the context has 100: .* --passage-size, -n or -c" \
+      ask -m "$model" -f "$tmp/lines" -p x -c 100 -n 4 --passage-size 40
+printf 'Who?\n%s\nWho?\n' "$(yes x y z | head -n 100 | tr '\n' ' ')" | "$bin/ask" -m "$model" -f "$tmp/lines" -n 4 -k 1 >"$tmp/out" 2>"$tmp/err"
+same  "ask, one question of three too long: exit status" 1 $?
+same  "ask, one question of three too long: two answers" 2 "$(grep -c '^\[1\]' "$tmp/out")"
+like  "ask, one question of three too long: says so" '^ask: question and nearest passage take' "$(cat "$tmp/err")"
 fails "ask, passages too long" "^ask: --passage-size: expected at most" ask -m "$model" -f "$tmp/lines" -p x --passage-size 5000
-fails "ask, no such embedding model" "^ask: $tmp/none.gguf" ask -m "$model" -e "$tmp/none.gguf" -f "$tmp/lines" -p x
+fails "ask, no such embedding model" "^ask: $tmp/none.gguf" ask -m "$model" --embedding-model "$tmp/none.gguf" -f "$tmp/lines" -p x
 
 # ---- naive
 works "naive" naive -m "$model"
@@ -709,14 +800,14 @@ fails "naive, an empty text" "^naive: -p: the text is empty" naive -m "$model" -
 # ---- evaluate
 printf 'Once upon a time\tthere was a little girl named Lily.\nOne day, Tim\twent to the park.\nThe cat\tsat.\n' >"$tmp/pairs"
 pairs() { run evaluate -m "$model" -f "$tmp/pairs" --template '{prompt} {answer}' "$@"; }
-pairs -n 12 --rows --predictions "$tmp/said.tsv"
+pairs -n 12 --rows -o "$tmp/said.tsv"
 same  "evaluate: exit status" 0 $status
 same  "evaluate: stderr" "" "$err"
 like  "evaluate: perplexity" '^perplexity  +[0-9]+\.[0-9]{4}    [0-9]+\.[0-9]{4} nats/byte, [0-9]+ tokens, 56 bytes$' "$out"
 same  "evaluate: rows, then the summary" "3 3" "$(sed -n '/^rows/s/.* //p' "$tmp/out") $(grep -cE '^[1-3]	(0|100)(	[0-9]+\.[0-9]{4}){3}$' "$tmp/out")"
 first=$out scored=$(grep -E '^([0-9]|exact|F1|BLEU|ROUGE)' "$tmp/out")
-works "evaluate --score of --predictions" evaluate --score "$tmp/said.tsv" -e --rows
-same  "evaluate --score of --predictions: the same scores" "$scored" "$(grep -v '^rows' "$tmp/out")"
+works "evaluate --score of -o" evaluate --score "$tmp/said.tsv" -e --rows
+same  "evaluate --score of -o: the same scores" "$scored" "$(grep -v '^rows' "$tmp/out")"
 for option in "-t 1" "-b 3" "--kernels ref"; do
     pairs -n 12 --rows $option
     same "evaluate $option: the same" "$first" "$out"
@@ -739,11 +830,37 @@ run   evaluate -m "$model" -f "$tmp/columns" --template '{prompt} {answer}' --ch
 same  "evaluate --choices-column: as --choices" "$first" "$out"
 fails "evaluate, an empty choice" "^evaluate: --choices: a choice is empty" evaluate -m "$model" -f "$tmp/pairs" --choices 'a||b'
 fails "evaluate, no such column" "^evaluate: $tmp/pairs: line 1: 2 columns, expected .*choices" evaluate -m "$model" -f "$tmp/pairs" --choices-column 3
-fails "evaluate --chat without a template" "^evaluate: $tmp/pairs: line 1: " evaluate -m "$model" -f "$tmp/pairs" --chat
-fails "evaluate, nothing held out" "^evaluate: $tmp/pairs: no rows are held out" evaluate -m "$model" -f "$tmp/pairs" --held-out --share 0
-fails "evaluate, over what it reads" "^evaluate: --predictions $tmp/pairs: that is the table" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/pairs"
-fails "evaluate, where it cannot write" "^evaluate: --predictions $tmp/none/x: cannot write" evaluate -m "$model" -f "$tmp/pairs" --predictions "$tmp/none/x"
-fails "evaluate, a prompt too long" "^evaluate: $tmp/pairs: line 1: .*context" evaluate -m "$model" -f "$tmp/pairs" -c 4
+fails "evaluate --chat without a template" "^evaluate: --chat: $model has no chat template: --chat-template NAME" evaluate -m "$model" -f "$tmp/pairs" --chat
+fails "evaluate, nothing held out" "^evaluate: $tmp/pairs: no row is left to judge: --held-out, 0.01, of 3 rows" evaluate -m "$model" -f "$tmp/pairs" --held-out 0.01
+fails "evaluate, over what it reads" "^evaluate: -o $tmp/pairs: that is the table" evaluate -m "$model" -f "$tmp/pairs" -o "$tmp/pairs"
+fails "evaluate, over its adapter" "^evaluate: --out $lora: that is the adapter" evaluate -m "$model" -f "$tmp/pairs" --out $lora --adapter $lora
+fails "evaluate, where it cannot write" "^evaluate: -o $tmp/none/x: cannot write" evaluate -m "$model" -f "$tmp/pairs" -o "$tmp/none/x"
+fails "evaluate, no row fits" "^evaluate: $tmp/pairs: no row fits the context \(--ctx-size\): line 1: the prompt: [0-9]+ tokens, the context has 2" \
+      evaluate -m "$model" -f "$tmp/pairs" --ctx-size 2 -o "$tmp/failed"
+check "evaluate, no row fits: no file, and no part of it" test ! -e "$tmp/failed" -a ! -e "$tmp/failed.part"
+many=$(yes 'a b c' | head -n 100 | tr '\n' ' ')
+{ printf '%s\tsat.\n' "$many"; cat "$tmp/pairs"; printf 'The dog\t%s\n' "$many"; } >"$tmp/some"
+pairs -n 12
+whole=$(sed -n 's/^perplexity/perplexity/p' "$tmp/out")
+run   evaluate -m "$model" -f "$tmp/some" --template '{prompt} {answer}' -n 12 --rows -o "$tmp/said.tsv"
+same  "evaluate, rows too long: exit status" 0 $status
+same  "evaluate, rows too long: which" "line 1: the prompt: , line 5: the prompt with its reference: , " \
+      "$(sed -n 's/.*\(line [0-9]*: the [a-z ]*: \)[0-9]* tokens, the context has 256$/\1, /p' "$tmp/err" | sed 's/ , $/ , /' | tr -d '\n')"
+like  "evaluate, rows too long: how many" '^too long +2    2 not in the perplexity, 1 without an answer$' "$out"
+same  "evaluate, rows too long: the perplexity is that of the others" "$whole" "$(grep '^perplexity' "$tmp/out")"
+same  "evaluate, rows too long: all are judged, the first as wrong" "5 1	0	0.0000	0.0000	0.0000" "$(sed -n '/^rows/s/.* //p' "$tmp/out") $(head -n 1 "$tmp/out")"
+same  "evaluate, rows too long: the answers are there" "5 	sat." "$(wc -l <"$tmp/said.tsv" | tr -d ' ') $(head -n 1 "$tmp/said.tsv")"
+run   evaluate -m "$model" -f "$tmp/some" --template '{prompt} {answer}' --choices 'sat.|went to the park.' --rows
+like  "evaluate, choices: a row too long is wrong" '^1	0	$' "$out"
+like  "evaluate, choices: a reference that is none of them" "^evaluate: $tmp/some: line 2: the reference 'there was .*' is none of the choices; 2 of 5 rows are wrong by that" "$err"
+awk 'BEGIN { for (i = 0; i < 257; i++) print "a\tb" i }' >"$tmp/labels"
+fails "evaluate, one choice" "^evaluate: --choices: expected two or more, .* got 'sat.'" evaluate -m "$model" "$tmp/pairs" --choices sat.
+fails "evaluate, too many labels" "^evaluate: --labels: $tmp/labels has 257 different references, expected 2 to 256" evaluate -m "$model" "$tmp/labels" --labels
+fails "evaluate, choices too long" "^evaluate: $tmp/pairs: no row fits the context \(-c\): line 1: 3 choices of" evaluate -m "$model" "$tmp/pairs" --labels -c 30
+fails "evaluate, a choice twice" "^evaluate: --choices: a choice comes twice in 'sat.|a|sat.'" evaluate -m "$model" -f "$tmp/pairs" --choices 'sat.|a|sat.'
+awk '{ print $0 "\tsat.|sat.|went to the park." }' "$tmp/pairs" >"$tmp/columns"
+run   evaluate -m "$model" -f "$tmp/columns" --choices-column 3
+like  "evaluate, a choice twice in a column" "^evaluate: $tmp/columns: line 1: column 3 has a choice twice; so have 3 rows in all" "$err"
 
 # ---- embed_model
 works "embed_model --help" embed_model --help
@@ -838,6 +955,11 @@ same  "npc, lines: after load the same answer" "$(sed -n 3p "$tmp/out")" "$(sed 
 fails "beam of none"        "^beam: -w: expected 1 to 64, got 0"            beam -m "$model" -p x -w 0
 fails "beam without tokens" "^beam: -n: expected 1 or more, got 0"          beam -m "$model" -p x -n 0
 fails "beam, no room"       "^beam: the prompt has [0-9]* tokens, the context 256"          beam -m "$model" -p "$(yes 'a b c d' | head -n 300)"
+for option in "--temp 1" "--seed 3" "--stop x" "--top-k 3" "--samplers top_k" "--draft 4"; do
+    fails "beam, ${option% *} without --draw" "^beam: ${option% *}: for --draw alone" beam -m "$model" -p x $option
+done
+works "beam, an empty prompt" beam -m "$model" -p "" -w 1 -n 8
+like  "beam, an empty prompt: a text from its beginning" '^ *[A-Z]' "$(sed 1d "$tmp/out")"
 works "one beam" beam -m "$model" -p "$prompt" -w 1 -n 30
 one=$(sed 1d "$tmp/out")
 works "the likeliest tokens" generate -m "$model" -p "$prompt" -n 30 --temp 0

@@ -145,7 +145,7 @@ awk 'BEGIN { srand(1); for (i = 0; i < 3000; i++) printf "%s%s", substr("{\"name
 run train "$tmp/text" -o "$tmp/toy.gguf" --layers 1 --heads 2 --width 32 --context 2048 --batch 1 --vocab 300 -t 1 --steps 1
 same "train, a toy: exit status" 0 $status || echo "$err"
 for syntax in hermes llama3 mistral harmony functiongemma; do
-    run tools -m "$tmp/toy.gguf" -p "Roll two dice." --template chatml --syntax $syntax --must-call -n 80 -s 3 -t 1
+    run tools -m "$tmp/toy.gguf" -p "Roll two dice." --chat-template chatml --syntax $syntax --must-call -n 80 -s 3 -t 1
     check "tools --must-call, $syntax: exit status $status" test $status -eq 0 -o $status -eq 1
     like "tools --must-call, $syntax: a call and its result" '^(roll_dice|look_in_bag) \{.*\} -> \{"(dice|item|error)": ' "$err"
 done
