@@ -27,7 +27,8 @@ RUN          =
 MINGW_CC     = x86_64-w64-mingw32-gcc
 WINE         = wine
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
-RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03 --seed 14
+SEED         =
+RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
@@ -73,13 +74,20 @@ $(B)/embed_model$(EXE): examples/models/stories.gguf
 
 # ---- Running ---------------------------------------------------------------------------------------------------------
 
+# A story, another one every time, or the one of SEED; what is no story goes to stderr.
 run:
 	@test -f "$(MODEL)" || { echo "make run: the model is missing: examples/models/ has no .gguf file" >&2; exit 1; }
 	@$(MAKE) -s --no-print-directory $(B)/story
-	@$(B)/story -m "$(MODEL)" -p "Once upon a time" $(RUN_OPTIONS)
+	@seed="$(SEED)"; test -n "$$seed" || seed=$$(( ($$(date +%s) * 7919 + $$$$) % 100000 )); \
+	$(B)/story -m "$(MODEL)" -p "Once upon a time" $(RUN_OPTIONS) --seed "$$seed" -v || exit; \
+	echo; printf '%s\n' >&2 "" "This story again, or another one; your own beginning; a program of yours:" \
+	    "    make run SEED=$$seed" \
+	    "    $(B)/story -m $(MODEL) -p 'One day, a little dragon' --temp 0.7" \
+	    "    make && ls $(B), with examples/README.md beside it"
 
 # The same as build/generate, compiled in half the time: -O1 is quick enough for the bundled model.
 $(B)/story: examples/generate.c gpt.h | $(B)
+	@echo "compiling gpt.h, once: some seconds" >&2
 	$(call BUILD,-O1)
 
 # Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats

@@ -535,10 +535,16 @@ if [ -w /dev/full ]; then
 fi
 
 if [ -f examples/models/stories.gguf ]; then
-    MAKEFLAGS= make -s --no-print-directory run B="$bin" >"$tmp/out" 2>"$tmp/err"
+    MAKEFLAGS= make -s --no-print-directory run B="$bin" SEED=14 >"$tmp/out" 2>"$tmp/err"
     same "make run: exit status" 0 $?
-    same "make run: stderr" "" "$(cat "$tmp/err")"
+    like "make run: its speed and the seed" 'text [0-9]* tokens, [0-9.]* tok/s; .* seed 14,' "$(cat "$tmp/err")"
+    like "make run: how to repeat it" '^    make run SEED=14$' "$(cat "$tmp/err")"
     check "make run: a story of 150 words at least" test "$(wc -w <"$tmp/out")" -ge 150
+    MAKEFLAGS= make -s --no-print-directory run B="$bin" >"$tmp/other" 2>"$tmp/err"
+    check "make run: another story without SEED" test "$(cat "$tmp/out")" != "$(cat "$tmp/other")"
+    seed=$(sed -n 's/^    make run SEED=//p' "$tmp/err")
+    MAKEFLAGS= make -s --no-print-directory run B="$bin" SEED="$seed" 2>/dev/null >"$tmp/again"
+    same "make run SEED=$seed: the same story" "$(cat "$tmp/other")" "$(cat "$tmp/again")"
     quoted=$(sed -n 's/^> //p' README.md | tr '\n' ' ' | sed 's/ *\[.*//')
     case $(tr '\n' ' ' <"$tmp/out") in "$quoted"*) pass ;; *) fail "README.md quotes another story than make run tells" ;; esac
     MAKEFLAGS= make -s --no-print-directory run B="$bin" MODEL=none.gguf >"$tmp/out" 2>"$tmp/err"
