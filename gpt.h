@@ -710,7 +710,7 @@ GPT_API gpt_result gpt_chat_begin(gpt_session *s, const gpt_message *messages, s
 /* The value in a JSON text at a path such as "choices[0].message.content", "" for all of it, to out [size]
  * with a NUL if it fits; *need (NULL is fine): its bytes. Returns its kind: 's' a string, without quotes
  * and escapes, 'n' number, 'b' true or false, 'z' null, 'a' array, 'o' object, these as they stand there;
- * 0: there is none; -1: the text is not JSON. */
+ * 0: there is none; -1: the text is not JSON. Of equal keys the first counts; a key with . or [ in it has no path. */
 GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out, size_t size, size_t *need);
 
 #ifdef __cplusplus
