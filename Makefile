@@ -45,7 +45,7 @@ PTHREAD = $(eval PTHREAD := $(call PROBE,-pthread,sys/mman.h))$(PTHREAD)
 MMD    = $(eval MMD := $(call PROBE,-MMD -MP,stddef.h))$(MMD)
 DEPEND = $(if $(MMD),$(MMD) -MF $@.d -MT $@)
 COMPILE = $(CC) $(1) $(OPENMP) $(PTHREAD) $(VARIANT) $(CPPFLAGS) $(CFLAGS) $(DEPEND) -o $@ $<
-BUILD  = $(COMPILE) $(2) $(LDFLAGS) -lm
+BUILD  = $(COMPILE) $(2) $(LDFLAGS) $(LIBS) -lm
 
 # Side by side, the longest compilations first.
 all:
@@ -69,6 +69,7 @@ $(B)/train$(EXE): examples/train.c gpt.h | $(B)
 	$(call BUILD,$(OPT))
 
 $(B)/embed_model$(EXE): examples/models/stories.gguf
+$(B)/server$(EXE) $(B)/t/fuzz_http$(EXE): LIBS = $(if $(EXE),-lws2_32)      # sockets of Windows
 
 -include $(wildcard $(B)/*.d $(B)/t/*.d)
 
