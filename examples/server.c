@@ -37,7 +37,7 @@
 static const char about[] =
     "usage: server -m MODEL [--port 8080] [--host 127.0.0.1] [--api-key KEY] [options]\n\n"
     "Answers over HTTP as OpenAI and llama.cpp do: POST /v1/chat/completions (stream, tools, response_format, logprobs),\n"
-    "/v1/completions, /completion, /v1/embeddings; GET /v1/models, /health. Ctrl-C ends it. Options of sampling are what\n"
+    "/v1/completions, /completion, /v1/embeddings; GET /v1/models, /slots, /health. Ctrl-C ends it. Options of sampling are what\n"
     "counts where a request does not say; its names are OpenAI's and llama.cpp's, n is 1. Without a chat template in the\n"
     "file, and without --chat-template, a chat is the text of its messages, a line each, and the answer goes on from it.\n\n"
     "Bounds: 256 clients, 16 KiB of header, 1 MiB of body, 1024 messages, 128 tools, 2048 texts to embed, JSON 512 deep,\n"
@@ -45,7 +45,7 @@ static const char about[] =
     "Web pages of other origins than this machine's are refused unless --allow-origin names them. No TLS.";
 
 enum {
-    N_CLIENT = 256, N_SLOT = 64, HEAD_MAX = 16 << 10, BODY_MAX = 1 << 20, CHUNK_LINE = 256, OUT_MAX = 64 << 10,
+    N_CLIENT = 256, N_REFUSED = 16, N_SLOT = 64, HEAD_MAX = 16 << 10, BODY_MAX = 1 << 20, CHUNK_LINE = 256, OUT_MAX = 64 << 10,
     N_MESSAGE = 1024, N_TOOL = 128, N_INPUT = 2048, N_STOP = 16, N_BIAS = 1024, N_TOP = 20, N_MEMBER = 100,
     PATIENCE = 60, FAREWELL = 2         /* seconds: for a client to send or read on; to see our last words */
 };
@@ -351,8 +351,8 @@ typedef struct client {
     server      *sv;
     net_socket   fd;
     http         h;
-    int          admitted, answered, last, more, quiet; /* the head is looked at; all is in out; no request after it; unread bytes wait;
-                                                         * it has been told that nothing more comes */
+    int          admitted, answered, last, more, quiet, held;   /* the head is looked at; all is in out; no request after it; unread bytes wait;
+                                                         * it has been told that nothing more comes; it does not read what is in out */
     double       since;                 /* when it last did something that we wait for */
     text         out;
     size_t       n_out;                 /* of it has been sent */
@@ -373,7 +373,7 @@ struct server {
     arg_list         origins;
     place            slots[N_SLOT];
     int              n_slot, most_slots;
-    client          *clients[N_CLIENT];
+    client          *clients[N_CLIENT + N_REFUSED];     /* the last ones are those that are told that there are too many */
     int              n_client;
     uint64_t         clock;             /* counts requests and their ends */
     time_t           born;
@@ -1348,6 +1348,7 @@ static void put_calls(text *t, const client *c, const call *calls, size_t n) {
 
 static void leave(client *c) {                          /* the answer is made: its text may be another's */
     if (c->r.slot) {
+        c->held = 0;
         gpt_end(c->r.slot->s);
         gpt_session_hold(c->r.slot->s, 0);
         c->r.slot->c = NULL;
@@ -1564,7 +1565,8 @@ static void go_on(client *c) {
     gpt_result result = GPT_OK;
     gpt_session_info_get(r->slot->s, &info);
     if (info.result == GPT_MORE) {
-        gpt_session_hold(r->slot->s, c->out.n - c->n_out > OUT_MAX);
+        c->held = c->out.n - c->n_out > (c->held ? OUT_MAX / 2 : OUT_MAX);
+        gpt_session_hold(r->slot->s, c->held);
         return;
     }
     if (info.result < 0) {
@@ -1613,6 +1615,19 @@ static void models(client *c) {
     respond(c, 200, "", &t);
     clear(&t);
 }
+/* What is going on, for tests and the curious: no text. */
+static void slots(client *c) {
+    text t = { NULL, 0, 0 };
+    for (int i = 0; i < c->sv->n_slot; i++) {
+        gpt_session_info info;
+        gpt_session_info_get(c->sv->slots[i].s, &info);
+        putf(&t, "%s{\"id\":%d,\"n_ctx\":%lu,\"n_past\":%lu,\"is_processing\":%s,\"is_held\":%s}", i ? "," : "[", i, (unsigned long)info.n_ctx,
+             (unsigned long)info.n_token, c->sv->slots[i].c ? "true" : "false", info.held ? "true" : "false");
+    }
+    puts_to(&t, t.n ? "]" : "[]");
+    respond(c, 200, "", &t);
+    clear(&t);
+}
 static void health(client *c) {
     text t = { NULL, 0, 0 };
     puts_to(&t, "{\"status\":\"ok\"}");
@@ -1625,7 +1640,7 @@ static const struct { const char *path; int post; task what; void (*get)(client 
     { "/v1/completions", 1, TEXT, NULL }, { "/completion", 1, LLAMA, NULL }, { "/completions", 1, LLAMA, NULL },
     { "/v1/embeddings", 1, EMBED, NULL }, { "/embeddings", 1, EMBED, NULL },
     { "/v1/models", 0, CHAT, models }, { "/models", 0, CHAT, models }, { "/v1/models/", 0, CHAT, models },
-    { "/health", 0, CHAT, health }, { "/v1/health", 0, CHAT, health },
+    { "/slots", 0, CHAT, slots }, { "/health", 0, CHAT, health }, { "/v1/health", 0, CHAT, health },
 };
 
 static int route_of(const char *path) {
@@ -1749,28 +1764,25 @@ static client *new_client(server *sv, net_socket fd) {
     return c;
 }
 
-/* A new connection. Where there are too many, one that only waits for a next request makes room; without one: 503. */
+/* A new connection. Where there are too many, one that has been silent for a second makes room; without one: 503. */
 static void welcome(server *sv) {
     for (;;) {
         client *idle = NULL, *c;
-        int on = 1;
+        int on = 1, room = OUT_MAX, n = 0;
         const net_socket fd = accept(sv->fd, NULL, NULL);
         if (fd == NET_NONE) return;
         if (!net_prepare(fd)) { net_close(fd); continue; }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, sizeof on);
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, (const char *)&room, sizeof room);
         for (int i = 0; i < sv->n_client; i++) {
             c = sv->clients[i];
-            if (!c->h.n_head && !c->out.n && !c->r.phase && (!idle || c->since < idle->since)) idle = c;
+            n += !c->last;
+            if (!c->h.n_head && !c->out.n && !c->r.phase && c->since < (idle ? idle->since : args_seconds() - 1)) idle = c;
         }
-        if (sv->n_client == N_CLIENT && idle) hang_up(idle);
-        c = new_client(sv, fd);
-        if (sv->n_client < N_CLIENT) { sv->clients[sv->n_client++] = c; continue; }
-        c->last = 1;
-        refuse(c, 503, NULL, "%d clients are connected, which is the most", (int)N_CLIENT);
-        (void)!send(fd, c->out.p, (net_size)c->out.n, 0);
-        net_close(fd);
-        clear(&c->out);
-        free(c);
+        if (n >= N_CLIENT && idle) { hang_up(idle); n--; }
+        if (sv->n_client == N_CLIENT + N_REFUSED) { net_close(fd); continue; }
+        c = sv->clients[sv->n_client++] = new_client(sv, fd);
+        if (n >= N_CLIENT) refuse(c, 503, NULL, "%d clients are connected, which is the most", (int)N_CLIENT);
     }
 }
 
@@ -1842,10 +1854,10 @@ static void begin_waiting(server *sv) {
 
 /* One look at all sockets, and one slice of work. */
 static void turn(server *sv) {
-    static net_pollfd fds[N_CLIENT + 1];
+    static net_pollfd fds[N_CLIENT + N_REFUSED + 1];
     gpt_error err;
     int n = sv->n_client, working = 0, i;
-    client *of[N_CLIENT];
+    client *of[N_CLIENT + N_REFUSED];
     memset(fds, 0, sizeof fds);
     fds[n].fd = sv->fd;
     fds[n].events = POLLIN;
@@ -1853,7 +1865,7 @@ static void turn(server *sv) {
         const client *c = of[i] = sv->clients[i];
         fds[i].fd = c->fd;
         fds[i].events = (short)((c->more ? 0 : POLLIN) | (c->n_out < c->out.n ? POLLOUT : 0));
-        working |= c->r.phase > QUEUED && c->out.n - c->n_out <= OUT_MAX;
+        working |= c->r.phase > QUEUED && !(c->held && c->out.n - c->n_out > OUT_MAX / 2);
     }
     if (net_poll(fds, n + 1, working ? 0 : 1000) < 0) memset(fds, 0, sizeof fds);
     if (fds[n].revents) welcome(sv);
