@@ -128,6 +128,7 @@ JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
+NEEDS_server = server server_probe train
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log

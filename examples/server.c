@@ -694,10 +694,8 @@ static int read_messages(client *c, span v, span tools, int introduce) {
     inside i = json_inside(v);
     span m;
     size_t at;
-    for (at = 0; at < r->n_message; at++) free((void *)(size_t)r->messages[at].json);
-    r->n_message = 0;
     if (json_kind(v) != 'a') return refuse(c, 400, "messages", "messages: expected an array");
-    if (!r->messages) r->messages = (gpt_message *)args_need(calloc(N_MESSAGE + 1, sizeof *r->messages));
+    r->messages = (gpt_message *)args_need(calloc(N_MESSAGE + 1, sizeof *r->messages));
     for (at = 0; json_next(&i, NULL, &m); at++) {
         text out = { NULL, 0, 0 };
         if (at == N_MESSAGE) return refuse(c, 400, "messages", "messages: at most %d", (int)N_MESSAGE);
@@ -914,22 +912,23 @@ static gpt_chat_params chat_of(client *c) {
 }
 
 /* Does the template tell of the tools? */
-static int has_place_for_tools(client *c, span tools, int *has) {
+static int has_place_for_tools(client *c, span tools) {
     inside i = json_inside(tools);
-    span one = { "", 0 };
+    const gpt_message question = { "user", "x", NULL };
     gpt_chat_params chat = chat_of(c);
-    gpt_error err;
+    span one = { "", 0 };
+    char *shown, *name;
     size_t n;
-    char *text_of, *name;
-    if (gpt_chat_format(c->sv->m, c->r.messages, c->r.n_message, &chat, NULL, 0, &n, &err)) return refuse_result(c, "messages", &err);
-    text_of = (char *)args_need(malloc(n + 1));
-    if (gpt_chat_format(c->sv->m, c->r.messages, c->r.n_message, &chat, text_of, n, &n, &err)) { free(text_of); return refuse_result(c, "messages", &err); }
+    int has;
+    if (gpt_chat_format(c->sv->m, &question, 1, &chat, NULL, 0, &n, NULL)) return 0;
+    shown = (char *)args_need(malloc(n + 1));
+    has = !gpt_chat_format(c->sv->m, &question, 1, &chat, shown, n, &n, NULL);
     json_next(&i, NULL, &one);
     name = json_string(json_member(json_member(one, "function"), "name"));
-    *has = find(text_of, text_of + n, name) != NULL;
-    free(text_of);
+    has = has && find(shown, shown + n, name) != NULL;
+    free(shown);
     free(name);
-    return 1;
+    return has;
 }
 
 static int read_chat(client *c) {
@@ -940,19 +939,17 @@ static int read_chat(client *c) {
     span tools;
     gpt_chat_params chat;
     gpt_error err;
-    int ok = read_tools(c, &chosen), has = 1;
+    int ok = read_tools(c, &chosen), introduce = 0;
     tools.p = chosen.p ? chosen.p : "";
     tools.n = chosen.n;
     put_variables(c, tools);
-    ok = ok && read_messages(c, messages, tools, 0);
-    if (ok && tools.n && sv->m) ok = has_place_for_tools(c, tools, &has);
-    if (ok && !has) {
+    if (ok && tools.n && sv->m && !has_place_for_tools(c, tools)) {
+        const span none = { "", 0 };
+        introduce = 1;
         r->calls = syntaxes;
-        tools.n = 0;
-        put_variables(c, tools);
-        tools.n = chosen.n;
-        ok = read_messages(c, messages, tools, 1);
+        put_variables(c, none);
     }
+    ok = ok && read_messages(c, messages, tools, introduce);
     ok = ok && (tools.n ? constrain_calls(c, tools) : 1) && read_form(c);
     clear(&chosen);
     if (!ok || !sv->m) return ok;
