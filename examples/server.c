@@ -882,7 +882,7 @@ static int constrain_calls(client *c, span tools) {
 
 static int fits(client *c, size_t n, size_t n_ctx, const char *param) {
     gpt_error err;
-    if (n < n_ctx) return 1;
+    if (n + (c->r.kind != EMBED) <= n_ctx) return 1;
     err.code = GPT_E_CONTEXT;
     snprintf(err.msg, sizeof err.msg, "the prompt's %lu tokens do not fit the context of %lu", (unsigned long)n, (unsigned long)n_ctx);
     return refuse_result(c, param, &err);
@@ -1018,14 +1018,14 @@ static int read_embed(client *c) {
     r->ends = (size_t *)args_need(malloc(N_INPUT * sizeof *r->ends));
     i = json_inside(v);
     if (json_kind(v) == 's' || (json_kind(v) == 'a' && json_next(&i, NULL, &one) && json_kind(one) == 'n')) {
-        if (!read_ids(c, v, "input", GPT_TOKENIZE_BOS, sv->session.n_ctx + 1)) return 0;
+        if (!read_ids(c, v, "input", GPT_TOKENIZE_BOS, sv->session.n_ctx)) return 0;
         r->ends[r->n_input++] = r->n_ids;
         return 1;
     }
     if (json_kind(v) != 'a') return refuse(c, 400, "input", "input: expected a string, or an array of strings or token ids");
     for (i = json_inside(v); json_next(&i, NULL, &one); ) {
         if (r->n_input == N_INPUT) return refuse(c, 400, "input", "input: at most %d texts", (int)N_INPUT);
-        if (!read_ids(c, one, "input", GPT_TOKENIZE_BOS, sv->session.n_ctx + 1)) return 0;
+        if (!read_ids(c, one, "input", GPT_TOKENIZE_BOS, sv->session.n_ctx)) return 0;
         r->ends[r->n_input++] = r->n_ids;
     }
     return r->n_input ? 1 : refuse(c, 400, "input", "input: expected at least one text");
@@ -1296,13 +1296,15 @@ static size_t content_end(const client *c) {
     if (r->must) return 0;
     if (!*x->begin) return said[strspn(said, " \t\r\n")] == '{' || !said[strspn(said, " \t\r\n")] ? 0 : r->said.n;
     at = find(said, said + r->said.n, x->begin);
+    if (at) while (at > said && strchr(" \t\r\n", at[-1])) at--;
     if (at) return (size_t)(at - said);
     written(c, &all);
     at = find(all.p, all.p + all.n, x->begin);
     clear(&all);
     if (at) return r->given;                            /* a control token begins it */
     for (k = strlen(x->begin) - 1; k && (k > r->said.n || memcmp(said + r->said.n - k, x->begin, k)); k--) {}
-    return r->said.n - k;
+    for (k = r->said.n - k; k && strchr(" \t\r\n", said[k - 1]); k--) {}       /* white space ahead of a call is not its content */
+    return k;
 }
 
 /* The text goes to the client as far as it is content. */
@@ -1333,8 +1335,9 @@ static int client_thought(void *user, const char *p, size_t n) {
 static void put_calls(text *t, const client *c, const call *calls, size_t n) {
     puts_to(t, "[");
     for (size_t i = 0; i < n; i++) {
-        putf(t, "%s{\"index\":%lu,\"id\":\"c%05lx%03lx\",\"type\":\"function\",\"function\":{\"name\":", i ? "," : "", (unsigned long)i,
-             (unsigned long)((c->r.ticket + (uint64_t)c->r.created * 4099) & 0xfffff), (unsigned long)i & 0xfff);
+        puts_to(t, i ? ",{" : "{");
+        if (c->r.stream) putf(t, "\"index\":%lu,", (unsigned long)i);
+        putf(t, "\"id\":\"c%05lx%03lx\",\"type\":\"function\",\"function\":{\"name\":", (unsigned long)((c->r.ticket + (uint64_t)c->r.created * 4099) & 0xfffff), (unsigned long)i & 0xfff);
         put_string(t, calls[i].name, strlen(calls[i].name), 0);
         puts_to(t, ",\"arguments\":");
         put_string(t, calls[i].args, strlen(calls[i].args), 0);
@@ -1382,7 +1385,6 @@ static void answer(client *c, gpt_finish finish) {
     if (n_call) { why = "tool_calls"; put_calls(&calls_text, c, calls, n_call); clear_calls(calls, n_call); }
     else give(c, r->said.n);
     n = r->given;
-    if (n_call) while (n && strchr(" \t\r\n", r->said.p[n - 1])) n--;
     if (r->kind == LLAMA) {
         puts_to(&t, "{\"index\":0,\"content\":");
         put_string(&t, r->said.p, r->stream ? 0 : n, 0);
@@ -1665,7 +1667,8 @@ static void admit(client *c) {
     if (*h->origin && !is_ours(c->sv, h->origin)) { refuse(c, 403, NULL, "pages of this origin may not ask: --allow-origin"); return; }
     if (preflight) {
         if (*h->origin) snprintf(more, sizeof more, "Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: %s\r\nAccess-Control-Max-Age: 600\r\n",
-                                 *h->asked ? h->asked : "authorization, content-type");
+                                 *h->asked && strspn(h->asked, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ") == strlen(h->asked) ?
+                                 h->asked : "authorization, content-type");
         else strcpy(more, "Allow: GET, POST\r\n");
         put_head(c, 204, NULL, 0, more);
         c->answered = 1;

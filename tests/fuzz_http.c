@@ -28,10 +28,10 @@ static void check_answer(const client *c, int post) {
     body = find(c->out.p, c->out.p + c->out.n, "\r\n\r\n");
     if (!body || strncmp(c->out.p, "HTTP/1.1 ", 9)) abort();
     body += 4;
-    length = find(c->out.p, body, "Content-Length: ");
+    length = find(c->out.p, body, "\r\nContent-Length: ");
     if (!length) { if (strncmp(c->out.p + 9, "204", 3)) abort(); return; }
     if (!strcmp(c->h.method, "HEAD")) return;
-    if (strtoul(length + 16, NULL, 10) != (unsigned long)(c->out.p + c->out.n - body)) abort();
+    if (strtoul(length + 18, NULL, 10) != (unsigned long)(c->out.p + c->out.n - body)) abort();
     if (gpt_json_get(body, (size_t)(c->out.p + c->out.n - body), "", NULL, 0, NULL) != 'o') abort();
 }
 

@@ -79,4 +79,28 @@ serve toy -m "$tmp/toy.gguf" --chat-template chatml --api-key sesame -np 3 -t 1 
     fi
     ended toy
 }
+
+# A bot that knows its few answers by heart, calls among them, behind templates that are recognised by what is in them.
+cat >"$tmp/pairs.tsv" <<'END'
+hermes	Yes.\n<tool_call>\n{"name": "look", "arguments": {"item": "rope"}}\n</tool_call>
+llama3	{"name": "look", "parameters": {"item": "rope"}}
+mistral	Yes.[TOOL_CALLS][{"name": "look", "arguments": {"item": "rope"}}]
+harmony	 to=functions.look<|channel|>commentary <|constrain|>json<|message|>{"item": "rope"}
+functiongemma	Yes.<start_function_call>call:look{item:<escape>rope<escape>}<end_function_call>
+no	I say: no [b] <b>.
+think	<think>Hm.</think>Done.
+END
+"$bin/train" "$tmp/pairs.tsv" -e -o "$tmp/bot.gguf" --layers 1 --heads 2 --width 64 --context 512 --batch 7 --vocab 300 -t 1 --steps 250 --lr 3e-3 --held-out 0 >"$tmp/out" 2>&1
+same "train, a bot: exit status" 0 $? || cat "$tmp/out"
+for syntax in hermes llama3 mistral harmony functiongemma; do
+    case $syntax in
+    hermes) marks='<tool_call> "arguments' ;;
+    llama3) marks='<|start_header_id|> ipython "parameters"' ;;
+    mistral) marks='[TOOL_CALLS]' ;;
+    harmony) marks='<|channel|> commentary <|message|>' ;;
+    functiongemma) marks='<start_function_call> <escape>' ;;
+    esac
+    printf '%s' "{# $marks <think> </think> #}{% if tools and messages[-1].content == 'x' %}{{ tools | tojson }}{% endif %}{{ messages[-1].content }}{{ '\n' }}" >"$tmp/template"
+    serve $syntax -m "$tmp/bot.gguf" --alias $syntax --chat-template-file "$tmp/template" -t 1 && { probe $syntax "" calls; ended $syntax; }
+done
 report server
