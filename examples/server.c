@@ -302,6 +302,31 @@ static void put_string(text *t, const char *p, size_t n, int spell) {
     puts_to(t, "\"");
 }
 
+/* Text by a pattern: %s a string, %q the same as JSON, %v a value as it stands, %u a size. */
+static void say(text *t, const char *pattern, ...) {
+    va_list ap;
+    va_start(ap, pattern);
+    for (const char *p = pattern; ; p++) {
+        const size_t n = strcspn(p, "%");
+        put(t, p, n);
+        if (!*(p += n)) break;
+        p++;
+        if (*p == 'u') putf(t, "%lu", (unsigned long)va_arg(ap, size_t));
+        else if (*p == 'v') { const span v = va_arg(ap, span); put(t, v.p, v.n); }
+        else {
+            const char *word = va_arg(ap, const char *);
+            if (*p == 'q') put_string(t, word, strlen(word), 0); else puts_to(t, word);
+        }
+    }
+    va_end(ap);
+}
+static span span_of(const text *t) {
+    span v;
+    v.p = t->p ? t->p : "";
+    v.n = t->n;
+    return v;
+}
+
 /* ---- Clients and what they ask for ------------------------------------------------------------------------------------ */
 
 #ifdef _WIN32
@@ -422,13 +447,10 @@ static void respond(client *c, int status, const char *more, const text *body) {
 }
 
 static void put_error(text *t, int status, const char *param, const char *code, const char *message) {
-    puts_to(t, "{\"error\":{\"message\":");
-    put_string(t, message, strlen(message), 0);
-    putf(t, ",\"type\":\"%s\",\"param\":", status == 401 ? "authentication_error" : status >= 500 ? "server_error" : "invalid_request_error");
-    if (param) put_string(t, param, strlen(param), 0); else puts_to(t, "null");
-    puts_to(t, ",\"code\":");
-    if (code) put_string(t, code, strlen(code), 0); else puts_to(t, "null");
-    puts_to(t, "}}");
+    const char *type = status == 401 ? "authentication_error" : status >= 500 ? "server_error" : "invalid_request_error";
+    say(t, "{\"error\":{\"message\":%q,\"type\":%q", message, type);
+    say(t, param ? ",\"param\":%q" : ",\"param\":null", param);
+    say(t, code ? ",\"code\":%q}}" : ",\"code\":null}}", code);
 }
 
 /* Answers with an error; 0. */
@@ -583,17 +605,8 @@ static char *called_name(const request *r, const char *id) {
         m.p = r->messages[k].json;
         m.n = strlen(m.p);
         m = json_member(m, "tool_calls");
-        inside i = json_inside(m);
-        while (json_kind(m) == 'a' && json_next(&i, NULL, &one)) {
-            char *name, *found = NULL;
-            span key = json_member(one, "id");
-            if (!json_is(key, id)) continue;
-            key = json_member(one, "function");
-            name = key.n ? json_string(json_member(key, "name")) : NULL;
-            if (name) { text t = { NULL, 0, 0 }; put_escaped(&t, name, strlen(name)); found = t.p; }
-            free(name);
-            if (found) return found;
-        }
+        for (inside i = json_inside(m); json_kind(m) == 'a' && json_next(&i, NULL, &one); )
+            if (json_is(json_member(one, "id"), id)) return json_string(json_member(json_member(one, "function"), "name"));
     }
     return NULL;
 }
@@ -602,82 +615,71 @@ static char *called_name(const request *r, const char *id) {
 static int read_message_calls(client *c, span v, size_t at, text *out, text *plain) {
     inside i = json_inside(v);
     span one;
-    int n = 0;
-    puts_to(out, "\"tool_calls\":[");
-    while (json_kind(v) == 'a' && json_next(&i, NULL, &one)) {
-        const span id = json_member(one, "id"), f = json_member(one, "function"), name = json_member(f, "name"), args = json_member(f, "arguments");
+    size_t n;
+    for (n = 0; json_kind(v) == 'a' && json_next(&i, NULL, &one); n++) {
+        const span id = json_member(one, "id"), f = json_member(one, "function"), name = json_member(f, "name");
+        span args = json_member(f, "arguments");
+        text written = { NULL, 0, 0 };
         char *s = json_kind(args) == 's' ? json_string(args) : NULL;
-        const char *object = json_kind(args) == 'o' ? args.p : s && !*s ? "{}" : s ? s : "";
-        const size_t size = json_kind(args) == 'o' ? args.n : strlen(object);
-        if (json_kind(name) != 's' || gpt_json_get(object, size, "", NULL, 0, NULL) != 'o' || (id.n && json_kind(id) != 's')) {
+        if (s) { args.p = *s ? s : "{}"; args.n = strlen(args.p); }
+        if (json_kind(name) != 's' || gpt_json_get(args.p, args.n, "", NULL, 0, NULL) != 'o' || (id.n && json_kind(id) != 's')) {
             free(s);
-            return refuse(c, 400, "messages", "messages[%lu].tool_calls[%d]: expected a function with a name and, as arguments, a JSON object", (unsigned long)at, n);
+            return refuse(c, 400, "messages", "messages[%lu].tool_calls[%lu]: expected a function with a name and, as "
+                          "arguments, a JSON object", (unsigned long)at, (unsigned long)n);
         }
-        puts_to(out, n++ ? ",{\"type\":\"function\"," : "{\"type\":\"function\",");
-        if (id.n) { puts_to(out, "\"id\":"); put(out, id.p, id.n); puts_to(out, ","); }
-        puts_to(out, "\"function\":{\"name\":"); put(out, name.p, name.n);
-        puts_to(out, ",\"arguments\":"); put(out, object, size); puts_to(out, "}}");
-        puts_to(plain, "\\n<tool_call>\\n");
-        { text t = { NULL, 0, 0 }; puts_to(&t, "{\"name\": "); put(&t, name.p, name.n); puts_to(&t, ", \"arguments\": "); put(&t, object, size); puts_to(&t, "}"); put_escaped(plain, t.p, t.n); clear(&t); }
-        puts_to(plain, "\\n</tool_call>");
+        say(out, "%s{\"type\":\"function\",%s%v%s\"function\":{\"name\":%v,\"arguments\":%v}}", n ? "," : "",
+            id.n ? "\"id\":" : "", id, id.n ? "," : "", name, args);
+        say(&written, "\n<tool_call>\n{\"name\": %v, \"arguments\": %v}\n</tool_call>", name, args);
+        put_escaped(plain, written.p, written.n);
+        clear(&written);
         free(s);
     }
-    puts_to(out, "]");
     return json_kind(v) == 'a' || refuse(c, 400, "messages", "messages[%lu].tool_calls: expected an array", (unsigned long)at);
+}
+
+/* A tool's result in the form that the syntax has for it; one that is a JSON object goes as that. */
+static void put_result(text *out, const request *r, span m, const text *said) {
+    const span id = json_member(m, "tool_call_id");
+    char *raw = id.n ? json_string(id) : NULL, *name, *inner;
+    text result = { NULL, 0, 0 }, shown = { NULL, 0, 0 };
+    if (raw && !is_token(raw, strlen(raw))) *raw = 0;
+    name = called_name(r, raw ? raw : "");
+    if (!name) name = json_string(json_member(m, "name"));
+    if (name) put_escaped(&shown, name, strlen(name)); else put(&shown, "", 0);
+    say(&result, "\"%v\"", span_of(said));
+    inner = json_string(span_of(&result));
+    const int object = inner && gpt_json_get(inner, strlen(inner), "", NULL, 0, NULL) == 'o';
+    const char *const pairs[] = { "name", shown.p, "id", raw ? raw : "", "result", object ? inner : result.p, "text", said->p, NULL };
+    fill(out, r->calls->result_message, pairs);
+    clear(&result); clear(&shown);
+    free(inner); free(name); free(raw);
 }
 
 /* A message as the template gets it: an assistant's without content has none, arguments are objects, "developer" is "system" where
  * the template does not know it; plain: it has no place for tools, so calls and results are what assistant and user say. */
 static int read_message(client *c, span m, size_t at, int plain, text *out) {
     const span role = json_member(m, "role"), content = json_member(m, "content"), calls = json_member(m, "tool_calls");
-    const int tool = json_is(role, "tool");
-    text said = { NULL, 0, 0 }, made = { NULL, 0, 0 }, shown = { NULL, 0, 0 };
+    const int tool = json_is(role, "tool"), system = json_is(role, "developer") && !strstr(c->sv->chat_template, "developer");
+    text said = { NULL, 0, 0 }, made = { NULL, 0, 0 }, shown = { NULL, 0, 0 }, none = { NULL, 0, 0 };
     inside i = json_inside(m);
     span key, value;
     int ok = 1;
     if (json_kind(m) != 'o' || json_kind(role) != 's')
         return refuse(c, 400, "messages", "messages[%lu]: expected an object with a role", (unsigned long)at);
-    if (!content.n && !calls.n && !json_is(role, "assistant"))
-        return refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts", (unsigned long)at);
     if (content.n) ok = read_content(c, content, at, &said);
+    else if (!calls.n && !json_is(role, "assistant"))
+        ok = refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts", (unsigned long)at);
     if (ok && calls.n) ok = read_message_calls(c, calls, at, &made, &shown);
-    if (ok && tool && plain) {
-        puts_to(out, "{\"role\":\"user\",\"content\":\"<tool_response>\\n");
-        put(out, said.p, said.n);
-        puts_to(out, "\\n</tool_response>\"}");
-    } else if (ok && tool && c->r.calls) {
-        const span id = json_member(m, "tool_call_id");
-        char *raw = id.n ? json_string(id) : NULL, *name;
-        call one = { NULL, NULL, "" };
-        text result = { NULL, 0, 0 };
-        if (raw && strlen(raw) < sizeof one.id && is_token(raw, strlen(raw))) strcpy(one.id, raw);
-        name = called_name(&c->r, one.id);
-        if (!name) { text t = { NULL, 0, 0 }; value = json_member(m, "name"); if (json_kind(value) == 's') put(&t, value.p + 1, value.n - 2); name = t.p; }
-        puts_to(&result, "\""); put(&result, said.p, said.n); puts_to(&result, "\"");
-        { span s; char *inner; s.p = result.p; s.n = result.n; inner = json_string(s);      /* a result that is JSON goes as that */
-          const int object = inner && gpt_json_get(inner, strlen(inner), "", NULL, 0, NULL) == 'o';
-          text escaped = { NULL, 0, 0 };
-          put(&escaped, said.p, said.n);
-          const char *const pairs[] = { "name", name ? name : "", "id", one.id, "result", object ? inner : result.p, "text", escaped.p, NULL };
-          fill(out, c->r.calls->result_message, pairs);
-          clear(&escaped); free(inner); }
-        clear(&result);
-        free(name); free(raw);
-    } else if (ok) {
-        puts_to(out, "{\"role\":");
-        if (json_is(role, "developer") && !strstr(c->sv->chat_template, "developer")) puts_to(out, "\"system\""); else put(out, role.p, role.n);
-        if (content.n || (plain && calls.n)) {
-            puts_to(out, ",\"content\":\"");
-            if (said.n) put(out, said.p, said.n);
-            if (plain && shown.n) put(out, shown.p + (said.n ? 0 : 2), shown.n - (said.n ? 0 : 2));
-            puts_to(out, "\"");
-        }
-        if (made.n && !plain) { puts_to(out, ","); put(out, made.p, made.n); }
-        while (json_next(&i, &key, &value)) {
-            if (json_is(key, "role") || json_is(key, "content") || json_is(key, "tool_calls") || json_is(value, "null")) continue;
-            puts_to(out, ","); put(out, key.p, key.n); puts_to(out, ":"); put(out, value.p, value.n);
-        }
-        puts_to(out, "}");
+    if (ok && tool && plain) say(out, "{\"role\":\"user\",\"content\":\"<tool_response>\\n%v\\n</tool_response>\"}", span_of(&said));
+    else if (ok && tool && c->r.calls) { put(&said, "", 0); put_result(out, &c->r, m, &said); }
+    else if (ok) {
+        if (system) say(out, "{\"role\":\"system\""); else say(out, "{\"role\":%v", role);
+        if (content.n || (plain && calls.n)) say(out, ",\"content\":\"%v%v\"", span_of(&said), span_of(plain ? &shown : &none));
+        if (calls.n && !plain) say(out, ",\"tool_calls\":[%v]", span_of(&made));
+        while (json_next(&i, &key, &value))
+            if (!json_is(key, "role") && !json_is(key, "content") && !json_is(key, "tool_calls") && json_kind(value) != 'z')
+                say(out, ",%v:%v", key, value);
+        say(out, "}");
     }
     clear(&said); clear(&made); clear(&shown);
     return ok;
@@ -697,17 +699,17 @@ static int read_messages(client *c, span v, span tools, int introduce) {
     if (json_kind(v) != 'a') return refuse(c, 400, "messages", "messages: expected an array");
     r->messages = (gpt_message *)args_need(calloc(N_MESSAGE + 1, sizeof *r->messages));
     for (at = 0; json_next(&i, NULL, &m); at++) {
+        const int system = json_is(json_member(m, "role"), "system");
         text out = { NULL, 0, 0 };
         if (at == N_MESSAGE) return refuse(c, 400, "messages", "messages: at most %d", (int)N_MESSAGE);
         if (introduce && !at) {
-            const int system = json_is(json_member(m, "role"), "system");
             text said = { NULL, 0, 0 };
             if (system && !read_content(c, json_member(m, "content"), at, &said)) { clear(&said); return 0; }
-            puts_to(&out, "{\"role\":\"system\",\"content\":\"");
-            if (said.n) { put(&out, said.p, said.n); puts_to(&out, "\\n\\n"); }
-            puts_to(&out, "You may call functions to help with the user's question. They are:\\n<tools>\\n");
+            say(&out, "{\"role\":\"system\",\"content\":\"%v%sYou may call functions to help with the user's question. They "
+                "are:\\n<tools>\\n", span_of(&said), said.n ? "\\n\\n" : "");
             put_escaped(&out, tools.p, tools.n);
-            puts_to(&out, "\\n</tools>\\nFor a call write\\n<tool_call>\\n{\\\"name\\\": <function-name>, \\\"arguments\\\": <args-json-object>}\\n</tool_call>\"}");
+            say(&out, "\\n</tools>\\nFor a call write\\n<tool_call>\\n{\\\"name\\\": <function-name>, \\\"arguments\\\": "
+                "<args-json-object>}\\n</tool_call>\"}");
             clear(&said);
             add_message(r, out.p);
             memset(&out, 0, sizeof out);
@@ -762,19 +764,16 @@ static void put_grammar(text *t, const gpt_model *m, const syntax *x, span tools
 
 /* The schema of all calls as objects with a name and arguments, which is the member args. */
 static void put_call_schema(text *t, span tools, const char *args, int list) {
+    static const char nothing[] = "{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}";
     inside i = json_inside(tools);
     span one;
-    if (list) puts_to(t, "{\"type\":\"array\",\"minItems\":1,\"maxItems\":8,\"items\":");
-    puts_to(t, "{\"anyOf\":[");
+    say(t, list ? "{\"type\":\"array\",\"minItems\":1,\"maxItems\":8,\"items\":{\"anyOf\":[" : "{\"anyOf\":[");
     for (int n = 0; json_next(&i, NULL, &one); n++) {
         const span f = json_member(one, "function"), name = json_member(f, "name"), schema = json_member(f, "parameters");
-        puts_to(t, n ? ",{\"type\":\"object\",\"properties\":{\"name\":{\"const\":" : "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":");
-        put(t, name.p, name.n);
-        putf(t, "},\"%s\":", args);
-        if (schema.n) put(t, schema.p, schema.n); else puts_to(t, "{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}");
-        putf(t, "},\"required\":[\"name\",\"%s\"],\"additionalProperties\":false}", args);
+        say(t, "%s{\"type\":\"object\",\"properties\":{\"name\":{\"const\":%v},%q:%s%v},\"required\":[\"name\",%q],"
+            "\"additionalProperties\":false}", n ? "," : "", name, args, schema.n ? "" : nothing, schema, args);
     }
-    puts_to(t, list ? "]}}" : "]}");
+    say(t, list ? "]}}" : "]}");
 }
 
 /* Are these tools, each a function with a name? */
@@ -889,19 +888,16 @@ static int fits(client *c, size_t n, size_t n_ctx, const char *param) {
 }
 
 static void put_variables(client *c, span tools) {
-    request *r = &c->r;
+    text *t = &c->r.variables;
     const span more = top(c, "chat_template_kwargs"), effort = top(c, "reasoning_effort");
     inside i = json_inside(more);
     span key, value;
-    clear(&r->variables);
-    puts_to(&r->variables, "{\"tools\":");
-    if (tools.n) put(&r->variables, tools.p, tools.n); else puts_to(&r->variables, "null");
-    if (json_kind(effort) == 's') { puts_to(&r->variables, ",\"reasoning_effort\":"); put(&r->variables, effort.p, effort.n); }
-    while (json_kind(more) == 'o' && json_next(&i, &key, &value)) {
-        if (json_is(key, "tools") || json_is(key, "messages")) continue;
-        puts_to(&r->variables, ","); put(&r->variables, key.p, key.n); puts_to(&r->variables, ":"); put(&r->variables, value.p, value.n);
-    }
-    puts_to(&r->variables, "}");
+    clear(t);
+    say(t, "{\"tools\":%v%s", tools, tools.n ? "" : "null");
+    if (json_kind(effort) == 's') say(t, ",\"reasoning_effort\":%v", effort);
+    while (json_kind(more) == 'o' && json_next(&i, &key, &value))
+        if (!json_is(key, "tools") && !json_is(key, "messages")) say(t, ",%v:%v", key, value);
+    say(t, "}");
 }
 
 static gpt_chat_params chat_of(client *c) {
@@ -1103,21 +1099,18 @@ static int read_request(client *c, task what) {
 
 /* ---- What goes back ----------------------------------------------------------------------------------------------------- */
 
-static int client_text(void *user, const char *p, size_t n);
-
 /* Up to the list of choices. */
 static void put_top(text *t, const client *c, const char *object) {
-    putf(t, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":", c->r.id, object, (long)c->r.created);
-    put_string(t, c->sv->name, strlen(c->sv->name), 0);
-    puts_to(t, ",\"system_fingerprint\":\"gpt.h " GPT_VERSION "\"");
+    say(t, "{\"id\":%q,\"object\":%q,\"created\":%u,\"model\":%q,\"system_fingerprint\":\"gpt.h " GPT_VERSION "\"", c->r.id, object,
+        (size_t)c->r.created, c->sv->name);
 }
 
 static void put_usage(text *t, const client *c) {
+    const size_t n = c->r.n_ids;
     gpt_session_info info;
-    memset(&info, 0, sizeof info);
-    if (c->r.slot && c->r.kind != EMBED) gpt_session_info_get(c->r.slot->s, &info);
-    putf(t, "\"usage\":{\"prompt_tokens\":%lu,\"completion_tokens\":%lu,\"total_tokens\":%lu,\"prompt_tokens_details\":{\"cached_tokens\":%lu}}",
-         (unsigned long)c->r.n_ids, (unsigned long)info.n_generated, (unsigned long)(c->r.n_ids + info.n_generated), (unsigned long)c->r.n_common);
+    gpt_session_info_get(c->r.slot->s, &info);
+    say(t, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":"
+        "{\"cached_tokens\":%u}}", n, info.n_generated, n + info.n_generated, c->r.n_common);
 }
 
 static void put_logprob_number(text *t, float x) { if (x > -9999) putf(t, "%.6g", (double)x); else puts_to(t, "-9999.0"); }
@@ -1129,62 +1122,66 @@ static void put_token_entry(text *t, const client *c, const gpt_logprob *one) {
     put_string(t, p, n, 0);
     puts_to(t, ",\"logprob\":");
     put_logprob_number(t, one->logprob);
-    puts_to(t, ",\"bytes\":[");
-    for (size_t i = 0; i < n; i++) putf(t, i ? ",%u" : "%u", (unsigned char)p[i]);
-    puts_to(t, "]");
+    for (size_t i = 0; i < n; i++) putf(t, i ? ",%u" : ",\"bytes\":[%u", (unsigned char)p[i]);
+    puts_to(t, n ? "]" : ",\"bytes\":[]");
 }
 
-/* Rows from to to - 1 in the form of the route; text_offset counts characters of all that is said. */
-static void put_logprobs(text *t, const client *c, size_t from, size_t to) {
-    const request *r = &c->r;
-    const size_t wide = (size_t)r->n_top + 1;
-    size_t i, k, n, offset = 0;
-    if (r->n_top < 0) { puts_to(t, "null"); return; }
-    if (r->kind != TEXT) {
-        puts_to(t, r->kind == CHAT ? "{\"content\":[" : "[");
-        for (i = from; i < to; i++) {
-            if (i > from) puts_to(t, ",");
-            put_token_entry(t, c, r->logprob + i * wide);
-            puts_to(t, ",\"top_logprobs\":[");
-            for (k = 1; k < wide && r->logprob[i * wide + k].token >= 0; k++) {
-                if (k > 1) puts_to(t, ",");
-                put_token_entry(t, c, r->logprob + i * wide + k);
-                puts_to(t, "}");
-            }
-            puts_to(t, "]}");
-        }
-        puts_to(t, r->kind == CHAT ? "],\"refusal\":null}" : "]");
-        return;
-    }
-    puts_to(t, "{\"tokens\":[");
-    for (i = from; i < to; i++) {
-        const char *p = gpt_token_text(c->sv->m, r->logprob[i * wide].token, &n);
+/* Of chats and llama.cpp's completions: an object for each token. */
+static void put_rows(text *t, const client *c, size_t from, size_t to) {
+    const size_t wide = (size_t)c->r.n_top + 1;
+    for (size_t i = from; i < to; i++) {
+        const gpt_logprob *row = c->r.logprob + i * wide;
         if (i > from) puts_to(t, ",");
-        put_string(t, p, n, 1);
-    }
-    puts_to(t, "],\"token_logprobs\":[");
-    for (i = from; i < to; i++) { if (i > from) puts_to(t, ","); put_logprob_number(t, r->logprob[i * wide].logprob); }
-    puts_to(t, "],\"top_logprobs\":");
-    if (!r->n_top) puts_to(t, "null");
-    for (i = from; r->n_top && i < to; i++) {
-        puts_to(t, i > from ? ",{" : "[{");
-        for (k = 1; k < wide && r->logprob[i * wide + k].token >= 0; k++) {
-            const char *p = gpt_token_text(c->sv->m, r->logprob[i * wide + k].token, &n);
+        put_token_entry(t, c, row);
+        puts_to(t, ",\"top_logprobs\":[");
+        for (size_t k = 1; k < wide && row[k].token >= 0; k++) {
             if (k > 1) puts_to(t, ",");
-            put_string(t, p, n, 1);
-            puts_to(t, ":");
-            put_logprob_number(t, r->logprob[i * wide + k].logprob);
+            put_token_entry(t, c, row + k);
+            puts_to(t, "}");
         }
-        puts_to(t, "}");
+        puts_to(t, "]}");
     }
-    if (r->n_top) puts_to(t, from < to ? "]" : "[]");
-    puts_to(t, ",\"text_offset\":[");
-    for (i = 0; i < to; i++) {
-        const char *p = gpt_token_text(c->sv->m, r->logprob[i * wide].token, &n);
-        if (i >= from) putf(t, i > from ? ",%lu" : "%lu", (unsigned long)offset);
-        for (k = 0; k < n; k++) offset += (unsigned char)p[k] >> 6 != 2;
+}
+
+/* Of OpenAI's completions: four lists; text_offset counts characters of all that is said. */
+static void put_columns(text *t, const client *c, size_t from, size_t to) {
+    static const char *const names[] = { "{\"tokens\":[", "],\"token_logprobs\":[", "],\"top_logprobs\":[", "],\"text_offset\":[" };
+    const size_t wide = (size_t)c->r.n_top + 1;
+    for (int column = 0; column < 4; column++) {
+        size_t offset = 0;
+        puts_to(t, column == 2 && wide == 1 ? "],\"top_logprobs\":null" : column == 3 && wide == 1 ? names[3] + 1 : names[column]);
+        for (size_t i = column < 3 ? from : 0; i < to; i++) {
+            const gpt_logprob *row = c->r.logprob + i * wide;
+            size_t n;
+            const char *p = gpt_token_text(c->sv->m, row->token, &n);
+            if (i > from && (column != 2 || wide > 1)) puts_to(t, ",");
+            if (column == 0) put_string(t, p, n, 1);
+            if (column == 1) put_logprob_number(t, row->logprob);
+            if (column == 2 && wide > 1) puts_to(t, "{");
+            for (size_t k = 1; column == 2 && k < wide && row[k].token >= 0; k++) {
+                p = gpt_token_text(c->sv->m, row[k].token, &n);
+                if (k > 1) puts_to(t, ",");
+                put_string(t, p, n, 1);
+                puts_to(t, ":");
+                put_logprob_number(t, row[k].logprob);
+            }
+            if (column == 2 && wide > 1) puts_to(t, "}");
+            if (column == 3 && i >= from) say(t, "%u", offset);
+            for (size_t k = 0; column == 3 && k < n; k++) offset += (unsigned char)p[k] >> 6 != 2;
+        }
     }
     puts_to(t, "]}");
+}
+
+/* Rows from to to - 1 in the form of the route. */
+static void put_logprobs(text *t, const client *c, size_t from, size_t to) {
+    if (c->r.n_top < 0) puts_to(t, "null");
+    else if (c->r.kind == TEXT) put_columns(t, c, from, to);
+    else {
+        puts_to(t, c->r.kind == CHAT ? "{\"content\":[" : "[");
+        put_rows(t, c, from, to);
+        puts_to(t, c->r.kind == CHAT ? "],\"refusal\":null}" : "]");
+    }
 }
 
 /* A piece of an event stream: as a chunk, where the client knows chunks. */
@@ -1212,33 +1209,27 @@ static size_t given_rows(const client *c, int all) {
 /* An event with a piece of the answer: field names what of the delta it is; finish: the last one. raw: p is JSON. */
 static void event(client *c, const char *field, const char *p, size_t n, int raw, const char *finish) {
     request *r = &c->r;
-    text t = { NULL, 0, 0 };
+    text t = { NULL, 0, 0 }, value = { NULL, 0, 0 };
     const size_t rows = given_rows(c, finish != NULL);
+    if (raw) put(&value, p, n); else put_string(&value, p, n, 0);
     if (r->kind == LLAMA) {
-        puts_to(&t, "{\"index\":0,\"content\":");
-        put_string(&t, p, n, 0);
-        puts_to(&t, ",\"stop\":false");
-        if (r->n_top >= 0) { puts_to(&t, ",\"completion_probabilities\":"); put_logprobs(&t, c, r->n_sent, rows); }
+        say(&t, "{\"index\":0,\"content\":%v,\"stop\":false", span_of(&value));
+        if (r->n_top >= 0) { say(&t, ",\"completion_probabilities\":"); put_logprobs(&t, c, r->n_sent, rows); }
     } else {
         put_top(&t, c, r->kind == CHAT ? "chat.completion.chunk" : "text_completion");
-        puts_to(&t, ",\"choices\":[{\"index\":0,");
-        if (r->kind == TEXT) { puts_to(&t, "\"text\":"); put_string(&t, p, n, 0); }
-        else {
-            puts_to(&t, "\"delta\":{");
-            if (field) putf(&t, "%s\"%s\":", !strcmp(field, "role") ? "\"content\":\"\"," : "", field);
-            if (field && !raw) put_string(&t, p, n, 0);
-            if (field && raw) put(&t, p, n);
-            puts_to(&t, "}");
-        }
-        puts_to(&t, ",\"logprobs\":");
-        if (rows > r->n_sent) put_logprobs(&t, c, r->n_sent, rows); else puts_to(&t, "null");
-        putf(&t, finish ? ",\"finish_reason\":\"%s\"}]" : ",\"finish_reason\":null}]", finish);
-        if (r->wants_usage) puts_to(&t, ",\"usage\":null");
+        if (r->kind == TEXT) say(&t, ",\"choices\":[{\"index\":0,\"text\":%v,\"logprobs\":", span_of(&value));
+        else if (!field) say(&t, ",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":");
+        else say(&t, ",\"choices\":[{\"index\":0,\"delta\":{%s%q:%v},\"logprobs\":", !strcmp(field, "role") ? "\"content\":\"\"," : "", field,
+                 span_of(&value));
+        if (rows > r->n_sent) put_logprobs(&t, c, r->n_sent, rows); else say(&t, "null");
+        say(&t, finish ? ",\"finish_reason\":%q}]" : ",\"finish_reason\":null}]", finish);
+        if (r->wants_usage) say(&t, ",\"usage\":null");
     }
     r->n_sent = rows;
-    puts_to(&t, "}");
+    say(&t, "}");
     put_event(c, &t);
     clear(&t);
+    clear(&value);
 }
 
 /* The tokens that have come since: their text is none of our business, their log-probabilities may be. */
@@ -1333,15 +1324,11 @@ static int client_thought(void *user, const char *p, size_t n) {
 
 /* The calls as OpenAI has them; each with an id that no other answer has: nine letters and digits, as Mistral wants. */
 static void put_calls(text *t, const client *c, const call *calls, size_t n) {
-    puts_to(t, "[");
+    const uint64_t number = c->r.ticket + (uint64_t)c->r.created * 4099;
     for (size_t i = 0; i < n; i++) {
-        puts_to(t, i ? ",{" : "{");
-        if (c->r.stream) putf(t, "\"index\":%lu,", (unsigned long)i);
-        putf(t, "\"id\":\"c%05lx%03lx\",\"type\":\"function\",\"function\":{\"name\":", (unsigned long)((c->r.ticket + (uint64_t)c->r.created * 4099) & 0xfffff), (unsigned long)i & 0xfff);
-        put_string(t, calls[i].name, strlen(calls[i].name), 0);
-        puts_to(t, ",\"arguments\":");
-        put_string(t, calls[i].args, strlen(calls[i].args), 0);
-        puts_to(t, "}}");
+        putf(t, "%s{\"id\":\"c%05lx%03lx\"", i ? "," : "[", (unsigned long)(number & 0xfffff), (unsigned long)i & 0xfff);
+        if (c->r.stream) say(t, ",\"index\":%u", i);
+        say(t, ",\"type\":\"function\",\"function\":{\"name\":%q,\"arguments\":%q}}", calls[i].name, calls[i].args);
     }
     puts_to(t, "]");
 }
@@ -1365,71 +1352,62 @@ static void end_stream(client *c, const text *last) {
 
 /* The text is over: the rest of the answer, or all of it. */
 static void answer(client *c, gpt_finish finish) {
-    static const char *const stops[] = { "none", "eos", "word", "limit", "limit", "none", "none" };
+    static const syntax object = { "", { NULL, NULL, NULL }, { NULL, NULL, NULL }, "", "", OBJECT, "arguments", NULL, NULL, "", "", "", "", "" };
     request *r = &c->r;
     const char *why = finish == GPT_FINISH_LENGTH || finish == GPT_FINISH_CONTEXT ? "length" : "stop";
-    text t = { NULL, 0, 0 }, all = { NULL, 0, 0 }, calls_text = { NULL, 0, 0 };
+    text t = { NULL, 0, 0 }, all = { NULL, 0, 0 }, called = { NULL, 0, 0 }, said = { NULL, 0, 0 };
     call calls[N_CALL];
-    size_t n_call = 0, n, k;
+    size_t n_call = 0, n, k = 0;
     const gpt_token *ids;
     look_at_tokens(c);
     ids = gpt_session_tokens(r->slot->s, &n);           /* a stop string's tokens have gone */
-    for (k = 0; r->n_top >= 0 && k < r->n_logprob && r->n_ids + k < n && r->logprob[k * ((size_t)r->n_top + 1)].token == ids[r->n_ids + k]; k++) {}
+    while (k < r->n_logprob && r->n_ids + k < n && r->logprob[k * ((size_t)r->n_top + 1)].token == ids[r->n_ids + k]) k++;
     r->n_logprob = r->n_sent > k ? r->n_sent : k;
     if (r->calls) {
-        static const syntax object = { "", { NULL, NULL, NULL }, { NULL, NULL, NULL }, "", "", OBJECT, "arguments", NULL, NULL, "", "", "", "", "" };
         written(c, &all);
         n_call = read_calls(r->must ? &object : r->calls, all.p, all.n, calls);
         clear(&all);
     }
-    if (n_call) { why = "tool_calls"; put_calls(&calls_text, c, calls, n_call); clear_calls(calls, n_call); }
+    if (n_call) { why = "tool_calls"; put_calls(&called, c, calls, n_call); clear_calls(calls, n_call); }
     else give(c, r->said.n);
-    n = r->given;
+    if (n_call && !r->given) say(&said, "null"); else put_string(&said, r->said.p, r->given, 0);
+    if (r->kind == LLAMA && r->stream) { clear(&said); say(&said, "\"\""); }      /* it has all of it */
     if (r->kind == LLAMA) {
-        puts_to(&t, "{\"index\":0,\"content\":");
-        put_string(&t, r->said.p, r->stream ? 0 : n, 0);
-        puts_to(&t, ",\"stop\":true,\"model\":");
-        put_string(&t, c->sv->name, strlen(c->sv->name), 0);
-        { gpt_session_info info;
-          gpt_session_info_get(r->slot->s, &info);
-          putf(&t, ",\"stop_type\":\"%s\",\"tokens_evaluated\":%lu,\"tokens_predicted\":%lu,\"tokens_cached\":%lu", stops[finish],
-               (unsigned long)r->n_ids, (unsigned long)info.n_generated, (unsigned long)r->n_common); }
-        if (r->n_top >= 0) { puts_to(&t, ",\"completion_probabilities\":"); put_logprobs(&t, c, r->n_sent, r->n_logprob); }
-        puts_to(&t, "}");
+        gpt_session_info info;
+        gpt_session_info_get(r->slot->s, &info);
+        say(&t, "{\"index\":0,\"content\":%v,\"stop\":true,\"model\":%q,\"stop_type\":%q,\"tokens_evaluated\":%u,\"tokens_predicted\":%u,"
+            "\"tokens_cached\":%u", span_of(&said), c->sv->name,
+            *why == 'l' ? "limit" : finish == GPT_FINISH_STOP ? "word" : "eos", r->n_ids, info.n_generated, r->n_common);
+        if (r->n_top >= 0) { say(&t, ",\"completion_probabilities\":"); put_logprobs(&t, c, r->n_sent, r->n_logprob); }
+        say(&t, "}");
         if (r->stream) end_stream(c, &t); else respond(c, 200, "", &t);
     } else if (r->stream) {
         static char done[] = "[DONE]";
-        text last = { done, sizeof done - 1, 0 };
-        if (n_call) event(c, "tool_calls", calls_text.p, calls_text.n, 1, NULL);
+        const text last = { done, sizeof done - 1, 0 };
+        if (n_call) event(c, "tool_calls", called.p, called.n, 1, NULL);
         event(c, NULL, "", 0, 0, why);
         if (r->wants_usage) {
             put_top(&t, c, r->kind == CHAT ? "chat.completion.chunk" : "text_completion");
-            puts_to(&t, ",\"choices\":[],");
+            say(&t, ",\"choices\":[],");
             put_usage(&t, c);
-            puts_to(&t, "}");
+            say(&t, "}");
             put_event(c, &t);
         }
         end_stream(c, &last);
     } else {
         put_top(&t, c, r->kind == CHAT ? "chat.completion" : "text_completion");
-        puts_to(&t, ",\"choices\":[{\"index\":0,");
-        if (r->kind == TEXT) { puts_to(&t, "\"text\":"); put_string(&t, r->said.p, n, 0); }
-        else {
-            puts_to(&t, "\"message\":{\"role\":\"assistant\",\"content\":");
-            if (n_call && !n) puts_to(&t, "null"); else put_string(&t, r->said.p, n, 0);
-            if (r->thought.n) { puts_to(&t, ",\"reasoning_content\":"); put_string(&t, r->thought.p, r->thought.n, 0); }
-            if (n_call) { puts_to(&t, ",\"tool_calls\":"); put(&t, calls_text.p, calls_text.n); }
-            puts_to(&t, ",\"refusal\":null}");
-        }
-        puts_to(&t, ",\"logprobs\":");
+        if (r->kind == TEXT) say(&t, ",\"choices\":[{\"index\":0,\"text\":%v", span_of(&said));
+        else say(&t, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":%v", span_of(&said));
+        if (r->thought.n) { say(&t, ",\"reasoning_content\":"); put_string(&t, r->thought.p, r->thought.n, 0); }
+        if (n_call) say(&t, ",\"tool_calls\":%v", span_of(&called));
+        say(&t, r->kind == CHAT ? ",\"refusal\":null},\"logprobs\":" : ",\"logprobs\":");
         put_logprobs(&t, c, 0, r->n_logprob);
-        putf(&t, ",\"finish_reason\":\"%s\"}],", why);
+        say(&t, ",\"finish_reason\":%q}],", why);
         put_usage(&t, c);
-        puts_to(&t, "}");
+        say(&t, "}");
         respond(c, 200, "", &t);
     }
-    clear(&t);
-    clear(&calls_text);
+    clear(&t); clear(&called); clear(&said);
     leave(c);
 }
 
@@ -1535,7 +1513,7 @@ static void put_vector(client *c) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     request *r = &c->r;
     const size_t n = c->sv->info.n_embd;
-    putf(&r->list, "%s{\"object\":\"embedding\",\"index\":%lu,\"embedding\":", r->input ? "," : "", (unsigned long)r->input);
+    say(&r->list, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", r->input ? "," : "", r->input);
     if (!r->base64) {
         for (size_t i = 0; i < n; i++) putf(&r->list, i ? ",%.9g" : "[%.9g", r->vectors[i] > -1e30f && r->vectors[i] < 1e30f ? (double)r->vectors[i] : 0.0);
         puts_to(&r->list, "]}");
@@ -1583,11 +1561,8 @@ static void go_on(client *c) {
         if (++r->input < r->n_input) result = next_vector(c, &err);
         else {
             text t = { NULL, 0, 0 };
-            puts_to(&t, "{\"object\":\"list\",\"data\":[");
-            put(&t, r->list.p, r->list.n);
-            puts_to(&t, "],\"model\":");
-            put_string(&t, c->sv->name, strlen(c->sv->name), 0);
-            putf(&t, ",\"usage\":{\"prompt_tokens\":%lu,\"total_tokens\":%lu}}", (unsigned long)r->n_ids, (unsigned long)r->n_ids);
+            say(&t, "{\"object\":\"list\",\"data\":[%v],\"model\":%q,\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}}",
+                span_of(&r->list), c->sv->name, r->n_ids, r->n_ids);
             respond(c, 200, "", &t);
             clear(&t);
             leave(c);
@@ -1601,37 +1576,35 @@ static void go_on(client *c) {
 
 static void models(client *c) {
     const server *sv = c->sv;
+    const gpt_model_info *info = &sv->info;
     text t = { NULL, 0, 0 };
     const char *one = !strncmp(c->h.path, "/v1/models/", 11) ? c->h.path + 11 : NULL;
     if (one && strcmp(one, sv->name)) { refuse(c, 404, "model", "there is no model of this name; /v1/models lists them"); return; }
-    if (!one) puts_to(&t, "{\"object\":\"list\",\"data\":[");
-    puts_to(&t, "{\"id\":");
-    put_string(&t, sv->name, strlen(sv->name), 0);
-    putf(&t, ",\"object\":\"model\",\"created\":%ld,\"owned_by\":\"gpt.h\",\"meta\":{\"n_ctx\":%lu,\"n_ctx_train\":%lu,\"n_vocab\":%lu,\"n_embd\":%lu,\"n_params\":%.0f,\"size\":%.0f}}",
-         (long)sv->born, (unsigned long)sv->session.n_ctx, (unsigned long)sv->info.n_ctx, (unsigned long)sv->info.n_vocab, (unsigned long)sv->info.d_model,
-         (double)sv->info.n_param, (double)sv->info.file_bytes);
-    if (!one) puts_to(&t, "]}");
+    say(&t, "%s{\"id\":%q,\"object\":\"model\",\"created\":%u,\"owned_by\":\"gpt.h\",\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
+        "\"n_embd\":%u", one ? "" : "{\"object\":\"list\",\"data\":[", sv->name, (size_t)sv->born, (size_t)sv->session.n_ctx,
+        (size_t)info->n_ctx, (size_t)info->n_vocab, (size_t)info->d_model);
+    putf(&t, ",\"n_params\":%.0f,\"size\":%.0f}}%s", (double)info->n_param, (double)info->file_bytes, one ? "" : "]}");
     respond(c, 200, "", &t);
     clear(&t);
 }
+
 /* What is going on, for tests and the curious: no text. */
 static void slots(client *c) {
     text t = { NULL, 0, 0 };
     for (int i = 0; i < c->sv->n_slot; i++) {
         gpt_session_info info;
         gpt_session_info_get(c->sv->slots[i].s, &info);
-        putf(&t, "%s{\"id\":%d,\"n_ctx\":%lu,\"n_past\":%lu,\"is_processing\":%s,\"is_held\":%s}", i ? "," : "[", i, (unsigned long)info.n_ctx,
-             (unsigned long)info.n_token, c->sv->slots[i].c ? "true" : "false", info.held ? "true" : "false");
+        say(&t, "%s{\"id\":%u,\"n_ctx\":%u,\"n_past\":%u,\"is_processing\":%s,\"is_held\":%s}", i ? "," : "[", (size_t)i, (size_t)info.n_ctx,
+            info.n_token, c->sv->slots[i].c ? "true" : "false", info.held ? "true" : "false");
     }
-    puts_to(&t, t.n ? "]" : "[]");
+    say(&t, "]");
     respond(c, 200, "", &t);
     clear(&t);
 }
 static void health(client *c) {
-    text t = { NULL, 0, 0 };
-    puts_to(&t, "{\"status\":\"ok\"}");
+    static char ok[] = "{\"status\":\"ok\"}";
+    const text t = { ok, sizeof ok - 1, 0 };
     respond(c, 200, "", &t);
-    clear(&t);
 }
 
 static const struct { const char *path; int post; task what; void (*get)(client *c); } routes[] = {
