@@ -1,9 +1,12 @@
-/* A server: the routes of OpenAI's and llama.cpp's that small tools use, over HTTP/1.1, for the programs of one machine or of
- * few. One process and one thread that waits: texts of many clients are one batch (gpt_work_step), in slices of SLICE seconds,
- * between which sockets are looked at. A client that does not read is held, one that is gone is given up.
+/* A server: the routes of OpenAI's and llama.cpp's that small tools use, over HTTP/1.1, for the programs of one machine
+ * or of few. One process, one thread that waits: texts of many clients are one batch (gpt_work_step), in slices of
+ * SLICE seconds, between which sockets are looked at. A client that does not read is held; one that is gone is given
+ * up, and so is one that closes its side of the connection before it has its answer.
  *
- * An example, not a service: no TLS, no accounts, no files, one model. Its bounds are the constants below; what is beyond them
- * is refused with OpenAI's form of an error. For many users or machines the same GGUF file moves to llama.cpp's server or vLLM. */
+ * An example, not a service: no TLS, no accounts, no files, one model. Its bounds are the constants below; what is
+ * beyond them is refused with OpenAI's form of an error. A long prompt to cut into tokens, a large template or schema
+ * may take half a second in which nobody gets a token; out of memory is the end. For many users or machines the same
+ * GGUF file moves to llama.cpp's server or vLLM. */
 #ifdef _WIN32
 #  ifndef _WIN32_WINNT
 #    define _WIN32_WINNT 0x0600         /* WSAPoll */
@@ -36,24 +39,28 @@
 
 static const char about[] =
     "usage: server -m MODEL [--port 8080] [--host 127.0.0.1] [--api-key KEY] [options]\n\n"
-    "Answers over HTTP as OpenAI and llama.cpp do: POST /v1/chat/completions (stream, tools, response_format, logprobs),\n"
-    "/v1/completions, /completion, /v1/embeddings; GET /v1/models, /slots, /health. Ctrl-C ends it. Options of sampling are what\n"
-    "counts where a request does not say; its names are OpenAI's and llama.cpp's, n is 1. Without a chat template in the\n"
-    "file, and without --chat-template, a chat is the text of its messages, a line each, and the answer goes on from it.\n\n"
-    "Bounds: 256 clients, 16 KiB of header, 1 MiB of body, 1024 messages, 128 tools, 2048 texts to embed, JSON 512 deep,\n"
-    "64 KiB that a client has not read (then its text waits), a minute for a request to come or for a client to read on.\n"
-    "Web pages of other origins than this machine's are refused unless --allow-origin names them. No TLS.";
+    "Answers over HTTP as OpenAI and llama.cpp do: POST /v1/chat/completions (stream, tools, response_format,\n"
+    "logprobs), /v1/completions, /completion, /v1/embeddings; GET /v1/models, /slots, /health. Ctrl-C ends it.\n"
+    "Options of sampling are what counts where a request does not say; its names are OpenAI's and llama.cpp's, n is\n"
+    "1. Without a chat template in the file, and without --chat-template, a chat is the text of its messages, a line\n"
+    "each, and the answer goes on from it.\n\n"
+    "Bounds: 256 clients, 16 KiB of header, 1 MiB of body, 1024 messages, 128 tools, 2048 texts to embed, JSON 512\n"
+    "deep, 64 KiB that a client has not read (then its text waits), a minute for a request to come or for a client to\n"
+    "read on. Web pages of other origins than this machine's are refused unless --allow-origin names them. No TLS.";
 
 enum {
-    N_CLIENT = 256, N_REFUSED = 16, N_SLOT = 64, HEAD_MAX = 16 << 10, BODY_MAX = 1 << 20, CHUNK_LINE = 256, OUT_MAX = 64 << 10,
+    N_CLIENT = 256, N_REFUSED = 16, N_SLOT = 64,
+    HEAD_MAX = 16 << 10, BODY_MAX = 1 << 20, CHUNK_LINE = 256, OUT_MAX = 64 << 10,
     N_MESSAGE = 1024, N_TOOL = 128, N_INPUT = 2048, N_STOP = 16, N_BIAS = 1024, N_TOP = 20, N_MEMBER = 100,
     PATIENCE = 60, FAREWELL = 2         /* seconds: for a client to send or read on; to see our last words */
 };
 static const double SLICE = 0.02;
 
-/* ---- HTTP: a request, as it comes in pieces (RFC 9112) ---------------------------------------------------------------- */
+/* ---- HTTP: a request, as it comes in pieces (RFC 9112) ----------------------------------------------------------- */
 
-typedef enum { HTTP_START, HTTP_FIELD, HTTP_BODY, HTTP_CHUNK_SIZE, HTTP_CHUNK, HTTP_CHUNK_END, HTTP_TRAILER } http_stage;
+typedef enum {
+    HTTP_START, HTTP_FIELD, HTTP_BODY, HTTP_CHUNK_SIZE, HTTP_CHUNK, HTTP_CHUNK_END, HTTP_TRAILER
+} http_stage;
 
 typedef struct {
     http_stage  stage;
@@ -70,7 +77,8 @@ static void http_clear(http *h) { clear(&h->line); clear(&h->body); memset(h, 0,
 static void http_wrong(http *h, int status, const char *why) { if (!h->status) { h->status = status; h->why = why; } }
 
 static int same_word(const char *a, const char *b) {        /* but for capitals */
-    for (; *a && *b; a++, b++) if ((*a >= 'A' && *a <= 'Z' ? *a | 32 : *a) != (*b >= 'A' && *b <= 'Z' ? *b | 32 : *b)) return 0;
+    for (; *a && *b; a++, b++)
+        if ((*a >= 'A' && *a <= 'Z' ? *a | 32 : *a) != (*b >= 'A' && *b <= 'Z' ? *b | 32 : *b)) return 0;
     return *a == *b;
 }
 /* Is the word one of a list with commas? */
@@ -89,14 +97,18 @@ static int has_word(const char *list, const char *word) {
 
 static void http_request_line(http *h) {
     const char *p = h->line.p, *target = strchr(p, ' '), *version = target ? strchr(target + 1, ' ') : NULL;
-    size_t n_method, n_path;
-    if (!version || strchr(version + 1, ' ')) { http_wrong(h, 400, "a request line: expected METHOD /PATH HTTP/1.1"); return; }
-    n_method = (size_t)(target - p);
+    size_t n_method = target ? (size_t)(target - p) : 0, n_path;
     for (size_t i = 0; i < n_method; i++) if (p[i] < 'A' || p[i] > 'Z') n_method = 0;
-    n_path = strcspn(++target, "? ");
-    if (!n_method || (*target != '/' && strncmp(target, "* ", 2))) { http_wrong(h, 400, "a request line: expected METHOD /PATH HTTP/1.1"); return; }
-    if (strncmp(++version, "HTTP/", 5)) { http_wrong(h, 400, "a request line: expected METHOD /PATH HTTP/1.1"); return; }
-    if (strcmp(version, "HTTP/1.1") && strcmp(version, "HTTP/1.0")) { http_wrong(h, 505, "expected HTTP/1.1 or HTTP/1.0"); return; }
+    if (!version || !n_method || strncmp(++version, "HTTP/", 5) || strchr(version, ' ') ||
+        (*++target != '/' && strncmp(target, "* ", 2))) {
+        http_wrong(h, 400, "a request line: expected METHOD /PATH HTTP/1.1");
+        return;
+    }
+    if (strcmp(version, "HTTP/1.1") && strcmp(version, "HTTP/1.0")) {
+        http_wrong(h, 505, "expected HTTP/1.1 or HTTP/1.0");
+        return;
+    }
+    n_path = strcspn(target, "? ");
     h->minor = version[7] - '0';
     /* what is too long is of no route and no method that there is */
     snprintf(h->method, sizeof h->method, "%.*s", n_method < sizeof h->method ? (int)n_method : 1, p);
@@ -106,29 +118,36 @@ static void http_request_line(http *h) {
 
 static int is_token(const char *p, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!((p[i] >= '0' && p[i] <= '9') || ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') || strchr("!#$%&'*+-.^_`|~", p[i]))) return 0;
+        if (!((p[i] >= '0' && p[i] <= '9') || ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') ||
+              strchr("!#$%&'*+-.^_`|~", p[i]))) return 0;
     return n > 0;
 }
 
 static void http_copy(http *h, char *to, size_t size, const char *value) {
-    if (*to || strlen(value) >= size) http_wrong(h, 400, "a header field that comes twice, or is longer than 255 bytes");
+    if (*to || strlen(value) >= size)
+        http_wrong(h, 400, "a header field that comes twice, or is longer than 255 bytes");
     else strcpy(to, value);
 }
 
 static void http_field(http *h) {
     char *name = h->line.p, *value = strchr(name, ':'), *end = h->line.p + h->line.n;
-    if (!value || !is_token(name, (size_t)(value - name))) { http_wrong(h, 400, "a header field: expected NAME: VALUE"); return; }
+    if (!value || !is_token(name, (size_t)(value - name))) {
+        http_wrong(h, 400, "a header field: expected NAME: VALUE");
+        return;
+    }
     *value++ = 0;
     value += strspn(value, " \t");
     while (end > value && (end[-1] == ' ' || end[-1] == '\t')) *--end = 0;
     if (same_word(name, "host")) h->n_host++;
     else if (same_word(name, "content-length")) {
         size_t n = 0;
-        if (h->n_length++ || !*value || strspn(value, "0123456789") != strlen(value)) http_wrong(h, 400, "Content-Length: expected one number");
+        if (h->n_length++ || !*value || strspn(value, "0123456789") != strlen(value))
+            http_wrong(h, 400, "Content-Length: expected one number");
         for (; *value && n <= BODY_MAX; value++) n = 10 * n + (size_t)(*value - '0');
         h->left = n;
     } else if (same_word(name, "transfer-encoding")) {
-        if (h->chunked || !same_word(value, "chunked")) http_wrong(h, 501, "Transfer-Encoding: expected chunked, alone");
+        if (h->chunked || !same_word(value, "chunked"))
+            http_wrong(h, 501, "Transfer-Encoding: expected chunked, alone");
         h->chunked = 1;
     } else if (same_word(name, "connection")) {
         h->close |= has_word(value, "close");
@@ -138,7 +157,11 @@ static void http_field(http *h) {
         h->expect = 1;
     } else if (same_word(name, "authorization")) {
         const size_t n = strcspn(value, " ");
-        if (value[n]) { value[n] = 0; if (same_word(value, "bearer")) http_copy(h, h->key, sizeof h->key, value + n + 1 + strspn(value + n + 1, " ")); }
+        if (value[n]) {
+            value[n] = 0;
+            if (same_word(value, "bearer"))
+                http_copy(h, h->key, sizeof h->key, value + n + 1 + strspn(value + n + 1, " "));
+        }
     } else if (same_word(name, "x-api-key")) http_copy(h, h->key, sizeof h->key, value);
     else if (same_word(name, "origin")) http_copy(h, h->origin, sizeof h->origin, *value ? value : "?");
     else if (same_word(name, "access-control-request-headers")) http_copy(h, h->asked, sizeof h->asked, value);
@@ -147,7 +170,8 @@ static void http_field(http *h) {
 /* The empty line behind the fields: what comes then? */
 static void http_head_ends(http *h) {
     if (h->n_host != 1 && (h->minor || h->n_host)) http_wrong(h, 400, "Host: expected one");
-    if (h->chunked && (h->n_length || !h->minor)) http_wrong(h, 400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0");
+    if (h->chunked && (h->n_length || !h->minor))
+        http_wrong(h, 400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0");
     if (h->left > BODY_MAX) http_wrong(h, 413, "the body is longer than 1 MiB");
     if (h->status) return;
     if (h->chunked) h->stage = HTTP_CHUNK_SIZE;
@@ -164,7 +188,8 @@ static void http_chunk_size(http *h) {
         if (digit > 15) break;
         if (n <= BODY_MAX) n = 16 * n + (size_t)digit;
     }
-    if (!digits || p[strspn(p, " \t")] != (strchr(p, ';') ? ';' : 0)) http_wrong(h, 400, "a chunk: expected its size, hexadecimal");
+    if (!digits || p[strspn(p, " \t")] != (strchr(p, ';') ? ';' : 0))
+        http_wrong(h, 400, "a chunk: expected its size, hexadecimal");
     else if (n > BODY_MAX - h->body.n) http_wrong(h, 413, "the body is longer than 1 MiB");
     else { h->left = n; h->stage = n ? HTTP_CHUNK : HTTP_TRAILER; }
     h->n_head = 0;
@@ -176,14 +201,17 @@ static void http_line(http *h) {
     case HTTP_START:      if (h->line.n) http_request_line(h); break;
     case HTTP_FIELD:      if (h->line.n) http_field(h); else http_head_ends(h); break;
     case HTTP_CHUNK_SIZE: http_chunk_size(h); break;
-    case HTTP_CHUNK_END:  if (h->line.n) http_wrong(h, 400, "a chunk is longer than it says"); else h->stage = HTTP_CHUNK_SIZE; break;
+    case HTTP_CHUNK_END:
+        if (h->line.n) http_wrong(h, 400, "a chunk is longer than it says");
+        h->stage = HTTP_CHUNK_SIZE;
+        break;
     case HTTP_TRAILER:    if (!h->line.n) h->status = 200; break;
     case HTTP_BODY: case HTTP_CHUNK: break;
     }
     h->line.n = 0;
 }
 
-/* Takes bytes of a request until it is whole or wrong, at first until its head is over, and returns how many it took. */
+/* Takes bytes of a request until it is whole or wrong, at first until its head is over; returns how many. */
 static size_t http_feed(http *h, const char *p, size_t n) {
     size_t i = 0;
     while (i < n && !h->status) {
@@ -198,7 +226,7 @@ static size_t http_feed(http *h, const char *p, size_t n) {
             const unsigned char c = (unsigned char)p[i++];
             const int cr = h->line.n && h->line.p[h->line.n - 1] == '\r', head = h->stage <= HTTP_FIELD;
             if (++h->n_head > (h->stage == HTTP_CHUNK_SIZE || h->stage == HTTP_CHUNK_END ? CHUNK_LINE : HEAD_MAX))
-                http_wrong(h, head ? 431 : 400, head ? "the head is longer than 16 KiB" : "a line of a chunk is too long");
+                http_wrong(h, head ? 431 : 400, head ? "the head is longer than 16 KiB" : "a chunk's line is too long");
             else if (cr != (c == '\n') || (c < 32 && c != '\r' && c != '\n' && c != '\t') || c == 127)
                 http_wrong(h, 400, "a control character, or a line that does not end in CR LF");
             else if (c != '\n') put(&h->line, p + i - 1, 1);
@@ -212,7 +240,7 @@ static size_t http_feed(http *h, const char *p, size_t n) {
     return i;
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 typedef struct { const char *p; size_t n; } span;       /* a value in a text that gpt_json_get has found to be JSON */
 
@@ -255,9 +283,12 @@ static int json_is(span v, const char *word) {          /* as it stands there: a
     return v.n == n && !memcmp(v.p, word, n);
 }
 static int json_kind(span v) {
-    return !v.n ? 0 : *v.p == '"' ? 's' : *v.p == '{' ? 'o' : *v.p == '[' ? 'a' : *v.p == 'n' ? 'z' : *v.p == 't' || *v.p == 'f' ? 'b' : 'n';
+    static const char first[] = "\"{[ntf", kinds[] = "soazbb";
+    const char *at = v.n && *v.p ? strchr(first, *v.p) : NULL;
+    return !v.n ? 0 : at ? kinds[at - first] : 'n';
 }
-static char *json_string(span v) { return member(v.p, v.n, "", 's'); }      /* for the caller to free; NULL: none, or a zero byte */
+/* for the caller to free; NULL: none, or a zero byte */
+static char *json_string(span v) { return member(v.p, v.n, "", 's'); }
 static double json_number(span v) {
     char digits[64];
     snprintf(digits, sizeof digits, "%.*s", (int)(v.n < sizeof digits ? v.n : 0), v.p);
@@ -286,7 +317,8 @@ static size_t utf8_length(const char *p, size_t n) {
     const size_t k = u[0] < 0x80 ? 1 : u[0] < 0xC2 || u[0] > 0xF4 ? 0 : (size_t)2 + (u[0] >= 0xE0) + (u[0] >= 0xF0);
     if (k > n) return 0;
     for (size_t i = 1; i < k; i++) if (u[i] >> 6 != 2) return 0;
-    if (k > 2 && ((u[0] == 0xE0 && u[1] < 0xA0) || (u[0] == 0xF0 && u[1] < 0x90) || (u[0] == 0xED && u[1] > 0x9F) || (u[0] == 0xF4 && u[1] > 0x8F))) return 0;
+    if (k > 2 && ((u[0] == 0xE0 && u[1] < 0xA0) || (u[0] == 0xF0 && u[1] < 0x90) || (u[0] == 0xED && u[1] > 0x9F) ||
+                  (u[0] == 0xF4 && u[1] > 0x8F))) return 0;
     return k;
 }
 /* A JSON string of any bytes: what is no UTF-8 becomes U+FFFD, or, with spell, \xHH as OpenAI writes such tokens. */
@@ -327,7 +359,7 @@ static span span_of(const text *t) {
     return v;
 }
 
-/* ---- Clients and what they ask for ------------------------------------------------------------------------------------ */
+/* ---- Clients and what they ask for ------------------------------------------------------------------------------- */
 
 #ifdef _WIN32
 typedef SOCKET net_socket;
@@ -340,7 +372,8 @@ typedef enum { IDLE, QUEUED, READS, WRITES, VECTORS } state;
 
 typedef struct server server;
 
-typedef struct { gpt_session *s; struct client *c; uint64_t used; } place;      /* a text; c NULL: of nobody at present */
+/* a text; c NULL: of nobody at present */
+typedef struct { gpt_session *s; struct client *c; uint64_t used; } place;
 
 typedef struct {
     task         kind;
@@ -361,7 +394,7 @@ typedef struct {
     gpt_token   *ids;                   /* the prompt, or all texts to embed */
     size_t       n_ids, *ends, n_input, input;          /* where each of these ends; the one at hand */
     place       *slot;
-    size_t       n_common;              /* tokens of the prompt that were computed already */
+    size_t       n_common, n_generated; /* tokens of the prompt that were computed already; of the answer */
     text         said, thought;
     size_t       given;                 /* bytes of said that are an answer's content, as far as is known */
     size_t       think_end;             /* tokens of the text up to the end of its thinking part */
@@ -376,8 +409,9 @@ typedef struct client {
     server      *sv;
     net_socket   fd;
     http         h;
-    int          admitted, answered, last, more, quiet, held;   /* the head is looked at; all is in out; no request after it; unread bytes wait;
-                                                         * it has been told that nothing more comes; it does not read what is in out */
+    int          admitted, answered;    /* the head is looked at; all of the answer is in out */
+    int          last, quiet;           /* no request comes after it; and the client has been told */
+    int          more, held;            /* bytes wait that are for later; it does not read what is in out */
     double       since;                 /* when it last did something that we wait for */
     text         out;
     size_t       n_out;                 /* of it has been sent */
@@ -398,7 +432,8 @@ struct server {
     arg_list         origins;
     place            slots[N_SLOT];
     int              n_slot, most_slots;
-    client          *clients[N_CLIENT + N_REFUSED];     /* the last ones are those that are told that there are too many */
+    /* the last ones are those that are told that there are too many */
+    client          *clients[N_CLIENT + N_REFUSED];
     int              n_client;
     uint64_t         clock;             /* counts requests and their ends */
     time_t           born;
@@ -408,9 +443,10 @@ struct server {
 };
 
 static const char *reason(int status) {
-    static const struct { int status; const char *reason; } all[] = { { 200, "OK" }, { 204, "No Content" }, { 400, "Bad Request" },
-        { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" },
-        { 413, "Content Too Large" }, { 417, "Expectation Failed" }, { 431, "Request Header Fields Too Large" }, { 501, "Not Implemented" },
+    static const struct { int status; const char *reason; } all[] = {
+        { 200, "OK" }, { 204, "No Content" }, { 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" },
+        { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 413, "Content Too Large" },
+        { 417, "Expectation Failed" }, { 431, "Request Header Fields Too Large" }, { 501, "Not Implemented" },
         { 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" } };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) if (all[i].status == status) return all[i].reason;
     return "Internal Server Error";
@@ -422,21 +458,24 @@ static int is_ours(const server *sv, const char *origin) {
     for (size_t i = 0; i < sv->origins.n; i++) if (!strcmp(origin, sv->origins.item[i])) return 1;
     for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
         const char *port = origin + strlen(local[i]);
-        if (!strncmp(origin, local[i], strlen(local[i])) && (!*port || (*port == ':' && strspn(port + 1, "0123456789") == strlen(port + 1)))) return 1;
+        if (!strncmp(origin, local[i], strlen(local[i])) &&
+            (!*port || (*port == ':' && strspn(port + 1, "0123456789") == strlen(port + 1)))) return 1;
     }
     return 0;
 }
 
 /* The head of an answer of n bytes; type NULL: of none, "text/event-stream": of as many as come. */
 static void put_head(client *c, int status, const char *type, size_t n, const char *more) {
-    const int stream = type && !strcmp(type, "text/event-stream"), keep = !c->last && c->h.status == 200 && (c->h.minor ? !c->h.close : c->h.keep && !stream);
+    const int stream = type && !strcmp(type, "text/event-stream");
+    const int keep = !c->last && c->h.status == 200 && (c->h.minor ? !c->h.close : c->h.keep && !stream);
     c->last = !keep;
     putf(&c->out, "HTTP/1.1 %d %s\r\nConnection: %s\r\n", status, reason(status), keep ? "keep-alive" : "close");
     puts_to(&c->out, more);
     if (type) putf(&c->out, "Content-Type: %s\r\n", type);
     if (stream) putf(&c->out, "Cache-Control: no-cache\r\n%s", c->h.minor ? "Transfer-Encoding: chunked\r\n" : "");
     else if (status != 204) putf(&c->out, "Content-Length: %lu\r\n", (unsigned long)n);
-    if (*c->h.origin && is_ours(c->sv, c->h.origin)) putf(&c->out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", c->h.origin);
+    if (*c->h.origin && is_ours(c->sv, c->h.origin))
+        putf(&c->out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", c->h.origin);
     puts_to(&c->out, "\r\n");
 }
 
@@ -447,7 +486,8 @@ static void respond(client *c, int status, const char *more, const text *body) {
 }
 
 static void put_error(text *t, int status, const char *param, const char *code, const char *message) {
-    const char *type = status == 401 ? "authentication_error" : status >= 500 ? "server_error" : "invalid_request_error";
+    static const char invalid[] = "invalid_request_error";
+    const char *type = status == 401 ? "authentication_error" : status >= 500 ? "server_error" : invalid;
     say(t, "{\"error\":{\"message\":%q,\"type\":%q", message, type);
     say(t, param ? ",\"param\":%q" : ",\"param\":null", param);
     say(t, code ? ",\"code\":%q}}" : ",\"code\":null}}", code);
@@ -486,9 +526,9 @@ static void request_clear(request *r) {
     memset(r, 0, sizeof *r);
 }
 
-/* ---- Reading a request ------------------------------------------------------------------------------------------------- */
+/* ---- Reading a request ------------------------------------------------------------------------------------------- */
 
-/* Numbers, and where they go: 'f' a double, 'i' an int, 'l' a long long. Their bounds are within those of args_generation. */
+/* Numbers, and where they go: 'f' a double, 'i' an int, 'l' a long long. Their bounds are within args_generation's. */
 static const struct { const char *name; char type; size_t at; double low, high; } numbers[] = {
     { "temperature", 'f', offsetof(args_sampling, temp), 0, 1e6 },
     { "top_p", 'f', offsetof(args_sampling, top_p), 0, 1 },
@@ -515,8 +555,9 @@ static const struct { const char *name; char type; size_t at; double low, high; 
 };
 
 /* What would change the answer and is not done here: refused unless it has the one value that changes nothing. */
-static const struct { const char *name, *value; } only[] = { { "n", "1" }, { "best_of", "1" }, { "echo", "false" }, { "suffix", "" },
-    { "functions", "[]" }, { "prompt_embeds", "" }, { "modalities", "[\"text\"]" } };
+static const struct { const char *name, *value; } only[] = {
+    { "n", "1" }, { "best_of", "1" }, { "echo", "false" }, { "suffix", "" }, { "functions", "[]" },
+    { "prompt_embeds", "" }, { "modalities", "[\"text\"]" } };
 
 static span top(const client *c, const char *name) {
     span v = { "", 0 };
@@ -530,10 +571,12 @@ static int read_number(client *c, size_t i, span v) {
     if (json_kind(v) != 'n' || !(x >= numbers[i].low && x <= numbers[i].high) ||
         (numbers[i].type != 'f' && x != (double)(long long)x))
         return refuse(c, 400, numbers[i].name, "%s: expected %s, %g to %g, found %.*s", numbers[i].name,
-                      numbers[i].type == 'f' ? "a number" : "a whole number", numbers[i].low, numbers[i].high, (int)(v.n < 40 ? v.n : 40), v.p);
+                      numbers[i].type == 'f' ? "a number" : "a whole number", numbers[i].low, numbers[i].high,
+                      (int)(v.n < 40 ? v.n : 40), v.p);
     if (numbers[i].type == 'f') *(double *)(void *)at = x;
     if (numbers[i].type == 'i') *(int *)(void *)at = (int)x;
-    if (numbers[i].type == 'l') *(long long *)(void *)at = memchr(v.p, '.', v.n) || memchr(v.p, 'e', v.n) || memchr(v.p, 'E', v.n) ? (long long)x : strtoll(v.p, NULL, 10);
+    if (numbers[i].type == 'l')
+        *(long long *)(void *)at = x > -9e15 && x < 9e15 ? (long long)x : strtoll(v.p, NULL, 10);
     return 1;
 }
 
@@ -559,7 +602,8 @@ static int read_stop(client *c, span v) {
         r->sampling.stop.item[n++] = s;
         r->sampling.stop.n = n;
     }
-    return json_kind(v) == 's' || json_kind(v) == 'a' ? 1 : refuse(c, 400, "stop", "stop: expected a string or an array of strings");
+    if (json_kind(v) == 's' || json_kind(v) == 'a') return 1;
+    return refuse(c, 400, "stop", "stop: expected a string or an array of strings");
 }
 
 /* OpenAI's object of token ids and what is added to their logits. */
@@ -568,14 +612,17 @@ static int read_bias(client *c, span v) {
     inside i = json_inside(v);
     span key, value;
     if (!v.n) return 1;
-    if (json_kind(v) != 'o') return refuse(c, 400, "logit_bias", "logit_bias: expected an object of token ids and numbers");
+    if (json_kind(v) != 'o')
+        return refuse(c, 400, "logit_bias", "logit_bias: expected an object of token ids and numbers");
     r->bias = (gpt_bias *)args_need(malloc(N_BIAS * sizeof *r->bias));
     while (json_next(&i, &key, &value)) {
         const long id = strtol(key.p + 1, NULL, 10);
         const double bias = json_number(value);
-        if (r->params.sample.n_bias == N_BIAS || json_kind(value) != 'n' || !(bias >= -100 && bias <= 100) || key.n < 3 ||
-            strspn(key.p + 1, "0123456789") != key.n - 2 || id < 0 || id >= (long)c->sv->info.n_vocab)
-            return refuse(c, 400, "logit_bias", "logit_bias: expected at most %d token ids below %lu with numbers from -100 to 100", (int)N_BIAS, (unsigned long)c->sv->info.n_vocab);
+        if (r->params.sample.n_bias == N_BIAS || json_kind(value) != 'n' || !(bias >= -100 && bias <= 100) ||
+            key.n < 3 || strspn(key.p + 1, "0123456789") != key.n - 2 || id < 0 ||
+            id >= (long)c->sv->info.n_vocab)
+            return refuse(c, 400, "logit_bias", "logit_bias: expected at most %d token ids below %lu with numbers from "
+                          "-100 to 100", (int)N_BIAS, (unsigned long)c->sv->info.n_vocab);
         r->bias[r->params.sample.n_bias].token = (gpt_token)id;
         r->bias[r->params.sample.n_bias++].bias = (float)bias;
     }
@@ -588,11 +635,14 @@ static int read_content(client *c, span v, size_t at, text *out) {
     span part;
     put(out, "", 0);
     if (json_kind(v) == 's') { put(out, v.p + 1, v.n - 2); return 1; }
-    if (json_kind(v) != 'a') return refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts", (unsigned long)at);
+    if (json_kind(v) != 'a')
+        return refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts",
+                      (unsigned long)at);
     while (json_next(&i, NULL, &part)) {
         const span type = json_member(part, "type"), s = json_member(part, "text");
         if (!json_is(type, "text") || json_kind(s) != 's')
-            return refuse(c, 400, "messages", "messages[%lu].content: a part of type %.*s: this model reads text alone", (unsigned long)at, (int)(type.n < 40 ? type.n : 40), type.p);
+            return refuse(c, 400, "messages", "messages[%lu].content: a part of type %.*s: this model reads text alone",
+                          (unsigned long)at, (int)(type.n < 40 ? type.n : 40), type.p);
         put(out, s.p + 1, s.n - 2);
     }
     return 1;
@@ -606,7 +656,8 @@ static char *called_name(const request *r, const char *id) {
         m.n = strlen(m.p);
         m = json_member(m, "tool_calls");
         for (inside i = json_inside(m); json_kind(m) == 'a' && json_next(&i, NULL, &one); )
-            if (json_is(json_member(one, "id"), id)) return json_string(json_member(json_member(one, "function"), "name"));
+            if (json_is(json_member(one, "id"), id))
+                return json_string(json_member(json_member(one, "function"), "name"));
     }
     return NULL;
 }
@@ -622,7 +673,8 @@ static int read_message_calls(client *c, span v, size_t at, text *out, text *pla
         text written = { NULL, 0, 0 };
         char *s = json_kind(args) == 's' ? json_string(args) : NULL;
         if (s) { args.p = *s ? s : "{}"; args.n = strlen(args.p); }
-        if (json_kind(name) != 's' || gpt_json_get(args.p, args.n, "", NULL, 0, NULL) != 'o' || (id.n && json_kind(id) != 's')) {
+        if (json_kind(name) != 's' || gpt_json_get(args.p, args.n, "", NULL, 0, NULL) != 'o' ||
+            (id.n && json_kind(id) != 's')) {
             free(s);
             return refuse(c, 400, "messages", "messages[%lu].tool_calls[%lu]: expected a function with a name and, as "
                           "arguments, a JSON object", (unsigned long)at, (unsigned long)n);
@@ -634,7 +686,8 @@ static int read_message_calls(client *c, span v, size_t at, text *out, text *pla
         clear(&written);
         free(s);
     }
-    return json_kind(v) == 'a' || refuse(c, 400, "messages", "messages[%lu].tool_calls: expected an array", (unsigned long)at);
+    return json_kind(v) == 'a' || refuse(c, 400, "messages", "messages[%lu].tool_calls: expected an array",
+                                         (unsigned long)at);
 }
 
 /* A tool's result in the form that the syntax has for it; one that is a JSON object goes as that. */
@@ -649,17 +702,20 @@ static void put_result(text *out, const request *r, span m, const text *said) {
     say(&result, "\"%v\"", span_of(said));
     inner = json_string(span_of(&result));
     const int object = inner && gpt_json_get(inner, strlen(inner), "", NULL, 0, NULL) == 'o';
-    const char *const pairs[] = { "name", shown.p, "id", raw ? raw : "", "result", object ? inner : result.p, "text", said->p, NULL };
+    const char *const pairs[] = { "name", shown.p, "id", raw ? raw : "", "result", object ? inner : result.p,
+                                  "text", said->p, NULL };
     fill(out, r->calls->result_message, pairs);
     clear(&result); clear(&shown);
     free(inner); free(name); free(raw);
 }
 
-/* A message as the template gets it: an assistant's without content has none, arguments are objects, "developer" is "system" where
- * the template does not know it; plain: it has no place for tools, so calls and results are what assistant and user say. */
+/* A message as the template gets it: an assistant's without content has none, arguments are objects, "developer" is
+ * "system" where the template does not know it; plain: it has no place for tools, so calls and results are what
+ * assistant and user say. */
 static int read_message(client *c, span m, size_t at, int plain, text *out) {
     const span role = json_member(m, "role"), content = json_member(m, "content"), calls = json_member(m, "tool_calls");
-    const int tool = json_is(role, "tool"), system = json_is(role, "developer") && !strstr(c->sv->chat_template, "developer");
+    const int system = json_is(role, "developer") && !strstr(c->sv->chat_template, "developer");
+    const int tool = json_is(role, "tool");
     text said = { NULL, 0, 0 }, made = { NULL, 0, 0 }, shown = { NULL, 0, 0 }, none = { NULL, 0, 0 };
     inside i = json_inside(m);
     span key, value;
@@ -668,16 +724,20 @@ static int read_message(client *c, span m, size_t at, int plain, text *out) {
         return refuse(c, 400, "messages", "messages[%lu]: expected an object with a role", (unsigned long)at);
     if (content.n) ok = read_content(c, content, at, &said);
     else if (!calls.n && !json_is(role, "assistant"))
-        ok = refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts", (unsigned long)at);
+        ok = refuse(c, 400, "messages", "messages[%lu].content: expected a string or an array of parts",
+                    (unsigned long)at);
     if (ok && calls.n) ok = read_message_calls(c, calls, at, &made, &shown);
-    if (ok && tool && plain) say(out, "{\"role\":\"user\",\"content\":\"<tool_response>\\n%v\\n</tool_response>\"}", span_of(&said));
+    if (ok && tool && plain)
+        say(out, "{\"role\":\"user\",\"content\":\"<tool_response>\\n%v\\n</tool_response>\"}", span_of(&said));
     else if (ok && tool && c->r.calls) { put(&said, "", 0); put_result(out, &c->r, m, &said); }
     else if (ok) {
         if (system) say(out, "{\"role\":\"system\""); else say(out, "{\"role\":%v", role);
-        if (content.n || (plain && calls.n)) say(out, ",\"content\":\"%v%v\"", span_of(&said), span_of(plain ? &shown : &none));
+        if (content.n || (plain && calls.n))
+            say(out, ",\"content\":\"%v%v\"", span_of(&said), span_of(plain ? &shown : &none));
         if (calls.n && !plain) say(out, ",\"tool_calls\":[%v]", span_of(&made));
         while (json_next(&i, &key, &value))
-            if (!json_is(key, "role") && !json_is(key, "content") && !json_is(key, "tool_calls") && json_kind(value) != 'z')
+            if (!json_is(key, "role") && !json_is(key, "content") && !json_is(key, "tool_calls") &&
+                json_kind(value) != 'z')
                 say(out, ",%v:%v", key, value);
         say(out, "}");
     }
@@ -705,11 +765,11 @@ static int read_messages(client *c, span v, span tools, int introduce) {
         if (introduce && !at) {
             text said = { NULL, 0, 0 };
             if (system && !read_content(c, json_member(m, "content"), at, &said)) { clear(&said); return 0; }
-            say(&out, "{\"role\":\"system\",\"content\":\"%v%sYou may call functions to help with the user's question. They "
-                "are:\\n<tools>\\n", span_of(&said), said.n ? "\\n\\n" : "");
+            say(&out, "{\"role\":\"system\",\"content\":\"%v%sYou may call functions to help with the user's question. "
+                "They are:\\n<tools>\\n", span_of(&said), said.n ? "\\n\\n" : "");
             put_escaped(&out, tools.p, tools.n);
-            say(&out, "\\n</tools>\\nFor a call write\\n<tool_call>\\n{\\\"name\\\": <function-name>, \\\"arguments\\\": "
-                "<args-json-object>}\\n</tool_call>\"}");
+            say(&out, "\\n</tools>\\nFor a call write\\n<tool_call>\\n{\\\"name\\\": <function-name>, "
+                "\\\"arguments\\\": <args-json-object>}\\n</tool_call>\"}");
             clear(&said);
             add_message(r, out.p);
             memset(&out, 0, sizeof out);
@@ -721,21 +781,23 @@ static int read_messages(client *c, span v, span tools, int introduce) {
     return r->n_message ? 1 : refuse(c, 400, "messages", "messages: expected at least one");
 }
 
-/* ---- The form of an answer: tools, response_format -------------------------------------------------------------------- */
+/* ---- The form of an answer: tools, response_format --------------------------------------------------------------- */
 
 /* Any JSON object as rules of a grammar; quote: what a syntax has for the quotation marks of strings, or NULL. */
 static void put_object_rules(text *t, const gpt_model *m, const char *quote) {
     puts_to(t, quote ? "object ::= \"{\" (pair (\",\" pair)*)? \"}\"\npair ::= [a-zA-Z_] [a-zA-Z0-9_]* \":\" value\n"
                      : "object ::= \"{\" (pair (\", \" pair)*)? \"}\"\npair ::= string \": \" value\n");
-    puts_to(t, "value ::= object | \"[\" (value (\", \" value)*)? \"]\" | string | number | \"true\" | \"false\" | \"null\"\n"
+    puts_to(t, "value ::= object | \"[\" (value (\", \" value)*)? \"]\" | string | number | literal\n"
+               "literal ::= \"true\" | \"false\" | \"null\"\n"
                "number ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15}) (\".\" [0-9]{1,15})?\nstring ::=");
     put_token(t, m, quote ? quote : "\"", quote ? strlen(quote) : 1);
-    puts_to(t, quote ? " [^<\\x00-\\x1F]*" : " ([^\"\\\\\\x00-\\x1F] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" [0-9a-fA-F]{4}))*");
+    puts_to(t, quote ? " [^<\\x00-\\x1F]*" :
+            " ([^\"\\\\\\x00-\\x1F] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" [0-9a-fA-F]{4}))*");
     put_token(t, m, quote ? quote : "\"", quote ? strlen(quote) : 1);
     puts_to(t, "\n");
 }
 
-/* A call of one of the tools behind the syntax's trigger, for syntaxes whose calls are no JSON, or come at the beginning or not. */
+/* A call of one of the tools behind the syntax's trigger, where calls are no JSON, or come at the beginning or not. */
 static void put_grammar(text *t, const gpt_model *m, const syntax *x, span tools) {
     inside i = json_inside(tools);
     span one;
@@ -751,7 +813,8 @@ static void put_grammar(text *t, const gpt_model *m, const syntax *x, span tools
     }
     puts_to(t, "\ncall ::=");
     for (const char *p = x->call; *p; ) {
-        static const struct { const char *mark, *rule; } marks[] = { { "{name}", " name" }, { "{args}", " object" }, { "{channel}", " channel" } };
+        static const struct { const char *mark, *rule; } marks[] = {
+            { "{name}", " name" }, { "{args}", " object" }, { "{channel}", " channel" } };
         size_t n = strcspn(p, "`{"), k;
         if (n) { put_literal(t, p, n); p += n; continue; }
         if (*p == '`') { n = strcspn(p + 1, "`"); put_token(t, m, p + 1, n); p += n + 2; continue; }
@@ -769,7 +832,8 @@ static void put_call_schema(text *t, span tools, const char *args, int list) {
     span one;
     say(t, list ? "{\"type\":\"array\",\"minItems\":1,\"maxItems\":8,\"items\":{\"anyOf\":[" : "{\"anyOf\":[");
     for (int n = 0; json_next(&i, NULL, &one); n++) {
-        const span f = json_member(one, "function"), name = json_member(f, "name"), schema = json_member(f, "parameters");
+        const span f = json_member(one, "function"), name = json_member(f, "name"),
+            schema = json_member(f, "parameters");
         say(t, "%s{\"type\":\"object\",\"properties\":{\"name\":{\"const\":%v},%q:%s%v},\"required\":[\"name\",%q],"
             "\"additionalProperties\":false}", n ? "," : "", name, args, schema.n ? "" : nothing, schema, args);
     }
@@ -790,7 +854,8 @@ static int check_tools(client *c, span tools) {
         const span schema = json_member(f, "parameters");
         free(name);
         if (!good || (schema.n && json_kind(schema) != 'o'))
-            return refuse(c, 400, "tools", "tools[%lu]: expected a function with a name of at most 64 letters, digits and _-., and parameters that are a schema; at most %d", (unsigned long)n, (int)N_TOOL);
+            return refuse(c, 400, "tools", "tools[%lu]: expected a function with a name of at most 64 letters, digits "
+                          "and _-., and parameters that are a schema; at most %d", (unsigned long)n, (int)N_TOOL);
     }
     c->r.n_tool = n;
     return 1;
@@ -819,8 +884,10 @@ static int read_form(client *c) {
         if (json_is(type, "text")) format.n = 0;
         else if (json_is(type, "json_schema")) schema = json_member(json_member(format, "json_schema"), "schema");
         else if (json_is(type, "json_object")) schema = json_member(format, "schema");
-        else return refuse(c, 400, "response_format", "response_format: expected the type text, json_object or json_schema");
-        if (json_is(type, "json_schema") && !schema.n) return refuse(c, 400, "response_format", "response_format.json_schema.schema: expected a JSON schema");
+        else return refuse(c, 400, "response_format",
+                           "response_format: expected the type text, json_object or json_schema");
+        if (json_is(type, "json_schema") && !schema.n)
+            return refuse(c, 400, "response_format", "response_format.json_schema.schema: expected a JSON schema");
     }
     if (!format.n && !schema.n && !grammar.n) return 1;
     if ((grammar.n && (format.n || schema.n)) || c->r.n_tool)
@@ -828,7 +895,7 @@ static int read_form(client *c) {
     if (grammar.n) how.gbnf = source = json_string(grammar);
     else {
         text t = { NULL, 0, 0 };
-        if (schema.n) put(&t, schema.p, schema.n); else puts_to(&t, "{\"type\":\"object\"}");
+        say(&t, "%v%s", schema, schema.n ? "" : "{\"type\":\"object\"}");
         how.schema = source = t.p;
     }
     ok = source ? new_form(c, &how, "response_format") : refuse(c, 400, "grammar", "grammar: expected a string");
@@ -841,7 +908,7 @@ static int read_tools(client *c, text *chosen) {
     request *r = &c->r;
     const server *sv = c->sv;
     span tools = top(c, "tools"), choice = top(c, "tool_choice"), one;
-    const span named = json_kind(choice) == 'o' ? json_member(json_member(choice, "function"), "name") : json_member(choice, "");
+    const span named = json_member(json_member(choice, "function"), "name");
     if (!tools.n || json_is(choice, "none")) return 1;
     if (!check_tools(c, tools)) return 0;
     if (!r->n_tool) return 1;
@@ -860,7 +927,7 @@ static int read_tools(client *c, text *chosen) {
     return refuse(c, 400, "tool_choice", "tool_choice: no tool has this name");
 }
 
-/* An answer that must be a call is JSON from its beginning, whatever the syntax; else the constraint begins where a call does. */
+/* An answer that must be a call is JSON from its beginning, whatever the syntax; else a call begins the constraint. */
 static int constrain_calls(client *c, span tools) {
     request *r = &c->r;
     const syntax *x = r->calls;
@@ -870,20 +937,22 @@ static int constrain_calls(client *c, span tools) {
     int ok;
     memset(&how, 0, sizeof how);
     if (grammar) { put_grammar(&source, c->sv->m, x, tools); how.gbnf = source.p; }
-    else { put_call_schema(&source, tools, r->must ? "arguments" : x->args, !r->must && x->form == LIST); how.schema = source.p; }
+    else put_call_schema(&source, tools, r->must ? "arguments" : x->args, !r->must && x->form == LIST);
+    if (!grammar) how.schema = source.p;
     how.trigger = r->must ? NULL : x->trigger;
     ok = new_form(c, &how, "tools");
     clear(&source);
     return ok;
 }
 
-/* ---- From a body to a prompt ------------------------------------------------------------------------------------------- */
+/* ---- From a body to a prompt ------------------------------------------------------------------------------------- */
 
 static int fits(client *c, size_t n, size_t n_ctx, const char *param) {
     gpt_error err;
     if (n + (c->r.kind != EMBED) <= n_ctx) return 1;
     err.code = GPT_E_CONTEXT;
-    snprintf(err.msg, sizeof err.msg, "the prompt's %lu tokens do not fit the context of %lu", (unsigned long)n, (unsigned long)n_ctx);
+    snprintf(err.msg, sizeof err.msg, "the prompt's %lu tokens do not fit the context of %lu", (unsigned long)n,
+             (unsigned long)n_ctx);
     return refuse_result(c, param, &err);
 }
 
@@ -951,7 +1020,8 @@ static int read_chat(client *c) {
     if (!ok || !sv->m) return ok;
     chat = chat_of(c);
     r->ids = (gpt_token *)args_need(malloc(sv->session.n_ctx * sizeof *r->ids));
-    if (gpt_chat_tokenize(sv->m, r->messages, r->n_message, &chat, r->ids, sv->session.n_ctx, &r->n_ids, &err)) return refuse_result(c, "messages", &err);
+    if (gpt_chat_tokenize(sv->m, r->messages, r->n_message, &chat, r->ids, sv->session.n_ctx, &r->n_ids, &err))
+        return refuse_result(c, "messages", &err);
     return fits(c, r->n_ids, sv->session.n_ctx, "messages");
 }
 
@@ -968,7 +1038,9 @@ static int read_ids(client *c, span v, const char *param, unsigned flags, size_t
         r->ids = (gpt_token *)args_need(realloc(r->ids, (r->n_ids + v.n / 2 + 1) * sizeof *r->ids));
         for (; json_next(&i, NULL, &one); n++) {
             const double x = json_number(one);
-            if (json_kind(one) != 'n' || !(x >= 0 && x < (double)sv->info.n_vocab)) return refuse(c, 400, param, "%s: expected token ids below %lu", param, (unsigned long)sv->info.n_vocab);
+            if (json_kind(one) != 'n' || !(x >= 0 && x < (double)sv->info.n_vocab))
+                return refuse(c, 400, param, "%s: expected token ids below %lu", param,
+                              (unsigned long)sv->info.n_vocab);
             r->ids[r->n_ids + n] = (gpt_token)x;
         }
     } else if (json_kind(v) == 's') {
@@ -1009,7 +1081,8 @@ static int read_embed(client *c) {
     if (!v.n) v = top(c, "content");
     if (dimensions.n && json_number(dimensions) != (double)sv->info.n_embd)
         return refuse(c, 400, "dimensions", "dimensions: this model has %lu", (unsigned long)sv->info.n_embd);
-    if (format.n && !json_is(format, "float") && !json_is(format, "base64")) return refuse(c, 400, "encoding_format", "encoding_format: expected float or base64");
+    if (format.n && !json_is(format, "float") && !json_is(format, "base64"))
+        return refuse(c, 400, "encoding_format", "encoding_format: expected float or base64");
     r->base64 = json_is(format, "base64");
     r->ends = (size_t *)args_need(malloc(N_INPUT * sizeof *r->ends));
     i = json_inside(v);
@@ -1018,7 +1091,8 @@ static int read_embed(client *c) {
         r->ends[r->n_input++] = r->n_ids;
         return 1;
     }
-    if (json_kind(v) != 'a') return refuse(c, 400, "input", "input: expected a string, or an array of strings or token ids");
+    if (json_kind(v) != 'a')
+        return refuse(c, 400, "input", "input: expected a string, or an array of strings or token ids");
     for (i = json_inside(v); json_next(&i, NULL, &one); ) {
         if (r->n_input == N_INPUT) return refuse(c, 400, "input", "input: at most %d texts", (int)N_INPUT);
         if (!read_ids(c, one, "input", GPT_TOKENIZE_BOS, sv->session.n_ctx)) return 0;
@@ -1029,12 +1103,16 @@ static int read_embed(client *c) {
 
 static int read_top(client *c) {
     request *r = &c->r;
-    const span on = top(c, "logprobs"), most = top(c, r->kind == LLAMA ? "n_probs" : r->kind == CHAT ? "top_logprobs" : "logprobs");
+    static const char *const names[] = { "top_logprobs", "logprobs", "n_probs" };
+    const span on = top(c, "logprobs"), most = top(c, names[r->kind]);
     double n = json_kind(most) == 'n' ? json_number(most) : 0;
     r->n_top = -1;
-    if ((most.n && json_kind(most) != 'n') || !(n >= 0 && n <= N_TOP) || n != (double)(int)n || (r->kind == CHAT && on.n && json_kind(on) != 'b'))
-        return refuse(c, 400, "logprobs", r->kind == CHAT ? "logprobs: expected true or false, and top_logprobs 0 to %d" : "logprobs: expected 0 to %d", (int)N_TOP);
-    if (r->kind == CHAT && most.n && !json_is(on, "true")) return refuse(c, 400, "top_logprobs", "top_logprobs: logprobs has to be true");
+    if ((most.n && json_kind(most) != 'n') || !(n >= 0 && n <= N_TOP) || n != (double)(int)n ||
+        (r->kind == CHAT && on.n && json_kind(on) != 'b'))
+        return refuse(c, 400, "logprobs", "%s to %d", r->kind == CHAT ?
+                      "logprobs: expected true or false, and top_logprobs 0" : "logprobs: expected 0", (int)N_TOP);
+    if (r->kind == CHAT && most.n && !json_is(on, "true"))
+        return refuse(c, 400, "top_logprobs", "top_logprobs: logprobs has to be true");
     if (r->kind == CHAT ? json_is(on, "true") : r->kind == LLAMA ? n > 0 : most.n > 0) r->n_top = (int)n;
     return 1;
 }
@@ -1051,7 +1129,8 @@ static int read_request(client *c, task what) {
     int ignore_end = 0;
     body.p = c->h.body.p ? c->h.body.p : "";
     body.n = c->h.body.n;
-    if (gpt_json_get(body.p, body.n, "", NULL, 0, NULL) != 'o') return refuse(c, 400, NULL, "the body: expected a JSON object, at most 512 deep");
+    if (gpt_json_get(body.p, body.n, "", NULL, 0, NULL) != 'o')
+        return refuse(c, 400, NULL, "the body: expected a JSON object, at most 512 deep");
     body.p = json_space(body.p, body.p + body.n);
     body.n = c->h.body.n - (size_t)(body.p - c->h.body.p);
     while (strchr(" \t\r\n", body.p[body.n - 1])) body.n--;
@@ -1079,14 +1158,17 @@ static int read_request(client *c, task what) {
     for (size_t i = 0; i < sizeof only / sizeof *only; i++) {
         v = top(c, only[i].name);
         if (v.n && !json_is(v, only[i].value) && (v.n != strlen(only[i].value) || memcmp(v.p, only[i].value, v.n)))
-            return refuse(c, 400, only[i].name, *only[i].value ? "%s: expected %s" : "%s: is not known here%s", only[i].name, only[i].value);
+            return refuse(c, 400, only[i].name, *only[i].value ? "%s: expected %s" : "%s: is not known here%s",
+                          only[i].name, only[i].value);
     }
-    if (!read_flag(c, top(c, "stream"), "stream", &r->stream) || !read_flag(c, top(c, "ignore_eos"), "ignore_eos", &ignore_end) || !read_stop(c, top(c, "stop")) ||
+    if (!read_flag(c, top(c, "stream"), "stream", &r->stream) ||
+        !read_flag(c, top(c, "ignore_eos"), "ignore_eos", &ignore_end) || !read_stop(c, top(c, "stop")) ||
         !read_bias(c, top(c, "logit_bias")) || !read_top(c)) return 0;
     v = top(c, "stream_options");
-    if (json_kind(v) == 'o' && !read_flag(c, json_member(v, "include_usage"), "include_usage", &r->wants_usage)) return 0;
+    if (json_kind(v) == 'o' && !read_flag(c, json_member(v, "include_usage"), "include_usage", &r->wants_usage))
+        return 0;
     if (r->sampling.seed == -1) {
-        uint64_t x = number * 0x9E3779B97F4A7C15u ^ (uint64_t)now * 0xBF58476D1CE4E5B9u ^ (uint64_t)(1e9 * args_seconds());
+        const uint64_t x = (number ^ (uint64_t)now << 20 ^ (uint64_t)(1e9 * args_seconds())) * 0x9E3779B97F4A7C15u;
         r->sampling.seed = (long long)((x ^ x >> 29) & 0x7fffffff);
     }
     { const size_t n_bias = r->params.sample.n_bias;
@@ -1097,23 +1179,23 @@ static int read_request(client *c, task what) {
     return what == CHAT ? read_chat(c) : read_text(c);
 }
 
-/* ---- What goes back ----------------------------------------------------------------------------------------------------- */
+/* ---- What goes back ---------------------------------------------------------------------------------------------- */
 
 /* Up to the list of choices. */
 static void put_top(text *t, const client *c, const char *object) {
-    say(t, "{\"id\":%q,\"object\":%q,\"created\":%u,\"model\":%q,\"system_fingerprint\":\"gpt.h " GPT_VERSION "\"", c->r.id, object,
-        (size_t)c->r.created, c->sv->name);
+    say(t, "{\"id\":%q,\"object\":%q,\"created\":%u,\"model\":%q,\"system_fingerprint\":\"gpt.h " GPT_VERSION "\"",
+        c->r.id, object, (size_t)c->r.created, c->sv->name);
 }
 
 static void put_usage(text *t, const client *c) {
     const size_t n = c->r.n_ids;
-    gpt_session_info info;
-    gpt_session_info_get(c->r.slot->s, &info);
     say(t, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":"
-        "{\"cached_tokens\":%u}}", n, info.n_generated, n + info.n_generated, c->r.n_common);
+        "{\"cached_tokens\":%u}}", n, c->r.n_generated, n + c->r.n_generated, c->r.n_common);
 }
 
-static void put_logprob_number(text *t, float x) { if (x > -9999) putf(t, "%.6g", (double)x); else puts_to(t, "-9999.0"); }
+static void put_logprob_number(text *t, float x) {
+    if (x > -9999) putf(t, "%.6g", (double)x); else puts_to(t, "-9999.0");
+}
 
 static void put_token_entry(text *t, const client *c, const gpt_logprob *one) {
     size_t n;
@@ -1145,19 +1227,21 @@ static void put_rows(text *t, const client *c, size_t from, size_t to) {
 
 /* Of OpenAI's completions: four lists; text_offset counts characters of all that is said. */
 static void put_columns(text *t, const client *c, size_t from, size_t to) {
-    static const char *const names[] = { "{\"tokens\":[", "],\"token_logprobs\":[", "],\"top_logprobs\":[", "],\"text_offset\":[" };
+    static const char *const names[] = {
+        "{\"tokens\":[", "],\"token_logprobs\":[", "],\"top_logprobs\":[", "],\"text_offset\":[" };
     const size_t wide = (size_t)c->r.n_top + 1;
     for (int column = 0; column < 4; column++) {
         size_t offset = 0;
-        puts_to(t, column == 2 && wide == 1 ? "],\"top_logprobs\":null" : column == 3 && wide == 1 ? names[3] + 1 : names[column]);
+        if (column == 2 && wide == 1) { puts_to(t, "],\"top_logprobs\":null"); continue; }
+        puts_to(t, names[column] + (column == 3 && wide == 1));
         for (size_t i = column < 3 ? from : 0; i < to; i++) {
             const gpt_logprob *row = c->r.logprob + i * wide;
             size_t n;
             const char *p = gpt_token_text(c->sv->m, row->token, &n);
-            if (i > from && (column != 2 || wide > 1)) puts_to(t, ",");
+            if (i > from) puts_to(t, ",");
             if (column == 0) put_string(t, p, n, 1);
             if (column == 1) put_logprob_number(t, row->logprob);
-            if (column == 2 && wide > 1) puts_to(t, "{");
+            if (column == 2) puts_to(t, "{");
             for (size_t k = 1; column == 2 && k < wide && row[k].token >= 0; k++) {
                 p = gpt_token_text(c->sv->m, row[k].token, &n);
                 if (k > 1) puts_to(t, ",");
@@ -1165,7 +1249,7 @@ static void put_columns(text *t, const client *c, size_t from, size_t to) {
                 puts_to(t, ":");
                 put_logprob_number(t, row[k].logprob);
             }
-            if (column == 2 && wide > 1) puts_to(t, "}");
+            if (column == 2) puts_to(t, "}");
             if (column == 3 && i >= from) say(t, "%u", offset);
             for (size_t k = 0; column == 3 && k < n; k++) offset += (unsigned char)p[k] >> 6 != 2;
         }
@@ -1219,8 +1303,8 @@ static void event(client *c, const char *field, const char *p, size_t n, int raw
         put_top(&t, c, r->kind == CHAT ? "chat.completion.chunk" : "text_completion");
         if (r->kind == TEXT) say(&t, ",\"choices\":[{\"index\":0,\"text\":%v,\"logprobs\":", span_of(&value));
         else if (!field) say(&t, ",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":");
-        else say(&t, ",\"choices\":[{\"index\":0,\"delta\":{%s%q:%v},\"logprobs\":", !strcmp(field, "role") ? "\"content\":\"\"," : "", field,
-                 span_of(&value));
+        else say(&t, ",\"choices\":[{\"index\":0,\"delta\":{%s%q:%v},\"logprobs\":",
+                 strcmp(field, "role") ? "" : "\"content\":\"\",", field, span_of(&value));
         if (rows > r->n_sent) put_logprobs(&t, c, r->n_sent, rows); else say(&t, "null");
         say(&t, finish ? ",\"finish_reason\":%q}]" : ",\"finish_reason\":null}]", finish);
         if (r->wants_usage) say(&t, ",\"usage\":null");
@@ -1241,7 +1325,10 @@ static void look_at_tokens(client *c) {
     if (r->n_top < 0) return;
     for (ids = gpt_session_tokens(r->slot->s, &n); r->n_seen < n; r->n_seen++) {
         gpt_logprob *row;
-        if (r->n_logprob == r->room) r->logprob = (gpt_logprob *)args_need(realloc(r->logprob, (r->room = 2 * r->room + 64) * wide * sizeof *r->logprob));
+        if (r->n_logprob == r->room) {
+            r->room = 2 * r->room + 64;
+            r->logprob = (gpt_logprob *)args_need(realloc(r->logprob, r->room * wide * sizeof *r->logprob));
+        }
         row = r->logprob + r->n_logprob++ * wide;
         for (k = 0; k < wide; k++) row[k].token = -1;
         row[0].token = ids[r->n_seen];
@@ -1252,7 +1339,9 @@ static void look_at_tokens(client *c) {
           gpt_top(r->logits, r->n_vocab, 1, &best);
           for (k = 0; k < r->n_vocab; k++) sum += exp((double)r->logits[k] - (double)r->logits[best.token]);
           row[0].logprob = (float)((double)r->logits[row[0].token] - (double)r->logits[best.token] - log(sum)); }
-        if (r->n_top) for (k = gpt_top(r->logits, r->n_vocab, (size_t)r->n_top, row + 1); k < (size_t)r->n_top; k++) row[1 + k].token = -1;
+        if (r->n_top)
+            for (k = gpt_top(r->logits, r->n_vocab, (size_t)r->n_top, row + 1); k < (size_t)r->n_top; k++)
+                row[1 + k].token = -1;
     }
 }
 
@@ -1294,7 +1383,8 @@ static size_t content_end(const client *c) {
     clear(&all);
     if (at) return r->given;                            /* a control token begins it */
     for (k = strlen(x->begin) - 1; k && (k > r->said.n || memcmp(said + r->said.n - k, x->begin, k)); k--) {}
-    for (k = r->said.n - k; k && strchr(" \t\r\n", said[k - 1]); k--) {}       /* white space ahead of a call is not its content */
+    /* white space ahead of a call is not its content */
+    for (k = r->said.n - k; k && strchr(" \t\r\n", said[k - 1]); k--) {}
     return k;
 }
 
@@ -1326,7 +1416,8 @@ static int client_thought(void *user, const char *p, size_t n) {
 static void put_calls(text *t, const client *c, const call *calls, size_t n) {
     const uint64_t number = c->r.ticket + (uint64_t)c->r.created * 4099;
     for (size_t i = 0; i < n; i++) {
-        putf(t, "%s{\"id\":\"c%05lx%03lx\"", i ? "," : "[", (unsigned long)(number & 0xfffff), (unsigned long)i & 0xfff);
+        putf(t, "%s{\"id\":\"c%05lx%03lx\"", i ? "," : "[", (unsigned long)(number & 0xfffff),
+             (unsigned long)i & 0xfff);
         if (c->r.stream) say(t, ",\"index\":%u", i);
         say(t, ",\"type\":\"function\",\"function\":{\"name\":%q,\"arguments\":%q}}", calls[i].name, calls[i].args);
     }
@@ -1351,9 +1442,11 @@ static void end_stream(client *c, const text *last) {
 }
 
 /* The text is over: the rest of the answer, or all of it. */
-static void answer(client *c, gpt_finish finish) {
-    static const syntax object = { "", { NULL, NULL, NULL }, { NULL, NULL, NULL }, "", "", OBJECT, "arguments", NULL, NULL, "", "", "", "", "" };
+static void answer(client *c, const gpt_session_info *info) {
+    static const syntax object = { "", { NULL, NULL, NULL }, { NULL, NULL, NULL }, "", "", OBJECT, "arguments",
+                                   NULL, NULL, "", "", "", "", "" };
     request *r = &c->r;
+    const gpt_finish finish = info->finish;
     const char *why = finish == GPT_FINISH_LENGTH || finish == GPT_FINISH_CONTEXT ? "length" : "stop";
     text t = { NULL, 0, 0 }, all = { NULL, 0, 0 }, called = { NULL, 0, 0 }, said = { NULL, 0, 0 };
     call calls[N_CALL];
@@ -1361,8 +1454,12 @@ static void answer(client *c, gpt_finish finish) {
     const gpt_token *ids;
     look_at_tokens(c);
     ids = gpt_session_tokens(r->slot->s, &n);           /* a stop string's tokens have gone */
-    while (k < r->n_logprob && r->n_ids + k < n && r->logprob[k * ((size_t)r->n_top + 1)].token == ids[r->n_ids + k]) k++;
+    while (k < r->n_logprob && r->n_ids + k < n &&
+           r->logprob[k * ((size_t)r->n_top + 1)].token == ids[r->n_ids + k]) k++;
     r->n_logprob = r->n_sent > k ? r->n_sent : k;
+    r->n_generated = info->n_generated;
+    if (finish == GPT_FINISH_LENGTH && (r->said.n || !r->thought.n) &&      /* what might have begun a stop string */
+        !gpt_begin(r->slot->s, NULL, NULL, client_text, c, NULL)) gpt_end(r->slot->s);
     if (r->calls) {
         written(c, &all);
         n_call = read_calls(r->must ? &object : r->calls, all.p, all.n, calls);
@@ -1373,11 +1470,10 @@ static void answer(client *c, gpt_finish finish) {
     if (n_call && !r->given) say(&said, "null"); else put_string(&said, r->said.p, r->given, 0);
     if (r->kind == LLAMA && r->stream) { clear(&said); say(&said, "\"\""); }      /* it has all of it */
     if (r->kind == LLAMA) {
-        gpt_session_info info;
-        gpt_session_info_get(r->slot->s, &info);
-        say(&t, "{\"index\":0,\"content\":%v,\"stop\":true,\"model\":%q,\"stop_type\":%q,\"tokens_evaluated\":%u,\"tokens_predicted\":%u,"
-            "\"tokens_cached\":%u", span_of(&said), c->sv->name,
-            *why == 'l' ? "limit" : finish == GPT_FINISH_STOP ? "word" : "eos", r->n_ids, info.n_generated, r->n_common);
+        say(&t, "{\"index\":0,\"content\":%v,\"stop\":true,\"model\":%q,\"stop_type\":%q", span_of(&said), c->sv->name,
+            *why == 'l' ? "limit" : finish == GPT_FINISH_STOP ? "word" : "eos");
+        say(&t, ",\"tokens_evaluated\":%u,\"tokens_predicted\":%u,\"tokens_cached\":%u", r->n_ids, r->n_generated,
+            r->n_common);
         if (r->n_top >= 0) { say(&t, ",\"completion_probabilities\":"); put_logprobs(&t, c, r->n_sent, r->n_logprob); }
         say(&t, "}");
         if (r->stream) end_stream(c, &t); else respond(c, 200, "", &t);
@@ -1424,9 +1520,9 @@ static void fail(client *c, const gpt_error *err) {
     leave(c);
 }
 
-/* ---- Texts in slots ------------------------------------------------------------------------------------------------------ */
+/* ---- Texts in slots ---------------------------------------------------------------------------------------------- */
 
-/* A slot that is free, with as much of the prompt in it as any text has: its own, or a copy of another's. NULL: all are taken. */
+/* A slot that is free, with as much of the prompt in it as any text has: its own, or a copy. NULL: none is. */
 static place *take_slot(server *sv, const gpt_token *ids, size_t n, gpt_error *err) {
     place *old = NULL, *like = NULL, *alike = NULL, *s;
     size_t like_n = 0, alike_n = 0, k, size;
@@ -1447,7 +1543,8 @@ static place *take_slot(server *sv, const gpt_token *ids, size_t n, gpt_error *e
     }
     if (!like) like = old;
     if (!like) return NULL;
-    if (alike_n > like_n && alike != like && gpt_session_copy(like->s, alike->s, alike_n, NULL)) gpt_session_reset(like->s);
+    if (alike_n > like_n && alike != like && gpt_session_copy(like->s, alike->s, alike_n, NULL))
+        gpt_session_reset(like->s);
     return like;
 }
 
@@ -1474,7 +1571,8 @@ static int begin(client *c) {
     if (!s && err.code) { fail(c, &err); return 1; }
     if (!s) return 0;
     own = gpt_session_tokens(s->s, &n);
-    if (r->kind != EMBED) while (r->n_common + 1 < r->n_ids && r->n_common < n && own[r->n_common] == r->ids[r->n_common]) r->n_common++;
+    if (r->kind != EMBED)
+        while (r->n_common + 1 < r->n_ids && r->n_common < n && own[r->n_common] == r->ids[r->n_common]) r->n_common++;
     if (r->n_top >= 0 && r->kind != EMBED) {
         r->logits = (float *)args_need(malloc(r->n_vocab * sizeof *r->logits));
         r->params.logits = see_logits;
@@ -1490,10 +1588,10 @@ static int begin(client *c) {
         result = gpt_chat_begin(s->s, r->messages, r->n_message, &chat, &r->params, client_text, c, &err);
         r->phase = WRITES;
     } else if (r->kind == EMBED) {
-        r->vectors = (float *)args_need(malloc((size_t)sv->info.n_embd * sizeof *r->vectors + sv->info.d_model * sizeof *r->vectors));
+        r->vectors = (float *)args_need(malloc(((size_t)sv->info.n_embd + sv->info.d_model) * sizeof *r->vectors));
         result = next_vector(c, &err);
         r->phase = VECTORS;
-    } else {                    /* one token less than the slot has: what another request was not given must not come here */
+    } else {    /* one token less than the slot has: what another request was not given must not come here */
         if (r->n_common == n && n) r->n_common--;
         result = r->n_common ? gpt_session_rewind(s->s, r->n_common, &err) : (gpt_session_reset(s->s), GPT_OK);
         if (result) { gpt_session_reset(s->s); r->n_common = 0; }
@@ -1515,7 +1613,8 @@ static void put_vector(client *c) {
     const size_t n = c->sv->info.n_embd;
     say(&r->list, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", r->input ? "," : "", r->input);
     if (!r->base64) {
-        for (size_t i = 0; i < n; i++) putf(&r->list, i ? ",%.9g" : "[%.9g", r->vectors[i] > -1e30f && r->vectors[i] < 1e30f ? (double)r->vectors[i] : 0.0);
+        for (size_t i = 0; i < n; i++)
+            putf(&r->list, i ? ",%.9g" : "[%.9g", fabs((double)r->vectors[i]) < 1e30 ? (double)r->vectors[i] : 0.0);
         puts_to(&r->list, "]}");
         return;
     }
@@ -1552,7 +1651,7 @@ static void go_on(client *c) {
         fail(c, &err);
         return;
     }
-    if (r->phase == WRITES) { answer(c, info.finish); return; }
+    if (r->phase == WRITES) { answer(c, &info); return; }
     if (r->phase == READS) {
         result = gpt_begin(r->slot->s, NULL, &r->params, client_text, c, &err);
         r->phase = WRITES;
@@ -1561,8 +1660,8 @@ static void go_on(client *c) {
         if (++r->input < r->n_input) result = next_vector(c, &err);
         else {
             text t = { NULL, 0, 0 };
-            say(&t, "{\"object\":\"list\",\"data\":[%v],\"model\":%q,\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}}",
-                span_of(&r->list), c->sv->name, r->n_ids, r->n_ids);
+            say(&t, "{\"object\":\"list\",\"data\":[%v],\"model\":%q,\"usage\":{\"prompt_tokens\":%u,"
+                "\"total_tokens\":%u}}", span_of(&r->list), c->sv->name, r->n_ids, r->n_ids);
             respond(c, 200, "", &t);
             clear(&t);
             leave(c);
@@ -1572,16 +1671,20 @@ static void go_on(client *c) {
     if (result) fail(c, &err);
 }
 
-/* ---- Routes ------------------------------------------------------------------------------------------------------------- */
+/* ---- Routes ------------------------------------------------------------------------------------------------------ */
 
 static void models(client *c) {
     const server *sv = c->sv;
     const gpt_model_info *info = &sv->info;
     text t = { NULL, 0, 0 };
     const char *one = !strncmp(c->h.path, "/v1/models/", 11) ? c->h.path + 11 : NULL;
-    if (one && strcmp(one, sv->name)) { refuse(c, 404, "model", "there is no model of this name; /v1/models lists them"); return; }
-    say(&t, "%s{\"id\":%q,\"object\":\"model\",\"created\":%u,\"owned_by\":\"gpt.h\",\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
-        "\"n_embd\":%u", one ? "" : "{\"object\":\"list\",\"data\":[", sv->name, (size_t)sv->born, (size_t)sv->session.n_ctx,
+    if (one && strcmp(one, sv->name)) {
+        refuse(c, 404, "model", "there is no model of this name: /v1/models lists them");
+        return;
+    }
+    say(&t, "%s{\"id\":%q,\"object\":\"model\",\"created\":%u,\"owned_by\":\"gpt.h\"",
+        one ? "" : "{\"object\":\"list\",\"data\":[", sv->name, (size_t)sv->born);
+    say(&t, ",\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,\"n_embd\":%u", (size_t)sv->session.n_ctx,
         (size_t)info->n_ctx, (size_t)info->n_vocab, (size_t)info->d_model);
     putf(&t, ",\"n_params\":%.0f,\"size\":%.0f}}%s", (double)info->n_param, (double)info->file_bytes, one ? "" : "]}");
     respond(c, 200, "", &t);
@@ -1594,8 +1697,9 @@ static void slots(client *c) {
     for (int i = 0; i < c->sv->n_slot; i++) {
         gpt_session_info info;
         gpt_session_info_get(c->sv->slots[i].s, &info);
-        say(&t, "%s{\"id\":%u,\"n_ctx\":%u,\"n_past\":%u,\"is_processing\":%s,\"is_held\":%s}", i ? "," : "[", (size_t)i, (size_t)info.n_ctx,
-            info.n_token, c->sv->slots[i].c ? "true" : "false", info.held ? "true" : "false");
+        say(&t, "%s{\"id\":%u,\"n_ctx\":%u,\"n_past\":%u,\"is_processing\":%s,\"is_held\":%s}", i ? "," : "[",
+            (size_t)i, (size_t)info.n_ctx, info.n_token, c->sv->slots[i].c ? "true" : "false",
+            info.held ? "true" : "false");
     }
     say(&t, "]");
     respond(c, 200, "", &t);
@@ -1618,7 +1722,8 @@ static const struct { const char *path; int post; task what; void (*get)(client 
 static int route_of(const char *path) {
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         const size_t n = strlen(routes[i].path);
-        if (!strcmp(path, routes[i].path) || (routes[i].path[n - 1] == '/' && !strncmp(path, routes[i].path, n))) return (int)i;
+        if (!strcmp(path, routes[i].path) || (routes[i].path[n - 1] == '/' && !strncmp(path, routes[i].path, n)))
+            return (int)i;
     }
     return -1;
 }
@@ -1627,8 +1732,16 @@ static int route_of(const char *path) {
 static int same_key(const char *a, const char *b) {
     const size_t n = strlen(a), m = strlen(b);
     volatile unsigned char diff = (unsigned char)(n != m);
-    for (size_t i = 0; i < n; i++) diff = (unsigned char)(diff | ((unsigned char)a[i] ^ (unsigned char)b[m ? i % m : 0]));
+    for (size_t i = 0; i < n; i++)
+        diff = (unsigned char)(diff | ((unsigned char)a[i] ^ (unsigned char)b[m ? i % m : 0]));
     return !diff;
+}
+
+/* Is this a list of names, which may stand in a header field? */
+static int is_list(const char *p) {
+    const char *const begin = p;
+    while (*p == ',' || *p == ' ' || is_token(p, 1)) p++;
+    return p > begin && !*p;
 }
 
 /* The head of a request is here: is the body worth waiting for? */
@@ -1637,19 +1750,29 @@ static void admit(client *c) {
     const int route = route_of(h->path), post = !strcmp(h->method, "POST"), preflight = !strcmp(h->method, "OPTIONS");
     char more[512] = "";
     if (h->status > 200) return;
-    if (*h->origin && !is_ours(c->sv, h->origin)) { refuse(c, 403, NULL, "pages of this origin may not ask: --allow-origin"); return; }
+    if (*h->origin && !is_ours(c->sv, h->origin)) {
+        refuse(c, 403, NULL, "pages of this origin may not ask: --allow-origin");
+        return;
+    }
     if (preflight) {
-        if (*h->origin) snprintf(more, sizeof more, "Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: %s\r\nAccess-Control-Max-Age: 600\r\n",
-                                 *h->asked && strspn(h->asked, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ") == strlen(h->asked) ?
-                                 h->asked : "authorization, content-type");
+        if (*h->origin)
+            snprintf(more, sizeof more, "Access-Control-Allow-Methods: GET, POST\r\n"
+                     "Access-Control-Allow-Headers: %s\r\nAccess-Control-Max-Age: 600\r\n",
+                     is_list(h->asked) ? h->asked : "authorization, content-type");
         else strcpy(more, "Allow: GET, POST\r\n");
         put_head(c, 204, NULL, 0, more);
         c->answered = 1;
         return;
     }
-    if (*c->sv->key && !same_key(h->key, c->sv->key) && !(route >= 0 && routes[route].get == health)) { refuse(c, 401, NULL, "the API key is missing or wrong"); return; }
+    if (*c->sv->key && !same_key(h->key, c->sv->key) && !(route >= 0 && routes[route].get == health)) {
+        refuse(c, 401, NULL, "the API key is missing or wrong");
+        return;
+    }
     if (route < 0) { refuse(c, 404, NULL, "there is no such route; --help lists them"); return; }
-    if (post != routes[route].post || (!post && strcmp(h->method, "GET") && strcmp(h->method, "HEAD"))) { refuse(c, 405, NULL, "expected the method %s", routes[route].post ? "POST" : "GET"); return; }
+    if (post != routes[route].post || (!post && strcmp(h->method, "GET") && strcmp(h->method, "HEAD"))) {
+        refuse(c, 405, NULL, "expected the method %s", routes[route].post ? "POST" : "GET");
+        return;
+    }
     if (h->expect && h->status == 0) puts_to(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
@@ -1663,7 +1786,7 @@ static void serve(client *c) {
     if (c->answered) request_clear(&c->r);
 }
 
-/* ---- Sockets: POSIX and Windows ------------------------------------------------------------------------------------------ */
+/* ---- Sockets: POSIX and Windows ---------------------------------------------------------------------------------- */
 
 #ifdef _WIN32
 typedef WSAPOLLFD net_pollfd;
@@ -1674,7 +1797,11 @@ typedef int       net_size;
 static int net_would_block(void) { return WSAGetLastError() == WSAEWOULDBLOCK; }
 static int net_start(void) { WSADATA data; return WSAStartup(MAKEWORD(2, 2), &data) == 0; }
 static int net_prepare(net_socket fd) { u_long on = 1; return ioctlsocket(fd, FIONBIO, &on) == 0; }
-static const char *net_error(void) { static char s[32]; snprintf(s, sizeof s, "error %d", WSAGetLastError()); return s; }
+static const char *net_error(void) {
+    static char s[32];
+    snprintf(s, sizeof s, "error %d", WSAGetLastError());
+    return s;
+}
 enum { NET_ALONE = SO_EXCLUSIVEADDRUSE, NET_STOP_SENDING = SD_SEND };
 #else
 typedef struct pollfd net_pollfd;
@@ -1711,8 +1838,10 @@ static net_socket listen_at(const char *host, int port, char *shown, size_t size
         fd = NET_NONE;
     }
     freeaddrinfo(all);
-    if (fd == NET_NONE || getsockname(fd, (struct sockaddr *)&own, &n)) args_die("--host %s --port %d: %s", host, port, net_error());
-    if (own.ss_family == AF_INET6) snprintf(shown, size, "http://[%s]:%d", host, (int)ntohs(((struct sockaddr_in6 *)(void *)&own)->sin6_port));
+    if (fd == NET_NONE || getsockname(fd, (struct sockaddr *)&own, &n))
+        args_die("--host %s --port %d: %s", host, port, net_error());
+    if (own.ss_family == AF_INET6)
+        snprintf(shown, size, "http://[%s]:%d", host, (int)ntohs(((struct sockaddr_in6 *)(void *)&own)->sin6_port));
     else snprintf(shown, size, "http://%s:%d", host, (int)ntohs(((struct sockaddr_in *)(void *)&own)->sin_port));
     return fd;
 }
@@ -1750,7 +1879,8 @@ static void welcome(server *sv) {
         for (int i = 0; i < sv->n_client; i++) {
             c = sv->clients[i];
             n += !c->last;
-            if (!c->h.n_head && !c->out.n && !c->r.phase && c->since < (idle ? idle->since : args_seconds() - 1)) idle = c;
+            if (!c->h.n_head && !c->out.n && !c->r.phase && c->since < (idle ? idle->since : args_seconds() - 1))
+                idle = c;
         }
         if (n >= N_CLIENT && idle) { hang_up(idle); n--; }
         if (sv->n_client == N_CLIENT + N_REFUSED) { net_close(fd); continue; }
@@ -1794,7 +1924,7 @@ static int write_on(client *c) {
         c->n_out = 0;
     }
     if (!c->answered || c->out.n || c->quiet) return 1;
-    if (c->last) {                                      /* closed at once, what it still sends would cost it our last words */
+    if (c->last) {      /* closed at once, what it still sends would cost it our last words */
         shutdown(c->fd, NET_STOP_SENDING);
         c->quiet = 1;
         return 1;
@@ -1805,7 +1935,7 @@ static int write_on(client *c) {
     return 1;
 }
 
-/* ---- The loop -------------------------------------------------------------------------------------------------------------- */
+/* ---- The loop ---------------------------------------------------------------------------------------------------- */
 
 /* Asked between slices of work of a few milliseconds: is it time to look at the sockets? */
 static gpt_poll look(void *user, size_t done, size_t total) {
@@ -1848,12 +1978,17 @@ static void turn(server *sv) {
         int here = 1, k = 0;
         while (k < sv->n_client && sv->clients[k] != c) k++;
         if (k == sv->n_client) continue;                /* it has made room for a new one */
-        if (fds[i].revents & (POLLHUP | POLLERR | POLLNVAL) && !(fds[i].revents & POLLIN && !c->r.phase && !c->answered)) here = 0;
+        if (fds[i].revents & (POLLHUP | POLLERR | POLLNVAL) &&
+            !(fds[i].revents & POLLIN && !c->r.phase && !c->answered)) here = 0;
         else if (fds[i].revents & ~POLLOUT) here = read_on(c);
         if (here && c->r.phase && c->n_out == c->out.n) c->since = now;         /* it is for us to do something */
         if (here && now - c->since > (c->quiet ? FAREWELL : PATIENCE)) {
             here = !c->quiet && !c->answered && c->h.n_head && !c->r.phase && !c->out.n;
-            if (here) { c->last = 1; refuse(c, 408, NULL, "the request was not whole in %d seconds", (int)PATIENCE); c->since = now; }
+            if (here) {
+                c->last = 1;
+                refuse(c, 408, NULL, "the request was not whole in %d seconds", (int)PATIENCE);
+                c->since = now;
+            }
         }
         if (here) here = write_on(c);
         if (!here) hang_up(c);
@@ -1864,7 +1999,7 @@ static void turn(server *sv) {
     for (i = 0; i < sv->n_slot; i++) if (sv->slots[i].c) go_on(sv->slots[i].c);
 }
 
-static void run(server *sv, const args_common *c, const char *host, int port) {
+static void run(server *sv, const char *host, int port) {
     gpt_work_params work;
     gpt_error err;
     char shown[128];
@@ -1880,8 +2015,8 @@ static void run(server *sv, const args_common *c, const char *host, int port) {
     sv->fd = listen_at(host, port, shown, sizeof shown);
     if (strncmp(host, "127.", 4) && strcmp(host, "localhost") && strcmp(host, "::1") && !*sv->key)
         fprintf(stderr, "server: other machines may ask too, and there is no --api-key\n");
-    fprintf(stderr, "server: %s at %s/v1, %d texts of %lu tokens at once%s\n", sv->name, shown, sv->most_slots, (unsigned long)sv->session.n_ctx,
-            c->verbose && !*sv->info.chat_template ? "; no chat template" : "");
+    fprintf(stderr, "server: %s at %s/v1, %d texts of %lu tokens at once\n", sv->name, shown, sv->most_slots,
+            (unsigned long)sv->session.n_ctx);
     while (!args_stopped) turn(sv);
     while (sv->n_client) hang_up(sv->clients[0]);
     net_close(sv->fd);
@@ -1890,7 +2025,8 @@ static void run(server *sv, const args_common *c, const char *host, int port) {
 }
 
 int main(int argc, char **argv) {
-    static const char plain[] = "{{ bos_token if add_bos_token }}{% for m in messages %}{{ m.content }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}";
+    static const char plain[] = "{{ bos_token if add_bos_token }}{% for m in messages %}{{ m.content }}"
+                                "{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}";
     static server sv;
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
@@ -1903,22 +2039,24 @@ int main(int argc, char **argv) {
     const arg table[] = {
         ARGS_COMMON(c),
         { "--port",           ARG_COUNT, &port,           "N",    "port (8080); 0 = one that is free" },
-        { "--host",           ARG_TEXT,  &host,           "NAME", "address to listen at (127.0.0.1: this machine alone)" },
+        { "--host",           ARG_TEXT,  &host,           "NAME", "address to listen at (127.0.0.1, this machine)" },
         { "--api-key",        ARG_TEXT,  &sv.key,         "KEY",  "who asks has to give this key, but for /health" },
-        { "--allow-origin",   ARG_LIST,  &sv.origins,     "URL",  "pages of this origin may ask: https://example.org; may be repeated" },
-        { "-np, --parallel",  ARG_COUNT, &parallel,       "N",    "texts computed at once, at most 64 (4); others wait. Each has -c tokens" },
+        { "--allow-origin",   ARG_LIST,  &sv.origins,     "URL",  "pages of this origin may ask; may be repeated" },
+        { "-np, --parallel",  ARG_COUNT, &parallel,       "N",    "texts at once, at most 64 (4); each has -c tokens" },
         { "-a, --alias",      ARG_TEXT,  &alias,          "NAME", "the model's name; default: its file's" },
-        { "--chat-template",  ARG_TEXT,  &sv.chat.family, "NAME", "chat template family; default: the file's template" },
+        { "--chat-template",  ARG_TEXT,  &sv.chat.family, "NAME", "chat template family; default: the file's" },
         { "--chat-template-file", ARG_TEXT, &jinja,       "FILE", "a chat template (Jinja)" },
-        { "--pooling",        ARG_TEXT,  &embed.pooling,  "TYPE", "of embeddings: mean, cls, last; default: as the file says, or mean" },
-        ARGS_SAMPLING_N(sampling, "tokens to write at most; -1 = no limit (default)", "seed; -1 = another one each time (default)"),
+        { "--pooling",        ARG_TEXT,  &embed.pooling,  "TYPE", "of embeddings: mean, cls, last; default: file's" },
+        ARGS_SAMPLING_N(sampling, "tokens to write at most; -1 = no limit (default)",
+                        "seed; -1 = another one each time (default)"),
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     sampling.seed = -1;
     args_parse(argc, argv, "server", table, about);
     if (!c.model) args_die("no model: -m FILE names one");
     if (port > 65535) args_die("--port: expected 0 to 65535, got %d", port);
-    if (parallel < 1 || parallel > N_SLOT) args_die("%s: expected 1 to %d, got %d", args_name("-np"), (int)N_SLOT, parallel);
+    if (parallel < 1 || parallel > N_SLOT)
+        args_die("%s: expected 1 to %d, got %d", args_name("-np"), (int)N_SLOT, parallel);
     if (strlen(sv.key) > 255) args_die("--api-key: at most 255 bytes");
     args_generation(&sampling);                         /* its checks */
     signal(SIGINT, args_on_interrupt);
@@ -1938,7 +2076,7 @@ int main(int argc, char **argv) {
     if (jinja) sv.chat.jinja = args_read(jinja, &n);
     else if (!sv.chat.family && !*sv.info.chat_template) sv.chat.jinja = plain;
     sv.chat_template = sv.chat.jinja ? sv.chat.jinja : sv.chat.family ? "" : sv.info.chat_template;
-    run(&sv, &c, host, port);
+    run(&sv, host, port);
     if (jinja) free((void *)(size_t)sv.chat.jinja);
     free(own);
     gpt_model_free((gpt_model *)(size_t)sv.m);
