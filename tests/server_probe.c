@@ -502,7 +502,20 @@ static void test_calls(void) {
     CHECK(!strcmp(streamed, "Done."), "%s: behind it: '%s'", model, streamed);
 }
 
-static const test tests[] = { { "calls", test_calls }, { "malformed", test_malformed }, { "json", test_json }, { "key", test_key }, { "origin", test_origin }, { "pieces", test_pieces },
+static void test_vectors(void) {
+    char one[20000];
+    CHECK(ask("GET", "/v1/models", "", "") == 200, "models: %s", got);
+    if (strcmp(value("data[0].id"), "bert")) return;
+    CHECK(post("/v1/embeddings", "{\"input\":[\"a\",\"a b\"]}") == 200 && !strcmp(value("object"), "list"), "two texts: %s", got);
+    snprintf(one, sizeof one, "%s", value("data[0].embedding"));
+    CHECK(post("/v1/embeddings", "{\"input\":[2,5,3]}") == 200 && !strcmp(value("data[0].embedding"), one), "the first by its ids: %s", got);
+    CHECK(atol(value("usage.prompt_tokens")) == 3, "usage: %s", got);
+    CHECK(post("/v1/embeddings", "{\"input\":\"a\",\"encoding_format\":\"base64\"}") == 200 && strlen(value("data[0].embedding")) % 4 == 0, "base64: %s", got);
+    CHECK(post("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}") == 400 && strstr(got, "vectors alone"), "no chat: %s", got);
+    CHECK(post("/v1/completions", "{\"prompt\":\"a\"}") == 400 && strstr(got, "vectors alone"), "no text: %s", got);
+}
+
+static const test tests[] = { { "calls", test_calls }, { "vectors", test_vectors }, { "malformed", test_malformed }, { "json", test_json }, { "key", test_key }, { "origin", test_origin }, { "pieces", test_pieces },
     { "stream", test_stream }, { "many", test_many }, { "slow", test_slow }, { "vanished", test_vanished }, { "full", test_full }, { "alone", test_alone }, { NULL, NULL } };
 
 int main(int argc, char **argv) {

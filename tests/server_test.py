@@ -116,6 +116,34 @@ def test_bytes():
         check(len(two.logprobs.tokens) == len(two.logprobs.token_logprobs) == len(two.logprobs.text_offset) == len(two.logprobs.top_logprobs), "a list each", two.logprobs)
 
 
+    ids = {}
+    for i in range(300):                                # which token is which byte?
+        row = client.chat.completions.create(model=MODEL, messages=TALK, max_tokens=1, temperature=0, logit_bias={str(i): 100}, logprobs=True).choices[0].logprobs.content
+        if row and len(row[0].bytes) == 1:
+            ids.setdefault(row[0].bytes[0], i)
+    check(len(ids) >= 256, "tokens of one byte", len(ids))
+    for first in (0xF0, 0x9F, 0xC0, 0x80, 0xED, 0xA0, 0xE2, 0xFF):
+        kwargs = dict(max_tokens=4, temperature=0, logit_bias={str(ids[first]): 100})
+        one = client.chat.completions.create(model=MODEL, messages=TALK, logprobs=True, **kwargs).choices[0]
+        check(one.finish_reason == "length" and one.message.content in ("\ufffd" * 4, "\ufffd" * 3), "a stray byte is U+FFFD, once", hex(first), one.message.content)
+        check([t.bytes for t in one.logprobs.content] == [[first]] * 4, "its true byte", hex(first), one.logprobs)
+        check(streamed(messages=TALK, **kwargs)[0] == one.message.content, "streamed", hex(first))
+        check(client.completions.create(model=MODEL, prompt="x", **kwargs).choices[0].text == one.message.content, "the other route", hex(first))
+
+
+def test_turns():
+    """A conversation that goes on is not computed again, and another one between its turns does not matter."""
+    talk, before = [{"role": "system", "content": "You are a toy, and toys say little; " * 6}], 1
+    for turn in range(3):
+        talk.append({"role": "user", "content": "roll %d" % turn})
+        one = client.chat.completions.create(model=MODEL, messages=talk, max_tokens=12, seed=turn)
+        client.chat.completions.create(model=MODEL, messages=TALK, max_tokens=3)
+        usage = one.usage
+        check(usage.prompt_tokens_details.cached_tokens >= before - 1, "turn %d" % turn, usage)
+        before = usage.prompt_tokens
+        talk.append({"role": "assistant", "content": one.choices[0].message.content})
+
+
 def test_logprobs():
     chat = client.chat.completions.create(model=MODEL, messages=TALK, max_tokens=12, seed=1, logprobs=True, top_logprobs=3).choices[0]
     content = chat.logprobs.content

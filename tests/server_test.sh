@@ -80,6 +80,9 @@ serve toy -m "$tmp/toy.gguf" --chat-template chatml --api-key sesame -np 3 -t 1 
     ended toy
 }
 
+# An encoder: vectors alone. They are those of build/embed.
+serve bert -m tests/golden/embed/bert.gguf -t 1 && { probe bert "" vectors; ended bert; }
+
 # A bot that knows its few answers by heart, calls among them, behind templates that are recognised by what is in them.
 cat >"$tmp/pairs.tsv" <<'END'
 hermes	Yes.\n<tool_call>\n{"name": "look", "arguments": {"item": "rope"}}\n</tool_call>
