@@ -119,7 +119,7 @@ static void http_request_line(http *h) {
 static int is_token(const char *p, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!((p[i] >= '0' && p[i] <= '9') || ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') ||
-              strchr("!#$%&'*+-.^_`|~", p[i]))) return 0;
+              (p[i] && strchr("!#$%&'*+-.^_`|~", p[i])))) return 0;
     return n > 0;
 }
 
@@ -850,7 +850,7 @@ static int check_tools(client *c, span tools) {
         const span f = json_member(one, "function");
         char *name = json_kind(f) == 'o' ? json_string(json_member(f, "name")) : NULL;
         const size_t n_name = name ? strlen(name) : 0;
-        const int good = n < N_TOOL && n_name && n_name <= 64 && is_token(name, n_name) && !strpbrk(name, "`'|");
+        const int good = n < N_TOOL && n_name && n_name <= 64 && is_token(name, n_name) && !strpbrk(name, "!#$%&'*+^`|~");
         const span schema = json_member(f, "parameters");
         free(name);
         if (!good || (schema.n && json_kind(schema) != 'o'))
@@ -1336,7 +1336,7 @@ static void look_at_tokens(client *c) {
         if (r->n_seen != r->logits_at) continue;
         { gpt_logprob best;
           double sum = 0;
-          gpt_top(r->logits, r->n_vocab, 1, &best);
+          if (!gpt_top(r->logits, r->n_vocab, 1, &best)) continue;      /* none is a number */
           for (k = 0; k < r->n_vocab; k++) sum += exp((double)r->logits[k] - (double)r->logits[best.token]);
           row[0].logprob = (float)((double)r->logits[row[0].token] - (double)r->logits[best.token] - log(sum)); }
         if (r->n_top)
@@ -1461,7 +1461,7 @@ static void answer(client *c, const gpt_session_info *info) {
     if (finish == GPT_FINISH_LENGTH && (r->said.n || !r->thought.n) &&      /* what might have begun a stop string */
         !gpt_begin(r->slot->s, NULL, NULL, client_text, c, NULL)) gpt_end(r->slot->s);
     if (r->calls) {
-        written(c, &all);
+        if (r->must) say(&all, "%v", span_of(&r->said)); else written(c, &all);
         n_call = read_calls(r->must ? &object : r->calls, all.p, all.n, calls);
         clear(&all);
     }
@@ -1586,6 +1586,8 @@ static int begin(client *c) {
         r->params.think = client_thought;
         r->params.think_user = c;
         result = gpt_chat_begin(s->s, r->messages, r->n_message, &chat, &r->params, client_text, c, &err);
+        if (!result) gpt_session_tokens(s->s, &r->n_ids);       /* as it waited, the date may have changed */
+        r->n_seen = r->n_ids;
         r->phase = WRITES;
     } else if (r->kind == EMBED) {
         r->vectors = (float *)args_need(malloc(((size_t)sv->info.n_embd + sv->info.d_model) * sizeof *r->vectors));
@@ -1959,25 +1961,22 @@ static void begin_waiting(server *sv) {
 static void turn(server *sv) {
     static net_pollfd fds[N_CLIENT + N_REFUSED + 1];
     gpt_error err;
-    int n = sv->n_client, working = 0, i;
-    client *of[N_CLIENT + N_REFUSED];
+    const int n = sv->n_client;
+    int working = 0, i;
     memset(fds, 0, sizeof fds);
     fds[n].fd = sv->fd;
     fds[n].events = POLLIN;
     for (i = 0; i < n; i++) {
-        const client *c = of[i] = sv->clients[i];
+        const client *c = sv->clients[i];
         fds[i].fd = c->fd;
         fds[i].events = (short)((c->more ? 0 : POLLIN) | (c->n_out < c->out.n ? POLLOUT : 0));
         working |= c->r.phase > QUEUED && !(c->held && c->out.n - c->n_out > OUT_MAX / 2);
     }
     if (net_poll(fds, n + 1, working ? 0 : 1000) < 0) memset(fds, 0, sizeof fds);
-    if (fds[n].revents) welcome(sv);
-    for (i = 0; i < n; i++) {
-        client *c = of[i];
+    for (i = n; i-- > 0; ) {                            /* from the end: the last one takes the place of one that goes */
+        client *c = sv->clients[i];
         const double now = args_seconds();
-        int here = 1, k = 0;
-        while (k < sv->n_client && sv->clients[k] != c) k++;
-        if (k == sv->n_client) continue;                /* it has made room for a new one */
+        int here = 1;
         if (fds[i].revents & (POLLHUP | POLLERR | POLLNVAL) &&
             !(fds[i].revents & POLLIN && !c->r.phase && !c->answered)) here = 0;
         else if (fds[i].revents & ~POLLOUT) here = read_on(c);
@@ -1993,6 +1992,7 @@ static void turn(server *sv) {
         if (here) here = write_on(c);
         if (!here) hang_up(c);
     }
+    if (fds[n].revents) welcome(sv);
     begin_waiting(sv);
     sv->deadline = args_seconds() + SLICE;
     gpt_work_step(sv->w, &err);
