@@ -850,7 +850,8 @@ static int check_tools(client *c, span tools) {
         const span f = json_member(one, "function");
         char *name = json_kind(f) == 'o' ? json_string(json_member(f, "name")) : NULL;
         const size_t n_name = name ? strlen(name) : 0;
-        const int good = n < N_TOOL && n_name && n_name <= 64 && is_token(name, n_name) && !strpbrk(name, "!#$%&'*+^`|~");
+        const int good = n < N_TOOL && n_name && n_name <= 64 && is_token(name, n_name) &&
+            !strpbrk(name, "!#$%&'*+^`|~");
         const span schema = json_member(f, "parameters");
         free(name);
         if (!good || (schema.n && json_kind(schema) != 'o'))
@@ -1973,7 +1974,7 @@ static void turn(server *sv) {
         working |= c->r.phase > QUEUED && !(c->held && c->out.n - c->n_out > OUT_MAX / 2);
     }
     if (net_poll(fds, n + 1, working ? 0 : 1000) < 0) memset(fds, 0, sizeof fds);
-    for (i = n; i-- > 0; ) {                            /* from the end: the last one takes the place of one that goes */
+    for (i = n; i-- > 0; ) {                    /* from the end: the last one takes the place of one that goes */
         client *c = sv->clients[i];
         const double now = args_seconds();
         int here = 1;
