@@ -125,7 +125,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity tokenize tools train train_naive
+NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity server tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
 NEEDS_template = inspect
 NEEDS_server = server server_probe train

@@ -3,7 +3,7 @@
 . tests/check.sh
 bin=$1
 model=$(find_model)
-programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate embed ask"
+programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate embed ask server"
 
 # run PROGRAM ARGUMENTS...: leaves $out, $err, $status
 run() {
@@ -56,7 +56,7 @@ for p in $programs; do
     fails "$p, no value" "^$p: -m: needs a value" $p -m
     text="-p 1"
     case $p in
-        chat | npc) text= ;;
+        chat | npc | server) text= ;;
         classify) text=$tmp/pets.tsv ;;
         evaluate) text="-f tests/golden/evaluate.tsv" ;;
         embed | ask) text="-p 1 -f Makefile" ;;
