@@ -53,7 +53,7 @@ fails "a temperature"     '^server: --temp: expected 0 or more, got -1'         
 like "--help" '^ *--api-key KEY' "$("$bin/server" --help)"
 
 if [ -n "$model" ]; then
-    fails "no such address" '^server: --host no.such.name.invalid: no such address' -m "$model" --host no.such.name.invalid
+    fails "another machine's address" '^server: --host 203.0.113.1 --port 0: .' -m "$model" --host 203.0.113.1 --port 0
     serve stories -m "$model" -np 4 -t 2 && {
         fails "a port in use" "^server: --host 127.0.0.1 --port $port: ." -m "$model" --port "$port"
         probe stories ""
