@@ -72,6 +72,9 @@ printf 'Hello Tom!\r\nsave\r\nload\r\n' >"$tmp/talk"
 run npc -m "$model" <"$tmp/talk"
 same "npc: exit status" 0 $status
 same "npc: lines of Windows" "Tom [saved] [loaded] " "$(sed 's/:.*//' "$tmp/out" | tr '\n' ' ')"
+run server -m "$model" --host 203.0.113.1 --port 0
+same "server, an address of another machine: exit status" 1 $status
+like "server, an address of another machine" '^server: --host 203.0.113.1 --port 0: error [0-9]' "$(cat "$tmp/err")"
 toy="--layers 1 --heads 2 --width 32 --context 32 --batch 4 --vocab 300 -t 2"
 for i in 1 2 3 4 5 6 7 8 9; do echo "The cat sees the dog $i times. The dog likes the cat, and the bird sees them all."; done >"$tmp/train.txt"
 run train "$tmp/train.txt" -o "$tmp/toy.gguf" $toy --steps 40 --every 10 --stop 15
