@@ -421,9 +421,9 @@ typedef struct client {
 } client;
 
 struct server {
-    const gpt_model *m;
+    gpt_model       *m;
     gpt_model_info   info;
-    gpt_work        *w;
+    gpt_work        *w;                 /* of all slots */
     gpt_session_params session;
     gpt_chat_params  chat;
     args_sampling    sampling;
@@ -2000,17 +2000,15 @@ static void turn(server *sv) {
     for (i = 0; i < sv->n_slot; i++) if (sv->slots[i].c) go_on(sv->slots[i].c);
 }
 
-static void run(server *sv, const char *host, int port) {
-    gpt_work_params work;
+static void run(server *sv, const args_common *c, const char *host, int port) {
+    gpt_hooks hooks;
     gpt_error err;
     char shown[128];
-    memset(&work, 0, sizeof work);
-    work.n_batch = sv->session.n_batch, work.n_threads = sv->session.n_threads, work.hooks = sv->session.hooks;
-    work.hooks.poll = look, work.hooks.poll_user = sv;
-    if (gpt_work_new(&sv->w, sv->m, &work, &err)) args_die("%s", err.msg);
-    sv->session.n_batch = 0, sv->session.n_threads = 0, memset(&sv->session.hooks, 0, sizeof sv->session.hooks);
-    sv->session.work = sv->w, sv->session.no_logits = 1;
-    if (gpt_session_new(&sv->slots[0].s, sv->m, &sv->session, &err)) args_die("%s", err.msg);
+    memset(&hooks, 0, sizeof hooks);
+    hooks.parallel = args_parallel(c), hooks.poll = look, hooks.poll_user = sv;
+    sv->session.no_logits = 1;
+    if (gpt_session_new(&sv->slots[0].s, sv->m, &sv->session, &err) || gpt_session_hooks(sv->slots[0].s, &hooks, &err))
+        args_die("%s", err.msg);
     sv->n_slot = 1;
     if (!net_start()) args_die("no sockets: %s", net_error());
     sv->fd = listen_at(host, port, shown, sizeof shown);
@@ -2039,6 +2037,7 @@ int main(int argc, char **argv) {
     sv.key = "";
     const arg table[] = {
         ARGS_COMMON(c),
+        ARGS_ADAPTER(c),
         { "--port",           ARG_COUNT, &port,           "N",    "port (8080); 0 = one that is free" },
         { "--host",           ARG_TEXT,  &host,           "NAME", "address to listen at (127.0.0.1, this machine)" },
         { "--api-key",        ARG_TEXT,  &sv.key,         "KEY",  "who asks has to give this key, but for /health" },
@@ -2065,9 +2064,9 @@ int main(int argc, char **argv) {
     sv.sampling = sampling;
     sv.most_slots = parallel;
     sv.born = time(NULL);
-    sv.m = args_load(&c, 0);
+    sv.m = args_load(&c, ARGS_ANY);
     gpt_model_info_get(sv.m, &sv.info);
-    sv.session = args_session(&c);
+    sv.w = args_work(&c, sv.m, &sv.session);
     sv.session.n_ctx = (uint32_t)many_window(&c, sv.m);
     sv.pool = embed_pool(&embed, sv.m);
     for (name = c.model + strlen(c.model); name > c.model && !strchr("/\\", name[-1]); name--) {}
@@ -2077,9 +2076,9 @@ int main(int argc, char **argv) {
     if (jinja) sv.chat.jinja = args_read(jinja, &n);
     else if (!sv.chat.family && !*sv.info.chat_template) sv.chat.jinja = plain;
     sv.chat_template = sv.chat.jinja ? sv.chat.jinja : sv.chat.family ? "" : sv.info.chat_template;
-    run(&sv, host, port);
+    run(&sv, &c, host, port);
     if (jinja) free((void *)(size_t)sv.chat.jinja);
     free(own);
-    gpt_model_free((gpt_model *)(size_t)sv.m);
+    args_unload(&c, sv.m);
     return 0;
 }
