@@ -54,6 +54,7 @@ typedef struct {
     float **expert;                     /* [n_layer] of [n_map, n_expert] */
     size_t n_expert;
     double seconds[N_STAGE], last;
+    int n_run;                          /* of which these are the quickest's */
     size_t n_ablate;
     struct { size_t layer, head; } ablate[ARG_LIST_MAX];
     float *steer;                       /* NULL, or what is added behind this layer, scaled */
@@ -151,6 +152,25 @@ static void judge(look *k, gpt_session *s, judged *to) {
     must(gpt_score(s, k->ids, k->n, to->bits, &err), &err);
     k->to = NULL;
     for (size_t i = 0; i < k->n; i++) to->bits[i] = (float)(-(double)to->bits[i] / log(2));
+}
+
+/* The time by stage again, of a short text: on a machine that does other things too one run may say anything. */
+static void time_again(look *k, gpt_session *s) {
+    float *bits = (float *)need(k->n, sizeof *bits);
+    double least = 0;
+    gpt_error err;
+    for (size_t i = 0; i < N_STAGE; i++) least += k->seconds[i];
+    for (k->n_run = 1; k->n_run < 8 && least < 0.05; k->n_run++) {
+        double before[N_STAGE], sum = 0;
+        memcpy(before, k->seconds, sizeof before);
+        memset(k->seconds, 0, sizeof k->seconds);
+        gpt_session_reset(s);
+        k->last = args_seconds();
+        must(gpt_score(s, k->ids, k->n, bits, &err), &err);
+        for (size_t i = 0; i < N_STAGE; i++) sum += k->seconds[i];
+        if (sum > least) memcpy(k->seconds, before, sizeof before); else least = sum;
+    }
+    free(bits);
 }
 
 /* Bits of all tokens but the first, which nothing foretells. */
@@ -391,7 +411,7 @@ static void put_layers(const look *k, char *used) {
         }
         put("]");
     }
-    put("],\n\"times\":[");
+    put("],\n\"n_run\":%d,\"times\":[", k->n_run);
     for (size_t i = 0, more = 0; i < N_STAGE; i++)
         if (k->seconds[i] > 0) put("%s[\"%s\",\"%s\",%.6g]", more++ ? ",\n" : "", stages[i].events, stages[i].what, 1e3 * k->seconds[i]);
     put("]");
@@ -421,14 +441,14 @@ static const char *const head[] = {
 ".strip { font-size: 1.05em; line-height: 1.9; overflow-wrap: anywhere } .strip span { padding: 2px 1px; border-radius: 3px; cursor: pointer; white-space: pre-wrap }",
 ".on { outline: 2px solid #06c; position: relative; z-index: 1 }",
 ".new { border-bottom: 2px dotted #888 }",
-".box { border: 1px solid #ccc; border-radius: 6px; padding: 6px 10px; margin: .5em 0; min-height: 9.6em }",
+".box { border: 1px solid #ccc; border-radius: 6px; padding: 6px 10px; margin: .5em 0; min-height: 9.6em; max-height: 44vh; overflow: auto; position: sticky; bottom: 0; background: #fff; z-index: 2 }",
 ".two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.2em } @media (max-width: 700px) { .two { grid-template-columns: 1fr } }",
 ".scroll { overflow: auto; max-height: 34em } table { border-collapse: collapse; font-size: .88em }",
 "td, th { padding: 1px 7px; text-align: left; white-space: pre; border-bottom: 1px solid #eee } thead th { position: sticky; top: 0; background: #fff }",
 "th.k { position: sticky; left: 0; background: #fff; font-weight: normal; max-width: 9em; overflow: hidden; text-overflow: ellipsis }",
-".heads td { padding: 0; border: 1px solid #fff } .heads button { border: 0; width: 3.4em; height: 2.3em; font: inherit; cursor: pointer; padding: 0 }",
+".heads td { padding: 0; border: 1px solid #fff } .heads button { border: 0; width: 100%; min-width: 3.9em; height: 2.3em; font: inherit; cursor: pointer; padding: 0 }",
 ".bar { display: inline-block; height: .75em; background: #f0a050; margin-right: 6px; min-width: 1px } .bar.b { background: #6ca0dc }",
-".scale span { display: inline-block; padding: 0 8px } canvas { display: block; max-width: 100%; image-rendering: pixelated; touch-action: pan-y; cursor: crosshair }",
+".scale span { display: inline-block; padding: 0 8px; color: #222 } canvas { display: block; max-width: 100%; image-rendering: pixelated; touch-action: pan-y; cursor: crosshair }",
 "</style></head><body>",
 "<h1>A look into a model</h1>",
 "<p class='note' id='about'></p><div id='notes'></div>",
@@ -451,7 +471,7 @@ static const char *const tail[] = {
 "/* Text that can be seen: control characters by their pictures, line ends by an arrow. */",
 "const seen = s => s === '' ? '\\u2205' : s.replace(/[\\x00-\\x1f\\x7f]/g, c => c == '\\n' ? '\\u21b5' : c == '\\x7f' ? '\\u2421' : String.fromCharCode(0x2400 + c.charCodeAt(0)));",
 "const word = id => id < 0 ? '?' : seen(D.words[id]), show = i => '\\u201c' + word(D.tokens[i]) + '\\u201d';",
-"const num = (x, d) => x === null || x === undefined ? '?' : x.toFixed(d), pct = x => x === null || x === undefined ? '?' : x >= 0.0995 ? (100 * x).toFixed(0) + ' %' : x >= 0.001 ? (100 * x).toFixed(1) + ' %' : '< 0.1 %';",
+"const num = (x, d) => x === null || x === undefined ? '?' : x.toFixed(d), pct = x => x === null || x === undefined ? '?' : x >= 0.0995 ? (100 * x).toFixed(0) + ' %' : (x >= 0.001 ? (100 * x).toFixed(1) : '< 0.1') + ' %';",
 "const heat = v => { v = Math.max(0, Math.min(1, v || 0)); return 'hsl(' + (46 - 46 * v) + ' 92% ' + (100 - 54 * v) + '%)'; };",
 "const cold = v => { v = Math.max(0, Math.min(1, v || 0)); return 'hsl(210 80% ' + (100 - 50 * v) + '%)'; };",
 "const signed = v => v >= 0 ? heat(v) : cold(-v), ink = (e, color, v) => { e.style.background = color; e.style.color = Math.abs(v) > 0.8 ? '#fff' : '#222'; };",
@@ -507,7 +527,7 @@ static const char *const tail[] = {
 "    for (let i = g[0]; i < g[1]; i++) {",
 "      const bits = P.bits[i], p = el('p', box);",
 "      el('b', p, i < n ? show(i) : 'what comes next');",
-"      if (i < n) p.append(' token ' + i + ', id ' + D.tokens[i] + (bits === null ? '' : ': ' + num(bits, 2) + ' bits, p = ' + pct(2 ** -bits)) + (C && bits !== null ? '; changed: ' + num(C.bits[i], 2) + ' bits' : ''));",
+"      if (i < n) p.append(' token ' + i + ', id ' + D.tokens[i] + (bits === null ? '' : ': ' + num(bits, 2) + ' bits, p ' + pct(2 ** -bits).replace(/^(?!<)/, '= ')) + (C && bits !== null ? '; changed: ' + num(C.bits[i], 2) + ' bits' : ''));",
 "      const two = el('div', box, undefined, C ? 'two' : '');",
 "      for (const J of C ? [P, C] : [P]) list(el('div', two), J, i, J === C ? 'b' : '');",
 "    }",
@@ -552,7 +572,7 @@ static const char *const tail[] = {
 "function picture(parent, rows, cols, most, value, pick) {",
 "  const c = el('canvas', parent), w = Math.max(2, Math.min(18, Math.floor(most / cols)));",
 "  const h = rows < 40 && w < 14 ? 14 : w, g = c.getContext('2d');",
-"  c.width = w * cols; c.height = h * rows;",
+"  c.width = w * cols; c.height = h * rows; if (h !== w) c.style.height = c.height + 'px';",
 "  const cell = e => { const b = c.getBoundingClientRect(); return [Math.min(rows - 1, Math.max(0, Math.floor((e.clientY - b.top) / b.height * rows))), Math.min(cols - 1, Math.max(0, Math.floor((e.clientX - b.left) / b.width * cols)))]; };",
 "  c.onpointermove = c.onclick = e => pick(...cell(e));",
 "  return () => {",
@@ -589,17 +609,17 @@ static const char *const tail[] = {
 "    return s.map((x, i) => c[i] ? x / c[i] : 0);",
 "  }",
 "  const K = bytes.map((L, l) => L.map((_, h) => kind(l, h)));",
-"  const best = k => k.indexOf(Math.max(...k)), named = k => k[best(k)] >= 0.3;",
+"  const best = k => k.indexOf(Math.max(...k));",
 "  const t = el('table', el('div', s, undefined, 'scroll heads')), buttons = [];",
 "  const top = el('tr', t);",
-"  el('th', top, 'layer');",
-"  for (let h = 0; h < Math.max(...K.map(x => x.length)); h++) el('th', top, 'head ' + h);",
+"  el('th', top, 'layer, head');",
+"  for (let h = 0; h < Math.max(...K.map(x => x.length)); h++) el('th', top, String(h));",
 "  K.forEach((L, l) => {",
 "    const r = el('tr', t);",
 "    el('th', r, String(l), 'k');",
 "    L.forEach((k, h) => {",
-"      const b = el('button', el('td', r), named(k) ? pct(k[best(k)]) : '\\u00b7');",
-"      b.style.background = named(k) ? kinds[best(k)][2] : '#eee';",
+"      const b = el('button', el('td', r), pct(k[best(k)]));",
+"      b.style.background = kinds[best(k)][2] + Math.round(40 + 215 * Math.min(1, 1.5 * k[best(k)])).toString(16).padStart(2, '0');",
 "      b.title = 'layer ' + l + ', head ' + h;",
 "      b.setAttribute('aria-label', b.title);",
 "      b.onclick = () => choose(l, h);",
@@ -608,8 +628,7 @@ static const char *const tail[] = {
 "  });",
 "  const legend = el('p', s, undefined, 'note scale');",
 "  for (const k of kinds) { el('span', legend, k[1]).style.background = k[2]; legend.append(' '); }",
-"  el('span', legend, '\\u00b7 elsewhere').style.background = '#eee';",
-"  el('p', s, 'Figures are means over the tokens where there is such a place, shown from 30 % on. Choose a head:', 'note');",
+"  el('p', s, 'A cell is what its head looks at most among these, as a mean over the tokens that have such a place; the paler, the less. Tap one to see its map:', 'note');",
 "  const said = el('p', s), where = el('p', s, '\\u00a0', 'note');",
 "  let layer = 0, at = 0, row = m - 1;",
 "  const draw = picture(s, m, m, 600, (q, k) => k > q ? null : Math.sqrt(weight(layer, at, q, k)), (q, k) => look(q, Math.min(k, q)));",
@@ -681,7 +700,7 @@ static const char *const tail[] = {
 "}",
 "{",
 "  const all = D.times.reduce((a, t) => a + t[2], 0), longest = Math.max(...D.times.map(t => t[2]));",
-"  const s = section('Where the time went', 'Time by the clock from one event of the trace to the next, over all layers and tokens of this one run, ' + num(all, 2) + ' ms; what the page itself took is left out. It is a measurement of one run on a machine that may have been busy: build/bench measures speed.');",
+"  const s = section('Where the time went', 'Time by the clock from one event of the trace to the next, over all layers and tokens, ' + num(all, 2) + ' ms in all: ' + (D.n_run > 1 ? 'the quickest of ' + D.n_run + ' runs' : 'one run') + ', on a machine that may have been busy. What looking takes is left out; build/bench measures speed.');",
 "  const t = el('table', el('div', s, undefined, 'scroll'));",
 "  for (const x of D.times) {",
 "    const r = el('tr', t);",
@@ -864,6 +883,7 @@ int main(int argc, char **argv) {
     k.lens = need_top(k.n_lens * k.model.n_layer);
     k.expert = (float **)need(k.model.n_layer, sizeof *k.expert);
     judge(&k, s, &k.plain);
+    time_again(&k, s);
     look_through(&k, s);
 
     /* 4. the same tokens, changed; and what it would have written */
