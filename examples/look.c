@@ -199,7 +199,7 @@ static text_buffer go_on(look *k, gpt_session *s, const gpt_generate_params *par
 }
 
 /* The top token of each layer's stream, put through the last norm and the vocabulary. */
-static void look_through(look *k, gpt_session *s) {
+static void look_through(look *k, gpt_session *s, args_progress progress) {
     const size_t n_layer = k->model.n_layer, d = k->model.d_model;
     float *logits = (float *)need(k->model.n_vocab, sizeof *logits);
     gpt_error err;
@@ -207,7 +207,9 @@ static void look_through(look *k, gpt_session *s) {
         for (size_t i = 0; i < k->n_lens; i++) {
             must(gpt_head(s, k->stream + (l * k->n_lens + i) * d, logits, &err), &err);
             gpt_top(logits, k->model.n_vocab, 1, &k->lens[i * n_layer + l]);
+            args_progress_show(&progress, "looking through the layers", (double)(l * k->n_lens + i), (double)(n_layer * k->n_lens));
         }
+    args_progress_end(&progress);
     free(logits);
 }
 
@@ -268,8 +270,10 @@ static void read_steer(look *k, const char *path, long layer, double scale) {
         p += strspn(p, " \t\r\n,");
         if (p == text + n_text) break;
         v = strtod(p, &end);
-        if (end == p || !(fabs(v) < 1e30))
+        if (end == p || !(fabs(v) < 1e30)) {
+            p[strcspn(p, " \t\r\n,")] = 0;
             args_die("%s: expected numbers, number %lu is '%.20s'", path, (unsigned long)n + 1, p);
+        }
         if (n < d) k->steer[n] = (float)(v * scale);
         p = end;
     }
@@ -492,7 +496,14 @@ static const char *const tail[] = {
 "    e.onpointerenter = e.onclick = () => pick(g);",
 "    spans.push([e, g]);",
 "  }",
-"  const again = (f, on) => { for (const [e, g] of spans) { const [c, v] = f(g); ink(e, c, v); e.classList.toggle('on', g === on); } };",
+"  let before = null;",
+"  const again = (f, on) => {",
+"    if (f) for (const [e, g] of spans) { const [c, v] = f(g); ink(e, c, v); }",
+"    const now = spans.find(x => x[1] === on);",
+"    if (before) before.classList.remove('on');",
+"    if (now) now[0].classList.add('on');",
+"    before = now && now[0];",
+"  };",
 "  again(paint);",
 "  return again;",
 "}",
@@ -506,7 +517,7 @@ static const char *const tail[] = {
 "    + (D.n_prompt < n ? 'What the model wrote is underlined with dots. ' : '') + 'Point at a token, or tap it, to see what was expected there.');",
 "  const scale = el('p', s, undefined, 'note scale');",
 "  for (const b of [0, 2, 4, 6, 8, 10, 12]) ink(el('span', scale, b + (b == 12 ? '+ bits' : '')), heat(b / 12), b / 12);",
-"  const redraw = [], grey = '#e4e4e4';",
+"  const marks = [], grey = '#e4e4e4';",
 "  const paint = J => g => { const b = sum(J.bits, g); return b === null ? [grey, 0] : [heat(b / 12), b / 12]; };",
 "  const box = el('div', null, undefined, 'box');",
 "  function list(parent, J, i, cls) {",
@@ -522,7 +533,7 @@ static const char *const tail[] = {
 "    }",
 "  }",
 "  function pick(g) {",
-"    for (const [again, J] of redraw) again(paint(J), g);",
+"    for (const again of marks) again(null, g);",
 "    box.textContent = '';",
 "    for (let i = g[0]; i < g[1]; i++) {",
 "      const bits = P.bits[i], p = el('p', box);",
@@ -536,7 +547,7 @@ static const char *const tail[] = {
 "  const per = J => num(J.sum, 1) + ' bits over ' + (n - 1) + ' tokens, ' + num(J.sum / (n - 1), 3) + ' a token (' + num(J.sum / (n - 1) * Math.LN2, 3) + ' nats)';",
 "  const view = (where, J, title) => {",
 "    if (title) el('h3', where, title);",
-"    redraw.push([strip(where, n, paint(J), pick), J]);",
+"    marks.push(strip(where, n, paint(J), pick));",
 "    el('p', where, per(J), 'note');",
 "  };",
 "  if (!C) view(s, P);",
@@ -884,7 +895,7 @@ int main(int argc, char **argv) {
     k.expert = (float **)need(k.model.n_layer, sizeof *k.expert);
     judge(&k, s, &k.plain);
     time_again(&k, s);
-    look_through(&k, s);
+    look_through(&k, s, args_progress_begin(&c));
 
     /* 4. the same tokens, changed; and what it would have written */
     if (k.n_ablate || k.steer) {

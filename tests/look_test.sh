@@ -1,0 +1,192 @@
+#!/bin/sh
+# usage: look_test.sh BUILD   the page of examples/look.c: whole, safe with any text, its numbers those of build/perplexity.
+. tests/check.sh
+bin=$1
+model=$(find_model)
+page=$tmp/page.html
+
+# run ARGUMENTS...: leaves $out, $err, $status
+run() {
+    "$bin/look" "$@" >"$tmp/out" 2>"$tmp/err"
+    status=$?
+    out=$(cat "$tmp/out") err=$(cat "$tmp/err")
+}
+# fails WHAT REGEX ARGUMENTS...: nothing on stdout, one line on stderr, no page
+fails() {
+    about=$1 regex=$2; shift 2
+    rm -f "$page"
+    run "$@" -o "$page" </dev/null
+    same "$about: exit status" 1 $status
+    same "$about: stdout" "" "$out"
+    same "$about: lines on stderr" 1 "$(wc -l <"$tmp/err" | tr -d ' ')"
+    like "$about: message" "$regex" "$err"
+    same "$about: no page" "" "$(ls "$tmp" | grep '^page.html')"
+}
+# looks WHAT PYTHON ARGUMENTS...: a page, about whose data D the Python says something true; B are the bytes of its strip
+looks() {
+    about=$1 code=$2; shift 2
+    run "$@" -o "$page" </dev/null
+    same "$about: exit status" 0 $status || { echo "$err"; return; }
+    same "$about: one line on stdout" 1 "$(wc -l <"$tmp/out" | tr -d ' ')"
+    same "$about: no part is left" "" "$(ls "$tmp" | grep '[.]part$')"
+    [ "$python" ] && check "$about" python3 "$tmp/look.py" "$page" "$code"
+    if [ "$node" ]; then check "$about: the script parses" sh -c "python3 '$tmp/look.py' '$page' --script >'$tmp/script.js' && node --check '$tmp/script.js'"; fi
+}
+python= node=
+if command -v python3 >/dev/null 2>&1; then python=yes; else skip "what the page holds (no python3)"; fi
+if [ "$python" ] && command -v node >/dev/null 2>&1; then node=yes; else skip "node reads the page's script (no node, or no python3)"; fi
+
+cat >"$tmp/look.py" <<'END'
+import base64, json, math, re, sys
+from html.parser import HTMLParser
+
+page = open(sys.argv[1], "rb").read().decode("utf-8")       # valid UTF-8, whatever the text is
+scripts, stack, inside, seen = [], [], None, []
+
+
+class Reader(HTMLParser):
+    def handle_starttag(self, tag, attrs):
+        global inside
+        seen.append((tag, dict(attrs)))
+        if tag == "script":
+            inside = []
+            scripts.append(inside)
+
+    def handle_endtag(self, tag):
+        global inside
+        inside = None if tag == "script" else inside
+
+    def handle_data(self, data):
+        if inside is not None:
+            inside.append(data)
+
+
+reader = Reader(convert_charrefs=True)
+reader.feed(page)
+reader.close()
+assert page.startswith("<!DOCTYPE html>") and page.endswith("</script></body></html>\n"), "the page is not whole"
+assert len(scripts) == 2, f"{len(scripts)} scripts"
+script = "".join(scripts[1])
+if sys.argv[2] == "--script":
+    print(script)
+    sys.exit()
+tags = {tag for tag, _ in seen}
+assert tags <= {"html", "head", "meta", "title", "style", "body", "h1", "p", "div", "noscript", "script"}, tags
+assert not any(set(a) & {"src", "href", "onload", "onclick"} for _, a in seen), "something from outside"
+assert not re.search(r"url\(|@import|https?:|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script + page.split("<script")[0])
+assert any("default-src 'none'" in a.get("content", "") for _, a in seen), "no policy"
+D = json.loads("".join(scripts[0]))
+n, P, C, L = len(D["tokens"]), D["plain"], D["changed"], D["n_layer"]
+B = "".join(g[2] for g in D["groups"])
+
+
+def judged(J):
+    assert len(J["bits"]) == n and len(J["top"]) == n + 1 and J["bits"][0] is None and J["top"][0] is None
+    assert abs(sum(J["bits"][1:]) - J["sum"]) < 1e-4 * n, "the sum of bits"
+    for i, t in enumerate(J["top"][1:], 1):
+        assert len(t) == 10 and t[1::2] == sorted(t[1::2], reverse=True) and sum(t[1::2]) < 1 + 1e-5, t
+        if i < n and D["tokens"][i] in t[::2]:
+            assert abs(t[t.index(D["tokens"][i]) + 1] - 2 ** -J["bits"][i]) < 1e-5, "surprise and probability"
+
+
+judged(P)
+if C:
+    judged(C)
+at = 0
+for first, end, text in D["groups"]:
+    assert first == at < end
+    at = end
+assert at == n, "groups cover the tokens"
+m = D["map"]["n"]
+assert len(D["map"]["w"]) == L
+rows = 0
+for layer in D["map"]["w"]:
+    for head in layer:
+        w = base64.b64decode(head, validate=True)
+        assert len(w) == m * (m + 1) // 2
+        for q in range(m):
+            total = sum((x / 255) ** 2 for x in w[q * (q + 1) // 2:(q + 1) * (q + 2) // 2])
+            low = 0 if D["about"].startswith("gpt-oss") else 1
+            assert low - math.sqrt(q + 1) / 255 - 1e-4 < total < 1 + math.sqrt(q + 1) / 255 + 1e-4, f"a row of attention sums to {total}"
+            rows += 1
+assert len(D["norms"]) == L + 1 and all(len(r) == n and min(r) > 0 for r in D["norms"])
+for i, r in enumerate(D["lens"]):           # what the last layer says is what the model says
+    assert len(r) == 2 * L and r[-2] == P["top"][i + 1][0] and abs(r[-1] - P["top"][i + 1][1]) < 1e-5, (i, r)
+names = {str(i) for i in D["tokens"]} | {str(i) for J in (P, C) if J for t in J["top"][1:] for i in t[::2]} | {str(i) for r in D["lens"] for i in r[::2]}
+assert names == set(D["words"]), names ^ set(D["words"])
+assert D["times"] and all(t[2] > 0 for t in D["times"])
+for code in sys.argv[2].split(";;"):
+    assert eval(code), (code, D["notes"], n, m, P["sum"], C and C["sum"], B[:80])
+END
+
+story="Once upon a time, there was a little girl named Lily. She had a dog named Max. One day Lily and Max"
+printf '%s' "$story" >"$tmp/story.txt"
+"$bin/perplexity" -m "$model" -p "$story" >"$tmp/ppl"
+nats=$(sed -n 's/^\([0-9.]*\) nats per token.*/\1/p' "$tmp/ppl")
+looks "a story" "abs(P['sum'] * math.log(2) / (n - 1) - $nats) < 1e-4;; B == '''$story''' and D['n_prompt'] == n;; C is None and not D['experts'] and not D['notes'];; rows == m * sum(len(l) for l in D['map']['w']) and m == n" -m "$model" -p "$story"
+like "... said in a line" '^.*page.html: [0-9]+ tokens, [0-9.]+ bits a token$' "$out"
+cp "$page" "$tmp/plain.html"
+looks "a story from a file, one thread, small batches" "abs(P['sum'] - json.loads(open('$tmp/plain.html', encoding='utf-8').read().split('id=\'data\'>')[1].split('</script>')[0])['plain']['sum']) < 1e-9" \
+    -m "$model" -f "$tmp/story.txt" -t 1 -b 7
+looks "the model goes on" "n == D['n_prompt'] + 12 and B.startswith('Once')" -m "$model" -p "Once upon a time" -n 12 -s 3
+cp "$page" "$tmp/again.html"
+looks "no text: the model begins" "n >= 2" -m "$model" -p "" -n 5
+looks "a long text is cut, and the page says so" "n == 40 and 'the first 40' in D['notes'][0]" -m "$model" -p "$story $story" -c 40
+like "... on stderr as well" 'the page has the first 40' "$err"
+
+# ---- what is changed
+looks "without a head" "C['what'] == 'without head 2.1' and C['text'] is None and abs(C['sum'] - P['sum']) > 0.01;; abs(P['sum'] * math.log(2) / (n - 1) - $nats) < 1e-4" -m "$model" -p "$story" --ablate 2.1
+like "... both losses are named" '^.*: [0-9]+ tokens, [0-9.]+ bits a token; without head 2.1: [0-9.]+$' "$out"
+looks "without three heads" "C['what'] == 'without heads 0.0, 0.1, 4.2' and C['sum'] > P['sum'];; C['text']" -m "$model" -p "$story" -n 5 --ablate 0.0 --ablate 0.1 --ablate 4.2
+if [ "$python" ]; then
+    d=$(python3 -c "print(' '.join('0' for _ in range(160)))")
+    printf '%s' "$d" >"$tmp/zero.txt"
+    python3 -c "print('\n'.join(str(0.1 * (i % 7 - 3)) for i in range(160)))" >"$tmp/push.txt"
+    looks "a vector of zeros" "C['sum'] == P['sum']" -m "$model" -p "$story" --steer "$tmp/zero.txt"
+    looks "a vector" "C['what'].endswith('behind layer 2') and abs(C['sum'] - P['sum']) > 0.01" -m "$model" -p "$story" --steer "$tmp/push.txt"
+    looks "a vector at scale 0" "C['what'].endswith('behind layer 4') and C['sum'] == P['sum']" -m "$model" -p "$story" --steer "$tmp/push.txt:4:0"
+    looks "a vector and a head" "'0.0; with ' in C['what'] and abs(C['sum'] - P['sum']) > 0.1" -m "$model" -p "$story" --steer "$tmp/push.txt:1:-8" --ablate 0.0
+    fails "a layer for the vector" '^look: --steer: layer 5, but the model has layers 0 to 4$' -m "$model" -p "$story" --steer "$tmp/push.txt:5:1"
+    head -n 159 "$tmp/push.txt" >"$tmp/short.txt"
+    fails "a vector too short" 'short.txt: expected d_model = 160 numbers, found 159$' -m "$model" -p "$story" --steer "$tmp/short.txt"
+    { cat "$tmp/push.txt"; echo nan; } >"$tmp/nan.txt"
+    fails "a vector with NaN" "nan.txt: expected numbers, number 161 is 'nan" -m "$model" -p "$story" --steer "$tmp/nan.txt"
+fi
+fails "a head that is not there" '^look: --ablate 2.5: layer 2 has heads 0 to 4$' -m "$model" -p "$story" --ablate 2.5
+fails "a layer that is not there" '^look: --ablate 5.0: the model has layers 0 to 4$' -m "$model" -p "$story" --ablate 5.0
+for a in 2 2. .1 2.1x -1.0 "" 99999999999999999999.0 2,1; do
+    fails "--ablate '$a'" '^look: --ablate.*(expected LAYER.HEAD, as 2.0, got|the model has layers)' -m "$model" -p "$story" --ablate "$a"
+done
+
+# ---- texts that would like to be something else
+hostile() { printf '</script><b>&amp;<!-- "\\u0000" \\ %s <script>alert(1)//</script>\342\200\250x\342\200\251' "$1"; }
+looks "a text that ends scripts" "B == '</script><b>&amp;<!-- \"\\\\u0000\" \\\\ \\' <script>alert(1)//</script>\\u2028x\\u2029'" -m "$model" -p "$(hostile "'")"
+printf 'a\000b\377\376c\360\237\230\200\360\237d\355\240\200e\300\200\n\ttab \033[1m' >"$tmp/bytes"
+looks "bytes that are no text" "B == 'a\\x00b<FF><FE>c\\U0001F600<F0><9F>d<ED><A0><80>e<C0><80>\\n\\ttab \\x1b[1m'" -m "$model" -f "$tmp/bytes"
+looks "a character of several tokens" "[g for g in D['groups'] if g[2] == '\\U0001F600' and g[1] - g[0] > 1];; len(D['groups']) < n" -m "$model" -p "A face: 😀, and 日本 too."
+printf 'half a face: \360\237' >"$tmp/half"
+looks "a text cut in mid-character" "B.endswith('<F0><9F>')" -m "$model" -f "$tmp/half"
+
+# ---- errors
+fails "no model" '^look: no model: -m FILE names one$' -p x
+fails "no such model" '^look: .*none.gguf: ' -m "$tmp/none.gguf" -p x
+fails "a short text" '^look: the text has 1 token: two are the least' -m "$model" -p a
+fails "the token that begins texts alone" '^look: the text has 1 token: two are the least' -m "$model" -p ""
+fails "text and file" '^look: -p and -f exclude each other$' -m "$model" -p x -f "$tmp/half"
+fails "no such file" '^look: .*none.txt: ' -m "$model" -f "$tmp/none.txt"
+fails "an unknown option" "^look: unknown option '--ablat': did you mean --ablate" --ablat 1.1
+fails "a negative number" '^look: -n: expected 0 to ' -m "$model" -p x -n -2
+run -m "$model" -p "$story"
+same "no -o: exit status" 1 $status
+like "no -o" '^look: no page: -o FILE names it$' "$err"
+cp "$tmp/story.txt" "$tmp/keep.txt"
+run -m "$model" -f "$tmp/keep.txt" -o "$tmp/keep.txt"
+same "the page in place of the text: exit status" 1 $status
+like "the page in place of the text" '^look: -o .*: that is the text$' "$err"
+check "... which is still there" cmp "$tmp/story.txt" "$tmp/keep.txt"
+run -m "$model" -p "$story" -o "$tmp"
+like "a folder as the page" '^look: -o .*: a folder, expected the name of a file$' "$err"
+run --help
+same "--help: exit status" 0 $status
+like "--help" '^ *--steer FILE' "$out"
+report look_test
