@@ -442,17 +442,22 @@ static const char *const head[] = {
 "body { font: 16px/1.5 system-ui, sans-serif; max-width: 62em; margin: 0 auto; padding: 0 12px 6em; color: #222; background: #fff }",
 "h1 { font-size: 1.5em; margin: .8em 0 0 } h2 { font-size: 1.2em; margin: 2em 0 .3em } h3 { font-size: 1em; margin: .8em 0 .2em }",
 "p { margin: .4em 0 } .note, td.n { color: #666 } .note { font-size: .9em } .warn { background: #fff3cd; padding: 4px 8px; border-radius: 4px }",
-".strip { font-size: 1.05em; line-height: 1.9; overflow-wrap: anywhere } .strip span { padding: 2px 1px; border-radius: 3px; cursor: pointer; white-space: pre-wrap }",
+".strip { font-size: 1.05em; line-height: 1.9; overflow-wrap: anywhere } .strip span { padding: 2px 1px; border-radius: 3px; cursor: "
+    "pointer; white-space: pre-wrap }",
 ".on { outline: 2px solid #06c; position: relative; z-index: 1 }",
 ".new { border-bottom: 2px dotted #888 }",
-".box { border: 1px solid #ccc; border-radius: 6px; padding: 6px 10px; margin: .5em 0; min-height: 9.6em; max-height: 44vh; overflow: auto; position: sticky; bottom: 0; background: #fff; z-index: 2 }",
+".box { border: 1px solid #ccc; border-radius: 6px; padding: 6px 10px; margin: .5em 0; min-height: 9.6em; max-height: 44vh; overflow: "
+    "auto; position: sticky; bottom: 0; background: #fff; z-index: 2 }",
 ".two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.2em } @media (max-width: 700px) { .two { grid-template-columns: 1fr } }",
 ".scroll { overflow: auto; max-height: 34em } table { border-collapse: collapse; font-size: .88em }",
-"td, th { padding: 1px 7px; text-align: left; white-space: pre; border-bottom: 1px solid #eee } thead th { position: sticky; top: 0; background: #fff }",
+"td, th { padding: 1px 7px; text-align: left; white-space: pre; border-bottom: 1px solid #eee } thead th { position: sticky; top: 0; "
+    "background: #fff }",
 "th.k { position: sticky; left: 0; background: #fff; font-weight: normal; max-width: 9em; overflow: hidden; text-overflow: ellipsis }",
-".heads td { padding: 0; border: 1px solid #fff } .heads button { border: 0; width: 100%; min-width: 3.9em; height: 2.3em; font: inherit; cursor: pointer; padding: 0 }",
+".heads td { padding: 0; border: 1px solid #fff } .heads button { border: 0; width: 100%; min-width: 3.9em; height: 2.3em; font: "
+    "inherit; cursor: pointer; padding: 0 }",
 ".bar { display: inline-block; height: .75em; background: #f0a050; margin-right: 6px; min-width: 1px } .bar.b { background: #6ca0dc }",
-".scale span { display: inline-block; padding: 0 8px; color: #222 } canvas { display: block; max-width: 100%; image-rendering: pixelated; touch-action: pan-y; cursor: crosshair }",
+".scale span { display: inline-block; padding: 0 8px; color: #222 } canvas { display: block; max-width: 100%; image-rendering: "
+    "pixelated; touch-action: pan-y; cursor: crosshair }",
 "</style></head><body>",
 "<h1>A look into a model</h1>",
 "<p class='note' id='about'></p><div id='notes'></div>",
@@ -473,12 +478,15 @@ static const char *const tail[] = {
 "  return e;",
 "}",
 "/* Text that can be seen: control characters by their pictures, line ends by an arrow. */",
-"const seen = s => s === '' ? '\\u2205' : s.replace(/[\\x00-\\x1f\\x7f]/g, c => c == '\\n' ? '\\u21b5' : c == '\\x7f' ? '\\u2421' : String.fromCharCode(0x2400 + c.charCodeAt(0)));",
+"const seen = s => s === '' ? '\\u2205' : s.replace(/[\\x00-\\x1f\\x7f]/g, c => c == '\\n' ? '\\u21b5' : c == '\\x7f' ? '\\u2421' : "
+    "String.fromCharCode(0x2400 + c.charCodeAt(0)));",
 "const word = id => id < 0 ? '?' : seen(D.words[id]), show = i => '\\u201c' + word(D.tokens[i]) + '\\u201d';",
-"const num = (x, d) => x === null || x === undefined ? '?' : x.toFixed(d), pct = x => x === null || x === undefined ? '?' : x >= 0.0995 ? (100 * x).toFixed(0) + ' %' : (x >= 0.001 ? (100 * x).toFixed(1) : '< 0.1') + ' %';",
+"const num = (x, d) => x === null || x === undefined ? '?' : x.toFixed(d), pct = x => x === null || x === undefined ? '?' : x >= 0.0995 "
+    "? (100 * x).toFixed(0) + ' %' : (x >= 0.001 ? (100 * x).toFixed(1) : '< 0.1') + ' %';",
 "const heat = v => { v = Math.max(0, Math.min(1, v || 0)); return 'hsl(' + (46 - 46 * v) + ' 92% ' + (100 - 54 * v) + '%)'; };",
 "const cold = v => { v = Math.max(0, Math.min(1, v || 0)); return 'hsl(210 80% ' + (100 - 50 * v) + '%)'; };",
-"const signed = v => v >= 0 ? heat(v) : cold(-v), ink = (e, color, v) => { e.style.background = color; e.style.color = Math.abs(v) > 0.8 ? '#fff' : '#222'; };",
+"const signed = v => v >= 0 ? heat(v) : cold(-v), ink = (e, color, v) => { e.style.background = color; e.style.color = Math.abs(v) > 0.8 "
+    "? '#fff' : '#222'; };",
 "const sum = (a, g) => { let s = 0; for (let i = g[0]; i < g[1]; i++) { if (a[i] === null) return null; s += a[i]; } return s; };",
 "function section(title, note) {",
 "  const s = el('section', document.body);",
@@ -513,7 +521,8 @@ static const char *const tail[] = {
 "document.getElementById('about').textContent = (D.model || D.file) + ': ' + D.about;",
 "for (const t of D.notes) el('p', document.getElementById('notes'), t, 'warn');",
 "{",
-"  const s = section('How surprising each token is', 'Surprise is -log2 of the probability that the model gave to the token: 0 bits, it was sure; 1 bit, as a coin; 10 bits, one of a thousand. Pieces of one character stand together. '",
+"  const s = section('How surprising each token is', 'Surprise is -log2 of the probability that the model gave to the token: 0 bits, it "
+    "was sure; 1 bit, as a coin; 10 bits, one of a thousand. Pieces of one character stand together. '",
 "    + (D.n_prompt < n ? 'What the model wrote is underlined with dots. ' : '') + 'Point at a token, or tap it, to see what was expected there.');",
 "  const scale = el('p', s, undefined, 'note scale');",
 "  for (const b of [0, 2, 4, 6, 8, 10, 12]) ink(el('span', scale, b + (b == 12 ? '+ bits' : '')), heat(b / 12), b / 12);",
@@ -538,13 +547,15 @@ static const char *const tail[] = {
 "    for (let i = g[0]; i < g[1]; i++) {",
 "      const bits = P.bits[i], p = el('p', box);",
 "      el('b', p, i < n ? show(i) : 'what comes next');",
-"      if (i < n) p.append(' token ' + i + ', id ' + D.tokens[i] + (bits === null ? '' : ': ' + num(bits, 2) + ' bits, p ' + pct(2 ** -bits).replace(/^(?!<)/, '= ')) + (C && bits !== null ? '; changed: ' + num(C.bits[i], 2) + ' bits' : ''));",
+"      if (i < n) p.append(' token ' + i + ', id ' + D.tokens[i] + (bits === null ? '' : ': ' + num(bits, 2) + ' bits, p ' + pct(2 ** "
+    "-bits).replace(/^(?!<)/, '= ')) + (C && bits !== null ? '; changed: ' + num(C.bits[i], 2) + ' bits' : ''));",
 "      const two = el('div', box, undefined, C ? 'two' : '');",
 "      for (const J of C ? [P, C] : [P]) list(el('div', two), J, i, J === C ? 'b' : '');",
 "    }",
 "  }",
 "  const end = [n, n + 1, '\\u2026'];",
-"  const per = J => num(J.sum, 1) + ' bits over ' + (n - 1) + ' tokens, ' + num(J.sum / (n - 1), 3) + ' a token (' + num(J.sum / (n - 1) * Math.LN2, 3) + ' nats)';",
+"  const per = J => num(J.sum, 1) + ' bits over ' + (n - 1) + ' tokens, ' + num(J.sum / (n - 1), 3) + ' a token (' + num(J.sum / (n - 1) "
+    "* Math.LN2, 3) + ' nats)';",
 "  const view = (where, J, title) => {",
 "    if (title) el('h3', where, title);",
 "    marks.push(strip(where, n, paint(J), pick));",
@@ -555,7 +566,8 @@ static const char *const tail[] = {
 "    const two = el('div', s, undefined, 'two');",
 "    view(el('div', two), P, 'plain');",
 "    view(el('div', two), C, C.what);",
-"    el('p', s, 'The change makes the text ' + num(Math.abs(C.sum - P.sum), 2) + ' bits ' + (C.sum >= P.sum ? 'more' : 'less') + ' surprising: ' + num(Math.abs(C.sum - P.sum) / (n - 1), 4) + ' a token.');",
+"    el('p', s, 'The change makes the text ' + num(Math.abs(C.sum - P.sum), 2) + ' bits ' + (C.sum >= P.sum ? 'more' : 'less') + ' "
+    "surprising: ' + num(Math.abs(C.sum - P.sum) / (n - 1), 4) + ' a token.');",
 "  }",
 "  s.append(box);",
 "  const next = el('button', s, 'what would come next?');",
@@ -584,7 +596,8 @@ static const char *const tail[] = {
 "  const c = el('canvas', parent), w = Math.max(2, Math.min(18, Math.floor(most / cols)));",
 "  const h = rows < 40 && w < 14 ? 14 : w, g = c.getContext('2d');",
 "  c.width = w * cols; c.height = h * rows; if (h !== w) c.style.height = c.height + 'px';",
-"  const cell = e => { const b = c.getBoundingClientRect(); return [Math.min(rows - 1, Math.max(0, Math.floor((e.clientY - b.top) / b.height * rows))), Math.min(cols - 1, Math.max(0, Math.floor((e.clientX - b.left) / b.width * cols)))]; };",
+"  const cell = e => { const b = c.getBoundingClientRect(); return [Math.min(rows - 1, Math.max(0, Math.floor((e.clientY - b.top) / "
+    "b.height * rows))), Math.min(cols - 1, Math.max(0, Math.floor((e.clientX - b.left) / b.width * cols)))]; };",
 "  c.onpointermove = c.onclick = e => pick(...cell(e));",
 "  return () => {",
 "    g.clearRect(0, 0, c.width, c.height);",
@@ -603,8 +616,11 @@ static const char *const tail[] = {
 "  const weight = (l, h, q, k) => (bytes[l][h][q * (q + 1) / 2 + k] / 255) ** 2;",
 "  const kinds = [['previous', 'the token before', '#7fb3e6'], ['first', 'the first token', '#b9b9b9'], ['itself', 'the token itself', '#a9d8a0'],",
 "    ['repeat', 'earlier occurrences of the same token', '#f2b36b'], ['follower', 'what followed an earlier occurrence', '#e58a8a']];",
-"  const s = section('Where each head of attention looks', (m < n ? 'Of the first ' + m + ' tokens. ' : '') + 'A row is a token that looks, a column what it looks at; the weights of a row sum to 1 (less where the model has sinks of its own).');",
-"  el('p', s, 'What to look for: a line just under the diagonal is a head for the previous token; a bright first column is a sink, where a head rests that has nothing to say; spots where the text repeats itself belong to heads that find the same word, or what came after it.');",
+"  const s = section('Where each head of attention looks', (m < n ? 'Of the first ' + m + ' tokens. ' : '') + 'A row is a token that "
+    "looks, a column what it looks at; the weights of a row sum to 1 (less where the model has sinks of its own).');",
+"  el('p', s, 'What to look for: a line just under the diagonal is a head for the previous token; a bright first column is a sink, where "
+    "a head rests that has nothing to say; spots where the text repeats itself belong to heads that find the same word, or what came after "
+    "it.');",
 "  /* Mean weights of a head from the third token on: there the first and the previous one differ. */",
 "  function kind(l, h) {",
 "    const s = [0, 0, 0, 0, 0], c = [0, 0, 0, 0, 0];",
@@ -639,18 +655,21 @@ static const char *const tail[] = {
 "  });",
 "  const legend = el('p', s, undefined, 'note scale');",
 "  for (const k of kinds) { el('span', legend, k[1]).style.background = k[2]; legend.append(' '); }",
-"  el('p', s, 'A cell is what its head looks at most among these, as a mean over the tokens that have such a place; the paler, the less. Tap one to see its map:', 'note');",
+"  el('p', s, 'A cell is what its head looks at most among these, as a mean over the tokens that have such a place; the paler, the less. "
+    "Tap one to see its map:', 'note');",
 "  const said = el('p', s), where = el('p', s, '\\u00a0', 'note');",
 "  let layer = 0, at = 0, row = m - 1;",
 "  const draw = picture(s, m, m, 600, (q, k) => k > q ? null : Math.sqrt(weight(layer, at, q, k)), (q, k) => look(q, Math.min(k, q)));",
 "  el('h3', s, 'What one token looks at');",
-"  el('p', s, 'The darker, the more weight; the token that looks has a frame. Colours here and above go by the root of the weight, so that small ones are seen.', 'note');",
+"  el('p', s, 'The darker, the more weight; the token that looks has a frame. Colours here and above go by the root of the weight, so "
+    "that small ones are seen.', 'note');",
 "  const again = strip(s, m, () => ['#fff', 0], g => look(g[1] - 1, g[0]));",
 "  const group = q => D.groups.find(g => g[0] <= q && q < g[1]);",
 "  function look(q, k) {",
 "    row = q;",
 "    where.textContent = show(q) + ' (token ' + q + ') looks at ' + show(k) + ' (token ' + k + ') with weight ' + num(weight(layer, at, q, k), 3);",
-"    again(g => { let v = 0; for (let i = g[0]; i < g[1] && i <= q; i++) v += weight(layer, at, q, i); v = Math.sqrt(v); return [heat(v), v]; }, group(q));",
+"    again(g => { let v = 0; for (let i = g[0]; i < g[1] && i <= q; i++) v += weight(layer, at, q, i); v = Math.sqrt(v); return "
+    "[heat(v), v]; }, group(q));",
 "  }",
 "  function choose(l, h) {",
 "    layer = l; at = h;",
@@ -679,7 +698,9 @@ static const char *const tail[] = {
 "  }",
 "}",
 "{",
-"  const s = section('What each layer would already say', 'The logit lens: what the stream holds behind a layer, put through the last norm and the vocabulary, as if the other layers were not there. A cell is the likeliest next token and its probability; a tick: it is the one that came. Words appear where the model makes up its mind.'",
+"  const s = section('What each layer would already say', 'The logit lens: what the stream holds behind a layer, put through the last "
+    "norm and the vocabulary, as if the other layers were not there. A cell is the likeliest next token and its probability; a tick: it is "
+    "the one that came. Words appear where the model makes up its mind.'",
 "    + (D.lens.length < n ? ' Of the first ' + D.lens.length + ' tokens.' : ''));",
 "  table(s, D.lens.length, (c, i, l) => {",
 "    const id = D.lens[i][2 * l], p = D.lens[i][2 * l + 1];",
@@ -688,7 +709,9 @@ static const char *const tail[] = {
 "  });",
 "}",
 "{",
-"  const N = D.norms, s = section('How the residual stream grows', 'The length of each token\\u2019s vector, from the embedding (top row) to behind the last layer (bottom row); a column is a token. A first token that is far longer than the others is usual: it is where attention rests.');",
+"  const N = D.norms, s = section('How the residual stream grows', 'The length of each token\\u2019s vector, from the embedding (top "
+    "row) to behind the last layer (bottom row); a column is a token. A first token that is far longer than the others is usual: it is where "
+    "attention rests.');",
 "  let low = Infinity, high = 0;",
 "  for (const r of N) for (const x of r) if (x > 0) { low = Math.min(low, x); high = Math.max(high, x); }",
 "  const scale = x => x > 0 ? Math.log(x / low) / (Math.log(high / low) || 1) : 0;",
@@ -700,7 +723,8 @@ static const char *const tail[] = {
 "}",
 "if (D.experts.length) {",
 "  const rows = Math.max(...D.experts.map(x => x.length));",
-"  const s = section('Which experts were chosen', 'Of each token and layer the experts by their numbers, with what their output counts.' + (rows < n ? ' Of the first ' + rows + ' tokens.' : ''));",
+"  const s = section('Which experts were chosen', 'Of each token and layer the experts by their numbers, with what their output counts.' "
+    "+ (rows < n ? ' Of the first ' + rows + ' tokens.' : ''));",
 "  table(s, rows, (c, i, l) => {",
 "    const e = D.experts[l][i] || [], parts = [];",
 "    for (let k = 0; k < e.length; k += 2) parts.push([e[k], e[k + 1]]);",
@@ -711,7 +735,9 @@ static const char *const tail[] = {
 "}",
 "{",
 "  const all = D.times.reduce((a, t) => a + t[2], 0), longest = Math.max(...D.times.map(t => t[2]));",
-"  const s = section('Where the time went', 'Time by the clock from one event of the trace to the next, over all layers and tokens, ' + num(all, 2) + ' ms in all: ' + (D.n_run > 1 ? 'the quickest of ' + D.n_run + ' runs' : 'one run') + ', on a machine that may have been busy. What looking takes is left out; build/bench measures speed.');",
+"  const s = section('Where the time went', 'Time by the clock from one event of the trace to the next, over all layers and tokens, ' + "
+    "num(all, 2) + ' ms in all: ' + (D.n_run > 1 ? 'the quickest of ' + D.n_run + ' runs' : 'one run') + ', on a machine that may have been "
+    "busy. What looking takes is left out; build/bench measures speed.');",
 "  const t = el('table', el('div', s, undefined, 'scroll'));",
 "  for (const x of D.times) {",
 "    const r = el('tr', t);",
@@ -887,7 +913,7 @@ int main(int argc, char **argv) {
 
     /* 3. all the rest, in one plain run; then each layer's stream through the head, of as many tokens as take some seconds */
     work = 4e10 / ((double)k.model.n_layer * (double)k.model.d_model * (double)k.model.n_vocab);
-    k.n_lens = work < 8 ? 8 : work > MOST_SHOWN ? MOST_SHOWN : (size_t)work;
+    k.n_lens = work < 8 ? 8 : work > MOST_SHOWN ? (size_t)MOST_SHOWN : (size_t)work;
     if (k.n_lens > k.n) k.n_lens = k.n;
     k.norm = (float *)need((k.model.n_layer + 1) * k.n, sizeof *k.norm);
     k.stream = (float *)need(k.model.n_layer * k.n_lens, k.model.d_model * sizeof *k.stream);

@@ -158,6 +158,74 @@ for a in 2 2. .1 2.1x -1.0 "" 99999999999999999999.0 2,1; do
     fails "--ablate '$a'" '^look: --ablate.*(expected LAYER.HEAD, as 2.0, got|the model has layers)' -m "$model" -p "$story" --ablate "$a"
 done
 
+# ---- experts, sinks, layers without attention: small models of tests/golden, whose files have no tokenizer and get one here
+cat >"$tmp/graft.py" <<'END'
+import struct, sys
+b, n_vocab, at, keep = open(sys.argv[1], "rb").read(), int(sys.argv[3]), 24, []
+version, n_tensor, n_kv = struct.unpack("<IQQ", b[4:24])
+
+
+def number(form):
+    global at
+    at += struct.calcsize(form)
+    return struct.unpack(form, b[at - struct.calcsize(form):at])[0]
+
+
+def value(kind):
+    global at
+    if kind == 9:
+        kind, n = number("<I"), number("<Q")
+        for _ in range(n):
+            value(kind)
+    else:
+        n = number("<Q") if kind == 8 else {0: 1, 1: 1, 2: 2, 3: 2, 7: 1, 10: 8, 11: 8, 12: 8}.get(kind, 4)
+        at += n
+
+
+def string(x):
+    return struct.pack("<Q", len(x)) + x
+
+
+def array(key, kind, items):
+    return string(key) + struct.pack("<IIQ", 9, kind, len(items)) + b"".join(items)
+
+
+for _ in range(n_kv):
+    begin, n = at, number("<Q")
+    at += n
+    key = b[at - n:at]
+    value(number("<I"))
+    if not key.startswith(b"tokenizer."):
+        keep.append(b[begin:at])
+end = at
+for _ in range(n_tensor):
+    n = number("<Q")
+    at += n
+    n = number("<I")
+    at += 8 * n + 12
+token = [b"<unk>", b"<s>", b"</s>", "\u2581".encode()] + [bytes([c]) for c in range(97, 123)]
+token += [b"w%d" % i for i in range(len(token), n_vocab)]
+keep += [string(b"tokenizer.ggml.model") + struct.pack("<I", 8) + string(b"llama"),
+         array(b"tokenizer.ggml.tokens", 8, [string(t) for t in token]),
+         array(b"tokenizer.ggml.scores", 6, [struct.pack("<f", -i) for i in range(n_vocab)]),
+         array(b"tokenizer.ggml.token_type", 5, [struct.pack("<i", 2 if i == 0 else 3 if i < 3 else 1) for i in range(n_vocab)])]
+head = b[:4] + struct.pack("<IQQ", version, n_tensor, len(keep)) + b"".join(keep) + b[end:at]
+open(sys.argv[2], "wb").write(head + bytes(-len(head) % 32) + b[(at + 31) // 32 * 32:])
+END
+# golden NAME TOKENS: the model as $tmp/NAME.gguf
+golden() { check "a tokenizer for $1" python3 "$tmp/graft.py" "tests/golden/model/$1.gguf" "$tmp/$1.gguf" "$2"; }
+if [ "$python" ]; then
+    golden mixtral 97; golden gpt_oss 97; golden lfm2moe_cpp 67; golden gemma2 97
+    chosen="[len(l) for l in D['experts']] == [n] * L and all(len(e) == 4 and all(w > 0 for w in e[1::2]) for l in D['experts'] for e in l)"
+    looks "mixtral: two experts of each token" "$chosen;; all(abs(sum(e[1::2]) - 1) < 1e-5 for l in D['experts'] for e in l);; C['what'] == 'without head 1.5' and C['sum'] != P['sum']" \
+        -m "$tmp/mixtral.gguf" -p "hello world" --ablate 1.5
+    looks "gpt-oss: sinks" "$chosen;; D['about'].startswith('gpt-oss')" -m "$tmp/gpt_oss.gguf" -p "hello world"
+    looks "lfm2: layers without attention" "0 in [len(l) for l in D['map']['w']] and any(D['map']['w']);; any(D['experts']) and [] in D['experts']" \
+        -m "$tmp/lfm2moe_cpp.gguf" -p "hello world" --ablate 2.0
+    fails "a head of a layer without attention" '^look: --ablate 0.0: layer 0 has no attention$' -m "$tmp/lfm2moe_cpp.gguf" -p "hello world" --ablate 0.0
+    looks "gemma 2: a window, norms behind" "not D['experts']" -m "$tmp/gemma2.gguf" -p "hello world" -n 20
+fi
+
 # ---- texts that would like to be something else
 hostile() { printf '</script><b>&amp;<!-- "\\u0000" \\ %s <script>alert(1)//</script>\342\200\250x\342\200\251' "$1"; }
 looks "a text that ends scripts" "B == '</script><b>&amp;<!-- \"\\\\u0000\" \\\\ \\' <script>alert(1)//</script>\\u2028x\\u2029'" -m "$model" -p "$(hostile "'")"
