@@ -58,7 +58,8 @@ typedef struct {
     size_t n_ablate;
     struct { size_t layer, head; } ablate[ARG_LIST_MAX];
     float *steer;                       /* NULL, or what is added behind this layer, scaled */
-    size_t steer_layer;
+    size_t steer_layer, mean_layer;
+    double *mean;                       /* NULL, or the sum of the stream behind this layer */
 } look;
 
 static void *need(size_t n, size_t size) { return args_need(calloc(n ? n : 1, size)); }
@@ -89,6 +90,7 @@ static void keep_row(look *k, const gpt_trace *t, const float *x, size_t positio
         double sum = 0;
         for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
         k->norm[l * k->n + position] = (float)sqrt(sum);
+        for (size_t i = 0; k->mean && l == k->mean_layer + 1 && i < d; i++) k->mean[i] += (double)x[i];
         if (l && position < k->n_lens) memcpy(k->stream + ((l - 1) * k->n_lens + position) * d, x, d * sizeof *x);
     }
     if (!strcmp(t->name, "experts") && position < k->n_map) {
@@ -279,6 +281,29 @@ static void read_steer(look *k, const char *path, long layer, double scale) {
     }
     if (n != d) args_die("%s: expected d_model = %lu numbers, found %lu", path, (unsigned long)d, (unsigned long)n);
     free(text);
+}
+
+/* LAYER:FILE, which is to get the mean of the stream; returns the file's name. */
+static const char *read_mean(look *k, const char *text) {
+    char *end;
+    const long layer = strtol(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != ':' || !end[1]) args_die("--mean: expected LAYER:FILE, got '%s'", text);
+    if (layer >= (long)k->model.n_layer)
+        args_die("--mean %s: the model has layers 0 to %lu", text, (unsigned long)k->model.n_layer - 1);
+    k->mean_layer = (size_t)layer;
+    k->mean = (double *)need(k->model.d_model, sizeof *k->mean);
+    return end + 1;
+}
+static void write_mean(const look *k, const char *path) {
+    args_out o;
+    char line[40];
+    int error;
+    args_out_begin(&o, path);
+    for (size_t i = 0; i < k->model.d_model; i++) {
+        snprintf(line, sizeof line, "%.9g\n", k->mean[i] / (double)k->n);
+        args_out_put(&o, line, strlen(line));
+    }
+    if ((error = args_out_end(&o)) != 0) args_die("%s: cannot write: %s", path, strerror(error));
 }
 
 /* ---- The data, as JSON that is safe inside a page ---------------------------------------------------------------------- */
@@ -804,7 +829,7 @@ static void write_page(const gpt_model *m, const look *k, const args_common *c, 
 int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
-    const char *text = NULL, *file = NULL, *lora = NULL, *page = NULL, *steer = NULL, *note[2] = { NULL, NULL };
+    const char *text = NULL, *file = NULL, *lora = NULL, *page = NULL, *steer = NULL, *mean = NULL, *note[2] = { NULL, NULL };
     char what[300] = "", cut[120], *steer_file = NULL, *given;
     int n_more = 0, error;
     long steer_layer = -1;
@@ -821,6 +846,7 @@ int main(int argc, char **argv) {
         { "--temp",       ARG_FLOAT, &sampling.temp, "T", "temperature of these (0.8); 0 = always the likeliest token" },
         { "--ablate",     ARG_LIST,  &ablate, "LAYER.HEAD", "what if this head gave nothing? May be repeated" },
         { "--steer",      ARG_TEXT,  &steer,  "FILE", "what if this vector were added? FILE:LAYER:SCALE says where, how strongly" },
+        { "--mean",       ARG_TEXT,  &mean,   "LAYER:FILE", "write the mean of the stream behind the layer, for --steer" },
         { NULL, ARG_FLAG, NULL, NULL, NULL }
     };
     look k;
@@ -853,6 +879,11 @@ int main(int argc, char **argv) {
     if (k.model.encoder) args_die("%s: makes vectors alone and foretells no text", c.model);
     read_ablate(&k, &ablate);
     if (steer) read_steer(&k, steer_file, steer_layer, steer_scale);
+    if (mean) {
+        const args_file others[] = { { c.model, "the model" }, { file, "the text" }, { lora, "the adapter" }, { page, "the page" } };
+        mean = read_mean(&k, mean);
+        args_check_out("--mean", mean, others, sizeof others / sizeof *others);
+    }
     params = args_session(&c);
     adapter = args_adapter(m, lora, &params);
     params.hooks.trace = on_trace;
@@ -920,6 +951,7 @@ int main(int argc, char **argv) {
     k.lens = need_top(k.n_lens * k.model.n_layer);
     k.expert = (float **)need(k.model.n_layer, sizeof *k.expert);
     judge(&k, s, &k.plain);
+    if (mean) write_mean(&k, mean);
     time_again(&k, s);
     look_through(&k, s, args_progress_begin(&c));
 
@@ -942,7 +974,7 @@ int main(int argc, char **argv) {
     args_close_stdout();
 
     for (size_t l = 0; l < k.model.n_layer; l++) { free(k.map[l]); free(k.expert[l]); }
-    free(k.map); free(k.expert); free(k.n_head); free(k.norm); free(k.stream); free(k.lens); free(k.ids); free(k.steer);
+    free(k.map); free(k.expert); free(k.n_head); free(k.norm); free(k.stream); free(k.lens); free(k.ids); free(k.steer); free(k.mean);
     free(k.plain.bits); free(k.plain.top); free(k.other.bits); free(k.other.top);
     free(changed_text.p); free(steer_file); free(given);
     gpt_session_free(s);

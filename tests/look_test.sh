@@ -126,6 +126,8 @@ nats=$(sed -n 's/^\([0-9.]*\) nats per token.*/\1/p' "$tmp/ppl")
 looks "a story" "abs(P['sum'] * math.log(2) / (n - 1) - $nats) < 1e-4;; B == '''$story''' and D['n_prompt'] == n;; C is None and not D['experts'] and not D['notes'];; rows == m * sum(len(l) for l in D['map']['w']) and m == n" -m "$model" -p "$story"
 like "... said in a line" '^.*page.html: [0-9]+ tokens, [0-9.]+ bits a token$' "$out"
 cp "$page" "$tmp/plain.html"
+layers=$(sed -n 's/.*weights, \([0-9]*\) layers, width .*/\1/p' "$page") d_model=$(sed -n 's/.* layers, width \([0-9]*\),.*/\1/p' "$page")
+last=$((layers - 1))
 looks "a story from a file, one thread, small batches" "abs(P['sum'] - json.loads(open('$tmp/plain.html', encoding='utf-8').read().split('id=\'data\'>')[1].split('</script>')[0])['plain']['sum']) < 1e-9" \
     -m "$model" -f "$tmp/story.txt" -t 1 -b 7
 looks "the model goes on" "n == D['n_prompt'] + 12 and B.startswith('Once')" -m "$model" -p "Once upon a time" -n 12 -s 3
@@ -137,26 +139,44 @@ like "... on stderr as well" 'the page has the first 40' "$err"
 # ---- what is changed
 looks "without a head" "C['what'] == 'without head 2.1' and C['text'] is None and abs(C['sum'] - P['sum']) > 0.01;; abs(P['sum'] * math.log(2) / (n - 1) - $nats) < 1e-4" -m "$model" -p "$story" --ablate 2.1
 like "... both losses are named" '^.*: [0-9]+ tokens, [0-9.]+ bits a token; without head 2.1: [0-9.]+$' "$out"
-looks "without three heads" "C['what'] == 'without heads 0.0, 0.1, 4.2' and C['sum'] > P['sum'];; C['text']" -m "$model" -p "$story" -n 5 --ablate 0.0 --ablate 0.1 --ablate 4.2
+looks "without three heads" "C['what'] == 'without heads 0.0, 0.1, 2.2' and abs(C['sum'] - P['sum']) > 0.01;; C['text']" -m "$model" -p "$story" -n 5 --ablate 0.0 --ablate 0.1 --ablate 2.2
 if [ "$python" ]; then
-    d=$(python3 -c "print(' '.join('0' for _ in range(160)))")
+    d=$(python3 -c "print(' '.join('0' for _ in range($d_model)))")
     printf '%s' "$d" >"$tmp/zero.txt"
-    python3 -c "print('\n'.join(str(0.1 * (i % 7 - 3)) for i in range(160)))" >"$tmp/push.txt"
+    python3 -c "print('\n'.join(str(0.1 * (i % 7 - 3)) for i in range($d_model)))" >"$tmp/push.txt"
     looks "a vector of zeros" "C['sum'] == P['sum']" -m "$model" -p "$story" --steer "$tmp/zero.txt"
-    looks "a vector" "C['what'].endswith('behind layer 2') and abs(C['sum'] - P['sum']) > 0.01" -m "$model" -p "$story" --steer "$tmp/push.txt"
-    looks "a vector at scale 0" "C['what'].endswith('behind layer 4') and C['sum'] == P['sum']" -m "$model" -p "$story" --steer "$tmp/push.txt:4:0"
+    looks "a vector" "C['what'].endswith('behind layer ' + str(L // 2)) and abs(C['sum'] - P['sum']) > 0.01" -m "$model" -p "$story" --steer "$tmp/push.txt"
+    looks "a vector at scale 0" "C['what'].endswith('behind layer $last') and C['sum'] == P['sum']" -m "$model" -p "$story" --steer "$tmp/push.txt:$last:0"
     looks "a vector and a head" "'0.0; with ' in C['what'] and abs(C['sum'] - P['sum']) > 0.1" -m "$model" -p "$story" --steer "$tmp/push.txt:1:-8" --ablate 0.0
-    fails "a layer for the vector" '^look: --steer: layer 5, but the model has layers 0 to 4$' -m "$model" -p "$story" --steer "$tmp/push.txt:5:1"
-    head -n 159 "$tmp/push.txt" >"$tmp/short.txt"
-    fails "a vector too short" 'short.txt: expected d_model = 160 numbers, found 159$' -m "$model" -p "$story" --steer "$tmp/short.txt"
+    fails "a layer for the vector" '^look: --steer: layer '$layers', but the model has layers 0 to '$last'$' -m "$model" -p "$story" --steer "$tmp/push.txt:$layers:1"
+    head -n $((d_model - 1)) "$tmp/push.txt" >"$tmp/short.txt"
+    fails "a vector too short" 'short.txt: expected d_model = '$d_model' numbers, found '$((d_model - 1))'$' -m "$model" -p "$story" --steer "$tmp/short.txt"
     { cat "$tmp/push.txt"; echo nan; } >"$tmp/nan.txt"
-    fails "a vector with NaN" "nan.txt: expected numbers, number 161 is 'nan" -m "$model" -p "$story" --steer "$tmp/nan.txt"
+    fails "a vector with NaN" "nan.txt: expected numbers, number $((d_model + 1)) is 'nan'" -m "$model" -p "$story" --steer "$tmp/nan.txt"
 fi
-fails "a head that is not there" '^look: --ablate 2.5: layer 2 has heads 0 to 4$' -m "$model" -p "$story" --ablate 2.5
-fails "a layer that is not there" '^look: --ablate 5.0: the model has layers 0 to 4$' -m "$model" -p "$story" --ablate 5.0
+fails "a head that is not there" '^look: --ablate 2.999: layer 2 has heads 0 to [0-9]+$' -m "$model" -p "$story" --ablate 2.999
+heads=$(($(printf '%s' "$err" | sed 's/.* //') + 1))
+fails "the first head that is not there" "layer 2 has heads 0 to $((heads - 1))\$" -m "$model" -p "$story" --ablate 2.$heads
+looks "the last head" "C['what'] == 'without head 2.$((heads - 1))'" -m "$model" -p "$story" --ablate 2.$((heads - 1))
+fails "a layer that is not there" '^look: --ablate '$layers'.0: the model has layers 0 to '$last'$' -m "$model" -p "$story" --ablate $layers.0
 for a in 2 2. .1 2.1x -1.0 "" 99999999999999999999.0 2,1; do
     fails "--ablate '$a'" '^look: --ablate.*(expected LAYER.HEAD, as 2.0, got|the model has layers)' -m "$model" -p "$story" --ablate "$a"
 done
+
+# ---- a direction in the stream: what parts two texts; the commands of examples/README.md
+if [ "$python" ]; then
+    looks "the mean of a sad text" "1" -m "$model" -p "She was very sad. She cried and cried. The sad girl was so sad that she began to cry." --mean 2:"$tmp/sad.txt"
+    same "... has d_model numbers" $d_model "$(wc -l <"$tmp/sad.txt" | tr -d ' ')"
+    check "... no longer than the tokens' vectors" python3 "$tmp/look.py" "$page" \
+        "0 < math.hypot(*map(float, open('$tmp/sad.txt'))) < sum(D['norms'][3]) / n;; math.hypot(*map(float, open('$tmp/sad.txt'))) > 0.1 * sum(D['norms'][3]) / n"
+    looks "the mean of a happy text" "1" -m "$model" -p "She was very happy. She smiled and laughed. The happy girl was so happy that she began to smile." --mean 2:"$tmp/happy.txt"
+    paste "$tmp/sad.txt" "$tmp/happy.txt" | awk '{ print $1 - $2 }' >"$tmp/steer.txt"
+    looks "steered, sad is likelier" "C['bits'][-1] < P['bits'][-1] - 0.5" -m "$model" -p "One day, Tom went to the park with his mom. He was very sad" --steer "$tmp/steer.txt:2:2"
+    looks "steered back, it is less likely" "C['bits'][-1] > P['bits'][-1] + 0.5" -m "$model" -p "One day, Tom went to the park with his mom. He was very sad" --steer "$tmp/steer.txt:2:-2"
+fi
+for a in 2 2: x:y :y -1:y; do fails "--mean '$a'" "^look: --mean: expected LAYER:FILE, got '" -m "$model" -p "$story" --mean "$a"; done
+fails "--mean of no layer" '^look: --mean '$layers':y: the model has layers 0 to ' -m "$model" -p "$story" --mean $layers:y
+fails "--mean in place of the model" '^look: --mean .*: that is the model$' -m "$model" -p "$story" --mean "0:$model"
 
 # ---- experts, sinks, layers without attention: small models of tests/golden, whose files have no tokenizer and get one here
 cat >"$tmp/graft.py" <<'END'
