@@ -327,7 +327,7 @@ static size_t character(const unsigned char *p, size_t n) {
         || (p[0] == 0xf4 && p[1] > 0x8f))) return 0;
     return size;
 }
-/* A string. Bytes that are no UTF-8 become <FF>; what could end a script or a line is escaped. */
+/* A string. Bytes that are no UTF-8 become <FF>; what could end a script is escaped. */
 static void put_string(const char *text, size_t n) {
     const unsigned char *p = (const unsigned char *)text, *end = p + n;
     put("\"");
@@ -338,8 +338,7 @@ static void put_string(const char *text, size_t n) {
             if (*p < 0x20 || *p == 0x7f || strchr("\"\\<>&'", *p)) put("\\u%04x", *p); else put("%c", *p);
             p++;
         } else {
-            if (size == 3 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] & 0xfe) == 0xa8) put("\\u%04x", 0x2028 + (p[2] & 1));
-            else args_out_put(&out, p, size);
+            args_out_put(&out, p, size);
             p += size;
         }
     }

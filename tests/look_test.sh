@@ -180,6 +180,8 @@ fails "--mean in place of the model" '^look: --mean .*: that is the model$' -m "
 
 # ---- experts, sinks, layers without attention: small models of tests/golden, whose files have no tokenizer and get one here
 cat >"$tmp/graft.py" <<'END'
+# usage: graft.py FROM TO N_VOCAB [zero TENSOR FIRST END | add TENSOR FILE]: a tokenizer; of a matrix in F32 the columns set to 0, to a
+# vector in F32 a file of numbers added
 import struct, sys
 b, n_vocab, at, keep = open(sys.argv[1], "rb").read(), int(sys.argv[3]), 24, []
 version, n_tensor, n_kv = struct.unpack("<IQQ", b[4:24])
@@ -218,22 +220,35 @@ for _ in range(n_kv):
     if not key.startswith(b"tokenizer."):
         keep.append(b[begin:at])
 end = at
+tensors = {}
 for _ in range(n_tensor):
     n = number("<Q")
     at += n
-    n = number("<I")
-    at += 8 * n + 12
+    name = b[at - n:at].decode()
+    shape = [number("<Q") for _ in range(number("<I"))]
+    tensors[name] = shape, number("<I"), number("<Q")
 token = [b"<unk>", b"<s>", b"</s>", "\u2581".encode()] + [bytes([c]) for c in range(97, 123)]
+token += [b"</script><b>", b"<!--<script>"]
 token += [b"w%d" % i for i in range(len(token), n_vocab)]
 keep += [string(b"tokenizer.ggml.model") + struct.pack("<I", 8) + string(b"llama"),
          array(b"tokenizer.ggml.tokens", 8, [string(t) for t in token]),
          array(b"tokenizer.ggml.scores", 6, [struct.pack("<f", -i) for i in range(n_vocab)]),
-         array(b"tokenizer.ggml.token_type", 5, [struct.pack("<i", 2 if i == 0 else 3 if i < 3 else 1) for i in range(n_vocab)])]
+         array(b"tokenizer.ggml.token_type", 5, [struct.pack("<i", 2 if i == 0 else 3 if i < 3 else 4 if b"<" in token[i] else 1) for i in range(n_vocab)])]
 head = b[:4] + struct.pack("<IQQ", version, n_tensor, len(keep)) + b"".join(keep) + b[end:at]
-open(sys.argv[2], "wb").write(head + bytes(-len(head) % 32) + b[(at + 31) // 32 * 32:])
+data = bytearray(b[(at + 31) // 32 * 32:])
+if len(sys.argv) > 4:
+    shape, kind, offset = tensors[sys.argv[5]]
+    assert kind == 0
+    columns = range(int(sys.argv[6]), int(sys.argv[7])) if sys.argv[4] == "zero" else range(shape[0])
+    add = None if sys.argv[4] == "zero" else [float(x) for x in open(sys.argv[6])]
+    for row in range(shape[1] if len(shape) > 1 else 1):
+        for i in columns:
+            p = offset + 4 * (row * shape[0] + i)
+            struct.pack_into("<f", data, p, 0 if add is None else struct.unpack_from("<f", data, p)[0] + add[i])
+open(sys.argv[2], "wb").write(head + bytes(-len(head) % 32) + data)
 END
-# golden NAME TOKENS: the model as $tmp/NAME.gguf
-golden() { check "a tokenizer for $1" python3 "$tmp/graft.py" "tests/golden/model/$1.gguf" "$tmp/$1.gguf" "$2"; }
+# golden NAME TOKENS CHANGES...: the model as $tmp/NAME.gguf
+golden() { name=$1; shift; check "a tokenizer for $name" python3 "$tmp/graft.py" "tests/golden/model/$name.gguf" "$tmp/$name.gguf" "$@"; }
 if [ "$python" ]; then
     golden mixtral 97; golden gpt_oss 97; golden lfm2moe_cpp 67; golden gemma2 97
     chosen="[len(l) for l in D['experts']] == [n] * L and all(len(e) == 4 and all(w > 0 for w in e[1::2]) for l in D['experts'] for e in l)"
@@ -244,6 +259,21 @@ if [ "$python" ]; then
         -m "$tmp/lfm2moe_cpp.gguf" -p "hello world" --ablate 2.0
     fails "a head of a layer without attention" '^look: --ablate 0.0: layer 0 has no attention$' -m "$tmp/lfm2moe_cpp.gguf" -p "hello world" --ablate 0.0
     looks "gemma 2: a window, norms behind" "not D['experts']" -m "$tmp/gemma2.gguf" -p "hello world" -n 20
+fi
+
+# ---- what --ablate and --steer do, done to the weights of a GPT-2 of 3 heads of 9 columns instead: the same sums
+if [ "$python" ]; then
+    python3 -c "print('\n'.join(str(0.3 * (i % 5 - 1.5)) for i in range(27)))" >"$tmp/v.txt"
+    for change in "zero blk.1.attn_output.weight 9 18|--ablate 1.1" "zero blk.0.attn_output.weight 18 27|--ablate 0.2" \
+        "add blk.1.ffn_down.bias $tmp/v.txt|--steer $tmp/v.txt:1:1" "add blk.0.ffn_down.bias $tmp/v.txt|--steer $tmp/v.txt:0:1"; do
+        golden gpt2 97 ${change%%|*}
+        looks "weights: $change" "n > 10" -m "$tmp/gpt2.gguf" -p "hello world"
+        sum=$(python3 "$tmp/look.py" "$page" "print(P['sum']) or 1")
+        golden gpt2 97
+        looks "the same: $change" "abs(C['sum'] - $sum) < 1e-3 and abs(P['sum'] - $sum) > 0.01" -m "$tmp/gpt2.gguf" -p "hello world" ${change#*|}
+    done
+    looks "tokens that end scripts" "B.replace(' ', '').endswith('hello</script><b>x<!--<script>');; len([g for g in D['groups'] if 'script' in g[2]]) == 2" \
+        -m "$tmp/gpt2.gguf" -p "hello</script><b>x<!--<script>"
 fi
 
 # ---- texts that would like to be something else
