@@ -828,7 +828,7 @@ static void write_page(const gpt_model *m, const look *k, const args_common *c, 
 int main(int argc, char **argv) {
     args_common c = { 0 };
     args_sampling sampling = ARGS_SAMPLING_DEFAULT;
-    const char *text = NULL, *file = NULL, *lora = NULL, *page = NULL, *steer = NULL, *mean = NULL, *note[2] = { NULL, NULL };
+    const char *text = NULL, *file = NULL, *page = NULL, *steer = NULL, *mean = NULL, *note[2] = { NULL, NULL };
     char what[300] = "", cut[120], *steer_file = NULL, *given;
     int n_more = 0, error;
     long steer_layer = -1;
@@ -836,7 +836,7 @@ int main(int argc, char **argv) {
     arg_list ablate = { { 0 }, 0 };
     const arg table[] = {
         ARGS_COMMON(c),
-        ARGS_ADAPTER(lora),
+        ARGS_ADAPTER(c),
         { "-p, --prompt", ARG_TEXT,  &text,   "TEXT", "the text; - or none: read from stdin" },
         { "-f, --file",   ARG_TEXT,  &file,   "FILE", "a file with the text" },
         { "-o, --output", ARG_TEXT,  &page,   "FILE", "the page to write, HTML" },
@@ -850,7 +850,6 @@ int main(int argc, char **argv) {
     };
     look k;
     gpt_model *m;
-    gpt_adapter *adapter;
     gpt_session *s = NULL;
     gpt_session_params params;
     gpt_session_info info;
@@ -868,23 +867,21 @@ int main(int argc, char **argv) {
     if (!page) args_die("no page: -o FILE names it");
     if (steer) steer_scale = steer_parts(steer, &steer_layer, &steer_file);
     if (c.model) {
-        const args_file others[] = { { c.model, "the model" }, { file, "the text" }, { lora, "the adapter" }, { steer_file, "the vector" } };
-        args_check_out("-o", page, others, sizeof others / sizeof *others);
+        const args_file others[] = { { c.model, "the model" }, { file, "the text" }, { c.adapter, "the adapter" }, { steer_file, "the vector" } };
+        args_check_out(args_name("-o"), page, others, sizeof others / sizeof *others);
     }
     given = args_text(text, file, 0, &n_text);
     signal(SIGINT, args_on_interrupt);
-    m = args_load(&c, 0);
+    m = args_load(&c, ARGS_WRITER);
     gpt_model_info_get(m, &k.model);
-    if (k.model.encoder) args_die("%s: makes vectors alone and foretells no text", c.model);
     read_ablate(&k, &ablate);
     if (steer) read_steer(&k, steer_file, steer_layer, steer_scale);
     if (mean) {
-        const args_file others[] = { { c.model, "the model" }, { file, "the text" }, { lora, "the adapter" }, { page, "the page" } };
+        const args_file others[] = { { c.model, "the model" }, { file, "the text" }, { c.adapter, "the adapter" }, { page, "the page" } };
         mean = read_mean(&k, mean);
         args_check_out("--mean", mean, others, sizeof others / sizeof *others);
     }
     params = args_session(&c);
-    adapter = args_adapter(m, lora, &params);
     params.hooks.trace = on_trace;
     params.hooks.trace_user = &k;
     if (gpt_session_new(&s, m, &params, &err)) args_die("%s", err.msg);
@@ -977,7 +974,6 @@ int main(int argc, char **argv) {
     free(k.plain.bits); free(k.plain.top); free(k.other.bits); free(k.other.top);
     free(changed_text.p); free(steer_file); free(given);
     gpt_session_free(s);
-    gpt_adapter_free(adapter);
-    gpt_model_free(m);
+    args_unload(&c, m);
     return 0;
 }
