@@ -445,14 +445,14 @@ static void put_layers(const look *k, char *used) {
     put("]");
 }
 
-/* In words: "without head 2.3; with steer.txt added behind layer 2". */
-static void changes(const look *k, const char *steer, char *text, size_t size) {
+/* In words: "without head 2.3; with 2 times steer.txt behind layer 2". */
+static void changes(const look *k, const char *steer, double scale, char *text, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < k->n_ablate && n < size; i++)
         n += (size_t)snprintf(text + n, size - n, "%s%lu.%lu", i ? ", " : k->n_ablate > 1 ? "without heads " : "without head ",
                               (unsigned long)k->ablate[i].layer, (unsigned long)k->ablate[i].head);
     if (k->steer && n < size)
-        snprintf(text + n, size - n, "%swith %s added behind layer %lu", n ? "; " : "", steer, (unsigned long)k->steer_layer);
+        snprintf(text + n, size - n, "%swith %g times %s behind layer %lu", n ? "; " : "", scale, steer, (unsigned long)k->steer_layer);
 }
 
 /* ---- The page: data stands between its two halves ----------------------------------------------------------------------- */
@@ -472,6 +472,7 @@ static const char *const head[] = {
 ".new { border-bottom: 2px dotted #888 }",
 ".box { border: 1px solid #ccc; border-radius: 6px; padding: 6px 10px; margin: .5em 0; min-height: 9.6em; max-height: 44vh; overflow: "
     "auto; position: sticky; bottom: 0; background: #fff; z-index: 2 }",
+".pair { display: grid; grid-template-columns: 1fr 1fr; gap: .6em }",
 ".two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.2em } @media (max-width: 700px) { .two { grid-template-columns: 1fr } }",
 ".scroll { overflow: auto; max-height: 34em } table { border-collapse: collapse; font-size: .88em }",
 "td, th { padding: 1px 7px; text-align: left; white-space: pre; border-bottom: 1px solid #eee } thead th { position: sticky; top: 0; "
@@ -504,7 +505,7 @@ static const char *const tail[] = {
 "/* Text that can be seen: control characters by their pictures, line ends by an arrow. */",
 "const seen = s => s === '' ? '\\u2205' : s.replace(/[\\x00-\\x1f\\x7f]/g, c => c == '\\n' ? '\\u21b5' : c == '\\x7f' ? '\\u2421' : "
     "String.fromCharCode(0x2400 + c.charCodeAt(0)));",
-"const word = id => id < 0 ? '?' : seen(D.words[id]), show = i => '\\u201c' + word(D.tokens[i]) + '\\u201d';",
+"const word = id => id < 0 ? '?' : seen(D.words[id].replace(/^ +$/, x => '\\u2423'.repeat(x.length))), show = i => '\\u201c' + word(D.tokens[i]) + '\\u201d';",
 "const num = (x, d) => x === null || x === undefined ? '?' : x.toFixed(d), pct = x => x === null || x === undefined ? '?' : x >= 0.0995 "
     "? (100 * x).toFixed(0) + ' %' : (x >= 0.001 ? (100 * x).toFixed(1) : '< 0.1') + ' %';",
 "const heat = v => { v = Math.max(0, Math.min(1, v || 0)); return 'hsl(' + (46 - 46 * v) + ' 92% ' + (100 - 54 * v) + '%)'; };",
@@ -554,6 +555,7 @@ static const char *const tail[] = {
 "  const paint = J => g => { const b = sum(J.bits, g); return b === null ? [grey, 0] : [heat(b / 12), b / 12]; };",
 "  const box = el('div', null, undefined, 'box');",
 "  function list(parent, J, i, cls) {",
+"    if (C) el('div', parent, J === C ? 'changed' : 'plain', 'note');",
 "    const t = el('table', parent), top = J.top[i];",
 "    if (!top) { el('p', parent, 'Nothing stands ahead of it, so nothing was expected.', 'note'); return; }",
 "    for (let k = 0; k < top.length; k += 2) {",
@@ -573,7 +575,7 @@ static const char *const tail[] = {
 "      el('b', p, i < n ? show(i) : 'what comes next');",
 "      if (i < n) p.append(' token ' + i + ', id ' + D.tokens[i] + (bits === null ? '' : ': ' + num(bits, 2) + ' bits, p ' + pct(2 ** "
     "-bits).replace(/^(?!<)/, '= ')) + (C && bits !== null ? '; changed: ' + num(C.bits[i], 2) + ' bits' : ''));",
-"      const two = el('div', box, undefined, C ? 'two' : '');",
+"      const two = el('div', box, undefined, C ? 'pair' : '');",
 "      for (const J of C ? [P, C] : [P]) list(el('div', two), J, i, J === C ? 'b' : '');",
 "    }",
 "  }",
@@ -953,7 +955,7 @@ int main(int argc, char **argv) {
 
     /* 4. the same tokens, changed; and what it would have written */
     if (k.n_ablate || k.steer) {
-        changes(&k, steer_file, what, sizeof what);
+        changes(&k, steer_file, steer_scale, what, sizeof what);
         k.change = 1;
         gpt_session_reset(s);
         judge(&k, s, &k.other);
