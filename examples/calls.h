@@ -244,7 +244,8 @@ static inline size_t read_calls(const syntax *x, const char *p, size_t n_written
             if (!*x->begin) break;              /* only at the beginning */
         }
     }
-    for (size_t i = 0; i < n; i++) snprintf(out[i].id, sizeof out[i].id, "call%05lu", (unsigned long)i);   /* nine, as Mistral wants */
+    for (size_t i = 0; i < n; i++)              /* nine characters, as Mistral wants */
+        snprintf(out[i].id, sizeof out[i].id, "call%05u", (unsigned)(i % 100000));
     return n;
 }
 
