@@ -127,6 +127,7 @@ JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 # NEEDS_x: the examples that tests/x_test.sh runs.
 NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity server tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
+NEEDS_lesson = generate look naive perplexity tokenize train
 NEEDS_look = look perplexity
 NEEDS_template = inspect
 NEEDS_server = server server_probe train
