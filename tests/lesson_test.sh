@@ -2,6 +2,7 @@
 # usage: lesson_test.sh BUILD   every command of examples/lesson.md runs, in a folder of its own, and what the page says of the
 # output holds. If another bundled model has its head for the name elsewhere than at 3.2, steps 3 to 5 of the page show how to find it.
 . tests/check.sh
+LC_ALL=C; export LC_ALL
 bin=$1
 case $bin in /*) ;; *) bin=$PWD/$bin ;; esac
 page=$PWD/examples/lesson.md
@@ -118,8 +119,8 @@ check "8: another one where the tail is cut" test "$(cat "$tmp/hot")" != "$(cat 
 generate --temp 1.5 --top-k 1 >"$tmp/text"
 check "8: --top-k 1 is as temperature 0" cmp "$tmp/cold" "$tmp/text"
 generate --seed 1 -t 1 >"$tmp/text"
-check "9: the same seed, one thread" cmp "$tmp/text" "$(output 'generate.*--seed 1')"
-check "9: another seed" test "$(cat "$tmp/text")" != "$(cat "$(output 'generate.*--seed 2')")"
+check "9: the same seed, one thread" cmp "$tmp/text" "$(output '--seed')"
+check "9: another seed" test "$(cat "$tmp/text")" != "$(cat "$(output '--seed' 2)")"
 
 # ---- 10: training
 k=$(grep -n 'build/train ' "$tmp/commands" | sed 's/:.*//')
