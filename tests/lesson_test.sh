@@ -105,6 +105,8 @@ holds "5: ... and becomes a surprise" "$(bits "$work/build/ablated.html" 2) > 1 
 prompt=$(sed -n 's/.*-p "\([^"]*\)".*--steer.*/\1/p' "$tmp/commands")
 look -p "$prompt sad" -o build/sad.html --steer build/steer.txt:2:1
 holds "6: sad becomes likelier" "$(bits "$work/build/sad.html" 2) + 0.2 < $(bits "$work/build/sad.html" 1)"
+look -p "$prompt happy" -o build/happy.html --steer build/steer.txt:2:1
+holds "6: happy becomes less likely" "$(bits "$work/build/happy.html" 2) > $(bits "$work/build/happy.html" 1) + 0.2"
 
 # ---- 7, 8, 9: drawing
 off="--top-k 0 --top-p 1 --min-p 0"
