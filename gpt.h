@@ -203,6 +203,7 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
                                          const gpt_model_params *params, gpt_error *err);
 
 GPT_API uint32_t gpt_version(void);             /* GPT_VERSION_NUMBER of the code that is linked */
+GPT_API size_t gpt_struct_bytes(const char *name);  /* sizeof one of these structs as compiled, for bindings; or 0 */
 GPT_API void gpt_model_free(gpt_model *m);      /* NULL is fine; free the sessions first */
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info);
 
@@ -6730,6 +6731,24 @@ GPT_API gpt_result gpt_model_load_reader(gpt_model **out, const gpt_reader *part
 }
 
 GPT_API uint32_t gpt_version(void) { return GPT_VERSION_NUMBER; }
+
+GPT_API size_t gpt_struct_bytes(const char *name) {
+#define GPTI_STRUCT(s) { #s, sizeof(s) }
+    static const struct { char name[24]; size_t bytes; } structs[] = {
+        GPTI_STRUCT(gpt_error), GPTI_STRUCT(gpt_alloc), GPTI_STRUCT(gpt_reader), GPTI_STRUCT(gpt_parallel),
+        GPTI_STRUCT(gpt_trace), GPTI_STRUCT(gpt_hooks), GPTI_STRUCT(gpt_model_params), GPTI_STRUCT(gpt_model_info),
+        GPTI_STRUCT(gpt_meta), GPTI_STRUCT(gpt_tensor), GPTI_STRUCT(gpt_work_params), GPTI_STRUCT(gpt_session_params),
+        GPTI_STRUCT(gpt_session_info), GPTI_STRUCT(gpt_writer), GPTI_STRUCT(gpt_eval_params),
+        GPTI_STRUCT(gpt_choose_params), GPTI_STRUCT(gpt_logprob), GPTI_STRUCT(gpt_bias), GPTI_STRUCT(gpt_sample_params),
+        GPTI_STRUCT(gpt_constraint_params), GPTI_STRUCT(gpt_generate_params), GPTI_STRUCT(gpt_message),
+        GPTI_STRUCT(gpt_chat_params)
+    };
+#undef GPTI_STRUCT
+    size_t i;
+    for (i = 0; name && i < sizeof structs / sizeof *structs; i++)
+        if (!strcmp(name, structs[i].name)) return structs[i].bytes;
+    return 0;
+}
 
 GPT_API void gpt_model_info_get(const gpt_model *m, gpt_model_info *info) {
     if (info) memset(info, 0, sizeof *info);
@@ -18336,7 +18355,8 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *   0.2.0  Your code has to change: the hooks of a session are one struct, params.hooks; poll(user,
  *          done, total) learns how far the call is, trace returns an int and gets the session; a session
  *          of more tokens than the model was trained for needs beyond_training. New: gpt_model_meta,
- *          gpt_model_tensor, gpt_session_hooks, gpt_version, n_computed, GPT_TOKENIZE_CONTINUE, GPT_KV_Q4_0.
+ *          gpt_model_tensor, gpt_session_hooks, gpt_version, gpt_struct_bytes, n_computed, GPT_TOKENIZE_CONTINUE,
+ *          GPT_KV_Q4_0.
  *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is

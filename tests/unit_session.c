@@ -838,6 +838,8 @@ static void test_hooks(const gpt_model *m) {
     CHECK(gpt_session_hooks(NULL, &hooks, &err) == GPT_E_ARG, "no session");
     gpt_session_free(s);
     CHECK(gpt_version() == GPT_VERSION_NUMBER, "version %08lx", (unsigned long)gpt_version());
+    CHECK(gpt_struct_bytes("gpt_error") == sizeof(gpt_error), "%lu bytes", (unsigned long)gpt_struct_bytes("gpt_error"));
+    CHECK(!gpt_struct_bytes("gpt_erro") && !gpt_struct_bytes("") && !gpt_struct_bytes(NULL), "no such struct");
 }
 
 static void test_lent(const gpt_model *m) {
