@@ -1,7 +1,8 @@
 #!/bin/sh
-# usage: snippets_test.sh BUILD   "Into your build" of examples/README.md: its blocks, each named behind its language, are taken
-# out and built with the tools that are here: CMake, Meson, MinGW-w64, ctypes, mcs, and by ANDROID_NDK and GODOT_CPP, folders of
-# these. gpt.c is compiled once for each compiler: a cc of our own, ahead in PATH, gives that object wherever gpt.c is asked for.
+# usage: snippets_test.sh BUILD   "Into your build" of examples/README.md: its blocks, each named behind its language,
+# are taken out and built with the tools that are here: CMake, Meson, MinGW-w64, ctypes, mcs, and by ANDROID_NDK and
+# GODOT_CPP, folders of these. gpt.c is compiled once for each compiler: a cc of our own, ahead in PATH, gives that
+# object wherever gpt.c is asked for.
 . tests/check.sh
 page=examples/README.md
 root=$(pwd)
@@ -9,8 +10,8 @@ model=$(find_model)
 awk -v dir="$tmp" '/^## / { here = $0 == "## Into your build" }
     /^```/ { if (file) close(file); file = here && NF == 2 ? dir "/" $2 : ""; next }
     file { print > file }' $page
-for file in gpt.c CMakeLists.txt meson.build windows.sh windows.bat macos.sh android.sh library.sh story.py story.c plugin.sh Story.cs \
-    story.cpp story.gdextension; do
+for file in gpt.c CMakeLists.txt meson.build windows.sh windows.bat macos.sh android.sh library.sh story.py \
+    story.c plugin.sh Story.cs story.cpp story.gdextension; do
     check "$page has $file" test -s "$tmp/$file"
     check "$file: ten lines at most" test "$(wc -l <"$tmp/$file")" -le 10
     same "$file: lines of 130 characters at most" "" "$(awk 'length > 130' "$tmp/$file")"
@@ -76,7 +77,8 @@ if python3 -c 'import ctypes' 2>/dev/null; then
     tells "story.py" python3 story.py model.gguf
     like "story.py without a model" '^none.gguf: ' "$(python3 story.py none.gguf 2>&1)"
     sed 's/c_char \* 192/c_char * 188/' story.py >other.py
-    like "another gpt_error than the library's" 'AssertionError: gpt_error has another size' "$(python3 other.py model.gguf 2>&1)"
+    like "another gpt_error than the library's" 'AssertionError: gpt_error has another size' \
+        "$(python3 other.py model.gguf 2>&1)"
 else
     skip "snippets: no python3 with ctypes: story.py"
 fi
@@ -89,7 +91,8 @@ const char *story_open(const char *, const char *), *story_step(void);
 void story_close(void);
 int main(void) {
     const char *text = story_open("none.gguf", "Once");
-    if (!*text || *story_step() || *(text = story_open("model.gguf", "Once upon a time"))) return printf("open: %s\n", text), 1;
+    if (!*text || *story_step()) return puts("a model that is not there"), 1;
+    if (*(text = story_open("model.gguf", "Once upon a time"))) return puts(text), 1;
     while (*(text = story_step())) fputs(text, stdout);
     return story_close(), *story_step();
 }
@@ -102,11 +105,15 @@ if command -v mcs >/dev/null 2>&1 && command -v mono >/dev/null 2>&1; then
 namespace UnityEngine {
     public class MonoBehaviour { }
     public static class Application { public static string streamingAssetsPath = "."; }
-    public static class Debug { public static string last; public static void Log(object o) { System.Console.Write(last = "" + o); } }
+    public static class Debug {
+        public static string last;
+        public static void Log(object o) { System.Console.Write(last = "" + o); }
+    }
     class Engine {
         static void Main() {
             var story = new Story();
-            System.Action<string> call = name => typeof(Story).GetMethod(name, (System.Reflection.BindingFlags)(-1)).Invoke(story, null);
+            var all = (System.Reflection.BindingFlags)(-1);
+            System.Action<string> call = name => typeof(Story).GetMethod(name, all).Invoke(story, null);
             call("Start");
             do { Debug.last = null; call("Update"); } while (Debug.last != null);
             call("OnDestroy");
@@ -122,12 +129,13 @@ fi
 if ! command -v ${CXX:-c++} >/dev/null 2>&1; then
     skip "snippets: no C++ compiler: story.cpp"
 elif [ -n "${GODOT_CPP:-}" ]; then
-    check "story.cpp" ${CXX:-c++} -std=c++17 -fsyntax-only -I"$GODOT_CPP/include" -I"$GODOT_CPP/gen/include" -I"$GODOT_CPP/gdextension" story.cpp
+    check "story.cpp" ${CXX:-c++} -std=c++17 -fsyntax-only -I"$GODOT_CPP/include" -I"$GODOT_CPP/gen/include" \
+        -I"$GODOT_CPP/gdextension" story.cpp
 else    # what story.cpp uses of godot-cpp, as it is declared there
     mkdir -p godot_cpp/classes godot_cpp/core
     cat >godot_cpp/classes/node.hpp <<'END'
 #define GDE_EXPORT
-#define GDCLASS(c, base) private: void operator=(const c &) = delete; friend class ::godot::ClassDB; using parent = base;
+#define GDCLASS(c, base) private: void operator=(const c &) = delete; friend class ::godot::ClassDB; using up = base;
 #define GDREGISTER_CLASS(c) ::godot::ClassDB::register_class<c>();
 #define D_METHOD(...) ::godot::method({ __VA_ARGS__ })
 typedef unsigned char GDExtensionBool; typedef void *GDExtensionClassLibraryPtr; struct GDExtensionInitialization { };
@@ -141,18 +149,22 @@ struct Node { };
 int method(std::initializer_list<const char *>);
 class ClassDB { public: template <class M> static void bind_method(int, M);
     template <class T> static void register_class(bool = false) { T::_bind_methods(); } };
-struct GDExtensionBinding { struct InitObject { InitObject(GDExtensionInterfaceGetProcAddress, GDExtensionClassLibraryPtr,
-    GDExtensionInitialization *); void register_initializer(void (*)(ModuleInitializationLevel)) const; GDExtensionBool init() const; }; };
+struct GDExtensionBinding { struct InitObject {
+    InitObject(GDExtensionInterfaceGetProcAddress, GDExtensionClassLibraryPtr, GDExtensionInitialization *);
+    void register_initializer(void (*)(ModuleInitializationLevel)) const;
+    GDExtensionBool init() const; }; };
 }
 END
     : >godot_cpp/core/class_db.hpp
-    check "story.cpp, with declarations in place of godot-cpp" ${CXX:-c++} -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I. story.cpp
+    check "story.cpp, with declarations in place of godot-cpp" \
+        ${CXX:-c++} -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I. story.cpp
     skip "snippets: GODOT_CPP names no godot-cpp"
 fi
 
 if command -v cmake >/dev/null 2>&1; then
     for shared in OFF ON; do
-        check "cmake, shared $shared" cmake -B cmake$shared -DCMAKE_C_COMPILER="$tmp/bin/cc" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared
+        check "cmake, shared $shared" cmake -B cmake$shared -DCMAKE_C_COMPILER="$tmp/bin/cc" \
+            -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared
         check "cmake --build, shared $shared" cmake --build cmake$shared
         tells "the program of CMake, shared $shared" cmake$shared/app
     done
@@ -177,7 +189,8 @@ else
     skip "snippets: no $mingw-gcc: windows.sh"
 fi
 if command -v clang >/dev/null 2>&1; then     # whether it knows the options of MSVC's compiler; there are no headers
-    same "windows.bat: options" "" "$(sed 's/^cl /clang --driver-mode=cl --target=x86_64-pc-windows-msvc -### /' windows.bat | sh -e 2>&1 |
+    same "windows.bat: options" "" "$(
+        sed 's/^cl /clang --driver-mode=cl --target=x86_64-pc-windows-msvc -### /' windows.bat | sh -e 2>&1 |
         grep -E '(warning|error): ')"
 else
     skip "snippets: no clang: windows.bat"
