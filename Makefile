@@ -159,7 +159,7 @@ ubsan:
 # Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them.
 KERNEL_TESTS = unit_formats unit_kernels unit_law unit_model unit_plain unit_stack unit_texts fuzz_model
 sanitize:
-	@$(VARIANT_TEST) NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
+	@$(VARIANT_TEST) OPT="-O1 -DGPT_NO_SIMD" NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
 cxx:

@@ -7,7 +7,7 @@
  * were forced. "worst": the longest step of all runs, "warm" without the first run; of free text beside it, as the machine has
  * hiccups of its own. On a machine that does something else the numbers mean nothing. */
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 199309L
+#define _POSIX_C_SOURCE 200112L
 #endif
 #define GPT_IMPLEMENTATION
 #include "gpt.h"

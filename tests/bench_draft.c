@@ -8,7 +8,7 @@
  * model's own chat template, where it has one. Medians of the runs; "ratio" is the median of each pair's. The tokens have to be the
  * plain ones. On a machine that does something else the numbers mean nothing. */
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 199309L
+#define _POSIX_C_SOURCE 200112L
 #endif
 #define GPT_IMPLEMENTATION
 #include "gpt.h"

@@ -1,7 +1,7 @@
 /* Tokens per second of examples/train.c: against the plain loops of
  * examples/train_naive.c, and on 1, 2, .. threads. */
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 199309L
+#define _POSIX_C_SOURCE 200112L
 #endif
 #define main train_main
 #include "../examples/train.c"

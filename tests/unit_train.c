@@ -1,7 +1,7 @@
 /* examples/train.c: every stage's gradient against finite differences, the whole against plain loops and against
  * PyTorch, two steps of AdamW against PyTorch, the vocabulary, learning, threads, resuming. */
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 199309L /* args.h asks the time */
+#define _POSIX_C_SOURCE 200112L /* args.h asks the time, and where a link leads */
 #endif
 #define main train_main
 #include "../examples/train.c"
