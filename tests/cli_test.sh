@@ -942,11 +942,15 @@ fi
 fails "npc --demo 0" "^npc: --demo: expected 1 to 86400 seconds, got 0" npc -m "$model" --demo 0
 fails "npc --demo of a word" "^npc: --demo: expected a whole number, got 'long'" npc -m "$model" --demo long
 fails "npc, a negative seed" "^npc: -s: expected -1 or more, got -2" npc -m "$model" -s -2
-works "npc --demo" npc -m "$model" --demo 4 --seed 3
-like  "npc --demo: the last line" '^overrun p50 p99 max [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3}$' "$(tail -n 1 "$tmp/out")"
-same  "npc --demo: its frames" 240 "$(awk '/^  below|^  more/ { n += $1 == "below" ? $3 : $2 } END { print n }' "$tmp/out")"
-sed '/^$/,$d' "$tmp/out" >"$tmp/said"
+# As long as it takes until three of them have spoken: under sanitizers, or beside busy programs, a frame has room for little.
+for seconds in 4 20 80; do
+    works "npc --demo $seconds" npc -m "$model" --demo $seconds --seed 3
+    sed '/^$/,$d' "$tmp/out" >"$tmp/said"
+    [ "$(wc -l <"$tmp/said")" -ge 3 ] && break
+done
 same  "npc --demo: who speaks" "Mia Tom Sam" "$(head -n 3 "$tmp/said" | sed 's/:.*//' | tr '\n' ' ' | sed 's/ $//')"
+like  "npc --demo: the last line" '^overrun p50 p99 max [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3} [0-9]+\.[0-9]{3}$' "$(tail -n 1 "$tmp/out")"
+same  "npc --demo: its frames" $((60 * seconds)) "$(awk '/^  below|^  more/ { n += $1 == "below" ? $3 : $2 } END { print n }' "$tmp/out")"
 works "npc --demo, shorter, two threads" npc -m "$model" --demo 2 --seed 3 -t 2
 sed '/^$/,$d' "$tmp/out" >"$tmp/again"
 least=$(for f in said again; do wc -l <"$tmp/$f"; done | sort -n | head -n 1)
