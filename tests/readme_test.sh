@@ -40,13 +40,10 @@ for word in 'MIT No Attribution' 'Unlicense'; do
 done
 tag=$(git describe --tags --exact-match 2>/dev/null) && same "the tag is the version" "v$version" "$tag"
 
-# The table of models is the architecture table; the macros are those of the opening comment.
+# The table of models is the architecture table.
 same "README.md: the architectures are gpt.h's" \
     "$(sed -n '/gpti_archs\[\] = {/,/^};/s/^ *{ "\([^"]*\)".*/\1/p' gpt.h | sort | tr '\n' ' ')" \
     "$(sed -n '/^| models | arch/,/^$/s/^|[^|]*|\(.*\)|$/\1/p' README.md | grep -o '`[^`]*`' | tr -d '`' | sort | tr '\n' ' ')"
-same "README.md: the macros are gpt.h's" \
-    "$(sed -n '/\*\//q; s/^ \*   \(GPT_.*\)/\1/p' gpt.h | sed 's/  .*//' | tr ' ' '\n' | sort | tr '\n' ' ')" \
-    "$(sed -n '/^| macro/,/^$/s/^|\([^|]*\)|.*/\1/p' README.md | grep -o '`[^`]*`' | tr -d '`' | sort | tr '\n' ' ')"
 
 # Files and make targets that the README names exist.
 for word in $(grep -Eo '(^ *|`)make [a-z-]+' README.md | sed 's/.*make //' | sort -u); do
