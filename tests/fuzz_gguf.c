@@ -131,23 +131,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-#include "test.h"
+#include "fuzz_main.h"
 #include "gguf_builder.h"
 #include "bad/gguf_cases.h"
 
-static void replay_file(const char *path) {
-    FILE *f = fopen(path, "rb");
-    long n = f && !fseek(f, 0, SEEK_END) ? ftell(f) : -1;
-    uint8_t *p = n >= 0 ? (uint8_t *)malloc((size_t)n + 1) : NULL;
-    int whole = f && p && !fseek(f, 0, SEEK_SET) && fread(p, 1, (size_t)n, f) == (size_t)n;
-    if (whole) LLVMFuzzerTestOneInput(p, (size_t)n);
-    CHECK(whole, "%s: cannot read", path);
-    free(p);
-    if (f) fclose(f);
-}
-
 static void replay_changed(gb *g, int n_change) {
-    uint32_t seed = 1;
     size_t n;
     int i, k;
     gb_finish(g, &n);
@@ -155,11 +143,10 @@ static void replay_changed(gb *g, int n_change) {
         uint8_t *p = (uint8_t *)malloc(n);
         memcpy(p, g->file.p, n);
         for (k = 0; k <= i % 5 && i; k++) {
-            seed = seed * 1664525u + 1013904223u;
-            p[(seed >> 8) % n] = (uint8_t)(seed >> 31 ? seed >> 24 : (seed >> 24 & 1) * 255);
+            const size_t at = next() % n;
+            p[at] = (uint8_t)(next() & 1 ? next() : (next() & 1) * 255);
         }
-        seed = seed * 1664525u + 1013904223u;
-        LLVMFuzzerTestOneInput(p, i % 7 == 6 ? (seed >> 8) % n : n);
+        LLVMFuzzerTestOneInput(p, i % 7 == 6 ? next() % n : n);
         test_passed++;
         free(p);
     }
@@ -168,22 +155,14 @@ static void replay_changed(gb *g, int n_change) {
 
 static void replay_adapter(void) {
     static const char path[] = "tests/golden/lora/mixtral.gguf";
-    FILE *f = fopen(path, "rb");
-    uint8_t *p = (uint8_t *)test_file(path), *q;
     size_t n, i, k, n_good = 0;
-    CHECK(f && p && !fseek(f, 0, SEEK_END), "%s: cannot read", path);
-    if (!f || !p) return;
-    n = (size_t)ftell(f);
-    fclose(f);
+    uint8_t *p = read_whole(path, &n), *q;
+    if (!p) return;
     q = (uint8_t *)malloc(n);
     CHECK(as_adapter(p, n), "%s is refused", path);
     for (i = 0; i < 3000 && q; i++) {               /* of its head, where names and extents are, and of its numbers */
-        uint32_t seed = (uint32_t)i * 2654435761u;
         memcpy(q, p, n);
-        for (k = 0; k <= i % 3; k++) {
-            seed = seed * 1664525u + 1013904223u;
-            q[(seed >> 8) % (i % 4 ? 2600 : n)] ^= (uint8_t)(1u << (seed >> 29));
-        }
+        for (k = 0; k <= i % 3; k++) q[next() % (i % 4 ? 2600 : n)] ^= (uint8_t)(1u << next() % 8);
         n_good += (size_t)as_adapter(q, n);
     }
     CHECK(n_good > 100 && n_good < 2900, "%u of 3000 load", (unsigned)n_good);
@@ -195,7 +174,7 @@ int main(int argc, char **argv) {
     gb g;
     int i;
     replay_adapter();
-    for (i = 1; i < argc; i++) replay_file(argv[i]);
+    for (i = 1; i < argc; i++) replay(argv[i], 0);
     for (i = 0; i < N_BAD_GGUF; i++) {
         gb_init(&g, 3, i & 1);
         bad_ggufs[i].make(&g);

@@ -73,26 +73,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#include "fuzz_main.h"
+
 int main(int argc, char **argv) {
-    static uint8_t p[1 << 16];
-    int i, runs = 0;
-    for (i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        size_t n, k;
-        if (!f) { fprintf(stderr, "%s: cannot open\n", argv[i]); return 1; }
-        n = fread(p, 1, sizeof p, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(p, n);
-        for (k = 1; k < n && k < 1500; k++, runs += 2) {
-            const uint8_t was = p[k];
-            LLVMFuzzerTestOneInput(p, k);
-            p[k] = (uint8_t)(was ^ (1 + k % 127));
-            LLVMFuzzerTestOneInput(p, n);
-            p[k] = was;
-        }
-        runs++;
-    }
-    printf("fuzz_http: %d passed, 0 failed\n", runs);
-    return 0;
+    int i;
+    for (i = 1; i < argc; i++) replay(argv[i], 1500);
+    return test_report("fuzz_http");
 }
 #endif

@@ -163,23 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-#include "test.h"
-
-static uint8_t *read_whole(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    long size = f && !fseek(f, 0, SEEK_END) ? ftell(f) : -1;
-    uint8_t *p = size > 0 ? (uint8_t *)malloc((size_t)size) : NULL;
-    int whole = p && !fseek(f, 0, SEEK_SET) && fread(p, 1, (size_t)size, f) == (size_t)size;
-    *n = whole ? (size_t)size : 0;
-    CHECK(whole, "%s: cannot read", path);
-    if (f) fclose(f);
-    if (whole) return p;
-    free(p);
-    return NULL;
-}
-
-static uint32_t seed = 1;
-static uint32_t next(void) { return (seed = seed * 1664525u + 1013904223u) >> 8; }
+#include "fuzz_main.h"
 
 /* Bytes of the header, where the meaning is, and of the data in turn; some of them to edge values. */
 static void replay_changed(const uint8_t *file, size_t n, int n_change) {
@@ -206,11 +190,7 @@ int main(int argc, char **argv) {
     char path[256];
     uint8_t *p;
     size_t i, n;
-    for (i = 1; i < (size_t)argc; i++) {
-        p = read_whole(argv[i], &n);
-        if (p) LLVMFuzzerTestOneInput(p, n);
-        free(p);
-    }
+    for (i = 1; i < (size_t)argc; i++) replay(argv[i], 0);
     for (i = 0; i < sizeof toys / sizeof toys[0]; i++) {
         snprintf(path, sizeof path, "tests/golden/model/%s.gguf", toys[i]);
         p = read_whole(path, &n);

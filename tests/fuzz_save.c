@@ -218,25 +218,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-#include "test.h"
-
-static uint32_t seed = 1;
-static uint32_t next(void) { return (seed = seed * 1664525u + 1013904223u) >> 8; }
-
-static void replay(const char *path) {
-    static uint8_t file[ROOM];
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(file, 1, sizeof file, f) : 0;
-    CHECK(f && n, "%s: cannot read", path);
-    if (f) fclose(f);
-    LLVMFuzzerTestOneInput(file, n);
-}
+#include "fuzz_main.h"
 
 int main(int argc, char **argv) {
     gpt_model_info info;
     size_t toy, i, n;
     int kv, kind;
-    for (kv = 1; kv < argc; kv++) replay(argv[kv]);
+    for (kv = 1; kv < argc; kv++) replay(argv[kv], 0);
     for (toy = 0; toy < N_TOY; toy++) for (kv = 0; kv < N_KV; kv++) {
         target *t = target_of(toy, kv), *other = target_of((toy + 1) % N_TOY, kv), *as = target_of(toy, (kv + 1) % N_KV);
         gpt_model_info_get(models[toy], &info);

@@ -114,10 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-#include "test.h"
-
-static uint32_t seed = 1;
-static uint32_t next(void) { return (seed = seed * 1664525u + 1013904223u) >> 8; }
+#include "fuzz_main.h"
 
 static const char *const seeds[] = {
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m.content|default('', true)|trim + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
@@ -127,15 +124,6 @@ static const char *const seeds[] = {
     "{% set c %}a{{ strftime_now('%d %b %Y') }}{% endset %}{{ c[1:-1] ~ '{}'.format(1) }}{{ 'a</think>b'.split('</think>')[-1].lstrip('\\n') }}{{ [1, 'a', none, {'k': (1, 2)}] }}{{ messages|tojson }}{% generation %}g{% endgeneration %}"
 };
 
-static void replay(const char *path) {
-    static uint8_t file[ROOM];
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(file, 1, sizeof file, f) : 0;
-    CHECK(f && n, "%s: cannot read", path);
-    if (f) fclose(f);
-    LLVMFuzzerTestOneInput(file, n);
-}
-
 int main(int argc, char **argv) {
     static const char bits[] = "{}%#-+()[]'\"|.,:=<>~*/ \nabfinorstx0129\\";
     static const char *const words[] = { "{% if ", "{% endif %}", "{% for ", "{% endfor %}", "{{ ", " }}", "{% set ", "{%- ", " -%}", "{# ", " #}", "|tojson", "|trim", "loop.", "messages", "namespace(", "{% macro m() %}",
@@ -143,7 +131,7 @@ int main(int argc, char **argv) {
     uint8_t in[2048];
     size_t i, k, n, place;
     int a;
-    for (a = 1; a < argc; a++) replay(argv[a]);
+    for (a = 1; a < argc; a++) replay(argv[a], 0);
     for (i = 0; i < sizeof seeds / sizeof *seeds; i++) {
         const size_t size = strlen(seeds[i]);
         const unsigned before = rendered;

@@ -145,62 +145,44 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-static uint32_t rng = 1;
-
-static uint32_t next(uint32_t n) {                               /* xorshift32 */
-    rng ^= rng << 13;
-    rng ^= rng >> 17;
-    rng ^= rng << 5;
-    return rng % n;
-}
+#include "fuzz_main.h"
 
 static size_t make_up(uint8_t *out) {                            /* few letters, long runs, some of everything else */
     static const char *const parts[] = { "a", "b", "ab", " ", "\xE2\x96\x81", "1", "\n", "'s", "\xC4\xA0",
                                          "\xE6\x97\xA5", "\xCC\x81", "A",
                                          "<s>", "<|im_end|>", "\xFF", "\t", ".", "\xC3\x89", "\xEA\xB0\x81", "##" };
     size_t n = 0, k, len;
-    uint32_t count = next(60), i, j;
-    for (i = 0; i < 3; i++) out[n++] = (uint8_t)next(256);
+    uint32_t count = next() % 60, i, j;
+    for (i = 0; i < 3; i++) out[n++] = (uint8_t)next();
     for (i = 0; i < count * 2; i++) {
         size_t at = n;
-        if (i < count) out[n++] = (uint8_t)(1 + next(7));
+        if (i < count) out[n++] = (uint8_t)(1 + next() % 7);
         n++;
-        for (j = 1 + next(3); j > 0; j--) {
-            const char *s = parts[next(20)];
+        for (j = 1 + next() % 3; j > 0; j--) {
+            const char *s = parts[next() % 20];
             len = strlen(s);
             memcpy(out + n, s, len);
             n += len;
             if (i >= count && j == 2) out[n++] = ' ';
         }
         len = n - at - (i < count ? 2 : 1);
-        out[n - len - 1] = (uint8_t)(len | next(8) << 5);
+        out[n - len - 1] = (uint8_t)(len | (next() % 8) << 5);
         if (i + 1 == count) out[n++] = 0;
     }
     out[n++] = 0;
-    for (i = next(30); i > 0; i--) {
-        const char *s = parts[next(20)];
+    for (i = next() % 30; i > 0; i--) {
+        const char *s = parts[next() % 20];
         len = strlen(s);
-        for (k = next(4) ? 1 : 1 + next(40); k > 0; k--, n += len) memcpy(out + n, s, len);
+        for (k = next() % 4 ? 1 : 1 + next() % 40; k > 0; k--, n += len) memcpy(out + n, s, len);
     }
     return n;
 }
 
 int main(int argc, char **argv) {
-    static uint8_t data[1 << 20];
-    size_t n;
+    static uint8_t data[1 << 16];
     int i;
-    for (i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) { printf("fuzz_tokenizer: no %s\n", argv[i]); return 1; }
-        n = fread(data, 1, sizeof data, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(data, n);
-    }
-    for (i = 0; i < 3000; i++) {
-        n = make_up(data);
-        LLVMFuzzerTestOneInput(data, n);
-    }
-    printf("fuzz_tokenizer: %d passed, 0 failed\n", argc - 1 + i);
-    return 0;
+    for (i = 1; i < argc; i++) replay(argv[i], 0);
+    for (i = 0; i < 3000; i++, test_passed++) LLVMFuzzerTestOneInput(data, make_up(data));
+    return test_report("fuzz_tokenizer");
 }
 #endif
