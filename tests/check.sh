@@ -18,6 +18,13 @@ like() {
     if printf '%s\n' "$3" | grep -Eq -- "$2"; then pass
     else fail "$1"; printf '  expected: /%s/\n  found:    %s\n' "$2" "$3" | head -n 12 | cut -c1-300; fi
 }
+# run PROGRAM ARGUMENTS...: one of the examples in $bin; leaves $out, $err, $status
+run() {
+    prog=$1; shift
+    "$bin/$prog" "$@" >"$tmp/out" 2>"$tmp/err"
+    status=$?
+    out=$(cat "$tmp/out") err=$(cat "$tmp/err")
+}
 report() { echo "$1: $passed passed, $failed failed"; [ "$failed" -eq 0 ]; }
 
 # The bundled model, or the one that GPT_TEST_MODEL names.

@@ -5,13 +5,6 @@ bin=$1
 model=$(find_model)
 programs="generate tokenize perplexity bench chat naive npc json tools beam classify evaluate embed ask server"
 
-# run PROGRAM ARGUMENTS...: leaves $out, $err, $status
-run() {
-    prog=$1; shift
-    "$bin/$prog" "$@" >"$tmp/out" 2>"$tmp/err"
-    status=$?
-    out=$(cat "$tmp/out") err=$(cat "$tmp/err")
-}
 # fails WHAT REGEX PROGRAM ARGUMENTS...: exit status 1, nothing on stdout, one line on stderr that matches
 fails() {
     what=$1 regex=$2; shift 2

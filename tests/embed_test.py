@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 
+from check import check, report
+
 TEXTS = """A man is eating food.|A man is eating a piece of bread.|The girl is carrying a baby.|A man is riding a horse.|
 A woman is playing violin.|Two men pushed carts through the woods.|A cheetah is running behind its prey.|
 Tōkyō, Übung; naïve - đ é e\u0301 ok|日本語のテキスト and 한국어|The quick brown fox jumps over the lazy dog, doesn't it?|x|?!|
@@ -33,14 +35,6 @@ def main():
     oracle = SentenceTransformer(folder, device="cpu")
     plain = [t.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r") for t in TEXTS]
     want = oracle.encode(plain, normalize_embeddings=True)
-    passed = failed = 0
-
-    def check(ok, what):
-        nonlocal passed, failed
-        passed, failed = passed + bool(ok), failed + (not ok)
-        if not ok:
-            print(what)
-
     with tempfile.TemporaryDirectory() as tmp:
         for kind, least in LEAST.items():
             path = os.path.join(tmp, kind + ".gguf")
@@ -66,8 +60,7 @@ def main():
                 pairs = [(i, j) for i in range(len(TEXTS)) for j in range(i)]
                 order = [sorted(pairs, key=lambda p: -float(v[p[0]] @ v[p[1]]))[:10] for v in (got, want)]
                 check(order[0] == order[1], f"{kind}: the most similar pairs are {order[0]}, expected {order[1]}")
-    print(f"embed_py: {passed} passed, {failed} failed")
-    return failed != 0
+    return report("embed_py")
 
 
 if __name__ == "__main__":

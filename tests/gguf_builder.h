@@ -168,6 +168,30 @@ static inline void gb_tensor_f32(gb *g, const char *name, uint32_t n_dim, uint64
     for (i = 0; i < n; i++) gb_float(g, &g->data, v[i]);
 }
 
+/* Numbers below `scale` in size, the same ones in every run; scale 0: ones. */
+static inline void gb_tensor_random(gb *g, const char *name, uint64_t d0, uint64_t d1, float scale) {
+    static uint64_t state = 1;
+    const size_t n = (size_t)(d0 * d1);
+    size_t i;
+    gb_tensor(g, name, GB_F32, d1 > 1 ? 2 : 1, d0, d1, 1, 1, NULL, 0);
+    for (i = 0; i < n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        gb_float(g, &g->data, scale == 0 ? 1.0f : ((float)(uint32_t)(state >> 40) / 8388608.0f - 1.0f) * scale);
+    }
+}
+
+/* GPT-2's alphabet: a byte as the character that stands for it, in UTF-8. */
+static inline void gb_byte_token(int b, char out[4]) {
+    int cp = b, i, n = 0;
+    if (b < 33 || (b > 126 && b < 161) || b == 173) {
+        for (i = 0; i < b; i++) n += i < 33 || (i > 126 && i < 161) || i == 173;
+        cp = 256 + n;
+    }
+    out[0] = (char)(cp < 128 ? cp : 0xC0 | cp >> 6);
+    out[1] = (char)(cp < 128 ? 0 : 0x80 | (cp & 63));
+    out[2] = 0;
+}
+
 /* -- the file -- */
 
 static inline const unsigned char *gb_finish(gb *g, size_t *size) {

@@ -16,21 +16,11 @@ import uuid
 
 import jsonschema
 
-PASSED = FAILED = 0
+from check import check, report
+
 GRAMMARS = "../shared/data/grammars"
 MODEL = "examples/models/stories.gguf"
 MAX_TOKENS = 256
-
-
-def check(ok, what, *shown):
-    global PASSED, FAILED
-    if ok:
-        PASSED += 1
-        return
-    FAILED += 1
-    if FAILED <= 40:
-        print("FAIL: " + what, *(repr(x)[:300] for x in shown))
-
 
 # ---- 50 schemas ------------------------------------------------------------------------------------------------------
 
@@ -522,8 +512,7 @@ def main():
         templates(build, folder)
         generations(build, folder, SCHEMAS, n)
         random_schemas(build, folder, n)
-    print("json_py: %d passed, %d failed" % (PASSED, FAILED))
-    return FAILED != 0
+    return report("json_py")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,6 @@
 bin=$1
 model=$(find_model)
 
-# run PROGRAM ARGUMENTS...: leaves $out, $err, $status
-run() {
-    prog=$1; shift
-    "$bin/$prog" "$@" >"$tmp/out" 2>"$tmp/err"
-    status=$?
-    out=$(cat "$tmp/out") err=$(cat "$tmp/err")
-}
 # checked STATUS BYTE TEXT ARGUMENTS...: json --check of a text
 checked() {
     expected=$1 byte=$2 shown=$3; shift 3

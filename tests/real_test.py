@@ -16,20 +16,11 @@ except ImportError as e:
     print(f"skipped: the comparison with llama.cpp: {e}")
     print("real_test: 0 passed, 0 failed")
     sys.exit(0)
+from check import check, report
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BOS, SPECIAL = 1, 2             # GPT_TOKENIZE_*
 N_GREEDY = 96                   # tokens to write after each prompt
-passed = failed = 0
-
-
-def check(ok, what):
-    global passed, failed
-    if ok:
-        passed += 1
-        return
-    failed += 1
-    print(f"FAIL: {what}")
 
 
 def read(*path):
@@ -281,8 +272,7 @@ def main():
             check(False, f"{path}: {e}")
         ours.free()
         peer.free()
-    print(f"real_test: {passed} passed, {failed} failed")
-    return failed != 0
+    return report("real_test")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,7 @@ import threading
 
 import openai
 
-PASSED = FAILED = 0
-
-
-def check(ok, what, *shown):
-    global PASSED, FAILED
-    if ok:
-        PASSED += 1
-        return
-    FAILED += 1
-    if FAILED <= 40:
-        print("FAIL: " + what, *(repr(x)[:400] for x in shown))
-
+from check import check, report
 
 port, key = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "none"
 client = openai.OpenAI(base_url="http://127.0.0.1:%s/v1" % port, api_key=key, max_retries=0, timeout=60)
@@ -264,5 +253,4 @@ for name, test in list(globals().items()):
             test()
         except Exception as e:
             check(False, name, type(e).__name__, e)
-print("server_test.py: %d passed, %d failed" % (PASSED, FAILED))
-sys.exit(FAILED > 0)
+sys.exit(report("server_test.py"))

@@ -25,42 +25,19 @@ enum { N_SPECIAL = sizeof specials / sizeof *specials, N_VOCAB = 256 + N_SPECIAL
 static const char chatml[] = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
                              "'\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/* GPT-2's alphabet: a byte as the character that stands for it, in UTF-8. */
-static void byte_token(int b, char out[4]) {
-    int cp = b, i, n = 0;
-    if (b < 33 || (b > 126 && b < 161) || b == 173) {
-        for (i = 0; i < b; i++) n += i < 33 || (i > 126 && i < 161) || i == 173;
-        cp = 256 + n;
-    }
-    out[0] = (char)(cp < 128 ? cp : 0xC0 | cp >> 6);
-    out[1] = (char)(cp < 128 ? 0 : 0x80 | (cp & 63));
-    out[2] = 0;
-}
-
 static void vocabulary(gb *g) {
     int i;
     char t[4];
     gb_kv_str(g, "tokenizer.ggml.model", "gpt2");
     gb_kv_str(g, "tokenizer.ggml.pre", "gpt-2");
     gb_kv_array(g, "tokenizer.ggml.tokens", GB_STR, N_VOCAB);
-    for (i = 0; i < 256; i++) { byte_token(i, t); gb_text(g, &g->kv, t, strlen(t)); }
+    for (i = 0; i < 256; i++) { gb_byte_token(i, t); gb_text(g, &g->kv, t, strlen(t)); }
     for (i = 0; i < N_SPECIAL; i++) gb_text(g, &g->kv, specials[i].text, strlen(specials[i].text));
     gb_kv_array(g, "tokenizer.ggml.token_type", GB_I32, N_VOCAB);
     for (i = 0; i < N_VOCAB; i++) gb_uint(g, &g->kv, i < 256 ? 1 : (uint64_t)specials[i - 256].type, 4);
     gb_kv_array(g, "tokenizer.ggml.merges", GB_STR, 0);
     gb_kv_u32(g, "tokenizer.ggml.bos_token_id", BOS);
     gb_kv_u32(g, "tokenizer.ggml.eos_token_id", END);
-}
-
-static void tensor(gb *g, const char *name, uint64_t d0, uint64_t d1, float scale) {
-    static uint64_t state = 1;
-    static float v[N_VOCAB * D];
-    size_t i;
-    for (i = 0; i < (size_t)(d0 * d1); i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        v[i] = scale == 0 ? 1.0f : ((float)(uint32_t)(state >> 40) / 8388608.0f - 1.0f) * scale;
-    }
-    gb_tensor_f32(g, name, d1 > 1 ? 2 : 1, d0, d1, v);
 }
 
 /* Two layers of a Llama with random weights; window 0 = none. */
@@ -83,15 +60,15 @@ static gpt_model *toy(gb *g, const char *chat_template, uint32_t window) {
     if (window) gb_kv_u32(g, "llama.attention.sliding_window", window);
     if (chat_template) gb_kv_str(g, "tokenizer.chat_template", chat_template);
     vocabulary(g);
-    tensor(g, "token_embd.weight", D, N_VOCAB, 1.0f);
-    tensor(g, "output_norm.weight", D, 1, 0);
-    tensor(g, "output.weight", D, N_VOCAB, 0.5f);
+    gb_tensor_random(g, "token_embd.weight", D, N_VOCAB, 1.0f);
+    gb_tensor_random(g, "output_norm.weight", D, 1, 0);
+    gb_tensor_random(g, "output.weight", D, N_VOCAB, 0.5f);
     for (i = 0; i < 2; i++) {
-        for (k = 0; k < 7; k++) { sprintf(name, "blk.%d.%s.weight", (int)i, square[k]); tensor(g, name, D, D, 0.3f); }
+        for (k = 0; k < 7; k++) { sprintf(name, "blk.%d.%s.weight", (int)i, square[k]); gb_tensor_random(g, name, D, D, 0.3f); }
         sprintf(name, "blk.%d.attn_norm.weight", (int)i);
-        tensor(g, name, D, 1, 0);
+        gb_tensor_random(g, name, D, 1, 0);
         sprintf(name, "blk.%d.ffn_norm.weight", (int)i);
-        tensor(g, name, D, 1, 0);
+        gb_tensor_random(g, name, D, 1, 0);
     }
     p = gb_finish(g, &n);
     gpt_model_load_memory(&m, p, n, NULL, &err);
