@@ -5439,7 +5439,7 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
 
 enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };    /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019) */
 enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope on pairs (2i, 2i+1) or (i, i + d/2) */
-enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_SWIGLU_CLAMP };
+enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_RELU_2, GPTI_SWIGLU_CLAMP };
 enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
 /* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what
@@ -5449,10 +5449,13 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   plain_norm   norms without weights                       ffn_bias   the feed-forward has one
  *   norm_bias    norms have a bias                           own_head   output.weight is there
  *   qk_norm      norms on q and k before rope                head_bias  so is output.bias
- *   embd_norm    a norm right after the embedding            experts    layers of kind GPTI_MOE
- *   embd_sqrt    embeddings times sqrt(d_model)              shared     an expert that all tokens use
+ *   late_norm    these come after rope                       experts    layers of kind GPTI_MOE
+ *   embd_norm    a norm right after the embedding            shared     an expert that all tokens use
+ *   embd_sqrt    embeddings times sqrt(d_model)              shared_gate  which has a gate
  *   positions    learned position embeddings                 sum_to_1   the experts' weights do
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
+ *   near_rope    where layers have windows, the others have no rope
+ *   whole_ff     feed_forward_length is an expert's, not that of all that are used
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   conv         layers without kv heads are of kind GPTI_CONV
@@ -5463,7 +5466,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
- * k_query k_clamp k_oss k_router.
+ * k_query k_clamp k_oss k_router k_grow.
  *
  * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
  * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
@@ -5473,7 +5476,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows without pointers are truly constant */
     char    name[16];
     uint8_t norm, pos, act;
-    char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see below */
+    char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
     char    has[104];
@@ -5496,21 +5499,41 @@ static const gpti_arch gpti_archs[] = {
     { "falcon",     GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_ERF,  "w", 0, 0,
         "pre_norm norm_bias parallel full_rope" },
     { "starcoder2", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0, GPTI_GPT2_LIKE },
+    { "nemotron",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_RELU_2,    "w", 0, 0, "pre_norm norm_bias" },
+    { "jais2",      GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_RELU_2,    "w", 0, 0, GPTI_GPT2_LIKE },
     { "stablelm",   GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         "pre_norm norm_bias gated parallel? qk_norm? own_head" },
     { "phi2",       GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_GPT2_LIKE "parallel own_head head_bias" },
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
     { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "experts? sum_to_1 full_rope" },
+        GPTI_LLAMA_LIKE "experts? whole_ff sum_to_1 full_rope" },
+    { "mistral3",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "k_grow" },
+    { "arcee",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_RELU_2,    "w", 0, 0, "pre_norm" },
+    { "ernie4_5",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
+    { "glm4",       GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "post_norm" },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias" },
+    { "qwen2vl",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias" },
+    { "seed_oss",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias post_is_ffn" },
     { "qwen2moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias experts? shared own_head" },
+        GPTI_LLAMA_LIKE "qkv_bias experts? shared shared_gate own_head" },
     { "qwen3",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm" },
+    { "qwen3vl",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
+        GPTI_LLAMA_LIKE "qk_norm" },
+    { "hunyuan-dense", GPTI_NORM_RMS, GPTI_POS_HALF, GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm late_norm" },
     { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
+    { "qwen3vlmoe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
+        GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
+    { "olmoe",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm experts? whole_ff own_head" },
     { "gemma",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "w", 0, 0,
         GPTI_LLAMA_LIKE "embd_sqrt" },
     { "gemma2",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wg", 46, 0,
@@ -5521,11 +5544,17 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "plain_norm k_clamp" },
     { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
         "post_norm gated qk_norm own_head" },
+    { "exaone4",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
+        "post_norm gated qk_norm near_rope" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
+    { "granitemoe", GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
+    { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
+        GPTI_LLAMA_LIKE "parallel k_logit near_rope" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -5598,6 +5627,7 @@ typedef struct gpti_hparams {
     uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
+    float    q_growth, yarn_log;        /* q *= 1 + q_growth log(1 + floor(position / n_ctx_orig)) */
     uint32_t window, n_ctx_orig;
     int      causal, with_rope, parallel, yarn_truncate;
     float    rope_base, local_base, rope_scale, rope_attn, yarn_fast, yarn_slow, yarn_attn;
@@ -5607,7 +5637,7 @@ typedef struct gpti_hparams {
 struct gpt_model {
     gpti_mem         mem;
     gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
-    int              pre_norm, plain_norm, sum_norm, gated, parallel, sum_to_1;     /* words that a pass asks for */
+    int              pre_norm, late_norm, plain_norm, sum_norm, gated, parallel, sum_to_1;      /* words for a pass */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
@@ -5674,7 +5704,7 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
-    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared",      "none" },
+    { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared_gate", "none" },
     { "ffn_gate_shexp",      GPTI_L(gate_shexp),    'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
     { "ffn_up_shexp",        GPTI_L(up_shexp),      'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
     { "ffn_down_shexp",      GPTI_L(down_shexp),    'M', "ZD",  GPTI_MOE,   "!shared",      "none" }
@@ -5856,6 +5886,8 @@ static const gpti_key_row gpti_keys[] = {
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
     { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
     { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
+    { ".attention.temperature_scale", 'f', "k_grow",  GPTI_H(q_growth),       0,      0,    1e3 },
+    { ".rope.scaling.yarn_log_multiplier", 'f', "k_grow", GPTI_H(yarn_log), 0,      0,    1e3 },
     { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
     { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
     { ".rope.scaling.yarn_beta_fast", 'f', "", GPTI_H(yarn_fast),      32,     1e-3, 1e6 },
@@ -5924,6 +5956,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
         if (!rope || letters[i % n_letter] == 'n' || l->kind & GPTI_CONV) l->rope = -1;
+        if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
@@ -5985,13 +6018,13 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     if (!hp->n_expert) return GPT_OK;
     GPTI_TRY(gpti_hp_u32(ld, ".expert_used_count", &hp->n_expert_used, 0, 1, hp->n_expert));
     GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &d_ff, 0, 0, GPTI_MAX_WIDTH));
-    if (!gpti_has(a, "full_rope")) d_ff /= hp->n_expert_used;       /* not llama's */
+    if (!gpti_has(a, "whole_ff")) d_ff /= hp->n_expert_used;
     if (gpti_has(a, "k_oss")) d_ff = 0;
     GPTI_TRY(gpti_hp_u32(ld, ".expert_feed_forward_length", &hp->d_ff_exp, d_ff, 0, GPTI_MAX_WIDTH));
     if (!hp->d_ff_exp) hp->d_ff_exp = d_ff;
     if (!hp->d_ff_exp) return gpti_key_missing(ld, gpti_key(ld, ".expert_feed_forward_length", key));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-    if (!hp->d_ff_shexp && gpti_has(a, "shared"))
+    if (!hp->d_ff_shexp && gpti_has(a, "shared") == GPTI_YES)
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
     if (gpti_has(a, "k_router"))
         GPTI_TRY(gpti_hp_bool(ld, ".expert_weights_norm", &ld->m->sum_to_1, ld->m->sum_to_1));
@@ -6049,6 +6082,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
+    m->late_norm = gpti_has(a, "late_norm");
     m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
     hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
     return GPT_OK;
@@ -6125,7 +6159,11 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     if (!hp->n_rope) return GPT_OK;
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, hp->rope_scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
-    stretch = (float)(1.0 + (yarn && hp->rope_scale > 1.0f ? 0.1 * gpti_log_d(hp->rope_scale) : 0.0));
+    stretch = 1.0f;
+    if (yarn && hp->rope_scale > 1.0f) {
+        const double wave = 0.1 * gpti_log_d(hp->rope_scale);
+        stretch = (float)((1.0 + wave) / (1.0 + hp->yarn_log * wave));
+    }
     if (hp->yarn_attn != 1.0f && !(gpti_abs(hp->yarn_attn - stretch) < 1e-4f))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g",
                          m->arch.name, (double)stretch, (double)hp->yarn_attn);
@@ -7074,13 +7112,15 @@ static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, 
 
 /* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x
  * sigmoid(2u), with which GPT-2 was trained; the erf form differs by up to 4.8e-4. SiLU = x
- * sigmoid(x). gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate). */
+ * sigmoid(x). ReLU squared (So 2021, arXiv:2109.08668). gpt-oss: gate at most 7, up within 7,
+ * (up + 1) gate sigmoid(1.702 gate). */
 GPTI_INLINE float gpti_act(float x, float up, const int kind) {
     const float u2 = 1.5957691216f * (x + 0.044715f * (x * x * x));     /* 2u */
     switch (kind) {
         case GPTI_GELU_TANH: return x * gpti_sigmoid(u2) * up;
         case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
         case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
+        case GPTI_RELU_2:    return gpti_select(x > 0.0f, x * x, 0.0f) * up;
         default:
             x = gpti_select(x > 7.0f, 7.0f, x);
             up = gpti_select(up > 7.0f, 7.0f, gpti_select(up < -7.0f, -7.0f, up));
@@ -7103,6 +7143,7 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
         case GPTI_GELU_TANH: gpti_activate_kind(h, up, n, GPTI_GELU_TANH); break;
         case GPTI_GELU_ERF:  gpti_activate_kind(h, up, n, GPTI_GELU_ERF); break;
         case GPTI_SILU:      gpti_activate_kind(h, up, n, GPTI_SILU); break;
+        case GPTI_RELU_2:    gpti_activate_kind(h, up, n, GPTI_RELU_2); break;
         default:             gpti_activate_kind(h, up, n, GPTI_SWIGLU_CLAMP); break;
     }
 }
@@ -7827,6 +7868,11 @@ static void gpti_norm_heads(const gpt_work *w, float *x, size_t n_head, size_t d
     }
 }
 
+static void gpti_norm_qk(gpt_work *w, const gpti_layer *l, float *q, float *k) {
+    if (l->q_norm.w) gpti_norm_heads(w, q, l->n_head, w->m->hp.d_k, l->q_norm, l->qk_norm);
+    if (l->k_norm.w) gpti_norm_heads(w, k, l->n_kv, w->m->hp.d_k, l->k_norm, l->qk_norm);
+}
+
 /* Clamp q, k and v; norm and rope of q and k; k and v into the cache. (GPT-2 has the last
  * alone.) */
 static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
@@ -7847,12 +7893,17 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
             if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
             if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
         }
-        if (l->q_norm.w) gpti_norm_heads(w, q, l->n_head, d_k, l->q_norm, l->qk_norm);
-        if (l->k_norm.w) gpti_norm_heads(w, k, l->n_kv, d_k, l->k_norm, l->qk_norm);
+        if (!w->m->late_norm) gpti_norm_qk(w, l, q, k);
         if (l->rope >= 0) {
             const float *cs = w->rope[l->rope] + t * hp->n_rope;
             kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
             kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+        }
+        if (w->m->late_norm) gpti_norm_qk(w, l, q, k);
+        if (hp->q_growth > 0.0f) {          /* (Llama 4) of use beyond the context that was trained first */
+            const size_t times = w->row[t].position / hp->n_ctx_orig;
+            const float grown = (float)(1.0 + hp->q_growth * gpti_log_d(1.0 + (double)times));
+            for (i = 0; times && i < n_q; i++) q[i] *= grown;
         }
         for (h = 0; h < l->n_kv; h++) {     /* keys: place row & 15 of 16 that are interleaved; values plainly */
             const int kv = (int)s->params.kv;

@@ -32,6 +32,7 @@ import gguf
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "golden", "model")
@@ -77,6 +78,28 @@ LFM2 = dict(hidden_size=18, num_attention_heads=3, num_key_value_heads=1, head_d
             num_hidden_layers=3, vocab_size=67, rms_norm_eps=None, norm_eps=1e-5, conv_bias=False, conv_L_cache=3,
             hidden_act=None, tie_word_embeddings=True, _llama_cpp=True)
 MOE = dict(num_experts=5, moe_intermediate_size=18, decoder_sparse_step=1, output_router_logits=False)
+
+
+SMALL = dict(hidden_size=24, num_attention_heads=3, num_key_value_heads=1, head_dim=8, intermediate_size=20,
+             vocab_size=67)
+VISION = dict(depth=1, embed_dim=16, hidden_size=24, num_heads=2, in_channels=3, patch_size=4, mlp_ratio=1)
+GRANITE = dict(embedding_multiplier=3.0, logits_scaling=0.3, _embed=0.3, residual_multiplier=0.7,
+               attention_multiplier=0.3, tie_word_embeddings=True)
+GROWN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 16, "mscale": 1.0,
+         "beta_fast": 8.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3}
+
+
+def small(model_type, arch, **over):
+    """A toy as published files have it: by llama.cpp's converter."""
+    return toy(model_type, arch, **dict(SMALL, _llama_cpp=True, **over))
+
+
+def qwen3_vl(model_type, arch, **over):
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    vision = dict(depth=1, hidden_size=16, num_heads=2, out_hidden_size=24, intermediate_size=16, in_channels=3, patch_size=4,
+                  deepstack_visual_indexes=[0])
+    text = dict(dict(BASE, **SMALL), model_type=model_type + "_text", rope_scaling=rope, **over)
+    return dict(model_type=model_type, architectures=[arch], vocab_size=67, text_config=text, vision_config=vision, _llama_cpp=True)
 
 
 def longrope(original, n_dim):
@@ -213,6 +236,40 @@ TOYS = {
         LFM2, hidden_size=12, conv_L_cache=4, num_hidden_layers=4, num_dense_layers=1, num_experts=6,
         num_experts_per_tok=2, moe_intermediate_size=6, use_expert_bias=True, norm_topk_prob=True,
         layer_types=["conv", "conv", "full_attention", "conv"])),
+    # rows of the table that differ from others in a word or two
+    "arcee_cpp": small("arcee", "ArceeForCausalLM", hidden_act="relu2"),
+    "cohere2_cpp": small("cohere2", "Cohere2ForCausalLM", num_hidden_layers=5, rms_norm_eps=None, layer_norm_eps=1e-5,
+                         logit_scale=0.4, rotary_pct=1.0, sliding_window=8, sliding_window_pattern=4, tie_word_embeddings=True, layer_types=[
+                             "sliding_attention", "sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]),
+    "ernie4_5_cpp": small("ernie4_5", "Ernie4_5ForCausalLM", use_bias=False, tie_word_embeddings=True),
+    "exaone4_cpp": small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=5, sliding_window=8, sliding_window_pattern="LLLG",
+                         layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention",
+                                      "sliding_attention"]),
+    "exaone4_near_cpp": small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window=None,
+                              sliding_window_pattern=None, layer_types=["full_attention"] * 4, tie_word_embeddings=True),
+    "glm4_cpp": small("glm4", "Glm4ForCausalLM", attention_bias=True, partial_rotary_factor=0.5, pad_token_id=0),
+    "granitemoe_cpp": small("granitemoe", "GraniteMoeForCausalLM", head_dim=None, num_local_experts=4, num_experts_per_tok=2,
+                            intermediate_size=14, **GRANITE),
+    "granitemoe_shared_cpp": small("granitemoeshared", "GraniteMoeSharedForCausalLM", head_dim=None, num_local_experts=4,
+                                   num_experts_per_tok=2, intermediate_size=14, shared_intermediate_size=18, **GRANITE),
+    "hunyuan_dense_cpp": small("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", use_qk_norm=True, pad_token_id=0, eod_token_id=2,
+                               max_position_embeddings=32768, tie_word_embeddings=True, rope_scaling={"type": "dynamic", "alpha": 1000.0, "factor": 1.0,
+                                                                       "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
+                                                                       "mscale_all_dim": 1.0}),
+    "jais2_cpp": small("jais2", "Jais2ForCausalLM", num_key_value_heads=3, rms_norm_eps=None, layer_norm_eps=1e-5,
+                       attention_bias=True, mlp_bias=True, hidden_act="relu2"),
+    "mistral3_cpp": small("ministral3", "Ministral3ForCausalLM", rope_parameters=GROWN, rope_theta=None, sliding_window=None,
+                          _new_config=True),
+    "nemotron_cpp": small("nemotron", "NemotronForCausalLM", rms_norm_eps=None, norm_eps=1e-5, hidden_act="relu2",
+                          partial_rotary_factor=0.5, mlp_bias=False, attention_bias=False),
+    "olmoe_cpp": small("olmoe", "OlmoeForCausalLM", head_dim=None, num_experts=5, num_experts_per_tok=2, norm_topk_prob=False,
+                       intermediate_size=14, clip_qkv=None),
+    "qwen2vl_cpp": small("qwen2_vl", "Qwen2VLForConditionalGeneration", head_dim=None, vision_config=VISION, rope_scaling={
+        "type": "mrope", "mrope_section": [2, 1, 1]}),
+    "qwen3vl_cpp": qwen3_vl("qwen3_vl", "Qwen3VLForConditionalGeneration"),
+    "qwen3vlmoe_cpp": qwen3_vl("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", num_experts=5, num_experts_per_tok=2,
+                               moe_intermediate_size=14, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]),
+    "seed_oss_cpp": small("seed_oss", "SeedOssForCausalLM", attention_bias=True, attention_out_bias=False, mlp_bias=False),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
     "llama_q8_0": llama(_quant=dict(any="Q8_0"), **WIDE),
@@ -269,11 +326,17 @@ def build(conf, seed, folder):
     config = transformers.AutoConfig.from_pretrained(folder)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    arch = conf["architectures"][0]  # models that see too are no AutoModelForCausalLM
+    auto = transformers.AutoModelForCausalLM if arch.endswith("ForCausalLM") else transformers.AutoModelForImageTextToText
+    model = auto.from_config(config, dtype=torch.float32, attn_implementation="eager")
     model.eval()
     init_weights(model, conf, seed)
     table = quantise(model, conf, seed) if "_quant" in conf else None
     model.save_pretrained(folder)
+    if conf["model_type"] == "qwen3_vl_moe":  # published with experts the other way round than transformers 5 has them
+        path = os.path.join(folder, "model.safetensors")
+        weights = {k: v.transpose(-1, -2).contiguous() if "mlp.experts." in k else v for k, v in load_file(path).items()}
+        save_file(weights, path, metadata={"format": "pt"})
     if not conf.get("_new_config"):  # transformers 5 writes rope_parameters; published folders have the older keys
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(dict(public(conf), torch_dtype="float32"), f)
