@@ -2526,11 +2526,11 @@ static gpti_unpack_steps gpti_unpack_steps_ref(void) {
 enum { GPTI_STEP = sizeof(gpti_tile), GPTI_FSTEP = sizeof(gpti_tile) / 4 }; /* to the next */
 
 /* What nibbles stand for: ggml's non-linear values + 128; the doubled E2M1 values of OCP MX v1.0 + 12. */
-static const uint8_t *gpti_codes(const gpti_format *fmt) {
+static const uint8_t *gpti_codes(int kind) {
     static const uint8_t codes[2][16] = {
         { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 },
         { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 } };
-    return fmt->codes == GPTI_CODES_NONE ? NULL : codes[fmt->codes - 1];
+    return kind == GPTI_CODES_NONE ? NULL : codes[kind - 1];
 }
 
 /* Blocks of 32: d, perhaps m (added in the file, subtracted here), perhaps fifth bits, nibbles: low ones are columns
@@ -2545,7 +2545,7 @@ static void gpti_unpack_32(const gpti_unpack_steps *u, const uint8_t *p, size_t 
     if (fmt->has_min) u->f16(t->m[0], GPTI_FSTEP, p + 16 * 2, step, n);
     for (i = 0; fmt->has_min && i < n; i++) for (r = 0; r < 16; r++) t[i].m[0][r] = -t[i].m[0][r];
     if (fmt->fetch < GPTI_FETCH_TILE && u->skip == GPTI_SKIP_FETCHED) return;
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt), fmt->q_max == 31 ? &up : NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + at, step, n, 4, gpti_codes(fmt->codes), fmt->q_max == 31 ? &up : NULL);
 }
 
 static void gpti_unpack_q8_0(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t) {
@@ -2565,7 +2565,7 @@ static void gpti_unpack_mxfp4(const gpti_unpack_steps *u, const uint8_t *p, size
         for (r = 0; r < 16; r++) bits[r] = e[r] < 2 ? (e[r] + 1u) << 21 : (e[r] - 1u) << 23;
         memcpy(t[i].d[0], bits, sizeof bits);
     }
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, gpti_codes(fmt), NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16, 16 * 17, n, 4, gpti_codes(fmt->codes), NULL);
 }
 
 /* The others: one block of 256. d of both halves of all tiles = (c[16][16 rows] - bias) * d */
@@ -2652,7 +2652,146 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
         u->bits(s[i], h[2], 2 * i, 3, 4, 1);
         u->scales(t[i].d[0], 2 * GPTI_FSTEP, s[i], 16, 4, 32, d);
     }
-    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt), NULL);
+    u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt->codes), NULL);
+}
+
+/* ---- unpacking: formats of one to three bits, which few files have and few tensors of these. Row by
+ * row, in plain C: from a row's block b come q, zero added, and the scale of each tile, or half tile. ---- */
+
+static float gpti_row_f16(const uint8_t *b) { return gpti_f16_f32(gpti_load_u16(b)); }
+
+/* Q1_0: d, a bit for each of 128 columns, -d or d. Q2_0: d, two bits for each of 64: -d 0 d 2d. */
+static void gpti_row_q1_0(const uint8_t *b, uint8_t *q, float *d) {
+    int i;
+    for (i = 0; i < 128; i++) q[i] = (uint8_t)((b[2 + i / 8] >> i % 8 & 1) * 2);
+    for (i = 0; i < 4; i++) d[i] = gpti_row_f16(b);
+}
+static void gpti_row_q2_0(const uint8_t *b, uint8_t *q, float *d) {
+    int i;
+    for (i = 0; i < 64; i++) q[i] = b[2 + i / 4] >> i % 4 * 2 & 3;
+    d[0] = d[1] = gpti_row_f16(b);
+}
+
+/* -d 0 d, and d at the end. TQ2_0: two bits, of 32 columns in a byte's lowest, then in the next. TQ1_0:
+ * five digits of base 3 are a fraction of 256, first ones first: 32 bytes of 5, 16 of 5, 4 of 4. */
+static void gpti_row_tq2_0(const uint8_t *b, uint8_t *q, float *d) {
+    int i;
+    for (i = 0; i < 256; i++) q[i] = b[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+    for (i = 0; i < 8; i++) d[i] = gpti_row_f16(b + 64);
+}
+static void gpti_row_tq1_0(const uint8_t *b, uint8_t *q, float *d) {
+    static const uint8_t power[] = { 1, 3, 9, 27, 81 };
+    int i;
+    for (i = 0; i < 256; i++) {
+        const int at = i < 160 ? 0 : i < 240 ? 160 : 240, n = i < 160 ? 32 : i < 240 ? 16 : 4, k = i - at;
+        q[i] = (uint8_t)((b[at / 5 + k % n] * power[k / n] & 255) * 3 >> 8);
+    }
+    for (i = 0; i < 8; i++) d[i] = gpti_row_f16(b + 52);
+}
+
+/* NVFP4: scales of 16 columns, unsigned floats of 4 + 3 bits, 127 is 0; then as in MXFP4, whose codes are doubled. */
+static void gpti_row_nvfp4(const uint8_t *b, uint8_t *q, float *d) {
+    int i;
+    for (i = 0; i < 64; i++) q[i] = gpti_codes(GPTI_CODES_MX4)[b[4 + i / 16 * 8 + i % 8] >> i % 16 / 8 * 4 & 15];
+    for (i = 0; i < 4; i++) {
+        const int e = b[i] >> 3 & 15, m = b[i] & 7;
+        d[i] = e ? (float)(8 + m) * gpti_bits_f32((uint32_t)(e + 116) << 23) : (float)m / 1024.0f;
+        if (b[i] == 127) d[i] = 0.0f;
+    }
+}
+
+/* The points of a grid in 8 or 4 dimensions, whose numbers and signs a file has: facts of llama.cpp's files.
+ * A character, all but " ? and \, is four values out of three or two out of eight. */
+static const char gpti_grid_iq2_xxs[] =
+    "##%#'#)#+#-#/#5#7#;#=#@#B#H#N#R#T#Z#]#c#o#$$&$,$0$>$^$j$#%%%7%]%$&&&,&6&8&>&A&E&Q&[&^&d&p&#'%')'5'D'X'Z'e'*("
+    ",(>(^(p(#)')))/);)@)B)H)J)a)&*>*%+/+$,&,,,6,>,Q,^,d,h,#-)-5-H-P-Z-8.C.#/)/5/9/F/Z/20S0#111$2&2,2>2[2#3'3m3I4"
+    "#5%5+5B5R5Z5]5<6E6#7%7$8&8,8>8M8#9@9T9d:);5;g;B=$>&>,>2>6>8>>>E>M>Q>[>^>d>#@5@R@Z@_@$A,AEAMAWA#B)B5BZBkB.C8C"
+    "#D$E&E,E>ECE#FNFRF]FCGdG#H)H-H3H5HZHaH&IAIpIeJdKfK+L$MKM#N-N3NTN>O)P&Q,Q>QWQ#RLR2SQS#T'T,U.U^UAW#Z%Z+Z@Z]Z&["
+    "2[>[-]$^&^,^0^>^Q^#_D_g_*`>`Q`%a&b-c&d,d8d>dnd1eZeCf#g7gBgIh[j5k%mHm_m*n#o2pHs&t";
+static const char gpti_grid_iq3_xxs[] =
+    "##%#'#,#.#2#3#5#<#F#`#b#$$&$+$-$4$8$;$=$E$P$]$#%%%'%,%3%5%<%>%C%M%S%b%$&*&+&-&8&]&.'C'H'S'`'b'$(*(=(N(A)X)+*"
+    "/*1*G*U*$+&+++-+4+6+;+=+@+K+L+#,%,,,3,5,$-&-+---4-;-_-#.%.3.<.J.Z.$/(/L/3070J0^0(152D2#3%3,3.3335393<3F3$4&4"
+    "(4+4-444;4W4[4]4#5%5,5253555C5D5Q5$6+6/6]6a6A7O7&8:8E8a8$:&:1:I:$;+;-;4;6;L;Y;_;#<%<3<<<H<J<$=&=+=8=N=_=,>>>"
+    ";@K@_@#A)A5AQA/BBBWB>CTC'D2DADCDODSDaE3FCFDFTFZF*GIG'HMHXH8IGI]I(K+K-K;K-LEL]L#M)M9MQM/N=N_N%OOO+P6P:P_P%Q<Q"
+    "LR7SFS7THTJTXT4UUU2VXV;WBWHX(YNY>Z&[4[&](]*]+]=]N]9^D^-_I_N_#`0`>`T`4aEa#b%b7b;c";
+static const char gpti_grid_iq3_s[] =
+    "##$#%#(#*#+#,#-#/#1#3#4#8#>#D#F#I#K#M#O#T#V#^#a#d##$$$%$'$+$,$0$3$6$:$<$A$H$U$Y$_$#%$%(%*%+%.%1%4%8%;%@%F%I%"
+    "K%M%O%]%`%&&,&0&3&5&<&>&B&H&L&N&[&^&b&#'.'2'4'7'='D'G'M']'%('(3(5(9(>(E(I(K(Z(`()),).)<)N)^)#*%*'*3*5*9*>*L*"
+    "P*#+$+%+'+++,+.+0+2+3+5+<+@+B+P+R+U+_+#,$,&,),+,/,4,;,>,E,L,N,],c,#---0-2-3-7-=-D-G-Q-T-_-$.'.*.+...4.:.;.@."
+    "E.V.].&/(/-///</>/F/J/L/P/$0+0.040;0=0M03171:1H1J1$2&2+2-242A2E2V2]2#3$3&3(3*3+3-3/3134363:3;3=3E3G3I3L3N3[3"
+    "]3`3b3#4%4+4.4245484<4@4F4M4$5'5*54565;5C5E5O5S5^5a5#6%6(6,65676<6>6F6L6Z6$7*73767=7A7E7_7b7'8,858C8D8O8]8#9"
+    "%9*949Q9U9(:,:9:;:G:L:%;,;.;0;2;5;<;>;A;F;H;K;M;W;^;$<&<(</<4<6<D<T<_<c<#=-=3===@=L=$>+>/>4>6>:>;>E>G>K>Q>`>"
+    "&@,@1@5@<@N@T@X@$A+A-A8A=AHARA`A1BEB$C&C3C5CAC#D'D-D3D7D:D=DEDLD]D%E*E,E.E5E;EAEGEMEQE$F&F+F0F4F>FDFSFVF]F'G"
+    ",G.G3G5G<GAG#H%H7HCHDH^H(I*I4IVI.J@JTJ+K0K;KGKMK%L+L/L5LDLHLKLNLZLaL$M&M(M-M4M=M_M#N,N6N;NBNON%O*O+O:OHOMOYO"
+    "`O$P'P3P=PJP-Q9QMQOQFR%S'S5S,T.T0T<T>TTT#U3U:UXU-V@VFVQVVV]V#W/W4WDW8XGXVX#Y&Y@YTY(ZDZ,[.[#]']*]3]5]B]D]P]V]"
+    "%^,^7^G^I^$_'_+_1_4_;_M_%`=`A`O`$a(a.a3aLa5bFb%c<c#d";
+static int gpti_grid_digit(const char *point, int i, int n, int base) {
+    int c = (unsigned char)point[i / n];
+    c -= 35 + (c > 63) + (c > 92);
+    for (i %= n; i > 0; i--) c /= base;
+    return c % base;
+}
+
+/* Eight signs in seven bits: the last one makes their number even. */
+static uint32_t gpti_grid_signs(uint32_t seven) {
+    uint32_t odd = seven ^ seven >> 4;
+    odd ^= odd >> 2;
+    return seven | ((odd ^ odd >> 1) & 1) << 7;
+}
+
+/* 32 columns: IQ2_XXS four points, then four times seven bits of signs and a scale; IQ3_XXS has the eight points of all
+ * columns first. IQ3_S: points, their ninth bits, signs, scales. */
+static void gpti_row_iq2_xxs(const uint8_t *b, uint8_t *q, float *d) {
+    static const uint8_t value[] = { 8, 25, 43 };
+    int g, i;
+    for (g = 0; g < 8; g++) {
+        const uint32_t x = gpti_load_u32(b + 6 + 8 * g);
+        d[g] = gpti_row_f16(b) * (0.5f + (float)(x >> 28)) * 0.25f;
+        for (i = 0; i < 32; i++) {
+            const int v = value[gpti_grid_digit(gpti_grid_iq2_xxs + 2 * b[2 + 8 * g + i / 8], i % 8, 4, 3)];
+            q[32 * g + i] = (uint8_t)(gpti_grid_signs(x >> i / 8 * 7 & 127) >> i % 8 & 1 ? 128 - v : 128 + v);
+        }
+    }
+}
+static void gpti_row_iq3_xxs(const uint8_t *b, uint8_t *q, float *d) {
+    static const uint8_t value[] = { 4, 12, 20, 28, 36, 44, 52, 62 };
+    int g, i;
+    for (g = 0; g < 8; g++) {
+        const uint32_t x = gpti_load_u32(b + 66 + 4 * g);
+        d[g] = gpti_row_f16(b) * (0.5f + (float)(x >> 28)) * 0.5f;
+        for (i = 0; i < 32; i++) {
+            const int v = value[gpti_grid_digit(gpti_grid_iq3_xxs + 2 * b[2 + 8 * g + i / 4], i % 4, 2, 8)];
+            q[32 * g + i] = (uint8_t)(gpti_grid_signs(x >> i / 8 * 7 & 127) >> i % 8 & 1 ? 128 - v : 128 + v);
+        }
+    }
+}
+static void gpti_row_iq3_s(const uint8_t *b, uint8_t *q, float *d) {
+    int g, i;
+    for (g = 0; g < 8; g++) {
+        d[g] = gpti_row_f16(b) * (float)(1 + 2 * (b[106 + g / 2] >> g % 2 * 4 & 15));
+        for (i = 0; i < 32; i++) {
+            const int k = b[2 + 8 * g + i / 4] | (b[66 + g] >> i / 4 & 1) << 8;
+            const int v = 1 + 2 * gpti_grid_digit(gpti_grid_iq3_s + 2 * k, i % 4, 2, 8);
+            q[32 * g + i] = (uint8_t)(b[74 + 4 * g + i / 8] >> i % 8 & 1 ? 15 - v : 15 + v);
+        }
+    }
+}
+
+/* n blocks of 16 rows to tiles */
+static void gpti_unpack_rows(const uint8_t *p, size_t n, gpti_tile *t, const gpti_format *fmt,
+                             void (*row)(const uint8_t *b, uint8_t *q, float *d)) {
+    const size_t n_half = fmt->n_scale, n_tile = fmt->block_len / 32u;
+    const gpti_field *f;
+    uint8_t b[128], q[256];
+    float d[16];
+    size_t r, i;
+    for (; n > 0; n--, p += 16 * (size_t)fmt->block_bytes, t += n_tile) for (r = 0; r < 16; r++) {
+        for (f = fmt->field; f->unit != 0; f++) for (i = 0; i < f->bytes; i++)
+            b[f->offset + i] = p[16 * (f->offset + i / f->unit * f->unit) + r * f->unit + i % f->unit];
+        row(b, q, d);
+        for (i = 0; i < fmt->block_len; i++) t[i / 32].q[i % 32 / 4 * 64 + 4 * r + i % 4] = q[i];
+        for (i = 0; i < n_tile * n_half; i++) t[i / n_half].d[i % n_half][r] = d[i];
+    }
 }
 
 /* The unpackers, each with its call */
@@ -2661,7 +2800,13 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
     X(Q2_K, gpti_unpack_q2_k(u, p, t))      X(Q3_K, gpti_unpack_q3_k(u, p, t)) \
     X(Q4_K, gpti_unpack_q4_k(u, p, t))      X(Q5_K, gpti_unpack_q5_k(u, p, t)) \
     X(Q6_K, gpti_unpack_q6_k(u, p, t))      X(IQ4_XS, gpti_unpack_iq4_xs(u, p, t, fmt)) \
-    X(MXFP4, gpti_unpack_mxfp4(u, p, n, t, fmt))
+    X(MXFP4, gpti_unpack_mxfp4(u, p, n, t, fmt)) \
+    X(NVFP4, gpti_unpack_rows(p, n, t, fmt, gpti_row_nvfp4)) X(Q1_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_q1_0)) \
+    X(Q2_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_q2_0)) X(TQ1_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_tq1_0)) \
+    X(TQ2_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_tq2_0)) \
+    X(IQ2_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_xxs)) \
+    X(IQ3_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_xxs)) \
+    X(IQ3_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_s))
 #define GPTI_UNPACK_NAME(name, call) GPTI_UNPACK_##name,
 #define GPTI_UNPACK_CASE(name, call) case GPTI_UNPACK_##name: call; break;
 enum { GPTI_UNPACK_NONE, GPTI_UNPACKERS(GPTI_UNPACK_NAME) GPTI_N_UNPACK };
@@ -2680,14 +2825,14 @@ static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, 
 /* To add a number format:
  *   1. its row here. Fields as they lie in the block; unit: the bytes of a row that stay together in a
  *      panel, GPTI_FLIP makes signed bytes unsigned (zero is 128 then). fetch: TILE, TILE_Q8 where q_max
- *      is above 63, TILE_2 with two scales per 32 columns: right for every kernel set; quicker ways are
+ *      is above 63 (zero is 128 then), TILE_2 with two scales per 32 columns: right for every kernel set; quicker ways are
  *      in [SIMD]
- *   2. where no unpacker fits: a gpti_unpack_ function above, and its line in GPTI_UNPACKERS. Each tile of
- *      32 columns gets its scale, also where a block has more; all of q is written where fetch is a TILE.
- *      A new code book: gpti_codes
+ *   2. where no unpacker fits: a gpti_unpack_ function above, or a gpti_row_ one, simpler and slower, and
+ *      its line in GPTI_UNPACKERS. Each tile of 32 columns gets its scale, also where a block has more; all
+ *      of q is written where fetch is a TILE. A new code book: gpti_codes
  *   3. where python's gguf knows it, NAMES in tests/make_format_goldens.py; unit_kernels and unit_formats
  *      go over all rows
- * The last one, MXFP4, needed all three. */
+ * The last ones, from NVFP4 on, needed all three. */
 #define GPTI_BY(fetch, unpack, codes) GPTI_FETCH_##fetch, GPTI_UNPACK_##unpack, GPTI_CODES_##codes
 static const gpti_format gpti_formats[] = {
 /*    name     type  len bytes ns zero qmax min  fetch     unpack  codes  fields {offset, bytes, unit} */
@@ -2708,7 +2853,15 @@ static const gpti_format gpti_formats[] = {
     { "IQ4_NL", 20,  32,  18,  1, 128, 255, 0, GPTI_BY(TILE_Q8, 32, IQ4), { {0,2,2}, {2,16,4} } },
     { "IQ4_XS", 23, 256, 136,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ4_XS, IQ4),
                                                { {0,2,2}, {2,2,1|GPTI_NUMBER}, {4,4,1}, {8,128,4} } },
-    { "MXFP4",  39,  32,  17,  1,  12,  24, 0, GPTI_BY(TILE, MXFP4, MX4), { {0,1,1}, {1,16,4} } }
+    { "MXFP4",  39,  32,  17,  1,  12,  24, 0, GPTI_BY(TILE, MXFP4, MX4), { {0,1,1}, {1,16,4} } },
+    { "NVFP4",  40,  64,  36,  2,  12,  24, 0, GPTI_BY(TILE_2, NVFP4, MX4), { {0,36,1} } },
+    { "Q1_0",   41, 128,  18,  1,   1,   2, 0, GPTI_BY(TILE, Q1_0, NONE), { {0,2,2}, {2,16,1} } },
+    { "Q2_0",   42,  64,  18,  1,   1,   3, 0, GPTI_BY(TILE, Q2_0, NONE), { {0,2,2}, {2,16,1} } },
+    { "TQ1_0",  34, 256,  54,  1,   1,   2, 0, GPTI_BY(TILE, TQ1_0, NONE), { {0,52,1}, {52,2,2} } },
+    { "TQ2_0",  35, 256,  66,  1,   1,   3, 0, GPTI_BY(TILE, TQ2_0, NONE), { {0,64,1}, {64,2,2} } },
+    { "IQ2_XXS", 16, 256, 66,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ2_XXS, NONE), { {0,2,2}, {2,64,1} } },
+    { "IQ3_XXS", 18, 256, 98,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ3_XXS, NONE), { {0,2,2}, {2,96,1} } },
+    { "IQ3_S",  21, 256, 110,  1,  15,  30, 0, GPTI_BY(TILE, IQ3_S, NONE), { {0,2,2}, {2,108,1} } }
 };
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 

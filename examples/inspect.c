@@ -92,7 +92,8 @@ static double tensor_bytes(const gpt_tensor *t) {
     static const struct { const char *name; int len, bytes; } types[] = {
         { "F32", 1, 4 }, { "F16", 1, 2 }, { "BF16", 1, 2 }, { "Q8_0", 32, 34 }, { "Q4_0", 32, 18 }, { "Q4_1", 32, 20 }, { "Q5_0", 32, 22 }, { "Q5_1", 32, 24 },
         { "Q2_K", 256, 84 }, { "Q3_K", 256, 110 }, { "Q4_K", 256, 144 }, { "Q5_K", 256, 176 }, { "Q6_K", 256, 210 }, { "IQ4_NL", 32, 18 }, { "IQ4_XS", 256, 136 },
-        { "MXFP4", 32, 17 }
+        { "MXFP4", 32, 17 }, { "NVFP4", 64, 36 }, { "Q1_0", 128, 18 }, { "Q2_0", 64, 18 }, { "TQ1_0", 256, 54 }, { "TQ2_0", 256, 66 },
+        { "IQ2_XXS", 256, 66 }, { "IQ3_XXS", 256, 98 }, { "IQ3_S", 256, 110 }
     };
     size_t i;
     for (i = 0; i < sizeof types / sizeof *types; i++)

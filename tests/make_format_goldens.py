@@ -3,9 +3,13 @@
 
 Inputs are a function of the seed alone (unit_formats.c has the same generator), so the file holds only hashes: one
 FNV-1a over each block's dequantised floats (every NaN counted as 0x7fc00000), and over each encoded block.
-Run from anywhere: python3 tests/make_format_goldens.py    (needs numpy and gguf)
+Run from anywhere: python3 tests/make_format_goldens.py    (needs numpy and gguf; and for the formats that gguf has no code
+for a compiler and LLAMA_CPP, a folder with llama.cpp's sources, whose C says what they mean)
 """
+import ctypes
 import os
+import subprocess
+import tempfile
 import numpy as np
 from gguf import quants
 from gguf.constants import GGMLQuantizationType as T, GGML_QUANT_SIZES
@@ -13,10 +17,12 @@ from gguf.constants import GGMLQuantizationType as T, GGML_QUANT_SIZES
 N_BLOCK = 48
 # byte offsets of half-float scales; the first eight blocks get special values there
 HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
-          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "F16": [0]}
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "F16": [0], "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0],
+          "IQ3_XXS": [0], "IQ3_S": [0], "Q1_0": [0], "Q2_0": [0]}
 SPECIAL = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0x7C00, 0xFE00]
 NAMES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
-         "IQ4_XS", "MXFP4"]
+         "IQ4_XS", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "IQ2_XXS", "IQ3_XXS", "IQ3_S", "Q1_0", "Q2_0"]
+IN_C = {"Q1_0": (41, 128, 18), "Q2_0": (42, 64, 18)}    # number, weights, bytes
 ENCODED = ["F32", "F16", "BF16", "Q8_0", "Q4_0"]
 
 
@@ -43,7 +49,7 @@ def fnv(data):
 
 def blocks(name, size):
     """Bytes of N_BLOCK blocks; for float formats a block is 32 weights."""
-    rng = Random(0x9E3779B9 ^ T[name].value)
+    rng = Random(0x9E3779B9 ^ (IN_C[name][0] if name in IN_C else T[name].value))
     out = np.zeros((N_BLOCK, size), np.uint8)
     for b in range(N_BLOCK):
         for i in range(size):
@@ -55,6 +61,19 @@ def blocks(name, size):
                 h = (int(out[b, at]) | int(out[b, at + 1]) << 8) & 0x83FF | (3 + rng.next() % 13) << 10
             out[b, at], out[b, at + 1] = h & 255, h >> 8
     return out
+
+
+def by_llama_cpp(name, raw):
+    """Dequantised by llama.cpp's own function."""
+    sources = os.path.join(os.environ["LLAMA_CPP"], "ggml")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "quants.so")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-w", "-I", sources + "/include", "-I", sources + "/src",
+                        sources + "/src/ggml-quants.c", "-o", path, "-lm"], check=True)
+        run = getattr(ctypes.CDLL(path, mode=os.RTLD_LAZY), "dequantize_row_" + name.lower())
+        out = np.zeros((N_BLOCK, IN_C[name][1]), np.float32)
+        run(raw.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(out.size))
+        return out
 
 
 def floats():
@@ -74,14 +93,15 @@ def main():
     lines.append("#define GOLDEN_BLOCKS %d" % N_BLOCK)
     lines.append("static const golden_row golden_dequantised[] = {")
     for name in NAMES:
-        n, size = GGML_QUANT_SIZES[T[name]]
+        number, n, size = IN_C[name] if name in IN_C else (T[name].value, *GGML_QUANT_SIZES[T[name]])
         if n == 1:
             n, size = 32, 32 * size
-        y = quants.dequantize(blocks(name, size), T[name]).astype(np.float32)
+        raw = blocks(name, size)
+        y = by_llama_cpp(name, raw) if name in IN_C else quants.dequantize(raw, T[name]).astype(np.float32)
         assert y.shape == (N_BLOCK, n)
         bits = y.view(np.uint32).copy()
         bits[np.isnan(y)] = 0x7FC00000
-        lines.append("{ %d, { %s } }," % (T[name].value, ", ".join("0x%08xu" % fnv(r.astype("<u4").tobytes()) for r in bits)))
+        lines.append("{ %d, { %s } }," % (number, ", ".join("0x%08xu" % fnv(r.astype("<u4").tobytes()) for r in bits)))
     lines += ["};", "static const golden_row golden_encoded[] = {"]
     for name in ENCODED:
         y = quants.quantize(floats(), T[name])

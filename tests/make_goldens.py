@@ -277,6 +277,7 @@ TOYS = {
     "llama_q_mix": llama(_quant=dict(any="Q4_1 Q5_0 Q5_1 IQ4_NL MXFP4 Q4_0 Q8_0"), **WIDE),
     # as Q4_K_M files are: what has no rows of 256 falls back to formats with blocks of 32
     "llama_q4_k": llama(_quant=dict(any="Q4_K", v_proj="Q6_K", lm_head="Q6_K", narrow="Q5_0"), **WIDER),
+    "llama_few_bits": llama(_quant=dict(any="TQ1_0 IQ2_XXS NVFP4 IQ3_XXS TQ2_0 IQ3_S", narrow="Q8_0 Q5_1"), **WIDER),
     "llama_k_mix": llama(_quant=dict(any="Q2_K Q3_K Q5_K IQ4_XS Q6_K", narrow="Q8_0 Q5_1 IQ4_NL"), **WIDER),
 }
 
@@ -346,7 +347,8 @@ def build(conf, seed, folder):
 # ---- quantised weights -----------------------------------------------------------------------------------------
 # The formats that the gguf package cannot quantise to get random blocks, scaled to the weights they stand for.
 
-SCALES = {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0]}
+SCALES = {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0],
+          "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0], "IQ3_XXS": [0], "IQ3_S": [0]}
 CENTRE = {"Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}  # mean of a quant, by which the second scale exceeds the first
 
 
@@ -354,6 +356,9 @@ def random_blocks(w, kind, gen):
     qtype = gguf.GGMLQuantizationType[kind]
     length, size = gguf.GGML_QUANT_SIZES[qtype]
     raw = gen.integers(0, 256, (w.shape[0], w.shape[1] // length, size), dtype=np.uint8)
+    if kind == "NVFP4":
+        raw[:, :, :4] = gen.integers(24, 48, raw[:, :, :4].shape)   # scales from 2^-4 to 2^-1, codes up to 6
+        return raw.reshape(w.shape[0], -1)
     if kind == "MXFP4":
         raw[:, :, 0] = 127 - gen.integers(4, 6, raw.shape[:2])
         return raw.reshape(w.shape[0], -1)
@@ -386,7 +391,7 @@ def quantise(model, conf, seed):
             kinds = conf["_quant"][key].split()
             kind, turn = kinds[turn % len(kinds)], turn + 1
             qtype = gguf.GGMLQuantizationType[kind]
-            q = random_blocks(w, kind, gen) if kind in SCALES or kind == "MXFP4" else gguf.quants.quantize(w, qtype)
+            q = random_blocks(w, kind, gen) if kind in SCALES or kind in ("MXFP4", "NVFP4") else gguf.quants.quantize(w, qtype)
             d = gguf.quants.dequantize(q, qtype).astype(np.float32).reshape(w.shape)
             for row, bits in zip(d, q):
                 table[row.tobytes()] = (qtype, np.ascontiguousarray(bits).view(np.uint8))

@@ -56,7 +56,7 @@ static const toy toys[] = {
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },
     { "llama_q8_0", TOL_QUANT }, { "llama_q4_0", TOL_QUANT }, { "llama_q_mix", TOL_QUANT },
-    { "llama_q4_k", TOL_QUANT }, { "llama_k_mix", TOL_QUANT }
+    { "llama_q4_k", TOL_QUANT }, { "llama_k_mix", TOL_QUANT }, { "llama_few_bits", TOL_QUANT }
 };
 
 /* ---- The golden text --------------------------------------------------------------------------------------------- */
