@@ -240,6 +240,7 @@ typedef struct {
     int         threads, context, batch, mapped, verbose, openmp, beyond;
     const char  *adapter;       /* as the command line has it; then what args_load makes of it */
     gpt_adapter *lora;
+    gpt_model   *lora_header;   /* its metadata */
     float        scale;
 } args_common;
 
@@ -369,6 +370,7 @@ static inline FILE *args_open(const char *path, const char *what) {
 /* The adapter of "FILE", or "FILE:SCALE" where no file has all of that as its name. */
 static inline void args_load_adapter(args_common *c, const gpt_model *m) {
     const char *option = args_name("--adapter"), *colon = strrchr(c->adapter, ':');
+    gpt_model_params header;
     char name[1024], *end = NULL;
     gpt_error err;
     int kind;
@@ -390,6 +392,9 @@ static inline void args_load_adapter(args_common *c, const gpt_model *m) {
     if (!kind) args_die("%s %s: there is no such file", option, name);
     if (kind == 'd') args_die("%s %s: a folder, expected a GGUF file", option, name);
     if (gpt_adapter_load(&c->lora, m, name, &err)) args_die("%s %s", option, err.msg);     /* begins with the name */
+    memset(&header, 0, sizeof header);
+    header.header_only = 1;
+    if (gpt_model_load(&c->lora_header, name, &header, &err)) args_die("%s %s", option, err.msg);
 }
 
 /* What a program needs of its model: that it writes texts, its header alone, or nothing. */
@@ -426,7 +431,8 @@ static inline gpt_model *args_load(args_common *c, args_use use) {
 }
 static inline void args_unload(args_common *c, gpt_model *m) {
     gpt_adapter_free(c->lora);
-    c->lora = NULL;
+    gpt_model_free(c->lora_header);
+    c->lora = NULL, c->lora_header = NULL;
     gpt_model_free(m);
 }
 

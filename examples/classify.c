@@ -376,7 +376,7 @@ int main(int argc, char **argv) {
 
     /* 1. which rows, which labels, in which form: as the model was tuned, where nothing else is said */
     form = tsv_template_for(m, form_text);
-    if (!valid) part = tsv_hold_out(&file, m, share);
+    if (!valid) part = tsv_hold_out(&file, m, c.lora_header, share);
     set = labels_of(&file, &other, &words, &form);
     if (*instruction) add_instruction(&ahead, instruction, &set);
     if (shots) add_shots(&ahead, &file, shots, (uint64_t)seed, between, &set, &form);

@@ -735,7 +735,7 @@ int main(int argc, char **argv) {
         m = args_load(&o.c, ARGS_WRITER);
         if (o.chat && !o.family && !gpt_chat_family(m))
             args_die("--chat: %s has no chat template: --chat-template NAME takes a known one", o.c.model);
-        part = tsv_hold_out(&t, m, o.held_out);
+        part = tsv_hold_out(&t, m, o.c.lora_header, o.held_out);
     }
     rows = tsv_rows(&t, part, o.limit, &n);
     if (o.score) score(&o, rows, n);

@@ -2992,9 +2992,16 @@ static void put_quoted(buffer *b, const char *s) {
     put(b, "'", 1);
 }
 
-/* How a model that answers pairs was tuned: its chat template, the last message alone as in training; and for classify.c
- * the form of a pair and the share of the prompts that was held out by hash, 0 if otherwise. */
-static void put_pair_metadata(metadata *m, const char *text, const tsv_template *form, double held_out) {
+/* How a model or an adapter that answers pairs was tuned: for classify.c and evaluate.c the form of a pair and the share of
+ * the prompts that was held out by hash, 0 if otherwise. */
+static void put_pair_metadata(metadata *m, const char *text, double held_out) {
+    put_key(m, "train.held_out", KV_F64);
+    put_bits(m, held_out);
+    put_text(m, "train.template", text);
+}
+
+/* The chat template of such a model: the last message alone, as in training. */
+static void put_pair_template(metadata *m, const tsv_template *form) {
     buffer b = {0};
     put_words(&b, "{{ ");
     put_quoted(&b, form->head);
@@ -3004,9 +3011,6 @@ static void put_pair_metadata(metadata *m, const char *text, const tsv_template 
     put(&b, "", 1);
     put_text(m, "tokenizer.chat_template", (char *)b.p);
     free(b.p);
-    put_key(m, "train.held_out", KV_F64);
-    put_bits(m, held_out);
-    put_text(m, "train.template", text);
 }
 
 /* The texts of a run, as they are: TEXT, and what is held out of it or given by --valid. */
@@ -3145,7 +3149,12 @@ int main(int argc, char **argv) {
         check_width(&t, &c, s.width);
     }
     t.meta = file ? file_metadata(file, c.name, t.pair != NULL) : learned_metadata(&t, &c, &x, &s);
-    if (t.pair) put_pair_metadata(&t.meta, t.pair, &x.form, c.valid || t.column ? 0 : t.opt[HELD_OUT]);
+    if (t.pair) {
+        const double held_out = c.valid || t.column ? 0 : t.opt[HELD_OUT];
+        put_pair_template(&t.meta, &x.form);
+        put_pair_metadata(&t.meta, t.pair, held_out);
+        if (s.rank) put_pair_metadata(&t.adapter, t.pair, held_out);
+    }
     /* 2. text to tokens */
     t.tokenizer = tokenizer_of(&t.meta);
     encode_texts(&t, &c, &x, s.context);

@@ -134,16 +134,16 @@ static inline int tsv_split(tsv *t, double share) {
 #define TSV_LIMIT_HELP "judge N rows at most, spread evenly; 0 = all (default)"
 
 /* Which rows a program judges, as their part: this share of the prompts (0: all rows) where it is not below 0; else those
- * of column 3; else what was held out when the model was tuned; else all, which is TSV_TRAIN. Ends the program if that is
- * none. */
-static inline int tsv_hold_out(tsv *t, const gpt_model *m, double share) {
+ * of column 3; else what was held out when the adapter (the header of its file, or NULL) or the model was tuned; else all,
+ * which is TSV_TRAIN. Ends the program if that is none. */
+static inline int tsv_hold_out(tsv *t, const gpt_model *m, const gpt_model *adapter, double share) {
     const int by_column = share < 0 && tsv_split(t, -1);
     const char *who = "--held-out";
     size_t n = 0;
     gpt_meta meta;
-    if (share < 0 && !by_column && !gpt_model_meta(m, "train.held_out", 0, &meta) && meta.number > 0 &&
-        meta.number <= 1)
-        share = meta.number, who = "the model's train.held_out";
+    for (int i = 0; i < 2 && share < 0 && !by_column; i++)
+        if (!gpt_model_meta(i ? m : adapter, "train.held_out", 0, &meta) && meta.number > 0 && meta.number <= 1)
+            share = meta.number, who = i ? "the model's train.held_out" : "the adapter's train.held_out";
     if (!by_column && share <= 0) return TSV_TRAIN;
     if (!by_column) tsv_split(t, share);
     for (size_t i = 0; i < t->n; i++) n += t->row[i].part == TSV_HELD_OUT;

@@ -278,11 +278,16 @@ same  "train on pairs, resumed: the same curves" "$(grep '<polyline' "$tmp/p.ggu
 run train "$pairs" -o "$tmp/p.lora" --init "$tmp/p.gguf" --lora 2 --steps 20 --every 10 --batch 4 -t 1 --report "$tmp/lora.html" --stop 11
 run train "$pairs" -o "$tmp/p.lora" --resume
 run train "$pairs" -o "$tmp/q.lora" --init "$tmp/p.gguf" --lora 2 --steps 20 --every 10 --batch 4 -t 1 --report "$tmp/lora.html"
+cp "$tmp/err" "$tmp/lora.err"
 check "train --lora, resumed: the same bits" cmp "$tmp/p.lora.ckpt" "$tmp/q.lora.ckpt"
 check "train --lora: a small file" test "$(size "$tmp/q.lora")" -lt "$(($(size "$tmp/p.gguf") / 3))"
 works "train --eval of pairs" train "$tmp/valid.tsv" --init "$tmp/p.gguf" --eval
 like  "train --eval of pairs: answers" 'valid.tsv: [0-9.]+ % of 2 answers right' "$out"
 works "train --eval --adapter" train "$tmp/valid.tsv" --init "$tmp/p.gguf" --eval --adapter "$tmp/q.lora"
+# The rows that the adapter was not trained on; for the model, which had a --valid of its own, they are all.
+run evaluate -m "$tmp/p.gguf" -f "$pairs" --template '{prompt} {answer}' -n 2 --adapter "$tmp/q.lora"
+same  "evaluate --adapter: what was held out of its training" "$(sed -n 's/^240 pairs, \([0-9]*\) held out.*/\1/p' "$tmp/lora.err")" \
+    "$(sed -n 's/^rows  *//p' "$tmp/out")"
 refuses "no adapter"             "$tmp/p.gguf: no adapter" "$pairs" --init "$tmp/p.gguf" --eval --adapter "$tmp/p.gguf"
 if command -v python3 >/dev/null 2>&1; then
     for page in p.gguf half lora; do check "train --report: $page.html" python3 tests/report_test.py "$tmp/$page.html"; done
