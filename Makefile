@@ -2,6 +2,7 @@
 #
 #   make             the examples                        make cxx         the tests as C++11
 #   make run         the bundled model tells a story     make configs     every GPT_* switch, alone and all together
+#   make web         the page, build/web/index.html      make pictures    those of README.md, by Chromium
 #   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   real models, beside llama.cpp
@@ -24,13 +25,14 @@ FUZZ_CC      = clang
 PYTHON       = python3
 EXE          =
 RUN          =
+WEB_CC       = clang
 MINGW_CC     = x86_64-w64-mingw32-gcc
 WINE         = wine
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
 SEED         =
 RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03
 
-EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+EXAMPLES := $(filter-out web,$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
 FUZZERS  := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 SCRIPTS  := $(patsubst tests/%.sh,%,$(wildcard tests/*_test.sh))
@@ -90,6 +92,24 @@ run:
 $(B)/story: examples/generate.c gpt.h | $(B)
 	@echo "compiling gpt.h, once: some seconds" >&2
 	$(call BUILD,-O1)
+
+# The page: one file with gpt.h as WebAssembly and MODEL inside, which stand in place of two lines of examples/web.html.
+WEB_FLAGS = --target=wasm32-wasi -mexec-model=reactor -msimd128 -O3 -DGPT_NO_STDIO -DGPT_NO_MMAP -DNDEBUG \
+    -Wl,--strip-all -Wl,-z,stack-size=262144 -Wl,--stack-first      # no stack grows into data: it traps
+
+web: $(B)/web/index.html
+	@echo "$(B)/web/index.html: open it in a browser"
+$(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(MODEL)
+	@test -f "$(MODEL)" || { echo "make web: no model; MODEL=FILE names one" >&2; exit 1; }
+	@awk -v wasm=$(B)/web/web.wasm -v model="$(MODEL)" '/^@(wasm|model)@$$/ { \
+	    command = "base64 <\047" (/wasm/ ? wasm : model) "\047"; while ((command | getline line) > 0) print line; close(command); next } \
+	    { print }' examples/web.html >$@.part && mv $@.part $@
+$(B)/web/web.wasm: examples/web.c gpt.h
+	@mkdir -p $(B)/web
+	@printf '\043include <stdlib.h>\nvoid *f(void) { return malloc(1); }\n' >$(B)/web/probe.c; \
+	$(WEB_CC) $(WEB_FLAGS) -o $(B)/web/probe.wasm $(B)/web/probe.c 2>$(B)/web/probe.err || { cat $(B)/web/probe.err >&2; \
+	    echo "make web: $(WEB_CC) cannot build for wasm32-wasi (Debian: clang lld wasi-libc libclang-rt-dev-wasm32); WEB_CC=... names another" >&2; exit 1; }
+	$(WEB_CC) $(STD) $(WEB_FLAGS) -o $@ $<
 
 # Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats
 # TYPES, which tests/make_bench_models.py writes to BENCH_DIR where they are missing. PEER=1 sets llama.cpp beside it.
@@ -209,5 +229,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all example_programs run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
+.PHONY: all example_programs run web pictures bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
 .SECONDARY:
