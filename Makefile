@@ -94,7 +94,7 @@ $(B)/story: examples/generate.c gpt.h | $(B)
 	$(call BUILD,-O1)
 
 # The page: one file with gpt.h as WebAssembly and MODEL inside, which stand in place of two lines of examples/web.html.
-WEB_FLAGS = --target=wasm32-wasi -mexec-model=reactor -msimd128 -O3 -DGPT_NO_STDIO -DGPT_NO_MMAP -DNDEBUG \
+WEB_FLAGS = --target=wasm32-wasi -mexec-model=reactor -msimd128 -O2 -DGPT_NO_STDIO -DGPT_NO_MMAP \
     -Wl,--strip-all -Wl,-z,stack-size=262144 -Wl,--stack-first      # no stack grows into data: it traps
 
 web: $(B)/web/index.html
@@ -104,6 +104,8 @@ $(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(MODEL)
 	@awk -v wasm=$(B)/web/web.wasm -v model="$(MODEL)" '/^@(wasm|model)@$$/ { \
 	    command = "base64 <\047" (/wasm/ ? wasm : model) "\047"; while ((command | getline line) > 0) print line; close(command); next } \
 	    { print }' examples/web.html >$@.part && mv $@.part $@
+$(B)/web_try: FORCE | $(B)      # for tests/web_test.sh: the page, or why there is none
+	@$(MAKE) --no-print-directory web >$@ 2>&1 || true
 $(B)/web/web.wasm: examples/web.c gpt.h
 	@mkdir -p $(B)/web
 	@printf '\043include <stdlib.h>\nvoid *f(void) { return malloc(1); }\n' >$(B)/web/probe.c; \
@@ -151,6 +153,7 @@ NEEDS_lesson = generate look naive perplexity tokenize train
 NEEDS_look = look perplexity
 NEEDS_template = inspect
 NEEDS_server = server server_probe train
+NEEDS_web = web_try generate chat train
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log

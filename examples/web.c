@@ -165,7 +165,7 @@ WEB(web_sampling) void web_sampling(double temp, int top_k, double top_p, double
     p->min_p = (float)min_p;
     p->repeat_penalty = (float)repeat;
     p->penalty_last_n = 64;
-    p->seed = seed > 0 && seed < 9e15 ? (uint64_t)seed : 0;
+    p->seed = seed > 0 && seed < 9007199254740992.0 ? (uint64_t)seed : 0;      /* 2^53: exact in a double */
     web.gen.max_tokens = max > 0 ? (size_t)max : 0;
 }
 
@@ -216,12 +216,12 @@ WEB(web_story) int web_story(int write) {
     return begin(web.id, n);
 }
 
-/* The first n tokens, then this one in place of the next, then what the model makes of it. */
+/* The first n tokens, then this one, in place of the next if there is one, then what the model makes of it. */
 WEB(web_instead) int web_instead(unsigned n, gpt_token id) {
     gpt_result r;
     web.phase = IDLE;
     gpt_end(web.s);
-    if (!n || n >= web.n) return fail(GPT_E_ARG, "there is no such place in the text");
+    if (!n || n > web.n) return fail(GPT_E_ARG, "there is no such place in the text");
     if ((r = gpt_session_rewind(web.s, n, &web.err)) != GPT_OK) return r;
     web.n = n;
     web.write = 1;

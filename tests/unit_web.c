@@ -202,7 +202,7 @@ static void test_instead(void) {
     had[n] = other;
     CHECK(!gpt_score(alone, had, n + 1, logprob, &err), "%s", err.msg);
     CHECK(fabsf(logprob[n] - web_logprobs()[n]) < 1e-4f, "expected %g, found %g", (double)logprob[n], (double)web_logprobs()[n]);
-    CHECK(web_instead(0, other) == GPT_E_ARG && web_instead(web_n(), other) == GPT_E_ARG && web_instead(2, -1) < 0
+    CHECK(web_instead(0, other) == GPT_E_ARG && web_instead(web_n() + 1, other) == GPT_E_ARG && web_instead(2, -1) < 0
         && web_instead(2, (gpt_token)web.info.n_vocab) < 0, "no such place or token");
 }
 
