@@ -99,11 +99,13 @@ WEB_FLAGS = --target=wasm32-wasi -mexec-model=reactor -msimd128 -O2 -DGPT_NO_STD
 
 web: $(B)/web/index.html
 	@echo "$(B)/web/index.html: open it in a browser"
-$(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(MODEL)
+$(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(B)/web/model $(MODEL)
 	@test -f "$(MODEL)" || { echo "make web: no model; MODEL=FILE names one" >&2; exit 1; }
 	@awk -v wasm=$(B)/web/web.wasm -v model="$(MODEL)" '/^@(wasm|model)@$$/ { \
 	    command = "base64 <\047" (/wasm/ ? wasm : model) "\047"; while ((command | getline line) > 0) print line; close(command); next } \
 	    { print }' examples/web.html >$@.part && mv $@.part $@
+$(B)/web/model: FORCE           # another MODEL is another page
+	@mkdir -p $(B)/web && { echo "$(MODEL)" | cmp -s - $@ || echo "$(MODEL)" >$@; }
 $(B)/web_try: FORCE | $(B)      # for tests/web_test.sh: the page, or why there is none
 	@$(MAKE) --no-print-directory web >$@ 2>&1 || true
 $(B)/web/web.wasm: examples/web.c gpt.h
@@ -112,6 +114,12 @@ $(B)/web/web.wasm: examples/web.c gpt.h
 	$(WEB_CC) $(WEB_FLAGS) -o $(B)/web/probe.wasm $(B)/web/probe.c 2>$(B)/web/probe.err || { cat $(B)/web/probe.err >&2; \
 	    echo "make web: $(WEB_CC) cannot build for wasm32-wasi (Debian: clang lld wasi-libc libclang-rt-dev-wasm32); WEB_CC=... names another" >&2; exit 1; }
 	$(WEB_CC) $(STD) $(WEB_FLAGS) -o $@ $<
+
+# The pictures of README.md, from the page and a report, by Chromium (CHROMIUM=... names it) and Python.
+pictures: $(B)/web/index.html $(B)/look
+	@mkdir -p examples/pictures
+	@$(B)/look -m "$(MODEL)" -p "Once upon a time" -n 44 -s 14 --temp 0.3 -o $(B)/report.html
+	@$(PYTHON) tests/pictures.py $(B)/web/index.html $(B)/report.html examples/pictures
 
 # Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats
 # TYPES, which tests/make_bench_models.py writes to BENCH_DIR where they are missing. PEER=1 sets llama.cpp beside it.

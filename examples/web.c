@@ -73,6 +73,24 @@ static void *room(size_t n, size_t size) {
 
 /* ---- The model: once; for another one the page begins anew, with a fresh memory ----------------------------------------- */
 
+#ifdef __wasm__
+/* malloc gives less than 2 GiB at once. Larger blocks are memory of their own, kept until the page ends. */
+static void *large[4];
+static void *take(void *user, size_t n) {
+    size_t i = 0, at;
+    (void)user;
+    if (n < (size_t)1 << 30) return malloc(n);
+    while (i < 4 && large[i]) i++;
+    at = i < 4 ? __builtin_wasm_memory_grow(0, (n >> 16) + 1) : SIZE_MAX;
+    return at == SIZE_MAX ? NULL : (large[i] = (void *)(at << 16));
+}
+static void give(void *user, void *p) {
+    size_t i = 0;
+    (void)user;
+    while (i < 4 && large[i] != p) i++;
+    if (i == 4) free(p);
+}
+#endif
 static size_t read_file(void *user, uint64_t offset, void *to, size_t n) {
     (void)user;
     return page_read((double)offset, to, (unsigned)n);
@@ -112,6 +130,10 @@ WEB(web_load) int web_load(double size) {
     gpt_result r;
     memset(&params, 0, sizeof params); memset(&session, 0, sizeof session); memset(&reader, 0, sizeof reader);
     if (web.m) return fail(GPT_E_STATE, "there is a model already");
+#ifdef __wasm__
+    params.alloc.alloc = take;
+    params.alloc.free = give;
+#endif
     reader.read = read_file;
     reader.size = (uint64_t)size;
     params.progress = on_load;
