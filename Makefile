@@ -101,6 +101,7 @@ web: $(B)/web/index.html
 	@echo "$(B)/web/index.html: open it in a browser"
 $(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(B)/web/model $(MODEL)
 	@test -f "$(MODEL)" || { echo "make web: no model; MODEL=FILE names one" >&2; exit 1; }
+	@command -v base64 >/dev/null || { echo "make web: no base64 (Debian: coreutils)" >&2; exit 1; }
 	@awk -v wasm=$(B)/web/web.wasm -v model="$(MODEL)" '/^@(wasm|model)@$$/ { \
 	    command = "base64 <\047" (/wasm/ ? wasm : model) "\047"; while ((command | getline line) > 0) print line; close(command); next } \
 	    { print }' examples/web.html >$@.part && mv $@.part $@
