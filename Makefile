@@ -2,6 +2,7 @@
 #
 #   make             the examples                        make cxx         the tests as C++11
 #   make run         the bundled model tells a story     make configs     every GPT_* switch, alone and all together
+#   make web         the page, build/web/index.html      make pictures    those of README.md, by Chromium
 #   make test        all tests; the last line sums up    make fuzz        clang's libFuzzer, FUZZ_SECONDS each
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   real models, beside llama.cpp
@@ -24,13 +25,14 @@ FUZZ_CC      = clang
 PYTHON       = python3
 EXE          =
 RUN          =
+WEB_CC       = clang
 MINGW_CC     = x86_64-w64-mingw32-gcc
 WINE         = wine
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
 SEED         =
 RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03
 
-EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+EXAMPLES := $(filter-out web,$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
 FUZZERS  := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 SCRIPTS  := $(patsubst tests/%.sh,%,$(wildcard tests/*_test.sh))
@@ -91,6 +93,35 @@ $(B)/story: examples/generate.c gpt.h | $(B)
 	@echo "compiling gpt.h, once: some seconds" >&2
 	$(call BUILD,-O1)
 
+# The page: one file with gpt.h as WebAssembly and MODEL inside, which stand in place of two lines of examples/web.html.
+WEB_FLAGS = --target=wasm32-wasi -mexec-model=reactor -msimd128 -O2 -DGPT_NO_STDIO -DGPT_NO_MMAP \
+    -Wl,--strip-all -Wl,-z,stack-size=262144 -Wl,--stack-first      # no stack grows into data: it traps
+
+web: $(B)/web/index.html
+	@echo "$(B)/web/index.html: open it in a browser"
+$(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(B)/web/model $(MODEL)
+	@test -f "$(MODEL)" || { echo "make web: no model; MODEL=FILE names one" >&2; exit 1; }
+	@command -v base64 >/dev/null || { echo "make web: no base64 (Debian: coreutils)" >&2; exit 1; }
+	@awk -v wasm=$(B)/web/web.wasm -v model="$(MODEL)" '/^@(wasm|model)@$$/ { \
+	    command = "base64 <\047" (/wasm/ ? wasm : model) "\047"; while ((command | getline line) > 0) print line; close(command); next } \
+	    { print }' examples/web.html >$@.part && mv $@.part $@
+$(B)/web/model: FORCE           # another MODEL is another page
+	@mkdir -p $(B)/web && { echo "$(MODEL)" | cmp -s - $@ || echo "$(MODEL)" >$@; }
+$(B)/web_try: FORCE | $(B)      # for tests/web_test.sh: the page, or why there is none
+	@$(if $(findstring -fsanitize,$(VARIANT)),true,$(MAKE) --no-print-directory web) >$@ 2>&1 || true
+$(B)/web/web.wasm: examples/web.c gpt.h
+	@mkdir -p $(B)/web
+	@printf '\043include <stdlib.h>\nvoid *f(void) { return malloc(1); }\n' >$(B)/web/probe.c; \
+	$(WEB_CC) $(WEB_FLAGS) -o $(B)/web/probe.wasm $(B)/web/probe.c 2>$(B)/web/probe.err || { cat $(B)/web/probe.err >&2; \
+	    echo "make web: $(WEB_CC) cannot build for wasm32-wasi (Debian: clang lld wasi-libc libclang-rt-dev-wasm32); WEB_CC=... names another" >&2; exit 1; }
+	$(WEB_CC) $(STD) $(WEB_FLAGS) -o $@ $<
+
+# The pictures of README.md, from the page and a report, by Chromium (CHROMIUM=... names it) and Python.
+pictures: $(B)/web/index.html $(B)/look
+	@mkdir -p examples/pictures
+	@$(B)/look -m "$(MODEL)" -p "Once upon a time" -n 44 -s 14 --temp 0.3 -o $(B)/report.html
+	@$(PYTHON) tests/pictures.py $(B)/web/index.html $(B)/report.html examples/pictures
+
 # Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats
 # TYPES, which tests/make_bench_models.py writes to BENCH_DIR where they are missing. PEER=1 sets llama.cpp beside it.
 # Medians of RUNS runs. BENCH_OPTIONS: -p -n -d and the options of build/bench. Without Python: plain lines, no table.
@@ -131,6 +162,7 @@ NEEDS_lesson = generate look naive perplexity tokenize train
 NEEDS_look = look perplexity
 NEEDS_template = inspect
 NEEDS_server = server server_probe train
+NEEDS_web = web_try generate chat train
 
 test: | $(B)/t
 	@rm -f $(B)/t/*.log
@@ -209,5 +241,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all example_programs run bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
+.PHONY: all example_programs run web pictures bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
 .SECONDARY:

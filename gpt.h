@@ -17119,7 +17119,7 @@ GPTI_COLD_END
 #define GPTI_EACH_FETCH(X) X(q8_0, Q8_0) X(q4_0, Q4_0) X(q5_0, Q5_0) X(q4_k, Q4_K) X(q5_k, Q5_K) \
     X(q6_k, Q6_K) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2)
 
-static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
+GPTI_UNUSED static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
 /* A product of a few panels and a few tokens. */
 typedef struct gpti_product_args {
