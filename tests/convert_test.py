@@ -587,7 +587,7 @@ def test_defaults():
         return {**keys, **{k: v.tolist() for k, v in extra.items()}}
     for kind in cw.MODEL_TYPES.split():
         full = tf.CONFIG_MAPPING[kind]().to_dict()
-        full = {**full, **full.get("text_config", {}), "model_type": kind}
+        full = cw.text_half({**full, "model_type": kind}, "")
         full.update({"norm_topk_prob": True} if kind == "qwen3_moe" else {})
         want, old = written(full), {k: v for k, v in full.items() if k != "rope_parameters"}
         if "rope_theta" in (full.get("rope_parameters") or {}) and kind != "gpt_oss":
@@ -667,6 +667,71 @@ def test_vision():
     for m in (want, got):
         del m.all["general.name"]
     ok(want.all == got.all, "the text half's keys")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# llama.cpp's converter, as published files are made
+# ----------------------------------------------------------------------------------------------------------------
+def golden_folder(name):
+    """The toy of make_goldens.py that tests/golden/model/NAME.gguf was made of, and that file. The weights' seed is the
+    one whose embedding is the file's."""
+    import make_goldens
+    from safetensors.torch import load_file
+    golden = Model(ROOT / "tests" / "golden" / "model" / f"{name}.gguf")
+    folder = TMP / name
+    for seed in range(1, 40):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        make_goldens.build(make_goldens.TOYS[name], seed * 1000 + len(name), str(folder))
+        embed = next(t for n, t in load_file(folder / "model.safetensors").items() if n.endswith("embed_tokens.weight"))
+        if np.array_equal(embed.double().numpy(), golden.t["token_embd.weight"]):
+            return folder, golden
+    raise AssertionError(f"{name}: no seed gives the golden's weights")
+
+
+def absent(m, key):
+    """What readers take for a key that a file lacks, where the two converters differ in what they write."""
+    head = m.get("attention.key_length", m["embedding_length"] // m["attention.head_count"])
+    return {"attention.key_length": head, "attention.value_length": head, "attention.sliding_window": 0,
+            "hidden_activation": "silu", "rope.dimension_count": head, "rope.freq_base": 10000.0,
+            "rope.scaling.type": "longrope" if "rope_factors_long.weight" in m.t else "none",
+            "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": m["context_length"],
+            "rope.scaling.yarn_truncate": m.arch != "gpt-oss",
+            "attention.layer_norm_rms_epsilon": m.get("attention.layer_norm_epsilon"),      # nemotron's has both
+            }.get(key)
+
+
+def same_meaning(ours, theirs, what):
+    """Two files have the same tensors, to the byte, and keys that mean the same."""
+    ok(ours.arch == theirs.arch, f"{what}: architecture {ours.arch}, expected {theirs.arch}")
+    ok(ours.types == theirs.types, f"{what}: {set(ours.types.items()) ^ set(theirs.types.items())}")
+    for n, x in theirs.t.items():
+        ok(np.array_equal(ours.t[n], x), f"{what}: {n}: values or shape {ours.t[n].shape}, expected {x.shape}")
+    for full in sorted(ours.all.keys() | theirs.all.keys()):
+        key = full.removeprefix(ours.arch + ".")
+        if key != full:
+            a, b = (m.all.get(full, absent(m, key)) for m in (ours, theirs))
+            ok(a == b, f"{what}: {key} = {a}, expected {b}")
+
+
+def golden_names():
+    import make_goldens
+    known = cw.MODEL_TYPES.split()
+    return [n for n, c in make_goldens.TOYS.items() if c.get("_llama_cpp") and c["model_type"] in known]
+
+
+def test_llama_cpp():
+    """What llama.cpp's converter makes of a folder, from the goldens; with LLAMA_CPP, its sources, from itself, too."""
+    import make_goldens
+    names = golden_names()
+    ok(len(names) > 15, f"goldens: {names}")
+    for name in names:
+        folder, golden = golden_folder(name)
+        ours = convert(folder, "--no-tokenizer")
+        same_meaning(ours, golden, name)
+        if os.environ.get("LLAMA_CPP"):
+            make_goldens.convert(str(folder), str(TMP / "theirs.gguf"), llama_cpp=True)
+            same_meaning(ours, Model(TMP / "theirs.gguf"), f"{name} by llama.cpp")
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -140,6 +140,7 @@ GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (
 GRANITE_KEYS = {"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
                 "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}
 DEEPSTACK = {"n_deepstack_layers": "vision_config.deepstack_visual_indexes"}
+DEEPSTACK_DEFAULT = {"vision_config.deepstack_visual_indexes": [8, 16, 24]}
 # Experts as transformers keeps them in memory.
 STACKED = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
@@ -291,9 +292,9 @@ DEFAULTS = {
     "qwen3_moe": _defaults(6144, 32768, 4, norm_eps=1e-6, num_experts=128, num_experts_per_tok=8,
                            moe_intermediate_size=768, norm_topk_prob=False),
     "qwen2_vl": _defaults(29568, 32768, 8, rope_theta=1e6),
-    "qwen3_vl": _defaults(22016, 128000, 32, norm_eps=1e-6, head_dim=128, rope_theta=5e5),
+    "qwen3_vl": _defaults(22016, 128000, 32, norm_eps=1e-6, head_dim=128, rope_theta=5e5, **DEEPSTACK_DEFAULT),
     "qwen3_vl_moe": _defaults(5632, 128000, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
-                              moe_intermediate_size=1408, rope_theta=5e5),
+                              moe_intermediate_size=1408, rope_theta=5e5, **DEEPSTACK_DEFAULT),
     "hunyuan_v1_dense": _defaults(11008, 2048),
     "seed_oss": _defaults(27648, 524288, 8, norm_eps=1e-6, head_dim=128),
     "ernie4_5": _defaults(3072, 131072, 2, head_dim=128, tie_word_embeddings=True, rope_theta=5e5),
@@ -995,6 +996,7 @@ def add_config(put, extra, c, row, d):
         v = c
         for part in name.split("."):
             v = v.get(part) if isinstance(v, dict) else None
+        v = c.get(name) if v is None else v     # a default
         v = len(v) if isinstance(v, list) else v
         if v is not None:
             put(key, float(v) if re.search("scal|soft|clamp|max_alibi", key) else v)
