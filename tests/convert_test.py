@@ -734,6 +734,92 @@ def test_llama_cpp():
             same_meaning(ours, Model(TMP / "theirs.gguf"), f"{name} by llama.cpp")
 
 
+def test_language_halves():
+    """mistral3 around a ministral3 or a mistral, by the published names and by those of transformers; what has no place"""
+    from safetensors.numpy import save_file
+    text, golden = golden_folder("mistral3_cpp")
+    config, tensors = json.loads((text / "config.json").read_text()), load_numpy(text)
+    seeing = {"vision_tower.ln_pre.weight": np.ones(2, np.float32), "multi_modal_projector.x": np.ones(2, np.float32)}
+
+    def nested(inner, names, whole=None):
+        folder = fresh("nested", text)
+        whole = {"model_type": "mistral3", "text_config": {**config, **inner}, "vision_config": {}, **(whole or {})}
+        (folder / "config.json").write_text(json.dumps(whole))
+        save_file({**{names(n): x for n, x in tensors.items()}, **seeing}, folder / "model.safetensors")
+        return folder
+
+    def published(name):
+        return "language_model." + name
+    for names in (published, lambda n: n.replace("model.", "model.language_model.")):
+        same_meaning(convert(nested({}, names), "--no-tokenizer"), golden, "ministral3 in mistral3")
+    m = convert(nested({"model_type": None, "rope_parameters": None, "rope_theta": 10000.0, "sliding_window": None}, published),
+                "--no-tokenizer")
+    ok(m.arch == "llama" and m["rope.freq_base"] == 10000, "mistral in mistral3")
+    same_tensors(m, golden, "mistral in mistral3")
+    m = convert(nested({}, published, {"tie_word_embeddings": True}), "--no-tokenizer")
+    ok("output.weight" not in m.t, "the whole says whether the head is tied")
+    refused(nested({"model_type": "mamba"}, published), "unknown model_type 'mamba' of the text_config of 'mistral3' "
+            "(expected mistral or ministral3)", "--no-tokenizer")
+    rope = config["rope_parameters"]
+    for change, message in (({"rope_type": "linear"}, "'linear' is not known for this architecture (expected yarn)"),
+                            ({"llama_4_scaling_beta": None}, "llama_4_scaling_beta: expected a number that is not 0")):
+        refused(nested({"rope_parameters": {**rope, **change}}, published), message, "--no-tokenizer")
+    m = convert(nested({"rope_parameters": {**rope, "mscale": 0.5}}, published), "--no-tokenizer")
+    stretch = m["rope.scaling.attn_factor"]     # what transformers has, 1 + 0.1 m ln(factor) for both, over what readers do
+    ok(abs(stretch - (1 + 0.05 * math.log(8)) / (1 + 0.1 * math.log(8))) < 1e-6, f"mscale: {stretch}")
+
+
+def test_refused_of_architectures():
+    """What config.json may say of the architectures of llama.cpp's goldens and GGUF has no place for"""
+    from safetensors.numpy import save_file
+    for name, change, message in (
+            ("cohere2_cpp", {"sliding_window": None, "layer_types": None}, "sliding_window: expected a positive integer"),
+            ("cohere2_cpp", {"sliding_window_pattern": 2, "layer_types": None}, "sliding_window_pattern 2, expected 0 or 4"),
+            ("cohere2_cpp", {"rotary_pct": 0.5}, "partial_rotary_factor = 0.5"),
+            ("cohere2_cpp", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
+            ("exaone4_cpp", {"layer_types": ["full_attention"] * 3}, "layer_types: expected"),
+            ("exaone4_cpp", {"layer_types": ["chunked_attention"] * 5}, "layer_types: expected"),
+            ("olmoe_cpp", {"clip_qkv": 3.0}, "clip_qkv = 3.0"),
+            ("olmoe_cpp", {"norm_topk_prob": True}, "norm_topk_prob = True"),
+            ("olmoe_cpp", {"tie_word_embeddings": True}, "1 tensors are missing: output.weight"),
+            ("hunyuan_dense_cpp", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+            ("qwen2vl_cpp", {"use_sliding_window": True}, "use_sliding_window = True"),
+            ("qwen2vl_cpp", {"rope_scaling": {"type": "mrope", "mrope_section": [2, 1.5]}}, "dimension_sections"),
+            ("granitemoe_cpp", {"num_local_experts": 3}, "ffn_gate_inp.weight: expected [3, 24]"),
+            ("granitemoe_shared_cpp", {"model_type": "granitemoe"}, "have no place in a granitemoe file"),
+            ("granitemoe_cpp", {"model_type": "granitemoeshared"}, "tensors are missing: blk.0.ffn_gate_shexp.weight"),
+            ("nemotron_cpp", {"hidden_act": "silu"}, "activation 'silu'"),
+            ("qwen3vlmoe_cpp", {"decoder_sparse_step": 2}, "decoder_sparse_step = 2")):
+        good, _ = golden_folder(name)
+        folder, config = fresh("unwelcome", good), json.loads((good / "config.json").read_text())
+        where = config.get("text_config", config)
+        where.update(change)
+        (folder / "config.json").write_text(json.dumps(config))
+        shutil.copy(good / "model.safetensors", folder)
+        refused(folder, message, "--no-tokenizer")
+    # biases that are left out where they are zeros
+    good, golden = golden_folder("cohere2_cpp")
+    folder, tensors = fresh("zeros", good), load_numpy(good)
+    name = "model.layers.1.self_attn.q_proj.bias"
+    save_file({**tensors, name: np.zeros(24, np.float32)}, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "biases of zeros")
+    save_file({**tensors, name: np.ones(24, np.float32)}, folder / "model.safetensors")
+    refused(folder, f"{name}: expected zeros", "--no-tokenizer")
+    # experts as transformers has them in memory, and of a shape that does not tell
+    good, golden = golden_folder("qwen3vlmoe_cpp")
+    folder, tensors = fresh("turned", good), load_numpy(good)
+    turned = {n: np.ascontiguousarray(x.swapaxes(1, 2)) if ".experts." in n else x for n, x in tensors.items()}
+    save_file(turned, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "experts turned")
+    config = json.loads((good / "config.json").read_text())
+    config["text_config"]["moe_intermediate_size"] = 12
+    (folder / "config.json").write_text(json.dumps(config))
+    square = {n: np.ones((5, 24, 24) if "gate_up" in n else (5, 12, 24), np.float32) if ".experts." in n else x
+              for n, x in tensors.items()}
+    save_file(square, folder / "model.safetensors")
+    refused(folder, "does not tell which way round the matrices are", "--no-tokenizer")
+
+
 # ----------------------------------------------------------------------------------------------------------------
 # Files, types, other formats
 # ----------------------------------------------------------------------------------------------------------------
