@@ -104,8 +104,14 @@ def gelu_erf(x):
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf}
-PAIRS = ("llama", "olmo", "granite", "smollm3", "command-r", "gptj")
+def relu_2(x):
+    return np.maximum(x, 0) ** 2
+
+
+ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf, None: relu_2}
+PAIRS = ("llama", "olmo", "granite", "granitemoe", "smollm3", "command-r", "cohere2", "gptj", "arcee", "ernie4_5", "glm4",
+         "mistral3")
+POST_IS_FFN = ("gpt-oss", "seed_oss")   # post_attention_norm is the feed-forward's norm
 
 
 def softmax(x):
@@ -118,7 +124,7 @@ class Forward:
         self.m, self.t, self.arch = m, m.t, m.arch
         self.D, self.H, self.G = m["embedding_length"], m["attention.head_count"], m["attention.head_count_kv"]
         self.K = m.get("attention.key_length", self.D // self.H)
-        self.act = ACT[m["hidden_activation"]]
+        self.act = ACT[m.get("hidden_activation")]
 
     def norm(self, x, name):
         w, b = self.t.get(name + ".weight", 1.0), self.t.get(name + ".bias", 0.0)
@@ -149,6 +155,7 @@ class Forward:
             keep = 1 - np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
             freq = freq / s * (1 - keep) + freq * keep
             scale = m.get("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(s))
+            scale /= 1 + 0.1 * m.get("rope.scaling.yarn_log_multiplier", 0.0) * math.log(s)
         if kind == "longrope":
             long = n > m["rope.scaling.original_context_length"]
             freq = freq / self.t[f"rope_factors_{'long' if long else 'short'}.weight"]
@@ -179,17 +186,24 @@ class Forward:
         clamp = m.get("attention.clamp_kqv")
         if clamp:
             q, k, v = (np.clip(y, -clamp, clamp) for y in (q, k, v))
-        whole = self.arch == "olmo2"
+        whole, late = self.arch in ("olmo2", "olmoe"), self.arch == "hunyuan-dense"
         if whole:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         q, k, v = q.reshape(n, H, K), k.reshape(n, G, K), v.reshape(n, G, K)
-        if p + "attn_q_norm.weight" in t and not whole:
+        if p + "attn_q_norm.weight" in t and not whole and not late:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         w = m.get("attention.sliding_window")
-        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0}
+        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0,
+                   "exaone4": m.get("attention.sliding_window_pattern", {}) and m["attention.sliding_window_pattern"][i]}
         window = bool(w) and pattern.get(self.arch, True)
-        if m.get("rope.dimension_count") and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
+        far = self.arch in ("cohere2", "exaone4") and w and not window      # no rope where others have windows
+        if m.get("rope.dimension_count") and not far and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
             q, k = self.rope(q, window), self.rope(k, window)
+        if late:
+            q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
+        if m.get("attention.temperature_scale"):
+            times = np.arange(n) // m["rope.scaling.original_context_length"]
+            q = q * (1 + m["attention.temperature_scale"] * np.log(1 + times))[:, None, None]
         k, v = np.repeat(k, H // G, axis=1), np.repeat(v, H // G, axis=1)
         s = np.einsum("ihk,jhk->hij", q, k) * m.get("attention.scale", K ** -0.5)
         cap = m.get("attn_logit_softcapping")
@@ -216,7 +230,7 @@ class Forward:
         if p + "ffn_gate_inp.weight" in t:
             return self.experts(x, p)
         up = self.linear(x, p + "ffn_up")
-        if self.arch == "phi3":
+        if self.arch in ("phi3", "glm4"):
             gate, up = np.split(up, 2, axis=-1)
             return self.linear(self.act(gate) * up, p + "ffn_down")
         if p + "ffn_gate.weight" in t:
@@ -231,7 +245,7 @@ class Forward:
         for i, row in enumerate(logits):
             top = np.argsort(-row)[:used]
             w = softmax(row[top])
-            if self.arch == "qwen2moe":
+            if self.arch in ("qwen2moe", "olmoe"):
                 w = softmax(row)[top]
             for e, we in zip(top, w):
                 gate, up = (t[p + f"ffn_{n}_exps.weight"][e] @ x[i] for n in ("gate", "up"))
@@ -244,8 +258,8 @@ class Forward:
                     out[i] += we * (t[p + "ffn_down_exps.weight"][e] @ (silu(gate) * up))
         if p + "ffn_up_shexp.weight" in t:
             h = silu(self.linear(x, p + "ffn_gate_shexp")) * self.linear(x, p + "ffn_up_shexp")
-            g = 1 / (1 + np.exp(-(x @ t[p + "ffn_gate_inp_shexp.weight"])))
-            out += self.linear(h, p + "ffn_down_shexp") * g[:, None]
+            gate = t.get(p + "ffn_gate_inp_shexp.weight")
+            out += self.linear(h, p + "ffn_down_shexp") * (1 if gate is None else 1 / (1 + np.exp(-(x @ gate)))[:, None])
         return out
 
     def logits(self, ids):
@@ -259,21 +273,21 @@ class Forward:
         scale = m.get("residual_scale", 1.0)
         for i in range(m["block_count"]):
             p = f"blk.{i}."
-            plain = arch == "olmo2"     # no norm before, only after
+            plain = arch in ("olmo2", "exaone4")    # no norm before, only after
             h = x if plain else self.norm(x, p + "attn_norm")
             a = self.attention(self.norm(x, p + "attn_norm_2") if p + "attn_norm_2.weight" in t else h, i)
-            if p + "post_attention_norm.weight" in t and arch != "gpt-oss":
+            if p + "post_attention_norm.weight" in t and arch not in POST_IS_FFN:
                 a = self.norm(a, p + "post_attention_norm")
-            if m.get("use_parallel_residual", arch in ("gptj", "phi2", "falcon", "command-r")):
+            if m.get("use_parallel_residual", arch in ("gptj", "phi2", "falcon", "command-r", "cohere2")):
                 x = x + a + self.ffn(self.norm(x, p + "ffn_norm") if p + "ffn_norm.weight" in t else h, p)
                 continue
             x = x + a * scale
-            name = p + ("post_attention_norm" if arch == "gpt-oss" else "ffn_norm")
+            name = p + ("post_attention_norm" if arch in POST_IS_FFN else "ffn_norm")
             f = self.ffn(x if plain else self.norm(x, name), p)
             x = x + (self.norm(f, p + "post_ffw_norm") if p + "post_ffw_norm.weight" in t else f) * scale
         x = self.norm(x, "output_norm")
         out = x @ t.get("output.weight", t["token_embd.weight"]).T + t.get("output.bias", 0.0)
-        out = out / m["logit_scale"] if arch == "granite" else out * m.get("logit_scale", 1.0)
+        out = out / m["logit_scale"] if arch.startswith("granite") else out * m.get("logit_scale", 1.0)
         cap = m.get("final_logit_softcapping")
         return np.tanh(out / cap) * cap if cap else out
 
@@ -303,6 +317,9 @@ LONG = dict(LONG, max_position_embeddings=64, original_max_position_embeddings=1
 TWO_OF_3 = dict(num_local_experts=3, num_experts_per_tok=2)
 WINDOW = dict(sliding_window=7)
 PART = rope(partial_rotary_factor=0.7)
+GRANITE = dict(attention_multiplier=0.3, embedding_multiplier=2.0, residual_multiplier=0.5, logits_scaling=3.0)
+GROWN = rope("yarn", **OLD, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
+FIVE = dict(WINDOW, num_hidden_layers=5)
 FALCON = {k: v for k, v in BASE.items() if k != "intermediate_size"}
 TOYS = {        # name: (GGUF architecture, config class, sizes, what is particular)
     "gpt2": ("gpt2", tf.GPT2Config, GPT, {}),
@@ -342,8 +359,28 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "gemma3": ("gemma3", tf.Gemma3TextConfig, HEAD, dict(WINDOW, num_hidden_layers=7, query_pre_attn_scalar=12)),
     "olmo": ("olmo", tf.OlmoConfig, GQA, dict(clip_qkv=1.5)),
     "olmo2": ("olmo2", tf.Olmo2Config, GQA, {}),
-    "granite": ("granite", tf.GraniteConfig, GQA, dict(attention_multiplier=0.3, embedding_multiplier=2.0,
-                                                       residual_multiplier=0.5, logits_scaling=3.0)),
+    "granite": ("granite", tf.GraniteConfig, GQA, GRANITE),
+    "granitemoe": ("granitemoe", tf.GraniteMoeConfig, GQA, dict(GRANITE, **TWO_OF_3)),
+    "granitemoe-shared": ("granitemoe", tf.GraniteMoeSharedConfig, GQA, dict(GRANITE, **TWO_OF_3,
+                                                                            shared_intermediate_size=26)),
+    "arcee": ("arcee", tf.ArceeConfig, GQA, YARN),
+    "cohere2": ("cohere2", tf.Cohere2Config, GQA, FIVE),
+    "ernie4_5": ("ernie4_5", tf.Ernie4_5Config, HEAD, {}),
+    "exaone4": ("exaone4", tf.Exaone4Config, GQA, dict(LLAMA3, **FIVE)),
+    "exaone4-near": ("exaone4", tf.Exaone4Config, GQA, dict(LLAMA3, sliding_window=None, sliding_window_pattern=None,
+                                                            layer_types=["full_attention"] * 2)),
+    "exaone4-listed": ("exaone4", tf.Exaone4Config, GQA, dict(WINDOW, layer_types=["full_attention",
+                                                                                  "sliding_attention"])),
+    "glm4": ("glm4", tf.Glm4Config, HEAD, dict(head_dim=12)),
+    "hunyuan": ("hunyuan-dense", tf.HunYuanDenseV1Config, HEAD, rope("dynamic", alpha=50.0, factor=1.0)),
+    "jais2": ("jais2", tf.Jais2Config, GQA, {}),
+    "jais2-bare": ("jais2", tf.Jais2Config, GQA, dict(attention_bias=False, mlp_bias=False)),
+    "mistral3": ("mistral3", tf.Ministral3Config, HEAD, GROWN),
+    "nemotron": ("nemotron", tf.NemotronConfig, GQA, PART),
+    "nemotron-bias": ("nemotron", tf.NemotronConfig, GQA, dict(PART, attention_bias=True, mlp_bias=True)),
+    "olmoe": ("olmoe", tf.OlmoeConfig, GQA, dict(num_experts=5, num_experts_per_tok=2)),
+    "seed_oss": ("seed_oss", tf.SeedOssConfig, HEAD, {}),
+    "seed_oss-bare": ("seed_oss", tf.SeedOssConfig, HEAD, dict(attention_bias=False)),
     "smollm3": ("smollm3", tf.SmolLM3Config, GQA, dict(num_hidden_layers=5)),
     "command-r": ("command-r", tf.CohereConfig, GQA, {}),
     "command-r-plus": ("command-r", tf.CohereConfig, GQA, dict(use_qk_norm=True)),
@@ -373,7 +410,8 @@ def toy(name, dtype=torch.float32, folder=None, **save):
 
 
 # Biases that readers want and that these have not
-ZEROS = {"starcoder2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "qwen2moe-bare": "attn_q attn_k attn_v"}
+ZEROS = {"starcoder2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "qwen2moe-bare": "attn_q attn_k attn_v",
+         "jais2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "seed_oss-bare": "attn_q attn_k attn_v"}
 
 
 def published_keys():
