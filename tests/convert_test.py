@@ -483,7 +483,7 @@ def test_adapters():
     ids = np.random.default_rng(5).integers(0, 101, 21)
     for name in TOYS:
         model, folder = toy(name)
-        stacked = [f"{kind}.{p}" for kind in ("mlp.experts",) for p in ("gate_up_proj", "down_proj")
+        stacked = [f"{kind}.{p}" for kind in ("mlp.experts", "block_sparse_moe.experts") for p in ("gate_up_proj", "down_proj")
                    if any(n.endswith(f"{kind}.{p}") for n, _ in model.named_parameters())]
         linear = [n for n, x in model.named_modules() if isinstance(x, (torch.nn.Linear, tf.pytorch_utils.Conv1D))
                   and "lm_head" not in n and "embed_out" not in n]
