@@ -1307,13 +1307,11 @@ def test_json_spaces():
         for side, change in (("before", ["<s>", "<s>", "$A"]), ("behind", ["$A", "</s>", "</s>"]), ("", ["$A", "$A"])):
             t.post_processor = processors.TemplateProcessing(change, special_tokens=[("<s>", 1), ("</s>", 2)])
             refused(put_tokenizer("spaces", t), "post-processor TemplateProcessing")
-        t.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
-        refused(put_tokenizer("spaces", t), "post-processor BertProcessing")
-        both = ["<s>", "$A", "</s>"]
-        t.post_processor = processors.TemplateProcessing(both, special_tokens=[("<s>", 1), ("</s>", 2)])
-        m = convert(put_tokenizer("spaces", t))
-        ok([m.all[f"tokenizer.ggml.add_{x}_token"] for x in ("bos", "eos")] == [True, True], "both ends")
-        same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
+        both = processors.TemplateProcessing(["<s>", "$A", "</s>"], special_tokens=[("<s>", 1), ("</s>", 2)])
+        for t.post_processor in (processors.BertProcessing(("</s>", 2), ("<s>", 1)), both):
+            m = convert(put_tokenizer("spaces", t))
+            ok([m.all[f"tokenizer.ggml.add_{x}_token"] for x in ("bos", "eos")] == [True, True], "both ends")
+            same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
         other = put_tokenizer("spaces", t, conf={"bos_token": "</s>"})
         refused(other, "the post-processor adds token 1, bos_token is 2")
         t.post_processor = None

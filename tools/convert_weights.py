@@ -33,7 +33,8 @@ try:
     from gguf import MODEL_ARCH as A
     from gguf import GGMLQuantizationType as Q
     from tqdm import tqdm
-except ImportError as e:
+    A.JAIS2     # versions before 0.18 have it not
+except (ImportError, AttributeError) as e:
     sys.exit(f"convert_weights.py: error: {e}; pip install -r {Path(__file__).with_name('requirements.txt')}")
 
 
