@@ -1108,6 +1108,10 @@ def test_pre():
         ("smollm", p.Sequence([p.Digits(individual_digits=True), plain]), {}),
         ("dbrx", split(words % "{1,3}"), {}), ("llama-bpe", split(words % "{1,3}"), {"ignore_merges": True}),
         ("qwen2", split(words % ""), {}),
+        ("jais-2", split((words % "{1,3}").removesuffix(r"|\s+(?!\S)|\s+") + "".join(
+            rf"|\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s{1}"), {}),
+        ("seed-coder", split(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+"
+                             r"|\s*[\r\n]+|\s+(?!\S)|\s+"), {}),
         ("tekken", split(f"{head}{u}*{low}+|{head}{u}+{low}*|\\p{{N}}{end}"), {"ignore_merges": True}),
         ("gpt-4o", split(f"{head}{u}*{low}+{c}|{head}{u}+{low}*{c}|\\p{{N}}{{1,3}}{end}"), {}),
         ("falcon", p.Sequence([p.Punctuation("contiguous"), plain, p.Digits(individual_digits=False),
@@ -1128,11 +1132,15 @@ def test_pre():
         tokens, types = m.all["tokenizer.ggml.tokens"], m.all["tokenizer.ggml.token_type"]
         ok(len(tokens) == len(types) == 310, name)
         ok({x: i for i, x in enumerate(tokens[:t.get_vocab_size()])} == t.get_vocab(), f"{name}: tokens")
+        same_ids(lambda x, t=t: t.encode(x).ids, name)
         merges = json.loads(t.to_str())["model"]["merges"]
         merges = [x if isinstance(x, str) else " ".join(x) for x in merges]
         ok(m.all["tokenizer.ggml.merges"] == merges, f"{name}: merges")
         kinds = [types[tokens.index(x)] for x in ("<|endoftext|>", "<tool>", "a", "[PAD309]")]
         ok(kinds == [cw.CONTROL, cw.USER, cw.NORMAL, cw.UNUSED], f"{name}: {kinds}")
+        for alias in {a for (base, _), a in cw.PRE_OF_ARCH.items() if base == name}:
+            convert(folder, "--pre", alias)
+            same_ids(lambda x, t=t: t.encode(x).ids, f"{alias}, which is {name}")
     byte_bpe(p.Sequence([p.Whitespace(), plain]), folder)
     refused(folder, "pre-tokenizer not known")
     ok(convert(folder, "--pre", "falcon").all["tokenizer.ggml.pre"] == "falcon", "--pre")

@@ -33,9 +33,11 @@ try:
     from gguf import MODEL_ARCH as A
     from gguf import GGMLQuantizationType as Q
     from tqdm import tqdm
-    A.JAIS2     # versions before 0.18 have it not
-except (ImportError, AttributeError) as e:
+except ImportError as e:
     sys.exit(f"convert_weights.py: error: {e}; pip install -r {Path(__file__).with_name('requirements.txt')}")
+if not hasattr(A, "JAIS2"):
+    sys.exit("convert_weights.py: error: the gguf package is older than 0.18; pip install -r "
+             f"{Path(__file__).with_name('requirements.txt')}")
 
 
 class Refused(Exception):
@@ -1340,7 +1342,8 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) 
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPACES = r"|\s+(?!\S)|\s+"
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+" + SPACES
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*%s"
 CASED_END = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -1352,6 +1355,9 @@ PRE = {
     ("digits", "gpt2"): "digits-gpt2",      # no published name
     (CONTRACTIONS + WORDS % "{1,3}",): "dbrx",      # llama-bpe when whole words are looked up before merging
     (CONTRACTIONS + WORDS % "",): "qwen2",
+    (CONTRACTIONS + WORDS[:-len(SPACES)] % "{1,3}" + r"|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)"
+     r"|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}",): "jais-2",
+    (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+" + SPACES,): "seed-coder",
     (CASED % ("", "") + r"|\p{N}" + CASED_END,): "tekken",
     (CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?") + r"|\p{N}{1,3}" + CASED_END,): "gpt-4o",
     ("punctuation", "gpt2", "digits", "[0-9][0-9][0-9]"): "falcon",
@@ -1365,7 +1371,10 @@ PRE_DEEPSEEK_LLM = (r"[\r\n]", r"\s?[A-Za-z", r"\s?[!-/:-~", r"\s+$", "[一-龥"
 # Names that mean the same steps but tell readers of one architecture a little more.
 PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "starcoder",
                ("smollm", A.COMMAND_R): "command-r", ("smollm", A.GRANITE): "refact",
-               ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo"}
+               ("smollm", A.COHERE2): "command-r", ("smollm", A.GRANITE_MOE): "refact",
+               ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo", ("gpt-2", A.OLMOE): "olmo",
+               ("gpt-2", A.EXAONE4): "exaone4", ("deepseek-v3", A.HUNYUAN_DENSE): "hunyuan-dense",
+               ("qwen2", A.HUNYUAN_DENSE): "hunyuan"}
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
 PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
                 "Qwen2Tokenizer": "qwen2"}
