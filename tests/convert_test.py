@@ -1607,7 +1607,7 @@ def converts_or_says_why(folder, what, *args):
 
 def test_broken_configs():
     tried = set()
-    for name in ("llama", "phi3-longrope", "gemma3", "mixtral"):
+    for name in ("llama", "phi3-longrope", "gemma3", "mixtral", "exaone4", "hunyuan", "mistral3", "granitemoe-shared"):
         _, good = toy(name)
         folder, config = fresh("broken", good), json.loads((good / "config.json").read_text())
         shutil.copy(good / "model.safetensors", folder)
@@ -1622,6 +1622,16 @@ def test_broken_configs():
                 changed = {**config, "rope_parameters": {**config["rope_parameters"], key: value}}
                 (folder / "config.json").write_text(json.dumps(changed))
                 converts_or_says_why(folder, f"{name}: rope {key} = {value!r}", "--no-tokenizer")
+    good, _ = golden_folder("qwen3vlmoe_cpp")       # with a text_config and a vision_config
+    folder, config = fresh("broken", good), json.loads((good / "config.json").read_text())
+    shutil.copy(good / "model.safetensors", folder)
+    for part in (config, config["text_config"], config["vision_config"], config["text_config"]["rope_scaling"]):
+        for key in list(part):
+            kept = part[key]
+            for part[key] in BROKEN:
+                (folder / "config.json").write_text(json.dumps(config))
+                converts_or_says_why(folder, f"qwen3vlmoe: {key} = {part[key]!r}", "--no-tokenizer")
+            part[key] = kept
     (folder / "config.json").write_text('{"model_type": "\\u001b[31m"}')
     refused(folder, "unknown model_type '\\x1b[31m'")
     (folder / "config.json").write_text("[" * 100000 + "]" * 100000)

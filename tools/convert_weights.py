@@ -954,9 +954,13 @@ def add_rope(put, extra, c, row, d):
             extra[f"rope_factors_{name}.weight"] = values
     elif kind == "llama3":
         low, high = p["low_freq_factor"], p["high_freq_factor"]
-        wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
-        smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
-        extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
+            smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
+            slower = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+        if not (np.isfinite(slower).all() and (slower > 0).all()):
+            raise Refused(f"config: rope scaling 'llama3' with factors {slower.tolist()}")
+        extra["rope_freqs.weight"] = slower
     else:
         raise Refused(f"config: rope scaling {kind!r} has no place in GGUF "
                       "(expected default, linear, yarn, longrope or llama3)")
