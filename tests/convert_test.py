@@ -104,8 +104,14 @@ def gelu_erf(x):
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf}
-PAIRS = ("llama", "olmo", "granite", "smollm3", "command-r", "gptj")
+def relu_2(x):
+    return np.maximum(x, 0) ** 2
+
+
+ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf, None: relu_2}
+PAIRS = ("llama", "olmo", "granite", "granitemoe", "smollm3", "command-r", "cohere2", "gptj", "arcee", "ernie4_5", "glm4",
+         "mistral3")
+POST_IS_FFN = ("gpt-oss", "seed_oss")   # post_attention_norm is the feed-forward's norm
 
 
 def softmax(x):
@@ -118,7 +124,7 @@ class Forward:
         self.m, self.t, self.arch = m, m.t, m.arch
         self.D, self.H, self.G = m["embedding_length"], m["attention.head_count"], m["attention.head_count_kv"]
         self.K = m.get("attention.key_length", self.D // self.H)
-        self.act = ACT[m["hidden_activation"]]
+        self.act = ACT[m.get("hidden_activation")]
 
     def norm(self, x, name):
         w, b = self.t.get(name + ".weight", 1.0), self.t.get(name + ".bias", 0.0)
@@ -149,6 +155,7 @@ class Forward:
             keep = 1 - np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
             freq = freq / s * (1 - keep) + freq * keep
             scale = m.get("rope.scaling.attn_factor", 1.0) * (1 + 0.1 * math.log(s))
+            scale /= 1 + 0.1 * m.get("rope.scaling.yarn_log_multiplier", 0.0) * math.log(s)
         if kind == "longrope":
             long = n > m["rope.scaling.original_context_length"]
             freq = freq / self.t[f"rope_factors_{'long' if long else 'short'}.weight"]
@@ -179,17 +186,24 @@ class Forward:
         clamp = m.get("attention.clamp_kqv")
         if clamp:
             q, k, v = (np.clip(y, -clamp, clamp) for y in (q, k, v))
-        whole = self.arch == "olmo2"
+        whole, late = self.arch in ("olmo2", "olmoe"), self.arch == "hunyuan-dense"
         if whole:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         q, k, v = q.reshape(n, H, K), k.reshape(n, G, K), v.reshape(n, G, K)
-        if p + "attn_q_norm.weight" in t and not whole:
+        if p + "attn_q_norm.weight" in t and not whole and not late:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         w = m.get("attention.sliding_window")
-        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0}
+        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0,
+                   "exaone4": m.get("attention.sliding_window_pattern", {}) and m["attention.sliding_window_pattern"][i]}
         window = bool(w) and pattern.get(self.arch, True)
-        if m.get("rope.dimension_count") and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
+        far = self.arch in ("cohere2", "exaone4") and w and not window      # no rope where others have windows
+        if m.get("rope.dimension_count") and not far and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
             q, k = self.rope(q, window), self.rope(k, window)
+        if late:
+            q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
+        if m.get("attention.temperature_scale"):
+            times = np.arange(n) // m["rope.scaling.original_context_length"]
+            q = q * (1 + m["attention.temperature_scale"] * np.log(1 + times))[:, None, None]
         k, v = np.repeat(k, H // G, axis=1), np.repeat(v, H // G, axis=1)
         s = np.einsum("ihk,jhk->hij", q, k) * m.get("attention.scale", K ** -0.5)
         cap = m.get("attn_logit_softcapping")
@@ -216,7 +230,7 @@ class Forward:
         if p + "ffn_gate_inp.weight" in t:
             return self.experts(x, p)
         up = self.linear(x, p + "ffn_up")
-        if self.arch == "phi3":
+        if self.arch in ("phi3", "glm4"):
             gate, up = np.split(up, 2, axis=-1)
             return self.linear(self.act(gate) * up, p + "ffn_down")
         if p + "ffn_gate.weight" in t:
@@ -231,7 +245,7 @@ class Forward:
         for i, row in enumerate(logits):
             top = np.argsort(-row)[:used]
             w = softmax(row[top])
-            if self.arch == "qwen2moe":
+            if self.arch in ("qwen2moe", "olmoe"):
                 w = softmax(row)[top]
             for e, we in zip(top, w):
                 gate, up = (t[p + f"ffn_{n}_exps.weight"][e] @ x[i] for n in ("gate", "up"))
@@ -244,8 +258,8 @@ class Forward:
                     out[i] += we * (t[p + "ffn_down_exps.weight"][e] @ (silu(gate) * up))
         if p + "ffn_up_shexp.weight" in t:
             h = silu(self.linear(x, p + "ffn_gate_shexp")) * self.linear(x, p + "ffn_up_shexp")
-            g = 1 / (1 + np.exp(-(x @ t[p + "ffn_gate_inp_shexp.weight"])))
-            out += self.linear(h, p + "ffn_down_shexp") * g[:, None]
+            gate = t.get(p + "ffn_gate_inp_shexp.weight")
+            out += self.linear(h, p + "ffn_down_shexp") * (1 if gate is None else 1 / (1 + np.exp(-(x @ gate)))[:, None])
         return out
 
     def logits(self, ids):
@@ -259,21 +273,21 @@ class Forward:
         scale = m.get("residual_scale", 1.0)
         for i in range(m["block_count"]):
             p = f"blk.{i}."
-            plain = arch == "olmo2"     # no norm before, only after
+            plain = arch in ("olmo2", "exaone4")    # no norm before, only after
             h = x if plain else self.norm(x, p + "attn_norm")
             a = self.attention(self.norm(x, p + "attn_norm_2") if p + "attn_norm_2.weight" in t else h, i)
-            if p + "post_attention_norm.weight" in t and arch != "gpt-oss":
+            if p + "post_attention_norm.weight" in t and arch not in POST_IS_FFN:
                 a = self.norm(a, p + "post_attention_norm")
-            if m.get("use_parallel_residual", arch in ("gptj", "phi2", "falcon", "command-r")):
+            if m.get("use_parallel_residual", arch in ("gptj", "phi2", "falcon", "command-r", "cohere2")):
                 x = x + a + self.ffn(self.norm(x, p + "ffn_norm") if p + "ffn_norm.weight" in t else h, p)
                 continue
             x = x + a * scale
-            name = p + ("post_attention_norm" if arch == "gpt-oss" else "ffn_norm")
+            name = p + ("post_attention_norm" if arch in POST_IS_FFN else "ffn_norm")
             f = self.ffn(x if plain else self.norm(x, name), p)
             x = x + (self.norm(f, p + "post_ffw_norm") if p + "post_ffw_norm.weight" in t else f) * scale
         x = self.norm(x, "output_norm")
         out = x @ t.get("output.weight", t["token_embd.weight"]).T + t.get("output.bias", 0.0)
-        out = out / m["logit_scale"] if arch == "granite" else out * m.get("logit_scale", 1.0)
+        out = out / m["logit_scale"] if arch.startswith("granite") else out * m.get("logit_scale", 1.0)
         cap = m.get("final_logit_softcapping")
         return np.tanh(out / cap) * cap if cap else out
 
@@ -303,6 +317,9 @@ LONG = dict(LONG, max_position_embeddings=64, original_max_position_embeddings=1
 TWO_OF_3 = dict(num_local_experts=3, num_experts_per_tok=2)
 WINDOW = dict(sliding_window=7)
 PART = rope(partial_rotary_factor=0.7)
+GRANITE = dict(attention_multiplier=0.3, embedding_multiplier=2.0, residual_multiplier=0.5, logits_scaling=3.0)
+GROWN = rope("yarn", **OLD, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
+FIVE = dict(WINDOW, num_hidden_layers=5)
 FALCON = {k: v for k, v in BASE.items() if k != "intermediate_size"}
 TOYS = {        # name: (GGUF architecture, config class, sizes, what is particular)
     "gpt2": ("gpt2", tf.GPT2Config, GPT, {}),
@@ -342,8 +359,28 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "gemma3": ("gemma3", tf.Gemma3TextConfig, HEAD, dict(WINDOW, num_hidden_layers=7, query_pre_attn_scalar=12)),
     "olmo": ("olmo", tf.OlmoConfig, GQA, dict(clip_qkv=1.5)),
     "olmo2": ("olmo2", tf.Olmo2Config, GQA, {}),
-    "granite": ("granite", tf.GraniteConfig, GQA, dict(attention_multiplier=0.3, embedding_multiplier=2.0,
-                                                       residual_multiplier=0.5, logits_scaling=3.0)),
+    "granite": ("granite", tf.GraniteConfig, GQA, GRANITE),
+    "granitemoe": ("granitemoe", tf.GraniteMoeConfig, GQA, dict(GRANITE, **TWO_OF_3)),
+    "granitemoe-shared": ("granitemoe", tf.GraniteMoeSharedConfig, GQA, dict(GRANITE, **TWO_OF_3,
+                                                                            shared_intermediate_size=26)),
+    "arcee": ("arcee", tf.ArceeConfig, GQA, YARN),
+    "cohere2": ("cohere2", tf.Cohere2Config, GQA, FIVE),
+    "ernie4_5": ("ernie4_5", tf.Ernie4_5Config, HEAD, {}),
+    "exaone4": ("exaone4", tf.Exaone4Config, GQA, dict(LLAMA3, **FIVE)),
+    "exaone4-near": ("exaone4", tf.Exaone4Config, GQA, dict(LLAMA3, sliding_window=None, sliding_window_pattern=None,
+                                                            layer_types=["full_attention"] * 2)),
+    "exaone4-listed": ("exaone4", tf.Exaone4Config, GQA, dict(WINDOW, layer_types=["full_attention",
+                                                                                  "sliding_attention"])),
+    "glm4": ("glm4", tf.Glm4Config, HEAD, dict(head_dim=12)),
+    "hunyuan": ("hunyuan-dense", tf.HunYuanDenseV1Config, HEAD, rope("dynamic", alpha=50.0, factor=1.0)),
+    "jais2": ("jais2", tf.Jais2Config, GQA, {}),
+    "jais2-bare": ("jais2", tf.Jais2Config, GQA, dict(attention_bias=False, mlp_bias=False)),
+    "mistral3": ("mistral3", tf.Ministral3Config, HEAD, GROWN),
+    "nemotron": ("nemotron", tf.NemotronConfig, GQA, PART),
+    "nemotron-bias": ("nemotron", tf.NemotronConfig, GQA, dict(PART, attention_bias=True, mlp_bias=True)),
+    "olmoe": ("olmoe", tf.OlmoeConfig, GQA, dict(num_experts=5, num_experts_per_tok=2)),
+    "seed_oss": ("seed_oss", tf.SeedOssConfig, HEAD, {}),
+    "seed_oss-bare": ("seed_oss", tf.SeedOssConfig, HEAD, dict(attention_bias=False)),
     "smollm3": ("smollm3", tf.SmolLM3Config, GQA, dict(num_hidden_layers=5)),
     "command-r": ("command-r", tf.CohereConfig, GQA, {}),
     "command-r-plus": ("command-r", tf.CohereConfig, GQA, dict(use_qk_norm=True)),
@@ -373,7 +410,8 @@ def toy(name, dtype=torch.float32, folder=None, **save):
 
 
 # Biases that readers want and that these have not
-ZEROS = {"starcoder2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "qwen2moe-bare": "attn_q attn_k attn_v"}
+ZEROS = {"starcoder2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "qwen2moe-bare": "attn_q attn_k attn_v",
+         "jais2-bare": "attn_q attn_k attn_v attn_output ffn_up ffn_down", "seed_oss-bare": "attn_q attn_k attn_v"}
 
 
 def published_keys():
@@ -445,7 +483,7 @@ def test_adapters():
     ids = np.random.default_rng(5).integers(0, 101, 21)
     for name in TOYS:
         model, folder = toy(name)
-        stacked = [f"{kind}.{p}" for kind in ("mlp.experts",) for p in ("gate_up_proj", "down_proj")
+        stacked = [f"{kind}.{p}" for kind in ("mlp.experts", "block_sparse_moe.experts") for p in ("gate_up_proj", "down_proj")
                    if any(n.endswith(f"{kind}.{p}") for n, _ in model.named_parameters())]
         linear = [n for n, x in model.named_modules() if isinstance(x, (torch.nn.Linear, tf.pytorch_utils.Conv1D))
                   and "lm_head" not in n and "embed_out" not in n]
@@ -587,7 +625,7 @@ def test_defaults():
         return {**keys, **{k: v.tolist() for k, v in extra.items()}}
     for kind in cw.MODEL_TYPES.split():
         full = tf.CONFIG_MAPPING[kind]().to_dict()
-        full = {**full, **full.get("text_config", {}), "model_type": kind}
+        full = cw.text_half({**full, "model_type": kind}, "")
         full.update({"norm_topk_prob": True} if kind == "qwen3_moe" else {})
         want, old = written(full), {k: v for k, v in full.items() if k != "rope_parameters"}
         if "rope_theta" in (full.get("rope_parameters") or {}) and kind != "gpt_oss":
@@ -667,6 +705,157 @@ def test_vision():
     for m in (want, got):
         del m.all["general.name"]
     ok(want.all == got.all, "the text half's keys")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# llama.cpp's converter, as published files are made
+# ----------------------------------------------------------------------------------------------------------------
+def golden_folder(name):
+    """The toy of make_goldens.py that tests/golden/model/NAME.gguf was made of, and that file. The weights' seed is the
+    one whose embedding is the file's."""
+    import make_goldens
+    from safetensors.torch import load_file
+    golden = Model(ROOT / "tests" / "golden" / "model" / f"{name}.gguf")
+    folder = TMP / name
+    for seed in range(1, 40):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        make_goldens.build(make_goldens.TOYS[name], seed * 1000 + len(name), str(folder))
+        embed = next(t for n, t in load_file(folder / "model.safetensors").items() if n.endswith("embed_tokens.weight"))
+        if np.array_equal(embed.double().numpy(), golden.t["token_embd.weight"]):
+            return folder, golden
+    raise AssertionError(f"{name}: no seed gives the golden's weights")
+
+
+def absent(m, key):
+    """What readers take for a key that a file lacks, where the two converters differ in what they write."""
+    head = m.get("attention.key_length", m["embedding_length"] // m["attention.head_count"])
+    return {"attention.key_length": head, "attention.value_length": head, "attention.sliding_window": 0,
+            "hidden_activation": "silu", "rope.dimension_count": head, "rope.freq_base": 10000.0,
+            "rope.scaling.type": "longrope" if "rope_factors_long.weight" in m.t else "none",
+            "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": m["context_length"],
+            "rope.scaling.yarn_truncate": m.arch != "gpt-oss",
+            "attention.layer_norm_rms_epsilon": m.get("attention.layer_norm_epsilon"),      # nemotron's has both
+            }.get(key)
+
+
+def same_meaning(ours, theirs, what):
+    """Two files have the same tensors, to the byte, and keys that mean the same."""
+    ok(ours.arch == theirs.arch, f"{what}: architecture {ours.arch}, expected {theirs.arch}")
+    ok(ours.types == theirs.types, f"{what}: {set(ours.types.items()) ^ set(theirs.types.items())}")
+    for n, x in theirs.t.items():
+        ok(np.array_equal(ours.t[n], x), f"{what}: {n}: values or shape {ours.t[n].shape}, expected {x.shape}")
+    for full in sorted(ours.all.keys() | theirs.all.keys()):
+        key = full.removeprefix(ours.arch + ".")
+        if key != full:
+            a, b = (m.all.get(full, absent(m, key)) for m in (ours, theirs))
+            ok(a == b, f"{what}: {key} = {a}, expected {b}")
+
+
+def golden_names():
+    import make_goldens
+    known = cw.MODEL_TYPES.split()
+    return [n for n, c in make_goldens.TOYS.items() if c.get("_llama_cpp") and c["model_type"] in known]
+
+
+def test_llama_cpp():
+    """What llama.cpp's converter makes of a folder, from the goldens; with LLAMA_CPP, its sources, from itself, too."""
+    import make_goldens
+    names = golden_names()
+    ok(len(names) > 15, f"goldens: {names}")
+    for name in names:
+        folder, golden = golden_folder(name)
+        ours = convert(folder, "--no-tokenizer")
+        same_meaning(ours, golden, name)
+        if os.environ.get("LLAMA_CPP"):
+            make_goldens.convert(str(folder), str(TMP / "theirs.gguf"), llama_cpp=True)
+            same_meaning(ours, Model(TMP / "theirs.gguf"), f"{name} by llama.cpp")
+
+
+def test_language_halves():
+    """mistral3 around a ministral3 or a mistral, by the published names and by those of transformers; what has no place"""
+    from safetensors.numpy import save_file
+    text, golden = golden_folder("mistral3_cpp")
+    config, tensors = json.loads((text / "config.json").read_text()), load_numpy(text)
+    seeing = {"vision_tower.ln_pre.weight": np.ones(2, np.float32), "multi_modal_projector.x": np.ones(2, np.float32)}
+
+    def nested(inner, names, whole=None):
+        folder = fresh("nested", text)
+        whole = {"model_type": "mistral3", "text_config": {**config, **inner}, "vision_config": {}, **(whole or {})}
+        (folder / "config.json").write_text(json.dumps(whole))
+        save_file({**{names(n): x for n, x in tensors.items()}, **seeing}, folder / "model.safetensors")
+        return folder
+
+    def published(name):
+        return "language_model." + name
+    for names in (published, lambda n: n.replace("model.", "model.language_model.")):
+        same_meaning(convert(nested({}, names), "--no-tokenizer"), golden, "ministral3 in mistral3")
+    m = convert(nested({"model_type": None, "rope_parameters": None, "rope_theta": 10000.0, "sliding_window": None}, published),
+                "--no-tokenizer")
+    ok(m.arch == "llama" and m["rope.freq_base"] == 10000, "mistral in mistral3")
+    same_tensors(m, golden, "mistral in mistral3")
+    m = convert(nested({}, published, {"tie_word_embeddings": True}), "--no-tokenizer")
+    ok("output.weight" not in m.t, "the whole says whether the head is tied")
+    refused(nested({"model_type": "mamba"}, published), "unknown model_type 'mamba' of the text_config of 'mistral3' "
+            "(expected mistral or ministral3)", "--no-tokenizer")
+    rope = config["rope_parameters"]
+    for change, message in (({"rope_type": "linear"}, "'linear' is not known for this architecture (expected yarn)"),
+                            ({"llama_4_scaling_beta": None}, "llama_4_scaling_beta: expected a number that is not 0")):
+        refused(nested({"rope_parameters": {**rope, **change}}, published), message, "--no-tokenizer")
+    m = convert(nested({"rope_parameters": {**rope, "mscale": 0.5}}, published), "--no-tokenizer")
+    stretch = m["rope.scaling.attn_factor"]     # what transformers has, 1 + 0.1 m ln(factor) for both, over what readers do
+    ok(abs(stretch - (1 + 0.05 * math.log(8)) / (1 + 0.1 * math.log(8))) < 1e-6, f"mscale: {stretch}")
+
+
+def test_refused_of_architectures():
+    """What config.json may say of the architectures of llama.cpp's goldens and GGUF has no place for"""
+    from safetensors.numpy import save_file
+    for name, change, message in (
+            ("cohere2_cpp", {"sliding_window": None, "layer_types": None}, "sliding_window: expected a positive integer"),
+            ("cohere2_cpp", {"sliding_window_pattern": 2, "layer_types": None}, "sliding_window_pattern 2, expected 0 or 4"),
+            ("cohere2_cpp", {"rotary_pct": 0.5}, "partial_rotary_factor = 0.5"),
+            ("cohere2_cpp", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
+            ("exaone4_cpp", {"layer_types": ["full_attention"] * 3}, "layer_types: expected"),
+            ("exaone4_cpp", {"layer_types": ["chunked_attention"] * 5}, "layer_types: expected"),
+            ("olmoe_cpp", {"clip_qkv": 3.0}, "clip_qkv = 3.0"),
+            ("olmoe_cpp", {"norm_topk_prob": True}, "norm_topk_prob = True"),
+            ("olmoe_cpp", {"tie_word_embeddings": True}, "1 tensors are missing: output.weight"),
+            ("hunyuan_dense_cpp", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+            ("qwen2vl_cpp", {"use_sliding_window": True}, "use_sliding_window = True"),
+            ("qwen2vl_cpp", {"rope_scaling": {"type": "mrope", "mrope_section": [2, 1.5]}}, "dimension_sections"),
+            ("granitemoe_cpp", {"num_local_experts": 3}, "ffn_gate_inp.weight: expected [3, 24]"),
+            ("granitemoe_shared_cpp", {"model_type": "granitemoe"}, "have no place in a granitemoe file"),
+            ("granitemoe_cpp", {"model_type": "granitemoeshared"}, "tensors are missing: blk.0.ffn_gate_shexp.weight"),
+            ("nemotron_cpp", {"hidden_act": "silu"}, "activation 'silu'"),
+            ("qwen3vlmoe_cpp", {"decoder_sparse_step": 2}, "decoder_sparse_step = 2")):
+        good, _ = golden_folder(name)
+        folder, config = fresh("unwelcome", good), json.loads((good / "config.json").read_text())
+        where = config.get("text_config", config)
+        where.update(change)
+        (folder / "config.json").write_text(json.dumps(config))
+        shutil.copy(good / "model.safetensors", folder)
+        refused(folder, message, "--no-tokenizer")
+    # biases that are left out where they are zeros
+    good, golden = golden_folder("cohere2_cpp")
+    folder, tensors = fresh("zeros", good), load_numpy(good)
+    name = "model.layers.1.self_attn.q_proj.bias"
+    save_file({**tensors, name: np.zeros(24, np.float32)}, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "biases of zeros")
+    save_file({**tensors, name: np.ones(24, np.float32)}, folder / "model.safetensors")
+    refused(folder, f"{name}: expected zeros", "--no-tokenizer")
+    # experts as transformers has them in memory, and of a shape that does not tell
+    good, golden = golden_folder("qwen3vlmoe_cpp")
+    folder, tensors = fresh("turned", good), load_numpy(good)
+    turned = {n: np.ascontiguousarray(x.swapaxes(1, 2)) if ".experts." in n else x for n, x in tensors.items()}
+    save_file(turned, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "experts turned")
+    config = json.loads((good / "config.json").read_text())
+    config["text_config"]["moe_intermediate_size"] = 12
+    (folder / "config.json").write_text(json.dumps(config))
+    square = {n: np.ones((5, 24, 24) if "gate_up" in n else (5, 12, 24), np.float32) if ".experts." in n else x
+              for n, x in tensors.items()}
+    save_file(square, folder / "model.safetensors")
+    refused(folder, "does not tell which way round the matrices are", "--no-tokenizer")
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -919,6 +1108,10 @@ def test_pre():
         ("smollm", p.Sequence([p.Digits(individual_digits=True), plain]), {}),
         ("dbrx", split(words % "{1,3}"), {}), ("llama-bpe", split(words % "{1,3}"), {"ignore_merges": True}),
         ("qwen2", split(words % ""), {}),
+        ("jais-2", split((words % "{1,3}").removesuffix(r"|\s+(?!\S)|\s+") + "".join(
+            rf"|\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s{1}"), {}),
+        ("seed-coder", split(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+"
+                             r"|\s*[\r\n]+|\s+(?!\S)|\s+"), {}),
         ("tekken", split(f"{head}{u}*{low}+|{head}{u}+{low}*|\\p{{N}}{end}"), {"ignore_merges": True}),
         ("gpt-4o", split(f"{head}{u}*{low}+{c}|{head}{u}+{low}*{c}|\\p{{N}}{{1,3}}{end}"), {}),
         ("falcon", p.Sequence([p.Punctuation("contiguous"), plain, p.Digits(individual_digits=False),
@@ -939,11 +1132,15 @@ def test_pre():
         tokens, types = m.all["tokenizer.ggml.tokens"], m.all["tokenizer.ggml.token_type"]
         ok(len(tokens) == len(types) == 310, name)
         ok({x: i for i, x in enumerate(tokens[:t.get_vocab_size()])} == t.get_vocab(), f"{name}: tokens")
+        same_ids(lambda x, t=t: t.encode(x).ids, name)
         merges = json.loads(t.to_str())["model"]["merges"]
         merges = [x if isinstance(x, str) else " ".join(x) for x in merges]
         ok(m.all["tokenizer.ggml.merges"] == merges, f"{name}: merges")
         kinds = [types[tokens.index(x)] for x in ("<|endoftext|>", "<tool>", "a", "[PAD309]")]
         ok(kinds == [cw.CONTROL, cw.USER, cw.NORMAL, cw.UNUSED], f"{name}: {kinds}")
+        for alias in {a for (base, _), a in cw.PRE_OF_ARCH.items() if base == name}:
+            convert(folder, "--pre", alias)
+            same_ids(lambda x, t=t: t.encode(x).ids, f"{alias}, which is {name}")
     byte_bpe(p.Sequence([p.Whitespace(), plain]), folder)
     refused(folder, "pre-tokenizer not known")
     ok(convert(folder, "--pre", "falcon").all["tokenizer.ggml.pre"] == "falcon", "--pre")
@@ -1118,13 +1315,11 @@ def test_json_spaces():
         for side, change in (("before", ["<s>", "<s>", "$A"]), ("behind", ["$A", "</s>", "</s>"]), ("", ["$A", "$A"])):
             t.post_processor = processors.TemplateProcessing(change, special_tokens=[("<s>", 1), ("</s>", 2)])
             refused(put_tokenizer("spaces", t), "post-processor TemplateProcessing")
-        t.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
-        refused(put_tokenizer("spaces", t), "post-processor BertProcessing")
-        both = ["<s>", "$A", "</s>"]
-        t.post_processor = processors.TemplateProcessing(both, special_tokens=[("<s>", 1), ("</s>", 2)])
-        m = convert(put_tokenizer("spaces", t))
-        ok([m.all[f"tokenizer.ggml.add_{x}_token"] for x in ("bos", "eos")] == [True, True], "both ends")
-        same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
+        both = processors.TemplateProcessing(["<s>", "$A", "</s>"], special_tokens=[("<s>", 1), ("</s>", 2)])
+        for t.post_processor in (processors.BertProcessing(("</s>", 2), ("<s>", 1)), both):
+            m = convert(put_tokenizer("spaces", t))
+            ok([m.all[f"tokenizer.ggml.add_{x}_token"] for x in ("bos", "eos")] == [True, True], "both ends")
+            same_ids(lambda x, t=t: t.encode(x).ids, f"{kind} with both ends", TEXTS, "--bos")
         other = put_tokenizer("spaces", t, conf={"bos_token": "</s>"})
         refused(other, "the post-processor adds token 1, bos_token is 2")
         t.post_processor = None
@@ -1412,7 +1607,7 @@ def converts_or_says_why(folder, what, *args):
 
 def test_broken_configs():
     tried = set()
-    for name in ("llama", "phi3-longrope", "gemma3", "mixtral"):
+    for name in ("llama", "phi3-longrope", "gemma3", "mixtral", "exaone4", "hunyuan", "mistral3", "granitemoe-shared"):
         _, good = toy(name)
         folder, config = fresh("broken", good), json.loads((good / "config.json").read_text())
         shutil.copy(good / "model.safetensors", folder)
@@ -1427,6 +1622,16 @@ def test_broken_configs():
                 changed = {**config, "rope_parameters": {**config["rope_parameters"], key: value}}
                 (folder / "config.json").write_text(json.dumps(changed))
                 converts_or_says_why(folder, f"{name}: rope {key} = {value!r}", "--no-tokenizer")
+    good, _ = golden_folder("qwen3vlmoe_cpp")       # with a text_config and a vision_config
+    folder, config = fresh("broken", good), json.loads((good / "config.json").read_text())
+    shutil.copy(good / "model.safetensors", folder)
+    for part in (config, config["text_config"], config["vision_config"], config["text_config"]["rope_scaling"]):
+        for key in list(part):
+            kept = part[key]
+            for part[key] in BROKEN:
+                (folder / "config.json").write_text(json.dumps(config))
+                converts_or_says_why(folder, f"qwen3vlmoe: {key} = {part[key]!r}", "--no-tokenizer")
+            part[key] = kept
     (folder / "config.json").write_text('{"model_type": "\\u001b[31m"}')
     refused(folder, "unknown model_type '\\x1b[31m'")
     (folder / "config.json").write_text("[" * 100000 + "]" * 100000)

@@ -35,6 +35,9 @@ try:
     from tqdm import tqdm
 except ImportError as e:
     sys.exit(f"convert_weights.py: error: {e}; pip install -r {Path(__file__).with_name('requirements.txt')}")
+if not hasattr(A, "JAIS2"):
+    sys.exit("convert_weights.py: error: the gguf package is older than 0.18; pip install -r "
+             f"{Path(__file__).with_name('requirements.txt')}")
 
 
 class Refused(Exception):
@@ -64,6 +67,7 @@ ALIASES = {
     "layer_norm_eps": "norm_eps", "norm_epsilon": "norm_eps", "rms_norm_eps": "norm_eps",
     "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
     "n_head_kv": "num_key_value_heads", "rotary_emb_base": "rope_theta",
+    "shared_intermediate_size": "shared_expert_intermediate_size",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
@@ -85,16 +89,18 @@ def extents(spec, d):
 
 
 SILU = ("silu", "swish")
+RELU_2 = ("relu2",)
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
 # Tensors of a block: `+` with a bias, `*` a bias or none, `=` a bias, of zeros where the source has none (readers want
-# one), `?` may be missing.
+# one), `-` a bias of zeros or none, which is left out, `?` may be missing.
 GPT_TOP, GPT_BLOCK = "output_norm+ output?", "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+"
 QKV, NORMS, FFN = "attn_q attn_k attn_v attn_output", "attn_norm ffn_norm", "ffn_gate ffn_up ffn_down"
 QKV_ANY, FFN_ANY = "attn_q* attn_k* attn_v* attn_output*", "ffn_gate* ffn_up* ffn_down*"
 QKV_BIAS, QK_NORMS = "attn_q+ attn_k+ attn_v+", "attn_q_norm attn_k_norm"
 LLAMA_BLOCK = f"{NORMS} {QKV_ANY} {FFN_ANY}"
 EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
+SHARED = "ffn_gate_shexp ffn_up_shexp ffn_down_shexp"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
 
@@ -106,21 +112,26 @@ class Row:
     top: str = "token_embd output_norm output?"
     norm: str = "rms"           # rms | layer
     act: tuple = SILU           # accepted activations, the first is the default
-    rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs
+    rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs;
+                                # alpha: half, an alpha raises the base; parts: half, text uses one of several angles
     multi_query: bool = False   # one key/value head unless config.json says otherwise
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
-    window: str = ""            # which layers have a sliding window: "" none | all | even | 5of6
+    window: str = ""            # which layers have a sliding window: a name in WINDOWS; ! where one must be given,
+                                # * where layer_types may say otherwise and are written
     ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
-    keys: dict = field(default_factory=dict)    # further GGUF keys -> config.json's
+    keys: dict = field(default_factory=dict)    # further GGUF keys -> config.json's; of a list, its length
+    rope_keys: dict = field(default_factory=dict)   # the same with those of rope_parameters, which must have them
     fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood
 
 
-MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
-            "expert_feed_forward_length": "moe_intermediate_size"}
+WIDE_MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
+MOE_KEYS = {**WIDE_MOE_KEYS, "expert_feed_forward_length": "moe_intermediate_size"}
+SHARED_KEYS = {"expert_shared_feed_forward_length": "shared_expert_intermediate_size"}
 WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
 HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
+ALL_HEADS_NORMS = {"attn_q_norm": "H.K", "attn_k_norm": "G.K"}
 PARALLEL = {"use_parallel_residual": "use_parallel_residual"}
 GPT2_FIXED = {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
               "add_cross_attention": (False,)}
@@ -129,10 +140,26 @@ QWEN_MOE_FIXED = {**QWEN_FIXED, "decoder_sparse_step": (1,), "mlp_only_layers": 
 GEMMA_OPS = {n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm",
                                   "attn_q_norm", "attn_k_norm")}
 GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (False,)}
+GRANITE_KEYS = {"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+                "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}
+DEEPSTACK = {"n_deepstack_layers": "vision_config.deepstack_visual_indexes"}
+DEEPSTACK_DEFAULT = {"vision_config.deepstack_visual_indexes": [8, 16, 24]}
 # Experts as transformers keeps them in memory.
 STACKED = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
     "mlp.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+GRANITE_NAMES = {
+    **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
+    "block_sparse_moe.input_linear.weight": STACKED["mlp.experts.gate_up_proj"],
+    "block_sparse_moe.output_linear.weight": STACKED["mlp.experts.down_proj"],
+    "block_sparse_moe.router.layer.weight": (("ffn_gate_inp.weight", "same"),),
+    "shared_mlp.input_linear.weight": (("ffn_gate_shexp.weight", "first_half"), ("ffn_up_shexp.weight", "second_half")),
+    "shared_mlp.output_linear.weight": (("ffn_down_shexp.weight", "same"),)}
+# Published the other way round than transformers has them, and saves them: the shape tells.
+TURNED = {
+    "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half_out|first_half"),
+                                 ("ffn_up_exps.weight", "second_half_out|second_half")),
+    "mlp.experts.down_proj": (("ffn_down_exps.weight", "out|same"),)}
 OSS_NAMES = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "even_out"), ("ffn_up_exps.weight", "odd_out")),
     "mlp.experts.gate_up_proj_bias": (("ffn_gate_exps.bias", "even"), ("ffn_up_exps.bias", "odd")),
@@ -166,16 +193,33 @@ ROWS = [
         shapes={"ffn_up": "2.F,D"}),
     Row("llama", A.LLAMA, LLAMA_BLOCK, rope="swap"),
     Row("mistral", A.LLAMA, LLAMA_BLOCK, rope="swap", window="all"),
+    Row("ministral3", A.MISTRAL3, f"{NORMS} {QKV} {FFN}", rope="swap", window="all", rope_keys={
+        "attention.temperature_scale": "llama_4_scaling_beta", "rope.scaling.yarn_log_multiplier": "mscale_all_dim"}),
     Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", window="all", names=STACKED,
-        shapes=WIDE_EXPERTS, keys={"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}),
+        shapes=WIDE_EXPERTS, keys=WIDE_MOE_KEYS),
     Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", fixed=QWEN_FIXED),
     Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q= attn_k= attn_v= attn_output {EXPERTS} "
-        "ffn_gate_inp_shexp ffn_gate_shexp ffn_up_shexp ffn_down_shexp", names=STACKED,
+        f"ffn_gate_inp_shexp {SHARED}", names=STACKED,
         ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
-        keys={**MOE_KEYS, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}),
+        keys={**MOE_KEYS, **SHARED_KEYS}),
+    Row("qwen2_vl qwen2_5_vl", A.QWEN2VL, f"{NORMS} {QKV_BIAS} attn_output {FFN}", rope="parts", fixed=QWEN_FIXED),
     Row("qwen3", A.QWEN3, f"{NORMS} {QK_NORMS} {QKV} {FFN}", fixed=QWEN_FIXED),
+    Row("qwen3_vl", A.QWEN3VL, f"{NORMS} {QK_NORMS} {QKV} {FFN}", rope="parts", keys=DEEPSTACK, fixed=QWEN_FIXED),
     Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", names=STACKED, keys=MOE_KEYS,
         fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("qwen3_vl_moe", A.QWEN3VLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", rope="parts", names=TURNED,
+        keys={**MOE_KEYS, **DEEPSTACK}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("hunyuan_v1_dense", A.HUNYUAN_DENSE, f"{NORMS} {QK_NORMS} {QKV} {FFN}", rope="alpha"),
+    Row("seed_oss", A.SEED_OSS, f"attn_norm post_attention_norm attn_q= attn_k= attn_v= attn_output {FFN}"),
+    Row("ernie4_5", A.ERNIE4_5, f"{NORMS} {QKV} {FFN}", rope="pairs"),
+    Row("glm4", A.GLM4, "attn_norm attn_q= attn_k= attn_v= attn_output post_attention_norm ffn_norm ffn_up ffn_down "
+        "post_ffw_norm", rope="pairs", names={"mlp.gate_up_proj.weight": (("ffn_up.weight", "same"),)},
+        shapes={"ffn_up": "2.F,D"}),
+    Row("arcee", A.ARCEE, f"{NORMS} {QKV} ffn_up ffn_down", act=RELU_2, rope="swap"),
+    Row("nemotron", A.NEMOTRON, f"attn_norm+ ffn_norm+ {QKV_ANY} ffn_up* ffn_down*", top="token_embd " + GPT_TOP,
+        norm="layer", act=RELU_2, ops={n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm")}),
+    Row("jais2", A.JAIS2, "attn_norm+ ffn_norm+ attn_q= attn_k= attn_v= attn_output= ffn_up= ffn_down=",
+        top="token_embd " + GPT_TOP, norm="layer", act=RELU_2),
     Row("gemma", A.GEMMA, f"{NORMS} {QKV} {FFN}", act=TANH_GELU + ERF_GELU, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
     Row("gemma2", A.GEMMA2, GEMMA_BLOCK, act=TANH_GELU, window="even",
         keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
@@ -185,13 +229,22 @@ ROWS = [
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
-        shapes={"attn_q_norm": "H.K", "attn_k_norm": "G.K"}),
-    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap",
-        keys={"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
-              "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}),
+        shapes=ALL_HEADS_NORMS),
+    Row("olmoe", A.OLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", top="token_embd output_norm output", names=STACKED,
+        shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys=WIDE_MOE_KEYS,
+        fixed={"clip_qkv": (None,), "norm_topk_prob": (False,)}),
+    Row("exaone4", A.EXAONE4, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4*"),
+    Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", keys=GRANITE_KEYS),
+    Row("granitemoe", A.GRANITE_MOE, f"{NORMS} {QKV_ANY} {EXPERTS}", rope="swap", names=GRANITE_NAMES,
+        shapes=WIDE_EXPERTS, keys={**WIDE_MOE_KEYS, **GRANITE_KEYS}),
+    Row("granitemoeshared", A.GRANITE_MOE, f"{NORMS} {QKV_ANY} {EXPERTS} {SHARED}", rope="swap", names=GRANITE_NAMES,
+        shapes=WIDE_EXPERTS, keys={**WIDE_MOE_KEYS, **SHARED_KEYS, **GRANITE_KEYS}),
     Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", fixed=QWEN_FIXED),
     Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
         shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale"}),
+    Row("cohere2", A.COHERE2, "attn_norm- attn_q- attn_k- attn_v- attn_output- ffn_gate- ffn_up- ffn_down-",
+        top="token_embd output_norm-", norm="layer", rope="pairs", window="3of4!", keys={"logit_scale": "logit_scale"},
+        fixed={"partial_rotary_factor": (1.0,)}),
     Row("gpt_oss", A.GPT_OSS, f"attn_norm post_attention_norm attn_sinks {QKV_BIAS} attn_output+ ffn_gate_inp+ "
         "ffn_gate_exps+ ffn_up_exps+ ffn_down_exps+", window="even", names=OSS_NAMES,
         shapes=WIDE_EXPERTS, keys={**MOE_KEYS, "expert_feed_forward_length": "intermediate_size"},
@@ -231,6 +284,9 @@ DEFAULTS = {
     "phi3": _defaults(8192, 4096, original_max_position_embeddings=4096),
     "llama": _defaults(11008, 2048, norm_eps=1e-6),
     "mistral": _defaults(14336, 131072, 8, norm_eps=1e-6, sliding_window=4096),
+    "ministral3": _defaults(14336, 262144, 8, head_dim=128, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
+        "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1}),
     "mixtral": _defaults(14336, 131072, 8, num_experts=8, num_experts_per_tok=2, rope_theta=1e6),
     "qwen2": _defaults(22016, 32768, 32, norm_eps=1e-6),
     "qwen2_moe": _defaults(5632, 32768, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
@@ -238,6 +294,17 @@ DEFAULTS = {
     "qwen3": _defaults(22016, 32768, 32, norm_eps=1e-6, head_dim=128),
     "qwen3_moe": _defaults(6144, 32768, 4, norm_eps=1e-6, num_experts=128, num_experts_per_tok=8,
                            moe_intermediate_size=768, norm_topk_prob=False),
+    "qwen2_vl": _defaults(29568, 32768, 8, rope_theta=1e6),
+    "qwen3_vl": _defaults(22016, 128000, 32, norm_eps=1e-6, head_dim=128, rope_theta=5e5, **DEEPSTACK_DEFAULT),
+    "qwen3_vl_moe": _defaults(5632, 128000, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
+                              moe_intermediate_size=1408, rope_theta=5e5, **DEEPSTACK_DEFAULT),
+    "hunyuan_v1_dense": _defaults(11008, 2048),
+    "seed_oss": _defaults(27648, 524288, 8, norm_eps=1e-6, head_dim=128),
+    "ernie4_5": _defaults(3072, 131072, 2, head_dim=128, tie_word_embeddings=True, rope_theta=5e5),
+    "glm4": _defaults(13696, 131072, 2, norm_eps=1.5625e-7, head_dim=128, partial_rotary_factor=0.5),
+    "arcee": _defaults(18432, 4096),
+    "nemotron": _defaults(24576, 4096, partial_rotary_factor=0.5),
+    "jais2": _defaults(26624, 8192),
     "gemma": _defaults(24576, 8192, 16, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True),
     "gemma2": _defaults(9216, 8192, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True, sliding_window=4096,
                         query_pre_attn_scalar=256, attn_logit_softcapping=50.0, final_logit_softcapping=30.0),
@@ -246,16 +313,22 @@ DEFAULTS = {
                              rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
     "olmo": _defaults(11008, 2048),
     "olmo2": _defaults(11008, 2048),
+    "olmoe": _defaults(2048, 4096, num_experts=64, num_experts_per_tok=8),
+    "exaone4": _defaults(16384, 2048, 32, sliding_window=4096),
     "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
                          residual_multiplier=1.0, logits_scaling=1.0),
     "smollm3": _defaults(11008, 32768, 4, norm_eps=1e-6, tie_word_embeddings=True, rope_theta=2e6),
     "cohere": _defaults(22528, 8192, tie_word_embeddings=True, rope_theta=5e5, logit_scale=0.0625),
+    "cohere2": _defaults(22528, 8192, tie_word_embeddings=True, logit_scale=0.0625, sliding_window=4096),
     "gpt_oss": _defaults(2880, 131072, 8, head_dim=64, sliding_window=128, num_experts=128, num_experts_per_tok=4,
                          rope_theta=150000.0, rope_parameters={
                              "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
                              "truncate": False, "original_max_position_embeddings": 4096}),
 }
 DEFAULTS["gemma3"] = DEFAULTS["gemma3_both_ways"] = DEFAULTS["gemma3_text"]
+DEFAULTS["qwen2_5_vl"] = DEFAULTS["qwen2_vl"]
+DEFAULTS["granitemoe"] = {**DEFAULTS["granite"], "num_experts": 8, "num_experts_per_tok": 2}
+DEFAULTS["granitemoeshared"] = {**DEFAULTS["granitemoe"], "shared_expert_intermediate_size": 0}
 DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
 DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True,
                                    max_trained_positions=2048, rope_theta=1000.0)
@@ -263,6 +336,11 @@ DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2
 BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
+# Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
+TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
+# Layer i has a window; what config.json may say of it with a sliding_window_pattern.
+WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
+           "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
 
 
 def _swap(a, heads):
@@ -288,6 +366,10 @@ def _same(s):
     return s
 
 
+def _half(s):
+    return (*s[:-2], s[-2] // 2, s[-1])
+
+
 # name: (shape in -> shape out; array, dims, storage kind -> array). Arrays keep their storage type, most results are
 # views.
 OPS = {
@@ -298,8 +380,10 @@ OPS = {
     "swap_q": (_same, lambda a, d, k: _swap(a, d["H"])),
     "swap_k": (_same, lambda a, d, k: _swap(a, d["G"])),
     "regroup": (_same, lambda a, d, k: _regroup(a, d)),
-    "first_half": (lambda s: (s[0], s[1] // 2, *s[2:]), lambda a, d, k: a[:, :a.shape[1] // 2]),
-    "second_half": (lambda s: (s[0], s[1] // 2, *s[2:]), lambda a, d, k: a[:, a.shape[1] // 2:]),
+    "first_half": (_half, lambda a, d, k: a[..., :a.shape[-2] // 2, :]),
+    "second_half": (_half, lambda a, d, k: a[..., a.shape[-2] // 2:, :]),
+    "first_half_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, :a.shape[2] // 2]),
+    "second_half_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, a.shape[2] // 2:]),
     "even": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, ::2]),
     "odd": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, 1::2]),
     "out": (lambda s: (s[0], s[2], s[1]), lambda a, d, k: _flip(a, k)),
@@ -452,10 +536,21 @@ def hint(path):
 def model_config(path):
     if not (path / "config.json").is_file():
         raise Refused(f"{path}: no config.json in this folder{hint(path)}")
-    config = read_json(path / "config.json")
-    if "text_config" in config:     # the language half of a model that also sees
-        config = {**config, **config["text_config"], "model_type": config.get("model_type")}
-    return config
+    return text_half(read_json(path / "config.json"), path)
+
+
+def text_half(config, where):
+    """config.json of the language half of a model that also sees. Whether the head is tied is the whole's matter."""
+    if "text_config" not in config:
+        return config
+    text, kind = config["text_config"], config.get("model_type")
+    if kind in TEXT_TYPES:
+        kind = text.get("model_type") or TEXT_TYPES[kind][0]
+        if kind not in TEXT_TYPES[config["model_type"]]:
+            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} (expected "
+                          f"{' or '.join(TEXT_TYPES[config['model_type']])})")
+    tied = {k: v for k, v in config.items() if k == "tie_word_embeddings" and v is not None}
+    return {**config, **text, **tied, "model_type": kind}
 
 
 def without_peft(tensors):
@@ -765,16 +860,20 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
-    pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
-    if row.window == "5of6" and pattern not in (None, 6):
-        raise Refused(f"config: sliding_window_pattern {pattern!r}, expected 6")
-    if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R):
+    pattern, known = c.get("sliding_window_pattern", c.get("_sliding_window_pattern")), WINDOWS[row.window.strip("!*")][1]
+    if known and pattern not in known:
+        raise Refused(f"config: sliding_window_pattern {pattern!r}, expected {' or '.join(map(repr, known[1:]))}")
+    if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R, A.COHERE2):
         raise Refused("config: tie_word_embeddings = False has no place in this architecture's files")
 
 
 def layer_windows(c, row, d):
-    on = {"": lambda i: False, "all": lambda i: True, "even": lambda i: i % 2 == 0, "5of6": lambda i: (i + 1) % 6 != 0}
-    return [bool(c.get("sliding_window")) and on[row.window](i) for i in range(d["L"])]
+    size = integer(c, "sliding_window") if "!" in row.window else c.get("sliding_window")
+    listed = c.get("layer_types") if "*" in row.window and size else None
+    if listed and (len(listed) != d["L"] or set(listed) - {"sliding_attention", "full_attention"}):
+        raise Refused(f"config: layer_types: expected sliding_attention or full_attention {d['L']} times, found {listed}")
+    return [bool(size) and (listed[i] == "sliding_attention" if listed else WINDOWS[row.window.strip("!*")][0](i))
+            for i in range(d["L"])]
 
 
 def rope_parameters(c, row):
@@ -799,13 +898,26 @@ def add_rope(put, extra, c, row, d):
     base = float(p["rope_theta"])
     if dim % 2 or dim > d["K"] or (row.rope == "swap" and dim != d["K"]):
         raise Refused(f"config: rope over {dim} of {d['K']} values of a head is not possible here")
+    kind = p.get("rope_type") or p.get("type") or "default"
+    if kind == "su" or (kind == "yarn" and row.arch == A.PHI3):     # earlier names
+        kind = "longrope"
+    if kind == "mrope" and row.rope == "parts":
+        kind = "default"
+    if kind == "dynamic" and row.rope == "alpha" and p.get("alpha"):
+        kind = "default"
+        base *= p["alpha"] ** (dim / (dim - 2))
     put("rope.dimension_count", dim)
     put("rope.freq_base", base)
     if local:
         put("rope.freq_base_swa", float(local))
-    kind = p.get("rope_type") or p.get("type") or "default"
-    if kind == "su" or (kind == "yarn" and row.arch == A.PHI3):     # earlier names
-        kind = "longrope"
+    if row.rope == "parts" and p.get("mrope_section"):
+        put("rope.dimension_sections", [*p["mrope_section"], 0, 0, 0, 0][:4])
+    if row.rope_keys and kind != "yarn":
+        raise Refused(f"config: rope scaling {kind!r} is not known for this architecture (expected yarn)")
+    for key, name in row.rope_keys.items():
+        if not p.get(name):
+            raise Refused(f"config: {name}: expected a number that is not 0, found {p.get(name)!r}")
+        put(key, float(p[name]))
     if kind == "default":
         return
     context = c.get("original_max_position_embeddings") or p.get("original_max_position_embeddings") or d["T"]
@@ -822,8 +934,9 @@ def add_rope(put, extra, c, row, d):
         put("rope.scaling.type", "yarn")
         put("rope.scaling.factor", float(factor))
         put("rope.scaling.original_context_length", int(context))
-        if abs(attn / log(factor) - 1) > 1e-6:      # readers multiply by 1 + 0.1 ln(factor) themselves
-            put("rope.scaling.attn_factor", attn / log(factor))
+        known = log(factor) / log(factor, m_all) if "rope.scaling.yarn_log_multiplier" in row.rope_keys else log(factor)
+        if abs(attn / known - 1) > 1e-6:            # readers multiply by what is known themselves
+            put("rope.scaling.attn_factor", attn / known)
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
         put("rope.scaling.yarn_beta_slow", float(p.get("beta_slow") or 1))
         put("rope.scaling.yarn_truncate", p.get("truncate", True) is not False)    # absent, readers differ
@@ -841,17 +954,29 @@ def add_rope(put, extra, c, row, d):
             extra[f"rope_factors_{name}.weight"] = values
     elif kind == "llama3":
         low, high = p["low_freq_factor"], p["high_freq_factor"]
-        wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
-        smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
-        extra["rope_freqs.weight"] = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            wave = 2 * np.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
+            smooth = np.clip((context / wave - low) / (high - low), 0, 1)   # 0: slow waves, divided; 1: fast ones, kept
+            slower = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+        if not (np.isfinite(slower).all() and (slower > 0).all()):
+            raise Refused(f"config: rope scaling 'llama3' with factors {slower.tolist()}")
+        extra["rope_freqs.weight"] = slower
     else:
         raise Refused(f"config: rope scaling {kind!r} has no place in GGUF "
                       "(expected default, linear, yarn, longrope or llama3)")
 
 
+def longest_context(c, row, d):
+    if row.arch == A.COMMAND_R:
+        return max(d["T"], c.get("model_max_length") or 0)
+    if row.rope == "alpha" and rope_parameters(c, row)[0].get("alpha") and d["T"] == 32768:
+        return 262144       # which the alpha is for; some config.json tell the length before
+    return d["T"]
+
+
 def add_config(put, extra, c, row, d):
     put("vocab_size", d["V"])
-    put("context_length", max(d["T"], c.get("model_max_length") or 0) if row.arch == A.COMMAND_R else d["T"])
+    put("context_length", longest_context(c, row, d))
     put("embedding_length", d["D"])
     put("block_count", d["L"])
     put("feed_forward_length", d["F"])
@@ -863,15 +988,23 @@ def add_config(put, extra, c, row, d):
     put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon",
         float(c["norm_eps"]))
     act = "gelu_pytorch_tanh" if row.arch == A.GEMMA else c.get("hidden_act") or row.act[0]   # its "gelu" was an error
-    put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
-    if any(layer_windows(c, row, d)):
+    if act not in RELU_2:       # which is named nowhere: architectures that have it have no other
+        put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
+    windows = layer_windows(c, row, d)
+    if any(windows) or ("*" in row.window and c.get("sliding_window")):
         put("attention.sliding_window", integer(c, "sliding_window"))
+        if "*" in row.window:
+            put("attention.sliding_window_pattern", windows)
     if row.arch in BOTH_WAYS:
         put("attention.causal", False)
     if row.arch in (A.GEMMA2, A.GEMMA3, A.GEMMA_EMBEDDING):
         put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
     for key, name in row.keys.items():
-        v = c.get(name)
+        v = c
+        for part in name.split("."):
+            v = v.get(part) if isinstance(v, dict) else None
+        v = c.get(name) if v is None else v     # a default
+        v = len(v) if isinstance(v, list) else v
         if v is not None:
             put(key, float(v) if re.search("scal|soft|clamp|max_alibi", key) else v)
     add_rope(put, extra, c, row, d)
@@ -882,7 +1015,7 @@ def add_config(put, extra, c, row, d):
 # ----------------------------------------------------------------------------------------------------------------
 # Tensors
 # ----------------------------------------------------------------------------------------------------------------
-REFUSE, OMIT, ZEROS = range(3)
+REFUSE, OMIT, ZEROS, DROP = range(4)
 
 
 @dataclass
@@ -895,15 +1028,15 @@ class Out:
 
 
 def wanted(row, layers):
-    """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS."""
+    """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS; DROP: where it has one."""
     out = {}
     for prefix, text in [("", row.top)] + [(f"blk.{i}.", row.block) for i in range(layers)]:
         for item in text.split():
-            name = item.rstrip("+*=?")
+            name = item.rstrip("+*=?-")
             flags = item[len(name):]
             out[f"{prefix}{name}.weight"] = OMIT if "?" in flags else REFUSE
-            if set(flags) & set("+*="):
-                out[f"{prefix}{name}.bias"] = ZEROS if "=" in flags else REFUSE if flags == "+" else OMIT
+            if set(flags) & set("+*=-"):
+                out[f"{prefix}{name}.bias"] = {"=": ZEROS, "+": REFUSE, "-": DROP}.get(flags, OMIT)
     return out
 
 
@@ -929,10 +1062,20 @@ def gguf_names(row, tmap, hf):
     return [], 0
 
 
-def default_op(row, base, source):
+def default_op(row, base, source, bias=False):
     if base in ("attn_q", "attn_k") and row.rope == "swap":
         return "same" if source.pairs else "swap_" + base[-1]
-    return "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
+    op = "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
+    return "same" if bias and op in ("plus1", "transpose") else op
+
+
+def fitting_op(op, hf, shape, want):
+    """Of several ops the one that makes the shape that config.json says."""
+    ops = op.split("|")
+    fits = [o for o in ops if len(shape) == len(want) and OPS[o][0](shape) == want]
+    if len(fits) > 1:
+        raise Refused(f"{hf}: {list(shape)} does not tell which way round the matrices are")
+    return (fits or ops)[0]
 
 
 def some(names):
@@ -942,12 +1085,12 @@ def some(names):
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
     want = wanted(row, d["L"])
-    tied = c["tie_word_embeddings"]
+    tied, sees = c["tie_word_embeddings"], "vision_config" in c
     outs, left, seen = {}, [], 0
     for hf, t in source.tensors.items():
         if NOT_WEIGHTS.search(hf):
             continue
-        if row.arch == A.GEMMA3 and re.match(r"(model\.)?(vision_tower|multi_modal_projector)\.", hf):
+        if sees and re.match(r"(model\.)?(vision_tower|visual|multi_modal_projector)\.", hf):
             seen += 1
             continue
         targets, index = gguf_names(row, tmap, hf)
@@ -958,12 +1101,15 @@ def plan_tensors(source, row, c, d):
             continue
         if t.kind not in ("float64", "float32", "float16", "bfloat16", "mxfp4"):
             raise Refused(f"{hf}: expected floating-point weights, found {t.kind}")
+        if want[targets[0][0]] == DROP:
+            if np.any(to_f32(np.asarray(t.load()), t.kind)):
+                raise Refused(f"{hf}: expected zeros, for others a {gguf.MODEL_ARCH_NAMES[row.arch]} file has no place")
+            continue
         for name, op in targets:
             base = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
-            op = op or default_op(row, base, source)
-            if op == "transpose" and len(t.shape) != 2:
-                op = "same"
+            op = op or default_op(row, base, source, name.endswith(".bias"))
             try:
+                op = fitting_op(op, hf, t.shape, tensor_shape(name, row, d)) if "|" in op else op
                 shape = OPS[op][0](t.shape)
             except IndexError:
                 raise Refused(f"{hf}: shape {list(t.shape)} has too few extents") from None
@@ -1066,7 +1212,8 @@ PEFT_FIXED = {"peft_type": ("LORA",), "use_dora": (None, False), "bias": (None, 
               "kasa_config": (None,)}
 PEFT_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|embedding_([AB])(?:\.default)?)")
 # What an op does to the rows of B, where experts are [e, rows, r]; the others are of rows already.
-ROW_OPS = {"transpose": "same", "flatten": "same", "even_out": "even", "odd_out": "odd", "out": "same"}
+ROW_OPS = {"transpose": "same", "flatten": "same", "even_out": "even", "odd_out": "odd", "out": "same",
+           "first_half_out|first_half": "first_half", "second_half_out|second_half": "second_half", "out|same": "same"}
 
 
 def read_adapter(path):
@@ -1199,7 +1346,8 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (int(getattr(gguf.TokenType, n)) 
                                                 ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"))
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPACES = r"|\s+(?!\S)|\s+"
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+" + SPACES
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*%s"
 CASED_END = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -1211,6 +1359,9 @@ PRE = {
     ("digits", "gpt2"): "digits-gpt2",      # no published name
     (CONTRACTIONS + WORDS % "{1,3}",): "dbrx",      # llama-bpe when whole words are looked up before merging
     (CONTRACTIONS + WORDS % "",): "qwen2",
+    (CONTRACTIONS + WORDS[:-len(SPACES)] % "{1,3}" + r"|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)"
+     r"|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}",): "jais-2",
+    (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+" + SPACES,): "seed-coder",
     (CASED % ("", "") + r"|\p{N}" + CASED_END,): "tekken",
     (CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?") + r"|\p{N}{1,3}" + CASED_END,): "gpt-4o",
     ("punctuation", "gpt2", "digits", "[0-9][0-9][0-9]"): "falcon",
@@ -1224,7 +1375,10 @@ PRE_DEEPSEEK_LLM = (r"[\r\n]", r"\s?[A-Za-z", r"\s?[!-/:-~", r"\s+$", "[一-龥"
 # Names that mean the same steps but tell readers of one architecture a little more.
 PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "starcoder",
                ("smollm", A.COMMAND_R): "command-r", ("smollm", A.GRANITE): "refact",
-               ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo"}
+               ("smollm", A.COHERE2): "command-r", ("smollm", A.GRANITE_MOE): "refact",
+               ("gpt-2", A.PHI2): "phi-2", ("gpt-2", A.OLMO): "olmo", ("gpt-2", A.OLMOE): "olmo",
+               ("gpt-2", A.EXAONE4): "exaone4", ("deepseek-v3", A.HUNYUAN_DENSE): "hunyuan-dense",
+               ("qwen2", A.HUNYUAN_DENSE): "hunyuan"}
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
 PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
                 "Qwen2Tokenizer": "qwen2"}
@@ -2013,6 +2167,11 @@ def model_head(w, source, row, c, d, extra, vocab, args):
     w.add_name(args.name or source.name)
 
     def put(key, value):
+        if isinstance(value, list):
+            if not value or not all(type(x) in (bool, int) and 0 <= x < 2**31 for x in value):
+                raise Refused(f"config: {key} = {value!r} are not numbers that GGUF holds")
+            w.add_array(f"{arch}.{key}", value)
+            return
         if not isinstance(value, str) and not (abs(value) < 3e38 if isinstance(value, float) else 0 <= value < 2**32):
             raise Refused(f"config: {key} = {value!r} is not a number that GGUF holds")
         add = {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
