@@ -83,7 +83,7 @@ async function texts() {
   w.got.length = 0;
   d = await new Promise(done => {
     w.on = m => {
-      if (m.on === 'tokens' && looks++ % 5 === 0) setImmediate(() => { w.send({ do: 'look', at: 2, id: w.tokens[2].id, sampling: settings(2, 1, 8, 5) }); w.send({ do: 'spread', at: 2, sampling: settings(0, 2, 1, 1) }); });
+      if (m.on === 'tokens' && looks++ % 5 === 0) queueMicrotask(() => { w.send({ do: 'look', at: 2, id: w.tokens[2].id, sampling: settings(2, 1, 8, 5) }); w.send({ do: 'spread', at: 2, sampling: settings(0, 2, 1, 1) }); });
       if (m.on === 'end') done(m);
     };
     w.send({ do: 'story', prompt: 'Once upon a time', write: 1, sampling: settings(0.3, 1.03, 8, 0) });
