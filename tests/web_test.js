@@ -139,6 +139,7 @@ async function files() {
   check(n + ' changed files lead to a text or a model', traps === 0 && opened > 0 && opened < n, [traps, opened]);
 }
 
+setTimeout(() => { console.log('FAIL: it hangs'); console.log('web_test.js: ' + passed + ' passed, ' + (failed + 1) + ' failed'); process.exit(1); }, 300000);
 (async () => {
   await texts();
   if (bot) { await chats(); await files(); }
