@@ -108,7 +108,7 @@ $(B)/web/index.html: examples/web.html $(B)/web/web.wasm $(B)/web/model $(MODEL)
 $(B)/web/model: FORCE           # another MODEL is another page
 	@mkdir -p $(B)/web && { echo "$(MODEL)" | cmp -s - $@ || echo "$(MODEL)" >$@; }
 $(B)/web_try: FORCE | $(B)      # for tests/web_test.sh: the page, or why there is none
-	@$(if $(findstring -fsanitize,$(VARIANT)),true,$(MAKE) --no-print-directory web) >$@ 2>&1 || true
+	@$(if $(findstring -fsanitize,$(VARIANT)),true,$(MAKE) --no-print-directory web $(if $(GPT_TEST_MODEL),MODEL="$(GPT_TEST_MODEL)")) >$@ 2>&1 || true
 $(B)/web/web.wasm: examples/web.c gpt.h
 	@mkdir -p $(B)/web
 	@printf '\043include <stdlib.h>\nvoid *f(void) { return malloc(1); }\n' >$(B)/web/probe.c; \

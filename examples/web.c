@@ -50,7 +50,8 @@ static struct {
     /* A second session looks at one place of the text, token at: */
     gpt_session *look;
     size_t at, n_left;              /* n_left: tokens that the samplers leave */
-    int looking;
+    gpt_token at_id;                /* -1: at is the end */
+    int looking;                    /* 1: at the token before it, 2: at itself, 0: done */
     float *base, *x;                /* [n_vocab] the logits of this place; room */
     gpt_logprob *list;              /* [n_vocab] room */
     chance spread[N_SPREAD];
@@ -319,7 +320,7 @@ static int on_look(void *user, const gpt_trace *t) {
     const size_t l = (size_t)t->layer, n = web.at + 1;
     size_t h;
     (void)user;
-    if (!web.looking || t->layer < 0 || t->position + t->n_row - 1 < web.at) return 0;
+    if (web.looking != 2 || t->layer < 0 || t->position + t->n_row - 1 < web.at) return 0;
     if (!strcmp(t->name, "out")) {
         memcpy(web.stream + l * t->n_col, t->data + (web.at - t->position) * t->stride, t->n_col * sizeof(float));
     } else if (!strcmp(t->name, "att_weights") && t->position == web.at && t->n_row <= web.info.n_head) {
@@ -338,6 +339,7 @@ static int open_look(void) {
     params.n_ctx = web.text.n_ctx;
     params.n_batch = 16;
     params.att_weights = 1;
+    params.hooks.poll = on_poll;
     params.hooks.trace = on_look;
     if (!web.base) web.base = (float *)room(n_vocab, sizeof(float));
     if (!web.x) web.x = (float *)room(n_vocab, sizeof(float));
@@ -349,23 +351,39 @@ static int open_look(void) {
     return gpt_session_new(&web.look, web.m, &params, &web.err);
 }
 
-/* What could have come as token `at`, and what that token looks at; at its end, what may come next. GPT_MORE: the text has
- * nothing ahead of this place, so nothing was expected. */
+/* What could have come as token `at`, and what that token looks at; at its end, what may come next. web_look_step computes it.
+ * Ahead of the first token there is nothing: of it only the second part. */
 WEB(web_look) int web_look(unsigned at) {
     size_t n;
     const gpt_token *id = gpt_session_tokens(web.s, &n);
     gpt_result r;
-    if (at > n) return fail(GPT_E_ARG, "there is no such place in the text");
+    web.looking = 0;
+    if (!n || at > n) return fail(GPT_E_ARG, "there is no such place in the text");
     if ((r = (gpt_result)open_look()) != GPT_OK) return r;
     memset(web.n_head, 0, web.info.n_layer * sizeof *web.n_head);
+    gpt_end(web.look);
+    if ((r = gpt_session_copy(web.look, web.s, at ? at - 1 : 0, &web.err)) != GPT_OK) return r;
     web.at = at;
-    r = gpt_session_copy(web.look, web.s, at ? at - 1 : 0, &web.err);
-    if (!r && at) r = gpt_eval(web.look, id + at - 1, 1, &web.err);
-    if (!r && at) memcpy(web.base, gpt_logits(web.look), web.info.n_vocab * sizeof *web.base);
-    web.looking = 1;
-    if (!r && at < n) r = gpt_eval(web.look, id + at, 1, &web.err);
-    web.looking = 0;
-    return r ? (int)r : at ? GPT_OK : GPT_MORE;
+    web.at_id = at < n ? id[at] : -1;
+    if ((r = gpt_eval_begin(web.look, id + (at ? at - 1 : 0), 1, NULL, &web.err)) != GPT_OK) return r;
+    web.looking = at ? 1 : 2;
+    return GPT_MORE;
+}
+/* For about so many milliseconds; GPT_MORE: there is more to do. */
+WEB(web_look_step) int web_look_step(double ms) {
+    web.deadline = page_now() + ms;
+    while (web.looking) {
+        gpt_result r = gpt_step(web.look, &web.err);
+        if (r == GPT_MORE && page_now() < web.deadline) continue;
+        if (r == GPT_MORE) return r;
+        if (!r && web.looking == 1) {
+            memcpy(web.base, gpt_logits(web.look), web.info.n_vocab * sizeof *web.base);
+            if (web.at_id >= 0 && !(r = gpt_eval_begin(web.look, &web.at_id, 1, NULL, &web.err))) { web.looking = 2; continue; }
+        }
+        web.looking = 0;
+        if (r) return r;
+    }
+    return GPT_OK;
 }
 WEB(web_heads) const unsigned *web_heads(void) { return web.n_head; }
 WEB(web_attention) const float *web_attention(int layer, int head) {

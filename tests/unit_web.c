@@ -35,6 +35,12 @@ static int steps(int r, int most) {
     return r;
 }
 
+static int look(unsigned at) {
+    int r = web_look(at);
+    while (r == GPT_MORE) r = web_look_step(0);
+    return r;
+}
+
 /* The same sampling in a session of its own. */
 static gpt_session *alone;
 static int take(void *user, const char *text, size_t n) { strncat((char *)user, text, n); return 0; }
@@ -114,7 +120,7 @@ static void test_spread(void) {
     ask("Once upon a time there was a dog. The dog had a dog, and the");
     CHECK(steps(web_story(1), 1000000) == GPT_OK, "%s", web_error());
     for (at = 2; at <= web_n(); at += 17) {
-        CHECK(web_look((unsigned)at) == GPT_OK, "%s", web_error());
+        CHECK(look((unsigned)at) == GPT_OK, "%s", web_error());
         gpt_session_reset(alone);
         CHECK(!gpt_eval(alone, web_ids(), at, &err), "%s", err.msg);
         for (i = 0; i < sizeof t / sizeof *t; i++) {
@@ -159,10 +165,10 @@ static void test_look(void) {
     ask("Once upon a time");
     CHECK(steps(web_story(1), 1000000) == GPT_OK, "%s", web_error());
     strcpy(before, said);
-    CHECK(web_look(web_n() + 1) == GPT_E_ARG, "a place behind the end");
+    CHECK(look(web_n() + 1) == GPT_E_ARG, "a place behind the end");
     for (at = web_n() + 1; at-- > 0;) {
         gpt_logprob top[N_TOP];
-        CHECK(web_look(at) == (at ? GPT_OK : GPT_MORE), "place %u: %s", at, web_error());
+        CHECK(look(at) == GPT_OK, "place %u: %s", at, web_error());
         if (at && at < web_n()) {
             gpt_top(web.base, web.info.n_vocab, N_TOP, top);
             CHECK(!memcmp(top, web_tops() + at * N_TOP, sizeof top), "place %u: something else was expected", at);
@@ -180,7 +186,11 @@ static void test_look(void) {
     }
     ask("Once upon a time");
     n = 0;
-    for (int r = web_story(1); r == GPT_MORE; r = web_step(0)) if (web.phase == WRITING && n++ % 50 == 0) web_look(web_n() / 2);
+    for (int r = web_story(1); r == GPT_MORE; r = web_step(0)) {
+        if (web.phase == WRITING && n++ % 50 == 0) CHECK(web_look(web_n() / 2) == GPT_MORE, "%s", web_error());
+        web_look_step(0);
+    }
+    while (web_look_step(0) == GPT_MORE) {}
     CHECK(n > 50 && !strcmp(before, said), "looks change the text: '%s', '%s'", before, said);
 }
 

@@ -80,15 +80,18 @@ async function texts() {
   });
   check('stopped at once', d.finish === 5 && behind <= 1 && w.tokens.length < n, [d, behind, w.tokens.length]);
   let looks = 0;
+  w.got.length = 0;
   d = await new Promise(done => {
     w.on = m => {
-      if (m.on === 'tokens' && looks++ % 5 === 0) { w.send({ do: 'look', at: 2, id: w.tokens[2].id, sampling: settings(2, 1, 8, 5) }); w.send({ do: 'spread', at: 2, sampling: settings(0, 2, 1, 1) }); }
+      if (m.on === 'tokens' && looks++ % 5 === 0) queueMicrotask(() => { w.send({ do: 'look', at: 2, id: w.tokens[2].id, sampling: settings(2, 1, 8, 5) }); w.send({ do: 'spread', at: 2, sampling: settings(0, 2, 1, 1) }); });
       if (m.on === 'end') done(m);
     };
     w.send({ do: 'story', prompt: 'Once upon a time', write: 1, sampling: settings(0.3, 1.03, 8, 0) });
   });
   same('looks and sliders change no text', whole, w.text);
-  check('... they did come', looks > 1 && w.got.filter(m => m.on === 'look').length > 2, looks);
+  d = await w.ask({ do: 'look', at: 3, id: w.tokens[3].id, sampling: settings(2, 1, 8, 5) }, 'look');
+  await new Promise(done => { w.on = m => { if (m.on === 'lens' && m.at === 3 && m.layer === d.maps.length - 1) done(); }; });
+  check('... they did come', looks > 1 && w.got.filter(m => m.on === 'look').length > 1 && w.got.some(m => m.on === 'spread'), looks);
   d = await w.ask({ do: 'story', prompt: 'long '.repeat(20000), write: 1, sampling: settings(0, 1, 1, 0) }, 'end');
   check('a prompt too long', d.on === 'error' && /do not fit/.test(d.text), d);
   d = await w.ask({ do: 'chat', talk: [['user', 'Hi']], date: '2026-01-31', sampling: settings(0, 1, 1, 0) }, 'end');
@@ -136,6 +139,7 @@ async function files() {
   check(n + ' changed files lead to a text or a model', traps === 0 && opened > 0 && opened < n, [traps, opened]);
 }
 
+setTimeout(() => { console.log('FAIL: it hangs'); console.log('web_test.js: ' + passed + ' passed, ' + (failed + 1) + ' failed'); process.exit(1); }, 300000);
 (async () => {
   await texts();
   if (bot) { await chats(); await files(); }

@@ -113,6 +113,15 @@ def stops(c):
     c.run("document.getElementById('more').click()")
     until(c, "it goes on", "done")
     check("... with more", c.run("T.length") > n)
+    c.open(address + hash_of(prompt="Once upon a time", seed=14, temp=0.3, repeat=1.03))
+    until(c, "it is ready", "ready")
+    c.run("""new Promise(done => { const strip = document.getElementById('strip'), n = strip.children.length;
+        new MutationObserver((_, o) => { if (strip.children.length > n) { o.disconnect(); select(3); done(); } }).observe(strip, { childList: true });
+        document.getElementById('go').click(); })""")
+    until(c, "a look while it writes", "done")
+    check("... changes no text", c.run(TEXT) == native("generate", None, "-m", model, "-p", "Once upon a time", "--seed", "14", "--temp", "0.3",
+                                                       "--repeat-penalty", "1.03"))
+    check("... and comes to its end", c.wait("chosen === 3 && document.querySelectorAll('#lens tr').length === model.n_layer", 20))
     c.run("document.getElementById('again').checked = true")
     seeds = set()
     for _ in range(3):
