@@ -2825,8 +2825,8 @@ static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, 
 /* To add a number format:
  *   1. its row here. Fields as they lie in the block; unit: the bytes of a row that stay together in a
  *      panel, GPTI_FLIP makes signed bytes unsigned (zero is 128 then). fetch: TILE, TILE_Q8 where q_max
- *      is above 63 (zero is 128 then), TILE_2 with two scales per 32 columns: right for every kernel set; quicker ways are
- *      in [SIMD]
+ *      is above 63 (zero is 128 then), TILE_2 with two scales per 32 columns: right for every kernel set;
+ *      quicker ways are in [SIMD]
  *   2. where no unpacker fits: a gpti_unpack_ function above, or a gpti_row_ one, simpler and slower, and
  *      its line in GPTI_UNPACKERS. Each tile of 32 columns gets its scale, also where a block has more; all
  *      of q is written where fetch is a TILE. A new code book: gpti_codes
