@@ -807,6 +807,22 @@ def test_language_halves():
     ok(abs(stretch - (1 + 0.05 * math.log(8)) / (1 + 0.1 * math.log(8))) < 1e-6, f"mscale: {stretch}")
 
 
+def test_vision_types():
+    """Qwen 2.5 VL is written as Qwen 2 VL, and both with the text apart, as transformers writes config.json"""
+    good, golden = golden_folder("qwen2vl_cpp")
+    folder, config = fresh("vision", good), json.loads((good / "config.json").read_text())
+    shutil.copy(good / "model.safetensors", folder)
+    text = {k: v for k, v in config.items() if k not in ("model_type", "vision_config")}
+    for kind in ("qwen2_vl", "qwen2_5_vl"):
+        for whole in ({**config, "model_type": kind}, {"model_type": kind, "vision_config": {}, "text_config": {
+                **text, "model_type": kind + "_text"}}):
+            (folder / "config.json").write_text(json.dumps(whole))
+            same_meaning(convert(folder, "--no-tokenizer"), golden, f"{kind} {list(whole)}")
+    del whole["vision_config"]
+    (folder / "config.json").write_text(json.dumps(whole))
+    refused(folder, "19 tensors have no place in a qwen2vl file: visual.", "--no-tokenizer")
+
+
 def test_refused_of_architectures():
     """What config.json may say of the architectures of llama.cpp's goldens and GGUF has no place for"""
     from safetensors.numpy import save_file

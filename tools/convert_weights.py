@@ -338,6 +338,7 @@ BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
 # Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
 TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
+ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
 # Layer i has a window; what config.json may say of it with a sliding_window_pattern.
 WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
            "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
@@ -795,7 +796,7 @@ def find_row(config, where):
     for row in ROWS:
         if kind in row.hf.split():
             return row
-    raise Refused(f"{where}: unknown model_type {kind!r}; known: {MODEL_TYPES}")
+    raise Refused(f"{where}: unknown model_type {kind!r}; known: {ALL_TYPES}")
 
 
 def canonical(config, row):
@@ -2217,7 +2218,7 @@ def write(w, tmp, extra, outs, qtype, d):
 def parse_args():
     p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=f"model types of Hugging Face folders: {MODEL_TYPES}")
+                                epilog=f"model types of Hugging Face folders: {ALL_TYPES}")
     p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
     p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True,
                    help="file to write; it appears when it is complete")
