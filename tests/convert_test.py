@@ -140,9 +140,10 @@ class Forward:
     def angles(self, n, window):
         """cos and sin [n, rope/2] of positions 0..n-1."""
         m, dim = self.m, self.m["rope.dimension_count"]
-        base = m["rope.freq_base_swa"] if window and self.arch == "gemma3" else m["rope.freq_base"]
+        near = window and m.get("rope.freq_base_swa")
+        base = m["rope.freq_base_swa"] if near else m["rope.freq_base"]
         freq, scale = base ** -(np.arange(0, dim, 2) / dim), 1.0
-        kind = m.get("rope.scaling.type", "none") if not (window and self.arch == "gemma3") else "none"
+        kind = m.get("rope.scaling.type", "none") if not near else "none"
         if kind == "linear":
             freq = freq / m["rope.scaling.factor"]
         if kind == "yarn":
@@ -193,9 +194,8 @@ class Forward:
         if p + "attn_q_norm.weight" in t and not whole and not late:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         w = m.get("attention.sliding_window")
-        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0,
-                   "exaone4": m.get("attention.sliding_window_pattern", {}) and m["attention.sliding_window_pattern"][i]}
-        window = bool(w) and pattern.get(self.arch, True)
+        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0}
+        window = bool(w) and m.get("attention.sliding_window_pattern", {i: pattern.get(self.arch, True)})[i]
         far = self.arch in ("cohere2", "exaone4") and w and not window      # no rope where others have windows
         if m.get("rope.dimension_count") and not far and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
             q, k = self.rope(q, window), self.rope(k, window)
@@ -359,6 +359,10 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "gemma3": ("gemma3", tf.Gemma3TextConfig, HEAD, dict(WINDOW, num_hidden_layers=7, query_pre_attn_scalar=12)),
     "olmo": ("olmo", tf.OlmoConfig, GQA, dict(clip_qkv=1.5)),
     "olmo2": ("olmo2", tf.Olmo2Config, GQA, {}),
+    "olmo3": ("olmo2", tf.Olmo3Config, GQA, FIVE),
+    "olmo3-yarn": ("olmo2", tf.Olmo3Config, GQA, dict(FIVE, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": dict(YARN["rope_parameters"])})),
     "granite": ("granite", tf.GraniteConfig, GQA, GRANITE),
     "granitemoe": ("granitemoe", tf.GraniteMoeConfig, GQA, dict(GRANITE, **TWO_OF_3)),
     "granitemoe-shared": ("granitemoe", tf.GraniteMoeSharedConfig, GQA, dict(GRANITE, **TWO_OF_3,
@@ -735,6 +739,7 @@ def absent(m, key):
             "rope.scaling.type": "longrope" if "rope_factors_long.weight" in m.t else "none",
             "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": m["context_length"],
             "rope.scaling.yarn_truncate": m.arch != "gpt-oss",
+            "rope.scaling.yarn_attn_factor": np.float32(1 + 0.1 * math.log(m.get("rope.scaling.factor", 1.0))),
             "attention.layer_norm_rms_epsilon": m.get("attention.layer_norm_epsilon"),      # nemotron's has both
             }.get(key)
 

@@ -118,6 +118,7 @@ class Row:
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
     window: str = ""            # which layers have a sliding window: a name in WINDOWS; ! where one must be given,
                                 # * where layer_types may say otherwise and are written
+    plain_near: bool = False    # the rope of layers with a window has a base of its own and no scaling
     ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
@@ -224,11 +225,13 @@ ROWS = [
     Row("gemma2", A.GEMMA2, GEMMA_BLOCK, act=TANH_GELU, window="even",
         keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
     Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", act=TANH_GELU,
-        window="5of6", ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
+        window="5of6", plain_near=True, ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
+        shapes=ALL_HEADS_NORMS),
+    Row("olmo3", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4*", plain_near=True,
         shapes=ALL_HEADS_NORMS),
     Row("olmoe", A.OLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", top="token_embd output_norm output", names=STACKED,
         shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys=WIDE_MOE_KEYS,
@@ -258,7 +261,7 @@ ROWS = [
             "rotary_emb_scale_base": (None,), "qkv_proj_bias": (False,), "mlp_fc1_bias": (False,),
             "mlp_fc2_bias": (False,), "moe_every_n_layers": (None, 0), "use_rms_norm": (None, False)}),
     Row("gemma3_both_ways", A.GEMMA_EMBEDDING, f"{GEMMA_BLOCK} {QK_NORMS}",
-        top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", ops=GEMMA_OPS,
+        top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", plain_near=True, ops=GEMMA_OPS,
         fixed={"attention_bias": (False,), "attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}),
 ]
 
@@ -313,6 +316,7 @@ DEFAULTS = {
                              rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
     "olmo": _defaults(11008, 2048),
     "olmo2": _defaults(11008, 2048),
+    "olmo3": _defaults(11008, 2048, rope_theta=5e5, sliding_window=4096),
     "olmoe": _defaults(2048, 4096, num_experts=64, num_experts_per_tok=8),
     "exaone4": _defaults(16384, 2048, 32, sliding_window=4096),
     "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
@@ -878,11 +882,12 @@ def layer_windows(c, row, d):
 
 
 def rope_parameters(c, row):
-    """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
+    """Old files have rope_theta and rope_scaling, new ones rope_parameters, of plain_near one set per kind of layer.
     Returns (parameters, base of the window layers or None)."""
     p, local = c.get("rope_scaling") or c["rope_parameters"], None
-    if row.window == "5of6":
-        inner, local = p.get("sliding_attention") or {}, c["rope_local_base_freq"]
+    if row.plain_near:
+        inner = p.get("sliding_attention") or {}
+        local = c.get("rope_local_base_freq") or p.get("rope_theta") or c["rope_theta"]
         if inner.get("rope_type", "default") != "default":
             raise Refused(f"config: rope_type {inner['rope_type']!r} on window layers, expected 'default'")
         local = inner.get("rope_theta", local)
