@@ -231,8 +231,8 @@ ROWS = [
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
         shapes=ALL_HEADS_NORMS),
-    Row("olmo3", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4*", plain_near=True,
-        shapes=ALL_HEADS_NORMS),
+    Row("olmo3", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4!*",
+        plain_near=True, shapes=ALL_HEADS_NORMS),
     Row("olmoe", A.OLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", top="token_embd output_norm output", names=STACKED,
         shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys=WIDE_MOE_KEYS,
         fixed={"clip_qkv": (None,), "norm_topk_prob": (False,)}),
@@ -552,8 +552,8 @@ def text_half(config, where):
     if kind in TEXT_TYPES:
         kind = text.get("model_type") or TEXT_TYPES[kind][0]
         if kind not in TEXT_TYPES[config["model_type"]]:
-            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} (expected "
-                          f"{' or '.join(TEXT_TYPES[config['model_type']])})")
+            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} "
+                          f"(expected {' or '.join(TEXT_TYPES[config['model_type']])})")
     tied = {k: v for k, v in config.items() if k == "tie_word_embeddings" and v is not None}
     return {**config, **text, **tied, "model_type": kind}
 
@@ -865,7 +865,8 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
-    pattern, known = c.get("sliding_window_pattern", c.get("_sliding_window_pattern")), WINDOWS[row.window.strip("!*")][1]
+    pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
+    known = WINDOWS[row.window.strip("!*")][1]
     if known and pattern not in known:
         raise Refused(f"config: sliding_window_pattern {pattern!r}, expected {' or '.join(map(repr, known[1:]))}")
     if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R, A.COHERE2):
@@ -876,7 +877,8 @@ def layer_windows(c, row, d):
     size = integer(c, "sliding_window") if "!" in row.window else c.get("sliding_window")
     listed = c.get("layer_types") if "*" in row.window and size else None
     if listed and (len(listed) != d["L"] or set(listed) - {"sliding_attention", "full_attention"}):
-        raise Refused(f"config: layer_types: expected sliding_attention or full_attention {d['L']} times, found {listed}")
+        raise Refused(f"config: layer_types: expected sliding_attention or full_attention {d['L']} times, "
+                      f"found {listed}")
     return [bool(size) and (listed[i] == "sliding_attention" if listed else WINDOWS[row.window.strip("!*")][0](i))
             for i in range(d["L"])]
 
@@ -921,8 +923,8 @@ def add_rope(put, extra, c, row, d):
     if row.rope_keys and kind != "yarn":
         raise Refused(f"config: rope scaling {kind!r} is not known for this architecture (expected yarn)")
     for key, name in row.rope_keys.items():
-        if not p.get(name):
-            raise Refused(f"config: {name}: expected a number that is not 0, found {p.get(name)!r}")
+        if p.get(name) is None:
+            raise Refused(f"config: rope_parameters without {name}")
         put(key, float(p[name]))
     if kind == "default":
         return
