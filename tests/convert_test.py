@@ -109,8 +109,8 @@ def relu_2(x):
 
 
 ACT = {"silu": silu, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf, None: relu_2}
-PAIRS = ("llama", "olmo", "granite", "granitemoe", "smollm3", "command-r", "cohere2", "gptj", "arcee", "ernie4_5", "glm4",
-         "mistral3")
+PAIRS = ("llama", "olmo", "granite", "granitemoe", "smollm3", "command-r", "cohere2", "gptj", "arcee", "ernie4_5",
+         "glm4", "mistral3")
 POST_IS_FFN = ("gpt-oss", "seed_oss")   # post_attention_norm is the feed-forward's norm
 
 
@@ -140,9 +140,10 @@ class Forward:
     def angles(self, n, window):
         """cos and sin [n, rope/2] of positions 0..n-1."""
         m, dim = self.m, self.m["rope.dimension_count"]
-        base = m["rope.freq_base_swa"] if window and self.arch == "gemma3" else m["rope.freq_base"]
+        near = window and m.get("rope.freq_base_swa")
+        base = m["rope.freq_base_swa"] if near else m["rope.freq_base"]
         freq, scale = base ** -(np.arange(0, dim, 2) / dim), 1.0
-        kind = m.get("rope.scaling.type", "none") if not (window and self.arch == "gemma3") else "none"
+        kind = m.get("rope.scaling.type", "none") if not near else "none"
         if kind == "linear":
             freq = freq / m["rope.scaling.factor"]
         if kind == "yarn":
@@ -193,9 +194,8 @@ class Forward:
         if p + "attn_q_norm.weight" in t and not whole and not late:
             q, k = self.norm(q, p + "attn_q_norm"), self.norm(k, p + "attn_k_norm")
         w = m.get("attention.sliding_window")
-        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0,
-                   "exaone4": m.get("attention.sliding_window_pattern", {}) and m["attention.sliding_window_pattern"][i]}
-        window = bool(w) and pattern.get(self.arch, True)
+        pattern = {"gemma2": i % 2 == 0, "gpt-oss": i % 2 == 0, "gemma3": (i + 1) % 6 != 0, "cohere2": (i + 1) % 4 != 0}
+        window = bool(w) and m.get("attention.sliding_window_pattern", {i: pattern.get(self.arch, True)})[i]
         far = self.arch in ("cohere2", "exaone4") and w and not window      # no rope where others have windows
         if m.get("rope.dimension_count") and not far and not (self.arch == "smollm3" and (i + 1) % 4 == 0):
             q, k = self.rope(q, window), self.rope(k, window)
@@ -258,8 +258,10 @@ class Forward:
                     out[i] += we * (t[p + "ffn_down_exps.weight"][e] @ (silu(gate) * up))
         if p + "ffn_up_shexp.weight" in t:
             h = silu(self.linear(x, p + "ffn_gate_shexp")) * self.linear(x, p + "ffn_up_shexp")
-            gate = t.get(p + "ffn_gate_inp_shexp.weight")
-            out += self.linear(h, p + "ffn_down_shexp") * (1 if gate is None else 1 / (1 + np.exp(-(x @ gate)))[:, None])
+            g = np.ones(len(x))
+            if p + "ffn_gate_inp_shexp.weight" in t:
+                g = 1 / (1 + np.exp(-(x @ t[p + "ffn_gate_inp_shexp.weight"])))
+            out += self.linear(h, p + "ffn_down_shexp") * g[:, None]
         return out
 
     def logits(self, ids):
@@ -359,6 +361,10 @@ TOYS = {        # name: (GGUF architecture, config class, sizes, what is particu
     "gemma3": ("gemma3", tf.Gemma3TextConfig, HEAD, dict(WINDOW, num_hidden_layers=7, query_pre_attn_scalar=12)),
     "olmo": ("olmo", tf.OlmoConfig, GQA, dict(clip_qkv=1.5)),
     "olmo2": ("olmo2", tf.Olmo2Config, GQA, {}),
+    "olmo3": ("olmo2", tf.Olmo3Config, GQA, FIVE),
+    "olmo3-yarn": ("olmo2", tf.Olmo3Config, GQA, dict(FIVE, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": dict(YARN["rope_parameters"])})),
     "granite": ("granite", tf.GraniteConfig, GQA, GRANITE),
     "granitemoe": ("granitemoe", tf.GraniteMoeConfig, GQA, dict(GRANITE, **TWO_OF_3)),
     "granitemoe-shared": ("granitemoe", tf.GraniteMoeSharedConfig, GQA, dict(GRANITE, **TWO_OF_3,
@@ -483,8 +489,8 @@ def test_adapters():
     ids = np.random.default_rng(5).integers(0, 101, 21)
     for name in TOYS:
         model, folder = toy(name)
-        stacked = [f"{kind}.{p}" for kind in ("mlp.experts", "block_sparse_moe.experts") for p in ("gate_up_proj", "down_proj")
-                   if any(n.endswith(f"{kind}.{p}") for n, _ in model.named_parameters())]
+        stacked = [f"{kind}.{p}" for kind in ("mlp.experts", "block_sparse_moe.experts")
+                   for p in ("gate_up_proj", "down_proj") if any(n.endswith(f"{kind}.{p}") for n, _ in model.named_parameters())]
         linear = [n for n, x in model.named_modules() if isinstance(x, (torch.nn.Linear, tf.pytorch_utils.Conv1D))
                   and "lm_head" not in n and "embed_out" not in n]
         options = dict(r=3, lora_alpha=7, target_modules=linear, target_parameters=stacked or None)
@@ -735,6 +741,7 @@ def absent(m, key):
             "rope.scaling.type": "longrope" if "rope_factors_long.weight" in m.t else "none",
             "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": m["context_length"],
             "rope.scaling.yarn_truncate": m.arch != "gpt-oss",
+            "rope.scaling.yarn_attn_factor": np.float32(1 + 0.1 * math.log(m.get("rope.scaling.factor", 1.0))),
             "attention.layer_norm_rms_epsilon": m.get("attention.layer_norm_epsilon"),      # nemotron's has both
             }.get(key)
 
@@ -773,7 +780,7 @@ def test_llama_cpp():
 
 
 def test_language_halves():
-    """mistral3 around a ministral3 or a mistral, by the published names and by those of transformers; what has no place"""
+    """mistral3 around a ministral3 or a mistral, by the published names and by those of transformers"""
     from safetensors.numpy import save_file
     text, golden = golden_folder("mistral3_cpp")
     config, tensors = json.loads((text / "config.json").read_text()), load_numpy(text)
@@ -790,8 +797,8 @@ def test_language_halves():
         return "language_model." + name
     for names in (published, lambda n: n.replace("model.", "model.language_model.")):
         same_meaning(convert(nested({}, names), "--no-tokenizer"), golden, "ministral3 in mistral3")
-    m = convert(nested({"model_type": None, "rope_parameters": None, "rope_theta": 10000.0, "sliding_window": None}, published),
-                "--no-tokenizer")
+    plain = {"model_type": None, "rope_parameters": None, "rope_theta": 10000.0, "sliding_window": None}
+    m = convert(nested(plain, published), "--no-tokenizer")
     ok(m.arch == "llama" and m["rope.freq_base"] == 10000, "mistral in mistral3")
     same_tensors(m, golden, "mistral in mistral3")
     m = convert(nested({}, published, {"tie_word_embeddings": True}), "--no-tokenizer")
@@ -800,19 +807,35 @@ def test_language_halves():
             "(expected mistral or ministral3)", "--no-tokenizer")
     rope = config["rope_parameters"]
     for change, message in (({"rope_type": "linear"}, "'linear' is not known for this architecture (expected yarn)"),
-                            ({"llama_4_scaling_beta": None}, "llama_4_scaling_beta: expected a number that is not 0")):
+                            ({"llama_4_scaling_beta": None}, "rope_parameters without llama_4_scaling_beta")):
         refused(nested({"rope_parameters": {**rope, **change}}, published), message, "--no-tokenizer")
     m = convert(nested({"rope_parameters": {**rope, "mscale": 0.5}}, published), "--no-tokenizer")
-    stretch = m["rope.scaling.attn_factor"]     # what transformers has, 1 + 0.1 m ln(factor) for both, over what readers do
+    stretch = m["rope.scaling.attn_factor"]     # of 1 + 0.1 m ln(factor) readers take m = 1
     ok(abs(stretch - (1 + 0.05 * math.log(8)) / (1 + 0.1 * math.log(8))) < 1e-6, f"mscale: {stretch}")
+
+
+def test_vision_types():
+    """Qwen 2.5 VL is written as Qwen 2 VL, and both with the text apart, as transformers writes config.json"""
+    good, golden = golden_folder("qwen2vl_cpp")
+    folder, config = fresh("vision", good), json.loads((good / "config.json").read_text())
+    shutil.copy(good / "model.safetensors", folder)
+    text = {k: v for k, v in config.items() if k not in ("model_type", "vision_config")}
+    for kind in ("qwen2_vl", "qwen2_5_vl"):
+        for whole in ({**config, "model_type": kind}, {"model_type": kind, "vision_config": {}, "text_config": {
+                **text, "model_type": kind + "_text"}}):
+            (folder / "config.json").write_text(json.dumps(whole))
+            same_meaning(convert(folder, "--no-tokenizer"), golden, f"{kind} {list(whole)}")
+    del whole["vision_config"]
+    (folder / "config.json").write_text(json.dumps(whole))
+    refused(folder, "19 tensors have no place in a qwen2vl file: visual.", "--no-tokenizer")
 
 
 def test_refused_of_architectures():
     """What config.json may say of the architectures of llama.cpp's goldens and GGUF has no place for"""
     from safetensors.numpy import save_file
     for name, change, message in (
-            ("cohere2_cpp", {"sliding_window": None, "layer_types": None}, "sliding_window: expected a positive integer"),
-            ("cohere2_cpp", {"sliding_window_pattern": 2, "layer_types": None}, "sliding_window_pattern 2, expected 0 or 4"),
+            ("cohere2_cpp", {"sliding_window": None}, "sliding_window: expected a positive integer"),
+            ("cohere2_cpp", {"sliding_window_pattern": 2}, "sliding_window_pattern 2, expected 0 or 4"),
             ("cohere2_cpp", {"rotary_pct": 0.5}, "partial_rotary_factor = 0.5"),
             ("cohere2_cpp", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
             ("exaone4_cpp", {"layer_types": ["full_attention"] * 3}, "layer_types: expected"),

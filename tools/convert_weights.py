@@ -118,6 +118,7 @@ class Row:
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
     window: str = ""            # which layers have a sliding window: a name in WINDOWS; ! where one must be given,
                                 # * where layer_types may say otherwise and are written
+    plain_near: bool = False    # the rope of layers with a window has a base of its own and no scaling
     ops: dict = field(default_factory=dict)     # GGUF tensor -> OPS entry
     names: dict = field(default_factory=dict)   # HF name in a block -> ((GGUF tensor, op), ...) where the map has none
     shapes: dict = field(default_factory=dict)  # where SHAPES does not hold
@@ -224,12 +225,14 @@ ROWS = [
     Row("gemma2", A.GEMMA2, GEMMA_BLOCK, act=TANH_GELU, window="even",
         keys={n: n for n in ("attn_logit_softcapping", "final_logit_softcapping")}, ops=GEMMA_OPS, fixed=GEMMA_FIXED),
     Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", act=TANH_GELU,
-        window="5of6", ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
+        window="5of6", plain_near=True, ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
         shapes=ALL_HEADS_NORMS),
+    Row("olmo3", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4!*",
+        plain_near=True, shapes=ALL_HEADS_NORMS),
     Row("olmoe", A.OLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", top="token_embd output_norm output", names=STACKED,
         shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys=WIDE_MOE_KEYS,
         fixed={"clip_qkv": (None,), "norm_topk_prob": (False,)}),
@@ -258,7 +261,7 @@ ROWS = [
             "rotary_emb_scale_base": (None,), "qkv_proj_bias": (False,), "mlp_fc1_bias": (False,),
             "mlp_fc2_bias": (False,), "moe_every_n_layers": (None, 0), "use_rms_norm": (None, False)}),
     Row("gemma3_both_ways", A.GEMMA_EMBEDDING, f"{GEMMA_BLOCK} {QK_NORMS}",
-        top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", ops=GEMMA_OPS,
+        top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", plain_near=True, ops=GEMMA_OPS,
         fixed={"attention_bias": (False,), "attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}),
 ]
 
@@ -313,6 +316,7 @@ DEFAULTS = {
                              rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
     "olmo": _defaults(11008, 2048),
     "olmo2": _defaults(11008, 2048),
+    "olmo3": _defaults(11008, 2048, rope_theta=5e5, sliding_window=4096),
     "olmoe": _defaults(2048, 4096, num_experts=64, num_experts_per_tok=8),
     "exaone4": _defaults(16384, 2048, 32, sliding_window=4096),
     "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
@@ -338,6 +342,7 @@ BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
 # Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
 TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
+ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
 # Layer i has a window; what config.json may say of it with a sliding_window_pattern.
 WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
            "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
@@ -547,8 +552,8 @@ def text_half(config, where):
     if kind in TEXT_TYPES:
         kind = text.get("model_type") or TEXT_TYPES[kind][0]
         if kind not in TEXT_TYPES[config["model_type"]]:
-            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} (expected "
-                          f"{' or '.join(TEXT_TYPES[config['model_type']])})")
+            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} "
+                          f"(expected {' or '.join(TEXT_TYPES[config['model_type']])})")
     tied = {k: v for k, v in config.items() if k == "tie_word_embeddings" and v is not None}
     return {**config, **text, **tied, "model_type": kind}
 
@@ -795,7 +800,7 @@ def find_row(config, where):
     for row in ROWS:
         if kind in row.hf.split():
             return row
-    raise Refused(f"{where}: unknown model_type {kind!r}; known: {MODEL_TYPES}")
+    raise Refused(f"{where}: unknown model_type {kind!r}; known: {ALL_TYPES}")
 
 
 def canonical(config, row):
@@ -860,7 +865,8 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
-    pattern, known = c.get("sliding_window_pattern", c.get("_sliding_window_pattern")), WINDOWS[row.window.strip("!*")][1]
+    pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
+    known = WINDOWS[row.window.strip("!*")][1]
     if known and pattern not in known:
         raise Refused(f"config: sliding_window_pattern {pattern!r}, expected {' or '.join(map(repr, known[1:]))}")
     if not c["tie_word_embeddings"] and row.arch in (A.GEMMA, A.GEMMA2, A.COMMAND_R, A.COHERE2):
@@ -871,17 +877,19 @@ def layer_windows(c, row, d):
     size = integer(c, "sliding_window") if "!" in row.window else c.get("sliding_window")
     listed = c.get("layer_types") if "*" in row.window and size else None
     if listed and (len(listed) != d["L"] or set(listed) - {"sliding_attention", "full_attention"}):
-        raise Refused(f"config: layer_types: expected sliding_attention or full_attention {d['L']} times, found {listed}")
+        raise Refused(f"config: layer_types: expected sliding_attention or full_attention {d['L']} times, "
+                      f"found {listed}")
     return [bool(size) and (listed[i] == "sliding_attention" if listed else WINDOWS[row.window.strip("!*")][0](i))
             for i in range(d["L"])]
 
 
 def rope_parameters(c, row):
-    """Old files have rope_theta and rope_scaling, new ones rope_parameters; gemma3 has one set per kind of layer.
+    """Old files have rope_theta and rope_scaling, new ones rope_parameters, of plain_near one set per kind of layer.
     Returns (parameters, base of the window layers or None)."""
     p, local = c.get("rope_scaling") or c["rope_parameters"], None
-    if row.window == "5of6":
-        inner, local = p.get("sliding_attention") or {}, c["rope_local_base_freq"]
+    if row.plain_near:
+        inner = p.get("sliding_attention") or {}
+        local = c.get("rope_local_base_freq") or p.get("rope_theta") or c["rope_theta"]
         if inner.get("rope_type", "default") != "default":
             raise Refused(f"config: rope_type {inner['rope_type']!r} on window layers, expected 'default'")
         local = inner.get("rope_theta", local)
@@ -915,8 +923,8 @@ def add_rope(put, extra, c, row, d):
     if row.rope_keys and kind != "yarn":
         raise Refused(f"config: rope scaling {kind!r} is not known for this architecture (expected yarn)")
     for key, name in row.rope_keys.items():
-        if not p.get(name):
-            raise Refused(f"config: {name}: expected a number that is not 0, found {p.get(name)!r}")
+        if p.get(name) is None:
+            raise Refused(f"config: rope_parameters without {name}")
         put(key, float(p[name]))
     if kind == "default":
         return
@@ -2217,7 +2225,7 @@ def write(w, tmp, extra, outs, qtype, d):
 def parse_args():
     p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=f"model types of Hugging Face folders: {MODEL_TYPES}")
+                                epilog=f"model types of Hugging Face folders: {ALL_TYPES}")
     p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
     p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True,
                    help="file to write; it appears when it is complete")
