@@ -245,8 +245,9 @@ TOYS = {
     "exaone4_cpp": small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=5, sliding_window=8, sliding_window_pattern="LLLG",
                          layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention",
                                       "sliding_attention"]),
-    "exaone4_near_cpp": small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window=None,
-                              sliding_window_pattern=None, layer_types=["full_attention"] * 4, tie_word_embeddings=True),
+    # null, as published: no windows, rope in every layer (without the key transformers has windows of 4096)
+    "exaone4_near_cpp": dict(small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window_pattern=None,
+                                   layer_types=["full_attention"] * 4, tie_word_embeddings=True), sliding_window=None),
     "glm4_cpp": small("glm4", "Glm4ForCausalLM", attention_bias=True, partial_rotary_factor=0.5, pad_token_id=0),
     "granitemoe_cpp": small("granitemoe", "GraniteMoeForCausalLM", head_dim=None, num_local_experts=4, num_experts_per_tok=2,
                             intermediate_size=14, **GRANITE),
