@@ -182,7 +182,7 @@ $(B)/t/%_test.log: tests/%_test.sh $$(addprefix $(B)/,$$(NEEDS_$$*)) FORCE | $(B
 
 # A variant is the same tests in a directory of their own, with other flags; warnings are `make test`'s business.
 VARIANT_TEST = $(MAKE) --no-print-directory test STRICT=-Wall OPT=-O1
-FRAMES       = -g -fno-omit-frame-pointer
+FRAMES       = -g1 -fno-omit-frame-pointer
 
 asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
