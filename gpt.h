@@ -14343,7 +14343,7 @@ static gpti_jval gpti_j_join2(gpti_jinja *j, gpti_jval a, gpti_jval b) {
 
 static gpti_str gpti_j_span(const char *p, size_t n) { gpti_str s; s.p = p; s.n = n; return s; }
 static gpti_str gpti_j_str(const gpti_jinja *j, gpti_jval v) {
-    return gpti_j_span(j->text + v.u.at, v.kind == GPTI_J_STR ? v.n : 0);
+    return v.kind == GPTI_J_STR ? gpti_j_span(j->text + v.u.at, v.n) : gpti_j_span("", 0);
 }
 static int gpti_j_is(const gpti_jinja *j, gpti_jval v, const char *text) {
     return v.kind == GPTI_J_STR && gpti_str_is(gpti_j_str(j, v), text);
@@ -16415,6 +16415,7 @@ static void gpti_j_tag(gpti_jinja *j, uint32_t loop) {
     case GPTI_J_MACRO_TAG: gpti_j_tag_macro(j); break;
     case GPTI_J_CALL_TAG: gpti_j_tag_call(j); break;
     case GPTI_J_FILTER_TAG:
+        if (j->tk != GPTI_J_T_NAME) { gpti_j_expected(j, "a filter's name"); break; }
         gpti_j_emit(j, GPTI_J_SCOPE, 0, 1);
         e = gpti_j_open(j, GPTI_J_TAG_FILTER, 0, 0);
         e->pos = (size_t)j->tk_val.u.at; e->count = j->line;

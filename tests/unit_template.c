@@ -650,6 +650,8 @@ static void test_arguments(void) {
     CHECK(gpt_chat_format(NULL, msg, 1, &chat, room, sizeof room, &n, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "frobnicate") && strstr(err.msg, "3"), "%s", err.msg);
     chat.jinja = "\n{{ messages|frobnicate }}";
     CHECK(gpt_chat_format(NULL, msg, 1, &chat, room, sizeof room, &n, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "frobnicate") && strstr(err.msg, "2"), "%s", err.msg);
+    chat.jinja = "a{% filter 66666666666666666 %}b{% endfilter %}";       /* a number is no place in the text */
+    CHECK(gpt_chat_format(NULL, msg, 1, &chat, room, sizeof room, &n, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "a filter's name"), "%s", err.msg);
     chat.jinja = "\n\n\n{{ messages.x.y }}";
     CHECK(gpt_chat_format(NULL, msg, 1, &chat, room, sizeof room, &n, &err) == GPT_E_FORMAT && strstr(err.msg, "4"), "%s", err.msg);
 }
