@@ -2739,31 +2739,28 @@ static uint32_t gpti_grid_signs(uint32_t seven) {
     return seven | ((odd ^ odd >> 1) & 1) << 7;
 }
 
-/* 32 columns: IQ2_XXS four points, then four times seven bits of signs and a scale; IQ3_XXS has the eight points of all
- * columns first. IQ3_S: points, their ninth bits, signs, scales. */
-static void gpti_row_iq2_xxs(const uint8_t *b, uint8_t *q, float *d) {
-    static const uint8_t value[] = { 8, 25, 43 };
+/* 32 columns: IQ2_XXS has the numbers of four points, then four times seven bits of signs and a scale;
+ * IQ3_XXS has eight points, those of all columns first. IQ3_S: points, their ninth bits, signs, scales. */
+static void gpti_row_xxs(const uint8_t *points, const uint8_t *signs, size_t step, float scale, const char *grid,
+                         const uint8_t *value, const int n_dim, uint8_t *q, float *d) {
     int g, i;
-    for (g = 0; g < 8; g++) {
-        const uint32_t x = gpti_load_u32(b + 6 + 8 * g);
-        d[g] = gpti_row_f16(b) * (0.5f + (float)(x >> 28)) * 0.25f;
+    for (g = 0; g < 8; g++, points += 8, signs += step) {
+        const uint32_t x = gpti_load_u32(signs);
+        d[g] = scale * (0.5f + (float)(x >> 28)) * (2.0f / (float)n_dim);
         for (i = 0; i < 32; i++) {
-            const int v = value[gpti_grid_digit(gpti_grid_iq2_xxs + 2 * b[2 + 8 * g + i / 8], i % 8, 4, 3)];
+            const char *point = grid + 2 * points[i / n_dim];
+            const int v = value[gpti_grid_digit(point, i % n_dim, n_dim / 2, n_dim == 8 ? 3 : 8)];
             q[32 * g + i] = (uint8_t)(gpti_grid_signs(x >> i / 8 * 7 & 127) >> i % 8 & 1 ? 128 - v : 128 + v);
         }
     }
 }
+static void gpti_row_iq2_xxs(const uint8_t *b, uint8_t *q, float *d) {
+    static const uint8_t value[] = { 8, 25, 43 };
+    gpti_row_xxs(b + 2, b + 6, 8, gpti_row_f16(b), gpti_grid_iq2_xxs, value, 8, q, d);
+}
 static void gpti_row_iq3_xxs(const uint8_t *b, uint8_t *q, float *d) {
     static const uint8_t value[] = { 4, 12, 20, 28, 36, 44, 52, 62 };
-    int g, i;
-    for (g = 0; g < 8; g++) {
-        const uint32_t x = gpti_load_u32(b + 66 + 4 * g);
-        d[g] = gpti_row_f16(b) * (0.5f + (float)(x >> 28)) * 0.5f;
-        for (i = 0; i < 32; i++) {
-            const int v = value[gpti_grid_digit(gpti_grid_iq3_xxs + 2 * b[2 + 8 * g + i / 4], i % 4, 2, 8)];
-            q[32 * g + i] = (uint8_t)(gpti_grid_signs(x >> i / 8 * 7 & 127) >> i % 8 & 1 ? 128 - v : 128 + v);
-        }
-    }
+    gpti_row_xxs(b + 2, b + 66, 4, gpti_row_f16(b), gpti_grid_iq3_xxs, value, 4, q, d);
 }
 static void gpti_row_iq3_s(const uint8_t *b, uint8_t *q, float *d) {
     int g, i;
