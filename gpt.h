@@ -7270,7 +7270,7 @@ GPTI_INLINE float gpti_act(float x, float up, const int kind) {
         case GPTI_GELU_TANH: return x * gpti_sigmoid(u2) * up;
         case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
         case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
-        case GPTI_RELU_2:    return gpti_select(x > 0.0f, x * x, 0.0f) * up;
+        case GPTI_RELU_2:    return gpti_select(x < 0.0f, 0.0f, x * x) * up;
         default:
             x = gpti_select(x > 7.0f, 7.0f, x);
             up = gpti_select(up > 7.0f, 7.0f, gpti_select(up < -7.0f, -7.0f, up));
