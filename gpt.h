@@ -5616,7 +5616,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
- * k_query k_clamp k_oss k_router k_grow.
+ * k_query k_clamp k_oss k_window k_router k_grow.
  *
  * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
  * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
@@ -5704,9 +5704,9 @@ static const gpti_arch gpti_archs[] = {
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
     { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
-        GPTI_LLAMA_LIKE "parallel k_logit near_rope" },
+        GPTI_LLAMA_LIKE "parallel k_logit near_rope k_window" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss" },
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm conv no_last embd_is_last" },
     { "lfm2moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -6030,7 +6030,7 @@ static const gpti_key_row gpti_keys[] = {
     { ".logit_scale",              'f', "k_logit",    GPTI_H(logit_scale),    1,      0,    1e6 },
     { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
-    { ".attention.sliding_window", 'u', "k_oss",      GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".attention.sliding_window", 'u', "k_window",   GPTI_H(window),         0,      1,    GPTI_U32_MAX },
     { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
     { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },

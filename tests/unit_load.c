@@ -338,6 +338,7 @@ static void test_keys(void) {
         { "lfm2_cpp", ".shortconv.l_cache", 0, NULL, 0, GPT_E_FORMAT },
         { "lfm2_cpp", ".shortconv.l_cache", GB_U32, &none, 4, GPT_E_FORMAT },
         { "lfm2_cpp", ".shortconv.l_cache", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "cohere2_cpp", ".attention.sliding_window", 0, NULL, 0, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
@@ -1505,7 +1506,7 @@ static void failures_tokenizer(void) {
 static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
-        "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow";
+        "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow k_window";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;
