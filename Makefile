@@ -116,7 +116,7 @@ $(B)/web/web.wasm: examples/web.c gpt.h
 	    echo "make web: $(WEB_CC) cannot build for wasm32-wasi (Debian: clang lld wasi-libc libclang-rt-dev-wasm32); WEB_CC=... names another" >&2; exit 1; }
 	$(WEB_CC) $(STD) $(WEB_FLAGS) -o $@ $<
 
-# The pictures of README.md, from the page and a report, by Chromium (CHROMIUM=... names it) and Python.
+# The pictures of README.md, from the page and a report, by Chromium (CHROMIUM=... names it) and Python with Pillow.
 pictures: $(B)/web/index.html $(B)/look
 	@mkdir -p examples/pictures
 	@$(B)/look -m "$(MODEL)" -p "Once upon a time" -n 44 -s 14 --temp 0.3 -o $(B)/report.html

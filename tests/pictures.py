@@ -1,75 +1,14 @@
 """usage: pictures.py PAGE REPORT FOLDER   `make pictures`: README.md's pictures of the page and of a report of build/look, as Chromium
 shows them, with few colours, so that they stay small."""
-import os, struct, sys, zlib
+import os, sys
+from PIL import Image       # Pillow
 from chromium import Chromium
-
-
-def pixels(path):
-    """A PNG of 8 bits, RGB or RGBA, as rows of (r, g, b)."""
-    data, at, idat = open(path, "rb").read(), 8, b""
-    while at < len(data):
-        n, kind = struct.unpack(">I4s", data[at:at + 8])
-        body = data[at + 8:at + 8 + n]
-        if kind == b"IHDR":
-            width, height, depth, color = struct.unpack(">IIBB", body[:10])
-        elif kind == b"IDAT":
-            idat += body
-        at += n + 12
-    if depth != 8 or color not in (2, 6):
-        sys.exit("%s: a PNG of depth %d, kind %d" % (path, depth, color))
-    step, raw = (3 if color == 2 else 4), zlib.decompress(idat)
-    before, rows = bytearray(width * step), []
-    for y in range(height):
-        line = raw[y * (width * step + 1):(y + 1) * (width * step + 1)]
-        kind, row = line[0], bytearray(line[1:])
-        for i in range(len(row)):
-            a, b, c = (row[i - step] if i >= step else 0), before[i], (before[i - step] if i >= step else 0)
-            if kind == 1:
-                add = a
-            elif kind == 2:
-                add = b
-            elif kind == 3:
-                add = (a + b) // 2
-            elif kind == 4:
-                p, q, r = abs(b - c), abs(a - c), abs(a + b - 2 * c)
-                add = a if p <= q and p <= r else b if q <= r else c
-            else:
-                add = 0
-            row[i] = (row[i] + add) & 255
-        rows.append([tuple(row[i:i + 3]) for i in range(0, len(row), step)])
-        before = row
-    return rows
-
-
-def write(path, rows):
-    """As a palette: the 150 commonest colours, then, one after the other, the one that is served worst."""
-    count = {}
-    for row in rows:
-        for c in row:
-            count[c] = count.get(c, 0) + 1
-    palette, near = [], {c: (float("inf"), 0) for c in count}
-    common = sorted(count, key=lambda c: -count[c])[:150]
-    while len(palette) < min(256, len(count)):
-        new = common.pop(0) if common else max(near, key=lambda c: near[c][0] * count[c] ** 0.5)
-        for c, (far, _) in near.items():
-            d = sum((x - y) ** 2 for x, y in zip(c, new))
-            if d < far:
-                near[c] = d, len(palette)
-        palette.append(new)
-    place = {c: i for c, (_, i) in near.items()}
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    body = b"".join(b"\0" + bytes(place[c] for c in row) for row in rows)
-    with open(path, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0))
-                + chunk(b"PLTE", b"".join(map(bytes, palette))) + chunk(b"IDAT", zlib.compress(body, 9)) + chunk(b"IEND", b""))
-    print("%s: %d x %d, %d bytes" % (path, len(rows[0]), len(rows), os.path.getsize(path)))
 
 
 def take(c, path, left, width, height):
     c.picture(path, {"x": left, "y": 0, "width": width, "height": height})
-    write(path, pixels(path))
+    Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    print("%s: %d x %d, %d bytes" % (path, width, height, os.path.getsize(path)))
 
 
 page, report, folder = sys.argv[1:4]
