@@ -343,6 +343,7 @@ typedef struct workspace {
     float *part; /* partial sums of layernorm_backward: [chunks(N, ROW_CHUNK), 2*D] */
     float *own;  /* per thread, own_size floats: the scores of a block of queries, twice, and a pack */
     size_t own_size;
+    float *muon; /* what muon() takes for the largest matrix; NULL until it is wanted */
 } workspace;
 
 enum { ROW_CHUNK = 64, COL_CHUNK = 32, QUERY_BLOCK = 96 };
@@ -881,7 +882,7 @@ typedef struct model {
     size_t n_tensor, n_param; /* n_param counts the gaps that align tensors too: they stay zero */
     size_t first, n_train;    /* trained are the tensors from `first` on: param[0 .. n_train) */
     float *param, *grad;      /* [n_param], [n_train] */
-    float *m, *v;             /* [n_train]: AdamW's running averages of the gradient and of its square */
+    float *m, *v; /* [n_train]: running averages of the gradient and, for AdamW, of its square */
     /* Activations for B x T tokens, kept for the way back. x[l] is the stream that enters block l, x[L] the last. */
     size_t B, T;
     float **x, **mid; /* [L+1][N, D] and, between attention and feed-forward, [L][N, D] */
@@ -1010,7 +1011,7 @@ static void model_free_room(model *m) {
     size_t L = m->s.layers;
     float **const rows[] = {m->mid, m->norm1, m->norm2, m->qkv, m->att, m->up, m->act, m->stat};
     float *const flat[] = {m->norm, m->norm_stat, m->logits,  m->loss,    m->dx,    m->branch,
-                           m->datt, m->wide,      m->ws.pack, m->ws.part, m->ws.own};
+                           m->datt, m->wide,      m->ws.pack, m->ws.part, m->ws.own, m->ws.muon};
     free_rows(m->x, L + 1);
     free_rows(m->low, N_ADAPTED * L);
     free(m->dlow);
@@ -1131,13 +1132,14 @@ static double model_loss(model *m, const int32_t *token, const int32_t *target, 
 }
 
 /* ======================================================================
- * [OPTIMISER] AdamW, gradient clipping, the learning rate's course
+ * [OPTIMISER] AdamW, Muon, gradient clipping, the learning rate's course
  * ==================================================================== */
 
 typedef struct adamw {
     float rate, beta1, beta2, eps, decay;
     float scale;      /* of the gradients: below 1 where they were clipped */
     float fix1, fix2; /* 1 / (1 - beta^step): the averages start at zero */
+    float muon;       /* how many times that rate the matrices of the blocks learn by Muon; 0: by AdamW */
 } adamw;
 
 /* Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2:  w -= rate * (m' / (sqrt(v') + eps) + decay * w) */
@@ -1169,16 +1171,6 @@ static void adamw_task(void *data, size_t begin, size_t end, int worker) {
     (void)worker;
 }
 
-/* One step with the gradients at hand. Matrices decay, vectors do not. */
-static void adamw_step(model *m, const adamw *o) {
-    for (size_t i = m->first; i < m->n_tensor; i++) {
-        const tensor *t = &m->tensors[i];
-        size_t at = t->at;
-        adamw_job job = {m->param + at, m->m + at, m->v + at, m->grad + at, t->n, o, t->rows ? o->decay : 0.0f};
-        parallel_for(chunks(t->n, SPAN), 8 * SPAN, adamw_task, &job);
-    }
-}
-
 INLINE void squares_plain(double *sum, const float *x, size_t n) {
     float s[LANES] = {0};
     size_t i, j;
@@ -1188,6 +1180,102 @@ INLINE void squares_plain(double *sum, const float *x, size_t n) {
     *sum = (double)lanes_total(s);
 }
 CLONED(squares, (double *sum, const float *x, size_t n), (sum, x, n))
+
+/* y = a * x + b * y */
+INLINE void blend_span_plain(float *ALONE y, const float *x, size_t n, float a, float b) {
+    for (size_t i = 0; i < n; i++) y[i] = a * x[i] + b * y[i];
+}
+CLONED(blend_span, (float *y, const float *x, size_t n, float a, float b), (y, x, n, a, b))
+
+typedef struct blend_job {
+    float *y;
+    const float *x;
+    size_t n;
+    float a, b;
+} blend_job;
+
+static void blend_task(void *data, size_t begin, size_t end, int worker) {
+    const blend_job *job = (const blend_job *)data;
+    for (size_t s = begin * SPAN; s < smaller(job->n, end * SPAN); s += SPAN)
+        blend_span(job->y + s, job->x + s, smaller(SPAN, job->n - s), job->a, job->b);
+    (void)worker;
+}
+
+static void blend(float *y, const float *x, size_t n, float a, float b) {
+    blend_job job = {y, x, n, a, b};
+    parallel_for(chunks(n, SPAN), 2 * SPAN, blend_task, &job);
+}
+
+static size_t orthogonal_floats(size_t rows, size_t cols) {
+    size_t r = smaller(rows, cols);
+    return rows * cols + 2 * r * r;
+}
+
+/* Brings the singular values of X [rows, cols] to about 1, 0.68 to 1.21, and leaves its singular vectors: roughly the
+ * nearest matrix of orthonormal rows, or columns. Five steps of Newton-Schulz as in Jordan et al. 2024,
+ * kellerjordan.github.io/posts/muon:
+ *   X' = (a I + b A + c A^2) X  with  A = X X^T         each singular value s becomes  a s + b s^3 + c s^5
+ * from X / |X|, by the root of the sum of squares: there none is above 1. One below 0.0015 stays smaller, for a step
+ * makes it a times as large at most. Where there are more rows than columns, from the right: A = X^T X, X' = X (..).
+ * room: orthogonal_floats(rows, cols); pack: product_pack_floats(cols). */
+static void orthogonalise(float *x, size_t rows, size_t cols, float *room, float *pack) {
+    static const float a = 3.4445f, b = -4.7750f, c = 2.0315f;
+    size_t n = rows * cols, r = smaller(rows, cols);
+    float *y = room, *A = room + n, *P = A + r * r;
+    int tall = rows > cols;
+    double length = 0, part;
+    float scale;
+    for (size_t s = 0; s < n; s += SPAN) {
+        squares(&part, x + s, smaller(SPAN, n - s));
+        length += part;
+    }
+    scale = 1 / ((float)sqrt(length) + 1e-7f); /* zeros stay zeros */
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
+    for (int step = 0; step < 5; step++) {
+        matrix X = by_rows(x, cols), Xt = transposed(x, cols);
+        product(make_job(A, r, r, r, larger(rows, cols), tall ? Xt : X, tall ? X : Xt, 0, pack));
+        product(make_job(P, r, r, r, r, by_rows(A, r), by_rows(A, r), 0, pack));
+        blend(P, A, r * r, b, c);
+        for (size_t i = 0; i < r; i++) P[i * r + i] += a;
+        product(make_job(y, cols, rows, cols, r, tall ? X : by_rows(P, r), tall ? by_rows(P, r) : X, 0, pack));
+        memcpy(x, y, n * sizeof *x);
+    }
+}
+
+/* Muon on a matrix of weights (Jordan et al. 2024), with Nesterov's momentum, the running average m' = 0.95 m + 0.05 g:
+ *   w -= rate * (0.2 sqrt(max(rows, cols)) * orthogonal(0.95 m' + 0.05 g) + decay * w)
+ * The factor makes a step as long as AdamW's are about (Liu et al. 2025, arXiv:2502.16982, sec. 2.2).
+ * room: rows * cols + orthogonal_floats(rows, cols). */
+static void muon(float *w, float *m, const float *g, size_t rows, size_t cols, const adamw *o, float *room,
+                 float *pack) {
+    static const float beta = 0.95f;
+    size_t n = rows * cols;
+    float rate = o->rate * o->muon, now = (1 - beta) * o->scale;
+    blend(m, g, n, now, beta);
+    memcpy(room, g, n * sizeof *room);
+    blend(room, m, n, beta, now);
+    orthogonalise(room, rows, cols, room + n, pack);
+    blend(w, room, n, -rate * 0.2f * sqrtf((float)larger(rows, cols)), 1 - rate * o->decay);
+}
+
+/* One step with the gradients at hand. Matrices decay, vectors do not. Muon is for the matrices of the blocks where
+ * they are trained themselves; queries, keys and values lie in one tensor, but each is a matrix of its own. */
+static void optimiser_step(model *m, const adamw *o) {
+    size_t D = m->s.width;
+    for (size_t i = m->first; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        size_t at = t->at;
+        if (o->muon > 0 && t->rows && i >= N_FRONT && !m->first) {
+            size_t parts = t->rows == 3 * t->cols ? 3 : 1, rows = t->rows / parts;
+            if (!m->ws.muon) m->ws.muon = floats(4 * D * D + orthogonal_floats(4 * D, D));
+            for (size_t end = at + t->n; at < end; at += rows * t->cols)
+                muon(m->param + at, m->m + at, m->grad + at, rows, t->cols, o, m->ws.muon, m->ws.pack);
+            continue;
+        }
+        adamw_job job = {m->param + at, m->m + at, m->v + at, m->grad + at, t->n, o, t->rows ? o->decay : 0.0f};
+        parallel_for(chunks(t->n, SPAN), 8 * SPAN, adamw_task, &job);
+    }
+}
 
 typedef struct squares_job {
     double *part; /* [chunks(n, SPAN)] */
@@ -1966,7 +2054,7 @@ static score evaluate(model *m, const tokens *text, size_t stride) {
 /* Every number that a run depends on; kept in checkpoints in this order. */
 enum {
     VOCAB, LAYERS, HEADS, WIDTH, CONTEXT_SIZE, BATCH, STEPS, RATE, LAST, WARMUP, DECAY, BETA2, CLIP, DROPOUT,
-    HELD_OUT, EVERY, SEED, N_OPTION
+    HELD_OUT, EVERY, SEED, MUON, N_OPTION
 };
 
 /* Where an option says something besides a training from scratch: elsewhere it is refused, for it would be ignored. */
@@ -1999,6 +2087,8 @@ static const option options[N_OPTION] = {
     {"--held-out", 0.05, 0, 0.9, 0, INIT, "share of the text, at its end, kept for validation; of pairs by a hash of the prompt"},
     {"--every", 100, 1, 1e9, 1, INIT | RESUME, "steps between validations, which also write checkpoint and model"},
     {"--seed", 1, 0, 9e15, 1, INIT, "of the first weights, the order of the text and dropout"},
+    {"--muon", 0, 0, 1000, 0, INIT | RESUME,
+     "the matrices of the blocks learn by Muon, at N times the rate; 0: by AdamW, as all else; not with --lora"},
 };
 
 /* What is wrong with an option's value, as words behind its name; NULL: nothing. */
@@ -2115,7 +2205,8 @@ static double train_step(training *t, order *o, int32_t *token, int32_t *target,
     a.scale = t->opt[CLIP] > 0 && norm > t->opt[CLIP] ? (float)(t->opt[CLIP] / norm) : 1.0f;
     a.fix1 = (float)(1 / (1 - pow(0.9, n)));
     a.fix2 = (float)(1 / (1 - pow(t->opt[BETA2], n)));
-    adamw_step(m, &a);
+    a.muon = (float)t->opt[MUON];
+    optimiser_step(m, &a);
     t->step++, t->n_read += n_token;
     return loss;
 }
@@ -2671,8 +2762,8 @@ static const char about[] =
     "--held-out of the prompts, so that equal prompts are on one side. OUT's chat template then is that of the pairs:\n"
     "build/chat answers.\n"
     "With --lora the model itself stays as it is: OUT is an adapter for it, as llama.cpp has them.\n\n"
-    "With --resume go --steps, --lr, --lr-last, --decay, --clip, --dropout, --every, --type, --name, --valid, --report,\n"
-    "--stop and -t; the others are those that the training began with.";
+    "With --resume go --steps, --lr, --lr-last, --muon, --decay, --clip, --dropout, --every, --type, --name, --valid,\n"
+    "--report, --stop and -t; the others are those that the training began with.";
 
 /* What is given but would be ignored. */
 static void check_given(const command *c) {
@@ -2834,11 +2925,14 @@ static void check_left_over(const char *checkpoint) {
     loaded_free(f);
 }
 
-/* The options of the checkpoint or the defaults, and over them what was given. */
+/* The options of the checkpoint or the defaults, and over them what was given. A checkpoint from before --muon has all
+ * the others. */
 static void set_options(training *t, const command *c, const loaded *file) {
     uint32_t type = type_number(c->type ? c->type : c->rank ? "f32" : "q8_0");
+    const gpti_meta_pair *kept = c->resume ? gpti_gguf_find(&file->g, "train.options") : NULL;
     for (int i = 0; i < N_OPTION; i++) {
-        t->opt[i] = c->resume ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
+        int saved = c->resume && !(i == MUON && kept && kept->count == MUON);
+        t->opt[i] = saved ? file_f64(file, t->checkpoint, "train.options", (uint64_t)i) : options[i].value;
         if (option_error(i, t->opt[i]))
             args_die("%s: damaged: %s: %s", t->checkpoint, options[i].name, option_error(i, t->opt[i]));
         if (!no_number(c->opt[i])) t->opt[i] = c->opt[i];
@@ -2924,6 +3018,7 @@ static void set_adapter(training *t, const command *c, const loaded *file, shape
             args_die("%s: damaged: train.lora", t->checkpoint);
     }
     if (rank < 1) return;
+    if (t->opt[MUON] > 0) args_die("--muon: cannot be given with --lora: an adapter learns by AdamW");
     if (rank > (double)s->width) args_die("--lora: expected 1 to the width of the model, %u, got %g", (unsigned)s->width, rank);
     s->rank = (size_t)rank, s->scale = (float)(alpha / rank);
     t->adapter = adapter_metadata(c->name ? c->name : "adapter trained by train.c", alpha);

@@ -142,6 +142,7 @@ refuses "a width for no block"   "--type q8_0: its blocks of 32 numbers do not d
 refuses "a context beyond the text" "--context: the text has [0-9]+ tokens to train on, expected at most [0-9]+" "$x" -o "$gg" --vocab 260 --context 100000
 refuses "no such type"           "--type: expected f32" "$x" -o "$gg" --type q9
 refuses "nothing to resume"      "$gg.ckpt: there is no such file" "$x" -o "$gg" --resume
+refuses "Muon uphill"            "--muon: expected 0 to 1000, got -1" "$x" -o "$gg" --muon -1
 refuses "--eval of nothing"      "--eval needs --init" "$x" --eval
 run train --help
 with_resume=$(tr '\n' ' ' <"$tmp/out" | sed 's/.*With --resume go \([^;]*\);.*/\1/; s/ and /, /')
@@ -193,6 +194,15 @@ run train "$x" -o "$tmp/q4.gguf" $toy --steps 60 --every 30 --type q4_0
 best=$(sed -n 's/^best validation loss \([0-9.]*\) .*/\1/p' "$tmp/err")
 run train "$x" --init "$tmp/q4.gguf" -o "$tmp/q4.gguf" --steps 1
 like  "train: the loss shown is that of OUT, rounded as it is" "^the start: validation $best\$" "$err"
+run train "$x" -o "$tmp/muon.gguf" $toy --muon 3 --steps 40 --every 20 --stop 30
+cp "$tmp/muon.gguf" "$tmp/adamw.gguf"
+cp "$tmp/muon.gguf.ckpt" "$tmp/adamw.gguf.ckpt"
+run train "$x" -o "$tmp/muon.gguf" --resume -t 1
+run train "$x" -o "$tmp/adamw.gguf" --resume -t 1 --muon 0 --report "$tmp/adamw.html"
+run train "$x" -o "$tmp/whole.gguf" $toy --muon 3 --steps 40 --every 20
+check "train --muon, resumed: the same bits" cmp "$tmp/muon.gguf.ckpt" "$tmp/whole.gguf.ckpt"
+check "train --muon 0 at --resume: another model" test "$(cksum <"$tmp/adamw.gguf")" != "$(cksum <"$tmp/whole.gguf")"
+like  "train --report: --muon" '<th>--muon</th><td>0</td>' "$(cat "$tmp/adamw.html")"
 run train "$x" -o "$tmp/w48.gguf" $toy --width 48 --steps 1
 like  "train: a width for no block of the default type" '^train: OUT is written as f32: the blocks of 32 numbers' "$err"
 run train "$x" -o "$tmp/nan.gguf" $toy --lr 10 --decay 10 --warmup 0 --clip 0 --steps 100 --every 2
@@ -254,6 +264,7 @@ refuses "a template without {answer}" "--template: expected \{prompt\} and behin
 refuses "--template of a text"   "--template: for pairs alone" "$x" -o "$tmp/p.gguf" --template "{prompt}{answer}"
 refuses "--epochs and --steps"   "--epochs and --steps exclude each other" "$pairs" -o "$tmp/p.gguf" --epochs 1 --steps 1
 refuses "--lora without --init"  "--lora needs --init MODEL" "$pairs" -o "$tmp/p.gguf" --lora 2
+refuses "--lora and --muon"      "--muon: cannot be given with --lora" "$pairs" -o "$tmp/p.gguf" --init "$gg" --lora 2 --muon 3
 refuses "--adapter to train"     "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --adapter "$gg"
 refuses "--adapter to train an adapter" "--adapter: for --eval alone" "$pairs" -o "$tmp/p.gguf" --init "$gg" --lora 2 --adapter "$gg"
 refuses "two adapters"           "--adapter: expected one at most, got .a. and .b." "$pairs" --init "$gg" --eval --adapter a --adapter b

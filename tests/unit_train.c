@@ -1,5 +1,5 @@
 /* examples/train.c: every stage's gradient against finite differences, the whole against plain loops and against
- * PyTorch, two steps of AdamW against PyTorch, the vocabulary, learning, threads, resuming. */
+ * PyTorch, two steps of AdamW against PyTorch, of Muon against NumPy, the vocabulary, learning, threads, resuming. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200112L /* args.h asks the time, and where a link leads */
 #endif
@@ -16,6 +16,9 @@
 /* Why each bound is what it is: float32 sums of a few dozen terms carry errors of a few 1e-6; a central difference with
  * a step h of 1e-2 adds about h^2 times the third derivative and 1e-7 / h of rounding. */
 static const double TOL_DIFFERENCE = 2e-3, TOL_NAIVE = 2e-4, TOL_TORCH = 1e-4, TOL_ADAMW = 2e-5;
+static const double TOL_MUON = 2e-5;
+
+static const char *torch_file = "tests/golden/train_toy.bin";
 
 static float value_at(uint64_t seed, size_t i) { return random_normal(seed, i); }
 
@@ -355,13 +358,13 @@ static void test_naive(void) {
 
 /* Two steps of a model that is large enough for every stage to be shared out; the gradients of the second, and the weights
  * behind them in `out`. */
-static double two_steps(float *out, int n_thread) {
+static double two_steps(float *out, int n_thread, float by_muon) {
     const shape s = {300, 1, 5, 160, 64, 1e-5f, 0, 0};
     const size_t B = 8, T = s.context, N = B * T;
     const noise z = {0.1f, 77};
     int32_t *token = (int32_t *)allocate(N, sizeof *token), *target = (int32_t *)allocate(N, sizeof *target);
     double loss = 0, norm = 0, *part;
-    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1, by_muon};
     model *m = model_new(s);
     pool *before = threads;
     threads = n_thread > 1 ? pool_new(n_thread) : NULL;
@@ -373,7 +376,7 @@ static double two_steps(float *out, int n_thread) {
         loss = model_loss(m, token, target, z, 1);
         norm = gradient_norm(m, part);
         a.scale = (float)(1 / norm);
-        adamw_step(m, &a);
+        optimiser_step(m, &a);
     }
     memcpy(out, m->grad, m->n_param * sizeof *out);
     memcpy(out + m->n_param, m->param, m->n_param * sizeof *out);
@@ -386,10 +389,14 @@ static double two_steps(float *out, int n_thread) {
 static void test_threads(void) {
     const size_t n = 2 * (300 * 160 + 64 * 160 + 12 * 160 * 160 + 15 * 160);
     float *one = floats(n), *many = floats(n);
-    double sum = two_steps(one, 1);
-    for (int t = 2; t <= 8; t++) {
-        CHECK(two_steps(many, t) == sum, "%d threads: another loss or length of the gradient than with 1", t);
-        CHECK(!memcmp(one, many, n * sizeof *one), "%d threads: other gradients or weights than with 1", t);
+    for (int by_muon = 0; by_muon <= 3; by_muon += 3) {
+        double sum = two_steps(one, 1, (float)by_muon);
+        for (int t = 2; t <= 8; t++) {
+            CHECK(two_steps(many, t, (float)by_muon) == sum,
+                  "--muon %d, %d threads: another loss or length of the gradient than with 1", by_muon, t);
+            CHECK(!memcmp(one, many, n * sizeof *one), "--muon %d, %d threads: other gradients or weights than with 1",
+                  by_muon, t);
+        }
     }
     free(one), free(many);
 }
@@ -427,7 +434,7 @@ static void test_torch(const char *path) {
     const char *where = "";
     const float *next;
     double part[64], norm, loss, off;
-    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1, 0};
     for (size_t i = 0; i < m->n_tensor; i++) expected_n += 2 * m->tensors[i].n;
     CHECK(n == expected_n, "%s: %u numbers, expected %u", path, (unsigned)n, (unsigned)expected_n);
     if (n != expected_n) return;
@@ -447,11 +454,118 @@ static void test_torch(const char *path) {
         }
         a.scale = norm > 0.5 ? (float)(0.5 / norm) : 1.0f;
         a.fix1 = (float)(1 / (1 - pow(0.9, step))), a.fix2 = (float)(1 / (1 - pow(0.98, step)));
-        adamw_step(m, &a);
+        optimiser_step(m, &a);
     }
     off = model_difference(m, m->param, want, 1, &where);
     CHECK(off < TOL_ADAMW, "%s is off by %.2e from PyTorch after two steps of AdamW", where, off);
     free(golden), free(want), model_free(m);
+}
+
+/* ---- Muon ---- */
+
+/* Newton-Schulz on x [rows, cols], in double and by the formula. */
+static void plain_orthogonal(double *x, size_t rows, size_t cols) {
+    double *A = (double *)allocate(rows * rows, sizeof *A), *B = (double *)allocate(rows * rows, sizeof *B);
+    double *y = (double *)allocate(rows * cols, sizeof *y), sum = 0;
+    for (size_t i = 0; i < rows * cols; i++) sum += x[i] * x[i];
+    for (size_t i = 0; i < rows * cols; i++) x[i] /= sqrt(sum) + 1e-7;
+    for (int step = 0; step < 5; step++) {
+        for (size_t i = 0; i < rows * rows; i++) {
+            A[i] = 0;
+            for (size_t k = 0; k < cols; k++) A[i] += x[i / rows * cols + k] * x[i % rows * cols + k];
+        }
+        for (size_t i = 0; i < rows * rows; i++) {
+            B[i] = -4.7750 * A[i];
+            for (size_t k = 0; k < rows; k++) B[i] += 2.0315 * A[i / rows * rows + k] * A[k * rows + i % rows];
+        }
+        for (size_t i = 0; i < rows * cols; i++) {
+            y[i] = 3.4445 * x[i];
+            for (size_t k = 0; k < rows; k++) y[i] += B[i / cols * rows + k] * x[k * cols + i % cols];
+        }
+        memcpy(x, y, rows * cols * sizeof *x);
+    }
+    free(A), free(B), free(y);
+}
+
+/* A Householder matrix: orthogonal, symmetric, and without zeros. */
+static double *mirror(size_t n, uint64_t seed) {
+    double *q = (double *)allocate(n * n, sizeof *q), sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)value_at(seed, i) * (double)value_at(seed, i);
+    for (size_t i = 0; i < n * n; i++)
+        q[i] = (i / n == i % n) - 2 * (double)value_at(seed, i / n) * (double)value_at(seed, i % n) / sum;
+    return q;
+}
+
+/* X = U S V of known singular values, from 1 down to 0.03, times any length: U X' V must be diagonal, of about 1. */
+static void test_orthogonal(void) {
+    static const size_t sizes[][2] = {{24, 24}, {20, 80}, {80, 20}, {1, 9}, {9, 1}, {1, 1}, {130, 70}};
+    float zeros[6] = {0}, no_room[6 + 8], no_pack[TILE_N * PIECE_K];
+    for (size_t trial = 0; trial < sizeof sizes / sizeof *sizes; trial++) {
+        size_t rows = sizes[trial][0], cols = sizes[trial][1], n = rows * cols, r = smaller(rows, cols);
+        double *u = mirror(rows, trial + 1), *v = mirror(cols, trial + 101);
+        double *want = (double *)allocate(n, sizeof *want);
+        double worst = 0, low = 1, high = 1, off = 0, length = trial & 1 ? 1e-4 : 300;
+        float *x = floats(n), *room = floats(orthogonal_floats(rows, cols)), *pack = floats(product_pack_floats(cols));
+        for (size_t i = 0; i < n; i++) {
+            double sum = 0;
+            for (size_t k = 0; k < r; k++)
+                sum += u[i / cols * rows + k] * (1 - 0.97 * (double)k / (double)r) * v[k * cols + i % cols];
+            x[i] = (float)(length * sum), want[i] = (double)x[i];
+        }
+        orthogonalise(x, rows, cols, room, pack);
+        plain_orthogonal(want, rows, cols);
+        for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)x[i] - want[i]));
+        CHECK(worst < TOL_MUON, "%u x %u: off by %.2e from plain loops", (unsigned)rows, (unsigned)cols, worst);
+        for (size_t i = 0; i < n; i++) {
+            size_t k = i / cols, l = i % cols;
+            double sum = 0;
+            for (size_t p = 0; p < n; p++) sum += u[k * rows + p / cols] * (double)x[p] * v[p % cols * cols + l];
+            if (k == l) low = fmin(low, sum), high = fmax(high, sum);
+            else off = fmax(off, fabs(sum));
+        }
+        CHECK(low > 0.67 && high < 1.22, "%u x %u: singular values from %.3f to %.3f", (unsigned)rows, (unsigned)cols,
+              low, high);
+        CHECK(off < TOL_MUON, "%u x %u: other singular vectors, by %.2e", (unsigned)rows, (unsigned)cols, off);
+        free(u), free(v), free(want), free(x), free(room), free(pack);
+    }
+    orthogonalise(zeros, 2, 3, no_room, no_pack);
+    for (int i = 0; i < 6; i++) CHECK(zeros[i] == 0, "zeros: number %d is %g", i, (double)zeros[i]);
+}
+
+/* Two steps with the gradients of PyTorch's first: the matrices of the blocks as make_muon_goldens.py has them, all other
+ * tensors as AdamW leaves them. */
+static void test_muon(void) {
+    model *m = model_new(toy_shape()), *other = model_new(toy_shape());
+    size_t n, n_torch, expected_n = 0;
+    float *golden = read_golden("tests/golden/train_muon.bin", &n), *torch = read_golden(torch_file, &n_torch);
+    const float *next = golden;
+    adamw a = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 0.5f / torch[1], 1, 1, 3}, b = a;
+    b.muon = 0;
+    for (size_t i = N_FRONT; i < m->n_tensor; i++) expected_n += m->tensors[i].rows ? m->tensors[i].n : 0;
+    CHECK(n == expected_n, "train_muon.bin: %u numbers, expected %u", (unsigned)n, (unsigned)expected_n);
+    if (n != expected_n || n_torch < 2 + m->n_param) return;
+    toy_start(m), toy_start(other);
+    model_make_room(m, 1, 1), model_make_room(other, 1, 1);
+    for (int step = 0; step < 2; step++) {
+        spread(m, m->grad, torch + 2), spread(m, other->grad, torch + 2);
+        optimiser_step(m, &a), optimiser_step(other, &b);
+    }
+    for (size_t i = 0; i < m->n_tensor; i++) {
+        const tensor *t = &m->tensors[i];
+        const float *w = m->param + t->at;
+        double off = 0, sum = 0;
+        if (i < N_FRONT || !t->rows) {
+            CHECK(!memcmp(w, other->param + t->at, t->n * sizeof *w), "%s did not learn by AdamW", t->name);
+            continue;
+        }
+        for (size_t j = 0; j < t->n; j++) {
+            off = fmax(off, fabs((double)w[j] - (double)next[j]));
+            sum += fabs((double)m->v[t->at + j]);
+        }
+        CHECK(off < TOL_MUON && sum == 0, "%s is off by %.2e from NumPy after two steps of Muon", t->name, off);
+        next += t->n;
+    }
+    free(golden), free(torch), model_free(m), model_free(other);
 }
 
 /* Three pairs of 12, 7 and 9 tokens, of which those from 5, 1 and 6 on count; make_train_goldens.py has them too. */
@@ -481,7 +595,7 @@ static void test_pairs(void) {
     const float *next = golden + 2;
     const char *where = "";
     double loss, norm, off, *part = (double *)allocate(chunks(m->n_param, SPAN) + 64, sizeof *part);
-    adamw o = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1};
+    adamw o = {0.01f, 0.9f, 0.98f, 1e-4f, 0.1f, 1, 1, 1, 0};
     with.rank = 3, with.scale = 5.0f / 3;
     a = model_new(with), want = floats(a->n_param);
     expected_n = 4 + m->tensors[TOKEN_EMBD].n + m->tensors[POSITION_EMBD].n;
@@ -535,7 +649,7 @@ static void test_pairs(void) {
         CHECK(worst < (step ? TOL_ADAMW : TOL_TORCH), "adapter: %s of %s is off by %.2e from PEFT",
               step ? "a step" : "the gradient", where, worst);
         o.scale = norm > 0.5 ? (float)(0.5 / norm) : 1.0f, o.fix1 = 10, o.fix2 = 50;
-        if (!step) adamw_step(a, &o);
+        if (!step) optimiser_step(a, &o);
     }
     for (size_t i = 0; i < a->first; i++)
         CHECK(!memcmp(a->param + a->tensors[i].at, m->param + m->tensors[i].at, m->tensors[i].n * sizeof(float)),
@@ -645,6 +759,39 @@ static int same_files(const char *a, const char *b) {
     return same;
 }
 
+static void copy_file(const char *from, const char *to) {
+    size_t n;
+    char *x = args_read(from, &n);
+    FILE *f = fopen(to, "wb");
+    CHECK(f && fwrite(x, 1, n, f) == n && !fclose(f), "%s: cannot write", to);
+    free(x);
+}
+
+/* The value behind a key of a GGUF file in memory. */
+static char *value_of(char *bytes, size_t n, const char *key) {
+    size_t k = strlen(key);
+    for (size_t i = 0; i + k < n; i++)
+        if (!memcmp(bytes + i, key, k)) return bytes + i + k;
+    return NULL;
+}
+
+/* Makes a checkpoint as it was before --muon: takes the option out of it, and lets general.name, an 8 letters longer one,
+ * take its room. */
+static void forget_muon(const char *path) {
+    size_t n;
+    char *x = args_read(path, &n), *name = value_of(x, n, "general.name") + 4;
+    char *kept = value_of(x, n, "train.options") + 8;
+    FILE *f = fopen(path, "wb");
+    CHECK(name < kept && name[0] < 100 && kept[0] == N_OPTION, "another order of metadata");
+    name[0] = (char)(name[0] + 8), kept[0]--;
+    fwrite(x, 1, (size_t)(name - x) + 8, f);
+    fwrite("so-so by", 1, 8, f);
+    fwrite(name + 8, 1, (size_t)(kept - name) + 8 * (N_OPTION - 1), f);
+    kept += 8 + 8 * N_OPTION;
+    fwrite(kept, 1, (size_t)(x + n - kept), f);
+    fclose(f), free(x);
+}
+
 #define TOY(out)                                                                                                    \
     text, "-o", BUILD_DIR "/" out, "--vocab", "320", "--layers", "2", "--heads", "2", "--width", "32", "--context", \
         "32", "--batch", "4"
@@ -654,7 +801,7 @@ static void test_training(void) {
     loaded *f;
     double best;
     write_text(text, 400);
-    for (int i = 1; i <= 6; i++) { /* an earlier run of this test may have been cut short */
+    for (int i = 1; i <= 9; i++) { /* an earlier run of this test may have been cut short */
         char name[256];
         snprintf(name, sizeof name, BUILD_DIR "/train%d.gguf.ckpt", i);
         remove(name);
@@ -679,8 +826,14 @@ static void test_training(void) {
     CHECK(file_f64(f, "checkpoint", "train.state", 0) == 101, "interrupted at step %g",
           file_f64(f, "checkpoint", "train.state", 0));
     loaded_free(f);
+    copy_file(BUILD_DIR "/train4.gguf", BUILD_DIR "/train7.gguf");
+    copy_file(BUILD_DIR "/train4.gguf.ckpt", BUILD_DIR "/train7.gguf.ckpt");
     run(text, "-o", BUILD_DIR "/train4.gguf", "--resume", NULL);
     CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train4.gguf.ckpt"), "a resumed training differs");
+    forget_muon(BUILD_DIR "/train7.gguf.ckpt");
+    run(text, "-o", BUILD_DIR "/train7.gguf", "--resume", "--name", "trained by train.c", NULL);
+    CHECK(same_files(BUILD_DIR "/train1.gguf.ckpt", BUILD_DIR "/train7.gguf.ckpt"),
+          "a training from before --muon, resumed, differs");
     /* 4. fine-tuning goes on from the file: lower loss after one step than a new model's */
     run(text, "-o", BUILD_DIR "/train5.gguf", "--init", BUILD_DIR "/train1.gguf", "--steps", "2", "--every", "1", NULL);
     f = load_gguf(BUILD_DIR "/train5.gguf.ckpt");
@@ -696,9 +849,17 @@ static void test_training(void) {
     CHECK(file_f64(f, "checkpoint", "train.options", STEPS) == 30, "the checkpoint has %g steps",
           file_f64(f, "checkpoint", "train.options", STEPS));
     loaded_free(f);
+    /* 6. by Muon: better in as many steps; resumed on other threads: the same bits */
+    run(TOY("train8.gguf"), "--muon", "10", "--steps", "200", "--every", "100", "-t", "1", NULL);
+    f = load_gguf(BUILD_DIR "/train8.gguf.ckpt");
+    CHECK(file_f64(f, "checkpoint", "train.state", 1) < best - 0.05, "validation loss by Muon %.4f, by AdamW %.4f",
+          file_f64(f, "checkpoint", "train.state", 1), best);
+    loaded_free(f);
+    run(TOY("train9.gguf"), "--muon", "10", "--steps", "200", "--every", "100", "--stop", "101", "-t", "3", NULL);
+    run(text, "-o", BUILD_DIR "/train9.gguf", "--resume", "-t", "2", NULL);
+    CHECK(same_files(BUILD_DIR "/train8.gguf.ckpt", BUILD_DIR "/train9.gguf.ckpt"), "a resumed training by Muon differs");
 }
 
-static const char *torch_file = "tests/golden/train_toy.bin";
 static void torch(void) { test_torch(torch_file); }
 
 /* test_training makes a pool of its own, so none may be left when it begins. */
@@ -715,7 +876,7 @@ static const test tests[] = {
     { "gelu", test_gelu }, { "embedding", test_embedding }, { "dropout", test_dropout },
     { "loss", test_loss }, { "products", test_products }, { "naive", test_naive },
     { "threads", test_threads }, { "no_step", test_no_step }, { "vocabulary", test_vocabulary },
-    { "torch", torch }, { "training", as_command }, { NULL, NULL }
+    { "torch", torch }, { "orthogonal", test_orthogonal }, { "muon", test_muon }, { "training", as_command }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
