@@ -5,13 +5,14 @@ transformers applies temperature first; gpt.h applies it last, so that top_p and
 The warpers are therefore called here in gpt.h's order. Cases in which a cut falls within 1e-5 of a candidate
 are left out.
 
-golden/samplers.inc: the same of llama.cpp's samplers, in orders of their own, on the first tokens of the bundled model's
-vocabulary (DRY asks for their text). Cases are left out in which a slightly other parameter would leave other tokens,
+golden/samplers.inc: the same of llama.cpp's samplers, in orders of their own, on the first tokens of a vocabulary of bytes,
+golden/bytes_vocab.gguf, which is written too (DRY asks for their text). Cases are left out in which a slightly other parameter would leave other tokens,
 and top-n-sigma together with what counts or weighs candidates, as llama.cpp leaves those in the list that it excludes.
 """
 import ctypes
 import os
 import textwrap
+import gguf
 import numpy as np
 import torch
 from transformers import (MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper,
@@ -139,12 +140,39 @@ def llama_row(c, vocab, rng, i):
         array('%.8g' % x for x in prob))
 
 
+def vocabulary(path):
+    """Writes a GGUF file without weights: GPT-2's 256 bytes in its order, one merge, as there must be some, and the end."""
+    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b != 173]
+    others = sorted(set(range(256)) - set(printable))
+    tokens = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))] + ['th', '<|endoftext|>']
+    w = gguf.GGUFWriter(path, 'gpt2')
+    w.add_context_length(32)
+    w.add_embedding_length(8)
+    w.add_block_count(1)
+    w.add_head_count(1)
+    w.add_feed_forward_length(32)
+    w.add_layer_norm_eps(1e-5)
+    w.add_tokenizer_model('gpt2')
+    w.add_tokenizer_pre('gpt-2')
+    w.add_token_list(tokens)
+    w.add_token_types([gguf.TokenType.NORMAL] * (len(tokens) - 1) + [gguf.TokenType.CONTROL])
+    w.add_token_merges(['t h'])
+    w.add_bos_token_id(len(tokens) - 1)
+    w.add_eos_token_id(len(tokens) - 1)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+
+
 def llama_rows(here):
     from llama_cpp import llama_cpp as c
     import llama_cpp
     c.llama_backend_init()
-    model = c.llama_model_load_from_file(os.path.join(here, '..', 'examples', 'models', 'stories.gguf').encode(),
-                                         c.llama_model_default_params())
+    path = os.path.join(here, 'golden', 'bytes_vocab.gguf')
+    vocabulary(path)
+    params = c.llama_model_default_params()
+    params.vocab_only = True
+    model = c.llama_model_load_from_file(path.encode(), params)
     vocab = c.llama_model_get_vocab(model)
     rng = np.random.default_rng(20241107)
     rows = [r for r in (llama_row(c, vocab, rng, i) for i in range(160)) if r]
