@@ -1,6 +1,7 @@
 #!/bin/sh
 # usage: lesson_test.sh BUILD   every command of examples/lesson.md runs, in a folder of its own, and what the page says of the
-# output holds. If another bundled model has its head for the name elsewhere than at 3.2, steps 3 to 5 of the page show how to find it.
+# output holds. Where the head for the name is, the page says in step 5: if another bundled model has it elsewhere, steps 3 to 5
+# show how to find it.
 . tests/check.sh
 LC_ALL=C; export LC_ALL
 bin=$1
@@ -44,6 +45,9 @@ output() { echo "$tmp/out.$(grep -nE -e "$1" "$tmp/commands" | sed -n "${2:-1}s/
 holds() { check "$1: $2" awk "BEGIN { exit !($2) }"; }
 # bits PAGE WHICH: the surprise of the last token, plain (1) or changed (2)
 bits() { sed -n 's/.*"bits":\[null,\([^]]*\)\].*/\1/p' "$1" | sed -n "$2s/.*,//p"; }
+# The head of step 5, as LAYER.HEAD, its two numbers, and the heads that the loop tries.
+head=$(sed -n 's/.*--ablate \([0-9]*[.][0-9]*\)$/\1/p' "$tmp/commands")
+layer=${head%.*} number=${head#*.} tried=$(sed -n 's/^for h in \([0-9 ]*\);.*/\1/p' "$tmp/commands")
 generate() { (cd "$work" && build/generate -m $model -p "The little dragon" -n 40 "$@"); }
 look() { (cd "$work" && build/look -m $model "$@" >"$tmp/look.out"); }
 
@@ -83,10 +87,12 @@ lens && NR == lens + n - 2 {
     for (i = 1; 2 * i <= m && f[2 * i] != ""; i++) print "layer " i - 1 (f[2 * i - 1] == id[n] ? ": yes" : ": no")
 }
 END
-awk -v layer=3 -v head=2 -v digit=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/ -f "$tmp/look.awk" \
+awk -v layer=$layer -v head=$number -v digit=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/ -f "$tmp/look.awk" \
     "$work/build/look.html" >"$tmp/seen"
 holds "3: the weight of the name" "0$(sed -n 1p "$tmp/seen") > 0.5"
-same "4: up to layer 2 something else, then the name" "no no no yes" "$(echo $(sed -n 's/^layer.*: //p' "$tmp/seen") | sed 's/ yes\( yes\)*$/ yes/')"
+like "3: the page names the head" "layer $layer, head $number," "$(cat "$page")"
+like "4: the page names its layer" "layer $((layer - 1)) the model would say something else, from layer $layer on" "$(tr '\n' ' ' <"$page")"
+same "4: up to layer $((layer - 1)) something else, then the name" "$(yes no | head -n $layer | tr '\n' ' ')yes" "$(echo $(sed -n 's/^layer.*: //p' "$tmp/seen") | sed 's/ yes\( yes\)*$/ yes/')"
 for title in "How surprising each token is" "Where each head of attention looks" "What each layer would already say"; do
     check "the page of look has: $title" grep -q "'$title'" "$work/build/look.html"
     like "the lesson has: $title" "\"$title\"" "$(tr '\n' ' ' <"$page")"
@@ -95,9 +101,10 @@ like "4: the stages" '^embd .* ok' "$(cat "$(output build/naive)")"
 like "4: ... to the last" '^logits .* ok' "$(cat "$(output build/naive)")"
 
 # ---- 5: ablation
-loop=$(output 'ablate 3[.][$]h')
-same "5: a line for each head" 5 "$(grep -c 'without head 3[.][0-4]: ' "$loop")"
-same "5: the head that is missed most" 3.2 "$(sed -n 's/.*without head \(.*\): \(.*\)/\2 \1/p' "$loop" | sort -n | sed -n '$s/.* //p')"
+loop=$(output "ablate $layer[.][\$]h")
+same "5: a line for each head" "$tried" "$(echo $(sed -n "s/.*without head $layer[.]\([0-9]*\): .*/\1/p" "$loop"))"
+like "5: the page names the head" "[Ww]ithout head $number " "$(cat "$page")"
+same "5: the head that is missed most" "$head" "$(sed -n 's/.*without head \(.*\): \(.*\)/\2 \1/p' "$loop" | sort -n | sed -n '$s/.* //p')"
 holds "5: the name was the likeliest" "$(bits "$work/build/ablated.html" 1) < 1"
 holds "5: ... and becomes a surprise" "$(bits "$work/build/ablated.html" 2) > 1 + $(bits "$work/build/ablated.html" 1)"
 

@@ -138,26 +138,10 @@ def make(name):
     print("%-12s %6d bytes %s %s" % (name, os.path.getsize(path), lines[2], peer), flush=True)
 
 
-def stories():
-    """An adapter of any numbers for examples/models/stories.gguf, which the command-line tools are tried with."""
-    rng = np.random.default_rng(1)
-    w = gguf.GGUFWriter(os.path.join(OUT, "stories.gguf"), "gpt2")
-    w.add_type("adapter")
-    w.add_string("adapter.type", "lora")
-    w.add_float32("adapter.lora.alpha", 2.0)
-    w.add_tensor("blk.2.attn_output.weight.lora_a", (rng.standard_normal((1, 160)) / 8).astype(np.float16))
-    w.add_tensor("blk.2.attn_output.weight.lora_b", rng.standard_normal((160, 1)).astype(np.float16))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-
-
 def main():
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     os.makedirs(OUT, exist_ok=True)
-    stories()
     for name in sys.argv[1:] or ADAPTERS:
         make(name)
 
