@@ -36,7 +36,8 @@ run() {
     $runner "$bin/$program.exe" "$@" >"$tmp/out" 2>"$tmp/err"
     status=$?
 }
-options="--temp 0.3 --repeat-penalty 1.03 --seed 14"       # as make run has them
+seed=$(sed -n 's/.*this one: make run SEED=\([0-9]*\).*/\1/p' README.md)
+options="--temp 0.3 --repeat-penalty 1.03 --seed $seed"    # as make run has them
 prompt="Once upon a time"
 run generate -m "$model" -p "$prompt" $options -n 80
 same "generate: exit status" 0 $status

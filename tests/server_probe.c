@@ -307,28 +307,53 @@ static void test_pieces(void) {         /* byte by byte, chunked, two in one pie
     CHECK(ask("HEAD", "/v1/models", "", "") == 200 && !*body_of() && strstr(got, "Content-Length: "), "HEAD: %s", got);
 }
 
-/* What is streamed is what comes at once, to the byte; nothing of a stop string is in it, and what was held back for one is. */
+/* The first n letters and spaces in a row behind the first `at` bytes of a text; 0: there are none. */
+static int piece(char *out, const char *text, size_t at, size_t n) {
+    size_t i, row = 0;
+    for (i = 0; text[i]; i++) {
+        const int c = text[i] | 32;
+        row = i >= at && ((c >= 'a' && c <= 'z') || text[i] == ' ') ? row + 1 : 0;
+        if (row == n) { memcpy(out, text + i + 1 - n, n); out[n] = 0; return 1; }
+    }
+    return 0;
+}
+
+/* What is streamed is what comes at once, to the byte, and that is the plain text up to the first stop string; what was held back
+ * for one that does not come is in it. The stop strings are pieces of the plain text. */
 static void test_stream(void) {
-    static const char *const stops[] = { "[]", "[\"Lily\"]", "[\" little girl named\"]", "[\"never there\",\" a li\"]", "[\"e named Tim\",\"d Lilo\"]", "[\"park\",\"the park\",\" to the p\"]" };
-    char body[600], whole[8000], reason[40];
-    size_t i, k;
-    for (i = 0; i < sizeof stops / sizeof *stops; i++)
-        for (k = 0; k < 2; k++) {
+    static const struct { const char *form; size_t at, n; } stops[] = { { "[]", 0, 1 }, { "[\"%s\"]", 12, 4 }, { "[\"%s\"]", 30, 16 },
+        { "[\"never there\",\"%s\"]", 40, 5 }, { "[\"%s#\",\"e#\"]", 8, 9 }, { "[\"%s\",\"%s\",\"%s\"]", 25, 9 } };
+    char body[600], whole[8000], plain[8000], reason[40], natural[40], stop[200], text[40] = "";
+    size_t i, j, k, cut, n_cut;
+    for (k = 0; k < 2; k++) {
+        for (n_cut = i = 0; i < sizeof stops / sizeof *stops; i++) {
             const char *path = k ? "/v1/chat/completions" : "/v1/completions", *field = k ? "choices[0].delta.content" : "choices[0].text";
             const char *form = k ? "{\"messages\":[{\"role\":\"user\",\"content\":\"Once upon a time\"}],\"max_tokens\":40,\"seed\":5,\"stop\":%s%s}"
                                  : "{\"prompt\":\"Once upon a time\",\"max_tokens\":40,\"seed\":5,\"stop\":%s%s}";
-            snprintf(body, sizeof body, form, stops[i], "");
+            if (i && (!piece(text, plain, stops[i].at, stops[i].n) || strchr(plain, '#'))) continue;
+            snprintf(stop, sizeof stop, stops[i].form, text, text + (i == 5) * 2, text + (i == 5) * 4);
+            snprintf(body, sizeof body, form, stop, "");
             CHECK(post(path, body) == 200, "%s: %s", body, got);
             snprintf(whole, sizeof whole, "%s", value(k ? "choices[0].message.content" : "choices[0].text"));
             snprintf(reason, sizeof reason, "%s", value("choices[0].finish_reason"));
-            snprintf(body, sizeof body, form, stops[i], ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+            if (!i) { strcpy(plain, whole); strcpy(natural, reason); }
+            snprintf(body, sizeof body, form, stop, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
             CHECK(post(path, body) == 200 && strstr(got, "text/event-stream"), "%s: %s", body, got);
             read_stream(field);
-            CHECK(!strcmp(streamed, whole), "stop %s: streamed '%s', at once '%s'", stops[i], streamed, whole);
-            CHECK(!n_bad && n_reason == 1 && !strcmp(last_event, "[DONE]"), "stop %s: %d reasons, %d broken events, last '%s'", stops[i], n_reason, n_bad, last_event);
-            CHECK(!i == !strcmp(reason, "length") || i > 2 || context != 256, "stop %s: reason %s", stops[i], reason);
-            CHECK(strstr(got, "\"choices\":[],\"usage\":{"), "stop %s: no usage", stops[i]);
+            CHECK(!strcmp(streamed, whole), "stop %s: streamed '%s', at once '%s'", stop, streamed, whole);
+            CHECK(!n_bad && n_reason == 1 && !strcmp(last_event, "[DONE]"), "stop %s: %d reasons, %d broken events, last '%s'", stop, n_reason, n_bad, last_event);
+            cut = strlen(plain);
+            for (j = 0; i && i != 4 && j <= (i == 5) * 4; j += 2) {
+                const char *first = strstr(plain, text + j);
+                if (first && (size_t)(first - plain) < cut) cut = (size_t)(first - plain);
+            }
+            n_cut += cut < strlen(plain);
+            CHECK(!strcmp(reason, plain[cut] ? "stop" : natural), "stop %s: reason %s", stop, reason);
+            CHECK(strlen(whole) == cut && !memcmp(whole, plain, cut), "stop %s: '%s', expected %d bytes of '%s'", stop, whole, (int)cut, plain);
+            CHECK(strstr(got, "\"choices\":[],\"usage\":{"), "stop %s: no usage", stop);
         }
+        CHECK(n_cut == 4 || ask("GET", "/v1/models", "", "") != 200 || strcmp(value("data[0].id"), "stories"), "%d of 4 stop strings come in '%s'", (int)n_cut, plain);
+    }
 }
 
 /* Many at once, each in a slot or waiting for one: the text that each has alone. */

@@ -86,14 +86,21 @@ if [ -n "$model" ]; then
     run "$model"
     same "a model: exit status" 0 $status
     same "a model: stderr" "" "$err"
-    for line in '^architecture      gpt2$' '^runs here         yes' '^  weights         [0-9]+ bytes' '^  session         [0-9]+ bytes' '^tensors           64$' \
-        '^  Q8_0            22 tensors, 1822720 numbers' '^chat template     none$' '^gpt2.context_length = 256$' '^tokenizer.ggml.tokens = 1536 of string: ' \
-        '^blk.0.attn_qkv.weight  Q8_0 \[160, 480\]$' '^gpt2.attention.layer_norm_epsilon = 1e-05$'; do
+    # What the file says, by its bytes: the number of tensors, and what stands behind a key and its type.
+    number() { od -An -t u4 -j "$1" -N 4 "$model" | tr -d ' '; }     # AT: little-endian, as this machine is
+    value() { number $(($(grep -abo "$1" "$model" | sed -n '1s/:.*//p') + ${#1} + 4 + $2)); }
+    tensors=$(number 8) width=$(value gpt2.embedding_length 0) context=$(value gpt2.context_length 0)
+    vocab=$(value tokenizer.ggml.tokens 4) layers=$(value gpt2.block_count 0)
+    for line in '^architecture      gpt2$' '^runs here         yes' '^  weights         [0-9]+ bytes' '^  session         [0-9]+ bytes' "^tensors           $tensors\$" \
+        '^chat template     none$' "^gpt2.context_length = $context\$" "^tokenizer.ggml.tokens = $vocab of string: " \
+        "^blk.0.attn_qkv.weight  [A-Z0-9_]+ \\[$width, $((3 * width))\\]\$" '^gpt2.attention.layer_norm_epsilon = 1e-05$'; do
         like "a model: $line" "$line" "$out"
     done
+    same "a model: tensors and numbers of all types" "$tensors $((width * (vocab + context + 2 + layers * (12 * width + 13))))" \
+        "$(printf '%s\n' "$out" | awk '/^  [A-Z0-9_]+ +[0-9]+ tensors?, / { t += $2; n += $4 } END { print t, n }')"
     cp "$tmp/out" "$tmp/all"
     run -m "$model" --tensors
-    same "--tensors" 64 "$(wc -l <"$tmp/out" | tr -d ' ')"
+    same "--tensors" $tensors "$(wc -l <"$tmp/out" | tr -d ' ')"
     run "$model" --metadata
     check "--metadata is that part alone" sh -c "! grep -q '^blk' '$tmp/out' && grep -q '^general.name = ' '$tmp/out'"
     run "$model" -c 100000

@@ -549,11 +549,11 @@ static void test_drafts_text(void) {
 }
 
 /* The model ends its text while guesses stand behind the end, as the text so far has something there: what is left is what plain
- * writing leaves, and the next turn reuses all of it. */
+ * writing leaves, and the next turn reuses all of it. Two tokens are far ahead of all, and at this temperature drawn evenly. */
 static void test_drafts_end(void) {
     gpt_model *m = story();
     const gpt_token end = info_of(m).eos, unit[4] = { 300, end, 310, 320 };
-    const gpt_bias wish[2] = { { 300, 1000 }, { end, 1000 } };
+    const gpt_bias wish[2] = { { 300, 1e6f }, { end, 1e6f } };
     size_t seed_of, i, k, n[2], n_ended = 0, n_more = 0;
     gpt_error err;
     for (seed_of = 0; seed_of < 40; seed_of++) {
@@ -567,7 +567,7 @@ static void test_drafts_end(void) {
             s[i] = session_of(m, 128, 0, NULL);
             for (k = 0; k < 28; k++) ids[k] = unit[k % 4];
             g.max_tokens = 30; g.n_draft = i ? 16 : 0; g.ignore_end = seed_of % 4 == 3;
-            g.sample.temperature = 1; g.sample.seed = seed_of; g.sample.bias = wish; g.sample.n_bias = 2;
+            g.sample.temperature = 1e3f; g.sample.seed = seed_of; g.sample.bias = wish; g.sample.n_bias = 2;
             CHECK(!gpt_eval(s[i], ids, 28, &err), "%s", err.msg);
             hooks.trace = count_rows; hooks.trace_user = &rows[i];
             CHECK(!gpt_session_hooks(s[i], &hooks, &err) && !gpt_generate(s[i], NULL, &g, NULL, NULL, &err), "%s", err.msg);
