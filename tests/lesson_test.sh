@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: lesson_test.sh BUILD   every command of examples/lesson.md runs, in a folder of its own, and what the page says of the
-# output holds. Where the head for the name is, the page says in step 5: if another bundled model has it elsewhere, steps 3 to 5
-# show how to find it.
+# output holds. Where the head for the name is, the page says in step 5: if another bundled model has it elsewhere, lesson_heads.sh
+# finds it.
 . tests/check.sh
 LC_ALL=C; export LC_ALL
 bin=$1
@@ -61,35 +61,9 @@ same "1: there and back" "Once upon a time" "$(cat "$(output '--decode')")"
 ppl() { sed -n 's/^ppl \([0-9.]*\) .*/\1/p' "$(output build/perplexity $1)"; }
 holds "2: backwards it is more surprising" "$(ppl 2) > 10 * $(ppl 1)"
 
-# ---- 3, 4: the page's weights are bytes, 255 times the root, in base 64: a triangle for each head; its last row but one looks at
-# the place where the last token has been before. The lens has a line for each token, with pairs of token and probability.
-cat >"$tmp/look.awk" <<'END'
-/"tokens":\[/ {
-    s = $0; sub(/.*"tokens":\[/, "", s); sub(/\].*/, "", s)
-    n = split(s, id, ",")
-    for (k = 1; k < n; k++) if (id[k] == id[n]) at = k - 1
-}
-/^"map":/ { on = 1; l = 0; h = -1; sub(/.*"w":\[\[/, "") }
-on && /^\["/ { l++; h = -1 }
-on && /^\[*"/ {
-    if (l == layer && ++h == head) {
-        s = $0; gsub(/[^A-Za-z0-9+\/]/, "", s)
-        i = (n - 2) * (n - 1) / 2 + at
-        for (j = 1; j <= 4; j++) v = 64 * v + index(digit, substr(s, int(i / 3) * 4 + j, 1)) - 1
-        w = int(v / 256 ^ (2 - i % 3)) % 256 / 255
-        print w * w
-    }
-}
-on && /\]\]\}/ { on = 0 }
-/^"lens":/ { lens = NR; sub(/^"lens":\[/, "") }
-lens && NR == lens + n - 2 {
-    gsub(/[^0-9.e,-]/, ""); m = split($0, f, ",")
-    for (i = 1; 2 * i <= m && f[2 * i] != ""; i++) print "layer " i - 1 (f[2 * i - 1] == id[n] ? ": yes" : ": no")
-}
-END
-awk -v layer=$layer -v head=$number -v digit=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/ -f "$tmp/look.awk" \
-    "$work/build/look.html" >"$tmp/seen"
-holds "3: the weight of the name" "0$(sed -n 1p "$tmp/seen") > 0.5"
+# ---- 3, 4
+awk -f tests/lesson_look.awk "$work/build/look.html" >"$tmp/seen"
+holds "3: the weight of the name" "0$(sed -n "s/^$layer[.]$number //p" "$tmp/seen") > 0.5"
 like "3: the page names the head" "layer $layer, head $number," "$(cat "$page")"
 like "4: the page names its layer" "layer $((layer - 1)) the model would say something else, from layer $layer on" "$(tr '\n' ' ' <"$page")"
 same "4: up to layer $((layer - 1)) something else, then the name" "$(yes no | head -n $layer | tr '\n' ' ')yes" "$(echo $(sed -n 's/^layer.*: //p' "$tmp/seen") | sed 's/ yes\( yes\)*$/ yes/')"
