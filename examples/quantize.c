@@ -10,7 +10,7 @@ static const char about[] =
     "usage: quantize IN.gguf OUT.gguf TYPE [options]\n\n"
     "Writes IN with its matrices in the format TYPE:\n%s.\n"
     "Vectors, norms, position embeddings, routers of experts and short convolutions stay as they are. Rows that are\n"
-    "no whole number of TYPE's blocks get a format of like size with smaller ones. OUT is replaced when all is written.\n"
+    "no whole number of TYPE's blocks get a format of like size with smaller ones. OUT is replaced when it is whole.\n"
     "Mixtures as llama.cpp's Q4_K_M: q4_k with --tensor attn_v=q6_k,ffn_down=q6_k,output.weight=q6_k.";
 
 static const gpti_mem memory = { NULL, NULL, NULL };
@@ -22,11 +22,16 @@ typedef struct { const gpti_tensor *in; const gpti_format *fmt; float *importanc
 
 typedef struct { unsigned char *p; size_t n, room; } buffer;
 
+/* Matrices with a pattern [n] in their name get a type of their own: the first rule that fits. */
+enum { RULES = 256 };
+typedef struct { const char *pattern; size_t n; uint32_t type; int used; } rule;
+
 typedef struct {
     gguf_file     in, imatrix;
     const char   *out;
     uint32_t      type;
-    arg_list      overrides;
+    rule          rules[RULES];
+    size_t        n_rule;
     int           requantize, dry_run;
     piece        *pieces;
     size_t        n_piece, n_instead, n_changed, n_important;
@@ -117,52 +122,53 @@ static int is_wanted(const gpti_tensor *t) {
         "altup", "laurel", "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight",
         "indexer.q_proj.weight", "attn_rel_b.weight", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos",
         ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd", "time_mix_first.", "time_mix_w0.",
-        "time_mix_w1.", "time_mix_w2.", "time_mix_v0.", "time_mix_v1.", "time_mix_v2.", "time_mix_a0.", "time_mix_a1.", "time_mix_a2.",
-        "time_mix_g1.", "time_mix_g2.", "time_mix_decay_w1.", "time_mix_decay_w2.", "time_mix_lerp_fused." };
+        "time_mix_w1.", "time_mix_w2.", "time_mix_v0.", "time_mix_v1.", "time_mix_v2.", "time_mix_a0.",
+        "time_mix_a1.", "time_mix_a2.", "time_mix_g1.", "time_mix_g2.", "time_mix_decay_w1.", "time_mix_decay_w2.",
+        "time_mix_lerp_fused." };
     if (!is_matrix(t) || t->name.n < 6 || memcmp(t->name.p + t->name.n - 6, "weight", 6)) return 0;
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++) if (contains(t->name, keep[i], strlen(keep[i]))) return 0;
     return 1;
 }
 
-/* The first "PATTERN=TYPE" of all lists "A=B,C=D" whose pattern the name contains; 0: none. Marks it as used. */
-static int overridden(const job *j, const gpti_tensor *t, uint32_t *type, char *used) {
-    size_t at = 0;
-    for (size_t i = 0; i < j->overrides.n; i++)
-        for (const char *p = j->overrides.item[i], *end; *p; p = *end ? end + 1 : end, at++) {
+/* The rules of --tensor, "A=TYPE,B=TYPE" in each. */
+static void read_rules(job *j, const arg_list *lists) {
+    for (size_t i = 0; i < lists->n; i++)
+        for (const char *p = lists->item[i], *end; *p; p = end + (*end == ',')) {
             const char *equal = strchr(p, '=');
             end = p + strcspn(p, ",");
             if (!equal || equal >= end || equal == p)
                 args_die("--tensor: expected PATTERN=TYPE, got '%.*s'", (int)(end - p), p);
-            *type = find_type("--tensor", equal + 1, (size_t)(end - equal - 1));
-            if (at >= 256) args_die("--tensor: at most 256 of them");
-            if (!t || !is_matrix(t) || !contains(t->name, p, (size_t)(equal - p))) continue;
-            used[at] = 1;
-            return 1;
+            if (j->n_rule == RULES) args_die("--tensor: at most %d of them", (int)RULES);
+            j->rules[j->n_rule].pattern = p;
+            j->rules[j->n_rule].n = (size_t)(equal - p);
+            j->rules[j->n_rule++].type = find_type("--tensor", equal + 1, (size_t)(end - equal - 1));
         }
-    return 0;
+}
+static rule *find_rule(job *j, const gpti_tensor *t) {
+    for (size_t i = 0; i < j->n_rule && is_matrix(t); i++)
+        if (contains(t->name, j->rules[i].pattern, j->rules[i].n)) return &j->rules[i];
+    return NULL;
 }
 /* A pattern that no matrix has is a slip. */
-static void check_used(const job *j, const char *used) {
-    size_t at = 0;
-    for (size_t i = 0; i < j->overrides.n; i++)
-        for (const char *p = j->overrides.item[i]; *p; p += strcspn(p, ","), p += *p == ',')
-            if (!used[at++]) args_die("--tensor: %s has no matrix with '%.*s' in its name that no other pattern took",
-                                      j->in.path, (int)strcspn(p, "="), p);
+static void check_rules(const job *j) {
+    for (size_t i = 0; i < j->n_rule; i++)
+        if (!j->rules[i].used)
+            args_die("--tensor: %s has no matrix with '%.*s' in its name that no earlier pattern took", j->in.path,
+                     (int)j->rules[i].n, j->rules[i].pattern);
 }
 
 static int is_quantised(const gpti_format *fmt) { return fmt->n_scale > 0; }
+static int is_narrow(const gpti_format *fmt) { return is_quantised(fmt) || fmt->type == 1; } /* F16, in scales too */
 
 /* The format of a tensor in OUT. */
-static const gpti_format *choose(job *j, const gpti_tensor *t, char *used) {
+static const gpti_format *choose(job *j, const gpti_tensor *t) {
     char name[GPTI_SHOWN];
-    uint32_t type = j->type;
-    const int named = overridden(j, t, &type, used);
-    const gpti_format *fmt;
-    if (!named && !is_wanted(t)) return t->fmt;
-    if (!named) type = j->type;
-    fmt = gpti_format_find(type);
+    rule *by = find_rule(j, t);
+    const gpti_format *fmt = gpti_format_find(by ? by->type : j->type);
+    if (by) by->used = 1;
+    else if (!is_wanted(t)) return t->fmt;
     if (t->ne[0] % fmt->block_len) {
-        fmt = gpti_format_find(encode_find(type)->instead);
+        fmt = gpti_format_find(encode_find(fmt->type)->instead);
         if (t->ne[0] % fmt->block_len) fmt = gpti_format_find(1);
         j->n_instead++;
     }
@@ -203,7 +209,8 @@ static float *load_importance(const gguf_file *f, const gpti_tensor *t) {
     for (size_t i = 0; i < n; i++) {
         const float c = floorf(count[i / cols] + 0.5f);
         out[i] = c > 0.0f ? out[i] / c : 1.0f;
-        if (!(out[i] >= 0.0f && out[i] <= FLT_MAX)) args_die("%s: %s: importance below 0, or no number", f->path, name);
+        if (!(out[i] >= 0.0f && out[i] <= 1e20f))               /* sums of it must be finite */
+            args_die("%s: %s: an importance below 0, above 1e20 or no number", f->path, name);
     }
     free(count);
     return out;
@@ -211,53 +218,57 @@ static float *load_importance(const gguf_file *f, const gpti_tensor *t) {
 
 /* ---- The header ------------------------------------------------------------------------------------------------- */
 
-/* IN's header once more, in its own order, which the sorted tables of gpti_gguf do not keep: metadata byte by byte
- * but for the two that tell of the format, and a piece for each tensor. */
+/* IN's header is read once more, in its own order, which the sorted tables of gpti_gguf do not keep; `names` keeps its
+ * strings. Metadata go to OUT byte by byte but for the two that tell of the format. */
+static buffer copy_metadata(const job *j, gpti_cursor *c, gpti_gguf *names, uint64_t *n_pair) {
+    const char *const keys[2] = { "general.file_type", "general.quantization_version" };
+    const uint32_t values[2] = { encode_find(j->type)->file_type, 2 };
+    buffer b = { NULL, 0, 0 };
+    int there[2] = { 0, 0 }, k;
+    for (uint64_t i = *n_pair; i > 0; i--) {
+        const uint64_t begin = c->pos;
+        gpti_meta_pair pair;
+        size_t n;
+        memset(&pair, 0, sizeof pair);
+        if (!gpti_gguf_read_pair(names, c, &pair)) return b;
+        for (k = 0; k < 2 && (pair.key.n != strlen(keys[k]) || memcmp(pair.key.p, keys[k], pair.key.n)); k++) {}
+        if (k < 2) { put_u32(&b, keys[k], values[k]); there[k] = 1; continue; }
+        n = (size_t)(c->pos - begin);
+        put(&b, NULL, n);
+        if (gpti_source_read(c->src, begin, b.p + b.n - n, n, c->err)) args_die("%s: %s", j->in.path, c->err->msg);
+    }
+    for (k = 0; k < 2; k++) if (!there[k]) { put_u32(&b, keys[k], values[k]); ++*n_pair; }
+    return b;
+}
+
+static uint64_t padding(const job *j, uint64_t n) { return (j->in.g.align - n % j->in.g.align) % j->in.g.align; }
+
+/* OUT's header, and a piece for each tensor. */
 static void plan(job *j) {
     static gpti_cursor c;
     gpti_gguf names;
-    gpti_meta_pair pair;
     gpti_tensor t;
     gpt_error err;
-    buffer meta = { NULL, 0, 0 };
-    char used[256] = { 0 };
-    const char *const keys[2] = { "general.file_type", "general.quantization_version" };
-    const uint32_t values[2] = { encode_find(j->type)->file_type, 2 };
+    buffer meta;
     uint64_t n_tensor = 0, n_pair = 0, at = 0;
-    int there[2] = { 0, 0 }, k;
-    uint32_t ignored;
     memset(&names, 0, sizeof names);
     names.mem = &memory;
     gpti_cursor_init(&c, &j->in.source, "GGUF header", &err);
     gpti_gguf_header(&c, &n_tensor, &n_pair);
-    for (uint64_t i = 0; i < n_pair && !c.fail; i++) {
-        const uint64_t begin = c.pos;
-        size_t n;
-        memset(&pair, 0, sizeof pair);
-        if (!gpti_gguf_read_pair(&names, &c, &pair)) break;
-        for (k = 0; k < 2 && (pair.key.n != strlen(keys[k]) || memcmp(pair.key.p, keys[k], pair.key.n)); k++) {}
-        if (k < 2) { put_u32(&meta, keys[k], values[k]); there[k] = 1; continue; }
-        n = (size_t)(c.pos - begin);
-        put(&meta, NULL, n);
-        if (gpti_source_read(&j->in.source, begin, meta.p + meta.n - n, n, &err))
-            args_die("%s: %s", j->in.path, err.msg);
-    }
-    for (k = 0; k < 2; k++) if (!there[k]) { put_u32(&meta, keys[k], values[k]); n_pair++; }
+    meta = copy_metadata(j, &c, &names, &n_pair);
     put(&j->header, "GGUF", 4);
     put_int(&j->header, 3, 4);
     put_int(&j->header, n_tensor, 8);
     put_int(&j->header, n_pair, 8);
     put(&j->header, meta.p, meta.n);
     free(meta.p);
-
-    overridden(j, NULL, &ignored, used);                        /* a wrong one is said even where there is no tensor */
     j->pieces = (piece *)args_need(calloc((size_t)n_tensor + 1, sizeof *j->pieces));
     for (; j->n_piece < n_tensor && !c.fail; j->n_piece++) {
         piece *p = &j->pieces[j->n_piece];
-        size_t rest;
         if (!gpti_gguf_read_tensor(&names, &c, j->in.g.align, &t)) break;
         p->in = (const gpti_tensor *)gpti_find(j->in.g.tensor, j->in.g.n_tensor, sizeof *j->in.g.tensor, t.name);
-        p->fmt = choose(j, p->in, used);
+        if (!p->in) break;
+        p->fmt = choose(j, p->in);
         p->rows = (size_t)(t.ne[1] * t.ne[2] * t.ne[3]);
         if (!gpti_mul(&p->size, p->rows, gpti_row_bytes(p->fmt, (size_t)t.ne[0])))
             args_die("%s: too large for this machine as %s", j->in.path, p->fmt->name);
@@ -265,14 +276,12 @@ static void plan(job *j) {
         j->n_important += p->importance != NULL;
         put_text(&j->header, t.name.p, t.name.n);
         put_int(&j->header, (uint64_t)t.n_dim, 4);
-        for (k = 0; k < t.n_dim; k++) put_int(&j->header, t.ne[k], 8);
+        for (int k = 0; k < t.n_dim; k++) put_int(&j->header, t.ne[k], 8);
         put_int(&j->header, p->fmt->type, 4);
         put_int(&j->header, at, 8);
-        rest = (size_t)(p->size % j->in.g.align);
-        at += p->size + (rest ? j->in.g.align - rest : 0);
+        at += p->size + padding(j, p->size);
     }
-    if (c.fail) args_die("%s: %s", j->in.path, err.msg);        /* the file changed while it was read */
-    check_used(j, used);
+    if (j->n_piece < n_tensor) args_die("%s: it changed while it was read", j->in.path);
     while (j->header.n % j->in.g.align) put_int(&j->header, 0, 1);
     gpti_gguf_close(&names, &memory);
 }
@@ -303,19 +312,34 @@ static void encode_rows(void *user, size_t begin, size_t end, int worker) {
         if (importance) importance += (s->first + r) / per_matrix % (size_t)p->in->ne[2] * s->cols;
         if (p->in->fmt->n_scale) gpti_matrix_row(&m, 0, x, &s->scratch[worker]);
         else gpti_widen(p->in->fmt, row, s->cols, x);
-        if (is_quantised(p->fmt) || p->fmt->type == 1) fits = encode_fits(x, s->cols);
+        if (is_narrow(p->fmt)) fits = encode_fits(x, s->cols);
         else for (size_t i = 0; i < s->cols; i++) fits &= fabsf(x[i]) <= FLT_MAX;
         if (!fits && r < s->bad[worker]) s->bad[worker] = r;
         encode_row_weighted(p->fmt, x, importance, s->cols, s->out + r * s->row_out);
     }
 }
 
-static void write_out(job *j, const args_common *c) {
+/* n rows from s->first on, from s->in to s->out. */
+static void encode_some(const job *j, rows_job *s, size_t n, const gpt_parallel *threads) {
+    const size_t workers = threads->run ? (size_t)threads->n_worker : 1;
+    char name[GPTI_SHOWN];
+    size_t bad = n, w;
+    for (w = 0; w < workers; w++) s->bad[w] = n;
+    if (threads->run) threads->run(threads->user, n, 64 * s->cols, encode_rows, s);
+    else encode_rows(s, 0, n, 0);
+    for (w = 0; w < workers; w++) bad = gpti_min(bad, s->bad[w]);
+    if (bad < n)
+        args_die("%s: %s: row %llu holds a number that %s has no place for: NaN, infinity%s", j->in.path,
+                 gpti_show(name, s->p->in->name), (gpti_ull)(s->first + bad), s->p->fmt->name,
+                 is_narrow(s->p->fmt) ? " or more than 65504" : "");
+}
+
+static void write_out(const job *j, const args_common *c) {
     enum { PIECE = 1 << 22 };                                   /* bytes on their way at once, or one row */
+    static const unsigned char zero = 0;
     const gpt_parallel threads = args_parallel(c);
     const size_t workers = threads.run ? (size_t)threads.n_worker : 1;
     args_progress progress = args_progress_begin(c);
-    static const unsigned char zeros[64] = { 0 };
     uint64_t done = 0, total = 0;
     args_out out;
     int error;
@@ -327,43 +351,26 @@ static void write_out(job *j, const args_common *c) {
     signal(SIGINT, args_on_interrupt);
     args_out_begin(&out, j->out);
     args_out_put(&out, j->header.p, j->header.n);
-    for (size_t i = 0; i < j->n_piece && !out.error; i++) {
-        const piece *p = s.p = &j->pieces[i];
-        size_t rows, pad = (size_t)(p->size % j->in.g.align);
+    for (const piece *p = j->pieces; p < j->pieces + j->n_piece && !out.error; p++) {
+        size_t rows;
+        s.p = p;
         s.cols = (size_t)p->in->ne[0];
         s.row_in = gpti_row_bytes(p->in->fmt, s.cols);
         s.row_out = gpti_row_bytes(p->fmt, s.cols);
-        rows = gpti_max(PIECE / (s.row_in + s.row_out), 1);
+        rows = gpti_min(p->rows, gpti_max(PIECE / (s.row_in + s.row_out), 1));
         s.in = (unsigned char *)args_need(malloc(rows * s.row_in));
         s.out = (unsigned char *)args_need(malloc(rows * s.row_out));
         s.x = (float *)args_need(malloc(workers * s.cols * sizeof *s.x));
         for (s.first = 0; s.first < p->rows && !out.error; s.first += rows) {
             const size_t n = gpti_min(rows, p->rows - s.first);
             read_tensor(&j->in, p->in, (uint64_t)s.first * s.row_in, s.in, n * s.row_in);
-            if (p->fmt != p->in->fmt) {
-                size_t bad = n;
-                for (size_t w = 0; w < workers; w++) s.bad[w] = n;
-                if (threads.run) threads.run(threads.user, n, 64 * s.cols, encode_rows, &s);
-                else encode_rows(&s, 0, n, 0);
-                for (size_t w = 0; w < workers; w++) bad = gpti_min(bad, s.bad[w]);
-                if (bad < n) {
-                    char name[GPTI_SHOWN];
-                    args_die("%s: %s: row %llu holds a number that %s has no place for: NaN, infinity%s", j->in.path,
-                             gpti_show(name, p->in->name), (gpti_ull)(s.first + bad), p->fmt->name,
-                             is_quantised(p->fmt) || p->fmt->type == 1 ? " or more than 65504" : "");
-                }
-            }
+            if (p->fmt != p->in->fmt) encode_some(j, &s, n, &threads);
             args_out_put(&out, p->fmt == p->in->fmt ? s.in : s.out, n * s.row_out);
             done += n * s.row_in;
             if (args_stopped) args_interrupted("writing ", j->out);
             args_progress_show(&progress, "quantizing", (double)done, (double)total);
         }
-        if (pad)
-            for (pad = (size_t)j->in.g.align - pad; pad; ) {
-                const size_t n = gpti_min(pad, sizeof zeros);
-                args_out_put(&out, zeros, n);
-                pad -= n;
-            }
+        for (uint64_t n = padding(j, p->size); n > 0; n--) args_out_put(&out, &zero, 1);
         free(s.in), free(s.out), free(s.x);
     }
     error = args_out_end(&out);
@@ -384,14 +391,13 @@ static void show_plan(const job *j) {
 
 /* The last line, and what was not as asked for. */
 static void show_sums(const job *j) {
-    const uint64_t align = j->in.g.align;
     uint64_t before = 0, after = 0, size = j->header.n;
     double n = 0;
     for (size_t i = 0; i < j->n_piece; i++) {
         const piece *p = &j->pieces[i];
         before += p->in->size;
         after += p->size;
-        size += (p->size + align - 1) / align * align;
+        size += p->size + padding(j, p->size);
         n += (double)p->rows * (double)p->in->ne[0];
     }
     if (j->n_instead)
@@ -406,12 +412,12 @@ static void show_sums(const job *j) {
 int main(int argc, char **argv) {
     static job j;
     args_common c;
-    arg_list files;
+    arg_list files, lists;
     const char *imatrix = NULL;
     char usage[1200];
     const arg table[] = {
         { "IN OUT TYPE",   ARG_LIST,  &files,        "",     "" },
-        { "--tensor, --tensor-type", ARG_LIST, &j.overrides, "PATTERN=TYPE",
+        { "--tensor, --tensor-type", ARG_LIST, &lists, "PATTERN=TYPE",
           "matrices with PATTERN in their name get TYPE; A=B,C=D, the first that fits" },
         { "--imatrix",     ARG_ONCE,  &imatrix,      "FILE", "llama.cpp's importance matrix: which columns matter" },
         { "--requantize", ARG_FLAG, &j.requantize, "", "also what has less than 8 bits already" },
@@ -422,12 +428,14 @@ int main(int argc, char **argv) {
     };
     memset(&c, 0, sizeof c);
     memset(&files, 0, sizeof files);
+    memset(&lists, 0, sizeof lists);
     snprintf(usage, sizeof usage, about, type_names());
     args_parse(argc, argv, "quantize", table, usage);
     if (files.n < 3) args_die("expected IN.gguf OUT.gguf TYPE, got %d of them (--help tells more)", (int)files.n);
     if (files.n > 3) args_die("unexpected argument '%s', after '%s'", files.item[3], files.item[2]);
     j.type = find_type("TYPE", files.item[2], strlen(files.item[2]));
     j.out = files.item[1];
+    read_rules(&j, &lists);
     file_open(&j.in, (char *)files.item[0]);
     if (imatrix) file_open(&j.imatrix, (char *)imatrix);
     if (!j.dry_run) {
@@ -435,6 +443,7 @@ int main(int argc, char **argv) {
         args_check_out("OUT", j.out, other, 2);
     }
     plan(&j);
+    check_rules(&j);
     if (imatrix && !j.n_important)
         args_die("--imatrix %s: none of the %lu matrices that change has NAME.in_sum2 and NAME.counts there", imatrix,
                  (unsigned long)j.n_changed);
