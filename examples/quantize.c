@@ -11,7 +11,7 @@ static const char about[] =
     "Writes IN with its matrices in the format TYPE:\n%s.\n"
     "Vectors, norms, position embeddings, routers of experts and short convolutions stay as they are. Rows that are\n"
     "no whole number of TYPE's blocks get a format of like size with smaller ones. OUT is replaced when it is whole.\n"
-    "Mixtures as llama.cpp's Q4_K_M: q4_k with --tensor attn_v=q6_k,ffn_down=q6_k,output.weight=q6_k.";
+    "Mixtures, as llama.cpp's Q4_K_M is one: q4_k --tensor attn_v=q6_k,ffn_down=q6_k,^output=q6_k.";
 
 static const gpti_mem memory = { NULL, NULL, NULL };
 
@@ -109,8 +109,12 @@ static uint32_t find_type(const char *option, const char *name, size_t n) {
     return 0;
 }
 
-static int contains(gpti_str s, const char *part, size_t n) {
-    for (size_t i = 0; i + n <= s.n; i++) if (!memcmp(s.p + i, part, n)) return 1;
+static int contains(gpti_str s, const char *part, size_t n) {       /* behind ^ it must begin there */
+    const int first = *part == '^';
+    for (part += first, n -= (size_t)first; n <= s.n; s.p++, s.n--) {
+        if (!memcmp(s.p, part, n)) return 1;
+        if (first) break;
+    }
     return 0;
 }
 
@@ -418,7 +422,7 @@ int main(int argc, char **argv) {
     const arg table[] = {
         { "IN OUT TYPE",   ARG_LIST,  &files,        "",     "" },
         { "--tensor, --tensor-type", ARG_LIST, &lists, "PATTERN=TYPE",
-          "matrices with PATTERN in their name get TYPE; A=B,C=D, the first that fits" },
+          "matrices with PATTERN in their name (^: at its begin) get TYPE; A=B,C=D" },
         { "--imatrix",     ARG_ONCE,  &imatrix,      "FILE", "llama.cpp's importance matrix: which columns matter" },
         { "--requantize", ARG_FLAG, &j.requantize, "", "also what has less than 8 bits already" },
         { "--dry-run",     ARG_FLAG,  &j.dry_run,    "",     "write nothing, print what would become of each tensor" },

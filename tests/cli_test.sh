@@ -356,6 +356,10 @@ like  "quantize --dry-run: a type for all"   '^token_embd.weight  *\[256, [0-9]+
 like  "quantize --dry-run: a type by name"   '^blk.0.ffn_down.weight  *\[1024, 256\]  *F32 -> Q6_K$' "$out"
 like  "quantize --dry-run: another"          '^blk.0.attn_qkv.weight  *\[256, 768\]  *F32 -> F16$' "$out"
 like  "quantize --dry-run: what else would stay" '^position_embd.weight  *\[256, 32\]  *F32 -> Q8_0$' "$out"
+works "quantize --dry-run, a name's begin" quantize "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run --tensor '^position=f16,^token_embd.weight=q8_0'
+same  "quantize --dry-run, a name's begin: matrices" 2 "$(printf '%s\n' "$out" | grep -c '\-> [FQ][18]')"
+refuses_q "a begin that is none" "--tensor: $tmp/wide.gguf has no matrix with '\^qkv' in its name" "$tmp/wide.gguf" "$q" q4_0 --tensor ^qkv=q8_0
+works "quantize --dry-run" quantize "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run
 like  "quantize --dry-run: what stays"       '^blk.0.ffn_norm.weight  *\[256\]  *F32$' "$out"
 check "quantize --dry-run writes nothing" test ! -e "$tmp/dry.gguf"
 if [ -w /dev/full ]; then
