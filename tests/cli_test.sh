@@ -306,6 +306,86 @@ else
     skip "cli: no python3, so no report is parsed"
 fi
 
+# ---- quantize
+q=$tmp/quant.gguf
+wide="--layers 1 --heads 2 --width 256 --context 32 --batch 4 --vocab 300 -t 1 --steps 1 --type f32"
+refuses_q() { what=$1 regex=$2; shift 2; fails "quantize, $what" "^quantize: $regex" quantize "$@"; }   # WHAT REGEX ARGUMENTS...
+"$bin/train" "$x" -o "$tmp/wide.gguf" $wide 2>/dev/null
+works "quantize --help" quantize --help
+like  "quantize --help: usage" '^usage: quantize IN.gguf OUT.gguf TYPE ' "$out"
+works "quantize --version" quantize --version
+run quantize --help
+types=$(sed -n 's/^\(f32 f16 bf16 .*\)\.$/\1/p' "$tmp/out")
+check "quantize --help: the types" test "$(printf '%s\n' $types | wc -l)" -ge 20
+refuses_q "no arguments"        "expected IN.gguf OUT.gguf TYPE, got 0 of them"
+refuses_q "one argument"        "expected IN.gguf OUT.gguf TYPE, got 1 of them" "$gg"
+refuses_q "four arguments"      "unexpected argument 'x', after 'q4_0'" "$gg" "$q" q4_0 x
+refuses_q "an unknown option"   "unknown option '--nonsense'" "$gg" "$q" q4_0 --nonsense
+refuses_q "an unknown type"     "TYPE: unknown type 'q4_k_m': expected one of f32 f16 .* q4_k .*q2_0$" "$gg" "$q" q4_k_m
+refuses_q "a type that is only read" "TYPE: NVFP4 is only read by gpt.h, not written: expected one of f32 " "$gg" "$q" nvfp4
+refuses_q "no such file"        "$tmp/none.gguf: " "$tmp/none.gguf" "$q" q4_0
+refuses_q "a folder"            "$tmp: a folder, expected a GGUF file" "$tmp" "$q" q4_0
+refuses_q "no GGUF file"        "$tmp/bad.gguf: GGUF header: expected the bytes GGUF" "$tmp/bad.gguf" "$q" q4_0
+head -c 20000 "$tmp/wide.gguf" >"$tmp/short.gguf"
+refuses_q "a file cut short"    "$tmp/short.gguf: .*cut short" "$tmp/short.gguf" "$q" q4_0
+head -c 200 "$tmp/wide.gguf" >"$tmp/short.gguf"
+refuses_q "a header cut short"  "$tmp/short.gguf: " "$tmp/short.gguf" "$q" q4_0
+cp "$gg" "$tmp/keep.gguf"
+refuses_q "IN for OUT"          "OUT $tmp/./out.gguf: that is IN" "$gg" "$tmp/./out.gguf" q4_0
+check "quantize, IN for OUT: it is as it was" cmp "$gg" "$tmp/keep.gguf"
+refuses_q "a device for OUT"    "OUT /dev/null: a device or a pipe" "$gg" /dev/null q4_0
+refuses_q "OUT in no folder"    "OUT $tmp/none/x: cannot write: " "$gg" "$tmp/none/x" q4_0
+refuses_q "a pattern without a type" "--tensor: expected PATTERN=TYPE, got 'ffn'" "$gg" "$q" q4_0 --tensor ffn
+refuses_q "a pattern's type"    "--tensor: unknown type 'q4': expected one of f32" "$gg" "$q" q4_0 --tensor ffn=q4
+refuses_q "a pattern of nothing" "--tensor: $gg has no matrix with 'fnn' in its name" "$gg" "$q" q4_0 --tensor ffn_up=q8_0,fnn=q8_0
+refuses_q "no importance matrix" "$tmp/none.gguf: " "$gg" "$q" q4_0 --imatrix "$tmp/none.gguf"
+refuses_q "a model for an importance matrix" "--imatrix $tmp/wide.gguf: none of the [0-9]+ matrices" "$gg" "$q" q4_0 --imatrix "$tmp/wide.gguf"
+check "quantize: what is refused writes nothing" test ! -e "$q" -a ! -e "$q.part"
+for type in $types; do
+    works "quantize to $type" quantize "$tmp/wide.gguf" "$q" $type
+    like  "quantize to $type: the sizes" '^[0-9.]+ MB, [0-9.]+ bits per weight -> [0-9.]+ MB, [0-9.]+ bits per weight$' "$out"
+    run generate -m "$q" -p "The cat" -n 2 --temp 0 -c 32
+    same  "what quantize made in $type runs" 0 $status
+    eval "size_$type=\$(size \"\$q\")"
+done
+check "quantize: fewer bits, smaller files" test "$size_q2_k" -lt "$size_q3_k" -a "$size_q3_k" -lt "$size_q4_k" -a "$size_q4_k" -lt "$size_q5_k" \
+    -a "$size_q5_k" -lt "$size_q6_k" -a "$size_q6_k" -lt "$size_q8_0" -a "$size_q8_0" -lt "$size_f16" -a "$size_f16" -lt "$size_f32"
+works "quantize, a copy" quantize "$tmp/wide.gguf" "$q" f32
+works "quantize, a copy of it" quantize "$q" "$tmp/copy.gguf" F32
+check "quantize to the type that it has: the same file" cmp "$q" "$tmp/copy.gguf"
+works "quantize, one thread" quantize "$tmp/wide.gguf" "$q" q4_k -t 1
+works "quantize, three threads" quantize "$tmp/wide.gguf" "$tmp/copy.gguf" q4_k -t 3
+check "quantize: the same bits on any number of threads" cmp "$q" "$tmp/copy.gguf"
+refuses_q "what is quantised already" "$q: .*is Q4_K: .*--requantize does it all the same" "$q" "$tmp/copy.gguf" q3_k
+check "quantize, refused: OUT is as it was" cmp "$q" "$tmp/copy.gguf"
+works "quantize --requantize" quantize "$q" "$tmp/copy.gguf" q3_k --requantize
+works "quantize back to F16" quantize "$q" "$tmp/copy.gguf" f16
+works "quantize, rows that do not fit" quantize "$gg" "$q" q4_k
+like  "quantize, rows that do not fit" '^[1-9][0-9]* matrices have rows that are no whole number of blocks' "$out"
+works "quantize --dry-run" quantize "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run --tensor ffn_=q6_k,attn_qkv=f16 --tensor position_embd=q8_0
+like  "quantize --dry-run: a type for all"   '^token_embd.weight  *\[256, [0-9]+\]  *F32 -> Q4_K$' "$out"
+like  "quantize --dry-run: a type by name"   '^blk.0.ffn_down.weight  *\[1024, 256\]  *F32 -> Q6_K$' "$out"
+like  "quantize --dry-run: another"          '^blk.0.attn_qkv.weight  *\[256, 768\]  *F32 -> F16$' "$out"
+like  "quantize --dry-run: what else would stay" '^position_embd.weight  *\[256, 32\]  *F32 -> Q8_0$' "$out"
+works "quantize --dry-run, a name's begin" quantize "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run --tensor '^position=f16,^token_embd.weight=q8_0'
+same  "quantize --dry-run, a name's begin: matrices" 2 "$(printf '%s\n' "$out" | grep -c '\-> [FQ][18]')"
+refuses_q "a begin that is none" "--tensor: $tmp/wide.gguf has no matrix with '\^qkv' in its name" "$tmp/wide.gguf" "$q" q4_0 --tensor ^qkv=q8_0
+works "quantize --dry-run" quantize "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run
+like  "quantize --dry-run: what stays"       '^blk.0.ffn_norm.weight  *\[256\]  *F32$' "$out"
+check "quantize --dry-run writes nothing" test ! -e "$tmp/dry.gguf"
+if [ -w /dev/full ]; then
+    "$bin/quantize" "$tmp/wide.gguf" "$tmp/dry.gguf" q4_k --dry-run >/dev/full 2>"$tmp/err"
+    same "quantize --dry-run, a full disk: exit status" 1 $?
+fi
+if (trap '' XFSZ; ulimit -f 100) 2>/dev/null; then
+    cp "$q" "$tmp/keep.gguf"
+    (trap '' XFSZ; ulimit -f 100; "$bin/quantize" "$tmp/wide.gguf" "$q" q8_0) >"$tmp/out" 2>"$tmp/err"
+    same  "quantize, a full disk: exit status" 1 $?
+    like  "quantize, a full disk" "^quantize: $q: cannot write: .*; what was there before is as it was" "$(cat "$tmp/err")"
+    check "quantize, a full disk: OUT is as it was" cmp "$q" "$tmp/keep.gguf"
+    check "quantize, a full disk: no part is left" test ! -e "$q.part"
+fi
+
 # ---- classify
 pets() { run classify -m examples/models/stories.gguf "$tmp/pets.tsv" --template '{prompt} It was a {answer}.' "$@"; }
 # Accuracy; precision, recall, F1 and rows of bird, cat, dog and their means: scikit-learn's report has the same figures.

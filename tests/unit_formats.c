@@ -84,20 +84,35 @@ static void test_dequantise(const gpti_format *fmt, const golden_row *g) {
     }
 }
 
-static void test_encode(const gpti_format *fmt, const golden_row *g) {
-    unsigned char out[128];
-    float x[32];
-    size_t b, i;
+/* floats() and importances() of make_format_goldens.py */
+static void make_floats(size_t b, size_t n, float *x) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        x[i] = (float)((int32_t)(rng() >> 8) - 0x800000) * (float)ldexp(1.0, -(int)(12 + b));
+        if (b % 4 == 1) x[i] = x[i] * fabsf(x[i]) * (float)ldexp(1.0, (int)b - 11);
+        if (b % 4 == 2) x[i] = fabsf(x[i]);
+        if (b == 0 || (b % 4 == 3 && i % 32 < 16)) x[i] = 0.0f;
+    }
+}
+static void make_importances(size_t n, float *x) {
+    size_t i;
+    rng_state = 54321;
+    for (i = 0; i < n; i++) x[i] = i % 7 ? (float)(rng() >> 20) * (1.0f / 256) : 0.0f;
+}
+
+static void test_encode(const gpti_format *fmt, const golden_row *g, const float *importance) {
+    const size_t n = fmt->block_len < 32 ? 32 : fmt->block_len;
+    unsigned char out[256];
+    float x[256];
+    uint32_t h;
+    size_t b;
     rng_state = 12345;
     for (b = 0; b < GOLDEN_BLOCKS; b++) {
-        for (i = 0; i < 32; i++) {
-            x[i] = (float)((int32_t)(rng() >> 8) - 0x800000) * (float)ldexp(1.0, -(int)(12 + b));
-            if (b == 0) x[i] = 0.0f;
-        }
-        encode_row(fmt, x, 32, out);
-        CHECK(fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)) == g->hash[b], "%s, block %lu: expected hash %08lx, found %08lx",
-              fmt->name, (unsigned long)b, (unsigned long)g->hash[b],
-              (unsigned long)fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, 32)));
+        make_floats(b, n, x);
+        encode_row_weighted(fmt, x, importance, n, out);
+        h = fnv(0x811C9DC5u, out, gpti_row_bytes(fmt, n));
+        CHECK(h == g->hash[b], "%s%s, block %lu: expected hash %08lx, found %08lx", fmt->name, importance ? ", weighted" : "",
+              (unsigned long)b, (unsigned long)g->hash[b], (unsigned long)h);
     }
 }
 
@@ -125,25 +140,31 @@ static void test_halves(void) {
     }
 }
 
-/* Blocks that hold a NaN, an infinity or next to nothing must encode to something finite. */
+/* Blocks that hold a NaN, an infinity, more than F16 holds or next to nothing must encode to something finite: zeros but
+ * for the last. */
 static void test_encode_extremes(void) {
-    static const uint32_t odd[4] = { 0x7FC00000u, 0x7F800000u, 0xFF800000u, 0x00000001u };
-    unsigned char out[64];
-    float x[32];
-    int n, i;
-    for (n = 0; n < 4; n++) {
-        for (i = 0; i < 32; i++) x[i] = (float)i;
-        x[5] = gpti_bits_f32(odd[n]);
-        encode_q8_0(x, 32, out);
-        CHECK(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "Q8_0 of a block with %08lx: expected scale 0, found %02x%02x",
-              (unsigned long)odd[n], out[1], out[0]);
-        encode_q4_0(x, 32, out);
-        CHECK(n == 3 || (out[0] == 0 && (out[1] & 0x7F) == 0), "Q4_0 of a block with %08lx: expected scale 0, found %02x%02x",
-              (unsigned long)odd[n], out[1], out[0]);
+    static const uint32_t odd[5] = { 0x7FC00000u, 0x7F800000u, 0xFF800000u, 0x7F7FFFFFu, 0x00000001u };
+    static gpti_scratch scratch;
+    size_t k, i, n;
+    for (k = 0; k < sizeof encode_kinds / sizeof *encode_kinds; k++) {
+        const gpti_format *fmt = gpti_format_find(encode_kinds[k].type);
+        unsigned char out[256];
+        float x[256], ones[256], back[256];
+        gpti_matrix m;
+        if (!encode_kinds[k].block) continue;
+        m.fmt = fmt, m.n_row = 1, m.n_col = fmt->block_len, m.data = out, m.packed = 0;
+        for (n = 0; n < 2 * (N_OF(odd) + 1); n++) {     /* the last two: subnormals alone */
+            const size_t o = n / 2;
+            for (i = 0; i < 256; i++) x[i] = o < N_OF(odd) ? (float)i : gpti_bits_f32(0x00000001u), ones[i] = 1.0f;
+            if (o < N_OF(odd)) x[5] = gpti_bits_f32(odd[o]);
+            encode_row_weighted(fmt, x, n % 2 ? ones : NULL, fmt->block_len, out);
+            gpti_matrix_row(&m, 0, back, &scratch);
+            for (i = 0; i < fmt->block_len; i++)
+                if (!(o == 4 ? fabsf(back[i]) <= 300.0f : fabsf(back[i]) <= 1e-30f)) break;
+            CHECK(i == fmt->block_len, "%s, odd block %lu: number %lu is %g", fmt->name, (unsigned long)n,
+                  (unsigned long)i, (double)back[i < 256 ? i : 0]);
+        }
     }
-    for (i = 0; i < 32; i++) x[i] = gpti_bits_f32(0x00000001u);
-    encode_q8_0(x, 32, out);
-    CHECK(out[2] == 0, "Q8_0 of a block of subnormals: expected 0, found %d", out[2]);
 }
 
 static void test_all_dequantised(void) {
@@ -160,14 +181,25 @@ static void test_all_dequantised(void) {
     }
 }
 
-static void test_all_encoded(void) {
-    size_t i;
-    for (i = 0; i < N_OF(golden_encoded); i++) {
-        const gpti_format *fmt = gpti_format_find(golden_encoded[i].type);
+static void test_encoded(const golden_row *g, size_t n, const float *importance) {
+    for (; n > 0; n--, g++) {
+        const gpti_format *fmt = gpti_format_find(g->type);
         int there = fmt != NULL && encode_row(fmt, NULL, 0, NULL);
-        CHECK(there, "type %lu of the goldens has no encoder", (unsigned long)golden_encoded[i].type);
-        if (there) test_encode(fmt, &golden_encoded[i]);
+        CHECK(there, "type %lu of the goldens has no encoder", (unsigned long)g->type);
+        if (there) test_encode(fmt, g, importance);
     }
+}
+static void test_all_encoded(void) {
+    float importance[256];
+    size_t i, k;
+    make_importances(256, importance);
+    for (i = 0; i < N_OF(encode_kinds); i++) {
+        for (k = 0; k < N_OF(golden_encoded) && golden_encoded[k].type != encode_kinds[i].type; k++) {}
+        CHECK(k < N_OF(golden_encoded), "type %lu is encoded and has no golden", (unsigned long)encode_kinds[i].type);
+        CHECK(encode_find(encode_kinds[i].instead), "type %lu: no format instead", (unsigned long)encode_kinds[i].type);
+    }
+    test_encoded(golden_encoded, N_OF(golden_encoded), NULL);
+    test_encoded(golden_weighted, N_OF(golden_weighted), importance);
 }
 
 static void test_unknown(void) {
