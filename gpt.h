@@ -10387,11 +10387,13 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         }
         gpti_copy_cache(s, o, i, from, done);
     }
-    if (s->n_state && done > same) {
-        i = gpti_state_least(s);
-        memcpy(s->state + i * s->m->hp.n_state, gpti_state_find(src, done), s->m->hp.n_state * sizeof *s->state);
-        s->state_of[i] = done;
+    for (i = done; s->n_state && i > same; i = gpti_state_before(src, i - 1)) {     /* older ones where there is room */
+        const size_t to = gpti_state_least(s);
+        if (i < done && s->state_of[to] != SIZE_MAX) break;
+        memcpy(s->state + to * s->m->hp.n_state, gpti_state_find(src, i), s->m->hp.n_state * sizeof *s->state);
+        s->state_of[to] = i;
     }
+    if (done > same) s->state_kept = src->state_kept;
     memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
     if (done > same) { s->n_past = done; s->last_logits = NULL; s->changed |= src->changed; }
     s->n_written = gpti_max(s->n_written, s->n_past);
