@@ -337,8 +337,9 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
     uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
     int          att_weights;   /* 1 = the trace hook gets them; takes n_ctx floats for each head, and time */
-    /* Models with layers of state (Qwen 3.5: 20 MB and more each): so many older states are kept, of where the last
-     * answer began and of places spread over the text. A rewind computes again from the next of them. 0 = 2 */
+    /* Models with layers of state (qwen35, qwen35moe, qwen3next): older states that are kept, a snapshot from just
+     * before the last answer and others spread over the text. A rewind computes again from the last one before.
+     * 0 = 2. Each takes some MB (Qwen 3.5 0.8B: 20). There is no n_draft for such models */
     uint32_t     n_snapshot;
 } gpt_session_params;
 
@@ -381,8 +382,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
 /* Forget all but the first n tokens. What a sliding window or a short convolution has already let
- * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves
- * no room for that. */
+ * go of, or no snapshot holds (params.n_snapshot), is computed again with the next tokens, see
+ * info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
@@ -1328,6 +1329,20 @@ GPTI_UNUSED static double gpti_plain_convolution(const float *w, size_t n_w, con
     size_t j;
     for (j = 1; j <= n_w && j <= n; j++) sum += (double)w[n_w - j] * (double)b[n - j] * (double)x[n - j];
     return c * sum;
+}
+
+/* The gated delta rule (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464, eq. 10) of one head. Its state [n, d]
+ * remembers a value [d] for each key [n]: it fades (keep is below 1), what it has for k moves towards v (rate is 0 to
+ * 1), and out [d] is what it has for q. Fast: gpti_delta_body. */
+GPTI_UNUSED static void gpti_plain_delta(double *out, double *state, const float *q, const float *k, const float *v,
+                                         size_t n, size_t d, double keep, double rate) {
+    size_t i, j;
+    for (j = 0; j < d; j++) {
+        double had = 0.0;
+        for (i = 0; i < n; i++) had += (double)k[i] * (state[i * d + j] *= keep);
+        for (i = 0; i < n; i++) state[i * d + j] += (double)k[i] * rate * ((double)v[j] - had);
+        for (out[j] = 0.0, i = 0; i < n; i++) out[j] += (double)q[i] * state[i * d + j];
+    }
 }
 
 /* ======================================================================
@@ -3069,8 +3084,8 @@ typedef struct gpti_kernels {
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
     void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
-    void (*delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d, float keep,
-                  float rate);
+    void (*delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
+                  float keep, float rate);
 } gpti_kernels;
 
 /* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles
@@ -5730,7 +5745,8 @@ static const gpti_arch gpti_archs[] = {
     { "qwen35moe",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta gated_att experts? shared shared_gate sum_to_1 own_head" },
     { "qwen3next",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta by_key_head gated_att experts? shared shared_gate sum_to_1 own_head" },
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta by_key_head gated_att experts? shared shared_gate sum_to_1 "
+        "own_head" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -6274,8 +6290,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->with_rope = 1;
     GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
     if (hp->n_next >= hp->n_layer)
-        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.nextn_predict_layers: expected fewer than the %llu layers, file has "
-                         "%llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.nextn_predict_layers: expected fewer than the %llu layers, file "
+                         "has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
     hp->n_layer -= hp->n_next;
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
@@ -6311,7 +6327,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->sum_norm = gpti_has(a, "sum_norm");
-    if (gpti_has(a, "both_ways") ? hp->causal : !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "delta")))
+    if (gpti_has(a, "both_ways") ? hp->causal :
+        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "delta")))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
@@ -7423,9 +7440,8 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
 
-/* The gated delta rule (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464, eq. 10) of one head for one token. The state
- * [n, d] remembers a value for each key: it fades, S = keep S; what it has for k is moved towards v, S += rate k (v - k S);
- * out [d] is what it has for q. q and k are [n], v [d]. To gpti_plain_delta this adds 16 columns at a time. */
+/* The gated delta rule of one head for one token, as gpti_plain_delta has it; to that this adds 16 columns of the state
+ * at a time. */
 GPTI_INLINE void gpti_delta_columns(float *out, float *state, const float *q, const float *k, const float *v, size_t n,
                                     size_t d, float keep, float rate, const size_t m) {
     float had[GPTI_LANES] = { 0 }, gives[GPTI_LANES] = { 0 };
@@ -8288,9 +8304,10 @@ static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
                           w->row[t].s, w->cursor.layer, w->row[t].position, D);
 }
 
-/* ---- Gated delta net (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464; as in Qwen3-Next). q, k and v go through a
- * convolution of their last few tokens and a SiLU; q and k get length 1; then the rule that gpti_delta_body computes. A
- * unit is a head of one text, its tokens one after the other: so nothing depends on how a text is cut into passes. ---- */
+/* ---- Gated delta net (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464; as Qwen3-Next has it). q, k and v go through
+ * a convolution of their last few tokens and a SiLU; q and k get length 1; then the rule that gpti_plain_delta shows,
+ * a norm and a gate. A unit is a head of one text, its tokens one after the other: so nothing depends on how a text is
+ * cut into passes. ---- */
 
 /* The texts of the pass, each with so many units */
 static void gpti_begin_texts(gpt_work *w, size_t n_unit) {
@@ -8303,7 +8320,7 @@ static void gpti_begin_texts(gpt_work *w, size_t n_unit) {
     }
 }
 
-/* x [n] to length 1 / root; with roots of what is next to nothing left out */
+/* x [n] to length 1 / root; eps: where it has next to none */
 static void gpti_unit_length(float *x, size_t n, float eps, float root) {
     const float f = 1.0f / (sqrtf(gpti_sum(x, 0.0f, n, 2) + eps) * root);
     size_t i;
@@ -8935,7 +8952,8 @@ typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } 
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_DELTA ? 0 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
+    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_DELTA ? 0 : m->layer[layer].n_kv;
+    x.words = conv || kv == GPT_KV_F32;
     x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
     x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
     return x;
@@ -9603,10 +9621,10 @@ static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
     return s;
 }
 
-/* ---- States. A layer of state has one matrix for all that was before, and that cannot go back. So a session keeps some
- * states, each of all such layers after so many tokens: a pass reads that of n_past and writes another one, which counts
- * when the pass has ended; a text that goes back computes again from the last state before. It is exact, as nothing
- * depends on how a text is cut into passes. ---- */
+/* ---- States. A layer of state has a few matrices for all that was before, and those cannot go back. So a session keeps
+ * some states, each of all such layers after so many tokens: a pass reads that of n_past and writes another one, which
+ * counts when the pass has ended; a text that goes back is computed again from the last state before. That is exact, as
+ * nothing depends on how a text is cut into passes. ---- */
 
 /* The state of the first n tokens, or that one's of its prefixes that has it; NULL: there is none, or n is 0 */
 static const float *gpti_state_find(const gpt_session *s, size_t n) {
@@ -18916,7 +18934,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
- *          computed again. LFM2.
+ *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next), n_snapshot.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
  *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);

@@ -342,6 +342,16 @@ static void test_keys(void) {
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".attention.causal", GB_BOOL, &no, 1, GPT_E_UNSUPPORTED },
+        { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &six, 4, GPT_E_FORMAT },       /* of 6 layers */
+        { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.conv_kernel", 0, NULL, 0, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.conv_kernel", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.state_size", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.inner_size", 0, NULL, 0, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.group_count", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.time_step_rank", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".full_attention_interval", GB_U32, &none, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
@@ -513,6 +523,11 @@ static void test_keys(void) {
         doc_set(&d, ".expert_group_used_count", GB_U32, &two_u, 4);
         doc_set(&d, ".expert_used_count", GB_U32, &six, 4);
         expect(&d, "6 experts of 2 groups of 2", NULL, GPT_E_FORMAT, ".expert_group_used_count");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "qwen35_cpp")) {
+        doc_set(&d, ".ssm.group_count", GB_U32, &three_u, 4);
+        expect(&d, "4 value heads of 3 key heads", NULL, GPT_E_FORMAT, "qwen35.ssm: ");
         doc_free(&d);
     }
     if (doc_read(&d, "lfm2_cpp")) {
