@@ -337,7 +337,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
     uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
     int          att_weights;   /* 1 = the trace hook gets them; takes n_ctx floats for each head, and time */
-    /* Models with layers of state (qwen35, qwen35moe, qwen3next): older states that are kept, a snapshot from just
+    /* Models with layers of state (qwen35, qwen3next, granitehybrid): older states that are kept, a snapshot from just
      * before the last answer and others spread over the text. A rewind computes again from the last one before.
      * 0 = 2. Each takes some MB (Qwen 3.5 0.8B: 20). There is no n_draft for such models */
     uint32_t     n_snapshot;
@@ -1143,8 +1143,8 @@ enum {
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
     GPTI_STAGE_CONV_KEEP,       /* qkv -> cache                 layers of short convolution, instead of these two */
     GPTI_STAGE_CONV,            /* qkv, cache -> att            each token looks back on the last few */
-    GPTI_STAGE_DELTA_CONV,      /* qkv, state -> qkv, state     layers of a gated delta net */
-    GPTI_STAGE_DELTA,           /* qkv, state -> att, state     each token corrects what the state remembers */
+    GPTI_STAGE_STATE_CONV,      /* qkv, state -> qkv, state     layers of state */
+    GPTI_STAGE_STATE,           /* qkv, state -> att, state     each token changes what the state remembers */
     GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
     GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
@@ -1333,13 +1333,15 @@ GPTI_UNUSED static double gpti_plain_convolution(const float *w, size_t n_w, con
 
 /* The gated delta rule (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464, eq. 10) of one head. Its state [n, d]
  * remembers a value [d] for each key [n]: it fades (keep is below 1), what it has for k moves towards v (rate is 0 to
- * 1), and out [d] is what it has for q. Fast: gpti_delta_body. */
+ * 1), and out [d] is what it has for q. Without corrects v is added, whatever is there: the scan of Mamba-2 (Dao & Gu
+ * 2024, arXiv:2405.21060). Fast: gpti_delta_body. */
 GPTI_UNUSED static void gpti_plain_delta(double *out, double *state, const float *q, const float *k, const float *v,
-                                         size_t n, size_t d, double keep, double rate) {
+                                         size_t n, size_t d, double keep, double rate, int corrects) {
     size_t i, j;
     for (j = 0; j < d; j++) {
         double had = 0.0;
         for (i = 0; i < n; i++) had += (double)k[i] * (state[i * d + j] *= keep);
+        if (!corrects) had = 0.0;
         for (i = 0; i < n; i++) state[i * d + j] += (double)k[i] * rate * ((double)v[j] - had);
         for (out[j] = 0.0, i = 0; i < n; i++) out[j] += (double)q[i] * state[i * d + j];
     }
@@ -3085,7 +3087,7 @@ typedef struct gpti_kernels {
     void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
     void (*delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
-                  float keep, float rate);
+                  float keep, float rate, int corrects);
 } gpti_kernels;
 
 /* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles
@@ -5641,7 +5643,9 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   conv         layers without kv heads are of kind GPTI_CONV
+ *   state        some layers are of a kind with a state:
  *   delta        of four layers, or as the file says, all but the last are of kind GPTI_DELTA
+ *   mamba        layers without kv heads are of kind GPTI_MAMBA
  *   by_key_head  whose value heads stand by the key head that they read, not in turn
  *   gated_att    attn_q has, for each head, rows for q, then for a gate on what attention gives
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
@@ -5664,7 +5668,7 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
-    char    has[112];
+    char    has[128];
 } gpti_arch;
 
 #define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
@@ -5735,17 +5739,19 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "granitemoe", GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
+    { "granitehybrid", GPTI_NORM_RMS, GPTI_POS_PAIR, GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1 state mamba by_key_head" },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
     { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "parallel k_logit near_rope k_window" },
     { "qwen35",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta gated_att" },
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta gated_att" },
     { "qwen35moe",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta gated_att experts? shared shared_gate sum_to_1 own_head" },
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta gated_att experts? shared shared_gate sum_to_1 own_head" },
     { "qwen3next",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "qk_norm post_is_ffn delta by_key_head gated_att experts? shared shared_gate sum_to_1 "
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta by_key_head gated_att experts? shared shared_gate sum_to_1 "
         "own_head" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
@@ -5775,17 +5781,19 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each: a layer is of one of the first three and of one of the last two. Tensors and
+/* Kinds of layers, a bit each: a layer is of one of the first four and of one of the last two. Tensors and
  * stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
 enum { GPTI_ATTENTION = 1,
        GPTI_CONV = 2,           /* short convolution: the layers without kv heads */
-       GPTI_DELTA = 4,          /* gated delta net: what they remember is a state, see [SESSION] */
-       GPTI_DENSE = 8,          /* one feed-forward */
-       GPTI_MOE = 16,           /* mixture of experts: the layers whose file has a router */
-       GPTI_EVERY = 31 };
+       GPTI_DELTA = 4,          /* gated delta net: what such layers remember is a state, see [SESSION] */
+       GPTI_MAMBA = 8,          /* Mamba-2: so it is with these */
+       GPTI_STATE = 12,
+       GPTI_DENSE = 16,         /* one feed-forward */
+       GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 63 };
 
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
 
@@ -5797,13 +5805,14 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_ATTENTION, GPTI_CONV or GPTI_DELTA, and GPTI_DENSE or GPTI_MOE */
+    int          kind;          /* GPTI_ATTENTION, GPTI_CONV, GPTI_DELTA or GPTI_MAMBA, and GPTI_DENSE or GPTI_MOE */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
     gpti_linear  z, beta, alpha, beta_alpha;            /* of a delta net: the gate of what it gives; of its state */
-    const float *taps, *log_decay, *dt_bias;    /* [S, d_conv], [n_value_head], [n_value_head] */
+    /* of layers of state: convolution [channels, d_conv], its bias; the others [n_value_head], skip: of Mamba-2 */
+    const float *taps, *tap_bias, *decay, *dt_bias, *skip;
     gpti_vector  state_norm;
     size_t       state_at;      /* where its state begins, in floats */
     uint32_t     n_head, n_kv, d_ff;
@@ -5821,7 +5830,7 @@ typedef struct gpti_hparams {
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
     uint32_t l_cache;                   /* positions that a short convolution sees */
-    /* of a delta net: positions that its convolution sees; widths of a key head, of all value heads; heads */
+    /* of layers of state: positions that the convolution sees; widths of a key head, of all value heads; heads */
     uint32_t d_conv, d_state, d_inner, n_key_head, n_value_head, full_every;
     size_t   n_state;                   /* floats of the states of all layers; 0: no layer has one */
     int      gated_att, by_key_head;
@@ -5895,11 +5904,16 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ssm_beta",            GPTI_L(beta),          'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_alpha",           GPTI_L(alpha),         'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_ba",              GPTI_L(beta_alpha),    'M', "Db",  GPTI_DELTA, "=by_key_head", "none" },
-    { "ssm_a",               GPTI_L(log_decay),     'P', "h",   GPTI_DELTA, "!",            "none" },
-    { "ssm_dt",              GPTI_L(dt_bias),       'B', "h",   GPTI_DELTA, "!delta",       "delta" },
-    { "ssm_conv1d",          GPTI_L(taps),          'V', "TS",  GPTI_DELTA, "!",            "none" },
+    { "ssm_in",              GPTI_L(qkv),           'M', "DS",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_a",               GPTI_L(decay),         'P', "h",   GPTI_DELTA, "!",            "none" },
+    { "ssm_a",               GPTI_L(decay),         'P', "1h",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_d",               GPTI_L(skip),          'P', "1h",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_dt",              GPTI_L(dt_bias),       'B', "h",   GPTI_STATE, "!state",       "state" },
+    { "ssm_conv1d",          GPTI_L(taps),          'V', "Tc",  GPTI_STATE, "!",            "none" },
+    { "ssm_conv1d",          GPTI_L(tap_bias),      'B', "c",   GPTI_MAMBA, "",             "" },
     { "ssm_norm",            GPTI_L(state_norm),    'N', "v",   GPTI_DELTA, "!",            "none" },
-    { "ssm_out",             GPTI_L(o),             'M', "OD",  GPTI_DELTA, "!",            "none" },
+    { "ssm_norm",            GPTI_L(state_norm),    'N', "gy",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_out",             GPTI_L(o),             'M', "OD",  GPTI_STATE, "!",            "none" },
     { "shortconv.in_proj",   GPTI_L(qkv),           'M', "DS",  GPTI_CONV,  "!",            "" },
     { "shortconv.conv",      GPTI_L(conv),          'V', "LD",  GPTI_CONV,  "!",            "none" },
     { "shortconv.out_proj",  GPTI_L(o),             'M', "OD",  GPTI_CONV,  "!",            "" },
@@ -5945,11 +5959,14 @@ enum {
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
     const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
-    const int delta = l && l->kind & GPTI_DELTA;
+    const int delta = l && l->kind & GPTI_DELTA, mamba = l && l->kind & GPTI_MAMBA;
     const uint64_t n_head = conv ? 1 : l ? l->n_head : 0, n_kv = conv ? 1 : l ? l->n_kv : 0;
     const uint64_t d_k = conv ? hp->d_model : hp->d_k, d_v = conv ? hp->d_model : hp->d_v;
-    const uint64_t q = delta ? (uint64_t)hp->n_key_head * hp->d_state : n_head * d_k, k = delta ? q : n_kv * d_k;
-    const uint64_t v = delta ? hp->d_inner : n_kv * d_v, o = delta ? v : n_head * d_v;
+    /* Mamba-2 has z and x there, then B, C and dt */
+    const uint64_t keys = (uint64_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
+    const uint64_t q = delta ? keys : mamba ? inner : n_head * d_k, k = delta || mamba ? q : n_kv * d_k;
+    const uint64_t v = delta ? inner : mamba ? 2 * keys + hp->n_value_head : n_kv * d_v;
+    const uint64_t o = delta || mamba ? inner : n_head * d_v;
     const uint64_t p = hp->gated_att && l && l->kind & GPTI_ATTENTION ? 2 * q : q;  /* with the gate */
     switch (letter) {
         case 'D': return hp->d_model;
@@ -5966,7 +5983,10 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'T': return hp->d_conv;
         case 'h': return hp->n_value_head;
         case 'b': return 2 * (uint64_t)hp->n_value_head;
-        case 'v': return hp->n_value_head ? hp->d_inner / hp->n_value_head : 0;
+        case 'v': return hp->n_value_head ? inner / hp->n_value_head : 0;
+        case 'g': return hp->n_key_head ? inner / hp->n_key_head : 0;
+        case 'y': return hp->n_key_head;
+        case 'c': return 2 * keys + inner;
         case 'L': return hp->l_cache;
         case 'H': return n_head;
         case 'F': return l ? l->d_ff : 0;
@@ -6105,11 +6125,11 @@ static const gpti_key_row gpti_keys[] = {
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_window",   GPTI_H(window),         0,      1,    GPTI_U32_MAX },
     { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
-    { ".ssm.conv_kernel",          'u', "delta",      GPTI_H(d_conv),         0,      2,    16 },
-    { ".ssm.state_size",           'u', "delta",      GPTI_H(d_state),        0,      1,    GPTI_MAX_D_HEAD },
-    { ".ssm.inner_size",           'u', "delta",      GPTI_H(d_inner),        0,      1,    GPTI_MAX_WIDTH },
-    { ".ssm.group_count",          'u', "delta",      GPTI_H(n_key_head),     0,      1,    GPTI_MAX_HEAD },
-    { ".ssm.time_step_rank",       'u', "delta",      GPTI_H(n_value_head),   0,      1,    GPTI_MAX_HEAD },
+    { ".ssm.conv_kernel",          'u', "state",      GPTI_H(d_conv),         0,      2,    16 },
+    { ".ssm.state_size",           'u', "state",      GPTI_H(d_state),        0,      1,    GPTI_MAX_D_HEAD },
+    { ".ssm.inner_size",           'u', "state",      GPTI_H(d_inner),        0,      1,    GPTI_MAX_WIDTH },
+    { ".ssm.group_count",          'u', "state",      GPTI_H(n_key_head),     0,      1,    GPTI_MAX_HEAD },
+    { ".ssm.time_step_rank",       'u', "state",      GPTI_H(n_value_head),   0,      1,    GPTI_MAX_HEAD },
     { ".full_attention_interval",  'u', "delta",      GPTI_H(full_every),     4,      1,    GPTI_MAX_LAYER },
     { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
@@ -6153,15 +6173,16 @@ static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_
     return GPT_OK;
 }
 
-/* Floats of the matrices that a delta net keeps: [n_value_head, d_state, width of a value head] */
-static size_t gpti_delta_matrix(const gpti_hparams *hp) { return (size_t)hp->d_inner * hp->d_state; }
+/* Floats of the matrices that a layer of state keeps: [n_value_head, d_state, width of a value head] */
+static size_t gpti_state_matrix(const gpti_hparams *hp) { return (size_t)hp->d_inner * hp->d_state; }
 
 /* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
-    const uint32_t min_kv = gpti_has(&m->arch, "conv") ? 0 : 1;
+    const uint32_t min_kv = gpti_has(&m->arch, "conv") || gpti_has(&m->arch, "mamba") ? 0 : 1;
+    const int delta = gpti_has(&m->arch, "delta");
     const char *letters = m->arch.pattern;
     const uint32_t n_letter = (uint32_t)strlen(letters);
     uint32_t i, windowed, recurrent, period = 0;
@@ -6180,15 +6201,15 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
         l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
-        recurrent = hp->n_value_head && (i + 1) % hp->full_every;
-        if (hp->n_value_head)
-            GPTI_TRY(gpti_hp_layer(ld, ".attention.recurrent_layers", i, &recurrent, recurrent, 0, 1));
-        l->kind |= recurrent ? GPTI_DELTA : l->n_kv ? GPTI_ATTENTION : GPTI_CONV;
+        recurrent = delta && (i + 1) % hp->full_every;
+        if (delta) GPTI_TRY(gpti_hp_layer(ld, ".attention.recurrent_layers", i, &recurrent, recurrent, 0, 1));
+        l->kind |= recurrent ? GPTI_DELTA : l->n_kv ? GPTI_ATTENTION : gpti_has(&m->arch, "mamba") ? GPTI_MAMBA :
+            GPTI_CONV;
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
-        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && !recurrent ? hp->window : 0;
+        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && !(l->kind & GPTI_STATE) ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
         if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENTION)) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
@@ -6198,7 +6219,8 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'G'));
         hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, 'O'));
         l->state_at = hp->n_state;
-        if (recurrent) hp->n_state += gpti_delta_matrix(hp) + (hp->d_conv - 1) * (size_t)gpti_extent(hp, l, 'S');
+        if (l->kind & GPTI_STATE)
+            hp->n_state += gpti_state_matrix(hp) + (hp->d_conv - 1) * (size_t)gpti_extent(hp, l, 'c');
     }
     return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
                            : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
@@ -6328,7 +6350,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->sum_norm = gpti_has(a, "sum_norm");
     if (gpti_has(a, "both_ways") ? hp->causal :
-        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "delta")))
+        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "state")))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
@@ -7443,10 +7465,10 @@ static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const flo
 /* The gated delta rule of one head for one token, as gpti_plain_delta has it; to that this adds 16 columns of the state
  * at a time. */
 GPTI_INLINE void gpti_delta_columns(float *out, float *state, const float *q, const float *k, const float *v, size_t n,
-                                    size_t d, float keep, float rate, const size_t m) {
+                                    size_t d, float keep, float rate, const int corrects, const size_t m) {
     float had[GPTI_LANES] = { 0 }, gives[GPTI_LANES] = { 0 };
     size_t i, j;
-    for (i = 0; i < n; i++) for (j = 0; j < m; j++) had[j] += k[i] * state[i * d + j];
+    for (i = 0; corrects && i < n; i++) for (j = 0; j < m; j++) had[j] += k[i] * state[i * d + j];
     for (j = 0; j < m; j++) had[j] = rate * (v[j] - keep * had[j]);
     for (i = 0; i < n; i++) {
         float *row = state + i * d, now[GPTI_LANES];
@@ -7457,15 +7479,17 @@ GPTI_INLINE void gpti_delta_columns(float *out, float *state, const float *q, co
     for (j = 0; j < m; j++) out[j] = gives[j];
 }
 GPTI_INLINE void gpti_delta_body(float *out, float *state, const float *q, const float *k, const float *v, size_t n,
-                                 size_t d, float keep, float rate) {
+                                 size_t d, float keep, float rate, int corrects) {
     size_t j = 0;
+    for (; corrects && j + GPTI_LANES <= d; j += GPTI_LANES)
+        gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, 1, GPTI_LANES);
     for (; j + GPTI_LANES <= d; j += GPTI_LANES)
-        gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, GPTI_LANES);
-    for (; j < d; j++) gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, 1);
+        gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, 0, GPTI_LANES);
+    for (; j < d; j++) gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, corrects, 1);
 }
 static void gpti_delta_ref(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
-                           float keep, float rate) {
-    gpti_delta_body(out, state, q, k, v, n, d, keep, rate);
+                           float keep, float rate, int corrects) {
+    gpti_delta_body(out, state, q, k, v, n, d, keep, rate, corrects);
 }
 
 /* ---- Attention over the cache ----
@@ -8304,10 +8328,27 @@ static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
                           w->row[t].s, w->cursor.layer, w->row[t].position, D);
 }
 
-/* ---- Gated delta net (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464; as Qwen3-Next has it). q, k and v go through
- * a convolution of their last few tokens and a SiLU; q and k get length 1; then the rule that gpti_plain_delta shows,
+/* ---- Layers of state: gated delta net (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464; as Qwen3-Next has it) and
+ * Mamba-2 (Dao & Gu 2024, arXiv:2405.21060), whose C, B and x are q, k and v here. They go through a convolution of
+ * their last few tokens and a SiLU; of a delta net q and k get length 1; then the rule that gpti_plain_delta shows, and
  * a norm and a gate. A unit is a head of one text, its tokens one after the other: so nothing depends on how a text is
  * cut into passes. ---- */
+
+/* Where they stand in a row of qkv; v heads of d, q and k heads of d_state */
+typedef struct gpti_state_row { size_t q, k, v, z, beta, dt, conv, n_head, d; } gpti_state_row;
+static gpti_state_row gpti_state_row_of(const gpt_work *w) {
+    const gpti_hparams *hp = &w->m->hp;
+    const size_t keys = (size_t)hp->n_key_head * hp->d_state, I = hp->d_inner;
+    gpti_state_row r;
+    r.n_head = hp->n_value_head; r.d = I / r.n_head;
+    if (gpti_at_layer(w)->kind & GPTI_DELTA) {
+        r.conv = r.q = 0; r.k = keys; r.v = 2 * keys; r.z = r.v + I; r.beta = r.z + I;
+        r.dt = r.beta + (hp->by_key_head ? r.n_head / hp->n_key_head : r.n_head);       /* ssm_ba goes by key heads */
+    } else {
+        r.z = r.beta = 0; r.conv = r.v = I; r.k = 2 * I; r.q = r.k + keys; r.dt = r.q + keys;
+    }
+    return r;
+}
 
 /* The texts of the pass, each with so many units */
 static void gpti_begin_texts(gpt_work *w, size_t n_unit) {
@@ -8327,60 +8368,63 @@ static void gpti_unit_length(float *x, size_t n, float eps, float root) {
     for (i = 0; i < n; i++) x[i] *= f;
 }
 
-static void gpti_begin_delta_conv(gpt_work *w) {
+static void gpti_begin_state_conv(gpt_work *w) {
     const gpti_hparams *hp = &w->m->hp;
     gpti_begin_texts(w, 2 * (size_t)hp->n_key_head + hp->n_value_head);
     w->cost = (hp->d_conv + 16) * hp->d_state * w->n_row / w->n_job;
 }
-static void gpti_run_delta_conv(gpt_work *w, const gpti_share *u) {
+static void gpti_run_state_conv(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
     const gpti_hparams *hp = &w->m->hp;
-    const size_t n_key = hp->n_key_head, n_head = 2 * n_key + hp->n_value_head, S = gpti_width(w, 'S'),
-                 past = hp->d_conv - 1;
+    const gpti_state_row r = gpti_state_row_of(w);
+    const size_t n_key = hp->n_key_head, n_unit = 2 * n_key + r.n_head, C = gpti_width(w, 'c'), past = hp->d_conv - 1;
     size_t unit, t, i, j;
     for (unit = u->begin; unit < u->end; unit++) {
-        const gpti_attend *a = &w->attend[unit / n_head];
-        const size_t h = unit % n_head, d = h < 2 * n_key ? hp->d_state : gpti_width(w, 'v');
-        const size_t at = h < 2 * n_key ? h * d : 2 * n_key * hp->d_state + (h - 2 * n_key) * d;
-        const size_t tail = l->state_at + gpti_delta_matrix(hp) + at;   /* [past, S] the last inputs */
+        const gpti_attend *a = &w->attend[unit / n_unit];
+        const size_t h = unit % n_unit, d = h < 2 * n_key ? hp->d_state : r.d;
+        const size_t at = h < n_key ? r.q + h * d : h < 2 * n_key ? r.k + (h - n_key) * d : r.v + (h - 2 * n_key) * d;
+        const size_t channel = at - r.conv, tail = l->state_at + gpti_state_matrix(hp) + channel;   /* [past, C] */
         const float *from;
         float *x = w->qkv + a->row * hp->max_qkv + at, *to;
         if (!w->row[a->row].s) continue;
         from = gpti_state_now(a->s); to = gpti_state_next(a->s);
         for (j = 0; j < past; j++) for (i = 0; i < d; i++) {
             const size_t k = a->n_row + j;      /* of the past ones, then of this pass */
-            to[tail + j * S + i] = k >= past ? x[(k - past) * hp->max_qkv + i] : from ? from[tail + k * S + i] : 0.0f;
+            to[tail + j * C + i] = k >= past ? x[(k - past) * hp->max_qkv + i] : from ? from[tail + k * C + i] : 0.0f;
         }
         for (t = a->n_row; t-- > 0;) {          /* from the last on: each still finds those before it as they came */
             float *y = x + t * hp->max_qkv;
             for (i = 0; i < d; i++) {
-                const float *tap = l->taps + (at + i) * hp->d_conv;
-                float sum = 0.0f;
+                const float *tap = l->taps + (channel + i) * hp->d_conv;
+                float sum = l->tap_bias ? l->tap_bias[channel + i] : 0.0f;
                 for (j = 0; j < past; j++)
                     sum += tap[j] * (t + j >= past ? x[(t + j - past) * hp->max_qkv + i] :
-                                     from ? from[tail + (t + j) * S + i] : 0.0f);
+                                     from ? from[tail + (t + j) * C + i] : 0.0f);
                 y[i] = sum + tap[past] * y[i];
             }
             w->m->kern.activate(y, NULL, d, GPTI_SILU);
-            if (h < 2 * n_key) gpti_unit_length(y, d, hp->eps, h < n_key ? sqrtf((float)d) : 1.0f);
+            if (l->kind & GPTI_DELTA && h < 2 * n_key)
+                gpti_unit_length(y, d, hp->eps, h < n_key ? sqrtf((float)d) : 1.0f);
         }
     }
 }
 
-static void gpti_begin_delta(gpt_work *w) {
+static void gpti_begin_state(gpt_work *w) {
     gpti_begin_texts(w, w->m->hp.n_value_head);
-    w->cost = 4 * gpti_delta_matrix(&w->m->hp) / w->m->hp.n_value_head * w->n_row / w->n_job;
+    w->cost = 4 * gpti_state_matrix(&w->m->hp) / w->m->hp.n_value_head * w->n_row / w->n_job;
 }
-static void gpti_run_delta(gpt_work *w, const gpti_share *u) {
+static void gpti_run_state(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
     const gpti_hparams *hp = &w->m->hp;
-    const size_t n = hp->d_state, d = gpti_width(w, 'v'), n_head = hp->n_value_head, per_key = n_head / hp->n_key_head;
-    size_t unit, t;
+    const gpti_state_row r = gpti_state_row_of(w);
+    const size_t n = hp->d_state, d = r.d, per_key = r.n_head / hp->n_key_head;
+    const int delta = (l->kind & GPTI_DELTA) != 0;
+    size_t unit, t, i;
     for (unit = u->begin; unit < u->end; unit++) {
-        const gpti_attend *a = &w->attend[unit / n_head];
-        const size_t h = unit % n_head, state = l->state_at + h * n * d;
+        const gpti_attend *a = &w->attend[unit / r.n_head];
+        const size_t h = unit % r.n_head, state = l->state_at + h * n * d;
         const size_t key = hp->by_key_head ? h / per_key : h % hp->n_key_head;
-        const size_t b = hp->by_key_head ? key * 2 * per_key + h % per_key : h;     /* ssm_ba goes by key heads */
+        const size_t gate = delta && hp->by_key_head ? key * 2 * per_key + h % per_key : h;
         const float *from;
         float *to;
         if (!w->row[a->row].s) continue;
@@ -8388,28 +8432,48 @@ static void gpti_run_delta(gpt_work *w, const gpti_share *u) {
         if (from) memcpy(to, from + state, n * d * sizeof *to);
         else memset(to, 0, n * d * sizeof *to);
         for (t = a->row; t < a->row + a->n_row; t++) {
-            const float *q = w->qkv + t * hp->max_qkv, *v = q + 2 * hp->n_key_head * n, *z = v + hp->d_inner;
-            const float *beta = z + hp->d_inner + b, *alpha = beta + (hp->by_key_head ? per_key : n_head);
-            const double x = (double)*alpha + (double)l->dt_bias[h];
-            const float wait = (float)(x > 30.0 ? x : gpti_log_d(1.0 + gpti_exp_d(x)));
-            float *out = w->att + t * hp->d_inner + h * d, gate[GPTI_MAX_D_HEAD];
-            w->m->kern.delta(out, to, q + key * n, q + (hp->n_key_head + key) * n, v + h * d, n, d,
-                             gpti_exp(wait * l->log_decay[h]), gpti_sigmoid(*beta));
-            gpti_norm(w, out, out, d, l->state_norm);
-            memcpy(gate, z + h * d, d * sizeof *gate);
-            w->m->kern.activate(gate, out, d, GPTI_SILU);
-            memcpy(out, gate, d * sizeof *gate);
+            const float *x = w->qkv + t * hp->max_qkv, *v = x + r.v + h * d;
+            const double wait = (double)x[r.dt + gate] + (double)l->dt_bias[h];
+            const float dt = (float)(wait > 30.0 ? wait : gpti_log_d(1.0 + gpti_exp_d(wait)));
+            float *out = w->att + t * hp->d_inner + h * d;
+            w->m->kern.delta(out, to, x + r.q + key * n, x + r.k + key * n, v, n, d, gpti_exp(dt * l->decay[h]),
+                             delta ? gpti_sigmoid(x[r.beta + gate]) : dt, delta);
+            for (i = 0; !delta && i < d; i++) out[i] += l->skip[h] * v[i];
         }
     }
 }
 
-/* Where attention is gated: att *= sigmoid(gate), which gpti_run_rope has put behind q */
+/* att *= silu(z), in groups of n that get a norm, which comes before that in a delta net: one weight for all groups */
+static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, int delta) {
+    const size_t I = w->m->hp.d_inner;
+    gpti_vector v = gpti_at_layer(w)->state_norm;
+    float gate[64];
+    size_t i, j, m;
+    for (i = 0; delta && i < I; i += n) gpti_norm(w, att + i, att + i, n, v);
+    for (i = 0; i < I; i += m) {
+        m = gpti_min(I - i, sizeof gate / sizeof *gate);
+        memcpy(gate, z + i, m * sizeof *gate);
+        w->m->kern.activate(gate, NULL, m, GPTI_SILU);
+        for (j = 0; j < m; j++) att[i + j] *= gate[j];
+    }
+    for (i = 0; !delta && i < I; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
+}
+
+/* What a layer does to att before the product: attention *= sigmoid(gate), which gpti_run_rope has put behind q; or the
+ * above */
 static void gpti_gate_att(gpt_work *w, size_t begin, size_t end) {
+    const int kind = gpti_at_layer(w)->kind, gated = w->m->hp.gated_att && kind & GPTI_ATTENTION;
     const size_t n = gpti_width(w, 'O'), ld = w->m->hp.max_qkv;
     size_t t, i;
-    if (!w->m->hp.gated_att || !(gpti_at_layer(w)->kind & GPTI_ATTENTION)) return;
-    for (t = begin; t < end; t++)
-        for (i = 0; w->row[t].s && i < n; i++) w->att[t * n + i] *= gpti_sigmoid(w->qkv[t * ld + n + i]);
+    for (t = begin; t < end; t++) {
+        float *att = w->att + t * n;
+        const float *qkv = w->qkv + t * ld;
+        if (!w->row[t].s) continue;
+        for (i = 0; gated && i < n; i++) att[i] *= gpti_sigmoid(qkv[n + i]);
+        if (kind & GPTI_STATE)
+            gpti_gate_state(w, att, qkv + gpti_state_row_of(w).z, gpti_width(w, kind & GPTI_DELTA ? 'v' : 'g'),
+                            kind & GPTI_DELTA);
+    }
 }
 
 static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
@@ -8750,8 +8814,8 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_ATTEND,       GPTI_ATTENTION, gpti_begin_attend,     gpti_run_attend },
         { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
         { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
-        { GPTI_STAGE_DELTA_CONV,   GPTI_DELTA,   gpti_begin_delta_conv,   gpti_run_delta_conv },
-        { GPTI_STAGE_DELTA,        GPTI_DELTA,   gpti_begin_delta,        gpti_run_delta },
+        { GPTI_STAGE_STATE_CONV,   GPTI_STATE,   gpti_begin_state_conv,   gpti_run_state_conv },
+        { GPTI_STAGE_STATE,        GPTI_STATE,   gpti_begin_state,        gpti_run_state },
         { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
         { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
         { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
@@ -8789,7 +8853,7 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
     { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_CONV,         "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
-    { GPTI_STAGE_DELTA,        "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_STATE,        "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
@@ -8947,12 +9011,12 @@ static int gpti_next_stage(gpt_work *w) {
 }
 
 /* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32; that of a delta net is empty. */
+ * short convolution has no keys and one value, D wide and F32; that of a layer of state is empty. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_DELTA ? 0 : m->layer[layer].n_kv;
+    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_STATE ? 0 : m->layer[layer].n_kv;
     x.words = conv || kv == GPT_KV_F32;
     x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
     x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
@@ -9621,7 +9685,7 @@ static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
     return s;
 }
 
-/* ---- States. A layer of state has a few matrices for all that was before, and those cannot go back. So a session keeps
+/* ---- States. A layer of state has some matrices for all that was before, and those cannot go back. A session keeps
  * some states, each of all such layers after so many tokens: a pass reads that of n_past and writes another one, which
  * counts when the pass has ended; a text that goes back is computed again from the last state before. That is exact, as
  * nothing depends on how a text is cut into passes. ---- */
@@ -18875,8 +18939,8 @@ GPTI_FN void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const flo
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
 GPTI_FN void GPTI_K(delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
-                           float keep, float rate) {
-    gpti_delta_body(out, state, q, k, v, n, d, keep, rate);
+                           float keep, float rate, int corrects) {
+    gpti_delta_body(out, state, q, k, v, n, d, keep, rate, corrects);
 }
 GPTI_FN void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
@@ -18934,7 +18998,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
- *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next), n_snapshot.
+ *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next, Granite 4 hybrid), n_snapshot.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
  *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);

@@ -93,6 +93,8 @@ DELTA = dict(linear_conv_kernel_dim=4, linear_key_head_dim=6, linear_value_head_
                  "mrope_interleaved": True})
 DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=6,
                  norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False)
+MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
+             mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
 
 
 def small(model_type, arch, **over):
@@ -283,6 +285,13 @@ TOYS = {
                            **dict(DELTA, **DELTA_MOE)),
     "qwen3next_cpp": small("qwen3_next", "Qwen3NextForCausalLM", num_hidden_layers=3, full_attention_interval=2,
                            **dict(DELTA, **DELTA_MOE)),
+    # layers of Mamba-2
+    "granitehybrid_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=4, layer_types=[
+        "mamba", "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=0,
+        num_experts_per_tok=0, shared_intermediate_size=20, **dict(GRANITE, **MAMBA)),
+    "granitehybrid_moe_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=3, layer_types=[
+        "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=4,
+        num_experts_per_tok=2, intermediate_size=10, shared_intermediate_size=6, **dict(GRANITE, **MAMBA)),
     "seed_oss_cpp": small("seed_oss", "SeedOssForCausalLM", attention_bias=True, attention_out_bias=False, mlp_bias=False),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),

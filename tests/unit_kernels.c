@@ -387,8 +387,8 @@ static void test_delta(const gpti_kernels *set) {
         for (step = 0; step < 5; step++) {
             const float keep = (float)(rng() % 1000) / 1000.0f, rate = (float)(rng() % 1000) / 1000.0f;
             make_floats(q, n, 0); make_floats(k, n, 0); make_floats(v, d, round % 5 > 0);
-            gpti_delta_ref(want, state_want, q, k, v, n, d, keep, rate);
-            set->delta(x, state, q, k, v, n, d, keep, rate);
+            gpti_delta_ref(want, state_want, q, k, v, n, d, keep, rate, round % 2);
+            set->delta(x, state, q, k, v, n, d, keep, rate, round % 2);
             CHECK(same_floats(x, want, d) && same_floats(state, state_want, n * d), "set %s, a state of %lu x %lu, step %d: other bits than ref",
                   set->name, (unsigned long)n, (unsigned long)d, step);
         }

@@ -143,8 +143,8 @@ static void test_delta(void) {
             const float keep = 0.5f + 0.02f * (float)step, rate = 0.9f - 0.04f * (float)step;
             fill(q, N); fill(k, N); fill(v, W);
             for (i = 0; i < N; i++) k[i] *= 0.2f;
-            gpti_plain_delta(expected, plain, q, k, v, N, W, (double)keep, (double)rate);
-            sets[set].delta(out, state, q, k, v, N, W, keep, rate);
+            gpti_plain_delta(expected, plain, q, k, v, N, W, (double)keep, (double)rate, (int)step < 10);
+            sets[set].delta(out, state, q, k, v, N, W, keep, rate, step < 10);
             compare(sets[set].name, "delta rule", out, expected, W, 2e-5);
         }
         compare(sets[set].name, "its state", state, plain, N * W, 2e-5);
