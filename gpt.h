@@ -337,6 +337,10 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
     uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
     int          att_weights;   /* 1 = the trace hook gets them; takes n_ctx floats for each head, and time */
+    /* Models with layers of state (qwen35, qwen3next, granitehybrid): older states that are kept, a snapshot from just
+     * before the last answer and others spread over the text. A rewind computes again from the last one before.
+     * 0 = 2. Each takes some MB (Qwen 3.5 0.8B: 20). There is no n_draft for such models */
+    uint32_t     n_snapshot;
 } gpt_session_params;
 
 typedef enum gpt_finish {
@@ -378,8 +382,8 @@ GPT_API gpt_result gpt_session_init(gpt_session **out, const gpt_model *m, const
 GPT_API void       gpt_session_free(gpt_session *s);             /* NULL is fine */
 GPT_API void       gpt_session_reset(gpt_session *s);            /* an empty text, or the prefix's */
 /* Forget all but the first n tokens. What a sliding window or a short convolution has already let
- * go of is computed again with the next tokens, see info.n_computed. GPT_E_STATE when a prefix leaves
- * no room for that. */
+ * go of, or no snapshot holds (params.n_snapshot), is computed again with the next tokens, see
+ * info.n_computed. GPT_E_STATE when a prefix leaves no room for that. */
 GPT_API gpt_result gpt_session_rewind(gpt_session *s, size_t n, gpt_error *err);
 GPT_API const gpt_token *gpt_session_tokens(const gpt_session *s, size_t *n);    /* the running text */
 GPT_API void       gpt_session_info_get(const gpt_session *s, gpt_session_info *info);
@@ -1003,6 +1007,7 @@ typedef struct gpti_stage {
     void (*run)(gpt_work *w, const gpti_share *u);
 } gpti_stage;
 
+enum { GPTI_MOST_PRODUCTS = 4 };        /* that a stage multiplies a row of its input with: those of a delta net */
 enum { GPTI_LOGITS_NONE, GPTI_LOGITS_LAST, GPTI_LOGITS_SCORE };
 enum { GPTI_IDLE, GPTI_EVALUATES, GPTI_GENERATES };
 
@@ -1040,6 +1045,10 @@ struct gpt_session {                    /* a text */
     size_t             n_shared;        /* tokens that are still the prefix's */
     size_t             kept_from;       /* a window layer holds nothing before this */
     struct gpti_cache *cache;           /* [n_layer] */
+    /* what layers of state have, after state_of[i] tokens each (SIZE_MAX: nothing) */
+    float             *state;           /* [n_state, hp.n_state] */
+    size_t            *state_of, n_state, state_to;     /* state_to: which one the pass under way writes */
+    size_t             state_kept;      /* tokens of one that stays: shortly before the last prompt's end */
     float             *logits;          /* [n_vocab] a row of its own, or NULL */
     float             *att_weights;     /* [n_head, n_ctx], of one token; NULL: not asked for */
     int                changed;         /* a trace hook has written into what the text is computed from */
@@ -1102,7 +1111,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
-    /* of adapters: A x [3 n_slot_row, n_rank]; the rows of their products' inputs, of their outputs */
+    /* of adapters: A x [GPTI_MOST_PRODUCTS n_slot_row, n_rank]; the rows of their products' inputs, of their outputs */
     float             *low;
     uint32_t          *low_row, *add_row;
     float             *route, *gate, *shared_gate;  /* [T, 2 n_expert] router's scores; [T, n_used] weights; [T] */
@@ -1134,6 +1143,8 @@ enum {
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
     GPTI_STAGE_CONV_KEEP,       /* qkv -> cache                 layers of short convolution, instead of these two */
     GPTI_STAGE_CONV,            /* qkv, cache -> att            each token looks back on the last few */
+    GPTI_STAGE_STATE_CONV,      /* qkv, state -> qkv, state     layers of state */
+    GPTI_STAGE_STATE,           /* qkv, state -> att, state     each token changes what the state remembers */
     GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
     GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
@@ -1184,6 +1195,11 @@ static gpt_finish gpti_force(gpt_session *s);                               /* [
 static gpt_finish gpti_ending(const gpt_session *s, gpt_finish why);
 static void gpti_finish(gpt_session *s, gpt_finish why);
 static void gpti_go_back(gpt_session *s, size_t n);                         /* [SESSION] */
+static size_t gpti_held_before(const gpt_session *s, size_t n);
+static size_t gpti_state_least(const gpt_session *s);
+static const float *gpti_state_now(const gpt_session *s);
+static float *gpti_state_next(const gpt_session *s);
+static gpt_result gpti_can_repeat(const gpt_session *s, size_t from, size_t to, gpt_error *err);
 
 GPT_API gpt_result gpt_generate(gpt_session *s, const char *prompt, const gpt_generate_params *params, gpt_text_fn fn,
                                 void *user, gpt_error *err) {
@@ -1313,6 +1329,22 @@ GPTI_UNUSED static double gpti_plain_convolution(const float *w, size_t n_w, con
     size_t j;
     for (j = 1; j <= n_w && j <= n; j++) sum += (double)w[n_w - j] * (double)b[n - j] * (double)x[n - j];
     return c * sum;
+}
+
+/* The gated delta rule (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464, eq. 10) of one head. Its state [n, d]
+ * remembers a value [d] for each key [n]: it fades (keep is below 1), what it has for k moves towards v (rate is 0 to
+ * 1), and out [d] is what it has for q. Without corrects v is added, whatever is there: the scan of Mamba-2 (Dao & Gu
+ * 2024, arXiv:2405.21060). Fast: gpti_delta_body. */
+GPTI_UNUSED static void gpti_plain_delta(double *out, double *state, const float *q, const float *k, const float *v,
+                                         size_t n, size_t d, double keep, double rate, int corrects) {
+    size_t i, j;
+    for (j = 0; j < d; j++) {
+        double had = 0.0;
+        for (i = 0; i < n; i++) had += (double)k[i] * (state[i * d + j] *= keep);
+        if (!corrects) had = 0.0;
+        for (i = 0; i < n; i++) state[i * d + j] += (double)k[i] * rate * ((double)v[j] - had);
+        for (out[j] = 0.0, i = 0; i < n; i++) out[j] += (double)q[i] * state[i * d + j];
+    }
 }
 
 /* ======================================================================
@@ -3054,6 +3086,8 @@ typedef struct gpti_kernels {
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
     void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
+    void (*delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
+                  float keep, float rate, int corrects);
 } gpti_kernels;
 
 /* (Inline, as SSE code called from AVX code with its upper halves in use costs hundreds of cycles
@@ -5609,6 +5643,11 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   conv         layers without kv heads are of kind GPTI_CONV
+ *   state        some layers are of a kind with a state:
+ *   delta        of four layers, or as the file says, all but the last are of kind GPTI_DELTA
+ *   mamba        layers without kv heads are of kind GPTI_MAMBA
+ *   by_key_head  whose value heads stand by the key head that they read, not in turn
+ *   gated_att    attn_q has, for each head, rows for q, then for a gate on what attention gives
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
@@ -5629,7 +5668,7 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
-    char    has[104];
+    char    has[128];
 } gpti_arch;
 
 #define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
@@ -5700,11 +5739,20 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "granitemoe", GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
+    { "granitehybrid", GPTI_NORM_RMS, GPTI_POS_PAIR, GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1 state mamba by_key_head" },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
     { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "parallel k_logit near_rope k_window" },
+    { "qwen35",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta gated_att" },
+    { "qwen35moe",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta gated_att experts? shared shared_gate sum_to_1 own_head" },
+    { "qwen3next",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta by_key_head gated_att experts? shared shared_gate sum_to_1 "
+        "own_head" },
     { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -5733,16 +5781,19 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each: a layer is of one of the first two and of one of the last two. Tensors and
+/* Kinds of layers, a bit each: a layer is of one of the first four and of one of the last two. Tensors and
  * stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
 enum { GPTI_ATTENTION = 1,
        GPTI_CONV = 2,           /* short convolution: the layers without kv heads */
-       GPTI_DENSE = 4,          /* one feed-forward */
-       GPTI_MOE = 8,            /* mixture of experts: the layers whose file has a router */
-       GPTI_EVERY = 15 };
+       GPTI_DELTA = 4,          /* gated delta net: what such layers remember is a state, see [SESSION] */
+       GPTI_MAMBA = 8,          /* Mamba-2: so it is with these */
+       GPTI_STATE = 12,
+       GPTI_DENSE = 16,         /* one feed-forward */
+       GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
+       GPTI_EVERY = 63 };
 
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
 
@@ -5754,11 +5805,16 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_ATTENTION or GPTI_CONV, and GPTI_DENSE or GPTI_MOE */
+    int          kind;          /* GPTI_ATTENTION, GPTI_CONV, GPTI_DELTA or GPTI_MAMBA, and GPTI_DENSE or GPTI_MOE */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
+    gpti_linear  z, beta, alpha, beta_alpha;            /* of a delta net: the gate of what it gives; of its state */
+    /* of layers of state: convolution [channels, d_conv], its bias; the others [n_value_head], skip: of Mamba-2 */
+    const float *taps, *tap_bias, *decay, *dt_bias, *skip;
+    gpti_vector  state_norm;
+    size_t       state_at;      /* where its state begins, in floats */
     uint32_t     n_head, n_kv, d_ff;
     uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
@@ -5767,12 +5823,17 @@ typedef struct gpti_layer {
 
 typedef struct gpti_hparams {
     uint32_t n_layer, n_vocab, n_ctx, d_model;
+    uint32_t n_next;                    /* layers behind those, which guess a token ahead: not read */
     uint32_t d_k, d_v, n_rope;          /* of a head: width of q and k, of v; rotated part of d_k */
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
     uint32_t gating, n_group, n_group_used;     /* 2 = the experts' scores are sigmoids; groups of experts, 0 = none */
     uint32_t l_cache;                   /* positions that a short convolution sees */
+    /* of layers of state: positions that the convolution sees; widths of a key head, of all value heads; heads */
+    uint32_t d_conv, d_state, d_inner, n_key_head, n_value_head, full_every;
+    size_t   n_state;                   /* floats of the states of all layers; 0: no layer has one */
+    int      gated_att, by_key_head;
     uint32_t pooling;                   /* as gpt_pool, 0, 4: the file does not say */
     uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
@@ -5815,7 +5876,8 @@ struct gpt_model {
 typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
     char     name[20];
     size_t   offset;                /* in gpti_layer or gpt_model */
-    /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'F' rope factors */
+    /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'P' of NAME alone,
+     * 'F' rope factors */
     char     type;
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
     uint8_t  kinds;                 /* of layers that have it */
@@ -5830,13 +5892,28 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
     { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_ATTENTION, "",         "" },
-    { "attn_q",              GPTI_L(q),             'M', "DQ",  GPTI_ATTENTION, "",         "" },
+    { "attn_q",              GPTI_L(q),             'M', "DP",  GPTI_ATTENTION, "",         "" },
     { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_ATTENTION, "",         "" },
     { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_ATTENTION, "",         "" },
     { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENTION, "=qk_norm", "" },
     { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_ATTENTION, "=qk_norm", "" },
     { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENTION, "!",        "out_bias" },
     { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
+    { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_DELTA, "!",            "none" },
+    { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_DELTA, "!",            "none" },
+    { "ssm_beta",            GPTI_L(beta),          'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
+    { "ssm_alpha",           GPTI_L(alpha),         'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
+    { "ssm_ba",              GPTI_L(beta_alpha),    'M', "Db",  GPTI_DELTA, "=by_key_head", "none" },
+    { "ssm_in",              GPTI_L(qkv),           'M', "DS",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_a",               GPTI_L(decay),         'P', "h",   GPTI_DELTA, "!",            "none" },
+    { "ssm_a",               GPTI_L(decay),         'P', "1h",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_d",               GPTI_L(skip),          'P', "1h",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_dt",              GPTI_L(dt_bias),       'B', "h",   GPTI_STATE, "!state",       "state" },
+    { "ssm_conv1d",          GPTI_L(taps),          'V', "Tc",  GPTI_STATE, "!",            "none" },
+    { "ssm_conv1d",          GPTI_L(tap_bias),      'B', "c",   GPTI_MAMBA, "",             "" },
+    { "ssm_norm",            GPTI_L(state_norm),    'N', "v",   GPTI_DELTA, "!",            "none" },
+    { "ssm_norm",            GPTI_L(state_norm),    'N', "gy",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_out",             GPTI_L(o),             'M', "OD",  GPTI_STATE, "!",            "none" },
     { "shortconv.in_proj",   GPTI_L(qkv),           'M', "DS",  GPTI_CONV,  "!",            "" },
     { "shortconv.conv",      GPTI_L(conv),          'V', "LD",  GPTI_CONV,  "!",            "none" },
     { "shortconv.out_proj",  GPTI_L(o),             'M', "OD",  GPTI_CONV,  "!",            "" },
@@ -5882,19 +5959,34 @@ enum {
 /* What the letters of the tensor tables stand for. */
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
     const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
+    const int delta = l && l->kind & GPTI_DELTA, mamba = l && l->kind & GPTI_MAMBA;
     const uint64_t n_head = conv ? 1 : l ? l->n_head : 0, n_kv = conv ? 1 : l ? l->n_kv : 0;
     const uint64_t d_k = conv ? hp->d_model : hp->d_k, d_v = conv ? hp->d_model : hp->d_v;
-    const uint64_t q = n_head * d_k, k = n_kv * d_k, v = n_kv * d_v;
+    /* Mamba-2 has z and x there, then B, C and dt */
+    const uint64_t keys = (uint64_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
+    const uint64_t q = delta ? keys : mamba ? inner : n_head * d_k, k = delta || mamba ? q : n_kv * d_k;
+    const uint64_t v = delta ? inner : mamba ? 2 * keys + hp->n_value_head : n_kv * d_v;
+    const uint64_t o = delta || mamba ? inner : n_head * d_v;
+    const uint64_t p = hp->gated_att && l && l->kind & GPTI_ATTENTION ? 2 * q : q;  /* with the gate */
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
         case 'C': return hp->n_ctx;
         case 'R': return hp->n_rope / 2;
         case 'Q': return q;
+        case 'P': return p;
         case 'K': return k;
         case 'W': return v;
-        case 'S': return q + k + v;
-        case 'O': return n_head * d_v;
+        case 'S': return p + k + v;
+        case 'G': return p + k + v + (delta ? o + 2 * (uint64_t)hp->n_value_head : 0);
+        case 'O': return o;
+        case 'T': return hp->d_conv;
+        case 'h': return hp->n_value_head;
+        case 'b': return 2 * (uint64_t)hp->n_value_head;
+        case 'v': return hp->n_value_head ? inner / hp->n_value_head : 0;
+        case 'g': return hp->n_key_head ? inner / hp->n_key_head : 0;
+        case 'y': return hp->n_key_head;
+        case 'c': return 2 * keys + inner;
         case 'L': return hp->l_cache;
         case 'H': return n_head;
         case 'F': return l ? l->d_ff : 0;
@@ -6008,6 +6100,7 @@ typedef struct gpti_key_row {
 #define GPTI_U32_MAX 4294967295.0
 static const gpti_key_row gpti_shape_keys[] = {
     { ".block_count",              'u', "",           GPTI_H(n_layer),        0,      1,    GPTI_MAX_LAYER },
+    { ".nextn_predict_layers",     'u', "",           GPTI_H(n_next),         0,      0,    GPTI_MAX_LAYER },
     { ".embedding_length",         'u', "",           GPTI_H(d_model),        0,      1,    GPTI_MAX_WIDTH },
     { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
     { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
@@ -6032,6 +6125,12 @@ static const gpti_key_row gpti_keys[] = {
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_window",   GPTI_H(window),         0,      1,    GPTI_U32_MAX },
     { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
+    { ".ssm.conv_kernel",          'u', "state",      GPTI_H(d_conv),         0,      2,    16 },
+    { ".ssm.state_size",           'u', "state",      GPTI_H(d_state),        0,      1,    GPTI_MAX_D_HEAD },
+    { ".ssm.inner_size",           'u', "state",      GPTI_H(d_inner),        0,      1,    GPTI_MAX_WIDTH },
+    { ".ssm.group_count",          'u', "state",      GPTI_H(n_key_head),     0,      1,    GPTI_MAX_HEAD },
+    { ".ssm.time_step_rank",       'u', "state",      GPTI_H(n_value_head),   0,      1,    GPTI_MAX_HEAD },
+    { ".full_attention_interval",  'u', "delta",      GPTI_H(full_every),     4,      1,    GPTI_MAX_LAYER },
     { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
     { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
@@ -6074,15 +6173,19 @@ static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_
     return GPT_OK;
 }
 
+/* Floats of the matrices that a layer of state keeps: [n_value_head, d_state, width of a value head] */
+static size_t gpti_state_matrix(const gpti_hparams *hp) { return (size_t)hp->d_inner * hp->d_state; }
+
 /* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
-    const uint32_t min_kv = gpti_has(&m->arch, "conv") ? 0 : 1;
+    const uint32_t min_kv = gpti_has(&m->arch, "conv") || gpti_has(&m->arch, "mamba") ? 0 : 1;
+    const int delta = gpti_has(&m->arch, "delta");
     const char *letters = m->arch.pattern;
     const uint32_t n_letter = (uint32_t)strlen(letters);
-    uint32_t i, windowed, period = 0;
+    uint32_t i, windowed, recurrent, period = 0;
     const gpti_meta_pair *pattern;
     char key[128];
     pattern = gpti_gguf_find(&ld->g, gpti_key(ld, ".attention.sliding_window_pattern", key));
@@ -6097,21 +6200,27 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
-        l->kind = (by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE) |
-            (l->n_kv ? GPTI_ATTENTION : GPTI_CONV);
+        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
+        recurrent = delta && (i + 1) % hp->full_every;
+        if (delta) GPTI_TRY(gpti_hp_layer(ld, ".attention.recurrent_layers", i, &recurrent, recurrent, 0, 1));
+        l->kind |= recurrent ? GPTI_DELTA : l->n_kv ? GPTI_ATTENTION : gpti_has(&m->arch, "mamba") ? GPTI_MAMBA :
+            GPTI_CONV;
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
-        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed ? hp->window : 0;
+        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && !(l->kind & GPTI_STATE) ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
-        if (!rope || letters[i % n_letter] == 'n' || l->kind & GPTI_CONV) l->rope = -1;
+        if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENTION)) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
-        hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'S'));
+        hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'G'));
         hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, 'O'));
+        l->state_at = hp->n_state;
+        if (l->kind & GPTI_STATE)
+            hp->n_state += gpti_state_matrix(hp) + (hp->d_conv - 1) * (size_t)gpti_extent(hp, l, 'c');
     }
     return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
                            : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
@@ -6202,6 +6311,10 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     uint32_t n_head;
     hp->with_rope = 1;
     GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
+    if (hp->n_next >= hp->n_layer)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.nextn_predict_layers: expected fewer than the %llu layers, file "
+                         "has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
+    hp->n_layer -= hp->n_next;
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
@@ -6215,6 +6328,15 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
     GPTI_TRY(gpti_check_groups(ld));
+    hp->gated_att = gpti_has(a, "gated_att"); hp->by_key_head = gpti_has(a, "by_key_head");
+    if (hp->gated_att && hp->d_k != hp->d_v)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.value_length: expected %llu as of keys, file has "
+                         "%llu", a->name, (gpti_ull)hp->d_k, (gpti_ull)hp->d_v);
+    if (hp->n_value_head && (hp->n_value_head % hp->n_key_head || hp->d_inner % hp->n_value_head ||
+                             hp->d_inner / hp->n_value_head > GPTI_MAX_D_HEAD))
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.ssm: %llu numbers in %llu value heads, which read %llu key heads, "
+                         "is no even split in heads of at most %d", a->name, (gpti_ull)hp->d_inner,
+                         (gpti_ull)hp->n_value_head, (gpti_ull)hp->n_key_head, (int)GPTI_MAX_D_HEAD);
     if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
     if (hp->attn_scale == 0.0f)
         hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
@@ -6227,7 +6349,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base_swa", &hp->local_base, hp->local_base, 0.0f, 1e12f));
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->sum_norm = gpti_has(a, "sum_norm");
-    if (gpti_has(a, "both_ways") ? hp->causal : !hp->causal && (hp->window || gpti_has(a, "conv")))
+    if (gpti_has(a, "both_ways") ? hp->causal :
+        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "state")))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
@@ -6537,7 +6660,8 @@ static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpt
     if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
     if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
     for (bias = row->type == 'B'; bias < n; bias++) {
-        snprintf(name, sizeof name, "%s%.19s.%s", layer, row->name, bias ? "bias" : "weight");
+        snprintf(name, sizeof name, "%s%.19s%s", layer, row->name,
+                 row->type == 'P' ? "" : bias ? ".bias" : ".weight");
         GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
     }
@@ -6592,6 +6716,14 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     return NULL;
 }
 
+/* Is it a tensor of a layer that guesses a token ahead? */
+static int gpti_is_next_layer(const gpti_hparams *hp, const char *name) {
+    size_t i = 0;
+    if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9') return 0;
+    for (name += 4; *name >= '0' && *name <= '9' && i < GPTI_MAX_LAYER; name++) i = 10 * i + (size_t)(*name - '0');
+    return *name == '.' && i >= hp->n_layer && i < (size_t)hp->n_layer + hp->n_next;
+}
+
 static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
@@ -6615,7 +6747,7 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file",
                          m->arch.name);
     for (i = 0; i < ld->g.n_tensor; i++)
-        if (!ld->used[i])
+        if (!ld->used[i] && !gpti_is_next_layer(hp, ld->g.tensor[i].name.p))
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
                              gpti_show(ld->shown, ld->g.tensor[i].name), m->arch.name);
     return GPT_OK;
@@ -6977,7 +7109,8 @@ static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *
         rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
     }
     dot = strrchr(name, '.');
-    for (i = 0; dot && i < n; i++) {
+    if (!dot) dot = name + strlen(name);
+    for (i = 0; i < n; i++) {
         if (strncmp(rows[i].name, name, (size_t)(dot - name)) || rows[i].name[dot - name]) continue;
         *field = object + gpti_field_offset(&rows[i], !strcmp(dot, ".bias"));
         if (rows[i].type == 'F' || *(const void *const *)(const void *)*field) return &rows[i];
@@ -7327,6 +7460,36 @@ GPTI_INLINE void gpti_rope_body(float *x, size_t n_head, size_t d, size_t n, con
 }
 static void gpti_rope_ref(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     gpti_rope_body(x, n_head, d, n, cs, half);
+}
+
+/* The gated delta rule of one head for one token, as gpti_plain_delta has it; to that this adds 16 columns of the state
+ * at a time. */
+GPTI_INLINE void gpti_delta_columns(float *out, float *state, const float *q, const float *k, const float *v, size_t n,
+                                    size_t d, float keep, float rate, const int corrects, const size_t m) {
+    float had[GPTI_LANES] = { 0 }, gives[GPTI_LANES] = { 0 };
+    size_t i, j;
+    for (i = 0; corrects && i < n; i++) for (j = 0; j < m; j++) had[j] += k[i] * state[i * d + j];
+    for (j = 0; j < m; j++) had[j] = rate * (v[j] - keep * had[j]);
+    for (i = 0; i < n; i++) {
+        float *row = state + i * d, now[GPTI_LANES];
+        for (j = 0; j < m; j++) now[j] = keep * row[j] + k[i] * had[j];
+        for (j = 0; j < m; j++) gives[j] += q[i] * now[j];
+        for (j = 0; j < m; j++) row[j] = now[j];
+    }
+    for (j = 0; j < m; j++) out[j] = gives[j];
+}
+GPTI_INLINE void gpti_delta_body(float *out, float *state, const float *q, const float *k, const float *v, size_t n,
+                                 size_t d, float keep, float rate, int corrects) {
+    size_t j = 0;
+    for (; corrects && j + GPTI_LANES <= d; j += GPTI_LANES)
+        gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, 1, GPTI_LANES);
+    for (; j + GPTI_LANES <= d; j += GPTI_LANES)
+        gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, 0, GPTI_LANES);
+    for (; j < d; j++) gpti_delta_columns(out + j, state + j, q, k, v + j, n, d, keep, rate, corrects, 1);
+}
+static void gpti_delta_ref(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
+                           float keep, float rate, int corrects) {
+    gpti_delta_body(out, state, q, k, v, n, d, keep, rate, corrects);
 }
 
 /* ---- Attention over the cache ----
@@ -7868,7 +8031,7 @@ static const gpt_session *gpti_whose(const gpt_work *w, const gpti_matmul *j, si
 }
 
 static void gpti_add_adapters(gpt_work *w) {
-    const size_t n = w->n_job, most = 3 * (size_t)w->n_slot_row;
+    const size_t n = w->n_job, most = GPTI_MOST_PRODUCTS * (size_t)w->n_slot_row;
     gpti_matmul *a = w->job + n, *const adds = w->job + 2 * (size_t)w->m->hp.n_expert + 4 + most, *b = adds;
     size_t i, k, m, used = 0;
     uint32_t g;
@@ -7987,7 +8150,8 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
 /* xn = norm(x), in architectures with pre_norm, as GPT-2 is; elsewhere xn = x. */
 static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
-    const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v);
+    const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v) |
+        gpti_is_f16(&l->z) | gpti_is_f16(&l->beta) | gpti_is_f16(&l->alpha) | gpti_is_f16(&l->beta_alpha);
     size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
         if (w->m->pre_norm)
@@ -7999,7 +8163,13 @@ static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
 
 static void gpti_begin_qkv(gpt_work *w) {
     const gpti_layer *l = gpti_at_layer(w);
-    const size_t D = w->m->hp.d_model, ld = w->m->hp.max_qkv, q = gpti_width(w, 'Q'), k = gpti_width(w, 'K');
+    const size_t D = w->m->hp.d_model, ld = w->m->hp.max_qkv, q = gpti_width(w, 'P'), k = gpti_width(w, 'K');
+    if (l->kind & GPTI_DELTA) {
+        float *z = w->qkv + gpti_width(w, 'S'), *beta = z + gpti_width(w, 'O');
+        gpti_add_product(w, &l->z, w->xn, D, z, ld);
+        gpti_add_product(w, l->beta_alpha.w.data ? &l->beta_alpha : &l->beta, w->xn, D, beta, ld);
+        if (!l->beta_alpha.w.data) gpti_add_product(w, &l->alpha, w->xn, D, beta + w->m->hp.n_value_head, ld);
+    }
     if (l->qkv.w.data) { gpti_add_product(w, &l->qkv, w->xn, D, w->qkv, ld); return; }
     gpti_add_product(w, &l->q, w->xn, D, w->qkv, ld);
     gpti_add_product(w, &l->k, w->xn, D, w->qkv + q, ld);
@@ -8023,6 +8193,16 @@ static void gpti_norm_qk(gpt_work *w, const gpti_layer *l, float *q, float *k) {
     if (l->k_norm.w) gpti_norm_heads(w, k, l->n_kv, w->m->hp.d_k, l->k_norm, l->qk_norm);
 }
 
+/* [n_head][q, gate], each d wide, becomes q [n_head, d], gate [n_head, d]. gate: room */
+static void gpti_part_gate(float *q, float *gate, size_t n_head, size_t d) {
+    size_t h;
+    for (h = 0; h < n_head; h++) {
+        memcpy(gate + h * d, q + (2 * h + 1) * d, d * sizeof *q);
+        memmove(q + h * d, q + 2 * h * d, d * sizeof *q);
+    }
+    memcpy(q + n_head * d, gate, n_head * d * sizeof *q);
+}
+
 /* Clamp q, k and v; norm and rope of q and k; k and v into the cache. (GPT-2 has the last
  * alone.) */
 static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
@@ -8034,11 +8214,12 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
                  n = gpti_width(w, 'S');
     size_t t, h, i;
     for (t = u->begin; t < u->end; t++) {
-        float *q = w->qkv + t * hp->max_qkv, *k = q + n_q, *v = k + n_k;
+        float *q = w->qkv + t * hp->max_qkv, *k = q + gpti_width(w, 'P'), *v = k + n_k;
         const gpt_session *s = w->row[t].s;
         const gpti_cache *c = s ? &s->cache[w->cursor.layer] : NULL;
         const size_t row = s ? gpti_cache_row(c, w->row[t].position - s->origin) : 0;
         if (!s) continue;
+        if (hp->gated_att) gpti_part_gate(q, w->att + t * n_q, l->n_head, d_k);
         for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
             if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
             if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
@@ -8147,8 +8328,157 @@ static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
                           w->row[t].s, w->cursor.layer, w->row[t].position, D);
 }
 
+/* ---- Layers of state: gated delta net (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464; as Qwen3-Next has it) and
+ * Mamba-2 (Dao & Gu 2024, arXiv:2405.21060), whose C, B and x are q, k and v here. They go through a convolution of
+ * their last few tokens and a SiLU; of a delta net q and k get length 1; then the rule that gpti_plain_delta shows, and
+ * a norm and a gate. A unit is a head of one text, its tokens one after the other: so nothing depends on how a text is
+ * cut into passes. ---- */
+
+/* Where they stand in a row of qkv; v heads of d, q and k heads of d_state */
+typedef struct gpti_state_row { size_t q, k, v, z, beta, dt, conv, n_head, d; } gpti_state_row;
+static gpti_state_row gpti_state_row_of(const gpt_work *w) {
+    const gpti_hparams *hp = &w->m->hp;
+    const size_t keys = (size_t)hp->n_key_head * hp->d_state, I = hp->d_inner;
+    gpti_state_row r;
+    r.n_head = hp->n_value_head; r.d = I / r.n_head;
+    if (gpti_at_layer(w)->kind & GPTI_DELTA) {
+        r.conv = r.q = 0; r.k = keys; r.v = 2 * keys; r.z = r.v + I; r.beta = r.z + I;
+        r.dt = r.beta + (hp->by_key_head ? r.n_head / hp->n_key_head : r.n_head);       /* ssm_ba goes by key heads */
+    } else {
+        r.z = r.beta = 0; r.conv = r.v = I; r.k = 2 * I; r.q = r.k + keys; r.dt = r.q + keys;
+    }
+    return r;
+}
+
+/* The texts of the pass, each with so many units */
+static void gpti_begin_texts(gpt_work *w, size_t n_unit) {
+    size_t row, n;
+    for (row = 0; row < w->n_row; row += n) {
+        gpti_attend *a = &w->attend[w->n_job++];
+        for (n = 1; row + n < w->n_row && w->row[row + n].s == w->row[row].s; n++) {}
+        a->s = w->row[row].s; a->row = row; a->n_row = n;
+        w->cursor.n_unit += n_unit;
+    }
+}
+
+/* x [n] to length 1 / root; eps: where it has next to none */
+static void gpti_unit_length(float *x, size_t n, float eps, float root) {
+    const float f = 1.0f / (sqrtf(gpti_sum(x, 0.0f, n, 2) + eps) * root);
+    size_t i;
+    for (i = 0; i < n; i++) x[i] *= f;
+}
+
+static void gpti_begin_state_conv(gpt_work *w) {
+    const gpti_hparams *hp = &w->m->hp;
+    gpti_begin_texts(w, 2 * (size_t)hp->n_key_head + hp->n_value_head);
+    w->cost = (hp->d_conv + 16) * hp->d_state * w->n_row / w->n_job;
+}
+static void gpti_run_state_conv(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    const gpti_state_row r = gpti_state_row_of(w);
+    const size_t n_key = hp->n_key_head, n_unit = 2 * n_key + r.n_head, C = gpti_width(w, 'c'), past = hp->d_conv - 1;
+    size_t unit, t, i, j;
+    for (unit = u->begin; unit < u->end; unit++) {
+        const gpti_attend *a = &w->attend[unit / n_unit];
+        const size_t h = unit % n_unit, d = h < 2 * n_key ? hp->d_state : r.d;
+        const size_t at = h < n_key ? r.q + h * d : h < 2 * n_key ? r.k + (h - n_key) * d : r.v + (h - 2 * n_key) * d;
+        const size_t channel = at - r.conv, tail = l->state_at + gpti_state_matrix(hp) + channel;   /* [past, C] */
+        const float *from;
+        float *x = w->qkv + a->row * hp->max_qkv + at, *to;
+        if (!w->row[a->row].s) continue;
+        from = gpti_state_now(a->s); to = gpti_state_next(a->s);
+        for (j = 0; j < past; j++) for (i = 0; i < d; i++) {
+            const size_t k = a->n_row + j;      /* of the past ones, then of this pass */
+            to[tail + j * C + i] = k >= past ? x[(k - past) * hp->max_qkv + i] : from ? from[tail + k * C + i] : 0.0f;
+        }
+        for (t = a->n_row; t-- > 0;) {          /* from the last on: each still finds those before it as they came */
+            float *y = x + t * hp->max_qkv;
+            for (i = 0; i < d; i++) {
+                const float *tap = l->taps + (channel + i) * hp->d_conv;
+                float sum = l->tap_bias ? l->tap_bias[channel + i] : 0.0f;
+                for (j = 0; j < past; j++)
+                    sum += tap[j] * (t + j >= past ? x[(t + j - past) * hp->max_qkv + i] :
+                                     from ? from[tail + (t + j) * C + i] : 0.0f);
+                y[i] = sum + tap[past] * y[i];
+            }
+            w->m->kern.activate(y, NULL, d, GPTI_SILU);
+            if (l->kind & GPTI_DELTA && h < 2 * n_key)
+                gpti_unit_length(y, d, hp->eps, h < n_key ? sqrtf((float)d) : 1.0f);
+        }
+    }
+}
+
+static void gpti_begin_state(gpt_work *w) {
+    gpti_begin_texts(w, w->m->hp.n_value_head);
+    w->cost = 4 * gpti_state_matrix(&w->m->hp) / w->m->hp.n_value_head * w->n_row / w->n_job;
+}
+static void gpti_run_state(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    const gpti_state_row r = gpti_state_row_of(w);
+    const size_t n = hp->d_state, d = r.d, per_key = r.n_head / hp->n_key_head;
+    const int delta = (l->kind & GPTI_DELTA) != 0;
+    size_t unit, t, i;
+    for (unit = u->begin; unit < u->end; unit++) {
+        const gpti_attend *a = &w->attend[unit / r.n_head];
+        const size_t h = unit % r.n_head, state = l->state_at + h * n * d;
+        const size_t key = hp->by_key_head ? h / per_key : h % hp->n_key_head;
+        const size_t gate = delta && hp->by_key_head ? key * 2 * per_key + h % per_key : h;
+        const float *from;
+        float *to;
+        if (!w->row[a->row].s) continue;
+        from = gpti_state_now(a->s); to = gpti_state_next(a->s) + state;
+        if (from) memcpy(to, from + state, n * d * sizeof *to);
+        else memset(to, 0, n * d * sizeof *to);
+        for (t = a->row; t < a->row + a->n_row; t++) {
+            const float *x = w->qkv + t * hp->max_qkv, *v = x + r.v + h * d;
+            const double wait = (double)x[r.dt + gate] + (double)l->dt_bias[h];
+            const float dt = (float)(wait > 30.0 ? wait : gpti_log_d(1.0 + gpti_exp_d(wait)));
+            float *out = w->att + t * hp->d_inner + h * d;
+            w->m->kern.delta(out, to, x + r.q + key * n, x + r.k + key * n, v, n, d, gpti_exp(dt * l->decay[h]),
+                             delta ? gpti_sigmoid(x[r.beta + gate]) : dt, delta);
+            for (i = 0; !delta && i < d; i++) out[i] += l->skip[h] * v[i];
+        }
+    }
+}
+
+/* att *= silu(z), in groups of n that get a norm, which comes before that in a delta net: one weight for all groups */
+static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, int delta) {
+    const size_t I = w->m->hp.d_inner;
+    gpti_vector v = gpti_at_layer(w)->state_norm;
+    float gate[64];
+    size_t i, j, m;
+    for (i = 0; delta && i < I; i += n) gpti_norm(w, att + i, att + i, n, v);
+    for (i = 0; i < I; i += m) {
+        m = gpti_min(I - i, sizeof gate / sizeof *gate);
+        memcpy(gate, z + i, m * sizeof *gate);
+        w->m->kern.activate(gate, NULL, m, GPTI_SILU);
+        for (j = 0; j < m; j++) att[i + j] *= gate[j];
+    }
+    for (i = 0; !delta && i < I; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
+}
+
+/* What a layer does to att before the product: attention *= sigmoid(gate), which gpti_run_rope has put behind q; or the
+ * above */
+static void gpti_gate_att(gpt_work *w, size_t begin, size_t end) {
+    const int kind = gpti_at_layer(w)->kind, gated = w->m->hp.gated_att && kind & GPTI_ATTENTION;
+    const size_t n = gpti_width(w, 'O'), ld = w->m->hp.max_qkv;
+    size_t t, i;
+    for (t = begin; t < end; t++) {
+        float *att = w->att + t * n;
+        const float *qkv = w->qkv + t * ld;
+        if (!w->row[t].s) continue;
+        for (i = 0; gated && i < n; i++) att[i] *= gpti_sigmoid(qkv[n + i]);
+        if (kind & GPTI_STATE)
+            gpti_gate_state(w, att, qkv + gpti_state_row_of(w).z, gpti_width(w, kind & GPTI_DELTA ? 'v' : 'g'),
+                            kind & GPTI_DELTA);
+    }
+}
+
 static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
     const size_t n = gpti_width(w, 'O');
+    gpti_gate_att(w, u->begin, u->end);
     gpti_prepare_input(w, w->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->o));
 }
 
@@ -8484,6 +8814,8 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_ATTEND,       GPTI_ATTENTION, gpti_begin_attend,     gpti_run_attend },
         { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
         { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
+        { GPTI_STAGE_STATE_CONV,   GPTI_STATE,   gpti_begin_state_conv,   gpti_run_state_conv },
+        { GPTI_STAGE_STATE,        GPTI_STATE,   gpti_begin_state,        gpti_run_state },
         { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
         { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
         { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
@@ -8514,13 +8846,14 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
-    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
-    { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
-    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "QK", 'W', 'm' },
+    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'P', 'm' },
+    { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
+    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "PK", 'W', 'm' },
     { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
-    { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "Q",  'K', 'm' },
+    { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
     { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_CONV,         "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_STATE,        "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
     { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
@@ -8678,12 +9011,13 @@ static int gpti_next_stage(gpt_work *w) {
 }
 
 /* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32. */
+ * short convolution has no keys and one value, D wide and F32; that of a layer of state is empty. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].n_kv; x.words = conv || kv == GPT_KV_F32;
+    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_STATE ? 0 : m->layer[layer].n_kv;
+    x.words = conv || kv == GPT_KV_F32;
     x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
     x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
     return x;
@@ -8708,6 +9042,7 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
     const size_t group = (s->n_past + n - 1) & ~(size_t)15;
     size_t i;
     if (group >= s->n_past) gpti_clear_group(s, group);
+    if (s->n_state) s->state_of[s->state_to = gpti_state_least(s)] = SIZE_MAX;
     s->group = 0;
     if (s->params.adapter) gpti_join_group(w, s);
     s->n_in_pass = n;
@@ -8720,7 +9055,10 @@ static void gpti_add_rows(gpt_work *w, gpt_session *s, size_t n) {
  * computed again. */
 static void gpti_want_last(gpt_session *s) {
     if (s->n_past == s->n_token && s->n_token && !s->last_logits && s->logits_wanted == GPTI_LOGITS_LAST &&
-        s->token[s->n_token - 1] >= 0) gpti_go_back(s, s->n_past - 1);
+        s->token[s->n_token - 1] >= 0) {
+        const size_t to = gpti_held_before(s, s->n_past - 1);
+        if (!gpti_can_repeat(s, to, s->n_past, NULL)) gpti_go_back(s, to);
+    }
 }
 
 static int gpti_is_here(const gpt_work *w, const float *logits) {
@@ -8740,9 +9078,12 @@ static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
     return s->doing && (w->only ? s == w->only : !s->held);
 }
 
-/* Tokens of s that wait for the next pass of w. */
+/* Tokens of s that wait for the next pass of w. With layers of state the last ones wait for a pass of their own: so one
+ * lies in front of what a chat template puts behind the messages, and leaves out the next time. */
+enum { GPTI_LAST_ROWS = 16 };
 static size_t gpti_n_waiting(const gpt_work *w, const gpt_session *s) {
-    return gpti_takes_part(w, s) ? s->n_token - s->n_past : 0;
+    const size_t n = gpti_takes_part(w, s) ? s->n_token - s->n_past : 0;
+    return s->n_state && n > GPTI_LAST_ROWS ? n - GPTI_LAST_ROWS : n;
 }
 
 /* Is there room for n more rows of s? The last of them may get logits that have no other place. */
@@ -8845,6 +9186,8 @@ static void gpti_end_pass(gpt_work *w) {
     for (s = w->first; s; s = s->next) {
         if (!s->n_in_pass) continue;
         s->n_past += s->n_in_pass - s->n_draft; s->lent = 0;
+        if (s->n_state) s->state_of[s->state_to] = s->n_past;
+        if (s->n_token - s->n_past == GPTI_LAST_ROWS) s->state_kept = s->n_past;
         s->n_in_pass = 0;
         if (s->doing != GPTI_EVALUATES || s->n_past < s->n_token) continue;
         if (s->choices.n) gpti_choices_next(s); else gpti_end_eval(s);
@@ -9050,7 +9393,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
     size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, hp->d_dense)), i;
-    const size_t low = plan->n_rank ? 3 * S : 0;
+    const size_t low = plan->n_rank ? GPTI_MOST_PRODUCTS * S : 0;
     uint32_t *bits;
     if (!a->base) w = &measured;
     memcpy(w, plan, sizeof *w);
@@ -9116,6 +9459,10 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
     s->gen = (gpti_generation *)gpti_carve(a, 1, sizeof *s->gen);
     s->live = (gpti_live *)gpti_carve(a, 1, sizeof *s->live);
     gpti_live_layout(a, s->live, plan->params.n_nest);
+    s->state_of = (size_t *)gpti_carve(a, plan->n_state, sizeof *s->state_of);
+    if (hp->n_state > SIZE_MAX / sizeof(float) / gpti_max(plan->n_state, 1)) a->overflow = 1;
+    else s->state = (float *)gpti_carve(a, plan->n_state * hp->n_state, sizeof(float));
+    for (i = 0; a->base && i < plan->n_state; i++) s->state_of[i] = SIZE_MAX;
     s->cache = (gpti_cache *)gpti_carve(a, hp->n_layer, sizeof *s->cache);
     for (i = 0; i < hp->n_layer; i++) {
         const gpti_cache_shape x = gpti_cache_shape_of(m, i, plan->params.kv);
@@ -9159,7 +9506,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;
     plan->n_rank = plan->params.n_rank;
-    if (plan->n_rank > GPTI_MAX_WIDTH || (uint64_t)plan->n_slot_row * 3 * plan->n_rank > limit)
+    if (plan->n_rank > GPTI_MAX_WIDTH || (uint64_t)plan->n_slot_row * GPTI_MOST_PRODUCTS * plan->n_rank > limit)
         return gpti_fail(err, GPT_E_ARG, "session: n_rank %llu is too large", (gpti_ull)plan->n_rank);
     plan->n_logit_row = (uint32_t)gpti_min(gpti_max(gpti_min(((size_t)1 << 20) / m->hp.n_vocab, 64), 8), plan->n_batch);
     return GPT_OK;
@@ -9237,6 +9584,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
         (gpti_ull)params->n_nest, (int)GPTI_MAX_NEST);
     plan->n_room = (plan->n_ctx + (size_t)15) & ~(size_t)15;
     if (!m->hp.causal) plan->params.no_logits = 1;
+    /* one that a pass begins from, one that it leaves, and older ones */
+    if (m->hp.n_state) plan->n_state = 2 + (size_t)(params->n_snapshot ? gpti_min(params->n_snapshot, 1u << 20) : 2);
     if (!prefix) return GPT_OK;
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
     GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
@@ -9246,7 +9595,8 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     if (plan->n_ctx < prefix->n_token) return gpti_fail(err, GPT_E_CONTEXT,
         "session: n_ctx %llu, but its prefix has %llu tokens", (gpti_ull)plan->n_ctx, (gpti_ull)prefix->n_token);
     /* without the prefix's logits its last token is computed again */
-    plan->n_room -= (prefix->n_token - (prefix->n_token && !prefix->last_logits)) & ~(size_t)15;
+    plan->n_room -= (prefix->last_logits || !prefix->n_token ? prefix->n_token :
+                     gpti_held_before(prefix, prefix->n_token - 1)) & ~(size_t)15;
     plan->n_room = gpti_max(plan->n_room, 16);
     return GPT_OK;
 }
@@ -9335,6 +9685,55 @@ static const gpt_session *gpti_origin(const gpt_session *s, size_t n) {
     return s;
 }
 
+/* ---- States. A layer of state has some matrices for all that was before, and those cannot go back. A session keeps
+ * some states, each of all such layers after so many tokens: a pass reads that of n_past and writes another one, which
+ * counts when the pass has ended; a text that goes back is computed again from the last state before. That is exact, as
+ * nothing depends on how a text is cut into passes. ---- */
+
+/* The state of the first n tokens, or that one's of its prefixes that has it; NULL: there is none, or n is 0 */
+static const float *gpti_state_find(const gpt_session *s, size_t n) {
+    size_t i;
+    for (; n && s; s = n <= s->n_shared ? s->params.prefix : NULL)
+        for (i = 0; i < s->n_state; i++)
+            if (s->state_of[i] == n) return s->state + i * s->m->hp.n_state;
+    return NULL;
+}
+static const float *gpti_state_now(const gpt_session *s) { return gpti_state_find(s, s->n_past); }
+static float *gpti_state_next(const gpt_session *s) { return s->state + s->state_to * s->m->hp.n_state; }
+
+/* The state that can be spared: an empty one, or that whose neighbours are nearest to each other. Never that of n_past,
+ * of where choices begin, or before the last prompt's end. */
+static size_t gpti_state_least(const gpt_session *s) {
+    const size_t kept = s->choices.n ? s->choices.base : s->state_kept;
+    size_t i, j, least = 0, room = SIZE_MAX;
+    for (i = 0; i < s->n_state; i++) {
+        const size_t n = s->state_of[i];
+        size_t before = 0, behind = s->n_past;
+        if (n == SIZE_MAX) return i;
+        if (n == s->n_past || (n == kept && s->n_state > 2)) continue;
+        for (j = 0; j < s->n_state; j++) {
+            if (s->state_of[j] < n) before = gpti_max(before, s->state_of[j]);
+            if (s->state_of[j] > n) behind = gpti_min(behind, s->state_of[j]);
+        }
+        if (behind - before < room) { room = behind - before; least = i; }
+    }
+    return least;
+}
+
+static int gpti_is_held(const gpt_session *s, size_t n);
+
+/* The last state up to n, its prefixes' too, from which the text can be computed */
+static size_t gpti_state_before(const gpt_session *s, size_t n) {
+    const gpt_session *h;
+    size_t i, best = 0;
+    for (h = s; h; n = gpti_min(n, h->n_shared), h = h->params.prefix)
+        for (i = 0; i < h->n_state; i++) {
+            const size_t at = h->state_of[i];
+            if (at <= n && at > best && gpti_is_held(s, at)) best = at;
+        }
+    return best;
+}
+
 /* The first position that the layer's cache still holds: of a window the last so many groups of 16 */
 static size_t gpti_held_from(const gpt_session *s, size_t layer) {
     const size_t end = (s->n_written + 15) & ~(size_t)15, cap = s->cache[layer].cap;
@@ -9352,6 +9751,7 @@ static size_t gpti_held_since(const gpt_session *s, size_t layer) {
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
     if (!s->m->hp.causal) return n == 0 || n == s->n_token;     /* what sees later tokens is computed with them */
+    if (s->m->hp.n_state && n && !gpti_state_find(s, n)) return 0;
     s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
         const size_t window = s->m->layer[i].window, from = window && n > window ? n - window : 0;
@@ -9365,6 +9765,7 @@ static int gpti_is_held(const gpt_session *s, size_t n) {
 /* The last token up to n that the text can be computed from */
 static size_t gpti_held_before(const gpt_session *s, size_t n) {
     if (n >= s->n_past || gpti_is_held(s, n)) return gpti_min(n, s->n_past);
+    if (s->n_state) return gpti_state_before(s, n);
     return n > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
 }
 
@@ -9372,6 +9773,7 @@ static size_t gpti_held_before(const gpt_session *s, size_t n) {
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
     if (n < s->n_past) s->last_logits = NULL;
+    for (i = 0; i < s->n_state; i++) if (s->state_of[i] > n) s->state_of[i] = SIZE_MAX;
     s->n_past = n; s->from = gpti_min(s->from, n); s->n_draft = 0;
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;
@@ -9683,7 +10085,7 @@ static gpt_result gpti_check_whole(const gpt_session *s, size_t n, int predicts,
 /* The text's last logits are gone for good: they were a vector's. */
 static gpt_result gpti_is_lost(const gpt_session *s, gpt_error *err) {
     return s->n_token && s->n_past == s->n_token && !s->last_logits ?
-        gpti_can_repeat(s, s->n_token - 1, s->n_token, err) : GPT_OK;
+        gpti_can_repeat(s, gpti_held_before(s, s->n_token - 1), s->n_token, err) : GPT_OK;
 }
 
 /* n tokens come, to be computed by the steps of the work space; what else params (or NULL) want of them. */
@@ -9693,7 +10095,7 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
     const size_t base = s->n_token;
     float *last = s->lent ? NULL : s->last_logits;      /* lent: perhaps no longer what was computed */
     gpt_eval_params p;
-    size_t back = 0;
+    size_t from = s->n_past;
     memset(&p, 0, sizeof p);
     if (params) p = *params;
     if (!n) p.logprob = NULL;                   /* tokens that wait are not scored */
@@ -9710,9 +10112,9 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
             params->pool == GPT_POOL_FILE ? "embedding: the file does not say how to pool: pool must be given" :
             "embedding: pool is none of gpt_pool");
     if (prefix && base == s->n_shared && base == prefix->n_token) last = prefix->last_logits;
-    if (p.logprob && base && s->n_past == base && !last) back = 1;
+    if (p.logprob && base && s->n_past == base && !last) from = gpti_held_before(s, base - 1);
     if (!n && s->logits) GPTI_TRY(gpti_is_lost(s, err));
-    GPTI_TRY(gpti_append(s, ids, n, s->n_past - back, err));
+    GPTI_TRY(gpti_append(s, ids, n, from, err));
     s->logits_wanted = p.logprob ? GPTI_LOGITS_SCORE : s->logits && !p.hidden && !p.embedding ? GPTI_LOGITS_LAST :
         GPTI_LOGITS_NONE;
     s->result = GPT_OK; s->out = p; s->base = base;
@@ -9720,7 +10122,7 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
     if (p.logprob) {
         p.logprob[0] = s->n_past == base && last
             ? (float)gpti_log_p(gpti_log_sum(last, s->m->hp.n_vocab), last[ids[0]]) : 0.0f;
-        if (back) gpti_go_back(s, base - 1);
+        if (from < s->n_past) gpti_go_back(s, from);
     } else gpti_want_last(s);
     if (s->n_past == s->n_token) return GPT_OK;
     s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
@@ -10046,7 +10448,7 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     if (r || s == src) return gpti_leave(s, r ? r : n < s->n_token ? gpti_rewind(s, n, err) : GPT_OK);
     n = gpti_min(n, gpti_text_end(src));
     done = gpti_min(n, src->n_past);
-    if (!gpti_is_held(src, done)) done = 0;     /* its window has gone on: to be computed again */
+    done = gpti_held_before(src, done);         /* its window has gone on: to be computed again */
     for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
     same = gpti_held_before(s, same);
     if (gpti_most_tokens(s, same) < n)
@@ -10067,6 +10469,13 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
         }
         gpti_copy_cache(s, o, i, from, done);
     }
+    for (i = done; s->n_state && i > same; i = gpti_state_before(src, i - 1)) {     /* older ones where there is room */
+        const size_t to = gpti_state_least(s);
+        if (i < done && s->state_of[to] != SIZE_MAX) break;
+        memcpy(s->state + to * s->m->hp.n_state, gpti_state_find(src, i), s->m->hp.n_state * sizeof *s->state);
+        s->state_of[to] = i;
+    }
+    if (done > same) s->state_kept = src->state_kept;
     memcpy(s->token + same, src->token + same, (n - same) * sizeof *s->token);
     if (done > same) { s->n_past = done; s->last_logits = NULL; s->changed |= src->changed; }
     s->n_written = gpti_max(s->n_written, s->n_past);
@@ -13721,7 +14130,7 @@ static size_t gpti_draft_rows(gpt_work *w, gpt_session *s, size_t n_homeless) {
     const gpti_generation *g = s->gen;
     size_t most = gpti_n_free(s), n_other = 1, room = w->n_batch - w->n_row, here = w->n_logit_row - n_homeless;
     const gpt_session *o;
-    if (s->doing != GPTI_GENERATES || !g->params.n_draft || g->params.logits) return 0;
+    if (s->doing != GPTI_GENERATES || !g->params.n_draft || g->params.logits || s->n_state) return 0;
     for (o = w->first; o; o = o->next) n_other += o != s && gpti_takes_part(w, o);
     if (g->params.max_tokens > g->n_generated) most = gpti_min(most, g->params.max_tokens - g->n_generated - 1);
     room = room > n_other ? room - n_other : 0;
@@ -13954,6 +14363,27 @@ static void gpti_save_cache(gpti_save *f, const gpt_session *s, size_t i, size_t
     }
 }
 
+/* The states of more than n_shared tokens, up to n_past, in their order. Where there is room for fewer, the first ones
+ * go. */
+static int gpti_save_states(gpti_save *f, gpt_session *s, size_t n_shared, size_t n_past) {
+    size_t i, n = 0, last = n_shared, floats = s->m->hp.n_state;
+    for (i = 0; i < s->n_state; i++) n += s->state_of[i] > n_shared && s->state_of[i] <= n_past;
+    n = gpti_save_size(f, n, n_past - n_shared);
+    for (; n > 0 && !f->fail; n--) {
+        size_t which = 0, least = SIZE_MAX, of;         /* an empty one (SIZE_MAX + 1 is 0), or the first; the next */
+        for (i = 0; i < s->n_state; i++) {
+            of = f->c ? s->state_of[i] + 1 : s->state_of[i] > last ? s->state_of[i] : SIZE_MAX;
+            if (of < least) { least = of; which = i; }
+        }
+        of = gpti_save_size(f, s->state_of[which], n_past);
+        if (!f->fail && of <= last) return gpti_save_fail(f, GPT_E_FORMAT, "its states are out of order");
+        if (f->c && !f->fail) s->state_of[which] = of;
+        gpti_save_words(f, s->state + which * floats, floats);
+        last = of;
+    }
+    return !f->fail;
+}
+
 /* The head, which is checked here; 0: refused */
 static int gpti_save_head(gpti_save *f, const gpt_session *s, int *what, uint64_t *size) {
     unsigned char magic[8] = { 'g', 'p', 't', ' ', 's', 'a', 'v', 'e' };
@@ -14009,7 +14439,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
     const size_t n_committed = gpti_save_size(f, gpti_min(s->n_committed, gpti_text_end(s)), n_token);
     const size_t n_dropped = gpti_save_size(f, s->n_dropped, SIZE_MAX), n_cut = gpti_save_size(f, s->n_cut, SIZE_MAX);
     const uint64_t cut_digest = gpti_save_u64(f, s->cut_digest, UINT64_MAX);
-    size_t n_past = gpti_save_size(f, cache ? gpti_min(s->n_past, gpti_text_end(s)) : 0, n_token);
+    size_t n_past = gpti_save_size(f, cache ? gpti_held_before(s, gpti_text_end(s)) : 0, n_token);
     size_t n_shared = gpti_save_size(f, cache ? s->n_shared : 0, n_past), kept_from = 0, from, i;
     if (n_token > s->n_ctx) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
     if (!f->c && gpti_can_repeat(s, n_past, n_token, f->err)) { f->fail = GPT_E_STATE; return 0; }
@@ -14023,6 +14453,7 @@ static int gpti_save_text(gpti_save *f, gpt_session *s, int what) {
         if (from > s->origin) kept_from = gpti_max(kept_from, from);
         gpti_save_cache(f, s, i, from, n_past);
     }
+    if (cache && n_past > n_shared && s->m->hp.n_state && !gpti_save_states(f, s, n_shared, n_past)) return 0;
     if (!f->c || f->fail) return !f->fail;
     s->n_token = n_token; s->n_committed = n_committed; s->n_dropped = n_dropped;
     s->n_cut = n_cut; s->cut_digest = cut_digest;
@@ -18002,7 +18433,7 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 #endif
     k->name = "ref"; k->usable = gpti_cpu_ref; k->matmul = gpti_matmul_ref;
     k->quantize = gpti_quantize_ref; k->round13 = gpti_round13_ref; k->attend = gpti_attend_ref;
-    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref;
+    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref; k->delta = gpti_delta_ref;
     k->kv_store = gpti_kv_store_ref;
     return (size_t)(k + 1 - out);
 }
@@ -18507,6 +18938,10 @@ GPTI_FN void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, 
 GPTI_FN void GPTI_K(rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half) {
     gpti_rope_body(x, n_head, d, n, cs, half);
 }
+GPTI_FN void GPTI_K(delta)(float *out, float *state, const float *q, const float *k, const float *v, size_t n, size_t d,
+                           float keep, float rate, int corrects) {
+    gpti_delta_body(out, state, q, k, v, n, d, keep, rate, corrects);
+}
 GPTI_FN void GPTI_K(kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane) {
     if (kv == GPT_KV_F16) gpti_kv_store_f16(p, x, d, lanes, lane);
     else if (kv == GPT_KV_Q4_0) gpti_kv_store_q4_0(p, x, d, lanes, lane);
@@ -18534,7 +18969,8 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
     gpti_kernels k;
     k.name = name; k.usable = GPTI_K(cpu); k.matmul = GPTI_K(matmul);
     k.quantize = GPTI_W(quantize); k.round13 = GPTI_W(round13); k.attend = GPTI_W(attend); k.norm = GPTI_W(norm);
-    k.activate = GPTI_W(activate); k.rope = GPTI_W(rope); k.kv_store = GPTI_W(kv_store);
+    k.activate = GPTI_W(activate); k.rope = GPTI_W(rope); k.delta = GPTI_W(delta);
+    k.kv_store = GPTI_W(kv_store);
     return k;
 }
 
@@ -18562,7 +18998,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
- *          computed again. LFM2.
+ *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next, Granite 4 hybrid), n_snapshot.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
  *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);

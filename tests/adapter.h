@@ -25,10 +25,11 @@ static void random_low(gb *g, const char *name, char side, uint64_t d0, uint64_t
     gb_tensor(g, full, GB_F32, d2 > 1 ? 3 : 2, d0, d1, d2, 1, NULL, 0);
     for (i = 0; i < d0 * d1 * d2; i++) gb_float(g, &g->data, random_number() / sqrtf((float)d0));
 }
-static int can_change(const gpt_tensor *t) {
+static int can_change(const gpt_model *m, const gpt_tensor *t) {
     const size_t n = strlen(t->name);
-    return n > 7 && !strcmp(t->name + n - 7, ".weight") && t->n_row > 1 && !strstr(t->name, "norm") &&
-        !strstr(t->name, "position_embd") && !strstr(t->name, "shortconv.conv");
+    return !gpti_is_next_layer(&m->hp, t->name) && n > 7 && !strcmp(t->name + n - 7, ".weight") && t->n_row > 1 && !strstr(t->name, "norm") &&
+        !strstr(t->name, "position_embd") && !strstr(t->name, "shortconv.conv") &&
+        !strstr(t->name, "ssm_conv1d");
 }
 /* of every matrix, or of those whose name has a part; ranks 1 to 5 */
 static void random_adapter(gb *g, const gpt_model *m, const char *part, int table, float alpha) {
@@ -38,7 +39,7 @@ static void random_adapter(gb *g, const gpt_model *m, const char *part, int tabl
     for (i = 0; !gpt_model_tensor(m, NULL, i, 0, 0, NULL, &t, NULL); i++) {
         const uint64_t rank = 1 + i % 5;
         const int embd = !strcmp(t.name, "token_embd.weight");
-        if (!can_change(&t) || (part && !strstr(t.name, part)) || (embd && !table)) continue;
+        if (!can_change(m, &t) || (part && !strstr(t.name, part)) || (embd && !table)) continue;
         if (embd) random_low(g, t.name, 'a', rank, t.shape[1], 1);
         else random_low(g, t.name, 'a', t.shape[0], rank, t.shape[2]);
         random_low(g, t.name, 'b', rank, embd ? t.shape[0] : t.shape[1], t.shape[2]);

@@ -87,6 +87,14 @@ GRANITE = dict(embedding_multiplier=3.0, logits_scaling=0.3, _embed=0.3, residua
                attention_multiplier=0.3, tie_word_embeddings=True)
 GROWN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 16, "mscale": 1.0,
          "beta_fast": 8.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3}
+DELTA = dict(linear_conv_kernel_dim=4, linear_key_head_dim=6, linear_value_head_dim=6, linear_num_key_heads=2,
+             linear_num_value_heads=4, rms_norm_eps=1e-6, rope_theta=None, rope_parameters={
+                 "rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 0],
+                 "mrope_interleaved": True})
+DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=6,
+                 norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False)
+MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
+             mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
 
 
 def small(model_type, arch, **over):
@@ -270,6 +278,20 @@ TOYS = {
     "qwen3vl_cpp": qwen3_vl("qwen3_vl", "Qwen3VLForConditionalGeneration"),
     "qwen3vlmoe_cpp": qwen3_vl("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", num_experts=5, num_experts_per_tok=2,
                                moe_intermediate_size=14, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]),
+    # layers of a gated delta net: of 5, all but the fourth
+    "qwen35_cpp": small("qwen3_5_text", "Qwen3_5ForCausalLM", num_hidden_layers=5, tie_word_embeddings=True,
+                        mtp_num_hidden_layers=1, **DELTA),
+    "qwen35moe_cpp": small("qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", num_hidden_layers=3, full_attention_interval=2,
+                           **dict(DELTA, **DELTA_MOE)),
+    "qwen3next_cpp": small("qwen3_next", "Qwen3NextForCausalLM", num_hidden_layers=3, full_attention_interval=2,
+                           **dict(DELTA, **DELTA_MOE)),
+    # layers of Mamba-2
+    "granitehybrid_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=4, layer_types=[
+        "mamba", "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=0,
+        num_experts_per_tok=0, shared_intermediate_size=20, **dict(GRANITE, **MAMBA)),
+    "granitehybrid_moe_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=3, layer_types=[
+        "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=4,
+        num_experts_per_tok=2, intermediate_size=10, shared_intermediate_size=6, **dict(GRANITE, **MAMBA)),
     "seed_oss_cpp": small("seed_oss", "SeedOssForCausalLM", attention_bias=True, attention_out_bias=False, mlp_bias=False),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
@@ -288,7 +310,7 @@ TOYS = {
 def init_weights(model, conf, seed):
     """Every parameter from one generator, in the order of the names: no default survives."""
     gen = torch.Generator().manual_seed(seed)
-    zero_centred = conf["model_type"].startswith("gemma")  # these store the norm's weight minus one
+    zero_centred = conf["model_type"].startswith(("gemma", "qwen3_5", "qwen3_next"))  # these store the norm's weight minus one
     seen = set()
     biases = [(n, b) for n, b in model.named_buffers() if n.endswith("expert_bias")]  # lfm2_moe's are no parameters
     with torch.no_grad():
@@ -300,7 +322,7 @@ def init_weights(model, conf, seed):
             is_norm = "norm" in name or ".ln_" in name or "layernorm" in name
             if is_norm and name.endswith("weight"):
                 more = 0.0 if "layers" in name else conf.get("_final", 0.0)
-                p.copy_(0.3 * r + (0.0 if zero_centred else 1.0) + more)
+                p.copy_(0.3 * r + (0.0 if zero_centred and "linear_attn" not in name else 1.0) + more)
             elif p.ndim == 1 or "bias" in name:
                 p.copy_((1.0 if "sinks" in name else 0.3) * r)
             elif "embed" in name or ".wte." in name or ".wpe." in name:
@@ -339,10 +361,26 @@ def build(conf, seed, folder):
         path = os.path.join(folder, "model.safetensors")
         weights = {k: v.transpose(-1, -2).contiguous() if "mlp.experts." in k else v for k, v in load_file(path).items()}
         save_file(weights, path, metadata={"format": "pt"})
+    if "mtp_num_hidden_layers" in conf:  # published with one more layer, which guesses a token ahead
+        add_mtp(os.path.join(folder, "model.safetensors"), seed)
     if not conf.get("_new_config"):  # transformers 5 writes rope_parameters; published folders have the older keys
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(dict(public(conf), torch_dtype="float32"), f)
     return model, table
+
+
+def add_mtp(path, seed):
+    """The layer as Qwen 3.5 has it, shaped as the last layer of attention; what it computes is not looked at."""
+    gen = torch.Generator().manual_seed(seed)
+    weights = load_file(path)
+    prefix = next(k for k in weights if k.endswith("layers.3.self_attn.q_proj.weight")).split("layers.3.")[0]
+    width = weights[prefix + "norm.weight"].shape[0]
+    more = {"mtp.layers.0." + k.split("layers.3.")[1]: torch.randn(v.shape, generator=gen)
+            for k, v in weights.items() if k.startswith(prefix + "layers.3.")}
+    more.update({"mtp.%s.weight" % k: torch.randn(width, generator=gen)
+                 for k in ("norm", "pre_fc_norm_embedding", "pre_fc_norm_hidden")})
+    more["mtp.fc.weight"] = torch.randn(width, 2 * width, generator=gen)
+    save_file(dict(weights, **more), path, metadata={"format": "pt"})
 
 
 # ---- quantised weights -----------------------------------------------------------------------------------------
@@ -636,14 +674,17 @@ def init(self, *args, **kwargs):
     type(self).set_vocab = set_vocab
     original(self, *args, **kwargs)
 ModelBase.__init__ = init
-sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"]
+sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"] + sys.argv[4:]
 main()
 """
 
 
 def convert(folder, path, kind="f32", llama_cpp=False):
     if llama_cpp:
-        subprocess.run([sys.executable, "-c", LLAMA_CPP_CONVERT, os.environ["LLAMA_CPP"], folder, path], check=True,
+        with open(os.path.join(folder, "config.json")) as f:
+            conf = json.load(f)
+        no_mtp = ["--no-mtp"] if "linear_num_key_heads" in conf and "mtp_num_hidden_layers" not in conf else []
+        subprocess.run([sys.executable, "-c", LLAMA_CPP_CONVERT, os.environ["LLAMA_CPP"], folder, path] + no_mtp, check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return
     subprocess.run([sys.executable, CONVERT, folder, "-o", path, "--type", kind, "--no-tokenizer"], check=True,

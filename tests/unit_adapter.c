@@ -229,7 +229,7 @@ static void merge(file f, const gpt_model *m, const unsigned char *adapter, size
 
 static const char *const f32_toys[] = { "gpt2", "llama", "llama_tied", "mixtral", "qwen2moe", "qwen3moe", "gemma3", "phi2",
     "phi3", "gptneox", "gptj", "bloom", "falcon_40b", "starcoder", "stablelm_12b", "olmo", "olmo2", "granite", "command_r",
-    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp" };
+    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
 
 static void test_merged(void) {
     size_t i, n;
@@ -270,7 +270,7 @@ static void run_units(void *user, size_t n, size_t cost, gpt_task task, void *ar
 }
 
 static const char *const bit_toys[] = { "llama", "gpt2", "mixtral", "qwen2moe", "llama_f16", "llama_q8_0", "llama_q4_k", "phi3",
-    "lfm2_cpp", "gpt_oss_mxfp4" };
+    "lfm2_cpp", "qwen35_cpp", "gpt_oss_mxfp4" };
 
 static void test_bits(void) {
     gpti_kernels sets[GPTI_MAX_SET];

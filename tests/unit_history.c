@@ -15,15 +15,20 @@ static uint32_t below(uint32_t n) { seed = seed * 1664525u + 1013904223u; return
 
 enum { D = 32, FF = 40 };
 
-/* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens; 3: layer 0 a short convolution of 3 */
+/* kind 0: byte-level BPE; 1: SentencePiece; 2: the same with sliding windows of 8 tokens; 3: layer 0 a short convolution of 3;
+ * 4: layer 0 a gated delta net */
 static gpt_model *model(int kind) {
-    enum { ALL = 31, NO_CONV = 15, WINDOW = 4, NORMS = 12, CONV = 16 };     /* bits: kinds 0 to 2, layers 1 and 0 of kind 3 */
-    static const struct { const char *name; uint64_t d0, d1; int has; } t[] = { { "attn_norm", D, 0, ALL }, { "ffn_norm", D, 0, ALL },
-        { "attn_q", D, 32, NO_CONV }, { "attn_k", D, 16, NO_CONV }, { "attn_v", D, 16, NO_CONV }, { "attn_output", 32, D, NO_CONV },
+    /* bits: kinds 0 to 2, layers 1 and 0 of kinds 3 and 4. d1 is 1: the name as it is, without .weight */
+    enum { ALL = 127, ATT = 47, Q = 15, Q_GATE = 32, FFN_NORM = 31, POST = 100, WINDOW = 4, NORMS = 44, CONV = 16, DELTA = 64 };
+    static const struct { const char *name; uint64_t d0, d1; int has; } t[] = { { "attn_norm", D, 0, ALL }, { "ffn_norm", D, 0, FFN_NORM },
+        { "attn_q", D, 32, Q }, { "attn_q", D, 64, Q_GATE }, { "attn_k", D, 16, ATT }, { "attn_v", D, 16, ATT }, { "attn_output", 32, D, ATT },
         { "ffn_gate", D, FF, ALL }, { "ffn_up", D, FF, ALL }, { "ffn_down", FF, D, ALL }, { "attn_q_norm", 8, 0, NORMS },
-        { "attn_k_norm", 8, 0, NORMS }, { "post_attention_norm", D, 0, WINDOW }, { "post_ffw_norm", D, 0, WINDOW },
-        { "shortconv.in_proj", D, 96, CONV }, { "shortconv.conv", 3, D, CONV }, { "shortconv.out_proj", D, D, CONV } };
-    const char *arch = kind == 3 ? "lfm2" : kind == 2 ? "gemma3" : "llama";
+        { "attn_k_norm", 8, 0, NORMS }, { "post_attention_norm", D, 0, POST }, { "post_ffw_norm", D, 0, WINDOW },
+        { "shortconv.in_proj", D, 96, CONV }, { "shortconv.conv", 3, D, CONV }, { "shortconv.out_proj", D, D, CONV },
+        { "attn_qkv", D, 64, DELTA }, { "attn_gate", D, 32, DELTA }, { "ssm_beta", D, 4, DELTA }, { "ssm_alpha", D, 4, DELTA },
+        { "ssm_a", 4, 1, DELTA }, { "ssm_dt.bias", 4, 1, DELTA }, { "ssm_conv1d", 4, 64, DELTA }, { "ssm_norm", 8, 0, DELTA },
+        { "ssm_out", 32, D, DELTA } };
+    const char *arch = kind == 4 ? "qwen35" : kind == 3 ? "lfm2" : kind == 2 ? "gemma3" : "llama";
     unsigned n_vocab;
     gpt_model_params p;
     gpt_model *m = NULL;
@@ -43,7 +48,12 @@ static gpt_model *model(int kind) {
     gb_kv_u32(&g, KEY("embedding_length"), D);
     gb_kv_u32(&g, KEY("feed_forward_length"), FF);
     gb_kv_u32(&g, KEY("attention.head_count"), 4);
-    if (kind < 3) gb_kv_u32(&g, KEY("attention.head_count_kv"), 2);
+    if (kind == 4) {
+        gb_kv_u32(&g, KEY("ssm.conv_kernel"), 4); gb_kv_u32(&g, KEY("ssm.state_size"), 8); gb_kv_u32(&g, KEY("ssm.inner_size"), 32);
+        gb_kv_u32(&g, KEY("ssm.group_count"), 2); gb_kv_u32(&g, KEY("ssm.time_step_rank"), 4);
+        gb_kv_u32(&g, KEY("full_attention_interval"), 2);
+    }
+    if (kind != 3) gb_kv_u32(&g, KEY("attention.head_count_kv"), 2);
     else {
         gb_kv_array(&g, KEY("attention.head_count_kv"), GB_U32, 2);
         gb_uint(&g, &g.kv, 0, 4); gb_uint(&g, &g.kv, 2, 4);
@@ -57,11 +67,11 @@ static gpt_model *model(int kind) {
     for (i = 0; i < D; i++) w[i] = 1.0f;
     gb_tensor_f32(&g, kind == 3 ? "token_embd_norm.weight" : "output_norm.weight", 1, D, 0, w);
     for (i = 0; i < 2; i++) for (k = 0; k < sizeof t / sizeof *t; k++) {
-        if (!(t[k].has >> (kind + (kind == 3 && !i)) & 1)) continue;
-        snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)i, t[k].name);
+        if (!(t[k].has >> (kind < 3 ? kind : 2 * kind - 3 + !i) & 1)) continue;
+        snprintf(name, sizeof name, "blk.%u.%s%s", (unsigned)i, t[k].name, t[k].d1 == 1 ? "" : ".weight");
         for (n = 0; n < t[k].d0 * (t[k].d1 ? t[k].d1 : 1); n++)
             w[n] = t[k].d1 ? (float)((double)below(2001) / 2000.0 - 0.5) : 1.0f;
-        gb_tensor_f32(&g, name, t[k].d1 ? 2 : 1, t[k].d0, t[k].d1, w);
+        gb_tensor_f32(&g, name, t[k].d1 > 1 ? 2 : 1, t[k].d0, t[k].d1, w);
     }
     file = gb_finish(&g, &n);
     CHECK(gpt_model_load_memory(&m, file, n, &p, &err) == GPT_OK, "kind %d: %s", kind, err.msg);
@@ -267,7 +277,7 @@ static void one_kind(void) {
 }
 
 static const test tests[] = {
-    { "bpe", one_kind }, { "sentencepiece", one_kind }, { "windows", one_kind }, { "convolution", one_kind }, { NULL, NULL }
+    { "bpe", one_kind }, { "sentencepiece", one_kind }, { "windows", one_kind }, { "convolution", one_kind }, { "state", one_kind }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

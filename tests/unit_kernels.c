@@ -375,6 +375,26 @@ static void test_q4_0(void) {
     }
 }
 
+/* The delta rule: states of any size, whose bits are those of plain C, step after step. */
+static void test_delta(const gpti_kernels *set) {
+    enum { N = 40, WIDE = 70 };
+    static float state[N * WIDE], state_want[N * WIDE], q[N], k[N], v[WIDE];
+    int round, step;
+    for (round = 0; round < 60; round++) {
+        const size_t n = 1 + rng() % N, d = round % 3 ? 1 + rng() % WIDE : 16 * (1 + rng() % 4);
+        make_floats(state, n * d, round % 5 > 0);
+        memcpy(state_want, state, n * d * sizeof *state);
+        for (step = 0; step < 5; step++) {
+            const float keep = (float)(rng() % 1000) / 1000.0f, rate = (float)(rng() % 1000) / 1000.0f;
+            make_floats(q, n, 0); make_floats(k, n, 0); make_floats(v, d, round % 5 > 0);
+            gpti_delta_ref(want, state_want, q, k, v, n, d, keep, rate, round % 2);
+            set->delta(x, state, q, k, v, n, d, keep, rate, round % 2);
+            CHECK(same_floats(x, want, d) && same_floats(state, state_want, n * d), "set %s, a state of %lu x %lu, step %d: other bits than ref",
+                  set->name, (unsigned long)n, (unsigned long)d, step);
+        }
+    }
+}
+
 /* Rotation and the store into the cache: heads of any length, both layouts, numbers of any size. */
 static void test_rows(const gpti_kernels *set) {
     static float angle[ATT_WIDTH];
@@ -434,6 +454,7 @@ static void test_one_set(void) {
     printf("unit_kernels: %s\n", set->name);
     test_quantize(set);
     test_rows(set);
+    test_delta(set);
     for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) for (round = 0; round < 9; round++) {
         test_attend(set, i, round > 0, 0);
         test_attend(set, i, round > 0, 1);

@@ -342,6 +342,16 @@ static void test_keys(void) {
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".attention.causal", GB_BOOL, &no, 1, GPT_E_UNSUPPORTED },
+        { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &six, 4, GPT_E_FORMAT },       /* of 6 layers */
+        { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.conv_kernel", 0, NULL, 0, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.conv_kernel", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.state_size", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.inner_size", 0, NULL, 0, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.group_count", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".ssm.time_step_rank", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "qwen35_cpp", ".full_attention_interval", GB_U32, &none, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
@@ -515,6 +525,11 @@ static void test_keys(void) {
         expect(&d, "6 experts of 2 groups of 2", NULL, GPT_E_FORMAT, ".expert_group_used_count");
         doc_free(&d);
     }
+    if (doc_read(&d, "qwen35_cpp")) {
+        doc_set(&d, ".ssm.group_count", GB_U32, &three_u, 4);
+        expect(&d, "4 value heads of 3 key heads", NULL, GPT_E_FORMAT, "qwen35.ssm: ");
+        doc_free(&d);
+    }
     if (doc_read(&d, "lfm2_cpp")) {
         doc_set(&d, ".shortconv.l_cache", GB_U32, &four, 4);
         expect(&d, "a longer convolution than its weights", NULL, GPT_E_SHAPE, "blk.0.shortconv.conv.weight");
@@ -557,7 +572,7 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
@@ -1457,7 +1472,7 @@ static void test_gigantic(const char *name) {
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom",
-    "lfm2_cpp", "lfm2moe_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
 static const char *const same_toys[] = { "gpt2", "lfm2moe_cpp", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
 static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
 static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral", "lfm2moe_cpp" };
@@ -1506,7 +1521,8 @@ static void failures_tokenizer(void) {
 static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
-        "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow k_window";
+        "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow k_window "
+        "state delta mamba gated_att by_key_head";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;

@@ -52,6 +52,8 @@ static const toy toys[] = {
     { "qwen3vlmoe_cpp", TOL_F32 }, { "seed_oss_cpp", TOL_F32 },
     { "stablelm_cpp", TOL_F32 }, { "olmo3_cpp", TOL_F32 }, { "gpt_oss_cpp", TOL_F32 }, { "phi3_long_cpp", TOL_F32 }, { "granite_cpp", TOL_F32 },
     { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },
+    { "qwen35_cpp", TOL_F32 }, { "qwen35moe_cpp", TOL_F32 }, { "qwen3next_cpp", TOL_F32 },
+    { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },

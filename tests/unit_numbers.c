@@ -444,7 +444,7 @@ static void run_parts(void *user, size_t n, size_t cost, gpt_task task, void *ar
 /* Every format of weights at hand, every cache, drafts of 1 to 16, 1 to 4 threads, greedy and drawn, chunks of all sizes; repeated
  * prompts, so that some guesses are right and some are not; the logits behind it; further text behind that. */
 static void test_drafts(void) {
-    static const char *const more[] = { "gpt2", "llama", "llama_q4_k", "llama_f16", "llama_q4_0", "gemma3", "gpt_oss", "lfm2_cpp", "qwen3" };
+    static const char *const more[] = { "gpt2", "llama", "llama_q4_k", "llama_f16", "llama_q4_0", "gemma3", "gpt_oss", "lfm2_cpp", "qwen35_cpp", "qwen3" };
     static const uint32_t drafts[] = { 1, 2, 5, 16 };
     size_t k, d, i, kv, n, n_rows[2], n_right = 0, n_part;
     gpt_error err;

@@ -131,6 +131,26 @@ static void test_convolution(void) {
     }
 }
 
+/* Twenty tokens into one state */
+static void test_delta(void) {
+    enum { N = 24, W = 40 };
+    static float state[N * W], q[N], k[N], v[W], out[W];
+    static double plain[N * W], expected[W];
+    size_t i, set, step;
+    for (set = 0; set < n_set; set++) {
+        for (i = 0; i < N * W; i++) plain[i] = state[i] = 0.0f;
+        for (step = 0; step < 20; step++) {
+            const float keep = 0.5f + 0.02f * (float)step, rate = 0.9f - 0.04f * (float)step;
+            fill(q, N); fill(k, N); fill(v, W);
+            for (i = 0; i < N; i++) k[i] *= 0.2f;
+            gpti_plain_delta(expected, plain, q, k, v, N, W, (double)keep, (double)rate, (int)step < 10);
+            sets[set].delta(out, state, q, k, v, N, W, keep, rate, step < 10);
+            compare(sets[set].name, "delta rule", out, expected, W, 2e-5);
+        }
+        compare(sets[set].name, "its state", state, plain, N * W, 2e-5);
+    }
+}
+
 /* The router, against one that counts for each expert and each group how many are better */
 static void test_router(void) {
     enum { E = 12 };
@@ -195,7 +215,7 @@ static void test_gelu(void) {
 
 static const test tests[] = {
     { "gelu", test_gelu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention },
-    { "convolution", test_convolution }, { "router", test_router }, { NULL, NULL }
+    { "convolution", test_convolution }, { "delta", test_delta }, { "router", test_router }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

@@ -919,7 +919,7 @@ static void history(const char *name, uint32_t s, unsigned n) {
  * quantised and F16 weights; short convolution. */
 static void test_histories(void) {
     static const char *const names[] = { "text", "windows", "gpt_oss", "phi3_long", "llama_q4_0", "bloom", "qwen2moe", "gemma3", "gpt2",
-        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp" };
+        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
     const unsigned n_name = sizeof names / sizeof *names;
     unsigned i, k;
     for (k = 0; k < (only_seed ? 1u : 2u); k++)
@@ -1247,7 +1247,7 @@ static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", 
     "llama_q_mix", "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
     "stablelm_cpp", "starcoder", "starcoder2",
-    "lfm2_cpp", "lfm2moe_cpp",
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
     "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
     "hunyuan_dense_cpp", "jais2_cpp", "mistral3_cpp", "nemotron_cpp", "olmoe_cpp", "qwen2vl_cpp", "qwen3vl_cpp", "qwen3vlmoe_cpp", "seed_oss_cpp" };
 enum { N_TOY = sizeof all_toys / sizeof *all_toys };
@@ -1708,7 +1708,7 @@ static void roll(const gpt_model *m, gpt_kv kv, const char *name, size_t n_keep,
 }
 
 static void test_roll(void) {
-    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "gpt2" };
+    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "qwen35_cpp", "gpt2" };
     static const gpt_token four[] = { 1, 2, 3, 4 };
     gpt_generate_params g = writing(10, 1);
     gpt_session_info info;
@@ -1730,6 +1730,56 @@ static void test_roll(void) {
         }
         gpt_model_free(m);
     }
+}
+
+/* Layers of state: how much of a text is computed again, by how many states are kept; the same bits whatever that is. */
+static size_t computed_after(gpt_session *s, size_t n) {
+    gpt_session_info info;
+    gpt_error err;
+    CHECK(!gpt_session_rewind(s, n, &err), "to %u: %s", (unsigned)n, err.msg);
+    gpt_session_info_get(s, &info);
+    return info.n_computed;
+}
+
+static void test_states(void) {
+    static const uint32_t kept[] = { 0, 1, 2, 3, 20 };
+    gpt_model *m = load_toy("qwen35_cpp");
+    const size_t vocab = vocab_of(m);
+    gpt_generate_params g = writing(25, 1);
+    gpt_session_params p;
+    gpt_session *s, *t, *ref = session_in(m, NULL, 128, 0);
+    gpt_token ids[128];
+    gpt_error err;
+    size_t i, k, bytes = 0, n;
+    memset(&p, 0, sizeof p);
+    for (i = 0; i < 128; i++) ids[i] = some_id(i, vocab);
+    CHECK(!gpt_eval(ref, ids, 71, &err), "%s", err.msg);
+    for (k = 0; k < sizeof kept / sizeof *kept; k++) {
+        p.n_ctx = 128; p.n_batch = 8; p.n_snapshot = kept[k];
+        n = gpt_session_bytes(m, &p);
+        CHECK(k == 0 || (k == 2 ? n == bytes : k == 1 ? n < bytes : n > bytes), "%u older states: %u bytes", (unsigned)kept[k], (unsigned)n);
+        if (k != 1) bytes = n;
+        CHECK(!gpt_session_new(&s, m, &p, &err) && !gpt_eval(s, ids, 70, &err), "%s", err.msg);
+        for (i = 0; i < 3; i++) {               /* a turn, whose answer is written otherwise in the next prompt */
+            CHECK(!gpt_generate(s, "", &g, NULL, NULL, &err) && n_of(s) == 95, "%s", err.msg);
+            n = computed_after(s, 69 - i);
+            CHECK(n >= 54 - i, "%u older states: of %u tokens up to the last question %u are still computed", (unsigned)kept[k], (unsigned)(69 - i), (unsigned)n);
+            CHECK(!gpt_eval(s, ids + 69 - i, i + 2, &err) && !memcmp(gpt_logits(s), gpt_logits(ref), vocab * sizeof(float)), "%u older states: other bits", (unsigned)kept[k]);
+            CHECK(computed_after(s, 71) == 71 && computed_after(s, 70) <= 70, "back by one");
+        }
+        CHECK(!gpt_eval(s, ids + 70, 58, &err) && gpt_session_new(&t, m, &p, &err) == GPT_OK && !gpt_session_copy(t, s, SIZE_MAX, &err), "%s", err.msg);
+        for (i = 0; i < 128; i += 9) {          /* the copy goes back as far as the text itself */
+            const size_t to = 127 - i, now = computed_after(s, to), copied = computed_after(t, to);
+            CHECK(now <= to && copied <= to && (kept[k] < 20 || to < 20 || to - now <= 17) && (i || now == copied), "%u older states: to %u: %u and %u are still computed",
+                  (unsigned)kept[k], (unsigned)to, (unsigned)now, (unsigned)copied);
+            gpt_session_reset(s); gpt_session_reset(t);
+            CHECK(!gpt_eval(s, ids, 128, &err) && !gpt_session_copy(t, s, SIZE_MAX, &err), "%s", err.msg);
+            CHECK(!memcmp(gpt_logits(s), gpt_logits(t), vocab * sizeof(float)), "a copy has other logits");
+        }
+        gpt_session_free(s); gpt_session_free(t);
+    }
+    gpt_session_free(ref);
+    gpt_model_free(m);
 }
 
 /* Eight sessions with one prefix and the same suffix, beside others: the same bits in all; and what a prefix spares. */
@@ -1963,6 +2013,7 @@ static const test tests[] = {
     { "every way", test_every_way },
     { "rewind calls", test_rewind_calls },
     { "no work twice", test_no_work_twice },
+    { "states", test_states },
     { "roll", test_roll },
     { "branches", test_branches },
     { "found", test_found },

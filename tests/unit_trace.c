@@ -291,7 +291,7 @@ static void numbers(const char *name, size_t used) {
 }
 
 int main(void) {
-    static const char *const models[] = { "gpt2", "llama", "llama_q4_0", "mixtral", "gemma3", "falcon_7b", "lfm2_cpp" };
+    static const char *const models[] = { "gpt2", "llama", "llama_q4_0", "mixtral", "gemma3", "falcon_7b", "lfm2_cpp", "qwen35_cpp" };
     size_t i;
     for (i = 0; i < sizeof models / sizeof *models; i++) {
         stars_count(models[i]);
