@@ -581,7 +581,7 @@ static const struct { const char *toy, *tensor; } optional[] = {
     { "starcoder", "output.weight" }, { "command", "output.weight" }, { "gptj", "output.weight" }, { "smollm3", "output.weight" },
     { "olmo.", "output.weight" }, { "llama", "rope_freqs" }, { "gptj", "output.bias" },
     { "", "attn_q.bias" }, { "", "attn_k.bias" }, { "", "attn_v.bias" },        /* none is none */
-    { "lfm2moe", "exp_probs_b" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
+    { "lfm2moe", "exp_probs_b" }, { "granitehybrid", "ssm_conv1d.bias" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
 };
 
 static int is_optional(const char *toy, const char *tensor) {
