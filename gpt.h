@@ -6084,7 +6084,7 @@ static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, 
 }
 
 enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256,
-       GPTI_MAX_CTX = 1 << 24 };
+       GPTI_MAX_CTX = 1 << 24, GPTI_MAX_STATE = 1 << 28 };
 
 /* Keys of single values. absent: the value without the key; where that is not from min to max, the
  * file must have it. */
@@ -6221,6 +6221,9 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         l->state_at = hp->n_state;
         if (l->kind & GPTI_STATE)
             hp->n_state += gpti_state_matrix(hp) + (hp->d_conv - 1) * (size_t)gpti_extent(hp, l, 'c');
+        if (hp->n_state > GPTI_MAX_STATE)
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.ssm: states of more than %llu numbers", m->arch.name,
+                             (gpti_ull)GPTI_MAX_STATE);
     }
     return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
                            : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
@@ -6746,6 +6749,9 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     if (hp->n_expert_used * (uint64_t)(hp->ld_ffn + hp->max_att) > m->info.n_param / 8)
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.expert_used_count: too many for so small a file",
                          m->arch.name);
+    if (hp->n_state > m->info.n_param)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.ssm: states of %llu numbers are too many for so small a file",
+                         m->arch.name, (gpti_ull)hp->n_state);
     for (i = 0; i < ld->g.n_tensor; i++)
         if (!ld->used[i] && !gpti_is_next_layer(hp, ld->g.tensor[i].name.p))
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: a tensor that %s has no use for",
