@@ -1410,14 +1410,16 @@ def read_adapter(path):
 
 
 def expert_names(row, module, a, b, d):
-    """The parameter of stacked experts that A and B are for: PEFT names its module alone, the shapes tell."""
+    """The parameter of stacked experts that A and B are for, [GGUF tensors] and its name: PEFT names its module alone,
+    the shapes tell."""
     block = re.search(r"\blayers\.(\d+)\.(.+?)(\.base_layer)*$", module)
     wide = d["M"] if "moe_intermediate_size" in row.keys.values() else d["F"]
     shapes = {"gate_up_proj": (d["D"], 2 * wide), "down_proj": (wide, d["D"])}
     for name, shape in shapes.items():
         if block and f"{block[2]}.{name}" in row.names and (a.shape[1], b.shape[0]) == shape:
-            return [(f"blk.{block[1]}.{n}", op) for n, op in row.names[f"{block[2]}.{name}"]]
-    return []
+            found = [(f"blk.{block[1]}.{n}", op) for n, op in row.names[f"{block[2]}.{name}"]]
+            return found, re.sub(r"(\.base_layer)*$", "." + name, module)
+    return [], module
 
 
 def plan_adapter(pairs, conf, row, c, d):
@@ -1427,7 +1429,7 @@ def plan_adapter(pairs, conf, row, c, d):
     for module, p in pairs.items():
         a, b = p["A"], p["B"]
         targets, index = gguf_names(row, tmap, module + ".weight")
-        stacked = [] if targets else expert_names(row, module, a, b, d)
+        stacked, full = ([], module) if targets else expert_names(row, module, a, b, d)
         if stacked:             # A [(e, r), in], B [out, (r, e)]
             targets, e = stacked, d["E"]
             a = a.reshape(e, -1, a.shape[1])
@@ -1435,7 +1437,7 @@ def plan_adapter(pairs, conf, row, c, d):
         if not targets or any(n not in want or n.startswith("position_embd") for n, _ in targets):
             left.append(module)
             continue
-        key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", module)), None)
+        key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", full)), None)
         scale = float(conf["alpha_pattern"][key] if key else conf.get("lora_alpha", 8))
         scale *= math.sqrt(b.shape[-1]) if conf.get("use_rslora") else 1.0     # alpha / r is to be alpha / sqrt(r)
         alpha = alpha or scale
