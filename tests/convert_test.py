@@ -905,6 +905,7 @@ def test_kinds():
             ("lfm2_cpp", {"layer_types": ["conv", full, full]}, "3 tensors have no place in a lfm2 file: "
              "model.layers.2.conv."),
             ("lfm2_cpp", {"conv_bias": True}, "conv_bias = True"),
+            ("lfm2_cpp", {"architectures": ["Lfm2BidirectionalModel"]}, "architectures = ['Lfm2BidirectionalModel']"),
             ("lfm2_cpp", {"conv_L_cache": 4}, "blk.0.shortconv.conv.weight: expected [18, 4]"),
             ("lfm2_cpp", {"block_auto_adjust_ff_dim": True}, "blk.0.ffn_gate.weight: expected [10, 18]"),
             ("lfm2moe_cpp", {"norm_topk_prob": False}, "norm_topk_prob = False"),
@@ -1298,6 +1299,14 @@ def test_pre():
         for alias in {a for (base, _), a in cw.PRE_OF_ARCH.items() if base == name}:
             convert(folder, "--pre", alias)
             same_ids(lambda x, t=t: t.encode(x).ids, f"{alias}, which is {name}")
+    t = byte_bpe(split(words % ""), folder)     # as vocab.json and merges.txt, which do not say how text is split
+    (folder / "tokenizer.json").unlink()
+    t.model.save(str(folder))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    for arch, name in ((cw.A.QWEN2, "qwen2"), (cw.A.QWEN3NEXT, "qwen2"), (cw.A.QWEN35, "qwen35"),
+                       (cw.A.QWEN35MOE, "qwen35")):
+        ok(cw.load_vocab(folder, arch, 310, "").pre == name, f"{arch.name}: vocab.json")
+    folder = weightless("pre", 310)
     byte_bpe(p.Sequence([p.Whitespace(), plain]), folder)
     refused(folder, "pre-tokenizer not known")
     ok(convert(folder, "--pre", "falcon").all["tokenizer.ggml.pre"] == "falcon", "--pre")

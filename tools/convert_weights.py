@@ -251,7 +251,8 @@ ROWS = [
         fixed={**DELTA_MOE_FIXED, "norm_topk_prob": (True,)}),
     Row("lfm2", A.LFM2, f"{NORMS} {FFN}", top="token_embd token_embd_norm output?", names=LFM2_NAMES,
         kinds={"conv": SHORT_CONV, "full_attention": NORMED_QKV}, ops={"shortconv.conv": "squeeze"},
-        keys={"shortconv.l_cache": "linear_conv_kernel_dim"}, fixed={"conv_bias": (False,)}),
+        keys={"shortconv.l_cache": "linear_conv_kernel_dim"}, fixed={    # Lfm2BidirectionalModel looks both ways
+            "conv_bias": (False,), "architectures": (None, ["Lfm2ForCausalLM"], ["LFM2ForCausalLM"], ["Lfm2Model"])}),
     Row("lfm2_moe", A.LFM2MOE, NORMS, top="token_embd token_embd_norm output?", names=LFM2_NAMES,
         kinds={"conv": SHORT_CONV, "full_attention": NORMED_QKV, "dense": FFN,
                "sparse": f"{EXPERTS} exp_probs_b.bias?"}, ops={"shortconv.conv": "squeeze"},
@@ -2112,6 +2113,8 @@ def load_vocab(path, arch, size, pre):
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
         if vocab is None and words and merges:
             kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+            if arch in (A.QWEN35, A.QWEN35MOE):     # published with the class of Qwen 2, which splits otherwise
+                kind = "Qwen3_5Tokenizer"
             if conf.get("add_prefix_space"):
                 raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
             if not pre and kind not in PRE_OF_CLASS:
