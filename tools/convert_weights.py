@@ -67,11 +67,13 @@ ALIASES = {
     "layer_norm_eps": "norm_eps", "norm_epsilon": "norm_eps", "rms_norm_eps": "norm_eps",
     "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
     "n_head_kv": "num_key_value_heads", "rotary_emb_base": "rope_theta",
-    "shared_intermediate_size": "shared_expert_intermediate_size",
+    "shared_intermediate_size": "shared_expert_intermediate_size", "tie_embedding": "tie_word_embeddings",
+    "conv_L_cache": "linear_conv_kernel_dim",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
-# N = H + 2 G, K head size, F feed-forward width, E experts, M expert width, S shared expert width.
+# N = H + 2 G, K head size, F feed-forward width, E experts, M expert width, S shared expert width. Of convolutions: W
+# taps; of delta nets: J key heads of Q numbers, U value heads of R, C = 2 J Q + U R channels.
 # A bias drops the last extent.
 SHAPES = {
     "token_embd": "V,D", "position_embd": "T,D", "token_embd_norm": "D", "output": "V,D", "output_norm": "D",
@@ -80,7 +82,10 @@ SHAPES = {
     "ffn_norm": "D", "post_ffw_norm": "D", "ffn_gate": "F,D", "ffn_up": "F,D", "ffn_down": "D,F", "ffn_gate_inp": "E,D",
     "ffn_gate_exps": "E,M,D", "ffn_up_exps": "E,M,D", "ffn_down_exps": "E,D,M", "ffn_gate_inp_shexp": "D",
     "ffn_gate_shexp": "S,D", "ffn_up_shexp": "S,D", "ffn_down_shexp": "D,S", "token_types": "Y,D",
-    "attn_output_norm": "D", "layer_output_norm": "D", "dense_2": "A,D", "dense_3": "P,A",
+    "attn_output_norm": "D", "layer_output_norm": "D", "dense_2": "A,D", "dense_3": "P,A", "exp_probs_b": "E,1",
+    "shortconv.in_proj": "3.D,D", "shortconv.conv": "D,W", "shortconv.out_proj": "D,D", "attn_gate": "U.R,D",
+    "ssm_alpha": "U,D", "ssm_beta": "U,D", "ssm_ba": "2.U,D", "ssm_a": "U", "ssm_dt": "U,1", "ssm_conv1d": "C,W",
+    "ssm_norm": "R", "ssm_out": "D,U.R",
 }
 
 
@@ -93,7 +98,8 @@ RELU_2 = ("relu2",)
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
 # Tensors of a block: `+` with a bias, `*` a bias or none, `=` a bias, of zeros where the source has none (readers want
-# one), `-` a bias of zeros or none, which is left out, `?` may be missing.
+# one), `-` a bias of zeros or none, which is left out, `?` may be missing; `.bias` a bias without a weight, `!` a name
+# with neither.
 GPT_TOP, GPT_BLOCK = "output_norm+ output?", "attn_norm+ attn_qkv+ attn_output+ ffn_norm+ ffn_up+ ffn_down+"
 QKV, NORMS, FFN = "attn_q attn_k attn_v attn_output", "attn_norm ffn_norm", "ffn_gate ffn_up ffn_down"
 QKV_ANY, FFN_ANY = "attn_q* attn_k* attn_v* attn_output*", "ffn_gate* ffn_up* ffn_down*"
@@ -101,6 +107,9 @@ QKV_BIAS, QK_NORMS = "attn_q+ attn_k+ attn_v+", "attn_q_norm attn_k_norm"
 LLAMA_BLOCK = f"{NORMS} {QKV_ANY} {FFN_ANY}"
 EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
 SHARED = "ffn_gate_shexp ffn_up_shexp ffn_down_shexp"
+# What reads along the sequence in architectures whose layers are of more than one kind.
+SHORT_CONV, NORMED_QKV = "shortconv.in_proj shortconv.conv shortconv.out_proj", f"{QK_NORMS} {QKV}"
+DELTA = "attn_qkv attn_gate ssm_a! ssm_dt.bias ssm_conv1d ssm_norm ssm_out"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
 
@@ -108,7 +117,9 @@ GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}
 class Row:
     hf: str                     # model_type values in config.json
     arch: A                     # its name prefixes the keys
-    block: str                  # tensors of a block with their marks
+    block: str                  # tensors of every block with their marks
+    kinds: dict = field(default_factory=dict)   # what a layer may be -> the tensors that such layers have besides: a
+                                # value of layer_types, and dense or sparse, of which num_dense_layers decides
     top: str = "token_embd output_norm output?"
     norm: str = "rms"           # rms | layer
     act: tuple = SILU           # accepted activations, the first is the default
@@ -140,6 +151,18 @@ QWEN_FIXED = {"use_sliding_window": (False,)}
 QWEN_MOE_FIXED = {**QWEN_FIXED, "decoder_sparse_step": (1,), "mlp_only_layers": (None, [])}
 GEMMA_OPS = {n: "plus1" for n in ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm",
                                   "attn_q_norm", "attn_k_norm")}
+DELTA_OPS = {"ssm_a": "minus_exp", "ssm_conv1d": "squeeze",
+             **{n: "plus1" for n in ("output_norm", "attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm")}}
+# Readers of Qwen 3.5 pair value head i with key head i modulo their number.
+TILED_OPS = {**DELTA_OPS, "ssm_a": "minus_exp_tiled", "ssm_conv1d": "squeeze_tiled", "attn_qkv": "tiled_values",
+             "attn_gate": "tiled", "ssm_alpha": "tiled_numbers", "ssm_beta": "tiled_numbers",
+             "ssm_out": "tiled_columns"}
+DELTA_SHAPES = {"attn_q": "2.H.K,D", "attn_qkv": "C,D", "ffn_gate_inp_shexp": "1,D"}
+DELTA_KEYS = {"ssm.conv_kernel": "linear_conv_kernel_dim", "ssm.state_size": "linear_key_head_dim",
+              "ssm.group_count": "linear_num_key_heads", "ssm.time_step_rank": "linear_num_value_heads",
+              "full_attention_interval": "full_attention_interval"}
+DELTA_FIXED = {**QWEN_FIXED, "attention_bias": (False,), "attn_output_gate": (True,)}
+DELTA_MOE_FIXED = {**DELTA_FIXED, **QWEN_MOE_FIXED}
 GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (False,)}
 GRANITE_KEYS = {"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
                 "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}
@@ -149,6 +172,11 @@ DEEPSTACK_DEFAULT = {"vision_config.deepstack_visual_indexes": [8, 16, 24]}
 STACKED = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half"), ("ffn_up_exps.weight", "second_half")),
     "mlp.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+DELTA_NAMES = {**STACKED, "linear_attn.dt_bias": (("ssm_dt.bias", "same"),), "linear_attn.in_proj_qkvz.weight": (
+    ("attn_qkv.weight", "qkv_of_qkvz"), ("attn_gate.weight", "z_of_qkvz"))}
+TILED_NAMES = {**STACKED, "linear_attn.dt_bias": (("ssm_dt.bias", "tiled_numbers"),)}
+LFM2_NAMES = {**{k.replace("mlp", "feed_forward"): v for k, v in STACKED.items()},
+              "feed_forward.expert_bias": (("exp_probs_b.bias", "same"),)}
 GRANITE_NAMES = {
     **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
     "block_sparse_moe.input_linear.weight": STACKED["mlp.experts.gate_up_proj"],
@@ -210,6 +238,26 @@ ROWS = [
         fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
     Row("qwen3_vl_moe", A.QWEN3VLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", rope="parts", names=TURNED,
         keys={**MOE_KEYS, **DEEPSTACK}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("qwen3_5 qwen3_5_text", A.QWEN35, f"attn_norm post_attention_norm {FFN}", rope="parts", ops=TILED_OPS,
+        kinds={"linear_attention": f"{DELTA} ssm_alpha ssm_beta", "full_attention": NORMED_QKV}, names=TILED_NAMES,
+        shapes=DELTA_SHAPES, keys=DELTA_KEYS, fixed=DELTA_FIXED),
+    Row("qwen3_5_moe qwen3_5_moe_text", A.QWEN35MOE, "attn_norm post_attention_norm "
+        f"{EXPERTS} ffn_gate_inp_shexp {SHARED}", rope="parts", ops=TILED_OPS, names=TILED_NAMES,
+        kinds={"linear_attention": f"{DELTA} ssm_alpha ssm_beta", "full_attention": NORMED_QKV},
+        shapes=DELTA_SHAPES, keys={**DELTA_KEYS, **MOE_KEYS, **SHARED_KEYS}, fixed=DELTA_MOE_FIXED),
+    Row("qwen3_next", A.QWEN3NEXT, f"attn_norm post_attention_norm {EXPERTS} ffn_gate_inp_shexp {SHARED}",
+        kinds={"linear_attention": f"{DELTA} ssm_ba", "full_attention": NORMED_QKV}, rope="parts", ops=DELTA_OPS,
+        names=DELTA_NAMES, shapes=DELTA_SHAPES, keys={**DELTA_KEYS, **MOE_KEYS, **SHARED_KEYS},
+        fixed={**DELTA_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("lfm2", A.LFM2, f"{NORMS} {FFN}", top="token_embd token_embd_norm output?", names=LFM2_NAMES,
+        kinds={"conv": SHORT_CONV, "full_attention": NORMED_QKV}, ops={"shortconv.conv": "squeeze"},
+        keys={"shortconv.l_cache": "linear_conv_kernel_dim"}, fixed={    # Lfm2BidirectionalModel looks both ways
+            "conv_bias": (False,), "architectures": (None, ["Lfm2ForCausalLM"], ["LFM2ForCausalLM"], ["Lfm2Model"])}),
+    Row("lfm2_moe", A.LFM2MOE, NORMS, top="token_embd token_embd_norm output?", names=LFM2_NAMES,
+        kinds={"conv": SHORT_CONV, "full_attention": NORMED_QKV, "dense": FFN,
+               "sparse": f"{EXPERTS} exp_probs_b.bias?"}, ops={"shortconv.conv": "squeeze"},
+        keys={"shortconv.l_cache": "linear_conv_kernel_dim", "leading_dense_block_count": "num_dense_layers",
+              **MOE_KEYS}, fixed={"conv_bias": (False,), "norm_topk_prob": (True,), "routed_scaling_factor": (1.0,)}),
     Row("hunyuan_v1_dense", A.HUNYUAN_DENSE, f"{NORMS} {QK_NORMS} {QKV} {FFN}", rope="alpha"),
     Row("seed_oss", A.SEED_OSS, f"attn_norm post_attention_norm attn_q= attn_k= attn_v= attn_output {FFN}"),
     Row("ernie4_5", A.ERNIE4_5, f"{NORMS} {QKV} {FFN}", rope="pairs"),
@@ -301,6 +349,14 @@ DEFAULTS = {
     "qwen3_vl": _defaults(22016, 128000, 32, norm_eps=1e-6, head_dim=128, rope_theta=5e5, **DEEPSTACK_DEFAULT),
     "qwen3_vl_moe": _defaults(5632, 128000, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
                               moe_intermediate_size=1408, rope_theta=5e5, **DEEPSTACK_DEFAULT),
+    "qwen3_5_text": _defaults(12288, 32768, 4, norm_eps=1e-6, head_dim=256, partial_rotary_factor=0.25,
+                              mrope_section=[11, 11, 10], linear_conv_kernel_dim=4, linear_key_head_dim=128,
+                              linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
+                              full_attention_interval=4),
+    "lfm2": _defaults(12288, 128000, 8, tie_word_embeddings=True, rope_theta=1e6, linear_conv_kernel_dim=3,
+                      block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True),
+    "lfm2_moe": _defaults(7168, 128000, 8, tie_word_embeddings=True, rope_theta=1e6, linear_conv_kernel_dim=3,
+                          num_dense_layers=2, num_experts=32, num_experts_per_tok=4, moe_intermediate_size=1792),
     "hunyuan_v1_dense": _defaults(11008, 2048),
     "seed_oss": _defaults(27648, 524288, 8, norm_eps=1e-6, head_dim=128),
     "ernie4_5": _defaults(3072, 131072, 2, head_dim=128, tie_word_embeddings=True, rope_theta=5e5),
@@ -331,6 +387,12 @@ DEFAULTS = {
 }
 DEFAULTS["gemma3"] = DEFAULTS["gemma3_both_ways"] = DEFAULTS["gemma3_text"]
 DEFAULTS["qwen2_5_vl"] = DEFAULTS["qwen2_vl"]
+DEFAULTS["qwen3_5"] = DEFAULTS["qwen3_5_text"]
+DEFAULTS["qwen3_5_moe"] = DEFAULTS["qwen3_5_moe_text"] = {
+    **DEFAULTS["qwen3_5_text"], "intermediate_size": 512, "num_key_value_heads": 2, "num_experts": 256,
+    "num_experts_per_tok": 8, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512}
+DEFAULTS["qwen3_next"] = {**DEFAULTS["qwen3_5_moe"], "intermediate_size": 5632, "mrope_section": None,
+                          "num_experts": 512, "num_experts_per_tok": 10}
 DEFAULTS["granitemoe"] = {**DEFAULTS["granite"], "num_experts": 8, "num_experts_per_tok": 2}
 DEFAULTS["granitemoeshared"] = {**DEFAULTS["granitemoe"], "shared_expert_intermediate_size": 0}
 DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
@@ -367,40 +429,85 @@ def _flip(a, kind):
     return a if kind == "mxfp4" else a.swapaxes(1, 2)
 
 
-def _same(s):
+def _tile(a, d, size, axis=0):
+    """Value heads of `size` rows, those of one key head beside each other, to rounds of one value head of each."""
+    b = a.reshape(*a.shape[:axis], d["J"], d["U"] // d["J"], size, *a.shape[axis + 1:])
+    return b.swapaxes(axis, axis + 1).reshape(a.shape)
+
+
+def _tile_values(a, d):
+    """The same for the last of rows of all queries, all keys, all values."""
+    n = 2 * d["J"] * d["Q"]
+    return np.concatenate([a[:n], _tile(a[n:], d, d["R"])])
+
+
+def _ungroup(a, d, parts):
+    """Some of the fused rows [key head, (query, key, its values, their gates)], all of one part after the other."""
+    k, v, out = d["Q"], d["U"] // d["J"] * d["R"], []
+    b = a.reshape(d["J"], 2 * (k + v), *a.shape[1:])
+    for i in parts:
+        at = (0, k, 2 * k, 2 * k + v, 2 * (k + v))
+        out.append(b[:, at[i]:at[i + 1]].reshape(-1, *a.shape[1:]))
+    return np.concatenate(out)
+
+
+def _squeeze(a):
+    return a.reshape(a.shape[0], a.shape[-1])
+
+
+def _same(s, d):
     return s
 
 
-def _half(s):
+def _half(s, d):
     return (*s[:-2], s[-2] // 2, s[-1])
 
 
-# name: (shape in -> shape out; array, dims, storage kind -> array). Arrays keep their storage type, most results are
-# views.
+def _squeezed(s, d):
+    return (s[0], *s[2:])
+
+
+# name: (shape in, dims -> shape out; array, dims, storage kind -> array). Arrays keep their storage type, most results
+# are views.
 OPS = {
     "same": (_same, lambda a, d, k: a),
-    "plus1": (_same, lambda a, d, k: a),    # added after conversion to float32
-    "transpose": (lambda s: s[::-1], lambda a, d, k: a.T),
-    "flatten": (lambda s: (math.prod(s),), lambda a, d, k: a.reshape(-1)),
+    "plus1": (_same, lambda a, d, k: a),
+    "transpose": (lambda s, d: s[::-1], lambda a, d, k: a.T),
+    "flatten": (lambda s, d: (math.prod(s),), lambda a, d, k: a.reshape(-1)),
     "swap_q": (_same, lambda a, d, k: _swap(a, d["H"])),
     "swap_k": (_same, lambda a, d, k: _swap(a, d["G"])),
     "regroup": (_same, lambda a, d, k: _regroup(a, d)),
     "first_half": (_half, lambda a, d, k: a[..., :a.shape[-2] // 2, :]),
     "second_half": (_half, lambda a, d, k: a[..., a.shape[-2] // 2:, :]),
-    "first_half_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, :a.shape[2] // 2]),
-    "second_half_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, a.shape[2] // 2:]),
-    "even": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, ::2]),
-    "odd": (lambda s: (s[0], s[1] // 2), lambda a, d, k: a[:, 1::2]),
-    "out": (lambda s: (s[0], s[2], s[1]), lambda a, d, k: _flip(a, k)),
-    "even_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, ::2]),
-    "odd_out": (lambda s: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, 1::2]),
+    "first_half_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, :a.shape[2] // 2]),
+    "second_half_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, a.shape[2] // 2:]),
+    "even": (lambda s, d: (s[0], s[1] // 2), lambda a, d, k: a[:, ::2]),
+    "odd": (lambda s, d: (s[0], s[1] // 2), lambda a, d, k: a[:, 1::2]),
+    "out": (lambda s, d: (s[0], s[2], s[1]), lambda a, d, k: _flip(a, k)),
+    "even_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, ::2]),
+    "odd_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, 1::2]),
+    "minus_exp": (_same, lambda a, d, k: a),
+    "minus_exp_tiled": (_same, lambda a, d, k: _tile(a, d, 1)),
+    "tiled": (_same, lambda a, d, k: _tile(a, d, d["R"])),
+    "tiled_numbers": (_same, lambda a, d, k: _tile(a, d, 1)),
+    "tiled_values": (_same, lambda a, d, k: _tile_values(a, d)),
+    "tiled_columns": (_same, lambda a, d, k: _tile(a, d, d["R"], 1)),
+    "squeeze": (_squeezed, lambda a, d, k: _squeeze(a)),
+    "squeeze_tiled": (_squeezed, lambda a, d, k: _tile_values(_squeeze(a), d)),
+    "qkv_of_qkvz": (lambda s, d: (s[0] - d["U"] * d["R"], *s[1:]), lambda a, d, k: _ungroup(a, d, (0, 1, 2))),
+    "z_of_qkvz": (lambda s, d: (s[0] - d["C"], *s[1:]), lambda a, d, k: _ungroup(a, d, (3,))),
 }
+# What is computed after conversion to float32.
+NUMBERS = {"plus1": lambda x: x + np.float32(1),
+           "minus_exp": lambda x: -np.exp(x.astype(np.float64)).astype(np.float32)}
+NUMBERS["minus_exp_tiled"] = NUMBERS["minus_exp"]
 
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
                          r"|^rope\.freqs$|^(bert\.)?(pooler\.dense\.|embeddings\.position_ids$)|^cls\.")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
-KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|^token_types|ffn_gate_inp\.")
+KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|^token_types|ffn_gate_inp(_shexp)?\.|ssm_conv1d\."
+                      r"|shortconv\.conv\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
 
 
@@ -816,7 +923,13 @@ def canonical(config, row):
         out["hidden_act"] = "silu"
         out["max_position_embeddings"] = min(out.get("max_position_embeddings") or 2048,
                                              out.get("max_trained_positions") or 2048)
-    return {**DEFAULTS[""], **DEFAULTS[config["model_type"]], **out}
+    c = {**DEFAULTS[""], **DEFAULTS[config["model_type"]], **out}
+    if row.arch == A.LFM2:      # whose width is not the one that it computes with
+        c["intermediate_size"] = integer(c, "block_ff_dim", c["intermediate_size"])
+        if c["block_auto_adjust_ff_dim"]:
+            width, by, unit = 2 * c["intermediate_size"] // 3, c["block_ffn_dim_multiplier"], c["block_multiple_of"]
+            c["intermediate_size"] = width if by is None else -(-int(by * width) // unit) * unit
+    return c
 
 
 def integer(c, name, default=None):
@@ -845,6 +958,14 @@ def dimensions(c, row):
     d["M"] = c.get("moe_intermediate_size") or 0
     d["S"] = c.get("shared_expert_intermediate_size") or 0
     d["Y"] = c.get("type_vocab_size") or 0
+    if row.kinds:
+        d["W"] = integer(c, "linear_conv_kernel_dim")
+    if "linear_attention" in row.kinds:
+        d["J"], d["Q"] = integer(c, "linear_num_key_heads"), integer(c, "linear_key_head_dim")
+        d["U"], d["R"] = integer(c, "linear_num_value_heads"), integer(c, "linear_value_head_dim")
+        if d["U"] % d["J"]:
+            raise Refused(f"config: linear_num_key_heads = {d['J']} does not divide linear_num_value_heads = {d['U']}")
+        d["C"] = 2 * d["J"] * d["Q"] + d["U"] * d["R"]
     return d
 
 
@@ -859,7 +980,7 @@ def check_fixed(c, row, d):
                       f"(expected {' or '.join(row.act)})")
     window = layer_windows(c, row, d)
     kinds = ["sliding_attention" if w else "full_attention" for w in window]
-    if c.get("layer_types") not in (None, kinds):
+    if not row.kinds and c.get("layer_types") not in (None, kinds):
         raise Refused(f"config: layer_types {c['layer_types']} are not the architecture's (expected {kinds})")
     if row.arch == A.SMOLLM3:
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
@@ -881,6 +1002,23 @@ def layer_windows(c, row, d):
                       f"found {listed}")
     return [bool(size) and (listed[i] == "sliding_attention" if listed else WINDOWS[row.window.strip("!*")][0](i))
             for i in range(d["L"])]
+
+
+def layer_kinds(c, row, d):
+    """Of each layer the keys of row.kinds that it goes by."""
+    if not row.kinds:
+        return [()] * d["L"]
+    other, listed = next(k for k in row.kinds if k != "full_attention"), c.get("layer_types")
+    if listed is None and other == "linear_attention":
+        full = range(-1, d["L"], integer(c, "full_attention_interval"))
+    else:
+        full = c.get("full_attn_idxs") or range(d["L"])
+    listed = listed or ["full_attention" if i in full else other for i in range(d["L"])]
+    if len(listed) != d["L"] or set(listed) - {other, "full_attention"}:
+        raise Refused(f"config: layer_types: expected {other} or full_attention {d['L']} times, found {listed}")
+    if "dense" not in row.kinds:
+        return [(k,) for k in listed]
+    return [(k, "dense" if i < c["num_dense_layers"] else "sparse") for i, k in enumerate(listed)]
 
 
 def rope_parameters(c, row):
@@ -918,8 +1056,9 @@ def add_rope(put, extra, c, row, d):
     put("rope.freq_base", base)
     if local:
         put("rope.freq_base_swa", float(local))
-    if row.rope == "parts" and p.get("mrope_section"):
-        put("rope.dimension_sections", [*p["mrope_section"], 0, 0, 0, 0][:4])
+    sections = p.get("mrope_section") or c.get("mrope_section")
+    if row.rope == "parts" and sections:
+        put("rope.dimension_sections", [*sections, 0, 0, 0, 0][:4])
     if row.rope_keys and kind != "yarn":
         raise Refused(f"config: rope scaling {kind!r} is not known for this architecture (expected yarn)")
     for key, name in row.rope_keys.items():
@@ -989,7 +1128,11 @@ def add_config(put, extra, c, row, d):
     put("block_count", d["L"])
     put("feed_forward_length", d["F"])
     put("attention.head_count", d["H"])
-    put("attention.head_count_kv", d["G"])
+    kinds = layer_kinds(c, row, d)
+    put("attention.head_count_kv", [0 if "conv" in k else d["G"] for k in kinds] if "conv" in row.kinds else d["G"])
+    if "linear_attention" in row.kinds:
+        put("attention.recurrent_layers", ["linear_attention" in k for k in kinds])
+        put("ssm.inner_size", d["U"] * d["R"])
     if d["K"] * d["H"] != d["D"]:
         put("attention.key_length", d["K"])
         put("attention.value_length", d["K"])
@@ -1005,6 +1148,8 @@ def add_config(put, extra, c, row, d):
             put("attention.sliding_window_pattern", windows)
     if row.arch in BOTH_WAYS:
         put("attention.causal", False)
+    if row.arch == A.LFM2MOE:
+        put("expert_gating_func", int(gguf.ExpertGatingFuncType.SIGMOID))
     if row.arch in (A.GEMMA2, A.GEMMA3, A.GEMMA_EMBEDDING):
         put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
     for key, name in row.keys.items():
@@ -1035,14 +1180,16 @@ class Out:
     source: str     # the name to complain about
 
 
-def wanted(row, layers):
+def wanted(row, kinds):
     """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS; DROP: where it has one."""
     out = {}
-    for prefix, text in [("", row.top)] + [(f"blk.{i}.", row.block) for i in range(layers)]:
+    for prefix, text in [("", row.top)] + [(f"blk.{i}.", " ".join([row.block, *(row.kinds[k] for k in kind)]))
+                                           for i, kind in enumerate(kinds)]:
         for item in text.split():
-            name = item.rstrip("+*=?-")
+            name = item.rstrip("+*=?-!")
             flags = item[len(name):]
-            out[f"{prefix}{name}.weight"] = OMIT if "?" in flags else REFUSE
+            whole = "!" in flags or name.endswith(".bias")
+            out[prefix + name + ("" if whole else ".weight")] = OMIT if "?" in flags else REFUSE
             if set(flags) & set("+*=-"):
                 out[f"{prefix}{name}.bias"] = {"=": ZEROS, "+": REFUSE, "-": DROP}.get(flags, OMIT)
     return out
@@ -1061,13 +1208,19 @@ def gguf_names(row, tmap, hf):
     plain = re.sub(r"\.(gamma|beta)$", lambda m: ".weight" if m[1] == "gamma" else ".bias", plain)
     if re.fullmatch(r"dense_[23]\.weight", plain):
         return [(plain, None)], index
-    for name in (plain, plain.removeprefix("transformer."), "transformer." + plain, "model." + plain):
+    for name in (plain, plain.removeprefix("transformer."), "transformer." + plain, "model." + plain,
+                 plain.removeprefix("model.")):
         if name.endswith(".sinks"):
             name += ".weight"
         found = tmap.get_name(name, try_suffixes=(".weight", ".bias"))
         if found:
             return [(found, None)], index
     return [], 0
+
+
+def stem(name):
+    """(attn_q, weight) of blk.0.attn_q.weight"""
+    return re.fullmatch(r"(?:blk\.\d+\.)?(.+?)(?:\.(weight|bias))?", name).groups()
 
 
 def default_op(row, base, source, bias=False):
@@ -1080,7 +1233,7 @@ def default_op(row, base, source, bias=False):
 def fitting_op(op, hf, shape, want):
     """Of several ops the one that makes the shape that config.json says."""
     ops = op.split("|")
-    fits = [o for o in ops if len(shape) == len(want) and OPS[o][0](shape) == want]
+    fits = [o for o in ops if len(shape) == len(want) and OPS[o][0](shape, {}) == want]
     if len(fits) > 1:
         raise Refused(f"{hf}: {list(shape)} does not tell which way round the matrices are")
     return (fits or ops)[0]
@@ -1092,14 +1245,17 @@ def some(names):
 
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
-    want = wanted(row, d["L"])
+    want = wanted(row, layer_kinds(c, row, d))
     tied, sees = c["tie_word_embeddings"], "vision_config" in c
-    outs, left, seen = {}, [], 0
+    outs, left, seen, ahead = {}, [], 0, 0
     for hf, t in source.tensors.items():
         if NOT_WEIGHTS.search(hf):
             continue
         if sees and re.match(r"(model\.)?(vision_tower|visual|multi_modal_projector)\.", hf):
             seen += 1
+            continue
+        if re.match(r"(model\.)?mtp\.", hf):
+            ahead += 1
             continue
         targets, index = gguf_names(row, tmap, hf)
         if tied and [n for n, _ in targets] == ["output.weight"]:
@@ -1114,11 +1270,11 @@ def plan_tensors(source, row, c, d):
                 raise Refused(f"{hf}: expected zeros, for others a {gguf.MODEL_ARCH_NAMES[row.arch]} file has no place")
             continue
         for name, op in targets:
-            base = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
-            op = op or default_op(row, base, source, name.endswith(".bias"))
+            base, suffix = stem(name)
+            op = op or default_op(row, base, source, suffix == "bias")
             try:
                 op = fitting_op(op, hf, t.shape, tensor_shape(name, row, d)) if "|" in op else op
-                shape = OPS[op][0](t.shape)
+                shape = OPS[op][0](t.shape, d)
             except IndexError:
                 raise Refused(f"{hf}: shape {list(t.shape)} has too few extents") from None
             out = outs.setdefault(name, Out(shape, t.kind, op, {}, hf))
@@ -1128,6 +1284,8 @@ def plan_tensors(source, row, c, d):
             out.parts[index] = t
     if seen:
         note(f"{seen} tensors of the vision part are left out")
+    if ahead:
+        note(f"{ahead} tensors of multi-token prediction (mtp), which no answer depends on, are left out")
     if left:
         raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {some(left)}")
     missing = [n for n, absent in want.items() if absent == REFUSE and n not in outs]
@@ -1147,7 +1305,7 @@ def plan_tensors(source, row, c, d):
 
 
 def tensor_shape(name, row, d):
-    base, suffix = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)
+    base, suffix = stem(name)
     shape = extents(row.shapes.get(base, SHAPES[base]), d)
     return shape[:-1] if suffix == "bias" and len(shape) > 1 else shape
 
@@ -1180,8 +1338,8 @@ def convert_rows(name, a, kind, op, qtype, out):
     step = max(1, ROW_CHUNK // a.shape[-1])
     for i in range(0, a.shape[0], step):
         x = to_f32(np.ascontiguousarray(a[i:i + step]), kind)
-        if op == "plus1":
-            x = x + np.float32(1)
+        if op in NUMBERS:
+            x = NUMBERS[op](x)
         if not np.isfinite(x).all():
             raise Refused(f"{name}: not all values are finite")
         if qtype == Q.F16 and np.abs(x).max() > 65504:
@@ -1253,24 +1411,26 @@ def read_adapter(path):
 
 
 def expert_names(row, module, a, b, d):
-    """The parameter of stacked experts that A and B are for: PEFT names its module alone, the shapes tell."""
+    """The parameter of stacked experts that A and B are for, [GGUF tensors] and its name: PEFT names its module alone,
+    the shapes tell."""
     block = re.search(r"\blayers\.(\d+)\.(.+?)(\.base_layer)*$", module)
     wide = d["M"] if "moe_intermediate_size" in row.keys.values() else d["F"]
     shapes = {"gate_up_proj": (d["D"], 2 * wide), "down_proj": (wide, d["D"])}
     for name, shape in shapes.items():
         if block and f"{block[2]}.{name}" in row.names and (a.shape[1], b.shape[0]) == shape:
-            return [(f"blk.{block[1]}.{n}", op) for n, op in row.names[f"{block[2]}.{name}"]]
-    return []
+            found = [(f"blk.{block[1]}.{n}", op) for n, op in row.names[f"{block[2]}.{name}"]]
+            return found, re.sub(r"(\.base_layer)*$", "." + name, module)
+    return [], module
 
 
-def plan_adapter(pairs, conf, row, d):
+def plan_adapter(pairs, conf, row, c, d):
     """GGUF tensors and the alpha that their scale becomes alpha / r with."""
     tmap, outs, parts, alpha, left = gguf.get_tensor_name_map(row.arch, d["L"]), {}, {}, None, []
-    want = set(wanted(row, d["L"])) | {"output.weight"}
+    want = set(wanted(row, layer_kinds(c, row, d))) | {"output.weight"}
     for module, p in pairs.items():
         a, b = p["A"], p["B"]
         targets, index = gguf_names(row, tmap, module + ".weight")
-        stacked = [] if targets else expert_names(row, module, a, b, d)
+        stacked, full = ([], module) if targets else expert_names(row, module, a, b, d)
         if stacked:             # A [(e, r), in], B [out, (r, e)]
             targets, e = stacked, d["E"]
             a = a.reshape(e, -1, a.shape[1])
@@ -1278,7 +1438,7 @@ def plan_adapter(pairs, conf, row, d):
         if not targets or any(n not in want or n.startswith("position_embd") for n, _ in targets):
             left.append(module)
             continue
-        key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", module)), None)
+        key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", full)), None)
         scale = float(conf["alpha_pattern"][key] if key else conf.get("lora_alpha", 8))
         scale *= math.sqrt(b.shape[-1]) if conf.get("use_rslora") else 1.0     # alpha / r is to be alpha / sqrt(r)
         alpha = alpha or scale
@@ -1287,8 +1447,10 @@ def plan_adapter(pairs, conf, row, d):
         if scale != alpha:
             b = b * np.float32(scale / alpha)
         for name, op in targets:
-            base = re.sub(r"^blk\.\d+\.", "", name).rsplit(".", 1)[0]
+            base = stem(name)[0]
             op = op or default_op(row, base, Source("", {}, {}))
+            if op == "tiled_columns":
+                a, op = OPS[op][1](a, d, "float32"), "same"
             rows = OPS[ROW_OPS.get(op, op)][1](b, d, "float32")
             found = parts.setdefault(name, {})
             if index in found:
@@ -1329,7 +1491,7 @@ def convert_adapter(args):
     row = find_row(config, base)
     c = canonical(config, row)
     d = dimensions(c, row)
-    outs, alpha = plan_adapter(read_adapter(args.source), conf, row, d)
+    outs, alpha = plan_adapter(read_adapter(args.source), conf, row, c, d)
     if "output.weight.lora_a" in outs and c["tie_word_embeddings"]:
         note("the adapter is on the head, which is tied to the embedding: llama.cpp does not read that")
 
@@ -1367,6 +1529,8 @@ PRE = {
     ("digits", "gpt2"): "digits-gpt2",      # no published name
     (CONTRACTIONS + WORDS % "{1,3}",): "dbrx",      # llama-bpe when whole words are looked up before merging
     (CONTRACTIONS + WORDS % "",): "qwen2",
+    (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
+     + SPACES,): "qwen35",
     (CONTRACTIONS + WORDS[:-len(SPACES)] % "{1,3}" + r"|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)"
      r"|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}",): "jais-2",
     (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+" + SPACES,): "seed-coder",
@@ -1389,7 +1553,7 @@ PRE_OF_ARCH = {("smollm", A.STARCODER): "starcoder", ("smollm", A.STARCODER2): "
                ("qwen2", A.HUNYUAN_DENSE): "hunyuan"}
 # vocab.json and merges.txt do not say how text is split: by tokenizer_class.
 PRE_OF_CLASS = {"GPT2Tokenizer": "gpt-2", "GPTNeoXTokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2",
-                "Qwen2Tokenizer": "qwen2"}
+                "Qwen2Tokenizer": "qwen2", "Qwen3_5Tokenizer": "qwen35"}
 WHOLE = ("llama-bpe", "tekken")     # with these, readers look a word up before they merge it
 
 
@@ -1949,6 +2113,8 @@ def load_vocab(path, arch, size, pre):
         words, merges = has.get("vocab.json") or has.get("encoder.json"), has.get("merges.txt") or has.get("vocab.bpe")
         if vocab is None and words and merges:
             kind = str(conf.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+            if arch in (A.QWEN35, A.QWEN35MOE):     # published with the class of Qwen 2, which splits otherwise
+                kind = "Qwen3_5Tokenizer"
             if conf.get("add_prefix_space"):
                 raise Refused(f"{path}: tokenizer_config.json: add_prefix_space has no place in GGUF")
             if not pre and kind not in PRE_OF_CLASS:
