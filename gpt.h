@@ -5651,11 +5651,12 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
+ *   router_bias  the router has one, for choosing alone
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
  * n have no rope. k_ words say whose keys a row reads (gpti_keys): k_parallel k_scales k_logit k_caps
- * k_query k_clamp k_oss k_window k_router k_grow.
+ * k_query k_clamp k_oss k_window k_router k_softmax k_grow.
  *
  * To add an architecture: 1. a row here: a word that is left out is a no (a bias is then not required),
  * norm also says which epsilon key is read, a k_ word may bring several keys; 2. rows of
@@ -5701,8 +5702,16 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "k_grow" },
     { "arcee",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_RELU_2,    "w", 0, 0, "pre_norm" },
     { "ernie4_5",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
+    { "ernie4_5-moe", GPTI_NORM_RMS, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "experts? shared? sum_to_1 k_router k_softmax router_bias" },
     { "glm4",       GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "post_norm" },
+    { "glm4moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm? post_is_ffn experts? shared? k_router router_bias own_head" },
+    { "dots1",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm experts? shared? k_router own_head" },
+    { "minimax-m2", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm experts? whole_ff sum_to_1 k_router router_bias own_head" },
     { "qwen2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qkv_bias" },
     { "qwen2vl",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -5927,7 +5936,7 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_up",              GPTI_L(up),            'M', "DU",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
-    { "exp_probs_b",         GPTI_L(router_bias),   'B', "X",   GPTI_MOE,   "?k_router",    "" },
+    { "exp_probs_b",         GPTI_L(router_bias),   'B', "X",   GPTI_MOE,   "?k_router",    "router_bias" },
     { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
     { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
@@ -6132,6 +6141,7 @@ static const gpti_key_row gpti_keys[] = {
     { ".ssm.time_step_rank",       'u', "state",      GPTI_H(n_value_head),   0,      1,    GPTI_MAX_HEAD },
     { ".full_attention_interval",  'u', "delta",      GPTI_H(full_every),     4,      1,    GPTI_MAX_LAYER },
     { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
+    { ".expert_gating_func",       'u', "k_softmax",  GPTI_H(gating),         1,      1,    1 },
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
     { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
     { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
@@ -6274,7 +6284,7 @@ static gpt_result gpti_load_activation(gpti_loader *ld) {
 static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     const gpti_arch *a = &ld->m->arch;
     gpti_hparams *hp = &ld->m->hp;
-    uint32_t d_ff = 0;
+    uint32_t d_ff = 0, n_shared;
     char key[128];
     GPTI_TRY(gpti_hp_u32(ld, ".expert_count", &hp->n_expert, 0, 0, 4096));
     if (!hp->n_expert) return GPT_OK;
@@ -6288,6 +6298,9 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
     if (!hp->d_ff_shexp && gpti_has(a, "shared") == GPTI_YES)
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_count", &n_shared, 0, 0, 1024));
+    if (!hp->d_ff_shexp && gpti_has(a, "k_router") && n_shared)     /* as wide as so many others */
+        hp->d_ff_shexp = (uint32_t)gpti_min((uint64_t)hp->d_ff_exp * n_shared, GPTI_MAX_WIDTH);
     if (gpti_has(a, "k_router"))
         GPTI_TRY(gpti_hp_bool(ld, ".expert_weights_norm", &ld->m->sum_to_1, ld->m->sum_to_1));
     return GPT_OK;

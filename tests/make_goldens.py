@@ -95,6 +95,8 @@ DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, 
                  norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False)
 MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
              mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
+ROUTED = dict(n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
+              n_group=1, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=True)
 
 
 def small(model_type, arch, **over):
@@ -285,6 +287,17 @@ TOYS = {
                            **dict(DELTA, **DELTA_MOE)),
     "qwen3next_cpp": small("qwen3_next", "Qwen3NextForCausalLM", num_hidden_layers=3, full_attention_interval=2,
                            **dict(DELTA, **DELTA_MOE)),
+    # experts that a router with a bias of its own chooses, beside shared ones
+    "glm4moe_cpp": small("glm4_moe", "Glm4MoeForCausalLM", num_hidden_layers=3, attention_bias=True, use_qk_norm=True,
+                         partial_rotary_factor=0.5, **dict(ROUTED, num_experts_per_tok=2)),
+    "dots1_cpp": small("dots1", "Dots1ForCausalLM", num_hidden_layers=3, scoring_func="sigmoid",
+                       **dict(ROUTED, num_key_value_heads=3, n_group=2, topk_group=1)),
+    "ernie4_5_moe_cpp": small("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", num_hidden_layers=3, moe_num_experts=6, moe_k=2,
+                              moe_layer_start_index=1, moe_layer_interval=1, moe_layer_end_index=2, use_bias=False,
+                              moe_num_shared_experts=2, moe_intermediate_size=10, tie_word_embeddings=True),
+    "minimax_m2_cpp": small("minimax_m2", "MiniMaxM2ForCausalLM", num_local_experts=6, num_experts_per_tok=2, rotary_dim=4,
+                            intermediate_size=10, scoring_func="sigmoid", use_qk_norm=True, qk_norm_type="per_layer",
+                            use_routing_bias=True),
     # layers of Mamba-2
     "granitehybrid_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=4, layer_types=[
         "mamba", "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=0,
@@ -312,7 +325,8 @@ def init_weights(model, conf, seed):
     gen = torch.Generator().manual_seed(seed)
     zero_centred = conf["model_type"].startswith(("gemma", "qwen3_5", "qwen3_next"))  # these store the norm's weight minus one
     seen = set()
-    biases = [(n, b) for n, b in model.named_buffers() if n.endswith("expert_bias")]  # lfm2_moe's are no parameters
+    biases = [(n, b) for n, b in model.named_buffers()  # of routers: these are no parameters
+              if n.endswith(("expert_bias", "e_score_correction_bias", "moe_statics.e_score_correction_bias"))]
     with torch.no_grad():
         for name, p in sorted(list(model.named_parameters()) + biases):
             if p.data_ptr() in seen:
