@@ -5648,6 +5648,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   mamba        layers without kv heads are of kind GPTI_MAMBA
  *   by_key_head  whose value heads stand by the key head that they read, not in turn
  *   gated_att    attn_q has, for each head, rows for q, then for a gate on what attention gives
+ *   att_gate     that gate has a matrix of its own
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
@@ -5746,6 +5747,9 @@ static const gpti_arch gpti_archs[] = {
         "post_norm gated qk_norm own_head" },
     { "exaone4",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         "post_norm gated qk_norm near_rope" },
+    { "afmoe",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt att_gate near_rope k_window experts? shared? k_router router_bias "
+        "own_head" },
     { "exaone-moe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm near_rope k_window experts? shared? k_router own_head" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
@@ -5823,7 +5827,7 @@ typedef struct gpti_layer {
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
-    gpti_linear  z, beta, alpha, beta_alpha;            /* of a delta net: the gate of what it gives; of its state */
+    gpti_linear  z, beta, alpha, beta_alpha;    /* the gate of what attention gives, or a delta net; of its state */
     /* of layers of state: convolution [channels, d_conv], its bias; the others [n_value_head], skip: of Mamba-2 */
     const float *taps, *tap_bias, *decay, *dt_bias, *skip;
     gpti_vector  state_norm;
@@ -5846,7 +5850,7 @@ typedef struct gpti_hparams {
     /* of layers of state: positions that the convolution sees; widths of a key head, of all value heads; heads */
     uint32_t d_conv, d_state, d_inner, n_key_head, n_value_head, full_every;
     size_t   n_state;                   /* floats of the states of all layers; 0: no layer has one */
-    int      gated_att, by_key_head;
+    int      gated_att, att_gate, by_key_head;
     uint32_t pooling;                   /* as gpt_pool, 0, 4: the file does not say */
     uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
@@ -5914,6 +5918,7 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_DELTA, "!",            "none" },
     { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_DELTA, "!",            "none" },
+    { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_ATTENTION, "=att_gate", "none" },
     { "ssm_beta",            GPTI_L(beta),          'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_alpha",           GPTI_L(alpha),         'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_ba",              GPTI_L(beta_alpha),    'M', "Db",  GPTI_DELTA, "=by_key_head", "none" },
@@ -5991,7 +5996,7 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return p + k + v;
-        case 'G': return p + k + v + (delta ? o + 2 * (uint64_t)hp->n_value_head : 0);
+        case 'G': return p + k + v + (delta ? o + 2 * (uint64_t)hp->n_value_head : hp->att_gate ? o : 0);
         case 'O': return o;
         case 'T': return hp->d_conv;
         case 'h': return hp->n_value_head;
@@ -6348,7 +6353,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
     GPTI_TRY(gpti_check_groups(ld));
-    hp->gated_att = gpti_has(a, "gated_att"); hp->by_key_head = gpti_has(a, "by_key_head");
+    hp->gated_att = gpti_has(a, "gated_att"); hp->att_gate = gpti_has(a, "att_gate");
+    hp->by_key_head = gpti_has(a, "by_key_head");
     if (hp->gated_att && hp->d_k != hp->d_v)
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.value_length: expected %llu as of keys, file has "
                          "%llu", a->name, (gpti_ull)hp->d_k, (gpti_ull)hp->d_v);
@@ -8187,9 +8193,9 @@ static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
 static void gpti_begin_qkv(gpt_work *w) {
     const gpti_layer *l = gpti_at_layer(w);
     const size_t D = w->m->hp.d_model, ld = w->m->hp.max_qkv, q = gpti_width(w, 'P'), k = gpti_width(w, 'K');
+    if (l->z.w.data) gpti_add_product(w, &l->z, w->xn, D, w->qkv + gpti_width(w, 'S'), ld);
     if (l->kind & GPTI_DELTA) {
-        float *z = w->qkv + gpti_width(w, 'S'), *beta = z + gpti_width(w, 'O');
-        gpti_add_product(w, &l->z, w->xn, D, z, ld);
+        float *beta = w->qkv + gpti_width(w, 'S') + gpti_width(w, 'O');
         gpti_add_product(w, l->beta_alpha.w.data ? &l->beta_alpha : &l->beta, w->xn, D, beta, ld);
         if (!l->beta_alpha.w.data) gpti_add_product(w, &l->alpha, w->xn, D, beta + w->m->hp.n_value_head, ld);
     }
@@ -8482,17 +8488,18 @@ static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, i
     for (i = 0; !delta && i < I; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
 }
 
-/* What a layer does to att before the product: attention *= sigmoid(gate), which gpti_run_rope has put behind q; or the
- * above */
+/* What a layer does to att before the product: attention *= sigmoid(gate), which is behind q, k and v, or gpti_run_rope
+ * has put it behind q; or the above */
 static void gpti_gate_att(gpt_work *w, size_t begin, size_t end) {
-    const int kind = gpti_at_layer(w)->kind, gated = w->m->hp.gated_att && kind & GPTI_ATTENTION;
-    const size_t n = gpti_width(w, 'O'), ld = w->m->hp.max_qkv;
+    const int kind = gpti_at_layer(w)->kind, fused = w->m->hp.gated_att;
+    const int gated = (fused || w->m->hp.att_gate) && kind & GPTI_ATTENTION;
+    const size_t n = gpti_width(w, 'O'), ld = w->m->hp.max_qkv, gate = fused ? n : gpti_width(w, 'S');
     size_t t, i;
     for (t = begin; t < end; t++) {
         float *att = w->att + t * n;
         const float *qkv = w->qkv + t * ld;
         if (!w->row[t].s) continue;
-        for (i = 0; gated && i < n; i++) att[i] *= gpti_sigmoid(qkv[n + i]);
+        for (i = 0; gated && i < n; i++) att[i] *= gpti_sigmoid(qkv[gate + i]);
         if (kind & GPTI_STATE)
             gpti_gate_state(w, att, qkv + gpti_state_row_of(w).z, gpti_width(w, kind & GPTI_DELTA ? 'v' : 'g'),
                             kind & GPTI_DELTA);

@@ -572,7 +572,7 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
@@ -1522,7 +1522,7 @@ static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
         "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow k_window "
-        "state delta mamba gated_att by_key_head k_softmax";
+        "state delta mamba gated_att by_key_head k_softmax att_gate";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;
