@@ -8367,14 +8367,14 @@ static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
 typedef struct gpti_state_row { size_t q, k, v, z, beta, dt, conv, n_head, d; } gpti_state_row;
 static gpti_state_row gpti_state_row_of(const gpt_work *w) {
     const gpti_hparams *hp = &w->m->hp;
-    const size_t keys = (size_t)hp->n_key_head * hp->d_state, I = hp->d_inner;
+    const size_t keys = (size_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
     gpti_state_row r;
-    r.n_head = hp->n_value_head; r.d = I / r.n_head;
+    r.n_head = hp->n_value_head; r.d = inner / r.n_head;
     if (gpti_at_layer(w)->kind & GPTI_DELTA) {
-        r.conv = r.q = 0; r.k = keys; r.v = 2 * keys; r.z = r.v + I; r.beta = r.z + I;
+        r.conv = r.q = 0; r.k = keys; r.v = 2 * keys; r.z = r.v + inner; r.beta = r.z + inner;
         r.dt = r.beta + (hp->by_key_head ? r.n_head / hp->n_key_head : r.n_head);       /* ssm_ba goes by key heads */
     } else {
-        r.z = r.beta = 0; r.conv = r.v = I; r.k = 2 * I; r.q = r.k + keys; r.dt = r.q + keys;
+        r.z = r.beta = 0; r.conv = r.v = inner; r.k = 2 * inner; r.q = r.k + keys; r.dt = r.q + keys;
     }
     return r;
 }
@@ -8474,18 +8474,18 @@ static void gpti_run_state(gpt_work *w, const gpti_share *u) {
 
 /* att *= silu(z), in groups of n that get a norm, which comes before that in a delta net: one weight for all groups */
 static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, int delta) {
-    const size_t I = w->m->hp.d_inner;
+    const size_t inner = w->m->hp.d_inner;
     gpti_vector v = gpti_at_layer(w)->state_norm;
     float gate[64];
     size_t i, j, m;
-    for (i = 0; delta && i < I; i += n) gpti_norm(w, att + i, att + i, n, v);
-    for (i = 0; i < I; i += m) {
-        m = gpti_min(I - i, sizeof gate / sizeof *gate);
+    for (i = 0; delta && i < inner; i += n) gpti_norm(w, att + i, att + i, n, v);
+    for (i = 0; i < inner; i += m) {
+        m = gpti_min(inner - i, sizeof gate / sizeof *gate);
         memcpy(gate, z + i, m * sizeof *gate);
         w->m->kern.activate(gate, NULL, m, GPTI_SILU);
         for (j = 0; j < m; j++) att[i + j] *= gate[j];
     }
-    for (i = 0; !delta && i < I; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
+    for (i = 0; !delta && i < inner; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
 }
 
 /* What a layer does to att before the product: attention *= sigmoid(gate), which is behind q, k and v, or gpti_run_rope

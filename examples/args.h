@@ -521,6 +521,7 @@ static inline void args_within(const char *name, double v, double low, double hi
 }
 
 static inline gpt_generate_params args_generation(args_sampling *s) {
+    static char *volatile kept[ARG_LIST_MAX];   /* to the end of the program, behind main's too: no leak */
     gpt_generate_params params;
     memset(&params, 0, sizeof params);
     if (s->n_predict < -1) args_die("%s: expected -1 or more, got %lld", args_name("-n"), s->n_predict);
@@ -540,7 +541,7 @@ static inline gpt_generate_params args_generation(args_sampling *s) {
     if (s->dry_last_n < -1) args_die("--dry-last-n: expected -1 or more, got %lld", s->dry_last_n);
     for (size_t i = 0; i < s->stop.n; i++) {
         if (!*s->stop.item[i]) args_die("%s: the text is empty", args_name("-r"));
-        if (s->escape) s->stop.item[i] = args_unescape(s->stop.item[i]);    /* to the end of the program */
+        if (s->escape) s->stop.item[i] = kept[i] = args_unescape(s->stop.item[i]);
     }
     params.max_tokens = s->n_predict > 0 ? (size_t)s->n_predict : 0;
     params.stop = s->stop.item;
