@@ -9740,7 +9740,7 @@ static size_t gpti_state_least(const gpt_session *s) {
         const size_t n = s->state_of[i];
         size_t before = 0, behind = s->n_past;
         if (n == SIZE_MAX) return i;
-        if (n == s->n_past || (n == kept && s->n_state > 2)) continue;
+        if (n == s->n_past || n == kept) continue;
         for (j = 0; j < s->n_state; j++) {
             if (s->state_of[j] < n) before = gpti_max(before, s->state_of[j]);
             if (s->state_of[j] > n) behind = gpti_min(behind, s->state_of[j]);
@@ -9803,7 +9803,8 @@ static size_t gpti_held_before(const gpt_session *s, size_t n) {
 static void gpti_go_back(gpt_session *s, size_t n) {
     size_t i;
     if (n < s->n_past) s->last_logits = NULL;
-    for (i = 0; i < s->n_state; i++) if (s->state_of[i] > n) s->state_of[i] = SIZE_MAX;
+    for (i = 0; i < s->n_state; i++)            /* within the prefix none is its own: they may be of another text */
+        if (s->state_of[i] > n || n <= s->n_shared) s->state_of[i] = SIZE_MAX;
     s->n_past = n; s->from = gpti_min(s->from, n); s->n_draft = 0;
     if (n > s->n_shared) return;
     s->n_shared = s->n_written = n; s->kept_from = 0;

@@ -1779,6 +1779,16 @@ static void test_states(void) {
         gpt_session_free(s); gpt_session_free(t);
     }
     gpt_session_free(ref);
+    p.n_batch = 8; p.n_snapshot = 20;           /* states of another text must not be taken for the prefix's */
+    CHECK(!gpt_session_new(&ref, m, &p, &err) && !gpt_eval(ref, ids, 41, &err) && !gpt_session_new(&s, m, &p, &err), "%s", err.msg);
+    CHECK(!gpt_eval(s, ids, 64, &err) && !gpt_session_freeze(s, &err), "%s", err.msg);
+    p.prefix = s;
+    CHECK(!gpt_session_new(&t, m, &p, &err) && !gpt_session_rewind(t, 16, &err) && !gpt_eval(t, ids + 70, 24, &err), "%s", err.msg);
+    CHECK(computed_after(t, 40) == 40, "within the prefix's length, of its own");
+    gpt_session_reset(t);
+    CHECK(n_of(t) == 64 && computed_after(t, 40) <= 40 && !gpt_eval(t, ids + 40, 1, &err), "%s", err.msg);
+    CHECK(!memcmp(gpt_logits(t), gpt_logits(ref), vocab * sizeof(float)), "after a reset: states of another text");
+    gpt_session_free(t); gpt_session_free(s); gpt_session_free(ref);
     gpt_model_free(m);
 }
 
