@@ -6742,12 +6742,23 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     return NULL;
 }
 
-/* Is it a tensor of a layer that guesses a token ahead? */
-static int gpti_is_next_layer(const gpti_hparams *hp, const char *name) {
+/* N of "blk.N.NAME", and NAME; of other names SIZE_MAX, and the whole */
+static size_t gpti_layer_of(const char *tensor, const char **name) {
+    const char *p = tensor + 4;
     size_t i = 0;
-    if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9') return 0;
-    for (name += 4; *name >= '0' && *name <= '9' && i < GPTI_MAX_LAYER; name++) i = 10 * i + (size_t)(*name - '0');
-    return *name == '.' && i >= hp->n_layer && i < (size_t)hp->n_layer + hp->n_next;
+    *name = tensor;
+    if (strncmp(tensor, "blk.", 4)) return SIZE_MAX;
+    for (; *p >= '0' && *p <= '9' && i < GPTI_MAX_LAYER; p++) i = 10 * i + (size_t)(*p - '0');
+    if (*p != '.' || p == tensor + 4) return SIZE_MAX;
+    *name = p + 1;
+    return i;
+}
+
+/* Is it a tensor of a layer that guesses a token ahead? */
+static int gpti_is_next_layer(const gpti_hparams *hp, const char *tensor) {
+    const char *name;
+    const size_t i = gpti_layer_of(tensor, &name);
+    return i >= hp->n_layer && i < (size_t)hp->n_layer + hp->n_next;
 }
 
 static gpt_result gpti_check_layers(gpti_loader *ld) {
@@ -7130,10 +7141,9 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
 static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **field) {
     const gpti_tensor_row *rows = gpti_model_tensors;
     const char *object = (const char *)m, *dot;
-    size_t i = 0, n = GPTI_N_MODEL_TENSOR;
-    if (!strncmp(name, "blk.", 4)) {
-        for (name += 4; *name >= '0' && *name <= '9' && i < m->hp.n_layer; name++) i = 10 * i + (size_t)(*name - '0');
-        if (*name++ != '.' || i >= m->hp.n_layer) return NULL;
+    size_t i = gpti_layer_of(name, &name), n = GPTI_N_MODEL_TENSOR;
+    if (i != SIZE_MAX) {
+        if (i >= m->hp.n_layer) return NULL;
         object = (const char *)&m->layer[i];
         rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
     }
