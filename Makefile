@@ -169,9 +169,16 @@ test: | $(B)/t
 	@$(MAKE) -k --no-print-directory $(JOBS) $(TESTS:%=$(B)/t/%.log) || true
 	@sh tests/sum.sh $(TESTS:%=$(B)/t/%.log)
 
+# Most of their time is compiling gpt.h. LINKED_TESTS use its API alone and share gpt.o.
+LINKED_TESTS = unit_embed unit_numbers unit_pool unit_template unit_trace unit_web fuzz_constraint fuzz_http fuzz_template
+TEST_FLAGS   = $(STD) $(STRICT) $(TEST_OPT) -I. -Itests -DBUILD_DIR='"$(B)"'
+
+$(LINKED_TESTS:%=$(B)/t/%$(EXE)): $(B)/t/%$(EXE): tests/%.c $(B)/gpt.o | $(B)/t
+	@echo "$(CC) $<"
+	@$(call BUILD,$(TEST_FLAGS) -DGPT_LINKED,$(LINKED))
 $(B)/t/%$(EXE): tests/%.c gpt.h | $(B)/t
 	@echo "$(CC) $<"
-	@$(call BUILD,$(STD) $(STRICT) $(TEST_OPT) $(if $(filter $(KERNEL_TESTS),$*),,$(NO_SIMD)) -I. -Itests -DBUILD_DIR='"$(B)"')
+	@$(call BUILD,$(TEST_FLAGS) $(if $(filter $(KERNEL_TESTS),$*),,$(NO_SIMD)))
 
 $(B)/t/%.log: $(B)/t/%$(EXE) FORCE     # a fuzzer replays its corpus, whose inputs libFuzzer has found
 	@sh tests/run.sh $@ $(RUN) $< $(wildcard tests/corpus/$*/*)
@@ -188,10 +195,12 @@ asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
-# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them.
-KERNEL_TESTS = unit_formats unit_kernels unit_law unit_model unit_plain unit_stack unit_texts fuzz_model
+# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them; no
+# scripts that compile or look at pages.
+KERNEL_TESTS = unit_kernels unit_model
 sanitize:
-	@$(VARIANT_TEST) OPT="-O1 -DGPT_NO_SIMD" NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)"
+	@$(VARIANT_TEST) OPT="-O1 -DGPT_NO_SIMD" NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)" \
+	    SCRIPTS="$(filter-out compile_test readme_test snippets_test web_test,$(SCRIPTS))"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
 cxx:
@@ -210,10 +219,9 @@ mingw: | $(B)
 	@if command -v $(WINE) >/dev/null; then \
 	    test -f build/wine/ready || { $(WINE) wineboot -i && touch build/wine/ready; } >/dev/null 2>&1; \
 	    $(MINGW_MAKE) test RUN="$(WINE)"; \
-	else echo "make mingw: no $(WINE): the programs are built and not run"; \
-	    $(MINGW_MAKE) programs && $(MINGW_MAKE) test UNITS= FUZZERS=; \
+	else echo "make mingw: no $(WINE): the examples are built, the tests compiled, and none is run"; \
+	    $(MINGW_MAKE) test UNITS= FUZZERS=; \
 	fi
-programs: $(EXAMPLES:%=$(B)/%$(EXE)) $(UNITS:%=$(B)/t/%$(EXE)) $(FUZZERS:%=$(B)/t/%$(EXE))
 $(B)/t/mingw.log: tests/mingw.sh $(EXAMPLES:%=$(B)/%$(EXE)) FORCE | $(B)/t
 	@CC="$(CC)" sh tests/run.sh $@ sh $< $(B) $(RUN)
 
@@ -242,5 +250,5 @@ clean:
 	rm -rf $(B)
 
 FORCE:
-.PHONY: all example_programs run web pictures bench law stack test asan ubsan sanitize tsan cxx mingw programs configs test-numbers test-real test-tools fuzz clean FORCE
+.PHONY: all example_programs run web pictures bench law stack test asan ubsan sanitize tsan cxx mingw configs test-numbers test-real test-tools fuzz clean FORCE
 .SECONDARY:

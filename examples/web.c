@@ -2,8 +2,14 @@
  * other half; `make web` makes one HTML file of both and a model. What begins with web_ the page calls, what begins with page_
  * the page gives. Results lie in memory, where the page reads them; a negative number is a gpt_result, web_error its text.
  * tests/unit_web.c is a page in C. */
+#ifndef GPT_LINKED             /* tests/unit_web.c links the implementation */
 #define GPT_IMPLEMENTATION
+#endif
 #include "../gpt.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #ifdef __wasm__
 #define WEB(name)  __attribute__((export_name(#name)))

@@ -1,4 +1,4 @@
-/* What gpt.h and README.md promise about memory and messages, once for the tests and the fuzzers. Needs gpt.h's implementation. */
+/* What gpt.h and README.md promise about memory and messages, once for the tests and the fuzzers. */
 #ifndef BOUNDS_H
 #define BOUNDS_H
 
@@ -15,6 +15,7 @@ static inline int is_message(const char *s) {
     return n > 0;
 }
 
+#ifdef GPT_IMPLEMENTATION
 /* A session is at most 8 (n_batch + 8) times the file, n_ctx rows of the cache, and a constant. params must set n_threads. */
 static inline double session_bound(const gpt_model *m, uint64_t file_bytes, const gpt_session_params *p) {
     double n_ctx = p->n_ctx ? p->n_ctx : m->hp.n_ctx < 4096 ? m->hp.n_ctx : 4096, n_batch = gpti_n_batch(m, p->n_batch);
@@ -27,5 +28,6 @@ static inline double session_bound(const gpt_model *m, uint64_t file_bytes, cons
     if (n_batch > n_ctx) n_batch = n_ctx;
     return 8 * (n_batch + 8) * (double)file_bytes + (n_ctx + 15) * row + BOUND_SESSION_MORE + (double)p->n_threads * BOUND_THREAD;
 }
+#endif
 
 #endif

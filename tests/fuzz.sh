@@ -5,13 +5,17 @@
 # kernels compute: clang takes minutes for the other sets under sanitizers, and unit_kernels compares those with the plain ones.
 build=$1 cc=$2 seconds=$3
 command -v "${cc%% *}" >/dev/null 2>&1 || { echo "fuzz: needs clang with libFuzzer (FUZZ_CC=...)" >&2; exit 1; }
+flags="-g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    -DGPT_NO_SIMD -I. -Itests"
+mkdir -p "$build/fuzz"
+$cc $flags -c tests/compile/impl.c -o "$build/fuzz/gpt.o" || exit 1
 for file in tests/fuzz_*.c; do
     [ -f "$file" ] || { echo "fuzz: no tests/fuzz_*.c" >&2; exit 1; }
     name=$(basename "$file" .c)
     mkdir -p "$build/fuzz/$name"
-    $cc -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-        -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -DGPT_NO_SIMD -I. -Itests "$file" \
-        -o "$build/fuzz/$name.exe" -lm || exit 1
+    implementation="-DGPT_LINKED $build/fuzz/gpt.o"
+    grep -q '^#define GPT_IMPLEMENTATION' "$file" && implementation=
+    $cc $flags -fsanitize=fuzzer "$file" $implementation -o "$build/fuzz/$name.exe" -lm || exit 1
     echo "$name, $seconds s"
     seeds=$build/fuzz/seeds_$name
     mkdir -p "$seeds"

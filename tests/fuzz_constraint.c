@@ -2,7 +2,6 @@
  * g a grammar, s a schema, p a schema's pattern, c a text for a schema, and so on by its last bits; behind a NUL in a grammar, schema
  * or pattern follows a text that is checked. A text that is taken is taken byte by byte too, and each of its beginnings may go on.
  * Built without, it has a main that replays the files it is given, and their beginnings and changed bytes. */
-#define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,6 @@
  * short buffer is the beginning of the whole one; and no byte of a message makes a control token: replacing it by another
  * conversation's is not tried here, unit_template does. Built without libFuzzer, it has a main that replays the files it is
  * given, thousands of changed ones and every length of them. Runs from the repository's root. */
-#define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "bounds.h"
 #include "gguf_builder.h"

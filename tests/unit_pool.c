@@ -1,7 +1,6 @@
 /* examples/pool.h as a host uses it: every unit is done once, worker numbers are never at work twice, runs may be nested and
  * come from several threads, pools come and go, memory may be scarce; sessions give the bits of one thread. Runs from the
  * repository's root. */
-#define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
 

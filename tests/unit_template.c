@@ -1,11 +1,11 @@
 /* Chat templates: small ones with what jinja2 makes of them (golden/template.txt), what other engines got wrong, bounds of
  * steps, memory and depth, control tokens that no content can spell, and time that grows as the template does. Runs from the
  * repository's root. */
-#define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "gguf_builder.h"
 #include "test.h"
 
+#include <math.h>
 #include <time.h>
 
 static char room[1 << 20];      /* what a template gives */

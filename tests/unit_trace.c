@@ -1,7 +1,6 @@
 /* Trace hooks that write: what the API marks with a star counts, in the right place and for the right text; the mark that
  * such a text has; attention's weights with every cache, and the experts that a layer chose. What the events hold is tested
  * by unit_model. Runs from the repository's root. */
-#define GPT_IMPLEMENTATION
 #include "gpt.h"
 #include "test.h"
 
