@@ -2440,7 +2440,7 @@ typedef struct gpti_field {
  *   TILE ...     not at all, but from tiles: one scale; one scale and q up to 255; two scales */
 enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
        GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
-       GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_N_FETCH };
+       GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_FETCH_TILE_2_Q8, GPTI_N_FETCH };
 enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
@@ -2757,6 +2757,77 @@ static const char gpti_grid_iq3_s[] =
     ",G.G3G5G<GAG#H%H7HCHDH^H(I*I4IVI.J@JTJ+K0K;KGKMK%L+L/L5LDLHLKLNLZLaL$M&M(M-M4M=M_M#N,N6N;NBNON%O*O+O:OHOMOYO"
     "`O$P'P3P=PJP-Q9QMQOQFR%S'S5S,T.T0T<T>TTT#U3U:UXU-V@VFVQVVV]V#W/W4WDW8XGXVX#Y&Y@YTY(ZDZ,[.[#]']*]3]5]B]D]P]V]"
     "%^,^7^G^I^$_'_+_1_4_;_M_%`=`A`O`$a(a.a3aLa5bFb%c<c#d";
+static const char gpti_grid_iq2_xs[] =
+    "##%#'#)#+#-#/#1#3#5#7#9#;#@#B#D#F#H#J#L#N#R#T#Z#]#_#a#e#g#k#m#$$&$($*$,$.$0$2$4$6$8$>$A$C$E$I$K$Q$W$[$^$d$#%%%"
+    "'%)%-%/%5%@%B%H%L%Z%c%$&&&(&*&,&.&0&2&6&8&>&A&C&E&I&K&M&Q&[&^&d&#'%''')'-'/'5'@'B'H'R'Z'$(&(,(:(>(A(^(#)%)')))"
+    "+)-)/)5)9)@)B)H)N)Z)m)u)$*&*,*>*[*b*#+5+;+i+m+$,&,(,*,,,.,0,2,6,8,>,A,C,E,I,K,Q,Y,[,^,d,#-%-'-)---/-5-@-B-H-Z-"
+    "g-i-$.&.(.,.>.Q.#/%/'/)/-///5/@/B/F/H/T/Z/$0&0,0>0#1/1F1$2&2,2.2>2K2`2#3'3V3I4t4#5%5'5)5+5-5/555@5B5H5Z5m5$6&6"
+    ",6>6E6U6#777Z7s7$8&8,8<8>8#9@9J9k9$:4:r:#;);+;5;L;a;o;W<d<)=5=]=a=c=$>&>(>*>,>.>0>2>6>8>>>A>C>E>G>I>K>Q>U>[>^>"
+    "d>#@%@'@)@-@/@5@@@B@H@Z@_@o@$A&A,A.A<A>A#B%B'B)B-B/B3B5B@BBBHBZBgB$C&C,C8C>ClC#D+DBDHD$E&E,E>ECEKESE#F-FBFHFXF"
+    "&G#H%H'H)H-H/H5H;H@HBHHHZH$I&I,I0I>IAI#JBJuJ$K&K,K6K>KQK[KnK#L)LZLaL6MWMnM#N/N@NHNkN4O>OAO_P$Q&Q,Q>QKQSQ`QtQ#R"
+    "8SGSfS#T1T,U>UCUpU$WYW9X(YKYSY#Z%Z'Z)Z-Z/Z5Z=Z@ZBZHZZZ]ZsZuZ$[&[([,[>[I[O[#]5]Z]]]m]s]$^&^,^.^0^>^Q^b^#_B_q_2`"
+    "Y`#a)a9aPaZa]asa(b7cZcacicsc$d&d,d>dMd^d#e7eTeMfbf#g'gBgHgNg<hdhfh@iIjrjFk0lQl#m%m)m+m5m=mmmInOnrn#o%o)o=oZomo"
+    ">phpUrjr+s5s7s;smsss&t^t`t;u=ueuuu";
+static const char gpti_grid_iq2_s[] =
+    "##%#'#)#+#-#/#1#3#5#7#9#;#@#B#D#F#H#J#L#N#R#T#V#X#Z#]#_#a#e#g#m#q#u#$$&$($*$,$.$0$2$6$8$>$A$C$E$I$K$M$O$Q$U$W$"
+    "[$^$d$f$h$n$p$#%%%'%)%-%/%5%=%@%B%D%F%H%L%Z%_%c%g%o%$&&&(&*&,&.&0&2&6&8&:&<&>&A&C&E&G&I&K&M&O&Q&S&U&[&^&`&b&d&"
+    "h&j&n&p&#'%''')'+'-'/'1'3'5'9';'@'B'D'F'H'J'L'N'R'T'Z']'_'a'e'g'm'$(&(((*(,(0(>(C(E(I(K(Q([(^(d(#)%)')))-)/)1)"
+    "3)5)9)=)@)B)D)F)H)J)L)N)R)T)Z)_)g)u)$*&*,*.*0*2*6*>*C*E*I*K*Q*[*d*#+-+/+7+;+=+H+k+$,&,(,*,,,.,0,2,6,8,:,>,A,C,"
+    "E,I,K,M,O,Q,S,U,W,[,^,`,d,h,j,n,p,#-%-'-)-+---/-1-3-5-7-9-;-@-B-D-F-H-J-L-N-R-T-Z-]-_-a-e-g-$.&.*.,.0.6.8.>.C."
+    "I.K.[.^.d.#/%/'/)/-///1/3/5/9/;/@/B/D/F/H/J/L/N/R/T/Z/]/_/a/e/g/m/$0&0(0*0,0.000206080>0A0C0E0I0K0Q0[0^0d0#1'1"
+    ")1-1/151@1B1H1Z1u1$2&2(2*2,2022262>2A2C2E2I2K2Q2[2^2#3%3'3)3-3/353@3B3H3X3o3&4,4>4M4#5%5'5)5-5/515355595=5@5B5"
+    "H5J5L5T5Z5c5g5u5$6&6,6.60666>6A6C6I6K6Q6[6^6d6#7+777;7=7B7H7a7c7s7$8&8(8*8,808286888>8A8C8E8I8K8Q8[8^8d8#9'9)9"
+    "-9/959@9B9H9V9Z9$:&:,:>:O:#;';-;/;@;B;H;c;u;$<&<,<h<+=7=T=a=c=$>&>(>*>,>.>0>2>4>6>8>:>>>A>C>E>G>I>K>M>O>Q>S>U>"
+    "[>^>d>h>j>n>p>#@%@'@)@-@/@1@3@5@7@9@@@B@D@F@H@J@L@N@R@T@Z@]@_@a@e@g@m@$A&A,A.A0A2A8A>ACAEAIAKAQA[A^A#B%B'B)B+B"
+    "-B/B1B3B5B7B9B;B@BBBDBFBHBJBLBNBRBTBZB]B_BaBeBgBmB$C&C(C*C,C.C0C2C6C8C>CACCCECICKCQCYC[C^CdC#D%D'D)D-D/D5D@DBD"
+    "HDZDqD$E&E*E,E.E0E2E6E8E>EAECEEEIEKEQE^EdE#F%F'F)F-F/F5F@FBFHFZFiF$G&G,G>G#H%H'H)H-H/H1H3H5H7H9H;H@HBHDHFHHHJH"
+    "LHNHRHTHZH]H_HaHeHgH$I&I(I*I,I.I0I2I6I8I>IAICIEIIIKIQI[I^IdI#J'J)J-J/J5J@JBJHJXJZJ$K&K(K*K,K.K0K2K6K8K>KAKCKEK"
+    "IKKKQK[K^KdK#L%L'L)L-L/L5L@LBLHLZL$M&M,M:M>M#N%N'N)N-N/N5N@NBNHNPNZN$O&O,O>O#P3P_PsP$Q&Q(Q,Q.Q0Q2Q6Q8Q>QCQEQIQ"
+    "KQQQ^QdQ#R%R'R)R-R/R5R@RBRHRZRkR&S,S>SMSnS#T'T)T-T/T5T@TBTHTZT$U&U,U>UGUWUfU#VgV$W&W,WUWjW#X=XAYnY#Z%Z'Z)Z-Z/Z"
+    "3Z5Z9Z@ZBZHZJZLZNZRZZZ_ZeZgZ$[&[*[,[.[0[2[6[8[>[A[C[E[I[K[[[^[d[t[#]']+]-]/]@]B]H]$^&^(^*^,^.^0^2^6^>^A^C^E^I^"
+    "K^Q^[^^^d^#_%_'_)_-_/_5_@_B_H_Z_c_$`&`,`<`>`#a'a-a/a@aBaHaoa$b&b>bUb7cNcPc]coc$d&d*d,d.d0d2d8d>dAdCdEdIdKdQd[d"
+    "^ddd#e'e-e/e@eBeHePe$f&f,f>frf#g%g'g)g-g/g5g@gBgHgZgig$h&h,h>hjhnh#iDiTi$j&j,j:j>jtj#kFkJkdl#m'm+m/m7m=m@mBmHm"
+    "omum>nUn%o+o7o;o=o]oaocoso$p&p,p>pbppp#q3qIr+s;sosKt`t)u+u5u7u;uauuu";
+static const char gpti_grid_iq1[2][2049] = {  /* a literal is shorter than 4096 */
+    "##%#'#)#+#-#0#5#7#;#=#C#I#K#M#U#Z#]#a#c#h#m#o#s#u#&$'$-$/$1$3$4$9$@$D$F$J$L$P$R$T$V$W$_$e$g$i$q$#%%%)%+%0%5%7%"
+    ";%=%C%I%O%T%X%Z%]%a%c%e%h%k%m%o%s%u%-&/&1&9&@&F&L&P&T&U&e&k&q&$'&'''('0'2'4'<'>'C'G'H'I'K'L'M'O'Q'S'U'W'Y'['e'"
+    "h'j'l'n'p'q'r't'/(3(@(B(H(J(L(N(Q(R(V(X(_(e(g(k(#)%)))+)0)5)7);)=)C)I)M)U)Z)])a)c)h)m)o)s)u)'*-*/*3*8*9*@*H*I*"
+    "L*R*T*X*e*g*i*k*q*#+%+)+++0+5+7+;+=+C+I+O+R+U+Z+]+_+a+c+h+m+o+s+u+,,-,/,3,8,9,@,B,H,L,N,R,T,U,X,e,g,i,n,q,$-&-"
+    "(-*-,-.-0-2-6-8-<-C-G-H-I-J-K-L-M-O-Q-U-^-f-h-n-p--./.1.9.>.D.F.J.L.N.P.T.V._.e.g.i.q.$/(/*///0/2/3/6/:/@/C/D/"
+    "E/G/I/K/L/M/O/S/U/W/^/b/d/g/h/j/k/l/n/p/q/t/%0'0+0-0/0001030507090;0=0@0B0C0D0I0J0K0L0M0O0P0R0T0U0V0X0Z0]0^0_0"
+    "a0c0d0e0g0h0i0k0l0m0o0q0$1&1'1(10111214161:1>1A1B1C1E1G1I1L1M1N1O1R1T1U1W1X1Y1`1c1f1h1p1t1-21292@2B2D2F2H2L2N2"
+    "P2Q2R2T2V2X2_2e2g2q2,3.303436393A3B3C3E3I3K3L3M3O3P3Q3U3Y3b3e3f3h3j3n3r3t3*41484:4B4D4F4H4J4L4N4R4V4X4_4e4i4l4"
+    "#5%5)5+505557595;5=5C5I5O5R5U5Z5]5a5c5h5m5o5q5s5u5'6-6/63696A6B6F6L6N6P6R6T6U6V6_6d6i6k6q6$7)7+7-7075777;7=7C7"
+    "I7M7O7U7[7a7c7e7h7m7o7s7u7'8/8183898B8C8D8F8J8L8N8P8V8_8e8g8k8n8q8*90969<9>9C9E9I9K9L9O9S9U9W9b9d9g9h9j9l9n9p9"
+    "r9t9':,:.:3:9:@:F:L:Q:R:X:^:`:d:l:#;%;);+;0;5;7;;;=;C;I;K;U;Z;];a;c;m;o;s;u;*<-</<3<9<D<F<J<L<R<T<V<X<_<d<i<k<"
+    "p<q<#=%=)=+=5=7=;===C=I=M=O=U=Z=]=a=c=h=m=o=s=u='>->1>9>F>J>L>N>P>R>T>V>g>k>n>r>#@$@&@(@*@.@0@1@2@4@6@:@<@C@E@"
+    "G@I@K@L@M@O@P@U@W@Y@[@^@`@d@f@h@m@n@o@'A-A/A1A9A@AJALAPATAXAbAgAqA$B0B3B<BCBEBGBIBKBLBMBRBSBUBWBYB[B`BbBdBfBhB"
+    "mBnBtB$C%C'C+C-C/C0C1C3C5C9C=C@CBCCCDCFCHCICKCLCMCNCOCRCTCUCVCXC]C^C_CaCeCgChCiCkClCqCsCuC$D'D*D/D0D2D4D6D8D<D"
+    ">DADCDEDHDIDJDLDMDODSDUDWD[D_DcDgDhDnDpDrD'E-E0E4E9EAEFEHELENERETEVEXE_EeEgEiEkEqE$F'F(F+F,F/F0F2F6F8F:F>FCFGF"
+    "IFJFKFLFMFOFQFSFUFVFYF`FbFfFhFiFjFnFpFrFtF1GBGDGFGLGNGPGTGXGgGqG$H&H'H(H*H.H0H4H6H8H<H>HCHEHIHKHLHMHOHUHWH`HbH"
+    "hHjHmHnHrHtH'I)I*I+I-I/I0I1I2I3I5I9I:I;I=I@IBICIDIFIHIIIJIKILIMINIOIPIRITIUIVIXI]I_IeIgIhIiIkImIqIuI$J(J.J0J4J"
+    "6J8JAJCJGJIJKJLJMJOJSJUJ_JdJfJhJkJlJpJ&K'K-K/K0K1K2K3K6K9K;K=K@KBKCKDKFKGKHKIKKKLKMKNKOKPKRKSKTKUKVKXKZKaKcKeK"
+    "gKhKiKkKnKpKqKuK$L%L&L'L(L*L,L-L.L/L0L1L3L4L6L8L9L:L<L>L@LALBLCLDLEL",
+    "FLHLILJLKLLLMLNLOLPLQLRLTLULVLWLXLYL[L^L_LbLcLdLeLgLhLiLjLkLnLpLqLrLtL#M$M%M&M(M)M*M-M/M0M2M3M5M6M7M8M9M:M;M<M"
+    "@MCMDMEMFMGMHMIMJMKMLMMMNMOMPMRMTMUMXM]M_M`MaMbMcMeMhMlMoMqMrMsMtM&N'N(N*N,N0N2N6N=NCNENGNINKNLNMNNNONQNSNTNUN"
+    "]NbNdNfNhNjNnNtN$O%O'O+O-O/O0O1O3O9O@OBOCODOFOHOIOJOKOLOMONOOOPOROTOUOVOXO[O_ObOeOgOhOiOjOkOqO&P)P0P4P5P9P:P<P"
+    "CPEPFPIPLPMPNPOPSPUPWPYP[PcPfPhPiPjPlPnP'Q/Q1Q3Q9QBQHQLQMQNQPQRQTQVQXQ[QiQqQ$R&R(R*R.R0R6R7R:R<RCRFRIRLRMRORUR"
+    "VRYR^RcRfRhRnRrRtR-S1S3S>S@SDSLSMSNSQS_SeSiSqS-T.T0T1T4T6T:T<T>TATCTETGTITKTLTMTOTPTQTSTUT^T_TbTdTfTgThTiTjTlT"
+    "nTpTtT'U)U+U-U0U1U3UBUCUDUFUHUIUKULUMUOURUTUUUVUXU`UbUcUeUhUiUkUlUoUqUrUsU%V*V0V5V:V;V<V>VCVEVGVIVKVLVMVNVPVQV"
+    "UVWVZV]V_VcVgViVjVkVmVpVrVuV1W3W9W@WJWLWPWRWXW_WeWjWrW$X&X,X0X6X8X:X<X>X@XCXDXEXIXKXLXMXOXQXUXYX]X^XcXhXnXpXqX"
+    "tX-Y1Y2Y@YBYFYHYLYNYPYTYUYXY`YgYjYlYrY#Z%Z)Z+Z5Z7Z;Z=ZCZHZIZKZMZOZUZZZ]ZaZcZhZmZoZsZuZ'[-[/[1[3[9[@[B[F[H[J[L["
+    "M[N[O[T[V[X[_[b[g[i[k[q[#]%])]+]0]5]7];]=]I]K]O]U]Z]]]a]c]h]m]o]s]u]/^3^@^B^I^L^P^R^T^X^g^k^$_*_._0_4_:_<_>_@_"
+    "C_E_I_K_L_M_O_P_U_V_W_Y_[_^_`_b_d_f_h_j_r_-`1`3`9`@`B`F`G`H`L`O`P`R`V`Y`_`e`l`p`#a%a)a+a0a5a7a;a=a@aCaIaKaOaUa"
+    "XaZa]aaacahamaoasaua'b(b-b/b1b9b@bBbDbFbHbJbLbPbRbTb_bibkbqb#c%c)c+c0c5c7c;c=cCcIcKcMcZc]caccchcmcocscuc'd-d1d"
+    "2d3d9d@dDdFdLdNdPdXdYd_dedgdidkdqd$e&e(e*e,e0e2e4e6e8e:e<e>eCeHeIeKeLeMeOeSeUe^e`efehejeneperete'f-f/f3f9fBfDf"
+    "FfHfJfLfNfVfXf_fgfiftf$g&g(g,g0g2g:g>gGgIgKgLgMgNgOgQgRgSgUg^g`gfggghgjgngtg#h'h)h+h,h-h/h0h1h3h6h9h<h=h@hBhCh"
+    "DhFhHhIhJhKhLhMhNhOhPhRhThUhVhXh[h_hahehfhghhhihkhlhmhohqhshuh$i&i,i0i3i5i:i<iCiEiFiIiJiLiMiOiUiWi]i^ibicifigi"
+    "hipiriti'j1j3j9j@jDjHjJjLjMjPjTjUj_jejijkjqj&k(k*k,k.k0k2k4k5k6k8k:k>kAkCkEkGkIkKkLkMkOkSkUkVkYk[k^kdkfkhklknk"
+    "rk'l0l9lBlDlFlHlLlNlRl_lelglhlil#m%m)m+m0m5m7m;m=mCmImKmMmOmZm]mamcmhmmmomsmum'n*n-n/n1n3n4nDnFnInLnNnPnRnTn_n"
+    "dnfninkn%o)o+o,o3o7o;o=oCoIoMoOoUoZo]oaocohomooosouo3p9p@pBpHpKpLpNpPpRpUpVpWpXp_p(q*q,q.q0q2q:q<qAqCqIqKqLqMq"
+    "OqUqYq[q^q_q`qbqfqhqjq'r-r1r4r6r9rBrDrGrJrLrMrNrQrSr`rdrhrirkrnrprrr#s%s)s+s5s7s;s=sIsKsMsOsZs]sascshsmsosssus"
+    "'t/t3t6t9t@tHtLtPtRtVtXtdtit#u%u)u+u5u7u;u=uIuKuMuZu]uaucuhumuousuuu"
+};
 static int gpti_grid_digit(const char *point, int i, int n, int base) {
     int c = (unsigned char)point[i / n];
     c -= 35 + (c > 63) + (c > 92);
@@ -2806,6 +2877,60 @@ static void gpti_row_iq3_s(const uint8_t *b, uint8_t *q, float *d) {
     }
 }
 
+
+/* 16 columns share a scale. IQ2_XS: 16 bits are the number of a point and seven bits of signs. IQ2_S: as IQ3_S. */
+static void gpti_row_iq2(const uint8_t *scales, float scale, int at, const char *point, uint32_t signs, uint8_t *q,
+                         float *d) {
+    static const uint8_t value[] = { 8, 25, 43 };
+    int i;
+    d[at / 2] = scale * (0.5f + (float)(scales[at / 4] >> at / 2 % 2 * 4 & 15)) * 0.25f;
+    for (i = 0; i < 8; i++) {
+        const int v = value[gpti_grid_digit(point, i, 4, 3)];
+        q[8 * at + i] = (uint8_t)(signs >> i & 1 ? 128 - v : 128 + v);
+    }
+}
+static void gpti_row_iq2_xs(const uint8_t *b, uint8_t *q, float *d) {
+    int k;
+    for (k = 0; k < 32; k++) {
+        const uint32_t x = gpti_load_u16(b + 2 + 2 * k);
+        gpti_row_iq2(b + 66, gpti_row_f16(b), k, gpti_grid_iq2_xs + 2 * (x & 511), gpti_grid_signs(x >> 9), q, d);
+    }
+}
+static void gpti_row_iq2_s(const uint8_t *b, uint8_t *q, float *d) {
+    int k;
+    for (k = 0; k < 32; k++) {
+        const int x = b[2 + k] | (b[66 + k / 4] >> k % 4 * 2 & 3) << 8;
+        gpti_row_iq2(b + 74, gpti_row_f16(b), k, gpti_grid_iq2_s + 2 * x, b[34 + k], q, d);
+    }
+}
+
+/* -1, 0 or 1, and an eighth more or less, of eight columns. IQ1_S: 16 bits of 32 columns have the upper bits of four
+ * points, the scale and whether it is less. IQ1_M: four bits of eight columns have the first and the last of these; 16
+ * bits of 64 columns have four scales and a quarter of d. */
+static void gpti_row_iq1(int x, int less, uint8_t *q) {
+    int i;
+    for (i = 0; i < 8; i++)
+        q[i] = (uint8_t)(8 * gpti_grid_digit(gpti_grid_iq1[x >> 10] + 2 * (x & 1023), i, 4, 3) + (less ? 0 : 2));
+}
+static void gpti_row_iq1_s(const uint8_t *b, uint8_t *q, float *d) {
+    int k;
+    for (k = 0; k < 32; k++) {
+        const int x = (int)gpti_load_u16(b + 34 + k / 4 * 2);
+        gpti_row_iq1(b[2 + k] | (x >> k % 4 * 3 & 7) << 8, x >> 15, q + 8 * k);
+        d[k / 4] = gpti_row_f16(b) * (float)(1 + 2 * (x >> 12 & 7)) * 0.125f;
+    }
+}
+static void gpti_row_iq1_m(const uint8_t *b, uint8_t *q, float *d) {
+    uint32_t half = 0;
+    int k;
+    for (k = 0; k < 4; k++) half |= gpti_load_u16(b + 48 + 2 * k) >> 12 << 4 * k;
+    for (k = 0; k < 32; k++) {
+        const int x = b[32 + k / 2] >> k % 2 * 4, scales = (int)gpti_load_u16(b + 48 + k / 8 * 2);
+        gpti_row_iq1(b[k] | (x & 7) << 8, x & 8, q + 8 * k);
+        d[k / 2] = gpti_f16_f32(half) * (float)(1 + 2 * (scales >> k / 2 % 4 * 3 & 7)) * 0.125f;
+    }
+}
+
 /* n blocks of 16 rows to tiles */
 static void gpti_unpack_rows(const uint8_t *p, size_t n, gpti_tile *t, const gpti_format *fmt,
                              void (*row)(const uint8_t *b, uint8_t *q, float *d)) {
@@ -2835,7 +2960,11 @@ static void gpti_unpack_rows(const uint8_t *p, size_t n, gpti_tile *t, const gpt
     X(TQ2_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_tq2_0)) \
     X(IQ2_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_xxs)) \
     X(IQ3_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_xxs)) \
-    X(IQ3_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_s))
+    X(IQ3_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_s)) \
+    X(IQ2_XS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_xs)) \
+    X(IQ2_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_s)) \
+    X(IQ1_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq1_s)) \
+    X(IQ1_M, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq1_m))
 #define GPTI_UNPACK_NAME(name, call) GPTI_UNPACK_##name,
 #define GPTI_UNPACK_CASE(name, call) case GPTI_UNPACK_##name: call; break;
 enum { GPTI_UNPACK_NONE, GPTI_UNPACKERS(GPTI_UNPACK_NAME) GPTI_N_UNPACK };
@@ -2854,14 +2983,14 @@ static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, 
 /* To add a number format:
  *   1. its row here. Fields as they lie in the block; unit: the bytes of a row that stay together in a
  *      panel, GPTI_FLIP makes signed bytes unsigned (zero is 128 then). fetch: TILE, TILE_Q8 where q_max
- *      is above 63 (zero is 128 then), TILE_2 with two scales per 32 columns: right for every kernel set;
+ *      is above 63 (zero is 128 then), TILE_2, TILE_2_Q8 with two scales per 32 columns: right for every kernel set;
  *      quicker ways are in [SIMD]
  *   2. where no unpacker fits: a gpti_unpack_ function above, or a gpti_row_ one, simpler and slower, and
  *      its line in GPTI_UNPACKERS. Each tile of 32 columns gets its scale, also where a block has more; all
  *      of q is written where fetch is a TILE. A new code book: gpti_codes
  *   3. where python's gguf knows it, NAMES in tests/make_format_goldens.py; unit_kernels and unit_formats
  *      go over all rows
- * The last ones, from NVFP4 on, needed all three. */
+ * The last ones, IQ2_XS to IQ1_M, needed all three, and TILE_2_Q8 in [SIMD]. */
 #define GPTI_BY(fetch, unpack, codes) GPTI_FETCH_##fetch, GPTI_UNPACK_##unpack, GPTI_CODES_##codes
 static const gpti_format gpti_formats[] = {
 /*    name     type  len bytes ns zero qmax min  fetch     unpack  codes  fields {offset, bytes, unit} */
@@ -2890,7 +3019,11 @@ static const gpti_format gpti_formats[] = {
     { "TQ2_0",  35, 256,  66,  1,   1,   3, 0, GPTI_BY(TILE, TQ2_0, NONE), { {0,64,1}, {64,2,2} } },
     { "IQ2_XXS", 16, 256, 66,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ2_XXS, NONE), { {0,2,2}, {2,64,1} } },
     { "IQ3_XXS", 18, 256, 98,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ3_XXS, NONE), { {0,2,2}, {2,96,1} } },
-    { "IQ3_S",  21, 256, 110,  1,  15,  30, 0, GPTI_BY(TILE, IQ3_S, NONE), { {0,2,2}, {2,108,1} } }
+    { "IQ3_S",  21, 256, 110,  1,  15,  30, 0, GPTI_BY(TILE, IQ3_S, NONE), { {0,2,2}, {2,108,1} } },
+    { "IQ2_XS", 17, 256,  74,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_XS, NONE), { {0,2,2}, {2,72,1} } },
+    { "IQ2_S",  22, 256,  82,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_S, NONE), { {0,2,2}, {2,80,1} } },
+    { "IQ1_S",  19, 256,  50,  1,   9,  18, 0, GPTI_BY(TILE, IQ1_S, NONE), { {0,2,2}, {2,48,1} } },
+    { "IQ1_M",  29, 256,  56,  2,   9,  18, 0, GPTI_BY(TILE_2, IQ1_M, NONE), { {0,56,1} } }
 };
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
@@ -6499,9 +6632,10 @@ static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float 
            row_bytes = (size_t)(t->size / n_row), i;
     gpti_matrix w;
     gpti_scratch *scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + row_bytes);
-    unsigned char *bytes = (unsigned char *)(scratch + 1);
-    gpt_result r =
-        scratch ? GPT_OK : gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
+    unsigned char *bytes;
+    gpt_result r = GPT_OK;
+    if (!scratch) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
+    bytes = (unsigned char *)(scratch + 1);
     memset(&w, 0, sizeof w);
     w.fmt = t->fmt; w.n_row = 1; w.n_col = n; w.data = bytes;
     for (i = 0; i < n_row && !r; i++) {
@@ -17587,7 +17721,8 @@ GPTI_COLD_END
 
 /* What products of one token fetch, but floats: name, GPTI_FETCH_. */
 #define GPTI_EACH_FETCH(X) X(q8_0, Q8_0) X(q4_0, Q4_0) X(q5_0, Q5_0) X(q4_k, Q4_K) X(q5_k, Q5_K) \
-    X(q6_k, Q6_K) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2)
+    X(q6_k, Q6_K) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2) \
+    X(tile_2_q8, TILE_2_Q8)
 
 GPTI_UNUSED static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
 
@@ -17614,7 +17749,8 @@ static const struct gpti_fetch { uint8_t n_scale, bits, q8, packed_scales, both,
     { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 },   /* F32   F16   BF16     */
     { 1, 8, 1, 1, 0, 9 }, { 1, 4, 0, 1, 1, 5 }, { 1, 5, 0, 1, 1, 6 },   /* Q8_0  Q4_0  Q5_0     */
     { 1, 4, 0, 0, 0, 5 }, { 1, 5, 0, 0, 0, 6 }, { 2, 6, 0, 0, 0, 7 },   /* Q4_K  Q5_K  Q6_K     */
-    { 1, 8, 0, 0, 0, 0 }, { 1, 8, 1, 0, 0, 0 }, { 2, 8, 0, 0, 0, 0 }    /* TILE  _Q8   _2       */
+    { 1, 8, 0, 0, 0, 0 }, { 1, 8, 1, 0, 0, 0 },                         /* TILE  _Q8            */
+    { 2, 8, 0, 0, 0, 0 }, { 2, 8, 1, 0, 0, 0 }                          /*       _2    _2_Q8    */
 };
 /* Where the first group of tile j begins, and that of its upper bits. */
 GPTI_INLINE size_t gpti_fetch_q(const int kind, size_t j, size_t q_step) {
@@ -17646,7 +17782,7 @@ typedef struct gpti_matmul_steps {
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     gpti_product f32, f16;      /* weights as floats; f16: of 11 bits, so that products are exact */
     gpti_product one_scale, two_scales;     /* per 32 columns                                   */
-    gpti_product q5, q8;        /* one scale: q up to 31 and zero 0; q above most_q             */
+    gpti_product q5, q8, two_q8;    /* one scale: q up to 31 and zero 0; q above most_q         */
     gpti_product single_token[GPTI_N_FETCH];
     gpti_unpack_steps unpack;
     const float *(*widen)(const gpti_format *fmt, const uint8_t *p, size_t n, float *out);
@@ -17674,8 +17810,8 @@ static void gpti_matmul_choose(gpti_matmul_plan *p, const gpti_matmul_steps *set
     const int single = p->single = job->n_tok == 1, floats = p->floats = fmt->n_scale == 0;
     if (single) p->product = set->single_token[fmt->fetch];
     else if (floats) p->product = fmt->fetch == GPTI_FETCH_F16 ? set->f16 : set->f32;
+    else if (fmt->q_max > set->most_q) p->product = fmt->n_scale == 2 ? set->two_q8 : set->q8;
     else if (fmt->n_scale == 2) p->product = set->two_scales;
-    else if (fmt->q_max > set->most_q) p->product = set->q8;
     else p->product = fmt->q_max == 31 && fmt->zero == 0 ? set->q5 : set->one_scale;
     p->job = job; p->set = set;
     p->centre = !single && !floats && set->centre != NULL;
@@ -18615,6 +18751,7 @@ GPTI_PRODUCT(one_scale, GPTI_K(product)(args, 1, 0, 0))
 GPTI_PRODUCT(two_scales, GPTI_K(product)(args, 2, 0, 0))
 GPTI_PRODUCT(q5, GPTI_K(product)(args, 1, 0, 1))
 GPTI_PRODUCT(q8, GPTI_K(product)(args, 1, 1, 0))
+GPTI_PRODUCT(two_q8, GPTI_K(product)(args, 2, 1, 0))
 
 #ifdef GPTI_FIRST_OF_WIDTH
 /* acc += w[columns][16] of np panels, or the 16-bit floats at q that `fetch` names, times x of nt tokens: columns
@@ -18999,6 +19136,7 @@ GPTI_FN void GPTI_K(matmul)(const gpti_matmul *job, size_t begin, size_t end, gp
     steps.one_scale = GPTI_K(one_scale); steps.two_scales = GPTI_K(two_scales);
     steps.q5 = GPTI_K(bias_q5) > 0 ? GPTI_K(q5) : GPTI_K(one_scale);
     steps.q8 = GPTI_K(most_q) < 255 ? GPTI_K(q8) : GPTI_K(one_scale);
+    steps.two_q8 = GPTI_K(most_q) < 255 ? GPTI_K(two_q8) : GPTI_K(two_scales);
     steps.single_token[GPTI_FETCH_F32] = GPTI_W(single_f32); steps.single_token[GPTI_FETCH_F16] = GPTI_W(single_f16);
     steps.single_token[GPTI_FETCH_BF16] = GPTI_W(single_bf16);
 #define GPTI_SET_FETCH(name, kind) steps.single_token[GPTI_FETCH_##kind] = GPTI_SINGLE(single_##name);

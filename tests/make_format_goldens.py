@@ -18,10 +18,10 @@ N_BLOCK = 48
 # byte offsets of half-float scales; the first eight blocks get special values there
 HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
           "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "F16": [0], "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0],
-          "IQ3_XXS": [0], "IQ3_S": [0], "Q1_0": [0], "Q2_0": [0]}
+          "IQ3_XXS": [0], "IQ3_S": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ1_S": [0], "Q1_0": [0], "Q2_0": [0]}
 SPECIAL = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0x7C00, 0xFE00]
 NAMES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
-         "IQ4_XS", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "IQ2_XXS", "IQ3_XXS", "IQ3_S", "Q1_0", "Q2_0"]
+         "IQ4_XS", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "IQ2_XXS", "IQ3_XXS", "IQ3_S", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M", "Q1_0", "Q2_0"]
 IN_C = {"Q1_0": (41, 128, 18), "Q2_0": (42, 64, 18)}    # number, weights, bytes
 ENCODED = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "TQ1_0", "TQ2_0", "MXFP4"]     # by gguf
 ENCODED_IN_C = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "Q1_0", "Q2_0"]     # by llama.cpp

@@ -30,6 +30,7 @@ static void make_weights(const gpti_format *fmt, size_t n_row, size_t n_col, int
     for (i = 0; i < n_row * row_bytes && !wild; i += fmt->block_bytes) {
         unsigned char *b = file + i;
         if (fmt->type == 39) b[0] = (unsigned char)(118 + rng() % 8);
+        if (fmt->type == 29) b[55] &= 0xBF;     /* IQ1_M's d lies in four pieces: the exponent's top bit */
         if (fmt->n_scale == 0) {
             float w = rng_float();
             encode_row(fmt, &w, 1, b);
