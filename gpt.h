@@ -5864,6 +5864,8 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "qk_norm late_norm experts? shared sum_to_1" },
     { "qwen3moe",   GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
+    { "mellum",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
+        GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1 own_head" },
     { "qwen3vlmoe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 1,
         GPTI_LLAMA_LIKE "qk_norm experts? sum_to_1" },
     { "olmoe",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -5880,6 +5882,7 @@ static const gpti_arch gpti_archs[] = {
         "post_norm gated qk_norm own_head" },
     { "exaone4",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         "post_norm gated qk_norm near_rope" },
+    { "exaone",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
     { "afmoe",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt att_gate near_rope k_window experts? shared? k_router router_bias "
         "own_head" },

@@ -258,6 +258,7 @@ TOYS = {
     # null, as published: no windows, rope in every layer (without the key transformers has windows of 4096)
     "exaone4_near_cpp": dict(small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window_pattern=None,
                                    layer_types=["full_attention"] * 4, tie_word_embeddings=True), sliding_window=None),
+    "exaone_cpp": small("exaone", "ExaoneForCausalLM", activation_function="silu"),
     "glm4_cpp": small("glm4", "Glm4ForCausalLM", attention_bias=True, partial_rotary_factor=0.5, pad_token_id=0),
     "granitemoe_cpp": small("granitemoe", "GraniteMoeForCausalLM", head_dim=None, num_local_experts=4, num_experts_per_tok=2,
                             intermediate_size=14, **GRANITE),
@@ -304,6 +305,13 @@ TOYS = {
                             moe_intermediate_size=8, first_k_dense_replace=1, n_group=1, topk_group=1, scoring_func="sigmoid",
                             routed_scaling_factor=1.5, norm_topk_prob=True, is_moe_layer=[False, True, True, True],
                             layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]),
+    "mellum_cpp": small("mellum", "MellumForCausalLM", num_hidden_layers=5, use_sliding_window=True, sliding_window=8, num_experts=5,
+                        num_experts_per_tok=2, moe_intermediate_size=10, norm_topk_prob=True, rope_theta=None, _new_config=True,
+                        layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention",
+                                     "sliding_attention"],
+                        rope_parameters={"full_attention": dict(rope_type="yarn", rope_theta=500.0, factor=8.0, beta_fast=8.0,
+                                                                beta_slow=1.0, original_max_position_embeddings=16),
+                                         "sliding_attention": dict(rope_type="default", rope_theta=100.0)}),
     "hunyuan_moe_cpp": small("hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", use_qk_norm=True, pad_token_id=0, eod_token_id=2,
                              num_experts=4, moe_topk=[2, 2], num_shared_expert=[1, 1], moe_intermediate_size=[10, 10],
                              intermediate_size=10, use_mixed_mlp_moe=True, tie_word_embeddings=True),
@@ -325,6 +333,7 @@ TOYS = {
     "llama_q_mix": llama(_quant=dict(any="Q4_1 Q5_0 Q5_1 IQ4_NL MXFP4 Q4_0 Q8_0"), **WIDE),
     # as Q4_K_M files are: what has no rows of 256 falls back to formats with blocks of 32
     "llama_q4_k": llama(_quant=dict(any="Q4_K", v_proj="Q6_K", lm_head="Q6_K", narrow="Q5_0"), **WIDER),
+    "llama_grids": llama(_quant=dict(any="IQ2_XS IQ1_S IQ2_S IQ1_M", narrow="Q8_0 Q5_1"), **WIDER),
     "llama_few_bits": llama(_quant=dict(any="TQ1_0 IQ2_XXS NVFP4 IQ3_XXS TQ2_0 IQ3_S", narrow="Q8_0 Q5_1"), **WIDER),
     "llama_k_mix": llama(_quant=dict(any="Q2_K Q3_K Q5_K IQ4_XS Q6_K", narrow="Q8_0 Q5_1 IQ4_NL"), **WIDER),
 }
@@ -413,7 +422,8 @@ def add_mtp(path, seed):
 # The formats that the gguf package cannot quantise to get random blocks, scaled to the weights they stand for.
 
 SCALES = {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0],
-          "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0], "IQ3_XXS": [0], "IQ3_S": [0]}
+          "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0], "IQ3_XXS": [0], "IQ3_S": [0],
+          "IQ2_XS": [0], "IQ2_S": [0], "IQ1_S": [0], "IQ1_M": [48]}
 CENTRE = {"Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}  # mean of a quant, by which the second scale exceeds the first
 
 
@@ -430,6 +440,11 @@ def random_blocks(w, kind, gen):
     for scale in (1.0, None):  # once to see the spread, once to set it
         for i, at in enumerate(SCALES[kind]):
             d = (scale or factor) * (CENTRE.get(kind, 1.0) if i else 1.0) * (0.8 + 0.4 * gen.random(raw.shape[:2]))
+            if kind == "IQ1_M":     # in the upper quarters of 16 bits
+                for k in range(4):
+                    piece = d.astype(np.float16).view(np.uint16) >> 4 * k & 15
+                    raw[:, :, at + 2 * k + 1] = raw[:, :, at + 2 * k + 1] & 15 | piece << 4
+                continue
             raw[:, :, at:at + 2] = d.astype(np.float16).view(np.uint8).reshape(*raw.shape[:2], 2)
         out = raw.reshape(w.shape[0], -1)
         factor = float(w.std() / gguf.quants.dequantize(out, qtype).std())
@@ -699,6 +714,7 @@ original = ModelBase.__init__
 def init(self, *args, **kwargs):
     type(self).set_vocab = set_vocab
     original(self, *args, **kwargs)
+    self.hparams.setdefault("activation_function", self.hparams.get("hidden_act"))  # of EXAONE 3, which transformers renames
 ModelBase.__init__ = init
 sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"] + sys.argv[4:]
 main()

@@ -53,14 +53,15 @@ static const toy toys[] = {
     { "stablelm_cpp", TOL_F32 }, { "olmo3_cpp", TOL_F32 }, { "gpt_oss_cpp", TOL_F32 }, { "phi3_long_cpp", TOL_F32 }, { "granite_cpp", TOL_F32 },
     { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },
     { "qwen35_cpp", TOL_F32 }, { "qwen35moe_cpp", TOL_F32 }, { "qwen3next_cpp", TOL_F32 },
-    { "afmoe_cpp", TOL_F32 }, { "exaone_moe_cpp", TOL_F32 }, { "hunyuan_moe_cpp", TOL_F32 },
+    { "afmoe_cpp", TOL_F32 }, { "exaone_moe_cpp", TOL_F32 }, { "hunyuan_moe_cpp", TOL_F32 }, { "exaone_cpp", TOL_F32 }, { "mellum_cpp", TOL_F32 },
     { "glm4moe_cpp", TOL_F32 }, { "dots1_cpp", TOL_F32 }, { "ernie4_5_moe_cpp", TOL_F32 }, { "minimax_m2_cpp", TOL_F32 },
     { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },
     { "llama_q8_0", TOL_QUANT }, { "llama_q4_0", TOL_QUANT }, { "llama_q_mix", TOL_QUANT },
-    { "llama_q4_k", TOL_QUANT }, { "llama_k_mix", TOL_QUANT }, { "llama_few_bits", TOL_QUANT }
+    { "llama_q4_k", TOL_QUANT }, { "llama_k_mix", TOL_QUANT }, { "llama_few_bits", TOL_QUANT },
+    { "llama_grids", TOL_QUANT }
 };
 
 /* ---- The golden text --------------------------------------------------------------------------------------------- */

@@ -1243,7 +1243,7 @@ static void test_results(void) {
 
 static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2",
     "gemma2_27b", "gemma3", "gpt2", "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite",
-    "granite_cpp", "llama", "llama_bf16", "llama_bias", "llama_f16", "llama_few_bits", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0",
+    "granite_cpp", "llama", "llama_bf16", "llama_bias", "llama_f16", "llama_few_bits", "llama_grids", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0",
     "llama_q_mix", "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
     "stablelm_cpp", "starcoder", "starcoder2",
