@@ -30,7 +30,7 @@ MINGW_CC     = x86_64-w64-mingw32-gcc
 WINE         = wine
 MODEL        = $(firstword $(wildcard examples/models/*.gguf))
 SEED         =
-RUN_OPTIONS  = --temp 0.3 --repeat-penalty 1.03
+RUN_OPTIONS  = --temp 0.5 --repeat-penalty 1.1
 
 EXAMPLES := $(filter-out web,$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
@@ -119,7 +119,7 @@ $(B)/web/web.wasm: examples/web.c gpt.h
 # The pictures of README.md, from the page and a report, by Chromium (CHROMIUM=... names it) and Python with Pillow.
 pictures: $(B)/web/index.html $(B)/look
 	@mkdir -p examples/pictures
-	@$(B)/look -m "$(MODEL)" -p "Once upon a time" -n 44 -s 14 --temp 0.3 -o $(B)/report.html
+	@$(B)/look -m "$(MODEL)" -p "Once upon a time" -n 44 -s 8 --temp 0.5 -o $(B)/report.html
 	@$(PYTHON) tests/pictures.py $(B)/web/index.html $(B)/report.html examples/pictures
 
 # Speed of MODEL and of the trainer; or of the files in MODELS, and of seeded random models of SHAPES in the formats

@@ -13,7 +13,7 @@ def take(c, path, left, width, height):
 
 page, report, folder = sys.argv[1:4]
 with Chromium() as c:
-    c.open("file://" + os.path.abspath(page) + "#prompt=Once+upon+a+time&seed=14&temp=0.3&repeat=1.03&go=1")
+    c.open("file://" + os.path.abspath(page) + "#prompt=Once+upon+a+time&seed=8&temp=0.5&repeat=1.1&go=1")
     if not c.wait("document.body && document.body.dataset.state === 'done'"):
         sys.exit("the page does not end its story: " + str(c.log))
     # a token that surprised it

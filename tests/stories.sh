@@ -8,7 +8,7 @@ bin=$1 model=${2:-$(find_model)} n=${3:-40} first=${4:-$(($(date +%s) % 1000000)
 i=0 cut=0 again=0 words=0
 while [ "$i" -lt "$n" ]; do
     seed=$((first + i)) i=$((i + 1))
-    "$bin/generate" -m "$model" -p "Once upon a time" --temp 0.3 --repeat-penalty 1.03 --seed $seed >"$tmp/story" || exit 1
+    "$bin/generate" -m "$model" -p "Once upon a time" --temp 0.5 --repeat-penalty 1.1 --seed $seed >"$tmp/story" || exit 1
     [ "${SHOW:-}" = "" ] || { echo "---- $seed"; cat "$tmp/story"; }
     found=$(tr -s ' \t\r\n' '    ' <"$tmp/story" | awk '{
         end = $0; gsub(/[" ]+$/, "", end)
