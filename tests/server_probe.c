@@ -477,15 +477,17 @@ static void test_full(void) {
 
 /* A request whose text broke off at half a character or in the middle of a stop string leaves nothing to the next one. */
 static void test_alone(void) {
-    char first[4000], free_text[4000];
+    char first[4000], free_text[4000], stop[1000];
     CHECK(post("/v1/completions", "{\"prompt\":\"One day, Tom and Sam\",\"max_tokens\":9,\"seed\":1}") == 200, "%s", got);
     snprintf(first, sizeof first, "%s", value("choices[0].text"));
+    snprintf(stop, sizeof stop, "%.*s", (int)strcspn(first, "\"\\\n"), first);      /* what is written, but another end */
+    CHECK(strlen(stop) > 12, "nine tokens have some words: %s", first);
     for (int i = 1; i < 12; i++) {
-        char body[400];
+        char body[4000];
         snprintf(body, sizeof body, "{\"prompt\":\"One day, Tom and Sam\",\"max_tokens\":%d,\"seed\":1}", i);
         CHECK(post("/v1/completions", body) == 200, "%s", got);
         snprintf(free_text, sizeof free_text, "%s", value("choices[0].text"));
-        snprintf(body, sizeof body, "{\"prompt\":\"One day, Tom and Sam\",\"max_tokens\":%d,\"seed\":1,\"stop\":[\"went to the park\",\"with their toys, and\",\" were playing x\"]}", i);
+        snprintf(body, sizeof body, "{\"prompt\":\"One day, Tom and Sam\",\"max_tokens\":%d,\"seed\":1,\"stop\":[\"%s|\",\"%s|\",\"%s|\"]}", i, stop, stop + strlen(stop) / 2, stop + strlen(stop) - 4);
         CHECK(post("/v1/completions", body) == 200 && !strcmp(value("choices[0].text"), free_text), "what might begin a stop string, at the limit: '%s', "
               "expected '%s'", value("choices[0].text"), free_text);
         CHECK(post("/v1/completions", "{\"prompt\":\"One day, Tom and Sam\",\"max_tokens\":9,\"seed\":1}") == 200 && !strcmp(value("choices[0].text"), first),
