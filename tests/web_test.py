@@ -64,7 +64,7 @@ def looks(c):
     check(c.wait("document.querySelector('#chart td:last-child').textContent === '100 %'"), "temperature 0", chart(c))
     check(c.run(TEXT) == text, "... and writes nothing")
     c.run("document.getElementById('reset').click()")
-    check(c.wait("document.getElementById('temp').value === '0.3'"), "the settings as at first")
+    check(c.wait("document.getElementById('temp').value === '0.5'"), "the settings as at first")
 
     c.run("document.getElementById('strip').focus()")
     key(c, "Home")
