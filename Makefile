@@ -36,7 +36,7 @@ EXAMPLES := $(filter-out web,$(patsubst examples/%.c,%,$(wildcard examples/*.c))
 UNITS    := $(patsubst tests/%.c,%,$(wildcard tests/unit_*.c))
 FUZZERS  := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 SCRIPTS  := $(patsubst tests/%.sh,%,$(wildcard tests/*_test.sh))
-TESTS     = $(UNITS) $(FUZZERS) $(SCRIPTS)
+TESTS     = $(filter compile_test,$(SCRIPTS)) $(UNITS) $(FUZZERS) $(filter-out compile_test,$(SCRIPTS))    # the longest first
 
 # OpenMP, POSIX threads (a flag that old C libraries need; no Windows has sys/mman.h) and dependency files where the compiler
 # has them: tried once, and only when something is to be compiled.

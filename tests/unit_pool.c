@@ -7,7 +7,11 @@
 #include <time.h>
 
 /* pool.h's memory is counted, and runs out when the test says so; so do threads. */
-#ifndef _WIN32
+#ifdef _WIN32
+#  define WIN32_LEAN_AND_MEAN
+#  define NOMINMAX
+#  include <windows.h>
+#else
 #  include <pthread.h>
 #endif
 static int no_threads;
