@@ -196,7 +196,7 @@ asan:
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
 # Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them; no
-# scripts that compile or look at pages.
+# scripts that compile or look at pages. TESTS="unit_chat cli_test": these alone.
 KERNEL_TESTS = unit_kernels unit_model
 sanitize:
 	@$(VARIANT_TEST) OPT="-O1 -DGPT_NO_SIMD" NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)" \
