@@ -642,7 +642,7 @@ static void test_top(void) {
         for (i = 0; i < V; i++) sum += exp(z[i] - most);
         k = round % 7 == 0 ? V + 5 : 1 + below(V);
         n = gpt_top(z, V, k, top);
-        CHECK(n == (k < V ? k : V), "round %u: %u of %u", (unsigned)round, (unsigned)n, (unsigned)k);
+        CHECK(n == (k < V ? k : (size_t)V), "round %u: %u of %u", (unsigned)round, (unsigned)n, (unsigned)k);
         for (i = 0; i < n; i++) {
             const float x = z[top[i].token];
             size_t before = 0;
