@@ -195,11 +195,11 @@ asan:
 	@$(VARIANT_TEST) B=build/asan VARIANT="-fsanitize=address $(FRAMES)"
 ubsan:
 	@$(VARIANT_TEST) B=build/ubsan VARIANT="-fsanitize=undefined -fno-sanitize-recover=all $(FRAMES)"
-# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in those tests alone that are about them; no
-# scripts that compile or look at pages. TESTS="unit_chat cli_test": these alone.
-KERNEL_TESTS = unit_kernels unit_model
+# Both at once, in the time of one. Most of it is compiling: the kernels of all sets in gpt.o and in those tests alone that are about them or
+# run the bundled model; no scripts that compile or look at pages. TESTS="unit_chat cli_test": these alone.
+KERNEL_TESTS = unit_kernels unit_model unit_sampling
 sanitize:
-	@$(VARIANT_TEST) OPT="-O1 -DGPT_NO_SIMD" NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)" \
+	@$(VARIANT_TEST) NO_SIMD=-DGPT_NO_SIMD B=build/sanitize VARIANT="-fsanitize=address,undefined -fno-sanitize-recover=undefined $(FRAMES)" \
 	    SCRIPTS="$(filter-out compile_test readme_test snippets_test web_test,$(SCRIPTS))"
 tsan:       # without OpenMP, whose run time is not instrumented: the threads are the tests' own
 	@$(VARIANT_TEST) B=build/tsan SCRIPTS= OPENMP= VARIANT="-fsanitize=thread -pthread -DGPT_NO_OPENMP $(FRAMES)"
