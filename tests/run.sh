@@ -4,7 +4,7 @@
 # five seconds says so after it.
 log=$1; shift
 name=$(basename "$log" .log)
-limit=; command -v timeout >/dev/null 2>&1 && limit="timeout 900"
+limit=; command -v timeout >/dev/null 2>&1 && limit="timeout 1800"
 began=$(date +%s)
 OMP_WAIT_POLICY=passive $limit "$@" >"$log.raw" 2>&1 </dev/null
 status=$?
