@@ -2437,7 +2437,7 @@ typedef struct gpti_field {
  *   Q4_0, Q5_0   block j: low nibbles of group e for e < 4, else high ones of e - 4; fifth: bit e of the group ahead
  *   Q4_K, Q5_K   nibbles of group 8 (j / 2) + e of the block, low in even tiles; fifth: bit j of upper group e
  *   Q6_K         nibbles of group 16 (j / 4) + 8 (j % 2) + e, low if j % 4 < 2; pair j % 4 of upper group 8 (j / 4) + e
- *   TILE ...     not at all, but from tiles: one scale; one scale and q up to 255; two scales */
+ *   TILE ...     not at all, but from tiles: one scale or two (_2), q up to 255 (_Q8) */
 enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
        GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
        GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_FETCH_TILE_2_Q8, GPTI_N_FETCH };
@@ -2876,7 +2876,6 @@ static void gpti_row_iq3_s(const uint8_t *b, uint8_t *q, float *d) {
         }
     }
 }
-
 
 /* 16 columns share a scale. IQ2_XS: 16 bits are the number of a point and seven bits of signs. IQ2_S: as IQ3_S. */
 static void gpti_row_iq2(const uint8_t *scales, float scale, int at, const char *point, uint32_t signs, uint8_t *q,
@@ -17785,7 +17784,8 @@ typedef struct gpti_matmul_steps {
     void (*centre)(gpti_tile *t, const uint8_t *q, size_t step, size_t n, int zero);
     gpti_product f32, f16;      /* weights as floats; f16: of 11 bits, so that products are exact */
     gpti_product one_scale, two_scales;     /* per 32 columns                                   */
-    gpti_product q5, q8, two_q8;    /* one scale: q up to 31 and zero 0; q above most_q         */
+    gpti_product q5;            /* one scale: q up to 31 and zero 0                             */
+    gpti_product q8, two_q8;    /* one scale, two scales: q above most_q                        */
     gpti_product single_token[GPTI_N_FETCH];
     gpti_unpack_steps unpack;
     const float *(*widen)(const gpti_format *fmt, const uint8_t *p, size_t n, float *out);
