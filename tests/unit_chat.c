@@ -817,6 +817,104 @@ static void apart(void) {
     }
 }
 
+/* A layer of state, Mamba-2's, and one of attention */
+static gpt_model *hybrid_toy(gb *g, const char *chat_template) {
+    static const struct { const char *name; int d0, d1; float scale; } t[] = {
+        { "blk.0.ssm_in", D, 148, 0.3f }, { "blk.0.ssm_conv1d", 4, 80, 0.5f }, { "blk.0.ssm_norm", 64, 1, 0 }, { "blk.0.ssm_out", 64, D, 0.3f },
+        { "blk.1.attn_q", D, D, 0.3f }, { "blk.1.attn_k", D, D, 0.3f }, { "blk.1.attn_v", D, D, 0.3f }, { "blk.1.attn_output", D, D, 0.3f },
+        { "blk.0.attn_norm", D, 1, 0 }, { "blk.1.attn_norm", D, 1, 0 }, { "blk.0.ffn_norm", D, 1, 0 }, { "blk.1.ffn_norm", D, 1, 0 },
+        { "blk.0.ffn_gate", D, FF, 0.3f }, { "blk.0.ffn_up", D, FF, 0.3f }, { "blk.0.ffn_down", FF, D, 0.3f },
+        { "blk.1.ffn_gate", D, FF, 0.3f }, { "blk.1.ffn_up", D, FF, 0.3f }, { "blk.1.ffn_down", FF, D, 0.3f },
+        { "token_embd", D, N_VOCAB, 1.0f }, { "output", D, N_VOCAB, 0.5f }, { "output_norm", D, 1, 0 } };
+    static const float a[4] = { -0.1f, -0.3f, -0.05f, -1.0f };
+    static const int32_t kv[2] = { 0, 2 };
+    const unsigned char *p;
+    gpt_model *m = NULL;
+    gpt_error err;
+    char name[64];
+    size_t n, i;
+    gb_init(g, 3, 0);
+    gb_kv_str(g, "general.architecture", "granitehybrid");
+    gb_kv_u32(g, "granitehybrid.context_length", 4096);
+    gb_kv_u32(g, "granitehybrid.embedding_length", D);
+    gb_kv_u32(g, "granitehybrid.block_count", 2);
+    gb_kv_u32(g, "granitehybrid.feed_forward_length", FF);
+    gb_kv_u32(g, "granitehybrid.attention.head_count", 2);
+    gb_kv_i32s(g, "granitehybrid.attention.head_count_kv", kv, 2);
+    gb_kv_f32(g, "granitehybrid.attention.layer_norm_rms_epsilon", 1e-5f);
+    gb_kv_f32(g, "granitehybrid.logit_scale", 1);
+    gb_kv_f32(g, "granitehybrid.embedding_scale", 1);
+    gb_kv_f32(g, "granitehybrid.residual_scale", 1);
+    gb_kv_f32(g, "granitehybrid.attention.scale", 0.25f);
+    gb_kv_u32(g, "granitehybrid.ssm.conv_kernel", 4);
+    gb_kv_u32(g, "granitehybrid.ssm.group_count", 1);
+    gb_kv_u32(g, "granitehybrid.ssm.inner_size", 64);
+    gb_kv_u32(g, "granitehybrid.ssm.state_size", 8);
+    gb_kv_u32(g, "granitehybrid.ssm.time_step_rank", 4);
+    gb_kv_str(g, "tokenizer.chat_template", chat_template);
+    vocabulary(g);
+    for (i = 0; i < sizeof t / sizeof *t; i++) {
+        sprintf(name, "%s.weight", t[i].name);
+        gb_tensor_random(g, name, (uint64_t)t[i].d0, (uint64_t)t[i].d1, t[i].scale);
+    }
+    gb_tensor_f32(g, "blk.0.ssm_a", 2, 1, 4, a);
+    gb_tensor_random(g, "blk.0.ssm_d", 1, 4, 1.0f);
+    gb_tensor_random(g, "blk.0.ssm_dt.bias", 4, 1, 0);
+    gb_tensor_random(g, "blk.0.ssm_conv1d.bias", 80, 1, 0);
+    p = gb_finish(g, &n);
+    gpt_model_load_memory(&m, p, n, NULL, &err);
+    CHECK(m, "%s", err.msg);
+    return m;
+}
+
+/* Five turns of a template that leaves thinking out of what was said before: what is computed each turn is the last answer
+ * and what is new, with layers of state too; these begin up to GPTI_LAST_ROWS tokens earlier. The text is that of a new session. */
+static void thinking_turns(void) {
+    static const char jinja[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if not bare %}<|im_start|>assistant\n{% if off %}<think>\n\n</think>\n\n{% else %}<think>\n{% endif %}{% endif %}";
+    static gb g[2];
+    gpt_model *toys_here[2];
+    int hybrid, off, k;
+    toys_here[0] = toy(&g[0], jinja, 0); toys_here[1] = hybrid_toy(&g[1], jinja);
+    for (hybrid = 0; hybrid < 2; hybrid++) for (off = 0; off < 2; off++) {
+        gpt_model *m = toys_here[hybrid];
+        watch w = { 0, 0, 0 }, other = { 0, 0, 0 };
+        gpt_session *s, *t;
+        gpt_message msg[10];
+        static sink said[5];
+        gpt_chat_params chat, talk;
+        gpt_generate_params p = letters(30, 0);
+        gpt_error err;
+        size_t n_old = 0;
+        if (!m) continue;
+        memset(&chat, 0, sizeof chat); memset(&talk, 0, sizeof talk);
+        chat.variables = off ? "{\"off\":true}" : "{}"; talk.variables = "{\"bare\":true}";
+        s = session(m, 1024, 64, &w);
+        for (k = 0; k < 5; k++) {
+            size_t n = 0, rows = w.rows, n_all, n_msg = 2 * (size_t)k + 1;
+            gpt_message *ask = &msg[2 * k];
+            sink again;
+            ask->role = "user"; ask->json = NULL;
+            ask->content = k & 1 ? "And why?" : "Tell me of the sea, the wind and all the ships that never came home again.";
+            said[k].n = again.n = 0;
+            CHECK(!gpt_chat(s, msg, n_msg, &chat, &p, take, &said[k], &err), "%s", err.msg);
+            rows = w.rows - rows;
+            CHECK(!gpt_chat_tokenize(m, msg, n_msg, &chat, NULL, 0, &n_all, &err) && !gpt_chat_tokenize(m, msg, n_msg, &talk, NULL, 0, &n, &err), "%s", err.msg);
+            /* what was there: the conversation up to the last question; new: an answer, a question, a generation prompt, 30 letters */
+            CHECK(rows <= n_all - n_old + 30 + (hybrid ? GPTI_LAST_ROWS : 0) && rows + 1 >= n_all - n_old + 30, "hybrid %d, off %d, turn %d: %lu rows computed, %lu are new",
+                  hybrid, off, k, (unsigned long)rows, (unsigned long)(n_all - n_old + 30));
+            n_old = n + 1 + strlen("assistant\n");                     /* <|im_start|> begins its answer, too */
+            t = session(m, 1024, 64, &other);
+            CHECK(!gpt_chat(t, msg, n_msg, &chat, &p, take, &again, &err) && again.n == 30 && !strcmp(said[k].text, again.text), "hybrid %d, off %d, turn %d: \"%s\", from the beginning \"%s\"",
+                  hybrid, off, k, said[k].text, again.text);
+            gpt_session_free(t);
+            msg[2 * k + 1].role = "assistant"; msg[2 * k + 1].content = said[k].text; msg[2 * k + 1].json = NULL;
+        }
+        gpt_session_free(s);
+    }
+    for (k = 0; k < 2; k++) { gpt_model_free(toys_here[k]); gb_free(&g[k]); }
+}
+
 /* The template begins the thinking part, or leaves it to the model, or ends it at once; a constraint begins behind it, and the
  * answer is whole within max_tokens. Saved in the middle it goes on likewise. */
 static void thinking(void) {
@@ -1013,7 +1111,7 @@ static const test tests[] = {
     { "goldens", goldens }, { "trims", test_trims }, { "forging", test_forging },
     { "own_strings", test_own_strings }, { "errors", test_errors }, { "strings", test_strings },
     { "dates", test_dates }, { "turns", test_turns }, { "endless", test_endless }, { "long_log", long_log }, { "window", test_window },
-    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "spelled", spelled }, { "memory", test_memory }, { NULL, NULL }
+    { "given_up", test_given_up }, { "apart", apart }, { "thinking", thinking }, { "thinking_turns", thinking_turns }, { "spelled", spelled }, { "memory", test_memory }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {
