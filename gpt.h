@@ -10846,6 +10846,7 @@ static int gpti_match(const gpti_live *l, const gpti_state *st, unsigned b, uint
     case GPTI_C_BYTE: return x.b == b ? 2 : 0;
     case GPTI_C_CLASS: return gpti_set_byte(l->c->set + x.b, part, b);
     case GPTI_C_NUM: return gpti_num_byte(&l->c->num[x.b], part, b, l->lax);
+    case GPTI_C_TOKEN: return l->lax && x.flag == 2 ? 2 : 0;         /* a text has no tokens: each byte is one */
     case GPTI_C_WS: case GPTI_C_LAX:
         if (l->lax) return b == ' ' || b == '\n' || b == '\t' || b == '\r' ? 3 : 0;
         if (!*part) { *part = 1; return b == '\n' ? 3 : b == ' ' ? 2 : 0; }
@@ -11002,13 +11003,22 @@ static int gpti_con_step(gpti_live *l, gpti_try *t, const gpti_states *in, gpti_
     return out->n && !out->full;
 }
 
-static int gpti_step_token(gpti_live *l, gpti_try *t, const gpti_states *in, gpti_states *out, gpt_token id) {
+/* The states behind token id as a whole are added to out; 0: there are none. ends: no "any but" takes it. */
+static int gpti_add_token(gpti_live *l, gpti_try *t, const gpti_states *in, gpti_states *out, gpt_token id, int ends) {
     size_t i;
-    gpti_states_begin(t, out);
-    for (i = 0; i < in->n; i++)
-        if (l->c->node[in->s[i].node].op == GPTI_C_TOKEN && l->c->node[in->s[i].node].b == (uint32_t)id)
+    for (i = 0; i < in->n; i++) {
+        const gpti_node x = l->c->node[in->s[i].node];
+        if (x.op == GPTI_C_TOKEN && (x.flag == 2 ? !ends && x.b != (uint32_t)id : x.b == (uint32_t)id))
             gpti_close(l, t, out, in->s[i].node + 1, in->s[i].frame);
+    }
     return out->n && !out->full;
+}
+
+/* Is there a state that takes tokens of text, not of control, as a whole? */
+static int gpti_takes_whole(const gpti_live *l, const gpti_states *in) {
+    size_t i;
+    for (i = 0; i < in->n && !(l->c->node[in->s[i].node].op == GPTI_C_TOKEN && l->c->node[in->s[i].node].flag); i++) {}
+    return i < in->n;
 }
 
 /* The states behind these bytes, in one of t's sets (or in itself, n 0); NULL: refused. Frames that this makes stay. */
@@ -11056,6 +11066,7 @@ static void gpti_states_first(const gpti_live *l, const gpti_states *in, uint32_
         const gpti_state *st = &in->s[i];
         const gpti_node x = l->c->node[st->node];
         if (x.op == GPTI_C_BYTE) { bits[x.b >> 5] |= 1u << (x.b & 31); continue; }
+        if (x.op == GPTI_C_TOKEN && x.flag) memset(bits, 0xFF, 8 * sizeof *bits);
         if (x.op == GPTI_C_TOKEN || x.op == GPTI_C_END) continue;
         if (x.op == GPTI_C_CLASS && !st->part) for (b = 0; b < 4; b++) bits[b] |= l->c->set[x.b + b];
         for (b = x.op == GPTI_C_CLASS ? 0x80 : 0; b < (x.op == GPTI_C_CLASS ? 0xF5u : 0x80u); b++)
@@ -11348,10 +11359,12 @@ static void gpti_gbnf_class(gpti_build *b) {            /* behind its [ */
     gpti_emit(b, GPTI_C_CLASS, gpti_set(b, negate, 0));
 }
 
-static void gpti_gbnf_token(gpti_build *b) {            /* at its < */
-    const char *p = b->p;
+static void gpti_gbnf_token(gpti_build *b) {            /* at its <, or at !<: any token but that one */
+    const int other = *b->p == '!';
+    const char *p = b->p += other;
     const gpt_model *m = b->c->m;
     gpt_token id = -1;
+    uint32_t at;
     size_t i, n;
     for (n = 1; p + n < b->end && p[n] != '>' && p[n] != '\n'; n++) {}
     if (p + n == b->end || p[n] != '>') { gpti_gbnf_fail(b, "expected > at the end of a token's name"); return; }
@@ -11365,7 +11378,8 @@ static void gpti_gbnf_token(gpti_build *b) {            /* at its < */
         if (id < 0) gpti_gbnf_fail(b, "<...> names no token of the model");
     }
     b->p += n;
-    gpti_emit(b, GPTI_C_TOKEN, (uint32_t)id);
+    at = gpti_emit(b, GPTI_C_TOKEN, (uint32_t)id);
+    if (!b->fail) b->c->node[at].flag = (uint8_t)(other ? 2 : m && !gpti_tokenizer_is_control(&m->tok, id));
 }
 
 static uint32_t gpti_number(gpti_build *b) {            /* GPTI_NONE: there is none; stops below 2^31 */
@@ -11398,22 +11412,27 @@ static int gpti_bounds_read(gpti_build *b, int gbnf, uint32_t *low, uint32_t *hi
     return 1;
 }
 
-/* One node more in front of the item from `at` on, which has no jumps of its own */
+/* One node more in front of the item from `at` on, the last one of the network */
 static void gpti_gbnf_slot(gpti_build *b, uint32_t at) {
     gpti_node *node;
+    size_t i;
     gpti_emit_slot(b);
     if (b->fail) return;
     node = b->c->node;
     memmove(node + at + 1, node + at, (b->c->n_node - 1 - at) * sizeof *node);
     memset(node + at, 0, sizeof *node);
     node[at].op = GPTI_C_JUMP; node[at].b = at + 1;
+    for (i = at + 1; i < b->c->n_node; i++) {   /* of the jumps, all into the item itself */
+        if (node[i].op == GPTI_C_ENTER) b->c->loop[node[i].b].end++;
+        else if (node[i].op == GPTI_C_JUMP || node[i].op == GPTI_C_ALT || node[i].op == GPTI_C_LOOP) node[i].b++;
+    }
 }
 
 /* What follows "::=", up to the rule's end */
 static void gpti_gbnf_body(gpti_build *b) {
     const size_t base = b->n_group;
     uint32_t item = GPTI_NONE, low = 0, high = 0;
-    int slotted = 0, r;
+    int slotted = 0, again, r;
     gpti_open(b);
     while (!b->fail) {
         int c;
@@ -11423,9 +11442,15 @@ static void gpti_gbnf_body(gpti_build *b) {
         if (c == '(') { b->p++; gpti_open(b); item = GPTI_NONE; continue; }
         if (c == ')' && b->n_group > base + 1) { b->p++; item = gpti_close_group(b); slotted = 1; }
         else if (item != GPTI_NONE && (r = gpti_bounds_read(b, 1, &low, &high)) != 0) {
+            for (again = 0; r > 0; again++) {   /* each of all before it: "a"{2}{3} is six */
+                if (again == 8) { gpti_gbnf_fail(b, "more than 8 repeats of one item"); return; }
+                if (!slotted) gpti_gbnf_slot(b, item);
+                gpti_repeat(b, item, low, high);
+                slotted = 0;
+                gpti_gbnf_space(b, b->n_group > base + 1);
+                r = gpti_bounds_read(b, 1, &low, &high);
+            }
             if (r < 0) { gpti_gbnf_fail(b, "expected {m}, {m,} or {m,n}, m no more than n"); return; }
-            if (!slotted) gpti_gbnf_slot(b, item);
-            gpti_repeat(b, item, low, high);
             item = GPTI_NONE;
             continue;
         } else if (c == '"') {
@@ -11439,7 +11464,8 @@ static void gpti_gbnf_body(gpti_build *b) {
         } else if (c == '[') { b->p++; item = gpti_here(b); slotted = 0; gpti_gbnf_class(b); }
         else if (c == '.') { b->p++; item = gpti_here(b); slotted = 0; b->n_pair = 0; gpti_emit(b, GPTI_C_CLASS,
             gpti_set(b, 1, 0)); }
-        else if (c == '<') { item = gpti_here(b); slotted = 0; gpti_gbnf_token(b); }
+        else if (c == '<' || (c == '!' && gpti_peek(b, 1) == '<')) { item = gpti_here(b); slotted = 0;
+            gpti_gbnf_token(b); }
         else if (gpti_is_name(c)) {
             const uint32_t at = (uint32_t)(b->p - b->begin);
             const gpti_str name = gpti_gbnf_name(b);
@@ -12958,13 +12984,18 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
     gpti_try *t = s->w->trial;
     const gpt_constraint *c = g->params.constraint;
     const gpti_states *now = &l->now;
+    gpti_states *out;
     int edge = g->edge, phase = g->con_phase, ok = 1;
     size_t at = g->con_at, i = 0;
     const uint32_t n_frame = l->n_frame;
     const gpti_str p = gpti_tokenizer_shown(&s->m->tok, id, phase == GPTI_CON_MARK, &edge);
     *cost = 0;
     if (gpti_tokenizer_is_control(&s->m->tok, id) && phase != GPTI_CON_MARK) {
-        if (phase == GPTI_CON_ACTIVE) { ok = gpti_step_token(l, t, now, &t->set[0], id); now = &t->set[0]; }
+        if (phase == GPTI_CON_ACTIVE) {
+            gpti_states_begin(t, &t->set[0]);
+            ok = gpti_add_token(l, t, now, &t->set[0], id, gpti_tokenizer_is_end(&s->m->tok, id));
+            now = &t->set[0];
+        }
         else if (phase == GPTI_CON_TRIGGER && id == c->trigger_token) {
             phase = GPTI_CON_ACTIVE;
             gpti_live_begin(l, t, c); now = &l->now;
@@ -12979,7 +13010,14 @@ static int gpti_con_token(gpt_session *s, gpt_token id, int take, uint32_t *cost
             phase = phase == GPTI_CON_MARK && c->trigger.len ? GPTI_CON_TRIGGER : GPTI_CON_ACTIVE;
             if (phase == GPTI_CON_ACTIVE) { gpti_live_begin(l, t, c); now = &l->now; }
         }
-        if (phase == GPTI_CON_ACTIVE) { now = gpti_steps(l, t, now, p.p + i, p.n - i); ok = now != NULL; }
+        if (phase == GPTI_CON_ACTIVE && (i || !gpti_takes_whole(l, now))) now = gpti_steps(l, t, now, p.p + i, p.n - i);
+        else if (phase == GPTI_CON_ACTIVE) {    /* the ways that read its bytes, and those that take it whole */
+            now = gpti_steps(l, t, now, p.p, p.n);
+            out = now ? &t->set[now == &t->set[1]] : &t->set[0];
+            if (!now) gpti_states_begin(t, out);
+            now = gpti_add_token(l, t, &l->now, out, id, 0) ? out : NULL;
+        }
+        ok = phase != GPTI_CON_ACTIVE || now != NULL;
     }
     if (ok && phase == GPTI_CON_ACTIVE) *cost = gpti_states_cost(l, now);
     if (take && ok) {
@@ -13125,7 +13163,7 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
     }
     n_frame = l->n_frame;
     t->n_kept = 0;
-    kept = l->now.n <= GPTI_SET_STATES && !s->gen->edge;
+    kept = l->now.n <= GPTI_SET_STATES && !s->gen->edge && !gpti_takes_whole(l, &l->now);
     if (kept) gpti_kept_add(l, t, &l->now);
     for (k = 0; k < 32768 && m->at < n_vocab; k++, m->at++) {
         const gpt_token id = (gpt_token)m->at;
@@ -13366,6 +13404,17 @@ static void gpti_gather(gpti_choice *t) {
     if (!n && t->best.id >= 0) c[n++] = t->best;
     t->n = n; t->sorted = 0;
     if (n) t->best = gpti_best_one(c, n);
+}
+
+/* Bring the candidates into the order of their ids. */
+static void gpti_by_id(gpti_choice *t) {
+    gpti_candidate *c = t->c, x;
+    size_t i, k;
+    if (t->n > 256) { gpti_spread(t); gpti_gather(t); return; }
+    for (i = 1; i < t->n; i++) {
+        for (x = c[i], k = i; k && c[k - 1].id > x.id; k--) c[k] = c[k - 1];
+        c[k] = x;
+    }
 }
 
 /* The first candidates: logits, which may lie in the upper half of c, and biases. */
@@ -13780,7 +13829,8 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
     }
     *id = -1;
     if (!t->n) return 0;
-    if (t->n > 1) { gpti_spread(t); gpti_gather(t); }       /* asking has changed their order */
+    if (next == GPTI_DO_TOP_K) gpti_walk(t);    /* of whatever order: a mask may leave many */
+    if (!t->sorted) gpti_by_id(t);              /* asking has changed it */
     t->best = gpti_best_one(c, t->n);
     *id = t->best.id;
     t->n_head = 0; t->step = GPTI_CHOOSE_WALK;

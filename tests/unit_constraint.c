@@ -173,7 +173,12 @@ static const text_row texts[] = {
     { 'g', "root ::= \"a\"{ 2, 3 } [b]{ 1 } \"c\"{1 , }", "aabcc", OK, 5 }, { 0, NULL, "abc", NO, 1 },
     { 's', "{\"$ref\":\"#/examples/1\",\"examples\":[{\"type\":\"null\"},{\"type\":\"boolean\"}]}", "true", OK, 4 }, { 0, NULL, "null", NO, 0 },
     { 'j', "", " [1 , 2.50000000000000000000000000001 ,1e400 ]\t", OK, -1 }, { 0, NULL, "{\"a\":1,}", NO, 7 }, { 0, NULL, "01", NO, 1 }, { 0, NULL, "\"\\ud800\"", NO, 7 },
-    { 0, NULL, "1 2", NO, 2 }, { 0, NULL, "tru", MORE, 3 }
+    { 0, NULL, "1 2", NO, 2 }, { 0, NULL, "tru", MORE, 3 },
+    { 'g', "root ::= \"a\"{2}{3}", "aaaaaa", OK, 6 }, { 0, NULL, "aaaaa", MORE, 5 }, { 0, NULL, "aaaaaaa", NO, 6 },
+    { 'g', "root ::= \"q\" (\"ab\" | \"c\"{2}{1,2} | [d]*? +)+{2} {2,} \"z\"", "qabccddccccz", OK, -1 }, { 0, NULL, "qz", OK, 2 }, { 0, NULL, "qabcz", NO, 4 },
+    { 'g', "root ::= \"x\"{0}{3} \"y\"?*", "", OK, 0 }, { 0, NULL, "yy", OK, 2 }, { 0, NULL, "x", NO, 0 },
+    { 'g', "root ::= (r \"-\"){2}{2}\nr ::= \"1\" | \"2\" \"3\"+ {2}", "1-2333-1-1-", OK, -1 }, { 0, NULL, "1-23-", NO, 4 },
+    { 'g', "root ::= !<x>{2} \"a\"", "zza", OK, 3 }, { 0, NULL, "za", MORE, 2 }
 };
 
 static void test_texts(void) {
@@ -196,6 +201,7 @@ static void test_errors(void) {
         { 'g', "root ::= a\na ::= b \"x\" | \"q\"\nb ::= a?", GPT_E_FORMAT, "left recursion" }, { 'g', "root ::= \"x\"{1999999999,2000000001}", GPT_E_FORMAT, "rule root" },
         { 'g', "root ::= (\"x\"?){0,100}", GPT_E_FORMAT, "rule root" }, { 'g', "root ::= a", GPT_E_FORMAT, "rule a: it is named" }, { 'g', "a ::= \"x\"", GPT_E_FORMAT, "rule root" },
         { 'g', "root ::= a\na ::= \"x\" a", GPT_E_FORMAT, "can never end" }, { 'g', "root ::= \"x\" )", GPT_E_FORMAT, "line 1" }, { 'g', "root ::= \"x", GPT_E_FORMAT, "quotation mark" },
+        { 'g', "root ::= \"x\"**?+*?+*??", GPT_E_FORMAT, "more than 8 repeats" }, { 'g', "root ::= !x", GPT_E_FORMAT, "expected a text" }, { 'g', "root ::= !<x", GPT_E_FORMAT, ">" },
         { 'g', "root ::= [a", GPT_E_FORMAT, "]" }, { 'g', "root ::= \"x\"{3,2}", GPT_E_FORMAT, "{m,n}" }, { 'g', "root ::= \"x\"\nroot ::= \"y\"", GPT_E_FORMAT, "twice" },
         { 's', "{\"pattern\":\"^a(?=b)b$\"}", GPT_E_UNSUPPORTED, "pattern" }, { 's', "{\"pattern\":\"[\"}", GPT_E_UNSUPPORTED, "pattern" }, { 's', "{\"multipleOf\":3}", GPT_E_UNSUPPORTED, "multipleOf" },
         { 's', "{\"not\":{}}", GPT_E_UNSUPPORTED, "not" }, { 's', "{\"if\":{}}", GPT_E_UNSUPPORTED, "if" }, { 's', "{\"properties\":{\"a\":{\"uniqueItems\":true}}}", GPT_E_UNSUPPORTED, "/properties/a: uniqueItems" },
@@ -406,6 +412,44 @@ static void test_masks(void) {
                 } else n_bytes++;
             }
             gpt_end(s);
+        }
+        gpt_session_free(s);
+        gpt_constraint_free(c);
+    }
+}
+
+/* Tokens as a whole: what may come after some tokens, by mask and one by one. */
+static void test_tokens(void) {
+    enum { AB = 261, HELL = 267, END = 268, X = 269 };
+    static const struct { const char *gbnf; gpt_token come[4]; gpt_token never[3]; gpt_token only; } rows[] = {     /* -1: no more */
+        { "root ::= <x> !<x>{2} <x>", { X, -1 }, { X, END, -1 }, -1 }, { "root ::= <x> !<x>{2} <x>", { X, HELL, -1 }, { X, END, -1 }, -1 },
+        { "root ::= <x> !<x>{2} <x>", { X, HELL, 'b', -1 }, { -1 }, X }, { "root ::= (!<[267]> | \"hey\")* <end>", { 'h', 'e', -1 }, { HELL, X + 1, -1 }, -1 },
+        { "root ::= <[261]> \"a\"", { -1 }, { -1 }, AB }, { "root ::= <[261]> \"a\"", { AB, -1 }, { -1 }, 'a' }, { "root ::= <[261]> \"a\" | \"ax\"", { 'a', -1 }, { -1 }, 'x' },
+        { "root ::= !<[261]> \"a\" | \"ab\" \"c\"", { AB, -1 }, { -1 }, 'c' }, { "root ::= !<[261]> \"a\" | \"abc\"", { 'a', -1 }, { -1 }, -2 } };
+    gpt_model *m = models[0];
+    size_t r, k, i;
+    for (r = 0; r < sizeof rows / sizeof *rows; r++) {
+        gpt_session *s = session(m, NULL, 0);
+        gpt_constraint *c = constraint(m, 'g', rows[r].gbnf, NULL);
+        gpt_generate_params p = writing(c, 1, 0);
+        gpti_mask *mask = NULL;
+        gpt_error err;
+        CHECK(!gpt_begin(s, "a", &p, NULL, NULL, &err), "%s", err.msg);
+        s->gen->edge = 0;
+        for (k = 0; rows[r].come[k] >= 0 && k < 3; k++) {
+            CHECK(gpti_allows(s, rows[r].come[k], NULL), "row %d: token %d is refused", (int)r, (int)rows[r].come[k]);
+            gpti_con_take(s, rows[r].come[k]);
+        }
+        while (!gpti_mask_make(s, &mask)) {}
+        for (i = 0; i < m->hp.n_vocab; i++) {
+            const int control = i >= END, one = gpti_allows(s, (gpt_token)i, NULL);
+            const int by_bit = (s->w->trial->bits + (size_t)(mask - s->w->trial->mask) * (m->hp.n_vocab / 32 + 1))[i >> 5] >> (i & 31) & 1;
+            int want = 1;
+            for (k = 0; k < 3 && rows[r].never[k] >= 0; k++) want &= (size_t)rows[r].never[k] != i;
+            if (rows[r].only >= 0) want = i == (size_t)rows[r].only;
+            if (rows[r].only == -2) want = i == 'a' || i == 'b';
+            if (i == END && rows[r].gbnf[8] == '(') want = 1;       /* it is named */
+            CHECK(one == want && by_bit == (want && !control), "row %d, token %d: expected %d, mask %d, tried %d", (int)r, (int)i, want, by_bit, one);
         }
         gpt_session_free(s);
         gpt_constraint_free(c);
@@ -749,7 +793,7 @@ static void test_bounds(void) {
 }
 
 int main(int argc, char **argv) {
-    static const test tests[] = { { "texts", test_texts }, { "errors", test_errors }, { "large", test_large }, { "soon", test_soon }, { "published", test_published }, { "masks", test_masks },
+    static const test tests[] = { { "texts", test_texts }, { "errors", test_errors }, { "large", test_large }, { "soon", test_soon }, { "published", test_published }, { "masks", test_masks }, { "tokens", test_tokens },
         { "draws", test_draws }, { "whole", test_whole }, { "ways", test_ways }, { "forced", test_forced }, { "bounds", test_bounds }, { NULL, NULL } };
     models[0] = toy(0); models[1] = toy(1);
     test_run(tests, argc, argv);
