@@ -10736,6 +10736,7 @@ struct gpt_constraint {
     /* sets; tokens all of whose characters they have */
     uint32_t         plain[GPTI_C_PLAIN], *plain_bits[GPTI_C_PLAIN];
     int              n_plain;
+    uint32_t        *apart;             /* tokens that no mask speaks of: control, end, long ones; a bit each */
 };
 
 static const uint64_t gpti_pow10[19] = { 1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u,
@@ -11685,13 +11686,25 @@ static void gpti_mark_loops(gpt_constraint *c) {
     }
 }
 
-/* The classes in loops that come first, and the tokens that they take whole */
+/* A bit for each token of the model */
+static uint32_t *gpti_token_bits(gpti_build *b) {
+    const gpti_str none = { "", 0 };
+    uint32_t *bits = (uint32_t *)gpti_alloc_n(b->mem, (size_t)b->c->m->hp.n_vocab / 32 + 1, 4);
+    if (!bits) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
+    return bits;
+}
+
+/* The tokens apart; the classes in loops that come first, and the tokens that they take whole */
 static void gpti_plain_tokens(gpti_build *b) {
     gpt_constraint *c = b->c;
-    const gpti_str none = { "", 0 };
+    const gpti_tokenizer *tok = c->m ? &c->m->tok : NULL;
     size_t i, k;
     gpt_token id;
-    for (i = 0; i < c->n_node && c->m; i++) {
+    if (!tok || (c->apart = gpti_token_bits(b)) == NULL) return;
+    for (id = 0; (uint32_t)id < c->m->hp.n_vocab; id++)
+        if (gpti_tokenizer_piece(tok, id).n > GPTI_TOKEN_LONG || gpti_tokenizer_is_control(tok, id) ||
+            gpti_tokenizer_is_end(tok, id)) c->apart[id >> 5] |= 1u << (id & 31);
+    for (i = 0; i < c->n_node; i++) {
         uint32_t *bits;
         /* with 'a' */
         if (c->node[i].op != GPTI_C_CLASS || !c->node[i].flag || !(c->set[c->node[i].b + 3] & 2)) continue;
@@ -11699,14 +11712,13 @@ static void gpti_plain_tokens(gpti_build *b) {
         c->node[i].none = (uint16_t)(k + 1);
         if (k < (size_t)c->n_plain) continue;
         if (k == GPTI_C_PLAIN) { c->node[i].none = 0; continue; }
-        bits = (uint32_t *)gpti_alloc_n(b->mem, (size_t)c->m->hp.n_vocab / 32 + 1, 4);
-        if (!bits) { gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory"); return; }
+        if ((bits = gpti_token_bits(b)) == NULL) return;
         c->plain[k] = c->node[i].b; c->plain_bits[k] = bits; c->n_plain++;
-        for (id = 0; id < c->m->tok.n_token && (uint32_t)id < c->m->hp.n_vocab; id++) {
-            const gpti_str s = gpti_tokenizer_piece(&c->m->tok, id);
+        for (id = 0; id < tok->n_token && (uint32_t)id < c->m->hp.n_vocab; id++) {
+            const gpti_str s = gpti_tokenizer_piece(tok, id);
             uint64_t part = 0;
             size_t j;
-            if (gpti_tokenizer_is_control(&c->m->tok, id) || !s.n) continue;
+            if (gpti_tokenizer_is_control(tok, id) || !s.n) continue;
             for (j = 0; j < s.n && gpti_set_byte(c->set + c->plain[k], &part, (unsigned char)s.p[j]); j++) {}
             if (j == s.n && !part) bits[id >> 5] |= 1u << (id & 31);
         }
@@ -12821,7 +12833,7 @@ GPT_API void gpt_constraint_free(gpt_constraint *c) {
     if (!c) return;
     mem = c->mem;
     for (i = 0; i < c->n_plain; i++) gpti_free(&mem, c->plain_bits[i]);
-    gpti_free(&mem, c->node); gpti_free(&mem, c->cost); gpti_free(&mem, c->need); gpti_free(&mem, c->loop);
+    gpti_free(&mem, c->apart); gpti_free(&mem, c->node); gpti_free(&mem, c->cost); gpti_free(&mem, c->need); gpti_free(&mem, c->loop);
     gpti_free(&mem, c->num); gpti_free(&mem, c->set); gpti_free(&mem, c);
 }
 
@@ -13170,7 +13182,7 @@ static int gpti_mask_make(gpt_session *s, gpti_mask **out) {
         const gpti_str p = gpti_tokenizer_piece(&s->m->tok, id);
         int ok = 0;
         unsigned set = GPTI_SET_LOST;
-        if (!p.n || p.n > GPTI_TOKEN_LONG || gpti_tokenizer_is_control(&s->m->tok, id)) continue;
+        if (!p.n || c->apart[id >> 5] >> (id & 31) & 1) continue;
         if (!s->gen->edge) {
             if (!(first[(unsigned char)*p.p >> 5] >> (*p.p & 31) & 1)) continue;
             for (i = 0; i < (size_t)c->n_plain; i++) ok |= p.n <= plain[i] &&
@@ -13817,11 +13829,10 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
         if (m) bits = w->trial->bits + (size_t)(m - w->trial->mask) * n_word;
         for (k = 0; t->n_all < t->n && k < 65536; t->n_all++, k += tight ? 256 : 1) {
             const gpt_token x = c[t->n_all].id;
-            if (bits && bits[x >> 5] >> (x & 31) & 1) {
+            if (bits && !(s->live->c->apart[x >> 5] >> (x & 31) & 1)) {
+                if (!(bits[x >> 5] >> (x & 31) & 1)) continue;
                 if (!tight && !s->gen->ban.n_stop) { c[t->n_head++] = c[t->n_all]; continue; }
-            } else if (bits && gpti_tokenizer_piece(&s->m->tok, x).n <= GPTI_TOKEN_LONG &&
-                !gpti_tokenizer_is_control(&s->m->tok, x) &&
-                       !gpti_tokenizer_is_end(&s->m->tok, x)) continue;
+            }
             if (gpti_allows(s, x, NULL)) c[t->n_head++] = c[t->n_all];
         }
         if (t->n_all < t->n) return 1;
