@@ -68,12 +68,18 @@ ALIASES = {
     "num_local_experts": "num_experts", "rotary_pct": "partial_rotary_factor", "rotary_dim": "rope_dim",
     "n_head_kv": "num_key_value_heads", "rotary_emb_base": "rope_theta",
     "shared_intermediate_size": "shared_expert_intermediate_size", "tie_embedding": "tie_word_embeddings",
-    "conv_L_cache": "linear_conv_kernel_dim",
+    "conv_L_cache": "linear_conv_kernel_dim", "mamba_d_conv": "linear_conv_kernel_dim",
+    "num_layers": "num_hidden_layers", "n_routed_experts": "num_experts", "moe_num_experts": "num_experts",
+    "moe_k": "num_experts_per_tok", "moe_topk": "num_experts_per_tok", "n_shared_experts": "num_shared_experts",
+    "moe_num_shared_experts": "num_shared_experts", "num_shared_expert": "num_shared_experts",
+    "first_k_dense_replace": "num_dense_layers", "moe_layer_start_index": "num_dense_layers",
+    "route_scale": "routed_scaling_factor", "route_norm": "norm_topk_prob",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
 # N = H + 2 G, K head size, F feed-forward width, E experts, M expert width, S shared expert width. Of convolutions: W
-# taps; of delta nets: J key heads of Q numbers, U value heads of R, C = 2 J Q + U R channels.
+# taps; of delta nets: J key heads of Q numbers, U value heads of R, C = 2 J Q + U R channels; of Mamba-2: J groups of Q
+# numbers, U heads of R, the same C, and I = C + U R + U rows that read its input.
 # A bias drops the last extent.
 SHAPES = {
     "token_embd": "V,D", "position_embd": "T,D", "token_embd_norm": "D", "output": "V,D", "output_norm": "D",
@@ -85,7 +91,7 @@ SHAPES = {
     "attn_output_norm": "D", "layer_output_norm": "D", "dense_2": "A,D", "dense_3": "P,A", "exp_probs_b": "E,1",
     "shortconv.in_proj": "3.D,D", "shortconv.conv": "D,W", "shortconv.out_proj": "D,D", "attn_gate": "U.R,D",
     "ssm_alpha": "U,D", "ssm_beta": "U,D", "ssm_ba": "2.U,D", "ssm_a": "U", "ssm_dt": "U,1", "ssm_conv1d": "C,W",
-    "ssm_norm": "R", "ssm_out": "D,U.R",
+    "ssm_norm": "R", "ssm_out": "D,U.R", "ssm_in": "I,D", "ssm_d": "U,1",
 }
 
 
@@ -109,6 +115,7 @@ EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
 SHARED = "ffn_gate_shexp ffn_up_shexp ffn_down_shexp"
 # What reads along the sequence in architectures whose layers are of more than one kind.
 SHORT_CONV, NORMED_QKV = "shortconv.in_proj shortconv.conv shortconv.out_proj", f"{QK_NORMS} {QKV}"
+MAMBA = "ssm_in ssm_conv1d+ ssm_a! ssm_d! ssm_dt.bias ssm_norm ssm_out"
 DELTA = "attn_qkv attn_gate ssm_a! ssm_dt.bias ssm_conv1d ssm_norm ssm_out"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
 
@@ -126,6 +133,7 @@ class Row:
     rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs;
                                 # alpha: half, an alpha raises the base; parts: half, text uses one of several angles
     multi_query: bool = False   # one key/value head unless config.json says otherwise
+    sigmoid: bool = False       # the router takes sigmoids, not softmax
     fused: bool = False         # attn_qkv holds q, k, v per key/value head and is regrouped
     window: str = ""            # which layers have a sliding window: a name in WINDOWS; ! where one must be given,
                                 # * where layer_types may say otherwise and are written
@@ -141,6 +149,9 @@ class Row:
 WIDE_MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
 MOE_KEYS = {**WIDE_MOE_KEYS, "expert_feed_forward_length": "moe_intermediate_size"}
 SHARED_KEYS = {"expert_shared_feed_forward_length": "shared_expert_intermediate_size"}
+ROUTER_KEYS = {**MOE_KEYS, "expert_shared_count": "num_shared_experts", "expert_weights_norm": "norm_topk_prob",
+               "expert_weights_scale": "routed_scaling_factor", "leading_dense_block_count": "num_dense_layers"}
+GROUP_KEYS = {**ROUTER_KEYS, "expert_group_count": "n_group", "expert_group_used_count": "topk_group"}
 WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
 HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
 ALL_HEADS_NORMS = {"attn_q_norm": "H.K", "attn_k_norm": "G.K"}
@@ -177,6 +188,13 @@ DELTA_NAMES = {**STACKED, "linear_attn.dt_bias": (("ssm_dt.bias", "same"),), "li
 TILED_NAMES = {**STACKED, "linear_attn.dt_bias": (("ssm_dt.bias", "tiled_numbers"),)}
 LFM2_NAMES = {**{k.replace("mlp", "feed_forward"): v for k, v in STACKED.items()},
               "feed_forward.expert_bias": (("exp_probs_b.bias", "same"),)}
+# Biases for choosing experts.
+ROUTER_NAMES = {
+    **STACKED, **{n: (("exp_probs_b.bias", "same"),) for n in (
+        "mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias", "mlp.expert_bias",
+        "block_sparse_moe.e_score_correction_bias")},
+    **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
+    "mlp.moe_statics.e_score_correction_bias": (("exp_probs_b.bias", "same"),)}
 GRANITE_NAMES = {
     **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
     "block_sparse_moe.input_linear.weight": STACKED["mlp.experts.gate_up_proj"],
@@ -184,6 +202,17 @@ GRANITE_NAMES = {
     "block_sparse_moe.router.layer.weight": (("ffn_gate_inp.weight", "same"),),
     "shared_mlp.input_linear.weight": (("ffn_gate_shexp.weight", "first_half"), ("ffn_up_shexp.weight", "second_half")),
     "shared_mlp.output_linear.weight": (("ffn_down_shexp.weight", "same"),)}
+MAMBA_NAMES = {**GRANITE_NAMES, "mamba.dt_bias": (("ssm_dt.bias", "same"),), "mamba.A_log": (
+    ("ssm_a", "minus_exp_column"),), "mamba.D": (("ssm_d", "column"),)}
+MAMBA_FFN_NAMES = {**MAMBA_NAMES, "shared_mlp.input_linear.weight": (
+    ("ffn_gate.weight", "first_half"), ("ffn_up.weight", "second_half")),
+    "shared_mlp.output_linear.weight": (("ffn_down.weight", "same"),)}
+MAMBA_OPS = {"ssm_conv1d": "squeeze", "ssm_norm": "row"}
+MAMBA_SHAPES = {"ssm_a": "U,1", "ssm_norm": "1,U.R"}
+MAMBA_KEYS = {"ssm.conv_kernel": "linear_conv_kernel_dim", "ssm.state_size": "mamba_d_state", "ssm.group_count":
+              "mamba_n_groups", "ssm.time_step_rank": "mamba_n_heads", **SHARED_KEYS, **GRANITE_KEYS, **WIDE_MOE_KEYS}
+MAMBA_FIXED = {"mamba_n_groups": (1,), "mamba_conv_bias": (True,), "mamba_proj_bias": (False,),
+               "attention_bias": (False,)}
 # Published the other way round than transformers has them, and saves them: the shape tells.
 TURNED = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half_out|first_half"),
@@ -256,11 +285,36 @@ ROWS = [
     Row("lfm2_moe", A.LFM2MOE, NORMS, top="token_embd token_embd_norm output?", names=LFM2_NAMES,
         kinds={"conv": SHORT_CONV, "full_attention": NORMED_QKV, "dense": FFN,
                "sparse": f"{EXPERTS} exp_probs_b.bias?"}, ops={"shortconv.conv": "squeeze"},
-        keys={"shortconv.l_cache": "linear_conv_kernel_dim", "leading_dense_block_count": "num_dense_layers",
-              **MOE_KEYS}, fixed={"conv_bias": (False,), "norm_topk_prob": (True,), "routed_scaling_factor": (1.0,)}),
+        sigmoid=True, keys={"shortconv.l_cache": "linear_conv_kernel_dim", "leading_dense_block_count":
+                            "num_dense_layers", **MOE_KEYS},
+        fixed={"conv_bias": (False,), "norm_topk_prob": (True,), "routed_scaling_factor": (1.0,)}),
+    Row("hunyuan_v1_moe", A.HUNYUAN_MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS} {SHARED}", rope="alpha", names={
+        **STACKED, "mlp.gate.wg.weight": (("ffn_gate_inp.weight", "same"),)},
+        keys={**MOE_KEYS, **SHARED_KEYS, "expert_shared_count": "num_shared_experts"}),
     Row("hunyuan_v1_dense", A.HUNYUAN_DENSE, f"{NORMS} {QK_NORMS} {QKV} {FFN}", rope="alpha"),
     Row("seed_oss", A.SEED_OSS, f"attn_norm post_attention_norm attn_q= attn_k= attn_v= attn_output {FFN}"),
     Row("ernie4_5", A.ERNIE4_5, f"{NORMS} {QKV} {FFN}", rope="pairs"),
+    Row("ernie4_5_moe", A.ERNIE4_5_MOE, f"{NORMS} {QKV}", rope="pairs", names=ROUTER_NAMES,
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias?"}, shapes={"exp_probs_b": "1,E,1"},
+        keys={**MOE_KEYS, **SHARED_KEYS, "expert_shared_count": "num_shared_experts", "leading_dense_block_count":
+              "num_dense_layers", "interleave_moe_layer_step": "moe_layer_interval"},
+        fixed={"use_bias": (False,), "moe_layer_interval": (1,)}),
+    Row("glm4_moe", A.GLM4_MOE, "attn_norm post_attention_norm attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* "
+        "attn_output", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}),
+    Row("minimax_m2", A.MINIMAXM2, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS} exp_probs_b.bias", names=ROUTER_NAMES,
+        sigmoid=True, shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys={
+            **WIDE_MOE_KEYS, "expert_feed_forward_length": "intermediate_size"}, fixed={
+            "scoring_func": (None, "sigmoid"), "use_qk_norm": (True,), "qk_norm_type": (None, "per_layer"),
+            "use_routing_bias": (True,)}),
+    Row("dots1", A.DOTS1, f"{NORMS} {QK_NORMS} {QKV}", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"},
+        fixed={"attention_bias": (False,), "scoring_func": (None, "sigmoid")}),
+    Row("afmoe", A.AFMOE, f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QK_NORMS} {QKV} attn_gate",
+        names=ROUTER_NAMES, sigmoid=True, window="3of4!", shapes={"attn_gate": "H.K,D"}, keys=ROUTER_KEYS,
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, fixed={
+            "score_func": (None, "sigmoid"), "mup_enabled": (True,), "global_attn_every_n_layers": (4,),
+            "attention_bias": (False,), "n_group": (None, 1), "topk_group": (None, 1)}),
     Row("glm4", A.GLM4, "attn_norm attn_q= attn_k= attn_v= attn_output post_attention_norm ffn_norm ffn_up ffn_down "
         "post_ffw_norm", rope="pairs", names={"mlp.gate_up_proj.weight": (("ffn_up.weight", "same"),)},
         shapes={"ffn_up": "2.F,D"}),
@@ -284,12 +338,22 @@ ROWS = [
     Row("olmoe", A.OLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", top="token_embd output_norm output", names=STACKED,
         shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys=WIDE_MOE_KEYS,
         fixed={"clip_qkv": (None,), "norm_topk_prob": (False,)}),
+    Row("exaone", A.EXAONE, f"{NORMS} {QKV} {FFN}", fixed={"attention_bias": (False,), "mlp_bias": (False,)}),
+    Row("exaone_moe", A.EXAONE_MOE, f"{NORMS} {QK_NORMS} {QKV}", names=ROUTER_NAMES, sigmoid=True, window="3of4*",
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, keys={**GROUP_KEYS, **SHARED_KEYS},
+        fixed={"scoring_func": (None, "sigmoid")}),
     Row("exaone4", A.EXAONE4, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}", window="3of4*"),
     Row("granite", A.GRANITE, f"{NORMS} {QKV_ANY} {FFN_ANY}", rope="swap", keys=GRANITE_KEYS),
     Row("granitemoe", A.GRANITE_MOE, f"{NORMS} {QKV_ANY} {EXPERTS}", rope="swap", names=GRANITE_NAMES,
         shapes=WIDE_EXPERTS, keys={**WIDE_MOE_KEYS, **GRANITE_KEYS}),
     Row("granitemoeshared", A.GRANITE_MOE, f"{NORMS} {QKV_ANY} {EXPERTS} {SHARED}", rope="swap", names=GRANITE_NAMES,
         shapes=WIDE_EXPERTS, keys={**WIDE_MOE_KEYS, **SHARED_KEYS, **GRANITE_KEYS}),
+    Row("granitemoehybrid", A.GRANITE_HYBRID, f"{NORMS} {EXPERTS} {SHARED}", rope="swap", names=MAMBA_NAMES,
+        kinds={"mamba": MAMBA, "attention": QKV}, ops=MAMBA_OPS, keys=MAMBA_KEYS, fixed=MAMBA_FIXED,
+        shapes={**WIDE_EXPERTS, **MAMBA_SHAPES}),
+    Row("granitehybrid_dense", A.GRANITE_HYBRID, f"{NORMS} {FFN}", rope="swap", names=MAMBA_FFN_NAMES,
+        kinds={"mamba": MAMBA, "attention": QKV}, ops=MAMBA_OPS, keys=MAMBA_KEYS, fixed=MAMBA_FIXED,
+        shapes={**MAMBA_SHAPES, "ffn_gate": "S,D", "ffn_up": "S,D", "ffn_down": "D,S"}),
     Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", fixed=QWEN_FIXED),
     Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
         shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale"}),
@@ -360,6 +424,20 @@ DEFAULTS = {
     "hunyuan_v1_dense": _defaults(11008, 2048),
     "seed_oss": _defaults(27648, 524288, 8, norm_eps=1e-6, head_dim=128),
     "ernie4_5": _defaults(3072, 131072, 2, head_dim=128, tie_word_embeddings=True, rope_theta=5e5),
+    "ernie4_5_moe": _defaults(12288, 131072, 4, tie_word_embeddings=True, rope_theta=5e5, num_experts=64,
+                              num_experts_per_tok=6, moe_intermediate_size=1536, num_shared_experts=2,
+                              num_dense_layers=1, moe_layer_interval=1),
+    "glm4_moe": _defaults(10944, 131072, 8, partial_rotary_factor=0.5, num_experts=128, num_experts_per_tok=8,
+                          moe_intermediate_size=1408, num_shared_experts=1, num_dense_layers=1, n_group=1,
+                          topk_group=1, routed_scaling_factor=1.0, norm_topk_prob=True),
+    "minimax_m2": _defaults(1536, 196608, 8, norm_eps=1e-6, head_dim=128, rope_theta=5e6, num_experts=256,
+                            num_experts_per_tok=8),
+    "dots1": _defaults(10944, 2048, 32, norm_eps=1e-6, moe_intermediate_size=1408, num_dense_layers=0, n_group=1,
+                       topk_group=1, norm_topk_prob=False, routed_scaling_factor=1.0),
+    "afmoe": _defaults(6144, 16384, head_dim=128, sliding_window=1024, num_dense_layers=1, num_experts=64,
+                       num_experts_per_tok=6, moe_intermediate_size=1408, num_shared_experts=2, norm_topk_prob=True,
+                       routed_scaling_factor=1.0, mup_enabled=False, global_attn_every_n_layers=4),
+    "hunyuan_v1_moe": _defaults(11008, 2048, num_experts=1, num_experts_per_tok=1),
     "glm4": _defaults(13696, 131072, 2, norm_eps=1.5625e-7, head_dim=128, partial_rotary_factor=0.5),
     "arcee": _defaults(18432, 4096),
     "nemotron": _defaults(24576, 4096, partial_rotary_factor=0.5),
@@ -374,6 +452,10 @@ DEFAULTS = {
     "olmo2": _defaults(11008, 2048),
     "olmo3": _defaults(11008, 2048, rope_theta=5e5, sliding_window=4096),
     "olmoe": _defaults(2048, 4096, num_experts=64, num_experts_per_tok=8),
+    "exaone": _defaults(14336, 4096, 8, rope_theta=5e5),
+    "exaone_moe": _defaults(16384, 2048, 32, sliding_window=4096, num_dense_layers=1, moe_intermediate_size=1024,
+                            num_experts=64, num_experts_per_tok=8, num_shared_experts=1, norm_topk_prob=True,
+                            routed_scaling_factor=2.5, n_group=1, topk_group=1),
     "exaone4": _defaults(16384, 2048, 32, sliding_window=4096),
     "granite": _defaults(11008, 2048, norm_eps=1e-6, attention_multiplier=1.0, embedding_multiplier=1.0,
                          residual_multiplier=1.0, logits_scaling=1.0),
@@ -395,13 +477,18 @@ DEFAULTS["qwen3_next"] = {**DEFAULTS["qwen3_5_moe"], "intermediate_size": 5632, 
                           "num_experts": 512, "num_experts_per_tok": 10}
 DEFAULTS["granitemoe"] = {**DEFAULTS["granite"], "num_experts": 8, "num_experts_per_tok": 2}
 DEFAULTS["granitemoeshared"] = {**DEFAULTS["granitemoe"], "shared_expert_intermediate_size": 0}
+DEFAULTS["granitemoehybrid"] = DEFAULTS["granitehybrid_dense"] = {
+    **DEFAULTS["granitemoe"], "shared_expert_intermediate_size": 1024, "mamba_n_heads": 128, "mamba_n_groups": 1,
+    "mamba_d_state": 256, "mamba_d_head": 64, "linear_conv_kernel_dim": 4, "mamba_conv_bias": True,
+    "mamba_proj_bias": False}
 DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
 DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True,
                                    max_trained_positions=2048, rope_theta=1000.0)
 
 BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 
-MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k != "gemma3_both_ways"))
+OWN_TYPES = ("gemma3_both_ways", "granitehybrid_dense")     # names of find_row's own
+MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k not in OWN_TYPES))
 # Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
 TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
 ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
@@ -492,6 +579,9 @@ OPS = {
     "tiled_numbers": (_same, lambda a, d, k: _tile(a, d, 1)),
     "tiled_values": (_same, lambda a, d, k: _tile_values(a, d)),
     "tiled_columns": (_same, lambda a, d, k: _tile(a, d, d["R"], 1)),
+    "minus_exp_column": (lambda s, d: (*s, 1), lambda a, d, k: a[:, None]),
+    "row": (lambda s, d: (1, *s), lambda a, d, k: a[None]),
+    "column": (lambda s, d: (*s, 1), lambda a, d, k: a[:, None]),
     "squeeze": (_squeezed, lambda a, d, k: _squeeze(a)),
     "squeeze_tiled": (_squeezed, lambda a, d, k: _tile_values(_squeeze(a), d)),
     "qkv_of_qkvz": (lambda s, d: (s[0] - d["U"] * d["R"], *s[1:]), lambda a, d, k: _ungroup(a, d, (0, 1, 2))),
@@ -500,7 +590,7 @@ OPS = {
 # What is computed after conversion to float32.
 NUMBERS = {"plus1": lambda x: x + np.float32(1),
            "minus_exp": lambda x: -np.exp(x.astype(np.float64)).astype(np.float32)}
-NUMBERS["minus_exp_tiled"] = NUMBERS["minus_exp"]
+NUMBERS["minus_exp_tiled"] = NUMBERS["minus_exp_column"] = NUMBERS["minus_exp"]
 
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
@@ -904,6 +994,8 @@ def find_row(config, where):
     kind = config.get("model_type")
     if kind == "gemma3_text" and config.get("use_bidirectional_attention"):
         kind = config["model_type"] = "gemma3_both_ways"
+    if kind == "granitemoehybrid" and not config.get("num_local_experts", 8):
+        kind = config["model_type"] = "granitehybrid_dense"
     for row in ROWS:
         if kind in row.hf.split():
             return row
@@ -929,6 +1021,19 @@ def canonical(config, row):
         if c["block_auto_adjust_ff_dim"]:
             width, by, unit = 2 * c["intermediate_size"] // 3, c["block_ffn_dim_multiplier"], c["block_multiple_of"]
             c["intermediate_size"] = width if by is None else -(-int(by * width) // unit) * unit
+    for name in ("num_experts_per_tok", "num_shared_experts", "moe_intermediate_size"):
+        if isinstance(c.get(name), list):       # one for each layer
+            if len(set(map(repr, c[name]))) != 1:
+                raise Refused(f"config: {name}: expected the same number for every layer, found {c[name]}")
+            c[name] = c[name][0]
+    if c.get("num_shared_experts") and not c.get("shared_expert_intermediate_size"):
+        width = integer(c, "moe_intermediate_size", c["intermediate_size"])
+        c["shared_expert_intermediate_size"] = integer(c, "num_shared_experts") * width
+    if row.arch == A.HUNYUAN_MOE:               # whose experts are as wide as it says for no other use
+        c["moe_intermediate_size"] = c.get("moe_intermediate_size") or c["intermediate_size"]
+    if "mamba" in row.kinds and isinstance(c.get("layer_types"), list):     # transformers has new names for them
+        new = {"linear_attention": "mamba", "full_attention": "attention"}
+        c["layer_types"] = [new.get(k, k) if isinstance(k, str) else k for k in c["layer_types"]]
     return c
 
 
@@ -958,7 +1063,7 @@ def dimensions(c, row):
     d["M"] = c.get("moe_intermediate_size") or 0
     d["S"] = c.get("shared_expert_intermediate_size") or 0
     d["Y"] = c.get("type_vocab_size") or 0
-    if row.kinds:
+    if set(row.kinds) & {"conv", "mamba", "linear_attention"}:
         d["W"] = integer(c, "linear_conv_kernel_dim")
     if "linear_attention" in row.kinds:
         d["J"], d["Q"] = integer(c, "linear_num_key_heads"), integer(c, "linear_key_head_dim")
@@ -966,6 +1071,11 @@ def dimensions(c, row):
         if d["U"] % d["J"]:
             raise Refused(f"config: linear_num_key_heads = {d['J']} does not divide linear_num_value_heads = {d['U']}")
         d["C"] = 2 * d["J"] * d["Q"] + d["U"] * d["R"]
+    if "mamba" in row.kinds:
+        d["J"], d["Q"] = integer(c, "mamba_n_groups"), integer(c, "mamba_d_state")
+        d["U"], d["R"] = integer(c, "mamba_n_heads"), integer(c, "mamba_d_head")
+        d["C"] = 2 * d["J"] * d["Q"] + d["U"] * d["R"]
+        d["I"] = d["C"] + d["U"] * d["R"] + d["U"]
     return d
 
 
@@ -980,7 +1090,13 @@ def check_fixed(c, row, d):
                       f"(expected {' or '.join(row.act)})")
     window = layer_windows(c, row, d)
     kinds = ["sliding_attention" if w else "full_attention" for w in window]
-    if not row.kinds and c.get("layer_types") not in (None, kinds):
+    sparse = [i >= c["num_dense_layers"] for i in range(d["L"])] if "dense" in row.kinds else []
+    for name, want in (("is_moe_layer", sparse), ("mlp_layer_types", ["sparse" if x else "dense" for x in sparse])):
+        if sparse and c.get(name) not in (None, want):
+            raise Refused(f"config: {name} {c[name]} has no place in this architecture's files (expected {want})")
+    if sparse and c.get("moe_layer_end_index") not in (None, -1, d["L"] - 1):
+        raise Refused(f"config: moe_layer_end_index {c['moe_layer_end_index']} is not the last layer")
+    if not mixers(row) and c.get("layer_types") not in (None, kinds):
         raise Refused(f"config: layer_types {c['layer_types']} are not the architecture's (expected {kinds})")
     if row.arch == A.SMOLLM3:
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
@@ -1004,21 +1120,27 @@ def layer_windows(c, row, d):
             for i in range(d["L"])]
 
 
+def mixers(row):
+    """Of row.kinds what reads along the sequence: none, or a kind and one of attention"""
+    return [k for k in row.kinds if k not in ("dense", "sparse")]
+
+
 def layer_kinds(c, row, d):
     """Of each layer the keys of row.kinds that it goes by."""
-    if not row.kinds:
-        return [()] * d["L"]
-    other, listed = next(k for k in row.kinds if k != "full_attention"), c.get("layer_types")
+    dense = [("dense",) if i < c["num_dense_layers"] else ("sparse",) for i in range(d["L"])] \
+        if "dense" in row.kinds else [()] * d["L"]
+    if not mixers(row):
+        return dense
+    other, attention = mixers(row)
+    listed = c.get("layer_types")
     if listed is None and other == "linear_attention":
         full = range(-1, d["L"], integer(c, "full_attention_interval"))
     else:
-        full = c.get("full_attn_idxs") or range(d["L"])
-    listed = listed or ["full_attention" if i in full else other for i in range(d["L"])]
-    if len(listed) != d["L"] or set(listed) - {other, "full_attention"}:
-        raise Refused(f"config: layer_types: expected {other} or full_attention {d['L']} times, found {listed}")
-    if "dense" not in row.kinds:
-        return [(k,) for k in listed]
-    return [(k, "dense" if i < c["num_dense_layers"] else "sparse") for i, k in enumerate(listed)]
+        full = c.get("full_attn_idxs") or range(d["L"] if other == "conv" else 0)
+    listed = listed or [attention if i in full else other for i in range(d["L"])]
+    if len(listed) != d["L"] or set(listed) - {other, attention}:
+        raise Refused(f"config: layer_types: expected {other} or {attention} {d['L']} times, found {listed}")
+    return [(k, *more) for k, more in zip(listed, dense)]
 
 
 def rope_parameters(c, row):
@@ -1116,6 +1238,8 @@ def add_rope(put, extra, c, row, d):
 def longest_context(c, row, d):
     if row.arch == A.COMMAND_R:
         return max(d["T"], c.get("model_max_length") or 0)
+    if "mamba" in row.kinds and c.get("position_embedding_type") != "rope":
+        return 1 << 20      # without positions there is no end
     if row.rope == "alpha" and rope_parameters(c, row)[0].get("alpha") and d["T"] == 32768:
         return 262144       # which the alpha is for; some config.json tell the length before
     return d["T"]
@@ -1129,7 +1253,12 @@ def add_config(put, extra, c, row, d):
     put("feed_forward_length", d["F"])
     put("attention.head_count", d["H"])
     kinds = layer_kinds(c, row, d)
-    put("attention.head_count_kv", [0 if "conv" in k else d["G"] for k in kinds] if "conv" in row.kinds else d["G"])
+    without = {"conv", "mamba"}     # layers without keys and values
+    put("attention.head_count_kv", [0 if without & set(k) else d["G"] for k in kinds] if without & set(row.kinds)
+        else d["G"])
+    if "mamba" in row.kinds:
+        put("ssm.inner_size", d["U"] * d["R"])
+        put("rope.scaling.finetuned", c.get("position_embedding_type") == "rope")   # which readers take for a word
     if "linear_attention" in row.kinds:
         put("attention.recurrent_layers", ["linear_attention" in k for k in kinds])
         put("ssm.inner_size", d["U"] * d["R"])
@@ -1148,7 +1277,7 @@ def add_config(put, extra, c, row, d):
             put("attention.sliding_window_pattern", windows)
     if row.arch in BOTH_WAYS:
         put("attention.causal", False)
-    if row.arch == A.LFM2MOE:
+    if row.sigmoid:
         put("expert_gating_func", int(gguf.ExpertGatingFuncType.SIGMOID))
     if row.arch in (A.GEMMA2, A.GEMMA3, A.GEMMA_EMBEDDING):
         put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
@@ -1227,7 +1356,7 @@ def default_op(row, base, source, bias=False):
     if base in ("attn_q", "attn_k") and row.rope == "swap":
         return "same" if source.pairs else "swap_" + base[-1]
     op = "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
-    return "same" if bias and op in ("plus1", "transpose") else op
+    return "same" if bias and op in ("plus1", "transpose", "squeeze") else op
 
 
 def fitting_op(op, hf, shape, want):
@@ -1246,7 +1375,7 @@ def some(names):
 def plan_tensors(source, row, c, d):
     tmap = gguf.get_tensor_name_map(row.arch, d["L"])
     want = wanted(row, layer_kinds(c, row, d))
-    tied, sees = c["tie_word_embeddings"], "vision_config" in c
+    tied, sees, guesses = c["tie_word_embeddings"], "vision_config" in c, c.get("num_nextn_predict_layers") or 0
     outs, left, seen, ahead = {}, [], 0, 0
     for hf, t in source.tensors.items():
         if NOT_WEIGHTS.search(hf):
@@ -1254,7 +1383,8 @@ def plan_tensors(source, row, c, d):
         if sees and re.match(r"(model\.)?(vision_tower|visual|multi_modal_projector)\.", hf):
             seen += 1
             continue
-        if re.match(r"(model\.)?mtp\.", hf):
+        layer = re.match(r"(?:model\.)?layers\.(\d+)\.", hf)
+        if re.match(r"(model\.)?mtp\.", hf) or (layer and d["L"] <= int(layer[1]) < d["L"] + guesses):
             ahead += 1
             continue
         targets, index = gguf_names(row, tmap, hf)
