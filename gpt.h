@@ -5773,6 +5773,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   positions    learned position embeddings                 sum_to_1   the experts' weights do
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
  *   near_rope    where layers have windows, the others have no rope
+ *   not_wide     a model of wide_at_layer layers is of another architecture
  *   whole_ff     feed_forward_length is an expert's, not that of all that are used
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
@@ -5802,7 +5803,7 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
     char    name[16];
     uint8_t norm, pos, act;
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
-    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head) */
+    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head); not_wide */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
     char    has[128];
 } gpti_arch;
@@ -5833,6 +5834,10 @@ static const gpti_arch gpti_archs[] = {
     { "phi3",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
     { "llama",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "experts? whole_ff sum_to_1 full_rope" },
+    { "internlm2",  GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "own_head" },
+    { "baichuan",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 40, 0,
+        GPTI_LLAMA_LIKE "own_head not_wide" },     /* of 40: with ALiBi */
     { "mistral3",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "k_grow" },
     { "arcee",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_RELU_2,    "w", 0, 0, "pre_norm" },
@@ -5890,6 +5895,8 @@ static const gpti_arch gpti_archs[] = {
     { "exaone-moe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm near_rope k_window experts? shared? k_router own_head" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
+    { "minicpm",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "granitemoe", GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
@@ -6477,6 +6484,9 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.nextn_predict_layers: expected fewer than the %llu layers, file "
                          "has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
     hp->n_layer -= hp->n_next;
+    if (gpti_has(a, "not_wide") && hp->n_layer == a->wide_at_layer)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.block_count: models of %llu layers compute in another way, which "
+                         "is not known", a->name, (gpti_ull)hp->n_layer);
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));

@@ -781,7 +781,8 @@ def without_ahead(m):
 def golden_names():
     import make_goldens
     known = cw.MODEL_TYPES.split()
-    return [n for n, c in make_goldens.TOYS.items() if c.get("_llama_cpp") and c["model_type"] in known]
+    return [n for n, c in make_goldens.TOYS.items()
+            if c.get("_llama_cpp") and "_arch" not in c and c.get("_as", c)["model_type"] in known]
 
 
 def test_llama_cpp():

@@ -24,6 +24,7 @@ whose names end in _cpp need LLAMA_CPP, a folder with llama.cpp's sources, whose
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,9 @@ TRACE_ROWS = 4
 # One entry: published config.json (model_type and architectures first) and, with a leading underscore, our options:
 # _context (128), _trace; standard deviations: _gain (1.5, of projections times sqrt(fan-in)), _head (3, of an untied
 # output likewise), _embed (0.7); _final (0, added to the last norm's weights); _quant: {part of a name: formats};
-# _peer: what llama.cpp is known to compute otherwise.
+# _peer: what llama.cpp is known to compute otherwise; _as: config.json of a model with code of its own, whose sums are this
+# one's under its own names: what llama.cpp converts; _arch: the file's architecture is called so (llama.cpp's converter
+# for Baichuan calls itself for ever; what it means to write is Llama's tensors).
 
 BASE = dict(hidden_size=30, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
             intermediate_size=44, vocab_size=97, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
@@ -258,6 +261,11 @@ TOYS = {
     # null, as published: no windows, rope in every layer (without the key transformers has windows of 4096)
     "exaone4_near_cpp": dict(small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window_pattern=None,
                                    layer_types=["full_attention"] * 4, tie_word_embeddings=True), sliding_window=None),
+    "internlm2_cpp": small("llama", "LlamaForCausalLM", _as=dict(model_type="internlm2", architectures=["InternLM2ForCausalLM"], bias=False)),
+    "baichuan_cpp": small("llama", "LlamaForCausalLM", num_key_value_heads=3, _arch="baichuan"),
+    "minicpm_cpp": small("granite", "GraniteForCausalLM", head_dim=None, **dict(
+        GRANITE, residual_multiplier=1.2 / 2 ** 0.5, logits_scaling=1.5, attention_multiplier=8 ** -0.5), _as=dict(
+        model_type="minicpm", architectures=["MiniCPMForCausalLM"], scale_emb=3.0, scale_depth=1.2, dim_model_base=16)),
     "exaone_cpp": small("exaone", "ExaoneForCausalLM", activation_function="silu"),
     "glm4_cpp": small("glm4", "Glm4ForCausalLM", attention_bias=True, partial_rotary_factor=0.5, pad_token_id=0),
     "granitemoe_cpp": small("granitemoe", "GraniteMoeForCausalLM", head_dim=None, num_local_experts=4, num_experts_per_tok=2,
@@ -398,10 +406,33 @@ def build(conf, seed, folder):
         save_file(weights, path, metadata={"format": "pt"})
     if "mtp_num_hidden_layers" in conf:  # published with one more layer, which guesses a token ahead
         add_mtp(os.path.join(folder, "model.safetensors"), seed)
+    if "_as" in conf:
+        rename(os.path.join(folder, "model.safetensors"), conf)
     if not conf.get("_new_config"):  # transformers 5 writes rope_parameters; published folders have the older keys
         with open(os.path.join(folder, "config.json"), "w") as f:
-            json.dump(dict(public(conf), torch_dtype="float32"), f)
+            json.dump(dict(public(conf), torch_dtype="float32", **conf.get("_as", {})), f)
     return model, table
+
+
+def rename(path, conf):
+    """Llama's tensors as InternLM 2 has them: q, k, v of each kv head in one."""
+    kind, weights, out = conf["_as"]["model_type"], load_file(path), {}
+    inner = {"tok_embeddings": "embed_tokens", "attention.wo": "self_attn.o_proj", "feed_forward.w1": "mlp.gate_proj",
+             "feed_forward.w2": "mlp.down_proj", "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm",
+             "ffn_norm": "post_attention_layernorm", "output.": "lm_head."}
+    for name, x in weights.items():
+        if kind != "internlm2":
+            out[name] = x
+        elif not re.search(r"\.[qkv]_proj\.", name):
+            for theirs, ours in inner.items():
+                name = name.replace(ours, theirs)
+            out[name] = x
+        elif ".q_proj." in name:
+            q, k, v = (weights[name.replace(".q_proj.", part)] for part in (".q_proj.", ".k_proj.", ".v_proj."))
+            n_kv, head = conf["num_key_value_heads"], conf["head_dim"]
+            groups = [torch.cat([t.reshape(n_kv, -1, head, t.shape[1])[g] for t in (q, k, v)]) for g in range(n_kv)]
+            out[name.replace("self_attn.q_proj", "attention.wqkv")] = torch.cat(groups).reshape(-1, q.shape[1])
+    save_file({k: v.contiguous() for k, v in out.items()}, path, metadata={"format": "pt"})
 
 
 def add_mtp(path, seed):
@@ -733,6 +764,25 @@ def convert(folder, path, kind="f32", llama_cpp=False):
                    stdout=subprocess.DEVNULL)
 
 
+def call_it(path, arch):
+    """The same file of another architecture."""
+    reader = gguf.GGUFReader(path)
+    old = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(path + ".new", arch)
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        kinds = field.types
+        writer.add_key_value(re.sub("^%s\\." % old, arch + ".", name), field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None)
+    for t in reader.tensors:
+        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    os.replace(path + ".new", path)
+
+
 def search_prompt(model, conf, seed):
     """A prompt whose greedy path has clear winners; the seed of the weights is given up when none of 20 has."""
     n_prompt, n_greedy = conf.get("_n_prompt", N_PROMPT), conf.get("_n_greedy", N_GREEDY)
@@ -799,6 +849,8 @@ def make(name, conf, with_peer):
                 continue
             path = os.path.join(OUT, name + ".gguf")
             convert(folder, path, llama_cpp=conf.get("_llama_cpp", False))
+            if "_arch" in conf:
+                call_it(path, conf["_arch"])
             if table:
                 requantise(path, table)
             line = ""

@@ -304,7 +304,7 @@ static void like(doc *d, const char *toy, const char *what) {
 
 static void test_keys(void) {
     static const float zero = 0, cap = 50, last = 30, minus = -1, tiny = 1e-38f, huge = 1e38f, two = 2;
-    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, large = 4096, wide = 54, window[] = { GB_U32, 1, 0, 8 };
+    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, large = 4096, wide = 54, forty = 40, window[] = { GB_U32, 1, 0, 8 };
     static const uint32_t most = 0xFFFFFFFFu, nan = 0x7FC00000u, some_kv[] = { GB_U32, 3, 0, 0, 2, 0 }, few_kv[] = { GB_U32, 2, 0, 0, 1 };
     static const uint32_t all_kv[] = { GB_U32, 3, 0, 1, 1, 0 };
     static const unsigned char yes = 1, no = 0;
@@ -313,7 +313,8 @@ static void test_keys(void) {
         { "llama", ".attention.layer_norm_rms_epsilon", 0, NULL, 0, GPT_E_FORMAT },
         { "gpt2", ".attention.layer_norm_epsilon", 0, NULL, 0, GPT_E_FORMAT },
         { "gptneox", ".use_parallel_residual", 0, NULL, 0, GPT_E_FORMAT },
-        { "granite", ".logit_scale", 0, NULL, 0, GPT_E_FORMAT },
+        { "granite", ".logit_scale", 0, NULL, 0, GPT_E_FORMAT }, { "minicpm_cpp", ".logit_scale", 0, NULL, 0, GPT_E_FORMAT },
+        { "baichuan_cpp", ".block_count", GB_U32, &forty, 4, GPT_E_UNSUPPORTED },      /* the larger one has ALiBi */
         { "gpt_oss", ".attention.sliding_window", 0, NULL, 0, GPT_E_FORMAT },
         { "gpt_oss", ".expert_feed_forward_length", 0, NULL, 0, GPT_E_FORMAT },
         { "llama", ".feed_forward_length", 0, NULL, 0, GPT_E_FORMAT },
@@ -1521,7 +1522,7 @@ static void failures_tokenizer(void) {
 static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
-        "sum_norm both_ways types dense late_norm near_rope whole_ff k_grow k_window "
+        "sum_norm both_ways types dense late_norm near_rope not_wide whole_ff k_grow k_window "
         "state delta mamba gated_att by_key_head k_softmax att_gate";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {

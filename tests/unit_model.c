@@ -54,6 +54,7 @@ static const toy toys[] = {
     { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },
     { "qwen35_cpp", TOL_F32 }, { "qwen35moe_cpp", TOL_F32 }, { "qwen3next_cpp", TOL_F32 },
     { "afmoe_cpp", TOL_F32 }, { "exaone_moe_cpp", TOL_F32 }, { "hunyuan_moe_cpp", TOL_F32 }, { "exaone_cpp", TOL_F32 }, { "mellum_cpp", TOL_F32 },
+    { "internlm2_cpp", TOL_F32 }, { "baichuan_cpp", TOL_F32 }, { "minicpm_cpp", TOL_F32 },
     { "glm4moe_cpp", TOL_F32 }, { "dots1_cpp", TOL_F32 }, { "ernie4_5_moe_cpp", TOL_F32 }, { "minimax_m2_cpp", TOL_F32 },
     { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
