@@ -6485,8 +6485,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
                          "has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
     hp->n_layer -= hp->n_next;
     if (gpti_has(a, "not_wide") && hp->n_layer == a->wide_at_layer)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.block_count: models of %llu layers compute in another way, which "
-                         "is not known", a->name, (gpti_ull)hp->n_layer);
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.block_count: models of %llu layers compute in another way, "
+                         "which is not known", a->name, (gpti_ull)hp->n_layer);
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
     GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
@@ -12845,7 +12845,8 @@ GPT_API void gpt_constraint_free(gpt_constraint *c) {
     if (!c) return;
     mem = c->mem;
     for (i = 0; i < c->n_plain; i++) gpti_free(&mem, c->plain_bits[i]);
-    gpti_free(&mem, c->apart); gpti_free(&mem, c->node); gpti_free(&mem, c->cost); gpti_free(&mem, c->need); gpti_free(&mem, c->loop);
+    gpti_free(&mem, c->apart);
+    gpti_free(&mem, c->node); gpti_free(&mem, c->cost); gpti_free(&mem, c->need); gpti_free(&mem, c->loop);
     gpti_free(&mem, c->num); gpti_free(&mem, c->set); gpti_free(&mem, c);
 }
 
