@@ -262,7 +262,8 @@ TOYS = {
     "exaone4_near_cpp": dict(small("exaone4", "Exaone4ForCausalLM", num_hidden_layers=4, sliding_window_pattern=None,
                                    layer_types=["full_attention"] * 4, tie_word_embeddings=True), sliding_window=None),
     "internlm2_cpp": small("llama", "LlamaForCausalLM", _as=dict(model_type="internlm2", architectures=["InternLM2ForCausalLM"], bias=False)),
-    "baichuan_cpp": small("llama", "LlamaForCausalLM", num_key_value_heads=3, _arch="baichuan"),
+    "baichuan_cpp": small("llama", "LlamaForCausalLM", num_hidden_layers=32, hidden_size=8, num_attention_heads=2,  # as llama.cpp knows it
+                          num_key_value_heads=2, head_dim=4, intermediate_size=8, _gain=0.5, _arch="baichuan"),
     "minicpm_cpp": small("granite", "GraniteForCausalLM", head_dim=None, **dict(
         GRANITE, residual_multiplier=1.2 / 2 ** 0.5, logits_scaling=1.5, attention_multiplier=8 ** -0.5), _as=dict(
         model_type="minicpm", architectures=["MiniCPMForCausalLM"], scale_emb=3.0, scale_depth=1.2, dim_model_base=16)),
