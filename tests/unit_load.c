@@ -46,7 +46,7 @@ static gpt_model_params params_on(heap *h) {
 
 /* ---- A GGUF file taken apart --------------------------------------------------------------------------------------- */
 
-enum { MAX_KV = 64, MAX_TENSOR = 160 };
+enum { MAX_KV = 64, MAX_TENSOR = 320 };
 
 typedef struct doc_kv { char key[64]; uint32_t type; const unsigned char *val; size_t n; int drop; } doc_kv;
 
