@@ -2273,6 +2273,13 @@ GPTI_INLINE float gpti_exp(float x) {
     return gpti_select(x < -87.3365f, 0.0f, gpti_select(x <= 88.7228317f, gpti_exp_normal(x), x + INFINITY));
 }
 
+/* e^x - 1, relative error under 4e-7: the series for small x. */
+GPTI_INLINE float gpti_exp_minus_1(float x) {
+    const float small_x = x + x * x * (0.5f + x * (0.16666667f + x * (0.041666668f + x * (0.0083333333f + x *
+                          0.0013888889f))));
+    return gpti_select(gpti_abs(x) < 0.25f, small_x, gpti_exp(x) - 1.0f);
+}
+
 /* 1 / (1 + e^-x), relative error under 2e-7 for x > -87, then falling to 0. */
 GPTI_INLINE float gpti_sigmoid(float x) { return 1.0f / (1.0f + gpti_exp(-x)); }
 
@@ -3216,7 +3223,7 @@ typedef struct gpti_kernels {
     void (*quantize)(gpti_xblock *out, size_t ld, const float *x, size_t n_col);    /* one row, blocks ld apart */
     void (*round13)(float *x, size_t n);                                            /* to 13 bits */
     void (*attend)(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch);          /* [FORWARD] */
-    void (*activate)(float *h, const float *up, size_t n, int kind);
+    void (*activate)(float *h, const float *up, size_t n, int kind, const float *c);
     void (*norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps);
     void (*rope)(float *x, size_t n_head, size_t d, size_t n, const float *cs, int half);
     void (*kv_store)(int kv, unsigned char *p, const float *x, size_t d, size_t lanes, size_t lane);
@@ -3519,12 +3526,16 @@ static int gpti_gguf_u32(const gpti_gguf *g, const char *key, uint32_t *out) {
     return gpti_gguf_u32_at(g, key, UINT64_MAX, out);                   /* no array has that many */
 }
 
-static int gpti_gguf_f32(const gpti_gguf *g, const char *key, float *out) {
+static int gpti_gguf_f32_at(const gpti_gguf *g, const char *key, uint64_t i, float *out) {
     uint32_t type;
     gpti_value v;
-    if (!gpti_gguf_number(g, key, UINT64_MAX, &type, &v)) return 0;
-    *out = gpti_gguf_to_f32(type, &v);
-    return 1;
+    int got = gpti_gguf_number(g, key, i, &type, &v);
+    if (got == 1) *out = gpti_gguf_to_f32(type, &v);
+    return got;
+}
+
+static int gpti_gguf_f32(const gpti_gguf *g, const char *key, float *out) {
+    return gpti_gguf_f32_at(g, key, UINT64_MAX, out);
 }
 
 static int gpti_gguf_bool(const gpti_gguf *g, const char *key, int *out) {
@@ -5757,7 +5768,7 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
 
 enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };    /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019) */
 enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope on pairs (2i, 2i+1) or (i, i + d/2) */
-enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_RELU_2, GPTI_SWIGLU_CLAMP };
+enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_RELU_2, GPTI_XIELU, GPTI_SWIGLU_CLAMP };
 enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
 /* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what
@@ -5841,6 +5852,8 @@ static const gpti_arch gpti_archs[] = {
     { "mistral3",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "k_grow" },
     { "arcee",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_RELU_2,    "w", 0, 0, "pre_norm" },
+    { "apertus",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_XIELU,     "w", 0, 0,
+        "pre_norm qk_norm own_head" },
     { "ernie4_5",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0, GPTI_LLAMA_LIKE },
     { "ernie4_5-moe", GPTI_NORM_RMS, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "experts? shared? sum_to_1 k_router k_softmax router_bias" },
@@ -5980,6 +5993,7 @@ typedef struct gpti_layer {
     uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
+    float        act[4];        /* numbers of the activation: of xIELU alpha_p, alpha_n, beta, eps */
 } gpti_layer;
 
 typedef struct gpti_hparams {
@@ -6220,6 +6234,20 @@ static gpt_result gpti_hp_u32(gpti_loader *ld, const char *name, uint32_t *out, 
     return gpti_hp_layer(ld, name, 0, out, absent, min, max);
 }
 
+/* A number for layer i, likewise, which the file must have. */
+static gpt_result gpti_hp_layer_f32(gpti_loader *ld, const char *name, uint32_t i, float *out, float min, float max) {
+    char key[128];
+    int got = gpti_gguf_f32_at(&ld->g, gpti_key(ld, name, key), i, out);
+    if (got < 0) return gpti_fail(ld->err, GPT_E_IO, "%s: read error", key);
+    if (!got) {
+        GPTI_TRY(gpti_key_absent(ld, key, "a number, or one for each layer"));
+        return gpti_key_missing(ld, key);
+    }
+    if (*out >= min && *out <= max) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s: expected %g to %g, file has %g for layer %llu", key, (double)min,
+                     (double)max, (double)*out, (gpti_ull)i);
+}
+
 /* A number from min to max. Absent gives the default; so does 0, by which files that llama.cpp has
  * saved say so. Where the default is no such number itself, the file must have the key. */
 static gpt_result gpti_hp_f32(gpti_loader *ld, const char *name, float *out, float absent, float min, float max) {
@@ -6339,6 +6367,20 @@ static gpt_result gpti_load_keys(gpti_loader *ld, const gpti_key_row *row, size_
 /* Floats of the matrices that a layer of state keeps: [n_value_head, d_state, width of a value head] */
 static size_t gpti_state_matrix(const gpti_hparams *hp) { return (size_t)hp->d_inner * hp->d_state; }
 
+/* ln(1 + e^x) */
+static double gpti_softplus(double x) { return x > 30.0 ? x : gpti_log_d(1.0 + gpti_exp_d(x)); }
+
+/* xIELU's numbers; those of alpha are before the softplus that keeps them positive, alpha_n more than beta. */
+static gpt_result gpti_load_xielu(gpti_loader *ld, uint32_t i, float act[4]) {
+    GPTI_TRY(gpti_hp_layer_f32(ld, "xielu.alpha_p", i, &act[0], -1e3f, 1e3f));
+    GPTI_TRY(gpti_hp_layer_f32(ld, "xielu.alpha_n", i, &act[1], -1e3f, 1e3f));
+    GPTI_TRY(gpti_hp_layer_f32(ld, "xielu.beta", i, &act[2], -1e3f, 1e3f));
+    GPTI_TRY(gpti_hp_layer_f32(ld, "xielu.eps", i, &act[3], -1.0f, 0.0f));
+    act[0] = (float)gpti_softplus((double)act[0]);
+    act[1] = (float)((double)act[2] + gpti_softplus((double)act[1]));
+    return GPT_OK;
+}
+
 /* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
@@ -6376,6 +6418,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
         if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENTION)) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
+        if (m->arch.act == GPTI_XIELU) GPTI_TRY(gpti_load_xielu(ld, i, l->act));
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
@@ -7582,42 +7625,48 @@ static void gpti_norm_ref(float *out, const float *x, size_t n, const float *w, 
 
 /* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415): tanh form of sec. 2, x/2 (1 + tanh u) = x
  * sigmoid(2u), with which GPT-2 was trained; the erf form differs by up to 4.8e-4. SiLU = x
- * sigmoid(x). ReLU squared (So 2021, arXiv:2109.08668). gpt-oss: gate at most 7, up within 7,
- * (up + 1) gate sigmoid(1.702 gate). */
-GPTI_INLINE float gpti_act(float x, float up, const int kind) {
+ * sigmoid(x). ReLU squared (So 2021, arXiv:2109.08668). xIELU (Huang 2024, arXiv:2411.13010) has
+ * numbers c of a layer. gpt-oss: gate at most 7, up within 7, (up + 1) gate sigmoid(1.702 gate). */
+GPTI_INLINE float gpti_act(float x, float up, const int kind, const float *c) {
     const float u2 = 1.5957691216f * (x + 0.044715f * (x * x * x));     /* 2u */
     switch (kind) {
         case GPTI_GELU_TANH: return x * gpti_sigmoid(u2) * up;
         case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
         case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
         case GPTI_RELU_2:    return gpti_select(x < 0.0f, 0.0f, x * x) * up;
+        case GPTI_XIELU:
+            return (gpti_select(x > 0.0f, c[0] * (x * x), c[1] * (gpti_exp_minus_1(gpti_select(x > c[3], c[3], x)) - x))
+                    + c[2] * x) * up;
         default:
             x = gpti_select(x > 7.0f, 7.0f, x);
             up = gpti_select(up > 7.0f, 7.0f, gpti_select(up < -7.0f, -7.0f, up));
             return (up + 1.0f) * (x * gpti_sigmoid(1.702f * x));
     }
 }
-GPTI_INLINE void gpti_activate_kind(float *h, const float *up, size_t n, const int kind) {
+GPTI_INLINE void gpti_activate_kind(float *h, const float *up, size_t n, const int kind, const float *c) {
     float v[GPTI_LANES];
     size_t i = 0, j;
     for (; i + GPTI_LANES <= n; i += GPTI_LANES) {
-        if (up) for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], up[i + j], kind);
-        else for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], 1.0f, kind);
+        if (up) for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], up[i + j], kind, c);
+        else for (j = 0; j < GPTI_LANES; j++) v[j] = gpti_act(h[i + j], 1.0f, kind, c);
         memcpy(h + i, v, sizeof v);
     }
-    for (; i < n; i++) h[i] = gpti_act(h[i], up ? up[i] : 1.0f, kind);
+    for (; i < n; i++) h[i] = gpti_act(h[i], up ? up[i] : 1.0f, kind, c);
 }
-/* h [n] = act(h) * up, in place; up NULL = 1 */
-GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kind) {
+/* h [n] = act(h) * up, in place; up NULL = 1; c: only of xIELU */
+GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kind, const float *c) {
     switch (kind) {
-        case GPTI_GELU_TANH: gpti_activate_kind(h, up, n, GPTI_GELU_TANH); break;
-        case GPTI_GELU_ERF:  gpti_activate_kind(h, up, n, GPTI_GELU_ERF); break;
-        case GPTI_SILU:      gpti_activate_kind(h, up, n, GPTI_SILU); break;
-        case GPTI_RELU_2:    gpti_activate_kind(h, up, n, GPTI_RELU_2); break;
-        default:             gpti_activate_kind(h, up, n, GPTI_SWIGLU_CLAMP); break;
+        case GPTI_GELU_TANH: gpti_activate_kind(h, up, n, GPTI_GELU_TANH, NULL); break;
+        case GPTI_GELU_ERF:  gpti_activate_kind(h, up, n, GPTI_GELU_ERF, NULL); break;
+        case GPTI_SILU:      gpti_activate_kind(h, up, n, GPTI_SILU, NULL); break;
+        case GPTI_RELU_2:    gpti_activate_kind(h, up, n, GPTI_RELU_2, NULL); break;
+        case GPTI_XIELU:     gpti_activate_kind(h, up, n, GPTI_XIELU, c); break;
+        default:             gpti_activate_kind(h, up, n, GPTI_SWIGLU_CLAMP, NULL); break;
     }
 }
-static void gpti_activate_ref(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
+static void gpti_activate_ref(float *h, const float *up, size_t n, int kind, const float *c) {
+    gpti_activate_body(h, up, n, kind, c);
+}
 
 /* m pairs of numbers, `step` apart and their partners `other` further on, turn by their angles */
 GPTI_INLINE void gpti_rotate_pairs(float *x, const size_t step, const size_t other, const float *c, const float *s,
@@ -8589,7 +8638,7 @@ static void gpti_run_state_conv(gpt_work *w, const gpti_share *u) {
                                      from ? from[tail + (t + j) * C + i] : 0.0f);
                 y[i] = sum + tap[past] * y[i];
             }
-            w->m->kern.activate(y, NULL, d, GPTI_SILU);
+            w->m->kern.activate(y, NULL, d, GPTI_SILU, NULL);
             if (l->kind & GPTI_DELTA && h < 2 * n_key)
                 gpti_unit_length(y, d, hp->eps, h < n_key ? sqrtf((float)d) : 1.0f);
         }
@@ -8620,8 +8669,7 @@ static void gpti_run_state(gpt_work *w, const gpti_share *u) {
         else memset(to, 0, n * d * sizeof *to);
         for (t = a->row; t < a->row + a->n_row; t++) {
             const float *x = w->qkv + t * hp->max_qkv, *v = x + r.v + h * d;
-            const double wait = (double)x[r.dt + gate] + (double)l->dt_bias[h];
-            const float dt = (float)(wait > 30.0 ? wait : gpti_log_d(1.0 + gpti_exp_d(wait)));
+            const float dt = (float)gpti_softplus((double)x[r.dt + gate] + (double)l->dt_bias[h]);
             float *out = w->att + t * hp->d_inner + h * d;
             w->m->kern.delta(out, to, x + r.q + key * n, x + r.k + key * n, v, n, d, gpti_exp(dt * l->decay[h]),
                              delta ? gpti_sigmoid(x[r.beta + gate]) : dt, delta);
@@ -8640,7 +8688,7 @@ static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, i
     for (i = 0; i < inner; i += m) {
         m = gpti_min(inner - i, sizeof gate / sizeof *gate);
         memcpy(gate, z + i, m * sizeof *gate);
-        w->m->kern.activate(gate, NULL, m, GPTI_SILU);
+        w->m->kern.activate(gate, NULL, m, GPTI_SILU, NULL);
         for (j = 0; j < m; j++) att[i + j] *= gate[j];
     }
     for (i = 0; !delta && i < inner; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
@@ -8729,7 +8777,7 @@ static void gpti_run_act(gpt_work *w, const gpti_share *u) {
         const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
         const size_t F = shared ? w->m->hp.d_ff_shexp : w->d_slot;
         float *h = w->ffn + i * ld;
-        w->m->kern.activate(h, w->m->gated ? h + F : NULL, F, w->m->arch.act);
+        w->m->kern.activate(h, w->m->gated ? h + F : NULL, F, w->m->arch.act, l->act);
         gpti_prepare_input(w, w->ffn, F, ld, i, i + 1, f16);
     }
 }
@@ -19188,7 +19236,9 @@ GPTI_FN void GPTI_K(attend)(const gpti_attend *a, size_t begin, size_t end, gpti
 
 /* ---- plain C of [FORWARD], compiled for this processor: loops of 16 lanes become vectors ---- */
 GPTI_FN void GPTI_K(round13)(float *x, size_t n) { gpti_round13_body(x, n); }
-GPTI_FN void GPTI_K(activate)(float *h, const float *up, size_t n, int kind) { gpti_activate_body(h, up, n, kind); }
+GPTI_FN void GPTI_K(activate)(float *h, const float *up, size_t n, int kind, const float *c) {
+    gpti_activate_body(h, up, n, kind, c);
+}
 GPTI_FN void GPTI_K(norm)(float *out, const float *x, size_t n, const float *w, const float *b, int kind, float eps) {
     gpti_norm_body(out, x, n, w, b, kind, eps);
 }

@@ -250,6 +250,10 @@ TOYS = {
         num_experts_per_tok=2, moe_intermediate_size=6, use_expert_bias=True, norm_topk_prob=True,
         layer_types=["conv", "conv", "full_attention", "conv"])),
     # rows of the table that differ from others in a word or two
+    "apertus_cpp": small("apertus", "ApertusForCausalLM", num_hidden_layers=3, hidden_act="xielu", rope_theta=500.0,
+                         pad_token_id=0, rope_scaling={
+                             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 32}),
     "arcee_cpp": small("arcee", "ArceeForCausalLM", hidden_act="relu2"),
     "cohere2_cpp": small("cohere2", "Cohere2ForCausalLM", num_hidden_layers=5, rms_norm_eps=None, layer_norm_eps=1e-5,
                          logit_scale=0.4, rotary_pct=1.0, sliding_window=8, sliding_window_pattern=4, tie_word_embeddings=True, layer_types=[
@@ -355,8 +359,9 @@ def init_weights(model, conf, seed):
     gen = torch.Generator().manual_seed(seed)
     zero_centred = conf["model_type"].startswith(("gemma", "qwen3_5", "qwen3_next"))  # these store the norm's weight minus one
     seen = set()
-    biases = [(n, b) for n, b in model.named_buffers()  # of routers: these are no parameters
-              if n.endswith(("expert_bias", "e_score_correction_bias", "moe_statics.e_score_correction_bias"))]
+    biases = [(n, b) for n, b in model.named_buffers()  # of routers, numbers of xIELU: these are no parameters
+              if n.endswith(("expert_bias", "e_score_correction_bias", "moe_statics.e_score_correction_bias",
+                             "act_fn.beta", "act_fn.eps"))]
     with torch.no_grad():
         for name, p in sorted(list(model.named_parameters()) + biases):
             if p.data_ptr() in seen:
@@ -367,6 +372,8 @@ def init_weights(model, conf, seed):
             if is_norm and name.endswith("weight"):
                 more = 0.0 if "layers" in name else conf.get("_final", 0.0)
                 p.copy_(0.3 * r + (0.0 if zero_centred and "linear_attn" not in name else 1.0) + more)
+            elif "act_fn" in name:  # other numbers in each layer
+                p.copy_(-0.2 * r.abs() if name.endswith("eps") else 0.6 * r)
             elif p.ndim == 1 or "bias" in name:
                 p.copy_((1.0 if "sinks" in name else 0.3) * r)
             elif "embed" in name or ".wte." in name or ".wpe." in name:

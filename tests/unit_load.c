@@ -307,6 +307,7 @@ static void test_keys(void) {
     static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, large = 4096, wide = 54, forty = 40, window[] = { GB_U32, 1, 0, 8 };
     static const uint32_t most = 0xFFFFFFFFu, nan = 0x7FC00000u, some_kv[] = { GB_U32, 3, 0, 0, 2, 0 }, few_kv[] = { GB_U32, 2, 0, 0, 1 };
     static const uint32_t all_kv[] = { GB_U32, 3, 0, 1, 1, 0 };
+    static const uint32_t half_alpha[] = { GB_FLOAT, 2, 0, 0, 0 }, nan_alpha[] = { GB_FLOAT, 3, 0, 0, 0, 0x7FC00000u }, no_text[2] = { 0, 0 };
     static const unsigned char yes = 1, no = 0;
     static const char *const saved[] = { "llama", "gpt2", "bloom", "starcoder", "gemma3", "gpt_oss", "falcon_7b", "qwen2", "llama_linear", "phi2" };
     static const struct { const char *toy, *key; uint32_t type; const void *val; size_t n; gpt_result code; } refused[] = {
@@ -343,6 +344,13 @@ static void test_keys(void) {
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.alpha_p", 0, NULL, 0, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.alpha_p", GB_ARR, half_alpha, 20, GPT_E_FORMAT },      /* of 3 layers */
+        { "apertus_cpp", "xielu.alpha_p", GB_ARR, nan_alpha, 24, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.alpha_n", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.alpha_n", GB_STR, no_text, 8, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.beta", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "apertus_cpp", "xielu.eps", GB_FLOAT, &two, 4, GPT_E_FORMAT },
         { "qwen35_cpp", ".attention.causal", GB_BOOL, &no, 1, GPT_E_UNSUPPORTED },
         { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &six, 4, GPT_E_FORMAT },       /* of 6 layers */
         { "qwen35_cpp", ".nextn_predict_layers", GB_U32, &most, 4, GPT_E_FORMAT },
@@ -573,14 +581,14 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
     { "gpt2", "output.weight" }, { "llama", "output.weight" }, { "mixtral", "output.weight" }, { "qwen2.", "output.weight" },
     { "gemma", "output.weight" }, { "phi3", "output.weight" }, { "falcon", "output.weight" }, { "bloom", "output.weight" },
     { "starcoder", "output.weight" }, { "command", "output.weight" }, { "gptj", "output.weight" }, { "smollm3", "output.weight" },
-    { "olmo.", "output.weight" }, { "llama", "rope_freqs" }, { "gptj", "output.bias" },
+    { "olmo.", "output.weight" }, { "llama", "rope_freqs" }, { "apertus", "rope_freqs" }, { "gptj", "output.bias" },
     { "", "attn_q.bias" }, { "", "attn_k.bias" }, { "", "attn_v.bias" },        /* none is none */
     { "lfm2moe", "exp_probs_b" }, { "granitehybrid", "ssm_conv1d.bias" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
 };

@@ -33,7 +33,7 @@ static void check_bits(uint64_t want) {
 static void mix_d(double x) { mix((uint32_t)gpti_f64_bits(x)); mix((uint32_t)(gpti_f64_bits(x) >> 32)); }
 
 static void test_f32(void) {
-    double e_exp = 0, e_sig = 0, e_tanh = 0, e_erf = 0;
+    double e_exp = 0, e_less = 0, e_sig = 0, e_tanh = 0, e_erf = 0;
     int range = 0;
     uint32_t u;
     for (u = 0; u < 0x7F800000u; u += 4099) {       /* every 4099th float of either sign */
@@ -50,6 +50,10 @@ static void test_f32(void) {
                 e_exp = worst(e_exp, fabs(y - exp(d)) / ulp(exp(d)));
                 if (!(y >= 1.17549435e-38f && y <= 3.40282347e38f)) range++;
             } else if (gpti_exp(x) != (x > 0.0f ? INFINITY : 0.0f)) range++;
+            if (x <= 88.7228317f) {
+                const double less = gpti_exp_minus_1(x);
+                e_less = worst(e_less, less == expm1(d) ? 0.0 : fabs(less / expm1(d) - 1.0));
+            }
             if (x > -87.0f) e_sig = worst(e_sig, fabs(gpti_sigmoid(x) * (1.0 + exp(-d)) - 1.0));
             e_tanh = worst(e_tanh, fabs(gpti_tanh(x) - tanh(d)));
             e_erf = worst(e_erf, fabs(gpti_erf(x) - erf(d)));
@@ -57,6 +61,7 @@ static void test_f32(void) {
     }
     CHECK(e_exp < 1.0, "gpti_exp: %g ulp", e_exp);
     CHECK(range == 0, "gpti_exp: %d values not normal, or not 0 or infinity outside of the range", range);
+    CHECK(e_less < 4e-7, "gpti_exp_minus_1: relative error %g", e_less);
     CHECK(e_sig < 2e-7, "gpti_sigmoid: relative error %g", e_sig);
     CHECK(e_tanh < 1e-7, "gpti_tanh: error %g", e_tanh);
     CHECK(e_erf < 1e-7, "gpti_erf: error %g", e_erf);

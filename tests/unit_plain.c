@@ -208,13 +208,31 @@ static void test_gelu(void) {
         fill(x, D);
         for (i = 0; i < D; i++) x[i] *= 3.0f;
         for (i = 0; i < D; i++) expected[i] = gpti_plain_gelu((double)x[i]);
-        sets[k].activate(x, NULL, D, GPTI_GELU_TANH);
+        sets[k].activate(x, NULL, D, GPTI_GELU_TANH, NULL);
         compare(sets[k].name, "GELU", x, expected, D, 2e-6);
     }
 }
 
+/* As Huang 2024 writes it; of each set of numbers alpha_p, alpha_n, beta, eps. */
+static void test_xielu(void) {
+    static const float numbers[3][4] = { { 0.8f, 0.9f, 0.5f, -1e-6f }, { 0.3f, -0.2f, 0.9f, -0.25f }, { 2.0f, 1.5f, -0.4f, 0.0f } };
+    float x[D];
+    double expected[D];
+    size_t i, k, r;
+    for (r = 0; r < 3; r++) for (k = 0; k < n_set; k++) {
+        const float *c = numbers[r];
+        fill(x, D);
+        for (i = 0; i < D; i++) {
+            const double v = x[i] = i % 7 ? x[i] : x[i] * 1e-3f, e = v < (double)c[3] ? v : (double)c[3];
+            expected[i] = (double)c[2] * v + (v > 0 ? (double)c[0] * v * v : (double)c[1] * (expm1(e) - v));
+        }
+        sets[k].activate(x, NULL, D, GPTI_XIELU, c);
+        compare(sets[k].name, "xIELU", x, expected, D, 2e-6);
+    }
+}
+
 static const test tests[] = {
-    { "gelu", test_gelu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention },
+    { "gelu", test_gelu }, { "xielu", test_xielu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention },
     { "convolution", test_convolution }, { "delta", test_delta }, { "router", test_router }, { NULL, NULL }
 };
 

@@ -1248,7 +1248,7 @@ static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", 
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
     "stablelm_cpp", "starcoder", "starcoder2",
     "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
-    "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
+    "apertus_cpp", "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
     "hunyuan_dense_cpp", "jais2_cpp", "mistral3_cpp", "nemotron_cpp", "olmoe_cpp", "qwen2vl_cpp", "qwen3vl_cpp", "qwen3vlmoe_cpp", "seed_oss_cpp" };
 enum { N_TOY = sizeof all_toys / sizeof *all_toys };
 
