@@ -5779,12 +5779,14 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   norm_bias    norms have a bias                           own_head   output.weight is there
  *   qk_norm      norms on q and k before rope                head_bias  so is output.bias
  *   late_norm    these come after rope                       experts    layers of kind GPTI_MOE
+ *   plain_qk     they have no weights, and only layers with rope have them; none with 128 experts
  *   embd_norm    a norm right after the embedding            shared     an expert that all tokens use
  *   embd_sqrt    embeddings times sqrt(d_model)              shared_gate  which has a gate
  *   positions    learned position embeddings                 sum_to_1   the experts' weights do
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
  *   near_rope    where layers have windows, the others have no rope
  *   not_wide     a model of wide_at_layer layers is of another architecture
+ *   chunks       windows do not slide: rows see what is in their own; queries without rope grow
  *   whole_ff     feed_forward_length is an expert's, not that of all that are used
  *   gated        down(act(gate x) * up x), not down(act(up x))
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
@@ -5799,6 +5801,7 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
  *   router_bias  the router has one, for choosing alone
+ *   early_weight an expert's weight counts before its activation
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
@@ -5849,6 +5852,8 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "own_head" },
     { "baichuan",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 40, 0,
         GPTI_LLAMA_LIKE "own_head not_wide" },     /* of 40: with ALiBi */
+    { "llama4",     GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
+        GPTI_LLAMA_LIKE "near_rope chunks late_norm plain_qk experts? shared k_router early_weight" },
     { "mistral3",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "k_grow" },
     { "arcee",      GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_RELU_2,    "w", 0, 0, "pre_norm" },
@@ -5969,7 +5974,8 @@ enum { GPTI_ATTENTION = 1,
        GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
        GPTI_EVERY = 63 };
 
-enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE };   /* q/k norm per head, same weights; own weights; all heads */
+/* q/k norm per head, same weights; own weights; all heads; per head, no weights */
+enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE, GPTI_QK_PLAIN };
 
 typedef struct gpti_vector { const float *w, *b; } gpti_vector;     /* weight and bias of a norm, or NULL */
 typedef struct gpti_linear {
@@ -6013,8 +6019,11 @@ typedef struct gpti_hparams {
     uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
     float    eps, attn_scale, attn_cap, logit_cap, embd_scale, residual_scale, logit_scale, clamp_qkv;
-    float    q_growth, yarn_log;        /* q *= 1 + q_growth log(1 + floor(position / n_ctx_orig)) */
-    uint32_t window, n_ctx_orig;
+    /* q *= 1 + q_growth log(1 + floor(position / grow_every)); where windows are chunks, only without rope, and the
+     * first position is 1 */
+    float    q_growth, yarn_log;
+    uint32_t window, n_ctx_orig, grow_every;
+    int      chunks, early_weight;      /* 0 or 1 */
     int      causal, with_rope, parallel, yarn_truncate;
     float    rope_base, local_base, rope_scale, rope_attn, yarn_fast, yarn_slow, yarn_attn;
     float    rope_mscale;               /* what cosines and sines are multiplied with */
@@ -6314,6 +6323,7 @@ static const gpti_key_row gpti_keys[] = {
     { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_window",   GPTI_H(window),         0,      1,    GPTI_U32_MAX },
+    { ".attention.sliding_window", 'u', "chunks",     GPTI_H(window),         8192,   1,    GPTI_U32_MAX },
     { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
     { ".ssm.conv_kernel",          'u', "state",      GPTI_H(d_conv),         0,      2,    16 },
     { ".ssm.state_size",           'u', "state",      GPTI_H(d_state),        0,      1,    GPTI_MAX_D_HEAD },
@@ -6327,6 +6337,8 @@ static const gpti_key_row gpti_keys[] = {
     { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
     { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
     { ".attention.temperature_scale", 'f', "k_grow",  GPTI_H(q_growth),       0,      0,    1e3 },
+    { ".attention.temperature_scale", 'f', "chunks",  GPTI_H(q_growth),       0.1,    0,    1e3 },
+    { ".attention.temperature_length", 'u', "chunks", GPTI_H(grow_every),     8192,   1,    GPTI_U32_MAX },
     { ".rope.scaling.yarn_log_multiplier", 'f', "k_grow", GPTI_H(yarn_log), 0,      0,    1e3 },
     { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
     { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
@@ -6418,6 +6430,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
         if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENTION)) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
+        if (l->rope >= 0 && hp->n_expert != 128 && gpti_has(&m->arch, "plain_qk")) l->qk_norm = GPTI_QK_PLAIN;
         if (m->arch.act == GPTI_XIELU) GPTI_TRY(gpti_load_xielu(ld, i, l->act));
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
@@ -6492,9 +6505,9 @@ static gpt_result gpti_load_expert_hparams(gpti_loader *ld) {
     if (!hp->d_ff_exp) hp->d_ff_exp = d_ff;
     if (!hp->d_ff_exp) return gpti_key_missing(ld, gpti_key(ld, ".expert_feed_forward_length", key));
     GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_feed_forward_length", &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-    if (!hp->d_ff_shexp && gpti_has(a, "shared") == GPTI_YES)
+    if (!hp->d_ff_shexp && gpti_has(a, "shared") == GPTI_YES && !gpti_has(a, "k_router"))
         GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", 0, &hp->d_ff_shexp, 0, 0, GPTI_MAX_WIDTH));
-    GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_count", &n_shared, 0, 0, 1024));
+    GPTI_TRY(gpti_hp_u32(ld, ".expert_shared_count", &n_shared, gpti_has(a, "shared") == GPTI_YES, 0, 1024));
     if (!hp->d_ff_shexp && gpti_has(a, "k_router") && n_shared)     /* as wide as so many others */
         hp->d_ff_shexp = (uint32_t)gpti_min((uint64_t)hp->d_ff_exp * n_shared, GPTI_MAX_WIDTH);
     if (gpti_has(a, "k_router"))
@@ -6558,6 +6571,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
         hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
     if (!hp->window && gpti_has(a, "k_caps")) hp->window = 4096;
     if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
+    if (!hp->grow_every) hp->grow_every = hp->n_ctx_orig;
+    hp->chunks = gpti_has(a, "chunks") == GPTI_YES; hp->early_weight = gpti_has(a, "early_weight") == GPTI_YES;
     GPTI_TRY(gpti_hp_f32(ld, ".rope.freq_base", &hp->rope_base, hp->rope_base, 1.0f, 1e12f));
     hp->local_base = hp->window ? a->local_base : 0.0f;
     if (hp->local_base == 1.0f) hp->local_base = hp->rope_base;
@@ -7757,7 +7772,7 @@ struct gpti_attend {                /* one layer's attention for the rows of one
     size_t       ahead;             /* keys behind its own that a query sees, up to the last row's; 0: causal */
     /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
     float        scale, soft_cap, alibi;
-    int          kv;                /* gpt_kv */
+    int          kv, chunks;        /* gpt_kv; the window does not slide */
 };
 
 /* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of
@@ -8032,11 +8047,17 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
     for (n = 0; n < GPTI_ATT_KEYS; n += 16) for (j = 0; j < 16; j++) sm->sum[j] += s[n + j];
 }
 
+/* The first key that a query at position pos sees */
+GPTI_INLINE size_t gpti_sees_from(const gpti_attend *a, size_t pos) {
+    if (a->chunks) return pos - pos % a->window;
+    return a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+}
+
 /* Of a block's n_key keys, from base on, those that a query at position pos sees: lo to hi of it. A window of 4
  * lets a query at 10 see keys 7 to 10, and 11 to 13 as well where rows see later ones. */
 GPTI_INLINE void gpti_visible_keys(const gpti_attend *a, size_t pos, size_t base, size_t n_key, size_t *lo,
                                    size_t *hi) {
-    const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    const size_t from = gpti_sees_from(a, pos);
     *lo = base < from ? from - base : 0;
     *hi = gpti_min(pos + a->ahead - base, n_key - 1);
 }
@@ -8126,14 +8147,15 @@ GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_
 GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scratch *scratch,
                                   const gpti_attend_steps *steps) {
     const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
-    const size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    const size_t first = gpti_sees_from(a, pos);
     const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->position + a->n_row - 1);
     size_t base, i, h, row;
     gpti_band_begin(a, b, scratch);
     for (base = first - first % GPTI_ATT_KEYS; base <= end_key; base += GPTI_ATT_KEYS) {
         /* queries at base (less by what they see ahead) and after; the block's last key, base + 31, is seen up to
-         * base + 30 + window */
-        const size_t begin = base > sees ? (base - sees) * b->n_head : 0, reach = base + GPTI_ATT_KEYS - 1 + a->window;
+         * base + 30 + window, or by its chunk */
+        const size_t begin = base > sees ? (base - sees) * b->n_head : 0, key = base + GPTI_ATT_KEYS - 1;
+        const size_t reach = (a->chunks ? key - key % a->window : key) + a->window;
         const size_t end = a->window && last + 1 > reach ? n_query - (last + 1 - reach) * b->n_head : n_query;
         const size_t n_key = gpti_min(end_key - base + 1, GPTI_ATT_KEYS);
         gpti_band_load(a, b, steps, base, n_key);
@@ -8425,8 +8447,9 @@ static void gpti_norm_heads(const gpt_work *w, float *x, size_t n_head, size_t d
 }
 
 static void gpti_norm_qk(gpt_work *w, const gpti_layer *l, float *q, float *k) {
-    if (l->q_norm.w) gpti_norm_heads(w, q, l->n_head, w->m->hp.d_k, l->q_norm, l->qk_norm);
-    if (l->k_norm.w) gpti_norm_heads(w, k, l->n_kv, w->m->hp.d_k, l->k_norm, l->qk_norm);
+    const int plain = l->qk_norm == GPTI_QK_PLAIN;
+    if (l->q_norm.w || plain) gpti_norm_heads(w, q, l->n_head, w->m->hp.d_k, l->q_norm, l->qk_norm);
+    if (l->k_norm.w || plain) gpti_norm_heads(w, k, l->n_kv, w->m->hp.d_k, l->k_norm, l->qk_norm);
 }
 
 /* [n_head][q, gate], each d wide, becomes q [n_head, d], gate [n_head, d]. gate: room */
@@ -8467,8 +8490,8 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
             kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
         }
         if (w->m->late_norm) gpti_norm_qk(w, l, q, k);
-        if (hp->q_growth > 0.0f) {          /* (Llama 4) of use beyond the context that was trained first */
-            const size_t times = w->row[t].position / hp->n_ctx_orig;
+        if (hp->q_growth > 0.0f && !(hp->chunks && l->rope >= 0)) { /* (Llama 4) for more than was trained first */
+            const size_t times = (w->row[t].position + (size_t)hp->chunks) / hp->grow_every;
             const float grown = (float)(1.0 + hp->q_growth * gpti_log_d(1.0 + (double)times));
             for (i = 0; times && i < n_q; i++) q[i] *= grown;
         }
@@ -8500,6 +8523,7 @@ static void gpti_begin_attend(gpt_work *w) {
         a->layer = w->cursor.layer; a->origin = first.s->origin;
         a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
+        a->chunks = hp->chunks && l->window;
         a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : n - 1;
         a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
         a->alibi = w->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
@@ -8777,6 +8801,10 @@ static void gpti_run_act(gpt_work *w, const gpti_share *u) {
         const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
         const size_t F = shared ? w->m->hp.d_ff_shexp : w->d_slot;
         float *h = w->ffn + i * ld;
+        if (w->m->hp.early_weight && l->kind & GPTI_MOE && !shared) {
+            gpti_scale(h, h, 2 * F, w->gate[i]);
+            w->gate[i] = 1.0f;                  /* has counted */
+        }
         w->m->kern.activate(h, w->m->gated ? h + F : NULL, F, w->m->arch.act, l->act);
         gpti_prepare_input(w, w->ffn, F, ld, i, i + 1, f16);
     }
@@ -8940,10 +8968,13 @@ static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, 
     for (e = 0; e < n; e++) { if (p[e] > top) top = p[e]; bad |= p[e] != p[e]; }
     bad |= !(top > -INFINITY && top < INFINITY);
     if (bad) { for (e = 0; e < n; e++) p[e] = 0.0f; top = 0.0f; }       /* NaN follows, whatever the experts */
-    for (e = 0; e < n; e++) { p[e] = hp->gating == 2 ? gpti_sigmoid(p[e]) : gpti_exp(p[e] - top); all += p[e]; }
+    for (e = 0; e < n; e++) {
+        score[e] = p[e];
+        p[e] = hp->gating == 2 ? gpti_sigmoid(p[e]) : gpti_exp(p[e] - top); all += p[e];
+    }
     if (hp->gating == 2) all = 1.0f;
     for (e = 0; e < n; e++) {
-        score[e] = bias ? p[e] / all + bias[e] : p[e];
+        if (!hp->early_weight) score[e] = bias ? p[e] / all + bias[e] : p[e];   /* else before sigmoids round to 1 */
         if (score[e] != score[e]) { bad = 1; score[e] = -INFINITY; }
     }
     if (hp->n_group > 1) gpti_leave_groups(score, hp->n_group, n / hp->n_group, hp->n_group_used);
@@ -9142,7 +9173,7 @@ static const gpti_row *gpti_trace_row(const gpt_work *w, char letter, size_t i) 
 static void gpti_trace_weights(const gpt_work *w, const gpti_attend *a, size_t row) {
     gpt_session *s = w->row[a->row].s;
     const size_t pos = a->position + row, n_key = gpti_min(pos + a->ahead, a->position + a->n_row - 1) + 1;
-    const size_t from = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    const size_t from = gpti_sees_from(a, pos);
     const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_add_values_ref };
     gpti_scratch *scratch = w->scratch;
     size_t h, base, lo, hi;

@@ -283,6 +283,16 @@ TOYS = {
                                                                        "mscale_all_dim": 1.0}),
     "jais2_cpp": small("jais2", "Jais2ForCausalLM", num_key_value_heads=3, rms_norm_eps=None, layer_norm_eps=1e-5,
                        attention_bias=True, mlp_bias=True, hidden_act="relu2"),
+    # chunks of 8 positions, queries of the fourth layer that grow every 6
+    "llama4_cpp": small("llama4_text", "Llama4ForCausalLM", num_hidden_layers=5, intermediate_size=10, intermediate_size_mlp=20,
+                        num_local_experts=4, num_experts_per_tok=2, interleave_moe_layer_step=2, attention_chunk_size=8,
+                        floor_scale=6, attn_scale=0.5, rope_theta=500.0, rope_scaling={
+                            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                            "original_max_position_embeddings": 32}),
+    # with 128 experts there are no norms of q and k
+    "llama4_128_cpp": small("llama4_text", "Llama4ForCausalLM", num_hidden_layers=4, hidden_size=12, intermediate_size=2,
+                            intermediate_size_mlp=20, num_local_experts=128, num_experts_per_tok=1, interleave_moe_layer_step=4,
+                            attention_chunk_size=20, floor_scale=16, attn_scale=0.1, use_qk_norm=False),
     "mistral3_cpp": small("ministral3", "Ministral3ForCausalLM", rope_parameters=GROWN, rope_theta=None, sliding_window=None,
                           _new_config=True),
     "nemotron_cpp": small("nemotron", "NemotronForCausalLM", rms_norm_eps=None, norm_eps=1e-5, hidden_act="relu2",
@@ -754,6 +764,10 @@ def init(self, *args, **kwargs):
     type(self).set_vocab = set_vocab
     original(self, *args, **kwargs)
     self.hparams.setdefault("activation_function", self.hparams.get("hidden_act"))  # of EXAONE 3, which transformers renames
+    if "attention_chunk_size" in self.hparams:  # in Llama 4's files nobody says so, as all have the same
+        self.gguf_writer.add_sliding_window(self.hparams["attention_chunk_size"])
+        self.gguf_writer.add_attn_temperature_length(self.hparams["floor_scale"])
+        self.gguf_writer.add_attn_temperature_scale(self.hparams["attn_scale"])
 ModelBase.__init__ = init
 sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"] + sys.argv[4:]
 main()

@@ -229,7 +229,8 @@ static void merge(file f, const gpt_model *m, const unsigned char *adapter, size
 
 static const char *const f32_toys[] = { "gpt2", "llama", "llama_tied", "mixtral", "qwen2moe", "qwen3moe", "gemma3", "phi2",
     "phi3", "gptneox", "gptj", "bloom", "falcon_40b", "starcoder", "stablelm_12b", "olmo", "olmo2", "granite", "command_r",
-    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
+    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
+    "llama4_cpp" };
 
 static void test_merged(void) {
     size_t i, n;

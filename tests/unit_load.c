@@ -344,6 +344,10 @@ static void test_keys(void) {
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "mistral3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "llama4_cpp", ".attention.sliding_window", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "llama4_cpp", ".attention.temperature_length", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "llama4_cpp", ".attention.temperature_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
+        { "llama4_cpp", ".attention.temperature_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "apertus_cpp", "xielu.alpha_p", 0, NULL, 0, GPT_E_FORMAT },
         { "apertus_cpp", "xielu.alpha_p", GB_ARR, half_alpha, 20, GPT_E_FORMAT },      /* of 3 layers */
         { "apertus_cpp", "xielu.alpha_p", GB_ARR, nan_alpha, 24, GPT_E_FORMAT },
@@ -406,6 +410,26 @@ static void test_keys(void) {
         if (m) use_model("granite", m, others);
         for (i = 0; i < 4; i++) CHECK(gpti_abs(others[i] - want[i]) < 1e-3f, "granite without rope: logit %u is %g, expected %g", (unsigned)i, (double)others[i], (double)want[i]);
         gpt_model_free(m);
+        doc_free(&d);
+    }
+    if (doc_read(&d, "llama4_cpp")) {       /* published files have none of these keys: all models have the same numbers */
+        static const uint32_t most_seen = 8192;
+        static const float growth = 0.1f;
+        gpt_model *m = NULL;
+        doc_find_kv(&d, ".attention.sliding_window")->drop = 1;
+        doc_find_kv(&d, ".attention.temperature_length")->drop = 1;
+        doc_find_kv(&d, ".attention.temperature_scale")->drop = 1;
+        for (k = 0; k < 2; k++) {
+            const unsigned char *p = doc_emit(&d, NULL, &n);
+            CHECK(gpt_model_load_memory(&m, p, n, NULL, &err) == GPT_OK, "llama4_cpp: %s", err.msg);
+            if (!m) break;
+            CHECK(m->hp.window == 8192 && m->hp.grow_every == 8192 && m->hp.q_growth == 0.1f, "llama4_cpp: chunks of %u, growth %g every %u",
+                  (unsigned)m->hp.window, (double)m->hp.q_growth, (unsigned)m->hp.grow_every);
+            gpt_model_free(m);
+            doc_set(&d, ".attention.sliding_window", GB_U32, &most_seen, 4);
+            doc_set(&d, ".attention.temperature_length", GB_U32, &most_seen, 4);
+            doc_set(&d, ".attention.temperature_scale", GB_FLOAT, &growth, 4);
+        }
         doc_free(&d);
     }
     if (doc_read(&d, "mixtral")) { doc_set(&d, ".expert_feed_forward_length", GB_U32, &none, 4); like(&d, "mixtral", "no width of experts"); doc_free(&d); }
@@ -581,7 +605,7 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp", "llama4_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
@@ -1531,7 +1555,7 @@ static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
         "sum_norm both_ways types dense late_norm near_rope not_wide whole_ff k_grow k_window "
-        "state delta mamba gated_att by_key_head k_softmax att_gate";
+        "state delta mamba gated_att by_key_head k_softmax att_gate chunks plain_qk early_weight";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;

@@ -48,7 +48,7 @@ static const toy toys[] = {
     { "falcon_40b", TOL_F32 }, { "falcon_11b", TOL_F32 }, { "starcoder", TOL_F32 }, { "starcoder2", TOL_F32 },
     { "apertus_cpp", TOL_F32 }, { "arcee_cpp", TOL_F32 }, { "cohere2_cpp", TOL_F32 }, { "ernie4_5_cpp", TOL_F32 }, { "exaone4_cpp", TOL_F32 }, { "exaone4_near_cpp", TOL_F32 },
     { "glm4_cpp", TOL_F32 }, { "granitemoe_cpp", TOL_F32 }, { "granitemoe_shared_cpp", TOL_F32 }, { "hunyuan_dense_cpp", TOL_F32 }, { "jais2_cpp", TOL_F32 },
-    { "mistral3_cpp", TOL_F32 }, { "nemotron_cpp", TOL_F32 }, { "olmoe_cpp", TOL_F32 }, { "qwen2vl_cpp", TOL_F32 }, { "qwen3vl_cpp", TOL_F32 },
+    { "llama4_cpp", TOL_F32 }, { "llama4_128_cpp", TOL_F32 }, { "mistral3_cpp", TOL_F32 }, { "nemotron_cpp", TOL_F32 }, { "olmoe_cpp", TOL_F32 }, { "qwen2vl_cpp", TOL_F32 }, { "qwen3vl_cpp", TOL_F32 },
     { "qwen3vlmoe_cpp", TOL_F32 }, { "seed_oss_cpp", TOL_F32 },
     { "stablelm_cpp", TOL_F32 }, { "olmo3_cpp", TOL_F32 }, { "gpt_oss_cpp", TOL_F32 }, { "phi3_long_cpp", TOL_F32 }, { "granite_cpp", TOL_F32 },
     { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },

@@ -200,6 +200,18 @@ static void test_router(void) {
     }
 }
 
+/* Where weights count early, scores alone choose, though their sigmoids may be the same float. */
+static void test_early(void) {
+    float p[8] = { 20.0f, 30.0f, 25.0f, 10.0f }, w[2];
+    uint32_t chosen[2];
+    gpti_hparams hp;
+    memset(&hp, 0, sizeof hp);
+    hp.n_expert = 4; hp.n_expert_used = 2; hp.gating = 2; hp.expert_scale = 1.0f; hp.early_weight = 1;
+    gpti_route(&hp, 0, NULL, p, chosen, w);
+    CHECK(chosen[0] == 1 && chosen[1] == 2 && w[0] == 1.0f && w[1] == 1.0f, "experts %u, %u of weight %g, %g", (unsigned)chosen[0],
+          (unsigned)chosen[1], (double)w[0], (double)w[1]);
+}
+
 static void test_gelu(void) {
     float x[D];
     double expected[D];
@@ -233,7 +245,7 @@ static void test_xielu(void) {
 
 static const test tests[] = {
     { "gelu", test_gelu }, { "xielu", test_xielu }, { "product", test_product }, { "norm", test_norm }, { "rope", test_rope }, { "attention", test_attention },
-    { "convolution", test_convolution }, { "delta", test_delta }, { "router", test_router }, { NULL, NULL }
+    { "convolution", test_convolution }, { "delta", test_delta }, { "router", test_router }, { "early", test_early }, { NULL, NULL }
 };
 
 int main(int argc, char **argv) {

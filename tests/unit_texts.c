@@ -919,7 +919,8 @@ static void history(const char *name, uint32_t s, unsigned n) {
  * quantised and F16 weights; short convolution. */
 static void test_histories(void) {
     static const char *const names[] = { "text", "windows", "gpt_oss", "phi3_long", "llama_q4_0", "bloom", "qwen2moe", "gemma3", "gpt2",
-        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
+        "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
+        "llama4_cpp" };
     const unsigned n_name = sizeof names / sizeof *names;
     unsigned i, k;
     for (k = 0; k < (only_seed ? 1u : 2u); k++)
@@ -1248,7 +1249,7 @@ static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", 
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
     "stablelm_cpp", "starcoder", "starcoder2",
     "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
-    "apertus_cpp", "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
+    "apertus_cpp", "llama4_cpp", "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
     "hunyuan_dense_cpp", "jais2_cpp", "mistral3_cpp", "nemotron_cpp", "olmoe_cpp", "qwen2vl_cpp", "qwen3vl_cpp", "qwen3vlmoe_cpp", "seed_oss_cpp" };
 enum { N_TOY = sizeof all_toys / sizeof *all_toys };
 
@@ -1708,7 +1709,7 @@ static void roll(const gpt_model *m, gpt_kv kv, const char *name, size_t n_keep,
 }
 
 static void test_roll(void) {
-    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "qwen35_cpp", "gpt2" };
+    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "qwen35_cpp", "llama4_cpp", "gpt2" };
     static const gpt_token four[] = { 1, 2, 3, 4 };
     gpt_generate_params g = writing(10, 1);
     gpt_session_info info;
