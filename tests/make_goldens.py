@@ -96,6 +96,7 @@ DELTA = dict(linear_conv_kernel_dim=4, linear_key_head_dim=6, linear_value_head_
                  "mrope_interleaved": True})
 DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=6,
                  norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False)
+LLAMA4 = dict(attention_chunk_size=8192, floor_scale=8192, attn_scale=0.1)  # which llama.cpp takes for granted
 MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
              mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
 ROUTED = dict(n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
@@ -286,13 +287,13 @@ TOYS = {
     # chunks of 8 positions, queries of the fourth layer that grow every 6
     "llama4_cpp": small("llama4_text", "Llama4ForCausalLM", num_hidden_layers=5, intermediate_size=10, intermediate_size_mlp=20,
                         num_local_experts=4, num_experts_per_tok=2, interleave_moe_layer_step=2, attention_chunk_size=8,
-                        floor_scale=6, attn_scale=0.5, rope_theta=500.0, rope_scaling={
+                        floor_scale=6, attn_scale=0.5, _peer=LLAMA4, rope_theta=500.0, rope_scaling={
                             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                             "original_max_position_embeddings": 32}),
     # with 128 experts there are no norms of q and k
     "llama4_128_cpp": small("llama4_text", "Llama4ForCausalLM", num_hidden_layers=4, hidden_size=12, intermediate_size=2,
                             intermediate_size_mlp=20, num_local_experts=128, num_experts_per_tok=1, interleave_moe_layer_step=4,
-                            attention_chunk_size=20, floor_scale=16, attn_scale=0.1, use_qk_norm=False),
+                            attention_chunk_size=20, floor_scale=16, attn_scale=0.1, _peer=LLAMA4, use_qk_norm=False),
     "mistral3_cpp": small("ministral3", "Ministral3ForCausalLM", rope_parameters=GROWN, rope_theta=None, sliding_window=None,
                           _new_config=True),
     "nemotron_cpp": small("nemotron", "NemotronForCausalLM", rms_norm_eps=None, norm_eps=1e-5, hidden_act="relu2",
