@@ -132,8 +132,9 @@ typedef int32_t            gpt_token;
  * each key up to the last that the token sees. experts [n_row, n_expert]: what each one's output counts, 0 of
  * those not chosen. Of a layer of experts ffn_gate, _up and _act have a row for each expert of a token, and there
  * is no ffn_down. Of a layer of short convolution q, k and v are what [FORWARD] calls b, c and x, and there is no
- * q_rope, k_rope, att_weights. What has a * the hook may change in place: what comes later is computed from it. It
- * says so by returning 1, and the text is marked (info.changed): saving and freezing it are GPT_E_STATE. */
+ * q_rope, k_rope, att_weights; one that reads another's cache has no k, v, k_rope. What has a * the hook may change in
+ * place: what comes later is computed from it. It says so by returning 1, and the text is marked (info.changed):
+ * saving and freezing it are GPT_E_STATE. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
@@ -1113,6 +1114,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     struct gpti_xblock *xq;
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
+    float             *input;           /* [T, n_layer, d_input] */
     /* of adapters: A x [GPTI_MOST_PRODUCTS n_slot_row, n_rank]; the rows of their products' inputs, of their outputs */
     float             *low;
     uint32_t          *low_row, *add_row;
@@ -1138,6 +1140,8 @@ struct gpt_work {                       /* the room that texts are computed in *
  * nothing else needs it. */
 enum {
     GPTI_STAGE_EMBED,           /* token -> x; positions -> rope */
+    GPTI_STAGE_INPUT_PROJ,      /* xn, xq -> input             models whose layers have embeddings of their own */
+    GPTI_STAGE_INPUT_MIX,       /* input, token -> input       of the sum and of the token, what goes into each layer */
 
     GPTI_STAGE_ATTN_NORM,       /* x -> xn, xq                  norm; from here on for each layer */
     GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
@@ -1162,6 +1166,11 @@ enum {
     GPTI_STAGE_EXPERTS_ACT,     /* ffn -> ffn, xq */
     GPTI_STAGE_EXPERTS_DOWN,    /* ffn, xq -> y */
     GPTI_STAGE_EXPERTS_ADD,     /* x, y, gate -> x              to here */
+
+    GPTI_STAGE_INPUT_GATE,      /* xn, xq -> ffn                layers with an embedding of their own: product */
+    GPTI_STAGE_INPUT_ACT,       /* ffn, input -> ffn, xq        activation times that embedding */
+    GPTI_STAGE_INPUT_OUT,       /* ffn, xq -> y                 product */
+    GPTI_STAGE_INPUT_ADD,       /* x, y -> x */
 
     GPTI_STAGE_OUT_NORM,        /* x -> xn, xq                  only rows whose logits somebody wants */
     GPTI_STAGE_LOGITS,          /* xn, xq -> logits             product with the vocabulary */
@@ -3129,7 +3138,7 @@ static const uint8_t *gpti_panel_columns(const gpti_matrix *w, size_t panel, siz
 #define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
 /* Tokens a kernel takes at once; panels that tokens in the nearest cache meet; what attention takes. */
 enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,
-       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 256 };
+       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 512 };
 
 /* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
 typedef union gpti_scratch {
@@ -5797,6 +5806,11 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   by_key_head  whose value heads stand by the key head that they read, not in turn
  *   gated_att    attn_q has, for each head, rows for q, then for a gate on what attention gives
  *   att_gate     that gate has a matrix of its own
+ *   two_widths   window layers may have heads of another width  v_norm    v gets a norm without weights
+ *   k_is_v       in layers without window or attn_v          unit_scale attention's scale is 1
+ *   share_kv     the last few layers, as the file says, are of kind GPTI_SHARING
+ *   layer_embd   layers may be of kind GPTI_INPUT            out_scale  what leaves a layer may be scaled
+ *   rope_freqs   is in the file, for layers without a window
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
@@ -5819,7 +5833,7 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
     uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head); not_wide */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
-    char    has[128];
+    char    has[160];
 } gpti_arch;
 
 #define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
@@ -5900,6 +5914,9 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
     { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 62, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
+    { "gemma4",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 0, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window two_widths share_kv v_norm k_is_v layer_embd "
+        "out_scale unit_scale rope_freqs" },
     { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "plain_norm k_clamp" },
     { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
@@ -5960,8 +5977,8 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each: a layer is of one of the first four and of one of the last two. Tensors and
- * stages carry a mask of the kinds that have them.
+/* Kinds of layers, a bit each: a layer is of one of the first five, of one of the next two, and perhaps of the last.
+ * Tensors and stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
  * 3. its stages, in the story and in gpti_list_stages. */
@@ -5970,9 +5987,12 @@ enum { GPTI_ATTENTION = 1,
        GPTI_DELTA = 4,          /* gated delta net: what such layers remember is a state, see [SESSION] */
        GPTI_MAMBA = 8,          /* Mamba-2: so it is with these */
        GPTI_STATE = 12,
+       GPTI_SHARING = 64,       /* attention over the cache of an earlier layer */
+       GPTI_ATTENDS = 65,
        GPTI_DENSE = 16,         /* one feed-forward */
        GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
-       GPTI_EVERY = 63 };
+       GPTI_INPUT = 128,        /* an embedding of the token for this layer alone (Gemma 3n), at its end */
+       GPTI_EVERY = 255 };
 
 /* q/k norm per head, same weights; own weights; all heads; per head, no weights */
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE, GPTI_QK_PLAIN };
@@ -5985,7 +6005,7 @@ typedef struct gpti_linear {
 } gpti_linear;
 
 typedef struct gpti_layer {
-    int          kind;          /* GPTI_ATTENTION, GPTI_CONV, GPTI_DELTA or GPTI_MAMBA, and GPTI_DENSE or GPTI_MOE */
+    int          kind;          /* bits, see above */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
     gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
@@ -5994,8 +6014,13 @@ typedef struct gpti_layer {
     /* of layers of state: convolution [channels, d_conv], its bias; the others [n_value_head], skip: of Mamba-2 */
     const float *taps, *tap_bias, *decay, *dt_bias, *skip;
     gpti_vector  state_norm;
+    gpti_linear  input_gate, input_out;         /* of its own embedding */
+    gpti_vector  input_post;
+    const float *out_scale;     /* [1] */
     size_t       state_at;      /* where its state begins, in floats */
     uint32_t     n_head, n_kv, d_ff;
+    uint32_t     d_k, d_v, n_rope;      /* of a head: width of q and k, of v; rotated part of d_k */
+    uint32_t     cache_of;      /* the layer whose cache it reads: itself or an earlier one */
     uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
@@ -6005,7 +6030,8 @@ typedef struct gpti_layer {
 typedef struct gpti_hparams {
     uint32_t n_layer, n_vocab, n_ctx, d_model;
     uint32_t n_next;                    /* layers behind those, which guess a token ahead: not read */
-    uint32_t d_k, d_v, n_rope;          /* of a head: width of q and k, of v; rotated part of d_k */
+    uint32_t d_k[2], d_v[2], n_rope[2]; /* what gpti_layer has; in window layers the second */
+    uint32_t n_share, d_input;          /* layers of kind GPTI_SHARING, the last; width of a layer's own embedding */
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
@@ -6032,13 +6058,15 @@ typedef struct gpti_hparams {
 struct gpt_model {
     gpti_mem         mem;
     gpti_arch        arch;      /* the row, copied: the file may settle the activation and the period of windows */
-    int              pre_norm, late_norm, plain_norm, sum_norm, gated, parallel, sum_to_1;      /* words for a pass */
+    int              pre_norm, late_norm, plain_norm, sum_norm, gated, parallel, sum_to_1, v_norm;  /* for a pass */
     gpti_hparams     hp;
     gpti_kernels     kern;      /* the set that computes */
     gpti_tokenizer   tok;
     gpti_linear      embd, head;            /* head.w == embd.w when tied */
     gpti_linear      pos_embd, type_embd, dense[2];     /* dense: behind pooling, data NULL = not in the file */
     gpti_vector      embd_norm, out_norm;
+    gpti_linear      input_embd, input_proj;    /* [N, n_layer d_input] a table, as embd; [n_layer d_input, D] */
+    gpti_vector      input_norm;
     gpti_layer      *layer;     /* [n_layer] */
     /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     float           *rope_freq[3];
@@ -6058,10 +6086,10 @@ struct gpt_model {
 /* ---- Which tensors a model has. Extents are letters, fastest first; see gpti_extent. ---- */
 
 typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
-    char     name[20];
+    char     name[24];
     size_t   offset;                /* in gpti_layer or gpt_model */
     /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'P' of NAME alone,
-     * 'F' rope factors */
+     * 'F' rope factors, '-' not read */
     char     type;
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
     uint8_t  kinds;                 /* of layers that have it */
@@ -6076,12 +6104,15 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_norm",           GPTI_L(attn_norm),     'N', "D",   GPTI_EVERY, "=pre_norm",    "norm_bias" },
     { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_ATTENTION, "",         "" },
-    { "attn_q",              GPTI_L(q),             'M', "DP",  GPTI_ATTENTION, "",         "" },
+    { "attn_q",              GPTI_L(q),             'M', "DP",  GPTI_ATTENDS, "",           "" },
     { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_ATTENTION, "",         "" },
     { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_ATTENTION, "",         "" },
-    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENTION, "=qk_norm", "" },
+    { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENDS, "=qk_norm",   "" },
     { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_ATTENTION, "=qk_norm", "" },
-    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENTION, "!",        "out_bias" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENDS, "!",          "out_bias" },
+    { "attn_k",              0,                     '-', "",    GPTI_SHARING, "",           "none" },
+    { "attn_v",              0,                     '-', "",    GPTI_SHARING, "",           "none" },
+    { "attn_k_norm",         0,                     '-', "",    GPTI_SHARING, "",           "none" },
     { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_DELTA, "!",            "none" },
     { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_DELTA, "!",            "none" },
@@ -6119,7 +6150,11 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared_gate", "none" },
     { "ffn_gate_shexp",      GPTI_L(gate_shexp),    'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
     { "ffn_up_shexp",        GPTI_L(up_shexp),      'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
-    { "ffn_down_shexp",      GPTI_L(down_shexp),    'M', "ZD",  GPTI_MOE,   "!shared",      "none" }
+    { "ffn_down_shexp",      GPTI_L(down_shexp),    'M', "ZD",  GPTI_MOE,   "!shared",      "none" },
+    { "inp_gate",            GPTI_L(input_gate),    'M', "Dj",  GPTI_INPUT, "!",            "none" },
+    { "proj",                GPTI_L(input_out),     'M', "jD",  GPTI_INPUT, "!",            "none" },
+    { "post_norm",           GPTI_L(input_post),    'N', "D",   GPTI_INPUT, "!",            "none" },
+    { "layer_output_scale",  GPTI_L(out_scale),     'V', "1",   GPTI_EVERY, "?out_scale",   "none" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
 static const gpti_tensor_row gpti_model_tensors[] = {
@@ -6132,6 +6167,9 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "dense_2",             GPTI_M(dense[0]),      'M', "DA",  GPTI_EVERY, "?dense",       "none" },
     { "dense_3",             GPTI_M(dense[1]),      'M', "AD",  GPTI_EVERY, "?dense",       "none" },
     { "output",              GPTI_M(head),          'M', "DN",  GPTI_EVERY, "!own_head",    "head_bias" },
+    { "per_layer_token_embd", GPTI_M(input_embd),   'M', "JN",  GPTI_EVERY, "?layer_embd",  "none" },
+    { "per_layer_model_proj", GPTI_M(input_proj),   'M', "DJ",  GPTI_EVERY, "?layer_embd",  "none" },
+    { "per_layer_proj_norm", GPTI_M(input_norm),    'N', "j",   GPTI_EVERY, "?layer_embd",  "none" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_short",  0,                     'F', "R",   GPTI_EVERY, "",             "none" }
@@ -6145,19 +6183,20 @@ enum {
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
     const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
     const int delta = l && l->kind & GPTI_DELTA, mamba = l && l->kind & GPTI_MAMBA;
-    const uint64_t n_head = conv ? 1 : l ? l->n_head : 0, n_kv = conv ? 1 : l ? l->n_kv : 0;
-    const uint64_t d_k = conv ? hp->d_model : hp->d_k, d_v = conv ? hp->d_model : hp->d_v;
+    const uint64_t n_head = conv ? 1 : l ? l->n_head : 0;
+    const uint64_t n_kv = conv ? 1 : l && !(l->kind & GPTI_SHARING) ? l->n_kv : 0;
+    const uint64_t d_k = conv ? hp->d_model : l ? l->d_k : 0, d_v = conv ? hp->d_model : l ? l->d_v : 0;
     /* Mamba-2 has z and x there, then B, C and dt */
     const uint64_t keys = (uint64_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
     const uint64_t q = delta ? keys : mamba ? inner : n_head * d_k, k = delta || mamba ? q : n_kv * d_k;
     const uint64_t v = delta ? inner : mamba ? 2 * keys + hp->n_value_head : n_kv * d_v;
     const uint64_t o = delta || mamba ? inner : n_head * d_v;
-    const uint64_t p = hp->gated_att && l && l->kind & GPTI_ATTENTION ? 2 * q : q;  /* with the gate */
+    const uint64_t p = hp->gated_att && l && l->kind & GPTI_ATTENDS ? 2 * q : q;    /* with the gate */
     switch (letter) {
         case 'D': return hp->d_model;
         case 'N': return hp->n_vocab;
         case 'C': return hp->n_ctx;
-        case 'R': return hp->n_rope / 2;
+        case 'R': return hp->n_rope[0] / 2;
         case 'Q': return q;
         case 'P': return p;
         case 'K': return k;
@@ -6173,6 +6212,8 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'y': return hp->n_key_head;
         case 'c': return 2 * keys + inner;
         case 'L': return hp->l_cache;
+        case 'j': return hp->d_input;
+        case 'J': return (uint64_t)hp->d_input * hp->n_layer;
         case 'H': return n_head;
         case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
@@ -6282,7 +6323,7 @@ static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, 
     return gpti_gguf_str(&ld->g, gpti_key(ld, name, key), out) ? GPT_OK : gpti_key_absent(ld, key, "a string");
 }
 
-enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = 256,
+enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = GPTI_ATT_WIDTH,
        GPTI_MAX_CTX = 1 << 24, GPTI_MAX_STATE = 1 << 28 };
 
 /* Keys of single values. absent: the value without the key; where that is not from min to max, the
@@ -6317,6 +6358,9 @@ static const gpti_key_row gpti_keys[] = {
     { ".final_logit_softcapping",  'f', "k_caps",     GPTI_H(logit_cap),      30,     0,    1e6 },
     { ".attention.scale",          'f', "k_scales",   GPTI_H(attn_scale),     0,      0,    1e6 },
     { ".attention.scale",          'f', "k_query",    GPTI_H(attn_scale),     0,      0,    1e6 },
+    { ".attention.scale",          'f', "unit_scale", GPTI_H(attn_scale),     1,      0,    1e6 },
+    { ".attention.shared_kv_layers", 'u', "share_kv", GPTI_H(n_share),        0,      0,    GPTI_MAX_LAYER },
+    { ".embedding_length_per_layer_input", 'u', "layer_embd", GPTI_H(d_input), 0,     0,    4096 },
     { ".embedding_scale",          'f', "k_scales",   GPTI_H(embd_scale),     1,      0,    1e6 },
     { ".residual_scale",           'f', "k_scales",   GPTI_H(residual_scale), 1,      0,    1e6 },
     { ".logit_scale",              'f', "k_logit",    GPTI_H(logit_scale),    1,      0,    1e6 },
@@ -6393,11 +6437,28 @@ static gpt_result gpti_load_xielu(gpti_loader *ld, uint32_t i, float act[4]) {
     return GPT_OK;
 }
 
+/* Layer i reads the cache of the last one that has its own and that sees as much. */
+static gpt_result gpti_find_shared(gpti_loader *ld, uint32_t i) {
+    gpt_model *m = ld->m;
+    gpti_layer *l = &m->layer[i];
+    uint32_t j = m->hp.n_layer - m->hp.n_share;
+    while (j > 0 && !m->layer[j - 1].window != !l->window) j--;
+    if (j == 0)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.attention.shared_kv_layers: expected a layer %s a window before "
+                         "the last %llu, as layer %llu shares its cache, file has none", m->arch.name,
+                         l->window ? "with" : "without", (gpti_ull)m->hp.n_share, (gpti_ull)i);
+    l->cache_of = j - 1;
+    if (m->layer[j - 1].n_kv == l->n_kv) return GPT_OK;
+    return gpti_fail(ld->err, GPT_E_FORMAT, "%s.attention.head_count_kv: expected %llu in layer %llu as in layer %llu, "
+                     "whose cache it shares, file has %llu", m->arch.name, (gpti_ull)m->layer[j - 1].n_kv, (gpti_ull)i,
+                     (gpti_ull)(j - 1), (gpti_ull)l->n_kv);
+}
+
 /* The layers: their kinds, shapes and windows, and the largest of them. */
 static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    const int rope = hp->with_rope && hp->n_rope > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
+    const int rope = hp->with_rope && hp->n_rope[0] > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
     const uint32_t min_kv = gpti_has(&m->arch, "conv") || gpti_has(&m->arch, "mamba") ? 0 : 1;
     const int delta = gpti_has(&m->arch, "delta");
     const char *letters = m->arch.pattern;
@@ -6420,15 +6481,19 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
         recurrent = delta && (i + 1) % hp->full_every;
         if (delta) GPTI_TRY(gpti_hp_layer(ld, ".attention.recurrent_layers", i, &recurrent, recurrent, 0, 1));
-        l->kind |= recurrent ? GPTI_DELTA : l->n_kv ? GPTI_ATTENTION : gpti_has(&m->arch, "mamba") ? GPTI_MAMBA :
-            GPTI_CONV;
+        l->kind |= recurrent ? GPTI_DELTA : !l->n_kv ? gpti_has(&m->arch, "mamba") ? GPTI_MAMBA : GPTI_CONV :
+            i + hp->n_share >= hp->n_layer ? GPTI_SHARING : GPTI_ATTENTION;
+        if (hp->d_input) l->kind |= GPTI_INPUT;
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
         l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && !(l->kind & GPTI_STATE) ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
-        if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENTION)) l->rope = -1;
+        l->d_k = hp->d_k[l->window > 0]; l->d_v = hp->d_v[l->window > 0]; l->n_rope = hp->n_rope[l->window > 0];
+        l->cache_of = i;
+        if (l->kind & GPTI_SHARING) GPTI_TRY(gpti_find_shared(ld, i));
+        if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENDS)) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
         if (l->rope >= 0 && hp->n_expert != 128 && gpti_has(&m->arch, "plain_qk")) l->qk_norm = GPTI_QK_PLAIN;
         if (m->arch.act == GPTI_XIELU) GPTI_TRY(gpti_load_xielu(ld, i, l->act));
@@ -6450,27 +6515,33 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
 
 /* Widths of a head. d_head: what they are where the file does not say. */
 static gpt_result gpti_load_head_widths(gpti_loader *ld, uint32_t d_head) {
-    static const char same[][32] = { ".rope.dimension_count_swa", ".attention.key_length_swa",
-                                     ".attention.value_length_swa" };
+    static const char names[3][2][32] = {
+        { ".attention.key_length", ".attention.key_length_swa" },
+        { ".attention.value_length", ".attention.value_length_swa" },
+        { ".rope.dimension_count", ".rope.dimension_count_swa" } };     /* at most the key's */
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
-    const int full = gpti_has(&m->arch, "full_rope") == GPTI_YES;
-    size_t i;
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.key_length", &hp->d_k, d_head, 1, GPTI_MAX_D_HEAD));
-    GPTI_TRY(gpti_hp_u32(ld, ".attention.value_length", &hp->d_v, d_head, 1, GPTI_MAX_D_HEAD));
-    GPTI_TRY(gpti_hp_u32(ld, ".rope.dimension_count", &hp->n_rope, hp->d_k, 0, hp->d_k));
-    if (m->arch.pos != GPTI_POS_PAIR && m->arch.pos != GPTI_POS_HALF) hp->n_rope = 0;
-    if (hp->n_rope & 1 || (full && hp->n_rope != hp->d_k))
-        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.rope.dimension_count: expected %s, file has %llu", m->arch.name,
-                         hp->n_rope & 1 ? "an even number" : "the width of a head", (gpti_ull)hp->n_rope);
-    for (i = 0; i < sizeof same / sizeof *same; i++) {      /* window layers are like the others */
-        const uint32_t widths[] = { hp->n_rope, hp->d_k, hp->d_v };
-        uint32_t has;
-        if (!widths[i]) continue;               /* no rope */
-        GPTI_TRY(gpti_hp_u32(ld, same[i], &has, widths[i], 0, UINT32_MAX));
-        if (has != widths[i])
+    const int full = gpti_has(&m->arch, "full_rope") == GPTI_YES, two = gpti_has(&m->arch, "two_widths");
+    uint32_t *const widths[3] = { hp->d_k, hp->d_v, hp->n_rope };
+    size_t i, near;
+    for (near = 0; near < 2; near++) for (i = 0; i < 3; i++) {
+        uint32_t *w = widths[i] + near, most = GPTI_MAX_D_HEAD, absent = near ? w[-1] : d_head;
+        if (i == 2) most = absent = hp->d_k[near];
+        if (near && !two) {                     /* window layers are like the others */
+            uint32_t has;
+            *w = w[-1];
+            if (!*w) continue;                  /* no rope */
+            GPTI_TRY(gpti_hp_u32(ld, names[i][1], &has, *w, 0, UINT32_MAX));
+            if (has == *w) continue;
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
-                             m->arch.name, same[i], (gpti_ull)widths[i], (gpti_ull)has);
+                             m->arch.name, names[i][1], (gpti_ull)*w, (gpti_ull)has);
+        }
+        GPTI_TRY(gpti_hp_u32(ld, names[i][near], w, absent, i < 2 || two, most));
+        if (i < 2) continue;
+        if (m->arch.pos != GPTI_POS_PAIR && m->arch.pos != GPTI_POS_HALF) *w = 0;
+        if (*w & 1 || (full && *w != hp->d_k[near]))
+            return gpti_fail(ld->err, GPT_E_FORMAT, "%s%s: expected %s, file has %llu", m->arch.name, names[i][near],
+                             *w & 1 ? "an even number" : "the width of a head", (gpti_ull)*w);
     }
     return GPT_OK;
 }
@@ -6556,11 +6627,14 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
     GPTI_TRY(gpti_check_groups(ld));
+    if (hp->n_share >= hp->n_layer)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.attention.shared_kv_layers: expected fewer than the %llu layers, "
+                         "file has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_share);
     hp->gated_att = gpti_has(a, "gated_att"); hp->att_gate = gpti_has(a, "att_gate");
     hp->by_key_head = gpti_has(a, "by_key_head");
-    if (hp->gated_att && hp->d_k != hp->d_v)
+    if (hp->gated_att && hp->d_k[0] != hp->d_v[0])
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.value_length: expected %llu as of keys, file has "
-                         "%llu", a->name, (gpti_ull)hp->d_k, (gpti_ull)hp->d_v);
+                         "%llu", a->name, (gpti_ull)hp->d_k[0], (gpti_ull)hp->d_v[0]);
     if (hp->n_value_head && (hp->n_value_head % hp->n_key_head || hp->d_inner % hp->n_value_head ||
                              hp->d_inner / hp->n_value_head > GPTI_MAX_D_HEAD))
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.ssm: %llu numbers in %llu value heads, which read %llu key heads, "
@@ -6568,7 +6642,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
                          (gpti_ull)hp->n_value_head, (gpti_ull)hp->n_key_head, (int)GPTI_MAX_D_HEAD);
     if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
     if (hp->attn_scale == 0.0f)
-        hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k));
+        hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k[0]));
     if (!hp->window && gpti_has(a, "k_caps")) hp->window = 4096;
     if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
     if (!hp->grow_every) hp->grow_every = hp->n_ctx_orig;
@@ -6586,7 +6660,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
-    m->late_norm = gpti_has(a, "late_norm");
+    m->late_norm = gpti_has(a, "late_norm"); m->v_norm = gpti_has(a, "v_norm");
     m->parallel = hp->parallel || gpti_has(a, "parallel") == GPTI_YES;
     hp->ld_ffn = 2 * gpti_max(hp->d_ff_exp, hp->d_ff_shexp);
     return GPT_OK;
@@ -6614,14 +6688,15 @@ static void gpti_rope_base(float *freq, uint32_t n_rope, double base, const floa
  * two get a mixture. */
 static void gpti_rope_yarn(float *freq, const gpti_hparams *hp, const float *factor) {
     const double base = hp->rope_base, scale = hp->rope_scale;
-    double low = gpti_yarn_dim(hp->yarn_fast, hp->n_rope, base, hp->n_ctx_orig);
-    double high = gpti_yarn_dim(hp->yarn_slow, hp->n_rope, base, hp->n_ctx_orig);
+    const uint32_t n_rope = hp->n_rope[0];
+    double low = gpti_yarn_dim(hp->yarn_fast, n_rope, base, hp->n_ctx_orig);
+    double high = gpti_yarn_dim(hp->yarn_slow, n_rope, base, hp->n_ctx_orig);
     uint32_t i;
     if (hp->yarn_truncate) { low = floor(low); high = ceil(high); }
     if (low < 0) low = 0;
-    if (high > hp->n_rope - 1) high = hp->n_rope - 1;
-    for (i = 0; i < hp->n_rope / 2; i++) {
-        double f = gpti_pow_d(base, -2.0 * i / hp->n_rope) / (factor ? (double)factor[i] : 1.0);
+    if (high > n_rope - 1) high = n_rope - 1;
+    for (i = 0; i < n_rope / 2; i++) {
+        double f = gpti_pow_d(base, -2.0 * i / n_rope) / (factor ? (double)factor[i] : 1.0);
         double ramp = ((double)i - low) / (high - low > 0.001 ? high - low : 0.001);
         if (ramp < 0) ramp = 0;
         if (ramp > 1) ramp = 1;
@@ -6642,14 +6717,14 @@ static gpt_result gpti_build_rope(gpti_loader *ld, gpti_str type, float *const f
                          m->arch.name);
     for (i = 0; i < 3; i++) {
         if (!has[i]) continue;
-        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope / 2, sizeof(float));
+        m->rope_freq[i] = (float *)gpti_alloc_n(&m->mem, hp->n_rope[i == 1] / 2, sizeof(float));
         if (!m->rope_freq[i]) return gpti_fail(ld->err, GPT_E_MEMORY, "rope frequencies: out of memory");
     }
     if (gpti_str_is(type, "yarn")) gpti_rope_yarn(m->rope_freq[0], hp, factor[0]);
-    else gpti_rope_base(m->rope_freq[0], hp->n_rope, hp->rope_base, factor[2] ? factor[2] : factor[0],
+    else gpti_rope_base(m->rope_freq[0], hp->n_rope[0], hp->rope_base, factor[2] ? factor[2] : factor[0],
                         gpti_str_is(type, "linear") ? hp->rope_scale : 1.0);
-    if (has[1]) gpti_rope_base(m->rope_freq[1], hp->n_rope, hp->local_base, NULL, 1.0);
-    if (has[2]) gpti_rope_base(m->rope_freq[2], hp->n_rope, hp->rope_base, factor[1], 1.0);
+    if (has[1]) gpti_rope_base(m->rope_freq[1], hp->n_rope[1], hp->local_base, NULL, 1.0);
+    if (has[2]) gpti_rope_base(m->rope_freq[2], hp->n_rope[0], hp->rope_base, factor[1], 1.0);
     return GPT_OK;
 }
 
@@ -6660,7 +6735,7 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     float stretch, *factor[3] = { NULL, NULL, NULL };
     int yarn, i;
     gpt_result r = GPT_OK;
-    if (!hp->n_rope) return GPT_OK;
+    if (!hp->n_rope[0]) return GPT_OK;
     GPTI_TRY(gpti_hp_str(ld, ".rope.scaling.type", &type, hp->rope_scale != 1.0f ? "linear" : "none"));
     yarn = gpti_str_is(type, "yarn");
     stretch = 1.0f;
@@ -6676,6 +6751,8 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
                          "%s.rope.scaling.type: expected none, linear, yarn or longrope, file has %s", m->arch.name,
                          gpti_show(ld->shown, type));
     hp->rope_mscale = hp->rope_attn * stretch;
+    if (gpti_has(&m->arch, "rope_freqs") && ld->g.n_tensor && !gpti_gguf_tensor(&ld->g, "rope_freqs.weight"))
+        return gpti_fail(ld->err, GPT_E_SHAPE, "rope_freqs.weight: missing, and %s needs it", m->arch.name);
     r = gpti_rope_factors(ld, "rope_freqs.weight", &factor[0]);
     if (!r) r = gpti_rope_factors(ld, "rope_factors_long.weight", &factor[1]);
     if (!r) r = gpti_rope_factors(ld, "rope_factors_short.weight", &factor[2]);
@@ -6720,7 +6797,7 @@ static gpt_result gpti_load_floats(gpti_loader *ld, const gpti_tensor *t, float 
 
 static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **out) {
     const gpti_tensor *t = gpti_gguf_tensor(&ld->g, name);
-    size_t i, n = ld->m->hp.n_rope / 2;
+    size_t i, n = ld->m->hp.n_rope[0] / 2;
     if (!t) return GPT_OK;
     ld->used[t - ld->g.tensor] = 1;
     if (t->ne[0] != n || t->n_dim != 1)
@@ -6740,7 +6817,7 @@ static gpt_result gpti_rope_factors(gpti_loader *ld, const char *name, float **o
 static void gpti_want_extents(const gpt_model *m, const char *extents, gpti_layer *l, const gpti_tensor *t,
                               int sets_style, uint64_t want[4]) {
     const size_t n = strlen(extents);
-    const uint64_t d_k = m->hp.d_k, has = t->ne[0] * t->ne[1];
+    const uint64_t d_k = l ? l->d_k : 0, has = t->ne[0] * t->ne[1];
     uint64_t heads;
     size_t i;
     int style = GPTI_QK_WHOLE;
@@ -6775,6 +6852,7 @@ static gpt_result gpti_find_tensor(gpti_loader *ld, const gpti_tensor_row *row, 
     *found = NULL;
     /* if it is there, gpti_check_layers names it */
     if ((l && !(l->kind & row->kinds)) || may == GPTI_NO) return GPT_OK;
+    if (row->type == '-') { if (t) ld->used[t - ld->g.tensor] = 1; return GPT_OK; }
     if (!t) {
         if (word[0] && sign != '-') must &= has == GPTI_YES;
         if (bias) must = may == GPTI_YES && row->bias[0] && gpti_has(&m->arch, row->bias) == GPTI_YES;
@@ -6871,8 +6949,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
 }
 
 /* attn_qkv with separate biases gets one: measuring, then filled where what is absent stays 0. */
-static void gpti_fuse_bias(const gpt_model *m, gpti_layer *l, gpti_arena *a) {
-    const size_t q = l->n_head * m->hp.d_k, k = l->n_kv * m->hp.d_k, v = l->n_kv * m->hp.d_v;
+static void gpti_fuse_bias(gpti_layer *l, gpti_arena *a) {
+    const size_t q = l->n_head * l->d_k, k = l->n_kv * l->d_k, v = l->n_kv * l->d_v;
     float *b;
     if (!l->qkv.w.fmt || !(l->q.b || l->k.b || l->v.b)) return;
     b = (float *)gpti_carve(a, q + k + v, sizeof(float));
@@ -6892,7 +6970,7 @@ static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpt
     if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
     if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
     for (bias = row->type == 'B'; bias < n; bias++) {
-        snprintf(name, sizeof name, "%s%.19s%s", layer, row->name,
+        snprintf(name, sizeof name, "%s%.23s%s", layer, row->name,
                  row->type == 'P' ? "" : bias ? ".bias" : ".weight");
         GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
         if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
@@ -6909,7 +6987,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
     for (j = 0; j < GPTI_N_MODEL_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_model_tensors[j], NULL));
     for (i = 0; i < m->hp.n_layer; i++) {
         for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_layer_tensors[j], &m->layer[i]));
-        gpti_fuse_bias(m, &m->layer[i], &ld->arena);
+        gpti_fuse_bias(&m->layer[i], &ld->arena);
     }
     if (!ld->arena.overflow) return GPT_OK;
     return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
@@ -6925,21 +7003,25 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     const gpti_arch *a = &m->arch;
     const int q = l->q.w.fmt != NULL, k = l->k.w.fmt != NULL, v = l->v.w.fmt != NULL, fused = l->qkv.w.fmt != NULL;
     const int some_bias = l->q.b || l->k.b || l->v.b;
+    const int shares = l->kind & GPTI_SHARING, v_or_k = v || (!l->window && gpti_has(a, "k_is_v"));
     const int two_norms = m->pre_norm && (gpti_has(a, "k_parallel") || !(gpti_has(a, "parallel") || m->plain_norm ||
         gpti_has(a, "post_is_ffn")));
     size_t i;
-    if (!fused && !(q && k && v)) return "attn_qkv, or attn_q, attn_k and attn_v";
+    if (shares && !q) return "attn_q";
+    if (!fused && !shares && !(q && k && v_or_k)) return "attn_qkv, or attn_q, attn_k and attn_v";
+    if (!fused && !shares && !v && l->d_k != l->d_v) return "attn_v, as keys are not as wide as values";
     if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
         return "either attn_qkv, or attn_q, attn_k and attn_v";
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
     if (l->kind & GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (!l->out_scale != !m->layer[0].out_scale) return "layer_output_scale, as another layer has it, or none has";
     if (!l->ffn_norm.w && two_norms) return "ffn_norm";
     if (l->kind & GPTI_MOE && m->hp.d_ff_shexp &&
         !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
         return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
         return "ffn_norm, as another layer has it, or none has";
-    if (!l->q_norm.w != !l->k_norm.w) return "both attn_q_norm and attn_k_norm";
+    if (!l->q_norm.w != !l->k_norm.w && !shares) return "both attn_q_norm and attn_k_norm";
     for (i = 0; i < sizeof norms / sizeof norms[0]; i++) {
         const gpti_vector *n = (const gpti_vector *)(const void *)((const char *)l + norms[i].offset);
         const int must = n->w && gpti_has(a, "norm_bias") && !norms[i].may_lack_bias;
@@ -6980,6 +7062,10 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
         if (l->kind & GPTI_MOE) routed = 1;
         else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
+    if (hp->d_input && !(m->input_embd.w.fmt && m->input_proj.w.fmt && m->input_norm.w))
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s needs per_layer_token_embd, per_layer_model_proj and "
+                         "per_layer_proj_norm, or embedding_length_per_layer_input is 0", m->arch.name);
+    hp->ld_ffn = gpti_max(hp->ld_ffn, (size_t)hp->d_input * hp->n_layer);       /* see gpti_run_input_mix */
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
     if (!m->dense[0].w.fmt != !m->dense[1].w.fmt)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s needs dense_2.weight and dense_3.weight, or none", m->arch.name);
@@ -7358,6 +7444,7 @@ static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *
     for (i = 0; i < n; i++) {
         if (strncmp(rows[i].name, name, (size_t)(dot - name)) || rows[i].name[dot - name]) continue;
         *field = object + gpti_field_offset(&rows[i], !strcmp(dot, ".bias"));
+        if (rows[i].type == '-') continue;
         if (rows[i].type == 'F' || *(const void *const *)(const void *)*field) return &rows[i];
     }
     return NULL;
@@ -7409,7 +7496,7 @@ GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t
 /* ---- Adapters. Their matrices lie in panels of F32, whatever the file has. ---- */
 
 typedef struct gpti_lora {          /* y += factor B (A x) */
-    const gpti_linear *of;          /* beside this product; of the table of tokens A x is the token's row of A */
+    const gpti_linear *of;          /* beside this product; of a table of tokens A x is the token's row of A */
     gpti_linear        a, b;        /* of experts one after the other */
     float              factor;
 } gpti_lora;
@@ -7472,6 +7559,7 @@ static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float al
     const gpti_linear *of;
     gpti_lora *pair;
     size_t rank, n_matrix;
+    int table;
     char name[80];
     gpti_show(ld->shown, t->name);
     if (strcmp(end, ".lora_a") && strcmp(end, ".lora_b"))
@@ -7488,15 +7576,16 @@ static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float al
     if (end[6] == 'b') return GPT_OK;
     pair = &out->pair[out->n_pair++];
     pair->of = of;
-    rank = (size_t)(of == &m->embd ? t->ne[0] : t->ne[1]);
+    table = of == &m->embd || of == &m->input_embd;     /* of which rows are read */
+    rank = (size_t)(table ? t->ne[0] : t->ne[1]);
     n_matrix = row->extents[2] ? m->hp.n_expert : 1;
     if (rank > GPTI_MAX_WIDTH) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: rank %llu is more than %d", ld->shown,
         (gpti_ull)rank, (int)GPTI_MAX_WIDTH);
     pair->factor = alpha != 0.0f ? alpha / (float)rank : 1.0f;
     if (rank > out->n_rank) { out->n_rank = (uint32_t)rank; memcpy(out->widest, ld->shown, sizeof out->widest); }
-    if (of == &m->embd) GPTI_TRY(gpti_load_low(ld, t, rank, of->w.n_row, 1, &pair->a, out));
+    if (table) GPTI_TRY(gpti_load_low(ld, t, rank, of->w.n_row, 1, &pair->a, out));
     else GPTI_TRY(gpti_load_low(ld, t, of->w.n_col, rank, n_matrix, &pair->a, out));
-    return gpti_load_low(ld, other, rank, of == &m->embd ? of->w.n_col : of->w.n_row, n_matrix, &pair->b, out);
+    return gpti_load_low(ld, other, rank, table ? of->w.n_col : of->w.n_row, n_matrix, &pair->b, out);
 }
 
 static gpt_result gpti_load_adapter(gpti_loader *ld, gpt_adapter *a) {
@@ -8321,15 +8410,16 @@ static void gpti_add_adapters(gpt_work *w) {
     for (k = w->n_job - (size_t)(b - adds); k < w->n_job; k++) w->cursor.n_unit += gpti_n_panel(w->job[k].w.n_row);
 }
 
-/* The same for a token's row x [D] of the table, row t of the pass */
-static void gpti_adapt_embd(gpt_work *w, const gpt_session *s, size_t t, gpti_scratch *scratch) {
-    const gpti_lora *p = gpti_lora_of(s->params.adapter, &w->m->embd);
+/* The same for row t of the pass: it was read from the table `of` to x, rows of ld floats */
+static void gpti_adapt_embd(gpt_work *w, const gpti_linear *of, size_t t, float *x, size_t ld, gpti_scratch *scratch) {
+    const gpt_session *s = w->row[t].s;
+    const gpti_lora *p = s->group ? gpti_lora_of(s->params.adapter, of) : NULL;
     const uint32_t row = (uint32_t)t;
     gpti_matmul j;
     memset(&j, 0, sizeof j);
     if (!p || (j.adds = p->factor * s->params.adapter_scale) == 0.0f) return;
     j.w = p->b.w; j.n_tok = 1; j.x = w->low + t * w->n_rank;
-    j.out = w->x; j.ld_out = w->m->hp.d_model; j.out_row = &row;
+    j.out = x; j.ld_out = ld; j.out_row = &row;
     gpti_matrix_row(&p->a.w, (size_t)s->token[w->row[t].position], w->low + t * w->n_rank, scratch);
     gpti_add_low(w, &j, 0, gpti_n_panel(j.w.n_row), scratch);
 }
@@ -8355,7 +8445,7 @@ static void gpti_leave_group(gpt_work *w, const gpt_session *s) {
 static void gpti_begin_rows(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model; }
 
 static void gpti_begin_embed(gpt_work *w) {      /* a sine takes as long as some hundred multiply-adds */
-    w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model + 512 * w->m->hp.n_rope;
+    w->cursor.n_unit = w->n_row; w->cost = 8 * w->m->hp.d_model + 512 * w->m->hp.n_rope[0];
 }
 
 /* LongRoPE: which texts take the factors for long ones */
@@ -8364,12 +8454,12 @@ static int gpti_is_long(const gpt_session *s) { return s->m->rope_freq[2] && s->
 /* The rope's cosines and sines of row t of the pass, for both tables of frequencies */
 static void gpti_rope_angles(gpt_work *w, size_t t) {
     const gpt_model *m = w->m;
-    const size_t n = m->hp.n_rope / 2;
     size_t table, i;
     for (table = 0; table < 2; table++) {
+        const size_t n = m->hp.n_rope[table] / 2;
         const int lng = table == 0 && gpti_is_long(w->row[t].s);
         const float *freq = m->rope_freq[lng ? 2 : table], scale = table == 0 ? m->hp.rope_mscale : 1.0f;
-        float *cs = w->rope[table] + t * m->hp.n_rope;
+        float *cs = w->rope[table] + t * m->hp.n_rope[table];
         for (i = 0; freq && i < n; i++) {
             double c, si;
             gpti_sincos_d((double)w->row[t].position * (double)freq[i], &si, &c);
@@ -8389,7 +8479,7 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
         if (at.s->token[at.position] < 0) memcpy(x, at.s->out.vectors + (at.position - at.s->base) * D, D * sizeof *x);
         else {
             gpti_matrix_row(&m->embd.w, (size_t)at.s->token[at.position], x, u->scratch);
-            if (at.s->group) gpti_adapt_embd(w, at.s, t, u->scratch);
+            gpti_adapt_embd(w, &m->embd, t, w->x, D, u->scratch);
             if (hp->embd_scale != 1.0f) for (i = 0; i < D; i++) x[i] *= hp->embd_scale;
         }
         if (m->type_embd.w.data) {              /* of the first kind of text */
@@ -8403,6 +8493,9 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
         if (m->embd_norm.w) gpti_norm(w, x, x, D, m->embd_norm);
         gpti_rope_angles(w, t);
     }
+    if (!hp->d_input) return;
+    memcpy(w->xn + u->begin * D, w->x + u->begin * D, (u->end - u->begin) * D * sizeof(float));
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&m->input_proj));
 }
 
 /* xn = norm(x), in architectures with pre_norm, as GPT-2 is; elsewhere xn = x. */
@@ -8430,8 +8523,8 @@ static void gpti_begin_qkv(gpt_work *w) {
     }
     if (l->qkv.w.data) { gpti_add_product(w, &l->qkv, w->xn, D, w->qkv, ld); return; }
     gpti_add_product(w, &l->q, w->xn, D, w->qkv, ld);
-    gpti_add_product(w, &l->k, w->xn, D, w->qkv + q, ld);
-    gpti_add_product(w, &l->v, w->xn, D, w->qkv + q + k, ld);
+    if (l->k.w.data) gpti_add_product(w, &l->k, w->xn, D, w->qkv + q, ld);
+    if (l->v.w.data) gpti_add_product(w, &l->v, w->xn, D, w->qkv + q + k, ld);
 }
 
 /* A norm over each head of x, or over all of them at once */
@@ -8448,8 +8541,8 @@ static void gpti_norm_heads(const gpt_work *w, float *x, size_t n_head, size_t d
 
 static void gpti_norm_qk(gpt_work *w, const gpti_layer *l, float *q, float *k) {
     const int plain = l->qk_norm == GPTI_QK_PLAIN;
-    if (l->q_norm.w || plain) gpti_norm_heads(w, q, l->n_head, w->m->hp.d_k, l->q_norm, l->qk_norm);
-    if (l->k_norm.w || plain) gpti_norm_heads(w, k, l->n_kv, w->m->hp.d_k, l->k_norm, l->qk_norm);
+    if (l->q_norm.w || plain) gpti_norm_heads(w, q, l->n_head, l->d_k, l->q_norm, l->qk_norm);
+    if (l->k_norm.w || plain) gpti_norm_heads(w, k, l->n_kv, l->d_k, l->k_norm, l->qk_norm);
 }
 
 /* [n_head][q, gate], each d wide, becomes q [n_head, d], gate [n_head, d]. gate: room */
@@ -8469,8 +8562,10 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
     const gpti_kernels *kern = &w->m->kern;
     const gpti_hparams *hp = &w->m->hp;
     const int half = w->m->arch.pos == GPTI_POS_HALF;
-    const size_t d_k = hp->d_k, d_v = hp->d_v, n_q = gpti_width(w, 'Q'), n_k = gpti_width(w, 'K'),
-                 n = gpti_width(w, 'S');
+    const size_t d_k = l->d_k, d_v = l->d_v, n_q = gpti_width(w, 'Q'), n_k = gpti_width(w, 'K'),
+                 n = gpti_width(w, 'S'), n_kv = l->kind & GPTI_SHARING ? 0 : l->n_kv;
+    const int v_is_k = n_kv && !l->qkv.w.data && !l->v.w.data;
+    const gpti_vector plain = { NULL, NULL };
     size_t t, h, i;
     for (t = u->begin; t < u->end; t++) {
         float *q = w->qkv + t * hp->max_qkv, *k = q + gpti_width(w, 'P'), *v = k + n_k;
@@ -8479,15 +8574,17 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
         const size_t row = s ? gpti_cache_row(c, w->row[t].position - s->origin) : 0;
         if (!s) continue;
         if (hp->gated_att) gpti_part_gate(q, w->att + t * n_q, l->n_head, d_k);
+        if (v_is_k) memcpy(v, k, n_k * sizeof *v);
         for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
             if (q[i] > hp->clamp_qkv) q[i] = hp->clamp_qkv;
             if (q[i] < -hp->clamp_qkv) q[i] = -hp->clamp_qkv;
         }
+        if (w->m->v_norm) gpti_norm_heads(w, v, n_kv, d_v, plain, GPTI_QK_SHARED);
         if (!w->m->late_norm) gpti_norm_qk(w, l, q, k);
         if (l->rope >= 0) {
-            const float *cs = w->rope[l->rope] + t * hp->n_rope;
-            kern->rope(q, l->n_head, d_k, hp->n_rope, cs, half);
-            kern->rope(k, l->n_kv, d_k, hp->n_rope, cs, half);
+            const float *cs = w->rope[l->rope] + t * l->n_rope;
+            kern->rope(q, l->n_head, d_k, l->n_rope, cs, half);
+            kern->rope(k, n_kv, d_k, l->n_rope, cs, half);
         }
         if (w->m->late_norm) gpti_norm_qk(w, l, q, k);
         if (hp->q_growth > 0.0f && !(hp->chunks && l->rope >= 0)) { /* (Llama 4) for more than was trained first */
@@ -8495,7 +8592,7 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
             const float grown = (float)(1.0 + hp->q_growth * gpti_log_d(1.0 + (double)times));
             for (i = 0; times && i < n_q; i++) q[i] *= grown;
         }
-        for (h = 0; h < l->n_kv; h++) {     /* keys: place row & 15 of 16 that are interleaved; values plainly */
+        for (h = 0; h < n_kv; h++) {        /* keys: place row & 15 of 16 that are interleaved; values plainly */
             const int kv = (int)s->params.kv;
             unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
             kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
@@ -8519,9 +8616,9 @@ static void gpti_begin_attend(gpt_work *w) {
         w->n_job++;
         memset(a, 0, sizeof *a);
         a->s = first.s; a->row = row; a->q = w->qkv + row * hp->max_qkv; a->stride = hp->max_qkv;
-        a->out = w->att + row * gpti_width(w, 'O'); a->sinks = l->sinks; a->cache = first.s->cache[w->cursor.layer];
-        a->layer = w->cursor.layer; a->origin = first.s->origin;
-        a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = hp->d_k; a->d_v = hp->d_v;
+        a->out = w->att + row * gpti_width(w, 'O'); a->sinks = l->sinks; a->cache = first.s->cache[l->cache_of];
+        a->layer = l->cache_of; a->origin = first.s->origin;
+        a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = l->d_k; a->d_v = l->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
         a->chunks = hp->chunks && l->window;
         a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : n - 1;
@@ -8530,7 +8627,7 @@ static void gpti_begin_attend(gpt_work *w) {
         w->cursor.n_unit += gpti_attend_units(a);
         total += gpti_attend_units(a) * gpti_min(n, gpti_band_rows(a)) * (first.position + n);
     }
-    w->cost = (hp->d_k + hp->d_v) * (l->n_head / l->n_kv) * (total / gpti_max(w->cursor.n_unit, 1));
+    w->cost = ((size_t)l->d_k + l->d_v) * (l->n_head / l->n_kv) * (total / gpti_max(w->cursor.n_unit, 1));
 }
 static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
     size_t i, first = 0;
@@ -8722,7 +8819,7 @@ static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, i
  * has put it behind q; or the above */
 static void gpti_gate_att(gpt_work *w, size_t begin, size_t end) {
     const int kind = gpti_at_layer(w)->kind, fused = w->m->hp.gated_att;
-    const int gated = (fused || w->m->hp.att_gate) && kind & GPTI_ATTENTION;
+    const int gated = (fused || w->m->hp.att_gate) && kind & GPTI_ATTENDS;
     const size_t n = gpti_width(w, 'O'), ld = w->m->hp.max_qkv, gate = fused ? n : gpti_width(w, 'S');
     size_t t, i;
     for (t = begin; t < end; t++) {
@@ -8814,11 +8911,21 @@ static void gpti_begin_ffn_down(gpt_work *w) {
     gpti_add_product(w, &gpti_at_layer(w)->down, w->ffn, w->m->hp.ld_ffn, w->y, w->m->hp.d_model);
 }
 
+/* Behind the feed-forward the layer ends, or the product with x begins that its own embedding is multiplied with. */
+static void gpti_end_ffn(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, n = (u->end - u->begin) * D;
+    float *x = w->x + u->begin * D;
+    if (!(l->kind & GPTI_INPUT)) { if (l->out_scale) gpti_scale(x, x, n, *l->out_scale); return; }
+    memcpy(w->xn + u->begin * D, x, n * sizeof *x);
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&l->input_gate));
+}
 static void gpti_run_ffn_add(gpt_work *w, const gpti_share *u) {
     const size_t D = w->m->hp.d_model;
     size_t t;
     for (t = u->begin; t < u->end; t++)
         gpti_add_residual(w, w->x + t * D, w->y + t * D, gpti_at_layer(w)->ffn_post);
+    gpti_end_ffn(w, u);
 }
 
 /* ---- The last norm and the vocabulary, only for the rows that somebody asked for ---- */
@@ -9066,6 +9173,67 @@ static void gpti_run_experts_add(gpt_work *w, const gpti_share *u) {
         }
         gpti_add_residual(w, w->x + t * D, y, l->ffn_post);
     }
+    gpti_end_ffn(w, u);
+}
+
+/* ---- Embeddings for each layer (skip at first; Gemma 3n). Of each token the pass makes n_layer vectors of d_input
+ * numbers, from its row of a table of their own and from a product with x as it is in front of the first layer. Layer
+ * i adds, at its end, a product with act(a product with x) times vector i. ---- */
+
+static void gpti_begin_input_proj(gpt_work *w) {
+    const gpt_model *m = w->m;
+    const size_t n = (size_t)gpti_extent(&m->hp, NULL, 'J');
+    if (n) gpti_add_product(w, &m->input_proj, w->xn, m->hp.d_model, w->input, n);
+}
+
+static void gpti_begin_input_mix(gpt_work *w) {
+    w->cursor.n_unit = w->m->hp.d_input ? w->n_row : 0; w->cost = 16 * (size_t)gpti_extent(&w->m->hp, NULL, 'J');
+}
+/* A row of input = (norm(itself / sqrt(d_model)) + the token's row * sqrt(d_input)) / sqrt(2); rows that a host gave as
+ * vectors have that of token 0, the padding. */
+static void gpti_run_input_mix(gpt_work *w, const gpti_share *u) {
+    const gpt_model *m = w->m;
+    const size_t d = m->hp.d_input, n = d * m->hp.n_layer;
+    size_t t, i;
+    for (t = u->begin; t < u->end; t++) {
+        float *in = w->input + t * n, *row = w->ffn + t * m->hp.ld_ffn;
+        const gpti_row at = w->row[t];
+        const gpt_token id = at.s ? at.s->token[at.position] : 0;
+        if (!at.s) continue;
+        gpti_matrix_row(&m->input_embd.w, id < 0 ? 0 : (size_t)id, row, u->scratch);
+        if (id >= 0) gpti_adapt_embd(w, &m->input_embd, t, w->ffn, m->hp.ld_ffn, u->scratch);
+        gpti_scale(row, row, n, sqrtf((float)d));
+        gpti_scale(in, in, n, 1.0f / sqrtf((float)m->hp.d_model));
+        gpti_norm_heads(w, in, m->hp.n_layer, d, m->input_norm, GPTI_QK_SHARED);
+        for (i = 0; i < n; i++) in[i] += row[i];
+        gpti_scale(in, in, n, 0.707106781f);
+    }
+}
+
+static void gpti_begin_input_gate(gpt_work *w) {
+    gpti_add_product(w, &gpti_at_layer(w)->input_gate, w->xn, w->m->hp.d_model, w->ffn, w->m->hp.ld_ffn);
+}
+static void gpti_run_input_act(gpt_work *w, const gpti_share *u) {
+    const gpt_model *m = w->m;
+    const size_t d = m->hp.d_input, n = d * m->hp.n_layer, ld = m->hp.ld_ffn;
+    size_t t;
+    for (t = u->begin; t < u->end; t++)
+        m->kern.activate(w->ffn + t * ld, w->input + t * n + w->cursor.layer * d, d, m->arch.act,
+                         gpti_at_layer(w)->act);
+    gpti_prepare_input(w, w->ffn, d, ld, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->input_out));
+}
+static void gpti_begin_input_out(gpt_work *w) {
+    gpti_add_product(w, &gpti_at_layer(w)->input_out, w->ffn, w->m->hp.ld_ffn, w->y, w->m->hp.d_model);
+}
+static void gpti_run_input_add(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model;
+    size_t t;
+    for (t = u->begin; t < u->end; t++) {
+        float *x = w->x + t * D;
+        gpti_add_residual(w, x, w->y + t * D, l->input_post);
+        if (l->out_scale) gpti_scale(x, x, D, *l->out_scale);
+    }
 }
 
 /* ---- The table ---- */
@@ -9075,10 +9243,12 @@ static void gpti_run_experts_add(gpt_work *w, const gpti_share *u) {
 static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     const gpti_stage rows[GPTI_N_STAGE] = {
         { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
+        { GPTI_STAGE_INPUT_PROJ,   GPTI_EVERY,   gpti_begin_input_proj,   gpti_run_jobs },
+        { GPTI_STAGE_INPUT_MIX,    GPTI_EVERY,   gpti_begin_input_mix,    gpti_run_input_mix },
         { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
         { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
-        { GPTI_STAGE_ROPE,         GPTI_ATTENTION, gpti_begin_rows,       gpti_run_rope },
-        { GPTI_STAGE_ATTEND,       GPTI_ATTENTION, gpti_begin_attend,     gpti_run_attend },
+        { GPTI_STAGE_ROPE,         GPTI_ATTENDS, gpti_begin_rows,         gpti_run_rope },
+        { GPTI_STAGE_ATTEND,       GPTI_ATTENDS, gpti_begin_attend,       gpti_run_attend },
         { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
         { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
         { GPTI_STAGE_STATE_CONV,   GPTI_STATE,   gpti_begin_state_conv,   gpti_run_state_conv },
@@ -9096,6 +9266,10 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_EXPERTS_ACT,  GPTI_MOE, gpti_begin_act,          gpti_run_act },
         { GPTI_STAGE_EXPERTS_DOWN, GPTI_MOE, gpti_begin_experts_down, gpti_run_jobs },
         { GPTI_STAGE_EXPERTS_ADD,  GPTI_MOE, gpti_begin_rows,         gpti_run_experts_add },
+        { GPTI_STAGE_INPUT_GATE,   GPTI_INPUT,   gpti_begin_input_gate,   gpti_run_jobs },
+        { GPTI_STAGE_INPUT_ACT,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_act },
+        { GPTI_STAGE_INPUT_OUT,    GPTI_INPUT,   gpti_begin_input_out,    gpti_run_jobs },
+        { GPTI_STAGE_INPUT_ADD,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_add },
         { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
         { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
         { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
@@ -9106,16 +9280,16 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
 
 /* ---- What the trace hook sees (skip at first) ----
  * After which stage, the name, how many rows, the buffer, which columns, floats of a row. Rows, by letters
- * of their own: T of the chunk, S slots, s slots of gated feed-forwards, O rows of the last norm, L of
- * logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m max_qkv,
- * x 2 n_expert); those that lie ahead come first. */
+ * of their own: T of the chunk, E the same where the layer ends here, S slots, s slots of gated feed-forwards, O rows
+ * of the last norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m
+ * max_qkv, V W where v has a product, x 2 n_expert), 0 is no event; those that lie ahead come first. */
 #define GPTI_BUFFER(field) offsetof(gpt_work, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
     { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'P', 'm' },
     { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
-    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "PK", 'W', 'm' },
+    { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "PK", 'V', 'm' },
     { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
     { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
     { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
@@ -9128,12 +9302,13 @@ static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ah
     { GPTI_STAGE_FFN_UP,       "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
     { GPTI_STAGE_FFN_ACT,      "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
     { GPTI_STAGE_FFN_DOWN,     "ffn_down",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
-    { GPTI_STAGE_FFN_ADD,      "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_FFN_ADD,      "out",       'E', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ROUTE,        "experts",   'T', GPTI_BUFFER(route),  "",   'X', 'x' },
     { GPTI_STAGE_EXPERTS_UP,   "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
     { GPTI_STAGE_EXPERTS_UP,   "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
     { GPTI_STAGE_EXPERTS_ACT,  "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
-    { GPTI_STAGE_EXPERTS_ADD,  "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_EXPERTS_ADD,  "out",       'E', GPTI_BUFFER(x),      "",   'D', 'D' },
+    { GPTI_STAGE_INPUT_ADD,    "out",       'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_OUT_NORM,     "norm",      'O', GPTI_BUFFER(xn),     "",   'D', 'D' },
     { GPTI_STAGE_SCORES,       "logits",    'L', GPTI_BUFFER(logits), "",   'N', 'N' }
 };
@@ -9145,6 +9320,7 @@ static size_t gpti_trace_width(const gpt_work *w, char letter) {
         case 'g': return w->m->gated ? w->d_slot : 0;
         case 'l': return hp->ld_ffn;
         case 'm': return hp->max_qkv;
+        case 'V': return gpti_at_layer(w)->qkv.w.data || gpti_at_layer(w)->v.w.data ? gpti_width(w, 'W') : 0;
         case 'x': return 2 * (size_t)hp->n_expert;
         default:  return (size_t)gpti_extent(hp, w->cursor.layer < hp->n_layer ? gpti_at_layer(w) : NULL, letter);
     }
@@ -9153,6 +9329,7 @@ static size_t gpti_trace_width(const gpt_work *w, char letter) {
 /* How many rows there are by that letter, and which row of the pass row i of them is */
 static size_t gpti_trace_rows(const gpt_work *w, char letter) {
     switch (letter) {
+        case 'E': return gpti_at_layer(w)->kind & GPTI_INPUT ? 0 : w->n_row;
         case 'S': return w->n_slot;
         case 's': return w->m->gated ? w->n_slot : 0;
         case 'O': return w->n_normed;
@@ -9180,7 +9357,7 @@ static void gpti_trace_weights(const gpt_work *w, const gpti_attend *a, size_t r
     gpt_trace t;
     gpti_band b;
     b.key = scratch->attend.key; b.value = scratch->attend.value;
-    t.name = "att_weights"; t.layer = (int)a->layer; t.data = s->att_weights; t.n_row = a->n_head;
+    t.name = "att_weights"; t.layer = (int)w->cursor.layer; t.data = s->att_weights; t.n_row = a->n_head;
     t.n_col = t.stride = n_key; t.position = pos; t.session = s;
     memset(t.data, 0, t.n_row * n_key * sizeof(float));
     for (h = 0; h < a->n_head; h++) {
@@ -9222,7 +9399,7 @@ static void gpti_trace_stage(const gpt_work *w) {
         for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(w, gpti_traces[i].ahead[j]);
         t.n_col = gpti_trace_width(w, gpti_traces[i].col); t.stride = gpti_trace_width(w, gpti_traces[i].stride);
         t.layer = w->cursor.layer < w->m->hp.n_layer ? (int)w->cursor.layer : -1;
-        n_row = gpti_trace_rows(w, rows);
+        n_row = t.n_col ? gpti_trace_rows(w, rows) : 0;
         for (j = 0; j < n_row; j += t.n_row, t.data += t.n_row * t.stride) {
             const gpti_row *r = gpti_trace_row(w, rows, j);
             for (n = 1; j + n < n_row && gpti_trace_row(w, rows, j + n)->s == r->s; n++) {}
@@ -9278,15 +9455,16 @@ static int gpti_next_stage(gpt_work *w) {
 }
 
 /* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32; that of a layer of state is empty. */
+ * short convolution has no keys and one value, D wide and F32; that of a layer of state, or that reads
+ * another's, is empty. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].kind & GPTI_STATE ? 0 : m->layer[layer].n_kv;
+    x.n_head = conv ? 1 : m->layer[layer].kind & (GPTI_STATE | GPTI_SHARING) ? 0 : m->layer[layer].n_kv;
     x.words = conv || kv == GPT_KV_F32;
-    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->hp.d_k);
-    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->hp.d_v);
+    x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->layer[layer].d_k);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->layer[layer].d_v);
     return x;
 }
 
@@ -9497,7 +9675,7 @@ static void gpti_give_up(gpt_session *s, gpt_result r) {
 static size_t gpti_n_computed(const gpt_session *s) {
     size_t layers, n = s->m->hp.n_layer;
     if (!s->n_in_pass) return s->n_past;
-    layers = s->w->cursor.stage ? s->w->cursor.layer : 0;
+    layers = s->w->cursor.stage >= GPTI_STAGE_ATTN_NORM ? s->w->cursor.layer : 0;
     return s->n_past + (s->n_in_pass - s->n_draft) * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
 }
 
@@ -9659,7 +9837,7 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
-    size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, hp->d_dense)), i;
+    size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, gpti_max(hp->d_dense, hp->d_input))), i;
     const size_t low = plan->n_rank ? GPTI_MOST_PRODUCTS * S : 0;
     uint32_t *bits;
     if (!a->base) w = &measured;
@@ -9672,7 +9850,8 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->y = (float *)gpti_carve(a, S * D, sizeof(float));
     w->between = (float *)gpti_carve(a, hp->d_dense, sizeof(float));
     w->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
-    for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope : 0, sizeof(float));
+    for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope[i] : 0, sizeof(float));
+    w->input = (float *)gpti_carve(a, B * hp->n_layer * hp->d_input, sizeof(float));
     w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
     w->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
     w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
@@ -9768,7 +9947,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
     plan->n_batch = gpti_n_batch(m, plan->params.n_batch);
     plan->n_fill = (uint32_t)gpti_min(plan->params.n_fill ? plan->params.n_fill : 32, plan->n_batch);
     if ((uint64_t)plan->n_batch * used * gpti_max(gpti_max(m->hp.ld_ffn, m->hp.max_qkv),
-        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||
+        gpti_max(m->hp.max_att, (size_t)m->hp.d_model + 2 * (size_t)m->hp.n_expert)) > limit ||   /* ld_ffn >= input */
         (uint64_t)plan->n_batch * used > UINT32_MAX)
         return gpti_fail(err, GPT_E_ARG, "session: n_batch %llu is too large for this model", (gpti_ull)plan->n_batch);
     plan->n_slot_row = plan->n_batch * used;

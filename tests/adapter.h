@@ -38,8 +38,8 @@ static void random_adapter(gb *g, const gpt_model *m, const char *part, int tabl
     adapter_head(g, m->info.architecture, alpha);
     for (i = 0; !gpt_model_tensor(m, NULL, i, 0, 0, NULL, &t, NULL); i++) {
         const uint64_t rank = 1 + i % 5;
-        const int embd = !strcmp(t.name, "token_embd.weight");
-        if (!can_change(m, &t) || (part && !strstr(t.name, part)) || (embd && !table)) continue;
+        const int embd = strstr(t.name, "token_embd.weight") != NULL;   /* or per_layer_token_embd, which nothing is tied to */
+        if (!can_change(m, &t) || (part && !strstr(t.name, part)) || (t.name[0] == 't' && embd && !table)) continue;
         if (embd) random_low(g, t.name, 'a', rank, t.shape[1], 1);
         else random_low(g, t.name, 'a', t.shape[0], rank, t.shape[2]);
         random_low(g, t.name, 'b', rank, embd ? t.shape[0] : t.shape[1], t.shape[2]);

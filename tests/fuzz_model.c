@@ -185,7 +185,7 @@ static void replay_changed(const uint8_t *file, size_t n, int n_change) {
 
 int main(int argc, char **argv) {
     static const char *const toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "olmo2",
-                                        "falcon_11b", "stablelm_12b", "bloom", "llama_q_mix", "llama_k_mix", "llama_few_bits", "llama_grids", "gpt_oss_mxfp4", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_cpp", "granitemoe_shared_cpp", "mistral3_cpp", "apertus_cpp", "llama4_cpp",
+                                        "falcon_11b", "stablelm_12b", "bloom", "llama_q_mix", "llama_k_mix", "llama_few_bits", "llama_grids", "gpt_oss_mxfp4", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_cpp", "gemma4_cpp", "gemma4_tied_cpp", "granitemoe_shared_cpp", "mistral3_cpp", "apertus_cpp", "llama4_cpp",
                                         "../embed/bert", "../embed/nomic_cpp", "../embed/gemma" };
     char path[256];
     uint8_t *p;

@@ -99,6 +99,11 @@ DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, 
 LLAMA4 = dict(attention_chunk_size=8192, floor_scale=8192, attn_scale=0.1)  # which llama.cpp takes for granted
 MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
              mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
+NEAR_FAR = {"sliding_attention": dict(rope_type="default", rope_theta=100.0),
+            "full_attention": dict(rope_type="proportional", rope_theta=500.0, partial_rotary_factor=0.25)}
+GEMMA4 = dict(hidden_size=16, num_attention_heads=3, intermediate_size=14, sliding_window=8, rope_theta=None, rope_parameters=NEAR_FAR, _new_config=True, global_head_dim=16, _embed=0.25,
+              hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True, rms_norm_eps=1e-6,
+              final_logit_softcapping=20.0, enable_moe_block=False)
 ROUTED = dict(n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
               n_group=1, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=True)
 
@@ -342,6 +347,15 @@ TOYS = {
     "minimax_m2_cpp": small("minimax_m2", "MiniMaxM2ForCausalLM", num_local_experts=6, num_experts_per_tok=2, rotary_dim=4,
                             intermediate_size=10, scoring_func="sigmoid", use_qk_norm=True, qk_norm_type="per_layer",
                             use_routing_bias=True),
+    # heads of two widths; layers that read the cache of an earlier one, each token's input to a layer; keys that are values
+    "gemma4_cpp": small("gemma4_text", "Gemma4ForCausalLM", num_hidden_layers=6, num_kv_shared_layers=3, use_double_wide_mlp=True,
+                        hidden_size_per_layer_input=4, vocab_size_per_layer_input=67, attention_k_eq_v=False, layer_types=[
+                            "sliding_attention", "sliding_attention", "full_attention", "sliding_attention",
+                            "sliding_attention", "full_attention"], **GEMMA4),
+    "gemma4_tied_cpp": small("gemma4_text", "Gemma4ForCausalLM", num_hidden_layers=4, num_kv_shared_layers=0,
+                             hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1, layer_types=[
+                                 "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+                             **dict(GEMMA4, num_attention_heads=4, num_key_value_heads=2)),
     # layers of Mamba-2
     "granitehybrid_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=4, layer_types=[
         "mamba", "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=0,
@@ -368,11 +382,11 @@ TOYS = {
 def init_weights(model, conf, seed):
     """Every parameter from one generator, in the order of the names: no default survives."""
     gen = torch.Generator().manual_seed(seed)
-    zero_centred = conf["model_type"].startswith(("gemma", "qwen3_5", "qwen3_next"))  # these store the norm's weight minus one
+    zero_centred = re.match("gemma(?!4)|qwen3_5|qwen3_next", conf["model_type"])  # these store the norm's weight minus one
     seen = set()
     biases = [(n, b) for n, b in model.named_buffers()  # of routers, numbers of xIELU: these are no parameters
               if n.endswith(("expert_bias", "e_score_correction_bias", "moe_statics.e_score_correction_bias",
-                             "act_fn.beta", "act_fn.eps"))]
+                             "act_fn.beta", "act_fn.eps", "layer_scalar"))]
     with torch.no_grad():
         for name, p in sorted(list(model.named_parameters()) + biases):
             if p.data_ptr() in seen:
@@ -385,6 +399,8 @@ def init_weights(model, conf, seed):
                 p.copy_(0.3 * r + (0.0 if zero_centred and "linear_attn" not in name else 1.0) + more)
             elif "act_fn" in name:  # other numbers in each layer
                 p.copy_(-0.2 * r.abs() if name.endswith("eps") else 0.6 * r)
+            elif "layer_scalar" in name:
+                p.copy_(1.0 + 0.3 * r)
             elif p.ndim == 1 or "bias" in name:
                 p.copy_((1.0 if "sinks" in name else 0.3) * r)
             elif "embed" in name or ".wte." in name or ".wpe." in name:
@@ -427,6 +443,9 @@ def build(conf, seed, folder):
         add_mtp(os.path.join(folder, "model.safetensors"), seed)
     if "_as" in conf:
         rename(os.path.join(folder, "model.safetensors"), conf)
+    if conf["model_type"] == "gemma4_text":  # llama.cpp's converter counts its tokens
+        with open(os.path.join(folder, "tokenizer.json"), "w") as f:
+            json.dump({"model": {"vocab": {str(i): i for i in range(conf["vocab_size"])}}, "added_tokens": []}, f)
     if not conf.get("_new_config"):  # transformers 5 writes rope_parameters; published folders have the older keys
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(dict(public(conf), torch_dtype="float32", **conf.get("_as", {})), f)

@@ -210,7 +210,7 @@ static void merge(file f, const gpt_model *m, const unsigned char *adapter, size
         snprintf(name, sizeof name, "%.*s", (int)a->name.n - 7, a->name.p);
         t = gpti_gguf_tensor(&base, name);
         for (e = 0; e < t->ne[2]; e++) for (r = 0; r < t->ne[1]; r++) for (c = 0; c < t->ne[0]; c++) {
-            const int embd = !strcmp(name, "token_embd.weight");
+            const int embd = strstr(name, "token_embd.weight") != NULL;
             const size_t rank = (size_t)b->ne[0];
             float *w = (float *)(void *)(f.p + t->offset) + (e * t->ne[1] + r) * t->ne[0] + c;
             double sum = 0;
@@ -230,7 +230,7 @@ static void merge(file f, const gpt_model *m, const unsigned char *adapter, size
 static const char *const f32_toys[] = { "gpt2", "llama", "llama_tied", "mixtral", "qwen2moe", "qwen3moe", "gemma3", "phi2",
     "phi3", "gptneox", "gptj", "bloom", "falcon_40b", "starcoder", "stablelm_12b", "olmo", "olmo2", "granite", "command_r",
     "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
-    "llama4_cpp" };
+    "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
 
 static void test_merged(void) {
     size_t i, n;

@@ -213,7 +213,7 @@ static void test_quantize_ref(void) {
 }
 
 /* ---- attention ---- */
-enum { ATT_ROW = 70, ATT_KEY = 192, ATT_WIDTH = 96, ATT_HEAD = 12 };
+enum { ATT_ROW = 70, ATT_KEY = 192, ATT_WIDTH = GPTI_MAX_D_HEAD, ATT_HEAD = 12 };
 static float query[ATT_ROW * ATT_HEAD * ATT_WIDTH], query_kept[(ATT_ROW * ATT_HEAD + 1) * ATT_WIDTH];
 static float att[ATT_ROW * ATT_HEAD * ATT_WIDTH], att_want[ATT_ROW * ATT_HEAD * ATT_WIDTH];
 static unsigned char att_k[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4], att_v[ATT_KEY * ATT_HEAD * ATT_WIDTH * 4];
@@ -226,6 +226,9 @@ static const struct { size_t n_row, n_head, n_kv, d_k, d_v, position, window; fl
     { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_Q8_0 },   { 5, 8, 2, 40, 72, 77, 50, 0.15f, 0.0f, 0.0f, GPT_KV_Q8_0 },
     { 70, 2, 1, 64, 64, 10, 0, 0.125f, 0.0f, 0.0f, GPT_KV_Q4_0 },   { 5, 8, 2, 40, 72, 77, 50, 0.15f, 0.0f, 0.0f, GPT_KV_Q4_0 },
     { 33, 9, 3, 80, 96, 31, 0, 0.1f, 0.0f, 0.0f, GPT_KV_Q4_0 },     { 7, 3, 1, 33, 21, 40, 16, 0.2f, 30.0f, 0.0f, GPT_KV_Q4_0 },
+    /* the widest heads */
+    { 33, 4, 1, 512, 512, 60, 20, 0.04f, 0.0f, 0.0f, GPT_KV_F16 },  { 3, 8, 2, 512, 320, 90, 0, 0.04f, 0.0f, 0.0f, GPT_KV_F32 },
+    { 9, 2, 1, 384, 512, 40, 0, 0.05f, 0.0f, 0.0f, GPT_KV_Q8_0 },   { 9, 2, 1, 512, 512, 40, 0, 0.04f, 0.0f, 0.0f, GPT_KV_Q4_0 },
     /* scores far apart */
     { 20, 4, 2, 8, 8, 100, 0, 4.0f, 0.0f, 0.0f, GPT_KV_F16 },       { 20, 4, 2, 16, 16, 100, 0, 4.0f, 0.0f, 0.0f, GPT_KV_F32 } };
 

@@ -119,7 +119,7 @@ static void one_model(void) {
 
 static const struct { const char *model; int kv, what; } saves[] = {
     { "gemma2", GPT_KV_F16, GPT_SAVE_CACHE }, { "lfm2_cpp", GPT_KV_F32, GPT_SAVE_CACHE }, { "qwen35_cpp", GPT_KV_F16, GPT_SAVE_CACHE }, { "mixtral", GPT_KV_Q8_0, GPT_SAVE_CACHE },
-    { "mistral", GPT_KV_Q4_0, GPT_SAVE_CACHE }, { "llama_q8_0", GPT_KV_F16, GPT_SAVE_TOKENS }
+    { "mistral", GPT_KV_Q4_0, GPT_SAVE_CACHE }, { "llama_q8_0", GPT_KV_F16, GPT_SAVE_TOKENS }, { "gemma4_cpp", GPT_KV_F16, GPT_SAVE_CACHE }
 };
 enum { N_SAVE = sizeof saves / sizeof saves[0] };
 

@@ -304,10 +304,11 @@ static void like(doc *d, const char *toy, const char *what) {
 
 static void test_keys(void) {
     static const float zero = 0, cap = 50, last = 30, minus = -1, tiny = 1e-38f, huge = 1e38f, two = 2;
-    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, large = 4096, wide = 54, forty = 40, window[] = { GB_U32, 1, 0, 8 };
+    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, sixteen = 16, large = 4096, wide = 54, forty = 40, window[] = { GB_U32, 1, 0, 8 };
     static const uint32_t most = 0xFFFFFFFFu, nan = 0x7FC00000u, some_kv[] = { GB_U32, 3, 0, 0, 2, 0 }, few_kv[] = { GB_U32, 2, 0, 0, 1 };
     static const uint32_t all_kv[] = { GB_U32, 3, 0, 1, 1, 0 };
     static const uint32_t half_alpha[] = { GB_FLOAT, 2, 0, 0, 0 }, nan_alpha[] = { GB_FLOAT, 3, 0, 0, 0, 0x7FC00000u }, no_text[2] = { 0, 0 };
+    static const uint32_t other_kv[] = { GB_U32, 6, 0, 1, 1, 1, 1, 3, 1 };
     static const unsigned char yes = 1, no = 0;
     static const char *const saved[] = { "llama", "gpt2", "bloom", "starcoder", "gemma3", "gpt_oss", "falcon_7b", "qwen2", "llama_linear", "phi2" };
     static const struct { const char *toy, *key; uint32_t type; const void *val; size_t n; gpt_result code; } refused[] = {
@@ -365,6 +366,19 @@ static void test_keys(void) {
         { "qwen35_cpp", ".ssm.group_count", GB_U32, &none, 4, GPT_E_FORMAT },
         { "qwen35_cpp", ".ssm.time_step_rank", GB_U32, &most, 4, GPT_E_FORMAT },
         { "qwen35_cpp", ".full_attention_interval", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.sliding_window", 0, NULL, 0, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.shared_kv_layers", GB_U32, &six, 4, GPT_E_FORMAT },         /* of 6 layers */
+        { "gemma4_cpp", ".attention.shared_kv_layers", GB_U32, &four, 4, GPT_E_FORMAT },        /* the first two have windows */
+        { "gemma4_cpp", ".attention.shared_kv_layers", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.head_count_kv", GB_ARR, other_kv, 36, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.key_length_swa", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.key_length", GB_U32, &large, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".attention.value_length_swa", GB_U32, &large, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".rope.dimension_count_swa", GB_U32, &three_u, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".rope.dimension_count_swa", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".rope.dimension_count_swa", GB_U32, &wide, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".embedding_length_per_layer_input", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "gemma4_cpp", ".final_logit_softcapping", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
@@ -558,6 +572,32 @@ static void test_keys(void) {
         expect(&d, "6 experts of 2 groups of 2", NULL, GPT_E_FORMAT, ".expert_group_used_count");
         doc_free(&d);
     }
+    if (doc_read(&d, "gemma4_cpp")) {                       /* published files have tensors that sharing layers do not need */
+        static const char *const more[] = { "attn_k", "attn_v", "attn_k_norm" };
+        for (i = 0; i < 3; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "blk.2.%s.weight", more[i]);
+            t = doc_find_tensor(&d, name);
+            d.tensor[d.n_tensor] = *t;
+            d.tensor[d.n_tensor++].name[4] = '5';
+        }
+        like(&d, "gemma4_cpp", "tensors of sharing layers");
+        doc_set(&d, ".embedding_length_per_layer_input", GB_U32, &none, 4);
+        expect(&d, "no embeddings of layers", NULL, GPT_E_SHAPE, "per_layer_token_embd.weight");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "gemma4_tied_cpp")) {
+        t = doc_find_tensor(&d, "blk.1.attn_k.weight");
+        d.tensor[d.n_tensor] = *t;
+        strcpy(d.tensor[d.n_tensor++].name, "blk.1.attn_v.weight");
+        like(&d, "gemma4_tied_cpp", "v that is k");
+        doc_set(&d, ".attention.value_length", GB_U32, &four, 4);
+        expect(&d, "no v, and another width", NULL, GPT_E_SHAPE, "blk.");
+        doc_set(&d, ".attention.value_length", GB_U32, &sixteen, 4);
+        doc_set(&d, ".embedding_length_per_layer_input", GB_U32, &four, 4);
+        expect(&d, "embeddings of layers without tensors", NULL, GPT_E_SHAPE, "blk.0.inp_gate.weight");
+        doc_free(&d);
+    }
     if (doc_read(&d, "qwen35_cpp")) {
         doc_set(&d, ".ssm.group_count", GB_U32, &three_u, 4);
         expect(&d, "4 value heads of 3 key heads", NULL, GPT_E_FORMAT, "qwen35.ssm: ");
@@ -605,7 +645,7 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp", "llama4_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp", "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
@@ -1505,7 +1545,7 @@ static void test_gigantic(const char *name) {
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
 static const char *const same_toys[] = { "gpt2", "lfm2moe_cpp", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
 static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
 static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral", "lfm2moe_cpp" };
@@ -1555,7 +1595,8 @@ static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
         "sum_norm both_ways types dense late_norm near_rope not_wide whole_ff k_grow k_window "
-        "state delta mamba gated_att by_key_head k_softmax att_gate chunks plain_qk early_weight";
+        "state delta mamba gated_att by_key_head k_softmax att_gate chunks plain_qk early_weight "
+        "two_widths share_kv v_norm k_is_v unit_scale rope_freqs";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;

@@ -241,7 +241,7 @@ static void check_list(const char *what, const gpt_model *m, const gguf *g) {
 
 /* The goldens: each kind of layer, of experts, of number format. */
 static const char *const models[] = {
-    "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2", "gemma2_27b", "gemma3", "gpt2",
+    "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2", "gemma2_27b", "gemma3", "gemma4_cpp", "gemma4_tied_cpp", "gpt2",
     "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite", "granite_cpp", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "llama",
     "llama_bf16", "llama_bias", "llama_f16", "llama_few_bits", "llama_grids", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0", "llama_q_mix",
     "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",

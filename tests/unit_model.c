@@ -56,7 +56,7 @@ static const toy toys[] = {
     { "afmoe_cpp", TOL_F32 }, { "exaone_moe_cpp", TOL_F32 }, { "hunyuan_moe_cpp", TOL_F32 }, { "exaone_cpp", TOL_F32 }, { "mellum_cpp", TOL_F32 },
     { "internlm2_cpp", TOL_F32 }, { "baichuan_cpp", TOL_F32 }, { "minicpm_cpp", TOL_F32 },
     { "glm4moe_cpp", TOL_F32 }, { "dots1_cpp", TOL_F32 }, { "ernie4_5_moe_cpp", TOL_F32 }, { "minimax_m2_cpp", TOL_F32 },
-    { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 },
+    { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 }, { "gemma4_cpp", TOL_F32 }, { "gemma4_tied_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },
@@ -307,17 +307,20 @@ typedef struct weighed {
     float *v, *w;               /* [layer, token, widest], [token, n_head, token] of the layer under way */
     size_t n, width, n_weights, n_att;
     size_t n_head, n_v;         /* heads, numbers of v of the layer under way */
+    int    gemma4, last;        /* values are keys where there are none, and get a norm; layer that the events are of */
+    size_t layer_v[64];         /* numbers of v of each layer, 0: it reads the cache of the last one with as wide heads */
 } weighed;
 
 static int on_weights(void *user, const gpt_trace *t) {
     weighed *c = (weighed *)user;
     const size_t n_head = c->info->n_head;
     size_t r, h, k, e;
-    if (!strcmp(t->name, "v")) {
+    if (t->layer != c->last && t->layer >= 0) { c->n_v = 0; c->last = t->layer; }
+    if (!strcmp(t->name, "v") || (c->gemma4 && !strcmp(t->name, "k"))) {
         CHECK(t->n_col <= c->width, "%s: v of %lu columns", c->what, (unsigned long)t->n_col);
         for (r = 0; r < t->n_row && t->n_col <= c->width; r++)
             memcpy(c->v + ((size_t)t->layer * c->n + t->position + r) * c->width, t->data + r * t->stride, t->n_col * sizeof(float));
-        c->n_v = t->n_col;
+        c->n_v = c->layer_v[t->layer] = t->n_col;
     } else if (!strcmp(t->name, "att_weights")) {
         CHECK(t->n_col == t->position + 1 && t->n_row <= n_head, "%s: %lu keys of position %lu", c->what, (unsigned long)t->n_col,
               (unsigned long)t->position);
@@ -325,15 +328,22 @@ static int on_weights(void *user, const gpt_trace *t) {
             memcpy(c->w + (t->position * n_head + h) * c->n, t->data + h * t->stride, t->n_col * sizeof(float));
         c->n_weights++; c->n_head = t->n_row;
     } else if (!strcmp(t->name, "att") && c->n_weights) {
-        const size_t heads = c->n_head, d_v = t->n_col / heads, n_kv = c->n_v / d_v;
+        const size_t heads = c->n_head, d_v = t->n_col / heads;
+        size_t n_kv, layer = (size_t)t->layer;
+        while (c->gemma4 && !c->n_v && layer > 0 && c->layer_v[layer] != d_v) layer--;      /* of one kv head */
+        n_kv = c->layer_v[layer] / d_v;
         for (r = 0; r < t->n_row; r++) for (h = 0; h < heads; h++) {
             const float *w = c->w + ((t->position + r) * n_head + h) * c->n, *got = t->data + r * t->stride + h * d_v;
             float expected[512];
             double sum = 0;
             memset(expected, 0, sizeof expected);
             for (k = 0; k <= t->position + r; k++) {
-                const float *v = c->v + ((size_t)t->layer * c->n + k) * c->width + h / (heads / n_kv) * d_v;
-                for (e = 0; e < d_v && e < 512; e++) expected[e] += w[k] * v[e];
+                const float *v = c->v + (layer * c->n + k) * c->width + h / (heads / n_kv) * d_v;
+                double squares = 0;
+                float norm = 1.0f;
+                for (e = 0; e < d_v; e++) squares += (double)v[e] * (double)v[e];
+                if (c->gemma4) norm = (float)(1.0 / sqrt(squares / (double)d_v + 1e-6));
+                for (e = 0; e < d_v && e < 512; e++) expected[e] += w[k] * v[e] * norm;
                 CHECK(w[k] >= 0.0f, "%s: a weight of %g", c->what, w[k]);
                 sum += w[k];
             }
@@ -354,6 +364,8 @@ static void check_weights(const char *what, const gpt_model *m, const gpt_model_
     size_t i;
     memset(&p, 0, sizeof p);
     memset(&c, 0, sizeof c);
+    c.gemma4 = !strncmp(what, "gemma4", 6);
+    c.last = -1;
     c.what = what; c.info = info; c.n = g->n_seq; c.width = 1024;
     c.v = (float *)calloc(info->n_layer * c.n * c.width, sizeof(float));
     c.w = (float *)calloc(c.n * c.n * info->n_head, sizeof(float));

@@ -920,7 +920,7 @@ static void history(const char *name, uint32_t s, unsigned n) {
 static void test_histories(void) {
     static const char *const names[] = { "text", "windows", "gpt_oss", "phi3_long", "llama_q4_0", "bloom", "qwen2moe", "gemma3", "gpt2",
         "falcon_40b", "mistral", "llama_f16", "gpt_oss_mxfp4", "command_r", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
-        "llama4_cpp" };
+        "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
     const unsigned n_name = sizeof names / sizeof *names;
     unsigned i, k;
     for (k = 0; k < (only_seed ? 1u : 2u); k++)
@@ -1243,7 +1243,7 @@ static void test_results(void) {
 }
 
 static const char *const all_toys[] = { "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2",
-    "gemma2_27b", "gemma3", "gpt2", "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite",
+    "gemma2_27b", "gemma3", "gemma4_cpp", "gemma4_tied_cpp", "gpt2", "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite",
     "granite_cpp", "llama", "llama_bf16", "llama_bias", "llama_f16", "llama_few_bits", "llama_grids", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0",
     "llama_q_mix", "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "stablelm_12b",
@@ -1598,7 +1598,7 @@ static void every_way(const char *name, gpt_kv kv, size_t first, size_t last, si
 
 static void test_every_way(void) {
     const int n_way = N_WAY;
-    static const char *const windows[] = { "mistral", "gemma2", "gemma3", "gpt_oss", "phi3", "starcoder2", "olmo3_cpp" };   /* of 8 */
+    static const char *const windows[] = { "mistral", "gemma2", "gemma3", "gpt_oss", "phi3", "starcoder2", "olmo3_cpp", "gemma4_cpp" };   /* of 8 */
     size_t i;
     for (i = 0; i < N_TOY; i++) every_way(all_toys[i], (gpt_kv)(i % N_KV), 1 + i % 5, 70, 34 - i % 3, n_way);
     for (i = 0; i < sizeof windows / sizeof *windows; i++) every_way(windows[i], (gpt_kv)(i % N_KV), 7, 33, 1 + i % 4, n_way);
@@ -1709,7 +1709,7 @@ static void roll(const gpt_model *m, gpt_kv kv, const char *name, size_t n_keep,
 }
 
 static void test_roll(void) {
-    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "qwen35_cpp", "llama4_cpp", "gpt2" };
+    static const char *const names[] = { "llama_yarn", "mistral", "gemma3", "phi3_long", "gpt_oss", "bloom", "lfm2_cpp", "qwen35_cpp", "llama4_cpp", "gpt2", "gemma4_cpp" };
     static const gpt_token four[] = { 1, 2, 3, 4 };
     gpt_generate_params g = writing(10, 1);
     gpt_session_info info;
