@@ -227,7 +227,7 @@ typedef struct gpt_tensor {     /* of the file; strings live as long as the mode
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
 
 /* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor in
- * the order of names. info: NULL is fine. Takes 120 KiB from the model's allocator and gives them back.
+ * the order of names. info: NULL is fine. Takes 200 KiB from the model's allocator and gives them back.
  * GPT_E_STATE: its numbers are not kept: rope factors, all of a model opened for its header alone. */
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
@@ -4428,17 +4428,19 @@ enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM, GPTI_TOK_WOR
 typedef struct gpti_family {            /* what the families differ in */
     char        name[16];               /* tokenizer.ggml.model */
     signed char kind;                   /* GPTI_TOK_* */
-    signed char letters;                /* tokens are spelled in GPT-2's byte letters, merges are listed; */
-                                        /* 0: bytes as <0x41>, spaces as U+2581, scores */
+    signed char letters;                /* tokens are spelled in GPT-2's byte letters; 0: bytes as <0x41>, */
+                                        /* spaces as U+2581 */
+    signed char merges;                 /* they are listed; 0: scores tell the next one */
     signed char add_bos, add_eos, add_space;    /* unless the file says otherwise */
     signed char bos, eos, unk;          /* ids, unless the file has its own; -1 = none */
 } gpti_family;
 static const gpti_family gpti_families[] = {
-    { "gpt2",          GPTI_TOK_BPE,     1, 0, 0, 0, -1, -1, -1 },
-    { "llama",         GPTI_TOK_SPM,     0, 1, 0, 1,  1,  2,  0 },
-    { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 1, 1, -1,  1,  2 },
-    { "bert",          GPTI_TOK_WORDPIECE, 0, 1, 1, 1, 101, 102, 100 },
-    { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, -1, -1, -1 }
+    { "gpt2",          GPTI_TOK_BPE,     1, 1, 0, 0, 0, -1, -1, -1 },
+    { "llama",         GPTI_TOK_SPM,     0, 0, 1, 0, 1,  1,  2,  0 },
+    { "gemma4",        GPTI_TOK_SPM,     0, 1, 1, 0, 0, -1, -1, -1 },
+    { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 0, 1, 1, -1,  1,  2 },
+    { "bert",          GPTI_TOK_WORDPIECE, 0, 0, 1, 1, 1, 101, 102, 100 },
+    { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, 0, -1, -1, -1 }
 };
 
 typedef struct gpti_vocab {             /* what the file says; borrowed by gpti_tokenizer_init */
@@ -4462,7 +4464,7 @@ typedef struct gpti_sorted {            /* tokens of at most GPTI_TOK_SPAN bytes
 } gpti_sorted;
 
 typedef struct gpti_tokenizer {         /* read-only after init, shared by threads; owns one block */
-    int            family, letters;     /* GPTI_TOK_*; as in gpti_family */
+    int            family, letters, merges;     /* GPTI_TOK_*; as in gpti_family */
     int            add_bos, add_eos, add_space_prefix, merge_spaces;
     int            words_begin_at_spaces;       /* no token goes on over a space */
     int            whole_words;         /* BPE: a word that is a token is not merged */
@@ -4652,7 +4654,7 @@ static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_tex
  * may be words of a text: they end it as control tokens only. */
 static const char gpti_end_tokens[] = "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> "
     "<|calls|> <end_of_turn> <|endoftext|> <|eom_id|> <EOT> _<EOT> <|end_of_text|> <end_of_utterance> "
-    "<turn|> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> "
+    "<turn|> <|tool_response> <\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C> "
     "<|END_OF_TURN_TOKEN|> <|eot|> <|eom|>";
 static const char gpti_control_ends[] = "</s> <eos> [EOS] [EOT]";
 
@@ -4671,11 +4673,11 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     int is_bert;
     while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
     if (row == gpti_families + n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, t5, bert "
-            "are)", gpti_show(shown, v->model));
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, gemma4, "
+            "t5, bert are)", gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
-    t->family = row->kind; t->letters = row->letters;
+    t->family = row->kind; t->letters = row->letters; t->merges = row->merges;
     t->n_token = t->family == GPTI_TOK_NONE ? 0 : (gpt_token)v->n_token;
     is_bert = t->family == GPTI_TOK_WORDPIECE;
     t->bos = gpti_special_id(is_bert && v->bos < 0 ? v->cls : v->bos, row->bos, (size_t)t->n_token);
@@ -4806,7 +4808,12 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     return GPT_OK;
 }
 
-/* Step 5: the merges, "left right" in the byte alphabet. One spelled otherwise is never used. */
+/* What a listed merge spells: in the byte alphabet, or with U+2581 for spaces. raw: neither */
+static size_t gpti_bytes_of_merge(const gpti_tokenizer *t, char *out, const char *p, size_t n, int *raw) {
+    return t->letters ? gpti_bytes_of_bpe(out, p, n, raw) : gpti_bytes_of_spm(out, p, n);
+}
+
+/* Step 5: the merges, "left right". One spelled otherwise than in the byte alphabet is never used. */
 static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
     char shown[GPTI_SHOWN], *s;
@@ -4820,8 +4827,8 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
         gpti_merge *bucket = NULL, made;
         int raw = 0, tokens;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        n = n_left = gpti_bytes_of_bpe(s, m.p, gpti_min(cut, m.n), &raw);
-        if (cut < m.n) n += gpti_bytes_of_bpe(s + n, m.p + cut + 1, m.n - cut - 1, &raw);
+        n = n_left = gpti_bytes_of_merge(t, s, m.p, gpti_min(cut, m.n), &raw);
+        if (cut < m.n) n += gpti_bytes_of_merge(t, s + n, m.p + cut + 1, m.n - cut - 1, &raw);
         if (raw && cut < m.n) continue;
         made.left = gpti_token_find(t, s, n_left, 0);
         made.right = gpti_token_find(t, s + n_left, n - n_left, 0);
@@ -4952,7 +4959,7 @@ static void gpti_merge_pair(gpti_merger *m, uint32_t i) {
     s->join = -1;
     if (s->next == GPTI_NO_SYM) return;
     r = &m->sym[s->next];
-    if (m->t->letters) {
+    if (m->t->merges) {
         const gpti_merge *merge = s->id < 0 || r->id < 0 ? NULL : gpti_merge_bucket(m->t, s->id, r->id);
         if (!merge || merge->id < 0) return;
         s->join = merge->id; s->rank = merge->rank;
@@ -4990,15 +4997,16 @@ static size_t gpti_sym_bytes(const gpti_tokenizer *t, const char *p, size_t n) {
 
 /* Merges the word w [n >= 1 bytes] as far as it goes. buf holds n * GPTI_MERGE_BYTES, aligned to 8. */
 static void gpti_merge_word(gpti_merger *m, const gpti_tokenizer *t, const char *w, uint32_t n, void *buf) {
-    uint32_t i = 0, at = 0;
+    uint32_t i = 0, at = 0, len;
     m->t = t; m->w = w; m->n = n; m->n_heap = 0; m->heap = (uint64_t *)buf;
     m->sym = (gpti_sym *)(m->heap + 2 * (size_t)n);
     for (; at < n; i++) {               /* 1. bytes (BPE) or characters (SentencePiece) */
         m->sym[i].at = at;
         m->sym[i].prev = i - 1;         /* of the first: GPTI_NO_SYM */
         m->sym[i].next = i + 1;
-        m->sym[i].id = t->letters ? t->byte[(unsigned char)w[at]] : -1;
-        at += (uint32_t)gpti_sym_bytes(t, w + at, n - at);
+        len = (uint32_t)gpti_sym_bytes(t, w + at, n - at);
+        m->sym[i].id = t->letters ? t->byte[(unsigned char)w[at]] : t->merges ? gpti_token_find(t, w + at, len, 0) : -1;
+        at += len;
     }
     m->sym[i - 1].next = GPTI_NO_SYM;
     for (at = i, i = 0; i < at; i++) gpti_merge_pair(m, i);     /* 2. every pair of neighbours */
@@ -5054,7 +5062,7 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, co
     gpt_token id;
     GPTI_TRY(gpti_tokenizer_tokens(t, v, err));
     GPTI_TRY(gpti_tokenizer_texts(t, err));
-    if (t->letters) GPTI_TRY(gpti_tokenizer_merges(t, v, mem, err));
+    if (t->merges) GPTI_TRY(gpti_tokenizer_merges(t, v, mem, err));
     for (id = 0; id < t->n_token; id++) {
         gpti_str s = gpti_tokenizer_piece(t, id);
         int type = gpti_tokenizer_type(t, id);
@@ -5095,7 +5103,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
         n_special += type >= GPTI_TOKEN_UNKNOWN && type <= GPTI_TOKEN_USER_DEFINED;
     }
     t->n_text_bucket = gpti_buckets(v->n_token + n_user);
-    if (t->letters) t->n_merge_bucket = gpti_buckets(v->n_merge);
+    if (t->merges) t->n_merge_bucket = gpti_buckets(v->n_merge);
     if (t->family >= GPTI_TOK_UNIGRAM) {
         n_piece = v->n_token;
         if (v->charsmap.n < 0xFFFFFF00u) t->n_charsmap = (uint32_t)v->charsmap.n;
@@ -7157,9 +7165,8 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %llu or more, file has %llu",
         (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
-    if (!r && gpti_str_is(v.model, "gpt2") && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
-        r = gpti_fail(ld->err, GPT_E_FORMAT,
-                      "tokenizer.ggml.merges: missing from the file, and byte-level BPE needs it");
+    if (!r && gpti_in_list("gpt2 gemma4", v.model) && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
+        r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and its BPE needs it");
     if (!r) {
         /* in place: bytes from 32-bit integers */
         for (n = 0; n < v.charsmap.n; n++) ((char *)charsmap)[n] = (char)charsmap[n];

@@ -13,7 +13,7 @@ tokenizer_bpe.txt     merges of one vocabulary in GPT-2's byte alphabet, "left r
 tokenizer_words.txt   per family a line "= name", then per text a line: the words' lengths in bytes as digits
                       0-9 a-z A-Z (61 at most; a longer word is ~length~), a space, and the FNV-1a hash of the ids
 tokenizer_*.vocab     SentencePiece vocabularies: settings, then "score type piece" a line, with \\n, \\t, \\\\ escaped
-tokenizer_*.ids       their ids, a line per text
+tokenizer_*.ids       their ids, a line per text; of spm_merges by `tokenizers`, and its merges behind the pieces
 tokenizer_wordpiece.* the same of `tokenizers`' WordPiece: more texts, as in tokenizer_texts.txt; a vocabulary; ids of all
                       texts by an uncased model, a cased one, and one that lower-cases and keeps accents; their first
                       line is a hash of the ids of "aXb " for every character X, a text for each 4096 of them
@@ -23,7 +23,7 @@ import random
 import sys
 import unicodedata
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Punctuation, Sequence, Split
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -289,6 +289,34 @@ def spm_goldens(texts, lines, scratch):
         write("tokenizer_%s.ids" % name, "\n".join(ids) + "\n")
 
 
+def merges_goldens(texts, lines):
+    """BPE as Gemma 4's tokenizer.json has it: spaces become U+2581, merges are listed, bytes stand for what is unknown."""
+    import json
+    space = "\u2581"
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Replace(" ", space)
+    trained.pre_tokenizer = split(space + "*[^" + space + "]+")
+    lines = [line.rstrip("\n") for line in lines if max(line) < "\u0e00"]
+    trained.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=700, limit_alphabet=120, show_progress=False))
+    merges = [tuple(m) for m in json.loads(trained.to_str())["model"]["merges"]]
+    merges = [("\n", "\n"), (space, space), ("\n\n", "\n"), ("\n\n", "\n\n"), (space * 2, space * 2)] + merges
+    pieces = [("<pad>", 3), ("<eos>", 3), ("<bos>", 3), ("<unk>", 2)] + [("<0x%02X>" % b, 6) for b in range(256)]
+    vocab = {}
+    for piece, _ in pieces:
+        vocab[piece] = len(vocab)
+    for piece in sorted({c for m in merges for part in m for c in part}) + [a + b for a, b in merges]:
+        if piece not in vocab:
+            vocab[piece] = len(vocab)
+            pieces.append((piece, 1))
+    oracle = Tokenizer(models.BPE(vocab, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    oracle.normalizer = normalizers.Replace(" ", space)
+    head = ["model gemma4", "add_space_prefix 0", "unk 3", "bos 2", "eos 1", "merges %d" % len(merges), "pieces %d" % len(pieces)]
+    body = ["-1000 %d %s" % (kind, escape(piece)) for piece, kind in pieces]
+    write("tokenizer_spm_merges.vocab", "\n".join(head + body + [escape("%s %s" % m) for m in merges]) + "\n")
+    ids = [" ".join(map(str, oracle.encode(text).ids)) for text in texts]
+    write("tokenizer_spm_merges.ids", "\n".join(ids) + "\n")
+
+
 # ---- WordPiece ----
 
 HARD = [
@@ -343,6 +371,7 @@ def main(argv):
     write("tokenizer_texts.txt", "".join(text + "\n__text__\n" for text in texts))
     bpe_goldens(texts, lines)
     wordpiece_goldens(texts, lines)
+    merges_goldens(texts, lines)
     import tempfile
     with tempfile.TemporaryDirectory() as scratch:
         spm_goldens(texts, lines, scratch)

@@ -456,7 +456,7 @@ static void names(void) {
 
 /* -- SentencePiece vocabularies trained for the purpose -- */
 
-typedef struct spm_vocab { gpti_vocab v; gpti_str *token; float *score; int32_t *type; char *file, *map; } spm_vocab;
+typedef struct spm_vocab { gpti_vocab v; gpti_str *token, *merge; float *score; int32_t *type; char *file, *map; } spm_vocab;
 
 static int load_spm(spm_vocab *s, const char *path) {
     size_t n, i = 0, k, o;
@@ -484,6 +484,7 @@ static int load_spm(spm_vocab *s, const char *path) {
                 s->map[k] = (char)strtol(hex, NULL, 16);
             }
         }
+        if (is(key, "merges")) s->merge = (gpti_str *)malloc((s->v.n_merge = (size_t)x) * sizeof *s->merge);
         if (is(key, "pieces")) {
             s->v.n_token = (size_t)x;
             s->token = (gpti_str *)malloc(s->v.n_token * sizeof *s->token);
@@ -503,14 +504,24 @@ static int load_spm(spm_vocab *s, const char *path) {
         s->token[i] = str(piece, o);
         p = end + 1;
     }
-    s->v.token = s->token;
+    for (i = 0; i < s->v.n_merge; i++) {            /* they stand behind the pieces */
+        char *to = s->file + (p - s->file), *from = to;
+        const char *end = (const char *)memchr(p, '\n', (size_t)(s->file + n - p));
+        for (o = 0; from < end; from++) {
+            if (*from != '\\') to[o++] = *from;
+            else { from++; to[o++] = *from == 'n' ? '\n' : *from == 't' ? '\t' : *from == 'r' ? '\r' : *from; }
+        }
+        s->merge[i] = str(to, o);
+        p = end + 1;
+    }
+    s->v.token = s->token; s->v.merge = s->merge;
     s->v.score = s->score;
     s->v.type = s->type;
     return 1;
 }
 
 static void free_spm(spm_vocab *s) {
-    free(s->token); free(s->score); free(s->type); free(s->file); free(s->map);
+    free(s->token); free(s->merge); free(s->score); free(s->type); free(s->file); free(s->map);
 }
 
 static void sentencepiece(const char *name) {
@@ -524,7 +535,7 @@ static void sentencepiece(const char *name) {
     CHECK(init(&t, &s.v, &err) == GPT_OK, "%s: %s", path, err.msg);
     free_spm(&s);
     if (t) vectors(name, t, GOLDEN "texts.txt", "\n__text__\n", ids, 0);
-    if (t && strcmp(name, "spm") == 0) {
+    if (t && (strcmp(name, "spm") == 0 || strcmp(name, "spm_merges") == 0)) {
         round_trip(t, "a\0\xff\xe2\x96\x81 \xe2\x96 b", 12, name);
         round_trip(t, "  x  ", 5, name);
     }
@@ -1044,7 +1055,7 @@ static void repeated(const gpti_tokenizer *t, const char *name, char *text, size
 }
 
 static void long_runs(size_t size, double limit) {
-    static const char *const models[] = { "spm", "spm_unk", "unigram", "unigram_bytes", "wordpiece" };
+    static const char *const models[] = { "spm", "spm_unk", "spm_merges", "unigram", "unigram_bytes", "wordpiece" };
     char *text = (char *)malloc(size), path[100];
     gpti_tokenizer *t;
     gpt_error err;
@@ -1105,13 +1116,14 @@ static void all_published(void) {
 }
 static void spm(void)           { sentencepiece("spm"); }
 static void spm_unk(void)       { sentencepiece("spm_unk"); }
+static void spm_merges(void)    { sentencepiece("spm_merges"); }
 static void unigram(void)       { sentencepiece("unigram"); }
 static void unigram_bytes(void) { sentencepiece("unigram_bytes"); }
 static void all_long_runs(void) { long_runs(run_length, 1.0); }
 
 static const test tests[] = {
     { "published", all_published }, { "names", names }, { "families", families },
-    { "sentencepiece_spm", spm }, { "sentencepiece_spm_unk", spm_unk },
+    { "sentencepiece_spm", spm }, { "sentencepiece_spm_unk", spm_unk }, { "sentencepiece_merges", spm_merges },
     { "sentencepiece_unigram", unigram }, { "sentencepiece_unigram_bytes", unigram_bytes },
     { "wordpiece", wordpiece }, { "specials_bpe", specials_bpe }, { "specials_spm", specials_spm }, { "spelled_bpe", spelled_bpe },
     { "spelled_spm", spelled_spm }, { "hostile", hostile }, { "equal_spellings", equal_spellings },
