@@ -352,7 +352,7 @@ typedef enum gpt_finish {
     GPT_FINISH_CONTEXT = 4,     /* the context is full */
     /* the callback returned not 0, or poll cancelled, or gpt_end, a rewind or a reset came */
     GPT_FINISH_HOST    = 5,
-    GPT_FINISH_REFUSED = 6      /* bans, or a constraint and bans, leave no token that could come */
+    GPT_FINISH_REFUSED = 6      /* bans, or a constraint (see there), leave no token that could come */
 } gpt_finish;
 
 typedef struct gpt_session_info {
@@ -557,7 +557,12 @@ typedef int (*gpt_text_fn)(void *user, const char *text, size_t n);
  * n_nest. Control tokens come only where the grammar names them, end tokens only where the text may end.
  * Written JSON has between its tokens nothing, a space, or a line end with at most 20 blanks, and
  * properties come in the schema's order, additional ones last. What a schema spells (const, enum, names)
- * comes as it stands there, without escapes that need not be, tuples whole; an integer has no point. */
+ * comes as it stands there, without escapes that need not be, tuples whole; an integer has no point; a number with
+ * bounds has no exponent, at most 17 digits and as many decimals as its bounds, or 6.
+ * Keywords: type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const,
+ * minimum, maximum and their exclusive forms, minLength, maxLength, pattern, format, anyOf, oneOf, allOf of objects
+ * with properties of their own, $ref within the schema. Text that can be read in some 500 ways at once, which a few
+ * grammars and patterns allow, ends with GPT_FINISH_REFUSED, whole or not. */
 typedef struct gpt_constraint gpt_constraint;
 typedef struct gpt_constraint_params {  /* exactly one of the first four */
     const char        *gbnf;            /* a grammar in llama.cpp's notation; it begins with the rule root */
@@ -576,8 +581,8 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
                                       gpt_error *err);
 /* Does it take this text? GPT_OK: whole; GPT_MORE: it is the beginning of one; GPT_E_REFUSED: byte *at
  * (NULL is fine) cannot stand there; GPT_E_UNSUPPORTED: before it there are too many readings of the text.
- * White space and digits in JSON as RFC 8259 has them, without the bounds of what is written; the trigger
- * does not count. Takes 300 KiB and gives them back. */
+ * White space and digits in JSON as RFC 8259 has them, without the bounds of what is written (but for a number with
+ * bounds), 512 deep at most; the trigger does not count. Takes 300 KiB and gives them back. */
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err);
 GPT_API void       gpt_constraint_free(gpt_constraint *c);
@@ -6531,11 +6536,11 @@ static gpt_result gpti_load_head_widths(gpti_loader *ld, uint32_t d_head) {
     gpti_hparams *hp = &m->hp;
     const int full = gpti_has(&m->arch, "full_rope") == GPTI_YES, two = gpti_has(&m->arch, "two_widths");
     uint32_t *const widths[3] = { hp->d_k, hp->d_v, hp->n_rope };
-    size_t i, near;
-    for (near = 0; near < 2; near++) for (i = 0; i < 3; i++) {
-        uint32_t *w = widths[i] + near, most = GPTI_MAX_D_HEAD, absent = near ? w[-1] : d_head;
-        if (i == 2) most = absent = hp->d_k[near];
-        if (near && !two) {                     /* window layers are like the others */
+    size_t i, of_window;
+    for (of_window = 0; of_window < 2; of_window++) for (i = 0; i < 3; i++) {
+        uint32_t *w = widths[i] + of_window, most = GPTI_MAX_D_HEAD, absent = of_window ? w[-1] : d_head;
+        if (i == 2) most = absent = hp->d_k[of_window];
+        if (of_window && !two) {                /* window layers are like the others */
             uint32_t has;
             *w = w[-1];
             if (!*w) continue;                  /* no rope */
@@ -6544,12 +6549,12 @@ static gpt_result gpti_load_head_widths(gpti_loader *ld, uint32_t d_head) {
             return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s%s: expected %llu as in the other layers, file has %llu",
                              m->arch.name, names[i][1], (gpti_ull)*w, (gpti_ull)has);
         }
-        GPTI_TRY(gpti_hp_u32(ld, names[i][near], w, absent, i < 2 || two, most));
+        GPTI_TRY(gpti_hp_u32(ld, names[i][of_window], w, absent, i < 2 || two, most));
         if (i < 2) continue;
         if (m->arch.pos != GPTI_POS_PAIR && m->arch.pos != GPTI_POS_HALF) *w = 0;
-        if (*w & 1 || (full && *w != hp->d_k[near]))
-            return gpti_fail(ld->err, GPT_E_FORMAT, "%s%s: expected %s, file has %llu", m->arch.name, names[i][near],
-                             *w & 1 ? "an even number" : "the width of a head", (gpti_ull)*w);
+        if (*w & 1 || (full && *w != hp->d_k[of_window]))
+            return gpti_fail(ld->err, GPT_E_FORMAT, "%s%s: expected %s, file has %llu", m->arch.name,
+                             names[i][of_window], *w & 1 ? "an even number" : "the width of a head", (gpti_ull)*w);
     }
     return GPT_OK;
 }
@@ -9745,6 +9750,7 @@ typedef struct gpti_choice {        /* of a token, step by step: the poll hook i
     size_t          n_history, n_dropped, n_vocab;
     uint64_t        order;          /* samplers to come, GPTI_DO_, 4 bits each, the next one lowest */
     int             step, part;     /* GPTI_CHOOSE_; of the next sampler: how often it has run */
+    int             exact;          /* each candidate is asked: what a mask let through there was no room for */
     /* candidates; those left; the best of them, in order, all or none between two samplers; those that make up head */
     size_t          n_all, n, sorted, n_head;
     double          sum, head;      /* of the weights of all, of the n_head best */
@@ -10411,7 +10417,7 @@ GPT_API gpt_result gpt_step(gpt_session *s, gpt_error *err) {
     return gpti_leave(s, r);
 }
 
-GPT_API void gpt_session_hold(gpt_session *s, int on) { if (s && s->w) s->held = on ? s->held | 1 : 0; }
+GPT_API void gpt_session_hold(gpt_session *s, int on) { if (s && s->w) s->held = on ? s->held | 1 : s->held & 2; }
 
 GPT_API void gpt_session_free(gpt_session *s) {
     gpt_model *m = s ? (gpt_model *)s->m : NULL;
@@ -11619,6 +11625,7 @@ static uint32_t gpti_gbnf_char(gpti_build *b) {
         cp = cp << 4 | (uint32_t)c;
     }
     if (cp > 0x10FFFF) gpti_gbnf_fail(b, "an escape beyond U+10FFFF");
+    if (cp >= 0xD800 && cp < 0xE000) gpti_gbnf_fail(b, "an escape of half a surrogate pair, which is no character");
     return cp;
 }
 
@@ -13049,6 +13056,13 @@ static void gpti_emit_schema(gpti_build *b, uint32_t i) {
 
 /* ---- Constraints ---- */
 
+static int gpti_is_utf8(gpti_str s) {
+    uint32_t cp;
+    size_t i, n;
+    for (i = 0; i < s.n; i += n) if ((n = gpti_utf8(s.p + i, s.n - i, &cp)) == 1 && cp == 0xFFFD) return 0;
+    return 1;
+}
+
 static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     const gpti_str none = { "", 0 };
     gpti_str text = none, *strings = NULL;
@@ -13058,6 +13072,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
     for (i = 0; p->strings && i < p->n_string && text.n <= (1 << 20); i++) text.n += p->strings[i]
         ? strlen(p->strings[i]) : 0;
     if (text.n > (1 << 20)) { gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "more than 1 MiB of text"); return; }
+    if (p->schema && !gpti_is_utf8(text)) { gpti_bad(b, GPT_E_FORMAT, "schema", none, "expected UTF-8"); return; }
     if (p->gbnf) {
         gpti_gbnf(b, text);
         for (root = 0; root < b->n_rule && !gpti_str_is(b->rule[root].name, "root"); root++) {}
@@ -13068,6 +13083,7 @@ static void gpti_compile(gpti_build *b, const gpt_constraint_params *p) {
         for (i = 0; i < p->n_string && strings; i++) {
             if (!p->strings[i]) { gpti_bad(b, GPT_E_ARG, "constraint: strings", none, "one is NULL"); break; }
             strings[i] = gpti_str_of(p->strings[i]);
+            if (!gpti_is_utf8(strings[i])) gpti_bad(b, GPT_E_FORMAT, "constraint: strings", none, "expected UTF-8");
         }
         root = gpti_rule_new(b, gpti_str_of("strings"), 0);
         if (!strings) gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory");
@@ -13115,6 +13131,35 @@ GPT_API void gpt_constraint_free(gpt_constraint *c) {
     gpti_free(&mem, c->num); gpti_free(&mem, c->set); gpti_free(&mem, c);
 }
 
+typedef struct gpti_room { gpti_live l; gpti_try t; } gpti_room;
+
+/* For a text that is to be checked, at its beginning; NULL: out of memory */
+static gpti_room *gpti_room_new(const gpt_constraint *c) {
+    gpti_arena a;
+    gpti_room *r;
+    memset(&a, 0, sizeof a);
+    gpti_live_layout(&a, NULL, 0);
+    r = (gpti_room *)gpti_alloc_raw(&c->mem, sizeof *r + a.used + 64);
+    if (!r) return NULL;
+    memset(r->t.seen, 0, sizeof r->t.seen);
+    r->t.stamp = 0;
+    a.used = 0; a.base = gpti_align((unsigned char *)r + sizeof *r, 64);
+    gpti_live_layout(&a, &r->l, 0);
+    r->l.lax = 1;
+    gpti_live_begin(&r->l, &r->t, c);
+    return r;
+}
+
+/* There has to be room for all ways in which a text can begin. */
+static void gpti_check_begin(gpti_build *b) {
+    const gpti_str none = { "", 0 };
+    gpti_room *r = b->fail ? NULL : gpti_room_new(b->c);
+    if (!r) { gpti_bad(b, GPT_E_MEMORY, "constraint", none, "out of memory"); return; }
+    if (r->l.now.full) gpti_bad(b, GPT_E_UNSUPPORTED, "constraint", none, "a text can begin in more ways than there is "
+                                "room for, some 500");
+    gpti_free(b->mem, r);
+}
+
 GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, const gpt_constraint_params *p,
     gpt_error *err) {
     gpti_build b;
@@ -13149,6 +13194,7 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
         strlen(p->strings[i]));
     if (!c->digest) c->digest = 1;              /* 0: none */
     gpti_compile(&b, p);
+    gpti_check_begin(&b);
     gpti_free(&mem, b.rule); gpti_free(&mem, b.group); gpti_free(&mem, b.pair); gpti_free(&mem, b.value);
         gpti_free(&mem, b.prop);
     if (b.fail) gpt_constraint_free(c);
@@ -13156,11 +13202,9 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     return b.fail;
 }
 
-typedef struct gpti_room { gpti_live l; gpti_try t; } gpti_room;
 
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err) {
-    gpti_arena a;
     gpti_room *r;
     size_t i;
     int k;
@@ -13168,16 +13212,8 @@ GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *tex
     if (at) *at = 0;
     if (!c || (n && !text)) return gpti_fail(err, GPT_E_ARG,
         "gpt_constraint_check: constraint and text must not be NULL");
-    memset(&a, 0, sizeof a);
-    gpti_live_layout(&a, NULL, 0);
-    r = (gpti_room *)gpti_alloc_raw(&c->mem, sizeof *r + a.used + 64);
+    r = gpti_room_new(c);
     if (!r) return gpti_fail(err, GPT_E_MEMORY, "constraint: out of memory");
-    memset(r->t.seen, 0, sizeof r->t.seen);
-    r->t.stamp = 0;
-    a.used = 0; a.base = gpti_align((unsigned char *)r + sizeof *r, 64);
-    gpti_live_layout(&a, &r->l, 0);
-    r->l.lax = 1;
-    gpti_live_begin(&r->l, &r->t, c);
     for (i = 0; i < n; i++) {
         if (!gpti_con_step(&r->l, &r->t, &r->l.now, &r->t.set[0], (unsigned char)text[i])) break;
         gpti_live_take(&r->l, &r->t.set[0]);
@@ -14099,7 +14135,7 @@ static int gpti_choose_masked(gpt_session *s, gpt_token *id) {
         gpti_mask *m = NULL;
         const uint32_t *bits = NULL;
         const uint32_t left = gpti_tokens_left(s);
-        int tight = !active || t->n - t->n_all < 256;
+        int tight = t->exact || !active || t->n - t->n_all < 256;
         if (!tight) {
             if (!gpti_mask_make(s, &m)) return 1;
             tight = s->gen->params.must_finish && gpti_states_cost(s->live, &s->live->now) + m->more >= left;
@@ -14135,25 +14171,29 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
     const size_t n_vocab = s->m->hp.n_vocab;
     gpt_result r = GPT_OK;
     const int masked = gpti_has_mask(s);
-    if (w->choosing != s) {
-        memset(t, 0, sizeof *t);
-        t->order = s->gen->order; t->logits = s->last_logits;
-        if (p->logits) {                        /* a copy in the upper half of cand: candidates grow from below */
-            float *copy = (float *)(void *)w->cand + n_vocab;
-            memcpy(copy, t->logits, n_vocab * sizeof *copy);
-            p->logits(p->logits_user, s, copy, n_vocab);
-            t->logits = copy;
+    int exact = 0;
+    for (;; exact = 1) {
+        if (w->choosing != s) {
+            memset(t, 0, sizeof *t);
+            t->order = s->gen->order; t->logits = s->last_logits; t->exact = exact;
+            if (p->logits) {                    /* a copy in the upper half of cand: candidates grow from below */
+                float *copy = (float *)(void *)w->cand + n_vocab;
+                memcpy(copy, t->logits, n_vocab * sizeof *copy);
+                p->logits(p->logits_user, s, copy, n_vocab);
+                t->logits = copy;
+            }
         }
+        w->choosing = s;
+        t->p = &p->sample; t->tok = &s->m->tok; t->breakers = s->gen->breakers;
+        t->history = s->token; t->n_history = s->n_token; t->n_dropped = s->n_dropped;
+        t->c = w->cand; t->n_vocab = n_vocab;
+        while (!r && s->doing == GPTI_GENERATES && (masked && t->step != GPTI_CHOOSE_WALK ? gpti_choose_masked(s, id) :
+                                                    gpti_choose(t, id)))
+            r = gpti_ask(w);
+        if (r != GPT_MORE) w->choosing = NULL;
+        /* a mask takes what a loop takes for taken, though there may be no room for all ways to read it: once more */
+        if (r || s->doing != GPTI_GENERATES || !masked || t->exact || *id < 0 || gpti_allows(s, *id, NULL)) return r;
     }
-    w->choosing = s;
-    t->p = &p->sample; t->tok = &s->m->tok; t->breakers = s->gen->breakers;
-    t->history = s->token; t->n_history = s->n_token; t->n_dropped = s->n_dropped;
-    t->c = w->cand; t->n_vocab = n_vocab;
-    while (!r && s->doing == GPTI_GENERATES && (masked && t->step != GPTI_CHOOSE_WALK ? gpti_choose_masked(s, id) :
-                                                gpti_choose(t, id)))
-        r = gpti_ask(w);
-    if (r != GPT_MORE) w->choosing = NULL;
-    return r;
 }
 
 /* The same in one go. -1 only when n_vocab is 0. */
@@ -14513,6 +14553,9 @@ static gpt_result gpti_con_check(const gpt_session *s, const gpt_generate_params
         "roll: not with a constraint, which needs all of its text");
     if (p->constraint && p->constraint->m != s->m) return gpti_fail(err, GPT_E_ARG,
         "the constraint is of another model, or of none");
+    if (p->constraint && p->constraint->need[p->constraint->root] > s->live->depth)
+        return gpti_fail(err, GPT_E_REFUSED, "the constraint's shortest text takes an n_nest of %llu, it is %llu",
+                         ((gpti_ull)p->constraint->need[p->constraint->root] + 1) / 2, (gpti_ull)s->live->depth / 2);
     if (gpti_stop_check(p->ban, p->n_ban, NULL))
         return gpti_fail(err, GPT_E_ARG, "ban: expected at most %d strings of 1 to %d bytes", (int)GPTI_STOP_MAX,
             (int)GPTI_STOP_BYTES);

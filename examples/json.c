@@ -151,11 +151,13 @@ int main(int argc, char **argv) {
     cut = info.finish == GPT_FINISH_LENGTH || info.finish == GPT_FINISH_CONTEXT;
     if (cut && !args_stopped)
         fprintf(stderr, "json: the answer was cut %s\n", info.finish == GPT_FINISH_LENGTH ? "by -n" : "as the context is full");
+    if (info.finish == GPT_FINISH_REFUSED)
+        fprintf(stderr, "json: the answer is not whole: there are more ways to read it than there is room for\n");
     if (c.verbose) fprintf(stderr, "json: %lu tokens read, %lu written\n", (unsigned long)info.n_prompt, (unsigned long)info.n_generated);
     free(own);
     free(prompt);
     gpt_session_free(s);
     gpt_constraint_free(constraint);
     args_unload(&c, m);
-    return args_stopped ? 130 : cut ? 3 : 0;
+    return args_stopped ? 130 : cut ? 3 : info.finish == GPT_FINISH_REFUSED;
 }

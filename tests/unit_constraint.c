@@ -195,13 +195,94 @@ static void test_texts(void) {
     gpt_constraint_free(c);
 }
 
+/* Texts that can be read in more ways than there is room for: never one that the schema does not allow, as a whole one. */
+static void test_room(void) {
+    static const char pattern[] = "{\"type\":\"string\",\"pattern\":\"^([a-z .]{0,30}){0,30}[.]$\"}";
+    gpt_model *m = models[0];
+    gpt_session *s = session(m, NULL, 0), *flat = session(m, NULL, 3);
+    gpt_constraint *c = constraint(m, 's', pattern, NULL), *deep;
+    gpt_constraint_params cp;
+    gpt_error err;
+    static char text[40000], alike[2000];
+    static const char *const raw[1] = { "a\xFF" };
+    size_t n, i, ended = 0, refused = 0;
+    unsigned seed;
+    for (seed = 0; seed < 60; seed++) {
+        gpt_generate_params p = writing(c, seed, 20 + seed);
+        sink out;
+        out.n = 0;
+        p.must_finish = 1;
+        p.sample.top_p = seed & 1 ? 0.9f : 0;
+        gpt_session_reset(s);
+        CHECK(!gpt_generate(s, "a", &p, take, &out, &err), "%s", err.msg);
+        if (finish_of(s) == GPT_FINISH_END) {
+            ended++;
+            CHECK(out.n > 2 && out.text[out.n - 2] == '.' && out.text[out.n - 1] == '"', "seed %u: '%.*s' is whole", seed, (int)out.n, out.text);
+        } else { refused++; CHECK(finish_of(s) == GPT_FINISH_REFUSED, "seed %u: finish %d", seed, (int)finish_of(s)); }
+    }
+    CHECK(ended > 3 && refused > 3, "%d ended, %d refused", (int)ended, (int)refused);
+    gpt_constraint_free(c);
+    /* at the beginning: an error, not a part of the alternatives */
+    for (n = (size_t)sprintf(text, "root ::= \"x\""), i = 0; i < 1000; i++) n += (size_t)sprintf(text + n, " | \"%05dx\"", (int)i);
+    memset(&cp, 0, sizeof cp);
+    cp.gbnf = text;
+    CHECK(gpt_constraint_new(&c, m, &cp, &err) == GPT_E_UNSUPPORTED && strstr(err.msg, "more ways"), "1,000 alternatives: %s", err.msg);
+    cp.gbnf = NULL; cp.strings = raw; cp.n_string = 1;
+    CHECK(gpt_constraint_new(&c, m, &cp, &err) == GPT_E_FORMAT && strstr(err.msg, "UTF-8"), "%s", err.msg);
+    /* deeper than the session can go, from the beginning on */
+    for (n = 0, i = 0; i < 20; i++) n += (size_t)sprintf(alike + n, "{\"type\":\"array\",\"minItems\":1,\"items\":");
+    n += (size_t)sprintf(alike + n, "{\"type\":\"null\"}");
+    memset(alike + n, '}', 20); alike[n + 20] = 0;
+    deep = constraint(m, 's', alike, NULL);
+    if (deep) {
+        gpt_generate_params p = writing(deep, 1, 0);
+        CHECK(gpt_begin(flat, "a", &p, NULL, NULL, &err) == GPT_E_REFUSED && strstr(err.msg, "n_nest of 11, it is 3"), "%s", err.msg);
+        CHECK(!gpt_begin(s, "a", &p, NULL, NULL, &err), "%s", err.msg);
+        gpt_end(s);
+    }
+    gpt_constraint_free(deep);
+    gpt_session_free(s); gpt_session_free(flat);
+}
+
+/* Nothing but gpt_resume lets a restored generation go on. */
+static void test_held(void) {
+    gpt_model *m = models[0];
+    gpt_session *s = session(m, NULL, 0), *t = session(m, NULL, 0);
+    gpt_constraint *c = constraint(m, 'g', "root ::= [a-z]{40}", NULL);
+    gpt_generate_params p = writing(c, 3, 0);
+    gpt_writer w;
+    gpt_reader r;
+    gpt_error err;
+    gpt_session_info info;
+    sink one, two;
+    static char save[1 << 20];
+    int k;
+    one.n = two.n = 0;
+    CHECK(!gpt_begin(s, "a", &p, take, &one, &err), "%s", err.msg);
+    for (k = 0; k < 6; k++) gpt_step(s, &err);
+    memset(&w, 0, sizeof w); memset(&r, 0, sizeof r);
+    w.user = r.user = save; w.size = sizeof save; r.size = gpt_session_save_bytes(s, GPT_SAVE_CACHE);
+    CHECK(!gpt_session_save(s, GPT_SAVE_CACHE, &w, &err) && !gpt_session_restore(t, &r, &err), "%s", err.msg);
+    two = one;
+    gpt_session_hold(t, 1);
+    gpt_session_hold(t, 0);
+    gpt_session_info_get(t, &info);
+    CHECK(info.held && info.result == GPT_MORE, "held %d, result %d", info.held, (int)info.result);
+    CHECK(!gpt_resume(t, &p, take, &two, &err), "%s", err.msg);
+    while (gpt_step(s, &err) == GPT_MORE) {}
+    while (gpt_step(t, &err) == GPT_MORE) {}
+    CHECK(one.n == two.n && one.n == 40 && !memcmp(one.text, two.text, one.n), "'%.*s', restored '%.*s'", (int)one.n, one.text, (int)two.n, two.text);
+    gpt_session_free(s); gpt_session_free(t);
+    gpt_constraint_free(c);
+}
+
 static void test_errors(void) {
     static const struct { char kind; const char *source; gpt_result want; const char *names; } rows[] = {
         { 'g', "root ::= root \"x\" | \"y\"", GPT_E_FORMAT, "rule root: it comes back to itself" }, { 'g', "root ::= k root \"x\" | \"y\"\nk ::= \"z\"?", GPT_E_FORMAT, "rule root" },
         { 'g', "root ::= a\na ::= b \"x\" | \"q\"\nb ::= a?", GPT_E_FORMAT, "left recursion" }, { 'g', "root ::= \"x\"{1999999999,2000000001}", GPT_E_FORMAT, "rule root" },
         { 'g', "root ::= (\"x\"?){0,100}", GPT_E_FORMAT, "rule root" }, { 'g', "root ::= a", GPT_E_FORMAT, "rule a: it is named" }, { 'g', "a ::= \"x\"", GPT_E_FORMAT, "rule root" },
         { 'g', "root ::= a\na ::= \"x\" a", GPT_E_FORMAT, "can never end" }, { 'g', "root ::= \"x\" )", GPT_E_FORMAT, "line 1" }, { 'g', "root ::= \"x", GPT_E_FORMAT, "quotation mark" },
-        { 'g', "root ::= \"x\"**?+*?+*??", GPT_E_FORMAT, "more than 8 repeats" }, { 'g', "root ::= !x", GPT_E_FORMAT, "expected a text" }, { 'g', "root ::= !<x", GPT_E_FORMAT, ">" },
+        { 'g', "root ::= \"x\"**?+*?+*??", GPT_E_FORMAT, "more than 8 repeats" }, { 'g', "root ::= !x", GPT_E_FORMAT, "expected a text" }, { 'g', "root ::= \"\\uD800\"", GPT_E_FORMAT, "surrogate" }, { 's', "{\"const\":\"a\xFF\"}", GPT_E_FORMAT, "UTF-8" }, { 'g', "root ::= !<x", GPT_E_FORMAT, ">" },
         { 'g', "root ::= [a", GPT_E_FORMAT, "]" }, { 'g', "root ::= \"x\"{3,2}", GPT_E_FORMAT, "{m,n}" }, { 'g', "root ::= \"x\"\nroot ::= \"y\"", GPT_E_FORMAT, "twice" },
         { 's', "{\"pattern\":\"^a(?=b)b$\"}", GPT_E_UNSUPPORTED, "pattern" }, { 's', "{\"pattern\":\"[\"}", GPT_E_UNSUPPORTED, "pattern" }, { 's', "{\"multipleOf\":3}", GPT_E_UNSUPPORTED, "multipleOf" },
         { 's', "{\"not\":{}}", GPT_E_UNSUPPORTED, "not" }, { 's', "{\"if\":{}}", GPT_E_UNSUPPORTED, "if" }, { 's', "{\"properties\":{\"a\":{\"uniqueItems\":true}}}", GPT_E_UNSUPPORTED, "/properties/a: uniqueItems" },
@@ -793,7 +874,7 @@ static void test_bounds(void) {
 }
 
 int main(int argc, char **argv) {
-    static const test tests[] = { { "texts", test_texts }, { "errors", test_errors }, { "large", test_large }, { "soon", test_soon }, { "published", test_published }, { "masks", test_masks }, { "tokens", test_tokens },
+    static const test tests[] = { { "texts", test_texts }, { "room", test_room }, { "held", test_held }, { "errors", test_errors }, { "large", test_large }, { "soon", test_soon }, { "published", test_published }, { "masks", test_masks }, { "tokens", test_tokens },
         { "draws", test_draws }, { "whole", test_whole }, { "ways", test_ways }, { "forced", test_forced }, { "bounds", test_bounds }, { NULL, NULL } };
     models[0] = toy(0); models[1] = toy(1);
     test_run(tests, argc, argv);
