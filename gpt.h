@@ -116,7 +116,7 @@ typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 typedef struct gpt_parallel {
     void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
     void  *user;
-    int    n_worker;            /* 0 = 1; the session holds 116 KiB for each */
+    int    n_worker;            /* 0 = 1; the session holds 200 KiB for each */
 } gpt_parallel;
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;

@@ -11,14 +11,25 @@
 /* Everything asked for at once must stay in proportion to the input; more is a bug like any other. */
 typedef struct budget { size_t left; } budget;
 
+enum { BEFORE = 64 };           /* a block's size lies before it */
 static void *budget_alloc(void *user, size_t n) {
     budget *b = (budget *)user;
+    char *p;
     if (n > b->left) abort();
     b->left -= n;
-    return malloc(n);
+    p = (char *)malloc(n + BEFORE);
+    if (!p) return NULL;
+    memcpy(p, &n, sizeof n);
+    return p + BEFORE;
 }
 
-static void budget_free(void *user, void *p) { (void)user; free(p); }
+static void budget_free(void *user, void *p) {
+    size_t n;
+    if (!p) return;
+    memcpy(&n, (char *)p - BEFORE, sizeof n);
+    ((budget *)user)->left += n;
+    free((char *)p - BEFORE);
+}
 
 typedef struct input { const uint8_t *p; size_t n; } input;
 
