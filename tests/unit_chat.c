@@ -40,15 +40,22 @@ static void vocabulary(gb *g) {
     gb_kv_u32(g, "tokenizer.ggml.eos_token_id", END);
 }
 
+static gpt_model *loaded(gb *g) {
+    gpt_model *m = NULL;
+    gpt_error err;
+    size_t n;
+    const unsigned char *p = gb_finish(g, &n);
+    gpt_model_load_memory(&m, p, n, NULL, &err);
+    CHECK(m, "%s", err.msg);
+    return m;
+}
+
 /* Two layers of a Llama with random weights; window 0 = none. */
 static gpt_model *toy(gb *g, const char *chat_template, uint32_t window) {
     static const char *const square[] = { "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
         "ffn_down" };
-    const unsigned char *p;
-    gpt_model *m = NULL;
-    gpt_error err;
     char name[64];
-    size_t n, i, k;
+    size_t i, k;
     gb_init(g, 3, 0);
     gb_kv_str(g, "general.architecture", "llama");
     gb_kv_u32(g, "llama.context_length", 4096);
@@ -70,10 +77,7 @@ static gpt_model *toy(gb *g, const char *chat_template, uint32_t window) {
         sprintf(name, "blk.%d.ffn_norm.weight", (int)i);
         gb_tensor_random(g, name, D, 1, 0);
     }
-    p = gb_finish(g, &n);
-    gpt_model_load_memory(&m, p, n, NULL, &err);
-    CHECK(m, "%s", err.msg);
-    return m;
+    return loaded(g);
 }
 
 /* ---- Golden renderings --------------------------------------------------------------------------------------------- */
@@ -828,11 +832,8 @@ static gpt_model *hybrid_toy(gb *g, const char *chat_template) {
         { "token_embd", D, N_VOCAB, 1.0f }, { "output", D, N_VOCAB, 0.5f }, { "output_norm", D, 1, 0 } };
     static const float a[4] = { -0.1f, -0.3f, -0.05f, -1.0f };
     static const int32_t kv[2] = { 0, 2 };
-    const unsigned char *p;
-    gpt_model *m = NULL;
-    gpt_error err;
     char name[64];
-    size_t n, i;
+    size_t i;
     gb_init(g, 3, 0);
     gb_kv_str(g, "general.architecture", "granitehybrid");
     gb_kv_u32(g, "granitehybrid.context_length", 4096);
@@ -861,10 +862,7 @@ static gpt_model *hybrid_toy(gb *g, const char *chat_template) {
     gb_tensor_random(g, "blk.0.ssm_d", 1, 4, 1.0f);
     gb_tensor_random(g, "blk.0.ssm_dt.bias", 4, 1, 0);
     gb_tensor_random(g, "blk.0.ssm_conv1d.bias", 80, 1, 0);
-    p = gb_finish(g, &n);
-    gpt_model_load_memory(&m, p, n, NULL, &err);
-    CHECK(m, "%s", err.msg);
-    return m;
+    return loaded(g);
 }
 
 /* Five turns of a template that leaves thinking out of what was said before: what is computed each turn is the last answer
