@@ -148,7 +148,7 @@ bench: $(B)/bench $(if $(BENCH_PLAIN),$(B)/t/bench_train)
 	elif test -z "$(SHAPES)$(PEER)"; then $(BENCH_LINES); \
 	else echo "make bench: SHAPES and PEER need Python; PYTHON=... names one" >&2; exit 1; fi
 	@$(if $(BENCH_PLAIN),$(B)/t/bench_train)
-$(B)/t/bench_train $(B)/t/bench_constraint $(B)/t/bench_draft: TEST_OPT = -O2
+$(B)/t/bench_train $(B)/t/bench_constraint $(B)/t/bench_draft $(B)/t/bench_batch: TEST_OPT = -O2
 
 # ---- Tests: every program and script writes a log with a line "NAME: N passed, M failed"; sum.sh adds them up --------
 
