@@ -10955,14 +10955,14 @@ GPTI_COLD_END
  * [CONSTRAINT] What a text may be: grammars, schemas, patterns, lists
  * ====================================================================
  * All become one kind of network: nodes in an array, of which the next one follows unless a node says otherwise. Some
- * read a byte (or stand for a control token, whose name is never read as bytes), the others lead on: choices, calls of
+ * read a byte (or stand for a token, whose name is never read as bytes), the others lead on: choices, calls of
  * rules, loops. The state of a text is the set of all places that it may have come to: a node and what comes behind
  * its rule, a chain of frames. Equal chains are one, so readings that meet again are one state, and the set stays
  * small whatever the text. Counts of {m,n} lie in the frames, nothing is written out as copies.
  *
  * For each node it is known how many tokens and frames the shortest way to the end of its rule takes, and each frame
  * holds the sum of what follows it. So a place that could only end too late, or deeper than the session has room for,
- * is never entered: a text that is taken so far can always be ended.
+ * is never entered: a text that is taken so far can always be ended, where there is room for the ways to read it.
  *
  * Written JSON has no white space in front of ',' and ':', elsewhere between tokens nothing, one space or a line end
  * with at most 20 blanks; numbers have at most 15 digits on each side of the point, exponents two. Within bounds
