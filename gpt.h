@@ -33,6 +33,9 @@
  *   GPT_NO_MMAP              no memory mapping (plain reads instead)
  *   GPT_NO_OPENMP            no OpenMP even where the compiler offers it
  *   GPT_NO_SIMD              plain C kernels only
+ *   GPT_NO_CHAT              no chat templates: gpt_chat functions do not link
+ *   GPT_NO_RARE_FORMATS      no Q1_0, Q2_0, TQ1_0, TQ2_0, IQ1, IQ2, IQ3: files that have them do not load
+ *   GPT_NO_CONSTRAINTS       no grammars and schemas: gpt_constraint functions do not link
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
  * Limits: files up to 2^63 bytes; context up to 2^24 tokens; text up to 2^31 - 1 bytes a call.
@@ -116,7 +119,7 @@ typedef void (*gpt_task)(void *arg, size_t begin, size_t end, int worker);
 typedef struct gpt_parallel {
     void (*run)(void *user, size_t n, size_t cost, gpt_task task, void *arg);
     void  *user;
-    int    n_worker;            /* 0 = 1; the session holds 200 KiB for each */
+    int    n_worker;            /* 0 = 1; the session holds 220 KiB for each */
 } gpt_parallel;
 
 typedef enum gpt_poll { GPT_GO = 0, GPT_PAUSE = 1, GPT_CANCEL = 2 } gpt_poll;
@@ -126,15 +129,20 @@ typedef struct gpt_session gpt_session;
 typedef int32_t            gpt_token;
 
 /* One intermediate result, handed to the trace hook as it is computed. name, in this order: "embd" *;
- * of each layer "attn_norm" "q" * "k" * "v" * "q_rope" * "k_rope" "att_weights" "att" * "attn_out" * "resid"
- * "ffn_norm" "experts" "ffn_gate" * "ffn_up" * "ffn_act" "ffn_down" * "out" *; "norm" "logits".
+ * of each layer "attn_norm" "q" * "k" * "v" * "q_rope" * "k_rope" "att_weights" "att" * "state" *
+ * "attn_out" * "resid" "ffn_norm" "experts" "ffn_gate" * "ffn_up" * "ffn_act" "ffn_down" * "out" *; "norm" "logits".
  * att_weights, where the session asks for them: an event for each token, with a row for each head: how much of
  * each key up to the last that the token sees. experts [n_row, n_expert]: what each one's output counts, 0 of
  * those not chosen. Of a layer of experts ffn_gate, _up and _act have a row for each expert of a token, and there
- * is no ffn_down. Of a layer of short convolution q, k and v are what [FORWARD] calls b, c and x, and there is no
- * q_rope, k_rope, att_weights; one that reads another's cache has no k, v, k_rope. What has a * the hook may change in
- * place: what comes later is computed from it. It says so by returning 1, and the text is marked (info.changed):
- * saving and freezing it are GPT_E_STATE. */
+ * is no ffn_down; where these stand beside a feed-forward its four come first, ahead of "experts". Behind an encoder's
+ * layers each block of its decoder is two: attention to its own text, then the rest, of which the encoder's pass makes
+ * attn_norm, k and v, and the decoder's all but k and v. Of a layer of short convolution q, k and v are what [FORWARD]
+ * calls b, c and x, and there is no q_rope, k_rope, att_weights; one that reads another's cache has no k, v, k_rope; of
+ * latent attention k is the latent as [FORWARD] calls it, q_rope and k_rope are what meets, and there is no v; one of
+ * Mamba-2 has but att. state is what Mamba-2 gives beside attention, whose attn_out is. A layer without feed-forward
+ * has no ffn_norm to ffn_down, one that is nothing else no q to resid. What has a * the hook may change in place: what
+ * comes later is computed from it. It says so by returning 1, and the text is marked (info.changed): saving and
+ * freezing it are GPT_E_STATE. */
 typedef struct gpt_trace {
     const char  *name;
     int          layer;         /* -1 for embd, norm and logits */
@@ -164,8 +172,9 @@ typedef struct gpt_model_params {   /* NULL or {0}: sensible defaults */
     gpt_parallel parallel;      /* threads for loading */
     int          n_threads;     /* OpenMP threads for loading; 0 = as many as OpenMP offers */
 
-    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as
-     * given in memory: starts at once, runs slower; same bits */
+    /* 0 = weights are rearranged for speed while they are read; 1 = used in place, as mapped or as given in memory:
+     * starts at once, runs slower; 2 = in place is only what a token may do without, experts and tables of embeddings:
+     * a mixture larger than the memory runs. Same bits. Where nothing is mapped (a reader, GPT_NO_MMAP) as 0. */
     int          mapped;
     int          header_only;   /* 1 = no weights: tokenize, gpt_model_*, gpt_session_bytes work */
 
@@ -187,6 +196,13 @@ typedef struct gpt_model_info { /* strings live as long as the model */
     gpt_token   bos, eos;                                        /* -1 = none */
     uint32_t    n_embd;                                          /* numbers of gpt_embed's vector */
     int         pool, encoder;  /* a gpt_pool as the file says; 1 = it makes vectors alone, and writes no text */
+    /* -1; of a model with an encoder and a decoder (t5) the token that the decoder's text begins with. Such a text is
+     * two: what the encoder reads, with its end token, then, from the start token on, what the decoder writes. A prompt
+     * (gpt_begin, gpt_generate, gpt_choose) is all that the encoder reads: it replaces the text, the start token comes
+     * behind it. So it does behind tokens of gpt_eval and gpt_score that end with the end token; what comes then is the
+     * decoder's. Before the start token nothing is computed. What the encoder reads is at most n_batch tokens, has no
+     * probabilities, and a rewind into it computes it again; penalties look at what is written alone */
+    gpt_token   start;
 } gpt_model_info;
 
 /* Load a GGUF file; of a split model, name any part. On failure *out is NULL and there is nothing
@@ -227,7 +243,7 @@ typedef struct gpt_tensor {     /* of the file; strings live as long as the mode
 GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i, gpt_meta *out);
 
 /* Rows row to row + n - 1 of a tensor as floats [n, n_col], n 0: none; name NULL: of the i-th tensor in
- * the order of names. info: NULL is fine. Takes 200 KiB from the model's allocator and gives them back.
+ * the order of names. info: NULL is fine. Takes 220 KiB from the model's allocator and gives them back.
  * GPT_E_STATE: its numbers are not kept: rope factors, all of a model opened for its header alone. */
 GPT_API gpt_result gpt_model_tensor(const gpt_model *m, const char *name, size_t i, size_t row, size_t n, float *rows,
                                     gpt_tensor *info, gpt_error *err);
@@ -289,8 +305,8 @@ typedef enum gpt_kv { GPT_KV_F16 = 0, GPT_KV_F32 = 1, GPT_KV_Q8_0 = 2, GPT_KV_Q4
 typedef struct gpt_work gpt_work;
 
 typedef struct gpt_work_params {    /* NULL or {0}: sensible defaults */
-    /* Rows of a pass; 0 = 256. Never changes results. A model whose rows see later ones takes a text as a whole:
-     * 0 = what it was trained for, at most 2048, and a longer text is GPT_E_CONTEXT */
+    /* Rows of a pass; 0 = 256. Never changes results. Where rows see later ones, as an encoder's do, a text is taken
+     * whole: 0 = what it was trained for, at most 2048, and a longer text is GPT_E_CONTEXT */
     uint32_t     n_batch;
     uint32_t     n_fill;        /* of them for prompts while another session writes; 0 = 32 */
     /* OpenMP threads; 0 = as many as OpenMP offers, at most 256: safe beside other work, as nobody
@@ -338,7 +354,7 @@ typedef struct gpt_session_params { /* NULL or {0}: sensible defaults */
     float        adapter_scale; /* 0 = 1. Rows of texts with the same adapter and scale are computed together */
     uint32_t     n_rank;        /* of adapters that come later; 0 = as above. For a work space of its own */
     int          att_weights;   /* 1 = the trace hook gets them; takes n_ctx floats for each head, and time */
-    /* Models with layers of state (qwen35, qwen3next, granitehybrid): older states that are kept, a snapshot from just
+    /* Models with layers of state (qwen35, mamba2, nemotron_h ...): older states that are kept, a snapshot from just
      * before the last answer and others spread over the text. A rewind computes again from the last one before.
      * 0 = 2. Each takes some MB (Qwen 3.5 0.8B: 20). There is no n_draft for such models */
     uint32_t     n_snapshot;
@@ -623,8 +639,9 @@ typedef struct gpt_generate_params {    /* NULL or {0}: greedy until the model e
 } gpt_generate_params;
 
 /* Append the prompt (NULL or "": nothing) to the session's text (with the file's BOS if the text is
- * empty), generate, hand the text to fn as it comes. GPT_OK whatever the finish reason:
- * gpt_session_info_get tells it. A prompt that does not fit is GPT_E_CONTEXT and changes nothing.
+ * empty; where an encoder reads it, in place of the text, see gpt_model_info.start), generate, hand the
+ * text to fn as it comes. GPT_OK whatever the finish reason: gpt_session_info_get tells it. A prompt
+ * that does not fit is GPT_E_CONTEXT and changes nothing.
  * Several calls make one text: a second one goes on where the first ended. The session holds what
  * fn was given: its text ends before a stop string, and behind the piece at which fn said stop.
  * Only GPT_FINISH_LENGTH leaves a little more, half a character or the beginning of a stop string:
@@ -876,6 +893,7 @@ GPT_API int gpt_json_get(const char *json, size_t n, const char *path, char *out
 #  endif
 #else
 #  define GPTI_ALIGN64
+#  define GPTI_PREFETCH_2(p) ((void)(p))
 #endif
 
 /* Every float that reaches a logit is one IEEE rounding of a stated operation. Compilers like to
@@ -1009,7 +1027,7 @@ typedef struct gpti_pass_cursor {       /* how far a pass has come: it can stop 
 /* Units [begin, end) of a stage, for one worker. */
 typedef struct gpti_share { size_t begin, end; union gpti_scratch *scratch; } gpti_share;
 typedef struct gpti_stage {
-    uint8_t id, kinds;          /* GPTI_STAGE_; layers of any of these kinds have it */
+    uint16_t id, kinds;         /* GPTI_STAGE_; layers of any of these kinds have it */
     void (*begin)(gpt_work *w);                         /* sets cursor.n_unit and cost */
     /* computes a share of the units, which do not depend on each other */
     void (*run)(gpt_work *w, const gpti_share *u);
@@ -1099,6 +1117,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     gpti_stage        *stage;           /* [GPTI_N_STAGE] */
     gpti_pass_cursor   cursor;
     gpti_row          *row;             /* [T] */
+    int                encodes;         /* it is the encoder's: what each layer of the decoder attends to comes last */
     size_t             n_row, cost;     /* T of this pass; multiply-adds of one unit */
     size_t             few;             /* a unit takes as long as so many: few rows wait for the weights */
     size_t             slice;           /* first unit of the slice under way */
@@ -1120,6 +1139,7 @@ struct gpt_work {                       /* the room that texts are computed in *
     /* [T, n_rope] cosines, then sines, for each table; [n_logit_row, n_vocab] */
     float             *rope[2], *logits;
     float             *input;           /* [T, n_layer, d_input] */
+    float             *streams;         /* [n_stream + 1, T, D] what a layer takes x for; the others; its way round */
     /* of adapters: A x [GPTI_MOST_PRODUCTS n_slot_row, n_rank]; the rows of their products' inputs, of their outputs */
     float             *low;
     uint32_t          *low_row, *add_row;
@@ -1148,16 +1168,24 @@ enum {
     GPTI_STAGE_INPUT_PROJ,      /* xn, xq -> input             models whose layers have embeddings of their own */
     GPTI_STAGE_INPUT_MIX,       /* input, token -> input       of the sum and of the token, what goes into each layer */
 
-    GPTI_STAGE_ATTN_NORM,       /* x -> xn, xq                  norm; from here on for each layer */
+    GPTI_STAGE_EARLY_INPUT,     /* x -> xn, xq                  from here on for each layer; early routers: no norm */
+    GPTI_STAGE_EARLY_ROUTER,    /* xn, xq -> route              the product of these */
+    GPTI_STAGE_ATTN_NORM,       /* x -> xn, xq                  norm */
     GPTI_STAGE_QKV,             /* xn, xq -> qkv                products with three matrices */
     GPTI_STAGE_ROPE,            /* qkv, rope -> qkv, cache      q and k turn by their position; k and v are kept */
+    GPTI_STAGE_LATENT,          /* qkv -> qkv, xq, cache        layers of latent attention, instead of rope */
+    GPTI_STAGE_LATENT_Q,        /* qkv, xq -> qkv               product, where q has a latent too */
+    GPTI_STAGE_LATENT_ROPE,     /* qkv, rope -> qkv, xq         of each head of q, the part that turns */
+    GPTI_STAGE_LATENT_KEY,      /* qkv, xq -> qkv               the other part: a product for each head */
     GPTI_STAGE_ATTEND,          /* qkv, cache -> att            each token looks back */
     GPTI_STAGE_CONV_KEEP,       /* qkv -> cache                 layers of short convolution, instead of these two */
     GPTI_STAGE_CONV,            /* qkv, cache -> att            each token looks back on the last few */
-    GPTI_STAGE_STATE_CONV,      /* qkv, state -> qkv, state     layers of state */
+    GPTI_STAGE_STATE_CONV,      /* qkv, state -> qkv, state     layers of state, instead of or beside attention */
     GPTI_STAGE_STATE,           /* qkv, state -> att, state     each token changes what the state remembers */
     GPTI_STAGE_ATT_INPUT,       /* att -> xq                   rounded, where the product wants that */
-    GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product */
+    GPTI_STAGE_LATENT_VALUE,    /* att, xq -> qkv               latent attention: a product for each head */
+    GPTI_STAGE_LATENT_INPUT,    /* qkv -> xq */
+    GPTI_STAGE_ATTN_OUT,        /* att, xq -> y                 product; of a state beside attention xn is a second y */
     GPTI_STAGE_ATTN_ADD,        /* x, y -> x, xn, xq            x + y; norm */
 
     GPTI_STAGE_FFN_UP,          /* xn, xq -> ffn                layers with one feed-forward: products */
@@ -1177,6 +1205,7 @@ enum {
     GPTI_STAGE_INPUT_OUT,       /* ffn, xq -> y                 product */
     GPTI_STAGE_INPUT_ADD,       /* x, y -> x */
 
+    GPTI_STAGE_STREAMS_OUT,     /* streams, xq -> ffn           models of several rows of x: products with all but x */
     GPTI_STAGE_OUT_NORM,        /* x -> xn, xq                  only rows whose logits somebody wants */
     GPTI_STAGE_LOGITS,          /* xn, xq -> logits             product with the vocabulary */
     GPTI_STAGE_SCORES,          /* logits -> logits, score      scale and soft cap */
@@ -1814,19 +1843,20 @@ static char *gpti_split_path(const char *path, int part, const gpti_mem *mem) {
 
 #endif /* GPT_NO_STDIO */
 
-/* Every token reads all weights: asks Linux for 2 MiB pages, which cost less address translation. */
-static void gpti_huge_pages(void *p, size_t n) {
+/* Tells Linux what [p, p + n) is for. Every token reads all weights: pages of 2 MiB cost less address translation. What
+ * will soon be read of a mapped file is fetched meanwhile where it is not in memory. */
+enum { GPTI_FETCH_AHEAD = 3, GPTI_HUGE_PAGES = 14 };
+static void gpti_advise(const void *p, size_t n, int what) {
 #if defined(__linux__) && defined(PROT_READ)
-    const uintptr_t page = (uintptr_t)1 << 21;
-    const uintptr_t first = ((uintptr_t)p + page - 1) & ~(page - 1);
-    const uintptr_t end = ((uintptr_t)p + n) & ~(page - 1);
-#  ifndef MADV_HUGEPAGE               /* strict ISO modes hide both */
+    const uintptr_t page = (uintptr_t)1 << (what == GPTI_HUGE_PAGES ? 21 : 16);
+    const uintptr_t inside = what == GPTI_HUGE_PAGES ? page - 1 : 0;    /* the other may begin before p */
+    const uintptr_t first = ((uintptr_t)p + inside) & ~(page - 1), end = ((uintptr_t)p + n) & ~inside;
+#  ifndef MADV_WILLNEED               /* strict ISO modes hide it */
     extern int madvise(void *, size_t, int);
-    enum { MADV_HUGEPAGE = 14 };
 #  endif
-    if (end > first) madvise((void *)first, end - first, MADV_HUGEPAGE);
+    if (end > first) madvise((void *)first, end - first, what);
 #else
-    (void)p; (void)n;
+    (void)p; (void)n; (void)what;
 #endif
 }
 
@@ -2448,9 +2478,11 @@ typedef struct gpti_unpack_steps {
 
 typedef struct gpti_field {
     uint8_t offset, bytes;    /* place in the file's block */
-    uint8_t unit;             /* bytes that stay together, or GPTI_DEAL; | GPTI_FLIP, GPTI_NUMBER */
+    uint8_t unit;             /* bytes that stay together, or the next three; | GPTI_FLIP, GPTI_NUMBER */
 } gpti_field;
-#define GPTI_DEAL 32          /* four bytes: bit 4g + j goes to bit g of byte j                   */
+#define GPTI_WHOLE 8          /* all bytes of the field stay together                             */
+#define GPTI_DEAL_2 16        /* four bytes: the pair of bits 4g + j goes to pair g of byte j     */
+#define GPTI_DEAL 32          /* the same of single bits                                          */
 #define GPTI_FLIP 64          /* signed bytes become unsigned: top bits are flipped               */
 #define GPTI_NUMBER 128       /* the field is one number; units of 2 are 16-bit floats anyway   */
 
@@ -2460,11 +2492,15 @@ typedef struct gpti_field {
  *   Q4_0, Q5_0   block j: low nibbles of group e for e < 4, else high ones of e - 4; fifth: bit e of the group ahead
  *   Q4_K, Q5_K   nibbles of group 8 (j / 2) + e of the block, low in even tiles; fifth: bit j of upper group e
  *   Q6_K         nibbles of group 16 (j / 4) + 8 (j % 2) + e, low if j % 4 < 2; pair j % 4 of upper group 8 (j / 4) + e
+ *   Q1_0         bit e of group j % 4 of block j / 4
+ *   Q2_0         pair e % 4 of group 2 (j % 2) + e / 4 of block j / 2
  *   TILE ...     not at all, but from tiles: one scale or two (_2), q up to 255 (_Q8) */
 enum { GPTI_FETCH_F32, GPTI_FETCH_F16, GPTI_FETCH_BF16, GPTI_FETCH_Q8_0, GPTI_FETCH_Q4_0,
-       GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_TILE,
-       GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_FETCH_TILE_2_Q8, GPTI_N_FETCH };
-enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4 };
+       GPTI_FETCH_Q5_0, GPTI_FETCH_Q4_K, GPTI_FETCH_Q5_K, GPTI_FETCH_Q6_K, GPTI_FETCH_Q1_0,
+       GPTI_FETCH_Q2_0, GPTI_FETCH_TILE, GPTI_FETCH_TILE_Q8, GPTI_FETCH_TILE_2, GPTI_FETCH_TILE_2_Q8, GPTI_N_FETCH };
+/* What nibbles stand for, or the digits of a grid's points */
+enum { GPTI_CODES_NONE, GPTI_CODES_IQ4, GPTI_CODES_MX4, GPTI_CODES_IQ1, GPTI_CODES_IQ2, GPTI_CODES_IQ3_XXS,
+       GPTI_CODES_IQ3_S };
 
 typedef struct gpti_format {      /* a row without pointers: a table of these needs no relocation */
     char name[8];
@@ -2710,49 +2746,62 @@ static void gpti_unpack_iq4_xs(const gpti_unpack_steps *u, const uint8_t *p, gpt
     u->nibbles(t->q, t->q + 256, GPTI_STEP, p + 16 * 8, 256, 8, 4, gpti_codes(fmt->codes), NULL);
 }
 
-/* ---- unpacking: formats of one to three bits, which few files have and few tensors of these. Row by
- * row, in plain C: from a row's block b come q, zero added, and the scale of each tile, or half tile. ---- */
-
-static float gpti_row_f16(const uint8_t *b) { return gpti_f16_f32(gpti_load_u16(b)); }
-
-/* Q1_0: d, a bit for each of 128 columns, -d or d. Q2_0: d, two bits for each of 64: -d 0 d 2d. */
-static void gpti_row_q1_0(const uint8_t *b, uint8_t *q, float *d) {
-    int i;
-    for (i = 0; i < 128; i++) q[i] = (uint8_t)((b[2 + i / 8] >> i % 8 & 1) * 2);
-    for (i = 0; i < 4; i++) d[i] = gpti_row_f16(b);
-}
-static void gpti_row_q2_0(const uint8_t *b, uint8_t *q, float *d) {
-    int i;
-    for (i = 0; i < 64; i++) q[i] = b[2 + i / 4] >> i % 4 * 2 & 3;
-    d[0] = d[1] = gpti_row_f16(b);
-}
-
-/* -d 0 d, and d at the end. TQ2_0: two bits, of 32 columns in a byte's lowest, then in the next. TQ1_0:
- * five digits of base 3 are a fraction of 256, first ones first: 32 bytes of 5, 16 of 5, 4 of 4. */
-static void gpti_row_tq2_0(const uint8_t *b, uint8_t *q, float *d) {
-    int i;
-    for (i = 0; i < 256; i++) q[i] = b[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
-    for (i = 0; i < 8; i++) d[i] = gpti_row_f16(b + 64);
-}
-static void gpti_row_tq1_0(const uint8_t *b, uint8_t *q, float *d) {
-    static const uint8_t power[] = { 1, 3, 9, 27, 81 };
-    int i;
-    for (i = 0; i < 256; i++) {
-        const int at = i < 160 ? 0 : i < 240 ? 160 : 240, n = i < 160 ? 32 : i < 240 ? 16 : 4, k = i - at;
-        q[i] = (uint8_t)((b[at / 5 + k % n] * power[k / n] & 255) * 3 >> 8);
+/* Blocks of 64: four scales of 16 columns, unsigned floats of 4 + 3 bits, 127 is 0; then as in MXFP4, whose codes are
+ * doubled: low nibbles of 8 bytes are columns 0-7 of a half, high ones 8-15. */
+static void gpti_unpack_nvfp4(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                              const gpti_format *fmt) {
+    size_t i, r;
+    for (n *= 2, i = 0; i < n; i++, t++) {      /* tiles */
+        const uint8_t *scale = p + 16 * 36 * (i / 2) + 32 * (i % 2);
+        for (r = 0; r < 32; r++) {
+            const int e = scale[r] >> 3 & 15, m = scale[r] & 7;
+            float d = e ? (float)(8 + m) * gpti_bits_f32((uint32_t)(e + 116) << 23) : (float)m / 1024.0f;
+            if (scale[r] == 127) d = 0.0f;
+            t->d[r / 16][r % 16] = d;
+        }
+        u->nibbles(t->q, t->q + 128, 256, p + 16 * 36 * (i / 2) + 16 * 4 + 256 * (i % 2), 128, 2, 2,
+                   gpti_codes(fmt->codes), NULL);
     }
-    for (i = 0; i < 8; i++) d[i] = gpti_row_f16(b + 52);
 }
 
-/* NVFP4: scales of 16 columns, unsigned floats of 4 + 3 bits, 127 is 0; then as in MXFP4, whose codes are doubled. */
-static void gpti_row_nvfp4(const uint8_t *b, uint8_t *q, float *d) {
-    int i;
-    for (i = 0; i < 64; i++) q[i] = gpti_codes(GPTI_CODES_MX4)[b[4 + i / 16 * 8 + i % 8] >> i % 16 / 8 * 4 & 15];
-    for (i = 0; i < 4; i++) {
-        const int e = b[i] >> 3 & 15, m = b[i] & 7;
-        d[i] = e ? (float)(8 + m) * gpti_bits_f32((uint32_t)(e + 116) << 23) : (float)m / 1024.0f;
-        if (b[i] == 127) d[i] = 0.0f;
+#ifndef GPT_NO_RARE_FORMATS
+/* ---- unpacking: formats of one to three bits ---- */
+
+/* d, then a bit for each of 128 columns: -d or d */
+static void gpti_unpack_q1_0(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t) {
+    int i, g;
+    for (; n > 0; n--, p += 16 * 18, t += 4) {
+        u->f16(t->d[0], GPTI_FSTEP, p, 0, 4);
+        for (i = 0; i < 4 && u->skip != GPTI_SKIP_FETCHED; i++)
+            for (g = 0; g < 8; g++) u->bits(t[i].q + 64 * g, p + 16 * 2 + 64 * i, g, 1, 1, 0);
     }
+}
+/* d, then two bits for each of 64 columns: -d 0 d 2d */
+static void gpti_unpack_q2_0(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t) {
+    int g;
+    for (; n > 0; n--, p += 16 * 18, t += 2) {
+        u->f16(t->d[0], GPTI_FSTEP, p, 0, 2);
+        for (g = 0; g < 16 && u->skip != GPTI_SKIP_FETCHED; g++)
+            u->bits(t[g / 8].q + g % 8 * 64, p + 16 * 2 + g / 4 * 64, g % 4 * 2, 3, 0, 0);
+    }
+}
+/* -d 0 d, two bits each: of 32 columns in a byte's lowest, then in the next; then d */
+static void gpti_unpack_tq2_0(const gpti_unpack_steps *u, const uint8_t *p, gpti_tile *t) {
+    u->f16(t->d[0], GPTI_FSTEP, p + 16 * 64, 0, 8);
+    u->pairs(t, p, NULL);
+}
+
+/* The others, which few files have and few tensors of these, go row by row, in plain C: from the bytes b of a row's 256
+ * columns and its scale come q, zero added, and the scale of each tile, or half tile. four: see gpti_grid_values */
+
+/* -d 0 d: five digits of base 3 are a fraction of 256, first ones first: 32 bytes of 5, 16 of 5, 4 of 4. */
+static void gpti_row_tq1_0(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    int part, k, i, n = 32, power;
+    (void)four;
+    for (part = 0; part < 3; part++, b += n, n = part == 2 ? 4 : 16)
+        for (k = 0, power = 1; k < (part == 2 ? 4 : 5); k++, power *= 3)
+            for (i = 0; i < n; i++) *q++ = (uint8_t)((b[i] * power & 255) * 3 >> 8);
+    for (i = 0; i < 8; i++) d[i] = scale;
 }
 
 /* The points of a grid in 8 or 4 dimensions, whose numbers and signs a file has: facts of llama.cpp's files.
@@ -2851,11 +2900,35 @@ static const char gpti_grid_iq1[2][2049] = {  /* a literal is shorter than 4096 
     "OqUqYq[q^q_q`qbqfqhqjq'r-r1r4r6r9rBrDrGrJrLrMrNrQrSr`rdrhrirkrnrprrr#s%s)s+s5s7s;s=sIsKsMsOsZs]sascshsmsosssus"
     "'t/t3t6t9t@tHtLtPtRtVtXtdtit#u%u)u+u5u7u;u=uIuKuMuZu]uaucuhumuousuuu"
 };
-static int gpti_grid_digit(const char *point, int i, int n, int base) {
-    int c = (unsigned char)point[i / n];
-    c -= 35 + (c > 63) + (c > 92);
-    for (i %= n; i > 0; i--) c /= base;
-    return c % base;
+/* four[character]: what its four or two digits stand for, a byte each, the first one lowest */
+static void gpti_grid_values(uint32_t four[128], int codes) {
+    static const uint8_t value[][8] = { { 0, 8, 16 }, { 8, 25, 43 }, { 4, 12, 20, 28, 36, 44, 52, 62 },
+                                        { 1, 3, 5, 7, 9, 11, 13, 15 } };
+    const uint8_t *v = value[codes - GPTI_CODES_IQ1];
+    uint32_t c, i;
+    for (c = 35; c < 118; c++) {
+        i = c - 35 - (c > 63) - (c > 92);
+        if (codes >= GPTI_CODES_IQ3_XXS) four[c] = v[i & 7] | (uint32_t)v[i >> 3 & 7] << 8;
+        else four[c] = v[i % 3] | (uint32_t)v[i / 3 % 3] << 8 | (uint32_t)v[i / 9 % 3] << 16 |
+            (uint32_t)v[i / 27] << 24;
+    }
+}
+/* Eight values: those of a point in 8 dimensions, those of two in 4 */
+static uint64_t gpti_grid_8(const uint32_t *four, const char *grid, uint32_t k) {
+    return four[(unsigned char)grid[2 * k]] | (uint64_t)four[(unsigned char)grid[2 * k + 1]] << 32;
+}
+static uint64_t gpti_grid_4(const uint32_t *four, const char *grid, uint32_t k, uint32_t k1) {
+    const unsigned char *a = (const unsigned char *)grid + 2 * k, *b = (const unsigned char *)grid + 2 * k1;
+    return four[a[0]] | four[a[1]] << 16 | (uint64_t)(four[b[0]] | four[b[1]] << 16) << 32;
+}
+/* q[8] = zero + the values, or - the value where a sign is set: no byte reaches its neighbour */
+static void gpti_grid_put(uint8_t *q, uint64_t values, uint32_t signs, uint32_t zero) {
+    const uint64_t ones = 0x0101010101010101u;
+    const uint64_t minus = ((signs * ones & 0x8040201008040201u) + 0x7F * ones) >> 7 & ones;
+    const uint64_t x = zero * ones + values - 2 * (values & ((minus << 8) - minus));
+    int i;
+    if (GPTI_LITTLE) memcpy(q, &x, 8);
+    else for (i = 0; i < 8; i++) q[i] = (uint8_t)(x >> 8 * i);
 }
 
 /* Eight signs in seven bits: the last one makes their number even. */
@@ -2865,110 +2938,99 @@ static uint32_t gpti_grid_signs(uint32_t seven) {
     return seven | ((odd ^ odd >> 1) & 1) << 7;
 }
 
-/* 32 columns: IQ2_XXS has the numbers of four points, then four times seven bits of signs and a scale;
- * IQ3_XXS has eight points, those of all columns first. IQ3_S: points, their ninth bits, signs, scales. */
-static void gpti_row_xxs(const uint8_t *points, const uint8_t *signs, size_t step, float scale, const char *grid,
-                         const uint8_t *value, const int n_dim, uint8_t *q, float *d) {
-    int g, i;
-    for (g = 0; g < 8; g++, points += 8, signs += step) {
-        const uint32_t x = gpti_load_u32(signs);
-        d[g] = scale * (0.5f + (float)(x >> 28)) * (2.0f / (float)n_dim);
-        for (i = 0; i < 32; i++) {
-            const char *point = grid + 2 * points[i / n_dim];
-            const int v = value[gpti_grid_digit(point, i % n_dim, n_dim / 2, n_dim == 8 ? 3 : 8)];
-            q[32 * g + i] = (uint8_t)(gpti_grid_signs(x >> i / 8 * 7 & 127) >> i % 8 & 1 ? 128 - v : 128 + v);
-        }
+/* 32 columns: the numbers of four points, then four times seven bits of signs and a scale */
+static void gpti_row_iq2_xxs(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t g, i, x;
+    for (g = 0; g < 8; g++, b += 8) {
+        x = gpti_load_u32(b + 4);
+        d[g] = scale * (0.5f + (float)(x >> 28)) * 0.25f;
+        for (i = 0; i < 4; i++, q += 8, x >>= 7)
+            gpti_grid_put(q, gpti_grid_8(four, gpti_grid_iq2_xxs, b[i]), gpti_grid_signs(x & 127), 128);
     }
 }
-static void gpti_row_iq2_xxs(const uint8_t *b, uint8_t *q, float *d) {
-    static const uint8_t value[] = { 8, 25, 43 };
-    gpti_row_xxs(b + 2, b + 6, 8, gpti_row_f16(b), gpti_grid_iq2_xxs, value, 8, q, d);
-}
-static void gpti_row_iq3_xxs(const uint8_t *b, uint8_t *q, float *d) {
-    static const uint8_t value[] = { 4, 12, 20, 28, 36, 44, 52, 62 };
-    gpti_row_xxs(b + 2, b + 66, 4, gpti_row_f16(b), gpti_grid_iq3_xxs, value, 4, q, d);
-}
-static void gpti_row_iq3_s(const uint8_t *b, uint8_t *q, float *d) {
-    int g, i;
+/* Eight points for 32 columns, those of all columns first */
+static void gpti_row_iq3_xxs(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t g, i, x;
     for (g = 0; g < 8; g++) {
-        d[g] = gpti_row_f16(b) * (float)(1 + 2 * (b[106 + g / 2] >> g % 2 * 4 & 15));
-        for (i = 0; i < 32; i++) {
-            const int k = b[2 + 8 * g + i / 4] | (b[66 + g] >> i / 4 & 1) << 8;
-            const int v = 1 + 2 * gpti_grid_digit(gpti_grid_iq3_s + 2 * k, i % 4, 2, 8);
-            q[32 * g + i] = (uint8_t)(b[74 + 4 * g + i / 8] >> i % 8 & 1 ? 15 - v : 15 + v);
-        }
+        x = gpti_load_u32(b + 64 + 4 * g);
+        d[g] = scale * (0.5f + (float)(x >> 28)) * 0.5f;
+        for (i = 4 * g; i < 4 * g + 4; i++, q += 8, x >>= 7)
+            gpti_grid_put(q, gpti_grid_4(four, gpti_grid_iq3_xxs, b[2 * i], b[2 * i + 1]),
+                          gpti_grid_signs(x & 127), 128);
+    }
+}
+/* Points, their ninth bits, signs, scales */
+static void gpti_row_iq3_s(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t i;
+    for (i = 0; i < 32; i++, q += 8) {
+        const uint32_t ninth = (uint32_t)b[64 + i / 4] >> i % 4 * 2;
+        d[i / 4] = scale * (float)(1 + 2 * (b[104 + i / 8] >> i / 4 % 2 * 4 & 15));
+        gpti_grid_put(q, gpti_grid_4(four, gpti_grid_iq3_s, b[2 * i] | (ninth & 1) << 8,
+                                     b[2 * i + 1] | (ninth & 2) << 7), b[72 + i], 15);
     }
 }
 
 /* 16 columns share a scale. IQ2_XS: 16 bits are the number of a point and seven bits of signs. IQ2_S: as IQ3_S. */
-static void gpti_row_iq2(const uint8_t *scales, float scale, int at, const char *point, uint32_t signs, uint8_t *q,
-                         float *d) {
-    static const uint8_t value[] = { 8, 25, 43 };
-    int i;
-    d[at / 2] = scale * (0.5f + (float)(scales[at / 4] >> at / 2 % 2 * 4 & 15)) * 0.25f;
-    for (i = 0; i < 8; i++) {
-        const int v = value[gpti_grid_digit(point, i, 4, 3)];
-        q[8 * at + i] = (uint8_t)(signs >> i & 1 ? 128 - v : 128 + v);
+static void gpti_row_iq2_xs(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t i;
+    for (i = 0; i < 32; i++, q += 8) {
+        const uint32_t x = gpti_load_u16(b + 2 * i);
+        d[i / 2] = scale * (0.5f + (float)(b[64 + i / 4] >> i / 2 % 2 * 4 & 15)) * 0.25f;
+        gpti_grid_put(q, gpti_grid_8(four, gpti_grid_iq2_xs, x & 511), gpti_grid_signs(x >> 9), 128);
     }
 }
-static void gpti_row_iq2_xs(const uint8_t *b, uint8_t *q, float *d) {
-    int k;
-    for (k = 0; k < 32; k++) {
-        const uint32_t x = gpti_load_u16(b + 2 + 2 * k);
-        gpti_row_iq2(b + 66, gpti_row_f16(b), k, gpti_grid_iq2_xs + 2 * (x & 511), gpti_grid_signs(x >> 9), q, d);
-    }
-}
-static void gpti_row_iq2_s(const uint8_t *b, uint8_t *q, float *d) {
-    int k;
-    for (k = 0; k < 32; k++) {
-        const int x = b[2 + k] | (b[66 + k / 4] >> k % 4 * 2 & 3) << 8;
-        gpti_row_iq2(b + 74, gpti_row_f16(b), k, gpti_grid_iq2_s + 2 * x, b[34 + k], q, d);
+static void gpti_row_iq2_s(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t i;
+    for (i = 0; i < 32; i++, q += 8) {
+        const uint32_t x = b[i] | ((uint32_t)b[64 + i / 4] >> i % 4 * 2 & 3) << 8;
+        d[i / 2] = scale * (0.5f + (float)(b[72 + i / 4] >> i / 2 % 2 * 4 & 15)) * 0.25f;
+        gpti_grid_put(q, gpti_grid_8(four, gpti_grid_iq2_s, x), b[32 + i], 128);
     }
 }
 
 /* -1, 0 or 1, and an eighth more or less, of eight columns. IQ1_S: 16 bits of 32 columns have the upper bits of four
  * points, the scale and whether it is less. IQ1_M: four bits of eight columns have the first and the last of these; 16
  * bits of 64 columns have four scales and a quarter of d. */
-static void gpti_row_iq1(int x, int less, uint8_t *q) {
-    int i;
-    for (i = 0; i < 8; i++)
-        q[i] = (uint8_t)(8 * gpti_grid_digit(gpti_grid_iq1[x >> 10] + 2 * (x & 1023), i, 4, 3) + (less ? 0 : 2));
-}
-static void gpti_row_iq1_s(const uint8_t *b, uint8_t *q, float *d) {
-    int k;
-    for (k = 0; k < 32; k++) {
-        const int x = (int)gpti_load_u16(b + 34 + k / 4 * 2);
-        gpti_row_iq1(b[2 + k] | (x >> k % 4 * 3 & 7) << 8, x >> 15, q + 8 * k);
-        d[k / 4] = gpti_row_f16(b) * (float)(1 + 2 * (x >> 12 & 7)) * 0.125f;
+static void gpti_row_iq1_s(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t i;
+    for (i = 0; i < 32; i++, q += 8) {
+        const uint32_t x = gpti_load_u16(b + 32 + i / 4 * 2), k = b[i] | (x >> i % 4 * 3 & 7) << 8;
+        d[i / 4] = scale * (float)(1 + 2 * (x >> 12 & 7)) * 0.125f;
+        gpti_grid_put(q, gpti_grid_8(four, gpti_grid_iq1[k >> 10], k & 1023), 0, x >> 15 ? 0 : 2);
     }
 }
-static void gpti_row_iq1_m(const uint8_t *b, uint8_t *q, float *d) {
-    uint32_t half = 0;
-    int k;
-    for (k = 0; k < 4; k++) half |= gpti_load_u16(b + 48 + 2 * k) >> 12 << 4 * k;
-    for (k = 0; k < 32; k++) {
-        const int x = b[32 + k / 2] >> k % 2 * 4, scales = (int)gpti_load_u16(b + 48 + k / 8 * 2);
-        gpti_row_iq1(b[k] | (x & 7) << 8, x & 8, q + 8 * k);
-        d[k / 2] = gpti_f16_f32(half) * (float)(1 + 2 * (scales >> k / 2 % 4 * 3 & 7)) * 0.125f;
+static void gpti_row_iq1_m(const uint8_t *b, float scale, const uint32_t *four, uint8_t *q, float *d) {
+    uint32_t i, half = 0;
+    for (i = 0; i < 4; i++) half |= gpti_load_u16(b + 48 + 2 * i) >> 12 << 4 * i;
+    for (scale = gpti_f16_f32(half), i = 0; i < 32; i++, q += 8) {
+        const uint32_t x = (uint32_t)b[32 + i / 2] >> i % 2 * 4, k = b[i] | (x & 7) << 8;
+        d[i / 2] = scale * (float)(1 + 2 * (gpti_load_u16(b + 48 + i / 8 * 2) >> i / 2 % 4 * 3 & 7)) * 0.125f;
+        gpti_grid_put(q, gpti_grid_8(four, gpti_grid_iq1[k >> 10], k & 1023), 0, x & 8 ? 0 : 2);
     }
 }
 
-/* n blocks of 16 rows to tiles */
-static void gpti_unpack_rows(const uint8_t *p, size_t n, gpti_tile *t, const gpti_format *fmt,
-                             void (*row)(const uint8_t *b, uint8_t *q, float *d)) {
-    const size_t n_half = fmt->n_scale, n_tile = fmt->block_len / 32u;
-    const gpti_field *f;
-    uint8_t b[128], q[256];
-    float d[16];
+/* n blocks of 16 rows to tiles. What a row has beside its scale lies together. */
+static void gpti_unpack_rows(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
+                             const gpti_format *fmt, void (*row)(const uint8_t *b, float scale, const uint32_t *four,
+                                                                 uint8_t *q, float *d)) {
+    const gpti_field *whole = fmt->field, *number = whole + 1;
+    uint32_t four[128] = { 0 };
+    uint8_t q[256];
+    float d[16], scale[16] = { 0.0f };
     size_t r, i;
-    for (; n > 0; n--, p += 16 * (size_t)fmt->block_bytes, t += n_tile) for (r = 0; r < 16; r++) {
-        for (f = fmt->field; f->unit != 0; f++) for (i = 0; i < f->bytes; i++)
-            b[f->offset + i] = p[16 * (f->offset + i / f->unit * f->unit) + r * f->unit + i % f->unit];
-        row(b, q, d);
-        for (i = 0; i < fmt->block_len; i++) t[i / 32].q[i % 32 / 4 * 64 + 4 * r + i % 4] = q[i];
-        for (i = 0; i < n_tile * n_half; i++) t[i / n_half].d[i % n_half][r] = d[i];
+    if (whole->unit != GPTI_WHOLE) { number = whole; whole++; }
+    if (fmt->codes) gpti_grid_values(four, fmt->codes);
+    for (; n > 0; n--, p += 16 * (size_t)fmt->block_bytes, t += 8) {
+        if (number->unit) u->f16(scale, 0, p + 16 * number->offset, 0, 1);
+        for (r = 0; r < 16; r++) {
+            row(p + 16 * whole->offset + r * whole->bytes, scale[r], four, q, d);
+            for (i = 0; i < 64; i++) memcpy(t[i / 8].q + i % 8 * 64 + 4 * r, q + 4 * i, 4);
+            for (i = 0; i < 8u * fmt->n_scale; i++) t[i / fmt->n_scale].d[i % fmt->n_scale][r] = d[i];
+        }
     }
 }
+
+#endif /* GPT_NO_RARE_FORMATS */
 
 /* The unpackers, each with its call */
 #define GPTI_UNPACKERS(X) \
@@ -2976,26 +3038,31 @@ static void gpti_unpack_rows(const uint8_t *p, size_t n, gpti_tile *t, const gpt
     X(Q2_K, gpti_unpack_q2_k(u, p, t))      X(Q3_K, gpti_unpack_q3_k(u, p, t)) \
     X(Q4_K, gpti_unpack_q4_k(u, p, t))      X(Q5_K, gpti_unpack_q5_k(u, p, t)) \
     X(Q6_K, gpti_unpack_q6_k(u, p, t))      X(IQ4_XS, gpti_unpack_iq4_xs(u, p, t, fmt)) \
-    X(MXFP4, gpti_unpack_mxfp4(u, p, n, t, fmt)) \
-    X(NVFP4, gpti_unpack_rows(p, n, t, fmt, gpti_row_nvfp4)) X(Q1_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_q1_0)) \
-    X(Q2_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_q2_0)) X(TQ1_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_tq1_0)) \
-    X(TQ2_0, gpti_unpack_rows(p, n, t, fmt, gpti_row_tq2_0)) \
-    X(IQ2_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_xxs)) \
-    X(IQ3_XXS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_xxs)) \
-    X(IQ3_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq3_s)) \
-    X(IQ2_XS, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_xs)) \
-    X(IQ2_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq2_s)) \
-    X(IQ1_S, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq1_s)) \
-    X(IQ1_M, gpti_unpack_rows(p, n, t, fmt, gpti_row_iq1_m))
+    X(MXFP4, gpti_unpack_mxfp4(u, p, n, t, fmt)) X(NVFP4, gpti_unpack_nvfp4(u, p, n, t, fmt))
+#ifndef GPT_NO_RARE_FORMATS
+#define GPTI_RARE_UNPACKERS(X) \
+    X(Q1_0, gpti_unpack_q1_0(u, p, n, t))   X(Q2_0, gpti_unpack_q2_0(u, p, n, t)) \
+    X(TQ2_0, gpti_unpack_tq2_0(u, p, t))    X(TQ1_0, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_tq1_0)) \
+    X(IQ2_XXS, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq2_xxs)) \
+    X(IQ3_XXS, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq3_xxs)) \
+    X(IQ3_S, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq3_s)) \
+    X(IQ2_XS, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq2_xs)) \
+    X(IQ2_S, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq2_s)) \
+    X(IQ1_S, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq1_s)) \
+    X(IQ1_M, gpti_unpack_rows(u, p, n, t, fmt, gpti_row_iq1_m))
+#else
+#define GPTI_RARE_UNPACKERS(X)
+#endif
 #define GPTI_UNPACK_NAME(name, call) GPTI_UNPACK_##name,
 #define GPTI_UNPACK_CASE(name, call) case GPTI_UNPACK_##name: call; break;
-enum { GPTI_UNPACK_NONE, GPTI_UNPACKERS(GPTI_UNPACK_NAME) GPTI_N_UNPACK };
+enum { GPTI_UNPACK_NONE, GPTI_UNPACKERS(GPTI_UNPACK_NAME) GPTI_RARE_UNPACKERS(GPTI_UNPACK_NAME) GPTI_N_UNPACK };
 
 /* n blocks of each of a panel's rows, at most 256 columns, to n * block_len / 32 tiles */
 static void gpti_unpack(const gpti_unpack_steps *u, const uint8_t *p, size_t n, gpti_tile *t,
                         const gpti_format *fmt) {
     switch (fmt->unpack) {
         GPTI_UNPACKERS(GPTI_UNPACK_CASE)
+        GPTI_RARE_UNPACKERS(GPTI_UNPACK_CASE)
         default: break;
     }
 }
@@ -3034,18 +3101,20 @@ static const gpti_format gpti_formats[] = {
     { "IQ4_XS", 23, 256, 136,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ4_XS, IQ4),
                                                { {0,2,2}, {2,2,1|GPTI_NUMBER}, {4,4,1}, {8,128,4} } },
     { "MXFP4",  39,  32,  17,  1,  12,  24, 0, GPTI_BY(TILE, MXFP4, MX4), { {0,1,1}, {1,16,4} } },
-    { "NVFP4",  40,  64,  36,  2,  12,  24, 0, GPTI_BY(TILE_2, NVFP4, MX4), { {0,36,1} } },
-    { "Q1_0",   41, 128,  18,  1,   1,   2, 0, GPTI_BY(TILE, Q1_0, NONE), { {0,2,2}, {2,16,1} } },
-    { "Q2_0",   42,  64,  18,  1,   1,   3, 0, GPTI_BY(TILE, Q2_0, NONE), { {0,2,2}, {2,16,1} } },
-    { "TQ1_0",  34, 256,  54,  1,   1,   2, 0, GPTI_BY(TILE, TQ1_0, NONE), { {0,52,1}, {52,2,2} } },
-    { "TQ2_0",  35, 256,  66,  1,   1,   3, 0, GPTI_BY(TILE, TQ2_0, NONE), { {0,64,1}, {64,2,2} } },
-    { "IQ2_XXS", 16, 256, 66,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ2_XXS, NONE), { {0,2,2}, {2,64,1} } },
-    { "IQ3_XXS", 18, 256, 98,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ3_XXS, NONE), { {0,2,2}, {2,96,1} } },
-    { "IQ3_S",  21, 256, 110,  1,  15,  30, 0, GPTI_BY(TILE, IQ3_S, NONE), { {0,2,2}, {2,108,1} } },
-    { "IQ2_XS", 17, 256,  74,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_XS, NONE), { {0,2,2}, {2,72,1} } },
-    { "IQ2_S",  22, 256,  82,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_S, NONE), { {0,2,2}, {2,80,1} } },
-    { "IQ1_S",  19, 256,  50,  1,   9,  18, 0, GPTI_BY(TILE, IQ1_S, NONE), { {0,2,2}, {2,48,1} } },
-    { "IQ1_M",  29, 256,  56,  2,   9,  18, 0, GPTI_BY(TILE_2, IQ1_M, NONE), { {0,56,1} } }
+    { "NVFP4",  40,  64,  36,  2,  12,  24, 0, GPTI_BY(TILE_2, NVFP4, MX4), { {0,4,1}, {4,32,4} } },
+#ifndef GPT_NO_RARE_FORMATS
+    { "Q1_0",   41, 128,  18,  1,   1,   2, 0, GPTI_BY(Q1_0, Q1_0, NONE), { {0,2,2}, {2,16,GPTI_DEAL} } },
+    { "Q2_0",   42,  64,  18,  1,   1,   3, 0, GPTI_BY(Q2_0, Q2_0, NONE), { {0,2,2}, {2,16,GPTI_DEAL_2} } },
+    { "TQ1_0",  34, 256,  54,  1,   1,   2, 0, GPTI_BY(TILE, TQ1_0, NONE), { {0,52,GPTI_WHOLE}, {52,2,2} } },
+    { "TQ2_0",  35, 256,  66,  1,   1,   3, 0, GPTI_BY(TILE, TQ2_0, NONE), { {0,64,4}, {64,2,2} } },
+    { "IQ2_XXS", 16, 256, 66,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ2_XXS, IQ2), { {0,2,2}, {2,64,GPTI_WHOLE} } },
+    { "IQ3_XXS", 18, 256, 98,  1, 128, 255, 0, GPTI_BY(TILE_Q8, IQ3_XXS, IQ3_XXS), { {0,2,2}, {2,96,GPTI_WHOLE} } },
+    { "IQ3_S",  21, 256, 110,  1,  15,  30, 0, GPTI_BY(TILE, IQ3_S, IQ3_S), { {0,2,2}, {2,108,GPTI_WHOLE} } },
+    { "IQ2_XS", 17, 256,  74,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_XS, IQ2), { {0,2,2}, {2,72,GPTI_WHOLE} } },
+    { "IQ2_S",  22, 256,  82,  2, 128, 255, 0, GPTI_BY(TILE_2_Q8, IQ2_S, IQ2), { {0,2,2}, {2,80,GPTI_WHOLE} } },
+    { "IQ1_S",  19, 256,  50,  1,   9,  18, 0, GPTI_BY(TILE, IQ1_S, IQ1), { {0,2,2}, {2,48,GPTI_WHOLE} } },
+    { "IQ1_M",  29, 256,  56,  2,   9,  18, 0, GPTI_BY(TILE_2, IQ1_M, IQ1), { {0,56,GPTI_WHOLE} } }
+#endif
 };
 #define GPTI_N_FORMAT (sizeof gpti_formats / sizeof gpti_formats[0])
 
@@ -3069,6 +3138,13 @@ static int gpti_packed_bytes(const gpti_format *fmt, size_t n_row, size_t n_col,
         gpti_mul(bytes, row, gpti_n_panel(n_row));
 }
 
+/* Deals four times four pairs of bits to four bytes, a transposition */
+static uint32_t gpti_deal_pairs(uint32_t x) {
+    uint32_t t = (x ^ x >> 6) & 0x00CC00CCu;
+    x ^= t ^ t << 6; t = (x ^ x >> 12) & 0x0000F0F0u;
+    return x ^ t ^ t << 12;
+}
+
 /* Deals 8 times 4 bits to 4 bytes of 8: two perfect unshuffles (Warren, Hacker's Delight, 2nd ed., sec. 7-2). */
 static uint32_t gpti_deal_bits(uint32_t x) {
     int i;
@@ -3082,32 +3158,63 @@ static uint32_t gpti_deal_bits(uint32_t x) {
     return x;
 }
 
+/* 16 bytes of each of 4 rows: what these have in a panel of units of 4 or 2 bytes. */
+GPTI_INLINE void gpti_pack_four(const uint8_t *p, size_t stride, const int unit, uint32_t flip, uint8_t *dst) {
+    int r, u;
+    uint32_t x;
+#if defined(GPTI_X86) && defined(__SSE2__)      /* half the time */
+#  define GPTI_ROW(i) _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)(p + i * stride)), f)
+#  define GPTI_PUT(at, v) _mm_storeu_si128((__m128i *)(void *)(dst + at), v)
+    if (unit == 4) {
+        const __m128i f = _mm_set1_epi32((int)flip), a = GPTI_ROW(0), b = GPTI_ROW(1), c = GPTI_ROW(2), d = GPTI_ROW(3);
+        const __m128i ab = _mm_unpacklo_epi32(a, b), cd = _mm_unpacklo_epi32(c, d);
+        const __m128i ab2 = _mm_unpackhi_epi32(a, b), cd2 = _mm_unpackhi_epi32(c, d);
+        GPTI_PUT(0, _mm_unpacklo_epi64(ab, cd)); GPTI_PUT(64, _mm_unpackhi_epi64(ab, cd));
+        GPTI_PUT(128, _mm_unpacklo_epi64(ab2, cd2)); GPTI_PUT(192, _mm_unpackhi_epi64(ab2, cd2));
+        return;
+    }
+#endif
+    GPTI_UNROLL for (r = 0; r < 4; r++, p += stride) GPTI_UNROLL for (u = 0; u < 16; u += unit) {
+        if (unit == 2) { memcpy(dst + 16 * u + 2 * r, p + u, 2); continue; }
+        memcpy(&x, p + u, 4);
+        x ^= flip;
+        memcpy(dst + 16 * u + 4 * r, &x, 4);
+    }
+}
+
 /* One field, `bytes` long, of n_row blocks that lie `stride` bytes apart, to [unit][16 rows]: 64 bytes of each row at a
  * time, as rows that are a power of two apart share their places in the cache. */
 static void gpti_pack_field(const uint8_t *src, size_t stride, size_t n_row, int unit, size_t bytes, uint8_t *dst) {
     const uint32_t flip = unit & GPTI_FLIP ? 0x80808080u : 0;
     size_t at, u, r, n;
     uint32_t x;
-    uint16_t h;
-    for (at = 0; at < bytes; at += n, src += n, dst += 16 * n) {
+    unit &= GPTI_FLIP - 1;
+    if (unit == GPTI_WHOLE) for (; n_row > 0; n_row--, src += stride, dst += bytes) memcpy(dst, src, bytes);
+    else for (at = 0; at < bytes; at += n, src += n, dst += 16 * n) {
         const uint8_t *p = src;
         n = gpti_min(bytes - at, 64);
-        for (r = 0; r < n_row; r++, p += stride) switch (unit & (GPTI_FLIP - 1)) {
+        if (n_row == GPTI_PANEL && n % 16 == 0 && (unit == 4 || unit == 2)) {
+            for (r = 0; r < 16; r += 4, p += 4 * stride) for (u = 0; u < n; u += 16) {
+                if (unit == 4) gpti_pack_four(p + u, stride, 4, flip, dst + 16 * u + 4 * r);
+                else gpti_pack_four(p + u, stride, 2, 0, dst + 16 * u + 2 * r);
+            }
+            continue;
+        }
+        if (unit == 2) for (u = 0; u < n; u += 2) GPTI_UNROLL for (r = 0, p = src + u; r < n_row; r++, p += stride)
+            memcpy(dst + 16 * u + 2 * r, p, 2);
+        else for (r = 0; r < n_row; r++, p += stride) switch (unit) {
         case 1: for (u = 0; u < n; u++) dst[16 * u + r] = (unsigned char)(p[u] ^ (flip & 255));
             break;
-        case 2: for (u = 0; u < n; u += 2) {
-                memcpy(&h, p + u, 2);
-                memcpy(dst + 16 * u + 2 * r, &h, 2);
-            } break;
         case 4: for (u = 0; u < n; u += 4) {
                 memcpy(&x, p + u, 4);
                 x ^= flip;
                 memcpy(dst + 16 * u + 4 * r, &x, 4);
             } break;
-        default:
-            x = gpti_deal_bits(gpti_load_u32(p));
-            gpti_store_u16(dst + 4 * r, x & 0xFFFFu);
-            gpti_store_u16(dst + 4 * r + 2, x >> 16);
+        default: for (u = 0; u < n; u += 4) {
+                x = unit == GPTI_DEAL ? gpti_deal_bits(gpti_load_u32(p + u)) : gpti_deal_pairs(gpti_load_u32(p + u));
+                gpti_store_u16(dst + 16 * u + 4 * r, x & 0xFFFFu);
+                gpti_store_u16(dst + 16 * u + 4 * r + 2, x >> 16);
+            }
         }
     }
 }
@@ -3132,18 +3239,21 @@ static void gpti_pack(const gpti_format *fmt, size_t n_col, const uint8_t *rows,
 /* Columns [k, k + n) of a panel, packed; n <= GPTI_COLUMNS, whole blocks: a pointer into the matrix, or scratch
  * [16 * 4 * GPTI_COLUMNS bytes] filled from the rows of a matrix that is used as mapped. */
 static const uint8_t *gpti_panel_columns(const gpti_matrix *w, size_t panel, size_t k, size_t n, uint8_t *scratch) {
-    size_t row = panel * GPTI_PANEL, row_bytes = gpti_row_bytes(w->fmt, w->n_col), n_row = w->n_row - row;
+    size_t row = panel * GPTI_PANEL, row_bytes = gpti_row_bytes(w->fmt, w->n_col), n_row = w->n_row - row, i, b;
     const uint8_t *p = w->data + row * row_bytes;
     if (w->packed) return p + GPTI_PANEL * gpti_row_bytes(w->fmt, k);
     if (n_row > GPTI_PANEL) n_row = GPTI_PANEL;
-    gpti_pack_rows(w->fmt, n, p + gpti_row_bytes(w->fmt, k), row_bytes, n_row, scratch);
+    p += gpti_row_bytes(w->fmt, k);
+    for (i = 0; i < n_row && n_row == GPTI_PANEL; i++) for (b = 0; b < gpti_row_bytes(w->fmt, n); b += 64)
+        GPTI_PREFETCH_2(p + (GPTI_PANEL + i) * row_bytes + b);
+    gpti_pack_rows(w->fmt, n, p, row_bytes, n_row, scratch);
     return scratch;
 }
 
 #define GPTI_TOKENS 128         /* tokens that a panel meets between two unpackings */
 /* Tokens a kernel takes at once; panels that tokens in the nearest cache meet; what attention takes. */
 enum { GPTI_MOST_TOKENS = 16, GPTI_STRIP = 4,
-       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 512 };
+       GPTI_ATT_QUERIES = 32, GPTI_ATT_HEADS = 8, GPTI_ATT_KEYS = 32, GPTI_ATT_WIDTH = 576 };
 
 /* What one worker unpacks and sums in: too much for the stack of a fiber or of WebAssembly. */
 typedef union gpti_scratch {
@@ -3164,11 +3274,15 @@ static void gpti_matrix_row(const gpti_matrix *w, size_t row, float *out, gpti_s
     const gpti_unpack_steps steps = gpti_unpack_steps_ref();
     const gpti_tile *tiles = scratch->product.u.t[0];
     const gpti_format *fmt = w->fmt;
-    size_t k, i, n, lane = row % GPTI_PANEL;
+    gpti_matrix one = *w;
+    size_t k, i, n, lane = w->packed ? row % GPTI_PANEL : 0;
+    if (!w->packed) {                   /* no other row is read */
+        one.data += row * gpti_row_bytes(fmt, w->n_col); one.n_row = 1; row = 0;
+    }
     for (k = 0; k < w->n_col; k += n) {
         const uint8_t *p;
         n = gpti_min(w->n_col - k, GPTI_COLUMNS);
-        p = gpti_panel_columns(w, row / GPTI_PANEL, k, n, scratch->product.packed);
+        p = gpti_panel_columns(&one, row / GPTI_PANEL, k, n, scratch->product.packed);
         if (fmt->n_scale == 0) {
             size_t bytes = fmt->block_bytes;
             for (i = 0; i < n; i++) gpti_widen(fmt, p + (GPTI_PANEL * i + lane) * bytes, 1, out + k + i);
@@ -4048,9 +4162,9 @@ static size_t gpti_utf8_back(const char *p, size_t n) {
 }
 
 /* General categories of code points, and SPACE: White_Space. */
-enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_N,
-       GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
-enum { GPTI_UNI_RUNS = 2583 };
+enum { GPTI_UNI_OTHER, GPTI_UNI_LU, GPTI_UNI_LL, GPTI_UNI_LT, GPTI_UNI_LM, GPTI_UNI_LO, GPTI_UNI_M, GPTI_UNI_ND,
+       GPTI_UNI_N, GPTI_UNI_P, GPTI_UNI_S, GPTI_UNI_SPACE, GPTI_UNI_PAIRS = 15 };
+enum { GPTI_UNI_RUNS = 2591 };
 enum { GPTI_UNI_PAGES = 0x110000 >> 8 };
 
 typedef struct gpti_unicode {           /* the table under "data", unpacked for look-up */
@@ -4140,9 +4254,12 @@ static int gpti_fold_of(const gpti_char_run *f, int table, uint32_t cp, uint32_t
  * match becomes a piece, and so does every stretch between two matches; the next expression then
  * cuts each piece further. The matcher knows exactly what these expressions need:
  *     alternatives  a|b    sequences of  c  c?  c*  c+  c{m}  c{m,n}  (greedy, with backtracking)
- *     c: a character, \r \n \t \s \p{L} \p{Lu} ... \x{hex}, a class [a-z\s] or [^...]
+ *     c: a character, \r \n \t \s \S \p{L} \p{Lu} ... \x{hex}, a class [a-z\s] or [^...]
+ *     or [...&&[^a-z]]
  *     (?:ab|c) (?i:ab|c) and the same with ?: literals only, never re-tried
- *     (?!\S)   $ (end of the piece)
+ *     (?!c)    $ (end of the piece)
+ *     c{%}     of a run what is over a multiple of three, or all of it; c{%$} of one that ends the piece
+ *     c{ }     c* and single spaces in front of what the class before takes
  * A class that repeats without limit in front of an alternative is not scanned again from inside a
  * run that has failed, so a piece of any content is cut in linear time. */
 typedef struct gpti_pretokenizer {
@@ -4153,19 +4270,21 @@ typedef struct gpti_pretokenizer {
 enum { GPTI_N_PRE = 32 };
 static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]);
 
-enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT_S, GPTI_RX_EOP };
+enum { GPTI_RX_CLASS, GPTI_RX_LITERAL, GPTI_RX_WORDS, GPTI_RX_NOT, GPTI_RX_EOP };
 /* The most that a row of the table needs; a test compares. */
-enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 24, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24,
+enum { GPTI_RX_ITEMS = 48, GPTI_RX_CLASSES = 32, GPTI_RX_RANGES = 128, GPTI_RX_ALTS = 24,
        GPTI_RX_PASSES = 6, GPTI_RX_SEQ = 8 };
 
 typedef struct gpti_rx_class {          /* a set of code points */
     uint32_t ascii[4];                  /* the answer for code points below 128 */
     uint16_t kinds, range, n_range;     /* bit set of GPTI_UNI_*; ranges [lo, hi] in rx.range */
+    uint16_t n_except;                  /* behind those: what is not in it after all */
     uint8_t  negate;
 } gpti_rx_class;
 
 typedef struct gpti_rx_item {
-    uint8_t     kind, cls, fold;        /* CLASS: index; WORDS: compare without case */
+    uint8_t     kind, cls, fold;        /* CLASS, NOT: index; WORDS: compare without case */
+    char        how, end;               /* of c{how end} */
     uint32_t    min, max, literal;      /* max = UINT32_MAX: no limit */
     const char *words;                  /* WORDS: behind "(?:" in the pattern */
 } gpti_rx_item;
@@ -4183,17 +4302,20 @@ static int gpti_rx_in(const gpti_rx *rx, const gpti_rx_class *c, const gpti_unic
     unsigned i, in = c->kinds ? (unsigned)c->kinds >> gpti_unicode_class(u, cp) & 1u : 0u;
     for (i = c->range; !in && i < (unsigned)c->range + c->n_range; i++)
         in = cp >= rx->range[i][0] && cp <= rx->range[i][1];
+    for (i = (unsigned)c->range + c->n_range; in && i < (unsigned)c->range + c->n_range + c->n_except; i++)
+        in = cp < rx->range[i][0] || cp > rx->range[i][1];
     return (int)(in ^ c->negate);
 }
 
 /* One character of a pattern, plain or escaped; *kinds gets the classes of \s and \p{..}, or 0. */
 static const char *gpti_rx_char(const char *p, uint32_t *cp, unsigned *kinds) {
-    static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S" };
+    static const char names[][3] = { "", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Nd", "N", "P", "S" };
     unsigned i;
     *kinds = 0; *cp = (unsigned char)*p++;
     if (*cp != '\\') return p;
     *cp = (unsigned char)*p++;
     if (*cp == 's') *kinds = 1u << GPTI_UNI_SPACE;
+    if (*cp == 'S') *kinds = 0xFFFFu ^ 1u << GPTI_UNI_SPACE;
     if (*cp == 'r') *cp = '\r';
     if (*cp == 'n') *cp = '\n';
     if (*cp == 't') *cp = '\t';
@@ -4215,16 +4337,17 @@ static const char *gpti_rx_number(const char *p, uint32_t *n) {
     return p;
 }
 
-/* Reads "[...]", "\s" or "\p{..}" at p into a new class. */
+/* Reads "[...]", "\s", "\S" or "\p{..}" at p into a new class. */
 static const char *gpti_rx_class_at(gpti_rx *rx, const char *p, const gpti_unicode *u) {
     gpti_rx_class *c = &rx->cls[rx->n_cls++];
-    unsigned kinds, set = *p == '[';
+    unsigned kinds, set = *p == '[', except = 0;
     uint32_t lo, hi;
     memset(c, 0, sizeof *c);
     c->range = (uint16_t)rx->n_range;
     if (set) p++;
     if (set && *p == '^') { c->negate = 1; p++; }
     do {
+        if (set && *p == '&') { except = 1; p += 4; }
         p = gpti_rx_char(p, &lo, &kinds);
         c->kinds = (uint16_t)(c->kinds | kinds);
         if (kinds) continue;
@@ -4232,11 +4355,11 @@ static const char *gpti_rx_class_at(gpti_rx *rx, const char *p, const gpti_unico
         if (*p == '-' && p[1] != ']') p = gpti_rx_char(p + 1, &hi, &kinds);
         rx->range[rx->n_range][0] = lo;
         rx->range[rx->n_range++][1] = hi;
-        c->n_range++;
+        if (except) c->n_except++; else c->n_range++;
     } while (set && *p != ']');
     for (lo = 0; lo < 128; lo++)
         if (gpti_rx_in(rx, c, u, lo)) c->ascii[lo >> 5] |= 1u << (lo & 31);
-    return p + set;
+    return p + set + except;
 }
 
 /* Compiles one expression as the next pass. The patterns are ours and correct; a test compiles them all. */
@@ -4251,7 +4374,11 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
         it->min = it->max = 1;
         rx->n_item++;
         if (*p == '$') { it->kind = GPTI_RX_EOP; p++; continue; }
-        if (*p == '(' && p[2] == '!') { it->kind = GPTI_RX_NOT_S; p += 6; continue; }
+        if (*p == '(' && p[2] == '!') {
+            it->kind = GPTI_RX_NOT; it->cls = (uint8_t)rx->n_cls;
+            p = gpti_rx_class_at(rx, p + 3, u) + 1;
+            continue;
+        }
         if (*p == '(') {
             it->kind = GPTI_RX_WORDS; it->fold = p[2] == 'i'; it->words = p += it->fold ? 4 : 3;
             while (*p++ != ')') { }
@@ -4265,7 +4392,10 @@ static void gpti_rx_compile(gpti_rx *rx, const char *p, const gpti_unicode *u) {
         if (*p == '?' || *p == '*') it->min = 0;
         if (*p == '*' || *p == '+') it->max = UINT32_MAX;
         if (*p == '?' || *p == '*' || *p == '+') p++;
-        if (*p == '{') {
+        if (*p == '{' && (p[1] == '%' || p[1] == ' ')) {
+            it->how = p[1]; it->end = p[2]; it->min = p[1] == '%'; it->max = UINT32_MAX;
+            while (*p++ != '}') { }
+        } else if (*p == '{') {
             p = gpti_rx_number(p + 1, &it->min);
             it->max = it->min;
             if (*p == ',') p = gpti_rx_number(p + 1, &it->max);
@@ -4299,7 +4429,8 @@ static size_t gpti_rx_words(const char *w, const char *p, const char *end, int f
 static const char *gpti_rx_repeat(const gpti_rx *rx, const gpti_rx_item *it, const gpti_unicode *u,
                                   const char *p, const char *end, const char **low) {
     const gpti_rx_class *c = &rx->cls[it->cls];
-    uint32_t count = 0, cp;
+    const char *start = p;
+    uint32_t count = 0, cp = 0, next;
     size_t len;
     *low = it->min ? NULL : p;
     if (it->kind == GPTI_RX_WORDS) {
@@ -4307,21 +4438,26 @@ static const char *gpti_rx_repeat(const gpti_rx *rx, const gpti_rx_item *it, con
         if (len) *low = p + len;
         return p + len;
     }
-    if (it->kind == GPTI_RX_NOT_S || it->kind == GPTI_RX_EOP) {
-        cp = 0;                         /* no space */
-        if (p < end && it->kind == GPTI_RX_NOT_S) gpti_utf8(p, (size_t)(end - p), &cp);
-        if (p == end || gpti_unicode_class(u, cp) == GPTI_UNI_SPACE) *low = p;
+    if (it->kind == GPTI_RX_NOT || it->kind == GPTI_RX_EOP) {
+        if (p < end) gpti_utf8(p, (size_t)(end - p), &cp);
+        if (p == end || (it->kind == GPTI_RX_NOT && !gpti_rx_in(rx, c, u, cp))) *low = p;
         return p;
     }
     while (count < it->max && p < end) {
         cp = (unsigned char)*p;
         len = cp < 128 ? 1 : gpti_utf8(p, (size_t)(end - p), &cp);
         if (it->kind == GPTI_RX_LITERAL) { if (cp != it->literal) break; }
-        else if (cp < 128 ? !(c->ascii[cp >> 5] >> (cp & 31) & 1) : !gpti_rx_in(rx, c, u, cp)) break;
+        else if ((cp < 128 ? !(c->ascii[cp >> 5] >> (cp & 31) & 1) : !gpti_rx_in(rx, c, u, cp)) &&
+                 (it->how != ' ' || cp != ' ' || !gpti_utf8(p + 1, (size_t)(end - p - 1), &next) ||
+                  !gpti_rx_in(rx, c - 1, u, next))) break;
         p += len;
         if (++count == it->min) *low = p;
     }
-    return p;
+    if (it->how != '%' || !*low) return p;
+    if (it->end == '$' && p < end) { *low = NULL; return p; }
+    count %= 3;
+    if (count) for (end = p, p = start; count; count--) p += gpti_utf8(p, (size_t)(end - p), &cp);
+    return *low = p;
 }
 
 /* Matches alternative a at p, inside a piece that ends at end: the end of the match, or NULL. On
@@ -5562,64 +5698,64 @@ static size_t gpti_tokenizer_decode(const gpti_tokenizer *t, const gpt_token *id
  * Unicode 14.0.0): runs from code point 0 upwards, a letter, 'a' + class, and the length if it is
  * not 1. Class 15 alternates Lu, Ll. Written by tests/make_unicode_tables.py. */
 static const char gpti_unicode_rows[][96] = {
-    "a9k5a18ki3ji6ji4h10i2j3i2b26i3jijc26ijija6ka26kij5ij2fijaj4h2jci2jhfih3ib23jb7c24jc8p56cp16c",
+    "a9l5a18lj3kj6kj4h10j2k3j2b26j3kjkc26jkjka6la26ljk5jk2fjkak4i2kcj2kifji3jb23kb7c24kc8p56cp16c",
     "p47p6c2b2cp3p3b2c2b4cb2cb3c3b2cb2cp5p4cp3p3b2cp3bc2fbc3f4bdcbdcbdcp16cp18cbdcp3b2cp58c6b2cb2",
-    "c2p3b3cp8c68fc27e18j4e12j14e5j7ejej17g112p4ejbca2ec3iba4j2bib3abab2cb17ab9c35bc2b3c3p24c4bcj",
-    "p3bc2b51c48p34jg7p55p14cp96ab38a2ei6c41i2a2j3ag45igig2ig2iga8f27a4f4i2a17j3i2ji2j2g11iai3f32e",
-    "f10g21h10i4f2gf99ifg7ajg6e2g2jg4f2h10f3j2fi14a2fgf30g27a2f89g11fa14h10f33g9e2ji3ea2gj2f22g4e",
-    "g9eg3eg5a2i15af25g3a2iaf11a5f24jf6a8g9f41eg24ag33f54g3fg18fg7f10g2i2h10ief15g3af8a2f2a2f22af7",
-    "afa3f4a2gfg7a2g2a2g3fa8ga4f2af3g2a2h10f2j2h6j2figa2g3af6a4f2a2f22af7af2af2af2a2gag5a4g2a2g3a3",
-    "ga7f4afa7h10g2f3gia10g3af9af3af22af7af2af5a2gfg8ag3ag3a2fa15f2g2a2h10ija7fg6ag3af8a2f2a2f22a",
-    "f7af2af5a2gfg7a2g2a2g3a7g3a4f2af3g2a2h10jfh6a10gfaf6a3f3af4a3f2afaf2a3f2a3f3a3f12a4g5a3g3ag4",
-    "a2fa6ga14h13j8a5g5f8af3af23af16a2gfg7ag3ag4a7g2af3a2fa2f2g2a2h10a7ih7jfg3if8af3af23af10af5a2g",
-    "fg7ag3ag4a7g2a6f2af2g2a2h10af2ga12g4f9af3af41g2fg7ag3ag4fja4f3gh7f3g2a2h19jf6ag3af18a3f24af9a",
-    "fa2f7a3ga4g6agag8a6h10a2g2ia12f48gf2g7a4jf6eg8ih10i2a37f2afaf5af24afaf10gf2g9fa2f5aeag7ah10a2",
-    "f4a32fj3i15jij3g2j6h20jgjgjgi4g2f8af36a4g20ig2f5g11ag36aj8gj6aj2i5j4i2a37f43g20fh10i6f6g4f4g3",
-    "fg3f2g7f3g4f13g12fgh10g4j2b38aba5ba2c43iec3f329af4a2f7afaf4a2f41af4a2f33af4a2f7afaf4a2f15af57",
-    "af4a2f67a2g3i9h20a3f16j10a6b86a2c6a2if620jif17kf26i2a3f75i3h3f8a7f18g4a9f19g3i2a9f18g2a12f13a",
-    "f3ag2a12f52g32i3ei3jfga2h10a6h10a6i11g3agh10a6f35ef53a7f5g2f34gfa5f70a10f31ag12a4g12a4ja3i2",
-    "h10f30a2f5a11f44a4f26a6h11a3j34f23g5a2i2f53g10ag29a2gh10a6h10a6i7ei6a2g31a49g5f47g17f8ai2h10",
-    "i7j10g9j9i3g3f30g13f2h10f44g14a8i4f36g20a3i5h10a3f3h10f30e6i2c9bca5b43a2b3i8a8g3ig21f4gf6gf2",
-    "g3fa5c44e63c13ec34e37g64p150c8p98c8b8c6a2b6a2c8b8c8b8c6a2b6a2c8ababababc8b8c14a2c8d8c8d8c8d8",
-    "c5ac2b4djcj3c3ac2b4dj3c4a2c2b4aj3c8b5j3a2c3ac2b4dj2ak11a5i24k2a5ki20ji13ji12ka16hea2h6j3i2e",
-    "h10j3i2ae13a3j33a15g33a15j2bj4bj2cb3c2b3cjbj3b5j6bjbjbjb4jcb4cf4cj2c2b2j5bc4j4cjh51bch5j2a4",
-    "j376i4j29i2j255a22j11a21h60j78h22j616i14h30j49i2j31i10j403i22j63i4j32i2j374a2j32aj105b48c48p3",
-    "b2c2p7b3cbc2bc6e2b3cp98cj6p4g3bca5i4hi2c38aca5ca2f56a7eia14gf23a9f7af7af7af7af7af7af7af7ag32",
-    "i47ei32j2i12a34j26aj89a12j214a26j16ki3jefhi10j2i12jh9g6ie5j2h3efij2af86a2g2j2e2fif90ie3fa5f43",
-    "af94aj2h4j10f32j38a9jf16j31ah10j30h8jh15j32h10j39h15j320f6592j64f21013ef1143a3j55a9f40e6i2",
-    "f268ei3f16h10f2a20p46fg4ig10iep28e2g2f70h10g2i6a8j23e9j2p14c2p62ec8p5p10ej2p4fp4c2p21b4cb5c",
-    "p15b3cp3bca2bcacacp7a21e3bcfe2cf7gf3gf4gf23g5j4ga3h6j4a6f52i4a8g2f50g18a8i2h10a6g18f6i3fif2g",
-    "h10f28g8i2f23g13a11if29a3g4f47g14i13aeh10a4i2f5gef9h10f5af41g14a9f3gf8g2a2h10a2i4f16ef6j3fg3",
-    "f50gfg3f2g2f5g2fgfa24f2ei2f11g5i2fe2g2a10f6a2f6a2f6a9f7af7ac43je4c9ej2a4c80f35g8ig2a2h10a6",
-    "f11172a12f23a4f49a8452f366a2f106a38c7a12c5a5fgf10jf13af5afaf2af2af108j17a16f363i2j16f64a2f54",
-    "a7ja32f12j4g16i10a6g16i35ai14jij3aiji2a4f5af135a4i3ji6ji4h10i2j3i2b26i3jijc26ijiji7f10ef45e2",
-    "f31a3f6a2f6a2f6a2f3a3j7aj7a13j2a2f12af26af19af2af15a2f14a34f123a5i3a4h45a3j9h57j17h2j3aj13a3j",
-    "a47j45ga130f29a3f49a15gh27a4f32h4a9f20hf8ha5f38g5a5f30aif36a4f8ih5a42b40c40f78a2h10a6b36a4c36",
-    "a4f40a8f52a11ib11ab15ab7ab2ac11ac15ac7ac2a3f52a12f311a9f22a10f8a24e6ae42ae9a69f6a2faf44af2a3f",
-    "a2f23aih8f23j2h7f31a8h9a48f19af2a5h5f22h6a3if26a5ia64f56a4h2f2h16a2h46fg3ag2a5g4f4af3af29a2g3",
-    "a4gh9a7i9a7f29h2if29h3a32f8jf28g2a4h5i7a9f54a3i7f22a2h8f19a5h8f18a7i4a12h7a80f73a55b51a13c51",
-    "a7h6f36g4a8h10a6h10f4efb22a3g5iec22a8j2a208h31af42ag2ia2f2a16f3a55g4f29h10fa8f22g11h4i5a22f18",
-    "g4i4a38f21h7a20f23a9g3f53g15i7a4h30gf2g2fa9g4f45g11i2ai4ga13f25a7h10a6g3f36g14ah10i4fg2fa8f35",
-    "gi2fa9g3f48g14f4i4g4ig2h10fifi3ah20a11f18af25g12i6gf2ga62f7afaf4af15af10ia6f47g12a5h10a6g4af8",
-    "a2f2a2f22af7af2af5ag2fg7a2g2a2g3a2fa6ga5f5g2a2g7a3g5a11f10afa2faf38afg9aga2gag4ag5fgfi2ai2a8",
-    "g2a29f53g18f4i5h10i2aigf3a30f48g20f2ifa8h10a166f47g7a2g9i23f4g2a34f48g17i3fa11h10a6i13a19f43",
-    "g13fia6h10a6h20a28f27a2g15a4h12i3jf7a185f44g15ia100b32c32h19a12f8a2fa2f8af2af24g6ag2a2g4fgfg2",
-    "i3a9h10a70f8a2f39g7a2g7fifga27fg10f40g7fg4i8ga8fg11f46g16i3fi5a13f73a7i10a182f33ia14h10a6f9a",
-    "f37g8ag8fi5a10h29a3i2f30a2g22ag14a73f7af2af38g6a3gag2ag7fga8h10a6f6af2af32g5ag2ag5fa7h10a310",
-    "f19g4i2a7g2fgf13af34g7a3g5i13h10ga85fa15h21j29a13if922a102h111ai5a11f196a2636f97i2a13f1072a16",
-    "gf6g15a10f3995a5f583a6841f30g18h10a1734f569a7f31ah10a4i2f79ah10a6f30a2g5ia10f48g7i5j4e4ija10",
-    "h10ah7af21a5f19a432e3f40e2i3h10a198b32c32h23i4a101f75a4gfg55a7g4e13a64e2iega11g2a14f6136a8",
-    "f1238a41f10a8935e4ae7ae2af291a15fa29f3a2fa14f4a8f396a2308f107a5f13a3f9a7f10a2jg2ia3936j240h10",
-    "a6j436a76g46a2g23a9j116a60j246a10j39a2j60g5j3g6a8g8j2g7j30g4j61a21j66g3ja122h20a12h20a12j87a9",
-    "h25a135b26c26b26c7ac18b26c26bab2a2ba2b2a2b4ab8c4acac7ac11b26c26b2ab4a2b8ab7ac26b2ab4ab5aba3b7",
-    "ac26b26c26b26c26b26c26b26c26b26c26b26c28a2b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b25jc25jc6b",
-    "ca2h50j512g55j4g50j8gj14gj2i5a15g5ag15a1104c10fc20a6c6a213g7ag17a2g7ag2ag5a5e62a33ga112f45a3",
-    "g7e7a2h10a4fja320f30ga17f44g4h10a5ja464f27eg4h10a214f30g2fh10a4ia480f7af4af2af15af197a2h9g7",
-    "a41b34c34g7ea4h10a4i2a785h59jh3jh4a76h45jh15a194f4af27af2afa2faf10af4afafa6fa4fafafaf3af2afa2",
-    "fafafafafaf2afa2f4af7af4af4afaf10af17a5f3af5af17a52j2a270j44a4j100a12j15a2j15aj15aj37a10h13",
-    "j161a56j29a13j44a4j9a7j2a14j6a154j984a4j17a3j13a3j119a4j95a6j12a4ja15j12a4j56a8j10a6j40a8j30",
-    "a2j12a4j2a62j340a12j14a2j13a3j10a5j56a7j15a2j11a6j9a7j147aj92h10a1030f42720a32f4154a6f222a2",
-    "f5762a14f7473a15f622a2466f542a1506f4939a5f4192a712016g240a196112"
+    "c2p3b3cp8c68fc27e18k4e12k14e5k7ekek17g112p4ekbca2ec3jba4k2bjb3abab2cb17ab9c35bc2b3c3p24c4bck",
+    "p3bc2b51c48p34kg7p55p14cp96ab38a2ej6c41j2a2k3ag45jgjg2jg2jga8f27a4f4j2a17k3j2kj2k2g11jaj3f32e",
+    "f10g21h10j4f2gf99jfg7akg6e2g2kg4f2h10f3k2fj14a2fgf30g27a2f89g11fa14h10f33g9e2kj3ea2gk2f22g4e",
+    "g9eg3eg5a2j15af25g3a2jaf11a5f24kf6a8g9f41eg24ag33f54g3fg18fg7f10g2j2h10jef15g3af8a2f2a2f22af7",
+    "afa3f4a2gfg7a2g2a2g3fa8ga4f2af3g2a2h10f2k2i6k2fjga2g3af6a4f2a2f22af7af2af2af2a2gag5a4g2a2g3a3",
+    "ga7f4afa7h10g2f3gja10g3af9af3af22af7af2af5a2gfg8ag3ag3a2fa15f2g2a2h10jka7fg6ag3af8a2f2a2f22a",
+    "f7af2af5a2gfg7a2g2a2g3a7g3a4f2af3g2a2h10kfi6a10gfaf6a3f3af4a3f2afaf2a3f2a3f3a3f12a4g5a3g3ag4",
+    "a2fa6ga14h10i3k8a5g5f8af3af23af16a2gfg7ag3ag4a7g2af3a2fa2f2g2a2h10a7ji7kfg3jf8af3af23af10af5",
+    "a2gfg7ag3ag4a7g2a6f2af2g2a2h10af2ga12g4f9af3af41g2fg7ag3ag4fka4f3gi7f3g2a2h10i9kf6ag3af18a3",
+    "f24af9afa2f7a3ga4g6agag8a6h10a2g2ja12f48gf2g7a4kf6eg8jh10j2a37f2afaf5af24afaf10gf2g9fa2f5aea",
+    "g7ah10a2f4a32fk3j15kjk3g2k6h10i10kgkgkgj4g2f8af36a4g20jg2f5g11ag36ak8gk6ak2j5k4j2a37f43g20f",
+    "h10j6f6g4f4g3fg3f2g7f3g4f13g12fgh10g4k2b38aba5ba2c43jec3f329af4a2f7afaf4a2f41af4a2f33af4a2f7a",
+    "faf4a2f15af57af4a2f67a2g3j9i20a3f16k10a6b86a2c6a2jf620kjf17lf26j2a3f75j3i3f8a7f18g4a9f19g3j2",
+    "a9f18g2a12f13af3ag2a12f52g32j3ej3kfga2h10a6i10a6j11g3agh10a6f35ef53a7f5g2f34gfa5f70a10f31ag12",
+    "a4g12a4ka3j2h10f30a2f5a11f44a4f26a6h10ia3k34f23g5a2j2f53g10ag29a2gh10a6h10a6j7ej6a2g31a49g5",
+    "f47g17f8aj2h10j7k10g9k9j3g3f30g13f2h10f44g14a8j4f36g20a3j5h10a3f3h10f30e6j2c9bca5b43a2b3j8a8",
+    "g3jg21f4gf6gf2g3fa5c44e63c13ec34e37g64p150c8p98c8b8c6a2b6a2c8b8c8b8c6a2b6a2c8ababababc8b8c14",
+    "a2c8d8c8d8c8d8c5ac2b4dkck3c3ac2b4dk3c4a2c2b4ak3c8b5k3a2c3ac2b4dk2al11a5j24l2a5lj20kj13kj12l",
+    "a16iea2i6k3j2ei10k3j2ae13a3k33a15g33a15k2bk4bk2cb3c2b3ckbk3b5k6bkbkbkb4kcb4cf4ck2c2b2k5bc4k4c",
+    "ki51bci5k2a4k376j4k29j2k255a22k11a21i60k78i22k616j14i30k49j2k31j10k403j22k63j4k32j2k374a2k32a",
+    "k105b48c48p3b2c2p7b3cbc2bc6e2b3cp98ck6p4g3bca5j4ij2c38aca5ca2f56a7eja14gf23a9f7af7af7af7af7a",
+    "f7af7af7ag32j47ej32k2j12a34k26ak89a12k214a26k16lj3kefij10k2j12ki9g6je5k2i3efjk2af86a2g2k2e2fj",
+    "f90je3fa5f43af94ak2i4k10f32k38a9kf16k31ai10k30i8ki15k32i10k39i15k320f6592k64f21013ef1143a3k55",
+    "a9f40e6j2f268ej3f16h10f2a20p46fg4jg10jep28e2g2f70i10g2j6a8k23e9k2p14c2p62ec8p5p10ek2p4fp4c2",
+    "p21b4cb5cp15b3cp3bca2bcacacp7a21e3bcfe2cf7gf3gf4gf23g5k4ga3i6k4a6f52j4a8g2f50g18a8j2h10a6g18",
+    "f6j3fjf2gh10f28g8j2f23g13a11jf29a3g4f47g14j13aeh10a4j2f5gef9h10f5af41g14a9f3gf8g2a2h10a2j4f16",
+    "ef6k3fg3f50gfg3f2g2f5g2fgfa24f2ej2f11g5j2fe2g2a10f6a2f6a2f6a9f7af7ac43ke4c9ek2a4c80f35g8jg2a2",
+    "h10a6f11172a12f23a4f49a8452f366a2f106a38c7a12c5a5fgf10kf13af5afaf2af2af108k17a16f363j2k16f64",
+    "a2f54a7ka32f12k4g16j10a6g16j35aj14kjk3ajkj2a4f5af135a4j3kj6kj4h10j2k3j2b26j3kjkc26jkjkj7f10e",
+    "f45e2f31a3f6a2f6a2f6a2f3a3k7ak7a13k2a2f12af26af19af2af15a2f14a34f123a5j3a4i45a3k9i57k17i2k3a",
+    "k13a3ka47k45ga130f29a3f49a15gi27a4f32i4a9f20if8ia5f38g5a5f30ajf36a4f8ji5a42b40c40f78a2h10a6",
+    "b36a4c36a4f40a8f52a11jb11ab15ab7ab2ac11ac15ac7ac2a3f52a12f311a9f22a10f8a24e6ae42ae9a69f6a2fa",
+    "f44af2a3fa2f23aji8f23k2i7f31a8i9a48f19af2a5i5f22i6a3jf26a5ja64f56a4i2f2i16a2i46fg3ag2a5g4f4a",
+    "f3af29a2g3a4gi9a7j9a7f29i2jf29i3a32f8kf28g2a4i5j7a9f54a3j7f22a2i8f19a5i8f18a7j4a12i7a80f73a55",
+    "b51a13c51a7i6f36g4a8h10a6h10f4efb22a3g5jec22a8k2a208i31af42ag2ja2f2a16f3a55g4f29i10fa8f22g11",
+    "i4j5a22f18g4j4a38f21i7a20f23a9g3f53g15j7a4i20h10gf2g2fa9g4f45g11j2aj4ga13f25a7h10a6g3f36g14a",
+    "h10j4fg2fa8f35gj2fa9g3f48g14f4j4g4jg2h10fjfj3ai20a11f18af25g12j6gf2ga62f7afaf4af15af10ja6f47",
+    "g12a5h10a6g4af8a2f2a2f22af7af2af5ag2fg7a2g2a2g3a2fa6ga5f5g2a2g7a3g5a11f10afa2faf38afg9aga2ga",
+    "g4ag5fgfj2aj2a8g2a29f53g18f4j5h10j2ajgf3a30f48g20f2jfa8h10a166f47g7a2g9j23f4g2a34f48g17j3fa11",
+    "h10a6j13a19f43g13fja6h10a6h20a28f27a2g15a4h10i2j3kf7a185f44g15ja100b32c32h10i9a12f8a2fa2f8af2",
+    "af24g6ag2a2g4fgfg2j3a9h10a70f8a2f39g7a2g7fjfga27fg10f40g7fg4j8ga8fg11f46g16j3fj5a13f73a7j10",
+    "a182f33ja14h10a6f9af37g8ag8fj5a10h10i19a3j2f30a2g22ag14a73f7af2af38g6a3gag2ag7fga8h10a6f6af2a",
+    "f32g5ag2ag5fa7h10a310f19g4j2a7g2fgf13af34g7a3g5j13h10ga85fa15i21k29a13jf922a102i111aj5a11f196",
+    "a2636f97j2a13f1072a16gf6g15a10f3995a5f583a6841f30g18h10a1734f569a7f31ah10a4j2f79ah10a6f30a2g5",
+    "ja10f48g7j5k4e4jka10h10ai7af21a5f19a432e3f40e2j3h10a198b32c32i23j4a101f75a4gfg55a7g4e13a64e2j",
+    "ega11g2a14f6136a8f1238a41f10a8935e4ae7ae2af291a15fa29f3a2fa14f4a8f396a2308f107a5f13a3f9a7f10",
+    "a2kg2ja3936k240h10a6k436a76g46a2g23a9k116a60k246a10k39a2k60g5k3g6a8g8k2g7k30g4k61a21k66g3k",
+    "a122i20a12i20a12k87a9i25a135b26c26b26c7ac18b26c26bab2a2ba2b2a2b4ab8c4acac7ac11b26c26b2ab4a2b8",
+    "ab7ac26b2ab4ab5aba3b7ac26b26c26b26c26b26c26b26c26b26c26b26c28a2b25kc25kc6b25kc25kc6b25kc25kc6",
+    "b25kc25kc6b25kc25kc6bca2h50k512g55k4g50k8gk14gk2j5a15g5ag15a1104c10fc20a6c6a213g7ag17a2g7ag2a",
+    "g5a5e62a33ga112f45a3g7e7a2h10a4fka320f30ga17f44g4h10a5ka464f27eg4h10a214f30g2fh10a4ja480f7af4",
+    "af2af15af197a2i9g7a41b34c34g7ea4h10a4j2a785i59ki3ki4a76i45ki15a194f4af27af2afa2faf10af4afafa6",
+    "fa4fafafaf3af2afa2fafafafafaf2afa2f4af7af4af4afaf10af17a5f3af5af17a52k2a270k44a4k100a12k15a2",
+    "k15ak15ak37a10i13k161a56k29a13k44a4k9a7k2a14k6a154k984a4k17a3k13a3k119a4k95a6k12a4ka15k12a4",
+    "k56a8k10a6k40a8k30a2k12a4k2a62k340a12k14a2k13a3k10a5k56a7k15a2k11a6k9a7k147ak92h10a1030f42720",
+    "a32f4154a6f222a2f5762a14f7473a15f622a2466f542a1506f4939a5f4192a712016g240a196112"
 };
 static const char *gpti_unicode_row(unsigned i) { return gpti_unicode_rows[i]; }
 
@@ -5717,8 +5853,10 @@ static uint32_t gpti_fold_end(int table) {
 #define GPTI_RX_END "|\\s+(?!\\S)|\\s+"
 #define GPTI_RX_TAIL "'(?i:s|t|re|ve|m|ll|d)"
 #define GPTI_RX_GPT2 "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" GPTI_RX_END
-#define GPTI_RX_LLAMA(number, space) GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" space
+#define GPTI_RX_WORDS_OF(letters, number, ends) "[^\\r\\n\\p{L}\\p{N}]?" letters "|" number \
+    "| ?[^\\s\\p{L}\\p{N}]+" ends
+#define GPTI_RX_LLAMA(number, space) \
+    GPTI_RX_TAIL "|" GPTI_RX_WORDS_OF("\\p{L}+", number, "[\\r\\n]*|\\s*[\\r\\n]+" space)
 #define GPTI_RX_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define GPTI_RX_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define GPTI_RX_CASED(tail, number) "[^\\r\\n\\p{L}\\p{N}]?" GPTI_RX_UPPER "*" GPTI_RX_LOWER "+" tail \
@@ -5727,8 +5865,24 @@ static uint32_t gpti_fold_end(int table) {
 #define GPTI_RX_TAILS "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 #define GPTI_RX_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 #define GPTI_RX_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
-#define GPTI_RX_DEEPSEEK3 "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
-    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END
+#define GPTI_RX_DEEPSEEK3(ends) "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
+    "| ?[\\p{P}\\p{S}]+" ends GPTI_RX_END
+#define GPTI_RX_AFMOE /* the scripts that Trinity's tokenizer cuts out, as llama.cpp lists them */ \
+    "[\\x{E40}-\\x{EFF}\\x{1000}-\\x{109F}\\x{1100}-\\x{11FF}\\x{1780}-\\x{17FF}\\x{2F00}-\\x{2FDF}" \
+    "\\x{3040}-\\x{30FF}\\x{3400}-\\x{4DBF}\\x{4E00}-\\x{FAFF}\\x{FF65}-\\x{FF9F}]+"
+#define GPTI_RX_WORD /* \w of the engine inside tokenizers */ "[\\p{L}\\p{M}\\p{Nd}_\\x{B2}\\x{B3}\\x{B9}" \
+    "\\x{BC}-\\x{BE}\\x{16EE}-\\x{16F0}\\x{203F}\\x{2040}\\x{2054}\\x{2160}-\\x{2182}\\x{2185}-\\x{2188}" \
+    "\\x{24B6}-\\x{24E9}\\x{3007}\\x{3021}-\\x{3029}\\x{3038}-\\x{303A}\\x{A6E6}-\\x{A6EF}\\x{FE33}\\x{FE34}" \
+    "\\x{FE4D}-\\x{FE4F}\\x{FF3F}\\x{10140}-\\x{10174}\\x{10341}\\x{1034A}\\x{103D1}-\\x{103D5}\\x{12400}-\\x{1246E}" \
+    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]"
+#define GPTI_RX_HAN "\\x{2E80}-\\x{2E99}\\x{2E9B}-\\x{2EF3}\\x{2F00}-\\x{2FD5}\\x{3005}\\x{3007}\\x{3021}-\\x{3029}" \
+    "\\x{3038}-\\x{303B}\\x{3400}-\\x{4DBF}\\x{4E00}-\\x{9FFF}\\x{F900}-\\x{FA6D}\\x{FA70}-\\x{FAD9}" \
+    "\\x{16FE2}-\\x{16FE3}\\x{16FF0}-\\x{16FF1}\\x{20000}-\\x{2A6DF}\\x{2A700}-\\x{2B739}\\x{2B740}-\\x{2B81D}" \
+    "\\x{2B820}-\\x{2CEA1}\\x{2CEB0}-\\x{2EBE0}\\x{2EBF0}-\\x{2EE5D}\\x{2F800}-\\x{2FA1D}\\x{30000}-\\x{3134A}" \
+    "\\x{31350}-\\x{323AF}"
+#define GPTI_RX_NO_HAN "&&[^" GPTI_RX_HAN "]]"
+#define GPTI_RX_KIMI(upper, lower) "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}" GPTI_RX_NO_HAN upper \
+    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}" GPTI_RX_NO_HAN lower GPTI_RX_TAILS
 #define GPTI_RX_BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 #define GPTI_RX_CASED_LETTERS /* the letters with case that DeepSeek LLM lists; some scripts are left out */ \
     "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
@@ -5760,15 +5914,33 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
           { GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
         { "qwen35", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
           "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "laguna", 0, 0, { "\\n+", GPTI_RX_LLAMA("\\p{N}", GPTI_RX_END) } },
+        { "ufakzeka", 0, 0, { GPTI_RX_WORDS_OF("\\p{L}+", "\\p{N}", "[\\r\\n]*|\\s*[\\r\\n]+") GPTI_RX_END } },
+        { "exaone-moe", 0, 0, { GPTI_RX_TAIL "|" GPTI_RX_WORDS_OF("\\p{L}[\\p{L}\\p{M}]{ }", "\\p{N}",
+          "[\\r\\n/]?|\\s*[\\r\\n]") GPTI_RX_END } },
+        { "chameleon", 1, 0, { "(?:<sentinel:)[0-9]+>", "(?:IMGIMG)[A-I]{1,4}Z", "[\\t\\n]|(?:    |  )", "\\p{N}",
+          "[\\p{P}!-/:-@\\[-`{-~]", GPTI_RX_GPT2 } },
         { "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, 0, { "\\p{N}", GPTI_RX_GPT2 } },
         { "falcon", 0, 0, { "[\\p{P}$+<=>^~|`]+", GPTI_RX_GPT2, "[0-9]{3}" } },
         { "default", 0, 0, { "[\\p{P}$+<=>^~|]+", GPTI_RX_GPT2, "\\p{N}+", "[0-9]{3}" } },
         { "deepseek-llm", 0, 0, { "[\\r\\n]", GPTI_RX_CASED_LETTERS, "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}"
           "\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$", GPTI_RX_CJK, "\\p{N}+" } },
         { "deepseek-coder", 0, 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", GPTI_RX_CJK, "\\p{N}" } },
-        { "deepseek-v3 hunyuan-dense joyai-llm", 0, 0, { "\\p{N}{1,3}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3 } },
+        { "deepseek-v3 hunyuan-dense joyai-llm hy_v4", 0, 0, { "\\p{N}{1,3}", GPTI_RX_KANA,
+          GPTI_RX_DEEPSEEK3("[\\r\\n]*|\\s*[\\r\\n]+") } },
+        { "spark2_5", 0, 0, { "\\p{N}", GPTI_RX_KANA, GPTI_RX_DEEPSEEK3("|[\\r\\n]") } },
+        { "afmoe", 0, 0, { "\\p{N}{%}", "\\p{N}{1,3}", GPTI_RX_AFMOE, GPTI_RX_DEEPSEEK3("[\\r\\n]*|\\s*[\\r\\n]+") } },
         { "tekken", 1, 1, { GPTI_RX_CASED("", "\\p{N}") } },
         { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "granite-embed-multi-97m", 0, 1, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "tiny_aya cohere2moe", 0, 0, { "\\p{Nd}+(?!" GPTI_RX_WORD ")", "\\p{Nd}{%$}",
+          GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
+        { "superbpe", 0, 0, { "\\p{N}+", "\\p{Nd}{%}[^\\p{Nd}]*", "\\p{Nd}{3}[^\\p{Nd}]*" } },
+        { "kimi-k2", 0, 0, { "[" GPTI_RX_HAN "]+" GPTI_RX_KIMI("*", "+") GPTI_RX_KIMI("+", "*")
+          "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+" GPTI_RX_END } },
+        { "youtu", 0, 1, { "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}"
+          "\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+"
+          "|[\\x{3105}-\\x{312F}]+|" GPTI_RX_KANA, GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}") } },
         { "bloom gpt3-finnish poro-chat", 0, 0, { GPTI_RX_BLOOM } },
         { "viking", 0, 0, { GPTI_RX_BLOOM, "\\p{N}" } },
         { "jais-2", 0, 0, { GPTI_RX_LLAMA("\\p{N}{1,3}", "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)"
@@ -5790,7 +5962,7 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
 
 enum { GPTI_NORM_LAYER, GPTI_NORM_RMS };    /* LayerNorm (Ba 2016), RMSNorm (Zhang & Sennrich 2019) */
 enum { GPTI_POS_NONE, GPTI_POS_PAIR, GPTI_POS_HALF, GPTI_POS_ALIBI };   /* rope on pairs (2i, 2i+1) or (i, i + d/2) */
-enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_RELU_2, GPTI_XIELU, GPTI_SWIGLU_CLAMP };
+enum { GPTI_GELU_TANH, GPTI_GELU_ERF, GPTI_SILU, GPTI_RELU, GPTI_RELU_2, GPTI_XIELU, GPTI_SWIGLU_CLAMP };
 enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
 
 /* One row per architecture: the choices in which GPT-family decoders differ. `has` says in words what
@@ -5807,15 +5979,18 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   positions    learned position embeddings                 sum_to_1   the experts' weights do
  *   full_rope    rope turns the whole head                   logit_div  logit_scale divides
  *   near_rope    where layers have windows, the others have no rope
- *   not_wide     a model of wide_at_layer layers is of another architecture
+ *   wide_alibi   a model of wide_at_layer layers has ALiBi instead of rope
  *   chunks       windows do not slide: rows see what is in their own; queries without rope grow
  *   whole_ff     feed_forward_length is an expert's, not that of all that are used
- *   gated        down(act(gate x) * up x), not down(act(up x))
+ *   gated        down(act(gate x) * up x), not down(act(up x)); with ?: where the file has ffn_gate, and where not
+ *                act is ReLU
  *   parallel     x + attention(norm x) + ffn(norm x); with ?: where the file has no ffn_norm
  *   conv         layers without kv heads are of kind GPTI_CONV
  *   state        some layers are of a kind with a state:
  *   delta        of four layers, or as the file says, all but the last are of kind GPTI_DELTA
- *   mamba        layers without kv heads are of kind GPTI_MAMBA
+ *   mamba        layers without kv heads are of kind GPTI_MAMBA, those without a width have no feed-forward
+ *   beside       all are of kinds GPTI_ATTENTION and GPTI_MAMBA: both read the same, and are added
+ *   apart        a layer with a feed-forward is that alone   no_heads   no layer has attention
  *   by_key_head  whose value heads stand by the key head that they read, not in turn
  *   gated_att    attn_q has, for each head, rows for q, then for a gate on what attention gives
  *   att_gate     that gate has a matrix of its own
@@ -5824,11 +5999,16 @@ enum { GPTI_NO, GPTI_IF_PRESENT, GPTI_YES };
  *   share_kv     the last few layers, as the file says, are of kind GPTI_SHARING
  *   layer_embd   layers may be of kind GPTI_INPUT            out_scale  what leaves a layer may be scaled
  *   rope_freqs   is in the file, for layers without a window
+ *   latent       layers are of kind GPTI_LATENT
  *   no_last      no norm after the last layer                sum_norm   norms after the sums: x = norm(x + y)
  *   embd_is_last token_embd_norm is that norm                types      a row for the kind of text, added to all
  *   both_ways    rows see later ones too: no decoder         dense      may have layers behind pooling
+ *   encoder      the first layers are an encoder's, behind which a decoder's begin
  *   router_bias  the router has one, for choosing alone
  *   early_weight an expert's weight counts before its activation
+ *   early_router layers of experts are of kind GPTI_EARLY too
+ *   streams      a token has several rows of x, which layers mix; each layer has a way round it of low rank (Gemma 3n)
+ *   dense_too    layers with experts have a feed-forward too: norms of its own for each, then for their sum
  *   sinks        one more score per head, with no value behind it
  *   post_is_ffn  post_attention_norm is the feed-forward's norm
  * Layers of letter w have a sliding window where the file has one, those of g see everything, those of
@@ -5844,9 +6024,9 @@ typedef struct gpti_arch {      /* texts stand in the rows of all tables: rows w
     char    name[16];
     uint8_t norm, pos, act;
     char    pattern[7];         /* a letter for each layer, again and again: w, g or n, see above */
-    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head); not_wide */
+    uint8_t wide_at_layer;      /* a model of this many layers scales scores by 1/sqrt(d_model / n_head); wide_alibi */
     float   local_base;         /* rope base of window layers: 0 = as the others and scaled, 1 = as the others */
-    char    has[160];
+    char    has[192];
 } gpti_arch;
 
 #define GPTI_GPT2_LIKE  "pre_norm norm_bias qkv_bias out_bias ffn_bias "
@@ -5878,7 +6058,7 @@ static const gpti_arch gpti_archs[] = {
     { "internlm2",  GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "own_head" },
     { "baichuan",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 40, 0,
-        GPTI_LLAMA_LIKE "own_head not_wide" },     /* of 40: with ALiBi */
+        GPTI_LLAMA_LIKE "own_head wide_alibi" },
     { "llama4",     GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "near_rope chunks late_norm plain_qk experts? shared k_router early_weight" },
     { "mistral3",   GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
@@ -5893,7 +6073,11 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "post_norm" },
     { "glm4moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm? post_is_ffn experts? shared? k_router router_bias own_head" },
+    { "deepseek2",  GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "latent k_grow experts? shared? k_router" },
     { "dots1",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "qk_norm experts? shared? k_router own_head" },
+    { "bailingmoe2", GPTI_NORM_RMS,  GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm experts? shared? k_router own_head" },
     { "minimax-m2", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm experts? whole_ff sum_to_1 k_router router_bias own_head" },
@@ -5927,9 +6111,11 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
     { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 62, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
+    { "gemma3n",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwg", 0, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window share_kv v_norm layer_embd unit_scale streams" },
     { "gemma4",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 0, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window two_widths share_kv v_norm k_is_v layer_embd "
-        "out_scale unit_scale rope_freqs" },
+        "out_scale unit_scale rope_freqs experts? sum_to_1 dense_too" },
     { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "plain_norm k_clamp" },
     { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
@@ -5942,6 +6128,8 @@ static const gpti_arch gpti_archs[] = {
         "own_head" },
     { "exaone-moe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm near_rope k_window experts? shared? k_router own_head" },
+    { "smallthinker", GPTI_NORM_RMS, GPTI_POS_HALF,  GPTI_RELU,      "gwww", 0, 0,
+        GPTI_LLAMA_LIKE "near_rope experts? sum_to_1 k_router early_router" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "minicpm",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
@@ -5950,6 +6138,14 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
     { "granitehybrid", GPTI_NORM_RMS, GPTI_POS_PAIR, GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1 state mamba by_key_head" },
+    { "mamba2",     GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_SILU,      "w", 0, 0,
+        "pre_norm state mamba by_key_head no_heads" },
+    { "nemotron_h", GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_RELU_2,    "w", 0, 0,
+        "pre_norm state mamba by_key_head apart" },
+    { "nemotron_h_moe", GPTI_NORM_RMS, GPTI_POS_NONE, GPTI_RELU_2,   "w", 0, 0,
+        "pre_norm state mamba by_key_head apart experts? shared? k_router router_bias" },
+    { "falcon-h1",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "state beside by_key_head" },
     { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
     { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
@@ -5973,7 +6169,9 @@ static const gpti_arch gpti_archs[] = {
     { "nomic-bert", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         "sum_norm norm_bias gated embd_norm types no_last both_ways" },
     { "gemma-embedding", GPTI_NORM_RMS, GPTI_POS_HALF, GPTI_GELU_TANH, "wwwwwg", 0, 10000,
-        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query both_ways dense" }
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query both_ways dense" },
+    { "t5",         GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_GELU_TANH, "w", 0, 0,
+        "pre_norm gated? no_last unit_scale encoder" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -5990,7 +6188,8 @@ static int gpti_has(const gpti_arch *a, const char *word) {
     return GPTI_NO;
 }
 
-/* Kinds of layers, a bit each: a layer is of one of the first five, of one of the next two, and perhaps of the last.
+/* Kinds of layers, a bit each: a layer is of one of the first six (GPTI_MIXES), of one or both of the next two
+ * (GPTI_FEEDS), and perhaps of others. It may lack one of these, or be of GPTI_ATTENTION and GPTI_MAMBA side by side.
  * Tensors and stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
@@ -6002,9 +6201,13 @@ enum { GPTI_ATTENTION = 1,
        GPTI_STATE = 12,
        GPTI_SHARING = 64,       /* attention over the cache of an earlier layer */
        GPTI_ATTENDS = 65,
+       GPTI_LATENT = 512,       /* latent attention */
+       GPTI_MIXES = 591,
        GPTI_DENSE = 16,         /* one feed-forward */
        GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
+       GPTI_FEEDS = 48,
        GPTI_INPUT = 128,        /* an embedding of the token for this layer alone (Gemma 3n), at its end */
+       GPTI_EARLY = 256,        /* the router reads what comes into the layer, without norm (SmallThinker) */
        GPTI_EVERY = 255 };
 
 /* q/k norm per head, same weights; own weights; all heads; per head, no weights */
@@ -6021,19 +6224,32 @@ typedef struct gpti_layer {
     int          kind;          /* bits, see above */
     gpti_vector  attn_norm, attn_norm_2, q_norm, k_norm, attn_post, ffn_norm, ffn_post;
     gpti_linear  qkv, q, k, v, o, gate, up, down;
-    gpti_linear  router, gate_exps, up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
+    gpti_linear  router, gate_exps, up_exps, gate_up_exps, down_exps, gate_shexp, up_shexp, down_shexp, shexp_gate;
     const float *sinks, *conv, *router_bias;    /* [n_head]; [D, l_cache]; [n_expert], for choosing alone */
+    const float *expert_scale;  /* [n_expert], of weights */
+    gpti_vector  dense_post, router_norm, exps_norm, exps_post; /* of experts beside a feed-forward */
     gpti_linear  z, beta, alpha, beta_alpha;    /* the gate of what attention gives, or a delta net; of its state */
     /* of layers of state: convolution [channels, d_conv], its bias; the others [n_value_head], skip: of Mamba-2 */
     const float *taps, *tap_bias, *decay, *dt_bias, *skip;
     gpti_vector  state_norm;
+    gpti_linear  ssm_in, ssm_out;               /* of Mamba-2; of layers of state */
     gpti_linear  input_gate, input_out;         /* of its own embedding */
     gpti_vector  input_post;
+    gpti_vector  q_latent_norm, latent_norm;    /* of latent attention */
+    gpti_linear  q_latent, q_of_latent, key_of, value_of;       /* the last two have a matrix for each head */
     const float *out_scale;     /* [1] */
     size_t       state_at;      /* where its state begins, in floats */
+    /* of streams: what mixes them, from the router's scores; how that router norms; the way round: norm, matrices */
+    const float *stream_router, *predict, *correct, *stream_scale;  /* [n, D]; [n * n, n]; [n, n]; [D] */
+    gpti_vector  stream_norm, laurel_post;
+    gpti_linear  laurel_in, laurel_out;         /* [n_laurel, D]; [D, n_laurel] */
+    float        cut;           /* gates lose their mean and so many deviations, none is below 0; -inf: not so */
     uint32_t     n_head, n_kv, d_ff;
     uint32_t     d_k, d_v, n_rope;      /* of a head: width of q and k, of v; rotated part of d_k */
-    uint32_t     cache_of;      /* the layer whose cache it reads: itself or an earlier one */
+    uint32_t     cache_of;      /* the layer whose cache it uses: itself or an earlier one; encoders: a decoder's */
+    int          cross;         /* a decoder's attention to what the encoder has made */
+    const float *rel_bias, *rel;        /* what adds to a score: a distance's bucket [n_bucket, n_head], or, made of */
+                                        /* that, a distance [n_head, GPTI_REL]; or NULL */
     uint32_t     window;        /* 0 = sees everything; of a short convolution l_cache */
     int          rope;          /* -1 none, else which of the model's two frequency tables */
     int          qk_norm;       /* GPTI_QK_: what the q and k norms run over */
@@ -6045,6 +6261,10 @@ typedef struct gpti_hparams {
     uint32_t n_next;                    /* layers behind those, which guess a token ahead: not read */
     uint32_t d_k[2], d_v[2], n_rope[2]; /* what gpti_layer has; in window layers the second */
     uint32_t n_share, d_input;          /* layers of kind GPTI_SHARING, the last; width of a layer's own embedding */
+    uint32_t d_q_latent, d_latent, d_latent_k, d_latent_v;      /* widths of latents; of a head's q and v without */
+    uint32_t n_stream, active, n_laurel;        /* rows of x of a token, 0: one; which one layers read: 0; rank */
+    uint32_t n_encoder, n_decoder;      /* layers, as the file counts them; 0: no encoder */
+    uint32_t n_bucket, start;           /* of distances; token that a decoder's text begins with */
     uint32_t max_head, max_kv, max_ff, max_qkv, max_att;    /* over the layers, for buffer sizes */
     size_t   ld_ffn;                    /* floats of a row that holds gate and up */
     uint32_t n_expert, n_expert_used, d_ff_exp, d_ff_shexp;
@@ -6053,7 +6273,7 @@ typedef struct gpti_hparams {
     /* of layers of state: positions that the convolution sees; widths of a key head, of all value heads; heads */
     uint32_t d_conv, d_state, d_inner, n_key_head, n_value_head, full_every;
     size_t   n_state;                   /* floats of the states of all layers; 0: no layer has one */
-    int      gated_att, att_gate, by_key_head;
+    int      gated_att, att_gate, by_key_head, dense_too;
     uint32_t pooling;                   /* as gpt_pool, 0, 4: the file does not say */
     uint32_t d_dense, n_type;           /* between the dense layers; kinds of text */
     float    expert_scale;
@@ -6077,9 +6297,10 @@ struct gpt_model {
     gpti_tokenizer   tok;
     gpti_linear      embd, head;            /* head.w == embd.w when tied */
     gpti_linear      pos_embd, type_embd, dense[2];     /* dense: behind pooling, data NULL = not in the file */
-    gpti_vector      embd_norm, out_norm;
+    gpti_vector      embd_norm, out_norm, encoder_norm;
     gpti_linear      input_embd, input_proj;    /* [N, n_layer d_input] a table, as embd; [n_layer d_input, D] */
     gpti_vector      input_norm;
+    gpti_linear      stream_in, stream_out;     /* [D, D] of each but the first, ahead of the layers, behind */
     gpti_layer      *layer;     /* [n_layer] */
     /* [n_rope / 2] radians per position: global, window layers, LongRoPE long */
     float           *rope_freq[3];
@@ -6102,10 +6323,10 @@ typedef struct gpti_tensor_row {    /* of NAME.weight, and of NAME.bias */
     char     name[24];
     size_t   offset;                /* in gpti_layer or gpt_model */
     /* 'M' gpti_linear, 'N' gpti_vector, 'V' const float *, 'B' the same of a bias alone, 'P' of NAME alone,
-     * 'F' rope factors, '-' not read */
+     * 'F' rope factors, 'S' split into two, '-' not read */
     char     type;
     char     extents[4];            /* of the weight; a bias has all but the first, that of a norm all */
-    uint8_t  kinds;                 /* of layers that have it */
+    uint16_t kinds;                 /* of layers that have it */
 
     /* Words. who has it: "=word" these must and no others may, "-word" the other way round, "!word" these must,
      * "?word" only these may, "!" all must, "" all may. bias: who must have it, "" nobody; "none": there is no bias. */
@@ -6118,22 +6339,34 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "attn_norm_2",         GPTI_L(attn_norm_2),   'N', "D",   GPTI_EVERY, "?parallel",    "" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_ATTENTION, "",         "" },
     { "attn_q",              GPTI_L(q),             'M', "DP",  GPTI_ATTENDS, "",           "" },
+    { "attn_q",              GPTI_L(q),             'M', "De",  GPTI_LATENT, "",            "none" },
+    { "attn_q_a",            GPTI_L(q_latent),      'M', "Da",  GPTI_LATENT, "",            "none" },
+    { "attn_q_a_norm",       GPTI_L(q_latent_norm), 'N', "a",   GPTI_LATENT, "",            "none" },
+    { "attn_q_b",            GPTI_L(q_of_latent),   'M', "ae",  GPTI_LATENT, "",            "none" },
+    { "attn_kv_a_mqa",       GPTI_L(k),             'M', "DK",  GPTI_LATENT, "!",           "none" },
+    { "attn_kv_a_norm",      GPTI_L(latent_norm),   'N', "r",   GPTI_LATENT, "!",           "none" },
+    { "attn_k_b",            GPTI_L(key_of),        'M', "nrH", GPTI_LATENT, "",            "none" },
+    { "attn_v_b",            GPTI_L(value_of),      'M', "ruH", GPTI_LATENT, "",            "none" },
+    { "attn_kv_b",           0,                     'S', "rw",  GPTI_LATENT, "",            "none" },
+    { "attn_output",         GPTI_L(o),             'M', "oD",  GPTI_LATENT, "!",           "none" },
     { "attn_k",              GPTI_L(k),             'M', "DK",  GPTI_ATTENTION, "",         "" },
     { "attn_v",              GPTI_L(v),             'M', "DW",  GPTI_ATTENTION, "",         "" },
     { "attn_q_norm",         GPTI_L(q_norm),        'N', "q",   GPTI_ATTENDS, "=qk_norm",   "" },
     { "attn_k_norm",         GPTI_L(k_norm),        'N', "k",   GPTI_ATTENTION, "=qk_norm", "" },
-    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENDS, "!",          "out_bias" },
+    { "attn_output",         GPTI_L(o),             'M', "OD",  GPTI_ATTENDS, "-encoder",   "out_bias" },
+    { "attn_o",              GPTI_L(o),             'M', "OD",  GPTI_ATTENDS, "=encoder",   "none" },
+    { "attn_rel_b",          GPTI_L(rel_bias),      'V', "HB",  GPTI_ATTENDS, "?encoder",   "none" },
     { "attn_k",              0,                     '-', "",    GPTI_SHARING, "",           "none" },
     { "attn_v",              0,                     '-', "",    GPTI_SHARING, "",           "none" },
     { "attn_k_norm",         0,                     '-', "",    GPTI_SHARING, "",           "none" },
     { "attn_sinks",          GPTI_L(sinks),         'V', "H",   GPTI_ATTENTION, "=sinks",   "none" },
     { "attn_qkv",            GPTI_L(qkv),           'M', "DS",  GPTI_DELTA, "!",            "none" },
-    { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_DELTA, "!",            "none" },
+    { "attn_gate",           GPTI_L(z),             'M', "DI",  GPTI_DELTA, "!",            "none" },
     { "attn_gate",           GPTI_L(z),             'M', "DO",  GPTI_ATTENTION, "=att_gate", "none" },
     { "ssm_beta",            GPTI_L(beta),          'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_alpha",           GPTI_L(alpha),         'M', "Dh",  GPTI_DELTA, "-by_key_head", "none" },
     { "ssm_ba",              GPTI_L(beta_alpha),    'M', "Db",  GPTI_DELTA, "=by_key_head", "none" },
-    { "ssm_in",              GPTI_L(qkv),           'M', "DS",  GPTI_MAMBA, "!",            "none" },
+    { "ssm_in",              GPTI_L(ssm_in),        'M', "DM",  GPTI_MAMBA, "!",            "none" },
     { "ssm_a",               GPTI_L(decay),         'P', "h",   GPTI_DELTA, "!",            "none" },
     { "ssm_a",               GPTI_L(decay),         'P', "1h",  GPTI_MAMBA, "!",            "none" },
     { "ssm_d",               GPTI_L(skip),          'P', "1h",  GPTI_MAMBA, "!",            "none" },
@@ -6141,14 +6374,15 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ssm_conv1d",          GPTI_L(taps),          'V', "Tc",  GPTI_STATE, "!",            "none" },
     { "ssm_conv1d",          GPTI_L(tap_bias),      'B', "c",   GPTI_MAMBA, "",             "" },
     { "ssm_norm",            GPTI_L(state_norm),    'N', "v",   GPTI_DELTA, "!",            "none" },
-    { "ssm_norm",            GPTI_L(state_norm),    'N', "gy",  GPTI_MAMBA, "!",            "none" },
-    { "ssm_out",             GPTI_L(o),             'M', "OD",  GPTI_STATE, "!",            "none" },
+    { "ssm_norm",            GPTI_L(state_norm),    'N', "gy",  GPTI_MAMBA, "!mamba",       "none" },
+    { "ssm_out",             GPTI_L(ssm_out),       'M', "ID",  GPTI_STATE, "!",            "none" },
     { "shortconv.in_proj",   GPTI_L(qkv),           'M', "DS",  GPTI_CONV,  "!",            "" },
     { "shortconv.conv",      GPTI_L(conv),          'V', "LD",  GPTI_CONV,  "!",            "none" },
     { "shortconv.out_proj",  GPTI_L(o),             'M', "OD",  GPTI_CONV,  "!",            "" },
     { "post_attention_norm", GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
     { "post_attention_norm", GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "=post_is_ffn", "none" },
-    { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_EVERY, "?pre_norm",    "" },
+    { "ffn_norm",            GPTI_L(ffn_norm),      'N', "D",   GPTI_FEEDS, "?pre_norm",    "" },
+    { "ffn_norm",            GPTI_L(ffn_norm),      'P', "D",   GPTI_FEEDS, "?beside",      "none" },
     { "post_ffw_norm",       GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=post_norm",   "none" },
     { "attn_output_norm",    GPTI_L(attn_post),     'N', "D",   GPTI_EVERY, "=sum_norm",    "norm_bias" },
     { "layer_output_norm",   GPTI_L(ffn_post),      'N', "D",   GPTI_EVERY, "=sum_norm",    "norm_bias" },
@@ -6157,9 +6391,15 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "ffn_down",            GPTI_L(down),          'M', "FD",  GPTI_DENSE, "!",            "ffn_bias" },
     { "ffn_gate_inp",        GPTI_L(router),        'M', "DX",  GPTI_MOE,   "!",            "" },
     { "exp_probs_b",         GPTI_L(router_bias),   'B', "X",   GPTI_MOE,   "?k_router",    "router_bias" },
-    { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "!",            "" },
-    { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "!",            "" },
+    { "ffn_gate_exps",       GPTI_L(gate_exps),     'M', "DEX", GPTI_MOE,   "?gated",       "" },
+    { "ffn_up_exps",         GPTI_L(up_exps),       'M', "DEX", GPTI_MOE,   "",             "" },
+    { "ffn_gate_up_exps",    GPTI_L(gate_up_exps),  'M', "DdX", GPTI_MOE,   "?gated",       "" },
     { "ffn_down_exps",       GPTI_L(down_exps),     'M', "EDX", GPTI_MOE,   "!",            "" },
+    { "ffn_down_exps.scale", GPTI_L(expert_scale),  'P', "X",   GPTI_MOE,   "?dense_too",   "none" },
+    { "post_ffw_norm_1",     GPTI_L(dense_post),    'N', "D",   GPTI_MOE,   "=dense_too",   "none" },
+    { "ffn_gate_inp.scale",  GPTI_L(router_norm),   'P', "D",   GPTI_MOE,   "=dense_too",   "none" },
+    { "pre_ffw_norm_2",      GPTI_L(exps_norm),     'N', "D",   GPTI_MOE,   "=dense_too",   "none" },
+    { "post_ffw_norm_2",     GPTI_L(exps_post),     'N', "D",   GPTI_MOE,   "=dense_too",   "none" },
     { "ffn_gate_inp_shexp",  GPTI_L(shexp_gate),    'M', "D1",  GPTI_MOE,   "!shared_gate", "none" },
     { "ffn_gate_shexp",      GPTI_L(gate_shexp),    'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
     { "ffn_up_shexp",        GPTI_L(up_shexp),      'M', "DZ",  GPTI_MOE,   "!shared",      "none" },
@@ -6167,6 +6407,14 @@ static const gpti_tensor_row gpti_layer_tensors[] = {
     { "inp_gate",            GPTI_L(input_gate),    'M', "Dj",  GPTI_INPUT, "!",            "none" },
     { "proj",                GPTI_L(input_out),     'M', "jD",  GPTI_INPUT, "!",            "none" },
     { "post_norm",           GPTI_L(input_post),    'N', "D",   GPTI_INPUT, "!",            "none" },
+    { "altup_router",        GPTI_L(stream_router), 'V', "Ds",  GPTI_EVERY, "=streams",     "none" },
+    { "altup_router_norm",   GPTI_L(stream_norm),   'N', "D",   GPTI_EVERY, "=streams",     "none" },
+    { "altup_predict_coef",  GPTI_L(predict),       'V', "sz",  GPTI_EVERY, "=streams",     "none" },
+    { "altup_correct_coef",  GPTI_L(correct),       'V', "ss",  GPTI_EVERY, "=streams",     "none" },
+    { "altup_correct_scale", GPTI_L(stream_scale),  'V', "D",   GPTI_EVERY, "=streams",     "none" },
+    { "laurel_l",            GPTI_L(laurel_in),     'M', "Di",  GPTI_EVERY, "=streams",     "none" },
+    { "laurel_r",            GPTI_L(laurel_out),    'M', "iD",  GPTI_EVERY, "=streams",     "none" },
+    { "laurel_post_norm",    GPTI_L(laurel_post),   'N', "D",   GPTI_EVERY, "=streams",     "none" },
     { "layer_output_scale",  GPTI_L(out_scale),     'V', "1",   GPTI_EVERY, "?out_scale",   "none" }
 };
 #define GPTI_M(field) offsetof(gpt_model, field)
@@ -6176,6 +6424,8 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "token_embd_norm",     GPTI_M(embd_norm),     'N', "D",   GPTI_EVERY, "=embd_norm",   "embd_norm" },
     { "token_embd_norm",     GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "=embd_is_last", "none" },
     { "output_norm",         GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "-no_last",     "norm_bias" },
+    { "enc.output_norm",     GPTI_M(encoder_norm),  'N', "D",   GPTI_EVERY, "=encoder",     "none" },
+    { "dec.output_norm",     GPTI_M(out_norm),      'N', "D",   GPTI_EVERY, "=encoder",     "none" },
     { "token_types",         GPTI_M(type_embd),     'M', "DY",  GPTI_EVERY, "?types",       "none" },
     { "dense_2",             GPTI_M(dense[0]),      'M', "DA",  GPTI_EVERY, "?dense",       "none" },
     { "dense_3",             GPTI_M(dense[1]),      'M', "AD",  GPTI_EVERY, "?dense",       "none" },
@@ -6183,6 +6433,8 @@ static const gpti_tensor_row gpti_model_tensors[] = {
     { "per_layer_token_embd", GPTI_M(input_embd),   'M', "JN",  GPTI_EVERY, "?layer_embd",  "none" },
     { "per_layer_model_proj", GPTI_M(input_proj),   'M', "DJ",  GPTI_EVERY, "?layer_embd",  "none" },
     { "per_layer_proj_norm", GPTI_M(input_norm),    'N', "j",   GPTI_EVERY, "?layer_embd",  "none" },
+    { "altup_proj",          GPTI_M(stream_in),     'M', "DDt", GPTI_EVERY, "=streams",     "none" },
+    { "altup_unembd_proj",   GPTI_M(stream_out),    'M', "DDt", GPTI_EVERY, "=streams",     "none" },
     { "rope_freqs",          0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_long",   0,                     'F', "R",   GPTI_EVERY, "",             "none" },
     { "rope_factors_short",  0,                     'F', "R",   GPTI_EVERY, "",             "none" }
@@ -6196,14 +6448,15 @@ enum {
 static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char letter) {
     const int conv = l && l->kind & GPTI_CONV;      /* b, c and x, D wide, stand where others have q, k and v */
     const int delta = l && l->kind & GPTI_DELTA, mamba = l && l->kind & GPTI_MAMBA;
-    const uint64_t n_head = conv ? 1 : l ? l->n_head : 0;
-    const uint64_t n_kv = conv ? 1 : l && !(l->kind & GPTI_SHARING) ? l->n_kv : 0;
+    const int latent = l && l->kind & GPTI_LATENT;  /* what it keeps is key and value; behind that q, and q's latent */
+    const uint64_t n_head = conv ? 1 : l && l->kind & (GPTI_ATTENDS | GPTI_LATENT) ? l->n_head : 0;
+    const uint64_t n_kv = conv ? 1 : l && l->kind & (GPTI_ATTENTION | GPTI_LATENT) ? l->n_kv : 0;
     const uint64_t d_k = conv ? hp->d_model : l ? l->d_k : 0, d_v = conv ? hp->d_model : l ? l->d_v : 0;
-    /* Mamba-2 has z and x there, then B, C and dt */
-    const uint64_t keys = (uint64_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
-    const uint64_t q = delta ? keys : mamba ? inner : n_head * d_k, k = delta || mamba ? q : n_kv * d_k;
-    const uint64_t v = delta ? inner : mamba ? 2 * keys + hp->n_value_head : n_kv * d_v;
-    const uint64_t o = delta || mamba ? inner : n_head * d_v;
+    const uint64_t keys = (uint64_t)hp->n_key_head * hp->d_state, inner = delta || mamba ? hp->d_inner : 0;
+    const uint64_t q = delta ? keys : n_head * d_k, k = delta ? q : n_kv * d_k;
+    const uint64_t v = delta ? inner : latent ? 0 : n_kv * d_v, o = n_head * d_v, n_gate = hp->n_value_head;
+    /* behind q, k and v: z, x, B, C and dt of Mamba-2; z, beta and dt of a delta net */
+    const uint64_t m = mamba ? 2 * inner + 2 * keys + n_gate : delta ? inner + 2 * n_gate : 0;
     const uint64_t p = hp->gated_att && l && l->kind & GPTI_ATTENDS ? 2 * q : q;    /* with the gate */
     switch (letter) {
         case 'D': return hp->d_model;
@@ -6215,22 +6468,38 @@ static uint64_t gpti_extent(const gpti_hparams *hp, const gpti_layer *l, char le
         case 'K': return k;
         case 'W': return v;
         case 'S': return p + k + v;
-        case 'G': return p + k + v + (delta ? o + 2 * (uint64_t)hp->n_value_head : hp->att_gate ? o : 0);
+        case 'M': return m;
+        case 'G': return p + k + v + m + (hp->att_gate ? o : latent ?
+            n_head * (hp->d_latent_k > hp->d_latent_v ? hp->d_latent_k : hp->d_latent_v) + hp->d_q_latent : 0);
+        case 'e': return n_head * hp->d_latent_k;
+        case 'o': return n_head * hp->d_latent_v;
+        case 'a': return hp->d_q_latent;
+        case 'r': return hp->d_latent;
+        case 'n': return hp->d_latent_k - hp->n_rope[0];
+        case 'u': return hp->d_latent_v;
+        case 'w': return n_head * (hp->d_latent_k - hp->n_rope[0] + hp->d_latent_v);
         case 'O': return o;
+        case 'I': return inner;
         case 'T': return hp->d_conv;
-        case 'h': return hp->n_value_head;
-        case 'b': return 2 * (uint64_t)hp->n_value_head;
-        case 'v': return hp->n_value_head ? inner / hp->n_value_head : 0;
+        case 'h': return n_gate;
+        case 'b': return 2 * n_gate;
+        case 'v': return n_gate ? inner / n_gate : 0;
         case 'g': return hp->n_key_head ? inner / hp->n_key_head : 0;
         case 'y': return hp->n_key_head;
         case 'c': return 2 * keys + inner;
         case 'L': return hp->l_cache;
         case 'j': return hp->d_input;
         case 'J': return (uint64_t)hp->d_input * hp->n_layer;
+        case 's': return hp->n_stream;
+        case 'z': return (uint64_t)hp->n_stream * hp->n_stream;
+        case 't': return hp->n_stream - 1;
+        case 'i': return hp->n_laurel;
         case 'H': return n_head;
+        case 'B': return hp->n_bucket;
         case 'F': return l ? l->d_ff : 0;
         case 'X': return hp->n_expert;
         case 'E': return hp->d_ff_exp;
+        case 'd': return 2 * (uint64_t)hp->d_ff_exp;
         case 'Z': return hp->d_ff_shexp;
         case 'Y': return hp->n_type;
         case 'A': return hp->d_dense;
@@ -6337,7 +6606,9 @@ static gpt_result gpti_hp_str(gpti_loader *ld, const char *name, gpti_str *out, 
 }
 
 enum { GPTI_MAX_LAYER = 1024, GPTI_MAX_WIDTH = 1 << 20, GPTI_MAX_HEAD = 4096, GPTI_MAX_D_HEAD = GPTI_ATT_WIDTH,
-       GPTI_MAX_CTX = 1 << 24, GPTI_MAX_STATE = 1 << 28 };
+       GPTI_MAX_CTX = 1 << 24, GPTI_MAX_STATE = 1 << 28, GPTI_MOST_STREAMS = 8 };
+/* T5's distances: from so many on all are one; numbers of a head's table, which goes a block of keys further */
+enum { GPTI_REL_FAR = 128, GPTI_REL = 2 * (GPTI_REL_FAR + GPTI_ATT_KEYS) };
 
 /* Keys of single values. absent: the value without the key; where that is not from min to max, the
  * file must have it. */
@@ -6354,6 +6625,8 @@ typedef struct gpti_key_row {
 static const gpti_key_row gpti_shape_keys[] = {
     { ".block_count",              'u', "",           GPTI_H(n_layer),        0,      1,    GPTI_MAX_LAYER },
     { ".nextn_predict_layers",     'u', "",           GPTI_H(n_next),         0,      0,    GPTI_MAX_LAYER },
+    { ".decoder_block_count",      'u', "encoder",    GPTI_H(n_decoder),      0,      0,    GPTI_MAX_LAYER },
+    { ".decoder_start_token_id",   'u', "encoder",    GPTI_H(start),          0,      0,    GPTI_U32_MAX },
     { ".embedding_length",         'u', "",           GPTI_H(d_model),        0,      1,    GPTI_MAX_WIDTH },
     { ".context_length",           'u', "",           GPTI_H(n_ctx),          GPTI_U32_MAX, 0,    GPTI_U32_MAX - 1 },
     { ".attention.causal",         'b', "",           GPTI_H(causal),         1,      0,    1 },
@@ -6372,16 +6645,22 @@ static const gpti_key_row gpti_keys[] = {
     { ".attention.scale",          'f', "k_scales",   GPTI_H(attn_scale),     0,      0,    1e6 },
     { ".attention.scale",          'f', "k_query",    GPTI_H(attn_scale),     0,      0,    1e6 },
     { ".attention.scale",          'f', "unit_scale", GPTI_H(attn_scale),     1,      0,    1e6 },
+    { ".attention.relative_buckets_count", 'u', "encoder", GPTI_H(n_bucket),  0,      4,    GPTI_REL_FAR },
     { ".attention.shared_kv_layers", 'u', "share_kv", GPTI_H(n_share),        0,      0,    GPTI_MAX_LAYER },
     { ".embedding_length_per_layer_input", 'u', "layer_embd", GPTI_H(d_input), 0,     0,    4096 },
+    { ".embedding_length_per_layer_input", 'u', "streams", GPTI_H(d_input), 0,        1,    4096 },
+    { ".altup.num_inputs",         'u', "streams",    GPTI_H(n_stream),       0,      2,    GPTI_MOST_STREAMS },
+    { ".altup.active_idx",         'u', "streams",    GPTI_H(active),         0,      0,    0 },
     { ".embedding_scale",          'f', "k_scales",   GPTI_H(embd_scale),     1,      0,    1e6 },
     { ".residual_scale",           'f', "k_scales",   GPTI_H(residual_scale), 1,      0,    1e6 },
     { ".logit_scale",              'f', "k_logit",    GPTI_H(logit_scale),    1,      0,    1e6 },
+    { ".logit_scale",              'f', "encoder",    GPTI_H(logit_scale),    0,      0,    1e6 },
     { ".logit_scale",              'f', "logit_div",  GPTI_H(logit_scale),    -1,     0,    1e6 },
     { ".attention.sliding_window", 'u', "",           GPTI_H(window),         0,      0,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "k_window",   GPTI_H(window),         0,      1,    GPTI_U32_MAX },
     { ".attention.sliding_window", 'u', "chunks",     GPTI_H(window),         8192,   1,    GPTI_U32_MAX },
     { ".shortconv.l_cache",        'u', "conv",       GPTI_H(l_cache),        0,      1,    GPTI_MAX_WIDTH },
+    { ".attention.layer_norm_epsilon", 'f', "mamba",  GPTI_H(eps),            0,      0,    1 },
     { ".ssm.conv_kernel",          'u', "state",      GPTI_H(d_conv),         0,      2,    16 },
     { ".ssm.state_size",           'u', "state",      GPTI_H(d_state),        0,      1,    GPTI_MAX_D_HEAD },
     { ".ssm.inner_size",           'u', "state",      GPTI_H(d_inner),        0,      1,    GPTI_MAX_WIDTH },
@@ -6390,12 +6669,18 @@ static const gpti_key_row gpti_keys[] = {
     { ".full_attention_interval",  'u', "delta",      GPTI_H(full_every),     4,      1,    GPTI_MAX_LAYER },
     { ".expert_gating_func",       'u', "k_router",   GPTI_H(gating),         2,      1,    2 },
     { ".expert_gating_func",       'u', "k_softmax",  GPTI_H(gating),         1,      1,    1 },
+    { ".expert_gating_func",       'u', "latent",     GPTI_H(gating),         0,      0,    2 },
     { ".expert_weights_scale",     'f', "k_router",   GPTI_H(expert_scale),   1,      0,    1e6 },
     { ".expert_group_count",       'u', "k_router",   GPTI_H(n_group),        0,      0,    GPTI_U32_MAX },
     { ".expert_group_used_count",  'u', "k_router",   GPTI_H(n_group_used),   0,      0,    GPTI_U32_MAX },
     { ".attention.temperature_scale", 'f', "k_grow",  GPTI_H(q_growth),       0,      0,    1e3 },
     { ".attention.temperature_scale", 'f', "chunks",  GPTI_H(q_growth),       0.1,    0,    1e3 },
     { ".attention.temperature_length", 'u', "chunks", GPTI_H(grow_every),     8192,   1,    GPTI_U32_MAX },
+    { ".attention.temperature_length", 'u', "latent", GPTI_H(grow_every),     0,      0,    GPTI_U32_MAX },
+    { ".attention.q_lora_rank",    'u', "latent",     GPTI_H(d_q_latent),     0,      0,    GPTI_MAX_WIDTH },
+    { ".attention.kv_lora_rank",   'u', "latent",     GPTI_H(d_latent),       0,      1,    GPTI_MAX_D_HEAD },
+    { ".attention.key_length_mla", 'u', "latent",     GPTI_H(d_latent_k),     0,      0,    GPTI_MAX_D_HEAD },
+    { ".attention.value_length_mla", 'u', "latent",   GPTI_H(d_latent_v),     0,      0,    GPTI_MAX_D_HEAD },
     { ".rope.scaling.yarn_log_multiplier", 'f', "k_grow", GPTI_H(yarn_log), 0,      0,    1e3 },
     { ".rope.scale_linear",        'f', "",           GPTI_H(rope_scale),     1,      1e-3, 1e6 },
     { ".rope.scaling.attn_factor", 'f', "",           GPTI_H(rope_attn),      1,      1e-3, 1e3 },
@@ -6472,9 +6757,10 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const int rope = hp->with_rope && hp->n_rope[0] > 0, by_file = gpti_has(&m->arch, "experts") != GPTI_NO;
-    const uint32_t min_kv = gpti_has(&m->arch, "conv") || gpti_has(&m->arch, "mamba") ? 0 : 1;
-    const int delta = gpti_has(&m->arch, "delta");
-    const char *letters = m->arch.pattern;
+    const int delta = gpti_has(&m->arch, "delta"), mamba = gpti_has(&m->arch, "mamba");
+    const int latent = gpti_has(&m->arch, "latent");
+    const uint32_t min_kv = gpti_has(&m->arch, "conv") || mamba ? 0 : 1;
+    const char *letters = m->arch.pattern, *c;
     const uint32_t n_letter = (uint32_t)strlen(letters);
     uint32_t i, windowed, recurrent, period = 0;
     const gpti_meta_pair *pattern;
@@ -6484,37 +6770,53 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
         GPTI_TRY(gpti_hp_u32(ld, ".attention.sliding_window_pattern", &period, 0, 0, 255));
     for (i = 0; i < hp->n_layer; i++) {
         gpti_layer *l = &m->layer[i];
-        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
-        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, min_kv, l->n_head));
-        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, 1, GPTI_MAX_WIDTH));
+        if (!gpti_has(&m->arch, "no_heads")) {
+            GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", i, &l->n_head, 0, 1, GPTI_MAX_HEAD));
+            GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count_kv", i, &l->n_kv, l->n_head, min_kv, l->n_head));
+        }
+        if (latent) l->n_kv = 1;                /* older files count the heads before absorption */
+        GPTI_TRY(gpti_hp_layer(ld, ".feed_forward_length", i, &l->d_ff, hp->d_ff_exp, !mamba, GPTI_MAX_WIDTH));
         if (l->n_kv && l->n_head % l->n_kv)
             return gpti_fail(ld->err, GPT_E_FORMAT, "layer %llu: %llu heads cannot share %llu key/value heads evenly",
                              (gpti_ull)i, (gpti_ull)l->n_head, (gpti_ull)l->n_kv);
         snprintf(key, sizeof key, "blk.%llu.ffn_gate_inp.weight", (gpti_ull)i);
-        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? GPTI_MOE : GPTI_DENSE;
+        l->kind = by_file && gpti_gguf_tensor(&ld->g, key) ? hp->dense_too ? GPTI_FEEDS : GPTI_MOE :
+            l->d_ff ? GPTI_DENSE : 0;
         recurrent = delta && (i + 1) % hp->full_every;
         if (delta) GPTI_TRY(gpti_hp_layer(ld, ".attention.recurrent_layers", i, &recurrent, recurrent, 0, 1));
-        l->kind |= recurrent ? GPTI_DELTA : !l->n_kv ? gpti_has(&m->arch, "mamba") ? GPTI_MAMBA : GPTI_CONV :
-            i + hp->n_share >= hp->n_layer ? GPTI_SHARING : GPTI_ATTENTION;
+        if (!l->kind || !gpti_has(&m->arch, "apart"))
+            l->kind |= recurrent ? GPTI_DELTA : !l->n_kv ? mamba ? GPTI_MAMBA : GPTI_CONV :
+                latent ? GPTI_LATENT : i + hp->n_share >= hp->n_layer ? GPTI_SHARING : GPTI_ATTENTION;
+        if (gpti_has(&m->arch, "beside")) l->kind |= GPTI_MAMBA;
         if (hp->d_input) l->kind |= GPTI_INPUT;
+        if (l->kind & GPTI_MOE && gpti_has(&m->arch, "early_router")) l->kind |= GPTI_EARLY;
+        l->cross = hp->n_encoder && i > hp->n_encoder && (i - hp->n_encoder) % 2;
+        if (hp->n_encoder && i >= hp->n_encoder && !l->cross) l->kind = GPTI_ATTENTION;
         windowed = letters[i % n_letter] != 'g';
         if (pattern && pattern->type != GPTI_GGUF_ARRAY) windowed = !(period && i % period == period - 1);
         if (pattern && pattern->type == GPTI_GGUF_ARRAY)
             GPTI_TRY(gpti_hp_layer(ld, ".attention.sliding_window_pattern", i, &windowed, windowed, 0, 1));
-        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && !(l->kind & GPTI_STATE) ? hp->window : 0;
+        l->window = l->kind & GPTI_CONV ? hp->l_cache : windowed && l->kind & GPTI_ATTENDS ? hp->window : 0;
         l->rope = l->window && m->rope_freq[1] ? 1 : 0;
         l->d_k = hp->d_k[l->window > 0]; l->d_v = hp->d_v[l->window > 0]; l->n_rope = hp->n_rope[l->window > 0];
-        l->cache_of = i;
+        l->cache_of = hp->n_encoder ? (uint32_t)gpti_max(i - (uint32_t)l->cross, hp->n_encoder) : i;
+        if (hp->n_encoder && (l->n_head != m->layer[0].n_head || l->n_kv != m->layer[0].n_kv))
+            return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.head_count: expected the same in all layers",
+                             m->arch.name);
         if (l->kind & GPTI_SHARING) GPTI_TRY(gpti_find_shared(ld, i));
-        if (!rope || letters[i % n_letter] == 'n' || !(l->kind & GPTI_ATTENDS)) l->rope = -1;
+        if (!rope || letters[i % n_letter] == 'n' || !(l->kind & (GPTI_ATTENDS | GPTI_LATENT))) l->rope = -1;
         if (hp->window && !l->window && gpti_has(&m->arch, "near_rope")) l->rope = -1;
         if (l->rope >= 0 && hp->n_expert != 128 && gpti_has(&m->arch, "plain_qk")) l->qk_norm = GPTI_QK_PLAIN;
+        l->cut = -INFINITY;
+        if (hp->n_stream)
+            GPTI_TRY(gpti_hp_layer_f32(ld, ".activation_sparsity_scale", i, &l->cut, -INFINITY, 100.0f));
         if (m->arch.act == GPTI_XIELU) GPTI_TRY(gpti_load_xielu(ld, i, l->act));
         hp->max_head = (uint32_t)gpti_max(hp->max_head, l->n_head);
         hp->max_kv = (uint32_t)gpti_max(hp->max_kv, l->n_kv);
         hp->max_ff = (uint32_t)gpti_max(hp->max_ff, l->d_ff);
         hp->max_qkv = (uint32_t)gpti_max(hp->max_qkv, (size_t)gpti_extent(hp, l, 'G'));
-        hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, 'O'));
+        hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)(gpti_extent(hp, l, 'O') + gpti_extent(hp, l, 'I')));
+        for (c = "eo"; *c; c++) hp->max_att = (uint32_t)gpti_max(hp->max_att, (size_t)gpti_extent(hp, l, *c));
         l->state_at = hp->n_state;
         if (l->kind & GPTI_STATE)
             hp->n_state += gpti_state_matrix(hp) + (hp->d_conv - 1) * (size_t)gpti_extent(hp, l, 'c');
@@ -6523,7 +6825,7 @@ static gpt_result gpti_load_layer_hparams(gpti_loader *ld) {
                              (gpti_ull)GPTI_MAX_STATE);
     }
     return gpti_hp_f32(ld, m->arch.norm == GPTI_NORM_RMS ? ".attention.layer_norm_rms_epsilon"
-                           : ".attention.layer_norm_epsilon", &hp->eps, 0.0f, 1e-30f, 1.0f);
+                           : ".attention.layer_norm_epsilon", &hp->eps, hp->eps, 1e-30f, 1.0f);
 }
 
 /* Widths of a head. d_head: what they are where the file does not say. */
@@ -6613,26 +6915,57 @@ static gpt_result gpti_check_groups(gpti_loader *ld) {
                      (gpti_ull)n_used);
 }
 
+/* Latent attention: what it keeps of a token is key and, as far as it is needed, value of all heads. Older files, with
+ * attn_kv_b, have a head's widths in the keys' place. */
+static gpt_result gpti_load_latent(gpti_loader *ld) {
+    gpti_hparams *hp = &ld->m->hp;
+    char name[64];
+    if (!hp->d_latent_k && !hp->d_latent_v) {
+        hp->d_latent_k = hp->d_k[0]; hp->d_latent_v = hp->d_v[0];
+        hp->d_k[0] = hp->d_k[1] = hp->d_latent + hp->n_rope[0]; hp->d_v[0] = hp->d_latent;
+    }
+    if (hp->d_k[0] != (uint64_t)hp->d_latent + hp->n_rope[0] || hp->d_v[0] != hp->d_latent ||
+        hp->n_rope[0] >= hp->d_latent_k || !hp->d_latent_v || hp->d_k[0] > GPTI_MAX_D_HEAD)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.attention: expected keys of %llu numbers, values of %llu, heads of "
+                         "more than %llu, file has %llu, %llu, %llu", ld->m->arch.name,
+                         (gpti_ull)hp->d_latent + hp->n_rope[0], (gpti_ull)hp->d_latent, (gpti_ull)hp->n_rope[0],
+                         (gpti_ull)hp->d_k[0], (gpti_ull)hp->d_v[0], (gpti_ull)hp->d_latent_k);
+    hp->d_v[0] = hp->d_v[1] = hp->d_k[0];
+    snprintf(name, sizeof name, "blk.%llu.exp_probs_b.bias", (gpti_ull)hp->n_layer - 1);
+    if (!hp->gating && gpti_gguf_tensor(&ld->g, name)) hp->gating = 2;      /* files that do not say */
+    return GPT_OK;
+}
+
 static gpt_result gpti_load_hparams(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     const gpti_arch *a = &m->arch;
-    uint32_t n_head;
+    const gpti_tensor *way_round;
+    uint32_t n_head = 1;
+    char key[64];
     hp->with_rope = 1;
     GPTI_TRY(gpti_load_keys(ld, gpti_shape_keys, sizeof gpti_shape_keys / sizeof *gpti_shape_keys, hp));
     if (hp->n_next >= hp->n_layer)
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.nextn_predict_layers: expected fewer than the %llu layers, file "
                          "has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_next);
     hp->n_layer -= hp->n_next;
-    if (gpti_has(a, "not_wide") && hp->n_layer == a->wide_at_layer)
-        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.block_count: models of %llu layers compute in another way, "
-                         "which is not known", a->name, (gpti_ull)hp->n_layer);
+    if (gpti_has(a, "wide_alibi") && hp->n_layer == a->wide_at_layer) m->arch.pos = GPTI_POS_ALIBI;
     if (!hp->n_ctx) hp->n_ctx = 4096;           /* 0: not known */
     if (hp->n_ctx > GPTI_MAX_CTX) hp->n_ctx = GPTI_MAX_CTX;
-    GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
-    GPTI_TRY(gpti_load_head_widths(ld, hp->d_model / n_head));
+    if (gpti_has(a, "encoder")) {       /* a decoder's block is two layers: attention to its own text, then the rest */
+        hp->n_encoder = hp->n_layer;
+        hp->n_layer += 2 * (hp->n_decoder ? hp->n_decoder : hp->n_encoder);
+        hp->n_ctx = (uint32_t)gpti_min(2 * hp->n_ctx, GPTI_MAX_CTX);    /* of both texts */
+    }
+    if (!gpti_has(a, "no_heads")) {
+        GPTI_TRY(gpti_hp_layer(ld, ".attention.head_count", 0, &n_head, 0, 1, GPTI_MAX_HEAD));
+        GPTI_TRY(gpti_load_head_widths(ld, hp->d_model / n_head));
+    }
     hp->n_vocab = (uint32_t)m->tok.n_token;
     if (!hp->n_vocab) GPTI_TRY(gpti_hp_u32(ld, ".vocab_size", &hp->n_vocab, 0, 1, 1u << 24));
+    if (hp->start >= hp->n_vocab)
+        return gpti_fail(ld->err, GPT_E_FORMAT, "%s.decoder_start_token_id: expected less than %llu, file has %llu",
+                         a->name, (gpti_ull)hp->n_vocab, (gpti_ull)hp->start);
     GPTI_TRY(gpti_load_activation(ld));
     m->sum_to_1 = gpti_has(a, "sum_to_1");
     if (gpti_has(a, "experts")) GPTI_TRY(gpti_load_expert_hparams(ld));
@@ -6640,11 +6973,15 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
     GPTI_TRY(gpti_check_groups(ld));
+    if (gpti_has(a, "latent")) GPTI_TRY(gpti_load_latent(ld));
+    snprintf(key, sizeof key, "blk.%llu.laurel_l.weight", (gpti_ull)hp->n_layer - 1);
+    way_round = gpti_gguf_tensor(&ld->g, key);
+    if (way_round) hp->n_laurel = (uint32_t)gpti_min(way_round->ne[1], hp->d_model);    /* no key says it */
     if (hp->n_share >= hp->n_layer)
         return gpti_fail(ld->err, GPT_E_FORMAT, "%s.attention.shared_kv_layers: expected fewer than the %llu layers, "
                          "file has %llu", a->name, (gpti_ull)hp->n_layer, (gpti_ull)hp->n_share);
     hp->gated_att = gpti_has(a, "gated_att"); hp->att_gate = gpti_has(a, "att_gate");
-    hp->by_key_head = gpti_has(a, "by_key_head");
+    hp->by_key_head = gpti_has(a, "by_key_head"); hp->dense_too = gpti_has(a, "dense_too");
     if (hp->gated_att && hp->d_k[0] != hp->d_v[0])
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.value_length: expected %llu as of keys, file has "
                          "%llu", a->name, (gpti_ull)hp->d_k[0], (gpti_ull)hp->d_v[0]);
@@ -6655,7 +6992,8 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
                          (gpti_ull)hp->n_value_head, (gpti_ull)hp->n_key_head, (int)GPTI_MAX_D_HEAD);
     if (gpti_has(a, "logit_div")) hp->logit_scale = 1.0f / hp->logit_scale;
     if (hp->attn_scale == 0.0f)
-        hp->attn_scale = 1.0f / sqrtf((float)(hp->n_layer == a->wide_at_layer ? hp->d_model / n_head : hp->d_k[0]));
+        hp->attn_scale = 1.0f / sqrtf((float)(hp->d_latent_k ? hp->d_latent_k : hp->n_layer == a->wide_at_layer ?
+                                              hp->d_model / n_head : gpti_max(hp->d_k[0], 1)));
     if (!hp->window && gpti_has(a, "k_caps")) hp->window = 4096;
     if (!hp->n_ctx_orig) hp->n_ctx_orig = hp->n_ctx;
     if (!hp->grow_every) hp->grow_every = hp->n_ctx_orig;
@@ -6668,9 +7006,12 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     GPTI_TRY(gpti_hp_f32(ld, ".rope.scaling.factor", &hp->rope_scale, hp->rope_scale, 1e-3f, 1e6f));
     m->sum_norm = gpti_has(a, "sum_norm");
     if (gpti_has(a, "both_ways") ? hp->causal :
-        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "state")))
+        !hp->causal && (hp->window || gpti_has(a, "conv") || gpti_has(a, "state") || hp->n_encoder))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.causal: expected %s, file has %s", a->name,
                          hp->causal ? "false" : "true", hp->causal ? "true" : "false");
+    if (hp->n_encoder && hp->window)
+        return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.attention.sliding_window: expected none, file has %llu",
+                         a->name, (gpti_ull)hp->window);
     if (!hp->causal && hp->window) hp->window = hp->window / 2 + 1;     /* half of it on each side, and the row */
     m->pre_norm = gpti_has(a, "pre_norm"); m->plain_norm = gpti_has(a, "plain_norm"); m->gated = gpti_has(a, "gated");
     m->late_norm = gpti_has(a, "late_norm"); m->v_norm = gpti_has(a, "v_norm");
@@ -6755,6 +7096,10 @@ static gpt_result gpti_load_rope(gpti_loader *ld) {
     if (yarn && hp->rope_scale > 1.0f) {
         const double wave = 0.1 * gpti_log_d(hp->rope_scale);
         stretch = (float)((1.0 + wave) / (1.0 + hp->yarn_log * wave));
+        if (hp->d_latent && hp->yarn_log > 0.0f) {      /* there the file has a tenth of it, and scores grow instead */
+            const double grown = 1.0 + 10.0 * (double)hp->yarn_log * wave;
+            stretch = 1.0f; hp->attn_scale *= (float)(grown * grown);
+        }
     }
     if (hp->yarn_attn != 1.0f && !(gpti_abs(hp->yarn_attn - stretch) < 1e-4f))
         return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s.rope.scaling.yarn_attn_factor: expected %g, file has %g",
@@ -6923,6 +7268,71 @@ static size_t gpti_field_offset(const gpti_tensor_row *row, int bias) {
     return row->offset + (row->type == 'M' ? offsetof(gpti_linear, b) : offsetof(gpti_vector, b));
 }
 
+/* Has a token no use for it but for one row? */
+static int gpti_is_table(const gpti_loader *ld, const gpti_linear *l) {
+    const gpt_model *m = ld->m;
+    return l == &m->input_embd || l == &m->pos_embd || (l == &m->embd && gpti_gguf_tensor(&ld->g, "output.weight"));
+}
+
+/* rows [n_row, n_col] into panels of F32; they become little-endian on the way, as panels are */
+static void gpti_pack_floats(float *rows, size_t n_col, size_t n_row, unsigned char *to) {
+    const gpti_format *f32 = gpti_format_find(0);
+    unsigned char *p = (unsigned char *)rows;
+    size_t i;
+    for (i = 0; i < n_row * n_col; i++) {
+        const uint32_t u = gpti_f32_bits(rows[i]);
+        gpti_store_u16(p + 4 * i, u & 0xFFFFu); gpti_store_u16(p + 4 * i + 2, u >> 16);
+    }
+    for (i = 0; i < n_row; i += GPTI_PANEL)
+        gpti_pack(f32, n_col, p + 4 * i * n_col, gpti_min(n_row - i, GPTI_PANEL), to + 4 * i * n_col);
+}
+
+/* attn_kv_b has, for each head, rows of d_latent numbers for keys, then for values. Those for keys, whose columns
+ * key_of has as rows, become F32. */
+static gpt_result gpti_split_latent(gpti_loader *ld, const gpti_tensor *t, gpti_layer *l, gpti_arena *a) {
+    const gpti_hparams *hp = &ld->m->hp;
+    const size_t r = hp->d_latent, n = hp->d_latent_k - hp->n_rope[0], n_v = hp->d_latent_v;
+    const size_t row_bytes = r / t->fmt->block_len * t->fmt->block_bytes, bytes = (n + n_v) * row_bytes;
+    gpti_linear *k = &l->key_of, *v = &l->value_of;
+    gpti_scratch *scratch;
+    gpti_matrix w;
+    unsigned char *raw, *to_k, *to_v;
+    float *x, *rows;
+    size_t h, i, j;
+    gpt_result res = GPT_OK;
+    if (!a->base && (k->w.fmt || v->w.fmt))
+        return gpti_fail(ld->err, GPT_E_SHAPE, "%s: expected it without attn_k_b and attn_v_b",
+                         gpti_show(ld->shown, t->name));
+    k->w.fmt = gpti_format_find(0); k->w.n_row = r; k->w.n_col = n;
+    v->w.fmt = t->fmt; v->w.n_row = n_v; v->w.n_col = r;
+    k->w.packed = v->w.packed = 1;
+    ld->m->quantized |= t->fmt->n_scale > 0;
+    if (!gpti_packed_bytes(k->w.fmt, r, n, &k->stride) || !gpti_packed_bytes(t->fmt, n_v, r, &v->stride))
+        a->overflow = 1;
+    k->w.data = to_k = (unsigned char *)gpti_carve(a, l->n_head, k->stride);
+    v->w.data = to_v = (unsigned char *)gpti_carve(a, l->n_head, v->stride);
+    if (!a->base) return GPT_OK;
+    scratch = (gpti_scratch *)gpti_alloc_raw(&ld->m->mem, sizeof *scratch + (n + 1) * r * sizeof *x + bytes);
+    if (!scratch) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", gpti_show(ld->shown, t->name));
+    x = (float *)(void *)(scratch + 1); rows = x + r; raw = (unsigned char *)(rows + n * r);
+    memset(&w, 0, sizeof w);
+    w.fmt = t->fmt; w.n_row = n; w.n_col = r; w.data = raw;
+    for (h = 0; h < l->n_head && !res; h++, to_k += k->stride, to_v += v->stride) {
+        res = gpti_gguf_read(&ld->g, t, h * bytes, raw, bytes, ld->err);
+        for (i = 0; i < n && !res; i++) {
+            gpti_matrix_row(&w, i, x, scratch);
+            for (j = 0; j < r; j++) rows[j * n + i] = x[j];
+        }
+        if (res) break;
+        gpti_pack_floats(rows, n, r, to_k);
+        for (i = 0; i < n_v; i += GPTI_PANEL)
+            gpti_pack(t->fmt, r, raw + (n + i) * row_bytes, gpti_min(n_v - i, GPTI_PANEL), to_v + i * row_bytes);
+    }
+    ld->done += t->size;
+    gpti_free(&ld->m->mem, scratch);
+    return res;
+}
+
 /* Give one tensor its place in the model. With a measuring arena (base NULL) only the size is
  * counted. */
 static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row, int bias, const gpti_tensor *t,
@@ -6943,7 +7353,8 @@ static gpt_result gpti_place_tensor(gpti_loader *ld, const gpti_tensor_row *row,
         lin->w.fmt = t->fmt; lin->w.n_col = (size_t)t->ne[0]; lin->w.n_row = (size_t)t->ne[1];
         row_bytes = lin->w.n_col / (size_t)t->fmt->block_len * (size_t)t->fmt->block_bytes;
         ld->m->quantized |= t->fmt->n_scale > 0;
-        lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t);
+        lin->w.packed = !ld->params->mapped || !gpti_tensor_data(ld, t) ||
+            (ld->params->mapped == 2 && !row->extents[2] && !gpti_is_table(ld, lin));
         if (!lin->w.packed) {
             lin->stride = lin->w.n_row * row_bytes; lin->w.data = gpti_tensor_data(ld, t);
             return GPT_OK;
@@ -6975,18 +7386,53 @@ static void gpti_fuse_bias(gpti_layer *l, gpti_arena *a) {
     l->qkv.b = b;
 }
 
+/* Bucket of a distance, key - query (Raffel 2020, arXiv:1910.10683, sec. 2.1): half of them for one distance each,
+ * the others wider and wider, up to GPTI_REL_FAR. An encoder has half of all for keys behind the query. */
+static uint32_t gpti_rel_bucket(int distance, uint32_t n, int both_ways) {
+    const uint32_t behind = both_ways && distance > 0 ? n / 2 : 0, all = both_ways ? n / 2 : n, near_ones = all / 2;
+    const uint32_t d = distance < 0 ? (uint32_t)-distance : both_ways ? (uint32_t)distance : 0;
+    double wide;
+    if (d < near_ones) return behind + d;
+    wide = gpti_log_d((double)d / near_ones) / gpti_log_d((double)GPTI_REL_FAR / near_ones) * (all - near_ones);
+    return behind + (uint32_t)gpti_min(near_ones + (size_t)(wide + 1e-6), all - 1);
+}
+
+/* The table of each distance, made from that of buckets; where a layer has none its first one's counts. */
+static void gpti_spread_rel(const gpt_model *m, gpti_layer *l, gpti_arena *a) {
+    const gpti_layer *first = l < m->layer + m->hp.n_encoder ? m->layer : m->layer + m->hp.n_encoder;
+    float *out;
+    size_t h;
+    int d;
+    if (!m->hp.n_encoder || l->cross) return;
+    if (!l->rel_bias) { l->rel = first->rel; return; }
+    out = (float *)gpti_carve(a, (size_t)l->n_head * GPTI_REL, sizeof *out);
+    if (!a->base) return;
+    l->rel = out;
+    for (h = 0; h < l->n_head; h++) for (d = -GPTI_REL / 2; d < GPTI_REL / 2; d++)
+        *out++ = l->rel_bias[gpti_rel_bucket(d, m->hp.n_bucket, first == m->layer) * l->n_head + h];
+}
+
+/* What names of a layer's tensors begin with. Of a decoder's block the attention to the encoder, and what comes
+ * behind it, is a layer of its own. */
+static void gpti_layer_prefix(const gpt_model *m, const gpti_layer *l, int attention, char out[24]) {
+    const size_t i = (size_t)(l - m->layer), n = m->hp.n_encoder;
+    snprintf(out, 24, "%s%llu.%s", !n ? "blk." : i < n ? "enc.blk." : "dec.blk.",
+             (gpti_ull)(i < n || !n ? i : (i - n) / 2), l->cross && attention ? "cross_" : "");
+}
+
 /* One row's weight and bias, of a layer or (l NULL) of the model: find them, give them their places. */
 static gpt_result gpti_walk_row(gpti_loader *ld, const gpti_tensor_row *row, gpti_layer *l) {
     const gpti_tensor *t;
     char name[64], layer[24] = "";
     int bias, n = row->type == 'F' || !strcmp(row->bias, "none") ? 1 : 2;
     if (row->type == 'F') return GPT_OK;        /* gpti_load_rope reads those */
-    if (l) snprintf(layer, sizeof layer, "blk.%llu.", (gpti_ull)(l - ld->m->layer));
+    if (l) gpti_layer_prefix(ld->m, l, !strncmp(row->name, "attn", 4), layer);
     for (bias = row->type == 'B'; bias < n; bias++) {
         snprintf(name, sizeof name, "%s%.23s%s", layer, row->name,
                  row->type == 'P' ? "" : bias ? ".bias" : ".weight");
         GPTI_TRY(gpti_find_tensor(ld, row, bias, name, l, &t));
-        if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
+        if (t && row->type == 'S') GPTI_TRY(gpti_split_latent(ld, t, l, &ld->arena));
+        else if (t) GPTI_TRY(gpti_place_tensor(ld, row, bias, t, l ? (void *)l : (void *)ld->m, &ld->arena));
     }
     return GPT_OK;
 }
@@ -7001,6 +7447,7 @@ static gpt_result gpti_walk_tensors(void *loader) {
     for (i = 0; i < m->hp.n_layer; i++) {
         for (j = 0; j < GPTI_N_LAYER_TENSOR; j++) GPTI_TRY(gpti_walk_row(ld, &gpti_layer_tensors[j], &m->layer[i]));
         gpti_fuse_bias(&m->layer[i], &ld->arena);
+        gpti_spread_rel(m, &m->layer[i], &ld->arena);
     }
     if (!ld->arena.overflow) return GPT_OK;
     return gpti_fail(ld->err, GPT_E_MEMORY, "weights: larger than this machine's address space");
@@ -7016,22 +7463,36 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     const gpti_arch *a = &m->arch;
     const int q = l->q.w.fmt != NULL, k = l->k.w.fmt != NULL, v = l->v.w.fmt != NULL, fused = l->qkv.w.fmt != NULL;
     const int some_bias = l->q.b || l->k.b || l->v.b;
-    const int shares = l->kind & GPTI_SHARING, v_or_k = v || (!l->window && gpti_has(a, "k_is_v"));
+    const int shares = l->kind & GPTI_SHARING, attends = l->kind & GPTI_ATTENTION;
+    const int v_or_k = v || (!l->window && gpti_has(a, "k_is_v"));
     const int two_norms = m->pre_norm && (gpti_has(a, "k_parallel") || !(gpti_has(a, "parallel") || m->plain_norm ||
         gpti_has(a, "post_is_ffn")));
+    const int latent = l->kind & GPTI_LATENT, has = (l->q_latent.w.fmt != NULL) + (l->q_latent_norm.w != NULL) +
+        (l->q_of_latent.w.fmt != NULL);
     size_t i;
+    if (latent && !(l->key_of.w.fmt && l->value_of.w.fmt)) return "attn_k_b and attn_v_b, or attn_kv_b";
+    if (latent && (q ? has : has != 3)) return "attn_q, or attn_q_a, attn_q_a_norm and attn_q_b";
+    if (m->hp.n_encoder && (fused || !(q && k && v))) return "attn_q, attn_k and attn_v";
+    if (m->hp.n_encoder && !m->layer[0].rel_bias) return "attn_rel_b of its first layer";
+    if (m->hp.n_encoder && !m->layer[m->hp.n_encoder].rel_bias) return "attn_rel_b of its decoder's first layer";
     if (shares && !q) return "attn_q";
-    if (!fused && !shares && !(q && k && v_or_k)) return "attn_qkv, or attn_q, attn_k and attn_v";
-    if (!fused && !shares && !v && l->d_k != l->d_v) return "attn_v, as keys are not as wide as values";
+    if (!fused && attends && !(q && k && v_or_k)) return "attn_qkv, or attn_q, attn_k and attn_v";
+    if (!fused && attends && !v && l->d_k != l->d_v) return "attn_v, as keys are not as wide as values";
     if (fused ? q || k || v || (l->qkv.b && some_bias) : l->qkv.b != NULL)
         return "either attn_qkv, or attn_q, attn_k and attn_v";
     if (fused && gpti_has(a, "qkv_bias") && !l->qkv.b && !some_bias) return "attn_qkv.bias";
     if (l->kind & GPTI_DENSE && m->gated && !l->gate.w.fmt && l->up.w.n_row != 2 * (size_t)l->d_ff) return "ffn_gate";
+    if (!m->gated && (l->gate.w.fmt || (l->up.w.fmt && l->up.w.n_row != l->d_ff)))
+        return "no ffn_gate, as the first layer has none";
     if (!l->out_scale != !m->layer[0].out_scale) return "layer_output_scale, as another layer has it, or none has";
-    if (!l->ffn_norm.w && two_norms) return "ffn_norm";
+    if (!l->ffn_norm.w && two_norms && l->kind & GPTI_FEEDS && l->kind & GPTI_MIXES) return "ffn_norm";
+    if (l->ffn_norm.w && !(l->kind & GPTI_MIXES)) return "no ffn_norm, as attn_norm is its norm";
+    if (l->kind & GPTI_MOE && (l->gate_up_exps.w.fmt ? l->gate_exps.w.fmt || l->up_exps.w.fmt :
+                               !l->up_exps.w.fmt || (m->gated && !l->gate_exps.w.fmt)))
+        return m->gated ? "either ffn_gate_up_exps, or ffn_gate_exps and ffn_up_exps" : "ffn_up_exps";
     if (l->kind & GPTI_MOE && m->hp.d_ff_shexp &&
-        !(l->gate_shexp.w.fmt && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
-        return "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp";
+        !(!l->gate_shexp.w.fmt == !m->gated && l->up_shexp.w.fmt && l->down_shexp.w.fmt))
+        return m->gated ? "ffn_gate_shexp, ffn_up_shexp and ffn_down_shexp" : "ffn_up_shexp and ffn_down_shexp alone";
     if (gpti_has(a, "parallel") == GPTI_IF_PRESENT && !l->ffn_norm.w != !m->layer[0].ffn_norm.w)
         return "ffn_norm, as another layer has it, or none has";
     if (!l->q_norm.w != !l->k_norm.w && !shares) return "both attn_q_norm and attn_k_norm";
@@ -7043,22 +7504,25 @@ static const char *gpti_layer_lacks(const gpt_model *m, const gpti_layer *l) {
     return NULL;
 }
 
-/* N of "blk.N.NAME", and NAME; of other names SIZE_MAX, and the whole */
-static size_t gpti_layer_of(const char *tensor, const char **name) {
-    const char *p = tensor + 4;
+/* The layer of "blk.N.NAME", as gpti_layer_prefix has it, and NAME; of other names SIZE_MAX, and the whole */
+static size_t gpti_layer_of(const gpti_hparams *hp, const char *tensor, const char **name) {
+    const int decodes = !strncmp(tensor, "dec.", 4), both = decodes || !strncmp(tensor, "enc.", 4);
+    const char *p = both ? tensor + 4 : tensor, *digits = p + 4;
     size_t i = 0;
     *name = tensor;
-    if (strncmp(tensor, "blk.", 4)) return SIZE_MAX;
-    for (; *p >= '0' && *p <= '9' && i < GPTI_MAX_LAYER; p++) i = 10 * i + (size_t)(*p - '0');
-    if (*p != '.' || p == tensor + 4) return SIZE_MAX;
-    *name = p + 1;
-    return i;
+    if (strncmp(p, "blk.", 4) || both != (hp->n_encoder > 0)) return SIZE_MAX;
+    for (p = digits; *p >= '0' && *p <= '9' && i < GPTI_MAX_LAYER; p++) i = 10 * i + (size_t)(*p - '0');
+    if (*p != '.' || p == digits) return SIZE_MAX;
+    *name = ++p;
+    if (!decodes) return !both || i < hp->n_encoder ? i : SIZE_MAX;
+    if (!strncmp(p, "cross_", 6)) *name = p + 6;
+    return hp->n_encoder + 2 * i + (*name != p || !strncmp(p, "ffn", 3));
 }
 
 /* Is it a tensor of a layer that guesses a token ahead? */
 static int gpti_is_next_layer(const gpti_hparams *hp, const char *tensor) {
     const char *name;
-    const size_t i = gpti_layer_of(tensor, &name);
+    const size_t i = gpti_layer_of(hp, tensor, &name);
     return i >= hp->n_layer && i < (size_t)hp->n_layer + hp->n_next;
 }
 
@@ -7066,19 +7530,30 @@ static gpt_result gpti_check_layers(gpti_loader *ld) {
     gpt_model *m = ld->m;
     gpti_hparams *hp = &m->hp;
     int routed = 0;
+    char layer[24];
     size_t i;
+    if (gpti_has(&m->arch, "gated") == GPTI_IF_PRESENT) {
+        m->gated = m->layer[0].gate.w.fmt || m->layer[0].up.w.n_row != m->layer[0].d_ff;
+        if (!m->gated) m->arch.act = GPTI_RELU;
+    }
+    /* the first T5, which had no gate, scales what goes into the one matrix that it had for both ends */
+    if (hp->n_encoder && hp->logit_scale == 0.0f)
+        hp->logit_scale = m->gated && m->head.w.fmt ? 1.0f : 1.0f / sqrtf((float)hp->d_model);
     for (i = 0; i < hp->n_layer; i++) {
         const gpti_layer *l = &m->layer[i];
         const char *lacks = gpti_layer_lacks(m, l);
+        gpti_layer_prefix(m, l, 0, layer);
         if (lacks)
-            return gpti_fail(ld->err, GPT_E_SHAPE, "blk.%llu: %s needs %s", (gpti_ull)i, m->arch.name, lacks);
-        if (l->kind & GPTI_MOE) routed = 1;
-        else hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
+            return gpti_fail(ld->err, GPT_E_SHAPE, "%.*s: %s needs %s", (int)strlen(layer) - 1, layer, m->arch.name,
+                             lacks);
+        routed |= l->kind & GPTI_MOE;
+        if (l->kind & GPTI_DENSE) hp->ld_ffn = gpti_max(hp->ld_ffn, 2 * (size_t)l->d_ff);
     }
     if (hp->d_input && !(m->input_embd.w.fmt && m->input_proj.w.fmt && m->input_norm.w))
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s needs per_layer_token_embd, per_layer_model_proj and "
                          "per_layer_proj_norm, or embedding_length_per_layer_input is 0", m->arch.name);
-    hp->ld_ffn = gpti_max(hp->ld_ffn, (size_t)hp->d_input * hp->n_layer);       /* see gpti_run_input_mix */
+    hp->ld_ffn = gpti_max(hp->ld_ffn, (size_t)hp->d_input * hp->n_layer);       /* see gpti_run_input_mix, */
+    hp->ld_ffn = gpti_max(hp->ld_ffn, (size_t)hp->d_model * hp->n_stream);      /* gpti_begin_streams_out */
     if (gpti_has(&m->arch, "parallel") == GPTI_IF_PRESENT) m->parallel = !m->layer[0].ffn_norm.w;
     if (!m->dense[0].w.fmt != !m->dense[1].w.fmt)
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s needs dense_2.weight and dense_3.weight, or none", m->arch.name);
@@ -7122,7 +7597,7 @@ static gpt_result gpti_load_weights(gpti_loader *ld) {
     if (!m->weights || !ld->strip)
         return gpti_fail(ld->err, GPT_E_MEMORY, "weights: out of memory for %llu MiB",
             (gpti_ull)((a->used + ld->strip_bytes) >> 20));
-    if (!m->mem.alloc) gpti_huge_pages(m->weights, a->used);
+    if (!m->mem.alloc) gpti_advise(m->weights, a->used, GPTI_HUGE_PAGES);
     a->base = (unsigned char *)gpti_align(m->weights, 64); a->used = 0;
     GPTI_TRY(gpti_together(&ld->pool, gpti_walk_tensors, ld));
     if (!m->head.w.data) m->head.w = m->embd.w;
@@ -7261,6 +7736,7 @@ static gpt_result gpti_load_parts(gpti_loader *ld) {
     info->kernels = m->kern.name; info->n_vocab = m->hp.n_vocab ? m->hp.n_vocab : (uint32_t)m->tok.n_token;
     info->n_ctx = m->hp.n_ctx; info->n_layer = m->hp.n_layer; info->d_model = info->n_embd = m->hp.d_model;
     info->d_ff = m->hp.max_ff; info->encoder = !m->hp.causal;
+    info->start = m->hp.n_encoder ? (gpt_token)m->hp.start : -1;
     info->pool = m->hp.pooling <= GPT_POOL_LAST ? (int)m->hp.pooling : GPT_POOL_FILE;
     info->n_head = m->hp.max_head; info->n_kv_head = m->hp.max_kv;
     for (i = 0; i < m->n_part; i++) info->file_bytes += m->part[i].r.size;
@@ -7297,7 +7773,7 @@ static gpt_result gpti_model_new(gpt_model **out, const gpt_model_params *params
     m = (gpt_model *)gpti_alloc(&mem, sizeof *m);
     if (m) {
         m->mem = mem; m->part = (gpti_source *)gpti_alloc_n(&mem, (size_t)n_part, sizeof *m->part);
-        m->info.bos = m->info.eos = -1; m->header_only = params->header_only;
+        m->info.bos = m->info.eos = m->info.start = -1; m->header_only = params->header_only;
         if (m->part) { *out = m; return GPT_OK; }
         gpti_free(&mem, m);
     }
@@ -7445,18 +7921,18 @@ GPT_API gpt_result gpt_model_meta(const gpt_model *m, const char *key, size_t i,
 static const gpti_tensor_row *gpti_tensor_place(const gpt_model *m, const char *name, const char **field) {
     const gpti_tensor_row *rows = gpti_model_tensors;
     const char *object = (const char *)m, *dot;
-    size_t i = gpti_layer_of(name, &name), n = GPTI_N_MODEL_TENSOR;
+    size_t i = gpti_layer_of(&m->hp, name, &name), n = GPTI_N_MODEL_TENSOR;
     if (i != SIZE_MAX) {
         if (i >= m->hp.n_layer) return NULL;
         object = (const char *)&m->layer[i];
         rows = gpti_layer_tensors; n = GPTI_N_LAYER_TENSOR;
     }
     dot = strrchr(name, '.');
-    if (!dot) dot = name + strlen(name);
+    if (!dot || !strcmp(dot, ".scale")) dot = name + strlen(name);
     for (i = 0; i < n; i++) {
         if (strncmp(rows[i].name, name, (size_t)(dot - name)) || rows[i].name[dot - name]) continue;
         *field = object + gpti_field_offset(&rows[i], !strcmp(dot, ".bias"));
-        if (rows[i].type == '-') continue;
+        if (rows[i].type == '-' || rows[i].type == 'S') continue;
         if (rows[i].type == 'F' || *(const void *const *)(const void *)*field) return &rows[i];
     }
     return NULL;
@@ -7532,9 +8008,9 @@ static const gpti_lora *gpti_lora_of(const gpt_adapter *a, const gpti_linear *li
 /* One of a pair's tensors, its extents checked; a measuring arena only counts. */
 static gpt_result gpti_load_low(gpti_loader *ld, const gpti_tensor *t, size_t n_col, size_t n_row, size_t n_matrix,
                                 gpti_linear *lin, gpt_adapter *out) {
-    const size_t row_bytes = n_col * sizeof(float);
-    unsigned char *to, *p;
-    size_t i, e, n = n_col * n_row * n_matrix;
+    unsigned char *to;
+    float *p;
+    size_t e, n = n_col * n_row * n_matrix;
     gpt_result r;
     gpti_show(ld->shown, t->name);
     if (t->ne[0] != n_col || t->ne[1] != n_row || t->ne[2] != n_matrix || t->ne[3] != 1)
@@ -7546,16 +8022,10 @@ static gpt_result gpti_load_low(gpti_loader *ld, const gpti_tensor *t, size_t n_
     to = (unsigned char *)gpti_carve(&ld->arena, n_matrix, lin->stride);
     lin->w.data = to;
     if (!ld->arena.base) return GPT_OK;
-    p = (unsigned char *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
+    p = (float *)gpti_alloc_n(&ld->m->mem, n, sizeof(float));
     if (!p) return gpti_fail(ld->err, GPT_E_MEMORY, "%s: out of memory", ld->shown);
-    r = gpti_load_floats(ld, t, (float *)(void *)p);
-    for (i = 0; i < n; i++) {                   /* little-endian, as panels are */
-        const uint32_t u = gpti_f32_bits(((const float *)(const void *)p)[i]);
-        gpti_store_u16(p + 4 * i, u & 0xFFFFu); gpti_store_u16(p + 4 * i + 2, u >> 16);
-    }
-    for (e = 0; e < n_matrix && !r; e++) for (i = 0; i < n_row; i += GPTI_PANEL)
-        gpti_pack(lin->w.fmt, n_col, p + (e * n_row + i) * row_bytes, gpti_min(n_row - i, GPTI_PANEL),
-                  to + e * lin->stride + i * row_bytes);
+    r = gpti_load_floats(ld, t, p);
+    for (e = 0; e < n_matrix && !r; e++) gpti_pack_floats(p + e * n_row * n_col, n_col, n_row, to + e * lin->stride);
     gpti_free(&ld->m->mem, p);
     out->digest = gpti_digest(gpti_digest(out->digest, t->name.p, t->name.n), to, n_matrix * lin->stride);
     return r;
@@ -7580,7 +8050,7 @@ static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float al
     if (strlen(name) == n && n > 7 && !strcmp(name + n - 7, ".weight") &&
         (gpti_gguf_tensor(&m->gguf, name) || !strcmp(name, "output.weight"))) row = gpti_tensor_place(m, name, &field);
     of = (const gpti_linear *)(const void *)field;
-    if (!row || row->type != 'M' || of == &m->pos_embd)
+    if (!row || row->type != 'M' || of == &m->pos_embd || row->extents[2] == 'H')
         return gpti_fail(ld->err, GPT_E_SHAPE, "%s: the model has no such matrix to be adapted", ld->shown);
     snprintf(name + n, sizeof name - n, ".lora_%c", end[6] == 'a' ? 'b' : 'a');
     other = gpti_gguf_tensor(&ld->g, name);
@@ -7590,7 +8060,7 @@ static gpt_result gpti_load_lora(gpti_loader *ld, const gpti_tensor *t, float al
     pair->of = of;
     table = of == &m->embd || of == &m->input_embd;     /* of which rows are read */
     rank = (size_t)(table ? t->ne[0] : t->ne[1]);
-    n_matrix = row->extents[2] ? m->hp.n_expert : 1;
+    n_matrix = row->extents[2] ? (size_t)gpti_extent(&m->hp, NULL, row->extents[2]) : 1;
     if (rank > GPTI_MAX_WIDTH) return gpti_fail(ld->err, GPT_E_UNSUPPORTED, "%s: rank %llu is more than %d", ld->shown,
         (gpti_ull)rank, (int)GPTI_MAX_WIDTH);
     pair->factor = alpha != 0.0f ? alpha / (float)rank : 1.0f;
@@ -7749,6 +8219,7 @@ GPTI_INLINE float gpti_act(float x, float up, const int kind, const float *c) {
         case GPTI_GELU_TANH: return x * gpti_sigmoid(u2) * up;
         case GPTI_GELU_ERF:  return 0.5f * x * (1.0f + gpti_erf(x * 0.70710678f)) * up;
         case GPTI_SILU:      return x * gpti_sigmoid(x) * up;
+        case GPTI_RELU:      return gpti_select(x < 0.0f, 0.0f, x) * up;
         case GPTI_RELU_2:    return gpti_select(x < 0.0f, 0.0f, x * x) * up;
         case GPTI_XIELU:
             return (gpti_select(x > 0.0f, c[0] * (x * x), c[1] * (gpti_exp_minus_1(gpti_select(x > c[3], c[3], x)) - x))
@@ -7775,6 +8246,7 @@ GPTI_INLINE void gpti_activate_body(float *h, const float *up, size_t n, int kin
         case GPTI_GELU_TANH: gpti_activate_kind(h, up, n, GPTI_GELU_TANH, NULL); break;
         case GPTI_GELU_ERF:  gpti_activate_kind(h, up, n, GPTI_GELU_ERF, NULL); break;
         case GPTI_SILU:      gpti_activate_kind(h, up, n, GPTI_SILU, NULL); break;
+        case GPTI_RELU:      gpti_activate_kind(h, up, n, GPTI_RELU, NULL); break;
         case GPTI_RELU_2:    gpti_activate_kind(h, up, n, GPTI_RELU_2, NULL); break;
         case GPTI_XIELU:     gpti_activate_kind(h, up, n, GPTI_XIELU, c); break;
         default:             gpti_activate_kind(h, up, n, GPTI_SWIGLU_CLAMP, NULL); break;
@@ -7856,6 +8328,22 @@ GPTI_INLINE size_t gpti_cache_row(const gpti_cache *c, size_t position) {    /* 
     return position < c->cap ? position : position % c->cap;
 }
 
+/* An encoder-decoder's text is what the encoder reads, at least one token, then what the decoder writes, from the start
+ * token on. Of n tokens, where that stands: SIZE_MAX, it has not come yet; without an encoder 0. What the encoder
+ * makes for a layer of the decoder, keys and values, lies where the layer's own would lie before that. */
+static size_t gpti_start_of(const gpt_model *m, const gpt_token *token, size_t n) {
+    size_t i = 1;
+    if (!m->hp.n_encoder) return 0;
+    while (i < n && token[i] != (gpt_token)m->hp.start) i++;
+    return i < n ? i : SIZE_MAX;
+}
+static size_t gpti_start(const gpt_session *s) { return gpti_start_of(s->m, s->token, s->n_token); }
+/* Tokens in front of the decoder's text */
+static size_t gpti_unwritten(const gpt_session *s) {
+    const size_t n = gpti_start(s);
+    return n == SIZE_MAX ? 0 : n;
+}
+
 /* The text whose cache holds that position: s, or one of its prefixes. */
 static const gpt_session *gpti_holder(const gpt_session *s, size_t position) {
     while (position < s->origin) s = s->params.prefix;
@@ -7870,10 +8358,12 @@ struct gpti_attend {                /* one layer's attention for the rows of one
     const float *sinks;             /* [n_head] or NULL */
     gpti_cache   cache;             /* positions from origin on */
     size_t       layer, origin, stride, n_row, n_head, n_kv, d_k, d_v, position, window;      /* position: of row 0 */
-    size_t       ahead;             /* keys behind its own that a query sees, up to the last row's; 0: causal */
-    /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none */
+    size_t       ahead;             /* keys behind its own that a query sees; 0: causal */
+    size_t       from, n_key;       /* it sees none before, nor from there on */
+    /* score = soft_cap tanh(q scale . k / soft_cap) + slope (key - query); 0: none. rel: of gpti_layer */
     float        scale, soft_cap, alibi;
-    int          kv, chunks;        /* gpt_kv; the window does not slide */
+    const float *rel;
+    int          kv, chunks, v_is_k;        /* gpt_kv; the window does not slide; values are the keys */
 };
 
 /* Bytes of one head's d numbers at one position. Q8_0: int8 [d], then an F16 scale for each 32 of
@@ -8123,11 +8613,16 @@ typedef struct gpti_softmax { float top, sum[16]; } gpti_softmax;
  * Gimelshein 2018, arXiv:1805.02867): when a much larger score comes up, what was summed so far is
  * scaled down. s: products on entry, weights on return. */
 GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, float *s, float *o, float slope,
-                                    size_t behind, size_t lo, size_t hi) {
+                                    const float *rel, size_t behind, size_t lo, size_t hi) {
     float top, m[16];
     size_t j, n;
     if (a->soft_cap > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] = a->soft_cap * gpti_tanh(s[j] / a->soft_cap);
     if (a->alibi > 0.0f) for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] -= slope * (float)((int)behind - (int)j);
+    if (rel) {                                  /* 32 of the table, whose ends go on far enough */
+        const int d = -(int)behind, most = GPTI_REL_FAR, least = -GPTI_REL / 2;
+        rel += (d < least ? least : d > most ? most : d) - least;
+        for (j = 0; j < GPTI_ATT_KEYS; j++) s[j] += rel[j];
+    }
     for (j = 0; j < lo; j++) s[j] = -INFINITY;
     for (j = hi + 1; j < GPTI_ATT_KEYS; j++) s[j] = -INFINITY;
     for (j = 0; j < 16; j++) m[j] = gpti_select(s[j] > s[j + 16], s[j], s[j + 16]);
@@ -8151,7 +8646,7 @@ GPTI_INLINE void gpti_softmax_block(const gpti_attend *a, gpti_softmax *sm, floa
 /* The first key that a query at position pos sees */
 GPTI_INLINE size_t gpti_sees_from(const gpti_attend *a, size_t pos) {
     if (a->chunks) return pos - pos % a->window;
-    return a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
+    return a->window && pos + 1 > a->window ? pos + 1 - a->window : a->from;
 }
 
 /* Of a block's n_key keys, from base on, those that a query at position pos sees: lo to hi of it. A window of 4
@@ -8200,8 +8695,8 @@ GPTI_INLINE void gpti_band_begin(const gpti_attend *a, gpti_band *b, gpti_scratc
 /* Keys and values of the block from base on, n_key of them, as f32 */
 GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_attend_steps *steps, size_t base,
                                 size_t n_key) {
-    const size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = gpti_kv_bytes(a->kv, a->d_v);
-    size_t i, j, n;
+    const size_t k_bytes = gpti_kv_bytes(a->kv, a->d_k), v_bytes = a->v_is_k ? 0 : gpti_kv_bytes(a->kv, a->d_v);
+    size_t i, j, e, n;
     for (i = 0; i < n_key; i += n) {            /* of plain floats, as many keys as lie in one piece */
         const gpti_cache *c = &a->cache;
         const unsigned char *k, *v;
@@ -8214,7 +8709,9 @@ GPTI_INLINE void gpti_band_load(const gpti_attend *a, gpti_band *b, const gpti_a
         n = gpti_kv_in_blocks(a->kv) ? 16 : gpti_min(left, c->cap - at);
         k = c->k + (b->kv_head * c->cap + at) * k_bytes; v = c->v + (b->kv_head * c->cap + at) * v_bytes;
         steps->load(a->kv, k, n / 16 * a->d_k, 16, b->key + i * a->d_k);
-        if (!gpti_kv_in_blocks(a->kv)) steps->load(a->kv, v, n * a->d_v, 1, b->value + i * a->d_v);
+        if (a->v_is_k) for (j = i; j < i + n; j += 16) for (e = 0; e < 16 * a->d_k; e++)
+            b->value[(j + e % 16) * a->d_v + e / 16] = b->key[j * a->d_k + e];
+        else if (!gpti_kv_in_blocks(a->kv)) steps->load(a->kv, v, n * a->d_v, 1, b->value + i * a->d_v);
         else for (j = i; j < i + n && j < n_key; j++)
             steps->load(a->kv, v + (j - i) * v_bytes, a->d_v, 1, b->value + j * a->d_v);
     }
@@ -8231,7 +8728,8 @@ GPTI_INLINE void gpti_band_block(const gpti_attend *a, gpti_band *b, const gpti_
     for (j = i; j < end; row++) {
         gpti_visible_keys(a, row, base, n_key, &lo, &hi);
         for (h = 0; h < b->n_head; h++, j++)
-            gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h], row - base, lo, hi);
+            gpti_softmax_block(a, &b->sm[j], s[j], b->o[j], b->slope[h],
+                               a->rel ? a->rel + (b->head + h) * GPTI_REL : NULL, row - base, lo, hi);
     }
     for (row = first; i < end; i = j) {         /* rows that see the same keys */
         gpti_visible_keys(a, row, base, n_key, &lo, &hi);
@@ -8249,7 +8747,7 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
                                   const gpti_attend_steps *steps) {
     const size_t pos = a->position + b->r0, last = a->position + b->r1 - 1, n_query = (b->r1 - b->r0) * b->n_head;
     const size_t first = gpti_sees_from(a, pos);
-    const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->position + a->n_row - 1);
+    const size_t sees = pos + a->ahead, end_key = gpti_min(last + a->ahead, a->n_key - 1);
     size_t base, i, h, row;
     gpti_band_begin(a, b, scratch);
     for (base = first - first % GPTI_ATT_KEYS; base <= end_key; base += GPTI_ATT_KEYS) {
@@ -8271,13 +8769,16 @@ GPTI_INLINE void gpti_attend_band(const gpti_attend *a, gpti_band *b, gpti_scrat
     }
 }
 
-/* Unit: a kv head and a band of rows. Bands of a head are taken from both ends, as late ones see
- * more keys: any range of units costs about the same. */
+/* Unit: GPTI_ATT_HEADS heads at most of a kv head, and a band of rows. Bands of a head are taken from both ends, as
+ * late ones see more keys: any range of units costs about the same. */
 GPTI_INLINE size_t gpti_band_rows(const gpti_attend *a) {
     return GPTI_ATT_QUERIES / gpti_min(a->n_head / a->n_kv, GPTI_ATT_HEADS);
 }
+GPTI_INLINE size_t gpti_band_groups(const gpti_attend *a) {
+    return (a->n_head / a->n_kv + GPTI_ATT_HEADS - 1) / GPTI_ATT_HEADS;
+}
 static size_t gpti_attend_units(const gpti_attend *a) {
-    return a->n_kv * ((a->n_row + gpti_band_rows(a) - 1) / gpti_band_rows(a));
+    return a->n_kv * gpti_band_groups(a) * ((a->n_row + gpti_band_rows(a) - 1) / gpti_band_rows(a));
 }
 
 GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch,
@@ -8289,12 +8790,11 @@ GPTI_INLINE void gpti_attend_body(const gpti_attend *a, size_t begin, size_t end
         const size_t i = unit % n_band;
         b.r0 = (i % 2 ? n_band - 1 - i / 2 : i / 2) * rows;
         b.r1 = gpti_min(b.r0 + rows, a->n_row);
-        b.kv_head = unit / n_band;
-        for (h = 0; h < per_kv; h += GPTI_ATT_HEADS) {
-            b.head = b.kv_head * per_kv + h;
-            b.n_head = gpti_min(per_kv - h, GPTI_ATT_HEADS);
-            gpti_attend_band(a, &b, scratch, steps);
-        }
+        b.kv_head = unit / n_band / gpti_band_groups(a);
+        h = unit / n_band % gpti_band_groups(a) * GPTI_ATT_HEADS;
+        b.head = b.kv_head * per_kv + h;
+        b.n_head = gpti_min(per_kv - h, GPTI_ATT_HEADS);
+        gpti_attend_band(a, &b, scratch, steps);
     }
 }
 static void gpti_attend_ref(const gpti_attend *a, size_t begin, size_t end, gpti_scratch *scratch) {
@@ -8316,17 +8816,31 @@ static void gpti_norm(const gpt_work *w, float *out, const float *x, size_t n, g
 }
 
 static int gpti_is_f16(const gpti_linear *l) { return l->w.fmt && l->w.fmt->fetch == GPTI_FETCH_F16; }
+static int gpti_experts_f16(const gpti_layer *l) {
+    return gpti_is_f16(&l->gate_exps) | gpti_is_f16(&l->up_exps) | gpti_is_f16(&l->gate_up_exps);
+}
 
 /* Rows [begin, end) of x, n_col wide and ld apart, become the input of the next products: quantised
  * where the model has quantised matrices, then rounded in place to 13 bits where f16 is set: one of
  * the matrices that they meet next is F16. */
-static void gpti_prepare_input(gpt_work *w, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
+static void gpti_prepare_at(gpt_work *w, gpti_xblock *xq, float *x, size_t n_col, size_t ld, size_t begin, size_t end,
+                            int f16) {
     const gpt_model *m = w->m;
     size_t t;
     for (t = begin; t < end; t++) {
-        if (m->quantized && n_col % 32 == 0) m->kern.quantize(w->xq + t, w->n_slot_row, x + t * ld, n_col);
+        if (m->quantized && n_col % 32 == 0) m->kern.quantize(xq + t, w->n_slot_row, x + t * ld, n_col);
         if (f16) m->kern.round13(x + t * ld, n_col);
     }
+}
+static void gpti_prepare_input(gpt_work *w, float *x, size_t n_col, size_t ld, size_t begin, size_t end, int f16) {
+    gpti_prepare_at(w, w->xq, x, n_col, ld, begin, end, f16);
+}
+
+/* Experts of a mapped file are asked for so many products ahead, each alone: around a missing page Linux would read
+ * more (8 MiB: a mixture of 4.4 GB was 4 times as fast with 2 GiB of memory, 10 times with 1 GiB). */
+enum { GPTI_AHEAD = 16 };
+static void gpti_fetch_ahead(const gpti_matmul *j) {
+    if (!j->w.packed && j->in_row) gpti_advise(j->w.data, j->lin->stride, GPTI_FETCH_AHEAD);
 }
 
 /* Queue out[n_tok, n_row] = x * lin^T + b for this stage; rows through in_row and out_row where
@@ -8341,6 +8855,7 @@ static void gpti_add_job(gpt_work *w, const gpti_linear *lin, size_t expert, con
     j->out = out; j->ld_out = ld_out;
     j->bias = lin->b ? lin->b + expert * lin->w.n_row : NULL; j->in_cache = w->m->info.weight_bytes <= GPTI_CACHED;
     j->lin = lin; j->expert = (uint32_t)expert;
+    if (w->n_job <= GPTI_AHEAD) gpti_fetch_ahead(j);
     w->cursor.n_unit += gpti_n_panel(lin->w.n_row); w->cost = GPTI_PANEL * lin->w.n_col * n_tok;
     if (n_tok < 16) w->few = gpti_max(w->few, 16 / n_tok);
 }
@@ -8373,6 +8888,7 @@ static void gpti_run_jobs(gpt_work *w, const gpti_share *u) {
     for (i = 0; i < w->n_job && first < u->end; i++) {
         size_t n = gpti_n_panel(w->job[i].w.n_row), b = u->begin > first ? u->begin - first : 0;
         size_t e = gpti_min(u->end - first, n);
+        if (b == 0 && e > 0 && i + GPTI_AHEAD < w->n_job) gpti_fetch_ahead(&w->job[i + GPTI_AHEAD]);
         if (b < e && w->job[i].adds != 0.0f) gpti_add_low(w, &w->job[i], b, e, u->scratch);
         else if (b < e && w->job[i].n_tok) w->m->kern.matmul(&w->job[i], b, e, u->scratch);
         first += n;
@@ -8391,7 +8907,8 @@ static const gpt_session *gpti_whose(const gpt_work *w, const gpti_matmul *j, si
 
 static void gpti_add_adapters(gpt_work *w) {
     const size_t n = w->n_job, most = GPTI_MOST_PRODUCTS * (size_t)w->n_slot_row;
-    gpti_matmul *a = w->job + n, *const adds = w->job + 2 * (size_t)w->m->hp.n_expert + 4 + most, *b = adds;
+    gpti_matmul *a = w->job + n, *b = w->job + 2 * ((size_t)w->m->hp.n_expert + w->m->hp.n_stream + 2) + most;
+    gpti_matmul *const adds = b;
     size_t i, k, m, used = 0;
     uint32_t g;
     if (w->stage[w->cursor.stage].run != gpti_run_jobs) return;
@@ -8507,18 +9024,120 @@ static void gpti_run_embed(gpt_work *w, const gpti_share *u) {
     }
     if (!hp->d_input) return;
     memcpy(w->xn + u->begin * D, w->x + u->begin * D, (u->end - u->begin) * D * sizeof(float));
-    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&m->input_proj));
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&m->input_proj) | gpti_is_f16(&m->stream_in));
+}
+
+/* ---- Several rows of x (skip at first; AltUp, Baykal 2023, arXiv:2301.13310, as Gemma 3n has it). Layers compute with
+ * x, the first stream. In front of a layer each stream becomes a mixture of all of them, a prediction; what the layer
+ * makes of the first one then says how wrong they all are. Beside attention goes a way of low rank (LAuReL, Menghani
+ * 2024, arXiv:2411.07501). ---- */
+
+/* Row t of stream k: of the first x's prediction, of number n_stream the way round */
+static float *gpti_stream_at(const gpt_work *w, size_t k, size_t t) {
+    return w->streams + (k * w->n_row + t) * w->m->hp.d_model;
+}
+/* Its first n_col columns become the input of a product with lin, in rows of xq of its own */
+static void gpti_prepare_stream(gpt_work *w, size_t k, size_t n_col, const gpti_share *u, const gpti_linear *lin) {
+    const size_t first = k * w->n_row;
+    gpti_prepare_input(w, w->streams, n_col, w->m->hp.d_model, first + u->begin, first + u->end, gpti_is_f16(lin));
+}
+static void gpti_add_stream_job(gpt_work *w, const gpti_linear *lin, size_t matrix, size_t k, float *out) {
+    gpti_add_job(w, lin, matrix, gpti_stream_at(w, k, 0), w->m->hp.d_model, out, w->m->hp.ld_ffn, w->n_row, NULL, NULL);
+    w->job[w->n_job - 1].xq += k * w->n_row;
+}
+
+/* out [n] = coef [n, n_stream] tanh(router x / D), x normed in row t of xn */
+static void gpti_stream_scores(gpt_work *w, size_t t, const float *coef, size_t n, float *out) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, n_stream = w->m->hp.n_stream;
+    float score[GPTI_MOST_STREAMS], *xn = w->xn + t * D;
+    size_t i, k;
+    gpti_norm(w, xn, w->x + t * D, D, l->stream_norm);
+    for (k = 0; k < n_stream; k++) {
+        float lane[GPTI_LANES] = { 0 };
+        for (i = 0; i < D; i++) lane[i % GPTI_LANES] += xn[i] * l->stream_router[k * D + i];
+        score[k] = gpti_tanh(gpti_fold(lane) / (float)D);
+    }
+    for (i = 0; i < n; i++) for (out[i] = 0.0f, k = 0; k < n_stream; k++) out[i] += coef[i * n_stream + k] * score[k];
+}
+static void gpti_predict_streams(gpt_work *w, size_t t) {
+    const size_t D = w->m->hp.d_model, n = w->m->hp.n_stream;
+    float c[GPTI_MOST_STREAMS * GPTI_MOST_STREAMS], v[GPTI_MOST_STREAMS], *row[GPTI_MOST_STREAMS], *x = w->x + t * D;
+    size_t i, j, k;
+    gpti_stream_scores(w, t, gpti_at_layer(w)->predict, n * n, c);
+    for (k = 0; k < n; k++) row[k] = gpti_stream_at(w, k, t);
+    memcpy(row[0], x, D * sizeof *x);
+    for (i = 0; i < D; i++) {
+        for (k = 0; k < n; k++) v[k] = row[k][i];
+        for (k = 0; k < n; k++) for (j = 0; j < n; j++) row[k][i] += c[k * n + j] * v[j];
+        x[i] = row[0][i];
+    }
+}
+static void gpti_correct_streams(gpt_work *w, size_t t) {
+    const size_t D = w->m->hp.d_model;
+    float c[GPTI_MOST_STREAMS], *x = w->x + t * D;
+    const float *predicted = gpti_stream_at(w, 0, t);
+    size_t i, k;
+    gpti_stream_scores(w, t, gpti_at_layer(w)->correct, w->m->hp.n_stream, c);
+    for (k = w->m->hp.n_stream; k-- > 0;) {     /* x last */
+        float *out = k ? gpti_stream_at(w, k, t) : x;
+        for (i = 0; i < D; i++) out[i] = (k ? out[i] : predicted[i]) + (x[i] - predicted[i]) * (c[k] + 1.0f);
+    }
+}
+/* x = (x + attention + the way round) / sqrt(2); room: a row */
+static void gpti_add_laurel(const gpt_work *w, size_t t, const gpti_layer *l) {
+    const size_t D = w->m->hp.d_model;
+    float *x = w->x + t * D, *y = w->y + t * D, *xn = w->xn + t * D, *around = w->ffn + t * w->m->hp.ld_ffn;
+    size_t i;
+    gpti_norm(w, xn, x, D, l->attn_norm);
+    gpti_norm(w, around, around, D, l->laurel_post);
+    gpti_norm(w, y, y, D, l->attn_post);
+    for (i = 0; i < D; i++) x[i] = ((x[i] + y[i]) + (around[i] + xn[i])) * 0.707106781f;
+}
+/* Stream y as long as x */
+static void gpti_as_long(float *y, const float *x, size_t n) {
+    const float square = gpti_sum(y, 0.0f, n, 2) / (float)n;
+    gpti_scale(y, y, n, sqrtf(gpti_sum(x, 0.0f, n, 2) / (float)n) / sqrtf(square < 1e-5f ? 1e-5f : square));
+}
+static void gpti_begin_streams_out(gpt_work *w) {
+    size_t k;
+    for (k = 1; k < w->m->hp.n_stream; k++)
+        gpti_add_stream_job(w, &w->m->stream_out, k - 1, k, w->ffn + (k - 1) * w->m->hp.d_model);
+}
+/* x = the mean of the streams, as long as the first one before */
+static void gpti_mean_of_streams(gpt_work *w, size_t t) {
+    const size_t D = w->m->hp.d_model, n = w->m->hp.n_stream;
+    float *x = w->x + t * D, *y = w->ffn + t * w->m->hp.ld_ffn;
+    size_t i, k;
+    for (k = 1; k < n; k++) gpti_as_long(y + (k - 1) * D, x, D);
+    for (k = 1; k < n; k++) for (i = 0; i < D; i++) x[i] += y[(k - 1) * D + i];
+    gpti_scale(x, x, D, 1.0f / (float)n);
+}
+
+/* Is a matrix F16 that a feed-forward's input meets? */
+static int gpti_feeds_f16(const gpti_layer *l) {
+    return l->kind & GPTI_DENSE ? gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) : gpti_is_f16(&l->router) |
+        gpti_is_f16(&l->gate_shexp) | gpti_is_f16(&l->up_shexp) | gpti_experts_f16(l);
+}
+
+/* What this pass makes in a layer: q, 1; k and v, 2 */
+static int gpti_makes(const gpt_work *w, const gpti_layer *l) {
+    return l->cross ? w->encodes ? 2 : 1 : l->kind & GPTI_SHARING ? 1 : 3;
 }
 
 /* xn = norm(x), in architectures with pre_norm, as GPT-2 is; elsewhere xn = x. */
 static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
-    const int f16 = gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v) |
-        gpti_is_f16(&l->z) | gpti_is_f16(&l->beta) | gpti_is_f16(&l->alpha) | gpti_is_f16(&l->beta_alpha);
+    const gpti_vector norm = !(gpti_makes(w, l) & 1) ? w->m->encoder_norm :
+        l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm;
+    const int f16 = !(l->kind & GPTI_MIXES) ? gpti_feeds_f16(l) :
+        gpti_is_f16(&l->qkv) | gpti_is_f16(&l->q) | gpti_is_f16(&l->k) | gpti_is_f16(&l->v) | gpti_is_f16(&l->ssm_in) |
+        gpti_is_f16(&l->z) | gpti_is_f16(&l->beta) | gpti_is_f16(&l->alpha) | gpti_is_f16(&l->beta_alpha) |
+        gpti_is_f16(&l->q_latent) | gpti_is_f16(&l->laurel_in);
     size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        if (w->m->pre_norm)
-            gpti_norm(w, w->xn + t * D, w->x + t * D, D, l->attn_norm_2.w ? l->attn_norm_2 : l->attn_norm);
+        if (l->predict) gpti_predict_streams(w, t);
+        if (w->m->pre_norm) gpti_norm(w, w->xn + t * D, w->x + t * D, D, norm);
         else memcpy(w->xn + t * D, w->x + t * D, D * sizeof(float));
     }
     gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, f16);
@@ -8527,14 +9146,21 @@ static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
 static void gpti_begin_qkv(gpt_work *w) {
     const gpti_layer *l = gpti_at_layer(w);
     const size_t D = w->m->hp.d_model, ld = w->m->hp.max_qkv, q = gpti_width(w, 'P'), k = gpti_width(w, 'K');
+    if (l->laurel_in.w.data)
+        gpti_add_product(w, &l->laurel_in, w->xn, D, gpti_stream_at(w, w->m->hp.n_stream, 0), D);
     if (l->z.w.data) gpti_add_product(w, &l->z, w->xn, D, w->qkv + gpti_width(w, 'S'), ld);
     if (l->kind & GPTI_DELTA) {
-        float *beta = w->qkv + gpti_width(w, 'S') + gpti_width(w, 'O');
+        float *beta = w->qkv + gpti_width(w, 'S') + gpti_width(w, 'I');
         gpti_add_product(w, l->beta_alpha.w.data ? &l->beta_alpha : &l->beta, w->xn, D, beta, ld);
         if (!l->beta_alpha.w.data) gpti_add_product(w, &l->alpha, w->xn, D, beta + w->m->hp.n_value_head, ld);
     }
-    if (l->qkv.w.data) { gpti_add_product(w, &l->qkv, w->xn, D, w->qkv, ld); return; }
-    gpti_add_product(w, &l->q, w->xn, D, w->qkv, ld);
+    if (l->ssm_in.w.data) gpti_add_product(w, &l->ssm_in, w->xn, D, w->qkv + gpti_width(w, 'S'), ld);
+    if (l->qkv.w.data) gpti_add_product(w, &l->qkv, w->xn, D, w->qkv, ld);
+    if (l->q_latent.w.data)
+        gpti_add_product(w, &l->q_latent, w->xn, D, w->qkv + gpti_width(w, 'G') - gpti_width(w, 'a'), ld);
+    else if (l->q.w.data && gpti_makes(w, l) & 1)
+        gpti_add_product(w, &l->q, w->xn, D, w->qkv + (l->kind & GPTI_LATENT ? gpti_width(w, 'S') : 0), ld);
+    if (!(gpti_makes(w, l) & 2)) return;
     if (l->k.w.data) gpti_add_product(w, &l->k, w->xn, D, w->qkv + q, ld);
     if (l->v.w.data) gpti_add_product(w, &l->v, w->xn, D, w->qkv + q + k, ld);
 }
@@ -8557,6 +9183,29 @@ static void gpti_norm_qk(gpt_work *w, const gpti_layer *l, float *q, float *k) {
     if (l->k_norm.w || plain) gpti_norm_heads(w, k, l->n_kv, l->d_k, l->k_norm, l->qk_norm);
 }
 
+/* (Llama 4) for more than was trained first: x [n] *= 1 + q_growth log(1 + ...), where the model has that */
+static void gpti_grow_q(const gpti_hparams *hp, size_t position, float *x, size_t n) {
+    const size_t times = hp->q_growth > 0.0f ? (position + (size_t)hp->chunks) / hp->grow_every : 0;
+    const float grown = times ? (float)(1.0 + hp->q_growth * gpti_log_d(1.0 + (double)times)) : 1.0f;
+    size_t i;
+    for (i = 0; times && i < n; i++) x[i] *= grown;
+}
+
+/* A row of keys and values goes into the cache of this layer. */
+static void gpti_keep(const gpt_work *w, const gpti_row *r, const float *k, const float *v) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_kernels *kern = &w->m->kern;
+    const gpti_cache *c = &r->s->cache[l->cache_of];
+    const size_t row = gpti_cache_row(c, r->position - r->s->origin), d_k = l->d_k, d_v = l->d_v;
+    const int kv = (int)r->s->params.kv;
+    size_t h;
+    for (h = 0; h < l->n_kv; h++) {         /* keys: place row & 15 of 16 that are interleaved; values plainly */
+        unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
+        kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
+        if (v) kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
+    }
+}
+
 /* [n_head][q, gate], each d wide, becomes q [n_head, d], gate [n_head, d]. gate: room */
 static void gpti_part_gate(float *q, float *gate, size_t n_head, size_t d) {
     size_t h;
@@ -8575,16 +9224,13 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
     const gpti_hparams *hp = &w->m->hp;
     const int half = w->m->arch.pos == GPTI_POS_HALF;
     const size_t d_k = l->d_k, d_v = l->d_v, n_q = gpti_width(w, 'Q'), n_k = gpti_width(w, 'K'),
-                 n = gpti_width(w, 'S'), n_kv = l->kind & GPTI_SHARING ? 0 : l->n_kv;
+                 n = gpti_width(w, 'S'), n_kv = gpti_makes(w, l) & 2 ? l->n_kv : 0;
     const int v_is_k = n_kv && !l->qkv.w.data && !l->v.w.data;
     const gpti_vector plain = { NULL, NULL };
-    size_t t, h, i;
+    size_t t, i;
     for (t = u->begin; t < u->end; t++) {
         float *q = w->qkv + t * hp->max_qkv, *k = q + gpti_width(w, 'P'), *v = k + n_k;
-        const gpt_session *s = w->row[t].s;
-        const gpti_cache *c = s ? &s->cache[w->cursor.layer] : NULL;
-        const size_t row = s ? gpti_cache_row(c, w->row[t].position - s->origin) : 0;
-        if (!s) continue;
+        if (!w->row[t].s) continue;
         if (hp->gated_att) gpti_part_gate(q, w->att + t * n_q, l->n_head, d_k);
         if (v_is_k) memcpy(v, k, n_k * sizeof *v);
         for (i = 0; hp->clamp_qkv > 0.0f && i < n; i++) {
@@ -8599,17 +9245,8 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
             kern->rope(k, n_kv, d_k, l->n_rope, cs, half);
         }
         if (w->m->late_norm) gpti_norm_qk(w, l, q, k);
-        if (hp->q_growth > 0.0f && !(hp->chunks && l->rope >= 0)) { /* (Llama 4) for more than was trained first */
-            const size_t times = (w->row[t].position + (size_t)hp->chunks) / hp->grow_every;
-            const float grown = (float)(1.0 + hp->q_growth * gpti_log_d(1.0 + (double)times));
-            for (i = 0; times && i < n_q; i++) q[i] *= grown;
-        }
-        for (h = 0; h < n_kv; h++) {        /* keys: place row & 15 of 16 that are interleaved; values plainly */
-            const int kv = (int)s->params.kv;
-            unsigned char *kp = c->k + (h * c->cap + (row & ~(size_t)15)) * gpti_kv_bytes(kv, d_k);
-            kern->kv_store(kv, kp, k + h * d_k, d_k, 16, row & 15);
-            kern->kv_store(kv, c->v + (h * c->cap + row) * gpti_kv_bytes(kv, d_v), v + h * d_v, d_v, 1, 0);
-        }
+        if (!(hp->chunks && l->rope >= 0)) gpti_grow_q(hp, w->row[t].position, q, n_q);
+        if (n_kv) gpti_keep(w, &w->row[t], k, v);
     }
 }
 
@@ -8619,7 +9256,7 @@ static void gpti_run_rope(gpt_work *w, const gpti_share *u) {
 static void gpti_begin_attend(gpt_work *w) {
     const gpti_layer *l = gpti_at_layer(w);
     const gpti_hparams *hp = &w->m->hp;
-    size_t row, n, total = 0;
+    size_t row, n, start, total = 0;
     for (row = 0; row < w->n_row; row += n) {
         const gpti_row first = w->row[row];
         gpti_attend *a = &w->attend[w->n_job];
@@ -8632,14 +9269,17 @@ static void gpti_begin_attend(gpt_work *w) {
         a->layer = l->cache_of; a->origin = first.s->origin;
         a->n_row = n; a->n_head = l->n_head; a->n_kv = l->n_kv; a->d_k = l->d_k; a->d_v = l->d_v;
         a->position = first.position; a->window = l->window; a->kv = (int)first.s->params.kv;
-        a->chunks = hp->chunks && l->window;
-        a->ahead = hp->causal ? 0 : l->window ? l->window - 1 : n - 1;
+        a->chunks = hp->chunks && l->window; a->v_is_k = (l->kind & GPTI_LATENT) != 0;
+        a->ahead = hp->causal && !w->encodes ? 0 : l->window ? l->window - 1 : n - 1;
+        start = gpti_start(first.s);
+        a->from = w->encodes || l->cross ? 0 : start; a->n_key = l->cross ? start : first.position + n; a->rel = l->rel;
         a->scale = hp->attn_scale; a->soft_cap = hp->attn_cap;
         a->alibi = w->m->arch.pos == GPTI_POS_ALIBI ? 8.0f : 0.0f;
         w->cursor.n_unit += gpti_attend_units(a);
         total += gpti_attend_units(a) * gpti_min(n, gpti_band_rows(a)) * (first.position + n);
     }
-    w->cost = ((size_t)l->d_k + l->d_v) * (l->n_head / l->n_kv) * (total / gpti_max(w->cursor.n_unit, 1));
+    w->cost = ((size_t)l->d_k + l->d_v) * gpti_min(l->n_head / l->n_kv, GPTI_ATT_HEADS) *
+        (total / gpti_max(w->cursor.n_unit, 1));
 }
 static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
     size_t i, first = 0;
@@ -8650,6 +9290,82 @@ static void gpti_run_attend(gpt_work *w, const gpti_share *u) {
         if (b < e && w->row[a->row].s) w->m->kern.attend(a, b, e, u->scratch);
         first += n;
     }
+}
+
+/* ---- Latent attention (DeepSeek-V2, arXiv:2405.04434, sec. 2.1; skip at first). A token keeps a latent, after a norm,
+ * and numbers that turn; a head's key is key_of^T latent and those numbers, its value value_of latent. As q . key_of^T
+ * latent = (key_of q) . latent, and the sum of values is value_of times the sum of latents, all heads share one kv
+ * head: what is kept, key and value at once. A row of qkv has key_of q and what turns, of each head; the key; q as the
+ * product gives it, later the values; the latent of q. ---- */
+
+static void gpti_run_latent(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    const size_t ld = hp->max_qkv, key = gpti_width(w, 'P'), n_q = gpti_width(w, 'a'), q = gpti_width(w, 'G') - n_q;
+    size_t t;
+    for (t = u->begin; t < u->end; t++) {
+        float *x = w->qkv + t * ld;
+        if (!w->row[t].s) continue;
+        if (l->q_latent.w.data) {
+            gpti_norm(w, x + q, x + q, n_q, l->q_latent_norm);
+            gpti_prepare_input(w, w->qkv + q, n_q, ld, t, t + 1, gpti_is_f16(&l->q_of_latent));
+        }
+        x += key;
+        gpti_norm(w, x, x, hp->d_latent, l->latent_norm);
+        if (l->rope >= 0)
+            w->m->kern.rope(x + hp->d_latent, 1, l->n_rope, l->n_rope, w->rope[l->rope] + t * l->n_rope,
+                            w->m->arch.pos == GPTI_POS_HALF);
+        gpti_keep(w, &w->row[t], x, NULL);
+    }
+}
+
+static void gpti_begin_latent_q(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t ld = w->m->hp.max_qkv, q = gpti_width(w, 'G') - gpti_width(w, 'a');
+    if (l->q_latent.w.data) gpti_add_product(w, &l->q_of_latent, w->qkv + q, ld, w->qkv + gpti_width(w, 'S'), ld);
+}
+
+/* What turns of each head of q goes where attention looks for it, the rest closes up. */
+static void gpti_run_latent_rope(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const gpti_hparams *hp = &w->m->hp;
+    const size_t ld = hp->max_qkv, at = gpti_width(w, 'S'), d = hp->d_latent_k, n = gpti_width(w, 'n');
+    size_t t, h;
+    for (t = u->begin; t < u->end; t++) {
+        float *q = w->qkv + t * ld + at, *to = w->qkv + t * ld + hp->d_latent;
+        if (!w->row[t].s) continue;
+        gpti_grow_q(hp, w->row[t].position, q, l->n_head * d);
+        for (h = 0; h < l->n_head; h++) {
+            memcpy(to + h * l->d_k, q + h * d + n, (d - n) * sizeof *q);
+            memmove(q + h * n, q + h * d, n * sizeof *q);
+        }
+        if (l->rope >= 0)
+            w->m->kern.rope(to, l->n_head, l->d_k, l->n_rope, w->rope[l->rope] + t * l->n_rope,
+                            w->m->arch.pos == GPTI_POS_HALF);
+        gpti_prepare_input(w, w->qkv + at, l->n_head * n, ld, t, t + 1, gpti_is_f16(&l->key_of));
+    }
+}
+
+/* The products of each head with a matrix of its own, from x and to out, d_out apart */
+static void gpti_add_heads(gpt_work *w, const gpti_linear *lin, const float *x, size_t ld_x, float *out, size_t d_out) {
+    const size_t d = lin->w.n_col;
+    size_t h;
+    for (h = 0; h < gpti_at_layer(w)->n_head; h++) {
+        gpti_add_job(w, lin, h, x + h * d, ld_x, out + h * d_out, w->m->hp.max_qkv, w->n_row, NULL, NULL);
+        w->job[h].xq += h * (d / 32) * w->n_slot_row;
+    }
+}
+static void gpti_begin_latent_key(gpt_work *w) {
+    const gpti_layer *l = gpti_at_layer(w);
+    gpti_add_heads(w, &l->key_of, w->qkv + gpti_width(w, 'S'), w->m->hp.max_qkv, w->qkv, l->d_k);
+}
+static void gpti_begin_latent_value(gpt_work *w) {
+    gpti_add_heads(w, &gpti_at_layer(w)->value_of, w->att, gpti_width(w, 'O'), w->qkv + gpti_width(w, 'S'),
+                   w->m->hp.d_latent_v);
+}
+static void gpti_run_latent_input(gpt_work *w, const gpti_share *u) {
+    gpti_prepare_input(w, w->qkv + gpti_width(w, 'S'), gpti_width(w, 'o'), w->m->hp.max_qkv, u->begin, u->end,
+                       gpti_is_f16(&gpti_at_layer(w)->o));
 }
 
 /* ---- Short convolution. The product of the stage before it gives b, c and x where others have q, k and
@@ -8703,18 +9419,19 @@ static void gpti_run_conv(gpt_work *w, const gpti_share *u) {
  * a norm and a gate. A unit is a head of one text, its tokens one after the other: so nothing depends on how a text is
  * cut into passes. ---- */
 
-/* Where they stand in a row of qkv; v heads of d, q and k heads of d_state */
-typedef struct gpti_state_row { size_t q, k, v, z, beta, dt, conv, n_head, d; } gpti_state_row;
+/* Where they stand in a row of qkv; v heads of d, q and k heads of d_state. out: behind attention's, rows of d_inner */
+typedef struct gpti_state_row { size_t q, k, v, z, beta, dt, conv, n_head, d; float *out; } gpti_state_row;
 static gpti_state_row gpti_state_row_of(const gpt_work *w) {
     const gpti_hparams *hp = &w->m->hp;
     const size_t keys = (size_t)hp->n_key_head * hp->d_state, inner = hp->d_inner;
     gpti_state_row r;
-    r.n_head = hp->n_value_head; r.d = inner / r.n_head;
+    r.n_head = hp->n_value_head; r.d = inner / r.n_head; r.out = w->att + w->n_row * gpti_width(w, 'O');
     if (gpti_at_layer(w)->kind & GPTI_DELTA) {
         r.conv = r.q = 0; r.k = keys; r.v = 2 * keys; r.z = r.v + inner; r.beta = r.z + inner;
         r.dt = r.beta + (hp->by_key_head ? r.n_head / hp->n_key_head : r.n_head);       /* ssm_ba goes by key heads */
     } else {
-        r.z = r.beta = 0; r.conv = r.v = inner; r.k = 2 * inner; r.q = r.k + keys; r.dt = r.q + keys;
+        r.z = r.beta = gpti_width(w, 'S'); r.conv = r.v = r.z + inner; r.k = r.v + inner; r.q = r.k + keys;
+        r.dt = r.q + keys;
     }
     return r;
 }
@@ -8803,7 +9520,7 @@ static void gpti_run_state(gpt_work *w, const gpti_share *u) {
         for (t = a->row; t < a->row + a->n_row; t++) {
             const float *x = w->qkv + t * hp->max_qkv, *v = x + r.v + h * d;
             const float dt = (float)gpti_softplus((double)x[r.dt + gate] + (double)l->dt_bias[h]);
-            float *out = w->att + t * hp->d_inner + h * d;
+            float *out = r.out + t * hp->d_inner + h * d;
             w->m->kern.delta(out, to, x + r.q + key * n, x + r.k + key * n, v, n, d, gpti_exp(dt * l->decay[h]),
                              delta ? gpti_sigmoid(x[r.beta + gate]) : dt, delta);
             for (i = 0; !delta && i < d; i++) out[i] += l->skip[h] * v[i];
@@ -8811,7 +9528,8 @@ static void gpti_run_state(gpt_work *w, const gpti_share *u) {
     }
 }
 
-/* att *= silu(z), in groups of n that get a norm, which comes before that in a delta net: one weight for all groups */
+/* att *= silu(z), in groups of n that get a norm (Falcon-H1: where it has one), which comes before that in a delta net:
+ * one weight for all groups */
 static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, int delta) {
     const size_t inner = w->m->hp.d_inner;
     gpti_vector v = gpti_at_layer(w)->state_norm;
@@ -8824,7 +9542,7 @@ static void gpti_gate_state(gpt_work *w, float *att, const float *z, size_t n, i
         w->m->kern.activate(gate, NULL, m, GPTI_SILU, NULL);
         for (j = 0; j < m; j++) att[i + j] *= gate[j];
     }
-    for (i = 0; !delta && i < inner; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
+    for (i = 0; !delta && v.w && i < inner; i += n, v.w += n) gpti_norm(w, att + i, att + i, n, v);
 }
 
 /* What a layer does to att before the product: attention *= sigmoid(gate), which is behind q, k and v, or gpti_run_rope
@@ -8839,20 +9557,40 @@ static void gpti_gate_att(gpt_work *w, size_t begin, size_t end) {
         const float *qkv = w->qkv + t * ld;
         if (!w->row[t].s) continue;
         for (i = 0; gated && i < n; i++) att[i] *= gpti_sigmoid(qkv[gate + i]);
-        if (kind & GPTI_STATE)
-            gpti_gate_state(w, att, qkv + gpti_state_row_of(w).z, gpti_width(w, kind & GPTI_DELTA ? 'v' : 'g'),
+        if (kind & GPTI_STATE) {
+            const gpti_state_row r = gpti_state_row_of(w);
+            gpti_gate_state(w, r.out + t * w->m->hp.d_inner, qkv + r.z, gpti_width(w, kind & GPTI_DELTA ? 'v' : 'g'),
                             kind & GPTI_DELTA);
+        }
     }
 }
 
 static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
-    const size_t n = gpti_width(w, 'O');
+    const gpti_layer *l = gpti_at_layer(w);
+    const int latent = (l->kind & GPTI_LATENT) != 0;
+    const size_t n = gpti_width(w, 'O'), inner = gpti_width(w, 'I'), d = w->m->hp.d_latent;
+    size_t t, h;
     gpti_gate_att(w, u->begin, u->end);
-    gpti_prepare_input(w, w->att, n, n, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->o));
+    for (t = u->begin; latent && t < u->end; t++) for (h = 0; h < l->n_head; h++)
+        memmove(w->att + t * n + h * d, w->att + t * n + h * l->d_v, d * sizeof(float));
+    if (n) gpti_prepare_input(w, w->att, latent ? l->n_head * d : n, n, u->begin, u->end,
+                              gpti_is_f16(latent ? &l->value_of : &l->o));
+    if (inner) gpti_prepare_at(w, w->xq + n / 32 * w->n_slot_row, w->att + w->n_row * n, inner, inner, u->begin, u->end,
+                               gpti_is_f16(&l->ssm_out));
+    if (l->predict) gpti_prepare_stream(w, w->m->hp.n_stream, w->m->hp.n_laurel, u, &l->laurel_out);
 }
 
+/* Where attention and a state are side by side, what the state gives goes to xn. */
 static void gpti_begin_attn_out(gpt_work *w) {
-    gpti_add_product(w, &gpti_at_layer(w)->o, w->att, gpti_width(w, 'O'), w->y, w->m->hp.d_model);
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t n = gpti_width(w, 'O'), D = w->m->hp.d_model;
+    if (l->kind & GPTI_LATENT)
+        gpti_add_product(w, &l->o, w->qkv + gpti_width(w, 'S'), w->m->hp.max_qkv, w->y, D);
+    else if (n) gpti_add_product(w, &l->o, w->att, n, w->y, D);
+    if (l->predict) gpti_add_stream_job(w, &l->laurel_out, 0, w->m->hp.n_stream, w->ffn);
+    if (!(l->kind & GPTI_STATE)) return;
+    gpti_add_product(w, &l->ssm_out, w->att + w->n_row * n, gpti_width(w, 'I'), n ? w->xn : w->y, D);
+    w->job[w->n_job - 1].xq += n / 32 * w->n_slot_row;
 }
 
 /* x += scale * norm(y), the norm where the layer has one; with sum_norm x = norm(x + scale * y) */
@@ -8874,19 +9612,20 @@ static void gpti_add_residual(const gpt_work *w, float *x, float *y, gpti_vector
  * one, both read the same xn. */
 static void gpti_run_attn_add(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
-    const int f16 = gpti_is_f16(&l->gate) | gpti_is_f16(&l->up) | gpti_is_f16(&l->router) | gpti_is_f16(&l->gate_exps) |
-        gpti_is_f16(&l->up_exps) | gpti_is_f16(&l->gate_shexp) | gpti_is_f16(&l->up_shexp);
     const int parallel = w->m->parallel;
     const gpti_vector norm = parallel && l->attn_norm_2.w ? l->attn_norm : l->ffn_norm;
-    size_t t, D = w->m->hp.d_model;
+    const int both = l->kind & GPTI_ATTENDS && l->kind & GPTI_STATE;
+    size_t t, i, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        float *x = w->x + t * D, *xn = w->xn + t * D;
+        float *x = w->x + t * D, *xn = w->xn + t * D, *y = w->y + t * D;
+        for (i = 0; both && i < D; i++) y[i] += xn[i];
         if (parallel && norm.w) gpti_norm(w, xn, x, D, norm);
-        gpti_add_residual(w, x, w->y + t * D, l->attn_post);
+        if (l->predict) gpti_add_laurel(w, t, l);
+        else gpti_add_residual(w, x, y, l->attn_post);
         if (!parallel && (norm.w || w->m->plain_norm)) gpti_norm(w, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
     }
-    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, f16);
+    if (l->kind & GPTI_FEEDS) gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_feeds_f16(l));
 }
 
 /* ---- The feed-forward. Its rows are slots: one for each token, or for each expert of a token, then
@@ -8900,6 +9639,14 @@ static void gpti_begin_ffn_up(gpt_work *w) {
     gpti_add_product(w, &l->up, w->xn, D, w->ffn + (l->gate.w.data ? l->d_ff : 0), ld);
 }
 
+/* x less its mean and so many deviations; no number is below 0 */
+static void gpti_cut(float *x, size_t n, float times) {
+    const float mean = gpti_sum(x, 0.0f, n, 1) / (float)n;
+    const float least = mean + sqrtf(gpti_sum(x, mean, n, 2) / (float)n) * times;
+    size_t i;
+    for (i = 0; i < n; i++) x[i] = x[i] - least < 0.0f ? 0.0f : x[i] - least;
+}
+
 static void gpti_begin_act(gpt_work *w) { w->cursor.n_unit = w->n_slot + w->n_shared; w->cost = 16 * w->d_slot; }
 static void gpti_run_act(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
@@ -8907,13 +9654,15 @@ static void gpti_run_act(gpt_work *w, const gpti_share *u) {
     size_t i;
     for (i = u->begin; i < u->end; i++) {
         const int shared = i >= w->n_slot;
-        const int f16 = shared ? gpti_is_f16(&l->down_shexp) : gpti_is_f16(&l->down) | gpti_is_f16(&l->down_exps);
+        const int f16 = gpti_is_f16(shared ? &l->down_shexp : w->cursor.stage == GPTI_STAGE_FFN_ACT ? &l->down :
+                                    &l->down_exps);
         const size_t F = shared ? w->m->hp.d_ff_shexp : w->d_slot;
         float *h = w->ffn + i * ld;
         if (w->m->hp.early_weight && l->kind & GPTI_MOE && !shared) {
             gpti_scale(h, h, 2 * F, w->gate[i]);
             w->gate[i] = 1.0f;                  /* has counted */
         }
+        if (l->cut > -INFINITY) gpti_cut(h, F, l->cut);
         w->m->kern.activate(h, w->m->gated ? h + F : NULL, F, w->m->arch.act, l->act);
         gpti_prepare_input(w, w->ffn, F, ld, i, i + 1, f16);
     }
@@ -8928,13 +9677,30 @@ static void gpti_end_ffn(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
     const size_t D = w->m->hp.d_model, n = (u->end - u->begin) * D;
     float *x = w->x + u->begin * D;
+    size_t t, i;
     if (!(l->kind & GPTI_INPUT)) { if (l->out_scale) gpti_scale(x, x, n, *l->out_scale); return; }
+    for (t = u->begin; l->correct && t < u->end; t++) gpti_correct_streams(w, t);
     memcpy(w->xn + u->begin * D, x, n * sizeof *x);
+    for (t = u->begin; l->stream_scale && t < u->end; t++)
+        for (i = 0; i < D; i++) w->xn[t * D + i] *= l->stream_scale[i];
     gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&l->input_gate));
+}
+/* Experts stand beside it: what it gives waits where a shared expert's would be; the router has a norm of its own. */
+static void gpti_keep_ffn(gpt_work *w, const gpti_share *u) {
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t D = w->m->hp.d_model, at = w->n_row * w->m->hp.n_expert_used;
+    size_t t;
+    for (t = u->begin; t < u->end; t++) {
+        gpti_norm(w, w->y + (at + t) * D, w->y + t * D, D, l->dense_post);
+        gpti_norm(w, w->xn + t * D, w->x + t * D, D, l->router_norm);
+        gpti_scale(w->xn + t * D, w->xn + t * D, D, 1.0f / sqrtf((float)D));
+    }
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&l->router));
 }
 static void gpti_run_ffn_add(gpt_work *w, const gpti_share *u) {
     const size_t D = w->m->hp.d_model;
     size_t t;
+    if (gpti_at_layer(w)->kind & GPTI_MOE) { gpti_keep_ffn(w, u); return; }
     for (t = u->begin; t < u->end; t++)
         gpti_add_residual(w, w->x + t * D, w->y + t * D, gpti_at_layer(w)->ffn_post);
     gpti_end_ffn(w, u);
@@ -8953,7 +9719,7 @@ static unsigned gpti_row_wants(const gpti_row *r) {
     const gpt_session *s = r->s;
     const size_t next = r->position + 1;
     unsigned want = 0;
-    if (!s) return 0;
+    if (!s || s->w->encodes) return 0;
     if (s->logits_wanted == GPTI_LOGITS_SCORE && next >= s->base) want = GPTI_WANT_KEPT;
     if (s->logits_wanted == GPTI_LOGITS_LAST && next >= s->n_token)     /* those of guesses stand together */
         want = s->logits && !s->n_draft ? GPTI_WANT_KEPT : GPTI_WANT_HERE;
@@ -8980,6 +9746,7 @@ static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
     for (t = u->begin; t < u->end; t++) {
         const gpti_row *r = &w->row[w->out_row[t]];
         float *xn = w->xn + t * D;
+        if (w->m->hp.n_stream) gpti_mean_of_streams(w, w->out_row[t]);
         if (w->m->sum_norm) memcpy(xn, w->x + w->out_row[t] * D, D * sizeof *xn);        /* normed already */
         else gpti_norm(w, xn, w->x + w->out_row[t] * D, D, w->m->out_norm);
         if (!(gpti_row_wants(r) & GPTI_WANT_HIDDEN)) continue;
@@ -9054,14 +9821,20 @@ static void gpti_run_scores(gpt_work *w, const gpti_share *u) {
 
 /* ---- Mixture of experts (skip at first) ---- */
 
+static void gpti_run_early_input(gpt_work *w, const gpti_share *u) {
+    const size_t D = w->m->hp.d_model;
+    memcpy(w->xn + u->begin * D, w->x + u->begin * D, (u->end - u->begin) * D * sizeof(float));
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_is_f16(&gpti_at_layer(w)->router));
+}
 static void gpti_begin_router(gpt_work *w) {
+    if (w->cursor.stage == GPTI_STAGE_ROUTER && gpti_at_layer(w)->kind & GPTI_EARLY) return;    /* done */
     gpti_add_product(w, &gpti_at_layer(w)->router, w->xn, w->m->hp.d_model, w->route,
                      2 * (size_t)w->m->hp.n_expert);
 }
 
 /* Leave only the n_used best of n_group groups in score [n_group, size], ties to the lower group; a group counts by its
- * two best experts (DeepSeek-V3, arXiv:2412.19437, sec. 2.1.2). */
-static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t n_used) {
+ * two best experts (DeepSeek-V3, arXiv:2412.19437, sec. 2.1.2) or by the best alone (V2, arXiv:2405.04434). */
+static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t n_used, int by_two) {
     for (; n_used < n_group; n_used++) {
         size_t worst = 0, g, e;
         float least = INFINITY;
@@ -9069,7 +9842,7 @@ static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t 
             float a = -INFINITY, b = -INFINITY;
             for (e = g * size; e < (g + 1) * size; e++)
                 if (score[e] > a) { b = a; a = score[e]; } else if (score[e] > b) b = score[e];
-            if (a > -INFINITY && a + b <= least) { least = a + b; worst = g; }
+            if (a > -INFINITY && (by_two ? a + b : a) <= least) { least = by_two ? a + b : a; worst = g; }
         }
         for (e = worst * size; e < (worst + 1) * size; e++) score[e] = -INFINITY;
     }
@@ -9078,8 +9851,9 @@ static void gpti_leave_groups(float *score, size_t n_group, size_t size, size_t 
 /* Of a token's scores p [2 n_expert] keep the n_used best, ties to the lower expert. p becomes a softmax over all
  * experts, or sigmoids, at last what each counts. For choosing alone the layer's bias [n_expert] is added (Wang 2024,
  * arXiv:2408.15664). The weights are what is left of p, made to sum to 1 or not (of a softmax over those kept, which
- * is the same). */
-static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, float *p, uint32_t *chosen, float *w) {
+ * is the same), times the expert's scale where the layer has one. */
+static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, const float *scale, float *p,
+                       uint32_t *chosen, float *w) {
     const size_t n = hp->n_expert, used = hp->n_expert_used;
     float *score = p + n, sum = 0.0f, top = -INFINITY, all = 0.0f;
     size_t e, j;
@@ -9096,7 +9870,7 @@ static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, 
         if (!hp->early_weight) score[e] = bias ? p[e] / all + bias[e] : p[e];   /* else before sigmoids round to 1 */
         if (score[e] != score[e]) { bad = 1; score[e] = -INFINITY; }
     }
-    if (hp->n_group > 1) gpti_leave_groups(score, hp->n_group, n / hp->n_group, hp->n_group_used);
+    if (hp->n_group > 1) gpti_leave_groups(score, hp->n_group, n / hp->n_group, hp->n_group_used, hp->gating == 2);
     for (j = 0; j < used; j++) {
         size_t best = 0;
         for (e = 1; e < n; e++) if (score[e] > score[best]) best = e;
@@ -9108,16 +9882,21 @@ static void gpti_route(const gpti_hparams *hp, int sum_to_1, const float *bias, 
     if (!sum_to_1) sum = all;
     /* 1e-20: sigmoids may all be 0; it takes no bit from a softmax */
     for (j = 0; j < used; j++) w[j] = bad ? NAN : w[j] / (sum + 1e-20f) * hp->expert_scale;
+    for (j = 0; scale && j < used; j++) w[j] *= scale[chosen[j]];
     memset(p, 0, n * sizeof *p);
     for (j = 0; j < used; j++) p[chosen[j]] = w[j];         /* for the trace */
 }
 static void gpti_begin_route(gpt_work *w) { w->cursor.n_unit = w->n_row; w->cost = 16 * w->m->hp.n_expert; }
 static void gpti_run_route(gpt_work *w, const gpti_share *u) {
-    const size_t n = w->m->hp.n_expert, used = w->m->hp.n_expert_used;
+    const gpti_layer *l = gpti_at_layer(w);
+    const size_t n = w->m->hp.n_expert, used = w->m->hp.n_expert_used, D = w->m->hp.d_model;
     size_t t;
     for (t = u->begin; t < u->end; t++)
-        gpti_route(&w->m->hp, w->m->sum_to_1, gpti_at_layer(w)->router_bias, w->route + t * 2 * n, w->chosen + t * used,
-                   w->gate + t * used);
+        gpti_route(&w->m->hp, w->m->sum_to_1, l->router_bias, l->expert_scale, w->route + t * 2 * n,
+                   w->chosen + t * used, w->gate + t * used);
+    if (!l->exps_norm.w) return;                /* else xn is that of the router too */
+    for (t = u->begin; t < u->end; t++) gpti_norm(w, w->xn + t * D, w->x + t * D, D, l->exps_norm);
+    gpti_prepare_input(w, w->xn, D, D, u->begin, u->end, gpti_experts_f16(l));
 }
 
 /* Each expert's tokens stand together, so that its weights are read once: expert e has those of
@@ -9138,7 +9917,7 @@ static void gpti_group_by_expert(gpt_work *w) {
 static void gpti_begin_experts_up(gpt_work *w) {
     const gpti_layer *l = gpti_at_layer(w);
     const gpti_hparams *hp = &w->m->hp;
-    const size_t D = hp->d_model, ld = hp->ld_ffn, n = w->n_row * hp->n_expert_used;
+    const size_t D = hp->d_model, ld = hp->ld_ffn, n = w->n_row * hp->n_expert_used, gated = w->m->gated != 0;
     size_t e;
     w->n_slot = n; w->d_slot = hp->d_ff_exp; w->n_shared = l->up_shexp.w.data ? w->n_row : 0;
     gpti_group_by_expert(w);
@@ -9146,12 +9925,15 @@ static void gpti_begin_experts_up(gpt_work *w) {
         const uint32_t *tok = w->expert_tok + w->first_slot[e], *slot = w->expert_slot + w->first_slot[e];
         const size_t count = w->first_slot[e + 1] - w->first_slot[e];
         if (!count) continue;
-        gpti_add_job(w, &l->gate_exps, e, w->xn, D, w->ffn, ld, count, tok, slot);
-        gpti_add_job(w, &l->up_exps, e, w->xn, D, w->ffn + hp->d_ff_exp, ld, count, tok, slot);
+        if (gated)
+            gpti_add_job(w, l->gate_up_exps.w.data ? &l->gate_up_exps : &l->gate_exps, e, w->xn, D, w->ffn, ld, count,
+                         tok, slot);
+        if (l->up_exps.w.data)
+            gpti_add_job(w, &l->up_exps, e, w->xn, D, w->ffn + gated * hp->d_ff_exp, ld, count, tok, slot);
     }
     if (!w->n_shared) return;
-    gpti_add_product(w, &l->gate_shexp, w->xn, D, w->ffn + n * ld, ld);
-    gpti_add_product(w, &l->up_shexp, w->xn, D, w->ffn + n * ld + hp->d_ff_shexp, ld);
+    if (gated) gpti_add_product(w, &l->gate_shexp, w->xn, D, w->ffn + n * ld, ld);
+    gpti_add_product(w, &l->up_shexp, w->xn, D, w->ffn + n * ld + gated * hp->d_ff_shexp, ld);
     if (l->shexp_gate.w.data) gpti_add_product(w, &l->shexp_gate, w->xn, D, w->shared_gate, 1);
 }
 
@@ -9179,7 +9961,8 @@ static void gpti_run_experts_add(gpt_work *w, const gpti_share *u) {
         float *y = w->xn + t * D;               /* xn has done its work */
         for (i = 0; i < D; i++) y[i] = row[i] * g[0];
         for (j = 1; j < used; j++) for (i = 0; i < D; i++) y[i] += row[j * D + i] * g[j];
-        if (w->n_shared) {
+        if (l->exps_post.w) gpti_norm(w, y, y, D, l->exps_post);
+        if (w->n_shared || l->kind & GPTI_DENSE) {      /* or what gpti_keep_ffn has put there */
             const float open = l->shexp_gate.w.data ? gpti_sigmoid(w->shared_gate[t]) : 1.0f;
             for (i = 0; i < D; i++) y[i] += shared[i] * open;
         }
@@ -9194,8 +9977,11 @@ static void gpti_run_experts_add(gpt_work *w, const gpti_share *u) {
 
 static void gpti_begin_input_proj(gpt_work *w) {
     const gpt_model *m = w->m;
-    const size_t n = (size_t)gpti_extent(&m->hp, NULL, 'J');
-    if (n) gpti_add_product(w, &m->input_proj, w->xn, m->hp.d_model, w->input, n);
+    const size_t n = (size_t)gpti_extent(&m->hp, NULL, 'J'), D = m->hp.d_model;
+    size_t k;
+    if (n) gpti_add_product(w, &m->input_proj, w->xn, D, w->input, n);
+    for (k = 1; k < m->hp.n_stream; k++)
+        gpti_add_job(w, &m->stream_in, k - 1, w->xn, D, gpti_stream_at(w, k, 0), D, w->n_row, NULL, NULL);
 }
 
 static void gpti_begin_input_mix(gpt_work *w) {
@@ -9211,6 +9997,8 @@ static void gpti_run_input_mix(gpt_work *w, const gpti_share *u) {
         float *in = w->input + t * n, *row = w->ffn + t * m->hp.ld_ffn;
         const gpti_row at = w->row[t];
         const gpt_token id = at.s ? at.s->token[at.position] : 0;
+        for (i = 1; i < m->hp.n_stream; i++)
+            gpti_as_long(gpti_stream_at(w, i, t), w->x + t * m->hp.d_model, m->hp.d_model);
         if (!at.s) continue;
         gpti_matrix_row(&m->input_embd.w, id < 0 ? 0 : (size_t)id, row, u->scratch);
         if (id >= 0) gpti_adapt_embd(w, &m->input_embd, t, w->ffn, m->hp.ld_ffn, u->scratch);
@@ -9239,13 +10027,17 @@ static void gpti_begin_input_out(gpt_work *w) {
 }
 static void gpti_run_input_add(gpt_work *w, const gpti_share *u) {
     const gpti_layer *l = gpti_at_layer(w);
-    const size_t D = w->m->hp.d_model;
-    size_t t;
+    const gpti_vector plain = { NULL, NULL };
+    const size_t D = w->m->hp.d_model, n_stream = w->m->hp.n_stream;
+    size_t t, k;
     for (t = u->begin; t < u->end; t++) {
-        float *x = w->x + t * D;
-        gpti_add_residual(w, x, w->y + t * D, l->input_post);
+        float *x = w->x + t * D, *y = w->y + t * D;
+        if (!n_stream) gpti_add_residual(w, x, y, l->input_post);
+        for (k = 1; k < n_stream; k++) gpti_add_residual(w, gpti_stream_at(w, k, t), y, k == 1 ? l->input_post : plain);
         if (l->out_scale) gpti_scale(x, x, D, *l->out_scale);
     }
+    for (k = 1; w->cursor.layer + 1 == w->m->hp.n_layer && k < n_stream; k++)
+        gpti_prepare_stream(w, k, D, u, &w->m->stream_out);
 }
 
 /* ---- The table ---- */
@@ -9257,17 +10049,25 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
         { GPTI_STAGE_INPUT_PROJ,   GPTI_EVERY,   gpti_begin_input_proj,   gpti_run_jobs },
         { GPTI_STAGE_INPUT_MIX,    GPTI_EVERY,   gpti_begin_input_mix,    gpti_run_input_mix },
+        { GPTI_STAGE_EARLY_INPUT,  GPTI_EARLY,   gpti_begin_rows,         gpti_run_early_input },
+        { GPTI_STAGE_EARLY_ROUTER, GPTI_EARLY,   gpti_begin_router,       gpti_run_jobs },
         { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
-        { GPTI_STAGE_QKV,          GPTI_EVERY,   gpti_begin_qkv,          gpti_run_jobs },
+        { GPTI_STAGE_QKV,          GPTI_MIXES,   gpti_begin_qkv,          gpti_run_jobs },
         { GPTI_STAGE_ROPE,         GPTI_ATTENDS, gpti_begin_rows,         gpti_run_rope },
-        { GPTI_STAGE_ATTEND,       GPTI_ATTENDS, gpti_begin_attend,       gpti_run_attend },
+        { GPTI_STAGE_LATENT,       GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent },
+        { GPTI_STAGE_LATENT_Q,     GPTI_LATENT,  gpti_begin_latent_q,     gpti_run_jobs },
+        { GPTI_STAGE_LATENT_ROPE,  GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent_rope },
+        { GPTI_STAGE_LATENT_KEY,   GPTI_LATENT,  gpti_begin_latent_key,   gpti_run_jobs },
+        { GPTI_STAGE_ATTEND, GPTI_ATTENDS | GPTI_LATENT, gpti_begin_attend, gpti_run_attend },
         { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
         { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
         { GPTI_STAGE_STATE_CONV,   GPTI_STATE,   gpti_begin_state_conv,   gpti_run_state_conv },
         { GPTI_STAGE_STATE,        GPTI_STATE,   gpti_begin_state,        gpti_run_state },
-        { GPTI_STAGE_ATT_INPUT,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_att_input },
-        { GPTI_STAGE_ATTN_OUT,     GPTI_EVERY,   gpti_begin_attn_out,     gpti_run_jobs },
-        { GPTI_STAGE_ATTN_ADD,     GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_add },
+        { GPTI_STAGE_ATT_INPUT,    GPTI_MIXES,   gpti_begin_rows,         gpti_run_att_input },
+        { GPTI_STAGE_LATENT_VALUE, GPTI_LATENT,  gpti_begin_latent_value, gpti_run_jobs },
+        { GPTI_STAGE_LATENT_INPUT, GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent_input },
+        { GPTI_STAGE_ATTN_OUT,     GPTI_MIXES,   gpti_begin_attn_out,     gpti_run_jobs },
+        { GPTI_STAGE_ATTN_ADD,     GPTI_MIXES,   gpti_begin_rows,         gpti_run_attn_add },
         { GPTI_STAGE_FFN_UP,       GPTI_DENSE,   gpti_begin_ffn_up,       gpti_run_jobs },
         { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,   gpti_begin_act,          gpti_run_act },
         { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,   gpti_begin_ffn_down,     gpti_run_jobs },
@@ -9282,6 +10082,7 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
         { GPTI_STAGE_INPUT_ACT,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_act },
         { GPTI_STAGE_INPUT_OUT,    GPTI_INPUT,   gpti_begin_input_out,    gpti_run_jobs },
         { GPTI_STAGE_INPUT_ADD,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_add },
+        { GPTI_STAGE_STREAMS_OUT,  GPTI_EVERY,   gpti_begin_streams_out,  gpti_run_jobs },
         { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
         { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
         { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
@@ -9292,24 +10093,32 @@ static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
 
 /* ---- What the trace hook sees (skip at first) ----
  * After which stage, the name, how many rows, the buffer, which columns, floats of a row. Rows, by letters
- * of their own: T of the chunk, E the same where the layer ends here, S slots, s slots of gated feed-forwards, O rows
- * of the last norm, L of logits. Columns: letters of widths (as gpti_extent; f d_slot, g where up begins, l ld_ffn, m
- * max_qkv, V W where v has a product, x 2 n_expert), 0 is no event; those that lie ahead come first. */
+ * of their own: T of the chunk, E the same where the layer ends here, F where it feeds forward, B where it has
+ * attention, S slots, s slots of gated feed-forwards, O rows of the last norm, L of logits. Columns: letters of widths
+ * (as gpti_extent; f d_slot, g where up begins, i I without attention, l ld_ffn, m max_qkv, z all rows of attention in
+ * att, V W where v has a product, p and t P and O but in latent attention, x 2 n_expert), 0 is no event; those that lie
+ * ahead come first. */
 #define GPTI_BUFFER(field) offsetof(gpt_work, field)
 static const struct { uint8_t stage; char name[10], rows; size_t buffer; char ahead[3], col, stride; } gpti_traces[] = {
     { GPTI_STAGE_EMBED,        "embd",      'T', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_NORM,    "attn_norm", 'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
-    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'P', 'm' },
+    { GPTI_STAGE_QKV,          "q",         'T', GPTI_BUFFER(qkv),    "",   'p', 'm' },
     { GPTI_STAGE_QKV,          "k",         'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
     { GPTI_STAGE_QKV,          "v",         'T', GPTI_BUFFER(qkv),    "PK", 'V', 'm' },
     { GPTI_STAGE_ROPE,         "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
     { GPTI_STAGE_ROPE,         "k_rope",    'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
-    { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_LATENT_Q,     "q",         'T', GPTI_BUFFER(qkv),    "S",  'e', 'm' },
+    { GPTI_STAGE_LATENT_KEY,   "q_rope",    'T', GPTI_BUFFER(qkv),    "",   'Q', 'm' },
+    { GPTI_STAGE_LATENT_KEY,   "k_rope",    'T', GPTI_BUFFER(qkv),    "P",  'K', 'm' },
+    { GPTI_STAGE_ATTEND,       "att",       'T', GPTI_BUFFER(att),    "",   't', 'O' },
+    { GPTI_STAGE_LATENT_VALUE, "att",       'T', GPTI_BUFFER(qkv),    "S",  'o', 'm' },
     { GPTI_STAGE_CONV,         "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
-    { GPTI_STAGE_STATE,        "att",       'T', GPTI_BUFFER(att),    "",   'O', 'O' },
+    { GPTI_STAGE_STATE,        "att",       'T', GPTI_BUFFER(att),    "",   'i', 'I' },
+    { GPTI_STAGE_STATE,        "state",     'B', GPTI_BUFFER(att),    "z",  'I', 'I' },
     { GPTI_STAGE_ATTN_OUT,     "attn_out",  'T', GPTI_BUFFER(y),      "",   'D', 'D' },
     { GPTI_STAGE_ATTN_ADD,     "resid",     'T', GPTI_BUFFER(x),      "",   'D', 'D' },
-    { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'T', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "ffn_norm",  'F', GPTI_BUFFER(xn),     "",   'D', 'D' },
+    { GPTI_STAGE_ATTN_ADD,     "out",       'E', GPTI_BUFFER(x),      "",   'D', 'D' },
     { GPTI_STAGE_FFN_UP,       "ffn_gate",  's', GPTI_BUFFER(ffn),    "",   'f', 'l' },
     { GPTI_STAGE_FFN_UP,       "ffn_up",    'S', GPTI_BUFFER(ffn),    "g",  'f', 'l' },
     { GPTI_STAGE_FFN_ACT,      "ffn_act",   'S', GPTI_BUFFER(ffn),    "",   'f', 'l' },
@@ -9332,6 +10141,10 @@ static size_t gpti_trace_width(const gpt_work *w, char letter) {
         case 'g': return w->m->gated ? w->d_slot : 0;
         case 'l': return hp->ld_ffn;
         case 'm': return hp->max_qkv;
+        case 'p': return gpti_at_layer(w)->kind & GPTI_LATENT ? 0 : gpti_width(w, 'P');
+        case 't': return gpti_at_layer(w)->kind & GPTI_LATENT ? 0 : gpti_width(w, 'O');
+        case 'z': return w->n_row * gpti_width(w, 'O');
+        case 'i': return gpti_width(w, 'O') ? 0 : gpti_width(w, 'I');
         case 'V': return gpti_at_layer(w)->qkv.w.data || gpti_at_layer(w)->v.w.data ? gpti_width(w, 'W') : 0;
         case 'x': return 2 * (size_t)hp->n_expert;
         default:  return (size_t)gpti_extent(hp, w->cursor.layer < hp->n_layer ? gpti_at_layer(w) : NULL, letter);
@@ -9340,8 +10153,12 @@ static size_t gpti_trace_width(const gpt_work *w, char letter) {
 
 /* How many rows there are by that letter, and which row of the pass row i of them is */
 static size_t gpti_trace_rows(const gpt_work *w, char letter) {
+    size_t i = w->cursor.stage + 1;
     switch (letter) {
-        case 'E': return gpti_at_layer(w)->kind & GPTI_INPUT ? 0 : w->n_row;
+        case 'E': while (i < GPTI_STAGE_STREAMS_OUT && !(w->stage[i].kinds & gpti_at_layer(w)->kind)) i++;
+            return i < GPTI_STAGE_STREAMS_OUT ? 0 : w->n_row;
+        case 'F': return gpti_at_layer(w)->kind & GPTI_FEEDS ? w->n_row : 0;
+        case 'B': return gpti_at_layer(w)->kind & GPTI_ATTENDS ? w->n_row : 0;
         case 'S': return w->n_slot;
         case 's': return w->m->gated ? w->n_slot : 0;
         case 'O': return w->n_normed;
@@ -9361,7 +10178,7 @@ static const gpti_row *gpti_trace_row(const gpt_work *w, char letter, size_t i) 
 /* The weights of attention, which gpti_attend_band does not keep: computed again. Queries are scaled already. */
 static void gpti_trace_weights(const gpt_work *w, const gpti_attend *a, size_t row) {
     gpt_session *s = w->row[a->row].s;
-    const size_t pos = a->position + row, n_key = gpti_min(pos + a->ahead, a->position + a->n_row - 1) + 1;
+    const size_t pos = a->position + row, n_key = gpti_min(pos + a->ahead, a->n_key - 1) + 1;
     const size_t from = gpti_sees_from(a, pos);
     const gpti_attend_steps steps = { gpti_kv_load, gpti_scores_ref, gpti_add_values_ref };
     gpti_scratch *scratch = w->scratch;
@@ -9383,7 +10200,8 @@ static void gpti_trace_weights(const gpt_work *w, const gpti_attend *a, size_t r
             gpti_band_load(a, &b, &steps, base, n);
             gpti_scores_ref(&q, 1, b.key, a->d_k, scratch->attend.s, 0);
             gpti_visible_keys(a, pos, base, n, &lo, &hi);
-            gpti_softmax_block(a, &sm, x, scratch->attend.sums, slope, pos - base, lo, hi);
+            gpti_softmax_block(a, &sm, x, scratch->attend.sums, slope, a->rel ? a->rel + h * GPTI_REL : NULL,
+                               pos - base, lo, hi);
             if (sm.top > before) gpti_scale(out, out, base, before > -INFINITY ? gpti_exp(before - sm.top) : 0.0f);
             memcpy(out + base + lo, x + lo, (hi - lo + 1) * sizeof *x);
         }
@@ -9407,6 +10225,7 @@ static void gpti_trace_stage(const gpt_work *w) {
         gpt_trace t;
         if (gpti_traces[i].stage != w->cursor.stage) continue;
         t.name = gpti_traces[i].name;
+        if (strchr("qkv", t.name[0]) && !(gpti_makes(w, gpti_at_layer(w)) & (t.name[0] == 'q' ? 1 : 2))) continue;
         t.data = *(float *const *)(const void *)((const char *)w + gpti_traces[i].buffer);
         for (j = 0; gpti_traces[i].ahead[j]; j++) t.data += gpti_trace_width(w, gpti_traces[i].ahead[j]);
         t.n_col = gpti_trace_width(w, gpti_traces[i].col); t.stride = gpti_trace_width(w, gpti_traces[i].stride);
@@ -9449,6 +10268,13 @@ static void gpti_begin_stage(gpt_work *w) {
     if (w->n_group) gpti_add_adapters(w);
 }
 
+/* In a layer of the decoder the encoder's pass makes keys and values, if any, and no more. */
+static int gpti_has_stage(const gpt_work *w, const gpti_layer *l) {
+    const int has = (w->stage[w->cursor.stage].kinds & l->kind) != 0;
+    if (!w->encodes || l < w->m->layer + w->m->hp.n_encoder) return has;
+    return has && l->cross && w->cursor.stage <= GPTI_STAGE_ROPE;
+}
+
 /* Where to go after a stage: to the next that this layer's kind has; 0 when the chunk is done. */
 static int gpti_next_stage(gpt_work *w) {
     gpti_pass_cursor *c = &w->cursor;
@@ -9456,27 +10282,29 @@ static int gpti_next_stage(gpt_work *w) {
     c->unit = c->n_unit = 0;
     do {
         c->stage++;
-        if (c->stage == GPTI_STAGE_ATTN_NORM) c->layer = 0;
-        if (c->stage == GPTI_STAGE_OUT_NORM && ++c->layer < n_layer) c->stage = GPTI_STAGE_ATTN_NORM;
+        if (c->stage == GPTI_STAGE_EARLY_INPUT) c->layer = w->encodes ? 0 : w->m->hp.n_encoder;
+        if (c->stage == GPTI_STAGE_STREAMS_OUT && ++c->layer < n_layer) c->stage = GPTI_STAGE_EARLY_INPUT;
         if (c->stage == GPTI_N_STAGE) {
             if (!w->n_out || (c->logits_at += gpti_n_logits_here(w)) >= w->n_out) return 0;
             c->stage = GPTI_STAGE_LOGITS;
         }
-    } while (c->layer < n_layer && !(w->stage[c->stage].kinds & w->m->layer[c->layer].kind));
+    } while (c->layer < n_layer && !gpti_has_stage(w, &w->m->layer[c->layer]));
     return 1;
 }
 
 /* A layer's cache in bytes: of a head's keys and of its values at one position, and how many heads. That of a
- * short convolution has no keys and one value, D wide and F32; that of a layer of state, or that reads
- * another's, is empty. */
+ * short convolution has no keys and one value, D wide and F32; that of latent attention has no values; that of a
+ * layer without attention, or that reads another's, is empty. */
 typedef struct gpti_cache_shape { size_t n_head, k_bytes, v_bytes; int words; } gpti_cache_shape;    /* words: F32 */
 static gpti_cache_shape gpti_cache_shape_of(const gpt_model *m, size_t layer, gpt_kv kv) {
     const int conv = m->layer[layer].kind & GPTI_CONV;
     gpti_cache_shape x;
-    x.n_head = conv ? 1 : m->layer[layer].kind & (GPTI_STATE | GPTI_SHARING) ? 0 : m->layer[layer].n_kv;
+    x.n_head = conv ? 1 : m->layer[layer].kind & (GPTI_ATTENTION | GPTI_LATENT) && m->layer[layer].cache_of == layer ?
+        m->layer[layer].n_kv : 0;
     x.words = conv || kv == GPT_KV_F32;
     x.k_bytes = conv ? 0 : gpti_kv_bytes((int)kv, m->layer[layer].d_k);
-    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : gpti_kv_bytes((int)kv, m->layer[layer].d_v);
+    x.v_bytes = conv ? gpti_kv_bytes(GPT_KV_F32, m->hp.d_model) : m->layer[layer].kind & GPTI_LATENT ? 0 :
+        gpti_kv_bytes((int)kv, m->layer[layer].d_v);
     return x;
 }
 
@@ -9535,11 +10363,14 @@ static int gpti_takes_part(const gpt_work *w, const gpt_session *s) {
     return s->doing && (w->only ? s == w->only : !s->held);
 }
 
-/* Tokens of s that wait for the next pass of w. With layers of state the last ones wait for a pass of their own: so one
- * lies in front of what a chat template puts behind the messages, and leaves out the next time. */
+/* Tokens of s that wait for the next pass of w; of an encoder's pass those before the start token. With layers of state
+ * the last ones wait for a pass of their own: so one lies in front of what a chat template puts behind the messages,
+ * and leaves out the next time. */
 enum { GPTI_LAST_ROWS = 16 };
 static size_t gpti_n_waiting(const gpt_work *w, const gpt_session *s) {
-    const size_t n = gpti_takes_part(w, s) ? s->n_token - s->n_past : 0;
+    const size_t start = gpti_start(s), end = w->encodes ? start : s->n_token;
+    const int fits = w->encodes ? s->n_past < start && start != SIZE_MAX : s->n_past >= start;
+    const size_t n = fits && gpti_takes_part(w, s) ? end - s->n_past : 0;
     return s->n_state && n > GPTI_LAST_ROWS ? n - GPTI_LAST_ROWS : n;
 }
 
@@ -9564,12 +10395,15 @@ static size_t gpti_share_rows(const gpt_work *w, size_t share) {
 static int gpti_begin_pass(gpt_work *w) {
     gpt_session *s, **left = NULL, **end;
     size_t n_homeless = 0, share = 0, n_first = 0, room, n;
-    const int whole = !w->m->hp.causal;         /* texts whose rows see later ones enter whole, or wait */
+    int whole;
     memset(&w->cursor, 0, sizeof w->cursor);
     w->cursor.layer = w->m->hp.n_layer;         /* none */
     w->n_row = w->n_group = 0;
     gpti_drop_logits(w);
     for (s = w->first; s; s = s->next) if (gpti_takes_part(w, s)) gpti_want_last(s);
+    for (w->encodes = w->m->hp.n_encoder > 0, s = w->first; w->encodes && s && !gpti_n_waiting(w, s);) s = s->next;
+    w->encodes = w->encodes && s;
+    whole = !w->m->hp.causal || w->encodes;     /* texts whose rows see later ones enter whole, or wait */
     for (s = w->first; s; s = s->next) {        /* whose turn is the first gets a row, be it a prompt's */
         const size_t waiting = gpti_n_waiting(w, s);
         if (!n_first) n_first = waiting;
@@ -9679,6 +10513,7 @@ static void gpti_leave_pass(gpt_session *s) {
 static void gpti_give_up(gpt_session *s, gpt_result r) {
     gpti_leave_pass(s);
     if (s->choices.n) gpti_choices_end(s); else s->n_token = gpti_max(s->n_past, s->n_committed);
+    if (s->n_past && gpti_start(s) == SIZE_MAX) { gpti_go_back(s, 0); s->n_token = s->n_committed; }
     if (s->doing == GPTI_GENERATES) gpti_finish(s, GPT_FINISH_HOST);
     s->doing = GPTI_IDLE; s->result = r; s->stop = 0;
 }
@@ -9687,7 +10522,7 @@ static void gpti_give_up(gpt_session *s, gpt_result r) {
 static size_t gpti_n_computed(const gpt_session *s) {
     size_t layers, n = s->m->hp.n_layer;
     if (!s->n_in_pass) return s->n_past;
-    layers = s->w->cursor.stage >= GPTI_STAGE_ATTN_NORM ? s->w->cursor.layer : 0;
+    layers = s->w->cursor.stage >= GPTI_STAGE_EARLY_INPUT ? s->w->cursor.layer : 0;
     return s->n_past + (s->n_in_pass - s->n_draft) * (s->w->cursor.stage >= GPTI_STAGE_OUT_NORM ? n : layers) / n;
 }
 
@@ -9844,12 +10679,18 @@ static size_t gpti_cache_capacity(const gpti_layer *l, size_t n_room, size_t n_b
     return l->window && l->window < n_room ? gpti_min((l->window + n_batch + 31) & ~(size_t)15, n_room) : n_room;
 }
 
+/* Rows of y and ffn that a row of the pass has */
+static uint32_t gpti_ffn_rows(const gpti_hparams *hp) {
+    return hp->n_expert ? hp->n_expert_used + (hp->d_ff_shexp || hp->dense_too) : 1;
+}
+
 /* Lay a work space out in a: with a->base NULL this only measures. w itself is the first piece. */
 static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out) {
     const gpt_model *m = plan->m;
     const gpti_hparams *hp = &m->hp;
     gpt_work *w = (gpt_work *)gpti_carve(a, 1, sizeof *w), measured;
     size_t B = plan->n_batch, S = plan->n_slot_row, V = hp->n_vocab, D = hp->d_model, used = B * hp->n_expert_used;
+    const size_t n_ffn = B * gpti_ffn_rows(hp), n_stream = hp->n_stream;
     size_t wide = gpti_max(gpti_max(D, hp->max_att), gpti_max(hp->ld_ffn / 2, gpti_max(hp->d_dense, hp->d_input))), i;
     const size_t low = plan->n_rank ? GPTI_MOST_PRODUCTS * S : 0;
     uint32_t *bits;
@@ -9860,15 +10701,17 @@ static void gpti_work_layout(gpti_arena *a, const gpt_work *plan, gpt_work **out
     w->xn = (float *)gpti_carve(a, B * D, sizeof(float));
     w->qkv = (float *)gpti_carve(a, B * hp->max_qkv, sizeof(float));
     w->att = (float *)gpti_carve(a, B * hp->max_att, sizeof(float));
-    w->y = (float *)gpti_carve(a, S * D, sizeof(float));
+    w->y = (float *)gpti_carve(a, n_ffn * D, sizeof(float));
     w->between = (float *)gpti_carve(a, hp->d_dense, sizeof(float));
-    w->ffn = (float *)gpti_carve(a, S * hp->ld_ffn, sizeof(float));
+    w->ffn = (float *)gpti_carve(a, n_ffn * hp->ld_ffn, sizeof(float));
     for (i = 0; i < 2; i++) w->rope[i] = (float *)gpti_carve(a, m->rope_freq[i] ? B * hp->n_rope[i] : 0, sizeof(float));
     w->input = (float *)gpti_carve(a, B * hp->n_layer * hp->d_input, sizeof(float));
+    w->streams = (float *)gpti_carve(a, n_stream ? (n_stream + 1) * B * D : 0, sizeof(float));
     w->out_row = (uint32_t *)gpti_carve(a, B, sizeof(uint32_t));
     w->logits = (float *)gpti_carve(a, plan->n_logit_row * V, sizeof(float));
     w->xq = (gpti_xblock *)gpti_carve(a, wide / 32 * S, sizeof *w->xq);
-    w->job = (gpti_matmul *)gpti_carve(a, 2 * ((size_t)hp->n_expert + 2 + low), sizeof *w->job);
+    w->job = (gpti_matmul *)gpti_carve(a, gpti_max(2 * (hp->n_expert + n_stream + 2 + low),
+                                                   hp->d_latent ? hp->max_head : 0), sizeof *w->job);
     w->low = (float *)gpti_carve(a, low * plan->n_rank, sizeof(float));
     w->low_row = (uint32_t *)gpti_carve(a, low, sizeof(uint32_t));
     w->add_row = (uint32_t *)gpti_carve(a, low, sizeof(uint32_t));
@@ -9939,7 +10782,7 @@ static void gpti_session_layout(gpti_arena *a, const gpt_session *plan, gpt_sess
 
 /* Rows of a pass where the host does not say: a text whose rows see later ones enters it whole. */
 static uint32_t gpti_n_batch(const gpt_model *m, uint32_t asked) {
-    return asked ? asked : m->hp.causal ? 256 : (uint32_t)gpti_min(m->hp.n_ctx, 2048);
+    return asked ? asked : m->hp.causal && !m->hp.n_encoder ? 256 : (uint32_t)gpti_min(m->hp.n_ctx, 2048);
 }
 
 /* Settle the parameters; the plan is a work space without memory. */
@@ -9947,7 +10790,7 @@ static gpt_result gpti_work_plan(gpt_work *plan, const gpt_model *m, const gpt_w
                                  gpt_error *err) {
     /* elements of a buffer: no product below wraps, gpti_carve checks the bytes */
     const uint64_t limit = SIZE_MAX / 16;
-    const uint32_t used = m->hp.n_expert ? m->hp.n_expert_used + (m->hp.d_ff_shexp != 0) : 1;
+    const uint32_t used = (uint32_t)gpti_max(gpti_ffn_rows(&m->hp), m->hp.n_stream + 1);
     memset(plan, 0, sizeof *plan);
     if (m->header_only && !measure)
         return gpti_fail(err, GPT_E_STATE, "session: the model was loaded with header_only and has no weights");
@@ -10003,6 +10846,14 @@ static gpt_result gpti_same_kind(const gpt_session *s, const gpt_session *other,
     return GPT_OK;
 }
 
+/* Do the n tokens at hand leave the encoder a text that enters a pass as a whole? */
+static gpt_result gpti_check_start(const gpt_session *s, const gpt_token *token, size_t n, gpt_error *err) {
+    const size_t most = s->w ? s->w->n_batch : SIZE_MAX, reads = gpti_min(gpti_start_of(s->m, token, n), n);
+    if (reads <= most) return GPT_OK;
+    return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens, but %s's encoder reads a text as a whole: n_batch is %llu",
+                     (gpti_ull)reads, s->m->arch.name, (gpti_ull)most);
+}
+
 /* Settle the parameters; the plans are a session and its work space without memory. measure: not
  * even the model's weights are needed. */
 static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_model *m,
@@ -10048,6 +10899,7 @@ static gpt_result gpti_session_plan(gpt_session *plan, gpt_work *own, const gpt_
     if (!prefix) return GPT_OK;
     if (prefix->w) return gpti_fail(err, GPT_E_STATE, "session: its prefix is not frozen");
     GPTI_TRY(gpti_same_kind(plan, prefix, "session: its prefix", err));
+    GPTI_TRY(gpti_check_start(plan, prefix->token, prefix->n_token, err));
     for (i = 0, up = prefix; up; up = up->params.prefix) i++;
     if (i > GPTI_MAX_PREFIX)
         return gpti_fail(err, GPT_E_ARG, "session: a chain of more than %d prefixes", GPTI_MAX_PREFIX);
@@ -10210,6 +11062,7 @@ static size_t gpti_held_since(const gpt_session *s, size_t layer) {
 static int gpti_is_held(const gpt_session *s, size_t n) {
     size_t i;
     if (!s->m->hp.causal) return n == 0 || n == s->n_token;     /* what sees later tokens is computed with them */
+    if (n && n < gpti_start(s)) return 0;       /* so is what the encoder reads */
     if (s->m->hp.n_state && n && !gpti_state_find(s, n)) return 0;
     s = gpti_origin(s, n);
     for (i = 0; i < s->m->hp.n_layer; i++) {
@@ -10226,6 +11079,11 @@ static size_t gpti_held_before(const gpt_session *s, size_t n) {
     if (n >= s->n_past || gpti_is_held(s, n)) return gpti_min(n, s->n_past);
     if (s->n_state) return gpti_state_before(s, n);
     return n > s->n_shared && gpti_is_held(s, s->n_shared) ? s->n_shared : 0;
+}
+
+/* The same where the text will end at n: without its start token an encoder's part may go on. */
+static size_t gpti_kept_before(const gpt_session *s, size_t n) {
+    return n <= gpti_start(s) ? 0 : gpti_held_before(s, n);
 }
 
 /* What is computed ends at n. Within the prefix the group of 16 that n lies in becomes its own. */
@@ -10442,11 +11300,12 @@ GPT_API void gpt_session_reset(gpt_session *s) { if (s && s->w && !s->w->busy) g
 /* The text ends at token n. What is computed of it stays as far as the layers hold what goes on from
  * there sees; what a window has let go of waits to be computed again. */
 static gpt_result gpti_rewind(gpt_session *s, size_t n, gpt_error *err) {
+    const size_t n_token = s->choices.n ? s->choices.base : s->n_token;
     size_t to;
+    if (n > n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
+        (gpti_ull)n_token);
     if (s->choices.n) gpti_interrupt(s);
-    to = gpti_held_before(s, n);
-    if (n > s->n_token) return gpti_fail(err, GPT_E_ARG, "rewind: to token %llu of a text of %llu", (gpti_ull)n,
-        (gpti_ull)s->n_token);
+    to = gpti_kept_before(s, n);
     GPTI_TRY(gpti_can_repeat(s, to, n, err));
     if (gpti_most_tokens(s, to) < n) return gpti_fail(err, GPT_E_STATE,
         "rewind: to token %llu of %llu within its prefix: no room for them", (gpti_ull)n, (gpti_ull)s->n_token);
@@ -10510,10 +11369,42 @@ GPT_API gpt_result gpt_session_adapter(gpt_session *s, const gpt_adapter *a, flo
     return gpti_leave(s, r);
 }
 
+/* *n tokens are in place. Where the encoder's end with the end token, or ends says that they do, the decoder's text
+ * begins behind them. */
+static gpt_result gpti_put_start(gpt_session *s, size_t *n, int ends, size_t most, gpt_error *err) {
+    if (*n && gpti_start_of(s->m, s->token, *n) == SIZE_MAX &&
+        (ends || (s->m->tok.eos >= 0 && s->token[*n - 1] == s->m->tok.eos))) {
+        if (*n >= most) return gpti_fail(err, GPT_E_CONTEXT, "the decoder's text does not fit: the encoder's takes all "
+                                         "of a context of %llu", (gpti_ull)s->n_ctx);
+        s->token[(*n)++] = (gpt_token)s->m->hp.start;
+    }
+    return gpti_check_start(s, s->token, *n, err);
+}
+
+/* The text becomes that of an encoder-decoder's prompt, with its start token; nothing has changed if it fails. */
+static gpt_result gpti_read_prompt(gpt_session *s, const char *prompt, int special, gpt_error *err) {
+    const unsigned flags = (unsigned)GPTI_TOK_BOS | (special ? (unsigned)GPTI_TOK_SPECIAL : 0u);
+    size_t n = 0;
+    if (s->params.prefix && s->params.prefix->n_token)
+        return gpti_fail(err, GPT_E_STATE, "a prompt is all that %s's encoder reads, but the session has a prefix",
+                         s->m->arch.name);
+    GPTI_TRY(gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags, NULL, 0, &n, NULL, 0, &s->m->mem, err));
+    if (n + 1 > s->n_ctx || n > s->w->n_batch)
+        return gpti_fail(err, GPT_E_CONTEXT, "the prompt's %llu tokens do not fit: %s's encoder reads them as a whole, "
+                         "n_batch is %llu, and n_ctx %llu", (gpti_ull)n, s->m->arch.name, (gpti_ull)s->w->n_batch,
+                         (gpti_ull)s->n_ctx);
+    gpti_reset(s);
+    GPTI_TRY(gpti_tokenizer_encode(&s->m->tok, prompt, strlen(prompt), flags, s->token, s->n_ctx, &n, NULL, 0,
+                                   &s->m->mem, err));
+    GPTI_TRY(gpti_put_start(s, &n, 1, s->n_ctx, err));
+    s->n_token = s->n_committed = n;
+    return GPT_OK;
+}
+
 /* Append to the text, still to be computed, as all from token `from` on; ids NULL: vectors. All or nothing. */
 static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, size_t from, gpt_error *err) {
     const size_t room = gpti_most_tokens(s, from) - s->n_token;
-    size_t i;
+    size_t i, n_token = s->n_token + n;
     GPTI_TRY(gpti_can_repeat(s, from, s->n_past, err));
     if (n > room)
         return gpti_fail(err, GPT_E_CONTEXT, "%llu tokens do not fit: %llu of a context of %llu are free",
@@ -10524,8 +11415,9 @@ static gpt_result gpti_append(gpt_session *s, const gpt_token *ids, size_t n, si
                 (long)ids[i], (gpti_ull)s->m->hp.n_vocab - 1);
     if (ids) memmove(s->token + s->n_token, ids, n * sizeof *ids);
     else for (i = 0; i < n; i++) s->token[s->n_token + i] = -1;
+    GPTI_TRY(gpti_put_start(s, &n_token, 0, s->n_token + room, err));
     if (n) s->gen->stale = 1;
-    s->n_committed = s->n_token; s->from = s->n_past; s->n_token += n;
+    s->n_committed = s->n_token; s->from = s->n_past; s->n_token = n_token;
     return GPT_OK;
 }
 
@@ -10563,6 +11455,8 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
     if (p.embedding && !p.raw && gpti_has(&s->m->arch, "dense") && !s->m->dense[0].w.data)
         return gpti_fail(err, GPT_E_UNSUPPORTED, "embedding: dense_2.weight and dense_3.weight of %s are not in the "
                          "file; raw gives the vector in front of them", s->m->arch.name);
+    if (s->m->hp.n_encoder && (p.vectors || p.hidden || p.embedding)) return gpti_fail(err, GPT_E_UNSUPPORTED,
+        "vectors, hidden and embedding: not of %s, which has an encoder and a decoder", s->m->arch.name);
     if (n && !ids == !p.vectors) return gpti_fail(err, GPT_E_ARG, "expected either ids or vectors");
     if (p.vectors && (p.logprob || !s->logits))
         return gpti_fail(err, GPT_E_ARG, "vectors: not with logprob, nor in a session with no_logits");
@@ -10579,12 +11473,13 @@ static gpt_result gpti_eval(gpt_session *s, const gpt_token *ids, size_t n, cons
         GPTI_LOGITS_NONE;
     s->result = GPT_OK; s->out = p; s->base = base;
     if (p.embedding) memset(p.embedding, 0, s->m->hp.d_model * sizeof *p.embedding);
+    if (p.logprob && s->m->hp.n_encoder) memset(p.logprob, 0, n * sizeof *p.logprob);   /* of what the encoder reads */
     if (p.logprob) {
         p.logprob[0] = s->n_past == base && last
             ? (float)gpti_log_p(gpti_log_sum(last, s->m->hp.n_vocab), last[ids[0]]) : 0.0f;
         if (from < s->n_past) gpti_go_back(s, from);
     } else gpti_want_last(s);
-    if (s->n_past == s->n_token) return GPT_OK;
+    if (s->n_past == s->n_token || gpti_start(s) == SIZE_MAX) return GPT_OK;
     s->doing = GPTI_EVALUATES; s->result = GPT_MORE;
     gpti_take_turn(s->w, s, 1);
     return GPT_OK;
@@ -10832,6 +11727,11 @@ static gpt_result gpti_choices_begin(gpt_session *s, const char *prompt, const c
     if (n_prompt > 0x7fffffff || longest > 0x7fffffff - n_prompt)
         return gpti_fail(err, GPT_E_ARG, "choose: the prompt with a choice is longer than 2^31 - 1 bytes");
     GPTI_TRY(gpti_check_whole(s, 0, 1, err));
+    if (s->m->hp.n_encoder) {
+        if (*prompt || !s->n_token) GPTI_TRY(gpti_read_prompt(s, prompt, params && params->special, err));
+        else GPTI_TRY(gpti_put_start(s, &s->n_token, 1, gpti_most_tokens(s, s->n_past), err));
+        prompt = ""; n_prompt = 0;
+    }
     GPTI_TRY(gpti_is_lost(s, err));
     text = (char *)gpti_alloc(mem, n_prompt + longest);
     ids = (gpt_token *)gpti_alloc(mem, 2 * (size_t)s->n_ctx * sizeof *ids);
@@ -10891,6 +11791,8 @@ GPT_API gpt_result gpt_session_freeze(gpt_session *s, gpt_error *err) {
         if (!r) r = gpti_run(s, err);
     }
     if (!r) {
+        if (s->n_past < s->n_token) return gpti_leave_work(w, gpti_fail(err, GPT_E_STATE,
+            "gpt_session_freeze: the encoder's text has no end yet, so nothing of it is computed"));
         if (!s->logits && (!s->params.prefix || s->last_logits != s->params.prefix->last_logits)) s->last_logits = NULL;
         gpti_take_turn(w, s, 0);
         s->w = NULL;
@@ -10907,10 +11809,12 @@ GPT_API gpt_result gpt_session_copy(gpt_session *s, const gpt_session *src, size
     else r = gpti_same_kind(s, src, "gpt_session_copy: the text", err);
     if (r || s == src) return gpti_leave(s, r ? r : n < s->n_token ? gpti_rewind(s, n, err) : GPT_OK);
     n = gpti_min(n, gpti_text_end(src));
+    r = gpti_check_start(s, src->token, n, err);
+    if (r) return gpti_leave(s, r);
     done = gpti_min(n, src->n_past);
-    done = gpti_held_before(src, done);         /* its window has gone on: to be computed again */
+    done = gpti_kept_before(src, done);         /* its window has gone on: to be computed again */
     for (same = 0; same < gpti_min(n, s->n_past) && s->token[same] == src->token[same]; same++) {}
-    same = gpti_held_before(s, same);
+    same = gpti_kept_before(s, same);
     if (gpti_most_tokens(s, same) < n)
         return gpti_leave(s, gpti_fail(err, GPT_E_CONTEXT, "gpt_session_copy: %llu tokens do not fit: at most %llu",
                                        (gpti_ull)n, (gpti_ull)gpti_most_tokens(s, same)));
@@ -11056,10 +11960,6 @@ static int gpti_set_byte(const uint32_t *set, uint64_t *part, unsigned b) {
     if (high < least[len] || !gpti_set_meets(set, low > least[len] ? low : least[len], high)) return 0;
     *part = left ? cp | left << 24 | (uint64_t)len << 28 : 0;
     return left ? 1 : 2;
-}
-
-static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest character */
-    return !set[4] ? GPTI_C_FAR : 1u + (set[5] >= 0x80) + (set[5] >= 0x800) + (set[5] >= 0x10000);
 }
 
 /* A number within bounds: its digits so far, its sign << 63, and << 58 the digits behind its point if that has been
@@ -11372,6 +12272,7 @@ static void gpti_live_take(gpti_live *l, const gpti_states *now) {
     if (l->n_frame > l->n_most / 2) gpti_frames_compact(l);
 }
 
+#ifndef GPT_NO_CONSTRAINTS
 GPTI_SMALL
 /* ---- Compiling: networks ---- */
 
@@ -11808,6 +12709,10 @@ static void gpti_gbnf(gpti_build *b, gpti_str text) {
 }
 
 /* ---- Compiling: what is known of each node ---- */
+
+static uint32_t gpti_set_bytes(const uint32_t *set) {   /* of its shortest character */
+    return !set[4] ? GPTI_C_FAR : 1u + (set[5] >= 0x80) + (set[5] >= 0x800) + (set[5] >= 0x10000);
+}
 
 static int gpti_goes_on(int op) { return op != GPTI_C_FAIL && op != GPTI_C_JUMP && op != GPTI_C_TAIL &&
     op != GPTI_C_RET &&
@@ -13202,7 +14107,6 @@ GPT_API gpt_result gpt_constraint_new(gpt_constraint **out, const gpt_model *m, 
     return b.fail;
 }
 
-
 GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *text, size_t n, size_t *at,
     gpt_error *err) {
     gpti_room *r;
@@ -13228,6 +14132,8 @@ GPT_API gpt_result gpt_constraint_check(const gpt_constraint *c, const char *tex
 }
 
 GPTI_COLD_END
+#endif /* GPT_NO_CONSTRAINTS */
+
 /* ---- The constraint of a session's text ---- */
 
 /* Rooms that a token has behind it */
@@ -14185,7 +15091,8 @@ static gpt_result gpti_draw(gpt_session *s, gpt_token *id) {
         }
         w->choosing = s;
         t->p = &p->sample; t->tok = &s->m->tok; t->breakers = s->gen->breakers;
-        t->history = s->token; t->n_history = s->n_token; t->n_dropped = s->n_dropped;
+        t->history = s->token + gpti_unwritten(s); t->n_history = s->n_token - gpti_unwritten(s);
+        t->n_dropped = s->n_dropped;
         t->c = w->cand; t->n_vocab = n_vocab;
         while (!r && s->doing == GPTI_GENERATES && (masked && t->step != GPTI_CHOOSE_WALK ? gpti_choose_masked(s, id) :
                                                     gpti_choose(t, id)))
@@ -14492,8 +15399,8 @@ GPT_API size_t gpt_top(const float *logits, size_t n_vocab, size_t k, gpt_logpro
 GPT_API gpt_token gpt_sample(gpt_session *s, const gpt_sample_params *params) {
     if (!s || !s->w || !s->logits || s->n_past != s->n_token || !s->last_logits || s->w->busy) return -1;
     s->w->choosing = NULL;                      /* a choice under way begins again: it has the same scratch */
-    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token, s->n_token, s->n_dropped,
-                              s->w->cand, &s->m->tok);
+    return gpti_sample_logits(s->last_logits, s->m->hp.n_vocab, params, s->token + gpti_unwritten(s),
+                              s->n_token - gpti_unwritten(s), s->n_dropped, s->w->cand, &s->m->tok);
 }
 
 /* Take the last n bytes of the generated text off again. What stays of the token in which they
@@ -14582,7 +15489,7 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     const gpti_tokenizer *t = &s->m->tok;
     gpti_generation *g = s->gen;
     char pending[GPTI_STOP_BYTES + 4];
-    size_t n = 0, room = gpti_n_free(s), n_pending, i;
+    size_t n = 0, room = gpti_n_free(s), n_pending, i, n_all;
     const unsigned flags = gpti_prompt_flags(s, params && params->special);
     int go_on;
     if (!prompt) prompt = "";
@@ -14592,7 +15499,10 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     GPTI_TRY(gpti_stop_check(params->stop, params->n_stop, err));
     GPTI_TRY(gpti_con_check(s, params, err));
     if (!*prompt) GPTI_TRY(gpti_is_lost(s, err));
-    if (*prompt || !s->n_token)
+    if (s->m->hp.n_encoder && (*prompt || !s->n_token)) {
+        GPTI_TRY(gpti_read_prompt(s, prompt, params->special, err));
+        n = s->n_token; s->n_token = 0; room = s->n_ctx;
+    } else if (*prompt || !s->n_token)
         GPTI_TRY(gpti_tokenizer_encode(t, prompt, strlen(prompt), flags, s->token + s->n_token, room, &n, s->w->scratch,
             sizeof *s->w->scratch, &s->m->mem, err));
     if (n > room)
@@ -14601,6 +15511,9 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
             (gpti_ull)s->n_ctx);
     if (s->n_token + n == 0)
         return gpti_fail(err, GPT_E_ARG, "the prompt is empty, and the model has no token to begin a text with");
+    n_all = s->n_token + n;
+    GPTI_TRY(gpti_put_start(s, &n_all, 1, s->n_token + room, err));
+    n = n_all - s->n_token;
     GPTI_TRY(gpti_con_fits(params, 0, room - n, err));
     n_pending = gpti_stream_pending(&g->stream, pending);
     go_on = !n && !g->stale;
@@ -14622,7 +15535,8 @@ static gpt_result gpti_begin(gpt_session *s, const char *prompt, const gpt_gener
     s->logits_wanted = GPTI_LOGITS_LAST;
     gpti_want_last(s);                          /* computes the last token again if its logits are gone */
     g->edge = t->add_space_prefix;
-    for (i = 0; i < s->n_token && g->edge; i++) g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
+    for (i = gpti_unwritten(s); i < s->n_token && g->edge; i++)
+        g->edge = gpti_tokenizer_type(t, s->token[i]) == GPTI_TOKEN_CONTROL;
     g->edge_at = SIZE_MAX; g->n_prompt = n;
     gpti_con_start(s);
     s->doing = GPTI_GENERATES; s->result = GPT_MORE;
@@ -14649,7 +15563,8 @@ static gpt_finish gpti_enough(const gpt_session *s) {
  * which are computed anew, to the bits of a text that never had more. 0: nothing can go. */
 static int gpti_roll(gpt_session *s) {
     gpti_generation *g = s->gen;
-    const size_t keep = gpti_max(gpti_min(g->params.n_keep, s->n_token), s->n_shared), to = gpti_held_before(s, keep);
+    const size_t least = gpti_max(s->n_shared, s->m->hp.n_encoder ? gpti_start(s) + 1 : 0);
+    const size_t keep = gpti_max(gpti_min(g->params.n_keep, s->n_token), least), to = gpti_held_before(s, keep);
     size_t n = s->n_token, behind = g->stream.behind;
     int edge = 0;
     while (behind && n > keep)                  /* what the host has not been given stays */
@@ -14986,7 +15901,8 @@ static int gpti_save_place(gpti_save *f, gpt_session *s, int what, size_t n_toke
     if (same < *n_shared || !gpti_is_held(s, *n_shared))
         return gpti_save_fail(f, GPT_E_FOREIGN, "its text begins with another prefix");
     gpti_go_back(s, *n_shared);
-    if (n_token > gpti_most_tokens(s, *n_shared)) return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
+    if (n_token > gpti_most_tokens(s, *n_shared) || gpti_check_start(s, s->token, n_token, NULL))
+        return gpti_save_fail(f, GPT_E_CONTEXT, "its text does not fit");
     return 1;
 }
 
@@ -15026,7 +15942,8 @@ static gpt_result gpti_save_all(gpti_save *f, gpt_session *s, int what, uint64_t
     int doing, row;
     if (!gpti_save_head(f, s, &what, &size) || !gpti_save_text(f, s, what)) return f->fail;
     gpti_save_generation(f, s->gen);            /* where this reads it is empty, as after a reset */
-    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0 && s->m->hp.causal);
+    doing = (int)gpti_save_size(f, s->doing == GPTI_GENERATES, s->n_token > 0 && s->m->hp.causal &&
+                                gpti_start(s) != SIZE_MAX);
     row = what == GPT_SAVE_CACHE && s->last_logits && s->n_past == s->n_token && !s->lent && !s->choices.n;
     row = (int)gpti_save_size(f, (size_t)row, what == GPT_SAVE_CACHE);
     if (f->c) s->w->choosing = NULL;            /* its room takes logits that the session has no row for */
@@ -15127,6 +16044,7 @@ GPT_API gpt_result gpt_resume(gpt_session *s, const gpt_generate_params *params,
     return gpti_leave(s, GPT_OK);
 }
 
+#ifndef GPT_NO_CHAT
 GPTI_SMALL
 /* ======================================================================
  * [CHAT] Messages to text: the file's chat template is run
@@ -17950,7 +18868,7 @@ static gpt_result gpti_chat_begin(gpt_session *s, const gpt_message *messages, s
     }
     if (!r) {
         for (keep = 0; keep < n - 1 && keep < s->n_token && ids[keep] == s->token[keep]; keep++) {}
-        at = gpti_most_tokens(s, gpti_held_before(s, keep));
+        at = gpti_most_tokens(s, gpti_kept_before(s, keep));
         if (n > at)
             r = gpti_fail(err, GPT_E_CONTEXT, "the conversation's %llu tokens do not fit: there is room for %llu",
                           (gpti_ull)n, (gpti_ull)at);
@@ -18079,6 +18997,7 @@ static size_t gpti_list_chats(gpti_chat_row out[GPTI_N_CHAT]) {
 }
 
 GPTI_COLD_END
+#endif /* GPT_NO_CHAT */
 GPTI_COLD_END
 
 /* ======================================================================
@@ -18105,7 +19024,7 @@ GPTI_COLD_END
 
 /* What products of one token fetch, but floats: name, GPTI_FETCH_. */
 #define GPTI_EACH_FETCH(X) X(q8_0, Q8_0) X(q4_0, Q4_0) X(q5_0, Q5_0) X(q4_k, Q4_K) X(q5_k, Q5_K) \
-    X(q6_k, Q6_K) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2) \
+    X(q6_k, Q6_K) X(q1_0, Q1_0) X(q2_0, Q2_0) X(tile, TILE) X(tile_q8, TILE_Q8) X(tile_2, TILE_2) \
     X(tile_2_q8, TILE_2_Q8)
 
 GPTI_UNUSED static int gpti_load_i32(const void *p) { int v; memcpy(&v, p, 4); return v; }
@@ -18133,6 +19052,7 @@ static const struct gpti_fetch { uint8_t n_scale, bits, q8, packed_scales, both,
     { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 }, { 0, 0, 0, 1, 0, 0 },   /* F32   F16   BF16     */
     { 1, 8, 1, 1, 0, 9 }, { 1, 4, 0, 1, 1, 5 }, { 1, 5, 0, 1, 1, 6 },   /* Q8_0  Q4_0  Q5_0     */
     { 1, 4, 0, 0, 0, 5 }, { 1, 5, 0, 0, 0, 6 }, { 2, 6, 0, 0, 0, 7 },   /* Q4_K  Q5_K  Q6_K     */
+    { 1, 1, 0, 0, 0, 2 }, { 1, 2, 0, 0, 0, 3 },                         /* Q1_0  Q2_0           */
     { 1, 8, 0, 0, 0, 0 }, { 1, 8, 1, 0, 0, 0 },                         /* TILE  _Q8            */
     { 2, 8, 0, 0, 0, 0 }, { 2, 8, 1, 0, 0, 0 }                          /*       _2    _2_Q8    */
 };
@@ -18142,6 +19062,8 @@ GPTI_INLINE size_t gpti_fetch_q(const int kind, size_t j, size_t q_step) {
     if (kind == GPTI_FETCH_Q6_K) return 1024 * (j / 4) + 512 * (j % 2);
     if (kind == GPTI_FETCH_Q4_K) return 16 * 16 + 512 * (j / 2);
     if (kind == GPTI_FETCH_Q5_K) return 16 * 48 + 512 * (j / 2);
+    if (kind == GPTI_FETCH_Q1_0) return q_step * (j / 4) + 16 * 2 + 64 * (j % 4);
+    if (kind == GPTI_FETCH_Q2_0) return q_step * (j / 2) + 16 * 2 + 128 * (j % 2);
     return kind == GPTI_FETCH_Q8_0 ? q_step * j + 16 * 2 : q_step * j;
 }
 GPTI_INLINE size_t gpti_fetch_high(const int kind, size_t j, size_t q_step) {
@@ -19214,7 +20136,8 @@ GPTI_FN_INLINE void GPTI_K(fetch)(const gpti_product_args *args, const int kind)
     const int n_group = n_half == 2 || both ? 4 : 8;        /* of 64 bytes: of a half, or of all */
     const int n_packed = GPTI_W(packed_panels), n_tile = GPTI_K(tile_panels);
     const int n_panel = packed ? n_packed : n_tile, n_vec = n_panel * GPTI_VECTORS;
-    const GPTI_W(u8) low = GPTI_W(set_u8)(15), keep = GPTI_W(set_u8)(bits == 6 ? 48 : 16);
+    const GPTI_W(u8) low = GPTI_W(set_u8)(bits == 1 ? 2 : bits == 2 ? 3 : 15);
+    const GPTI_W(u8) keep = GPTI_W(set_u8)(bits == 6 ? 48 : 16);
     const GPTI_W(shift) four = GPTI_W(shift_by)(4);
     const gpti_xblock *x = args->x[0];
     const gpti_tile *t = args->t;
@@ -19235,12 +20158,13 @@ GPTI_FN_INLINE void GPTI_K(fetch)(const gpti_product_args *args, const int kind)
             GPTI_EACH(v, n_vec) s[v] = start;
             GPTI_UNROLL for (g = 4 * h; g < 4 * h + n_group; g++) {
                 const GPTI_W(i8) a = GPTI_W(four)(x->q + 4 * g), a1 = GPTI_W(four)(x->q + 4 * (both ? g + 4 : g));
-                const GPTI_W(shift) bit = GPTI_W(shift_by)(g);
+                const GPTI_W(shift) bit = GPTI_W(shift_by)(bits == 1 ? (g ? g - 1 : 1) : bits == 2 ? g % 4 * 2 : g);
                 GPTI_EACH(v, n_vec) {
                     const uint8_t *p = args->q[GPTI_PANEL_OF(v)] + 4 * GPTI_ROW_OF(v);
-                    const GPTI_W(u8) q = GPTI_W(load_u8)(p + at + 64 * (size_t)g);
+                    const GPTI_W(u8) q = GPTI_W(load_u8)(p + at + 64 * (size_t)(bits == 1 ? 0 : bits == 2 ? g / 4 : g));
                     GPTI_W(u8) w = q, w1 = GPTI_W(and)(GPTI_W(right)(q, four), low);
-                    if (bits < 8) w = GPTI_W(and)(both ? q : GPTI_W(right)(q, nibble), low);
+                    if (bits == 1) w = GPTI_W(and)(g ? GPTI_W(right)(q, bit) : GPTI_W(left)(q, bit), low);
+                    else if (bits < 8) w = GPTI_W(and)(both ? q : GPTI_W(right)(q, bits == 2 ? bit : nibble), low);
                     if (kind == GPTI_FETCH_Q5_0) {
                         const GPTI_W(u8) u = GPTI_W(right)(GPTI_W(load_u8)(p + up), bit);
                         w = GPTI_W(or)(w, GPTI_W(and)(GPTI_W(left)(u, four), keep));
@@ -19566,7 +20490,9 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          Many texts: gpt_work, which sessions share to be one batch; gpt_eval_begin, gpt_session_hold;
  *          gpt_session_freeze with params.prefix, gpt_session_copy; gpt_session_save, _restore, gpt_resume;
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
- *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next, Granite 4 hybrid), n_snapshot.
+ *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next, Mamba-2 and its hybrids), n_snapshot;
+ *          latent attention (DeepSeek V2, V3), Gemma 3n and 4; T5, whose encoder reads the prompt (info.start);
+ *          mapped 2 for mixtures larger than memory. GPT_NO_CHAT, _CONSTRAINTS, _RARE_FORMATS.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
  *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);

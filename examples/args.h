@@ -237,7 +237,7 @@ static inline char *args_unescape(const char *text) {
 
 typedef struct {
     const char *model, *kernels, *kv, *values, *pre;
-    int         threads, context, batch, mapped, verbose, openmp, beyond;
+    int         threads, context, batch, mapped, experts, verbose, openmp, beyond;
     const char  *adapter;       /* as the command line has it; then what args_load makes of it */
     gpt_adapter *lora;
     gpt_model   *lora_header;   /* its metadata */
@@ -257,6 +257,7 @@ typedef struct {
     { "--beyond-training", ARG_FLAG, &(c).beyond,  "",     "let -c be more than the model was trained for: it gets worse there" }, \
     { "--kernels",        ARG_TEXT,  &(c).kernels, "SET",  "force a kernel set: ref, avx2, ...; default: the best here" }, \
     { "--mapped",         ARG_FLAG,  &(c).mapped,  "",     "use the weights where they lie: starts at once, runs slower" }, \
+    { "--mapped-experts", ARG_FLAG,  &(c).experts, "",    "only experts so, the rest rearranged: for a mixture larger than memory" }, \
     { "-v, --verbose",    ARG_FLAG,  &(c).verbose, "",     "figures and progress on stderr even if it is no terminal" }
 
 #define ARGS_ADAPTER(c) \
@@ -412,7 +413,7 @@ static inline gpt_model *args_load(args_common *c, args_use use) {
     memset(&params, 0, sizeof params);
     if (use != ARGS_HEADER) params.parallel = args_parallel(c);
     params.n_threads = c->openmp ? c->threads : 1;
-    params.mapped = c->mapped;
+    params.mapped = c->mapped ? 1 : c->experts ? 2 : 0;
     params.header_only = use == ARGS_HEADER;
     params.kernels = c->kernels;
     params.pretokenizer = c->pre;
@@ -679,7 +680,7 @@ static inline gpt_token *args_tokenize(const gpt_model *m, const char *text, siz
     gpt_error err;
     gpt_token *ids;
     if (gpt_tokenize(m, text, n_text, flags, NULL, 0, n, &err)) args_die("%s", err.msg);
-    ids = (gpt_token *)args_need(malloc((*n + 1) * sizeof *ids));
+    ids = (gpt_token *)args_need(malloc((*n + 1) * sizeof *ids));      /* and one that the caller may add */
     if (gpt_tokenize(m, text, n_text, flags, ids, *n, n, &err)) args_die("%s", err.msg);
     return ids;
 }

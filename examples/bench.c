@@ -234,7 +234,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < runs; i++) tg[i] = writing(s, ids, 0, n_text);
     dram[1] = dram_speed(dram_bytes, args_threads(&info));
 
-    weights = c.mapped ? model.file_bytes : model.weight_bytes;      /* mapped: all but a few of the file's bytes */
+    weights = c.mapped || c.experts ? model.file_bytes : model.weight_bytes;      /* mapped: all but a few of the file's bytes */
     printf("model  %s, %s, %.1f M parameters, %.1f MiB of weights, kernels %s, %d threads, %d runs\n",
            *model.name ? model.name : c.model, model.architecture, (double)model.n_param / 1e6,
            (double)weights / 1048576, info.kernels, args_threads(&info), n_run);

@@ -399,6 +399,13 @@ static gpt_result go_to(gpt_session *s, const gpt_token *ids, size_t n, gpt_erro
     return r ? r : gpt_eval(s, ids + same, n - same, err);
 }
 
+/* The token behind a prompt that an encoder reads (T5); -1: there is none, prompt and answer are one text */
+static gpt_token start_of(const gpt_model *m) {
+    gpt_model_info info;
+    gpt_model_info_get(m, &info);
+    return info.start;
+}
+
 /* Tokens of a prompt, and how it is written where it is no chat (*text, for the caller to free); both NULL-safe to free */
 static gpt_token *prompt_tokens(const gpt_model *m, const options *o, const tsv_template *form, const tsv *t, const tsv_row *row,
                                 char **text, size_t *n) {
@@ -409,7 +416,9 @@ static gpt_token *prompt_tokens(const gpt_model *m, const options *o, const tsv_
     *text = NULL;
     if (!o->chat) {
         *text = tsv_prompt(form, row->cell[0]);
-        return args_tokenize(m, *text, strlen(*text), GPT_TOKENIZE_BOS, n);
+        ids = args_tokenize(m, *text, strlen(*text), GPT_TOKENIZE_BOS, n);
+        if (start_of(m) >= 0) ids[(*n)++] = start_of(m);        /* args_tokenize has room for it */
+        return ids;
     }
     memset(&chat, 0, sizeof chat);
     chat.family = o->family;
@@ -428,8 +437,8 @@ static gpt_result cost(const gpt_model *m, gpt_session *s, const options *o, con
     gpt_token *all, *ids;
     gpt_result r;
     float *logprob;
-    if (o->chat) {
-        all = args_tokenize(m, answer, strlen(answer), GPT_TOKENIZE_CONTINUE, &n_all);
+    if (o->chat || start_of(m) >= 0) {
+        all = args_tokenize(m, answer, strlen(answer), o->chat ? (unsigned)GPT_TOKENIZE_CONTINUE : 0u, &n_all);
         ids = (gpt_token *)args_need(malloc((n_prompt + n_all + 1) * sizeof *ids));
         memcpy(ids, prompt, n_prompt * sizeof *ids);
         memcpy(ids + n_prompt, all, n_all * sizeof *ids);

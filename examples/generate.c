@@ -12,6 +12,7 @@ static const char about[] =
 
 typedef struct {                /* what the hooks need to know */
     const char   *prompt;       /* echoed ahead of the first piece, or "" */
+    int           apart;        /* on a line of its own: the model answers a text, it does not continue it */
     args_progress progress;     /* of reading the prompt                  */
     double        first;        /* when the first piece came, 0 before    */
 } output;
@@ -22,6 +23,7 @@ static int print(void *user, const char *text, size_t n) {
         o->first = args_seconds();
         args_progress_end(&o->progress);
         args_print(o->prompt, strlen(o->prompt));
+        if (o->apart) args_print("\n", 1);
     }
     return args_print(text, n);
 }
@@ -78,7 +80,8 @@ int main(int argc, char **argv) {
     gpt_result result = GPT_OK;
     size_t n;
     char *prompt;
-    output o = { "", { 0, 0, 0, 0 }, 0 };
+    output o = { "", 0, { 0, 0, 0, 0 }, 0 };
+    gpt_model_info info;
     double begin, loaded, done;
 
     args_parse(argc, argv, "generate", table, about);
@@ -101,7 +104,9 @@ int main(int argc, char **argv) {
     if (gpt_session_new(&s, m, &session, &err)) args_die("%s", err.msg);
     loaded = args_seconds();
 
+    gpt_model_info_get(m, &info);
     o.prompt = no_prompt ? "" : prompt;
+    o.apart = info.start >= 0 && *o.prompt;
     o.progress = args_progress_begin(&c);
     if (sampling.n_predict != 0) {
         if (!n) begin_text(m, s);

@@ -25,7 +25,7 @@ static const struct { const char *events, *what; } stages[] = {
     { "attn_norm",         "norm ahead of attention" },
     { "q, k, v",           "queries, keys, values: three products" },
     { "q_rope, k_rope",    "positions turn queries and keys; into the cache" },
-    { "att",               "attention (or short convolution)" },
+    { "att, state",        "attention (or short convolution, a state)" },
     { "attn_out",          "product back to the stream" },
     { "resid, ffn_norm",   "sum, norm ahead of the feed-forward" },
     { "experts",           "choice of experts" },

@@ -29,7 +29,8 @@ static int can_change(const gpt_model *m, const gpt_tensor *t) {
     const size_t n = strlen(t->name);
     return !gpti_is_next_layer(&m->hp, t->name) && n > 7 && !strcmp(t->name + n - 7, ".weight") && t->n_row > 1 && !strstr(t->name, "norm") &&
         !strstr(t->name, "position_embd") && !strstr(t->name, "shortconv.conv") &&
-        !strstr(t->name, "ssm_conv1d");
+        !strstr(t->name, "ssm_conv1d") && !strstr(t->name, "attn_k_b") && !strstr(t->name, "attn_v_b") &&     /* of each head */
+        (!strstr(t->name, "altup_") || strstr(t->name, "proj")) && !strstr(t->name, "attn_rel_b");
 }
 /* of every matrix, or of those whose name has a part; ranks 1 to 5 */
 static void random_adapter(gb *g, const gpt_model *m, const char *part, int table, float alpha) {

@@ -5,7 +5,7 @@
 enum {
     BOUND_TEXT = 240, BOUND_TEXT_MORE = 1 << 10,    /* taking a text apart: times its bytes, and more */
     BOUND_SESSION_MORE = 5 << 20,                   /* of a session, whatever the model */
-    BOUND_THREAD = 200 << 10                        /* of a session, for each thread */
+    BOUND_THREAD = 221 << 10                        /* of a session, for each thread */
 };
 
 /* A message consists of printable ASCII where no path is part of it, and is never empty. */

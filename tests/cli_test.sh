@@ -569,7 +569,7 @@ works "ask, two models" ask -m "$model" --embedding-model $encoder -f "$tmp/park
 fails "embed, a batch too small for the text" "^embed: -b: 'Once upon a time there was a dog.' has [0-9]+ tokens, and bert takes .* got 4$" embed -m $encoder -f "$tmp/park" -p x -b 4
 run   embed -m $encoder -f "$tmp/park" -p x -c 4
 like  "embed, a window too small for the text" '^embed: 2 lines are longer than 4 tokens' "$err"
-for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "-c 64"; do
+for option in "-t 1" "-t 2" "-t 3" "-b 1" "-b 7" "--kernels ref" "--mapped" "--mapped-experts" "-c 64"; do
     works "generate $option" generate -m "$model" -p "$prompt" -n 24 $option
     same  "generate $option: the same text" "$text" "$out"
 done

@@ -630,10 +630,13 @@ def test_defaults():
         cw.add_config(keys.__setitem__, extra, c, row, d)
         return {**keys, **{k: v.tolist() for k, v in extra.items()}}
     for kind in cw.MODEL_TYPES.split():
+        if kind not in tf.CONFIG_MAPPING:       # with code of its own
+            continue
         full = tf.CONFIG_MAPPING[kind]().to_dict()
         full = cw.text_half({**full, "model_type": kind}, "")
         full.update({"qwen3_moe": {"norm_topk_prob": True}, "afmoe": {"mup_enabled": True},
-                     "glm4_moe": {"head_dim": 128}}.get(kind, {}))
+                     "glm4_moe": {"head_dim": 128}, "nemotron_h": {"layers_block_type": [
+                         "linear_attention", "mlp", "full_attention", "mlp"]}}.get(kind, {}))
         want, old = written(full), {k: v for k, v in full.items() if k != "rope_parameters"}
         if "rope_theta" in (full.get("rope_parameters") or {}) and kind != "gpt_oss":
             old["rope_theta"] = full["rope_parameters"]["rope_theta"]
@@ -643,7 +646,7 @@ def test_defaults():
                     got = written({k: v for k, v in config.items() if k != key or key == "model_type"})
                     ok(got == want, f"{kind} without {key}")
                 except cw.Refused as e:
-                    ok(re.search(r"expected a positive integer, found None|norm_topk_prob|mup_enabled|no head_dim", str(e)), f"{kind}: {e}")
+                    ok(re.search(r"expected a positive integer, found None|norm_topk_prob|mup_enabled|no head_dim|a kind for each layer", str(e)), f"{kind}: {e}")
 
 
 def test_meta_names():
@@ -729,23 +732,33 @@ def golden_folder(name):
         folder.mkdir()
         make_goldens.build(make_goldens.TOYS[name], seed * 1000 + len(name), str(folder))
         embed = next(t for n, t in load_file(folder / "model.safetensors").items()
-                     if n.endswith(("embed_tokens.weight", "wte.weight")))
-        if np.array_equal(embed.double().numpy(), golden.t["token_embd.weight"]):
+                     if n.endswith(("embed_tokens.weight", "wte.weight", "embeddings.weight", "tok_embeddings.weight", "shared.weight")))
+        factor = make_goldens.TOYS[name].get("embedding_multiplier", 1.0) if golden.arch == "falcon-h1" else 1.0
+        if np.array_equal(embed.double().numpy() * factor, golden.t["token_embd.weight"]):
             return folder, golden
     raise AssertionError(f"{name}: no seed gives the golden's weights")
 
 
 def absent(m, key):
     """What readers take for a key that a file lacks, where the two converters differ in what they write."""
-    head = m.get("attention.key_length", m["embedding_length"] // m["attention.head_count"])
+    head = m.get("attention.key_length", m["embedding_length"] // max(1, m["attention.head_count"]))
     return {"attention.key_length": head, "attention.value_length": head, "attention.sliding_window": 0,
-            "hidden_activation": "silu", "rope.dimension_count": head, "rope.freq_base": 10000.0,
+            "hidden_activation": "gelu_pytorch_tanh" if m.arch.startswith("gemma") else "silu", "rope.dimension_count": head, "rope.freq_base": 10000.0,
             "rope.scaling.type": "longrope" if "rope_factors_long.weight" in m.t else "none",
             "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": m["context_length"],
             "rope.scaling.yarn_truncate": m.arch != "gpt-oss",
             "rope.scaling.yarn_attn_factor": np.float32(1 + 0.1 * math.log(m.get("rope.scaling.factor", 1.0))),
+            "tensor_data_layout": "Meta AI original pth",       # of baichuan, read by nobody
             "attention.layer_norm_rms_epsilon": m.get("attention.layer_norm_epsilon"),      # nemotron's has both
-            }.get(key)
+            "expert_gating_func": 2 if any("exp_probs_b" in n for n in m.t) else 1, "expert_weights_norm": False,
+            **(absent_of_t5(m) if m.arch == "t5" else {})}.get(key)
+
+
+def absent_of_t5(m):
+    gated, width = "enc.blk.0.ffn_gate.weight" in m.t, m["embedding_length"]
+    return {"hidden_activation": "gelu_pytorch_tanh" if gated else None, "attention.head_count_kv": m["attention.head_count"],
+            "attention.layer_norm_epsilon": m["attention.layer_norm_rms_epsilon"],
+            "logit_scale": 1.0 if gated and "output.weight" in m.t else float(np.float32(width ** -0.5))}
 
 
 def same_meaning(ours, theirs, what):
@@ -754,7 +767,8 @@ def same_meaning(ours, theirs, what):
     ok(ours.types == theirs.types, f"{what}: {set(ours.types.items()) ^ set(theirs.types.items())}")
     for n, x in theirs.t.items():
         same = np.array_equal(ours.t[n], x)
-        if n.endswith(".ssm_a") and ours.t[n].shape == x.shape:     # of exp, torch gives one of the two nearest numbers
+        # of exp, torch gives one of the two nearest numbers; llama.cpp computes Llama 3's frequencies in float32
+        if n.endswith((".ssm_a", "rope_freqs.weight")) and ours.t[n].shape == x.shape:
             same = (np.abs(ours.t[n] - x) <= np.spacing(np.abs(x).astype(np.float32))).all()
         ok(same, f"{what}: {n}: values or shape {ours.t[n].shape}, expected {x.shape}")
     for full in sorted(ours.all.keys() | theirs.all.keys()):
@@ -782,7 +796,7 @@ def golden_names():
     import make_goldens
     known = cw.MODEL_TYPES.split()
     return [n for n, c in make_goldens.TOYS.items()
-            if c.get("_llama_cpp") and "_arch" not in c and c.get("_as", c)["model_type"] in known]
+            if c.get("_llama_cpp") and "_quant" not in c and c.get("_as", c)["model_type"] in known]
 
 
 def test_llama_cpp():
@@ -834,6 +848,98 @@ def test_language_halves():
     m = convert(nested({"rope_parameters": {**rope, "mscale": 0.5}}, published), "--no-tokenizer")
     stretch = m["rope.scaling.attn_factor"]     # of 1 + 0.1 m ln(factor) readers take m = 1
     ok(abs(stretch - (1 + 0.05 * math.log(8)) / (1 + 0.1 * math.log(8))) < 1e-6, f"mscale: {stretch}")
+
+
+def test_own_code():
+    """Models with code of their own, and those whose config.json says things in several ways"""
+    from safetensors.numpy import save_file
+
+    def change(name, conf=None, tensors=None):
+        good, golden = golden_folder(name)
+        folder = fresh("own", good)
+        (folder / "config.json").write_text(json.dumps({**json.loads((good / "config.json").read_text()), **(conf or {})}))
+        save_file({**load_numpy(good), **(tensors or {})}, folder / "model.safetensors")
+        return folder, golden
+    # a model that sees around Llama 4, by the published names
+    text, golden = golden_folder("llama4_cpp")
+    folder, config = fresh("nested", text), json.loads((text / "config.json").read_text())
+    for inner in ("llama4_text", "llama4"):
+        (folder / "config.json").write_text(json.dumps({
+            "model_type": "llama4", "text_config": {**config, "model_type": inner}, "vision_config": {"hidden_size": 8}}))
+        save_file({**{"language_model." + n: x for n, x in load_numpy(text).items()}, "vision_model.x": np.ones(2, np.float32),
+                   "multi_modal_projector.linear_1.weight": np.ones(2, np.float32)}, folder / "model.safetensors")
+        same_meaning(convert(folder, "--no-tokenizer"), golden, "llama4 in llama4")
+    # numbers of a layer: of one element or none's shape; missing ones
+    name = "model.layers.1.mlp.act_fn."
+    folder, golden = change("apertus_cpp")
+    tensors = load_numpy(folder)
+    save_file({**tensors, name + "beta": tensors[name + "beta"].reshape(1), name + "alpha_p": tensors[name + "alpha_p"].reshape(())},
+              folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "shapes of numbers")
+    save_file({**tensors, name + "beta": np.ones(2, np.float32)}, folder / "model.safetensors")
+    refused(folder, "layers.1.mlp.act_fn.beta: expected one number, found [2]", "--no-tokenizer")
+    save_file({n: x for n, x in tensors.items() if n != name + "eps"}, folder / "model.safetensors")
+    refused(folder, "layers.1.mlp.act_fn.eps: expected one number, found no tensor", "--no-tokenizer")
+    # a rope that begins to change behind the context
+    folder, golden = change("internlm2_cpp", {"rope_scaling": {"type": "dynamic", "factor": 2.0}})
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "dynamic")
+    w = "model.layers.0.attention.wqkv.weight"
+    folder, _ = change("internlm2_cpp", None, {w: load_numpy(golden_folder("internlm2_cpp")[0])[w][:-1]})
+    refused(folder, "blk.0.attn_q.weight: expected [24, 24] from config.json, found [39, 24]", "--no-tokenizer")
+    # Baichuan 2 takes the head's rows at length 1
+    rng = np.random.default_rng(5)
+    more = {n: rng.standard_normal((125696, 8)).astype(np.float32) for n in ("model.embed_tokens.weight", "lm_head.weight")}
+    m = convert(change("baichuan_cpp", {"vocab_size": 125696}, more)[0], "--no-tokenizer")
+    head = more["lm_head.weight"].astype(np.float64)
+    want = head / np.linalg.norm(head, axis=1, keepdims=True)
+    ok(np.abs(m.t["output.weight"] - want).max() < 1e-6, "rows of Baichuan 2's head")
+    ok(np.array_equal(m.t["token_embd.weight"], more["model.embed_tokens.weight"]), "Baichuan 2's embedding")
+    # without a list no layer has a window
+    folder, _ = change("mellum_cpp")
+    config = json.loads((folder / "config.json").read_text())
+    del config["layer_types"]
+    (folder / "config.json").write_text(json.dumps(config))
+    m = convert(folder, "--no-tokenizer")
+    ok(m["attention.sliding_window_pattern"] == [False] * 5 and m.arch == "mellum", "mellum without a list")
+
+
+def test_gemma_halves():
+    """gemma3n and gemma4 that also see and hear, as published and as transformers names things; what has no place"""
+    import make_goldens
+    from safetensors.numpy import save_file
+    deaf = {"model.vision_tower.x": np.ones(2, np.float32), "model.embed_audio.y.weight": np.ones((2, 2), np.float32)}
+    for name in ("gemma3n_cpp", "gemma4_cpp", "gemma4_tied_cpp", "gemma4_moe_cpp"):
+        text, golden = golden_folder(name)
+        config, tensors = make_goldens.public(make_goldens.TOYS[name]), load_numpy(text)
+        kind = config["model_type"].removesuffix("_text")
+
+        def nested(change, drop="nothing"):
+            folder = fresh("nested", text)
+            whole = {"model_type": kind, "text_config": {**config, **change}, "vision_config": {}, "audio_config": {}}
+            (folder / "config.json").write_text(json.dumps(whole))
+            save_file({**{n.replace("model.", "model.language_model.", 1): x for n, x in tensors.items()
+                          if drop not in n}, **deaf}, folder / "model.safetensors")
+            return folder
+        same_meaning(convert(nested({}), "--no-tokenizer"), golden, f"{name} in {kind}")
+        refused(nested({"num_kv_shared_layers": "two"}), "num_kv_shared_layers: expected a positive integer",
+                "--no-tokenizer")
+        refused(nested({"attention_bias": True}), "attention_bias = True changes the computation", "--no-tokenizer")
+        refused(nested({}, "layers.0.self_attn.k_proj"), "blk.0.attn_k.weight", "--no-tokenizer")
+        if name == "gemma4_cpp":
+            refused(nested({}, "embed_tokens_per_layer"), "per_layer_token_embd.weight", "--no-tokenizer")
+            refused(nested({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}), "'proportional'",
+                    "--no-tokenizer")
+            refused(nested({"use_bidirectional_attention": "all"}), "use_bidirectional_attention", "--no-tokenizer")
+        if kind == "gemma3n":
+            for change, message in (({"altup_num_inputs": 3}, "altup_num_inputs"), ({"altup_active_idx": 1}, "(expected 0)"),
+                                    ({"activation_sparsity_pattern": [0.95]}, "expected 5 numbers"),
+                                    ({"activation_sparsity_pattern": [1.0] * 5}, "below 1"),
+                                    ({"intermediate_size": [14, 14]}, "intermediate_size")):
+                refused(nested(change), message, "--no-tokenizer")
+            m = convert(nested({"vocab_size": 70, "intermediate_size": [14] * 5}), "--no-tokenizer")
+            for table in ("token_embd.weight", "per_layer_token_embd.weight"):     # no rows for what is seen and heard
+                ok(len(m.t[table]) == 70 and not m.t[table][67:].any() and np.array_equal(m.t[table][:67], golden.t[table]),
+                   f"{table}: padded")
 
 
 def test_kinds():
@@ -988,6 +1094,12 @@ def test_refused_of_architectures():
             ("glm4moe_cpp", {"first_k_dense_replace": 2}, "have no place in a glm4moe file: model.layers.1.mlp."),
             ("glm4moe_cpp", {"n_shared_experts": 3}, "blk.1.ffn_gate_shexp.weight: expected [24, 24]"),
             ("dots1_cpp", {"scoring_func": "softmax"}, "scoring_func = 'softmax'"),
+            ("deepseek2_v2_cpp", {"norm_topk_prob": True}, "norm_topk_prob = True"),
+            ("deepseek2_v2_cpp", {"topk_method": "noaux_tc"}, "topk_method = 'noaux_tc'"),
+            ("deepseek2_v3_cpp", {"rope_interleave": False}, "rope_interleave = False"),
+            ("deepseek2_v3_cpp", {"kv_lora_rank": 10}, "from config.json, found ["),
+            ("deepseek2_v3_cpp", {"qk_nope_head_dim": 4, "v_head_dim": 10}, "from config.json, found ["),
+            ("deepseek2_glm_cpp", {"q_lora_rank": None}, "9 tensors have no place in a deepseek2 file: "),
             ("ernie4_5_moe_cpp", {"moe_layer_interval": 2}, "moe_layer_interval = 2"),
             ("ernie4_5_moe_cpp", {"moe_layer_end_index": 1}, "moe_layer_end_index 1 is not the last layer"),
             ("exaone_moe_cpp", {"is_moe_layer": [False, True, False, True]}, "is_moe_layer [False, True, False, True]"),
@@ -998,7 +1110,41 @@ def test_refused_of_architectures():
             ("granitehybrid_cpp", {"mamba_n_groups": 2}, "mamba_n_groups = 2"),
             ("granitehybrid_cpp", {"layer_types": ["mamba"] * 3}, "layer_types: expected mamba or attention 4 times"),
             ("granitehybrid_cpp", {"num_local_experts": 4}, "tensors are missing: blk.0.ffn_gate_inp.weight"),
+            ("mamba2_cpp", {"use_conv_bias": False}, "mamba_conv_bias = False"),
+            ("mamba2_cpp", {"n_groups": 4}, "4 groups (mamba_n_groups) do not divide 6 heads of Mamba-2"),
+            ("mamba2_cpp", {"time_step_limit": [0.01, 1e9]}, "time_step_limit [0.01, 1000000000.0] has no place"),
+            ("nemotron_h_cpp", {"hybrid_override_pattern": "M-*M--"}, "have no place in a nemotron_h file"),
+            ("nemotron_h_cpp", {"hybrid_override_pattern": "M-*-M"}, "have no place in a nemotron_h file: backbone.layers.5"),
+            ("nemotron_h_cpp", {"hybrid_override_pattern": None}, "expected a kind for each layer, found None"),
+            ("nemotron_h_moe_cpp", {"hybrid_override_pattern": "ME*-M"},
+             "layer_types: expected mamba or attention or moe 5 times"),
+            ("nemotron_h_moe_cpp", {"moe_latent_size": 8}, "moe_latent_size = 8"),
+            ("falcon_h1_norm_cpp", {"mamba_norm_before_gate": True}, "mamba_norm_before_gate = True"),
+            ("falcon_h1_norm_cpp", {"mamba_rms_norm": False}, "2 tensors have no place in a falcon-h1 file"),
+            ("falcon_h1_cpp", {"mamba_rms_norm": True}, "2 tensors are missing: blk.0.ssm_norm.weight"),
             ("nemotron_cpp", {"hidden_act": "silu"}, "activation 'silu'"),
+            ("llama4_cpp", {"use_qk_norm": False}, "use_qk_norm = False has no place in a llama4 file of 4 experts"),
+            ("llama4_128_cpp", {"use_qk_norm": True}, "use_qk_norm = True"),
+            ("llama4_cpp", {"attention_chunk_size": None}, "sliding_window: expected a positive integer"),
+            ("llama4_cpp", {"attn_temperature_tuning": False}, "attn_temperature_tuning = False"),
+            ("llama4_cpp", {"moe_layers": [1]}, "moe_layers [1]"),
+            ("llama4_cpp", {"layer_types": ["full_attention"] * 5}, "layer_types"),
+            ("llama4_cpp", {"no_rope_layers": [1] * 5}, "no_rope_layers"),
+            ("llama4_cpp", {"interleave_moe_layer_step": 3}, "have no place in a llama4 file"),
+            ("llama4_cpp", {"interleave_moe_layer_step": 0}, "moe_layer_interval: expected a positive integer"),
+            ("apertus_cpp", {"hidden_act": "silu"}, "activation 'silu'"),
+            ("apertus_cpp", {"qk_norm": False}, "qk_norm = False"),
+            ("apertus_cpp", {"num_hidden_layers": 4}, "layers.3.mlp.act_fn.alpha_n: expected one number, found no tensor"),
+            ("internlm2_cpp", {"bias": True}, "bias = True"),
+            ("internlm2_cpp", {"num_key_value_heads": 3}, "blk.0.attn_q.weight: expected [24, 24]"),
+            ("baichuan_cpp", {"num_key_value_heads": 1}, "blk.0.attn_q.weight: expected [8, 8] from config.json, found [24, 8]"),
+            ("minicpm_cpp", {"num_experts": 8}, "num_experts = 8"),
+            ("mellum_cpp", {"norm_topk_prob": False}, "norm_topk_prob = False"),
+            ("mellum_cpp", {"mlp_layer_types": ["dense"] * 5}, "mlp_layer_types"),
+            ("t5_cpp", {"feed_forward_proj": "gated-relu"}, "feed_forward_proj 'gated-relu', expected relu or gated-gelu"),
+            ("t5_cpp", {"feed_forward_proj": "relu"}, "tensors have no place in a t5 file: decoder.block.0.layer.2.DenseReluDense"),
+            ("t5_cpp", {"relative_attention_max_distance": 64}, "relative_attention_max_distance = 64"),
+            ("t5_cpp", {"num_decoder_layers": 3}, "tensors are missing: dec.blk.2.attn_norm.weight"),
             ("qwen3vlmoe_cpp", {"decoder_sparse_step": 2}, "decoder_sparse_step = 2")):
         good, _ = golden_folder(name)
         folder, config = fresh("unwelcome", good), json.loads((good / "config.json").read_text())
@@ -1032,6 +1178,35 @@ def test_refused_of_architectures():
     (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(good / "model.safetensors", folder)
     same_meaning(convert(folder, "--no-tokenizer"), golden, "newer names of kinds")
+    good, golden = golden_folder("nemotron_h_moe_cpp")
+    config = json.loads((good / "config.json").read_text())
+    del config["hybrid_override_pattern"], config["num_hidden_layers"]
+    config["layers_block_type"] = ["linear_attention", "moe", "full_attention", "moe", "linear_attention"]
+    folder, tensors = fresh("newer", good), load_numpy(good)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "newer names of kinds, also of feed-forwards")
+    stacked = {n: x for n, x in tensors.items() if ".experts." not in n}
+    for n in sorted({re.sub(r"experts\.\d+\.(\w+)\.weight", r"experts.\1", n) for n in tensors if ".experts." in n}):
+        stacked[n] = np.stack([tensors[n.replace("experts.", f"experts.{e}.") + ".weight"] for e in range(6)])
+    save_file(stacked, folder / "model.safetensors")
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "experts without a gate as transformers has them in memory")
+    # a head that is tied to the embedding, but multiplied by something else
+    good, golden = golden_folder("falcon_h1_cpp")
+    folder, tensors = fresh("tied", good), load_numpy(good)
+    config = {**json.loads((good / "config.json").read_text()), "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    embed = tensors["model.embed_tokens.weight"]
+    save_file({n: x for n, x in tensors.items() if n != "lm_head.weight"}, folder / "model.safetensors")
+    m = convert(folder, "--no-tokenizer")
+    ok(np.array_equal(m.t["output.weight"], embed * np.float32(0.7)), "a tied head has its own factor")
+    ok(np.array_equal(m.t["token_embd.weight"], golden.t["token_embd.weight"]), "so has the embedding")
+    low = fresh("low", good)
+    (low / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    refused(low, "adapters of falcon_h1 are not known", "--base", good)
+    m = convert(good, "--no-tokenizer", type="f16")
+    kept = {n for n, kind in m.types.items() if "ssm_" in n and kind == "F32"}
+    ok(kept == {n for n in m.types if re.search(r"ssm_(a|d|dt\.bias|conv1d\.\w+)$", n)}, f"kept as they are: {kept}")
     # experts as transformers has them in memory, and of a shape that does not tell
     good, golden = golden_folder("qwen3vlmoe_cpp")
     folder, tensors = fresh("turned", good), load_numpy(good)
@@ -1305,6 +1480,10 @@ def test_pre():
                              r"|\s*[\r\n]+|\s+(?!\S)|\s+"), {}),
         ("tekken", split(f"{head}{u}*{low}+|{head}{u}+{low}*|\\p{{N}}{end}"), {"ignore_merges": True}),
         ("gpt-4o", split(f"{head}{u}*{low}+{c}|{head}{u}+{low}*{c}|\\p{{N}}{{1,3}}{end}"), {}),
+        ("tiny_aya", split(r"\d{1,3}(?=(?:\d{3})*\b)", f"{head}{u}*{low}+{c}|{head}{u}+{low}*{c}|\\p{{N}}{{1,3}}{end}"), {}),
+        ("ufakzeka", split((words % "").removeprefix("(?i:'s|'t|'re|'ve|'m|'ll|'d)|")), {}),
+        ("exaone-moe", split(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
+                             r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"), {}),
         ("falcon", p.Sequence([p.Punctuation("contiguous"), plain, p.Digits(individual_digits=False),
                                p.Split(Regex("[0-9][0-9][0-9]"), "isolated")]), {}),
         ("bloom", split(r" ?[^(\s|[.,!?…。，、।۔،])]+"), {}),

@@ -46,8 +46,7 @@ TRACE_ROWS = 4
 # _context (128), _trace; standard deviations: _gain (1.5, of projections times sqrt(fan-in)), _head (3, of an untied
 # output likewise), _embed (0.7); _final (0, added to the last norm's weights); _quant: {part of a name: formats};
 # _peer: what llama.cpp is known to compute otherwise; _as: config.json of a model with code of its own, whose sums are this
-# one's under its own names: what llama.cpp converts; _arch: the file's architecture is called so (llama.cpp's converter
-# for Baichuan calls itself for ever; what it means to write is Llama's tensors).
+# one's under its own names: what llama.cpp converts; _change: a function here that changes the model's sums to theirs.
 
 BASE = dict(hidden_size=30, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
             intermediate_size=44, vocab_size=97, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
@@ -97,15 +96,47 @@ DELTA = dict(linear_conv_kernel_dim=4, linear_key_head_dim=6, linear_value_head_
 DELTA_MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=6,
                  norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False)
 LLAMA4 = dict(attention_chunk_size=8192, floor_scale=8192, attn_scale=0.1)  # which llama.cpp takes for granted
+BAICHUAN = dict(model_type="baichuan", architectures=["BaichuanForCausalLM"])
 MAMBA = dict(mamba_n_heads=6, mamba_n_groups=1, mamba_d_state=10, mamba_d_head=8, mamba_d_conv=4, mamba_expand=2,
              mamba_chunk_size=8, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False)
+NEMOTRON_H = dict(ssm_state_size=10, mamba_num_heads=6, mamba_head_dim=8, mamba_d_head=8, n_groups=2, conv_kernel=4, expand=2, chunk_size=8,
+                  mamba_hidden_act="silu", mlp_hidden_act="relu2", use_bias=False, use_conv_bias=True, mlp_bias=False,
+                  attention_bias=False, mamba_proj_bias=False, layer_norm_epsilon=1e-5, hidden_act=None, rope_theta=None,
+                  rms_norm_eps=None, time_step_min=1e-30)     # below which llama.cpp cuts nothing
+WIDE_MAMBA = dict(hidden_size=32, num_attention_heads=4, intermediate_size=32)
+FALCON_H1 = dict(MAMBA, mamba_d_ssm=48, mamba_rms_norm=False, mamba_norm_before_gate=False, projectors_bias=False,
+                 mlp_bias=False, embedding_multiplier=2.0, lm_head_multiplier=0.7, key_multiplier=0.6, attention_in_multiplier=0.9,
+                 attention_out_multiplier=1.3, ssm_in_multiplier=1.2, ssm_out_multiplier=0.8, mlp_multipliers=[0.8, 0.7],
+                 ssm_multipliers=[0.9, 1.1, 0.7, 1.2, 0.6])
 NEAR_FAR = {"sliding_attention": dict(rope_type="default", rope_theta=100.0),
             "full_attention": dict(rope_type="proportional", rope_theta=500.0, partial_rotary_factor=0.25)}
 GEMMA4 = dict(hidden_size=16, num_attention_heads=3, intermediate_size=14, sliding_window=8, rope_theta=None, rope_parameters=NEAR_FAR, _new_config=True, global_head_dim=16, _embed=0.25,
               hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True, rms_norm_eps=1e-6,
               final_logit_softcapping=20.0, enable_moe_block=False)
+T5 = dict(model_type="t5", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True, vocab_size=67, d_model=20, d_kv=8,
+          num_heads=3, d_ff=18, num_layers=3, num_decoder_layers=2, n_positions=128, layer_norm_epsilon=1e-6, feed_forward_proj="gated-gelu",
+          tie_word_embeddings=False, relative_attention_num_buckets=32, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+          _llama_cpp=True, _n_prompt=48, _n_encoder=40)  # 40 tokens for the encoder, then the start token and 7 for the decoder
 ROUTED = dict(n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
               n_group=1, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=True)
+LATENT = dict(num_key_value_heads=3, head_dim=None, kv_lora_rank=12, q_lora_rank=10, qk_nope_head_dim=8, qk_rope_head_dim=4,
+              v_head_dim=6, num_hidden_layers=3)
+
+
+def yarn(mscale):
+    return dict(rope_theta=500.0, rope_scaling={
+        "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 8.0, "beta_slow": 1.0,
+        "mscale": mscale, "mscale_all_dim": mscale})
+
+
+def thinker(softmax=False, window=None, **over):
+    """SmallThinker: Mixtral, as think_early changes it"""
+    return small("mixtral", "MixtralForCausalLM", num_local_experts=4, num_experts_per_tok=2, intermediate_size=10, hidden_act="relu",
+                 sliding_window=window, tie_word_embeddings=True, _change=think_early, _softmax=softmax, _as=dict(
+                     model_type="smallthinker", architectures=["SmallThinkerForCausalLM"], num_local_experts=None,
+                     num_experts_per_tok=None, sliding_window=None, moe_num_primary_experts=4, moe_num_active_primary_experts=2,
+                     moe_ffn_hidden_size=10, moe_primary_router_apply_softmax=softmax, sliding_window_size=window,
+                     sliding_window_layout=[0, 1, 1, 1] if window else [0, 0, 0, 0]), **over)
 
 
 def small(model_type, arch, **over):
@@ -152,6 +183,46 @@ def gpt_oss(**over):
 CLEAR = dict(_lead=0.3, _n_greedy=16, _n_peer=16)
 WIDE = dict(hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=16, **CLEAR)
 WIDER = dict(WIDE, hidden_size=256, intermediate_size=32, head_dim=8, vocab_size=67)
+
+def alibi(model, conf):
+    """ALiBi instead of rope, as Baichuan 13B's own code has it: in the mask, and no position turns anything"""
+    def slopes(n):
+        if n & n - 1:
+            p = 1 << n.bit_length() - 1
+            return slopes(p) + slopes(2 * p)[::2][:n - p]
+        return [2.0 ** (-8.0 * (i + 1) / n) for i in range(n)]
+
+    def change(layer, args, kwargs):
+        t = args[0].shape[1]
+        behind = torch.arange(t)[:, None] - torch.arange(t)
+        bias = -torch.tensor(slopes(conf["num_attention_heads"]), dtype=torch.float64)[:, None, None] * behind
+        mask = bias.masked_fill(behind < 0, -torch.inf)[None].to(args[0].dtype)
+        return args, {**kwargs, "attention_mask": mask, "position_embeddings": still(kwargs["position_embeddings"])}
+    for layer in model.model.layers:
+        layer.register_forward_pre_hook(change, with_kwargs=True)
+
+
+def still(turns):
+    return torch.ones_like(turns[0]), torch.zeros_like(turns[1])
+
+
+def think_early(model, conf):
+    """What SmallThinker has and Mixtral has not: the router reads what comes into the layer, perhaps through sigmoids;
+    where layers have windows, every fourth from the first on has neither window nor rope"""
+    def change(i):
+        def before(layer, args, kwargs):
+            x = args[0]
+            logits = torch.nn.functional.linear(x.reshape(-1, x.shape[-1]), layer.mlp.gate.weight)
+            best, which = torch.topk(logits.softmax(-1) if conf["_softmax"] else logits.sigmoid(), conf["num_experts_per_tok"])
+            layer.mlp.gate.forward = lambda _: (logits, best / best.sum(-1, keepdim=True), which)
+            if conf.get("sliding_window") and i % 4 == 0:
+                mask = torch.full((x.shape[1],) * 2, -torch.inf, dtype=x.dtype).triu(1)[None, None]
+                kwargs = {**kwargs, "attention_mask": mask, "position_embeddings": still(kwargs["position_embeddings"])}
+            return args, kwargs
+        return before
+    for i, layer in enumerate(model.model.layers):
+        layer.register_forward_pre_hook(change(i), with_kwargs=True)
+
 
 TOYS = {
     # embeddings tied, heads of an odd width (9)
@@ -273,7 +344,11 @@ TOYS = {
                                    layer_types=["full_attention"] * 4, tie_word_embeddings=True), sliding_window=None),
     "internlm2_cpp": small("llama", "LlamaForCausalLM", _as=dict(model_type="internlm2", architectures=["InternLM2ForCausalLM"], bias=False)),
     "baichuan_cpp": small("llama", "LlamaForCausalLM", num_hidden_layers=32, hidden_size=8, num_attention_heads=2,  # as llama.cpp knows it
-                          num_key_value_heads=2, head_dim=4, intermediate_size=8, _gain=0.5, _arch="baichuan"),
+                          num_key_value_heads=2, head_dim=4, intermediate_size=8, _gain=0.5, _as=BAICHUAN),
+    "baichuan_13b_cpp": small("llama", "LlamaForCausalLM", num_hidden_layers=40, hidden_size=6, num_attention_heads=3,
+                              num_key_value_heads=3, head_dim=2, intermediate_size=6, _gain=0.5, _as=BAICHUAN, _change=alibi),
+    "smallthinker_cpp": thinker(window=8, num_hidden_layers=5, _peer=dict(sliding_window=4096)),
+    "smallthinker_near_cpp": thinker(softmax=True, num_hidden_layers=2),
     "minicpm_cpp": small("granite", "GraniteForCausalLM", head_dim=None, **dict(
         GRANITE, residual_multiplier=1.2 / 2 ** 0.5, logits_scaling=1.5, attention_multiplier=8 ** -0.5), _as=dict(
         model_type="minicpm", architectures=["MiniCPMForCausalLM"], scale_emb=3.0, scale_depth=1.2, dim_model_base=16)),
@@ -320,6 +395,10 @@ TOYS = {
     # experts that a router with a bias of its own chooses, beside shared ones
     "glm4moe_cpp": small("glm4_moe", "Glm4MoeForCausalLM", num_hidden_layers=3, attention_bias=True, use_qk_norm=True,
                          partial_rotary_factor=0.5, **dict(ROUTED, num_experts_per_tok=2)),
+    "bailingmoe2_cpp": small("glm4_moe", "Glm4MoeForCausalLM", num_hidden_layers=3, attention_bias=False, use_qk_norm=True,
+                             partial_rotary_factor=0.5, _as=dict(
+        model_type="bailing_moe", architectures=["BailingMoeV2ForCausalLM"], score_function="sigmoid", num_experts=6,
+        num_shared_experts=1, moe_shared_expert_intermediate_size=16), **dict(ROUTED, n_group=3, topk_group=2, num_experts_per_tok=2)),
     "dots1_cpp": small("dots1", "Dots1ForCausalLM", num_hidden_layers=3, scoring_func="sigmoid",
                        **dict(ROUTED, num_key_value_heads=3, n_group=2, topk_group=1)),
     "ernie4_5_moe_cpp": small("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", num_hidden_layers=3, moe_num_experts=6, moe_k=2,
@@ -348,6 +427,10 @@ TOYS = {
                             intermediate_size=10, scoring_func="sigmoid", use_qk_norm=True, qk_norm_type="per_layer",
                             use_routing_bias=True),
     # heads of two widths; layers that read the cache of an earlier one, each token's input to a layer; keys that are values
+    "t5_cpp": dict(T5),
+    # as the first T5: one matrix for both ends, whose product is scaled, and a plain ReLU
+    "t5_first_cpp": dict(T5, feed_forward_proj="relu", tie_word_embeddings=True, relative_attention_num_buckets=8, num_layers=2,
+                         _final=6.0),
     "gemma4_cpp": small("gemma4_text", "Gemma4ForCausalLM", num_hidden_layers=6, num_kv_shared_layers=3, use_double_wide_mlp=True,
                         hidden_size_per_layer_input=4, vocab_size_per_layer_input=67, attention_k_eq_v=False, layer_types=[
                             "sliding_attention", "sliding_attention", "full_attention", "sliding_attention",
@@ -356,6 +439,28 @@ TOYS = {
                              hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1, layer_types=[
                                  "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
                              **dict(GEMMA4, num_attention_heads=4, num_key_value_heads=2)),
+    # latent attention: V2-Lite, V2, V3, GLM-4.7-Flash, Youtu-LLM
+    "deepseek2_lite_cpp": dict(small("deepseek_v2", "DeepseekV2ForCausalLM", topk_method="greedy", scoring_func="softmax", **dict(
+        LATENT, **dict(ROUTED, norm_topk_prob=False, routed_scaling_factor=1.0), **yarn(0.707))), q_lora_rank=None),
+    "deepseek2_v2_cpp": small("deepseek_v2", "DeepseekV2ForCausalLM", topk_method="group_limited_greedy", scoring_func="softmax",
+                              **dict(LATENT, **dict(ROUTED, norm_topk_prob=False, routed_scaling_factor=4.0, n_group=3,
+                                                    topk_group=2), **yarn(0.707))),
+    "deepseek2_v3_cpp": small("deepseek_v3", "DeepseekV3ForCausalLM", topk_method="noaux_tc", scoring_func="sigmoid",
+                              num_nextn_predict_layers=0, **dict(LATENT, **dict(ROUTED, n_group=3, topk_group=2), **yarn(1.0))),
+    "deepseek2_glm_cpp": small("glm4_moe_lite", "Glm4MoeLiteForCausalLM", topk_method="noaux_tc", **dict(LATENT, **ROUTED)),
+    "deepseek2_youtu_cpp": small("youtu", "YoutuForCausalLM", tie_word_embeddings=True, **dict(LATENT, num_hidden_layers=2)),
+    # experts beside a feed-forward
+    "gemma4_moe_cpp": small("gemma4_text", "Gemma4ForCausalLM", num_hidden_layers=3, num_kv_shared_layers=0, num_experts=5,
+                            hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1, layer_types=[
+                                "sliding_attention", "sliding_attention", "full_attention"], top_k_experts=2,
+                            moe_intermediate_size=6, **dict(GEMMA4, enable_moe_block=True)),
+    # four rows of x for each token, gates that are cut in some layers
+    "gemma3n_cpp": small("gemma3n_text", "Gemma3nForCausalLM", num_hidden_layers=5, num_kv_shared_layers=2, laurel_rank=3,
+                         hidden_size_per_layer_input=4, vocab_size_per_layer_input=67, altup_num_inputs=4, altup_active_idx=0,
+                         altup_coef_clip=120.0, altup_correct_scale=True, activation_sparsity_pattern=[0.95, 0.5, 0.0, 0.0, 0.0],
+                         layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention",
+                                      "full_attention"], **dict(GEMMA4, hidden_size=12, num_attention_heads=3, head_dim=8, rope_parameters=None,
+                                      rope_theta=500.0, rope_local_base_freq=100.0, enable_moe_block=None, global_head_dim=None, _new_config=None)),
     # layers of Mamba-2
     "granitehybrid_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=4, layer_types=[
         "mamba", "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=0,
@@ -363,6 +468,26 @@ TOYS = {
     "granitehybrid_moe_cpp": small("granitemoehybrid", "GraniteMoeHybridForCausalLM", num_hidden_layers=3, layer_types=[
         "mamba", "attention", "mamba"], head_dim=None, position_embedding_type="nope", num_local_experts=4,
         num_experts_per_tok=2, intermediate_size=10, shared_intermediate_size=6, **dict(GRANITE, **MAMBA)),
+    # nothing but these
+    "mamba2_cpp": small("mamba2", "Mamba2ForCausalLM", num_hidden_layers=3, expand=2, num_heads=6, state_size=10, n_groups=2,
+                        conv_kernel=4, chunk_size=8, use_bias=False, use_conv_bias=True, layer_norm_epsilon=1e-5,
+                        time_step_limit=[0.0, 1e9], **dict.fromkeys(
+                            ("num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps", "rope_theta"))),
+    # a layer has one of Mamba-2, attention, feed-forward
+    "nemotron_h_cpp": small("nemotron_h", "NemotronHForCausalLM", hybrid_override_pattern="M-*-M-", num_hidden_layers=6, **NEMOTRON_H),
+    "nemotron_h_moe_cpp": small("nemotron_h", "NemotronHForCausalLM", hybrid_override_pattern="ME*EM", num_hidden_layers=5,
+                                n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=3, moe_intermediate_size=10,
+                                moe_shared_expert_intermediate_size=14, n_group=1, topk_group=1, routed_scaling_factor=1.5,
+                                norm_topk_prob=True, **NEMOTRON_H),
+    # attention and Mamba-2 side by side
+    "falcon_h1_cpp": small("falcon_h1", "FalconH1ForCausalLM", num_hidden_layers=2, **FALCON_H1),
+    "falcon_h1_norm_cpp": small("falcon_h1", "FalconH1ForCausalLM", num_hidden_layers=2, **dict(
+        FALCON_H1, mamba_rms_norm=True, mamba_n_groups=2)),
+    "falcon_h1_q_cpp": small("falcon_h1", "FalconH1ForCausalLM", num_hidden_layers=2, _quant={"proj": "Q8_0 Q4_0"}, **dict(
+        FALCON_H1, mamba_n_heads=8, mamba_d_ssm=64, **WIDE_MAMBA, **{
+            k: [1.0] * len(v) if isinstance(v, list) else 1.0 for k, v in FALCON_H1.items() if "multiplier" in k})),
+    "nemotron_h_q_cpp": small("nemotron_h", "NemotronHForCausalLM", hybrid_override_pattern="M*-", num_hidden_layers=3, _quant={
+        "proj": "Q8_0 Q4_0"}, **dict(NEMOTRON_H, mamba_num_heads=8, **WIDE_MAMBA)),
     "seed_oss_cpp": small("seed_oss", "SeedOssForCausalLM", attention_bias=True, attention_out_bias=False, mlp_bias=False),
     "llama_f16": llama(_quant=dict(any="F16")),
     "llama_bf16": llama(_quant=dict(any="BF16"), **CLEAR),
@@ -382,7 +507,7 @@ TOYS = {
 def init_weights(model, conf, seed):
     """Every parameter from one generator, in the order of the names: no default survives."""
     gen = torch.Generator().manual_seed(seed)
-    zero_centred = re.match("gemma(?!4)|qwen3_5|qwen3_next", conf["model_type"])  # these store the norm's weight minus one
+    zero_centred = re.match("gemma(?!4|3n)|qwen3_5|qwen3_next", conf["model_type"])  # these store the norm's weight minus one
     seen = set()
     biases = [(n, b) for n, b in model.named_buffers()  # of routers, numbers of xIELU: these are no parameters
               if n.endswith(("expert_bias", "e_score_correction_bias", "moe_statics.e_score_correction_bias",
@@ -395,21 +520,27 @@ def init_weights(model, conf, seed):
             r = torch.randn(p.shape, generator=gen)
             is_norm = "norm" in name or ".ln_" in name or "layernorm" in name
             if is_norm and name.endswith("weight"):
-                more = 0.0 if "layers" in name else conf.get("_final", 0.0)
+                more = 0.0 if "layers" in name or ".layer." in name else conf.get("_final", 0.0)
                 p.copy_(0.3 * r + (0.0 if zero_centred and "linear_attn" not in name else 1.0) + more)
             elif "act_fn" in name:  # other numbers in each layer
                 p.copy_(-0.2 * r.abs() if name.endswith("eps") else 0.6 * r)
+            elif "modality_router" in name:  # whose input is divided by its width
+                p.copy_(4.0 * r)
             elif "layer_scalar" in name:
                 p.copy_(1.0 + 0.3 * r)
+            elif "relative_attention" in name:
+                p.copy_(1.5 * r)
             elif p.ndim == 1 or "bias" in name:
                 p.copy_((1.0 if "sinks" in name else 0.3) * r)
-            elif "embed" in name or ".wte." in name or ".wpe." in name:
+            elif "embed" in name or name == "shared.weight" or ".wte." in name or ".wpe." in name:
                 p.copy_(conf.get("_embed", 0.7) * r)
             else:
                 gain = conf.get("_gain", 1.5)
                 conv1d = conf["model_type"] == "gpt2" or (conf["model_type"] == "gpt_oss" and "experts" in name)
                 fan_in = p.shape[-2] if conv1d else p.shape[-1]
                 sharper = 1.6 if any(s in name for s in ("q_proj", "k_proj", "c_attn", "qkv", "query_key")) else 1.0
+                if name.endswith("Attention.q.weight"):
+                    sharper = 0.5  # T5 does not scale scores
                 if name in ("lm_head.weight", "embed_out.weight"):
                     gain, sharper = conf.get("_head", 3.0), 1.0
                 if conf["model_type"] == "gpt_oss" and "experts" in name:
@@ -430,11 +561,18 @@ def build(conf, seed, folder):
     config._experts_implementation = "eager"
     arch = conf["architectures"][0]  # models that see too are no AutoModelForCausalLM
     auto = transformers.AutoModelForCausalLM if arch.endswith("ForCausalLM") else transformers.AutoModelForImageTextToText
+    if conf.get("is_encoder_decoder"):
+        auto = transformers.AutoModelForSeq2SeqLM
     model = auto.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    if conf.get("is_encoder_decoder") and not conf["tie_word_embeddings"]:  # transformers 5 reads such files, but makes no such model
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     model.eval()
     init_weights(model, conf, seed)
     table = quantise(model, conf, seed) if "_quant" in conf else None
     model.save_pretrained(folder)
+    if "_change" in conf:
+        conf["_change"](model, conf)
     if conf["model_type"] == "qwen3_vl_moe":  # published with experts the other way round than transformers 5 has them
         path = os.path.join(folder, "model.safetensors")
         weights = {k: v.transpose(-1, -2).contiguous() if "mlp.experts." in k else v for k, v in load_file(path).items()}
@@ -453,13 +591,27 @@ def build(conf, seed, folder):
 
 
 def rename(path, conf):
-    """Llama's tensors as InternLM 2 has them: q, k, v of each kv head in one."""
+    """Llama's tensors as InternLM 2 has them: q, k, v of each kv head in one; as Baichuan has: q, k, v in one; GLM 4 MoE's as
+    Ling 2 has them."""
     kind, weights, out = conf["_as"]["model_type"], load_file(path), {}
     inner = {"tok_embeddings": "embed_tokens", "attention.wo": "self_attn.o_proj", "feed_forward.w1": "mlp.gate_proj",
              "feed_forward.w2": "mlp.down_proj", "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm",
              "ffn_norm": "post_attention_layernorm", "output.": "lm_head."}
+    if kind == "bailing_moe":
+        inner = {"word_embeddings": "embed_tokens", "attention.dense": "self_attn.o_proj", "attention.query_layernorm":
+                 "self_attn.q_norm", "attention.key_layernorm": "self_attn.k_norm", "expert_bias": "e_score_correction_bias"}
     for name, x in weights.items():
-        if kind != "internlm2":
+        if kind == "smallthinker":
+            for theirs, ours in (("gate.weight", "primary_router.weight"), ("w1.", "gate."), ("w2.", "down."), ("w3.", "up.")):
+                name = name.replace(theirs, ours)
+            out[name] = x
+        elif kind == "baichuan" and re.search(r"\.[qkv]_proj\.", name):
+            if ".q_proj." in name:
+                out[name.replace("q_proj", "W_pack")] = torch.cat([weights[name.replace("q_proj", c + "_proj")] for c in "qkv"])
+        elif kind == "bailing_moe" and ".q_proj." in name:
+            out[name.replace("self_attn.q_proj", "attention.query_key_value")] = torch.cat(
+                [weights[name.replace(".q_proj.", part)] for part in (".q_proj.", ".k_proj.", ".v_proj.")])
+        elif kind not in ("internlm2", "bailing_moe"):
             out[name] = x
         elif not re.search(r"\.[qkv]_proj\.", name):
             for theirs, ours in inner.items():
@@ -604,7 +756,12 @@ def requantise(path, table):
 
 
 def run(model, tokens):
+    """Logits [T, N]; an encoder-decoder reads what stands before the start token, and has none there: zeros."""
     with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            n = tokens.index(model.config.decoder_start_token_id)
+            z = model(input_ids=torch.tensor([tokens[:n]]), decoder_input_ids=torch.tensor([tokens[n:]]), use_cache=False).logits[0].double()
+            return torch.cat([torch.zeros(n, z.shape[1], dtype=z.dtype), z])
         return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0].double()
 
 
@@ -718,6 +875,11 @@ c = L.llama_init_from_model(m, cp)
 if not c: sys.exit(4)
 nv = L.llama_vocab_n_tokens(L.llama_model_get_vocab(m))
 toks, out, first = list(prompt), [], None
+if L.llama_model_has_encoder(m):
+    k = toks.index(L.llama_model_decoder_start_token(m))
+    arr = (L.llama_token * k)(*toks[:k])
+    if L.llama_encode(c, L.llama_batch_get_one(arr, k)): sys.exit(6)
+    toks = toks[k:]
 for i in range(n):
     feed = toks if i == 0 else toks[-1:]
     arr = (L.llama_token * len(feed))(*feed)
@@ -769,6 +931,7 @@ def nums(row):
 
 # llama.cpp's own converter, run as it is but for the vocabulary, which toys do not have
 LLAMA_CPP_CONVERT = """
+import json
 import sys
 sys.path.insert(0, sys.argv[1])
 import convert_hf_to_gguf as tool
@@ -779,6 +942,12 @@ def set_vocab(self):
 def derived(cls):
     return [cls] + [d for c in cls.__subclasses__() for d in derived(c)]
 main = tool.main
+load_hparams = ModelBase.load_hparams
+def as_published(folder, *args, **kwargs):  # to config.json of Nemotron H transformers adds numbers of experts, which its own code has not
+    with open(folder / "config.json") as f:
+        conf = json.load(f)
+    return conf if conf["model_type"] == "nemotron_h" else load_hparams(folder, *args, **kwargs)
+ModelBase.load_hparams = staticmethod(as_published)
 original = ModelBase.__init__
 def init(self, *args, **kwargs):
     type(self).set_vocab = set_vocab
@@ -789,6 +958,11 @@ def init(self, *args, **kwargs):
         self.gguf_writer.add_attn_temperature_length(self.hparams["floor_scale"])
         self.gguf_writer.add_attn_temperature_scale(self.hparams["attn_scale"])
 ModelBase.__init__ = init
+from conversion.baichuan import BaichuanModel, TextModel
+theirs = BaichuanModel.modify_tensors
+def modify_tensors(self, x, name, bid):  # it calls itself for ever where it means its base class
+    yield from (theirs if "W_pack" in name else TextModel.modify_tensors)(self, x, name, bid)
+BaichuanModel.modify_tensors = modify_tensors
 sys.argv = [sys.argv[0], sys.argv[2], "--outfile", sys.argv[3], "--outtype", "f32"] + sys.argv[4:]
 main()
 """
@@ -806,25 +980,6 @@ def convert(folder, path, kind="f32", llama_cpp=False):
                    stdout=subprocess.DEVNULL)
 
 
-def call_it(path, arch):
-    """The same file of another architecture."""
-    reader = gguf.GGUFReader(path)
-    old = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(path + ".new", arch)
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        kinds = field.types
-        writer.add_key_value(re.sub("^%s\\." % old, arch + ".", name), field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None)
-    for t in reader.tensors:
-        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(path + ".new", path)
-
-
 def search_prompt(model, conf, seed):
     """A prompt whose greedy path has clear winners; the seed of the weights is given up when none of 20 has."""
     n_prompt, n_greedy = conf.get("_n_prompt", N_PROMPT), conf.get("_n_greedy", N_GREEDY)
@@ -832,8 +987,10 @@ def search_prompt(model, conf, seed):
     rng = np.random.default_rng(seed)
     for _ in range(20):
         prompt = [int(t) for t in rng.integers(3, conf["vocab_size"], n_prompt)]
+        if "_n_encoder" in conf:
+            prompt[conf["_n_encoder"]] = conf["decoder_start_token_id"]
         greedy, logits, margin = generate(model, prompt, n_peer)
-        spread = float(logits.std(dim=-1).mean())
+        spread = float(logits[conf.get("_n_encoder", 0):].std(dim=-1).mean())
         if margin > conf.get("_lead", 5e-3) and len(set(greedy[:n_greedy])) >= n_greedy // 3 and spread > 1.0:
             return prompt, greedy, logits, margin
     return None
@@ -855,6 +1012,8 @@ def write_text(name, conf, model, found, peer_line, extra=""):
     n_greedy = conf.get("_n_greedy", N_GREEDY)
     last = len(prompt) - 1
     where = sorted({0, 1, 7, 8, 9, last // 2, last, last + 1, last + n_greedy // 2, last + n_greedy - 1})
+    if "_n_encoder" in conf:
+        where = sorted({conf["_n_encoder"], last - 1} | {p for p in where if p >= last})
     lines = head_line(conf, extra)
     lines.append("# config: " + json.dumps(public(conf)))
     lines.append("# the best logit leads by at least %.3g" % margin)
@@ -891,8 +1050,6 @@ def make(name, conf, with_peer):
                 continue
             path = os.path.join(OUT, name + ".gguf")
             convert(folder, path, llama_cpp=conf.get("_llama_cpp", False))
-            if "_arch" in conf:
-                call_it(path, conf["_arch"])
             if table:
                 requantise(path, table)
             line = ""

@@ -7,6 +7,7 @@ Oracles: Hugging Face `tokenizers` for the byte-level BPE families, from the pre
 tokenizer.json files; `tiktoken` as a second opinion where it has the same pattern; `sentencepiece` for the other two.
 
 tokenizer_texts.txt   the texts, each followed by a line "__text__" (as llama.cpp's vectors have them)
+tokenizer_more.txt    more of them for the byte-level families: digits, markers, single spaces between words
 tokenizer_bpe.txt     merges of one vocabulary in GPT-2's byte alphabet, "left right" a line, ids from 256. It was
                       trained without any pre-tokenizer, so its tokens reach over every place where a word may end: a
                       word cut wrongly anywhere changes the ids
@@ -46,6 +47,10 @@ R50K = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 O200K = CASED % (TAIL + "?", TAIL + "?", r"\p{N}{1,3}")
 BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
 CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+DEEPSEEK = (r"[!\"#$%%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+%s|\s+(?!\S)|\s+")
+AFMOE = ("[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f"
+         "\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+")
 CASED_LETTERS = (
     "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
     "\u0376\u0377"
@@ -90,7 +95,28 @@ FAMILIES = {
                                   r"|\s*[\r\n]|\s+(?!\S)|\s+"), PLAIN]),
     "seed-coder": Sequence([split(TAIL + "|[^\r\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\r\n]+|\\s*[\r\n]+"
                                   "|\\s+(?!\\S)|\\s+"), PLAIN]),
+    "kimi-k2": Sequence([split(r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*"
+                               r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+" + TAIL + r"?|[^\r\n\p{L}\p{N}]?"
+                               r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*" + TAIL
+                               + r"?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), PLAIN]),
+    "youtu": Sequence([split("[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f"
+                             "\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                       split(CASED % (TAIL + "?", TAIL + "?", r"\p{N}")), PLAIN]),
     "minicpm5": Sequence([split(r"\p{N}{1,3}"), split(LLAMA % r"\p{N}+"), PLAIN]),
+    # of these llama.cpp's expressions, with the look-ahead that it has code for
+    "afmoe": Sequence([split(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"), split(AFMOE), split(DEEPSEEK % r"[\r\n]*|\s*[\r\n]+"),
+                       PLAIN]),
+    "spark2_5": Sequence([split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                          split(DEEPSEEK % r"|[\r\n]"), split(r"\p{N}"), PLAIN]),
+    "granite-embed-multi-97m": Sequence([split(O200K), PLAIN]),
+    "tiny_aya": Sequence([split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(O200K), PLAIN]),
+    "superbpe": Sequence([split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))"), PLAIN]),
+    "laguna": Sequence([split(r"[^\n]+|[\n]+"), split(LLAMA % r"\p{N}"), PLAIN]),
+    "ufakzeka": Sequence([split((LLAMA % r"\p{N}").removeprefix(TAIL + "|")), PLAIN]),
+    "exaone-moe": Sequence([split(TAIL + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
+                                  r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"), PLAIN]),
+    "chameleon": Sequence([split("<sentinel:[0-9]+>"), split("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"),
+                           split("([\\t\\n]|    |  )"), Digits(individual_digits=True), Punctuation("isolated"), GPT2]),
 }
 
 # ---- Texts ----
@@ -126,6 +152,13 @@ POOL = list("aAbBz''''sStrReEvmlLdD  \t\n\r\n   123 9.,!?-_/(){}<>=+$^~|`\"#@:;"
     "\ud55c\uae00\u01c5\u02b0"
     "\U0001d49c\U0001f600\u200d\ufe0f\u0301\u00b2\u00bd\u216b\u0663\u00a0\u3000\u2028\u200b\u2026\u3002\uff0c"
     "\u0964\x00")
+MORE = [                                             # for the byte-level families alone
+    "1 12 123 1234 12345 123456 1234567 a1234567b 12345x 1234_ 1000\u00b2 12\u00bd345 1234567\u2460\u2161 "
+    "\u0661\u0662\u0663\u0664 12345678,12.3456789\u2160 7777777",
+    "a b cd e\u0301 f  g 'S h i\nj k\n\n\nl/\n \u2605\u2605/\r\n \r\r\n m n o p. q r 1 s t, u",
+    "<sentinel:12><sentinel:x>IMGIMGABZ IMGIMGABCDEZ IMGIMGJZ\t\t     x      y \u0e01\u0e33\u0e40\u0e41 \u8c48\ua000"
+    "\uff76\u2f00\u1780\u1000",
+]
 
 
 def script_of(text):
@@ -219,7 +252,7 @@ def bpe_goldens(texts, lines):
     write("tokenizer_bpe.txt", "".join("%s %s\n" % m for m in merges))
     out = []
     for name, pre in FAMILIES.items():
-        whole = name in ("llama-bpe", "tekken", "minicpm5", "glm4")
+        whole = name in ("llama-bpe", "tekken", "minicpm5", "glm4", "granite-embed-multi-97m", "youtu")
         tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=whole))
         tokenizer.pre_tokenizer = pre
         if name in ("gpt-2", "gpt-4o", "qwen2"):     # families that tiktoken can express; ranks are ids here
@@ -369,7 +402,8 @@ def main(argv):
     os.makedirs(GOLDEN, exist_ok=True)
     texts, lines = texts_of(folder), training_text(folder)
     write("tokenizer_texts.txt", "".join(text + "\n__text__\n" for text in texts))
-    bpe_goldens(texts, lines)
+    write("tokenizer_more.txt", "".join(text + "\n__text__\n" for text in MORE))
+    bpe_goldens(texts + MORE, lines)
     wordpiece_goldens(texts, lines)
     merges_goldens(texts, lines)
     import tempfile

@@ -4,7 +4,7 @@
     make_unicode_tables.py                 print the tables and their sizes
     make_unicode_tables.py --check gpt.h   exit 1 when the header holds others
 
-A class is one of the eleven the patterns ask for. The classes are those of the regular expression engine inside
+A class is one of the twelve the patterns ask for; N is what is not Nd. The classes are those of the regular expression engine inside
 Hugging Face `tokenizers`, asked code point by code point, because that engine cut the text the published models were
 trained on; without that package they come from Python's unicodedata. The comment above the table says which, and how
 far they differ.
@@ -27,7 +27,7 @@ decomposition is a formula.
 import sys
 import unicodedata
 
-CLASSES = ["other", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S", "space"]
+CLASSES = ["other", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Nd", "N", "P", "S", "space"]
 LIMIT = 0x110000
 WIDTH = 93
 
@@ -40,7 +40,7 @@ def classes_of_python():
     table = bytearray(LIMIT)
     for cp in range(LIMIT):
         category = unicodedata.category(chr(cp))
-        name = "space" if is_white(cp) else category if category[0] == "L" else category[0]
+        name = "space" if is_white(cp) else category if category in CLASSES else category[0]
         table[cp] = CLASSES.index(name) if name in CLASSES else 0
     return table
 
@@ -57,8 +57,8 @@ def classes_of_tokenizers():
             chunk = points[base:base + 4096]
             for _, (first, last) in split.pre_tokenize_str("".join(map(chr, chunk))):
                 for cp in chunk[first:last]:
-                    assert name == "space" or table[cp] == 0, hex(cp)
-                    table[cp] = index
+                    assert name in ("space", "N") or table[cp] == 0, hex(cp)
+                    table[cp] = table[cp] if name == "N" and table[cp] else index
     return table
 
 

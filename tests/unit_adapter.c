@@ -92,6 +92,7 @@ static void tokens_of(const gpt_model *m, uint32_t first, gpt_token *ids, size_t
     uint32_t before = adapter_seed;
     adapter_seed = first * 77 + 5;
     for (i = 0; i < n; i++) { random_number(); ids[i] = (gpt_token)(adapter_seed >> 8) % (gpt_token)m->hp.n_vocab; }
+    if (m->hp.n_encoder && n > 1) ids[1 + first % 2] = (gpt_token)m->hp.start;
     adapter_seed = before;
 }
 
@@ -229,8 +230,8 @@ static void merge(file f, const gpt_model *m, const unsigned char *adapter, size
 
 static const char *const f32_toys[] = { "gpt2", "llama", "llama_tied", "mixtral", "qwen2moe", "qwen3moe", "gemma3", "phi2",
     "phi3", "gptneox", "gptj", "bloom", "falcon_40b", "starcoder", "stablelm_12b", "olmo", "olmo2", "granite", "command_r",
-    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp",
-    "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
+    "gpt_oss", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "mamba2_cpp", "nemotron_h_cpp", "nemotron_h_moe_cpp", "falcon_h1_norm_cpp",
+    "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp", "gemma4_moe_cpp", "gemma3n_cpp", "smallthinker_cpp", "deepseek2_lite_cpp", "deepseek2_v3_cpp", "t5_cpp", "t5_first_cpp" };
 
 static void test_merged(void) {
     size_t i, n;

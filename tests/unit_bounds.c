@@ -230,7 +230,7 @@ static void test_loading(void) {
         rd.read = read_bytes; rd.user = (void *)p; rd.size = n;
         if (s->want == GPT_OK) {
             CHECK(gpt_model_load_reader(&m, &rd, 1, &mp, &err) == GPT_OK, "%s: %s", s->name, err.msg);
-            CHECK(h.peak < 40 * n + (200 << 10), "%s: %lu bytes to load a file of %lu", s->name, (unsigned long)h.peak, (unsigned long)n);
+            CHECK(h.peak < 40 * n + (221 << 10), "%s: %lu bytes to load a file of %lu", s->name, (unsigned long)h.peak, (unsigned long)n);
             CHECK(n > 10000 || h.largest <= (size_t)BOUND_THREAD, "%s: %lu bytes at once for a file of %lu", s->name, (unsigned long)h.largest, (unsigned long)n);
         }
         gpt_model_free(m);

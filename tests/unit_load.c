@@ -210,6 +210,7 @@ static void use_model(const char *what, const gpt_model *m, float *logits) {
     sp.n_threads = 1;
     sp.kv = GPT_KV_F32;
     for (i = 0; i < 3; i++) ids[i] = (gpt_token)(i * 31 % info.n_vocab);
+    if (info.start >= 0) ids[1] = info.start;
     if (gpt_session_new(&s, m, &sp, &err) != GPT_OK) {
         CHECK(!s && (err.code == GPT_E_CONTEXT || err.code == GPT_E_MEMORY || err.code == GPT_E_ARG), "%s: session: %s", what, err.msg);
         sp.n_ctx = 1;
@@ -233,10 +234,10 @@ static void use_model(const char *what, const gpt_model *m, float *logits) {
     gpt_session_free(s);
 }
 
-/* Load the bytes, each third time in both ways, and use what loads; both must agree, with nothing left behind. */
+/* Load the bytes, each third time in all ways, and use what loads; they must agree, with nothing left behind. */
 static gpt_result load_bytes(const char *what, const unsigned char *p, size_t n, gpt_error *err) {
     static int turn;
-    int mapped, n_way = ++turn % 3 ? 1 : 2;
+    int mapped, n_way = ++turn % 3 ? 1 : 3;
     gpt_result first = GPT_OK;
     for (mapped = 0; mapped < n_way; mapped++) {
         heap h;
@@ -304,19 +305,20 @@ static void like(doc *d, const char *toy, const char *what) {
 
 static void test_keys(void) {
     static const float zero = 0, cap = 50, last = 30, minus = -1, tiny = 1e-38f, huge = 1e38f, two = 2;
-    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, sixteen = 16, large = 4096, wide = 54, forty = 40, window[] = { GB_U32, 1, 0, 8 };
+    static const uint32_t none = 0, two_u = 2, three_u = 3, four = 4, six = 6, sixteen = 16, large = 4096, wide = 54, forty = 40, twenty_four = 24, window[] = { GB_U32, 1, 0, 8 };
     static const uint32_t most = 0xFFFFFFFFu, nan = 0x7FC00000u, some_kv[] = { GB_U32, 3, 0, 0, 2, 0 }, few_kv[] = { GB_U32, 2, 0, 0, 1 };
     static const uint32_t all_kv[] = { GB_U32, 3, 0, 1, 1, 0 };
     static const uint32_t half_alpha[] = { GB_FLOAT, 2, 0, 0, 0 }, nan_alpha[] = { GB_FLOAT, 3, 0, 0, 0, 0x7FC00000u }, no_text[2] = { 0, 0 };
     static const uint32_t other_kv[] = { GB_U32, 6, 0, 1, 1, 1, 1, 3, 1 };
     static const unsigned char yes = 1, no = 0;
     static const char *const saved[] = { "llama", "gpt2", "bloom", "starcoder", "gemma3", "gpt_oss", "falcon_7b", "qwen2", "llama_linear", "phi2" };
+    static const char *const in_one[] = { "mixtral", "gpt_oss", "lfm2moe_cpp" };
     static const struct { const char *toy, *key; uint32_t type; const void *val; size_t n; gpt_result code; } refused[] = {
         { "llama", ".attention.layer_norm_rms_epsilon", 0, NULL, 0, GPT_E_FORMAT },
         { "gpt2", ".attention.layer_norm_epsilon", 0, NULL, 0, GPT_E_FORMAT },
         { "gptneox", ".use_parallel_residual", 0, NULL, 0, GPT_E_FORMAT },
         { "granite", ".logit_scale", 0, NULL, 0, GPT_E_FORMAT }, { "minicpm_cpp", ".logit_scale", 0, NULL, 0, GPT_E_FORMAT },
-        { "baichuan_cpp", ".block_count", GB_U32, &forty, 4, GPT_E_UNSUPPORTED },      /* the larger one has ALiBi */
+        { "smallthinker_cpp", ".expert_gating_func", GB_U32, &forty, 4, GPT_E_FORMAT },
         { "gpt_oss", ".attention.sliding_window", 0, NULL, 0, GPT_E_FORMAT },
         { "gpt_oss", ".expert_feed_forward_length", 0, NULL, 0, GPT_E_FORMAT },
         { "llama", ".feed_forward_length", 0, NULL, 0, GPT_E_FORMAT },
@@ -366,6 +368,27 @@ static void test_keys(void) {
         { "qwen35_cpp", ".ssm.group_count", GB_U32, &none, 4, GPT_E_FORMAT },
         { "qwen35_cpp", ".ssm.time_step_rank", GB_U32, &most, 4, GPT_E_FORMAT },
         { "qwen35_cpp", ".full_attention_interval", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "mamba2_cpp", ".ssm.group_count", 0, NULL, 0, GPT_E_FORMAT },
+        { "mamba2_cpp", ".ssm.time_step_rank", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "mamba2_cpp", ".attention.layer_norm_rms_epsilon", 0, NULL, 0, GPT_E_FORMAT },
+        { "nemotron_h_cpp", ".attention.head_count", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "nemotron_h_cpp", ".attention.head_count_kv", GB_ARR, few_kv, 20, GPT_E_FORMAT },
+        { "nemotron_h_cpp", ".feed_forward_length", GB_ARR, few_kv, 20, GPT_E_FORMAT },
+        { "nemotron_h_moe_cpp", ".expert_used_count", GB_ARR, few_kv, 20, GPT_E_FORMAT },     /* a number for each layer: Puzzle */
+        { "falcon_h1_cpp", ".attention.head_count", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "falcon_h1_cpp", ".attention.head_count_kv", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "falcon_h1_cpp", ".feed_forward_length", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "falcon_h1_cpp", ".ssm.conv_kernel", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".decoder_block_count", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".decoder_start_token_id", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".attention.relative_buckets_count", 0, NULL, 0, GPT_E_FORMAT },
+        { "t5_cpp", ".attention.relative_buckets_count", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".attention.relative_buckets_count", GB_U32, &three_u, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".attention.relative_buckets_count", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".attention.sliding_window", GB_U32, &four, 4, GPT_E_UNSUPPORTED },
+        { "t5_cpp", ".attention.causal", GB_BOOL, &no, 1, GPT_E_UNSUPPORTED },
+        { "t5_cpp", ".attention.key_length", GB_U32, &large, 4, GPT_E_FORMAT },
+        { "t5_cpp", ".logit_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
         { "gemma4_cpp", ".attention.sliding_window", 0, NULL, 0, GPT_E_FORMAT },
         { "gemma4_cpp", ".attention.shared_kv_layers", GB_U32, &six, 4, GPT_E_FORMAT },         /* of 6 layers */
         { "gemma4_cpp", ".attention.shared_kv_layers", GB_U32, &four, 4, GPT_E_FORMAT },        /* the first two have windows */
@@ -379,6 +402,20 @@ static void test_keys(void) {
         { "gemma4_cpp", ".rope.dimension_count_swa", GB_U32, &wide, 4, GPT_E_FORMAT },
         { "gemma4_cpp", ".embedding_length_per_layer_input", GB_U32, &most, 4, GPT_E_FORMAT },
         { "gemma4_cpp", ".final_logit_softcapping", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".attention.kv_lora_rank", 0, NULL, 0, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".attention.kv_lora_rank", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".attention.kv_lora_rank", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".attention.key_length_mla", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".attention.q_lora_rank", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
+        { "deepseek2_v3_cpp", ".rope.scaling.yarn_log_multiplier", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".embedding_length_per_layer_input", GB_U32, &none, 4, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".altup.num_inputs", 0, NULL, 0, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".altup.num_inputs", GB_U32, &most, 4, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".altup.active_idx", GB_U32, &four, 4, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".activation_sparsity_scale", 0, NULL, 0, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".activation_sparsity_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
+        { "gemma3n_cpp", ".activation_sparsity_scale", GB_FLOAT, &huge, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_gating_func", GB_U32, &four, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &nan, 4, GPT_E_FORMAT },
         { "lfm2moe_cpp", ".expert_weights_scale", GB_FLOAT, &minus, 4, GPT_E_FORMAT },
@@ -598,6 +635,147 @@ static void test_keys(void) {
         expect(&d, "embeddings of layers without tensors", NULL, GPT_E_SHAPE, "blk.0.inp_gate.weight");
         doc_free(&d);
     }
+    if (doc_read(&d, "deepseek2_v3_cpp")) {                 /* of a latent of 12, 4 numbers that turn, heads of 12 and 6 */
+        static const struct { const char *key; uint32_t has, other; } widths[] = {
+            { ".attention.key_length", 16, 12 }, { ".attention.value_length", 12, 6 }, { ".rope.dimension_count", 4, 2 },
+            { ".attention.key_length_mla", 12, 4 }, { ".attention.kv_lora_rank", 12, 14 }, { ".attention.key_length_mla", 12, 0 },
+            { ".attention.value_length_mla", 6, 0 } };
+        for (i = 0; i < sizeof widths / sizeof *widths; i++) {
+            doc_set(&d, widths[i].key, GB_U32, &widths[i].other, 4);
+            expect(&d, widths[i].key, NULL, GPT_E_FORMAT, "deepseek2.attention: expected keys of");
+            doc_set(&d, widths[i].key, GB_U32, &widths[i].has, 4);
+        }
+        doc_set(&d, ".attention.value_length_mla", GB_U32, &four, 4);
+        expect(&d, "values of another width", NULL, GPT_E_SHAPE, "blk.0.attn_v_b.weight");
+        doc_set(&d, ".attention.value_length_mla", GB_U32, &six, 4);
+        doc_set(&d, ".attention.q_lora_rank", GB_U32, &none, 4);
+        expect(&d, "no latent of q", NULL, GPT_E_SHAPE, "blk.0.attn_q_a.weight");
+        doc_free(&d);
+    }
+    for (i = 0; i < 2; i++) {                               /* older files: attn_k_b, the other way round, and attn_v_b in one */
+        static float both[3][3 * 14 * 12];
+        const uint32_t heads = 3, twelve = 12;
+        const char *const toy = i ? "deepseek2_v3_cpp" : "deepseek2_lite_cpp";
+        if (!doc_read(&d, toy)) continue;
+        for (k = 0; k < 3; k++) {
+            char name[64];
+            doc_tensor *key, *value;
+            size_t h, r, c;
+            snprintf(name, sizeof name, "blk.%lu.attn_k_b.weight", (unsigned long)k);
+            key = doc_find_tensor(&d, name);
+            name[11] = 'v';
+            value = doc_find_tensor(&d, name);
+            for (h = 0; h < 3; h++) for (r = 0; r < 14; r++) for (c = 0; c < 12; c++)
+                memcpy(&both[k][(h * 14 + r) * 12 + c], r < 8 ? key->data + 4 * ((h * 12 + c) * 8 + r) : value->data + 4 * ((h * 6 + r - 8) * 12 + c), 4);
+            snprintf(key->name, sizeof key->name, "blk.%lu.attn_kv_b.weight", (unsigned long)k);
+            key->n_dim = 2; key->ne[0] = 12; key->ne[1] = 42; key->ne[2] = 1; key->data = (const unsigned char *)both[k]; key->n = sizeof both[k];
+            value->drop = 1;
+        }
+        doc_find_kv(&d, ".attention.key_length_mla")->drop = doc_find_kv(&d, ".attention.value_length_mla")->drop = 1;
+        doc_set(&d, ".attention.head_count_kv", GB_U32, &heads, 4);
+        doc_set(&d, ".attention.key_length", GB_U32, &twelve, 4);
+        doc_set(&d, ".attention.value_length", GB_U32, &six, 4);
+        like(&d, toy, "attn_kv_b");
+        t = doc_find_tensor(&d, "blk.1.attn_v_b.weight");
+        t->drop = 0;
+        expect(&d, "attn_kv_b and attn_v_b", NULL, GPT_E_SHAPE, "blk.1.attn_kv_b.weight: expected it without");
+        t->drop = 1;
+        doc_find_tensor(&d, "blk.2.attn_kv_b.weight")->drop = 1;
+        expect(&d, "neither", NULL, GPT_E_SHAPE, "blk.2: deepseek2 needs attn_k_b and attn_v_b, or attn_kv_b");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "deepseek2_lite_cpp")) {
+        t = doc_find_tensor(&d, "blk.0.attn_q.weight");
+        d.tensor[d.n_tensor] = *t;
+        strcpy(d.tensor[d.n_tensor++].name, "blk.0.attn_q_b.weight");
+        doc_set(&d, ".attention.q_lora_rank", GB_U32, &twenty_four, 4);     /* as wide as the model */
+        expect(&d, "attn_q and attn_q_b", NULL, GPT_E_SHAPE, "blk.0: deepseek2 needs attn_q, or attn_q_a");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "nemotron_h_cpp")) {                   /* M-*-M-: layers 1, 3, 5 feed forward */
+        static const uint32_t all_ff[] = { GB_U32, 6, 0, 20, 20, 20, 20, 20, 20 }, no_ff[] = { GB_U32, 6, 0, 0, 0, 0, 0, 0, 0 };
+        static const uint32_t no_att[] = { GB_U32, 6, 0, 0, 0, 0, 0, 0, 0 };
+        static const float tiny_eps = 1e-5f;
+        doc_find_kv(&d, ".attention.layer_norm_epsilon")->drop = 1;
+        expect(&d, "no epsilon", NULL, GPT_E_FORMAT, ".attention.layer_norm_rms_epsilon");
+        doc_set(&d, ".attention.layer_norm_rms_epsilon", GB_FLOAT, &tiny_eps, 4);
+        like(&d, "nemotron_h_cpp", "epsilon by its other name");
+        doc_set(&d, ".feed_forward_length", GB_ARR, all_ff, 36);
+        expect(&d, "layers said to feed forward", NULL, GPT_E_SHAPE, "blk.0.ffn_up.weight");
+        doc_set(&d, ".feed_forward_length", GB_ARR, no_ff, 36);
+        expect(&d, "layers said to be of Mamba-2", NULL, GPT_E_SHAPE, "blk.1.ssm_in.weight");
+        doc_free(&d);
+        doc_read(&d, "nemotron_h_cpp");
+        doc_set(&d, ".attention.head_count_kv", GB_ARR, no_att, 36);
+        expect(&d, "attention said to be Mamba-2", NULL, GPT_E_SHAPE, "blk.2.ssm_in.weight");
+        doc_free(&d);
+        doc_read(&d, "nemotron_h_cpp");
+        t = doc_find_tensor(&d, "blk.1.attn_norm.weight");
+        d.tensor[d.n_tensor] = *t;
+        strcpy(d.tensor[d.n_tensor++].name, "blk.1.ffn_norm.weight");
+        expect(&d, "two norms of one part", NULL, GPT_E_SHAPE, "no ffn_norm");
+        strcpy(d.tensor[d.n_tensor - 1].name, "blk.0.ffn_norm.weight");
+        expect(&d, "a norm of no feed-forward", NULL, GPT_E_UNSUPPORTED, "blk.0.ffn_norm.weight");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "nemotron_h_moe_cpp")) {
+        t = doc_find_tensor(&d, "blk.1.ffn_up_shexp.weight");
+        d.tensor[d.n_tensor] = *t;
+        strcpy(d.tensor[d.n_tensor++].name, "blk.1.ffn_gate_shexp.weight");
+        expect(&d, "a gate of a feed-forward without", NULL, GPT_E_SHAPE, "ffn_up_shexp and ffn_down_shexp alone");
+        d.n_tensor--;
+        t = doc_find_tensor(&d, "blk.1.ffn_gate_inp.weight");
+        d.tensor[d.n_tensor] = *t;
+        strcpy(d.tensor[d.n_tensor++].name, "blk.1.ffn_latent_down.weight");        /* Nemotron 3 Super: not computed */
+        expect(&d, "experts of another width", NULL, GPT_E_UNSUPPORTED, "blk.1.ffn_latent_down.weight");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "mamba2_cpp")) {                       /* another converter's numbers */
+        doc_set(&d, ".attention.head_count", GB_U32, &four, 4);
+        doc_set(&d, ".attention.key_length", GB_U32, &most, 4);
+        like(&d, "mamba2_cpp", "heads that no layer has");
+        doc_set(&d, ".ssm.group_count", GB_U32, &four, 4);
+        expect(&d, "6 value heads of 4 groups", NULL, GPT_E_FORMAT, "mamba2.ssm: ");
+        doc_free(&d);
+    }
+    if (doc_read(&d, "falcon_h1_norm_cpp")) {               /* its converter leaves out .weight */
+        t = doc_find_tensor(&d, "blk.1.ffn_norm");
+        strcpy(t->name, "blk.1.ffn_norm.weight");
+        like(&d, "falcon_h1_norm_cpp", "ffn_norm.weight");
+        doc_free(&d);
+    }
+    for (i = 0; i < sizeof in_one / sizeof *in_one; i++) {    /* some files have an expert's two matrices as one */
+        unsigned char *kept[16];
+        size_t n_kept = 0;
+        if (!doc_read(&d, in_one[i])) continue;
+        for (k = 0; k < d.n_tensor; k++) {
+            doc_tensor *gate = &d.tensor[k], *up;
+            char name[64];
+            size_t n_each, n_expert, e;
+            if (!strstr(gate->name, ".ffn_gate_exps.")) continue;
+            snprintf(name, sizeof name, "%.6sffn_up_exps%s", gate->name, strrchr(gate->name, '.'));
+            up = doc_find_tensor(&d, name);
+            n_expert = (size_t)gate->ne[gate->n_dim - 1]; n_each = gate->n / n_expert;
+            kept[n_kept] = (unsigned char *)malloc(2 * gate->n);
+            if (!kept[n_kept]) exit(2);
+            for (e = 0; e < n_expert; e++) {
+                memcpy(kept[n_kept] + 2 * e * n_each, gate->data + e * n_each, n_each);
+                memcpy(kept[n_kept] + (2 * e + 1) * n_each, up->data + e * n_each, n_each);
+            }
+            snprintf(name, sizeof name, "%.6sffn_gate_up_exps%s", gate->name, strrchr(gate->name, '.'));
+            strcpy(gate->name, name);
+            gate->data = kept[n_kept++]; gate->ne[gate->n_dim - 2] *= 2; gate->n *= 2;
+            up->drop = 1;
+        }
+        CHECK(n_kept > 0, "%s: no experts", in_one[i]);
+        like(&d, in_one[i], "gate and up in one");
+        doc_find_tensor(&d, "blk.1.ffn_up_exps.weight")->drop = 0;
+        expect(&d, "gate and up in one, and up", NULL, GPT_E_SHAPE, "blk.1: ");
+        doc_find_tensor(&d, "blk.1.ffn_gate_up_exps.weight")->drop = 1;
+        expect(&d, "up alone", NULL, GPT_E_SHAPE, "blk.1: ");
+        doc_free(&d);
+        while (n_kept > 0) free(kept[--n_kept]);
+    }
     if (doc_read(&d, "qwen35_cpp")) {
         doc_set(&d, ".ssm.group_count", GB_U32, &three_u, 4);
         expect(&d, "4 value heads of 3 key heads", NULL, GPT_E_FORMAT, "qwen35.ssm: ");
@@ -645,16 +823,20 @@ static void test_keys(void) {
 
 static const char *const tensor_toys[] = { "gpt2", "llama", "mixtral", "qwen2", "qwen2moe", "gemma3", "gpt_oss", "phi3_long", "gptneox", "gptneox_serial",
     "olmo2", "falcon_7b", "falcon_40b", "falcon_11b", "stablelm_12b", "bloom", "starcoder2", "command_r_plus", "gptj", "llama_rope3", "olmo", "phi2", "smollm3",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp", "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "mamba2_cpp", "nemotron_h_cpp", "nemotron_h_moe_cpp", "falcon_h1_norm_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "afmoe_cpp", "apertus_cpp", "llama4_cpp", "gemma4_cpp", "gemma4_tied_cpp", "gemma4_moe_cpp", "gemma3n_cpp", "smallthinker_cpp", "deepseek2_lite_cpp", "deepseek2_v3_cpp",
+    "t5_cpp", "t5_first_cpp" };
 
 /* Tensors whose absence is another, correct model: toy, or part of its name; part of the tensor's name */
 static const struct { const char *toy, *tensor; } optional[] = {
     { "gpt2", "output.weight" }, { "llama", "output.weight" }, { "mixtral", "output.weight" }, { "qwen2.", "output.weight" },
     { "gemma", "output.weight" }, { "phi3", "output.weight" }, { "falcon", "output.weight" }, { "bloom", "output.weight" },
     { "starcoder", "output.weight" }, { "command", "output.weight" }, { "gptj", "output.weight" }, { "smollm3", "output.weight" },
-    { "olmo.", "output.weight" }, { "llama", "rope_freqs" }, { "apertus", "rope_freqs" }, { "gptj", "output.bias" },
+    { "olmo.", "output.weight" }, { "t5_cpp", "output.weight" }, { "llama", "rope_freqs" }, { "apertus", "rope_freqs" }, { "gptj", "output.bias" },
     { "", "attn_q.bias" }, { "", "attn_k.bias" }, { "", "attn_v.bias" },        /* none is none */
-    { "lfm2moe", "exp_probs_b" }, { "granitehybrid", "ssm_conv1d.bias" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" }
+    { "lfm2moe", "exp_probs_b" }, { "deepseek2", "exp_probs_b" }, { "deepseek2", "output.weight" }, { "granitehybrid", "ssm_conv1d.bias" }, { "mamba2", "ssm_conv1d.bias" },
+    { "nemotron_h", "ssm_conv1d.bias" }, { "falcon_h1", "ssm_conv1d.bias" }, { "falcon_h1", "ssm_norm" }, { "mamba2", "output.weight" },
+    { "nemotron_h", "output.weight" }, { "falcon_h1", "output.weight" }, { "gpt_oss", "ffn_gate_inp.bias" }, { "gpt_oss", "_exps.bias" },
+    { "gemma4_moe", "ffn_down_exps.scale" }
 };
 
 static int is_optional(const char *toy, const char *tensor) {
@@ -858,6 +1040,8 @@ static void test_hparams(const char *name) {
         int need = 0;
         if (!strncmp(keep.key, "general.", 8) || !strncmp(keep.key, "tokenizer.", 10)) continue;
         if (strstr(keep.key, "max_alibi_bias")) continue;              /* a fixed number of the architecture: not read */
+        if (!strcmp(keep.key, "mamba2.attention.head_count")) continue;         /* 0: not read */
+        if (!strcmp(keep.key, "t5.attention.layer_norm_epsilon")) continue;     /* the other epsilon again */
         for (k = 0; k < 4; k++) need |= !strcmp(dot, required[k]);
         d.kv[i].drop = 1;
         snprintf(what, sizeof what, "no %s", keep.key);
@@ -1087,7 +1271,7 @@ static void test_failures(const unsigned char *p, size_t n, const char *name) {
     size_t k, total = 0;
     int mapped;
     gpt_error err;
-    for (mapped = 0; mapped < 2; mapped++) for (k = 1;; k++) {      /* the k-th allocation */
+    for (mapped = 0; mapped < 3; mapped++) for (k = 1;; k++) {      /* the k-th allocation */
         heap h;
         gpt_model_params mp = params_on(&h);
         gpt_model *m = NULL;
@@ -1221,12 +1405,12 @@ static void test_split(doc *d, const float *want, size_t n_vocab) {
         CHECK(gb_write(&g, path[i]), "%s: cannot write", path[i]);
         gb_free(&g);
     }
-    for (i = 0; i < PARTS; i++) for (k = 0; k < 2; k++) {
+    for (i = 0; i < PARTS; i++) for (k = 0; k < 3; k++) {
         mp = params_on(&h);
         mp.mapped = (int)k;
         m = NULL;
         (void)gpt_model_load(&m, path[i], &mp, &err);
-        check_same(d->name, k ? "in parts, mapped" : "in parts", m, &err, want, n_vocab);
+        check_same(d->name, k == 2 ? "in parts, experts mapped" : k ? "in parts, mapped" : "in parts", m, &err, want, n_vocab);
         live += h.live;
     }
     mp = params_on(&h);
@@ -1278,7 +1462,7 @@ static void test_same(const char *name) {
     use_model(name, m, want);
     gpt_model_free(m);
     CHECK(h.live == 0, "%s: %u blocks left", name, (unsigned)h.live);
-    for (mapped = 0; mapped < 2; mapped++) {
+    for (mapped = 0; mapped < 3; mapped++) {
         mp.mapped = mapped;
         (void)gpt_model_load(&m, path, &mp, NULL);
         check_same(name, "by path", m, &err, want, n_vocab);
@@ -1291,7 +1475,7 @@ static void test_same(const char *name) {
         unsigned char *odd = (unsigned char *)malloc(d.n_file + 1);
         if (!odd) return;
         memcpy(odd + 1, d.file, d.n_file);
-        for (mapped = 0; mapped < 2; mapped++) {
+        for (mapped = 0; mapped < 3; mapped++) {
             mp.mapped = mapped;
             (void)gpt_model_load_memory(&m, odd + 1, d.n_file, &mp, &err);
             check_same(name, "at an odd address", m, &err, want, n_vocab);
@@ -1545,7 +1729,7 @@ static void test_gigantic(const char *name) {
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 static const char *const hparam_toys[] = { "gpt2", "llama", "mixtral", "qwen2moe", "gemma3", "gpt_oss", "gptneox", "phi3_long", "bloom",
-    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "gemma4_cpp", "gemma4_tied_cpp" };
+    "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "mamba2_cpp", "nemotron_h_cpp", "nemotron_h_moe_cpp", "falcon_h1_norm_cpp", "gemma4_cpp", "gemma4_tied_cpp", "gemma4_moe_cpp", "gemma3n_cpp", "deepseek2_v3_cpp", "t5_cpp" };
 static const char *const same_toys[] = { "gpt2", "lfm2moe_cpp", "llama", "mixtral", "gemma3", "gpt_oss", "llama_q_mix", "llama_k_mix", "gpt_oss_mxfp4", "llama_f16" };
 static const char *const fail_toys[] = { "gpt2", "mixtral", "llama_rope3" };
 static const char *const gigantic_toys[] = { "llama", "gemma3", "mixtral", "lfm2moe_cpp" };
@@ -1594,9 +1778,9 @@ static void failures_tokenizer(void) {
 static void test_words(void) {
     static const char asked[] = "plain_norm embd_sqrt full_rope parallel sum_to_1 logit_div experts shared gated pre_norm "
         "qkv_bias norm_bias post_is_ffn k_parallel k_scales k_logit k_caps k_query k_clamp k_oss k_router conv "
-        "sum_norm both_ways types dense late_norm near_rope not_wide whole_ff k_grow k_window "
-        "state delta mamba gated_att by_key_head k_softmax att_gate chunks plain_qk early_weight "
-        "two_widths share_kv v_norm k_is_v unit_scale rope_freqs";
+        "sum_norm both_ways types dense late_norm near_rope wide_alibi whole_ff k_grow k_window "
+        "state delta mamba beside apart no_heads gated_att by_key_head k_softmax att_gate chunks plain_qk early_weight early_router "
+        "two_widths share_kv v_norm k_is_v unit_scale rope_freqs latent dense_too streams encoder";
     size_t i, k;
     for (i = 0; i < (size_t)GPTI_N_ARCH; i++) {
         const char *p = gpti_archs[i].has;

@@ -241,14 +241,15 @@ static void check_list(const char *what, const gpt_model *m, const gguf *g) {
 
 /* The goldens: each kind of layer, of experts, of number format. */
 static const char *const models[] = {
-    "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2", "gemma2_27b", "gemma3", "gemma4_cpp", "gemma4_tied_cpp", "gpt2",
-    "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite", "granite_cpp", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "llama",
+    "bloom", "command_r", "command_r_plus", "falcon_11b", "falcon_40b", "falcon_7b", "gemma", "gemma2", "gemma2_27b", "gemma3", "gemma4_cpp", "gemma4_tied_cpp", "gemma4_moe_cpp", "gemma3n_cpp", "deepseek2_lite_cpp", "deepseek2_v2_cpp", "deepseek2_v3_cpp", "deepseek2_glm_cpp", "deepseek2_youtu_cpp", "gpt2",
+    "gpt2_4x", "gpt_oss", "gpt_oss_cpp", "gpt_oss_mxfp4", "gptj", "gptneox", "gptneox_serial", "granite", "granite_cpp", "lfm2_cpp", "lfm2moe_cpp", "qwen35_cpp", "qwen3next_cpp", "granitehybrid_moe_cpp", "mamba2_cpp", "nemotron_h_cpp", "nemotron_h_moe_cpp", "falcon_h1_norm_cpp", "falcon_h1_q_cpp", "falcon_h1_cpp", "glm4moe_cpp", "ernie4_5_moe_cpp", "llama",
     "llama_bf16", "llama_bias", "llama_f16", "llama_few_bits", "llama_grids", "llama_k_mix", "llama_linear", "llama_q4_0", "llama_q4_k", "llama_q8_0", "llama_q_mix",
     "llama_rope3", "llama_tied", "llama_v5", "llama_yarn", "mistral", "mixtral", "olmo", "olmo2", "olmo3_cpp", "phi2", "phi3",
     "phi3_long", "phi3_long_cpp", "phi3_short", "phi4_mini", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm",
     "stablelm_12b", "stablelm_cpp", "starcoder", "starcoder2",
-    "apertus_cpp", "llama4_cpp", "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
-    "hunyuan_dense_cpp", "jais2_cpp", "mistral3_cpp", "nemotron_cpp", "olmoe_cpp", "qwen2vl_cpp", "qwen3vl_cpp", "qwen3vlmoe_cpp", "seed_oss_cpp"
+    "apertus_cpp", "bailingmoe2_cpp", "llama4_cpp", "arcee_cpp", "cohere2_cpp", "ernie4_5_cpp", "exaone4_cpp", "exaone4_near_cpp", "glm4_cpp", "granitemoe_cpp", "granitemoe_shared_cpp",
+    "hunyuan_dense_cpp", "jais2_cpp", "mistral3_cpp", "nemotron_cpp", "olmoe_cpp", "qwen2vl_cpp", "qwen3vl_cpp", "qwen3vlmoe_cpp", "seed_oss_cpp", "smallthinker_cpp",
+    "t5_cpp", "t5_first_cpp"
 };
 enum { N_MODEL = sizeof models / sizeof models[0] };
 

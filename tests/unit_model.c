@@ -54,9 +54,12 @@ static const toy toys[] = {
     { "lfm2_cpp", TOL_F32 }, { "lfm2moe_cpp", TOL_F32 },
     { "qwen35_cpp", TOL_F32 }, { "qwen35moe_cpp", TOL_F32 }, { "qwen3next_cpp", TOL_F32 },
     { "afmoe_cpp", TOL_F32 }, { "exaone_moe_cpp", TOL_F32 }, { "hunyuan_moe_cpp", TOL_F32 }, { "exaone_cpp", TOL_F32 }, { "mellum_cpp", TOL_F32 },
-    { "internlm2_cpp", TOL_F32 }, { "baichuan_cpp", TOL_F32 }, { "minicpm_cpp", TOL_F32 },
-    { "glm4moe_cpp", TOL_F32 }, { "dots1_cpp", TOL_F32 }, { "ernie4_5_moe_cpp", TOL_F32 }, { "minimax_m2_cpp", TOL_F32 },
-    { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 }, { "gemma4_cpp", TOL_F32 }, { "gemma4_tied_cpp", TOL_F32 },
+    { "internlm2_cpp", TOL_F32 }, { "baichuan_cpp", TOL_F32 }, { "baichuan_13b_cpp", TOL_F32 }, { "smallthinker_cpp", TOL_F32 }, { "smallthinker_near_cpp", TOL_F32 }, { "minicpm_cpp", TOL_F32 },
+    { "glm4moe_cpp", TOL_F32 }, { "dots1_cpp", TOL_F32 }, { "bailingmoe2_cpp", TOL_F32 }, { "ernie4_5_moe_cpp", TOL_F32 }, { "minimax_m2_cpp", TOL_F32 },
+    { "granitehybrid_cpp", TOL_F32 }, { "granitehybrid_moe_cpp", TOL_F32 }, { "mamba2_cpp", TOL_F32 }, { "nemotron_h_cpp", TOL_F32 }, { "nemotron_h_moe_cpp", TOL_F32 },
+    { "falcon_h1_cpp", TOL_F32 }, { "falcon_h1_norm_cpp", TOL_F32 }, { "falcon_h1_q_cpp", TOL_QUANT }, { "nemotron_h_q_cpp", TOL_QUANT }, { "gemma4_cpp", TOL_F32 }, { "gemma4_tied_cpp", TOL_F32 }, { "gemma4_moe_cpp", TOL_F32 }, { "gemma3n_cpp", TOL_F32 },
+    { "deepseek2_lite_cpp", TOL_F32 }, { "deepseek2_v2_cpp", TOL_F32 }, { "deepseek2_v3_cpp", TOL_F32 }, { "deepseek2_glm_cpp", TOL_F32 }, { "deepseek2_youtu_cpp", TOL_F32 },
+    { "t5_cpp", TOL_F32 }, { "t5_first_cpp", TOL_F32 },
     { "stablelm", TOL_F32 }, { "stablelm_12b", TOL_F32 }, { "olmo", TOL_F32 }, { "olmo2", TOL_F32 },
     { "granite", TOL_F32 }, { "smollm3", TOL_F32 }, { "command_r", TOL_F32 }, { "command_r_plus", TOL_F32 },
     { "gpt_oss", TOL_F32 }, { "gpt_oss_mxfp4", TOL_QUANT }, { "llama_f16", TOL_F16 }, { "llama_bf16", TOL_F32 },
@@ -172,6 +175,15 @@ static size_t best(const float *v, size_t n) {
     return b;
 }
 
+/* Tokens of the text that an encoder reads, up to the start token */
+static size_t encoded(const gpt_model *m, const golden *g) {
+    gpt_model_info info;
+    size_t n = 0;
+    gpt_model_info_get(m, &info);
+    while (info.start >= 0 && n < g->n_seq && g->seq[n] != info.start) n++;
+    return n;
+}
+
 /* ---- One pass over a toy's text ---------------------------------------------------------------------------------- */
 
 typedef struct setup { gpt_session_params p; size_t chunk; } setup;     /* chunk 0: the prompt at once, then by one */
@@ -194,7 +206,7 @@ static int run(const char *what, const gpt_model *m, const golden *g, const setu
         CHECK(r == GPT_OK, "%s: eval at %u: %s", what, (unsigned)pos, err.msg);
         if (r != GPT_OK) break;
         pos += n;
-        memcpy(out + (pos - 1) * n_vocab, gpt_logits(s), n_vocab * sizeof(float));
+        if (gpt_logits(s)) memcpy(out + (pos - 1) * n_vocab, gpt_logits(s), n_vocab * sizeof(float));
     }
     gpt_session_free(s);
     return r == GPT_OK;
@@ -303,41 +315,66 @@ static void check_trace(const char *what, const gpt_model *m, golden *g, size_t 
  * A value's row is kept as it comes; a token's event of weights comes before its row of "att". */
 typedef struct weighed {
     const char *what;
+    const gpt_model *m;
     const gpt_model_info *info;
     float *v, *w;               /* [layer, token, widest], [token, n_head, token] of the layer under way */
     size_t n, width, n_weights, n_att;
-    size_t n_head, n_v;         /* heads, numbers of v of the layer under way */
+    size_t n_head, n_v, n_col;  /* heads, numbers of v of the layer under way; keys of its last token */
+    size_t n_encoder;           /* tokens that an encoder reads, and whose keys all see there and in attention to it */
+    int    latent;              /* values are the latent times a matrix of the head */
     int    gemma4, last;        /* values are keys where there are none, and get a norm; layer that the events are of */
-    size_t layer_v[64];         /* numbers of v of each layer, 0: it reads the cache of the last one with as wide heads */
+    size_t layer_v[64];         /* numbers of v of each layer, 0: it reads the cache of another */
 } weighed;
+
+/* got [heads, d_v] of a token at position pos: each head's matrix times the weighted sum of latents */
+static void check_latent(const weighed *c, const float *got, size_t d_v, size_t layer, size_t pos) {
+    char name[64];
+    size_t h, k, e, i;
+    gpt_tensor t;
+    snprintf(name, sizeof name, "blk.%lu.attn_v_b.weight", (unsigned long)layer);
+    CHECK(gpt_model_tensor(c->m, name, 0, 0, 0, NULL, &t, NULL) == GPT_OK && t.n_col <= 64 && d_v <= 64 && t.n_row == c->n_head * d_v, "%s: %s", c->what, name);
+    for (h = 0; h < c->n_head; h++) {
+        const float *w = c->w + (pos * c->info->n_head + h) * c->n;
+        float rows[64 * 64], latent[64] = { 0 }, expected[64] = { 0 };
+        gpt_error err;
+        CHECK(gpt_model_tensor(c->m, name, 0, h * d_v, d_v, rows, NULL, &err) == GPT_OK, "%s: %s", c->what, err.msg);
+        for (k = 0; k <= pos; k++) for (e = 0; e < t.n_col; e++) latent[e] += w[k] * c->v[(layer * c->n + k) * c->width + e];
+        for (i = 0; i < d_v; i++) for (e = 0; e < t.n_col; e++) expected[i] += rows[i * t.n_col + e] * latent[e];
+        CHECK(rel_err(got + h * d_v, expected, d_v) < 1e-5, "%s: layer %lu position %lu head %lu differs by %.3g", c->what, (unsigned long)layer,
+              (unsigned long)pos, (unsigned long)h, rel_err(got + h * d_v, expected, d_v));
+    }
+}
 
 static int on_weights(void *user, const gpt_trace *t) {
     weighed *c = (weighed *)user;
     const size_t n_head = c->info->n_head;
     size_t r, h, k, e;
     if (t->layer != c->last && t->layer >= 0) { c->n_v = 0; c->last = t->layer; }
-    if (!strcmp(t->name, "v") || (c->gemma4 && !strcmp(t->name, "k"))) {
+    if (!strcmp(t->name, "v") || (c->gemma4 && !strcmp(t->name, "k")) || (c->latent && !strcmp(t->name, "k_rope"))) {
         CHECK(t->n_col <= c->width, "%s: v of %lu columns", c->what, (unsigned long)t->n_col);
         for (r = 0; r < t->n_row && t->n_col <= c->width; r++)
             memcpy(c->v + ((size_t)t->layer * c->n + t->position + r) * c->width, t->data + r * t->stride, t->n_col * sizeof(float));
         c->n_v = c->layer_v[t->layer] = t->n_col;
     } else if (!strcmp(t->name, "att_weights")) {
-        CHECK(t->n_col == t->position + 1 && t->n_row <= n_head, "%s: %lu keys of position %lu", c->what, (unsigned long)t->n_col,
+        CHECK((t->n_col == t->position + 1 || (c->n_encoder && t->n_col == c->n_encoder)) && t->n_row <= n_head, "%s: %lu keys of position %lu", c->what, (unsigned long)t->n_col,
               (unsigned long)t->position);
         for (h = 0; h < t->n_row; h++)
             memcpy(c->w + (t->position * n_head + h) * c->n, t->data + h * t->stride, t->n_col * sizeof(float));
-        c->n_weights++; c->n_head = t->n_row;
+        c->n_weights++; c->n_head = t->n_row; c->n_col = t->n_col;
     } else if (!strcmp(t->name, "att") && c->n_weights) {
         const size_t heads = c->n_head, d_v = t->n_col / heads;
-        size_t n_kv, layer = (size_t)t->layer;
-        while (c->gemma4 && !c->n_v && layer > 0 && c->layer_v[layer] != d_v) layer--;      /* of one kv head */
+        const size_t layer = c->n_encoder ? (size_t)t->layer : c->m->layer[t->layer].cache_of;      /* whose v came */
+        size_t n_kv;
+        c->n_att++; c->n_weights = 0;
+        for (r = 0; c->latent && r < t->n_row; r++) check_latent(c, t->data + r * t->stride, d_v, layer, t->position + r);
+        if (c->latent) return 0;
         n_kv = c->layer_v[layer] / d_v;
         for (r = 0; r < t->n_row; r++) for (h = 0; h < heads; h++) {
             const float *w = c->w + ((t->position + r) * n_head + h) * c->n, *got = t->data + r * t->stride + h * d_v;
             float expected[512];
             double sum = 0;
             memset(expected, 0, sizeof expected);
-            for (k = 0; k <= t->position + r; k++) {
+            for (k = 0; k < (c->n_col == c->n_encoder ? c->n_encoder : t->position + r + 1); k++) {
                 const float *v = c->v + (layer * c->n + k) * c->width + h / (heads / n_kv) * d_v;
                 double squares = 0;
                 float norm = 1.0f;
@@ -351,7 +388,6 @@ static int on_weights(void *user, const gpt_trace *t) {
                   "%.7g, differ by %.3g", c->what, t->layer, (unsigned long)(t->position + r), (unsigned long)h, sum,
                   rel_err(got, expected, d_v));
         }
-        c->n_att++; c->n_weights = 0;
     }
     return 0;
 }
@@ -364,8 +400,9 @@ static void check_weights(const char *what, const gpt_model *m, const gpt_model_
     size_t i;
     memset(&p, 0, sizeof p);
     memset(&c, 0, sizeof c);
-    c.gemma4 = !strncmp(what, "gemma4", 6);
+    c.gemma4 = m->v_norm; c.latent = !strncmp(what, "deepseek2", 9); c.m = m;
     c.last = -1;
+    c.n_encoder = encoded(m, g);
     c.what = what; c.info = info; c.n = g->n_seq; c.width = 1024;
     c.v = (float *)calloc(info->n_layer * c.n * c.width, sizeof(float));
     c.w = (float *)calloc(c.n * c.n * info->n_head, sizeof(float));
@@ -374,7 +411,7 @@ static void check_weights(const char *what, const gpt_model *m, const gpt_model_
     if (!c.v || !c.w || gpt_session_new(&s, m, &p, &err) != GPT_OK) CHECK(0, "%s: no session", what);
     for (i = 0; s && i < g->n_seq; i += chunk)
         CHECK(gpt_eval(s, g->seq + i, i + chunk < g->n_seq ? chunk : g->n_seq - i, &err) == GPT_OK, "%s: %s", what, err.msg);
-    CHECK(c.n_att > 0, "%s: no weights of attention", what);
+    CHECK((c.n_att > 0) == (info->n_head > 0), "%s: weights of attention: %lu events", what, (unsigned long)c.n_att);
     gpt_session_free(s);
     free(c.v);
     free(c.w);
@@ -460,15 +497,17 @@ static void check_toy(const toy *t) {
     if (run(t->name, m, &g, &u, nv, a)) {
         check_logits(t->name, &g, a, nv, t->tol);
         for (i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
-            u = setup_of(&g, GPT_KV_F32, cuts[i].chunk, cuts[i].threads, cuts[i].batch);
+            uint32_t batch = cuts[i].batch;     /* what an encoder reads enters whole */
+            if (batch && batch < encoded(m, &g)) batch = (uint32_t)encoded(m, &g);
+            u = setup_of(&g, GPT_KV_F32, cuts[i].chunk, cuts[i].threads, batch);
             if (run(t->name, m, &g, &u, nv, b)) check_same(t->name, cuts[i].how, &g, a, b, nv);
         }
         u = setup_of(&g, GPT_KV_F32, 0, 0, 0);
         u.p.hooks.parallel.run = backwards;
         if (run(t->name, m, &g, &u, nv, b)) check_same(t->name, "the host's threads", &g, a, b, nv);
-        for (i = 0; i < 3; i++) {   /* loaded in other ways */
-            gpt_model *other = load(t->name, path, i == 1, i == 0 ? "ref" : NULL);
-            static const char *const how[] = { "plain C kernels", "mapped", "loaded again" };
+        for (i = 0; i < 4; i++) {   /* loaded in other ways */
+            gpt_model *other = load(t->name, path, (int)i % 3, i == 0 ? "ref" : NULL);
+            static const char *const how[] = { "plain C kernels", "mapped", "experts mapped", "loaded again" };
             u = setup_of(&g, GPT_KV_F32, 0, 1, 0);
             if (other && run(t->name, other, &g, &u, nv, b)) check_same(t->name, how[i], &g, a, b, nv);
             gpt_model_free(other);

@@ -97,7 +97,7 @@ static void test_attention(void) {
     gpti_plain_attention(expected, q, keys, values, N_KEY, D_K, D_V, 0.7);
     memset(&a, 0, sizeof a);
     a.q = scaled; a.out = out; a.cache.k = (unsigned char *)k_cache; a.cache.v = (unsigned char *)v_cache; a.cache.cap = 96;
-    a.stride = D_K; a.n_row = a.n_head = a.n_kv = 1; a.d_k = D_K; a.d_v = D_V; a.position = N_KEY - 1;
+    a.stride = D_K; a.n_row = a.n_head = a.n_kv = 1; a.d_k = D_K; a.d_v = D_V; a.position = N_KEY - 1; a.n_key = N_KEY;
     a.scale = 0.7f; a.kv = GPT_KV_F32;
     for (k = 0; k < n_set; k++) {
         memcpy(scaled, q, sizeof scaled);
@@ -177,8 +177,8 @@ static void test_router(void) {
             prob[e] = hp.gating == 2 ? 1.0 / (1.0 + exp(-(double)p[e])) : exp((double)p[e]) / all;
             score[e] = prob[e] + (rows[r].bias ? (double)bias[e] : 0.0);
         }
-        for (g = 0; g < n_group; g++) for (group[g] = -1e9, e = 0; e < size; e++) for (j = 0; j < e; j++)
-            group[g] = fmax(group[g], score[g * size + e] + score[g * size + j]);
+        for (g = 0; g < n_group; g++) for (group[g] = -1e9, e = 0; e < size; e++) for (j = 0; j < e; j++)     /* its two best, or its best */
+            group[g] = fmax(group[g], hp.gating == 2 ? score[g * size + e] + score[g * size + j] : fmax(score[g * size + e], score[g * size + j]));
         for (g = 0; g < n_group && hp.n_group > 1; g++) {
             size_t better = 0;
             for (k = 0; k < n_group; k++) better += group[k] > group[g] || (group[k] == group[g] && k < g);
@@ -190,7 +190,7 @@ static void test_router(void) {
             expected[e] = better < hp.n_expert_used ? prob[e] : 0.0;
             sum += expected[e];
         }
-        gpti_route(&hp, rows[r].sum_to_1, rows[r].bias ? bias : NULL, p, chosen, w);
+        gpti_route(&hp, rows[r].sum_to_1, rows[r].bias ? bias : NULL, NULL, p, chosen, w);
         for (j = 0; j < hp.n_expert_used; j++) {
             const double want = expected[chosen[j]] / (rows[r].sum_to_1 ? sum : 1.0) * (double)rows[r].scale;
             CHECK(want > 0 && fabs((double)w[j] - want) < 1e-6, "router %u, round %u: weight of expert %u: expected %g, found %g",
@@ -207,7 +207,7 @@ static void test_early(void) {
     gpti_hparams hp;
     memset(&hp, 0, sizeof hp);
     hp.n_expert = 4; hp.n_expert_used = 2; hp.gating = 2; hp.expert_scale = 1.0f; hp.early_weight = 1;
-    gpti_route(&hp, 0, NULL, p, chosen, w);
+    gpti_route(&hp, 0, NULL, NULL, p, chosen, w);
     CHECK(chosen[0] == 1 && chosen[1] == 2 && w[0] == 1.0f && w[1] == 1.0f, "experts %u, %u of weight %g, %g", (unsigned)chosen[0],
           (unsigned)chosen[1], (double)w[0], (double)w[1]);
 }

@@ -926,7 +926,7 @@ static void test_constant_rows(void) {
 
 static const struct { const char *name; int window; } toys[] = {
     { "llama", 0 }, { "gemma3", 1 }, { "gpt_oss", 1 }, { "mixtral", 0 }, { "llama_q8_0", 0 }, { "gpt2", 0 },
-    { "lfm2_cpp", 1 }, { "lfm2moe_cpp", 1 }, { "qwen35_cpp", 1 }, { "qwen3next_cpp", 1 }, { "granitehybrid_cpp", 1 }, { "llama4_cpp", 1 }, { "gemma4_cpp", 1 }
+    { "lfm2_cpp", 1 }, { "lfm2moe_cpp", 1 }, { "qwen35_cpp", 1 }, { "qwen3next_cpp", 1 }, { "granitehybrid_cpp", 1 }, { "mamba2_cpp", 1 }, { "falcon_h1_cpp", 1 }, { "llama4_cpp", 1 }, { "gemma4_cpp", 1 }, { "gemma3n_cpp", 1 }, { "smallthinker_cpp", 1 }, { "deepseek2_v3_cpp", 0 }
 };
 
 /* Every cache type has its turn with each test, not with every toy. */
@@ -965,7 +965,7 @@ static void with_beyond(void) { on_text_model(test_beyond); }
 /* The toys come first, in their order: one_toy goes by its place. */
 static const test tests[] = {
     { "llama", one_toy }, { "gemma3", one_toy }, { "gpt_oss", one_toy }, { "mixtral", one_toy },
-    { "llama_q8_0", one_toy }, { "gpt2", one_toy }, { "lfm2_cpp", one_toy }, { "lfm2moe_cpp", one_toy }, { "qwen35_cpp", one_toy }, { "qwen3next_cpp", one_toy }, { "granitehybrid_cpp", one_toy }, { "llama4_cpp", one_toy }, { "gemma4_cpp", one_toy }, { "log_p", test_log_p },
+    { "llama_q8_0", one_toy }, { "gpt2", one_toy }, { "lfm2_cpp", one_toy }, { "lfm2moe_cpp", one_toy }, { "qwen35_cpp", one_toy }, { "qwen3next_cpp", one_toy }, { "granitehybrid_cpp", one_toy }, { "mamba2_cpp", one_toy }, { "falcon_h1_cpp", one_toy }, { "llama4_cpp", one_toy }, { "gemma4_cpp", one_toy }, { "gemma3n_cpp", one_toy }, { "smallthinker_cpp", one_toy }, { "deepseek2_v3_cpp", one_toy }, { "log_p", test_log_p },
     { "saturate", test_saturate }, { "constant_rows", test_constant_rows },
     { "score_after_begin", with_score_after_begin }, { "text", with_text }, { "finish", with_finish },
     { "steps", with_steps }, { "logits_after_text", with_logits_after_text }, { "errors", with_errors },

@@ -138,7 +138,8 @@ static gpt_session_params  sp;
 static gpt_model          *m;
 static gpt_session        *s;
 static uint32_t            n_vocab;
-static gpt_token           ids[N_IDS], out_ids[8192];
+static int                 encodes;         /* 1: an encoder reads ids up to the start token, all at once */
+static gpt_token           ids[N_IDS], out_ids[8192], begin;
 static float               logprob[N_IDS];
 static const char         *text;
 static gpt_chat_params     chat;
@@ -161,13 +162,15 @@ static void do_info(void) {
     gpt_model_info i;
     gpt_model_info_get(m, &i);
     n_vocab = i.n_vocab;
+    encodes = i.start >= 0;
+    begin = i.start;
 }
 static void do_free(void) { gpt_model_free(m); m = NULL; }
 static void do_bytes(void) { if (!gpt_session_bytes(m, &sp)) result = GPT_E_ARG; }
 static void do_new(void) { result = gpt_session_new(&s, m, &sp, &err); }
 static void do_session_free(void) { gpt_session_free(s); s = NULL; }
 static void do_eval(void) {
-    result = gpt_eval(s, ids, N_IDS, &err);
+    result = gpt_eval(s, ids, (size_t)(N_IDS - encodes), &err);
     if (!result) mix(gpt_logits(s), n_vocab * sizeof(float));
 }
 static void do_score(void) {
@@ -181,7 +184,7 @@ static void do_work_bytes(void) { gpt_work_params p; memset(&p, 0, sizeof p); p.
 static void do_work_new(void) {
     gpt_work_params p;
     memset(&p, 0, sizeof p);
-    p.n_batch = 32; p.n_threads = 1;
+    p.n_batch = sp.n_batch; p.n_threads = 1;
     result = gpt_work_new(&w, m, &p, &err);
 }
 static void new_beside(const gpt_session *prefix) {
@@ -195,7 +198,7 @@ static void do_new_prefix(void) { new_beside(s); }
 static void do_eval_begin(void) { result = gpt_eval_begin(other, ids, N_CTX - N_IDS, NULL, &err); }
 static void do_work_step(void) {
     do result = gpt_work_step(w, &err); while (result == GPT_MORE);
-    if (!result) mix(gpt_logits(other), n_vocab * sizeof(float));
+    if (!result && (!encodes || gpt_logits(other))) mix(gpt_logits(other), n_vocab * sizeof(float));
 }
 static void do_vector(void) {
     static float hidden[N_IDS * 128], vector[128];
@@ -334,10 +337,12 @@ static void one_thread(uint32_t n_ctx) {
 static void use_session(void) {
     size_t i;
     call("gpt_model_info_get", do_info);
+    sp.n_batch = encodes ? N_IDS : 32;
     call("gpt_session_bytes", do_bytes);
     call("gpt_session_new", do_new);
     if (!s) return;
     for (i = 0; i < N_IDS; i++) ids[i] = (gpt_token)((i * i * 7 + 3 * i + 1) % n_vocab);
+    if (encodes) ids[N_IDS - 2] = begin;
     call("gpt_eval", do_eval);
     call("gpt_sample", do_sample);
     call("gpt_score", do_score);

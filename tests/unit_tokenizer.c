@@ -374,22 +374,24 @@ static void check_words(const char *name, size_t index, const gpti_tokenizer *t,
 }
 
 static void families(void) {
-    size_t n_words, n_texts, index, n_family = 0;
-    char *words = read_file(GOLDEN "words.txt", &n_words), *texts = read_file(GOLDEN "texts.txt", &n_texts), name[64];
+    size_t n_words, n[2], index, k, n_family = 0;
+    char *words = read_file(GOLDEN "words.txt", &n_words), name[64];
+    char *texts[2] = { read_file(GOLDEN "texts.txt", &n[0]), read_file(GOLDEN "more.txt", &n[1]) };
     const char *p = words, *q;
     gpti_tokenizer *t;
     gpt_error err;
     bpe_vocab b;
-    CHECK(words && texts, "no %s or %s", GOLDEN "words.txt", GOLDEN "texts.txt");
-    if (words && texts && load_bpe(&b, 0)) {
+    CHECK(words && texts[0] && texts[1], "no %s, %s or %s", GOLDEN "words.txt", GOLDEN "texts.txt", GOLDEN "more.txt");
+    if (words && texts[0] && texts[1] && load_bpe(&b, 0)) {
         while (p < words + n_words) {
             gpti_str head = part(&p, words + n_words, "\n");
             memcpy(name, head.p + 2, head.n - 2);
             name[head.n - 2] = 0;
             b.v.pre = str(name, head.n - 2);
             CHECK(init(&t, &b.v, &err) == GPT_OK, "%s: %s", name, err.msg);
-            for (q = texts, index = 0; q < texts + n_texts; index++) {
-                gpti_str text = part(&q, texts + n_texts, "\n__text__\n"), line = part(&p, words + n_words, "\n");
+            for (k = 0, q = texts[0], index = 0; k < 2; index++) {
+                gpti_str text = part(&q, texts[k] + n[k], "\n__text__\n"), line = part(&p, words + n_words, "\n");
+                if (q >= texts[k] + n[k] && ++k < 2) q = texts[1];
                 if (!t) continue;
                 check_words(name, index, t, text, line);
                 round_trip(t, text.p, text.n, name);
@@ -402,7 +404,8 @@ static void families(void) {
     CHECK(n_family == n_pretokenizer, "%lu families have vectors",
           (unsigned long)n_family);
     free(words);
-    free(texts);
+    free(texts[0]);
+    free(texts[1]);
 }
 
 /* Every name of the table opens, and no family needs more room than the compiled form has. */

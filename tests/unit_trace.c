@@ -8,7 +8,7 @@
 
 enum { N_TOKEN = 24, MAX_VOCAB = 1024 };
 
-static const char *const stars[] = { "embd", "q", "k", "v", "q_rope", "att", "attn_out", "ffn_gate", "ffn_up", "ffn_down", "out" };
+static const char *const stars[] = { "embd", "q", "k", "v", "q_rope", "att", "state", "attn_out", "ffn_gate", "ffn_up", "ffn_down", "out" };
 
 static gpt_model *load(const char *name) {
     gpt_model *m = NULL;
@@ -290,12 +290,15 @@ static void numbers(const char *name, size_t used) {
 }
 
 int main(void) {
-    static const char *const models[] = { "gpt2", "llama", "llama_q4_0", "mixtral", "gemma3", "falcon_7b", "lfm2_cpp", "qwen35_cpp" };
+    static const char *const models[] = { "gpt2", "llama", "llama_q4_0", "mixtral", "gemma3", "falcon_7b", "lfm2_cpp", "qwen35_cpp", "falcon_h1_norm_cpp" };
     size_t i;
     for (i = 0; i < sizeof models / sizeof *models; i++) {
         stars_count(models[i]);
         steering(models[i]);
     }
+    steering("mamba2_cpp");
+    steering("nemotron_h_cpp");                 /* its last layer is a feed-forward, that of the next is not */
+    steering("nemotron_h_moe_cpp");
     one_of_two();
     marks();
     numbers("gpt2", 0);

@@ -22,6 +22,7 @@ import os
 import pickle
 import re
 import signal
+import statistics
 import struct
 import sys
 from dataclasses import dataclass, field
@@ -73,13 +74,21 @@ ALIASES = {
     "moe_k": "num_experts_per_tok", "moe_topk": "num_experts_per_tok", "n_shared_experts": "num_shared_experts",
     "moe_num_shared_experts": "num_shared_experts", "num_shared_expert": "num_shared_experts",
     "first_k_dense_replace": "num_dense_layers", "moe_layer_start_index": "num_dense_layers",
-    "route_scale": "routed_scaling_factor", "route_norm": "norm_topk_prob",
+    "route_scale": "routed_scaling_factor", "route_norm": "norm_topk_prob", "top_k_experts": "num_experts_per_tok",
+    "interleave_moe_layer_step": "moe_layer_interval", "attention_chunk_size": "sliding_window",
+    "layers_block_type": "layer_types",
+    "n_groups": "mamba_n_groups", "state_size": "mamba_d_state", "ssm_state_size": "mamba_d_state",
+    "mamba_num_heads": "mamba_n_heads", "mamba_head_dim": "mamba_d_head", "conv_kernel": "linear_conv_kernel_dim",
+    "use_conv_bias": "mamba_conv_bias", "mlp_hidden_act": "hidden_act", "attention_head_dim": "head_dim",
+    "moe_shared_expert_intermediate_size": "shared_expert_intermediate_size",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
 # N = H + 2 G, K head size, F feed-forward width, E experts, M expert width, S shared expert width. Of convolutions: W
 # taps; of delta nets: J key heads of Q numbers, U value heads of R, C = 2 J Q + U R channels; of Mamba-2: J groups of Q
-# numbers, U heads of R, the same C, and I = C + U R + U rows that read its input.
+# numbers, U heads of R, B = U R / J, the same C, and I = C + U R + U rows that read its input. Of latent attention: KV
+# and QL the latents, KEY = KV and what turns, heads of QK for q, NO of them not turned, and of VAL for v. PL width of a
+# layer's own input, O streams, Z all but the first, X rank of Laurel. Of T5: BUCKETS of distances.
 # A bias drops the last extent.
 SHAPES = {
     "token_embd": "V,D", "position_embd": "T,D", "token_embd_norm": "D", "output": "V,D", "output_norm": "D",
@@ -91,7 +100,18 @@ SHAPES = {
     "attn_output_norm": "D", "layer_output_norm": "D", "dense_2": "A,D", "dense_3": "P,A", "exp_probs_b": "E,1",
     "shortconv.in_proj": "3.D,D", "shortconv.conv": "D,W", "shortconv.out_proj": "D,D", "attn_gate": "U.R,D",
     "ssm_alpha": "U,D", "ssm_beta": "U,D", "ssm_ba": "2.U,D", "ssm_a": "U", "ssm_dt": "U,1", "ssm_conv1d": "C,W",
-    "ssm_norm": "R", "ssm_out": "D,U.R", "ssm_in": "I,D", "ssm_d": "U,1",
+    "ssm_norm": "R", "ssm_out": "D,U.R", "ssm_in": "I,D", "ssm_d": "U,1", "attn_kv_a_mqa": "KEY,D",
+    "attn_kv_a_norm": "KV", "attn_k_b": "H,KV,NO", "attn_v_b": "H,VAL,KV", "attn_q_a": "QL,D", "attn_q_a_norm": "QL",
+    "attn_q_b": "H.QK,QL",
+    "per_layer_token_embd": "V,L.PL", "per_layer_model_proj": "L.PL,D", "per_layer_proj_norm": "PL", "inp_gate": "PL,D",
+    "proj": "D,PL", "post_norm": "D", "layer_output_scale": "1", "post_ffw_norm_1": "D", "post_ffw_norm_2": "D",
+    "pre_ffw_norm_2": "D", "ffn_gate_inp.scale": "D", "ffn_down_exps.scale": "E", "ffn_gate_up_exps": "E,2.M,D",
+    "altup_proj": "Z,D,D", "altup_unembd_proj": "Z,D,D", "altup_router": "O,D", "altup_router_norm": "D",
+    "altup_predict_coef": "O.O,O", "altup_correct_coef": "O,O", "altup_correct_scale": "D", "laurel_l": "X,D",
+    "laurel_r": "D,X", "laurel_post_norm": "D",
+    "cross_attn_norm": "D", "cross_attn_q": "H.K,D", "cross_attn_k": "H.K,D", "cross_attn_v": "H.K,D",
+    "attn_o": "D,H.K", "cross_attn_o": "D,H.K", "attn_rel_b": "BUCKETS,H", "enc.output_norm": "D",
+    "dec.output_norm": "D",
 }
 
 
@@ -100,7 +120,7 @@ def extents(spec, d):
 
 
 SILU = ("silu", "swish")
-RELU_2 = ("relu2",)
+RELU, RELU_2, XIELU = ("relu",), ("relu2",), ("xielu",)
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh")
 ERF_GELU = ("gelu", "gelu_python")
 # Tensors of a block: `+` with a bias, `*` a bias or none, `=` a bias, of zeros where the source has none (readers want
@@ -115,9 +135,14 @@ EXPERTS = "ffn_gate_inp ffn_gate_exps ffn_up_exps ffn_down_exps"
 SHARED = "ffn_gate_shexp ffn_up_shexp ffn_down_shexp"
 # What reads along the sequence in architectures whose layers are of more than one kind.
 SHORT_CONV, NORMED_QKV = "shortconv.in_proj shortconv.conv shortconv.out_proj", f"{QK_NORMS} {QKV}"
-MAMBA = "ssm_in ssm_conv1d+ ssm_a! ssm_d! ssm_dt.bias ssm_norm ssm_out"
+PLAIN_MAMBA = "ssm_in ssm_conv1d+ ssm_a! ssm_d! ssm_dt.bias ssm_out"
+MAMBA = PLAIN_MAMBA + " ssm_norm"
 DELTA = "attn_qkv attn_gate ssm_a! ssm_dt.bias ssm_conv1d ssm_norm ssm_out"
+T5_SELF = "attn_norm attn_q attn_k attn_v attn_o attn_rel_b?"
 GEMMA_BLOCK = f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QKV} {FFN}"
+# Layers with a cache of their own, with one of which values are keys, that read an earlier one's.
+CACHES = {"own": "attn_k attn_v attn_k_norm", "tied": "attn_k attn_k_norm", "sharing": "attn_k? attn_v? attn_k_norm?"}
+INPUT_TABLES, INPUTS = "per_layer_token_embd per_layer_model_proj per_layer_proj_norm", "inp_gate proj post_norm"
 
 
 @dataclass(frozen=True)
@@ -126,11 +151,14 @@ class Row:
     arch: A                     # its name prefixes the keys
     block: str                  # tensors of every block with their marks
     kinds: dict = field(default_factory=dict)   # what a layer may be -> the tensors that such layers have besides: a
-                                # value of layer_types, and dense or sparse, of which num_dense_layers decides
+                                # value of layer_types, and dense or sparse, of which num_dense_layers decides; own,
+                                # tied or sharing, inputs and beside
+    decoder: str = ""           # of every block of a decoder behind those, which are an encoder's
     top: str = "token_embd output_norm output?"
     norm: str = "rms"           # rms | layer
     act: tuple = SILU           # accepted activations, the first is the default
     rope: str = "half"          # none | half | pairs: as the weights are; swap: half-split weights written as pairs;
+                                # swapped: likewise, but there is no rope (llama.cpp's converter does so, for nothing);
                                 # alpha: half, an alpha raises the base; parts: half, text uses one of several angles
     multi_query: bool = False   # one key/value head unless config.json says otherwise
     sigmoid: bool = False       # the router takes sigmoids, not softmax
@@ -144,6 +172,12 @@ class Row:
     keys: dict = field(default_factory=dict)    # further GGUF keys -> config.json's; of a list, its length
     rope_keys: dict = field(default_factory=dict)   # the same with those of rope_parameters, which must have them
     fixed: dict = field(default_factory=dict)   # config.json keys and the values that are understood
+    numbers: dict = field(default_factory=dict)     # HF name in a block, of one number -> GGUF key, a list over layers
+    name: str = ""              # that of the architecture, where the gguf package has none and `arch` is one like it
+
+    @property
+    def called(self):
+        return self.name or gguf.MODEL_ARCH_NAMES[self.arch]
 
 
 WIDE_MOE_KEYS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
@@ -152,6 +186,13 @@ SHARED_KEYS = {"expert_shared_feed_forward_length": "shared_expert_intermediate_
 ROUTER_KEYS = {**MOE_KEYS, "expert_shared_count": "num_shared_experts", "expert_weights_norm": "norm_topk_prob",
                "expert_weights_scale": "routed_scaling_factor", "leading_dense_block_count": "num_dense_layers"}
 GROUP_KEYS = {**ROUTER_KEYS, "expert_group_count": "n_group", "expert_group_used_count": "topk_group"}
+LATENT = "attn_norm ffn_norm attn_kv_a_mqa attn_kv_a_norm attn_k_b attn_v_b attn_output"
+LATENT_Q = "attn_q_a attn_q_a_norm attn_q_b"
+LATENT_SHAPES = {"attn_q": "H.QK,D", "attn_output": "D,H.VAL"}
+LATENT_KEYS = {"attention.q_lora_rank": "q_lora_rank", "attention.kv_lora_rank": "kv_lora_rank",
+               "attention.key_length_mla": "qk_head_dim", "attention.value_length_mla": "v_head_dim", **GROUP_KEYS}
+LATENT_FIXED = {"attention_bias": (None, False), "mlp_bias": (None, False), "rope_interleave": (None, True),
+                "moe_layer_freq": (None, 1)}
 WIDE_EXPERTS = {"ffn_gate_exps": "E,F,D", "ffn_up_exps": "E,F,D", "ffn_down_exps": "E,D,F"}
 HEAD_NORMS = {"attn_q_norm": "H,K", "attn_k_norm": "G,K"}
 ALL_HEADS_NORMS = {"attn_q_norm": "H.K", "attn_k_norm": "G.K"}
@@ -175,6 +216,14 @@ DELTA_KEYS = {"ssm.conv_kernel": "linear_conv_kernel_dim", "ssm.state_size": "li
 DELTA_FIXED = {**QWEN_FIXED, "attention_bias": (False,), "attn_output_gate": (True,)}
 DELTA_MOE_FIXED = {**DELTA_FIXED, **QWEN_MOE_FIXED}
 GEMMA_FIXED = {"use_bidirectional_attention": (None, False), "attention_bias": (False,)}
+GEMMA4_NAMES = {
+    "layer_scalar": (("layer_output_scale.weight", "same"),), "router.scale": (("ffn_gate_inp.scale", "same"),),
+    "router.per_expert_scale": (("ffn_down_exps.scale", "same"),),
+    "experts.gate_up_proj": (("ffn_gate_up_exps.weight", "same"),),
+    "experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+GEMMA3N_NAMES = {"altup.correct_output_scale": (("altup_correct_scale.weight", "same"),)}
+SHARING_KEYS = {"embedding_length_per_layer_input": "hidden_size_per_layer_input", "final_logit_softcapping":
+                "final_logit_softcapping", "attention.shared_kv_layers": "num_kv_shared_layers"}
 GRANITE_KEYS = {"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
                 "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}
 DEEPSTACK = {"n_deepstack_layers": "vision_config.deepstack_visual_indexes"}
@@ -195,6 +244,8 @@ ROUTER_NAMES = {
         "block_sparse_moe.e_score_correction_bias")},
     **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
     "mlp.moe_statics.e_score_correction_bias": (("exp_probs_b.bias", "same"),)}
+LATENT_NAMES = {**ROUTER_NAMES, "self_attn.kv_b_proj.weight": (
+    ("attn_k_b.weight", "latent_keys"), ("attn_v_b.weight", "latent_values"))}
 GRANITE_NAMES = {
     **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
     "block_sparse_moe.input_linear.weight": STACKED["mlp.experts.gate_up_proj"],
@@ -207,10 +258,21 @@ MAMBA_NAMES = {**GRANITE_NAMES, "mamba.dt_bias": (("ssm_dt.bias", "same"),), "ma
 MAMBA_FFN_NAMES = {**MAMBA_NAMES, "shared_mlp.input_linear.weight": (
     ("ffn_gate.weight", "first_half"), ("ffn_up.weight", "second_half")),
     "shared_mlp.output_linear.weight": (("ffn_down.weight", "same"),)}
-MAMBA_OPS = {"ssm_conv1d": "squeeze", "ssm_norm": "row"}
-MAMBA_SHAPES = {"ssm_a": "U,1", "ssm_norm": "1,U.R"}
-MAMBA_KEYS = {"ssm.conv_kernel": "linear_conv_kernel_dim", "ssm.state_size": "mamba_d_state", "ssm.group_count":
-              "mamba_n_groups", "ssm.time_step_rank": "mamba_n_heads", **SHARED_KEYS, **GRANITE_KEYS, **WIDE_MOE_KEYS}
+MIXER_NAMES = {"mixer.dt_bias": (("ssm_dt.bias", "same"),), "mixer.A_log": (("ssm_a", "minus_exp_column"),),
+               "mixer.D": (("ssm_d", "column"),),
+               "mixer.gate.e_score_correction_bias": (("exp_probs_b.bias", "same"),),
+               "mixer.gate.e_score_correction.bias": (("exp_probs_b.bias", "same"),),
+               "mixer.experts.up_proj": (("ffn_up_exps.weight", "same"),),
+               "mixer.experts.down_proj": (("ffn_down_exps.weight", "same"),)}
+MAMBA_OPS = {"ssm_conv1d": "squeeze", "ssm_norm": "groups"}
+MAMBA_SHAPES = {"ssm_a": "U,1", "ssm_norm": "J,B"}
+STATE_KEYS = {"ssm.conv_kernel": "linear_conv_kernel_dim", "ssm.state_size": "mamba_d_state", "ssm.group_count":
+              "mamba_n_groups", "ssm.time_step_rank": "mamba_n_heads"}
+MAMBA_KEYS = {**STATE_KEYS, **SHARED_KEYS, **GRANITE_KEYS, **WIDE_MOE_KEYS}
+NEMOTRON_KEYS = {**STATE_KEYS, "attention.layer_norm_epsilon": "norm_eps"}
+STATE_FIXED = {"mamba_conv_bias": (True,), "mamba_proj_bias": (False,), "use_bias": (False,),
+               "mamba_hidden_act": ("silu",), "attention_bias": (False,), "mlp_bias": (False,),
+               "projectors_bias": (False,)}
 MAMBA_FIXED = {"mamba_n_groups": (1,), "mamba_conv_bias": (True,), "mamba_proj_bias": (False,),
                "attention_bias": (False,)}
 # Published the other way round than transformers has them, and saves them: the shape tells.
@@ -218,6 +280,13 @@ TURNED = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half_out|first_half"),
                                  ("ffn_up_exps.weight", "second_half_out|second_half")),
     "mlp.experts.down_proj": (("ffn_down_exps.weight", "out|same"),)}
+LLAMA4_NAMES = {
+    "feed_forward.experts.gate_up_proj": (("ffn_gate_exps.weight", "first_half_out"),
+                                          ("ffn_up_exps.weight", "second_half_out")),
+    "feed_forward.experts.down_proj": (("ffn_down_exps.weight", "out"),)}
+INTERNLM_NAMES = {"attention.wqkv.weight": tuple((f"attn_{x}.weight", f"{x}_of_groups") for x in "qkv")}
+BAICHUAN_NAMES = {"self_attn.W_pack.weight": tuple((f"attn_{x}.weight", f"{x}_of_stack") for x in "qkv")}
+XIELU_NUMBERS = {f"mlp.act_fn.{x}": f"xielu.{x}" for x in ("alpha_n", "alpha_p", "beta", "eps")}
 OSS_NAMES = {
     "mlp.experts.gate_up_proj": (("ffn_gate_exps.weight", "even_out"), ("ffn_up_exps.weight", "odd_out")),
     "mlp.experts.gate_up_proj_bias": (("ffn_gate_exps.bias", "even"), ("ffn_up_exps.bias", "odd")),
@@ -251,6 +320,19 @@ ROWS = [
         shapes={"ffn_up": "2.F,D"}),
     Row("llama", A.LLAMA, LLAMA_BLOCK, rope="swap"),
     Row("mistral", A.LLAMA, LLAMA_BLOCK, rope="swap", window="all"),
+    Row("llama4_text llama4", A.LLAMA4, f"{NORMS} {QKV}", rope="pairs", names=LLAMA4_NAMES, window="3of4!",
+        kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED}"}, keys={
+            **MOE_KEYS, "interleave_moe_layer_step": "moe_layer_interval",
+            "attention.temperature_length": "floor_scale", "attention.temperature_scale": "attn_scale"},
+        fixed={"attention_bias": (False,), "attn_temperature_tuning": (True, 4)}),
+    Row("apertus", A.APERTUS, f"{NORMS} {QK_NORMS} {QKV} ffn_up ffn_down", act=XIELU, numbers=XIELU_NUMBERS,
+        fixed={"qk_norm": (True,), "post_norm": (False,), "attention_bias": (False,), "mlp_bias": (False,)}),
+    Row("internlm2", A.INTERNLM2, f"{NORMS} {QKV} {FFN}", top="token_embd output_norm output", rope="swap",
+        names=INTERNLM_NAMES, fixed={"bias": (False,)}),
+    Row("baichuan", A.BAICHUAN, f"{NORMS} {QKV} {FFN}", top="token_embd output_norm output", rope="swap",
+        names=BAICHUAN_NAMES),
+    Row("minicpm", A.MINICPM, f"{NORMS} {QKV} {FFN}", rope="swap", fixed={"num_experts": (None, 0)}, keys={
+        k: v for k, v in GRANITE_KEYS.items() if k != "attention.scale"}),
     Row("ministral3", A.MISTRAL3, f"{NORMS} {QKV} {FFN}", rope="swap", window="all", rope_keys={
         "attention.temperature_scale": "llama_4_scaling_beta", "rope.scaling.yarn_log_multiplier": "mscale_all_dim"}),
     Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", window="all", names=STACKED,
@@ -265,6 +347,8 @@ ROWS = [
     Row("qwen3_vl", A.QWEN3VL, f"{NORMS} {QK_NORMS} {QKV} {FFN}", rope="parts", keys=DEEPSTACK, fixed=QWEN_FIXED),
     Row("qwen3_moe", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", names=STACKED, keys=MOE_KEYS,
         fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
+    Row("mellum", A.QWEN3MOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", name="mellum", window="*", plain_near=True,
+        names=STACKED, keys=MOE_KEYS, fixed={"attention_bias": (False,), "norm_topk_prob": (True,)}),
     Row("qwen3_vl_moe", A.QWEN3VLMOE, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS}", rope="parts", names=TURNED,
         keys={**MOE_KEYS, **DEEPSTACK}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (True,)}),
     Row("qwen3_5 qwen3_5_text", A.QWEN35, f"attn_norm post_attention_norm {FFN}", rope="parts", ops=TILED_OPS,
@@ -307,6 +391,17 @@ ROWS = [
             **WIDE_MOE_KEYS, "expert_feed_forward_length": "intermediate_size"}, fixed={
             "scoring_func": (None, "sigmoid"), "use_qk_norm": (True,), "qk_norm_type": (None, "per_layer"),
             "use_routing_bias": (True,)}),
+    *(Row(f"deepseek_v2{end}", A.DEEPSEEK2, f"{LATENT} {q}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES,
+          keys=LATENT_KEYS, kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED}"}, fixed={
+              **LATENT_FIXED, "norm_topk_prob": (None, False), "scoring_func": (None, "softmax"),
+              "topk_method": ("greedy", "group_limited_greedy")}) for end, q in (("", LATENT_Q), ("_lite", "attn_q"))),
+    *(Row(hf, A.DEEPSEEK2, f"{LATENT} {q}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES, sigmoid=True,
+          keys=LATENT_KEYS, kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, fixed={
+              **LATENT_FIXED, "scoring_func": (None, "sigmoid"), "topk_method": (None, "noaux_tc")})
+      for hf, q in (("deepseek_v3 glm4_moe_lite", LATENT_Q), ("deepseek_v3_lite glm4_moe_lite_lite", "attn_q"))),
+    *(Row(f"youtu{end}", A.DEEPSEEK2, f"{LATENT} {q} {FFN}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES,
+          keys={**LATENT_KEYS, "expert_feed_forward_length": "intermediate_size", "leading_dense_block_count":
+                "num_hidden_layers"}, fixed=LATENT_FIXED) for end, q in (("", LATENT_Q), ("_lite", "attn_q"))),
     Row("dots1", A.DOTS1, f"{NORMS} {QK_NORMS} {QKV}", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"},
         fixed={"attention_bias": (False,), "scoring_func": (None, "sigmoid")}),
@@ -329,6 +424,21 @@ ROWS = [
     Row("gemma3_text gemma3", A.GEMMA3, f"{GEMMA_BLOCK} {QK_NORMS}", act=TANH_GELU,
         window="5of6", plain_near=True, ops=GEMMA_OPS, fixed={**GEMMA_FIXED, "attn_logit_softcapping": (None,)},
         keys={"final_logit_softcapping": "final_logit_softcapping"}),
+    Row("gemma3n_text gemma3n", A.GEMMA3N, f"attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q_norm attn_q "
+        f"attn_output {FFN} altup_router altup_router_norm altup_predict_coef altup_correct_coef altup_correct_scale "
+        f"laurel_l laurel_r laurel_post_norm", act=TANH_GELU, window="4of5!*", plain_near=True, names=GEMMA3N_NAMES,
+        top=f"token_embd output_norm output? {INPUT_TABLES} altup_proj altup_unembd_proj",
+        kinds={**CACHES, "inputs": INPUTS}, ops={"token_embd": "padded", "per_layer_token_embd": "padded"},
+        keys={**SHARING_KEYS, "altup.num_inputs": "altup_num_inputs", "altup.active_idx": "altup_active_idx"},
+        fixed={"attention_bias": (False,), "altup_active_idx": (0,), "altup_num_inputs": (4,),
+               "altup_correct_scale": (True,)}),
+    Row("gemma4_text gemma4", A.GEMMA4, f"attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q_norm attn_q "
+        f"attn_output {FFN} layer_output_scale", act=TANH_GELU, window="5of6!*", plain_near=True, names=GEMMA4_NAMES,
+        top="token_embd output_norm output? " + INPUT_TABLES.replace(" ", "? ") + "?", kinds={
+            **CACHES, "inputs": INPUTS, "beside": "post_ffw_norm_1 post_ffw_norm_2 pre_ffw_norm_2 ffn_gate_inp "
+            "ffn_gate_inp.scale! ffn_gate_up_exps ffn_down_exps ffn_down_exps.scale!"},
+        keys={**SHARING_KEYS, **MOE_KEYS}, fixed={
+            "attention_bias": (False,), "use_bidirectional_attention": (None, "vision")}),
     Row("olmo", A.OLMO, f"{QKV} {FFN}", top="token_embd output?", norm="layer", rope="swap",
         keys={"attention.clamp_kqv": "clip_qkv"}),
     Row("olmo2", A.OLMO2, f"post_attention_norm post_ffw_norm {QK_NORMS} {QKV} {FFN}",
@@ -354,6 +464,19 @@ ROWS = [
     Row("granitehybrid_dense", A.GRANITE_HYBRID, f"{NORMS} {FFN}", rope="swap", names=MAMBA_FFN_NAMES,
         kinds={"mamba": MAMBA, "attention": QKV}, ops=MAMBA_OPS, keys=MAMBA_KEYS, fixed=MAMBA_FIXED,
         shapes={**MAMBA_SHAPES, "ffn_gate": "S,D", "ffn_up": "S,D", "ffn_down": "D,S"}),
+    Row("mamba2", A.MAMBA2, f"attn_norm {MAMBA}", rope="none", names=MIXER_NAMES, ops=MAMBA_OPS, keys=STATE_KEYS,
+        fixed=STATE_FIXED, shapes=MAMBA_SHAPES),
+    Row("nemotron_h", A.NEMOTRON_H, "attn_norm", rope="swapped", act=RELU_2, names=MIXER_NAMES, ops=MAMBA_OPS,
+        kinds={"mamba": MAMBA, "attention": QKV, "mlp": "ffn_up ffn_down"}, keys=NEMOTRON_KEYS, fixed=STATE_FIXED,
+        shapes=MAMBA_SHAPES),
+    Row("nemotron_h_moe", A.NEMOTRON_H_MOE, "attn_norm", rope="swapped", act=RELU_2, names=MIXER_NAMES, ops=MAMBA_OPS,
+        kinds={"mamba": MAMBA, "attention": QKV, "moe": "ffn_gate_inp ffn_up_exps ffn_down_exps ffn_up_shexp "
+               "ffn_down_shexp exp_probs_b.bias"}, keys={**NEMOTRON_KEYS, **GROUP_KEYS, **SHARED_KEYS},
+        fixed={**STATE_FIXED, "moe_latent_size": (None,)}, shapes=MAMBA_SHAPES),
+    Row("falcon_h1", A.FALCON_H1, f"attn_norm ffn_norm! {QKV} {PLAIN_MAMBA} {FFN}", names=MAMBA_NAMES, ops=MAMBA_OPS,
+        keys=STATE_KEYS, fixed=STATE_FIXED, shapes=MAMBA_SHAPES),
+    Row("falcon_h1_norm", A.FALCON_H1, f"attn_norm ffn_norm! {QKV} {MAMBA} {FFN}", names=MAMBA_NAMES, ops=MAMBA_OPS,
+        keys=STATE_KEYS, fixed={**STATE_FIXED, "mamba_norm_before_gate": (False,)}, shapes=MAMBA_SHAPES),
     Row("smollm3", A.SMOLLM3, f"{NORMS} {QKV} {FFN}", rope="swap", fixed=QWEN_FIXED),
     Row("cohere", A.COMMAND_R, f"attn_norm attn_q_norm? attn_k_norm? {QKV} {FFN}", norm="layer", rope="pairs",
         shapes=HEAD_NORMS, keys={"logit_scale": "logit_scale"}),
@@ -375,6 +498,12 @@ ROWS = [
     Row("gemma3_both_ways", A.GEMMA_EMBEDDING, f"{GEMMA_BLOCK} {QK_NORMS}",
         top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", plain_near=True, ops=GEMMA_OPS,
         fixed={"attention_bias": (False,), "attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}),
+    Row("t5", A.T5, f"{T5_SELF} ffn_norm ffn_gate? ffn_up ffn_down", decoder=f"{T5_SELF} cross_attn_norm cross_attn_q "
+        "cross_attn_k cross_attn_v cross_attn_o ffn_norm ffn_gate? ffn_up ffn_down", rope="none", act=TANH_GELU + RELU
+        + SILU, top="token_embd enc.output_norm dec.output_norm output?", keys={
+            "decoder_block_count": "num_decoder_layers", "decoder_start_token_id": "decoder_start_token_id",
+            "attention.relative_buckets_count": "relative_attention_num_buckets", "logit_scale": "logit_scale"},
+        fixed={"relative_attention_max_distance": (128,), "is_encoder_decoder": (True,)}),
 ]
 
 
@@ -402,6 +531,20 @@ DEFAULTS = {
     "ministral3": _defaults(14336, 262144, 8, head_dim=128, rope_parameters={
         "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
         "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1}),
+    "llama4_text": _defaults(8192, 131072, 8, head_dim=128, intermediate_size_mlp=16384, num_experts=16,
+                             num_experts_per_tok=1, num_dense_layers=0, moe_layer_interval=1, sliding_window=8192,
+                             floor_scale=8192, attn_scale=0.1, use_qk_norm=True, rope_theta=5e5),
+    "apertus": _defaults(14336, 65536, rope_theta=12e6, rope_parameters={
+        "rope_type": "llama3", "rope_theta": 12e6, "factor": 8.0, "original_max_position_embeddings": 8192,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+    "internlm2": _defaults(11008, 2048, norm_eps=1e-6, bias=True),
+    "baichuan": _defaults(11008, 4096, norm_eps=1e-6),
+    "minicpm": _defaults(11008, 2048, norm_eps=1e-6, tie_word_embeddings=True, scale_emb=1, scale_depth=1,
+                         dim_model_base=1),
+    "mellum": _defaults(7168, 131072, 4, norm_eps=1e-6, head_dim=128, sliding_window=1024, num_experts=64,
+                        num_experts_per_tok=8, moe_intermediate_size=896, norm_topk_prob=True, rope_parameters={
+                            "full_attention": {"rope_type": "default", "rope_theta": 5e5},
+                            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}),
     "mixtral": _defaults(14336, 131072, 8, num_experts=8, num_experts_per_tok=2, rope_theta=1e6),
     "qwen2": _defaults(22016, 32768, 32, norm_eps=1e-6),
     "qwen2_moe": _defaults(5632, 32768, 16, norm_eps=1e-6, num_experts=60, num_experts_per_tok=4,
@@ -437,6 +580,10 @@ DEFAULTS = {
     "afmoe": _defaults(6144, 16384, head_dim=128, sliding_window=1024, num_dense_layers=1, num_experts=64,
                        num_experts_per_tok=6, moe_intermediate_size=1408, num_shared_experts=2, norm_topk_prob=True,
                        routed_scaling_factor=1.0, mup_enabled=False, global_attn_every_n_layers=4),
+    "deepseek_v2": _defaults(11008, 2048, norm_eps=1e-6, kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128,
+                             qk_rope_head_dim=64, v_head_dim=128, num_experts=64, num_shared_experts=2, n_group=None,
+                             moe_intermediate_size=1407, num_dense_layers=0, routed_scaling_factor=1.0,
+                             topk_method="greedy", norm_topk_prob=False),
     "hunyuan_v1_moe": _defaults(11008, 2048, num_experts=1, num_experts_per_tok=1),
     "glm4": _defaults(13696, 131072, 2, norm_eps=1.5625e-7, head_dim=128, partial_rotary_factor=0.5),
     "arcee": _defaults(18432, 4096),
@@ -448,6 +595,17 @@ DEFAULTS = {
     "gemma3_text": _defaults(9216, 131072, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True,
                              sliding_window=4096, query_pre_attn_scalar=256, rope_theta=1e6,
                              rope_local_base_freq=10000.0, num_attention_heads=8, vocab_size=262208),
+    "gemma3n_text": _defaults(16384, 32768, 2, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True,
+                              sliding_window=512, rope_theta=1e6, rope_local_base_freq=10000.0, vocab_size=262400,
+                              hidden_size_per_layer_input=256, altup_num_inputs=4, altup_active_idx=0,
+                              altup_correct_scale=True, num_kv_shared_layers=15, laurel_rank=64,
+                              final_logit_softcapping=30.0, num_attention_heads=8),
+    "gemma4_text": _defaults(9216, 131072, 4, norm_eps=1e-6, head_dim=256, tie_word_embeddings=True,
+                             sliding_window=512, hidden_size_per_layer_input=256, num_kv_shared_layers=0,
+                             num_attention_heads=8, vocab_size=262144, rope_parameters={
+                                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                                 "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25,
+                                                    "rope_theta": 1e6}}),
     "olmo": _defaults(11008, 2048),
     "olmo2": _defaults(11008, 2048),
     "olmo3": _defaults(11008, 2048, rope_theta=5e5, sliding_window=4096),
@@ -468,6 +626,18 @@ DEFAULTS = {
                              "truncate": False, "original_max_position_embeddings": 4096}),
 }
 DEFAULTS["gemma3"] = DEFAULTS["gemma3_both_ways"] = DEFAULTS["gemma3_text"]
+DEFAULTS["llama4"] = DEFAULTS["llama4_text"]
+DEFAULTS["deepseek_v3"] = {**DEFAULTS["deepseek_v2"], **_defaults(
+    18432, 4096, num_experts=256, num_shared_experts=1, num_experts_per_tok=8, n_group=8, topk_group=4,
+    moe_intermediate_size=2048, num_dense_layers=3, routed_scaling_factor=2.5, norm_topk_prob=True, topk_method=None)}
+DEFAULTS["glm4_moe_lite"] = {**DEFAULTS["deepseek_v3"], **_defaults(
+    10240, 202752, norm_eps=1e-5, q_lora_rank=768, qk_nope_head_dim=192, v_head_dim=256, num_experts=64, n_group=1,
+    num_experts_per_tok=4, topk_group=1, moe_intermediate_size=1536, num_dense_layers=1, routed_scaling_factor=1.8)}
+DEFAULTS["youtu"] = _defaults(6144, 131072, norm_eps=1e-6, tie_word_embeddings=True, num_shared_experts=0, **{
+    k: v for k, v in DEFAULTS["deepseek_v2"].items() if "head_dim" in k or "lora" in k})
+for kind in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu"):
+    DEFAULTS[kind + "_lite"] = DEFAULTS[kind]
+DEFAULTS["gemma3n"], DEFAULTS["gemma4"] = DEFAULTS["gemma3n_text"], DEFAULTS["gemma4_text"]
 DEFAULTS["qwen2_5_vl"] = DEFAULTS["qwen2_vl"]
 DEFAULTS["qwen3_5"] = DEFAULTS["qwen3_5_text"]
 DEFAULTS["qwen3_5_moe"] = DEFAULTS["qwen3_5_moe_text"] = {
@@ -481,26 +651,48 @@ DEFAULTS["granitemoehybrid"] = DEFAULTS["granitehybrid_dense"] = {
     **DEFAULTS["granitemoe"], "shared_expert_intermediate_size": 1024, "mamba_n_heads": 128, "mamba_n_groups": 1,
     "mamba_d_state": 256, "mamba_d_head": 64, "linear_conv_kernel_dim": 4, "mamba_conv_bias": True,
     "mamba_proj_bias": False}
+DEFAULTS["mamba2"] = _defaults(None, 1 << 20, mamba_d_state=128, mamba_n_groups=8, linear_conv_kernel_dim=4,
+                               mamba_conv_bias=True, use_bias=False)
+DEFAULTS["nemotron_h"] = DEFAULTS["nemotron_h_moe"] = _defaults(
+    21504, 4096, 8, head_dim=128, mamba_d_state=128, mamba_n_groups=8, mamba_n_heads=128, mamba_d_head=64,
+    linear_conv_kernel_dim=4, num_experts=8, num_experts_per_tok=2, num_shared_experts=1, moe_intermediate_size=7688,
+    shared_expert_intermediate_size=7688, n_group=1, topk_group=1, norm_topk_prob=True,
+    routed_scaling_factor=1.0)
+DEFAULTS["falcon_h1"] = DEFAULTS["falcon_h1_norm"] = _defaults(
+    14336, 8192, 8, mamba_d_ssm=1024, mamba_n_heads=128, mamba_d_head="auto", mamba_n_groups=1, mamba_d_state=256,
+    linear_conv_kernel_dim=4, mamba_norm_before_gate=True)
 DEFAULTS["bert"] = _defaults(3072, 512, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True)
 DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2, tie_word_embeddings=True,
                                    max_trained_positions=2048, rope_theta=1000.0)
 
+DEFAULTS["t5"] = _defaults(2048, 512, head_dim=64, norm_eps=1e-6, vocab_size=32128, tie_word_embeddings=True,
+                           feed_forward_proj="relu", relative_attention_num_buckets=32, decoder_start_token_id=0)
+# T5's feed-forwards: the activation, and whether there is a gate
+T5_PROJ = {"relu": ("relu", False), "gated-gelu": ("gelu_new", True), "gated-silu": ("silu", True)}
 BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 
-OWN_TYPES = ("gemma3_both_ways", "granitehybrid_dense")     # names of find_row's own
+# names of find_row's own
+OWN_TYPES = ("gemma3_both_ways", "granitehybrid_dense", "nemotron_h_moe", "falcon_h1_norm",
+             *(k for k in DEFAULTS if k.endswith("_lite") and k != "glm4_moe_lite"))
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k not in OWN_TYPES))
 # Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
 TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
 ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
 # Layer i has a window; what config.json may say of it with a sliding_window_pattern.
 WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
-           "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
+           "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "4of5": (lambda i: (i + 1) % 5 != 0, None),
+           "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
 
 
 def _swap(a, heads):
     """Half-split rope rows [h, (2, k/2)] to interleaved pairs [h, (k/2, 2)]."""
     b = a.reshape(heads, 2, a.shape[0] // heads // 2, *a.shape[1:])
     return b.swapaxes(1, 2).reshape(a.shape)
+
+
+def _latent(a, d):
+    """Rows of kv_b_proj [h, (key without what turns, value), latent]"""
+    return a.reshape(d["H"], d["NO"] + d["VAL"], d["KV"])
 
 
 def _regroup(a, dims):
@@ -538,12 +730,28 @@ def _ungroup(a, d, parts):
     return np.concatenate(out)
 
 
+def _group(a, d, at):
+    """Of fused rows [g, (h/g queries, key, value), k] one part, all groups one after the other."""
+    b = a.reshape(d["G"], -1, d["K"], *a.shape[1:])
+    return b[:, at].reshape(-1, *a.shape[1:])
+
+
+def _stack(a, d, at):
+    """One part of rows of all queries, all keys, all values."""
+    n, g = d["H"] * d["K"], d["G"] * d["K"]
+    return (a[:n], a[n:n + g], a[n + g:])[at]
+
+
 def _squeeze(a):
     return a.reshape(a.shape[0], a.shape[-1])
 
 
 def _same(s, d):
     return s
+
+
+def _heads(name):
+    return lambda s, d: (d[name] * d["K"] if s[0] == d["N"] * d["K"] else s[0], *s[1:])
 
 
 def _half(s, d):
@@ -554,12 +762,18 @@ def _squeezed(s, d):
     return (s[0], *s[2:])
 
 
+def _padded(s, d):
+    return (max(s[0], d["V"]), *s[1:])
+
+
 # name: (shape in, dims -> shape out; array, dims, storage kind -> array). Arrays keep their storage type, most results
 # are views.
 OPS = {
     "same": (_same, lambda a, d, k: a),
     "plus1": (_same, lambda a, d, k: a),
     "transpose": (lambda s, d: s[::-1], lambda a, d, k: a.T),
+    "padded": (_padded, lambda a, d, k: a if len(a) >= d["V"] else np.concatenate(
+        [a, np.zeros((d["V"] - len(a), *a.shape[1:]), a.dtype)])),
     "flatten": (lambda s, d: (math.prod(s),), lambda a, d, k: a.reshape(-1)),
     "swap_q": (_same, lambda a, d, k: _swap(a, d["H"])),
     "swap_k": (_same, lambda a, d, k: _swap(a, d["G"])),
@@ -573,6 +787,13 @@ OPS = {
     "out": (lambda s, d: (s[0], s[2], s[1]), lambda a, d, k: _flip(a, k)),
     "even_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, ::2]),
     "odd_out": (lambda s, d: (s[0], s[2] // 2, s[1]), lambda a, d, k: _flip(a, k)[:, 1::2]),
+    "q_of_groups": (_heads("H"), lambda a, d, k: _swap(_group(a, d, slice(-2)), d["H"])),
+    "k_of_groups": (_heads("G"), lambda a, d, k: _swap(_group(a, d, -2), d["G"])),
+    "v_of_groups": (_heads("G"), lambda a, d, k: _group(a, d, -1)),
+    "q_of_stack": (_heads("H"), lambda a, d, k: _swap(_stack(a, d, 0), d["H"])),
+    "k_of_stack": (_heads("G"), lambda a, d, k: _swap(_stack(a, d, 1), d["G"])),
+    "v_of_stack": (_heads("G"), lambda a, d, k: _stack(a, d, 2)),
+    "unit_rows": (_same, lambda a, d, k: a),
     "minus_exp": (_same, lambda a, d, k: a),
     "minus_exp_tiled": (_same, lambda a, d, k: _tile(a, d, 1)),
     "tiled": (_same, lambda a, d, k: _tile(a, d, d["R"])),
@@ -580,23 +801,30 @@ OPS = {
     "tiled_values": (_same, lambda a, d, k: _tile_values(a, d)),
     "tiled_columns": (_same, lambda a, d, k: _tile(a, d, d["R"], 1)),
     "minus_exp_column": (lambda s, d: (*s, 1), lambda a, d, k: a[:, None]),
-    "row": (lambda s, d: (1, *s), lambda a, d, k: a[None]),
+    "groups": (lambda s, d: (d["J"], s[0] // d["J"]), lambda a, d, k: a.reshape(d["J"], -1)),
     "column": (lambda s, d: (*s, 1), lambda a, d, k: a[:, None]),
     "squeeze": (_squeezed, lambda a, d, k: _squeeze(a)),
     "squeeze_tiled": (_squeezed, lambda a, d, k: _tile_values(_squeeze(a), d)),
+    "latent_keys": (lambda s, d: (d["H"], d["KV"], d["NO"]), lambda a, d, k: _latent(a, d)[:, :d["NO"]].swapaxes(1, 2)),
+    "latent_values": (lambda s, d: (d["H"], d["VAL"], d["KV"]), lambda a, d, k: _latent(a, d)[:, d["NO"]:]),
     "qkv_of_qkvz": (lambda s, d: (s[0] - d["U"] * d["R"], *s[1:]), lambda a, d, k: _ungroup(a, d, (0, 1, 2))),
     "z_of_qkvz": (lambda s, d: (s[0] - d["C"], *s[1:]), lambda a, d, k: _ungroup(a, d, (3,))),
 }
 # What is computed after conversion to float32.
 NUMBERS = {"plus1": lambda x: x + np.float32(1),
+           "unit_rows": lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12)),
            "minus_exp": lambda x: -np.exp(x.astype(np.float64)).astype(np.float32)}
 NUMBERS["minus_exp_tiled"] = NUMBERS["minus_exp_column"] = NUMBERS["minus_exp"]
 
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
                          r"|^rope\.freqs$|^(bert\.)?(pooler\.dense\.|embeddings\.position_ids$)|^cls\.")
+# Of models that also see or hear.
+SEEING = re.compile(r"(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|audio_tower"
+                    r"|embed_(vision|audio))\.")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
-KEEP_F32 = re.compile(r"_norm\.weight$|^position_embd|^token_types|ffn_gate_inp(_shexp)?\.|ssm_conv1d\."
+KEEP_F32 = re.compile(r"_norm(_[12])?\.weight$|^position_embd|^token_types|ffn_gate_inp(_shexp)?\.|ssm_conv1d\."
+                      r"|ssm_[ad]$|altup_(correct|predict)_coef"
                       r"|shortconv\.conv\.")
 ROW_CHUNK = 1 << 20     # weights converted at a time
 
@@ -990,12 +1218,23 @@ def open_source(path, args):
 # ----------------------------------------------------------------------------------------------------------------
 # Configuration
 # ----------------------------------------------------------------------------------------------------------------
+def nemotron_kinds(config):
+    """A letter or a word for each layer; nothing where config.json does not say"""
+    return config.get("layers_block_type") or config.get("layer_types") or config.get("hybrid_override_pattern")
+
+
 def find_row(config, where):
     kind = config.get("model_type")
     if kind == "gemma3_text" and config.get("use_bidirectional_attention"):
         kind = config["model_type"] = "gemma3_both_ways"
     if kind == "granitemoehybrid" and not config.get("num_local_experts", 8):
         kind = config["model_type"] = "granitehybrid_dense"
+    if kind in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu") and config.get("q_lora_rank", 1) is None:
+        kind = config["model_type"] = kind + "_lite"        # q has no latent
+    if kind == "nemotron_h" and set(nemotron_kinds(config) or []) & {"E", "moe"}:
+        kind = config["model_type"] = "nemotron_h_moe"
+    if kind == "falcon_h1" and config.get("mamba_rms_norm"):
+        kind = config["model_type"] = "falcon_h1_norm"
     for row in ROWS:
         if kind in row.hf.split():
             return row
@@ -1021,18 +1260,60 @@ def canonical(config, row):
         if c["block_auto_adjust_ff_dim"]:
             width, by, unit = 2 * c["intermediate_size"] // 3, c["block_ffn_dim_multiplier"], c["block_multiple_of"]
             c["intermediate_size"] = width if by is None else -(-int(by * width) // unit) * unit
+    if row.decoder:             # T5's config.json has names of its own
+        c.update({new: c.pop(old) for old, new in {"d_model": "hidden_size", "d_ff": "intermediate_size", "num_heads":
+                  "num_attention_heads", "d_kv": "head_dim"}.items() if old in c})
+        if c["feed_forward_proj"] not in T5_PROJ:
+            raise Refused(f"config: feed_forward_proj {c['feed_forward_proj']!r}, expected {' or '.join(T5_PROJ)}")
+        c["hidden_act"] = T5_PROJ[c["feed_forward_proj"]][0]
+        c["num_decoder_layers"] = integer(c, "num_decoder_layers", c.get("num_hidden_layers"))
+        if c.get("scale_decoder_outputs") is not None:      # transformers 5, which says that all are tied
+            c["tie_word_embeddings"] = c["scale_decoder_outputs"]
+        c["logit_scale"] = integer(c, "hidden_size") ** -0.5 if c["tie_word_embeddings"] else 1.0
     for name in ("num_experts_per_tok", "num_shared_experts", "moe_intermediate_size"):
         if isinstance(c.get(name), list):       # one for each layer
             if len(set(map(repr, c[name]))) != 1:
                 raise Refused(f"config: {name}: expected the same number for every layer, found {c[name]}")
             c[name] = c[name][0]
+    if "sharing" in row.kinds:
+        for name in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
+            c[name] = integer(c, name) if c.get(name) else 0
+        if row.arch == A.GEMMA4 and not c.get("enable_moe_block"):
+            c["num_experts"] = c["num_experts_per_tok"] = c["moe_intermediate_size"] = None
     if c.get("num_shared_experts") and not c.get("shared_expert_intermediate_size"):
         width = integer(c, "moe_intermediate_size", c["intermediate_size"])
         c["shared_expert_intermediate_size"] = integer(c, "num_shared_experts") * width
+    if row.arch == A.DEEPSEEK2:                 # one head of keys for all
+        c["num_key_value_heads"], c["head_dim"] = 1, c["qk_rope_head_dim"]
+        c["qk_head_dim"] = integer(c, "qk_nope_head_dim") + integer(c, "qk_rope_head_dim")
+        if c.get("topk_method") == "greedy" and c.get("n_group") != 1:
+            c["n_group"] = c["topk_group"] = None           # which it does not look at
     if row.arch == A.HUNYUAN_MOE:               # whose experts are as wide as it says for no other use
         c["moe_intermediate_size"] = c.get("moe_intermediate_size") or c["intermediate_size"]
-    if "mamba" in row.kinds and isinstance(c.get("layer_types"), list):     # transformers has new names for them
+    if row.arch == A.LLAMA4:                    # whose intermediate_size is an expert's
+        c["moe_intermediate_size"] = c["shared_expert_intermediate_size"] = c["intermediate_size"]
+        c["intermediate_size"] = c["intermediate_size_mlp"]
+    if row.arch == A.MINICPM:                   # Granite's scales, said in another way
+        c.update(embedding_multiplier=c["scale_emb"],
+                 residual_multiplier=c["scale_depth"] / integer(c, "num_hidden_layers") ** 0.5,
+                 logits_scaling=integer(c, "hidden_size") / c["dim_model_base"])
+    if row.arch == A.MAMBA2:    # has no heads of attention, and calls its own so
+        c = {**c, "mamba_n_heads": c.get("num_heads"), "mamba_d_head": c.get("head_dim", 64), "head_dim": 1,
+             "num_attention_heads": 1, "num_key_value_heads": 1}
+    if row.arch in (A.NEMOTRON_H, A.NEMOTRON_H_MOE):
+        kinds = nemotron_kinds(c)
+        letters = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+        c["layer_types"] = [letters.get(k, k) for k in kinds] if isinstance(kinds, (str, list)) else None
+        if not kinds:
+            raise Refused("config: layers_block_type or hybrid_override_pattern: expected a kind for each layer, "
+                          f"found {kinds!r}")
+        c["num_hidden_layers"] = len(kinds)
+    if row.arch == A.FALCON_H1 and c["mamba_d_head"] == "auto":
+        c["mamba_d_head"] = integer(c, "mamba_d_ssm") // integer(c, "mamba_n_heads")
+    new = {"chunked_attention": "sliding_attention"} if row.arch == A.LLAMA4 else {}
+    if "mamba" in row.kinds:                    # transformers has new names for them
         new = {"linear_attention": "mamba", "full_attention": "attention"}
+    if new and isinstance(c.get("layer_types"), list):
         c["layer_types"] = [new.get(k, k) if isinstance(k, str) else k for k in c["layer_types"]]
     return c
 
@@ -1045,10 +1326,20 @@ def integer(c, name, default=None):
     return v
 
 
+def has_mamba(row):
+    return "ssm_in" in f"{row.block} {row.kinds}"
+
+
 def dimensions(c, row):
     d = {"V": integer(c, "vocab_size"), "D": integer(c, "hidden_size"), "L": integer(c, "num_hidden_layers"),
          "H": integer(c, "num_attention_heads"), "T": integer(c, "max_position_embeddings")}
-    d["F"] = integer(c, "intermediate_size", 4 * d["D"])
+    widths = c["intermediate_size"] if isinstance(c.get("intermediate_size"), list) else None
+    if widths is None:
+        d["F"] = integer(c, "intermediate_size", 4 * d["D"])
+    elif row.arch == A.GEMMA3N and len(widths) == d["L"]:
+        d["F"] = [integer({"intermediate_size": n}, "intermediate_size") for n in widths][0]
+    else:
+        raise Refused(f"config: intermediate_size: expected a positive integer, found {widths!r}")
     if not c.get("head_dim") and d["D"] % d["H"]:
         raise Refused(f"config: {d['H']} heads do not divide the width {d['D']} and there is no head_dim")
     d["K"] = integer(c, "head_dim", d["D"] // d["H"])
@@ -1063,7 +1354,12 @@ def dimensions(c, row):
     d["M"] = c.get("moe_intermediate_size") or 0
     d["S"] = c.get("shared_expert_intermediate_size") or 0
     d["Y"] = c.get("type_vocab_size") or 0
-    if set(row.kinds) & {"conv", "mamba", "linear_attention"}:
+    if row.arch == A.DEEPSEEK2:
+        d["KV"], d["NO"], d["VAL"] = (integer(c, n) for n in ("kv_lora_rank", "qk_nope_head_dim", "v_head_dim"))
+        d["KEY"], d["QK"], d["QL"] = d["KV"] + d["K"], d["NO"] + d["K"], integer(c, "q_lora_rank", 1)
+    if row.decoder:
+        d["BUCKETS"] = integer(c, "relative_attention_num_buckets")
+    if has_mamba(row) or set(row.kinds) & {"conv", "linear_attention"}:
         d["W"] = integer(c, "linear_conv_kernel_dim")
     if "linear_attention" in row.kinds:
         d["J"], d["Q"] = integer(c, "linear_num_key_heads"), integer(c, "linear_key_head_dim")
@@ -1071,34 +1367,68 @@ def dimensions(c, row):
         if d["U"] % d["J"]:
             raise Refused(f"config: linear_num_key_heads = {d['J']} does not divide linear_num_value_heads = {d['U']}")
         d["C"] = 2 * d["J"] * d["Q"] + d["U"] * d["R"]
-    if "mamba" in row.kinds:
+    if "sharing" in row.kinds:
+        add_layers(d, c, row, widths)
+    if has_mamba(row):
         d["J"], d["Q"] = integer(c, "mamba_n_groups"), integer(c, "mamba_d_state")
         d["U"], d["R"] = integer(c, "mamba_n_heads"), integer(c, "mamba_d_head")
+        d["B"] = d["U"] * d["R"] // d["J"]
+        if d["U"] % d["J"]:
+            raise Refused(f"config: {d['J']} groups (mamba_n_groups) do not divide {d['U']} heads of Mamba-2")
         d["C"] = 2 * d["J"] * d["Q"] + d["U"] * d["R"]
         d["I"] = d["C"] + d["U"] * d["R"] + d["U"]
     return d
+
+
+def add_layers(d, c, row, widths):
+    """Dimensions of layers' own inputs and streams, and what single layers have otherwise: d["each"]."""
+    d["PL"], n_own = c["hidden_size_per_layer_input"], d["L"] - c["num_kv_shared_layers"]
+    windows = layer_windows(c, row, d)
+    if row.arch == A.GEMMA3N:
+        d["O"], d["X"] = integer(c, "altup_num_inputs"), integer(c, "laurel_rank")
+        d["Z"] = d["O"] - 1
+        integer(c, "hidden_size_per_layer_input")
+        d["each"] = [{"F": n} for n in widths or [d["F"]] * d["L"]]
+        return
+    of_layer = {int(k): v for k, v in (c.get("per_layer_config") or {}).items()}    # "05": how transformers says it now
+    far = [of_layer.get(i) or {} for i, near in enumerate(windows) if not near]
+    if any(x != far[0] for x in far):
+        raise Refused(f"config: per_layer_config: expected the same for all layers without a window, found {far}")
+    far = {**(far[0] if far else {}), **{k: c[n] for k, n in (("head_dim", "global_head_dim"), (
+        "num_key_value_heads", "num_global_key_value_heads")) if c.get(n) is not None}}
+    d["far"] = {"K": integer(far, "head_dim", 512), "G": d["G"]}
+    if c.get("attention_k_eq_v", not c.get("global_head_dim")):
+        d["far"]["G"] = integer(far, "num_key_value_heads", d["G"])
+    d["each"] = [{**({} if windows[i] else d["far"]),
+                  "F": d["F"] * (2 if c.get("use_double_wide_mlp") and i >= n_own else 1)} for i in range(d["L"])]
 
 
 def check_fixed(c, row, d):
     for name, allowed in row.fixed.items():
         if name in c and c[name] not in allowed:
             raise Refused(f"config: {name} = {c.get(name)!r} changes the computation and has no place in a "
-                          f"{gguf.MODEL_ARCH_NAMES[row.arch]} file (expected {' or '.join(map(repr, allowed))})")
+                          f"{row.called} file (expected {' or '.join(map(repr, allowed))})")
     act = c.get("hidden_act") or row.act[0]
     if act not in row.act:
         raise Refused(f"config: activation {act!r} is not known for this architecture "
                       f"(expected {' or '.join(row.act)})")
+    least, most = c.get("time_step_limit") or (0.0, math.inf)
+    if has_mamba(row) and (least > 0 or most < 1e6):
+        raise Refused(f"config: time_step_limit {c['time_step_limit']} has no place in GGUF (expected 0 to infinity)")
     window = layer_windows(c, row, d)
     kinds = ["sliding_attention" if w else "full_attention" for w in window]
-    sparse = [i >= c["num_dense_layers"] for i in range(d["L"])] if "dense" in row.kinds else []
-    for name, want in (("is_moe_layer", sparse), ("mlp_layer_types", ["sparse" if x else "dense" for x in sparse])):
+    sparse = sparse_layers(c, row, d)
+    for name, want in (("is_moe_layer", sparse), ("mlp_layer_types", ["sparse" if x else "dense" for x in sparse]),
+                       ("moe_layers", [i for i, x in enumerate(sparse) if x])):
         if sparse and c.get(name) not in (None, want):
             raise Refused(f"config: {name} {c[name]} has no place in this architecture's files (expected {want})")
     if sparse and c.get("moe_layer_end_index") not in (None, -1, d["L"] - 1):
         raise Refused(f"config: moe_layer_end_index {c['moe_layer_end_index']} is not the last layer")
-    if not mixers(row) and c.get("layer_types") not in (None, kinds):
+    if not mixers(row) and not has_mamba(row) and c.get("layer_types") not in (None, kinds):
         raise Refused(f"config: layer_types {c['layer_types']} are not the architecture's (expected {kinds})")
-    if row.arch == A.SMOLLM3:
+    if row.arch == A.LLAMA4 and bool(c["use_qk_norm"]) != (d["E"] != 128):
+        raise Refused(f"config: use_qk_norm = {c['use_qk_norm']} has no place in a llama4 file of {d['E']} experts")
+    if row.arch in (A.SMOLLM3, A.LLAMA4):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
@@ -1121,25 +1451,45 @@ def layer_windows(c, row, d):
 
 
 def mixers(row):
-    """Of row.kinds what reads along the sequence: none, or a kind and one of attention"""
+    """Of row.kinds what reads along the sequence: none, or a kind and one of attention, and perhaps one instead"""
     return [k for k in row.kinds if k not in ("dense", "sparse")]
+
+
+def sparse_layers(c, row, d):
+    """Whether each layer has experts; nothing where none has."""
+    if "dense" not in row.kinds:
+        return [True] * d["L"] if "ffn_gate_exps" in row.block else []
+    step = integer(c, "moe_layer_interval", 1)
+    return [i >= c["num_dense_layers"] and (i + 1) % step == 0 for i in range(d["L"])]
+
+
+def cache_kinds(c, row, d):
+    """The same of models whose layers may read an earlier one's keys and values."""
+    windows, out = layer_windows(c, row, d), []
+    for i, near in enumerate(windows):
+        own = "tied" if c.get("attention_k_eq_v") and not near else "own"
+        out.append(("sharing" if i >= d["L"] - c["num_kv_shared_layers"] else own,
+                    *(["inputs"] if d["PL"] else []), *(["beside"] if d["E"] else [])))
+    return out
 
 
 def layer_kinds(c, row, d):
     """Of each layer the keys of row.kinds that it goes by."""
-    dense = [("dense",) if i < c["num_dense_layers"] else ("sparse",) for i in range(d["L"])] \
-        if "dense" in row.kinds else [()] * d["L"]
+    if "sharing" in row.kinds:
+        return cache_kinds(c, row, d)
+    dense = [("sparse",) if x else ("dense",) for x in sparse_layers(c, row, d)] if "dense" in row.kinds \
+        else [()] * d["L"]
     if not mixers(row):
         return dense
-    other, attention = mixers(row)
+    other, attention = mixers(row)[:2]
     listed = c.get("layer_types")
     if listed is None and other == "linear_attention":
         full = range(-1, d["L"], integer(c, "full_attention_interval"))
     else:
         full = c.get("full_attn_idxs") or range(d["L"] if other == "conv" else 0)
     listed = listed or [attention if i in full else other for i in range(d["L"])]
-    if len(listed) != d["L"] or set(listed) - {other, attention}:
-        raise Refused(f"config: layer_types: expected {other} or {attention} {d['L']} times, found {listed}")
+    if len(listed) != d["L"] or set(listed) - set(mixers(row)):
+        raise Refused(f"config: layer_types: expected {' or '.join(mixers(row))} {d['L']} times, found {listed}")
     return [(k, *more) for k, more in zip(listed, dense)]
 
 
@@ -1158,18 +1508,34 @@ def rope_parameters(c, row):
     return {**{k: c[k] for k in ("rope_theta", "partial_rotary_factor")}, **p}, local
 
 
+def add_proportional(put, extra, p, d):
+    """A part of the head turns, with the frequencies of the whole: the others get factors without end."""
+    if p.get("rope_type") != "proportional":
+        raise Refused(f"config: rope_type {p.get('rope_type')!r} of layers without a window, expected 'proportional'")
+    turned, half = int(d["far"]["K"] * p["partial_rotary_factor"] / 2), d["far"]["K"] // 2
+    put("rope.dimension_count_swa", d["K"])
+    extra["rope_freqs.weight"] = np.array([1.0] * turned + [1e30] * (half - turned), np.float32)
+
+
 def add_rope(put, extra, c, row, d):
-    if row.rope == "none":
+    if row.rope in ("none", "swapped"):
         return
     p, local = rope_parameters(c, row)
     dim = c.get("rope_dim") or int(d["K"] * p["partial_rotary_factor"])
     base = float(p["rope_theta"])
+    if row.arch == A.GEMMA4:
+        add_proportional(put, extra, p, d)
+        dim = d["far"]["K"]
+        d = {**d, "K": dim}
+        p = {**p, "rope_type": "default"}
     if dim % 2 or dim > d["K"] or (row.rope == "swap" and dim != d["K"]):
         raise Refused(f"config: rope over {dim} of {d['K']} values of a head is not possible here")
     kind = p.get("rope_type") or p.get("type") or "default"
     if kind == "su" or (kind == "yarn" and row.arch == A.PHI3):     # earlier names
         kind = "longrope"
     if kind == "mrope" and row.rope == "parts":
+        kind = "default"
+    if kind == "dynamic" and row.arch == A.INTERNLM2:       # which begins where the context ends
         kind = "default"
     if kind == "dynamic" and row.rope == "alpha" and p.get("alpha"):
         kind = "default"
@@ -1203,7 +1569,11 @@ def add_rope(put, extra, c, row, d):
         put("rope.scaling.type", "yarn")
         put("rope.scaling.factor", float(factor))
         put("rope.scaling.original_context_length", int(context))
+        latent = row.arch == A.DEEPSEEK2 and m_all      # the scores grow by it, cosines and sines do not
+        if latent:
+            put("rope.scaling.yarn_log_multiplier", 0.1 * m_all)
         known = log(factor) / log(factor, m_all) if "rope.scaling.yarn_log_multiplier" in row.rope_keys else log(factor)
+        known = 1.0 if latent else known
         if abs(attn / known - 1) > 1e-6:            # readers multiply by what is known themselves
             put("rope.scaling.attn_factor", attn / known)
         put("rope.scaling.yarn_beta_fast", float(p.get("beta_fast") or 32))
@@ -1235,10 +1605,20 @@ def add_rope(put, extra, c, row, d):
                       "(expected default, linear, yarn, longrope or llama3)")
 
 
+def deviations(pattern, n):
+    """How far above the mean a number of a normal distribution lies that this part of all is below."""
+    pattern = [0.95 if n > 10 and i < 10 else 0.0 for i in range(n)] if pattern is None else pattern
+    if not isinstance(pattern, list) or len(pattern) != n or not all(isinstance(x, (int, float)) and 0 <= x < 1
+                                                                     for x in pattern):
+        raise Refused(f"config: activation_sparsity_pattern: expected {n} numbers of at least 0 and below 1, "
+                      f"found {pattern!r}")
+    return [statistics.NormalDist().inv_cdf(x) if x else -math.inf for x in pattern]
+
+
 def longest_context(c, row, d):
     if row.arch == A.COMMAND_R:
         return max(d["T"], c.get("model_max_length") or 0)
-    if "mamba" in row.kinds and c.get("position_embedding_type") != "rope":
+    if row.arch == A.MAMBA2 or ("mamba" in row.kinds and c.get("position_embedding_type") != "rope"):
         return 1 << 20      # without positions there is no end
     if row.rope == "alpha" and rope_parameters(c, row)[0].get("alpha") and d["T"] == 32768:
         return 262144       # which the alpha is for; some config.json tell the length before
@@ -1250,25 +1630,36 @@ def add_config(put, extra, c, row, d):
     put("context_length", longest_context(c, row, d))
     put("embedding_length", d["D"])
     put("block_count", d["L"])
-    put("feed_forward_length", d["F"])
-    put("attention.head_count", d["H"])
     kinds = layer_kinds(c, row, d)
-    without = {"conv", "mamba"}     # layers without keys and values
-    put("attention.head_count_kv", [0 if without & set(k) else d["G"] for k in kinds] if without & set(row.kinds)
-        else d["G"])
-    if "mamba" in row.kinds:
+    alone = {"mlp": d["F"], "moe": d["M"]}      # a layer that is nothing but a feed-forward
+    each = [{**d, **x} for x in d.get("each", [])]
+    put("feed_forward_length", [max(alone.get(k, 0) for k in kind) for kind in kinds] if set(alone) & set(row.kinds)
+        else [x["F"] for x in each] if len({x["F"] for x in each}) > 1 or row.arch == A.GEMMA3N
+        else 0 if row.arch == A.MAMBA2 else d["F"])
+    put("attention.head_count", 0 if row.arch == A.MAMBA2 else d["H"])
+    without = {"conv", "mamba", *alone}     # layers without keys and values
+    if row.arch != A.MAMBA2:
+        heads = [0 if without & set(k) else d["G"] for k in kinds] if without & set(row.kinds) else d["G"]
+        put("attention.head_count_kv", [x["G"] for x in each] if "far" in d and d["far"]["G"] != d["G"] else heads)
+    if has_mamba(row):
         put("ssm.inner_size", d["U"] * d["R"])
+    if "mamba" in row.kinds:
         put("rope.scaling.finetuned", c.get("position_embedding_type") == "rope")   # which readers take for a word
     if "linear_attention" in row.kinds:
         put("attention.recurrent_layers", ["linear_attention" in k for k in kinds])
         put("ssm.inner_size", d["U"] * d["R"])
-    if d["K"] * d["H"] != d["D"]:
-        put("attention.key_length", d["K"])
-        put("attention.value_length", d["K"])
+    lengths = "far" in d or "KV" in d or d["K"] * d["H"] != d["D"] or row.decoder
+    for name in ("key", "value") if lengths and row.arch != A.MAMBA2 else ():
+        width = d["far"]["K"] if "far" in d else d.get("KEY" if name == "key" else "KV", d["K"])
+        put(f"attention.{name}_length", width)
+        if "far" in d:
+            put(f"attention.{name}_length_swa", d["K"])
+    if row.arch == A.GEMMA3N:
+        put("activation_sparsity_scale", deviations(c.get("activation_sparsity_pattern"), d["L"]))
     put("attention.layer_norm_rms_epsilon" if row.norm == "rms" else "attention.layer_norm_epsilon",
         float(c["norm_eps"]))
     act = "gelu_pytorch_tanh" if row.arch == A.GEMMA else c.get("hidden_act") or row.act[0]   # its "gelu" was an error
-    if act not in RELU_2:       # which is named nowhere: architectures that have it have no other
+    if act not in RELU + RELU_2 + XIELU:       # which are named nowhere: architectures that have it have no other
         put("hidden_activation", "silu" if act in SILU else "gelu" if act in ERF_GELU else "gelu_pytorch_tanh")
     windows = layer_windows(c, row, d)
     if any(windows) or ("*" in row.window and c.get("sliding_window")):
@@ -1309,11 +1700,17 @@ class Out:
     source: str     # the name to complain about
 
 
-def wanted(row, kinds):
+def wanted(row, kinds, c):
     """GGUF tensor names -> what to do where the source has none: REFUSE, OMIT or ZEROS; DROP: where it has one."""
     out = {}
-    for prefix, text in [("", row.top)] + [(f"blk.{i}.", " ".join([row.block, *(row.kinds[k] for k in kind)]))
-                                           for i, kind in enumerate(kinds)]:
+    blocks = [(f"{'enc.' if row.decoder else ''}blk.{i}.", " ".join([row.block, *(row.kinds[k] for k in kind)]))
+              for i, kind in enumerate(kinds)]
+    if row.decoder:
+        gate = "ffn_gate" if T5_PROJ[c["feed_forward_proj"]][1] else ""
+        blocks += [(f"dec.blk.{i}.", row.decoder) for i in range(c["num_decoder_layers"])]
+        blocks = [(p, t.replace("ffn_gate?", gate).replace("attn_rel_b?", "" if ".blk.0." not in p else "attn_rel_b"))
+                  for p, t in blocks]
+    for prefix, text in [("", row.top)] + blocks:
         for item in text.split():
             name = item.rstrip("+*=?-!")
             flags = item[len(name):]
@@ -1326,14 +1723,16 @@ def wanted(row, kinds):
 
 def gguf_names(row, tmap, hf):
     """The GGUF tensors that a Hugging Face tensor goes to: [(name, op or None)], its index when stacked."""
-    stacked = re.sub(r"\.(?:experts|norms)\.(\d+)\.", lambda m: ".experts." if "experts" in m[0] else ".", hf)
-    m = re.search(r"\.(?:experts|norms)\.(\d+)\.", hf)
-    index = int(m[1]) if m else 0
+    parts = r"\.(experts|norms|altup_(?:unembed_)?projections)\.(\d+)\."
+    stacked = re.sub(parts, lambda m: "." if m[1] == "norms" else f".{m[1]}.", hf)
+    m = re.search(parts, hf)
+    index = int(m[2]) if m else 0
     block = re.search(r"\blayers\.(\d+)\.(.+)", hf)
     if block and block[2] in row.names:
         return [(f"blk.{block[1]}.{name}", op) for name, op in row.names[block[2]]], 0
     plain = re.sub(r"^(model\.)?language_model\.(model\.)?", "model.", stacked)
     plain = plain.replace("model.lm_head", "lm_head").removeprefix("bert.")
+    plain = re.sub(r"^backbone\.(layers\.\d+)\.mixer\.experts\.", r"model.\1.mlp.experts.", plain)
     plain = re.sub(r"\.(gamma|beta)$", lambda m: ".weight" if m[1] == "gamma" else ".bias", plain)
     if re.fullmatch(r"dense_[23]\.weight", plain):
         return [(plain, None)], index
@@ -1349,11 +1748,11 @@ def gguf_names(row, tmap, hf):
 
 def stem(name):
     """(attn_q, weight) of blk.0.attn_q.weight"""
-    return re.fullmatch(r"(?:blk\.\d+\.)?(.+?)(?:\.(weight|bias))?", name).groups()
+    return re.fullmatch(r"(?:(?:enc\.|dec\.)?blk\.\d+\.)?(.+?)(?:\.(weight|bias))?", name).groups()
 
 
 def default_op(row, base, source, bias=False):
-    if base in ("attn_q", "attn_k") and row.rope == "swap":
+    if base in ("attn_q", "attn_k") and row.rope in ("swap", "swapped"):
         return "same" if source.pairs else "swap_" + base[-1]
     op = "regroup" if base == "attn_qkv" and row.fused else row.ops.get(base, "same")
     return "same" if bias and op in ("plus1", "transpose", "squeeze") else op
@@ -1372,15 +1771,62 @@ def some(names):
     return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
 
 
+def layer_numbers(source, row, d):
+    """GGUF keys with a number of each layer, taken out of the tensors."""
+    out = {}
+    for name, key in row.numbers.items():
+        found = {int(m[1]): hf for hf in source.tensors
+                 if (m := re.search(rf"\blayers\.(\d+)\.{re.escape(name)}$", hf))}
+        tensors = [source.tensors.pop(found[i], None) if i in found else None for i in range(d["L"])]
+        for i, t in enumerate(tensors):
+            if t is None or math.prod(t.shape) != 1 or t.kind not in KINDS.values():
+                raise Refused(f"layers.{i}.{name}: expected one number, found {list(t.shape) if t else 'no tensor'}")
+        out[key] = [float(to_f32(np.asarray(t.load()), t.kind).reshape(())) for t in tensors]
+    return out
+
+
+def multiplied(source, c, d):
+    """The tensors of Falcon-H1 with what it multiplies their products by, which GGUF has no keys for."""
+    def one(name, i=None):
+        v = c.get(name)
+        v = 1.0 if v is None else v if i is None else v[i]
+        return np.float32(v)
+    inner, keys = d["U"] * d["R"], d["J"] * d["Q"]
+    rows = np.repeat([one("ssm_multipliers", i) for i in range(5)], [inner, inner, keys, keys, d["U"]])[:, None]
+    read = one("attention_in_multiplier")
+    by = {"self_attn.q_proj": [read], "self_attn.k_proj": [one("key_multiplier"), read], "self_attn.v_proj": [read],
+          "self_attn.o_proj": [one("attention_out_multiplier")], "mamba.in_proj": [one("ssm_in_multiplier"), rows],
+          "mamba.out_proj": [one("ssm_out_multiplier")], "feed_forward.gate_proj": [one("mlp_multipliers", 0)],
+          "feed_forward.down_proj": [one("mlp_multipliers", 1)], "lm_head": [one("lm_head_multiplier")],
+          "model.embed_tokens": [one("embedding_multiplier")]}
+    out, embd = dict(source.tensors), source.tensors.get("model.embed_tokens.weight")
+    if c["tie_word_embeddings"] and embd and by["lm_head"] != by["model.embed_tokens"]:
+        out["lm_head.weight"], c["tie_word_embeddings"] = embd, False
+    for name, t in list(out.items()):
+        m = re.fullmatch(r"(?:model\.layers\.\d+\.)?(.+)\.weight", name)
+        factors = by.get(m[1], []) if m else []
+        if any(np.any(x != 1) for x in factors):
+            def load(t=t, factors=factors):
+                x = to_f32(np.asarray(t.load()), t.kind)
+                for f in factors:
+                    x = x * f
+                return x
+            out[name] = Tensor(t.shape, "float32", load)
+    return out
+
+
 def plan_tensors(source, row, c, d):
-    tmap = gguf.get_tensor_name_map(row.arch, d["L"])
-    want = wanted(row, layer_kinds(c, row, d))
-    tied, sees, guesses = c["tie_word_embeddings"], "vision_config" in c, c.get("num_nextn_predict_layers") or 0
+    tmap = gguf.get_tensor_name_map(row.arch, max(d["L"], c["num_decoder_layers"] if row.decoder else 0))
+    want = wanted(row, layer_kinds(c, row, d), c)
+    tensors = multiplied(source, c, d) if row.arch == A.FALCON_H1 else source.tensors
+    tied, guesses = c["tie_word_embeddings"], c.get("num_nextn_predict_layers") or 0
+    sees = "vision_config" in c or "audio_config" in c
+    tied = tied or (row.decoder != "" and "lm_head.weight" not in source.tensors)
     outs, left, seen, ahead = {}, [], 0, 0
-    for hf, t in source.tensors.items():
+    for hf, t in tensors.items():
         if NOT_WEIGHTS.search(hf):
             continue
-        if sees and re.match(r"(model\.)?(vision_tower|visual|multi_modal_projector)\.", hf):
+        if sees and SEEING.match(hf):
             seen += 1
             continue
         layer = re.match(r"(?:model\.)?layers\.(\d+)\.", hf)
@@ -1388,6 +1834,8 @@ def plan_tensors(source, row, c, d):
             ahead += 1
             continue
         targets, index = gguf_names(row, tmap, hf)
+        if row.decoder and hf.endswith("coder.embed_tokens.weight") and "shared.weight" in source.tensors:
+            continue            # the same again
         if tied and [n for n, _ in targets] == ["output.weight"]:
             continue
         if not targets or any(n not in want for n, _ in targets):
@@ -1397,11 +1845,13 @@ def plan_tensors(source, row, c, d):
             raise Refused(f"{hf}: expected floating-point weights, found {t.kind}")
         if want[targets[0][0]] == DROP:
             if np.any(to_f32(np.asarray(t.load()), t.kind)):
-                raise Refused(f"{hf}: expected zeros, for others a {gguf.MODEL_ARCH_NAMES[row.arch]} file has no place")
+                raise Refused(f"{hf}: expected zeros, for others a {row.called} file has no place")
             continue
         for name, op in targets:
             base, suffix = stem(name)
             op = op or default_op(row, base, source, suffix == "bias")
+            if row.arch == A.BAICHUAN and base == "output" and d["V"] == 125696:    # Baichuan 2's head is of unit rows
+                op = "unit_rows"
             try:
                 op = fitting_op(op, hf, t.shape, tensor_shape(name, row, d)) if "|" in op else op
                 shape = OPS[op][0](t.shape, d)
@@ -1417,8 +1867,9 @@ def plan_tensors(source, row, c, d):
     if ahead:
         note(f"{ahead} tensors of multi-token prediction (mtp), which no answer depends on, are left out")
     if left:
-        raise Refused(f"{len(left)} tensors have no place in a {gguf.MODEL_ARCH_NAMES[row.arch]} file: {some(left)}")
-    missing = [n for n, absent in want.items() if absent == REFUSE and n not in outs]
+        raise Refused(f"{len(left)} tensors have no place in a {row.called} file: {some(sorted(left))}")
+    missing = [n for n, absent in want.items() if n not in outs and (absent == REFUSE or (
+        d.get("PL") and n.startswith("per_layer_")))]
     if "output.weight" in want and "output.weight" not in outs and not tied:
         missing.append("output.weight (tie_word_embeddings is off)")
     if missing:
@@ -1436,7 +1887,8 @@ def plan_tensors(source, row, c, d):
 
 def tensor_shape(name, row, d):
     base, suffix = stem(name)
-    shape = extents(row.shapes.get(base, SHAPES[base]), d)
+    layer = re.match(r"blk\.(\d+)\.", name) if "each" in d else None
+    shape = extents(row.shapes.get(base, SHAPES[base]), {**d, **d["each"][int(layer[1])]} if layer else d)
     return shape[:-1] if suffix == "bias" and len(shape) > 1 else shape
 
 
@@ -1508,7 +1960,8 @@ PEFT_FIXED = {"peft_type": ("LORA",), "use_dora": (None, False), "bias": (None, 
               "kasa_config": (None,)}
 PEFT_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|embedding_([AB])(?:\.default)?)")
 # What an op does to the rows of B, where experts are [e, rows, r]; the others are of rows already.
-ROW_OPS = {"transpose": "same", "flatten": "same", "even_out": "even", "odd_out": "odd", "out": "same",
+ROW_OPS = {"transpose": "same", "flatten": "same", "first_half_out": "first_half", "second_half_out": "second_half",
+           "even_out": "even", "odd_out": "odd", "out": "same",
            "first_half_out|first_half": "first_half", "second_half_out|second_half": "second_half", "out|same": "same"}
 
 
@@ -1556,7 +2009,7 @@ def expert_names(row, module, a, b, d):
 def plan_adapter(pairs, conf, row, c, d):
     """GGUF tensors and the alpha that their scale becomes alpha / r with."""
     tmap, outs, parts, alpha, left = gguf.get_tensor_name_map(row.arch, d["L"]), {}, {}, None, []
-    want = set(wanted(row, layer_kinds(c, row, d))) | {"output.weight"}
+    want = set(wanted(row, layer_kinds(c, row, d), c)) | {"output.weight"}
     for module, p in pairs.items():
         a, b = p["A"], p["B"]
         targets, index = gguf_names(row, tmap, module + ".weight")
@@ -1565,7 +2018,7 @@ def plan_adapter(pairs, conf, row, c, d):
             targets, e = stacked, d["E"]
             a = a.reshape(e, -1, a.shape[1])
             b = b.reshape(b.shape[0], -1, e).transpose(2, 0, 1)
-        if not targets or any(n not in want or n.startswith("position_embd") for n, _ in targets):
+        if not targets or any(n not in want or re.search(r"^position_embd|attn_[kv]_b\.", n) for n, _ in targets):
             left.append(module)
             continue
         key = next((k for k in conf.get("alpha_pattern") or {} if re.fullmatch(rf"(.*\.)?({k})", full)), None)
@@ -1587,7 +2040,7 @@ def plan_adapter(pairs, conf, row, c, d):
                 raise Refused(f"{module}: {name} has another adapter already")
             found[index] = (a.T if base == "token_embd" else a, rows, bool(stacked))
     if left:
-        raise Refused(f"{len(left)} modules have no matrix in a {gguf.MODEL_ARCH_NAMES[row.arch]} file that an adapter "
+        raise Refused(f"{len(left)} modules have no matrix in a {row.called} file that an adapter "
                       f"can change: {some(left)}")
     for name, found in parts.items():
         shape = tensor_shape(name, row, d)
@@ -1621,6 +2074,8 @@ def convert_adapter(args):
     row = find_row(config, base)
     c = canonical(config, row)
     d = dimensions(c, row)
+    if row.arch == A.FALCON_H1:     # whose adapters would have to be multiplied as its weights are
+        raise Refused(f"{base}: adapters of {row.hf} are not known")
     outs, alpha = plan_adapter(read_adapter(args.source), conf, row, c, d)
     if "output.weight.lora_a" in outs and c["tie_word_embeddings"]:
         note("the adapter is on the head, which is tied to the embedding: llama.cpp does not read that")
@@ -1630,7 +2085,7 @@ def convert_adapter(args):
         w.add_string("adapter.type", "lora")
         w.add_float32("adapter.lora.alpha", alpha)
         w.add_name(args.name or args.source.resolve().name)
-    arch = gguf.MODEL_ARCH_NAMES[row.arch]
+    arch = row.called
     save(arch, head, {}, outs, args, d)
     say(f"wrote {args.out}: an adapter for {arch}, {len(outs) // 2} matrices, {args.type}, "
         f"{args.out.stat().st_size / 1e6:.1f} MB")
@@ -1666,6 +2121,11 @@ PRE = {
     (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+" + SPACES,): "seed-coder",
     (CASED % ("", "") + r"|\p{N}" + CASED_END,): "tekken",
     (CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?") + r"|\p{N}{1,3}" + CASED_END,): "gpt-4o",
+    (r"\d{1,3}(?=(?:\d{3})*\b)",
+     CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?") + r"|\p{N}{1,3}" + CASED_END): "tiny_aya",
+    (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]"
+     + SPACES,): "exaone-moe",
+    ((WORDS % "")[1:],): "ufakzeka",
     ("punctuation", "gpt2", "digits", "[0-9][0-9][0-9]"): "falcon",
     (r" ?[^(\s|[.,!?…。，、।۔،])]+",): "bloom",
     (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
@@ -1848,6 +2308,9 @@ def from_tokenizer_json(path, arch, pre):
         make = sentencepiece_from_merges if kind == "BPE" else unigram
         vocab = make(model, {t["content"] for t in data.get("added_tokens") or []}, where)
         vocab.flags["add_space_prefix"] = space_prefix(data, vocab.tokens, where)
+        if arch == A.GEMMA4 and kind == "BPE":      # whose readers go by the merges
+            vocab.model, vocab.scores = "gemma4", [-1000.0] * len(vocab.tokens)
+            vocab.merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     add_tokens(vocab, data.get("added_tokens") or [], where)
     add_frame(vocab, data, where)
     return vocab
@@ -2222,6 +2685,8 @@ def load_vocab(path, arch, size, pre):
             if len(versions) > 1 and "tokenizer.model" not in has:
                 raise Refused(f"{path}: {some([f.name for f in versions])}: choose one with --tokenizer")
             has.setdefault("tokenizer.model", versions[0])
+        if (path / "spiece.model").is_file():
+            has.setdefault("tokenizer.model", path / "spiece.model")        # T5's name
         conf = read_json(path / "tokenizer_config.json", needed=False)
         vocab = None
         if "tokenizer.json" in has:
@@ -2434,6 +2899,7 @@ def convert(args):
     if d["L"] > len(source.tensors):
         raise Refused(f"config: num_hidden_layers = {d['L']}, but there are {len(source.tensors)} tensors")
     check_fixed(c, row, d)
+    numbers = layer_numbers(source, row, d)
     outs = plan_tensors(source, row, c, d)
     vocab = None
     if not args.no_tokenizer:
@@ -2446,8 +2912,13 @@ def convert(args):
         check_special(vocab)
         check_rstrip(vocab, args.name or source.name)
 
-    arch, extra = gguf.MODEL_ARCH_NAMES[row.arch], {}
-    save(arch, lambda w: model_head(w, source, row, c, d, extra, vocab, args), extra, outs, args, d)
+    arch, extra = row.called, {}
+
+    def head(w):
+        model_head(w, source, row, c, d, extra, vocab, args)
+        for key, values in numbers.items():
+            w.add_array(key, values)
+    save(arch, head, extra, outs, args, d)
     words = f"a {vocab.model} tokenizer of {len(vocab.tokens)} tokens" if vocab else "no tokenizer"
     say(f"wrote {args.out}: {arch}, {d['L']} layers, {len(outs)} tensors, {args.type}, {words}, "
         f"{args.out.stat().st_size / 1e6:.1f} MB")
@@ -2466,13 +2937,14 @@ def save(arch, head, extra, outs, args, d):
 
 
 def model_head(w, source, row, c, d, extra, vocab, args):
-    arch, qtype = gguf.MODEL_ARCH_NAMES[row.arch], Q[args.type.upper()]
+    arch, qtype = row.called, Q[args.type.upper()]
     w.add_type("model")
     w.add_name(args.name or source.name)
 
     def put(key, value):
         if isinstance(value, list):
-            if not value or not all(type(x) in (bool, int) and 0 <= x < 2**31 for x in value):
+            whole = all(type(x) in (bool, int) and 0 <= x < 2**31 for x in value)
+            if not value or not (whole or all(type(x) is float and x < 3e38 for x in value)):
                 raise Refused(f"config: {key} = {value!r} are not numbers that GGUF holds")
             w.add_array(f"{arch}.{key}", value)
             return
