@@ -35,6 +35,8 @@
  *   GPT_NO_SIMD              plain C kernels only
  *   GPT_NO_CHAT              no chat templates: gpt_chat functions do not link
  *   GPT_NO_RARE_FORMATS      no Q1_0, Q2_0, TQ1_0, TQ2_0, IQ1, IQ2, IQ3: files that have them do not load
+ *   GPT_NO_RARE_LAYERS       no latent attention, states, short convolutions, layers that share a cache or have an
+ *                            embedding of their own, early routers, encoders before a decoder: their files do not load
  *   GPT_NO_CONSTRAINTS       no grammars and schemas: gpt_constraint functions do not link
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
@@ -6073,8 +6075,6 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "post_norm" },
     { "glm4moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm? post_is_ffn experts? shared? k_router router_bias own_head" },
-    { "deepseek2",  GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "latent k_grow experts? shared? k_router" },
     { "dots1",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm experts? shared? k_router own_head" },
     { "bailingmoe2", GPTI_NORM_RMS,  GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -6111,11 +6111,6 @@ static const gpti_arch gpti_archs[] = {
         GPTI_LLAMA_LIKE "post_norm embd_sqrt k_query k_caps" },
     { "gemma3",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 62, 10000,
         GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query" },
-    { "gemma3n",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwg", 0, 10000,
-        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window share_kv v_norm layer_embd unit_scale streams" },
-    { "gemma4",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 0, 10000,
-        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window two_widths share_kv v_norm k_is_v layer_embd "
-        "out_scale unit_scale rope_freqs experts? sum_to_1 dense_too" },
     { "olmo",       GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "plain_norm k_clamp" },
     { "olmo2",      GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 1,
@@ -6128,14 +6123,29 @@ static const gpti_arch gpti_archs[] = {
         "own_head" },
     { "exaone-moe", GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "wwwg", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm near_rope k_window experts? shared? k_router own_head" },
-    { "smallthinker", GPTI_NORM_RMS, GPTI_POS_HALF,  GPTI_RELU,      "gwww", 0, 0,
-        GPTI_LLAMA_LIKE "near_rope experts? sum_to_1 k_router early_router" },
     { "granite",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "minicpm",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit" },
     { "granitemoe", GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1" },
+    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
+    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
+    { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
+        GPTI_LLAMA_LIKE "parallel k_logit near_rope k_window" },
+    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
+        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
+#ifndef GPT_NO_RARE_LAYERS
+    { "deepseek2",  GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
+        GPTI_LLAMA_LIKE "latent k_grow experts? shared? k_router" },
+    { "gemma3n",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwg", 0, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window share_kv v_norm layer_embd unit_scale streams" },
+    { "gemma4",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_GELU_TANH, "wwwwwg", 0, 10000,
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query k_window two_widths share_kv v_norm k_is_v layer_embd "
+        "out_scale unit_scale rope_freqs experts? sum_to_1 dense_too" },
+    { "smallthinker", GPTI_NORM_RMS, GPTI_POS_HALF,  GPTI_RELU,      "gwww", 0, 0,
+        GPTI_LLAMA_LIKE "near_rope experts? sum_to_1 k_router early_router" },
     { "granitehybrid", GPTI_NORM_RMS, GPTI_POS_PAIR, GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "logit_div k_scales k_logit experts? whole_ff shared? sum_to_1 state mamba by_key_head" },
     { "mamba2",     GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_SILU,      "w", 0, 0,
@@ -6146,11 +6156,6 @@ static const gpti_arch gpti_archs[] = {
         "pre_norm state mamba by_key_head apart experts? shared? k_router router_bias" },
     { "falcon-h1",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "state beside by_key_head" },
-    { "smollm3",    GPTI_NORM_RMS,   GPTI_POS_PAIR,  GPTI_SILU,      "wwwn", 0, 0, GPTI_LLAMA_LIKE },
-    { "command-r",  GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "w", 0, 0,
-        GPTI_LLAMA_LIKE "parallel qk_norm? k_logit" },
-    { "cohere2",    GPTI_NORM_LAYER, GPTI_POS_PAIR,  GPTI_SILU,      "wwwg", 0, 0,
-        GPTI_LLAMA_LIKE "parallel k_logit near_rope k_window" },
     { "qwen35",     GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta gated_att" },
     { "qwen35moe",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
@@ -6158,20 +6163,19 @@ static const gpti_arch gpti_archs[] = {
     { "qwen3next",  GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm post_is_ffn state delta by_key_head gated_att experts? shared shared_gate sum_to_1 "
         "own_head" },
-    { "gpt-oss",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SWIGLU_CLAMP, "wg", 0, 0,
-        GPTI_LLAMA_LIKE "qkv_bias out_bias sinks post_is_ffn experts? sum_to_1 own_head k_oss k_window" },
     { "lfm2",       GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm conv no_last embd_is_last" },
     { "lfm2moe",    GPTI_NORM_RMS,   GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         GPTI_LLAMA_LIKE "qk_norm conv no_last embd_is_last experts? sum_to_1 k_router" },
+    { "t5",         GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_GELU_TANH, "w", 0, 0,
+        "pre_norm gated? no_last unit_scale encoder" },
+#endif
     { "bert",       GPTI_NORM_LAYER, GPTI_POS_NONE,  GPTI_GELU_ERF,  "w", 0, 0,
         "sum_norm norm_bias qkv_bias out_bias ffn_bias positions embd_norm types no_last both_ways" },
     { "nomic-bert", GPTI_NORM_LAYER, GPTI_POS_HALF,  GPTI_SILU,      "w", 0, 0,
         "sum_norm norm_bias gated embd_norm types no_last both_ways" },
     { "gemma-embedding", GPTI_NORM_RMS, GPTI_POS_HALF, GPTI_GELU_TANH, "wwwwwg", 0, 10000,
-        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query both_ways dense" },
-    { "t5",         GPTI_NORM_RMS,   GPTI_POS_NONE,  GPTI_GELU_TANH, "w", 0, 0,
-        "pre_norm gated? no_last unit_scale encoder" }
+        GPTI_LLAMA_LIKE "post_norm qk_norm embd_sqrt k_query both_ways dense" }
 };
 enum { GPTI_N_ARCH = (int)(sizeof gpti_archs / sizeof gpti_archs[0]) };
 
@@ -6193,22 +6197,27 @@ static int gpti_has(const gpti_arch *a, const char *word) {
  * Tensors and stages carry a mask of the kinds that have them.
  *
  * To add a kind: 1. a bit here, and where gpti_load_layer_hparams tells it; 2. its tensors below;
- * 3. its stages, in the story and in gpti_list_stages. */
+ * 3. its stages, in the story and in gpti_list_stages. Functions that it alone has stand in GPTI_RARE there. */
+#ifdef GPT_NO_RARE_LAYERS      /* bits that no layer has, functions that no table names: the compiler drops the rest */
+#  define GPTI_RARE(x) (0 ? (x) : 0)
+#else
+#  define GPTI_RARE(x) (1 ? (x) : 0)
+#endif
 enum { GPTI_ATTENTION = 1,
-       GPTI_CONV = 2,           /* short convolution: the layers without kv heads */
-       GPTI_DELTA = 4,          /* gated delta net: what such layers remember is a state, see [SESSION] */
-       GPTI_MAMBA = 8,          /* Mamba-2: so it is with these */
-       GPTI_STATE = 12,
-       GPTI_SHARING = 64,       /* attention over the cache of an earlier layer */
-       GPTI_ATTENDS = 65,
-       GPTI_LATENT = 512,       /* latent attention */
-       GPTI_MIXES = 591,
-       GPTI_DENSE = 16,         /* one feed-forward */
-       GPTI_MOE = 32,           /* mixture of experts: the layers whose file has a router */
-       GPTI_FEEDS = 48,
-       GPTI_INPUT = 128,        /* an embedding of the token for this layer alone (Gemma 3n), at its end */
-       GPTI_EARLY = 256,        /* the router reads what comes into the layer, without norm (SmallThinker) */
-       GPTI_EVERY = 255 };
+       GPTI_CONV = GPTI_RARE(2),        /* short convolution: the layers without kv heads */
+       GPTI_DELTA = GPTI_RARE(4),       /* gated delta net: what such layers remember is a state, see [SESSION] */
+       GPTI_MAMBA = GPTI_RARE(8),       /* Mamba-2: so it is with these */
+       GPTI_STATE = GPTI_DELTA | GPTI_MAMBA,
+       GPTI_SHARING = GPTI_RARE(64),    /* attention over the cache of an earlier layer */
+       GPTI_ATTENDS = GPTI_ATTENTION | GPTI_SHARING,
+       GPTI_LATENT = GPTI_RARE(512),    /* latent attention */
+       GPTI_MIXES = GPTI_ATTENDS | GPTI_CONV | GPTI_STATE | GPTI_LATENT,
+       GPTI_DENSE = 16,                 /* one feed-forward */
+       GPTI_MOE = 32,                   /* mixture of experts: the layers whose file has a router */
+       GPTI_FEEDS = GPTI_DENSE | GPTI_MOE,
+       GPTI_INPUT = GPTI_RARE(128),     /* an embedding of the token for this layer alone (Gemma 3n), at its end */
+       GPTI_EARLY = GPTI_RARE(256),     /* the router reads what comes into the layer, without norm (SmallThinker) */
+       GPTI_EVERY = 1023 };
 
 /* q/k norm per head, same weights; own weights; all heads; per head, no weights */
 enum { GPTI_QK_SHARED, GPTI_QK_EACH, GPTI_QK_WHOLE, GPTI_QK_PLAIN };
@@ -6973,7 +6982,7 @@ static gpt_result gpti_load_hparams(gpti_loader *ld) {
     hp->residual_scale = hp->logit_scale = hp->expert_scale = 1.0f;
     GPTI_TRY(gpti_load_keys(ld, gpti_keys, sizeof gpti_keys / sizeof *gpti_keys, hp));
     GPTI_TRY(gpti_check_groups(ld));
-    if (gpti_has(a, "latent")) GPTI_TRY(gpti_load_latent(ld));
+    if (GPTI_RARE(gpti_has(a, "latent"))) GPTI_TRY(gpti_load_latent(ld));
     snprintf(key, sizeof key, "blk.%llu.laurel_l.weight", (gpti_ull)hp->n_layer - 1);
     way_round = gpti_gguf_tensor(&ld->g, key);
     if (way_round) hp->n_laurel = (uint32_t)gpti_min(way_round->ne[1], hp->d_model);    /* no key says it */
@@ -7701,7 +7710,7 @@ static gpt_result gpti_load_arch(gpti_loader *ld) {
     if (m->arch.name[0] || ld->params->header_only) return GPT_OK;
     if (!m->text[2][0]) return gpti_fail(ld->err, GPT_E_FORMAT, "general.architecture: missing from the file");
     return gpti_fail(ld->err, GPT_E_UNSUPPORTED,
-                     "general.architecture: \"%s\" is not among the %d this version computes",
+                     "general.architecture: \"%s\" is not among the %d that this build computes",
                      gpti_show(ld->shown, gpti_str_of(m->text[2])), GPTI_N_ARCH);
 }
 
@@ -9136,7 +9145,7 @@ static void gpti_run_attn_norm(gpt_work *w, const gpti_share *u) {
         gpti_is_f16(&l->q_latent) | gpti_is_f16(&l->laurel_in);
     size_t t, D = w->m->hp.d_model;
     for (t = u->begin; t < u->end; t++) {
-        if (l->predict) gpti_predict_streams(w, t);
+        if (GPTI_RARE(l->predict != NULL)) gpti_predict_streams(w, t);
         if (w->m->pre_norm) gpti_norm(w, w->xn + t * D, w->x + t * D, D, norm);
         else memcpy(w->xn + t * D, w->x + t * D, D * sizeof(float));
     }
@@ -9577,7 +9586,7 @@ static void gpti_run_att_input(gpt_work *w, const gpti_share *u) {
                               gpti_is_f16(latent ? &l->value_of : &l->o));
     if (inner) gpti_prepare_at(w, w->xq + n / 32 * w->n_slot_row, w->att + w->n_row * n, inner, inner, u->begin, u->end,
                                gpti_is_f16(&l->ssm_out));
-    if (l->predict) gpti_prepare_stream(w, w->m->hp.n_stream, w->m->hp.n_laurel, u, &l->laurel_out);
+    if (GPTI_RARE(l->predict != NULL)) gpti_prepare_stream(w, w->m->hp.n_stream, w->m->hp.n_laurel, u, &l->laurel_out);
 }
 
 /* Where attention and a state are side by side, what the state gives goes to xn. */
@@ -9587,7 +9596,7 @@ static void gpti_begin_attn_out(gpt_work *w) {
     if (l->kind & GPTI_LATENT)
         gpti_add_product(w, &l->o, w->qkv + gpti_width(w, 'S'), w->m->hp.max_qkv, w->y, D);
     else if (n) gpti_add_product(w, &l->o, w->att, n, w->y, D);
-    if (l->predict) gpti_add_stream_job(w, &l->laurel_out, 0, w->m->hp.n_stream, w->ffn);
+    if (GPTI_RARE(l->predict != NULL)) gpti_add_stream_job(w, &l->laurel_out, 0, w->m->hp.n_stream, w->ffn);
     if (!(l->kind & GPTI_STATE)) return;
     gpti_add_product(w, &l->ssm_out, w->att + w->n_row * n, gpti_width(w, 'I'), n ? w->xn : w->y, D);
     w->job[w->n_job - 1].xq += n / 32 * w->n_slot_row;
@@ -9620,7 +9629,7 @@ static void gpti_run_attn_add(gpt_work *w, const gpti_share *u) {
         float *x = w->x + t * D, *xn = w->xn + t * D, *y = w->y + t * D;
         for (i = 0; both && i < D; i++) y[i] += xn[i];
         if (parallel && norm.w) gpti_norm(w, xn, x, D, norm);
-        if (l->predict) gpti_add_laurel(w, t, l);
+        if (GPTI_RARE(l->predict != NULL)) gpti_add_laurel(w, t, l);
         else gpti_add_residual(w, x, y, l->attn_post);
         if (!parallel && (norm.w || w->m->plain_norm)) gpti_norm(w, xn, x, D, norm);
         else if (!parallel) memcpy(xn, x, D * sizeof(float));
@@ -9746,7 +9755,7 @@ static void gpti_run_out_norm(gpt_work *w, const gpti_share *u) {
     for (t = u->begin; t < u->end; t++) {
         const gpti_row *r = &w->row[w->out_row[t]];
         float *xn = w->xn + t * D;
-        if (w->m->hp.n_stream) gpti_mean_of_streams(w, w->out_row[t]);
+        if (GPTI_RARE(w->m->hp.n_stream)) gpti_mean_of_streams(w, w->out_row[t]);
         if (w->m->sum_norm) memcpy(xn, w->x + w->out_row[t] * D, D * sizeof *xn);        /* normed already */
         else gpti_norm(w, xn, w->x + w->out_row[t] * D, D, w->m->out_norm);
         if (!(gpti_row_wants(r) & GPTI_WANT_HIDDEN)) continue;
@@ -10046,46 +10055,46 @@ static void gpti_run_input_add(gpt_work *w, const gpti_share *u) {
  * its units, what computes them. */
 static void gpti_list_stages(gpti_stage out[GPTI_N_STAGE]) {
     const gpti_stage rows[GPTI_N_STAGE] = {
-        { GPTI_STAGE_EMBED,        GPTI_EVERY,   gpti_begin_embed,        gpti_run_embed },
-        { GPTI_STAGE_INPUT_PROJ,   GPTI_EVERY,   gpti_begin_input_proj,   gpti_run_jobs },
-        { GPTI_STAGE_INPUT_MIX,    GPTI_EVERY,   gpti_begin_input_mix,    gpti_run_input_mix },
-        { GPTI_STAGE_EARLY_INPUT,  GPTI_EARLY,   gpti_begin_rows,         gpti_run_early_input },
-        { GPTI_STAGE_EARLY_ROUTER, GPTI_EARLY,   gpti_begin_router,       gpti_run_jobs },
-        { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,   gpti_begin_rows,         gpti_run_attn_norm },
-        { GPTI_STAGE_QKV,          GPTI_MIXES,   gpti_begin_qkv,          gpti_run_jobs },
-        { GPTI_STAGE_ROPE,         GPTI_ATTENDS, gpti_begin_rows,         gpti_run_rope },
-        { GPTI_STAGE_LATENT,       GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent },
-        { GPTI_STAGE_LATENT_Q,     GPTI_LATENT,  gpti_begin_latent_q,     gpti_run_jobs },
-        { GPTI_STAGE_LATENT_ROPE,  GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent_rope },
-        { GPTI_STAGE_LATENT_KEY,   GPTI_LATENT,  gpti_begin_latent_key,   gpti_run_jobs },
-        { GPTI_STAGE_ATTEND, GPTI_ATTENDS | GPTI_LATENT, gpti_begin_attend, gpti_run_attend },
-        { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,    gpti_begin_rows,         gpti_run_conv_keep },
-        { GPTI_STAGE_CONV,         GPTI_CONV,    gpti_begin_conv,         gpti_run_conv },
-        { GPTI_STAGE_STATE_CONV,   GPTI_STATE,   gpti_begin_state_conv,   gpti_run_state_conv },
-        { GPTI_STAGE_STATE,        GPTI_STATE,   gpti_begin_state,        gpti_run_state },
-        { GPTI_STAGE_ATT_INPUT,    GPTI_MIXES,   gpti_begin_rows,         gpti_run_att_input },
-        { GPTI_STAGE_LATENT_VALUE, GPTI_LATENT,  gpti_begin_latent_value, gpti_run_jobs },
-        { GPTI_STAGE_LATENT_INPUT, GPTI_LATENT,  gpti_begin_rows,         gpti_run_latent_input },
-        { GPTI_STAGE_ATTN_OUT,     GPTI_MIXES,   gpti_begin_attn_out,     gpti_run_jobs },
-        { GPTI_STAGE_ATTN_ADD,     GPTI_MIXES,   gpti_begin_rows,         gpti_run_attn_add },
-        { GPTI_STAGE_FFN_UP,       GPTI_DENSE,   gpti_begin_ffn_up,       gpti_run_jobs },
-        { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,   gpti_begin_act,          gpti_run_act },
-        { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,   gpti_begin_ffn_down,     gpti_run_jobs },
-        { GPTI_STAGE_FFN_ADD,      GPTI_DENSE,   gpti_begin_rows,         gpti_run_ffn_add },
-        { GPTI_STAGE_ROUTER,       GPTI_MOE, gpti_begin_router,       gpti_run_jobs },
-        { GPTI_STAGE_ROUTE,        GPTI_MOE, gpti_begin_route,        gpti_run_route },
-        { GPTI_STAGE_EXPERTS_UP,   GPTI_MOE, gpti_begin_experts_up,   gpti_run_jobs },
-        { GPTI_STAGE_EXPERTS_ACT,  GPTI_MOE, gpti_begin_act,          gpti_run_act },
-        { GPTI_STAGE_EXPERTS_DOWN, GPTI_MOE, gpti_begin_experts_down, gpti_run_jobs },
-        { GPTI_STAGE_EXPERTS_ADD,  GPTI_MOE, gpti_begin_rows,         gpti_run_experts_add },
-        { GPTI_STAGE_INPUT_GATE,   GPTI_INPUT,   gpti_begin_input_gate,   gpti_run_jobs },
-        { GPTI_STAGE_INPUT_ACT,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_act },
-        { GPTI_STAGE_INPUT_OUT,    GPTI_INPUT,   gpti_begin_input_out,    gpti_run_jobs },
-        { GPTI_STAGE_INPUT_ADD,    GPTI_INPUT,   gpti_begin_rows,         gpti_run_input_add },
-        { GPTI_STAGE_STREAMS_OUT,  GPTI_EVERY,   gpti_begin_streams_out,  gpti_run_jobs },
-        { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,   gpti_begin_out_norm,     gpti_run_out_norm },
-        { GPTI_STAGE_LOGITS,       GPTI_EVERY,   gpti_begin_logits,       gpti_run_jobs },
-        { GPTI_STAGE_SCORES,       GPTI_EVERY,   gpti_begin_scores,       gpti_run_scores }
+        { GPTI_STAGE_EMBED,        GPTI_EVERY,  gpti_begin_embed,                  gpti_run_embed },
+        { GPTI_STAGE_INPUT_PROJ,   GPTI_EVERY,  gpti_begin_input_proj,             gpti_run_jobs },
+        { GPTI_STAGE_INPUT_MIX,    GPTI_EVERY,  gpti_begin_input_mix,              GPTI_RARE(gpti_run_input_mix) },
+        { GPTI_STAGE_EARLY_INPUT,  GPTI_EARLY,  gpti_begin_rows,                   GPTI_RARE(gpti_run_early_input) },
+        { GPTI_STAGE_EARLY_ROUTER, GPTI_EARLY,  gpti_begin_router,                 gpti_run_jobs },
+        { GPTI_STAGE_ATTN_NORM,    GPTI_EVERY,  gpti_begin_rows,                   gpti_run_attn_norm },
+        { GPTI_STAGE_QKV,          GPTI_MIXES,  gpti_begin_qkv,                    gpti_run_jobs },
+        { GPTI_STAGE_ROPE,         GPTI_ATTENDS, gpti_begin_rows,                  gpti_run_rope },
+        { GPTI_STAGE_LATENT,       GPTI_LATENT, gpti_begin_rows,                   GPTI_RARE(gpti_run_latent) },
+        { GPTI_STAGE_LATENT_Q,     GPTI_LATENT, GPTI_RARE(gpti_begin_latent_q),    gpti_run_jobs },
+        { GPTI_STAGE_LATENT_ROPE,  GPTI_LATENT, gpti_begin_rows,                   GPTI_RARE(gpti_run_latent_rope) },
+        { GPTI_STAGE_LATENT_KEY,   GPTI_LATENT, GPTI_RARE(gpti_begin_latent_key),  gpti_run_jobs },
+        { GPTI_STAGE_ATTEND,       GPTI_ATTENDS | GPTI_LATENT, gpti_begin_attend,  gpti_run_attend },
+        { GPTI_STAGE_CONV_KEEP,    GPTI_CONV,   gpti_begin_rows,                   GPTI_RARE(gpti_run_conv_keep) },
+        { GPTI_STAGE_CONV,         GPTI_CONV,   GPTI_RARE(gpti_begin_conv),        GPTI_RARE(gpti_run_conv) },
+        { GPTI_STAGE_STATE_CONV,   GPTI_STATE,  GPTI_RARE(gpti_begin_state_conv),  GPTI_RARE(gpti_run_state_conv) },
+        { GPTI_STAGE_STATE,        GPTI_STATE,  GPTI_RARE(gpti_begin_state),       GPTI_RARE(gpti_run_state) },
+        { GPTI_STAGE_ATT_INPUT,    GPTI_MIXES,  gpti_begin_rows,                   gpti_run_att_input },
+        { GPTI_STAGE_LATENT_VALUE, GPTI_LATENT, GPTI_RARE(gpti_begin_latent_value), gpti_run_jobs },
+        { GPTI_STAGE_LATENT_INPUT, GPTI_LATENT, gpti_begin_rows,                   GPTI_RARE(gpti_run_latent_input) },
+        { GPTI_STAGE_ATTN_OUT,     GPTI_MIXES,  gpti_begin_attn_out,               gpti_run_jobs },
+        { GPTI_STAGE_ATTN_ADD,     GPTI_MIXES,  gpti_begin_rows,                   gpti_run_attn_add },
+        { GPTI_STAGE_FFN_UP,       GPTI_DENSE,  gpti_begin_ffn_up,                 gpti_run_jobs },
+        { GPTI_STAGE_FFN_ACT,      GPTI_DENSE,  gpti_begin_act,                    gpti_run_act },
+        { GPTI_STAGE_FFN_DOWN,     GPTI_DENSE,  gpti_begin_ffn_down,               gpti_run_jobs },
+        { GPTI_STAGE_FFN_ADD,      GPTI_DENSE,  gpti_begin_rows,                   gpti_run_ffn_add },
+        { GPTI_STAGE_ROUTER,       GPTI_MOE,    gpti_begin_router,                 gpti_run_jobs },
+        { GPTI_STAGE_ROUTE,        GPTI_MOE,    gpti_begin_route,                  gpti_run_route },
+        { GPTI_STAGE_EXPERTS_UP,   GPTI_MOE,    gpti_begin_experts_up,             gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ACT,  GPTI_MOE,    gpti_begin_act,                    gpti_run_act },
+        { GPTI_STAGE_EXPERTS_DOWN, GPTI_MOE,    gpti_begin_experts_down,           gpti_run_jobs },
+        { GPTI_STAGE_EXPERTS_ADD,  GPTI_MOE,    gpti_begin_rows,                   gpti_run_experts_add },
+        { GPTI_STAGE_INPUT_GATE,   GPTI_INPUT,  GPTI_RARE(gpti_begin_input_gate),  gpti_run_jobs },
+        { GPTI_STAGE_INPUT_ACT,    GPTI_INPUT,  gpti_begin_rows,                   GPTI_RARE(gpti_run_input_act) },
+        { GPTI_STAGE_INPUT_OUT,    GPTI_INPUT,  GPTI_RARE(gpti_begin_input_out),   gpti_run_jobs },
+        { GPTI_STAGE_INPUT_ADD,    GPTI_INPUT,  gpti_begin_rows,                   GPTI_RARE(gpti_run_input_add) },
+        { GPTI_STAGE_STREAMS_OUT,  GPTI_EVERY,  gpti_begin_streams_out,            gpti_run_jobs },
+        { GPTI_STAGE_OUT_NORM,     GPTI_EVERY,  gpti_begin_out_norm,               gpti_run_out_norm },
+        { GPTI_STAGE_LOGITS,       GPTI_EVERY,  gpti_begin_logits,                 gpti_run_jobs },
+        { GPTI_STAGE_SCORES,       GPTI_EVERY,  gpti_begin_scores,                 gpti_run_scores }
     };
     size_t i;
     for (i = 0; i < GPTI_N_STAGE; i++) out[rows[i].id] = rows[i];
@@ -19919,7 +19928,8 @@ static size_t gpti_kernels_list(gpti_kernels out[GPTI_MAX_SET]) {
 #endif
     k->name = "ref"; k->usable = gpti_cpu_ref; k->matmul = gpti_matmul_ref;
     k->quantize = gpti_quantize_ref; k->round13 = gpti_round13_ref; k->attend = gpti_attend_ref;
-    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref; k->delta = gpti_delta_ref;
+    k->activate = gpti_activate_ref; k->norm = gpti_norm_ref; k->rope = gpti_rope_ref;
+    k->delta = GPTI_RARE(gpti_delta_ref);
     k->kv_store = gpti_kv_store_ref;
     return (size_t)(k + 1 - out);
 }
@@ -20461,7 +20471,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
     gpti_kernels k;
     k.name = name; k.usable = GPTI_K(cpu); k.matmul = GPTI_K(matmul);
     k.quantize = GPTI_W(quantize); k.round13 = GPTI_W(round13); k.attend = GPTI_W(attend); k.norm = GPTI_W(norm);
-    k.activate = GPTI_W(activate); k.rope = GPTI_W(rope); k.delta = GPTI_W(delta);
+    k.activate = GPTI_W(activate); k.rope = GPTI_W(rope); k.delta = GPTI_RARE(GPTI_W(delta));
     k.kv_store = GPTI_W(kv_store);
     return k;
 }
@@ -20492,7 +20502,7 @@ static gpti_kernels GPTI_K(kernels)(const char *name) {
  *          roll and drop for full contexts. A rewind never fails for a window's sake: what is gone is
  *          computed again. LFM2; layers of state (Qwen 3.5, Qwen3-Next, Mamba-2 and its hybrids), n_snapshot;
  *          latent attention (DeepSeek V2, V3), Gemma 3n and 4; T5, whose encoder reads the prompt (info.start);
- *          mapped 2 for mixtures larger than memory. GPT_NO_CHAT, _CONSTRAINTS, _RARE_FORMATS.
+ *          mapped 2 for mixtures larger than memory. GPT_NO_CHAT, _CONSTRAINTS, _RARE_FORMATS, _RARE_LAYERS.
  *          Forms: chat templates are run, with tools and thinking apart; gpt_constraint, ban, must_finish,
  *          min_tokens; gpt_json_get. Numbers: gpt_choose, gpt_embed, gpt_head, gpt_top, hidden states and
  *          vectors in gpt_eval_params; models that make vectors alone (bert, nomic-bert, gemma-embedding);

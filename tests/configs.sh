@@ -26,7 +26,10 @@ try() {     # NAME COMPILER STANDARD FLAGS
     check "$1, $3" build "$2" "-std=$3" "$4"
     text=$("$tmp/config" $model 2>&1) || fail "$1, $3: the program fails: $text"
     same "$1, $3: the text" "$expected" "$text"
-    rm -f "$tmp/config"
+}
+refuses() { # NAME MODEL MESSAGE: the program that was built last says it
+    text=$("$tmp/config" "$2" 2>&1) && fail "$1: $2 loads"
+    case $text in *"$3"*) passed=$((passed + 1)) ;; *) fail "$1: $2: expected '$3', is: $text" ;; esac
 }
 
 build "$CC" -std=c99 "" >"$tmp/err" 2>&1 || { fail "no switch: $(head -n 3 "$tmp/err")"; report configs; exit 1; }
@@ -39,6 +42,7 @@ while read -r macro; do
     if [ "$flags" = unknown ]; then fail "$macro is listed in gpt.h but not known to tests/configs.sh"; continue; fi
     echo "$macro"
     try "$macro" "$CC" c99 "$flags"
+    [ "$macro" != GPT_NO_RARE_LAYERS ] || refuses "$macro" tests/golden/model/lfm2_cpp.gguf '"lfm2" is not among the '
     [ -z "$cxx" ] || check "$macro, c++11" build "$cxx" -std=c++11 "$flags -fsyntax-only"
     [ "$macro" = GPT_API ] || all="$all $flags"
 done <"$tmp/macros"
