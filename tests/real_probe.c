@@ -2,7 +2,7 @@
  *   t FLAGS HEX    the token ids of the text whose bytes HEX spells
  *   s ID ...       gpt_score's value of each token
  *   g N ID ...     N tokens, each the likeliest one, after those given
- * One thread, F32 cache. */
+ * F32 cache. */
 #ifndef GPT_LINKED
 #define GPT_IMPLEMENTATION
 #endif
@@ -84,9 +84,9 @@ int main(int argc, char **argv) {
     gpt_session_params params = { 0 };
     gpt_error err;
     char *line;
-    need(argc == 2, "usage: real_probe MODEL < requests");
+    need(argc == 3, "usage: real_probe MODEL THREADS < requests");
     params.kv = GPT_KV_F32;
-    params.n_threads = 1;
+    params.n_threads = atoi(argv[2]);
     need(!gpt_model_load(&m, argv[1], NULL, &err), err.msg);
     need(!gpt_session_new(&s, m, &params, &err), err.msg);
     while ((line = line_read()) != NULL) {

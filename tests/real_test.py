@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Compares gpt.h with llama.cpp (llama-cpp-python) on GGUF files: real_test.py PROBE MODEL...
 
-Token ids of many texts, log-probabilities of one, greedy text. PROBE is tests/real_probe.c, compiled. Skips, and says so,
-without llama-cpp-python and numpy."""
+Token ids of many texts, log-probabilities of one, greedy text; in every number format, how far the log-probabilities of both
+are from exact ones. PROBE is tests/real_probe.c, compiled; files of 4 bytes for each weight are written beside it. Skips, and
+says so, without llama-cpp-python and numpy."""
+import concurrent.futures
 import ctypes
+import multiprocessing
 import os
 import random
+import re
+import statistics
 import subprocess
 import sys
+import tempfile
 
 try:
     import llama_cpp as L
@@ -101,7 +107,7 @@ def texts():
 # ---- llama.cpp ----
 
 class Peer:
-    def __init__(self, path):
+    def __init__(self, path, n_threads=1):
         mp = L.llama_model_default_params()
         mp.n_gpu_layers = 0
         self.model = L.llama_model_load_from_file(path.encode(), mp)
@@ -111,7 +117,7 @@ class Peer:
         self.n_vocab = L.llama_vocab_n_tokens(self.vocab)
         cp = L.llama_context_default_params()
         cp.n_ctx = cp.n_batch = cp.n_ubatch = 1024
-        cp.n_threads = cp.n_threads_batch = 1
+        cp.n_threads = cp.n_threads_batch = n_threads
         cp.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_DISABLED
         cp.type_k = cp.type_v = L.GGML_TYPE_F32
         self.context = L.llama_init_from_model(self.model, cp)
@@ -136,7 +142,15 @@ class Peer:
         L.llama_batch_free(batch)
         if failed:
             raise ValueError("llama_decode failed")
-        return np.ctypeslib.as_array(L.llama_get_logits(self.context), (n, self.n_vocab)).astype(np.float64)
+        return np.ctypeslib.as_array(L.llama_get_logits(self.context), (n, self.n_vocab)).copy()
+
+    def score(self, ids):
+        """[len(ids) - 1]: log p of each token but the first."""
+        out = []
+        for row, token in zip(self.logits(ids), ids[1:]):
+            row = row.astype(np.float64) - row.max()
+            out.append(row[token] - np.log(np.exp(row).sum()))
+        return np.array(out)
 
     def text(self, token):
         out = ctypes.create_string_buffer(256)
@@ -149,8 +163,9 @@ class Peer:
 
 
 class Ours:
-    def __init__(self, probe, path):
-        self.program = subprocess.Popen([probe, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, probe, path, n_threads=1):
+        self.program = subprocess.Popen([probe, path, str(n_threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env={**os.environ, "OMP_NUM_THREADS": str(n_threads)})
 
     def ask(self, request):
         self.program.stdin.write(request.encode() + b"\n")
@@ -164,7 +179,8 @@ class Ours:
         return [int(i) for i in self.ask(f"t {flags} {text.hex()}")]
 
     def score(self, ids):
-        return np.array([float(x) for x in self.ask("s " + " ".join(map(str, ids)))])
+        """[len(ids) - 1]: log p of each token but the first."""
+        return np.array([float(x) for x in self.ask("s " + " ".join(map(str, ids)))])[1:]
 
     def greedy(self, ids, n):
         return [int(i) for i in self.ask(f"g {n} " + " ".join(map(str, ids)))]
@@ -224,10 +240,8 @@ TIE = 0.7
 
 def compare_scores(name, peer, ours):
     ids = ours.tokenize(PROSE.encode(), BOS)
-    logits = peer.logits(ids)[:-1]
-    top = logits.max(-1)
-    expected = logits[np.arange(len(ids) - 1), ids[1:]] - top - np.log(np.exp(logits - top[:, None]).sum(-1))
-    off = ours.score(ids)[1:] - expected
+    expected = peer.score(ids)
+    off = ours.score(ids) - expected
     mean, rms, largest, at = off.mean(), np.sqrt((off ** 2).mean()), np.abs(off).max(), np.abs(off).argmax() + 1
     print(f"  log-probabilities of {len(ids)} tokens: mean {expected.mean():.4f}, ours {mean:+.4f}; rms {rms:.4f}, largest {largest:.4f}")
     check(abs(mean) <= MEAN, f"{name}: mean log-probability {mean:+.4f} off, at most {MEAN} is expected")
@@ -252,10 +266,164 @@ def compare_greedy(name, peer, ours):
     check(same >= 0.9 * n, f"{name}: only {same} of {n} greedy tokens are llama.cpp's first choice")      # measured: 0.96 and more
 
 
-def main():
-    quiet = L.llama_log_callback(lambda *args: None)
-    L.llama_log_set(quiet, ctypes.c_void_p(0))
+# ---- The noise of rounded activations, in every number format ----
+
+# Products with weights of few bits round their activations to 8 bits, with one scale for 32 of them in gpt.h; in llama.cpp for 32
+# too, or for 256 where the format's blocks are that long. So does a product with F16, to 13 and to 11 bits, and llama.cpp's with
+# BF16, to 8. How much that moves log p is measured for each format with the model's own weights: all matrices whose rows are whole
+# blocks are in it, all others in F32. Exact is gpt.h's F32 with the same weights, which llama.cpp has decoded; and that of the
+# weights in F32 is 64-bit arithmetic of the transformers package.
+#
+# gpt.h may not be further off than llama.cpp. Both roundings are draws: the mean of n differences of |errors| is 0 or less, give or
+# take its standard error. (A token's difference tells nothing of the next one's: measured, their correlation is 0.0 +- 0.1.)
+# Z standard errors are allowed: were all comparisons of two models between equals, one run of a hundred would fail.
+COMPARISONS = 60
+Z = statistics.NormalDist().inv_cdf(1 - 0.01 / COMPARISONS)
+LARGEST_MODEL = 5e8             # weights; two files of 4 bytes for each
+
+
+def formats():
+    """(name, ggml's number, weights of a block) of each row of gpt.h's table."""
+    text = read("..", "gpt.h").decode()
+    table = text[text.index("gpti_formats[] = {"):text.index("#define GPTI_N_FORMAT")]
+    return [(name, int(number), int(n)) for name, number, n in re.findall(r'\{ "(\w+)", +(\d+), +(\d+),', table)]
+
+
+def requantize(path, out, number, instead, shapes):
+    """llama.cpp writes `path` with its matrices as type `number`, those named in `instead` as F32. Of importance all columns
+    have the same: some types want one."""
+    params = L.llama_model_quantize_default_params()
+    params.ftype = L.LLAMA_FTYPE_MOSTLY_Q4_0        # any that allows overrides; one for each tensor follows
+    params.allow_requantize = params.pure = True
+    types = [(b"^%s$" % re.escape(name).encode(), L.GGML_TYPE_F32) for name in instead] + [(b"", number)]
+    params.tt_overrides = (L.llama_model_tensor_override * (len(types) + 1))(*types)
+    weighted = [(name, shape[0] * int(np.prod(shape[2:]))) for name, shape in shapes.items() if shape[0] % 256 == 0]
+    ones = (ctypes.c_float * max((n for _, n in weighted), default=1))()
+    ones[:] = [1.0] * len(ones)
+    params.imatrix = (L.llama_model_imatrix_data * (len(weighted) + 1))(*(
+        (name.encode(), ctypes.cast(ones, ctypes.POINTER(ctypes.c_float)), n) for name, n in weighted))
+    if L.llama_model_quantize(path.encode(), out.encode(), ctypes.byref(params)):
+        raise ValueError("llama.cpp does not write it")
+
+
+def peer_score(path, ids):
+    peer = Peer(path, os.cpu_count())
+    out = peer.score(ids)
+    peer.free()
+    return out
+
+
+def transformers_score(path, ids):
+    """In 64-bit floats."""
+    os.environ["TQDM_DISABLE"] = "1"        # no progress bars
+    import torch
+    import transformers
+    transformers.logging.set_verbosity_error()
+    folder, name = os.path.split(os.path.abspath(path))
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float64, attn_implementation="eager")
+    with torch.no_grad():
+        logp = model.eval()(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    return logp[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].numpy()
+
+
+no_log = L.llama_log_callback(lambda *args: None)
+
+
+def begin():
+    L.llama_log_set(no_log, ctypes.c_void_p(0))
     L.llama_backend_init()
+
+
+class Refused(Exception):
+    """By llama.cpp, or by transformers."""
+
+
+def alone(run, *arguments):
+    """run(*arguments) in a process of its own, as an assertion of llama.cpp's ends the process."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin) as child:
+        try:
+            return child.submit(run, *arguments).result()
+        except concurrent.futures.BrokenExecutor:
+            raise Refused("llama.cpp aborts")
+        except Exception as e:
+            raise Refused(str(e) or type(e).__name__)
+
+
+def compare_noise(name, probe):
+    try:
+        import gguf
+    except ImportError as e:
+        print(f"skipped: {name}: the noise of number formats: {e}")
+        return
+    shapes = {t.name: [int(n) for n in t.shape] for t in gguf.GGUFReader(name).tensors if len(t.shape) > 1}
+    if sum(int(np.prod(shape)) for shape in shapes.values()) > LARGEST_MODEL:
+        print(f"skipped: {name}: the noise of number formats: more than {LARGEST_MODEL:.0f} weights")
+        return
+
+    ours = Ours(probe, name)
+    ids = ours.tokenize(PROSE.encode(), BOS)
+    ours.free()
+
+    def score(path):
+        ours = Ours(probe, path, os.cpu_count())
+        out = ours.score(ids)
+        ours.free()
+        return out
+
+    def no_worse(what, more):
+        allowed = Z * more.std(ddof=1) / np.sqrt(len(more))
+        check(more.mean() <= allowed,
+              f"{name}: {what}: gpt.h is further from exact by {more.mean():.2g}; {allowed:.2g} may be chance")
+        return allowed
+
+    def compare(what, n, found, peer, exact):
+        off, peer_off = abs(found - exact), abs(peer - exact)
+        allowed = no_worse(what, off - peer_off)
+        print(f"  {what:12} {n:8} {exact.mean():9.3f} {off.mean():11.3g} {off.max():8.3g} {peer_off.mean():12.3g} {peer_off.max():8.3g} "
+              f"{allowed:9.2g}", flush=True)
+        return min(off.mean(), peer_off.mean()), (off - peer_off) / peer_off.mean()
+
+    print(f"  |log p - exact log p| of {len(ids) - 1} tokens\n  {'':12} {'matrices':>8} {'log p':>9} {'gpt.h: mean':>11} {'largest':>8} "
+          f"{'llama.cpp:':>12} {'largest':>8} {'chance':>9}")
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(probe)) as folder:
+        base, narrow, wide = (os.path.join(folder, part + ".gguf") for part in ("base", "narrow", "wide"))
+        alone(requantize, name, base, L.GGML_TYPE_F32, [], shapes)
+        found = exact = score(base)
+        compare("as published", len(shapes), score(name), alone(peer_score, name, ids), exact)
+        least, own_error, shares = np.inf, None, []
+        for what, number, block in formats():
+            instead = [tensor for tensor, shape in shapes.items() if shape[0] % block]
+            try:
+                if len(instead) == len(shapes):
+                    raise Refused("no matrix has rows of whole blocks")
+                if number >= L.GGML_TYPE_COUNT:
+                    raise Refused("llama.cpp does not know it")
+                if number == L.GGML_TYPE_F32:
+                    exact = alone(transformers_score, base, ids)
+                    own_error = abs(found - exact).mean()
+                    compare(what, len(shapes), found, alone(peer_score, base, ids), exact)
+                    continue
+                alone(requantize, base, narrow, number, instead, shapes)
+                alone(requantize, narrow, wide, L.GGML_TYPE_F32, [], shapes)
+                mean, share = compare(what, len(shapes) - len(instead), score(narrow), alone(peer_score, narrow, ids), score(wide))
+                if block > 1:
+                    least = min(least, mean)
+                if 1 < block < 256:
+                    shares.append(share)
+            except Refused as e:
+                print(f"skipped: {name}: {what}: {e}")
+        check(shares != [], f"{name}: no format of few bits was compared")
+        if shares:                      # both round alike: together they show smaller differences, as shares of llama.cpp's noise
+            together = np.mean(shares, 0)
+            allowed = no_worse("formats with blocks below 256 together", together)
+            print(f"  {len(shares)} formats with blocks below 256: gpt.h is further off by {together.mean():+.1%} of llama.cpp's noise; "
+                  f"{allowed:.1%} may be chance")
+        if own_error is not None:       # small enough to call it exact
+            check(own_error <= least / 100, f"{name}: F32 is {own_error:.2g} from exact, the least noise is {least:.2g}")
+
+
+def main():
+    begin()
     for path in sys.argv[2:]:
         print(f"{path}, beside llama.cpp", flush=True)
         try:
@@ -272,6 +440,10 @@ def main():
             check(False, f"{path}: {e}")
         ours.free()
         peer.free()
+        try:
+            compare_noise(path, sys.argv[1])
+        except (ValueError, OSError, Refused) as e:
+            check(False, f"{path}: noise: {e}")
     return report("real_test")
 
 
