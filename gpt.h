@@ -4450,7 +4450,7 @@ static const char *gpti_rx_repeat(const gpti_rx *rx, const gpti_rx_item *it, con
         len = cp < 128 ? 1 : gpti_utf8(p, (size_t)(end - p), &cp);
         if (it->kind == GPTI_RX_LITERAL) { if (cp != it->literal) break; }
         else if ((cp < 128 ? !(c->ascii[cp >> 5] >> (cp & 31) & 1) : !gpti_rx_in(rx, c, u, cp)) &&
-                 (it->how != ' ' || cp != ' ' || !gpti_utf8(p + 1, (size_t)(end - p - 1), &next) ||
+                 (it->how != ' ' || cp != ' ' || end - p < 2 || !gpti_utf8(p + 1, (size_t)(end - p - 1), &next) ||
                   !gpti_rx_in(rx, c - 1, u, next))) break;
         p += len;
         if (++count == it->min) *low = p;

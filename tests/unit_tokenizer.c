@@ -401,6 +401,21 @@ static void families(void) {
         }
         free_bpe(&b);
     }
+    for (k = 0; k < n_pretokenizer && load_bpe(&b, 0); k++) {   /* what lies behind a text is none of its business */
+        gpt_token *with, *without;
+        size_t n_with = 0, n_without = 0;
+        b.v.pre = str(pretokenizer[k].names, strcspn(pretokenizer[k].names, " "));
+        with = without = NULL;
+        if (init(&t, &b.v, &err) == GPT_OK) {
+            n_with = encode(t, "e e", 2, 0, &with);
+            n_without = encode(t, "e \n", 2, 0, &without);
+        }
+        CHECK(with && n_with == n_without && !memcmp(with, without, n_with * sizeof *with), "%s: reads on", pretokenizer[k].names);
+        free(with);
+        free(without);
+        done(t);
+        free_bpe(&b);
+    }
     CHECK(n_family == n_pretokenizer, "%lu families have vectors",
           (unsigned long)n_family);
     free(words);
