@@ -4124,8 +4124,8 @@ static gpt_result gpti_gguf_open(gpti_gguf *g, gpti_source *parts, int n_part, c
 /* ======================================================================
  * [TOKENIZER] Text to token ids and back
  * ==================================================================== */
-/* Four families: byte-level BPE ("gpt2"), SentencePiece BPE ("llama"), Unigram ("t5") and WordPiece ("bert"). Text
- * is cut:
+/* Four families: BPE ("gpt2": of bytes; "whitespace": of characters), SentencePiece BPE ("llama"), Unigram ("t5") and
+ * WordPiece ("bert"). Text is cut:
  *     special tokens  ->  fragments between them  ->  words  ->  tokens of a word
  * Every stage is a loop over the text from left to right: no recursion, n log n at worst, total on
  * any bytes. Tokens are kept as the raw bytes they stand for (the byte alphabet of GPT-2 and
@@ -4569,18 +4569,20 @@ enum {
 
 enum { GPTI_TOK_NONE, GPTI_TOK_BPE, GPTI_TOK_SPM, GPTI_TOK_UNIGRAM, GPTI_TOK_WORDPIECE };
 typedef struct gpti_family {            /* what the families differ in */
-    char        name[16];               /* tokenizer.ggml.model */
+    char        name[32];               /* tokenizer.ggml.model; above gpt2 also the .pre of a gpt2 file */
     signed char kind;                   /* GPTI_TOK_* */
     signed char letters;                /* tokens are spelled in GPT-2's byte letters; 0: bytes as <0x41>, */
-                                        /* spaces as U+2581 */
+                                        /* spaces as U+2581, but where the kind is BPE */
     signed char merges;                 /* they are listed; 0: scores tell the next one */
     signed char add_bos, add_eos, add_space;    /* unless the file says otherwise */
     signed char bos, eos, unk;          /* ids, unless the file has its own; -1 = none */
 } gpti_family;
 static const gpti_family gpti_families[] = {
+    { "gemma4 granite-embed-multi-311m", GPTI_TOK_SPM, 0, 1, 1, 0, 0, -1, -1, -1 },
+    { "sarvam-moe",    GPTI_TOK_SPM,     0, 1, 0, 0, 0, -1, -1, -1 },
+    { "whitespace",    GPTI_TOK_BPE,     0, 1, 0, 0, 0, -1, -1, -1 },
     { "gpt2",          GPTI_TOK_BPE,     1, 1, 0, 0, 0, -1, -1, -1 },
     { "llama",         GPTI_TOK_SPM,     0, 0, 1, 0, 1,  1,  2,  0 },
-    { "gemma4",        GPTI_TOK_SPM,     0, 1, 1, 0, 0, -1, -1, -1 },
     { "t5",            GPTI_TOK_UNIGRAM, 0, 0, 0, 1, 1, -1,  1,  2 },
     { "bert",          GPTI_TOK_WORDPIECE, 0, 0, 1, 1, 1, 101, 102, 100 },
     { "none no_vocab", GPTI_TOK_NONE,    0, 0, 0, 0, 0, -1, -1, -1 }
@@ -4622,8 +4624,8 @@ typedef struct gpti_tokenizer {         /* read-only after init, shared by threa
     gpt_token     *text_bucket;         /* [n_text_bucket, a power of two] hash of the texts, -1 = free */
     gpti_merge    *merge_bucket;        /* [n_merge_bucket] hash of the pairs, BPE */
     gpti_sorted    special, piece;      /* found by text alone; the pieces of Unigram and WordPiece */
-    gpti_char_run *fold;                /* WordPiece */
-    int            lowercase, strip_accents;    /* the same */
+    gpti_char_run *fold;                /* WordPiece, and where capitals become small letters */
+    int            lowercase, strip_accents;
     char          *charsmap;            /* [n_charsmap] */
     uint32_t       n_text_bucket, n_merge_bucket, n_charsmap;
     uint32_t       max_len;             /* bytes of the longest plain token, <= GPTI_TOK_SPAN */
@@ -4776,6 +4778,8 @@ static void gpti_tokenizer_free(gpti_tokenizer *t, const gpti_mem *mem) {
     memset(t, 0, sizeof *t);
 }
 
+static int gpti_folds(const gpti_tokenizer *t) { return t->family == GPTI_TOK_WORDPIECE || t->lowercase; }
+
 /* Lays out what the tokenizer owns; with a measuring arena this only counts. */
 static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_text, size_t n_special, size_t n_piece) {
     size_t n = (size_t)t->n_token;
@@ -4788,8 +4792,7 @@ static void gpti_tokenizer_layout(gpti_tokenizer *t, gpti_arena *a, size_t n_tex
     t->special.id = (gpt_token *)gpti_carve(a, n_special, sizeof(gpt_token));
     t->piece.id = (gpt_token *)gpti_carve(a, n_piece, sizeof(gpt_token));
     t->charsmap = (char *)gpti_carve(a, t->n_charsmap, 1);
-    t->fold = (gpti_char_run *)gpti_carve(a, t->family == GPTI_TOK_WORDPIECE ? gpti_fold_end(GPTI_CHAR_LOWER) : 0,
-                                      sizeof *t->fold);
+    t->fold = (gpti_char_run *)gpti_carve(a, gpti_folds(t) ? gpti_fold_end(GPTI_CHAR_LOWER) : 0, sizeof *t->fold);
 }
 
 /* Tokens whose text ends a turn or a text whatever their type: a file that does not type one as
@@ -4812,12 +4815,13 @@ static gpt_token gpti_special_id(gpt_token id, gpt_token preset, size_t n_token)
 static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
     const size_t n_row = sizeof gpti_families / sizeof *gpti_families;
     const gpti_family *row = gpti_families;
+    const gpti_str pre = gpti_str_is(v->model, "gpt2") ? v->pre : v->model;
     char shown[GPTI_SHOWN];
     int is_bert;
-    while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model)) row++;
+    while (row < gpti_families + n_row && !gpti_in_list(row->name, v->model) && !gpti_in_list(row->name, pre)) row++;
     if (row == gpti_families + n_row)
-        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, llama, gemma4, "
-            "t5, bert are)", gpti_show(shown, v->model));
+        return gpti_fail(err, GPT_E_UNSUPPORTED, "tokenizer.ggml.model '%s' is not supported (gpt2, whitespace, llama, "
+            "gemma4, t5, bert are)", gpti_show(shown, v->model));
     if (v->n_token > 0x7FFFFFF0u || v->n_merge > 0x7FFFFFF0u)
         return gpti_fail(err, GPT_E_FORMAT, "tokenizer.ggml.tokens: too many tokens or merges");
     t->family = row->kind; t->letters = row->letters; t->merges = row->merges;
@@ -4834,12 +4838,13 @@ static gpt_result gpti_tokenizer_head(gpti_tokenizer *t, const gpti_vocab *v, gp
     t->add_eos = v->add_eos < 0 ? row->add_eos : v->add_eos != 0;
     t->add_space_prefix = !t->letters && (v->add_space_prefix < 0 ? row->add_space : v->add_space_prefix);
     t->merge_spaces = t->family == GPTI_TOK_UNIGRAM && v->remove_extra_whitespaces > 0;
-    t->lowercase = v->lowercase != 0;           /* BERT's rule: accents go with the capitals */
-    t->strip_accents = v->strip_accents < 0 ? t->lowercase : v->strip_accents;
+    if (is_bert) t->lowercase = v->lowercase != 0;
+    else t->lowercase = t->family == GPTI_TOK_BPE && !t->letters && v->lowercase > 0;
+    t->strip_accents = v->strip_accents < 0 ? t->lowercase : v->strip_accents;  /* BERT: they go with the capitals */
     return GPT_OK;
 }
 
-/* Step 2: the pre-tokenizer of a byte-level BPE file. */
+/* Step 2: the pre-tokenizer of a BPE file. */
 static gpt_result gpti_tokenizer_pre(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
     gpti_pretokenizer rows[GPTI_N_PRE], *row = rows;
     const gpti_str name = v->pre.n ? v->pre : gpti_str_of("default");
@@ -4874,6 +4879,14 @@ static unsigned gpti_token_marks(const gpti_tokenizer *t, const gpti_vocab *v, g
     return (unsigned)(end ? type | GPTI_TOKEN_END : type);
 }
 
+/* What the spelling of a token stands for. raw: it should be of byte letters, and is not */
+static size_t gpti_bytes_of(const gpti_tokenizer *t, char *out, const char *p, size_t n, int *raw) {
+    if (t->letters) return gpti_bytes_of_bpe(out, p, n, raw);
+    if (t->family != GPTI_TOK_BPE) return gpti_bytes_of_spm(out, p, n);
+    memcpy(out, p, n);
+    return n;
+}
+
 /* Step 3: bytes, type and score of every token. */
 static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, gpt_error *err) {
     char shown[GPTI_SHOWN];
@@ -4899,10 +4912,6 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
                    (t->letters && type == GPTI_TOKEN_USER_DEFINED)) {
             memcpy(text, s.p, n);
             byte = -1;
-        } else if (t->letters) {
-            n = gpti_bytes_of_bpe(text, s.p, n, &raw);
-            if (n == 1) byte = (unsigned char)*text;
-            if (raw) t->type[i] |= GPTI_TOKEN_RAW;
         } else if (t->family == GPTI_TOK_WORDPIECE) {   /* what begins a word has a visible space in front */
             const size_t begins = n > 2 && !memcmp(s.p, "\xE2\x96\x81", 3);
             if (begins) *text = ' ';
@@ -4910,8 +4919,9 @@ static gpt_result gpti_tokenizer_tokens(gpti_tokenizer *t, const gpti_vocab *v, 
             n += begins;
             byte = -1;
         } else {
-            n = gpti_bytes_of_spm(text, s.p, n);
-            byte = -1;
+            n = gpti_bytes_of(t, text, s.p, n, &raw);
+            byte = t->letters && n == 1 ? (unsigned char)*text : -1;
+            if (raw) t->type[i] |= GPTI_TOKEN_RAW;
         }
         at += n;
         if (byte >= 0 && t->byte[byte] < 0) t->byte[byte] = id;
@@ -4951,11 +4961,6 @@ static gpt_result gpti_tokenizer_texts(gpti_tokenizer *t, gpt_error *err) {
     return GPT_OK;
 }
 
-/* What a listed merge spells: in the byte alphabet, or with U+2581 for spaces. raw: neither */
-static size_t gpti_bytes_of_merge(const gpti_tokenizer *t, char *out, const char *p, size_t n, int *raw) {
-    return t->letters ? gpti_bytes_of_bpe(out, p, n, raw) : gpti_bytes_of_spm(out, p, n);
-}
-
 /* Step 5: the merges, "left right". One spelled otherwise than in the byte alphabet is never used. */
 static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, const gpti_mem *mem, gpt_error *err) {
     size_t i, cut, n_left, n, longest = 0;
@@ -4970,8 +4975,8 @@ static gpt_result gpti_tokenizer_merges(gpti_tokenizer *t, const gpti_vocab *v, 
         gpti_merge *bucket = NULL, made;
         int raw = 0, tokens;
         for (cut = 1; cut < m.n && m.p[cut] != ' '; cut++) { }
-        n = n_left = gpti_bytes_of_merge(t, s, m.p, gpti_min(cut, m.n), &raw);
-        if (cut < m.n) n += gpti_bytes_of_merge(t, s + n, m.p + cut + 1, m.n - cut - 1, &raw);
+        n = n_left = gpti_bytes_of(t, s, m.p, gpti_min(cut, m.n), &raw);
+        if (cut < m.n) n += gpti_bytes_of(t, s + n, m.p + cut + 1, m.n - cut - 1, &raw);
         if (raw && cut < m.n) continue;
         made.left = gpti_token_find(t, s, n_left, 0);
         made.right = gpti_token_find(t, s + n_left, n - n_left, 0);
@@ -5216,7 +5221,7 @@ static gpt_result gpti_tokenizer_fill(gpti_tokenizer *t, const gpti_vocab *v, co
     gpti_sorted_build(t, &t->special);
     gpti_sorted_build(t, &t->piece);
     if (t->family < GPTI_TOK_UNIGRAM) gpti_tokenizer_whole(t);
-    if (t->family == GPTI_TOK_WORDPIECE) gpti_fold_init(t->fold);
+    if (gpti_folds(t)) gpti_fold_init(t->fold);
     if (t->n_charsmap) memcpy(t->charsmap, v->charsmap.p, t->n_charsmap);
     gpti_tokenizer_special(t, v);
     return GPT_OK;
@@ -5237,7 +5242,7 @@ static gpt_result gpti_tokenizer_init(gpti_tokenizer *t, const gpti_vocab *v, co
     gpti_unicode_init(&t->unicode);
     GPTI_TRY(gpti_tokenizer_head(t, v, err));
     if (t->family == GPTI_TOK_NONE) return GPT_OK;
-    if (t->letters) GPTI_TRY(gpti_tokenizer_pre(t, v, err));
+    if (t->family == GPTI_TOK_BPE) GPTI_TRY(gpti_tokenizer_pre(t, v, err));
     for (i = 0; i < v->n_token; i++) {
         const int32_t type = v->type ? v->type[i] : GPTI_TOKEN_NORMAL;
         if (!gpti_add(&n_text, n_text, v->token[i].n) || n_text > 0xFFFFFF00u)
@@ -5307,12 +5312,33 @@ static gpt_result gpti_encoder_room(gpti_encoder *e, size_t extra, size_t count,
     return GPT_OK;
 }
 
-/* One word of the BPE families. It lies in the caller's text, or it has to be copied: (prefix) with
- * a space in front, (visible) with spaces for U+2581, which sentencepiece takes for them. */
+/* Writes what is to be merged of a word of characters [n bytes], at most 2 n bytes: small letters where the file wants
+ * them; white space goes, and so does what is no token: what stood beside it may merge, as in package tokenizers. */
+static size_t gpti_known_characters(const gpti_tokenizer *t, char *out, const char *w, size_t n) {
+    const char *end = w + n;
+    uint32_t c, to[3];
+    size_t len, o = 0;
+    int i, m;
+    for (; w < end; w += len) {
+        len = gpti_utf8(w, (size_t)(end - w), &c);
+        if (gpti_unicode_class(&t->unicode, c) == GPTI_UNI_SPACE) continue;
+        m = t->lowercase ? gpti_fold_of(t->fold, GPTI_CHAR_LOWER, c, to) : -1;
+        for (i = 0; i < (m < 0 ? 1 : m); i++) {
+            const size_t size = m < 0 ? len : gpti_put_utf8(out + o, to[i]);
+            if (m < 0) memcpy(out + o, w, len);
+            if (gpti_token_find(t, out + o, size, 0) >= 0) o += size;
+        }
+    }
+    return o;
+}
+
+/* One word of the BPE families. It lies in the caller's text, or it has to be copied: a word of
+ * characters; (prefix) with a space in front; (visible) with spaces for U+2581, which sentencepiece takes for them. */
 static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int prefix, int visible) {
     const gpti_tokenizer *t = e->t;
-    const int copy = prefix | visible;
-    size_t room = copy ? (n + 8) & ~(size_t)7 : 0;
+    const int known = t->family == GPTI_TOK_BPE && !t->letters, copy = prefix | visible | known;
+    const size_t most = known ? 2 * n : n + (size_t)prefix;
+    size_t room = copy ? (most + 7) & ~(size_t)7 : 0;
     gpti_merger m;
     uint32_t i;
     gpt_token id = copy || n > t->max_len ? -1 : gpti_token_find(t, w, n, 0);
@@ -5320,11 +5346,12 @@ static gpt_result gpti_encode_word(gpti_encoder *e, const char *w, size_t n, int
         gpti_put(e, id);
         return GPT_OK;
     }
-    GPTI_TRY(gpti_encoder_room(e, room, n + (size_t)prefix, GPTI_MERGE_BYTES));
+    GPTI_TRY(gpti_encoder_room(e, room, most, GPTI_MERGE_BYTES));
     if (copy) {
         e->buf[0] = ' ';
-        n = (size_t)prefix + gpti_bytes_of_spm(e->buf + prefix, w, n);
+        n = known ? gpti_known_characters(t, e->buf, w, n) : (size_t)prefix + gpti_bytes_of_spm(e->buf + prefix, w, n);
         w = e->buf;
+        if (n == 0) return GPT_OK;
     }
     gpti_merge_word(&m, t, w, (uint32_t)n, e->buf + room);
     for (i = 0; i != GPTI_NO_SYM; i = m.sym[i].next) {
@@ -5872,11 +5899,13 @@ static uint32_t gpti_fold_end(int table) {
 #define GPTI_RX_AFMOE /* the scripts that Trinity's tokenizer cuts out, as llama.cpp lists them */ \
     "[\\x{E40}-\\x{EFF}\\x{1000}-\\x{109F}\\x{1100}-\\x{11FF}\\x{1780}-\\x{17FF}\\x{2F00}-\\x{2FDF}" \
     "\\x{3040}-\\x{30FF}\\x{3400}-\\x{4DBF}\\x{4E00}-\\x{FAFF}\\x{FF65}-\\x{FF9F}]+"
-#define GPTI_RX_WORD /* \w of the engine inside tokenizers */ "[\\p{L}\\p{M}\\p{Nd}_\\x{B2}\\x{B3}\\x{B9}" \
-    "\\x{BC}-\\x{BE}\\x{16EE}-\\x{16F0}\\x{203F}\\x{2040}\\x{2054}\\x{2160}-\\x{2182}\\x{2185}-\\x{2188}" \
+#define GPTI_RX_WORD /* \w of the engines inside tokenizers, with what each has beside */ "\\p{L}\\p{M}\\p{Nd}_" \
+    "\\x{16EE}-\\x{16F0}\\x{203F}\\x{2040}\\x{2054}\\x{2160}-\\x{2182}\\x{2185}-\\x{2188}" \
     "\\x{24B6}-\\x{24E9}\\x{3007}\\x{3021}-\\x{3029}\\x{3038}-\\x{303A}\\x{A6E6}-\\x{A6EF}\\x{FE33}\\x{FE34}" \
     "\\x{FE4D}-\\x{FE4F}\\x{FF3F}\\x{10140}-\\x{10174}\\x{10341}\\x{1034A}\\x{103D1}-\\x{103D5}\\x{12400}-\\x{1246E}" \
-    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]"
+    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+#define GPTI_RX_WORD_SPLIT "[" GPTI_RX_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}]"
+#define GPTI_RX_WORD_WHITESPACE GPTI_RX_WORD "\\x{200C}\\x{200D}]+"
 #define GPTI_RX_HAN "\\x{2E80}-\\x{2E99}\\x{2E9B}-\\x{2EF3}\\x{2F00}-\\x{2FD5}\\x{3005}\\x{3007}\\x{3021}-\\x{3029}" \
     "\\x{3038}-\\x{303B}\\x{3400}-\\x{4DBF}\\x{4E00}-\\x{9FFF}\\x{F900}-\\x{FA6D}\\x{FA70}-\\x{FAD9}" \
     "\\x{16FE2}-\\x{16FE3}\\x{16FF0}-\\x{16FF1}\\x{20000}-\\x{2A6DF}\\x{2A700}-\\x{2B739}\\x{2B740}-\\x{2B81D}" \
@@ -5935,7 +5964,7 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
         { "tekken", 1, 1, { GPTI_RX_CASED("", "\\p{N}") } },
         { "gpt-4o llama4 minimax-m2 kanana2 talkie", 0, 0, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
         { "granite-embed-multi-97m", 0, 1, { GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
-        { "tiny_aya cohere2moe", 0, 0, { "\\p{Nd}+(?!" GPTI_RX_WORD ")", "\\p{Nd}{%$}",
+        { "tiny_aya cohere2moe", 0, 0, { "\\p{Nd}+(?!" GPTI_RX_WORD_SPLIT ")", "\\p{Nd}{%$}",
           GPTI_RX_CASED(GPTI_RX_TAILS, "\\p{N}{1,3}") } },
         { "superbpe", 0, 0, { "\\p{N}+", "\\p{Nd}{%}[^\\p{Nd}]*", "\\p{Nd}{3}[^\\p{Nd}]*" } },
         { "kimi-k2", 0, 0, { "[" GPTI_RX_HAN "]+" GPTI_RX_KIMI("*", "+") GPTI_RX_KIMI("+", "*")
@@ -5951,7 +5980,8 @@ static size_t gpti_list_pretokenizers(gpti_pretokenizer out[GPTI_N_PRE]) {
           "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]" GPTI_RX_END } },
         { "seed-coder", 0, 0, { GPTI_RX_TAIL "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+"
           "|\\s*[\\r\\n]+" GPTI_RX_END } },
-        { "minicpm5", 0, 1, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } }
+        { "minicpm5", 0, 1, { "\\p{N}{1,3}", GPTI_RX_LLAMA("\\p{N}+", GPTI_RX_END) } },
+        { "whitespace", 0, 0, { "[" GPTI_RX_WORD_WHITESPACE "|[^\\s" GPTI_RX_WORD_WHITESPACE } }
     };
     memcpy(out, rows, sizeof rows);
     return sizeof rows / sizeof *rows;
@@ -7654,7 +7684,8 @@ static gpt_result gpti_load_tokenizer(gpti_loader *ld) {
         r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.token_type: expected %llu or more, file has %llu",
         (gpti_ull)v.n_token, (gpti_ull)n);
     if (!r) r = gpti_gguf_i32s(g, "tokenizer.ggml.precompiled_charsmap", &charsmap, &v.charsmap.n, ld->err);
-    if (!r && gpti_in_list("gpt2 gemma4", v.model) && v.n_token && !gpti_gguf_find(g, "tokenizer.ggml.merges"))
+    if (!r && gpti_in_list("gpt2 whitespace gemma4", v.model) && v.n_token &&
+        !gpti_gguf_find(g, "tokenizer.ggml.merges"))
         r = gpti_fail(ld->err, GPT_E_FORMAT, "tokenizer.ggml.merges: missing from the file, and its BPE needs it");
     if (!r) {
         /* in place: bytes from 32-bit integers */

@@ -15,6 +15,7 @@ tokenizer_words.txt   per family a line "= name", then per text a line: the word
                       0-9 a-z A-Z (61 at most; a longer word is ~length~), a space, and the FNV-1a hash of the ids
 tokenizer_*.vocab     SentencePiece vocabularies: settings, then "score type piece" a line, with \\n, \\t, \\\\ escaped
 tokenizer_*.ids       their ids, a line per text; of spm_merges by `tokenizers`, and its merges behind the pieces
+tokenizer_whitespace.* BPE of characters, by `tokenizers`: a vocabulary with its merges; ids as in tokenizer_wordpiece.ids
 tokenizer_wordpiece.* the same of `tokenizers`' WordPiece: more texts, as in tokenizer_texts.txt; a vocabulary; ids of all
                       texts by an uncased model, a cased one, and one that lower-cases and keeps accents; their first
                       line is a hash of the ids of "aXb " for every character X, a text for each 4096 of them
@@ -343,11 +344,48 @@ def merges_goldens(texts, lines):
             pieces.append((piece, 1))
     oracle = Tokenizer(models.BPE(vocab, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     oracle.normalizer = normalizers.Replace(" ", space)
+    oracle.pre_tokenizer = Split(" ", "merged_with_previous")        # is in the file, and finds no space any more
     head = ["model gemma4", "add_space_prefix 0", "unk 3", "bos 2", "eos 1", "merges %d" % len(merges), "pieces %d" % len(pieces)]
     body = ["-1000 %d %s" % (kind, escape(piece)) for piece, kind in pieces]
     write("tokenizer_spm_merges.vocab", "\n".join(head + body + [escape("%s %s" % m) for m in merges]) + "\n")
     ids = [" ".join(map(str, oracle.encode(text).ids)) for text in texts]
     write("tokenizer_spm_merges.ids", "\n".join(ids) + "\n")
+
+
+# ---- BPE of characters ----
+
+def whitespace_goldens(texts, lines):
+    """As jina-embeddings-v2-base-zh's tokenizer.json has it: small letters, Whitespace, BPE of the characters that are
+    tokens. a and b merge: the ids of "aXb" tell whether X ends a word, goes, or stays as it is or as a small letter."""
+    import collections
+    import json
+
+    def tokenizer(model, lower):
+        t = Tokenizer(model)
+        if lower:
+            t.normalizer = normalizers.Lowercase()
+        t.pre_tokenizer = pre_tokenizers.Whitespace()
+        return t
+
+    small = [normalizers.Lowercase().normalize_str(line) for line in lines]
+    often = collections.Counter("".join(small).replace(" ", "")).most_common()
+    letters = {c for c, _ in sorted(often, key=lambda pair: (-pair[1], pair[0]))[:300]} - set("q")
+    learner = tokenizer(models.BPE(), False)
+    learner.train_from_iterator(("".join(c for c in line if c in letters or c == " ") for line in small),
+                                trainers.BpeTrainer(vocab_size=800, show_progress=False))
+    merges = [tuple(m) for m in json.loads(learner.to_str())["model"]["merges"]]
+    merges += [pair for pair in (("a", "b"), ("A", "B")) if pair not in merges]
+    vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    for piece in sorted(letters | set("AB\u0307\u2581")) + [a + b for a, b in merges]:
+        vocab.setdefault(piece, len(vocab))
+    head = ["model whitespace", "pre whitespace", "unk 3", "bos 0", "eos 2", "merges %d" % len(merges),
+            "pieces %d" % len(vocab)]
+    body = ["0 %d %s" % (2 if i == 3 else 3 if i < 3 else 1, escape(piece)) for piece, i in vocab.items()]
+    write("tokenizer_whitespace.vocab", "\n".join(head + body + ["%s %s" % m for m in merges]) + "\n")
+    # of U+A7D2 and U+A7D4 the package knows the small letters, which are letters to it, but not that they are some too:
+    # they end a word or not as they are capitals; gpt.h cuts words first
+    oracles = [tokenizer(models.BPE(vocab, merges), lower) for lower in (True, False)]
+    write("tokenizer_whitespace.ids", ids_by_mode(oracles, texts, (0xa7d2, 0xa7d4)))
 
 
 # ---- WordPiece ----
@@ -367,8 +405,18 @@ HARD = [
 ]
 
 
+def ids_by_mode(oracles, texts, without=()):
+    every, out = [chr(c) for c in range(0x110000) if not 0xd800 <= c < 0xe000 and c not in without], []
+    for tokenizer in oracles:
+        h = 0
+        for i in range(0, len(every), 4096):
+            h = h * 31 + fnv(tokenizer.encode("".join("a%sb " % c for c in every[i:i + 4096])).ids) & 0xffffffffffffffff
+        out.append("%016x" % h)
+        out += [" ".join(map(str, tokenizer.encode(text).ids)) for text in texts]
+    return "\n".join(out) + "\n"
+
+
 def wordpiece_goldens(texts, lines):
-    from tokenizers import normalizers
     modes = [dict(lowercase=True), dict(lowercase=False), dict(lowercase=True, strip_accents=False)]
     trainer = trainers.WordPieceTrainer(vocab_size=1000, show_progress=False, special_tokens=["[UNK]"], limit_alphabet=300)
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -384,17 +432,13 @@ def wordpiece_goldens(texts, lines):
     body = ["0 %d %s" % (3 if i == unk else 1, "[UNK]" if i == unk else escape(p)) for i, p in enumerate(pieces)]
     write("tokenizer_wordpiece.vocab", "\n".join(head + body) + "\n")
     write("tokenizer_wordpiece.txt", "".join(text + "\n__text__\n" for text in HARD))
-    out = []
+    oracles = []
     for mode in modes:
         tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
         tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, **mode)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        every, h = [chr(c) for c in range(0x110000) if not 0xd800 <= c < 0xe000], 0
-        for i in range(0, len(every), 4096):
-            h = h * 31 + fnv(tokenizer.encode("".join("a%sb " % c for c in every[i:i + 4096])).ids) & 0xffffffffffffffff
-        out.append("%016x" % h)
-        out += [" ".join(map(str, tokenizer.encode(text).ids)) for text in texts + HARD]
-    write("tokenizer_wordpiece.ids", "\n".join(out) + "\n")
+        oracles.append(tokenizer)
+    write("tokenizer_wordpiece.ids", ids_by_mode(oracles, texts + HARD))
 
 
 def main(argv):
@@ -404,6 +448,7 @@ def main(argv):
     write("tokenizer_texts.txt", "".join(text + "\n__text__\n" for text in texts))
     write("tokenizer_more.txt", "".join(text + "\n__text__\n" for text in MORE))
     bpe_goldens(texts + MORE, lines)
+    whitespace_goldens(texts + HARD, lines)
     wordpiece_goldens(texts, lines)
     merges_goldens(texts, lines)
     import tempfile
