@@ -35,8 +35,7 @@
  *   GPT_NO_SIMD              plain C kernels only
  *   GPT_NO_CHAT              no chat templates: gpt_chat functions do not link
  *   GPT_NO_RARE_FORMATS      no Q1_0, Q2_0, TQ1_0, TQ2_0, IQ1, IQ2, IQ3: files that have them do not load
- *   GPT_NO_RARE_LAYERS       no latent attention, states, short convolutions, layers that share a cache or have an
- *                            embedding of their own, early routers, encoders before a decoder: their files do not load
+ *   GPT_NO_RARE_LAYERS       none but attention, feed-forwards and experts: files that have others do not load
  *   GPT_NO_CONSTRAINTS       no grammars and schemas: gpt_constraint functions do not link
  *   GPT_SELF                 how this file includes itself for each kernel set (default: "gpt.h")
  *
