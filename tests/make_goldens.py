@@ -131,12 +131,15 @@ def yarn(mscale):
 
 def thinker(softmax=False, window=None, **over):
     """SmallThinker: Mixtral, as think_early changes it"""
+    n = over["num_hidden_layers"]
+    near = [int(window is not None and i % 4 != 0) for i in range(n)]
     return small("mixtral", "MixtralForCausalLM", num_local_experts=4, num_experts_per_tok=2, intermediate_size=10, hidden_act="relu",
                  sliding_window=window, tie_word_embeddings=True, _change=think_early, _softmax=softmax, _as=dict(
                      model_type="smallthinker", architectures=["SmallThinkerForCausalLM"], num_local_experts=None,
                      num_experts_per_tok=None, sliding_window=None, moe_num_primary_experts=4, moe_num_active_primary_experts=2,
-                     moe_ffn_hidden_size=10, moe_primary_router_apply_softmax=softmax, sliding_window_size=window,
-                     sliding_window_layout=[0, 1, 1, 1] if window else [0, 0, 0, 0]), **over)
+                     moe_ffn_hidden_size=10, moe_primary_router_apply_softmax=softmax, moe_enable_early_router=True,
+                     moe_enable_secondary_experts=False, moe_layer_layout=[1] * n, sliding_window_size=window or 4096,
+                     sliding_window_layout=near, rope_layout=near if window else [1] * n), **over)
 
 
 def small(model_type, arch, **over):
@@ -943,10 +946,10 @@ def derived(cls):
     return [cls] + [d for c in cls.__subclasses__() for d in derived(c)]
 main = tool.main
 load_hparams = ModelBase.load_hparams
-def as_published(folder, *args, **kwargs):  # to config.json of Nemotron H transformers adds numbers of experts, which its own code has not
+def as_published(folder, *args, **kwargs):  # transformers adds numbers of experts to Nemotron H, and renames that of Sarvam
     with open(folder / "config.json") as f:
         conf = json.load(f)
-    return conf if conf["model_type"] == "nemotron_h" else load_hparams(folder, *args, **kwargs)
+    return conf if conf["model_type"] in ("nemotron_h", "sarvam_moe") else load_hparams(folder, *args, **kwargs)
 ModelBase.load_hparams = staticmethod(as_published)
 original = ModelBase.__init__
 def init(self, *args, **kwargs):

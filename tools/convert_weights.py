@@ -80,7 +80,9 @@ ALIASES = {
     "n_groups": "mamba_n_groups", "state_size": "mamba_d_state", "ssm_state_size": "mamba_d_state",
     "mamba_num_heads": "mamba_n_heads", "mamba_head_dim": "mamba_d_head", "conv_kernel": "linear_conv_kernel_dim",
     "use_conv_bias": "mamba_conv_bias", "mlp_hidden_act": "hidden_act", "attention_head_dim": "head_dim",
-    "moe_shared_expert_intermediate_size": "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size": "shared_expert_intermediate_size", "score_function": "scoring_func",
+    "moe_num_primary_experts": "num_experts", "moe_num_active_primary_experts": "num_experts_per_tok",
+    "moe_ffn_hidden_size": "moe_intermediate_size", "sliding_window_size": "sliding_window",
 }
 
 # Shapes as rows,columns, `.` multiplies: V vocabulary, T context, D width, H query heads, G key/value heads,
@@ -240,10 +242,16 @@ LFM2_NAMES = {**{k.replace("mlp", "feed_forward"): v for k, v in STACKED.items()
 # Biases for choosing experts.
 ROUTER_NAMES = {
     **STACKED, **{n: (("exp_probs_b.bias", "same"),) for n in (
-        "mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias", "mlp.expert_bias",
+        "mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias", "mlp.expert_bias", "mlp.gate.expert_bias",
         "block_sparse_moe.e_score_correction_bias")},
     **{k.replace("mlp", "block_sparse_moe"): v for k, v in STACKED.items()},
     "mlp.moe_statics.e_score_correction_bias": (("exp_probs_b.bias", "same"),)}
+BAILING = dict(block="attn_norm ffn_norm attn_q_norm attn_k_norm attn_qkv attn_output", kinds={
+    "dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, sigmoid=True, names=ROUTER_NAMES,
+    keys={**GROUP_KEYS, **SHARED_KEYS})
+BAILING_FIXED = {"scoring_func": (None, "sigmoid"), "use_qk_norm": (None, True), "use_qkv_bias": (None, False),
+                 "use_bias": (None, False), "attention_bias": (None, False), "norm_head": (None, False),
+                 "moe_router_enable_expert_bias": (None, True)}
 LATENT_NAMES = {**ROUTER_NAMES, "self_attn.kv_b_proj.weight": (
     ("attn_k_b.weight", "latent_keys"), ("attn_v_b.weight", "latent_values"))}
 GRANITE_NAMES = {
@@ -319,6 +327,9 @@ ROWS = [
     Row("phi3", A.PHI3, "attn_norm attn_qkv attn_output ffn_norm ffn_up ffn_down", window="all",
         shapes={"ffn_up": "2.F,D"}),
     Row("llama", A.LLAMA, LLAMA_BLOCK, rope="swap"),
+    Row("internlm3", A.LLAMA, LLAMA_BLOCK, rope="swap"),
+    Row("iquestcoder", A.LLAMA, LLAMA_BLOCK, rope="swap", fixed={"clip_qkv": (None,), "use_sliding_window": (
+        None, False)}),
     Row("mistral", A.LLAMA, LLAMA_BLOCK, rope="swap", window="all"),
     Row("llama4_text llama4", A.LLAMA4, f"{NORMS} {QKV}", rope="pairs", names=LLAMA4_NAMES, window="3of4!",
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED}"}, keys={
@@ -337,7 +348,7 @@ ROWS = [
         "attention.temperature_scale": "llama_4_scaling_beta", "rope.scaling.yarn_log_multiplier": "mscale_all_dim"}),
     Row("mixtral", A.LLAMA, f"{NORMS} {QKV} {EXPERTS}", rope="swap", window="all", names=STACKED,
         shapes=WIDE_EXPERTS, keys=WIDE_MOE_KEYS),
-    Row("qwen2", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", fixed=QWEN_FIXED),
+    Row("qwen2 dots_ocr", A.QWEN2, f"{NORMS} {QKV_BIAS} attn_output {FFN}", fixed=QWEN_FIXED),
     Row("qwen2_moe", A.QWEN2MOE, f"{NORMS} attn_q= attn_k= attn_v= attn_output {EXPERTS} "
         f"ffn_gate_inp_shexp {SHARED}", names=STACKED,
         ops={"ffn_gate_inp_shexp": "flatten"}, fixed={**QWEN_MOE_FIXED, "norm_topk_prob": (False,)},
@@ -383,7 +394,7 @@ ROWS = [
         keys={**MOE_KEYS, **SHARED_KEYS, "expert_shared_count": "num_shared_experts", "leading_dense_block_count":
               "num_dense_layers", "interleave_moe_layer_step": "moe_layer_interval"},
         fixed={"use_bias": (False,), "moe_layer_interval": (1,)}),
-    Row("glm4_moe", A.GLM4_MOE, "attn_norm post_attention_norm attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* "
+    Row("glm4_moe solar_open", A.GLM4_MOE, "attn_norm post_attention_norm attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* "
         "attn_output", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}),
     Row("minimax_m2", A.MINIMAXM2, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS} exp_probs_b.bias", names=ROUTER_NAMES,
@@ -398,13 +409,20 @@ ROWS = [
     *(Row(hf, A.DEEPSEEK2, f"{LATENT} {q}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES, sigmoid=True,
           keys=LATENT_KEYS, kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, fixed={
               **LATENT_FIXED, "scoring_func": (None, "sigmoid"), "topk_method": (None, "noaux_tc")})
-      for hf, q in (("deepseek_v3 glm4_moe_lite", LATENT_Q), ("deepseek_v3_lite glm4_moe_lite_lite", "attn_q"))),
+      for hf, q in (("deepseek_v3 kimi_k2 glm4_moe_lite", LATENT_Q), ("deepseek_v3_lite glm4_moe_lite_lite", "attn_q"))),
     *(Row(f"youtu{end}", A.DEEPSEEK2, f"{LATENT} {q} {FFN}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES,
           keys={**LATENT_KEYS, "expert_feed_forward_length": "intermediate_size", "leading_dense_block_count":
                 "num_hidden_layers"}, fixed=LATENT_FIXED) for end, q in (("", LATENT_Q), ("_lite", "attn_q"))),
     Row("dots1", A.DOTS1, f"{NORMS} {QK_NORMS} {QKV}", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"},
         fixed={"attention_bias": (False,), "scoring_func": (None, "sigmoid")}),
+    Row("bailing_moe", A.BAILINGMOE2, **BAILING, fixed={     # other architectures have this name too
+        **BAILING_FIXED, "architectures": (None, ["BailingMoeV2ForCausalLM"])}),
+    Row("sarvam_moe", A.BAILINGMOE2, **{**BAILING, "names": {**ROUTER_NAMES, "mlp.gate.expert_bias": (
+        ("exp_probs_b.bias", "centred"),)}}, fixed=BAILING_FIXED),
+    Row("smallthinker", A.SMALLTHINKER, f"{NORMS} {QKV} {EXPERTS}", act=RELU, sigmoid=True, window="gwww",
+        keys=MOE_KEYS, fixed={"use_qk_norm": (False,), "moe_enable_early_router": (True,), "moe_shared_primary_experts":
+                              (0,), "moe_enable_secondary_experts": (False,)}),
     Row("afmoe", A.AFMOE, f"attn_norm post_attention_norm ffn_norm post_ffw_norm {QK_NORMS} {QKV} attn_gate",
         names=ROUTER_NAMES, sigmoid=True, window="3of4!", shapes={"attn_gate": "H.K,D"}, keys=ROUTER_KEYS,
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, fixed={
@@ -498,12 +516,13 @@ ROWS = [
     Row("gemma3_both_ways", A.GEMMA_EMBEDDING, f"{GEMMA_BLOCK} {QK_NORMS}",
         top="token_embd output_norm dense_2? dense_3?", act=TANH_GELU, window="5of6", plain_near=True, ops=GEMMA_OPS,
         fixed={"attention_bias": (False,), "attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}),
-    Row("t5", A.T5, f"{T5_SELF} ffn_norm ffn_gate? ffn_up ffn_down", decoder=f"{T5_SELF} cross_attn_norm cross_attn_q "
-        "cross_attn_k cross_attn_v cross_attn_o ffn_norm ffn_gate? ffn_up ffn_down", rope="none", act=TANH_GELU + RELU
-        + SILU, top="token_embd enc.output_norm dec.output_norm output?", keys={
-            "decoder_block_count": "num_decoder_layers", "decoder_start_token_id": "decoder_start_token_id",
-            "attention.relative_buckets_count": "relative_attention_num_buckets", "logit_scale": "logit_scale"},
-        fixed={"relative_attention_max_distance": (128,), "is_encoder_decoder": (True,)}),
+    *(Row(hf, A.T5, f"{own} ffn_norm ffn_gate? ffn_up ffn_down", decoder=f"{own} cross_attn_norm cross_attn_q "
+          "cross_attn_k cross_attn_v cross_attn_o ffn_norm ffn_gate? ffn_up ffn_down", rope="none", act=TANH_GELU + RELU
+          + SILU, top="token_embd enc.output_norm dec.output_norm output?", keys={
+              "decoder_block_count": "num_decoder_layers", "decoder_start_token_id": "decoder_start_token_id",
+              "attention.relative_buckets_count": "relative_attention_num_buckets", "logit_scale": "logit_scale"},
+          fixed={"relative_attention_max_distance": (128,), "is_encoder_decoder": (True,)})
+      for hf, own in (("t5 mt5", T5_SELF), ("umt5", T5_SELF.rstrip("?")))),     # whose layers all have a bias
 ]
 
 
@@ -577,6 +596,22 @@ DEFAULTS = {
                             num_experts_per_tok=8),
     "dots1": _defaults(10944, 2048, 32, norm_eps=1e-6, moe_intermediate_size=1408, num_dense_layers=0, n_group=1,
                        topk_group=1, norm_topk_prob=False, routed_scaling_factor=1.0),
+    "bailing_moe": _defaults(5120, 32768, 4, norm_eps=1e-6, head_dim=128, rope_theta=6e5, num_experts=256,
+                             num_experts_per_tok=8, moe_intermediate_size=512, num_shared_experts=1, n_group=8,
+                             topk_group=4, num_dense_layers=1, norm_topk_prob=True, routed_scaling_factor=1.0,
+                             partial_rotary_factor=0.5, vocab_size=157184),
+    "sarvam_moe": _defaults(8192, 131072, 4, norm_eps=1e-6, head_dim=64, rope_theta=8e6, num_experts=128,
+                            num_experts_per_tok=6, moe_intermediate_size=1024, num_shared_experts=1, n_group=1,
+                            topk_group=1, num_dense_layers=1, norm_topk_prob=True, routed_scaling_factor=2.5,
+                            vocab_size=262144),
+    "solar_open": _defaults(None, 131072, 8, head_dim=128, rope_theta=1e6, num_experts=128, num_experts_per_tok=8,
+                            moe_intermediate_size=1280, num_shared_experts=1, num_dense_layers=0, n_group=1,
+                            topk_group=1, routed_scaling_factor=1.0, norm_topk_prob=True),
+    "internlm3": _defaults(10240, 32768, 2, head_dim=128, vocab_size=128512),
+    "iquestcoder": _defaults(27648, 131072, 8, head_dim=128, vocab_size=76800),
+    "smallthinker": _defaults(None, 131072, 2, norm_eps=1e-6, head_dim=128, rope_theta=1e6, tie_word_embeddings=True,
+                              num_experts=32, num_experts_per_tok=4, moe_intermediate_size=768, sliding_window=4096,
+                              moe_primary_router_apply_softmax=False),
     "afmoe": _defaults(6144, 16384, head_dim=128, sliding_window=1024, num_dense_layers=1, num_experts=64,
                        num_experts_per_tok=6, moe_intermediate_size=1408, num_shared_experts=2, norm_topk_prob=True,
                        routed_scaling_factor=1.0, mup_enabled=False, global_attn_every_n_layers=4),
@@ -630,6 +665,7 @@ DEFAULTS["llama4"] = DEFAULTS["llama4_text"]
 DEFAULTS["deepseek_v3"] = {**DEFAULTS["deepseek_v2"], **_defaults(
     18432, 4096, num_experts=256, num_shared_experts=1, num_experts_per_tok=8, n_group=8, topk_group=4,
     moe_intermediate_size=2048, num_dense_layers=3, routed_scaling_factor=2.5, norm_topk_prob=True, topk_method=None)}
+DEFAULTS["kimi_k2"] = DEFAULTS["deepseek_v3"]
 DEFAULTS["glm4_moe_lite"] = {**DEFAULTS["deepseek_v3"], **_defaults(
     10240, 202752, norm_eps=1e-5, q_lora_rank=768, qk_nope_head_dim=192, v_head_dim=256, num_experts=64, n_group=1,
     num_experts_per_tok=4, topk_group=1, moe_intermediate_size=1536, num_dense_layers=1, routed_scaling_factor=1.8)}
@@ -638,6 +674,7 @@ DEFAULTS["youtu"] = _defaults(6144, 131072, norm_eps=1e-6, tie_word_embeddings=T
 for kind in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu"):
     DEFAULTS[kind + "_lite"] = DEFAULTS[kind]
 DEFAULTS["gemma3n"], DEFAULTS["gemma4"] = DEFAULTS["gemma3n_text"], DEFAULTS["gemma4_text"]
+DEFAULTS["dots_ocr"] = DEFAULTS["qwen2"]
 DEFAULTS["qwen2_5_vl"] = DEFAULTS["qwen2_vl"]
 DEFAULTS["qwen3_5"] = DEFAULTS["qwen3_5_text"]
 DEFAULTS["qwen3_5_moe"] = DEFAULTS["qwen3_5_moe_text"] = {
@@ -667,6 +704,8 @@ DEFAULTS["nomic_bert"] = _defaults(3072, 2048, norm_eps=1e-12, type_vocab_size=2
 
 DEFAULTS["t5"] = _defaults(2048, 512, head_dim=64, norm_eps=1e-6, vocab_size=32128, tie_word_embeddings=True,
                            feed_forward_proj="relu", relative_attention_num_buckets=32, decoder_start_token_id=0)
+DEFAULTS["mt5"] = DEFAULTS["umt5"] = {**DEFAULTS["t5"], "intermediate_size": 1024, "vocab_size": 250112,
+                                      "feed_forward_proj": "gated-gelu"}
 # T5's feed-forwards: the activation, and whether there is a gate
 T5_PROJ = {"relu": ("relu", False), "gated-gelu": ("gelu_new", True), "gated-silu": ("silu", True)}
 BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
@@ -675,13 +714,22 @@ BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 OWN_TYPES = ("gemma3_both_ways", "granitehybrid_dense", "nemotron_h_moe", "falcon_h1_norm",
              *(k for k in DEFAULTS if k.endswith("_lite") and k != "glm4_moe_lite"))
 MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k not in OWN_TYPES))
-# Models that also see and have no row: the model_type of their text_config is the row's, the first where it has none.
-TEXT_TYPES = {"mistral3": ("mistral", "ministral3")}
+# Models that also see or hear and have no row. Their text goes through a model that has: by the model_type of their
+# text_config, by this one where it names none.
+TEXT_TYPES = {whole: text for text, wholes in {
+    "cohere2": "aya_vision cohere2_vision", "deepseek_v3": "kimi_k25 kimi_vl", "exaone4": "exaone4_5",
+    "granite": "granite_speech granite_speech_plus", "lfm2": "lfm2_vl", "mistral": "idefics2 mistral3",
+    "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video multi_modality "
+             "perception_lm sarashina2_vision smolvlm video_llava vipllava voxtral",
+    "nemotron_h": "nemotron_h_omni NemotronH_Nano_VL_V2", "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl internvl_chat llava_onevision "
+             "musicflamingo ovis2 pp_chart2table qwen2_audio video_llama_3",
+    "qwen3": "fun_asr_nano lighton_ocr qianfan_ocr", "qwen3_5_text": "minicpmv4_6"}.items() for whole in wholes.split()}
+TEXT_KEYS = ("text_config", "llm_config", "language_config")
 ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
 # Layer i has a window; what config.json may say of it with a sliding_window_pattern.
 WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
            "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "4of5": (lambda i: (i + 1) % 5 != 0, None),
-           "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG"))}
+           "3of4": (lambda i: (i + 1) % 4 != 0, (None, 0, 4, "LLLG")), "gwww": (lambda i: i % 4 != 0, None)}
 
 
 def _swap(a, heads):
@@ -794,6 +842,7 @@ OPS = {
     "k_of_stack": (_heads("G"), lambda a, d, k: _swap(_stack(a, d, 1), d["G"])),
     "v_of_stack": (_heads("G"), lambda a, d, k: _stack(a, d, 2)),
     "unit_rows": (_same, lambda a, d, k: a),
+    "centred": (_same, lambda a, d, k: a),
     "minus_exp": (_same, lambda a, d, k: a),
     "minus_exp_tiled": (_same, lambda a, d, k: _tile(a, d, 1)),
     "tiled": (_same, lambda a, d, k: _tile(a, d, d["R"])),
@@ -813,15 +862,17 @@ OPS = {
 # What is computed after conversion to float32.
 NUMBERS = {"plus1": lambda x: x + np.float32(1),
            "unit_rows": lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12)),
+           "centred": lambda x: x - x.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32),
            "minus_exp": lambda x: -np.exp(x.astype(np.float64)).astype(np.float32)}
 NUMBERS["minus_exp_tiled"] = NUMBERS["minus_exp_column"] = NUMBERS["minus_exp"]
 
 # Buffers that old checkpoints carry and no model needs.
 NOT_WEIGHTS = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias)$|rotary_emb\.|\.rotary_pos_emb\."
                          r"|^rope\.freqs$|^(bert\.)?(pooler\.dense\.|embeddings\.position_ids$)|^cls\.")
-# Of models that also see or hear.
+# Of models that also see or hear; of those that TEXT_TYPES names what is not of their language half.
 SEEING = re.compile(r"(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|audio_tower"
                     r"|embed_(vision|audio))\.")
+SEEING_AROUND = re.compile(r"(?!(model\.)?(language_model|text_model|lm_head|mtp)\.|llm\.)")
 # Kept in float32 whatever --type says: llama.cpp wants them so, and they are small.
 KEEP_F32 = re.compile(r"_norm(_[12])?\.weight$|^position_embd|^token_types|ffn_gate_inp(_shexp)?\.|ssm_conv1d\."
                       r"|ssm_[ad]$|altup_(correct|predict)_coef"
@@ -971,15 +1022,16 @@ def model_config(path):
 
 def text_half(config, where):
     """config.json of the language half of a model that also sees. Whether the head is tied is the whole's matter."""
-    if "text_config" not in config:
+    text, kind = next((config[k] for k in TEXT_KEYS if k in config), None), config.get("model_type")
+    if text is None and "text_config" not in config:
         return config
-    text, kind = config["text_config"], config.get("model_type")
-    if kind in TEXT_TYPES:
-        kind = text.get("model_type") or TEXT_TYPES[kind][0]
-        if kind not in TEXT_TYPES[config["model_type"]]:
-            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r} "
-                          f"(expected {' or '.join(TEXT_TYPES[config['model_type']])})")
     tied = {k: v for k, v in config.items() if k == "tie_word_embeddings" and v is not None}
+    if kind in TEXT_TYPES:
+        kind = {"exaone4_5_text": "exaone4"}.get(text.get("model_type"), text.get("model_type")) or TEXT_TYPES[kind]
+        if kind not in MODEL_TYPES.split():
+            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r}; known: "
+                          f"{MODEL_TYPES}")
+        tied = {**tied, "architectures": text.get("architectures"), "inside": config["model_type"]}
     return {**config, **text, **tied, "model_type": kind}
 
 
@@ -1269,6 +1321,8 @@ def canonical(config, row):
         c["num_decoder_layers"] = integer(c, "num_decoder_layers", c.get("num_hidden_layers"))
         if c.get("scale_decoder_outputs") is not None:      # transformers 5, which says that all are tied
             c["tie_word_embeddings"] = c["scale_decoder_outputs"]
+        if config["model_type"] == "mt5":       # whose head is its own where there is one, and nothing scales
+            c["tie_word_embeddings"] = False
         c["logit_scale"] = integer(c, "hidden_size") ** -0.5 if c["tie_word_embeddings"] else 1.0
     for name in ("num_experts_per_tok", "num_shared_experts", "moe_intermediate_size"):
         if isinstance(c.get(name), list):       # one for each layer
@@ -1290,6 +1344,9 @@ def canonical(config, row):
             c["n_group"] = c["topk_group"] = None           # which it does not look at
     if row.arch == A.HUNYUAN_MOE:               # whose experts are as wide as it says for no other use
         c["moe_intermediate_size"] = c.get("moe_intermediate_size") or c["intermediate_size"]
+    if row.arch == A.SMALLTHINKER:              # which says with zeros and ones what layers are
+        c["intermediate_size"], windows = c["moe_intermediate_size"], c.get("sliding_window_layout")
+        c["sliding_window"] = c["sliding_window"] if isinstance(windows, list) and any(windows) else None
     if row.arch == A.LLAMA4:                    # whose intermediate_size is an expert's
         c["moe_intermediate_size"] = c["shared_expert_intermediate_size"] = c["intermediate_size"]
         c["intermediate_size"] = c["intermediate_size_mlp"]
@@ -1432,6 +1489,12 @@ def check_fixed(c, row, d):
         want = [int((i + 1) % 4 != 0) for i in range(d["L"])]
         if c.get("no_rope_layers") not in (None, [], want) or c.get("no_rope_layer_interval", 4) != 4:
             raise Refused(f"config: no_rope_layers {c.get('no_rope_layers')} is not every fourth layer")
+    if row.arch == A.SMALLTHINKER:              # rope is where windows are, or everywhere
+        near = [int(w) for w in window]
+        for name, want in (("sliding_window_layout", near), ("rope_layout", near if any(window) else [1] * d["L"]),
+                           ("moe_layer_layout", [1] * d["L"])):
+            if c.get(name) not in (None, want):
+                raise Refused(f"config: {name} {c[name]} is not the architecture's (expected {want})")
     pattern = c.get("sliding_window_pattern", c.get("_sliding_window_pattern"))
     known = WINDOWS[row.window.strip("!*")][1]
     if known and pattern not in known:
@@ -1535,7 +1598,7 @@ def add_rope(put, extra, c, row, d):
         kind = "longrope"
     if kind == "mrope" and row.rope == "parts":
         kind = "default"
-    if kind == "dynamic" and row.arch == A.INTERNLM2:       # which begins where the context ends
+    if kind == "dynamic" and row.hf in ("internlm2", "internlm3"):       # which begins where the context ends
         kind = "default"
     if kind == "dynamic" and row.rope == "alpha" and p.get("alpha"):
         kind = "default"
@@ -1668,7 +1731,7 @@ def add_config(put, extra, c, row, d):
             put("attention.sliding_window_pattern", windows)
     if row.arch in BOTH_WAYS:
         put("attention.causal", False)
-    if row.sigmoid:
+    if row.sigmoid and not c.get("moe_primary_router_apply_softmax"):
         put("expert_gating_func", int(gguf.ExpertGatingFuncType.SIGMOID))
     if row.arch in (A.GEMMA2, A.GEMMA3, A.GEMMA_EMBEDDING):
         put("attention.scale", float(c["query_pre_attn_scalar"]) ** -0.5)
@@ -1730,9 +1793,9 @@ def gguf_names(row, tmap, hf):
     block = re.search(r"\blayers\.(\d+)\.(.+)", hf)
     if block and block[2] in row.names:
         return [(f"blk.{block[1]}.{name}", op) for name, op in row.names[block[2]]], 0
-    plain = re.sub(r"^(model\.)?language_model\.(model\.)?", "model.", stacked)
+    plain = re.sub(r"^((model\.)?(language|text)_model|llm)\.(model\.)?", "model.", stacked)
     plain = plain.replace("model.lm_head", "lm_head").removeprefix("bert.")
-    plain = re.sub(r"^backbone\.(layers\.\d+)\.mixer\.experts\.", r"model.\1.mlp.experts.", plain)
+    plain = re.sub(r"^(?:model\.)?backbone\.(layers\.\d+)\.mixer\.experts\.", r"model.\1.mlp.experts.", plain)
     plain = re.sub(r"\.(gamma|beta)$", lambda m: ".weight" if m[1] == "gamma" else ".bias", plain)
     if re.fullmatch(r"dense_[23]\.weight", plain):
         return [(plain, None)], index
@@ -1820,13 +1883,14 @@ def plan_tensors(source, row, c, d):
     want = wanted(row, layer_kinds(c, row, d), c)
     tensors = multiplied(source, c, d) if row.arch == A.FALCON_H1 else source.tensors
     tied, guesses = c["tie_word_embeddings"], c.get("num_nextn_predict_layers") or 0
-    sees = "vision_config" in c or "audio_config" in c
+    sees = SEEING if c.keys() & {"vision_config", "audio_config"} else None
+    sees = SEEING_AROUND if c.get("inside") in TEXT_TYPES else sees
     tied = tied or (row.decoder != "" and "lm_head.weight" not in source.tensors)
     outs, left, seen, ahead = {}, [], 0, 0
     for hf, t in tensors.items():
         if NOT_WEIGHTS.search(hf):
             continue
-        if sees and SEEING.match(hf):
+        if sees and sees.match(hf):
             seen += 1
             continue
         layer = re.match(r"(?:model\.)?layers\.(\d+)\.", hf)
