@@ -231,7 +231,7 @@ law: | $(B)
 	@sh tests/law.sh $(B)
 stack: | $(B)
 	@LDFLAGS="$(LDFLAGS)" sh tests/stack.sh $(B)
-test-tools:
+test-tools: $(B)/tokenize $(B)/real_probe
 	@$(PYTHON) tests/convert_test.py
 # Choices and beams, adapters, vectors (of the sentence-transformers folder GPT_EMBEDDER), files of quantize (beside the
 # sources in LLAMA_CPP too) against Python's packages: minutes.

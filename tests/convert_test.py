@@ -828,6 +828,9 @@ def relatives():
         "internlm3": mg.small("internlm3", "InternLM3ForCausalLM", qkv_bias=True, bias=True,
                               rope_scaling={"type": "dynamic", "factor": 6.0}),
         "iquestcoder": mg.small("iquestcoder", "IQuestCoderForCausalLM"),
+        "gemma4_unified": {k: v for k, v in dict(
+            mg.TOYS["gemma4_tied_cpp"], model_type="gemma4_unified_text", moe_intermediate_size=None, num_experts=None).items()
+                           if k not in ("hidden_size_per_layer_input", "enable_moe_block")},
         "solar_open": mg.small("solar_open", "SolarOpenForCausalLM", partial_rotary_factor=1.0, **routed),
         "sarvam_moe": mg.small("sarvam_moe", "SarvamMoEForCausalLM", num_hidden_layers=3, use_qk_norm=True, num_experts=6,
                                num_shared_experts=1, **{k: v for k, v in dict(mg.ROUTED, num_experts_per_tok=2).items()
@@ -859,6 +862,10 @@ def test_relatives():
             ids[24] = conf["decoder_start_token_id"]
         same_scores(model, ids, name)
         if os.environ.get("LLAMA_CPP"):
+            (folder / "tokenizer.json").write_text(json.dumps({     # whose tokens it counts for Gemma 4
+                "model": {"vocab": {str(i): i for i in range(conf["vocab_size"])}}, "added_tokens": []}))
+            path = folder / "config.json"       # published inside a model that sees
+            path.write_text(path.read_text().replace("UnifiedForCausalLM", "UnifiedForConditionalGeneration"))
             make_goldens.convert(str(folder), str(TMP / "theirs.gguf"), llama_cpp=True)
             same_meaning(ours, Model(TMP / "theirs.gguf"), f"{name} by llama.cpp")
 
@@ -888,7 +895,7 @@ def test_language_halves():
     m = convert(nested({}, published, {"tie_word_embeddings": True}), "--no-tokenizer")
     ok("output.weight" not in m.t, "the whole says whether the head is tied")
     refused(nested({"model_type": "mamba"}, published), "unknown model_type 'mamba' of the text_config of 'mistral3'; "
-            "known: afmoe apertus", "--no-tokenizer")
+            "--help lists the known ones", "--no-tokenizer")
     rope = config["rope_parameters"]
     for change, message in (({"rope_type": "linear"}, "'linear' is not known for this architecture (expected yarn)"),
                             ({"llama_4_scaling_beta": None}, "rope_parameters without llama_4_scaling_beta")):
@@ -1104,7 +1111,7 @@ def test_kinds():
         same("qwen3_5", "qwen35_cpp", {"model_type": kind}, names=inside, more=eye, nest="qwen3_5")
     folder, _ = variant("qwen35_cpp", {}, names=inside, more=eye, nest="qwen3_5")
     _, err = run(folder, "-o", TMP / "out.gguf", "--no-tokenizer")
-    ok("note: 1 tensors of the vision part are left out" in err, err)
+    ok("note: 1 tensors of the parts that see or hear are left out" in err, err)
     ok("note: 15 tensors of multi-token prediction (mtp), which no answer depends on, are left out" in err, err)
     same("an interval of the default", "qwen35_cpp", {}, drop=["layer_types", "full_attention_interval"])
     same("an interval", "qwen35moe_cpp", {}, drop=["layer_types"])
@@ -2279,6 +2286,17 @@ def test_errors():
     (folder / "config.json").unlink()
     refused(folder, "no config.json in this folder")
     refused(TMP / "nowhere", "no such file or folder")
+    refused(Path("Qwen/Qwen3-0.6B"), "hf download Qwen/Qwen3-0.6B --local-dir FOLDER gets a model of that name")
+    for name in ("config.json", "model.safetensors", "pytorch_model-00001-of-00002.bin"):
+        (TMP / "part").mkdir(exist_ok=True)
+        (TMP / "part" / name).write_text("{}")
+        refused(TMP / "part" / name, f"{name}: is one file of a Hugging Face folder; give the folder")
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        status, _ = run("--help")
+    ok(status == 0 and max(map(len, shown.getvalue().splitlines())) < 121, shown.getvalue())
+    for kind in (*cw.MODEL_TYPES.split(), *cw.TEXT_TYPES):
+        ok(re.search(rf"(?<=\s){kind}\s", shown.getvalue()), f"--help without {kind}")
     shutil.copytree(good, TMP / "json", dirs_exist_ok=True)
     for text, message in (("[]", "expected a JSON object"),
                           ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "BPE of characters"),
@@ -2329,7 +2347,8 @@ def main():
                 f()
     finally:
         shutil.rmtree(TMP, ignore_errors=True)
-    print(f"convert_test: {passed} passed" + ("" if TOKENIZE.exists() else ", no ids compared: make build/tokenize"))
+    absent = [f"build/{p.name}" for p in (TOKENIZE, PROBE) if not p.exists()]
+    print(f"convert_test: {passed} passed" + (f", nothing computed by gpt.h: make {' '.join(absent)}" if absent else ""))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ SOURCE is one of
   a PEFT folder                adapter_config.json with adapter_model.safetensors or .bin: a LoRA adapter, to be loaded
                                beside its base model, whose config.json is needed: --base FOLDER
 
-Everything that decides the result is a row of ROWS (architectures) or of PRE (pre-tokenizers). What no row
-describes is refused: a model is converted exactly or not at all.
+A model is converted exactly or not at all: what GGUF has no place for is refused in a line.
+
+  hf download Qwen/Qwen3-0.6B --local-dir qwen3
+  convert_weights.py qwen3 -o qwen3.gguf --type q8_0
 """
+# Everything that decides the result is a row of ROWS (architectures) or of PRE (pre-tokenizers).
 
 import argparse
 import base64
@@ -25,6 +28,7 @@ import signal
 import statistics
 import struct
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -394,8 +398,8 @@ ROWS = [
         keys={**MOE_KEYS, **SHARED_KEYS, "expert_shared_count": "num_shared_experts", "leading_dense_block_count":
               "num_dense_layers", "interleave_moe_layer_step": "moe_layer_interval"},
         fixed={"use_bias": (False,), "moe_layer_interval": (1,)}),
-    Row("glm4_moe solar_open", A.GLM4_MOE, "attn_norm post_attention_norm attn_q_norm? attn_k_norm? attn_q* attn_k* attn_v* "
-        "attn_output", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
+    Row("glm4_moe solar_open", A.GLM4_MOE, "attn_norm post_attention_norm attn_q_norm? attn_k_norm? attn_q* attn_k* "
+        "attn_v* attn_output", names=ROUTER_NAMES, sigmoid=True, keys=GROUP_KEYS,
         kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}),
     Row("minimax_m2", A.MINIMAXM2, f"{NORMS} {QK_NORMS} {QKV} {EXPERTS} exp_probs_b.bias", names=ROUTER_NAMES,
         sigmoid=True, shapes={**WIDE_EXPERTS, **ALL_HEADS_NORMS}, keys={
@@ -409,7 +413,8 @@ ROWS = [
     *(Row(hf, A.DEEPSEEK2, f"{LATENT} {q}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES, sigmoid=True,
           keys=LATENT_KEYS, kinds={"dense": FFN, "sparse": f"{EXPERTS} {SHARED} exp_probs_b.bias"}, fixed={
               **LATENT_FIXED, "scoring_func": (None, "sigmoid"), "topk_method": (None, "noaux_tc")})
-      for hf, q in (("deepseek_v3 kimi_k2 glm4_moe_lite", LATENT_Q), ("deepseek_v3_lite glm4_moe_lite_lite", "attn_q"))),
+      for hf, q in (("deepseek_v3 kimi_k2 glm4_moe_lite", LATENT_Q),
+                    ("deepseek_v3_lite glm4_moe_lite_lite", "attn_q"))),
     *(Row(f"youtu{end}", A.DEEPSEEK2, f"{LATENT} {q} {FFN}", rope="pairs", names=LATENT_NAMES, shapes=LATENT_SHAPES,
           keys={**LATENT_KEYS, "expert_feed_forward_length": "intermediate_size", "leading_dense_block_count":
                 "num_hidden_layers"}, fixed=LATENT_FIXED) for end, q in (("", LATENT_Q), ("_lite", "attn_q"))),
@@ -450,8 +455,8 @@ ROWS = [
         keys={**SHARING_KEYS, "altup.num_inputs": "altup_num_inputs", "altup.active_idx": "altup_active_idx"},
         fixed={"attention_bias": (False,), "altup_active_idx": (0,), "altup_num_inputs": (4,),
                "altup_correct_scale": (True,)}),
-    Row("gemma4_text gemma4", A.GEMMA4, f"attn_norm post_attention_norm ffn_norm post_ffw_norm attn_q_norm attn_q "
-        f"attn_output {FFN} layer_output_scale", act=TANH_GELU, window="5of6!*", plain_near=True, names=GEMMA4_NAMES,
+    Row("gemma4_text gemma4 gemma4_unified_text gemma4_unified", A.GEMMA4, "attn_norm post_attention_norm ffn_norm "
+        f"post_ffw_norm attn_q_norm attn_q attn_output {FFN} layer_output_scale", act=TANH_GELU, window="5of6!*", plain_near=True, names=GEMMA4_NAMES,
         top="token_embd output_norm output? " + INPUT_TABLES.replace(" ", "? ") + "?", kinds={
             **CACHES, "inputs": INPUTS, "beside": "post_ffw_norm_1 post_ffw_norm_2 pre_ffw_norm_2 ffn_gate_inp "
             "ffn_gate_inp.scale! ffn_gate_up_exps ffn_down_exps ffn_down_exps.scale!"},
@@ -674,6 +679,9 @@ DEFAULTS["youtu"] = _defaults(6144, 131072, norm_eps=1e-6, tie_word_embeddings=T
 for kind in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu"):
     DEFAULTS[kind + "_lite"] = DEFAULTS[kind]
 DEFAULTS["gemma3n"], DEFAULTS["gemma4"] = DEFAULTS["gemma3n_text"], DEFAULTS["gemma4_text"]
+DEFAULTS["gemma4_unified"] = DEFAULTS["gemma4_unified_text"] = {
+    **DEFAULTS["gemma4_text"], "max_position_embeddings": 262144, "sliding_window": 1024,
+    "hidden_size_per_layer_input": 0}
 DEFAULTS["dots_ocr"] = DEFAULTS["qwen2"]
 DEFAULTS["qwen2_5_vl"] = DEFAULTS["qwen2_vl"]
 DEFAULTS["qwen3_5"] = DEFAULTS["qwen3_5_text"]
@@ -713,7 +721,7 @@ BOTH_WAYS = (A.BERT, A.NOMIC_BERT, A.GEMMA_EMBEDDING)
 # names of find_row's own
 OWN_TYPES = ("gemma3_both_ways", "granitehybrid_dense", "nemotron_h_moe", "falcon_h1_norm",
              *(k for k in DEFAULTS if k.endswith("_lite") and k != "glm4_moe_lite"))
-MODEL_TYPES = " ".join(sorted(k for r in ROWS for k in r.hf.split() if k not in OWN_TYPES))
+MODEL_TYPES = " ".join(sorted((k for r in ROWS for k in r.hf.split() if k not in OWN_TYPES), key=str.lower))
 # Models that also see or hear and have no row. Their text goes through a model that has: by the model_type of their
 # text_config, by this one where it names none.
 TEXT_TYPES = {whole: text for text, wholes in {
@@ -721,11 +729,11 @@ TEXT_TYPES = {whole: text for text, wholes in {
     "granite": "granite_speech granite_speech_plus", "lfm2": "lfm2_vl", "mistral": "idefics2 mistral3",
     "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video multi_modality "
              "perception_lm sarashina2_vision smolvlm video_llava vipllava voxtral",
-    "nemotron_h": "nemotron_h_omni NemotronH_Nano_VL_V2", "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl internvl_chat llava_onevision "
-             "musicflamingo ovis2 pp_chart2table qwen2_audio video_llama_3",
+    "nemotron_h": "nemotron_h_omni NemotronH_Nano_VL_V2",
+    "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl internvl_chat llava_onevision musicflamingo ovis2 "
+             "pp_chart2table qwen2_audio video_llama_3",
     "qwen3": "fun_asr_nano lighton_ocr qianfan_ocr", "qwen3_5_text": "minicpmv4_6"}.items() for whole in wholes.split()}
 TEXT_KEYS = ("text_config", "llm_config", "language_config")
-ALL_TYPES = " ".join(sorted([*MODEL_TYPES.split(), *TEXT_TYPES]))
 # Layer i has a window; what config.json may say of it with a sliding_window_pattern.
 WINDOWS = {"": (lambda i: False, None), "all": (lambda i: True, None), "even": (lambda i: i % 2 == 0, None),
            "5of6": (lambda i: (i + 1) % 6 != 0, (None, 6)), "4of5": (lambda i: (i + 1) % 5 != 0, None),
@@ -1029,8 +1037,8 @@ def text_half(config, where):
     if kind in TEXT_TYPES:
         kind = {"exaone4_5_text": "exaone4"}.get(text.get("model_type"), text.get("model_type")) or TEXT_TYPES[kind]
         if kind not in MODEL_TYPES.split():
-            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r}; known: "
-                          f"{MODEL_TYPES}")
+            raise Refused(f"{where}: unknown model_type {kind!r} of the text_config of {config['model_type']!r}; "
+                          "--help lists the known ones")
         tied = {**tied, "architectures": text.get("architectures"), "inside": config["model_type"]}
     return {**config, **text, **tied, "model_type": kind}
 
@@ -1257,7 +1265,10 @@ def open_source(path, args):
     if path.is_dir():
         return open_folder(path, args)
     if not path.is_file():
-        raise Refused(f"{path}: no such file or folder")
+        hub = f"; hf download {path} --local-dir FOLDER gets a model of that name" if len(path.parts) == 2 else ""
+        raise Refused(f"{path}: no such file or folder{hub}")
+    if path.suffix in (".json", ".safetensors") or re.fullmatch(r"pytorch_model.*\.bin", path.name):
+        raise Refused(f"{path}: is one file of a Hugging Face folder; give the folder")
     if path.suffix in (".pt", ".pth", ".ckpt"):
         return open_pt(path, args)
     with open(path, "rb") as f:
@@ -1290,7 +1301,7 @@ def find_row(config, where):
     for row in ROWS:
         if kind in row.hf.split():
             return row
-    raise Refused(f"{where}: unknown model_type {kind!r}; known: {ALL_TYPES}")
+    raise Refused(f"{where}: unknown model_type {kind!r} in config.json; --help lists the known ones")
 
 
 def canonical(config, row):
@@ -1927,7 +1938,7 @@ def plan_tensors(source, row, c, d):
                               f"{out.source}: {list(out.shape)} {out.kind}")
             out.parts[index] = t
     if seen:
-        note(f"{seen} tensors of the vision part are left out")
+        note(f"{seen} tensors of the parts that see or hear are left out")
     if ahead:
         note(f"{ahead} tensors of multi-token prediction (mtp), which no answer depends on, are left out")
     if left:
@@ -3055,15 +3066,18 @@ def write(w, tmp, extra, outs, qtype, d):
 
 
 def parse_args():
+    known = ((MODEL_TYPES, "model_type of Hugging Face folders (in config.json):"),
+             (" ".join(sorted(TEXT_TYPES, key=str.lower)), "of models that also see or hear, of which text is kept:"))
     p = argparse.ArgumentParser(prog="convert_weights.py", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=f"model types of Hugging Face folders: {ALL_TYPES}")
+                                formatter_class=argparse.RawDescriptionHelpFormatter, epilog="\n\n".join(
+                                    what + "\n" + textwrap.indent(textwrap.fill(names, 98), "  ")
+                                    for names, what in known))
     p.add_argument("source", metavar="SOURCE", type=Path, help="folder or file to convert")
     p.add_argument("-o", "--out", metavar="OUT.gguf", type=Path, required=True,
                    help="file to write; it appears when it is complete")
     p.add_argument("--type", choices=quantisable(),
                    help="of the matrices (default f16, of an adapter f32); vectors, norms and routers stay f32, rows "
-                        "that do not divide into blocks become f16")
+                        "that do not divide into blocks become f16; other types: build/quantize")
     p.add_argument("--tokenizer", metavar="PATH", type=Path,
                    help="tokenizer folder or file, when it is not beside the weights: a folder, tokenizer.json, "
                         "tokenizer.model, tekken.json, llama2.c's tok.bin, llm.c's gpt2_tokenizer.bin, nanoGPT's "
