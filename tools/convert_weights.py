@@ -456,7 +456,8 @@ ROWS = [
         fixed={"attention_bias": (False,), "altup_active_idx": (0,), "altup_num_inputs": (4,),
                "altup_correct_scale": (True,)}),
     Row("gemma4_text gemma4 gemma4_unified_text gemma4_unified", A.GEMMA4, "attn_norm post_attention_norm ffn_norm "
-        f"post_ffw_norm attn_q_norm attn_q attn_output {FFN} layer_output_scale", act=TANH_GELU, window="5of6!*", plain_near=True, names=GEMMA4_NAMES,
+        f"post_ffw_norm attn_q_norm attn_q attn_output {FFN} layer_output_scale", act=TANH_GELU, window="5of6!*",
+        plain_near=True, names=GEMMA4_NAMES,
         top="token_embd output_norm output? " + INPUT_TABLES.replace(" ", "? ") + "?", kinds={
             **CACHES, "inputs": INPUTS, "beside": "post_ffw_norm_1 post_ffw_norm_2 pre_ffw_norm_2 ffn_gate_inp "
             "ffn_gate_inp.scale! ffn_gate_up_exps ffn_down_exps ffn_down_exps.scale!"},
