@@ -876,6 +876,7 @@ int main(int argc, char **argv) {
     signal(SIGINT, args_on_interrupt);
     m = args_load(&c, ARGS_WRITER);
     gpt_model_info_get(m, &k.model);
+    if (k.model.start >= 0) args_die("an encoder reads the text: the page would show nothing of the decoder, which answers");
     read_ablate(&k, &ablate);
     if (steer) read_steer(&k, steer_file, steer_layer, steer_scale);
     if (mean) {

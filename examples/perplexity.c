@@ -66,6 +66,7 @@ int main(int argc, char **argv) {
     if (gpt_session_new(&s, m, &params, &err)) args_die("%s", err.msg);
     gpt_session_info_get(s, &info);
     gpt_model_info_get(m, &model);
+    if (model.start >= 0) args_die("an encoder reads the text, which gives it no probability; evaluate scores a decoder's answers");
 
     ids = args_tokenize(m, "", 0, GPT_TOKENIZE_BOS, &n_bos);    /* does this model want a BOS? */
     n_bos = n_bos > 0 && ids[0] == model.bos;

@@ -1020,6 +1020,9 @@ def test_own_code():
     refused(folder, "layers.1.mlp.act_fn.beta: expected one number, found [2]", "--no-tokenizer")
     save_file({n: x for n, x in tensors.items() if n != name + "eps"}, folder / "model.safetensors")
     refused(folder, "layers.1.mlp.act_fn.eps: expected one number, found no tensor", "--no-tokenizer")
+    # infinity as transformers 5 writes it
+    folder, golden = change("mamba2_cpp", {"time_step_limit": [0.0, {"__float__": "Infinity"}]})
+    same_meaning(convert(folder, "--no-tokenizer"), golden, "infinity")
     # a rope that begins to change behind the context
     folder, golden = change("internlm2_cpp", {"rope_scaling": {"type": "dynamic", "factor": 2.0}})
     same_meaning(convert(folder, "--no-tokenizer"), golden, "dynamic")

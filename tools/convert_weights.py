@@ -928,8 +928,9 @@ def read_json(path, needed=True):
             raise Refused(f"{path}: no such file")
         return {}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as e:
+        data = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda d: float(d["__float__"])
+                          if list(d) == ["__float__"] else d)      # transformers 5 writes infinity so
+    except (ValueError, TypeError, UnicodeDecodeError) as e:
         raise Refused(f"{path}: not JSON: {e}") from None
     if not isinstance(data, dict):
         raise Refused(f"{path}: expected a JSON object, found {type(data).__name__}")
@@ -2607,6 +2608,7 @@ def from_sentencepiece(path):
     if kind == "t5":
         vocab.charsmap = spec.precompiled_charsmap
         vocab.flags.update(remove_extra_whitespaces=spec.remove_extra_whitespaces, add_bos_token=False)
+        del vocab.flags["add_eos_token"]        # the model's kind decides, see add_special
     for name in ("unk", "bos", "eos"):
         i = getattr(proto.trainer_spec, name + "_id")
         if 0 <= i < len(vocab.tokens):
@@ -2842,6 +2844,8 @@ def add_special(vocab, folder, conf):
         if isinstance(conf.get(name), bool):
             vocab.flags[name] = conf[name]
     vocab.flags.setdefault("add_bos_token", False)
+    vocab.flags.setdefault("add_eos_token", "T5" in str(conf.get("tokenizer_class", "T5" if model.get("model_type") in (
+        "t5", "mt5", "umt5") else "")))
     ends = [vocab.special["eos"]] if "eos" in vocab.special else []
     lists = [c["eos_token_id"] for c in (generation, model) if isinstance(c.get("eos_token_id"), list)]
     for e in (*lists, [c.get("eos_token_id") for c in (generation, model)]):
